@@ -1,0 +1,25 @@
+AUDIT (name unit_vectors, dialect duckdb, defaults (tolerance = 0.001));
+
+/* Vectors whose length is not 1; NaN and NULL inside have none. */
+SELECT
+  *
+FROM @this_model
+WHERE
+  NOT COALESCE(
+    LIST_COUNT(@column) = LEN(@column)
+    AND ABS(SQRT(LIST_SUM(LIST_TRANSFORM(@column, x -> x * x))) - 1) <= @tolerance,
+    FALSE
+  );
+
+AUDIT (name one_dimension, dialect duckdb);
+
+/* Vectors whose dimension is not that of the first. */
+SELECT
+  *
+FROM @this_model
+WHERE
+  LEN(@column) <> (
+    SELECT
+      MIN(LEN(@column))
+    FROM @this_model
+  );

@@ -1,0 +1,48 @@
+"""SQLMesh project: DuckDB warehouse, lint rules, and variables that make `plan` see new data and new models."""
+
+from sqlmesh.core.config import (
+    CategorizerConfig,
+    Config,
+    DuckDBConnectionConfig,
+    GatewayConfig,
+    LinterConfig,
+    ModelDefaultsConfig,
+    NameInferenceConfig,
+    PlanConfig,
+)
+from sqlmesh.utils.errors import ConfigError
+
+from vlm4rec_search.errors import Vlm4recError
+from vlm4rec_search.project import project_variables
+from vlm4rec_search.settings import settings
+
+try:
+    variables = project_variables(settings())
+except Vlm4recError as error:
+    raise ConfigError(str(error)) from None
+
+config = Config(
+    project="vlm4rec",
+    gateways={
+        "duckdb": GatewayConfig(
+            connection=DuckDBConnectionConfig(database=str(settings().warehouse)),
+            test_connection=DuckDBConnectionConfig(),
+        )
+    },
+    model_defaults=ModelDefaultsConfig(dialect="duckdb", start="2010-01-01", cron="@daily"),
+    model_naming=NameInferenceConfig(infer_names=True),
+    variables=variables,
+    plan=PlanConfig(auto_categorize_changes=CategorizerConfig.all_full()),
+    disable_anonymized_analytics=True,
+    linter=LinterConfig(
+        enabled=True,
+        rules=[
+            "ambiguousorinvalidcolumn",
+            "invalidselectstarexpansion",
+            "noambiguousprojections",
+            "nomissingaudits",
+            "nomissingunittest",
+            "noselectstar",
+        ],
+    ),
+)

@@ -1,0 +1,37 @@
+import typing as t
+
+from pandas import DataFrame
+from sqlglot import exp
+from sqlmesh import ExecutionContext, model
+from sqlmesh.core.model import ModelKindName
+
+
+@model(
+    kind={"name": ModelKindName.FULL},
+    grains=["(user_id, term)"],
+    description="The words of each shopper's taste: terms of the history's texts by profile weight and rarity.",
+    columns={"user_id": "TEXT", "term": "TEXT", "word": "TEXT", "weight": "DOUBLE", "rank": "INT"},
+    column_descriptions={
+        "user_id": "the shop's id of the shopper",
+        "term": "token as the analyzer makes it",
+        "word": "the term as people write it",
+        "weight": "1 for the shopper's strongest term",
+        "rank": "1 is the strongest",
+    },
+    audits=[
+        ("not_null", {"columns": exp.tuple_("user_id", "term", "word", "weight", "rank")}),
+        ("unique_combination_of_columns", {"columns": exp.tuple_("user_id", "term")}),
+        ("at_least", {"column": exp.column("weight"), "bound": exp.Literal.number(0)}),
+    ],
+)
+def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.profiles import term_weights
+    from vlm4rec_search.project import unless_empty
+
+    context.var("analyzer")  # named, so that another analyzer rebuilds this table
+    columns = exp.select("user_id", "item_id", "weight")
+    weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
+    columns = exp.select("items.item_id", "items.title", "items.description", "captions.caption")
+    items, captions = context.resolve_table("staging.items"), context.resolve_table("captions.item_captions")
+    documents = columns.from_(f"{items} AS items").join(f"{captions} AS captions", using="item_id", join_type="left")
+    yield from unless_empty(term_weights(weights, context.fetchdf(documents.order_by("items.item_id"))))

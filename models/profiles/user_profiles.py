@@ -1,0 +1,34 @@
+import typing as t
+
+from pandas import DataFrame
+from sqlglot import exp
+from sqlmesh import ExecutionContext, model
+from sqlmesh.core.model import ModelKindName
+
+
+@model(
+    kind={"name": ModelKindName.FULL},
+    grains=["user_id"],
+    description="One unit vector for each shopper: the mean of the history's item vectors by profiles.profile_weights.",
+    columns={"user_id": "TEXT", "items": "INT", "vector": "FLOAT[]"},
+    column_descriptions={
+        "user_id": "the shop's id of the shopper",
+        "items": "number of items behind the vector",
+        "vector": "unit vector",
+    },
+    audits=[
+        ("not_null", {"columns": exp.tuple_("user_id", "items", "vector")}),
+        ("unique_values", {"columns": exp.tuple_("user_id")}),
+        ("unit_vectors", {"column": exp.column("vector")}),
+        ("one_dimension", {"column": exp.column("vector")}),
+    ],
+)
+def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.profiles import user_vectors
+    from vlm4rec_search.project import unless_empty
+
+    columns = exp.select("user_id", "item_id", "weight")
+    weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
+    columns = exp.select("item_id", "vector")
+    items = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
+    yield from unless_empty(user_vectors(weights, items))

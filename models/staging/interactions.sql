@@ -1,0 +1,21 @@
+/* The interaction log: clean rows of known items. */
+MODEL (
+  kind VIEW,
+  grain row_number,
+  audits (
+    not_null(columns := (row_number, user_id, item_id, event_type, value, interacted_at)),
+    unique_values(columns := (row_number)),
+    at_least(column := value, bound := 0)
+  )
+);
+
+SELECT
+  judged.row_number, /* position in the file, from 1 */
+  judged.user_id, /* the shop's id of the shopper */
+  judged.item_id, /* an item of staging.items */
+  judged.event_type, /* what happened, in lower case */
+  judged.value, /* strength of the interaction, positive */
+  judged.interacted_at /* when, in UTC */
+FROM staging.judged_interactions AS judged
+WHERE
+  judged.reason IS NULL

@@ -1,0 +1,50 @@
+/* Every catalogue row, cleaned and typed, with the reason to refuse it, if there is one. */
+MODEL (
+  kind FULL,
+  grain row_number,
+  audits (not_null(columns := (row_number)), unique_values(columns := (row_number)))
+);
+
+WITH cleaned AS (
+  SELECT
+    raw.row_number,
+    NULLIF(TRIM(raw.item_id), '') AS item_id,
+    @plain_text(@decoded(raw.title)) AS title,
+    @plain_text(@without_tags(@decoded(raw.description))) AS description,
+    @plain_text(raw.category) AS category,
+    NULLIF(TRIM(raw.price), '') AS price,
+    NULLIF(TRIM(raw.image), '') AS image,
+    COALESCE(NULLIF(TRIM(raw.available), ''), 'true') AS available,
+    raw.attributes
+  FROM raw.items AS raw
+), ruled AS (
+  SELECT
+    cleaned.*,
+    CASE
+      WHEN cleaned.item_id IS NULL THEN 'no id'
+      WHEN cleaned.title IS NULL THEN 'no title'
+      WHEN REGEXP_MATCHES(cleaned.title, @markup) THEN 'title is markup or page script'
+      WHEN NOT cleaned.price IS NULL AND NOT COALESCE(ISFINITE(TRY_CAST(cleaned.price AS DOUBLE)), FALSE) THEN 'price is not a number'
+      WHEN TRY_CAST(cleaned.price AS DOUBLE) < 0 THEN 'negative price'
+      WHEN TRY_CAST(cleaned.available AS BOOLEAN) IS NULL THEN 'available is neither true nor false'
+    END AS rule
+  FROM cleaned
+)
+SELECT
+  ruled.row_number, /* position in the file, from 1 */
+  ruled.item_id, /* the shop's id of the item; NULL is refused */
+  ruled.title, /* name of the item as plain text */
+  ruled.description, /* the shop's own text without tags */
+  ruled.category, /* the shop's own category */
+  TRY_CAST(ruled.price AS DOUBLE) AS price, /* price in the shop's currency */
+  ruled.image, /* photo: path relative to the data folder, or a URL */
+  TRY_CAST(ruled.available AS BOOLEAN) AS available, /* can it be bought; TRUE unless the shop says otherwise */
+  ruled.attributes, /* every other column of the file */
+  COALESCE(
+    ruled.rule,
+    CASE
+      WHEN ROW_NUMBER() OVER (PARTITION BY ruled.item_id, ruled.rule IS NULL ORDER BY ruled.row_number) > 1
+      THEN 'duplicate id'
+    END
+  ) AS reason /* why the row is refused; NULL when it is accepted; of equal ids the first sound row stays */
+FROM ruled

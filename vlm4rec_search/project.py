@@ -1,0 +1,85 @@
+"""What the SQLMesh project needs to know before it loads: is the input sound, and what is it made of."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm4rec_search import analysis, raw
+from vlm4rec_search.captioners import load_captioner
+from vlm4rec_search.encoders import load_image_encoder, load_sentence_encoder
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.markup import MARKUP
+from vlm4rec_search.settings import Settings
+from vlm4rec_search.warehouse import check_writable
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def project_variables(settings: Settings) -> dict[str, str | None]:
+    """Return the SQLMesh variables: a change of any of them rebuilds the models that name it, and what follows.
+
+    The folder's path is not among them: the same files elsewhere are the same data.
+
+    Raises:
+        UsageError: raw files or settings that cannot be used.
+        RunError: the warehouse is locked by another process.
+    """
+    check_name(settings.warehouse)
+    check_writable(settings.warehouse)
+    folder = settings.data_dir
+    return {
+        "items_file": raw.inspect(folder, "items", settings.cache).sha256,
+        "interactions_file": raw.inspect(folder, "interactions", settings.cache).sha256,
+        "photos": raw.photos_fingerprint(folder),
+        "as_of": settings.as_of.isoformat(sep=" ") if settings.as_of else None,
+        "captioner": settings.captioner,
+        "captioner_id": load_captioner(settings.captioner).id,
+        "encoder": settings.encoder,
+        "encoder_id": load_sentence_encoder(settings.encoder).id,
+        "image_encoder": settings.image_encoder,
+        "image_encoder_id": load_image_encoder(settings.image_encoder).id,
+        "markup": MARKUP,
+        "analyzer": f"{analysis.NAME}@{analysis.VERSION}",
+    }
+
+
+def check_name(warehouse: Path) -> None:
+    """Make sure that SQL can name the warehouse's catalog, which DuckDB calls after the file, without quotes.
+
+    Raises:
+        UsageError: the file's name without its suffix is no plain identifier, or a reserved word of SQL.
+    """
+    import duckdb
+
+    reserved = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", warehouse.stem) or (
+        (warehouse.stem.lower(),) in duckdb.connect().execute(reserved).fetchall()
+    ):
+        raise UsageError(
+            f"VLM4REC_WAREHOUSE is {warehouse}: name the file in letters, digits and _, and not like a word of SQL,"
+            " since the tables are called after it"
+        )
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where Python models find photos and keep the results of model calls."""
+
+    photos: Path
+    cache: Path
+
+
+def folders(settings: Settings, override: str | None) -> Folders:
+    """Return the folders of a run; a YAML test names its own data, relative to the project, and gets its own cache."""
+    if override:
+        return Folders(settings.project / override, settings.cache / "yaml_tests")
+    return Folders(settings.data_dir, settings.cache)
+
+
+def unless_empty(frame: "DataFrame") -> "Iterator[DataFrame]":
+    """Yield the frame if it has rows: SQLMesh takes an empty frame for a mistake and an empty generator for no rows."""
+    if len(frame):
+        yield frame
