@@ -1,0 +1,138 @@
+"""Simulated shoppers: their tastes, their year, and the files that say that they are simulated."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from vlm4rec_search.cli.data import simulate as simulate_command
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.shop.calendar import END, START, season_of_month
+from vlm4rec_search.shop.shoppers import Interactions, Wares, shop_around
+from vlm4rec_search.shop.simulate import simulate
+
+SHOPPERS = 2000
+
+
+def four_values(launch: int = 0) -> Wares:
+    """Forty equal items, ten of each of four values; the last ten appear after `launch` months."""
+    codes = np.repeat(np.arange(4), 10)[:, None]
+    launches = np.where(codes[:, 0] == 3, launch, 0)
+    return Wares(codes, np.ones(40), np.full(40, -1), launches)
+
+
+@pytest.fixture(scope="module")
+def log() -> Interactions:
+    return shop_around(four_values(), SHOPPERS, np.random.default_rng(5))
+
+
+def test_histories_are_long_tailed_and_everybody_has_one(log: Interactions) -> None:
+    lengths = np.bincount(log.shoppers[log.events == 0], minlength=SHOPPERS)
+    assert lengths.min() == 1
+    assert 6 <= np.median(lengths) <= 9
+    assert lengths.max() > 8 * np.median(lengths)
+
+
+def test_a_favourite_value_gets_its_share(log: Interactions) -> None:
+    """First and second choice are drawn from 4 values, equal once in 4: 0.55 + 0.25 x 0.2 + 0.25 x 0.25 = 0.6625."""
+    views = log.events == 0
+    counts = np.zeros((SHOPPERS, 4))
+    np.add.at(counts, (log.shoppers[views], log.items[views] // 10), 1)
+    busy = counts[counts.sum(axis=1) >= 30]
+    share = (busy.max(axis=1) / busy.sum(axis=1)).mean()
+    assert share == pytest.approx(0.6625, abs=0.03)
+
+
+def test_times_stay_in_the_year_and_in_order(log: Interactions) -> None:
+    assert log.times.min() >= START
+    assert log.times.max() <= END
+    assert (np.diff(log.times) >= np.timedelta64(0, "s")).all()
+
+
+def test_events_are_views_some_carts_and_half_as_many_purchases(log: Interactions) -> None:
+    views, carts, purchases = np.bincount(log.events)
+    assert 0.12 < carts / views < 0.52
+    assert purchases / carts == pytest.approx(0.5, abs=0.03)
+
+
+def test_items_get_no_views_before_their_launch() -> None:
+    log = shop_around(four_values(launch=9), 300, np.random.default_rng(5))
+    late = log.times[log.items >= 30]
+    assert len(late) > 0
+    assert late.min() >= np.datetime64("2025-04-01")
+
+
+def test_seasonal_items_sell_in_their_season() -> None:
+    """The year starts in July; of winter's of two equal items is met 2.0 against 0.6 times from December on."""
+    assert season_of_month().tolist() == [1, 1, 2, 2, 2, 3, 3, 3, 0, 0, 0, 1]
+    two = Wares(np.zeros((2, 1), np.int64), np.ones(2), np.array([1, 3]), np.zeros(2, np.int64))
+    log = shop_around(two, 3000, np.random.default_rng(5))
+    winter = (log.times >= np.datetime64("2024-12-01")) & (log.times < np.datetime64("2025-03-01"))
+    assert log.items[winter].mean() == pytest.approx(2.0 / 2.6, abs=0.03)
+
+
+def test_rare_values_are_found_by_those_who_like_them() -> None:
+    """One item of value 1 among 99 of value 0: half the shoppers have it as their favourite, whatever its share."""
+    rare = Wares(
+        (np.arange(100) == 0).astype(np.int64)[:, None], np.ones(100), np.full(100, -1), np.zeros(100, np.int64)
+    )
+    log = shop_around(rare, 3000, np.random.default_rng(5))
+    assert (log.items[log.events == 0] == 0).mean() == pytest.approx(0.5 * 0.55 + 0.5 * 0.2 + 0.25 * 0.01, abs=0.03)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    lines = [
+        f'{number:04d},Thing {number},"{("red", "blue")[number % 2]}",{"AB"[number // 30]}' for number in range(60)
+    ]
+    (tmp_path / "items.csv").write_text("\n".join(["item_id,title,colour,category", *lines, ""]))
+    return tmp_path
+
+
+def test_simulate_writes_a_log_and_says_that_it_is_simulated(catalogue: Path) -> None:
+    summary = simulate(catalogue, 40, ["colour", "category"], seed=2)
+    with gzip.open(catalogue / "interactions.csv.gz", "rt") as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == summary.interactions
+    assert {row["item_id"] for row in written} <= {f"{number:04d}" for number in range(60)}
+    assert len({row["user_id"] for row in written}) == 40
+    about = json.loads((catalogue / "SIMULATED.json").read_text())
+    assert about["simulated"] == "The shoppers of interactions.csv.gz are simulated; no person did this."
+    assert (about["taste"], about["items"], about["seed"]) == (["colour", "category"], 60, 2)
+
+
+def test_simulated_histories_can_be_repeated_byte_for_byte(catalogue: Path) -> None:
+    simulate(catalogue, 40, ["colour"], seed=2)
+    first = (catalogue / "interactions.csv.gz").read_bytes()
+    simulate(catalogue, 40, ["colour"], seed=3)
+    assert (catalogue / "interactions.csv.gz").read_bytes() != first
+    simulate(catalogue, 40, ["colour"], seed=2)
+    assert (catalogue / "interactions.csv.gz").read_bytes() == first
+
+
+def test_the_command_says_that_it_is_simulated(catalogue: Path) -> None:
+    answer = CliRunner().invoke(simulate_command, ["--data", str(catalogue), "--taste", "colour, category"])
+    assert answer.exit_code == 0
+    assert "SIMULATED interactions of 300 shoppers with 60 items; tastes follow colour, category" in answer.stdout
+
+
+@pytest.mark.parametrize("name", ["interactions.csv.gz", "interactions.parquet"])
+def test_real_interactions_are_never_overwritten(catalogue: Path, name: str) -> None:
+    (catalogue / name).write_bytes(b"real")
+    with pytest.raises(UsageError, match="was not simulated"):
+        simulate(catalogue, 40, ["colour"], seed=2)
+    assert (catalogue / name).read_bytes() == b"real"
+    assert not (catalogue / "SIMULATED.json").exists()
+
+
+def test_wrong_calls_are_refused_in_one_line(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.raises(UsageError, match="no column flavour; it has item_id, title, colour, category"):
+        simulate(catalogue, 40, ["flavour"], seed=2)
+    with pytest.raises(UsageError, match="at least 1 shopper"):
+        simulate(catalogue, 0, ["colour"], seed=2)
+    with pytest.raises(UsageError, match="holds no items table"):
+        simulate(tmp_path_factory.mktemp("empty"), 40, ["colour"], seed=2)

@@ -1,0 +1,110 @@
+"""Commands that fill a data folder: `shop`, `simulate`, `import`."""
+
+from pathlib import Path
+
+import click
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+
+
+def _print_json(summary: object) -> None:
+    import json
+    from dataclasses import asdict, is_dataclass
+
+    click.echo(json.dumps(asdict(summary) if is_dataclass(summary) and not isinstance(summary, type) else summary))
+
+
+@click.command()
+@click.option("--to", type=click.Path(path_type=Path), help="Folder to write; default: VLM4REC_DATA_DIR, or data.")
+@click.option("--world", type=click.Choice(["photo", "title"]), default="photo", show_default=True,
+              help="Where what shoppers like can be seen: only in photos, or in titles.")  # fmt: skip
+@click.option("--items", type=int, default=240, show_default=True, help="Number of good items.")
+@click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
+@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same files.")
+@click.option("--dirty/--clean", default=True, show_default=True, help="Plant wrong rows and bad photos.")
+@_AS_JSON
+def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirty: bool, as_json: bool) -> None:
+    """Build the built-in shop: a demo with drawn photos and simulated shoppers.
+
+    Example: vlm4rec shop --to data --world photo --items 240 --shoppers 300
+    """
+    from vlm4rec_search.settings import settings
+    from vlm4rec_search.shop.build import build_shop
+
+    to = to or settings().data_dir
+    summary = build_shop(to, world, items, shoppers, seed, dirty)
+    if as_json:
+        _print_json(summary)
+        return
+    click.echo(f"{to}: a demo shop (drawn photos, simulated shoppers), world {world}, seed {seed}")
+    click.echo(f"  {summary.items} items, {summary.shoppers} shoppers, {summary.interactions} interactions "
+               f"from {summary.first_day} to {summary.last_day}")  # fmt: skip
+    if dirty:
+        click.echo(f"  wrong on purpose: {sum(summary.planted_items.values())} item rows, "
+                   f"{sum(summary.planted_interactions.values())} interaction rows, "
+                   f"{len(summary.planted_photos)} photos; SHOP.json lists them")  # fmt: skip
+
+
+@click.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder with items.*; default: VLM4REC_DATA_DIR, or data."
+)
+@click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
+@click.option("--taste", required=True, help="Item columns that tastes follow, separated by commas.")
+@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same file.")
+@_AS_JSON
+def simulate(data: Path | None, shoppers: int, taste: str, seed: int, as_json: bool) -> None:
+    """Simulate histories for a catalogue that has none; SIMULATED.json says so.
+
+    Example: vlm4rec simulate --data data --shoppers 300 --taste color,category
+    """
+    from vlm4rec_search.settings import settings
+    from vlm4rec_search.shop.simulate import simulate as run
+
+    data = data or settings().data_dir
+    summary = run(data, shoppers, [name.strip() for name in taste.split(",") if name.strip()], seed)
+    if as_json:
+        _print_json(summary)
+        return
+    click.echo(f"{data}: {summary.interactions} SIMULATED interactions of {summary.shoppers} shoppers with "
+               f"{summary.items} items; tastes follow {', '.join(summary.taste)}")  # fmt: skip
+
+
+@click.group("import")
+def import_data() -> None:
+    """Turn other people's files into the raw data contract."""
+
+
+@import_data.command()
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="Data folder to write.")
+@click.option("--items", help="File of the catalogue in SRC: csv, csv.gz, parquet or jsonl.")
+@click.option("--interactions", help="File of the log in SRC, likewise.")
+@click.option("--map", "maps", multiple=True, metavar="TABLE.COLUMN=SOURCE", help="Which column is which; repeat.")
+@click.option("--images/--no-images", default=True, show_default=True, help="Bring the photos named in `image`.")
+@_AS_JSON
+def generic(
+    source: Path,
+    to: Path,
+    items: str | None,
+    interactions: str | None,
+    maps: tuple[str, ...],
+    images: bool,
+    as_json: bool,
+) -> None:
+    """Import a shop's own exports by a column mapping. Columns that are not mapped are kept.
+
+    Example: vlm4rec import generic exports --to data --items items.jsonl --map items.item_id=id
+    """
+    from vlm4rec_search.imports.generic import import_generic
+
+    summary = import_generic(source, to, items, interactions, maps, images)
+    if as_json:
+        _print_json(summary)
+        return
+    for name, rows in (("items", summary.items), ("interactions", summary.interactions)):
+        if rows is not None:
+            click.echo(f"{to / name}.parquet: {rows} rows")
+    photos = summary.photos
+    click.echo(f"photos: {photos.copied} brought, {photos.not_found} not found, {photos.refused} refused "
+               f"(a table, or outside of {source}), {photos.remote} remote addresses left as they are")  # fmt: skip

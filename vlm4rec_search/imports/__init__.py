@@ -1,0 +1,1 @@
+"""Turns other people's files into the raw data contract."""

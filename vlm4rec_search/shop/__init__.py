@@ -1,0 +1,1 @@
+"""The built-in shop (drawn photos, simulated shoppers) and the simulator of histories for a real catalogue."""
