@@ -1,0 +1,177 @@
+"""Times of the embedded index: `python -m benchmarks.search` (40,000 documents x 384, 50,000 users, 2 minutes).
+
+Clustered random vectors and texts of 40 words drawn by Zipf's law, histories of 50 items. Beside the exact scan stands
+DuckDB's HNSW index where the package `duckdb-extension-vss` is installed (`pip install duckdb-extension-vss`).
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from vlm4rec_search.indexes import open_index
+from vlm4rec_search.indexes.build import build_release
+from vlm4rec_search.indexes.embedded import EmbeddedIndex
+from vlm4rec_search.indexes.store import cosines
+from vlm4rec_search.profiles import term_weights, user_vectors
+from vlm4rec_search.queries.legs import Leg, top_candidates
+from vlm4rec_search.queries.query import Query
+from vlm4rec_search.releases import new_release
+
+DIMENSION, WORDS, HISTORY, REPEATS = 384, 40, 50, 200
+
+
+def catalogue(documents: int, draw: np.random.Generator) -> pd.DataFrame:
+    """Draw search documents around 100 cluster centres."""
+    centres = draw.standard_normal((100, DIMENSION))
+    vectors = centres[draw.integers(0, 100, documents)] + 0.7 * draw.standard_normal((documents, DIMENSION))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    odds = 1.0 / np.arange(10, 20_010)
+    words = np.array([f"w{place}x" for place in range(20_000)], dtype=object)[
+        draw.choice(20_000, size=(documents, WORDS), p=odds / odds.sum())
+    ]
+    frame = pd.DataFrame({"item_id": [f"i{place:06d}" for place in range(documents)]})
+    frame["title"] = [" ".join(row[:6]) for row in words]
+    frame["description"] = [" ".join(row[6:24]) for row in words]
+    frame["caption"] = [" ".join(row[24:]) for row in words]
+    frame["category"] = [f"c{number}" for number in draw.integers(0, 20, documents)]
+    frame["price"] = draw.uniform(1, 100, documents).round(2)
+    brands = draw.integers(0, 500, documents)
+    frame["attributes"] = [f'{{"brand": "b{brand}", "season": "s{brand % 4}"}}' for brand in brands]
+    frame["vector"] = list(vectors.astype(np.float32))
+    constant = {"available": True, "image": None, "encoder": "hashing-384@1", "captioner": "none@1"}
+    return frame.assign(**constant, content_hash=frame["item_id"])
+
+
+def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.Table:
+    """Draw histories and let the package make the profiles, as the tables have them."""
+    picks = draw.integers(0, len(items), (users, HISTORY))
+    ids = items["item_id"].to_numpy()
+    names = np.repeat([f"u{place:06d}" for place in range(users)], HISTORY)
+    weights = pd.DataFrame({"user_id": names, "item_id": ids[picks.ravel()], "weight": 1.0 / HISTORY})
+    profiles, terms = user_vectors(weights, items), term_weights(weights, items)
+    with duckdb.connect() as connection:
+        for name, frame in (("weights", weights), ("profiles", profiles), ("terms", terms)):
+            connection.register(name, frame)
+        return connection.execute("""
+            WITH history AS (
+                SELECT user_id, list({'item_id': item_id, 'weight': weight}) AS history, list(item_id) AS seen
+                FROM weights GROUP BY user_id
+            ), words AS (
+                SELECT user_id, list({'term': term, 'word': word, 'weight': weight} ORDER BY rank) AS terms
+                FROM terms GROUP BY user_id
+            )
+            SELECT profiles.user_id, profiles.items, profiles.vector, history.history, history.seen, words.terms
+            FROM profiles INNER JOIN history USING (user_id) INNER JOIN words USING (user_id)
+        """).to_arrow_table()
+
+
+def milliseconds(act: Callable[[int], object], repeats: int = REPEATS) -> tuple[float, float]:
+    """Return p50 and p95 of act(0), act(1), ... after five warm-up calls."""
+    for number in range(5):
+        act(number)
+    times = []
+    for number in range(repeats):
+        started = time.perf_counter()
+        act(number)
+        times.append((time.perf_counter() - started) * 1000.0)
+    return float(np.percentile(times, 50)), float(np.percentile(times, 95))
+
+
+def show(name: str, times: tuple[float, float], note: str = "") -> None:
+    """Print one row of the table."""
+    print(f"{name:<34} {times[0]:9.2f} {times[1]:9.2f}   {note}", flush=True)
+
+
+def measure_queries(index: EmbeddedIndex, users: int) -> None:
+    """Print p50 and p95 of each kind of query, another user each time."""
+
+    def ask(**options: object) -> Callable[[int], object]:
+        return lambda number: index.search(Query(user=f"u{number * 37 % users:06d}", **options))  # type: ignore[arg-type]
+
+    show("semantic", milliseconds(ask(mode="semantic")))
+    show("lexical", milliseconds(ask(mode="lexical")), "32 weighted words")
+    show("hybrid", milliseconds(ask()), "rrf")
+    show("hybrid, minmax", milliseconds(ask(fusion="minmax")))
+    show("hybrid, filtered", milliseconds(ask(filters=["category=c3", "price=10..50"])), "filter used before")
+    prices = (f"price>={number / 10}" for number in range(10_000))
+    fresh = milliseconds(lambda n: index.search(Query(user=f"u{n:06d}", filters=[next(prices)])))
+    show("hybrid, new filter each time", fresh)
+    show("hybrid, explained", milliseconds(ask(explain=True), 50))
+
+
+def build_hnsw(index: EmbeddedIndex, extension: Path) -> tuple[duckdb.DuckDBPyConnection, float]:
+    """Return a database with an HNSW index over the release's vectors, and the seconds that it took."""
+    connection = duckdb.connect()
+    connection.load_extension(str(extension))
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(index.store.vectors.ravel()), DIMENSION)
+    connection.register("given", pa.table({"document": np.arange(len(vectors)), "vector": vectors}))
+    connection.execute("CREATE TABLE items AS FROM given")
+    started = time.perf_counter()
+    connection.execute("CREATE INDEX nearest ON items USING HNSW (vector) WITH (metric = 'cosine')")
+    return connection, time.perf_counter() - started
+
+
+def measure_hnsw(index: EmbeddedIndex, users: int) -> None:
+    """Print time, build time and recall@10 of HNSW beside the exact scan, for profile vectors, nothing excluded."""
+    package = find_spec("duckdb_extension_vss")
+    if package is None:
+        print("HNSW: not measured, pip install duckdb-extension-vss to compare")
+        return
+    places = package.submodule_search_locations or []
+    connection, seconds = build_hnsw(
+        index, next(path for at in places for path in Path(at).rglob("*.duckdb_extension"))
+    )
+    profiles = [index.store.user(f"u{number * 37 % users:06d}") for number in range(REPEATS)]
+    queries = [user.profile.vector for user in profiles if user and user.profile.vector is not None]
+    sql = f"SELECT document FROM items ORDER BY array_cosine_distance(vector, $q::FLOAT[{DIMENSION}]) LIMIT 10"  # noqa: S608
+
+    def nearest(number: int) -> set[int]:
+        return {row[0] for row in connection.execute(sql, {"q": queries[number].tolist()}).fetchall()}
+
+    def scan(number: int) -> set[int]:
+        scores = cosines(index.store.vectors, queries[number])
+        return set(top_candidates(Leg("profile", "semantic"), scores, None, 10).documents.tolist())
+
+    recall = np.mean([len(nearest(number) & scan(number)) / 10 for number in range(len(queries))])
+    note = f"recall@10 {recall:.3f}, build {seconds:.1f} s, no filters"
+    show("vectors only: HNSW", milliseconds(nearest, len(queries)), note)
+    show("vectors only: exact scan", milliseconds(scan, len(queries)), "recall@10 1, no build, any filter")
+
+
+def main() -> None:
+    """Build a release of the asked size in a temporary folder and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, default=40_000)
+    parser.add_argument("--users", type=int, default=50_000)
+    sizes = parser.parse_args()
+    draw = np.random.default_rng(7)
+    items = catalogue(sizes.documents, draw)
+    users = shoppers(items, sizes.users, draw)
+    popularity = pd.DataFrame({"item_id": items["item_id"], "interactions": draw.integers(1, 999, len(items))})
+    with tempfile.TemporaryDirectory() as folder:
+        meta = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
+        built = build_release(Path(folder), items, users, popularity, meta)
+        started = time.perf_counter()
+        index = open_index(folder)
+        opened = time.perf_counter() - started
+        print(f"{sizes.documents:,} documents x {DIMENSION}, {sizes.users:,} users, {os.cpu_count()} cores")
+        print(
+            f"build and verify {built.seconds:.1f} s, open {opened:.2f} s\n{'milliseconds':<34} {'p50':>9} {'p95':>9}"
+        )
+        if isinstance(index, EmbeddedIndex):
+            measure_queries(index, sizes.users)
+            measure_hnsw(index, sizes.users)
+        index.close()
+
+
+if __name__ == "__main__":
+    main()

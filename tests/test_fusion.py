@@ -1,0 +1,79 @@
+"""Fusion against arithmetic done by hand."""
+
+import numpy as np
+import pytest
+
+from vlm4rec_search.queries.fusion import Candidates, Fused, fuse
+from vlm4rec_search.queries.legs import Leg, leg_weights, top_candidates
+from vlm4rec_search.queries.query import Query
+
+
+def leg(name: str, kind: str, found: dict[int, float]) -> Candidates:
+    return Candidates(name, kind, np.array(list(found), np.int64), np.array(list(found.values()), np.float64))  # type: ignore[arg-type]
+
+
+def result(fused: Fused) -> dict[int, float]:
+    return dict(zip(fused.documents.tolist(), fused.scores.tolist(), strict=True))
+
+
+def test_reciprocal_rank_adds_one_over_60_plus_rank() -> None:
+    legs = [leg("profile", "semantic", {7: 0.9, 3: 0.8}), leg("words", "lexical", {3: 5.0, 1: 2.0})]
+    fused = fuse(legs, [1.0, 1.0], "rrf")
+    assert result(fused) == pytest.approx({3: 1 / 62 + 1 / 61, 7: 1 / 61, 1: 1 / 62})
+    assert list(result(fused)) == [3, 7, 1]
+    assert fused.contributions[0].tolist() == pytest.approx([1 / 62, 1 / 61])
+
+
+def test_reciprocal_rank_weighs_its_legs() -> None:
+    legs = [leg("profile", "semantic", {7: 0.9}), leg("words", "lexical", {3: 5.0})]
+    assert result(fuse(legs, [0.25, 0.75], "rrf")) == pytest.approx({3: 0.75 / 61, 7: 0.25 / 61})
+
+
+def test_min_max_is_opensearchs_arithmetic() -> None:
+    legs = [leg("profile", "semantic", {0: 0.9, 1: 0.7, 2: 0.4}), leg("words", "lexical", {2: 5.0})]
+    # profile: 1, (0.7 - 0.4) / 0.5 = 0.6, lowest 0.001; words: a single hit is 1; a missing one counts 0
+    expected = {0: 0.5 * 1.0, 1: 0.5 * 0.6, 2: 0.5 * 0.001 + 0.5 * 1.0}
+    assert result(fuse(legs, [0.5, 0.5], "minmax")) == pytest.approx(expected)
+
+
+def test_min_max_of_equal_scores_is_one_and_weights_need_not_sum_to_one() -> None:
+    legs = [leg("profile", "semantic", {4: 0.3, 5: 0.3}), leg("words", "lexical", {})]
+    assert result(fuse(legs, [3.0, 1.0], "minmax")) == pytest.approx({4: 0.75, 5: 0.75})
+
+
+def test_ties_go_to_the_first_document() -> None:
+    legs = [leg("profile", "semantic", {9: 0.9, 2: 0.8}), leg("words", "lexical", {2: 5.0, 9: 2.0})]
+    assert fuse(legs, [1.0, 1.0], "rrf").documents.tolist() == [2, 9]
+
+
+def test_one_leg_keeps_its_scores() -> None:
+    assert result(fuse([leg("profile", "semantic", {5: 0.9, 1: -0.2})], [1.0], "minmax")) == {5: 0.9, 1: -0.2}
+
+
+def test_top_candidates_breaks_ties_by_document_at_the_cut() -> None:
+    scores = np.array([0.5, 0.9, 0.5, 0.5, 0.1], dtype=np.float32)
+    found = top_candidates(Leg("profile", "semantic"), scores, None, depth=2)
+    assert found.documents.tolist() == [1, 0]
+    allowed = np.array([False, False, True, True, True])
+    found = top_candidates(Leg("profile", "semantic"), scores, allowed, depth=2)
+    assert found.documents.tolist() == [2, 3]
+
+
+def test_lexical_leg_finds_only_what_matches() -> None:
+    scores = np.array([0.0, 2.0, 0.0], dtype=np.float32)
+    assert top_candidates(Leg("words", "lexical"), scores, None, depth=3).documents.tolist() == [1]
+    assert top_candidates(Leg("profile", "semantic"), scores, None, depth=3).documents.tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("query", "weights"),
+    [
+        (Query(user="u"), [1.0, 1.0, 1.0]),
+        (Query(user="u", fusion="minmax"), [0.25, 0.25, 0.5]),
+        (Query(user="u", weights={"semantic": 0.8, "lexical": 0.2}), [0.4, 0.4, 0.2]),
+        (Query(user="u", fusion="minmax", weights={"lexical": 0.0}), [0.25, 0.25, 0.0]),
+    ],
+)
+def test_leg_weights(query: Query, weights: list[float]) -> None:
+    legs = [Leg("profile", "semantic"), Leg("text", "semantic"), Leg("words", "lexical")]
+    assert leg_weights(query, legs) == pytest.approx(weights)

@@ -1,0 +1,180 @@
+"""What `sqlmesh plan` rebuilds, computes and refuses, seen from the outside with real commands."""
+
+import gzip
+import json
+import shutil
+import signal
+import sqlite3
+import time
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pytest
+from conftest import ROOT, Workspace
+from PIL import Image
+
+SMALL = ("shop", "--to", "data", "--items", "100", "--shoppers", "60")
+
+
+@pytest.fixture
+def shop(workspace: Workspace) -> Workspace:
+    workspace.vlm4rec(*SMALL, "--clean")
+    return workspace
+
+
+# What staging says of each kind of dirt that the shop plants.
+ITEM_REASONS = {
+    "no id": "no id",
+    "duplicate id": "duplicate id",
+    "negative price": "negative price",
+    "price not a number": "price is not a number",
+    "markup in title": "title is markup or page script",
+    "page script in title": "title is markup or page script",
+    "script tag in title": "title is markup or page script",
+    "no title": "no title",
+}
+INTERACTION_REASONS = {
+    "no user": "no user id",
+    "no item": "no item id",
+    "unparsable time": "time cannot be parsed",
+    "future time": "time is in the future",
+    "unknown item": "unknown item",
+}
+
+
+def last_run(workspace: Workspace) -> dict[str, int]:
+    """Return by kind what the newest run of each kind computed."""
+    return {row["kind"]: row["computed"] for row in workspace.json("ledger")["rows"]}
+
+
+def test_a_plan_computes_each_result_once_and_sees_new_data(shop: Workspace) -> None:
+    shop.plan()
+    assert shop.query("SELECT COUNT(*) FROM search.item_documents") == [(100,)]
+    assert shop.computed("caption") == [100]
+    assert "No changes to plan" in shop.plan()
+    assert len(shop.computed("caption")) == 1, "an unchanged folder starts no model"
+
+    # 1% new items cost exactly that many model calls.
+    items = shop.data / "items.csv"
+    lines = items.read_text().splitlines()
+    header, first = lines[0].split(","), lines[1].split(",")
+    photo = first[header.index("image")]
+    new = shop.data / "images" / "new.png"
+    make_photo(new)
+    row = lines[1].replace(first[0], "brand-new", 1).replace(photo, "images/new.png")
+    items.write_text("\n".join([*lines, row]) + "\n")
+    shop.plan()
+    assert shop.query("SELECT COUNT(*) FROM search.item_documents") == [(101,)]
+    assert shop.computed("caption") == [100, 1]
+    assert last_run(shop) == {"caption": 1, "sentence": 1, "image": 1}
+
+    # Renamed photos cost none.
+    (shop.data / "images").rename(shop.data / "photos")
+    items.write_text(items.read_text().replace("images/", "photos/"))
+    shop.plan()
+    assert shop.query("SELECT COUNT(*) FROM captions.item_captions WHERE status = 'ok' AND image LIKE 'photos/%'") == [
+        (101,)
+    ]
+    assert last_run(shop) == {"caption": 0, "sentence": 0, "image": 0}
+
+
+def make_photo(path: Path) -> None:
+    Image.linear_gradient("L").convert("RGB").save(path)
+
+
+def test_only_what_depends_on_a_changed_file_is_rebuilt(shop: Workspace) -> None:
+    shop.plan()
+    log = shop.data / "interactions.csv.gz"
+    with_one_less(log)
+    planned = shop.plan()
+    assert "histories.user_histories" in planned
+    assert "search.user_documents" in planned
+    assert "captions.item_captions" not in planned
+    assert "embeddings.item_embeddings" not in planned
+    assert "search.item_documents" not in planned
+
+
+def with_one_less(log: Path) -> None:
+    with gzip.open(log, "rt") as file:
+        lines = file.readlines()
+    with gzip.open(log, "wt") as file:
+        file.writelines(lines[:-1])
+
+
+def test_another_folder_in_dev_leaves_prod_untouched(shop: Workspace) -> None:
+    shop.plan()
+    before = shop.query("FROM search.item_documents ORDER BY item_id")
+    shop.vlm4rec("shop", "--to", "other", "--items", "30", "--shoppers", "10", "--seed", "3", "--clean")
+    other = Workspace(shop.folder, {"VLM4REC_DATA_DIR": "other"})
+    other.plan("dev", "--include-unmodified")
+    assert shop.query("SELECT COUNT(*) FROM search__dev.item_documents") == [(30,)]
+    assert shop.query("FROM search.item_documents ORDER BY item_id") == before
+    assert "No changes to plan" in shop.plan()
+    assert other.json("check", "--environment", "dev")["success"]
+
+
+def test_a_killed_plan_resumes_where_it_was(workspace: Workspace) -> None:
+    workspace.vlm4rec("shop", "--to", "data", "--items", "500", "--shoppers", "30", "--clean")
+    planning = workspace.start("sqlmesh", "-p", str(ROOT), "plan", "--auto-apply", "--no-prompts", "--skip-tests")
+    deadline = time.monotonic() + 120
+    while not (done := captions_done(workspace)) and time.monotonic() < deadline and planning.poll() is None:
+        time.sleep(0.02)
+    planning.send_signal(signal.SIGKILL)
+    planning.communicate()
+    done = captions_done(workspace)
+    assert 0 < done < 500, f"killed in the middle of captioning, with {done} captions kept"
+    workspace.plan()
+    assert workspace.computed("caption") == [done, 500 - done]
+    assert workspace.query("SELECT COUNT(*) FROM captions.item_captions WHERE status = 'ok'") == [(500,)]
+
+
+def captions_done(workspace: Workspace) -> int:
+    """Return the number of captions that the cache holds by now."""
+    file = workspace.folder / ".cache" / "vlm4rec" / "results.sqlite"
+    if not file.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM results WHERE kind = 'caption'").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # not created yet
+
+
+def test_dirty_rows_and_photos_are_kept_with_their_reasons(workspace: Workspace) -> None:
+    workspace.vlm4rec(*SMALL, "--dirty")
+    workspace.plan()
+    planted = json.loads((workspace.data / "SHOP.json").read_text())
+    for table, reasons in (("items", ITEM_REASONS), ("interactions", INTERACTION_REASONS)):
+        expected: Counter[str] = Counter()
+        for kind, count in planted[f"planted_{table}"].items():
+            expected[reasons[kind]] += count
+        refused = workspace.query(f"SELECT reason, COUNT(*) FROM staging.rejected_{table} GROUP BY ALL")
+        assert dict(refused) == expected
+    raw, kept, lost = workspace.query("""
+        SELECT (SELECT COUNT(*) FROM raw.items), (SELECT COUNT(*) FROM staging.items),
+               (SELECT COUNT(*) FROM staging.rejected_items)
+    """)[0]
+    assert raw == kept + lost
+    rows = workspace.query("SELECT item_id, status, error FROM captions.item_captions")
+    assert {status for _, status, _ in rows} >= {"ok", "no_photo", "missing", "unreadable", "too_large", "wrong_type"}
+    assert all(error for _, status, error in rows if status != "ok")
+    documents = workspace.query("SELECT COUNT(*) FROM search.item_documents")
+    assert documents == [(kept,)], "an item whose photo is bad still has a document from its title"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_every_format_of_the_contract_gives_the_same_tables(workspace: Workspace, suffix: str) -> None:
+    workspace.vlm4rec("shop", "--to", "source", "--items", "20", "--shoppers", "10", "--clean")
+    workspace.data.mkdir()
+    shutil.move(workspace.folder / "source" / "images", workspace.data / "images")
+    form = {"csv": "(FORMAT csv, HEADER)", "parquet": "(FORMAT parquet)", "jsonl": "(FORMAT json)"}[suffix]
+    with duckdb.connect() as connection:
+        for stem, source in (("items", "items.csv"), ("interactions", "interactions.csv.gz")):
+            query = f"SELECT * FROM read_csv('{workspace.folder}/source/{source}', all_varchar = true)"
+            connection.execute(f"COPY ({query}) TO '{workspace.data}/{stem}.{suffix}' {form}")
+    workspace.plan()
+    assert workspace.query("SELECT COUNT(*), COUNT(price), COUNT(image) FROM staging.items") == [(20, 20, 20)]
+    assert workspace.query("SELECT COUNT(*) FROM staging.rejected_items") == [(0,)]
+    assert workspace.query("SELECT COUNT(*) FROM staging.rejected_interactions") == [(0,)]
+    assert workspace.query("SELECT COUNT(*) > 0 FROM staging.items WHERE attributes ->> '$.brand' <> ''") == [(True,)]

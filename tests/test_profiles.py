@@ -1,0 +1,96 @@
+"""Profile vectors and weighted words against hand-computed numbers."""
+
+from math import log, sqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vlm4rec_search.errors import RunError
+from vlm4rec_search.profiles import term_weights, user_vectors
+
+ITEMS = pd.DataFrame(
+    {"item_id": ["a", "b", "c"], "vector": [np.float32([1, 0]), np.float32([0, 1]), np.float32([-1, 0])]}
+)
+DOCUMENTS = pd.DataFrame(
+    {
+        "item_id": ["a", "b", "c"],
+        "title": ["Red dresses", "red shoe", "blue shoe"],
+        "description": ["A dress. Dresses!", None, "for running"],
+        "caption": [None, None, "blue"],
+    }
+)
+
+
+def weights(*rows: tuple[str, str, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "weight"])
+
+
+def test_vector_is_the_unit_weighted_mean() -> None:
+    found = user_vectors(weights(("u", "b", 1.0), ("u", "a", 2.0), ("t", "c", 0.5), ("u", "gone", 9.0)), ITEMS)
+    assert found["user_id"].tolist() == ["t", "u"]
+    assert found["items"].tolist() == [1, 2]
+    assert found["vector"][1].dtype == np.float32
+    assert found["vector"].tolist()[1] == pytest.approx([2 / sqrt(5), 1 / sqrt(5)])
+    assert found["vector"].tolist()[0] == pytest.approx([-1, 0])
+
+
+def test_negative_weights_push_away() -> None:
+    found = user_vectors(weights(("u", "a", 1.0), ("u", "b", -1.0)), ITEMS)
+    assert found["vector"][0] == pytest.approx([sqrt(0.5), -sqrt(0.5)])
+
+
+def test_users_without_a_profile_are_left_out() -> None:
+    found = user_vectors(weights(("opposites", "a", 0.3), ("opposites", "c", 0.3), ("lost", "gone", 1.0)), ITEMS)
+    assert list(found.columns) == ["user_id", "items", "vector"]
+    assert len(found) == 0
+
+
+def test_words_are_weighted_by_profile_and_idf() -> None:
+    found = term_weights(weights(("u", "a", 0.75), ("u", "b", 0.25)), DOCUMENTS)
+    idf = {1: log(1 + 2.5 / 1.5), 2: log(1 + 1.5 / 2.5)}  # of 3 items
+    raw = {"dress": 0.75 * idf[1], "red": 1.0 * idf[2], "shoe": 0.25 * idf[2]}
+    assert found["term"].tolist() == ["dress", "red", "shoe"]
+    assert found["weight"].tolist() == pytest.approx([1.0, raw["red"] / raw["dress"], raw["shoe"] / raw["dress"]])
+    assert found["word"].tolist() == ["dresses", "red", "shoe"]
+    assert found["rank"].tolist() == [1, 2, 3]
+
+
+def test_words_are_bounded_and_ties_are_alphabetical() -> None:
+    found = term_weights(weights(("v", "c", 1.0), ("u", "c", 2.0)), DOCUMENTS, per_user=2)
+    assert list(zip(found["user_id"], found["term"], found["rank"], strict=True)) == [
+        ("u", "blue", 1), ("u", "run", 2), ("v", "blue", 1), ("v", "run", 2),
+    ]  # fmt: skip
+    assert found["weight"].tolist() == [1.0] * 4
+
+
+def test_words_of_negative_items_are_dropped() -> None:
+    found = term_weights(weights(("u", "a", 1.0), ("u", "b", -2.0)), DOCUMENTS)
+    assert found["term"].tolist() == ["dress"]
+
+
+def test_blocks_do_not_change_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(5)
+    users = [f"u{number:02d}" for number in draw.integers(0, 30, 200)]
+    frame = weights(*[(user, item, 1.0) for user, item in zip(users, draw.choice(list("abc"), 200), strict=True)])
+    whole = term_weights(frame, DOCUMENTS)
+    monkeypatch.setattr("vlm4rec_search.profiles._BLOCK", 20)
+    pd.testing.assert_frame_equal(term_weights(frame, DOCUMENTS), whole)
+
+
+def test_empty_inputs_give_empty_frames() -> None:
+    assert len(user_vectors(weights(), ITEMS)) == len(user_vectors(weights(("u", "a", 1.0)), ITEMS[:0])) == 0
+    found = term_weights(weights(), DOCUMENTS)
+    assert list(found.columns) == ["user_id", "term", "word", "weight", "rank"]
+    assert len(found) == len(term_weights(weights(("u", "a", 1.0)), DOCUMENTS[:0])) == 0
+
+
+def test_a_weight_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(RunError, match="user 'u' is not a finite number"):
+        user_vectors(weights(("u", "a", float("nan"))), ITEMS)
+
+
+def test_vectors_of_different_lengths_are_an_error() -> None:
+    mixed = pd.DataFrame({"item_id": ["a", "b"], "vector": [np.float32([1, 0]), np.float32([1, 0, 0])]})
+    with pytest.raises(RunError, match=r"different lengths \[2, 3\]"):
+        user_vectors(weights(("u", "a", 1.0)), mixed)

@@ -1,0 +1,29 @@
+"""A query checks its own values."""
+
+import pytest
+
+from vlm4rec_search import Query
+from vlm4rec_search.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({}, "needs a user or a text"),
+        ({"user": ""}, "user id is empty"),
+        ({"text": "  "}, "text is empty"),
+        ({"text": "x" * 10_001}, "10,001 characters"),
+        ({"user": "u", "k": 0}, "k is 0: it has to be a whole number from 1 to 10,000"),
+        ({"user": "u", "k": 10_001}, "k is 10001"),
+        ({"user": "u", "depth": 0}, "depth is 0"),
+        ({"user": "u", "mode": "magic"}, "mode is 'magic'"),
+        ({"user": "u", "fusion": "sum"}, "fusion is 'sum'"),
+        ({"user": "u", "weights": {"visual": 1.0}}, "weight visual=1.0"),
+        ({"user": "u", "weights": {"lexical": -1.0}}, "weight lexical=-1.0"),
+        ({"user": "u", "weights": {"lexical": 0.0, "semantic": 0.0}}, "weights are all 0"),
+        ({"user": "u", "filters": "category=shoes"}, "a list of filters"),
+    ],
+)
+def test_queries_check_themselves(options: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        Query(**options)  # type: ignore[arg-type]

@@ -1,0 +1,186 @@
+"""Profile queries end to end: legs, tiers, what is left out, explanations, JSON and the command."""
+
+import json
+from collections.abc import Iterator
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from released import documents, meta, popularity, publish, users
+
+from vlm4rec_search import Query, open_index
+from vlm4rec_search.cli.search import search as command
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.indexes import Index
+from vlm4rec_search.indexes.build import build_release
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("index")
+    publish(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def index(folder: Path) -> Iterator[Index]:
+    with open_index(str(folder)) as opened:
+        yield opened
+
+
+def ids(index: Index, query: Query) -> str:
+    return "".join(hit.item_id for hit in index.search(query).hits)
+
+
+def test_each_mode_uses_its_legs(index: Index) -> None:
+    assert ids(index, Query(user="u1", mode="semantic")) == "becf"  # by cosine; c and f tie at 0
+    assert ids(index, Query(user="u1", mode="lexical")) == "b"  # the only unseen item with "red" or "dress"
+    assert ids(index, Query(user="u1")) == "becf"
+    assert ids(index, Query(text="lamps", mode="lexical")) == "ed"
+
+
+@pytest.mark.parametrize(
+    ("query", "tier", "legs"),
+    [
+        (Query(user="u1"), "profile", ["profile", "words"]),
+        (Query(user="u1", mode="semantic"), "profile", ["profile"]),
+        (Query(user="u1", mode="lexical"), "profile", ["words"]),
+        (Query(user="u2"), "profile", ["profile"]),  # without words
+        (Query(user="u2", mode="lexical"), "popularity", ["popularity"]),
+        (Query(user="u1", text="blue"), "profile", ["profile", "text", "words"]),
+        (Query(user="u1", text="blue", mode="lexical"), "text", ["words"]),
+        (Query(text="red"), "text", ["text", "words"]),
+        (Query(text="red", mode="semantic"), "text", ["text"]),
+        (Query(user="nobody", text="red"), "text", ["text", "words"]),
+        (Query(user="nobody"), "popularity", ["popularity"]),
+    ],
+)
+def test_tiers_and_legs(index: Index, query: Query, tier: str, legs: list[str]) -> None:
+    explained = Query(**{name: getattr(query, name) for name in ("user", "text", "mode")}, explain=True)
+    answer = index.search(explained)
+    assert answer.tier == tier
+    assert answer.hits[0].explanation is not None
+    assert [leg.name for leg in answer.hits[0].explanation.legs] == legs
+
+
+def test_unknown_user_gets_what_is_popular_and_is_told(index: Index) -> None:
+    answer = index.search(Query(user="nobody"))
+    assert [hit.item_id for hit in answer.hits] == list("bcaedf")  # 7, 7, 3, 1, then the rest by id
+    assert answer.note == "user nobody is not known: this is what is popular with everyone"
+    assert ids(index, Query(user="nobody", filters=["category=dresses"])) == "ba"
+
+
+def test_seen_items_are_left_out_in_every_tier(index: Index) -> None:
+    assert set(ids(index, Query(user="u1"))).isdisjoint("ad")
+    assert set(ids(index, Query(user="u1", include_seen=True))) == set("abcdef")
+    assert "a" not in ids(index, Query(user="u1", text="red dress"))
+    assert ids(index, Query(user="u2", mode="lexical")) == "baedf"  # from popularity, without c
+
+
+def test_history_shares_add_up_to_the_cosine(index: Index) -> None:
+    hit = index.search(Query(user="u1", explain=True)).hits[0]
+    reason = hit.explanation
+    assert (hit.item_id, reason is not None) == ("b", True)
+    assert reason is not None
+    # |0.75 a + 0.25 d| with a.d = 0.6
+    length = sqrt(0.75**2 + 0.25**2 + 2 * 0.75 * 0.25 * 0.6)
+    shares = [(part.item_id, part.share) for part in reason.history]
+    assert shares == [("a", pytest.approx(0.75 * 0.8 / length)), ("d", pytest.approx(0.25 * 0.48 / length))]
+    assert sum(share for _, share in shares) + reason.rest == pytest.approx(reason.legs[0].score, abs=2e-6)
+    assert sum(part.share for part in reason.words) == pytest.approx(reason.legs[1].score, abs=2e-6)
+    assert [part.word for part in reason.words] == ["dress"]
+    assert [(leg.rank, leg.contribution) for leg in reason.legs] == [(1, pytest.approx(1 / 61))] * 2
+    assert hit.score == pytest.approx(2 / 61)
+    assert reason.sentence == (
+        'Resembles "red dress" (83%) and "red lamp" (17%) of the history; shares the word dress.'
+    )
+
+
+def test_a_leg_that_misses_a_hit_has_no_rank(index: Index) -> None:
+    hits = index.search(Query(user="u1", explain=True)).hits
+    reason = hits[1].explanation
+    assert reason is not None
+    assert (reason.legs[1].rank, reason.legs[1].score, reason.legs[1].contribution) == (None, 0.0, 0.0)
+
+
+def test_500_seen_items_still_leave_k_hits(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    vectors = draw.standard_normal((520, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = [f"i{place:03d}" for place in range(520)]
+    frame = pd.concat([documents()[:1]] * 520, ignore_index=True)
+    frame = frame.assign(item_id=names, vector=list(vectors.astype(np.float32)))
+    best = np.argsort(-vectors[:, 0])
+    people = users()[:1].assign(vector=[np.float32([1, 0, 0, 0])], seen=[[names[place] for place in best[:500]]])
+    build_release(tmp_path, frame, people, popularity(), meta())
+    with open_index(str(tmp_path)) as opened:
+        for mode in ("semantic", "lexical", "hybrid"):
+            hits = opened.search(Query(user="u1", mode=mode, k=10)).hits  # type: ignore[arg-type]
+            assert len(hits) == 10
+            assert {hit.item_id for hit in hits} <= {names[place] for place in best[500:]}
+        semantic = opened.search(Query(user="u1", mode="semantic", k=10)).hits
+        assert [hit.item_id for hit in semantic] == [names[place] for place in best[500:510]]
+
+
+def test_the_json_shape(index: Index) -> None:
+    plain = index.search(Query(user="u1", k=2)).to_json()
+    assert set(plain) >= {"user", "mode", "tier", "release", "took_ms", "hits"}
+    hits = plain["hits"]
+    assert isinstance(hits, list)
+    assert set(hits[0]) == {"rank", "item_id", "score", "title", "category", "price"}
+    explained = index.search(Query(user="u1", k=2, explain=True)).to_json()["hits"]
+    assert isinstance(explained, list)
+    assert set(explained[0]["explanation"]) == {"sentence", "legs", "history", "rest", "words"}
+
+
+def run(folder: Path, *arguments: str) -> str:
+    outcome = CliRunner().invoke(
+        command, [*arguments, "--index", str(folder)], env={"COLUMNS": "160"}, catch_exceptions=False
+    )
+    assert outcome.exit_code == 0, outcome.output
+    return outcome.output
+
+
+@pytest.fixture
+def _hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from vlm4rec_search.settings import settings
+
+    monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("_hashing")
+def test_command_prints_json(folder: Path) -> None:
+    answer = json.loads(run(folder, "--user", "u1", "-k", "2", "--json", "--explain", "--filter", "price<40"))
+    assert (answer["user"], answer["tier"], [hit["item_id"] for hit in answer["hits"]]) == ("u1", "profile", ["b", "c"])
+    assert answer["hits"][0]["explanation"]["words"][0]["word"] == "dress"
+
+
+@pytest.mark.usefixtures("_hashing")
+def test_command_prints_a_table(folder: Path) -> None:
+    output = run(folder, "--user", "u1", "--explain", "--fusion", "minmax")
+    assert "blue dress" in output
+    assert "of the history" in output
+    assert "tier profile, release items__v1__hashing-4__" in output
+
+
+@pytest.mark.usefixtures("_hashing")
+def test_command_tells_of_an_unknown_user_and_of_no_hits(folder: Path) -> None:
+    assert "Note: user nobody is not known" in run(folder, "--user", "nobody")
+    assert "No hits" in run(folder, "--text", "zebra", "--mode", "lexical")
+
+
+@pytest.mark.usefixtures("_hashing")
+@pytest.mark.parametrize("arguments", [["--user", "u1", "-k", "0"], ["--user", "u1", "--filter", "nofield=1"], []])
+def test_command_raises_wrong_usage(folder: Path, arguments: list[str]) -> None:
+    outcome = CliRunner().invoke(command, [*arguments, "--index", str(folder)])
+    assert isinstance(outcome.exception, UsageError)
+
+
+def test_command_help_has_an_example() -> None:
+    assert "vlm4rec search --user u001" in CliRunner().invoke(command, ["--help"]).output

@@ -1,0 +1,39 @@
+"""`vlm4rec index`: publish a release."""
+
+import json
+
+import click
+
+
+@click.command()
+@click.option("--environment", default="prod", show_default=True, help="SQLMesh environment to publish.")
+@click.option("--force", is_flag=True, help="Publish though a suite fails; the release records it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def index(environment: str, force: bool, as_json: bool) -> None:
+    """Publish the search tables as a verified release.
+
+    The expectation suites are run first; a failure refuses to publish. The release that answers now goes on
+    answering until the new one is complete and verified; then a pointer is replaced in one step.
+
+    \b
+    Example:
+      vlm4rec index
+      vlm4rec index --environment dev --json
+    """
+    from vlm4rec_search.handover import publish_index
+    from vlm4rec_search.settings import settings
+
+    summary = publish_index(settings(), environment, force)
+    if as_json:
+        click.echo(json.dumps(summary.to_json()))
+        return
+    click.echo(
+        f"Published {summary.release}: {summary.documents:,} documents ({summary.added:,} added,"
+        f" {summary.changed:,} changed, {summary.deleted:,} deleted) in {summary.seconds:.1f} s"
+    )
+    if summary.rejected or summary.rejected_users:
+        click.echo(
+            f"Refused: {summary.rejected:,} documents and {summary.rejected_users:,} profiles; the table `rejected` of"
+            " the release has the reasons"
+        )
+    click.echo("Next: vlm4rec search --user USER --explain")

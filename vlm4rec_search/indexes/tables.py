@@ -1,0 +1,124 @@
+"""The tables of a release file, and the SQL that fills them from what the warehouse hands over.
+
+A document is known by its number, `document`: 0, 1, ... in the order of item_id, which is also the order of ties.
+"""
+
+REQUIRED = {
+    "documents": (
+        "item_id", "title", "description", "caption", "category", "price", "available", "image", "attributes",
+        "vector", "encoder", "captioner", "content_hash",
+    ),
+    "users": ("user_id", "items", "vector", "history", "seen", "terms"),
+    "popularity": ("item_id", "interactions"),
+}  # fmt: skip
+
+CREATE = """
+CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
+    prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,
+    documents BIGINT, users BIGINT);
+CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR,
+    category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON, captioner VARCHAR,
+    content_hash VARCHAR);
+CREATE TABLE vectors (document INTEGER, vector FLOAT[]);
+CREATE TABLE facets (field VARCHAR, value VARCHAR, number DOUBLE, document INTEGER);
+CREATE TABLE postings (field VARCHAR, term VARCHAR, df INTEGER, documents INTEGER[], scores FLOAT[]);
+CREATE TABLE popularity (document INTEGER, interactions BIGINT);
+CREATE TABLE users (user_id VARCHAR PRIMARY KEY, items INTEGER, vector FLOAT[],
+    history STRUCT(document INTEGER, weight DOUBLE)[], seen INTEGER[],
+    terms STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[]);
+CREATE TABLE rejected (kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
+"""
+
+# one reason for each row that is refused, NULL for the others; a vector that is not finite has no finite sum, and one
+# with a NULL inside, at which list_inner_product would stop the build, is replaced by one that is not finite
+_VECTOR = """
+    CASE WHEN list_count(vector::FLOAT[]) < len(vector::FLOAT[]) THEN ['nan'::FLOAT] ELSE vector::FLOAT[] END AS vector
+"""
+_VECTOR_REASON = """
+    WHEN vector IS NULL THEN 'no vector'
+    WHEN NOT isfinite(list_sum(vector)) THEN 'vector is not finite'
+    WHEN len(vector) <> $dimension THEN 'vector of dimension ' || len(vector) || ', not ' || $dimension
+    WHEN abs(list_inner_product(vector, vector) - 1) > 2e-3 THEN 'vector is not of length 1'
+"""
+
+JUDGE_DOCUMENTS = f"""
+CREATE TEMP TABLE judged_documents AS
+WITH numbered AS (
+    SELECT row_number() OVER () AS line, * REPLACE ({_VECTOR}, item_id::VARCHAR AS item_id)
+    FROM incoming_documents
+)
+SELECT *, CASE
+    WHEN item_id IS NULL OR trim(item_id) = '' THEN 'no item_id'
+    WHEN row_number() OVER (PARTITION BY item_id ORDER BY line) > 1 THEN 'repeated item_id'
+    WHEN encoder IS DISTINCT FROM $encoder THEN 'vector of the encoder ' || coalesce(encoder, '?')
+    {_VECTOR_REASON} END AS reason
+FROM numbered
+"""  # noqa: S608
+
+FILL_DOCUMENTS = """
+INSERT INTO documents
+SELECT row_number() OVER (ORDER BY item_id) - 1, item_id, coalesce(title, ''), description, caption, category, price,
+    available, image, attributes, captioner, content_hash
+FROM judged_documents WHERE reason IS NULL ORDER BY item_id;
+INSERT INTO vectors
+SELECT documents.document, judged.vector
+FROM judged_documents AS judged INNER JOIN documents ON documents.item_id = judged.item_id
+WHERE judged.reason IS NULL ORDER BY documents.document;
+INSERT INTO rejected SELECT 'document', item_id, title, reason FROM judged_documents WHERE reason IS NOT NULL;
+INSERT INTO popularity
+SELECT documents.document, incoming.interactions
+FROM incoming_popularity AS incoming INNER JOIN documents ON documents.item_id = incoming.item_id
+ORDER BY documents.document;
+"""
+
+# a list counts with each of its values, any other nested value with its JSON text
+FILL_FACETS = """
+INSERT INTO facets
+WITH attributes AS (
+    SELECT documents.document, pair.key AS field,
+        unnest(CASE pair.type WHEN 'ARRAY' THEN json_extract_string(pair.value, '$[*]')
+            ELSE [json_extract_string(pair.value, '$')] END) AS value
+    FROM documents, json_each(documents.attributes) AS pair
+), fields AS (
+    SELECT document, 'category' AS field, category AS value, TRY_CAST(category AS DOUBLE) AS number FROM documents
+    UNION ALL SELECT document, 'price', price::VARCHAR, price FROM documents
+    UNION ALL SELECT document, 'available', available::VARCHAR, NULL FROM documents
+    UNION ALL SELECT document, field, value, TRY_CAST(value AS DOUBLE) FROM attributes
+)
+SELECT field, value, number, document FROM fields WHERE value IS NOT NULL ORDER BY field, document
+"""
+
+JUDGE_USERS = f"""
+CREATE TEMP TABLE judged_users AS
+WITH numbered AS (
+    SELECT row_number() OVER () AS line, * REPLACE ({_VECTOR}, user_id::VARCHAR AS user_id, seen::VARCHAR[] AS seen,
+        history::STRUCT(item_id VARCHAR, weight DOUBLE)[] AS history,
+        terms::STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[] AS terms)
+    FROM incoming_users
+)
+SELECT *, CASE
+    WHEN user_id IS NULL OR trim(user_id) = '' THEN 'no user_id'
+    WHEN row_number() OVER (PARTITION BY user_id ORDER BY line) > 1 THEN 'repeated user_id'
+    {_VECTOR_REASON} END AS reason
+FROM numbered
+"""  # noqa: S608
+
+FILL_USERS = """
+INSERT INTO rejected SELECT 'user', user_id, NULL, reason FROM judged_users WHERE reason IS NOT NULL;
+INSERT INTO users
+WITH good AS (SELECT * FROM judged_users WHERE reason IS NULL),
+seen AS (
+    SELECT pairs.user_id, list(documents.document ORDER BY documents.document) AS seen
+    FROM (SELECT user_id, unnest(seen) AS item_id FROM good) AS pairs
+    INNER JOIN documents ON documents.item_id = pairs.item_id GROUP BY pairs.user_id
+), history AS (
+    SELECT pairs.user_id, list({'document': documents.document, 'weight': pairs.part.weight}
+        ORDER BY documents.document) AS history
+    FROM (SELECT user_id, unnest(history) AS part FROM good) AS pairs
+    INNER JOIN documents ON documents.item_id = pairs.part.item_id GROUP BY pairs.user_id
+)
+SELECT good.user_id, good.items, good.vector, coalesce(history.history, []), coalesce(seen.seen, []),
+    coalesce(good.terms, [])
+FROM good LEFT JOIN seen ON seen.user_id = good.user_id LEFT JOIN history ON history.user_id = good.user_id
+ORDER BY good.user_id;
+"""

@@ -1,0 +1,198 @@
+"""Releases of the embedded index: one immutable file each, and a pointer that is replaced in one step.
+
+    index/current                            the name of the release that answers
+    index/releases/<name>.duckdb             complete, verified, never written again
+    index/releases/.building-<name>.duckdb   what a running or killed build left
+
+Readers open the file that the pointer names and keep it, whatever happens to the pointer afterwards.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vlm4rec_search.errors import RunError, UsageError
+
+SCHEMA_VERSION = 1  # of the tables in a release file: raise it when a reader of the last version could not read them
+POINTER = "current"
+_BUILDING = ".building-"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseMeta:
+    """What made a release; it is the one row of the table `release`, and answers name it.
+
+    Attributes:
+        name: items__<schema>__<model>__<time>, see `new_release`.
+        created_at: UTC.
+        encoder: id of the sentence encoder, with its revision.
+        dimension: of its vectors.
+        captioner: id of the captioner, with its revision.
+        prompt: id of the caption prompt.
+        as_of: the moment of the tables.
+        checks: "passed", or "forced: <failed suites>".
+        package: version of this package.
+        analyzer: name and version of the analyzer.
+        schema_version: of the tables in the file.
+        documents: how many the release holds; the build fills it in.
+        users: how many profiles it holds; the build fills it in.
+    """
+
+    name: str
+    created_at: datetime
+    encoder: str
+    dimension: int
+    captioner: str
+    prompt: str
+    as_of: datetime | None
+    checks: str
+    package: str
+    analyzer: str
+    schema_version: int = SCHEMA_VERSION
+    documents: int = 0
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSummary:
+    """What a build did: added, changed and deleted are documents against the release before it.
+
+    Attributes:
+        rejected: documents that were refused; table `rejected` of the release has them with their reasons.
+        rejected_users: profiles that were refused, likewise.
+        seconds: duration of the build.
+    """
+
+    release: str
+    documents: int
+    added: int
+    changed: int
+    deleted: int
+    rejected: int
+    rejected_users: int
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        """Return the summary as plain values."""
+        return asdict(self)
+
+
+def new_release(
+    encoder: str, dimension: int, captioner: str, prompt: str, as_of: datetime | None, checks: str = "passed"
+) -> ReleaseMeta:
+    """Name a release that is about to be built, now, from the ids of what made its documents."""
+    from importlib.metadata import version
+
+    from vlm4rec_search.analysis import NAME, VERSION
+
+    now = datetime.now(UTC)
+    model = re.sub(r"[^a-z0-9.]+", "-", encoder.split("@")[0].rsplit("/", 1)[-1].lower()).strip("-.") or "model"
+    moment = f"{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}"
+    return ReleaseMeta(
+        name=f"items__v{SCHEMA_VERSION}__{model[:60]}__{moment}",
+        created_at=now.replace(tzinfo=None),
+        encoder=encoder,
+        dimension=dimension,
+        captioner=captioner,
+        prompt=prompt,
+        as_of=as_of,
+        checks=checks,
+        package=version("vlm4rec-search"),
+        analyzer=f"{NAME}@{VERSION}",
+    )
+
+
+def release_path(folder: Path, name: str) -> Path:
+    """Return the file of a release.
+
+    Raises:
+        UsageError: the text is no name of a release.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is not the name of a release")
+    return folder / "releases" / f"{name}.duckdb"
+
+
+def current_release(folder: Path) -> Path | None:
+    """Return the file of the release that answers, None where nothing is published yet.
+
+    Raises:
+        UsageError: the pointer is damaged or names a file that is not there.
+    """
+    try:
+        name = (folder / POINTER).read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {folder / POINTER} ({error}): publish again with `vlm4rec index`") from None
+    path = release_path(folder, name)
+    if not path.is_file():
+        raise UsageError(f"{folder / POINTER} names the release {name}, which is gone: publish with `vlm4rec index`")
+    return path
+
+
+def switch(folder: Path, name: str) -> None:
+    """Let the pointer name another release, in one step; readers that are open go on with theirs.
+
+    Raises:
+        UsageError: there is no such release.
+    """
+    if not release_path(folder, name).is_file():
+        raise UsageError(f"there is no release {name} in {folder}")
+    temporary = folder / f".{POINTER}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(f"{name}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / POINTER)
+
+
+@contextmanager
+def building(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the temporary file of a build; when the block ends well it has become the release, not yet the current one.
+
+    Only one build runs in a folder at a time; what killed builds left is removed first. A block that raises leaves
+    no file behind.
+
+    Raises:
+        RunError: another build is running, the release exists, or the folder cannot be written.
+    """
+    final = release_path(folder, name)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"cannot write the index folder {folder}: {error.strerror}") from None
+    with lock:
+        _lock(lock.fileno(), folder)
+        _sweep(final.parent)
+        if final.exists():
+            raise RunError(f"the release {name} exists already: build again for a new name")
+        temporary = final.with_name(f"{_BUILDING}{final.name}")
+        try:
+            yield temporary
+            temporary.replace(final)
+        finally:
+            _sweep(final.parent)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RunError(f"another build is running in {folder}: wait until it has ended") from None
+
+
+def _sweep(releases: Path) -> None:
+    for left in releases.glob(f"{_BUILDING}*"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
