@@ -17,11 +17,11 @@ def raw_query(settings: Settings, folder: str | None, stem: str, version: str, c
         UsageError: the file is missing or cannot be read.
     """
     file = raw.inspect(settings.project / folder if folder else settings.data_dir, stem, settings.cache)
-    read = _from_json if file.format == "jsonl" else _from_columns
+    read = _from_json if file.suffix == ".jsonl" else _from_columns
     # Naming the columns of the table function lets SQLMesh resolve them, which its lint asks for.
-    names = ("json",) if file.format == "jsonl" else file.columns
+    names = ("json",) if file.suffix == ".jsonl" else file.columns
     alias = exp.TableAlias(this=exp.to_identifier("raw"), columns=[exp.to_identifier(name, True) for name in names])
-    reader = maybe_parse(raw.READERS[file.format], into=exp.Table, dialect="duckdb")
+    reader = maybe_parse(raw.READERS[file.suffix], into=exp.Table, dialect="duckdb")
     reader.set("alias", alias)
     query = exp.select(
         exp.alias_(exp.Literal.string(version), "file"),

@@ -39,10 +39,13 @@ def _run(environment: str, suite: str | None) -> "QualityReport":
     from vlm4rec_search.quality import run_suites
     from vlm4rec_search.quality.suites import load_suites
     from vlm4rec_search.settings import settings
+    from vlm4rec_search.warehouse import read
 
     options = settings()
     expectations = options.project / "expectations"
     names = load_suites(expectations, suite)
+    with read(options.warehouse):
+        pass  # what is wrong with the warehouse is told at once, not after the import
     click.echo("Loading Great Expectations (about 5 s) ...", err=True)
     import_module("great_expectations")  # before the bar, whose rate is that of the suites
     with bar("suites", len(names)) as advance:

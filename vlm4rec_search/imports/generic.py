@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.errors import UsageError
+from vlm4rec_search.files import SUFFIXES, open_table, reading
 from vlm4rec_search.imports.mapping import mapped, parse_mapping
 from vlm4rec_search.imports.photos import PhotoCounts, bring_photos
-from vlm4rec_search.imports.sources import SUFFIXES, open_table, reading
 from vlm4rec_search.progress import bar
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.errors import UsageError
-from vlm4rec_search.imports.sources import quoted, require
+from vlm4rec_search.files import quoted, require
 
 CONTRACT: dict[str, tuple[str, ...]] = {
     "items": ("item_id", "title", "description", "category", "price", "image", "available"),

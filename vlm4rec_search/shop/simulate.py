@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 
 from vlm4rec_search.errors import UsageError
-from vlm4rec_search.imports.sources import find_table, open_table, quoted, reading, require
+from vlm4rec_search.files import find_table, open_table, quoted, reading, require
 from vlm4rec_search.shop.log import rows_of, shopper_ids, write_log
 from vlm4rec_search.shop.shoppers import Ints, Wares, popularity, shop_around
 

@@ -1,4 +1,4 @@
-"""Opens a shop's own files (csv, csv.gz, parquet, jsonl) with DuckDB, which streams them."""
+"""Tables in files (csv, csv.gz, parquet, jsonl), read by DuckDB, which streams them; mistakes told in one line."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -65,7 +65,10 @@ def require(columns: Iterable[str], wanted: Iterable[str], path: Path) -> None:
     """
     there = list(columns)
     if absent := [name for name in wanted if name not in there]:
-        raise UsageError(f"{path} has no column {', '.join(absent)}; it has {', '.join(there)}")
+        raise UsageError(
+            f"{path} has no column {', '.join(absent)}; it has {', '.join(there)}: rename one, or map it with"
+            " `vlm4rec import generic --map`"
+        )
 
 
 def _relation(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
