@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
+ON_FIXTURES := VLM4REC_DATA_DIR=tests/data/raw VLM4REC_CACHE=.cache/test VLM4REC_WAREHOUSE=.cache/test/warehouse.duckdb
 
 help:
 	@echo "make demo   the whole job on the built-in shop, offline"
@@ -29,8 +30,8 @@ lint: .venv/installed
 
 test: lint
 	@echo "== SQL lint and unit tests"
-	VLM4REC_DATA_DIR=tests/data/raw VLM4REC_CACHE=.cache/test VLM4REC_WAREHOUSE=.cache/test/warehouse.duckdb $(BIN)/sqlmesh lint
-	VLM4REC_DATA_DIR=tests/data/raw VLM4REC_CACHE=.cache/test VLM4REC_WAREHOUSE=.cache/test/warehouse.duckdb $(BIN)/sqlmesh test
+	$(ON_FIXTURES) $(BIN)/sqlmesh lint
+	$(ON_FIXTURES) $(BIN)/sqlmesh test
 	@echo "== Tests"
 	$(BIN)/pytest -n 2
 	@echo "All passed. Next: make demo, then look at README.md"

@@ -160,6 +160,15 @@ def test_every_audit_passes_good_rows_and_refuses_bad_ones(context: Context) -> 
                 assert findings(model, audit.name, table) > 0, f"{where} accepts {table}"
 
 
+def test_every_model_says_what_it_is(context: Context) -> None:
+    for model in context.models.values():
+        assert model.description, f"{model.name} has no title comment"
+        assert model.grains, f"{model.name} has no grain"
+        assert model.audits, f"{model.name} has no audit"
+        described = model.column_descriptions.keys()
+        assert (model.columns_to_types or {}).keys() == described, f"{model.name} has columns without a description"
+
+
 @pytest.mark.parametrize("audit", sorted(BAD))
 def test_every_kind_of_audit_is_in_use(audit: str, context: Context) -> None:
     assert any(audit == used.name for model in context.models.values() for used, _ in model.audits_with_args)

@@ -5,6 +5,8 @@ import json
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -100,6 +102,46 @@ def with_one_less(log: Path) -> None:
         lines = file.readlines()
     with gzip.open(log, "wt") as file:
         file.writelines(lines[:-1])
+
+
+READERS = """
+import duckdb, sys
+from vlm4rec_search import Query, open_index
+index = open_index("index")
+copy = duckdb.connect("published/warehouse.duckdb", read_only=True)
+for line in sys.stdin:
+    documents = copy.execute("SELECT COUNT(*) FROM search.item_documents").fetchone()[0]
+    print(documents, index.search(Query(text="chair", k=1)).release, flush=True)
+"""
+
+
+def test_nobody_locks_anybody_out(shop: Workspace) -> None:
+    """A search process and an analyst stay open while the tables and the index are built and published again."""
+    shop.plan()
+    shop.vlm4rec("publish-tables")
+    first = shop.json("index")["release"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", READERS], cwd=shop.folder, env=shop.environment, stdin=pipe, stdout=pipe, text=True
+    ) as readers:
+
+        def answer() -> list[str]:
+            assert readers.stdin is not None
+            assert readers.stdout is not None
+            readers.stdin.write("\n")
+            readers.stdin.flush()
+            return readers.stdout.readline().split()
+
+        assert answer() == ["100", first]
+        items = shop.data / "items.csv"
+        items.write_text("\n".join(items.read_text().splitlines()[:-1]) + "\n")
+        shop.plan()
+        shop.vlm4rec("publish-tables")
+        summary = shop.json("index")
+        assert (summary["documents"], summary["deleted"]) == (99, 1)
+        assert answer() == ["100", first], "readers that were open go on with what they had"
+        readers.communicate()
+    assert shop.json("search", "--text", "chair")["release"] == summary["release"]
 
 
 def test_another_folder_in_dev_leaves_prod_untouched(shop: Workspace) -> None:

@@ -1,0 +1,94 @@
+"""The documentation stays true: commands, options, settings, tables and queries that it names exist and work."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+from conftest import ROOT, Workspace
+
+from vlm4rec_search.cli import COMMANDS, main
+from vlm4rec_search.settings import Settings
+
+README = (ROOT / "README.md").read_text("utf-8")
+HEAVY = {"duckdb", "great_expectations", "numpy", "pandas", "PIL", "pydantic", "rich", "scipy", "sqlmesh", "torch"}
+
+
+def commands() -> dict[str, click.Command]:
+    """Return every command by the words that call it, such as `import generic`."""
+    found: dict[str, click.Command] = {}
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found |= {f"{name} {inner}": leaf for inner, leaf in command.commands.items()}
+        else:
+            found[name] = command
+    return found
+
+
+def lines_that_call(program: str) -> list[list[str]]:
+    text = README.replace("\\\n", " ")
+    calls = re.findall(rf"^ +{program} [^\n#]*", text, flags=re.MULTILINE)
+    return [shlex.split(call)[1:] for call in calls]
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_command_has_help_with_an_example_and_is_in_the_readme(name: str) -> None:
+    help_text = commands()[name].get_help(click.Context(commands()[name]))
+    assert re.search(rf"Examples?:\s+(\w+=\S+\s+)?vlm4rec {name}", help_text), help_text
+    assert f"vlm4rec {name}" in README or name == "demo"
+
+
+def test_the_readme_names_only_options_that_exist() -> None:
+    calls = lines_that_call("vlm4rec")
+    assert len(calls) > 8
+    for call in calls:
+        name = next(name for name in (" ".join(call[:2]), call[0]) if name in commands())
+        options = {option for parameter in commands()[name].params for option in parameter.opts}
+        used = {word for word in call if re.match(r"--?[a-z]", word)}
+        assert used <= options, f"vlm4rec {name} has no {used - options}"
+
+
+def test_the_readme_tells_every_setting_and_its_default() -> None:
+    told = dict(re.findall(r"^\| `(VLM4REC_\w+)` \| (.+?) \|", README, flags=re.MULTILINE))
+    fields = {f"VLM4REC_{name}".upper(): field.default for name, field in Settings.model_fields.items()}
+    del fields["VLM4REC_PROJECT"]  # set by those who move the project, told in --help only
+    assert told.keys() == fields.keys()
+    for name, default in fields.items():
+        if default is not None:
+            assert str(default).removesuffix(".0") == told[name].strip("`"), name
+
+
+def test_the_flow_page_draws_every_model() -> None:
+    page = (ROOT / "models" / "README.md").read_text("utf-8")
+    models = {path.stem for path in (ROOT / "models").glob("*/*") if path.suffix in (".sql", ".py")}
+    assert [model for model in models if model not in page] == []
+
+
+def test_the_queries_of_the_readme_run(workspace: Workspace) -> None:
+    import duckdb
+
+    workspace.vlm4rec("shop", "--to", "data", "--items", "30", "--shoppers", "20", "--dirty")
+    workspace.plan()
+    workspace.vlm4rec("publish-tables")
+    (block,) = re.findall(r"```sql\n(.*?)```", README, flags=re.DOTALL)
+    queries = [query for query in block.split(";") if query.strip()]
+    assert len(queries) == 3
+    with duckdb.connect(str(workspace.folder / "published" / "warehouse.duckdb"), read_only=True) as connection:
+        for query in queries:
+            assert connection.execute(query).fetchall(), query
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"""
+import sys
+from vlm4rec_search.cli import main
+main(["--help"], standalone_mode=False)
+print(sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "search" in done.stdout
+    assert done.stderr == "[]\n"
