@@ -45,10 +45,12 @@ def documents() -> pd.DataFrame:
 
 
 def users() -> pd.DataFrame:
-    """Return search.user_documents: u1 has seen a (weight 0.75) and d (0.25), u2 only c and has no words."""
+    """Return search.user_documents: u1 has seen a (three parts) and d (one part), u2 only c and has no words."""
     mixed = 0.75 * np.array(VECTORS["a"]) + 0.25 * np.array(VECTORS["d"])
-    vectors = [(mixed / np.linalg.norm(mixed)).astype(np.float32), np.array(VECTORS["c"], dtype=np.float32)]
-    history = [[{"item_id": "a", "weight": 0.75}, {"item_id": "d", "weight": 0.25}], [{"item_id": "c", "weight": 1.0}]]
+    length = np.linalg.norm(mixed)
+    vectors = [(mixed / length).astype(np.float32), np.array(VECTORS["c"], dtype=np.float32)]
+    parts = [{"item_id": "a", "weight": 0.75 / length}, {"item_id": "d", "weight": 0.25 / length}]
+    history = [parts, [{"item_id": "c", "weight": 1.0}]]
     terms = [[{"term": "red", "word": "red", "weight": 1.0}, {"term": "dress", "word": "dress", "weight": 0.5}], []]
     columns = {"user_id": ["u1", "u2"], "items": [2, 1], "vector": vectors, "history": history}
     return pd.DataFrame({**columns, "seen": [["a", "d", "gone"], ["c"]], "terms": terms})

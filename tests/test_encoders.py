@@ -61,7 +61,7 @@ def test_ids_cost_no_torch() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0
-    assert run.stdout.split() == ["all-MiniLM-L6-v2@53aa51172d14", "efficientnet-lite0@579344248a93"]
+    assert run.stdout.split() == ["all-MiniLM-L6-v2@53aa51172d14-1", "efficientnet-lite0@579344248a93-1"]
 
 
 @pytest.mark.parametrize("name", ["hashing-", "hashing-1", "hashing-x", "hashing-99999"])
@@ -139,3 +139,13 @@ def test_efficientnet_puts_a_changed_copy_next_to_its_original() -> None:
     assert vectors.shape == (4, 1280)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(4), abs=1e-5)
     assert list((vectors @ others.T).argmax(axis=1)) == [0, 1, 2, 3]
+
+
+def test_numbers_that_are_not_finite_never_become_vectors() -> None:
+    assert unit_rows(np.array([[0.0, 0.0, 0.0, 0.0], [3.0, 0.0, 4.0, 0.0]])).tolist() == [
+        [0.5, 0.5, 0.5, 0.5],
+        pytest.approx([0.6, 0.0, 0.8, 0.0]),
+    ]
+    for damaged in (np.nan, np.inf):
+        with pytest.raises(RunError, match="not finite"):
+            unit_rows(np.array([[1.0, damaged]]))

@@ -36,7 +36,7 @@ def tables() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def broken(connection: duckdb.DuckDBPyConnection, suite: str) -> set[Rule]:
     """Judge one suite and name the rules that the tables break."""
-    report = judge([SUITES[suite]], [measure(connection, SUITES[suite])], {"max_age_days": 30.0})
+    report = judge([(SUITES[suite], measure(connection, SUITES[suite]))], {"max_age_days": 30.0})
     result = report.suites[0]
     found = [(finding, "critical") for finding in result.failed] + [(finding, "warning") for finding in result.warnings]
     return {(finding.expectation, finding.column, severity) for finding, severity in found}

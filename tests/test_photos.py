@@ -1,7 +1,9 @@
 """Photos as shops really have them: each ends in an RGB image or in a status, whatever its bytes are."""
 
+import hashlib
 import io
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vlm4rec_search.cache import Cache
-from vlm4rec_search.photos import LONGEST_SIDE, MAX_BYTES, PhotoError, find, locate, read
+from vlm4rec_search.photo_files import MAX_BYTES, Found, PhotoError, find, fingerprint, locate
+from vlm4rec_search.photos import LONGEST_SIDE, Photo, read
 
 RED = (200, 30, 30)
 
@@ -34,9 +37,13 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def opened(path: Path) -> Photo:
+    return read(Found(path, hashlib.sha256(path.read_bytes()).hexdigest()))
+
+
 def status_of(path: Path) -> str:
     with pytest.raises(PhotoError) as caught:
-        read(path)
+        opened(path)
     assert "\n" not in str(caught.value)
     return caught.value.status
 
@@ -86,7 +93,7 @@ def test_locate_follows_links_that_stay_inside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_accepted_formats_are_read_whatever_the_name_says(tmp_path: Path, kind: str) -> None:
-    photo = read(written(tmp_path, encoded(Image.new("RGB", (40, 20), RED), kind)))
+    photo = opened(written(tmp_path, encoded(Image.new("RGB", (40, 20), RED), kind)))
     assert (photo.image.mode, photo.image.size, photo.note) == ("RGB", (40, 20), "")
     assert np.abs(np.asarray(photo.image, dtype=int) - RED).max() <= 6
 
@@ -114,7 +121,6 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.jpg"
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    assert status_of(path) == "too_large"
     with Cache(tmp_path / "cache") as cache:
         (found,) = find(["huge.jpg"], tmp_path, cache)
     assert found.digest is None
@@ -124,13 +130,13 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
 
 def test_animation_gives_its_first_frame_and_a_note(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (10, 10), colour) for colour in (RED, (0, 0, 255), (0, 255, 0))]
-    photo = read(written(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "a.gif"))
+    photo = opened(written(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "a.gif"))
     assert photo.note == "animated or multi-page: first of 3 frames used"
     assert photo.image.getpixel((5, 5)) == RED
 
 
 def test_cmyk_becomes_rgb_with_a_note(tmp_path: Path) -> None:
-    photo = read(written(tmp_path, encoded(Image.new("CMYK", (10, 10), (0, 255, 255, 0)), "JPEG")))
+    photo = opened(written(tmp_path, encoded(Image.new("CMYK", (10, 10), (0, 255, 255, 0)), "JPEG")))
     assert photo.note == "CMYK converted to RGB"
     red, green, blue = np.asarray(photo.image).reshape(-1, 3).mean(axis=0)
     assert red > 240
@@ -139,13 +145,13 @@ def test_cmyk_becomes_rgb_with_a_note(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "colour"), [("RGBA", (255, 0, 0, 0)), ("LA", (0, 0))])
 def test_transparency_is_laid_on_white(tmp_path: Path, mode: str, colour: tuple[int, ...]) -> None:
-    photo = read(written(tmp_path, encoded(Image.new(mode, (10, 10), colour), "PNG")))
+    photo = opened(written(tmp_path, encoded(Image.new(mode, (10, 10), colour), "PNG")))
     assert (photo.note, photo.image.getpixel((5, 5))) == ("transparency laid on white", (255, 255, 255))
 
 
 def test_sixteen_bits_are_stretched_not_clipped(tmp_path: Path) -> None:
     ramp = np.array([[1000, 33000, 65000]], dtype=np.uint16)  # (33000 - 1000) / (65000 - 1000) * 255 = 127.5
-    photo = read(written(tmp_path, encoded(Image.fromarray(ramp), "PNG")))
+    photo = opened(written(tmp_path, encoded(Image.fromarray(ramp), "PNG")))
     assert [photo.image.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (127, 127, 127), (255, 255, 255)]
     assert "stretched to 8 bits" in photo.note
 
@@ -154,11 +160,11 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 20), "white")
     exif = image.getexif()
     exif[0x0112] = 6  # the camera was turned: 90 degrees clockwise to be upright
-    assert read(written(tmp_path, encoded(image, "JPEG", exif=exif))).image.size == (20, 40)
+    assert opened(written(tmp_path, encoded(image, "JPEG", exif=exif))).image.size == (20, 40)
 
 
 def test_large_photos_are_shrunk(tmp_path: Path) -> None:
-    photo = read(written(tmp_path, encoded(Image.new("RGB", (3000, 1500), RED), "JPEG")))
+    photo = opened(written(tmp_path, encoded(Image.new("RGB", (3000, 1500), RED), "JPEG")))
     assert photo.image.size == (LONGEST_SIDE, LONGEST_SIDE // 2)
 
 
@@ -188,6 +194,41 @@ def test_no_bytes_crash(tmp_path: Path, valid: bytes, length: int, patches: list
         data[offset : offset + len(patch)] = patch
     path = written(tmp_path, bytes(data))
     try:
-        assert read(path).image.mode == "RGB"
+        assert opened(path).image.mode == "RGB"
     except PhotoError as error:
         assert error.status in {"unreadable", "wrong_type", "too_large"}
+
+
+def test_a_photo_that_was_replaced_since_it_was_hashed_is_not_read(tmp_path: Path) -> None:
+    path = written(tmp_path, encoded(Image.new("RGB", (4, 4), RED), "PNG"), "a.png")
+    with Cache(tmp_path / "cache") as cache:
+        (found,) = find(["a.png"], tmp_path, cache)
+    assert read(found).image.size == (4, 4)
+    path.write_bytes(encoded(Image.new("RGB", (5, 5), RED), "PNG"))
+    with pytest.raises(PhotoError, match="changed while it was read"):
+        read(found)
+
+
+def test_the_fingerprint_follows_the_bytes_of_the_photos(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    photo = written(data / "images", b"one", "a.jpg")
+    (data / "items.csv").write_text("item_id,title\n")
+
+    def current(folder: Path = data) -> str:
+        with Cache(tmp_path / "cache") as cache:
+            return fingerprint(folder, cache)
+
+    first = current()
+    (data / "labels.csv").write_text("no photo")
+    (data / ".hidden.jpg").write_text("no photo")
+    assert current() == first, "files that are no photos do not count"
+    shutil.copytree(data, tmp_path / "copy")
+    assert current(tmp_path / "copy") == first, "the same photos elsewhere are the same photos"
+    times = photo.stat()
+    photo.write_bytes(b"two")
+    os.utime(photo, ns=(times.st_atime_ns, times.st_mtime_ns))
+    second = current()
+    assert second != first, "equal size and modification time do not hide a change"
+    photo.rename(data / "images" / "b.jpg")
+    assert current() not in (first, second)

@@ -134,11 +134,14 @@ def test_nobody_locks_anybody_out(shop: Workspace) -> None:
 
         assert answer() == ["100", first]
         items = shop.data / "items.csv"
-        items.write_text("\n".join(items.read_text().splitlines()[:-1]) + "\n")
+        header, first, *others, _ = items.read_text().splitlines()
+        price = first.split(",")[header.split(",").index("price")]
+        items.write_text("\n".join([header, first.replace(price, "1.99"), *others]) + "\n")
         shop.plan()
         shop.vlm4rec("publish-tables")
         summary = shop.json("index")
-        assert (summary["documents"], summary["deleted"]) == (99, 1)
+        changes = {name: summary[name] for name in ("documents", "added", "changed", "deleted")}
+        assert changes == {"documents": 99, "added": 0, "changed": 1, "deleted": 1}, "the hash follows the content"
         assert answer() == ["100", first], "readers that were open go on with what they had"
         readers.communicate()
     assert shop.json("search", "--text", "chair")["release"] == summary["release"]

@@ -42,7 +42,7 @@ def test_negative_weights_push_away() -> None:
 
 def test_users_without_a_profile_are_left_out() -> None:
     found = user_vectors(weights(("opposites", "a", 0.3), ("opposites", "c", 0.3), ("lost", "gone", 1.0)), ITEMS)
-    assert list(found.columns) == ["user_id", "items", "vector"]
+    assert list(found.columns) == ["user_id", "items", "length", "vector"]
     assert len(found) == 0
 
 

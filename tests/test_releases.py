@@ -18,7 +18,7 @@ from vlm4rec_search import Query, open_index
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes import verify
 from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.releases import building, current_release, new_release, release_path, switch
+from vlm4rec_search.releases import current_release, new_release, publishing, release_path, switch
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
@@ -140,11 +140,12 @@ def test_verification_compares_ids_and_lengths(tmp_path: Path) -> None:
 
 
 def test_one_build_at_a_time(tmp_path: Path) -> None:
-    with building(tmp_path, "items__one") as path:
+    with publishing(tmp_path, "items__one") as path:
         path.touch()
         with pytest.raises(RunError, match="another build is running"):
             publish(tmp_path)
     assert files(tmp_path) == ["items__one.duckdb"]
+    assert current_release(tmp_path) == release_path(tmp_path, "items__one")
 
 
 def test_a_release_is_never_overwritten(tmp_path: Path) -> None:

@@ -80,6 +80,22 @@ def test_seen_items_are_left_out_in_every_tier(index: Index) -> None:
     assert ids(index, Query(user="u2", mode="lexical")) == "baedf"  # from popularity, without c
 
 
+def test_shares_hold_when_an_item_of_the_history_is_not_in_the_release(tmp_path: Path) -> None:
+    publish(tmp_path, documents().drop(index=[3]))
+    with open_index(str(tmp_path)) as index:
+        (hit,) = index.search(Query(user="u1", mode="semantic", k=1, explain=True)).hits
+    reason = hit.explanation
+    assert reason is not None
+    length = np.hypot(0.75 + 0.25 * 0.6, 0.25 * 0.8)
+    assert [(part.item_id, part.share) for part in reason.history] == [("a", pytest.approx(0.75 * 0.8 / length))]
+    assert reason.rest == pytest.approx(0.25 * 0.48 / length, abs=2e-6)
+
+
+def test_a_text_in_place_of_the_profile_needs_no_note(index: Index) -> None:
+    answer = index.search(Query(user="u1", text="dress", mode="lexical"))
+    assert (answer.tier, answer.note) == ("text", None)
+
+
 def test_history_shares_add_up_to_the_cosine(index: Index) -> None:
     hit = index.search(Query(user="u1", explain=True)).hits[0]
     reason = hit.explanation

@@ -14,6 +14,7 @@ import Stemmer
 
 NAME = "english"
 VERSION = 1  # part of every release: raise it when the tokens of any text change
+ID = f"{NAME}@{VERSION}"
 
 _STOP_WORDS = (
     "a an and are as at be but by for if in into is it no not of on or such "

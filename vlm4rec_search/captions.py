@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from vlm4rec_search.cache import Cache, Result, result_key
 from vlm4rec_search.captioners import Captioner, Context, load_captioner
 from vlm4rec_search.errors import RunError, Vlm4recError
-from vlm4rec_search.photos import PREPROCESSING, Found, Photo, PhotoError, find, read
+from vlm4rec_search.photo_files import Found, PhotoError, find
+from vlm4rec_search.photos import PREPROCESSING, Photo, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ def caption_items(items: "pd.DataFrame", captioner: str | Captioner, data_dir: P
         (item, image, photo.digest, *outcome, maker.id, maker.prompt)
         for item, image, photo, outcome in zip(items["item_id"], images, found, outcomes, strict=True)
     ]
-    return pd.DataFrame(rows, columns=COLUMNS, dtype=object if rows else "string[pyarrow]")
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
 def texts(column: "pd.Series[str]") -> list[str | None]:
@@ -128,9 +129,7 @@ def _entry(caption: str, photo: Photo) -> Result:
 
 
 def _read(found: Found) -> Photo | PhotoError:
-    if found.path is None:
-        return PhotoError("missing", "no path")
     try:
-        return read(found.path)
+        return read(found)
     except PhotoError as error:
         return error

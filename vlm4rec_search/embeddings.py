@@ -12,7 +12,8 @@ from vlm4rec_search.captions import texts as text_list
 from vlm4rec_search.encoders import ImageEncoder, load_image_encoder, load_sentence_encoder
 from vlm4rec_search.encoders.base import Vectors
 from vlm4rec_search.errors import RunError
-from vlm4rec_search.photos import PREPROCESSING, PhotoError, find, read
+from vlm4rec_search.photo_files import Found, PhotoError, find
+from vlm4rec_search.photos import PREPROCESSING, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,23 +74,21 @@ def embed_photos(items: "pd.DataFrame", encoder: str, data_dir: Path, cache: Pat
     maker = load_image_encoder(encoder)
     with Cache(cache) as store:
         found = find(text_list(items["image"]), data_dir, store)
-        usable = [
-            (item, photo.path, photo.digest)
-            for item, photo in zip(items["item_id"], found, strict=True)
-            if photo.path and photo.digest
-        ]
-        paths = [path for _, path, _ in usable]
-        hashes = [photo_hash for *_, photo_hash in usable]
-        keys = [result_key("image", maker.id, PREPROCESSING, photo_hash) for photo_hash in hashes]
-
-        def compute(positions: Sequence[int]) -> list[Result]:
-            return _encoded(maker, [paths[position] for position in positions])
-
-        label = f"photo vectors by {maker.id}"
-        filled = store.fill("image", maker.id, keys, compute, batch_size=PHOTO_BATCH, label=label)
-    rows = zip(usable, hashes, _vectors(filled, maker.id), strict=True)
-    kept = [(item, photo_hash, vector) for (item, *_), photo_hash, vector in rows if vector is not None]
+        usable = [(item, photo) for item, photo in zip(items["item_id"], found, strict=True) if photo.digest]
+        filled = _fill_photos(maker, [photo for _, photo in usable], store)
+    pairs = zip(usable, _vectors(filled, maker.id), strict=True)
+    kept = [(item, photo.digest or "", vector) for (item, photo), vector in pairs if vector is not None]
     return _frame([item for item, *_ in kept], maker.id, "photo_hash", [(key, vector) for _, key, vector in kept])
+
+
+def _fill_photos(maker: ImageEncoder, photos: Sequence[Found], cache: Cache) -> Filled:
+    keys = [result_key("image", maker.id, PREPROCESSING, photo.digest or "") for photo in photos]
+
+    def compute(positions: Sequence[int]) -> list[Result]:
+        return _encoded(maker, [photos[position] for position in positions])
+
+    label = f"photo vectors by {maker.id}"
+    return cache.fill("image", maker.id, keys, compute, batch_size=PHOTO_BATCH, label=label)
 
 
 def encode_query(text: str, encoder: str) -> Vectors:
@@ -103,16 +102,16 @@ def encode_query(text: str, encoder: str) -> Vectors:
     return vector
 
 
-def _encoded(maker: ImageEncoder, paths: Sequence[Path]) -> list[Result]:
+def _encoded(maker: ImageEncoder, photos: Sequence[Found]) -> list[Result]:
     results: dict[int, Result] = {}
     images = {}
-    for position, path in enumerate(paths):
+    for position, photo in enumerate(photos):
         try:
-            images[position] = read(path).image
+            images[position] = read(photo).image
         except PhotoError as error:
             results[position] = error
     results |= dict(zip(images, _bytes(maker.encode(list(images.values()))), strict=True)) if images else {}
-    return [results[position] for position in range(len(paths))]
+    return [results[position] for position in range(len(photos))]
 
 
 def _bytes(vectors: Vectors) -> list[Result]:
@@ -143,14 +142,4 @@ def _frame(
         hashed: [value for value, _ in rows],
         "vector": [vector for _, vector in rows],
     }
-    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    return frame if rows else _typed(frame)
-
-
-def _typed(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Give an empty frame the types that DuckDB would otherwise guess wrong: text, and FLOAT[] for the vectors."""
-    import pandas as pd
-    import pyarrow as pa
-
-    types = {name: pd.ArrowDtype(pa.list_(pa.float32()) if name == "vector" else pa.string()) for name in frame}
-    return frame.astype(types)
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})

@@ -9,7 +9,9 @@ from vlm4rec_search.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from duckdb import DuckDBPyConnection
 
+    from vlm4rec_search.quality import QualityReport
     from vlm4rec_search.releases import ReleaseSummary
 
 DOCUMENTS = "SELECT * FROM search.item_documents ORDER BY item_id"
@@ -37,53 +39,54 @@ class SearchTables:
     as_of: datetime | None
 
 
-def read_tables(settings: Settings, environment: str = "prod") -> SearchTables:
-    """Read the search layer of an environment in one short connection.
-
-    Raises:
-        UsageError: there is no warehouse, a table is missing, or there are no documents.
-        RunError: another process is writing the warehouse.
-    """
-    from vlm4rec_search.warehouse import in_environment, read
-
-    with read(settings.warehouse) as connection:
-        made_by = connection.execute(in_environment(MADE_BY, environment)).fetchone()
-        if made_by is None or made_by[0] is None:
-            raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
-        documents, users, popularity = (
-            connection.execute(in_environment(query, environment)).to_arrow_table()
-            for query in (DOCUMENTS, USERS, POPULARITY)
-        )
-    return SearchTables(documents, users, popularity, *made_by)
-
-
 def publish_index(settings: Settings, environment: str = "prod", force: bool = False) -> "ReleaseSummary":
     """Check the tables, build a release of them, verify it and let it answer.
 
+    What is published is what was checked: both are read in one short connection.
+
     Raises:
         UsageError: no warehouse or tables; or an index URL that is no folder.
-        RunError: an expectation suite failed (unless `force`, which the release records), or the build did.
+        RunError: another process is writing the warehouse; an expectation suite failed (unless `force`, which the
+            release records); or the build did.
     """
     from vlm4rec_search.indexes import index_folder
     from vlm4rec_search.indexes.build import build_release
+    from vlm4rec_search.quality import judge, measure_suites
     from vlm4rec_search.releases import new_release
+    from vlm4rec_search.warehouse import read
 
-    checks = _checks(settings, environment, force)
-    tables = read_tables(settings, environment)
+    folder = index_folder(settings.index_url)
+    with read(settings.warehouse) as connection:
+        measured = measure_suites(connection, settings.project / "expectations", environment)
+        tables = read_tables(connection, environment)
+    checks = _verdict(judge(measured, {"max_age_days": settings.max_age_days}), force)
     meta = new_release(tables.encoder, tables.dimension, tables.captioner, tables.prompt, tables.as_of, checks)
-    return build_release(index_folder(settings.index_url), tables.documents, tables.users, tables.popularity, meta)
+    return build_release(folder, tables.documents, tables.users, tables.popularity, meta)
 
 
-def _checks(settings: Settings, environment: str, force: bool) -> str:
-    from vlm4rec_search.quality import run_suites
+def read_tables(connection: "DuckDBPyConnection", environment: str = "prod") -> SearchTables:
+    """Read the search layer of an environment.
 
-    report = run_suites(
-        settings.warehouse, settings.project / "expectations", environment, max_age_days=settings.max_age_days
+    Raises:
+        UsageError: there are no documents.
+    """
+    from vlm4rec_search.warehouse import in_environment
+
+    made_by = connection.execute(in_environment(MADE_BY, environment)).fetchone()
+    if made_by is None or made_by[0] is None:
+        raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
+    documents, users, popularity = (
+        connection.execute(in_environment(query, environment)).to_arrow_table()
+        for query in (DOCUMENTS, USERS, POPULARITY)
     )
-    failed = [suite.suite for suite in report.suites if not suite.success]
+    return SearchTables(documents, users, popularity, *made_by)
+
+
+def _verdict(report: "QualityReport", force: bool) -> str:
+    failed = ", ".join(suite.suite for suite in report.suites if not suite.success)
     if failed and not force:
         raise RunError(
-            f"not published: the suites {', '.join(failed)} failed; `vlm4rec check` says why, --force publishes anyway"
-            " and records it"
+            f"not published: the suites {failed} failed; `vlm4rec check` says why, --force publishes anyway and"
+            " records it"
         )
-    return f"forced: {', '.join(failed)}" if failed else "passed"
+    return f"forced: {failed}" if failed else "passed"

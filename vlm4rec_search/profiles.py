@@ -17,6 +17,7 @@ from vlm4rec_search.errors import RunError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+VERSION = 1  # raise it when vectors or words of the same weights change
 TEXTS = ("title", "description", "caption")
 _BLOCK = 4_000_000  # (user, term) pairs held at once: about 200 MB
 _ZERO = 1e-9  # a sum this much shorter than its parts has cancelled out
@@ -39,8 +40,9 @@ def user_vectors(weights: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         items: item_id (unique), vector (float32 arrays of one length).
 
     Returns:
-        user_id, items (int: embedded items of the history), vector (float32 array of length 1), by user_id. Users
-        without an embedded item, or whose weighted vectors cancel out, have no profile and are left out.
+        user_id, items (int: embedded items of the history), length (float: of the weighted sum before it was scaled
+        to 1), vector (float32 array of length 1), by user_id. Users without an embedded item, or whose weighted
+        vectors cancel out, have no profile and are left out.
 
     Raises:
         RunError: vectors of different lengths, or a weight that is not finite.
@@ -51,7 +53,8 @@ def user_vectors(weights: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     keep = np.flatnonzero(lengths > _ZERO * abs(matrix).sum(axis=1))
     units = (sums[keep] / lengths[keep, None]).astype(np.float32)
     counts = np.diff(matrix.indptr)[keep].astype(np.int64)
-    return pd.DataFrame({"user_id": users[keep], "items": counts, "vector": pd.Series(list(units), dtype=object)})
+    columns = {"user_id": users[keep], "items": counts, "length": lengths[keep]}
+    return pd.DataFrame({**columns, "vector": pd.Series(list(units), dtype=object)})
 
 
 def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int = 32) -> pd.DataFrame:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm4rec_search import analysis, raw
+from vlm4rec_search import analysis, profiles, raw
+from vlm4rec_search.cache import Cache
 from vlm4rec_search.captioners import load_captioner
 from vlm4rec_search.encoders import load_image_encoder, load_sentence_encoder
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.markup import MARKUP
+from vlm4rec_search.photo_files import fingerprint
+from vlm4rec_search.photos import PREPROCESSING
 from vlm4rec_search.settings import Settings
 from vlm4rec_search.warehouse import check_writable
 
@@ -29,20 +32,24 @@ def project_variables(settings: Settings) -> dict[str, str | None]:
     """
     check_name(settings.warehouse)
     check_writable(settings.warehouse)
-    folder = settings.data_dir
+    captioner, images = load_captioner(settings.captioner), load_image_encoder(settings.image_encoder)
+    with Cache(settings.cache) as cache:
+        items, interactions = (raw.inspect(settings.data_dir, stem, settings.cache) for stem in raw.REQUIRED)
+        photos = fingerprint(settings.data_dir, cache)
     return {
-        "items_file": raw.inspect(folder, "items", settings.cache).sha256,
-        "interactions_file": raw.inspect(folder, "interactions", settings.cache).sha256,
-        "photos": raw.photos_fingerprint(folder),
+        "items_file": items.sha256,
+        "interactions_file": interactions.sha256,
+        "photos": photos,
         "as_of": settings.as_of.isoformat(sep=" ") if settings.as_of else None,
         "captioner": settings.captioner,
-        "captioner_id": load_captioner(settings.captioner).id,
+        "captioner_id": " ".join((captioner.id, captioner.prompt, captioner.decoding, PREPROCESSING)),
         "encoder": settings.encoder,
         "encoder_id": load_sentence_encoder(settings.encoder).id,
         "image_encoder": settings.image_encoder,
-        "image_encoder_id": load_image_encoder(settings.image_encoder).id,
+        "image_encoder_id": f"{images.id} {PREPROCESSING}",
         "markup": MARKUP,
-        "analyzer": f"{analysis.NAME}@{analysis.VERSION}",
+        "analyzer": analysis.ID,
+        "profiles": str(profiles.VERSION),
     }
 
 

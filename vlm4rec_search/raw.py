@@ -1,7 +1,7 @@
-"""The data folder: which raw files it holds, whether they can be read, and a fingerprint of what they hold.
+"""The raw tables of the data folder: whether they can be read, their columns, and a hash of what they hold.
 
-Files are hashed and parsed once for each size and modification time; the outcome is remembered in the cache folder, so
-that `sqlmesh` commands on an unchanged folder cost nothing.
+A file is hashed and parsed once for each path, size and time; the outcome is remembered in the cache folder, so that
+`sqlmesh` commands on an unchanged folder cost nothing.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.files import SUFFIXES, find_table, reading, require
 
-_VERSION = 2  # of what is remembered: raise it when `RawFile` or the readers change
+_VERSION = 3  # of what is remembered: raise it when `RawFile` or the readers change
 REQUIRED = {"items": ("item_id", "title"), "interactions": ("user_id", "item_id", "timestamp")}
 
 # How DuckDB reads each format; `?` is the path. CSV is read as text and strictly, so that nothing is guessed: without
@@ -24,13 +24,12 @@ READERS = {".csv": CSV, ".csv.gz": CSV, ".parquet": "READ_PARQUET(?)", ".jsonl":
 
 @dataclass(frozen=True)
 class RawFile:
-    """One raw file: its path, suffix (a key of `READERS`), sha256, column names and number of rows."""
+    """One raw file: its path, suffix (a key of `READERS`), sha256 and column names."""
 
     path: str
     suffix: str
     sha256: str
     columns: tuple[str, ...]
-    rows: int
 
 
 def find(folder: Path, stem: str) -> Path:
@@ -63,27 +62,13 @@ def inspect(folder: Path, stem: str, memory: Path) -> RawFile:
     known = memory / "raw" / f"{_digest(identity.encode())}.json"
     if known.is_file():
         fields = json.loads(known.read_text())
-        return RawFile(str(path), fields["suffix"], fields["sha256"], tuple(fields["columns"]), fields["rows"])
+        return RawFile(str(path), fields["suffix"], fields["sha256"], tuple(fields["columns"]))
     file = _read_through(path, stem)
     known.parent.mkdir(parents=True, exist_ok=True)
     temporary = known.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(asdict(file)))
     temporary.replace(known)
     return file
-
-
-def photos_fingerprint(folder: Path) -> str:
-    """Return a hash over path, size and modification time of every file that is not a raw table: the photos."""
-    tables = {f"{stem}{suffix}" for stem in (*REQUIRED, "users") for suffix in SUFFIXES}
-    entries = []
-    for root, _, names in os.walk(folder):
-        for name in names:
-            path = Path(root, name)
-            relative = path.relative_to(folder).as_posix()
-            if relative not in tables:
-                stat = path.lstat()
-                entries.append(f"{relative}\0{stat.st_size}\0{stat.st_mtime_ns}")
-    return _digest("\n".join(sorted(entries)).encode())
 
 
 def _digest(content: bytes) -> str:
@@ -102,7 +87,7 @@ def _read_through(path: Path, stem: str) -> RawFile:
         raise UsageError(f"{path} is empty: it has a header and no rows")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return RawFile(str(path), suffix, sha256, columns, rows)
+    return RawFile(str(path), suffix, sha256, columns)
 
 
 def _columns_and_rows(path: Path, suffix: str) -> tuple[tuple[str, ...], int]:

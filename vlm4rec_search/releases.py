@@ -90,7 +90,7 @@ def new_release(
     """Name a release that is about to be built, now, from the ids of what made its documents."""
     from importlib.metadata import version
 
-    from vlm4rec_search.analysis import NAME, VERSION
+    from vlm4rec_search.analysis import ID
 
     now = datetime.now(UTC)
     model = re.sub(r"[^a-z0-9.]+", "-", encoder.split("@")[0].rsplit("/", 1)[-1].lower()).strip("-.") or "model"
@@ -105,7 +105,7 @@ def new_release(
         as_of=as_of,
         checks=checks,
         package=version("vlm4rec-search"),
-        analyzer=f"{NAME}@{VERSION}",
+        analyzer=ID,
     )
 
 
@@ -155,11 +155,11 @@ def switch(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def building(folder: Path, name: str) -> Iterator[Path]:
-    """Yield the temporary file of a build; when the block ends well it has become the release, not yet the current one.
+def publishing(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the temporary file of a build; when the block ends well it has become the release that answers.
 
-    Only one build runs in a folder at a time; what killed builds left is removed first. A block that raises leaves
-    no file behind.
+    Only one build runs in a folder at a time, the switch included, so that the last one to begin is the one that
+    answers; what killed builds left is removed first. A block that raises leaves no file behind.
 
     Raises:
         RunError: another build is running, the release exists, or the folder cannot be written.
@@ -179,6 +179,7 @@ def building(folder: Path, name: str) -> Iterator[Path]:
         try:
             yield temporary
             temporary.replace(final)
+            switch(folder, name)
         finally:
             _sweep(final.parent)
 

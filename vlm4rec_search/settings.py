@@ -1,10 +1,10 @@
 """The environment as one frozen object; nothing else reads the environment."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vlm4rec_search.errors import UsageError
@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     image_encoder: str = Field(default="efficientnet-lite0", description="photo encoder")
     as_of: datetime | None = Field(default=None, description="moment of the tables; default: the latest interaction")
     max_age_days: float = Field(default=30.0, description="newest interaction older than this, at as_of: a warning")
+
+    @field_validator("as_of")
+    @classmethod
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
+        """A time with an offset becomes UTC, in which the tables are; dropping the offset would let the future in."""
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
 
 
 @cache

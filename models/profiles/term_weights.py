@@ -29,6 +29,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     from vlm4rec_search.project import unless_empty
 
     context.var("analyzer")  # named, so that another analyzer rebuilds this table
+    context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
     columns = exp.select("items.item_id", "items.title", "items.description", "captions.caption")

@@ -10,14 +10,15 @@ from sqlmesh.core.model import ModelKindName
     kind={"name": ModelKindName.FULL},
     grains=["user_id"],
     description="One unit vector for each shopper: the mean of the history's item vectors by profiles.profile_weights.",
-    columns={"user_id": "TEXT", "items": "INT", "vector": "FLOAT[]"},
+    columns={"user_id": "TEXT", "items": "INT", "length": "DOUBLE", "vector": "FLOAT[]"},
     column_descriptions={
         "user_id": "the shop's id of the shopper",
         "items": "number of items behind the vector",
+        "length": "length of the weighted sum of item vectors before it was scaled to 1",
         "vector": "unit vector",
     },
     audits=[
-        ("not_null", {"columns": exp.tuple_("user_id", "items", "vector")}),
+        ("not_null", {"columns": exp.tuple_("user_id", "items", "length", "vector")}),
         ("unique_values", {"columns": exp.tuple_("user_id")}),
         ("unit_vectors", {"column": exp.column("vector")}),
         ("one_dimension", {"column": exp.column("vector")}),
@@ -27,6 +28,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     from vlm4rec_search.profiles import user_vectors
     from vlm4rec_search.project import unless_empty
 
+    context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
     columns = exp.select("item_id", "vector")

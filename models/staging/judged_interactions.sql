@@ -25,7 +25,7 @@ SELECT
   CASE
     WHEN cleaned.user_id IS NULL THEN 'no user id'
     WHEN cleaned.item_id IS NULL THEN 'no item id'
-    WHEN cleaned.interacted_at IS NULL THEN 'time cannot be parsed'
+    WHEN NOT COALESCE(ISFINITE(cleaned.interacted_at), FALSE) THEN 'time cannot be parsed'
     WHEN cleaned.interacted_at > CAST(@execution_ts AS TIMESTAMP) + INTERVAL 1 DAY THEN 'time is in the future'
     WHEN NOT cleaned.value IS NULL AND NOT COALESCE(ISFINITE(TRY_CAST(cleaned.value AS DOUBLE)), FALSE) THEN 'value is not a number'
     WHEN TRY_CAST(cleaned.value AS DOUBLE) <= 0 THEN 'value is not positive'

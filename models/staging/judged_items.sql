@@ -10,8 +10,8 @@ WITH cleaned AS (
     raw.row_number,
     NULLIF(TRIM(raw.item_id), '') AS item_id,
     @plain_text(@decoded(raw.title)) AS title,
-    @plain_text(@without_tags(@decoded(raw.description))) AS description,
-    @plain_text(raw.category) AS category,
+    @plain_text(@without_tags(@decoded(@decoded(raw.description)))) AS description,
+    @plain_text(@without_tags(@decoded(raw.category))) AS category,
     NULLIF(TRIM(raw.price), '') AS price,
     NULLIF(TRIM(raw.image), '') AS image,
     COALESCE(NULLIF(TRIM(raw.available), ''), 'true') AS available,
@@ -34,7 +34,7 @@ SELECT
   ruled.row_number, /* position in the file, from 1 */
   ruled.item_id, /* the shop's id of the item; NULL is refused */
   ruled.title, /* name of the item as plain text */
-  ruled.description, /* the shop's own text without tags */
+  CASE WHEN NOT REGEXP_MATCHES(ruled.description, @markup) THEN ruled.description END AS description, /* the shop's own text without tags; NULL when page script is left of it */
   ruled.category, /* the shop's own category */
   TRY_CAST(ruled.price AS DOUBLE) AS price, /* price in the shop's currency */
   ruled.image, /* photo: path relative to the data folder, or a URL */

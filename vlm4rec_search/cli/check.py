@@ -1,10 +1,10 @@
 """`vlm4rec check`: run the expectation suites."""
 
-import json
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
+
+from vlm4rec_search.cli.output import echo_json, json_option, printable
 
 if TYPE_CHECKING:
     from vlm4rec_search.quality import QualityReport
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--environment", default="prod", show_default=True, help="SQLMesh environment whose tables are checked.")
 @click.option("--suite", help="Run this suite only (a file name in expectations/ without .yaml).")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.pass_context
 def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool) -> None:
     """Judge the tables by the expectation suites and write Data Docs (HTML).
@@ -27,7 +27,7 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
     """
     report = _run(environment, suite)
     if as_json:
-        click.echo(json.dumps(report.as_json(), ensure_ascii=False))
+        echo_json(report.as_json())
     else:
         _print_table(report)
         _print_findings(report)
@@ -35,29 +35,12 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
 
 
 def _run(environment: str, suite: str | None) -> "QualityReport":
-    from vlm4rec_search.progress import bar
     from vlm4rec_search.quality import run_suites
-    from vlm4rec_search.quality.suites import load_suites
     from vlm4rec_search.settings import settings
-    from vlm4rec_search.warehouse import read
 
     options = settings()
-    expectations = options.project / "expectations"
-    names = load_suites(expectations, suite)
-    with read(options.warehouse):
-        pass  # what is wrong with the warehouse is told at once, not after the import
-    click.echo("Loading Great Expectations (about 5 s) ...", err=True)
-    import_module("great_expectations")  # before the bar, whose rate is that of the suites
-    with bar("suites", len(names)) as advance:
-        return run_suites(
-            options.warehouse,
-            expectations,
-            environment,
-            max_age_days=options.max_age_days,
-            docs=options.quality,
-            only=suite,
-            advance=advance,
-        )
+    suites, days, docs = options.project / "expectations", options.max_age_days, options.quality
+    return run_suites(options.warehouse, suites, environment, max_age_days=days, docs=docs, only=suite)
 
 
 def _print_table(report: "QualityReport") -> None:
@@ -76,12 +59,11 @@ def _print_table(report: "QualityReport") -> None:
 
 
 def _print_findings(report: "QualityReport") -> None:
-    """Print one line per finding; control characters in a catalogue's text must not reach the terminal."""
+    """Print one line per finding."""
     for suite in report.suites:
         for word, findings in (("FAILED", suite.failed), ("warning", suite.warnings)):
             for finding in findings:
-                text = f"{word} {suite.suite}: {finding}"
-                click.echo("".join(character if character.isprintable() else " " for character in text))
+                click.echo(printable(f"{word} {suite.suite}: {finding}"))
     failed = sum(len(suite.failed) for suite in report.suites)
     click.echo(f"{failed} rule{'' if failed == 1 else 's'} failed." if failed else "All suites passed.")
     if report.docs:

@@ -1,14 +1,14 @@
 """`vlm4rec index`: publish a release."""
 
-import json
-
 import click
+
+from vlm4rec_search.cli.output import echo_json, json_option
 
 
 @click.command()
 @click.option("--environment", default="prod", show_default=True, help="SQLMesh environment to publish.")
 @click.option("--force", is_flag=True, help="Publish though a suite fails; the release records it.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def index(environment: str, force: bool, as_json: bool) -> None:
     """Publish the search tables as a verified release.
 
@@ -25,7 +25,7 @@ def index(environment: str, force: bool, as_json: bool) -> None:
 
     summary = publish_index(settings(), environment, force)
     if as_json:
-        click.echo(json.dumps(summary.to_json()))
+        echo_json(summary.to_json())
         return
     click.echo(
         f"Published {summary.release}: {summary.documents:,} documents ({summary.added:,} added,"

@@ -1,16 +1,17 @@
 """`vlm4rec ledger`: what the model calls of each run cost."""
 
-import json
 from typing import TYPE_CHECKING
 
 import click
+
+from vlm4rec_search.cli.output import echo_json, json_option
 
 if TYPE_CHECKING:
     from vlm4rec_search.cache import LedgerRow
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
+@json_option
 def ledger(as_json: bool) -> None:
     """Show what each run computed, found in the cache, and failed to compute.
 
@@ -27,7 +28,7 @@ def ledger(as_json: bool) -> None:
         with Cache(settings().cache) as cache:
             rows = cache.ledger()
     if as_json:
-        click.echo(json.dumps({"rows": [_record(row) for row in rows]}))
+        echo_json({"rows": [_record(row) for row in rows]})
     elif rows:
         _table(rows)
     else:

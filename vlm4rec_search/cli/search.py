@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vlm4rec_search.cli.output import echo_json, json_option, printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,8 +19,9 @@ Examples:
   vlm4rec search --user u001 --text "warm winter boots" --explain
   vlm4rec search --text lamp --filter "price=10..50" --filter brand=Alder --json
 
-A filter is field=value, field=10..50, field>=10, field>10, field<=50 or field<50. One field twice means either value;
-different fields all have to hold. What the shopper has seen is left out unless --include-seen is given.
+A filter is field=value, field=10..50, field>=10, field>10, field<=50 or field<50. One field twice with =
+means either value; all other conditions have to hold together. What the shopper has seen is left out unless
+--include-seen is given.
 """
 
 
@@ -37,7 +40,7 @@ different fields all have to hold. What the shopper has seen is left out unless 
     help="Reciprocal rank, or min-max weighted mean.",
 )
 @click.option("--explain", is_flag=True, help="Tell for every hit why it is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("--index", "url", help="Where the index is; default: VLM4REC_INDEX_URL.")
 def search(
     user: str | None,
@@ -70,13 +73,7 @@ def search(
     )
     with open_index(url or settings().index_url, settings().encoder) as index:
         answer = index.search(query)
-    _print_json(answer) if as_json else _print_table(answer)
-
-
-def _print_json(answer: "Answer") -> None:
-    import orjson
-
-    click.echo(orjson.dumps(answer.to_json(), option=orjson.OPT_INDENT_2).decode())
+    echo_json(answer.to_json()) if as_json else _print_table(answer)
 
 
 def _print_table(answer: "Answer") -> None:
@@ -101,8 +98,9 @@ def _table(answer: "Answer") -> "Table":
 
     table = Table("rank", "item", "title", "category", "score")
     for hit in answer.hits:
-        title = Text(hit.title)
+        title = Text(printable(hit.title))
         if hit.explanation:
-            title.append(f"\n{hit.explanation.sentence}", style="dim")
-        table.add_row(str(hit.rank), Text(hit.item_id), title, Text(hit.category or ""), f"{hit.score:.4f}")
+            title.append(f"\n{printable(hit.explanation.sentence)}", style="dim")
+        item, category = Text(printable(hit.item_id)), Text(printable(hit.category or ""))
+        table.add_row(str(hit.rank), item, title, category, f"{hit.score:.4f}")
     return table

@@ -1,8 +1,8 @@
 """`vlm4rec publish-tables`: the analysts' copy of the warehouse."""
 
-import json
-
 import click
+
+from vlm4rec_search.cli.output import echo_json, json_option
 
 _TRY = """Try:
   python -c "import duckdb; duckdb.connect('{path}', read_only=True).sql('QUERY').show()"
@@ -13,7 +13,7 @@ with a query such as
 
 
 @click.command("publish-tables")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def publish_tables(as_json: bool) -> None:
     """Replace the analysts' read-only copy of the warehouse in one step.
 
@@ -30,7 +30,7 @@ def publish_tables(as_json: bool) -> None:
     path = publish(settings().warehouse, settings().published)
     size = path.stat().st_size
     if as_json:
-        click.echo(json.dumps({"path": str(path), "bytes": size}))
+        echo_json({"path": str(path), "bytes": size})
         return
     click.echo(f"Published {path} ({size / 1e6:.1f} MB)")
     click.echo(_TRY.format(path=path))

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from vlm4rec_search.errors import RunError
+
 Vectors = NDArray[np.float32]
 
 
@@ -31,8 +33,14 @@ class ImageEncoder(ABC):
 
 
 def unit_rows(rows: NDArray[np.floating]) -> Vectors:
-    """Scale each row of (n, d) to length 1; a row of zeros becomes the row of equal components."""
+    """Scale each row of (n, d) to length 1; a row of zeros becomes the row of equal components.
+
+    Raises:
+        RunError: a number is not finite: the model or its weights are damaged, and nothing of it may be kept.
+    """
     rows = np.asarray(rows, dtype=np.float64)
+    if not np.isfinite(rows).all():
+        raise RunError("the encoder returned numbers that are not finite: its weights or the model are damaged")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     equal = np.full_like(rows, 1.0 / np.sqrt(rows.shape[1]))
     return np.where(norms > 0.0, rows / np.where(norms > 0.0, norms, 1.0), equal).astype(np.float32)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 EFFICIENTNET = "efficientnet-lite0"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_REVISION = 1  # raise it when what is done to the pixels, or after the network, changes
 _SIDE = 224
 
 
 class EfficientNetEncoder(ImageEncoder):
     """Pooled features (1280-d) of EfficientNet-Lite0, trained on ImageNet labels: looks, not meaning in words."""
 
-    id = f"{EFFICIENTNET}@{_SHA256[:12]}"
+    id = f"{EFFICIENTNET}@{_SHA256[:12]}-{_REVISION}"
 
     def encode(self, photos: Sequence[Image]) -> Vectors:
         """Return (n, 1280) unit rows; each photo is fitted whole into 224 x 224 on white."""

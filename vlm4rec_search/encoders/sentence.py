@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MINILM = "all-MiniLM-L6-v2"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_MINILM_REVISION = 1  # raise it when `minilm.py` gives other vectors
 
 
 class SentenceTransformerEncoder(SentenceEncoder):
@@ -62,7 +63,7 @@ class SentenceTransformerEncoder(SentenceEncoder):
 class MiniLMEncoder(SentenceEncoder):
     """all-MiniLM-L6-v2 (384-d) from its packaged weights, whose hash is verified before they are loaded."""
 
-    id = f"{MINILM}@{_MINILM_SHA256[:12]}"
+    id = f"{MINILM}@{_MINILM_SHA256[:12]}-{_MINILM_REVISION}"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return (n, 384) unit rows; a text is cut off at 256 tokens, which is told on stderr."""

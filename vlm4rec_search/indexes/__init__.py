@@ -20,8 +20,14 @@ def open_index(url: str, encoder: str | None = None) -> Index:
         RunError: the release cannot be read.
     """
     from vlm4rec_search.indexes.embedded import EmbeddedIndex
+    from vlm4rec_search.indexes.store import Store
+    from vlm4rec_search.releases import current_release
 
-    return EmbeddedIndex(index_folder(url), encoder)
+    folder = index_folder(url)
+    path = current_release(folder)
+    if path is None:
+        raise UsageError(f"nothing is published in {folder}: run `vlm4rec index` first")
+    return EmbeddedIndex(Store(path), encoder)
 
 
 def index_folder(url: str) -> Path:

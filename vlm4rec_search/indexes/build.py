@@ -16,7 +16,8 @@ from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes import tables
 from vlm4rec_search.indexes.bm25 import BOOSTS, bm25, count_terms
 from vlm4rec_search.indexes.verify import sample_scans, verify_file, verify_rows
-from vlm4rec_search.releases import ReleaseMeta, ReleaseSummary, building, current_release, switch
+from vlm4rec_search.progress import Advance, bar
+from vlm4rec_search.releases import ReleaseMeta, ReleaseSummary, current_release, publishing
 
 Frame: TypeAlias = pa.Table | pd.DataFrame | duckdb.DuckDBPyRelation
 
@@ -41,18 +42,18 @@ def build_release(folder: Path, documents: Frame, users: Frame, popularity: Fram
     """
     started = time.perf_counter()
     frames = {"documents": documents, "users": users, "popularity": popularity}
-    with building(folder, meta.name) as path, _one_line():
+    with publishing(folder, meta.name) as path, _one_line(), bar("building the release", len(BOOSTS) + 3) as advance:
         connection = duckdb.connect(str(path))
         try:
             _register(connection, frames)
-            meta = _fill(connection, meta)
+            meta = _fill(connection, meta, advance)
             scans = sample_scans(connection, meta.dimension)
             changes = _changes(connection, folder)
             connection.execute("CHECKPOINT")
         finally:
             connection.close()
         verify_file(path, scans)
-    switch(folder, meta.name)
+        advance(1)
     return ReleaseSummary(meta.name, meta.documents, *changes, seconds=round(time.perf_counter() - started, 2))
 
 
@@ -74,7 +75,7 @@ def _register(connection: duckdb.DuckDBPyConnection, frames: dict[str, Frame]) -
         connection.register(f"incoming_{name}", rows)
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta) -> ReleaseMeta:
+def _fill(connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta, advance: Advance) -> ReleaseMeta:
     """Fill every table and return the metadata with the numbers of documents and users."""
     connection.execute(tables.CREATE)
     connection.execute(tables.JUDGE_DOCUMENTS, {"dimension": meta.dimension, "encoder": meta.encoder})
@@ -82,8 +83,10 @@ def _fill(connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta) -> ReleaseMe
     connection.execute(tables.FILL_DOCUMENTS)
     _refuse_nothing(connection)
     connection.execute(tables.FILL_FACETS)
+    advance(1)
     connection.execute(tables.FILL_USERS)
-    _fill_postings(connection)
+    advance(1)
+    _fill_postings(connection, advance)
     verify_rows(connection)
     meta = replace(meta, documents=_count(connection, "documents"), users=_count(connection, "users"))
     connection.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(meta))
@@ -102,7 +105,7 @@ def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     return len(connection.table(table))
 
 
-def _fill_postings(connection: duckdb.DuckDBPyConnection) -> None:
+def _fill_postings(connection: duckdb.DuckDBPyConnection, advance: Advance) -> None:
     for field in BOOSTS:
         texts = connection.table("documents").order("document").project(f'"{field}"').fetchall()
         terms, counts = count_terms(text for (text,) in texts)
@@ -118,6 +121,7 @@ def _fill_postings(connection: duckdb.DuckDBPyConnection) -> None:
         connection.register("incoming_postings", pa.table(columns))
         connection.execute("INSERT INTO postings SELECT * FROM incoming_postings")
         connection.unregister("incoming_postings")
+        advance(1)
 
 
 def _changes(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[int, int, int, int, int]:

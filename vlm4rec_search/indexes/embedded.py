@@ -22,36 +22,26 @@ from vlm4rec_search.queries.explanation import (
 from vlm4rec_search.queries.fusion import Candidates, Fused, fuse
 from vlm4rec_search.queries.legs import Leg, leg_weights, plan, top_candidates
 from vlm4rec_search.queries.query import Answer, Hit, Query, Tier
-from vlm4rec_search.releases import current_release
 
 
 class EmbeddedIndex(Index):
-    """The release that the pointer of a folder names, see `open_index`."""
+    """One release of the embedded index, see `open_index`."""
 
-    def __init__(self, folder: Path, encoder: str | None = None) -> None:
-        """Open the current release of a folder; the errors are those of `open_index`."""
-        path = current_release(folder)
-        if path is None:
-            raise UsageError(f"nothing is published in {folder}: run `vlm4rec index` first")
-        self._use(Store(path), encoder)
+    def __init__(self, store: Store, encoder: str | None = None) -> None:
+        """Search an open release, which closes with the index.
 
-    @classmethod
-    def of_store(cls, store: Store) -> "EmbeddedIndex":
-        """Return an index over a release that is already open, which closes with it."""
-        index = cls.__new__(cls)
-        index._use(store, None)
-        return index
-
-    def _use(self, store: Store, encoder: str | None) -> None:
+        Raises:
+            UsageError: the release was built by another encoder than `encoder`.
+        """
         name = store.meta.encoder.rsplit("@", 1)[0]
-        if encoder not in (None, name, store.meta.encoder):
-            store.close()
+        self._encoder = name if encoder in (None, store.meta.encoder) else encoder
+        # A folder is known by the hash of its weights; the names of the others are the names in their ids.
+        if self._encoder != name and not (Path(self._encoder).is_dir() and self._present() == store.meta.encoder):
             raise UsageError(
-                f"the index was built by the encoder {store.meta.encoder}, not by {encoder}: set "
-                f"VLM4REC_ENCODER={name}, or run `sqlmesh plan` and `vlm4rec index` for a new one"
+                f"the index was built by the encoder {store.meta.encoder}, not by {encoder}: let VLM4REC_ENCODER name "
+                "that one, or run `sqlmesh plan` and `vlm4rec index` for a new index"
             )
         self._store = store
-        self._encoder = name
         self._matching = lru_cache(maxsize=64)(store.matching)  # a release never changes
 
     @property
@@ -80,14 +70,18 @@ class EmbeddedIndex(Index):
 
     def _encode(self, text: str) -> Vectors:
         from vlm4rec_search.embeddings import encode_query
-        from vlm4rec_search.encoders import load_sentence_encoder
 
-        present, needed = load_sentence_encoder(self._encoder).id, self._store.meta.encoder
+        present, needed = self._present(), self._store.meta.encoder
         if present != needed:
             raise UsageError(
                 f"the index was built by the encoder {needed}, here is {present}: publish again with `vlm4rec index`"
             )
         return encode_query(text, self._encoder)
+
+    def _present(self) -> str:
+        from vlm4rec_search.encoders import load_sentence_encoder
+
+        return load_sentence_encoder(self._encoder).id
 
     def _allowed(self, query: Query, user: User | None) -> Mask | None:
         masks = [self._matching(condition) for condition in query.conditions]
@@ -160,7 +154,8 @@ class _Reasons:
 
 
 def _note(query: Query, user: User | None, tier: Tier) -> str | None:
-    if query.user is None or tier == "profile":
+    """Say what is answered where the shopper's profile has no part in it."""
+    if query.user is None or tier == "profile" or (user is not None and tier == "text"):
         return None
     who = f"user {query.user} is not known" if user is None else f"nothing is known of user {query.user} for this mode"
     instead = "what is popular with everyone" if tier == "popularity" else "what fits the text alone"

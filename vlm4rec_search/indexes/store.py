@@ -1,6 +1,7 @@
 """A release file in memory: vectors and postings as arrays, users and filters by query."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
+from vlm4rec_search import analysis
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes.bm25 import BOOSTS
 from vlm4rec_search.queries.filters import COLUMNS, Filter
@@ -67,21 +69,20 @@ class Store:
         """Open and load a release file.
 
         Raises:
-            UsageError: the file is of another schema version.
+            UsageError: the file is of another schema version, or its words are another analyzer's.
             RunError: it cannot be read.
         """
-        try:
-            self._connection = duckdb.connect(str(path), read_only=True)
+        with _readable(path), ExitStack() as closing:
+            self._connection = closing.enter_context(duckdb.connect(str(path), read_only=True))
             self._load(path)
-        except duckdb.Error as error:
-            detail = str(error).splitlines()[0]
-            raise RunError(f"cannot read the release {path} ({detail}): publish again with `vlm4rec index`") from None
+            closing.pop_all()
 
     def _load(self, path: Path) -> None:
-        row = self._connection.execute("SELECT schema_version FROM release").fetchone()
-        if row is None or row[0] != SCHEMA_VERSION:
+        row = self._connection.execute("SELECT schema_version, analyzer FROM release").fetchone()
+        needed = (SCHEMA_VERSION, analysis.ID)
+        if row != needed:
             raise UsageError(
-                f"the release {path.stem} has schema version {row and row[0]}, this package reads {SCHEMA_VERSION}: "
+                f"the release {path.stem} has schema version and analyzer {row}, this package reads {needed}: "
                 "publish again with `vlm4rec index`"
             )
         self.meta = ReleaseMeta(**self._table("SELECT * FROM release").to_pylist()[0])
@@ -178,6 +179,15 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        detail = str(error).splitlines()[0]
+        raise RunError(f"cannot read the release {path} ({detail}): publish again with `vlm4rec index`") from None
 
 
 def cosines(vectors: Vectors, query: Vectors) -> Vectors:

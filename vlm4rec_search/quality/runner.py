@@ -3,27 +3,27 @@
 import html
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.progress import bar
 from vlm4rec_search.quality.report import Example, Finding, QualityReport, SuiteResult, Value
 from vlm4rec_search.quality.suites import Suite, define_macros, load_suites, measure
 from vlm4rec_search.warehouse import read
 
 if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.data_context import AbstractDataContext
     from pandas import DataFrame
 
 Parameters = Mapping[str, float]
+Measured: TypeAlias = "tuple[Suite, DataFrame]"
 EXAMPLES = 5
 SITE = "data_docs"
-
-
-def _silent(count: int) -> None:
-    """Report progress to nobody."""
 
 
 def run_suites(
@@ -34,44 +34,46 @@ def run_suites(
     max_age_days: float = 30.0,
     docs: Path | None = None,
     only: str | None = None,
-    advance: Callable[[int], None] = _silent,
 ) -> QualityReport:
     """Measure the tables of an environment and judge them by the suites of a folder.
 
     The warehouse is open only while the queries run. `max_age_days` (days) is the parameter of that name in the
     suites. `docs` is the folder that gets the Data Docs, in a folder `data_docs` that is replaced; None writes none.
-    `only` picks one suite by name; `advance` is called with 1 after each suite.
+    `only` picks one suite by name.
 
     Raises:
         UsageError: no warehouse, a table that no plan has built, an unknown suite, or a broken suite file.
         RunError: another process writes the warehouse, or the Data Docs cannot be written.
     """
-    suites = load_suites(expectations, only)
     with read(warehouse) as connection:
-        define_macros(connection, expectations)
-        frames = [measure(connection, suite, environment) for suite in suites]
-    return judge(suites, frames, {"max_age_days": max_age_days}, docs, advance)
+        measured = measure_suites(connection, expectations, environment, only)
+    return judge(measured, {"max_age_days": max_age_days}, docs)
 
 
-def judge(
-    suites: Sequence[Suite],
-    frames: Sequence["DataFrame"],
-    parameters: Parameters,
-    docs: Path | None = None,
-    advance: Callable[[int], None] = _silent,
-) -> QualityReport:
-    """Judge measured frames, one per suite, and write the Data Docs below `docs`.
+def measure_suites(
+    connection: "DuckDBPyConnection", expectations: Path, environment: str = "prod", only: str | None = None
+) -> list[Measured]:
+    """Return each suite of a folder with the rows that its query measures in the tables; see `run_suites`."""
+    suites = load_suites(expectations, only)
+    define_macros(connection, expectations)
+    return [(suite, measure(connection, suite, environment)) for suite in suites]
+
+
+def judge(measured: Sequence[Measured], parameters: Parameters, docs: Path | None = None) -> QualityReport:
+    """Judge measured frames by their suites, write the Data Docs below `docs`, and show progress.
 
     Raises:
         UsageError: an expectation that Great Expectations does not know, or that asks for a column not measured.
         RunError: the Data Docs cannot be written.
     """
     site = docs / SITE if docs else None
+    print("Loading Great Expectations (about 5 s) ...", file=sys.stderr, flush=True)
     context = _context(site)
     results = []
-    for suite, frame in zip(suites, frames, strict=True):
-        results.append(_summary(suite, len(frame), _validate(context, suite, frame, parameters)))
-        advance(1)
+    with bar("suites", len(measured)) as advance:
+        for suite, frame in measured:
+            results.append(_summary(suite, len(frame), _validate(context, suite, frame, parameters)))
+            advance(1)
     return QualityReport(results, _write_docs(context, site) if site else None)
 
 

@@ -53,7 +53,7 @@ class Explanation:
         sentence: the reasons for people.
         legs: every leg of the query.
         history: the items that contributed most, best first.
-        rest: the sum of the shares of all other history items.
+        rest: the sum of the shares of all other history items, those that the release lacks included.
         words: the matched words, best first.
     """
 
@@ -67,16 +67,15 @@ class Explanation:
 def history_shares(
     vectors: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], document: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float64]:
-    """Return w_i v_i . d / |sum of w_i v_i| for each history item i; the shares add up to profile . d.
+    """Return w_i v_i . d for each history item i; since the profile is the sum of w_i v_i, they add up to profile . d.
 
     Args:
         vectors: (h, d), the history's item vectors.
-        weights: (h,), their profile weights.
+        weights: (h,), their weights in the unit profile vector.
         document: (d,), the vector of the hit.
     """
-    weighted = vectors.astype(np.float64) * weights[:, None]
-    length = float(np.linalg.norm(weighted.sum(axis=0)))
-    return weighted @ document.astype(np.float64) / length if length > 0.0 else np.zeros(len(weights))
+    shares: npt.NDArray[np.float64] = weights * (vectors.astype(np.float64) @ document.astype(np.float64))
+    return shares
 
 
 def word_parts(shares: Mapping[str, float]) -> tuple[WordPart, ...]:

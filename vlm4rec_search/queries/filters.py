@@ -40,13 +40,19 @@ def parse_filters(filters: Sequence[str | Filter]) -> tuple[Filter, ...]:
         raise UsageError("filters is a list of filters, not one text")
     parsed: list[Filter] = []
     for item in filters:
-        new = parse_filter(item) if isinstance(item, str) else item
+        new = parse_filter(item) if isinstance(item, str) else _checked(item)
         same = next((old for old in parsed if old.field == new.field and old.values and new.values), None)
         if same is None:
             parsed.append(new)
         else:
             parsed[parsed.index(same)] = replace(same, values=same.values + new.values)
     return tuple(parsed)
+
+
+def _checked(condition: Filter) -> Filter:
+    """Read the values of a ready condition as those of a text, so that both fail alike."""
+    values = tuple(v for value in condition.values for v in _equality(condition.field, value, value).values)
+    return replace(condition, values=values)
 
 
 def parse_filter(text: str) -> Filter:
@@ -63,7 +69,8 @@ def parse_filter(text: str) -> Filter:
         return _bound(field, sign, _number(value, text))
     span = _RANGE.fullmatch(value)
     if span and value != "..":
-        low, high = _number(span[1] or "-inf", text), _number(span[2] or "inf", text)
+        low = float(span[1]) if span[1] else -math.inf
+        high = float(span[2]) if span[2] else math.inf
         if low > high:
             raise UsageError(f"the filter {text!r} holds for nothing: its lower end is above its upper end")
         return Filter(field, low=low, high=high)
@@ -88,8 +95,6 @@ def _equality(field: str, value: str, text: str) -> Filter:
 
 
 def _number(value: str, text: str) -> float:
-    if value in ("-inf", "inf"):
-        return float(value)
     if not re.fullmatch(_NUMBER, value):
         raise UsageError(f"cannot read the filter {text!r}: {value!r} is not a number; {HINT}")
     return float(value)

@@ -81,6 +81,6 @@ def _read(items: Path, taste: Sequence[str]) -> tuple[list[str], Ints]:
             found: list[tuple[str, ...]] = rows.order("item").fetchall()
     if not found:
         raise UsageError(f"{items} has no item with an item_id")
-    values = np.array([row[1:] for row in found], dtype=str)
+    values = np.array([row[1:] for row in found], dtype=object)
     codes = [np.unique(column, return_inverse=True)[1] for column in values.T]
     return [row[0] for row in found], np.stack(codes, axis=1)

@@ -1,0 +1,26 @@
+"""Settings from the environment: parsed once, told in one line when they cannot be."""
+
+from datetime import datetime
+
+import pytest
+
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.settings import Settings, settings
+
+
+def test_a_time_with_an_offset_becomes_utc() -> None:
+    moments = {
+        "2025-06-30T00:00:00+02:00": datetime(2025, 6, 29, 22),
+        "2025-06-30T00:00:00Z": datetime(2025, 6, 30),
+        "2025-06-30": datetime(2025, 6, 30),
+    }
+    for text, moment in moments.items():
+        assert Settings.model_validate({"as_of": text}).as_of == moment
+
+
+def test_a_setting_that_cannot_be_parsed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLM4REC_MAX_AGE_DAYS", "soon")
+    settings.cache_clear()
+    with pytest.raises(UsageError, match="VLM4REC_MAX_AGE_DAYS is set to 'soon'"):
+        settings()
+    settings.cache_clear()

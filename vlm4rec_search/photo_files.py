@@ -1,0 +1,115 @@
+"""The photo files of a data folder: where each item's photo is, what its bytes are, and whether any of them changed."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlm4rec_search.cache import Cache, Result, result_key
+from vlm4rec_search.files import SUFFIXES
+
+MAX_BYTES = 64 * 2**20
+
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+_NO_PHOTOS = (*SUFFIXES, ".json", ".md", ".txt")
+
+
+class PhotoError(Exception):
+    """A photo that cannot be used; status: no_photo, remote, outside, missing, unreadable, too_large or wrong_type."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the photo of an item is and the sha256 (hex) of its bytes, or why there is none."""
+
+    path: Path | None = None
+    digest: str | None = None
+    error: PhotoError | None = None
+
+
+def locate(root: Path, image: str | None) -> Path:
+    """Return the resolved path of a photo inside the data folder `root`, which is resolved itself.
+
+    Raises:
+        PhotoError: no_photo (empty), remote (a URL), outside (leaves the folder, links resolved) or missing.
+    """
+    name = (image or "").strip()
+    if not name:
+        raise PhotoError("no_photo", "the item has no photo")
+    if _URL.match(name):
+        raise PhotoError("remote", "photos behind URLs are not fetched yet: download it into the data folder")
+    try:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root):
+            raise PhotoError("outside", "the path leaves the data folder")
+        if not path.is_file():
+            raise PhotoError("missing", "there is no such file in the data folder")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise PhotoError("missing", f"not a usable path: {error}") from None
+    return path
+
+
+def find(images: Sequence[str | None], data_dir: Path, cache: Cache) -> list[Found]:
+    """Locate each photo and hash its bytes; unchanged files (path, size, times) are not read again."""
+    root = data_dir.resolve()
+    located = [_located(root, image) for image in images]
+    paths = sorted({found.path for found in located if found.path})
+    digests = dict(zip(paths, _digests(paths, cache), strict=True))
+    return [found if found.path is None else _hashed(found.path, digests[found.path]) for found in located]
+
+
+def fingerprint(data_dir: Path, cache: Cache) -> str:
+    """Return a hash over path and bytes of every file that can be a photo; unchanged files are not read again."""
+    root = data_dir.resolve()
+    names = [Path(folder, name) for folder, _, files in os.walk(root) for name in files if _can_be_photo(name)]
+    paths = sorted(path for path in names if path.is_file() and path.resolve().is_relative_to(root))
+    digests = zip(paths, _digests(paths, cache), strict=True)
+    entries = [f"{path.relative_to(root).as_posix()} {_hashed(path, digest).digest}" for path, digest in digests]
+    return hashlib.sha256("\n".join(entries).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _can_be_photo(name: str) -> bool:
+    return not name.startswith(".") and not name.lower().endswith(_NO_PHOTOS)
+
+
+def _located(root: Path, image: str | None) -> Found:
+    try:
+        return Found(path=locate(root, image))
+    except PhotoError as error:
+        return Found(error=error)
+
+
+def _hashed(path: Path, digest: Result) -> Found:
+    if isinstance(digest, bytes):
+        return Found(path, digest.hex())
+    return Found(path, error=digest if isinstance(digest, PhotoError) else PhotoError("unreadable", str(digest)))
+
+
+def _digests(paths: Sequence[Path], cache: Cache) -> list[Result]:
+    # The change time is part of the key because a copy may keep the modification time of what it replaces.
+    stats = [path.stat() for path in paths]
+    keys = [
+        result_key("digest", str(path), str(stat.st_size), str(stat.st_mtime_ns), str(stat.st_ctime_ns))
+        for path, stat in zip(paths, stats, strict=True)
+    ]
+
+    def compute(positions: Sequence[int]) -> list[Result]:
+        return [_digest(paths[position]) for position in positions]
+
+    return cache.fill("digest", "sha256", keys, compute, label="photos hashed", batch_size=256, recorded=False).values
+
+
+def _digest(path: Path) -> Result:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return PhotoError("too_large", f"the file has more than {MAX_BYTES // 2**20} MiB")
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        return PhotoError("unreadable", f"the file cannot be read: {error.strerror}")
