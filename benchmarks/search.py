@@ -1,7 +1,7 @@
 """Times of the embedded index: `python -m benchmarks.search` (40,000 documents x 384, 50,000 users, 2 minutes).
 
 Clustered random vectors and texts of 40 words drawn by Zipf's law, histories of 50 items. Beside the exact scan stands
-DuckDB's HNSW index where the package `duckdb-extension-vss` is installed (`pip install duckdb-extension-vss`).
+DuckDB's HNSW index where the package `duckdb-extension-vss` is installed (the extra `dev`).
 """
 
 import argparse

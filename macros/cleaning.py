@@ -27,14 +27,18 @@ def without_tags(evaluator: MacroEvaluator, text: SQL) -> str:
 
 @macro()
 def parse_time(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the text as a UTC timestamp: ISO 8601 with or without a zone, epoch seconds or milliseconds; else NULL.
+    """Return the text as a UTC timestamp: ISO 8601 with or without a zone, or an epoch; else NULL.
 
-    A cast to TIMESTAMP alone would drop an offset without a word; a cast to TIMESTAMPTZ alone would read a text without
-    a zone in the machine's own.
+    An epoch has 9 or 10 digits in seconds, 13 in milliseconds, 16 in microseconds; a fraction is allowed, since a
+    column of numbers with a gap is written so. A cast to TIMESTAMP alone would drop an offset without a word; a cast to
+    TIMESTAMPTZ alone would read a text without a zone in the machine's own.
     """
-    return f"""CASE
-      WHEN REGEXP_FULL_MATCH({text}, '\\d{{10}}') THEN MAKE_TIMESTAMP(CAST({text} AS BIGINT) * 1000000)
-      WHEN REGEXP_FULL_MATCH({text}, '\\d{{13}}') THEN MAKE_TIMESTAMP(CAST({text} AS BIGINT) * 1000)
+    epochs = "".join(
+        f"WHEN REGEXP_FULL_MATCH({text}, '\\d{{{digits}}}(\\.\\d*)?') "
+        f"THEN MAKE_TIMESTAMP(CAST(ROUND(CAST({text} AS DOUBLE) * {factor}) AS BIGINT)) "
+        for digits, factor in (("9,10", 1_000_000), ("13", 1_000), ("16", 1))
+    )
+    return f"""CASE {epochs}
       WHEN REGEXP_MATCHES({text}, ':\\d\\d.*([A-Za-z]|[+-]\\d\\d)')
         THEN MAKE_TIMESTAMP(EPOCH_US(TRY_CAST({text} AS TIMESTAMPTZ)))
       ELSE TRY_CAST({text} AS TIMESTAMP)

@@ -113,6 +113,7 @@ BAD: dict[str, Callable[[Table, Arguments], Iterator[Table]]] = {
     "unique_combination_of_columns": lambda table, _: iter([[*table, table[0]]]),
     "accepted_values": lambda table, given: iter([changed(table, **{name(given, "column"): "bogus"})]),
     "at_least": lambda table, given: iter([changed(table, **{name(given, "column"): -0.5})]),
+    "forall": lambda table, _: (changed(table, value=value) for value in (0.0, -1.0)),
     "no_markup": lambda table, given: (
         changed(table, **{name(given, "column"): text}) for text in ("<b>Sale</b>", "P.when(function(A) {})")
     ),

@@ -1,5 +1,6 @@
 """Mistakes of a user: each ends in one clear line, with exit code 2 or 1, and never in a traceback."""
 
+import gzip
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,13 @@ def broken_json(workspace: Workspace) -> None:
     (workspace.data / "items.jsonl").write_text('{"item_id": "a", "title": "Oak chair"}\n{"item_id": \n')
 
 
+def truncated_gz(workspace: Workspace) -> None:
+    write(workspace)
+    (workspace.data / "interactions.csv").unlink()
+    log = LOG + "".join(f"u{n},a,2025-03-01\n" for n in range(10_000))
+    (workspace.data / "interactions.csv.gz").write_bytes(gzip.compress(log.encode())[:-2000])
+
+
 def two_formats(workspace: Workspace) -> None:
     write(workspace)
     (workspace.data / "items.jsonl").write_text('{"item_id": "a", "title": "Oak chair"}\n')
@@ -51,6 +59,7 @@ PLANS: dict[str, tuple[Callable[[Workspace], None], str]] = {
     ),
     "corrupt parquet": (corrupt_parquet, "items.parquet cannot be read"),
     "broken json lines": (broken_json, "items.jsonl cannot be read"),
+    "truncated gz": (truncated_gz, "interactions.csv.gz cannot be read to its end"),
     "two formats": (two_formats, "keep one"),
 }
 
@@ -110,18 +119,20 @@ def test_mistakes_of_a_search(workspace: Workspace) -> None:
     workspace.vlm4rec("index")
     search = ("search", "--user", "u")
     for options, message in (
-        (("-k", "0"), "k"),
-        (("-k", "10001"), "k"),
-        (("--filter", "colour=red"), "colour"),
-        (("--filter", "price"), "price"),
-        (("--mode", "psychic"), "psychic"),
+        (("-k", "0"), "k is 0: it has to be a whole number from 1 to 10,000"),
+        (("-k", "10001"), "k is 10001: it has to be a whole number from 1 to 10,000"),
+        (("--filter", "colour=red"), "cannot filter on 'colour': the fields are available, category, price"),
+        (("--filter", "price"), "cannot read the filter 'price'"),
+        (("--index", "http://localhost:9200"), "indexes are folders so far"),
     ):
-        assert message in workspace.vlm4rec(*search, *options, code=2)
-    assert "user" in workspace.vlm4rec("search", code=2)
+        answer = workspace.vlm4rec(*search, *options, code=2)
+        assert answer.startswith("Error: ")
+        assert message in answer
+        assert answer.count("\n") == 1
+    assert "psychic" in workspace.vlm4rec(*search, "--mode", "psychic", code=2)
+    assert "a search needs a user or a text" in workspace.vlm4rec("search", code=2)
     other = Workspace(workspace.folder, {"VLM4REC_ENCODER": "hashing-32"})
-    answer = other.vlm4rec(*search, code=2)
-    assert "hashing-32" in answer
-    assert "hashing-64" in answer
+    assert "built by the encoder hashing-64@1, not by hashing-32" in other.vlm4rec(*search, code=2)
 
 
 def test_index_refuses_to_publish_when_a_suite_fails_unless_forced(workspace: Workspace) -> None:

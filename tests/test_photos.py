@@ -221,7 +221,7 @@ def test_the_fingerprint_follows_the_bytes_of_the_photos(tmp_path: Path) -> None
 
     first = current()
     (data / "labels.csv").write_text("no photo")
-    (data / ".hidden.jpg").write_text("no photo")
+    (data / "warehouse.duckdb").write_text("no photo")
     assert current() == first, "files that are no photos do not count"
     shutil.copytree(data, tmp_path / "copy")
     assert current(tmp_path / "copy") == first, "the same photos elsewhere are the same photos"

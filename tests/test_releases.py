@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_changes_are_counted_against_the_release_before(tmp_path: Path) -> None:
     changed.loc[1, "item_id"] = "new"
     second = publish(tmp_path, changed.drop(index=[5]))
     assert (second.documents, second.added, second.changed, second.deleted, second.rejected) == (5, 1, 1, 2, 0)
-    assert set(second.to_json()) >= {"release", "documents", "added", "changed", "deleted", "rejected", "seconds"}
+    assert set(asdict(second)) >= {"release", "documents", "added", "changed", "deleted", "rejected", "seconds"}
 
 
 def test_the_release_knows_what_made_it(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ What to try next
   vlm4rec search --user {user} --filter category={category} --filter price=..60
   vlm4rec ledger                          what every model call cost
   open {docs}   what the checks saw
-  duckdb -readonly {published}   then: FROM staging.rejected_items;
+  python -c "import duckdb; duckdb.connect('{published}', read_only=True).sql('FROM staging.rejected_items').show()"
 Your own data: the README, "Bring your own data"."""
 
 

@@ -9,6 +9,7 @@ import duckdb
 from vlm4rec_search.errors import UsageError
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".jsonl")
+COMPRESSIONS = ("", ".gz", ".zst")
 
 
 def quoted(name: str) -> str:
@@ -55,6 +56,24 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise UsageError(f"{path} cannot be read: {_in_one_line(str(error))}") from None
+
+
+def check_whole(path: Path) -> None:
+    """Decompress a .gz or .zst file to its end: DuckDB takes a truncated one for a shorter one, without a word.
+
+    Raises:
+        UsageError: the file is damaged, or ends too early.
+    """
+    if path.suffix not in COMPRESSIONS:
+        return
+    import pyarrow as pa
+
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            while stream.read(1 << 20):
+                pass
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read to its end ({error}): is the download complete?") from None
 
 
 def require(columns: Iterable[str], wanted: Iterable[str], path: Path) -> None:

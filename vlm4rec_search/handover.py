@@ -1,5 +1,6 @@
 """From the warehouse's search layer to a published release: check the tables, read them, build, switch."""
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -83,6 +84,8 @@ def read_tables(connection: "DuckDBPyConnection", environment: str = "prod") -> 
 
 
 def _verdict(report: "QualityReport", force: bool) -> str:
+    if warnings := sum(len(suite.warnings) for suite in report.suites):
+        print(f"{warnings} warnings: `vlm4rec check` says of what", file=sys.stderr)
     failed = ", ".join(suite.suite for suite in report.suites if not suite.success)
     if failed and not force:
         raise RunError(

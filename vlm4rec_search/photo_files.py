@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlm4rec_search.cache import Cache, Result, result_key
-from vlm4rec_search.files import SUFFIXES
 
 MAX_BYTES = 64 * 2**20
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_NO_PHOTOS = (*SUFFIXES, ".json", ".md", ".txt")
+_PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 class PhotoError(Exception):
@@ -65,17 +64,18 @@ def find(images: Sequence[str | None], data_dir: Path, cache: Cache) -> list[Fou
 
 
 def fingerprint(data_dir: Path, cache: Cache) -> str:
-    """Return a hash over path and bytes of every file that can be a photo; unchanged files are not read again."""
+    """Return a hash over path and bytes of every photo in the folder; unchanged files are not read again.
+
+    Photos go by their suffix here, so that logs or an index in the same folder do not count.
+    """
     root = data_dir.resolve()
-    names = [Path(folder, name) for folder, _, files in os.walk(root) for name in files if _can_be_photo(name)]
+    names = [
+        Path(folder, name) for folder, _, files in os.walk(root) for name in files if name.lower().endswith(_PHOTOS)
+    ]
     paths = sorted(path for path in names if path.is_file() and path.resolve().is_relative_to(root))
     digests = zip(paths, _digests(paths, cache), strict=True)
     entries = [f"{path.relative_to(root).as_posix()} {_hashed(path, digest).digest}" for path, digest in digests]
     return hashlib.sha256("\n".join(entries).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _can_be_photo(name: str) -> bool:
-    return not name.startswith(".") and not name.lower().endswith(_NO_PHOTOS)
 
 
 def _located(root: Path, image: str | None) -> Found:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vlm4rec_search.errors import UsageError
-from vlm4rec_search.files import SUFFIXES, find_table, reading, require
+from vlm4rec_search.files import SUFFIXES, check_whole, find_table, reading, require
 
 _VERSION = 3  # of what is remembered: raise it when `RawFile` or the readers change
 REQUIRED = {"items": ("item_id", "title"), "interactions": ("user_id", "item_id", "timestamp")}
@@ -79,6 +79,7 @@ def _read_through(path: Path, stem: str) -> RawFile:
     """Parse every value of the file once, so that a bad line is told now and not in the middle of a plan."""
     if path.stat().st_size == 0:
         raise UsageError(f"{path} is empty: it needs at least the columns {', '.join(REQUIRED[stem])}")
+    check_whole(path)
     suffix = next(suffix for suffix in READERS if path.name == f"{stem}{suffix}")
     with reading(path):
         columns, rows = _columns_and_rows(path, suffix)

@@ -51,5 +51,8 @@ def _from_json(file: raw.RawFile, columns: Sequence[str]) -> dict[str, exp.Expr]
         for name, path in paths.items()
     }
     nothing = exp.Literal.string("{" + ", ".join(f'"{name}": null' for name in columns) + "}")
-    rest = exp.Anonymous(this="JSON_MERGE_PATCH", expressions=[record.copy(), nothing])
-    return {**text, "attributes": exp.cast(rest, "JSON")}
+    rest = exp.func("JSON_MERGE_PATCH", record.copy(), nothing, dialect="duckdb")
+    # A line that is no object has no columns; it is kept whole.
+    line = exp.func("JSON_OBJECT", exp.Literal.string("line"), record.copy(), dialect="duckdb")
+    is_object = exp.func("JSON_TYPE", record.copy(), dialect="duckdb").eq("OBJECT")
+    return {**text, "attributes": exp.cast(exp.case().when(is_object, rest).else_(line), "JSON")}

@@ -13,12 +13,13 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from vlm4rec_search.errors import RunError, UsageError
 
+KEPT = 5  # releases that stay, the one that answers included: enough to go back to
 SCHEMA_VERSION = 1  # of the tables in a release file: raise it when a reader of the last version could not read them
 POINTER = "current"
 _BUILDING = ".building-"
@@ -65,6 +66,7 @@ class ReleaseSummary:
     """What a build did: added, changed and deleted are documents against the release before it.
 
     Attributes:
+        users: profiles that the release holds; users_before: those of the release before it.
         rejected: documents that were refused; table `rejected` of the release has them with their reasons.
         rejected_users: profiles that were refused, likewise.
         seconds: duration of the build.
@@ -75,13 +77,11 @@ class ReleaseSummary:
     added: int
     changed: int
     deleted: int
+    users: int
+    users_before: int
     rejected: int
     rejected_users: int
-    seconds: float
-
-    def to_json(self) -> dict[str, object]:
-        """Return the summary as plain values."""
-        return asdict(self)
+    seconds: float = 0.0
 
 
 def new_release(
@@ -128,6 +128,8 @@ def current_release(folder: Path) -> Path | None:
     """
     try:
         name = (folder / POINTER).read_text(encoding="utf-8").strip()
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{folder / POINTER} is damaged: publish again with `vlm4rec index`")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -159,7 +161,8 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
     """Yield the temporary file of a build; when the block ends well it has become the release that answers.
 
     Only one build runs in a folder at a time, the switch included, so that the last one to begin is the one that
-    answers; what killed builds left is removed first. A block that raises leaves no file behind.
+    answers; what killed builds left is removed first, and releases older than the newest `KEPT` last. A block that
+    raises leaves no file behind.
 
     Raises:
         RunError: another build is running, the release exists, or the folder cannot be written.
@@ -180,6 +183,7 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
             yield temporary
             temporary.replace(final)
             switch(folder, name)
+            _prune(final.parent)
         finally:
             _sweep(final.parent)
 
@@ -189,6 +193,13 @@ def _lock(descriptor: int, folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise RunError(f"another build is running in {folder}: wait until it has ended") from None
+
+
+def _prune(releases: Path) -> None:
+    """Remove all but the newest releases; whoever has one of the others open goes on reading it."""
+    files = sorted(releases.glob("[!.]*.duckdb"), key=lambda path: path.stat().st_mtime)
+    for old in files[:-KEPT]:
+        old.unlink()
 
 
 def _sweep(releases: Path) -> None:

@@ -148,7 +148,7 @@ def _explain(path: Path, error: "Exception") -> Vlm4recError:
         holder = re.search(r"PID \d+", text)
         who = f"another process ({holder[0]})" if holder else "this process"
         return RunError(f"{path} is locked by {who}, a `sqlmesh plan` or an open reader: try again when that has ended")
-    if "not a valid DuckDB" in text:
+    if "not a valid DuckDB" in text or "in-memory database" in text:
         return UsageError(f"{path} is not a DuckDB database: point VLM4REC_WAREHOUSE at the file of `sqlmesh plan`")
     return RunError(f"cannot open {path}: {_first_line(error)}")
 

@@ -5,7 +5,7 @@ MODEL (
   audits (
     not_null(columns := (row_number, user_id, item_id, event_type, value, interacted_at)),
     unique_values(columns := (row_number)),
-    at_least(column := value, bound := 0)
+    forall(criteria := (value > 0))
   )
 );
 

@@ -1,17 +1,22 @@
 """Commands that fill a data folder: `shop`, `simulate`, `import`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+from vlm4rec_search.cli.output import echo_json, json_option
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from vlm4rec_search.imports.raw_folder import ImportSummary
 
 
-def _print_json(summary: object) -> None:
-    import json
-    from dataclasses import asdict, is_dataclass
+def _print_json(summary: "DataclassInstance") -> None:
+    from dataclasses import asdict
 
-    click.echo(json.dumps(asdict(summary) if is_dataclass(summary) and not isinstance(summary, type) else summary))
+    echo_json(asdict(summary))
 
 
 @click.command()
@@ -22,7 +27,7 @@ def _print_json(summary: object) -> None:
 @click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same files.")
 @click.option("--dirty/--clean", default=True, show_default=True, help="Plant wrong rows and bad photos.")
-@_AS_JSON
+@json_option
 def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirty: bool, as_json: bool) -> None:
     """Build the built-in shop: a demo with drawn photos and simulated shoppers.
 
@@ -52,7 +57,7 @@ def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirt
 @click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
 @click.option("--taste", required=True, help="Item columns that tastes follow, separated by commas.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same file.")
-@_AS_JSON
+@json_option
 def simulate(data: Path | None, shoppers: int, taste: str, seed: int, as_json: bool) -> None:
     """Simulate histories for a catalogue that has none; SIMULATED.json says so.
 
@@ -75,14 +80,33 @@ def import_data() -> None:
     """Turn other people's files into the raw data contract."""
 
 
+_SOURCE = click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+_TO = click.option("--to", type=click.Path(path_type=Path), required=True, help="Data folder to write.")
+_IMAGES = click.option("--images/--no-images", default=True, show_default=True, help="Bring the photos.")
+
+
+def _tell(summary: "ImportSummary", source: Path, to: Path, as_json: bool) -> None:
+    if as_json:
+        _print_json(summary)
+        return
+    for name, rows in (("items", summary.items), ("interactions", summary.interactions)):
+        if rows is not None:
+            click.echo(f"{to / name}.parquet: {rows} rows")
+    photos = summary.photos
+    click.echo(f"photos: {photos.copied} brought, {photos.not_found} not found, {photos.refused} refused "
+               f"(a table, or outside of {source}), {photos.remote} remote addresses left as they are")  # fmt: skip
+    for reason, rows in summary.left_out.items():
+        click.echo(f"{reason.replace('_', ' ')}: {rows}")
+
+
 @import_data.command()
-@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-@click.option("--to", type=click.Path(path_type=Path), required=True, help="Data folder to write.")
+@_SOURCE
+@_TO
 @click.option("--items", help="File of the catalogue in SRC: csv, csv.gz, parquet or jsonl.")
 @click.option("--interactions", help="File of the log in SRC, likewise.")
 @click.option("--map", "maps", multiple=True, metavar="TABLE.COLUMN=SOURCE", help="Which column is which; repeat.")
-@click.option("--images/--no-images", default=True, show_default=True, help="Bring the photos named in `image`.")
-@_AS_JSON
+@_IMAGES
+@json_option
 def generic(
     source: Path,
     to: Path,
@@ -98,13 +122,54 @@ def generic(
     """
     from vlm4rec_search.imports.generic import import_generic
 
-    summary = import_generic(source, to, items, interactions, maps, images)
-    if as_json:
-        _print_json(summary)
-        return
-    for name, rows in (("items", summary.items), ("interactions", summary.interactions)):
-        if rows is not None:
-            click.echo(f"{to / name}.parquet: {rows} rows")
-    photos = summary.photos
-    click.echo(f"photos: {photos.copied} brought, {photos.not_found} not found, {photos.refused} refused "
-               f"(a table, or outside of {source}), {photos.remote} remote addresses left as they are")  # fmt: skip
+    _tell(import_generic(source, to, items, interactions, maps, images), source, to, as_json)
+
+
+@import_data.command()
+@_SOURCE
+@_TO
+@click.option("--category", help="Such as All_Beauty; needed when SRC holds more than one.")
+@json_option
+def amazon(source: Path, to: Path, category: str | None, as_json: bool) -> None:
+    """Import Amazon Reviews 2023: meta_CATEGORY.jsonl and CATEGORY.jsonl, plain, .gz or .zst.
+
+    Example: vlm4rec import amazon downloads --to data --category All_Beauty
+    """
+    from vlm4rec_search.imports.amazon import import_amazon
+
+    _tell(import_amazon(source, to, category), source, to, as_json)
+
+
+@import_data.command()
+@_SOURCE
+@_TO
+@_IMAGES
+@json_option
+def hm(source: Path, to: Path, images: bool, as_json: bool) -> None:
+    """Import H&M Personalized Fashion: articles.csv, transactions_train.csv (plain, .gz or .zst) and images/.
+
+    Example: vlm4rec import hm h-and-m-personalized-fashion-recommendations --to data
+    """
+    from vlm4rec_search.imports.hm import import_hm
+
+    _tell(import_hm(source, to, images), source, to, as_json)
+
+
+@import_data.command()
+@_SOURCE
+@_TO
+@click.option("--meta", type=click.Path(path_type=Path),
+              help="Amazon item metadata (2018 or 2023) with the titles, texts and photos that SRC lacks.")  # fmt: skip
+@json_option
+def kaggle(source: Path, to: Path, meta: Path | None, as_json: bool) -> None:
+    """Import the paper's data: one folder of Kaggle's "Multimodal Recommendation", with its splits and vectors.
+
+    The data set has no times: a day stands in for each split, and GIVEN.json says so.
+
+    Example: vlm4rec import kaggle Clothing_Shoes_and_Jewelry-clip_clip --to data --meta meta_Clothing.json.gz
+    """
+    from vlm4rec_search.imports.kaggle import import_kaggle
+
+    _tell(import_kaggle(source, to, meta), source, to, as_json)
+    if not as_json:
+        click.echo("times: none in this data set; a day stands in for each split, see GIVEN.json")

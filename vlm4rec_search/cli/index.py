@@ -20,16 +20,19 @@ def index(environment: str, force: bool, as_json: bool) -> None:
       vlm4rec index
       vlm4rec index --environment dev --json
     """
+    from dataclasses import asdict
+
     from vlm4rec_search.handover import publish_index
     from vlm4rec_search.settings import settings
 
     summary = publish_index(settings(), environment, force)
     if as_json:
-        echo_json(summary.to_json())
+        echo_json(asdict(summary))
         return
     click.echo(
         f"Published {summary.release}: {summary.documents:,} documents ({summary.added:,} added,"
-        f" {summary.changed:,} changed, {summary.deleted:,} deleted) in {summary.seconds:.1f} s"
+        f" {summary.changed:,} changed, {summary.deleted:,} deleted), {summary.users:,} profiles"
+        f" ({summary.users_before:,} before), in {summary.seconds:.1f} s"
     )
     if summary.rejected or summary.rejected_users:
         click.echo(

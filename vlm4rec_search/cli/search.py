@@ -82,10 +82,10 @@ def _print_table(answer: "Answer") -> None:
 
     console = Console()
     if answer.note:
-        console.print(f"Note: {escape(answer.note)}.", style="yellow")
+        console.print(f"Note: {escape(printable(answer.note))}.", style="yellow")
     if answer.hits:
         console.print(_table(answer))
-    else:
+    elif not answer.note:
         console.print("No hits: use fewer filters, other words or --mode semantic.")
     console.print(
         f"tier {answer.tier}, release {answer.release}, {answer.took_ms:.1f} ms", style="dim", highlight=False

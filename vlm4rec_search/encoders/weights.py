@@ -18,7 +18,7 @@ def packaged(package: str, file: str) -> Path:
     spec = find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     if not folders:
-        raise UsageError(f"the package {package} is not installed: {EXTRA}, or set {_ALTERNATIVES}")
+        raise UsageError(f"the package {package} is not installed: {EXTRA}, or {_ALTERNATIVES}")
     return Path(folders[0]) / file
 
 
@@ -52,9 +52,11 @@ def folder_digest(folder: Path) -> str:
     return whole.hexdigest()
 
 
-_ALTERNATIVES = "VLM4REC_ENCODER=hashing-256 and VLM4REC_IMAGE_ENCODER=thumbnail-8"
+_ALTERNATIVES = (
+    "plan with VLM4REC_ENCODER=hashing-256 and VLM4REC_IMAGE_ENCODER=thumbnail-8, or search with --mode lexical"
+)
 
 
 def missing_torch(error: ImportError) -> UsageError:
     """Return the one line that says how to get the models, or to do without."""
-    return UsageError(f"{error.name or 'torch'} is not installed: {EXTRA}, or set {_ALTERNATIVES}")
+    return UsageError(f"{error.name or 'torch'} is not installed: {EXTRA}, or {_ALTERNATIVES}")

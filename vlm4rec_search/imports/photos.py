@@ -20,7 +20,7 @@ class PhotoCounts:
     refused: int = 0
     """Named a table, or a place outside the source folder, or would land outside the data folder."""
     remote: int = 0
-    """An http(s) address; nothing is downloaded."""
+    """An http(s) address; nothing is downloaded. Counted per item."""
 
 
 def bring_photos(names: Iterable[str], source: Path, to: Path, advance: Callable[[int], None]) -> PhotoCounts:

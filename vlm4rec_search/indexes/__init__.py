@@ -36,6 +36,6 @@ def index_folder(url: str) -> Path:
     Raises:
         UsageError: the URL names a server.
     """
-    if url.lower().startswith(("http://", "https://")):
-        raise UsageError("OpenSearch comes with a later release: let VLM4REC_INDEX_URL or --index name a folder")
+    if "://" in url:
+        raise UsageError("indexes are folders so far, not servers: let VLM4REC_INDEX_URL or --index name a folder")
     return Path(url)

@@ -48,13 +48,13 @@ def build_release(folder: Path, documents: Frame, users: Frame, popularity: Fram
             _register(connection, frames)
             meta = _fill(connection, meta, advance)
             scans = sample_scans(connection, meta.dimension)
-            changes = _changes(connection, folder)
+            summary = _summary(connection, folder, meta)
             connection.execute("CHECKPOINT")
         finally:
             connection.close()
         verify_file(path, scans)
         advance(1)
-    return ReleaseSummary(meta.name, meta.documents, *changes, seconds=round(time.perf_counter() - started, 2))
+    return replace(summary, seconds=round(time.perf_counter() - started, 2))
 
 
 @contextmanager
@@ -124,27 +124,29 @@ def _fill_postings(connection: duckdb.DuckDBPyConnection, advance: Advance) -> N
         advance(1)
 
 
-def _changes(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[int, int, int, int, int]:
-    """Return how many documents were added, changed and deleted, and how many documents and users rejected."""
-    connection.register("previous", _previous(folder))
-    row = connection.execute("""
+def _summary(connection: duckdb.DuckDBPyConnection, folder: Path, meta: ReleaseMeta) -> ReleaseSummary:
+    """Compare what was built with the release that answers so far."""
+    previous, users_before = _previous(folder)
+    connection.register("previous", previous)
+    added, changed, deleted, documents, users = connection.execute("""
         SELECT count(*) FILTER (old.item_id IS NULL),
             count(*) FILTER (old.content_hash IS DISTINCT FROM new.content_hash AND old.item_id = new.item_id),
             count(*) FILTER (new.item_id IS NULL),
             (SELECT count(*) FROM rejected WHERE kind = 'document'), (SELECT count(*) FROM rejected WHERE kind = 'user')
         FROM documents AS new FULL JOIN previous AS old ON old.item_id = new.item_id
-    """).fetchone()
-    added, changed, deleted, documents, users = row or (0, 0, 0, 0, 0)
-    return added, changed, deleted, documents, users
+    """).fetchall()[0]
+    changes = {"added": added, "changed": changed, "deleted": deleted, "rejected": documents, "rejected_users": users}
+    return ReleaseSummary(meta.name, meta.documents, users=meta.users, users_before=users_before, **changes)
 
 
-def _previous(folder: Path) -> pa.Table:
-    """Return item_id and content_hash of the current release; nothing where there is none or it cannot be read."""
+def _previous(folder: Path) -> tuple[pa.Table, int]:
+    """Return item_id and content_hash of the current release, and its number of users; nothing where there is none."""
     try:
         path = current_release(folder)
         if path is not None:
             with duckdb.connect(str(path), read_only=True) as connection:
-                return connection.execute("SELECT item_id, content_hash FROM documents").to_arrow_table()
+                documents = connection.execute("SELECT item_id, content_hash FROM documents").to_arrow_table()
+                return documents, _count(connection, "users")
     except (UsageError, duckdb.Error):
         pass  # a damaged index is repaired by publishing again: every document counts as added
-    return pa.table({"item_id": pa.array([], pa.string()), "content_hash": pa.array([], pa.string())})
+    return pa.table({"item_id": pa.array([], pa.string()), "content_hash": pa.array([], pa.string())}), 0

@@ -62,7 +62,9 @@ class EmbeddedIndex(Index):
         reasons = _Reasons(self._store, query, user, legs, scores, found) if query.explain else None
         hits = self._hits(fused, query.k, reasons)
         took = round((time.perf_counter() - started) * 1000.0, 2)
-        return Answer(query.user, query.mode, tier, self._store.meta.name, took, hits, _note(query, user, tier))
+        return Answer(
+            query.user, query.mode, tier, self._store.meta.name, took, hits, _note(query, user, tier, len(hits))
+        )
 
     def close(self) -> None:
         """Close the release's file."""
@@ -153,8 +155,10 @@ class _Reasons:
         return shares
 
 
-def _note(query: Query, user: User | None, tier: Tier) -> str | None:
-    """Say what is answered where the shopper's profile has no part in it."""
+def _note(query: Query, user: User | None, tier: Tier, hits: int) -> str | None:
+    """Say what the shopper has no part in, or why there is nothing to say."""
+    if user is not None and not hits and not query.include_seen and len(user.seen):
+        return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
     if query.user is None or tier == "profile" or (user is not None and tier == "text"):
         return None
     who = f"user {query.user} is not known" if user is None else f"nothing is known of user {query.user} for this mode"

@@ -28,7 +28,9 @@ SELECT vector, list_transform(history, lambda part: part.document), list_transfo
 FROM users WHERE user_id = ?
 """
 _EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
-_EQUAL_NUMBER = "SELECT document FROM facets WHERE field = $field AND number IN (SELECT unnest($values)::DOUBLE)"
+_EQUAL_NUMBER = """
+SELECT document FROM facets WHERE field = $field AND number IN (SELECT TRY_CAST(unnest($values) AS DOUBLE))
+"""
 _RANGE = """
 SELECT document FROM facets WHERE field = $field
     AND CASE WHEN $low_open THEN number > $low ELSE number >= $low END
@@ -151,20 +153,23 @@ class Store:
         Raises:
             UsageError: no document has such a field.
         """
-        parameters: dict[str, object] = {"field": condition.field}
-        if condition.values:
-            sql = _EQUAL_NUMBER if condition.field == "price" else _EQUAL
-            parameters["values"] = list(condition.values)
-        else:
-            sql = _RANGE
-            parameters |= {name: getattr(condition, name) for name in ("low", "high", "low_open", "high_open")}
-        found = self._connection.cursor().execute(sql, parameters).fetchnumpy()["document"]
+        found = self._found(condition)
         if len(found) == 0 and condition.field not in self.fields():
             names = ", ".join(sorted(self.fields()))
             raise UsageError(f"cannot filter on {condition.field!r}: the fields are {names}")
         mask = np.zeros(self.meta.documents, dtype=np.bool_)
         mask[found] = True
         return mask
+
+    def _found(self, condition: Filter) -> Numbers:
+        """Return the documents that fulfil a condition; a value that no document has as a text is tried as a number."""
+        cursor, parameters = self._connection.cursor(), {"field": condition.field}
+        if not condition.values:
+            bounds = {name: getattr(condition, name) for name in ("low", "high", "low_open", "high_open")}
+            return _documents(cursor.execute(_RANGE, {**parameters, **bounds}))
+        equal = {**parameters, "values": list(condition.values)}
+        found = _documents(cursor.execute(_EQUAL, equal))
+        return found if len(found) else _documents(cursor.execute(_EQUAL_NUMBER, equal))
 
     def fields(self) -> set[str]:
         """Return the fields that can be filtered on."""
@@ -179,6 +184,10 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _documents(result: duckdb.DuckDBPyConnection) -> Numbers:
+    return np.asarray(result.fetchnumpy()["document"], dtype=np.int64)
 
 
 @contextmanager

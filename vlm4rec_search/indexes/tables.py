@@ -71,19 +71,26 @@ FROM incoming_popularity AS incoming INNER JOIN documents ON documents.item_id =
 ORDER BY documents.document;
 """
 
-# a list counts with each of its values, any other nested value with its JSON text
+# A list counts with each of its values, be it JSON or its text in a column of text; any other nested value with its
+# JSON text. Values are written as people filter: 5 for 5.0 and true for True.
 FILL_FACETS = """
 INSERT INTO facets
 WITH attributes AS (
-    SELECT documents.document, pair.key AS field,
-        unnest(CASE pair.type WHEN 'ARRAY' THEN json_extract_string(pair.value, '$[*]')
-            ELSE [json_extract_string(pair.value, '$')] END) AS value
+    SELECT documents.document, pair.key AS field, pair.type,
+        CASE WHEN pair.type = 'VARCHAR' THEN json_extract_string(pair.value, '$') ELSE pair.value::VARCHAR END AS text
     FROM documents, json_each(documents.attributes) AS pair
+), listed AS (
+    SELECT document, field, unnest(
+        CASE WHEN type IN ('ARRAY', 'VARCHAR') AND text LIKE '[%' AND coalesce(json_valid(text), FALSE)
+            THEN json_extract_string(text, '$[*]')
+        WHEN type = 'DOUBLE' THEN [regexp_replace(text, '\\.0$', '')] ELSE [text] END) AS value
+    FROM attributes WHERE type <> 'NULL'
 ), fields AS (
     SELECT document, 'category' AS field, category AS value, TRY_CAST(category AS DOUBLE) AS number FROM documents
     UNION ALL SELECT document, 'price', price::VARCHAR, price FROM documents
     UNION ALL SELECT document, 'available', available::VARCHAR, NULL FROM documents
-    UNION ALL SELECT document, field, value, TRY_CAST(value AS DOUBLE) FROM attributes
+    UNION ALL SELECT document, field, CASE WHEN lower(value) IN ('true', 'false') THEN lower(value) ELSE value END,
+        TRY_CAST(value AS DOUBLE) FROM listed
 )
 SELECT field, value, number, document FROM fields WHERE value IS NOT NULL ORDER BY field, document
 """

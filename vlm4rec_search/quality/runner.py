@@ -5,10 +5,11 @@ import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.errors import UsageError
 from vlm4rec_search.progress import bar
 from vlm4rec_search.quality.report import Example, Finding, QualityReport, SuiteResult, Value
 from vlm4rec_search.quality.suites import Suite, define_macros, load_suites, measure
@@ -43,7 +44,7 @@ def run_suites(
 
     Raises:
         UsageError: no warehouse, a table that no plan has built, an unknown suite, or a broken suite file.
-        RunError: another process writes the warehouse, or the Data Docs cannot be written.
+        RunError: another process writes the warehouse.
     """
     with read(warehouse) as connection:
         measured = measure_suites(connection, expectations, environment, only)
@@ -64,7 +65,6 @@ def judge(measured: Sequence[Measured], parameters: Parameters, docs: Path | Non
 
     Raises:
         UsageError: an expectation that Great Expectations does not know, or that asks for a column not measured.
-        RunError: the Data Docs cannot be written.
     """
     site = docs / SITE if docs else None
     print("Loading Great Expectations (about 5 s) ...", file=sys.stderr, flush=True)
@@ -186,11 +186,14 @@ def _plain(value: Any) -> Value:
     return str(value) if value in (math.inf, -math.inf) else value
 
 
-def _write_docs(context: "AbstractDataContext", site: Path) -> Path:
+def _write_docs(context: "AbstractDataContext", site: Path) -> Path | None:
+    """Write the pages and return the first; a folder that cannot be written must not cost the verdict."""
     try:
         if site.exists():
             shutil.rmtree(site)  # pages of earlier checks would stay, in no index
-        context.build_data_docs()
+        with redirect_stdout(sys.stderr):
+            context.build_data_docs()
     except OSError as error:
-        raise RunError(f"cannot write the Data Docs to {site}: {error.strerror or error}") from None
+        print(f"The Data Docs cannot be written to {site}: {error.strerror or error}", file=sys.stderr)
+        return None
     return site / "index.html"

@@ -91,7 +91,7 @@ def _equality(field: str, value: str, text: str) -> Filter:
         if value.lower() not in _TRUTH:
             raise UsageError(f"cannot read the filter {text!r}: available is true or false")
         return Filter(field, values=(_TRUTH[value.lower()],))
-    return Filter(field, values=(value,))
+    return Filter(field, values=(value.lower() if value.lower() in ("true", "false") else value,))
 
 
 def _number(value: str, text: str) -> float:
