@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     relative to the working directory.
     """
 
-    model_config = SettingsConfigDict(env_prefix="VLM4REC_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="VLM4REC_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     project: Path = Field(default=PROJECT, description="SQLMesh project: the folder with models/ and expectations/")
     data_dir: Path = Field(default=Path("data"), description="raw data: items.*, interactions.* and the photos")
@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     index_url: str = Field(default="index", description="where releases live: a folder for the embedded index")
     cache: Path = Field(default=Path(".cache/vlm4rec"), description="folder of the paid-for results of model calls")
     quality: Path = Field(default=Path("quality"), description="folder of the Data Docs that `vlm4rec check` writes")
+    results: Path = Field(default=Path("results.duckdb"), description="DuckDB file that `vlm4rec evaluate` adds to")
     captioner: str = Field(default="attributes", description="who describes the photos")
     encoder: str = Field(default="all-MiniLM-L6-v2", description="sentence encoder: packaged, a name, or a path")
     image_encoder: str = Field(default="efficientnet-lite0", description="photo encoder")

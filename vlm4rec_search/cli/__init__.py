@@ -17,6 +17,7 @@ COMMANDS = {
     "publish-tables": "tables:publish_tables",
     "index": "index:index",
     "search": "search:search",
+    "evaluate": "evaluate:evaluate",
     "ledger": "ledger:ledger",
 }
 

@@ -3,7 +3,6 @@
 Attribute names are those of the published weights. Imports torch: import this module late.
 """
 
-import torch
 from torch import Tensor, nn
 
 # expansion, output channels, blocks, stride of the first block, kernel
@@ -61,7 +60,7 @@ class EfficientNetLite0(nn.Module):
         self._blocks = nn.ModuleList(_blocks())
         self._conv_head = _conv(320, 1280)
         self._bn1 = _norm(1280)
-        self._fc = nn.Linear(1280, 1000)
+        self._fc = nn.Linear(1280, 1000)  # not asked, but the weights have it and have to fit exactly
 
     def forward(self, photos: Tensor) -> Tensor:
         """Return the pooled features (n, 1280) of photos (n, 3, 224, 224)."""
@@ -70,11 +69,6 @@ class EfficientNetLite0(nn.Module):
             x = block(x)
         x = nn.functional.relu6(self._bn1(self._conv_head(x)))
         return x.mean(dim=(2, 3))
-
-    def classify(self, photos: Tensor) -> Tensor:
-        """Return the scores (n, 1000) of the ImageNet classes."""
-        scores: Tensor = self._fc(torch.as_tensor(self(photos)))
-        return scores
 
 
 def _blocks() -> list[MBConv]:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vlm4rec_search.shop.calendar import MONTHS
 from vlm4rec_search.shop.looks import MATERIALS_OF, Look, draw_look
 
 WORLDS = ("photo", "title")
 SEASONS = ("spring", "summer", "autumn", "winter")
-MONTHS = 12
 
 _BRANDS = (
     "Alder", "Bryn", "Calder", "Dunmore", "Elwin", "Farrow", "Gable", "Harlow", "Ives", "Jessop", "Kestrel", "Larkin",
