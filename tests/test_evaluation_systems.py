@@ -1,0 +1,228 @@
+"""Systems by hand, and the guards of the protocol: oracle, chance, leaks, shuffled labels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluated import DAY, START, Log, drifting, made, planted
+from scipy import sparse
+
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.evaluation.data import Ints, Scores, Split, Targets
+from vlm4rec_search.evaluation.metrics import ACCURACY, accuracy
+from vlm4rec_search.evaluation.protocol import Protocol
+from vlm4rec_search.evaluation.ranking import rank
+from vlm4rec_search.evaluation.results import summarise
+from vlm4rec_search.evaluation.run import evaluate
+from vlm4rec_search.evaluation.splits import Part, Parts
+from vlm4rec_search.evaluation.systems import load_systems
+from vlm4rec_search.evaluation.systems.base import System
+from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Oracle, Popularity, Random, Recent
+from vlm4rec_search.evaluation.systems.content import OnlyOne, Pair
+from vlm4rec_search.evaluation.systems.words import BM25, last_items
+
+NOW = START + 70 * DAY
+#  user 0: items 0, 1; user 1: items 0, 1, 2 (2 late); user 2: item 0
+SMALL = [(0, 0, 1), (0, 1, 2), (1, 0, 3), (1, 1, 4), (1, 2, 60), (2, 0, 5), (2, 0, 6)]
+
+
+def small(vectors: "np.ndarray | None" = None) -> Split:
+    return made(SMALL, np.eye(4) if vectors is None else vectors).split(NOW)
+
+
+def scores_of(system: System, split: Split, user: int) -> list[float]:
+    system.fit(split)
+    return [float(value) for value in system.scores(np.array([user]))[0]]
+
+
+def score(system: System, log: Log, split: Split, metric: str = "R@10") -> float:
+    targets = log.targets(split)
+    system.fit(split)
+    ranking = rank(system.scores, split, targets.users, 50)
+    return float(accuracy(ranking, targets.relevant, (metric,)).mean())
+
+
+def test_popularity_counts_users_and_forgets() -> None:
+    assert scores_of(Popularity(), small(), 2) == [3, 2, 1, -np.inf]
+    assert scores_of(Popularity(days=20), small(), 2) == [-np.inf, -np.inf, 1, -np.inf]
+
+
+def test_co_purchase_by_hand() -> None:
+    """User 2 has item 0 (3 users): item 1 shares 2 of 3 and 2 users, item 2 one of 3 and 1."""
+    expected = [-np.inf, 2 / np.sqrt(6), 1 / np.sqrt(3), -np.inf]
+    assert scores_of(CoPurchase(), small(), 2) == pytest.approx(expected)
+    assert scores_of(CoPurchase(days=20), small(), 2) == [-np.inf] * 4, "only one item was taken lately"
+
+
+def test_vectors_alone_side_by_side_and_averaged() -> None:
+    split = small(np.array([[2.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]))
+    split.catalogue.vectors["vision"] = np.array([[1, 0], [0, 1], [0, 0], [1, 0]], dtype=np.float32)
+    half = 1 / np.sqrt(2)
+    assert scores_of(OnlyOne("description-only", "description"), split, 0) == pytest.approx([half, half, 0, 1])
+    vision = OnlyOne("vision-only", "vision")
+    assert scores_of(vision, split, 0) == pytest.approx([half, half, -np.inf, half])
+    covered = vision.covers()
+    assert covered is not None
+    assert covered.tolist() == [True, True, False, True]
+    # Side by side, cosines of one pair of unit vectors are averaged: user 2 has item 0, item 3 agrees by 0.71 and 1.
+    both = Pair("description+vision-concat", "description", "vision", average=False)
+    assert scores_of(both, split, 2) == pytest.approx([1, 0, -np.inf, (half + 1) / 2])
+    split.catalogue.vectors["vision"] = np.array([[0, 1, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]], dtype=np.float32)
+    mean = Pair("description+vision-mean", "description", "vision", average=True)
+    # (1, 1, 0) / 2 against (0, 2, 0) / 2, and against (0, 1, 1) / 2.
+    assert scores_of(mean, split, 2) == pytest.approx([1, half, 1 / 2, 0.9239], abs=1e-4)
+
+
+def test_bm25_asks_with_the_titles_of_the_last_items() -> None:
+    split = small()
+    split.catalogue.titles[:] = ["red lamp", "blue chair", "green chair", "red chairs"]
+    found = scores_of(BM25(), split, 2)
+    # "red lamp": item 3 has "red", in 2 of 4 titles of 2 words each: ln(1 + 2.5 / 2.5) / (1 + 1.2).
+    assert found[3] == pytest.approx(np.log(2) / 2.2)
+    assert found[1] == found[2] == -np.inf
+    rows = last_items(made([(0, 0, 1), (0, 1, 2), (0, 0, 3), (0, 2, 4)], np.eye(4)).split(NOW), 2)
+    assert rows.toarray().tolist() == [[1, 0, 1, 0]], "the last two different items"
+
+
+def test_what_cannot_take_part_says_why() -> None:
+    log = planted()
+    split = log.split(NOW)
+    part = Part(split, log.targets(split))
+    systems = [Popularity(), OnlyOne("vision-only", "vision")]
+    assert evaluate(Parts(None, part), systems).skipped == {"vision-only": "no item has a vision vector"}
+    with pytest.raises(UsageError, match="no system can be evaluated: vision-only"):
+        evaluate(Parts(None, part), systems[1:])
+    with pytest.raises(UsageError, match="there is no system 'magic': choose among description-only"):
+        load_systems(["magic"])
+    with pytest.raises(UsageError, match="twice"):
+        load_systems(["bm25", "bm25"])
+    with pytest.raises(UsageError, match="validation before test"):
+        Protocol(validation=0.9, test=0.8)
+
+
+def test_other_packages_register_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = tmp_path / "plugged-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[vlm4rec_search.systems]\nplugged = plugged:Plugged\n")
+    base = "from vlm4rec_search.evaluation.systems.behaviour import Popularity\n"
+    (tmp_path / "plugged.py").write_text(f"{base}def Plugged():\n    return Popularity('plugged', 3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (system,) = load_systems(["plugged"])
+    assert (system.name, system.setting) == ("plugged", "3 days")
+
+
+def test_windows_are_chosen_on_validation_and_partial_coverage_is_matched() -> None:
+    log = drifting()
+    before, split = log.split(NOW - 10 * DAY), log.split(NOW)
+    vision = np.zeros((200, 2), dtype=np.float32)
+    vision[::2] = 1
+    split.catalogue.vectors["vision"] = vision
+    until = log.until(NOW)
+    parts = Parts(Part(before, until.targets(before)), Part(split, log.targets(split)))
+    found = evaluate(parts, [Recent("recent-popularity", Popularity), Popularity(), OnlyOne("vision-only", "vision")])
+    assert found.comparisons[0].outcomes[0].setting == "7 days", "in this world nothing but the newest counts"
+    whole, matched = found.comparisons
+    assert (whole.on, matched.on) == ("all candidates", "what vision-only covers")
+    assert (whole.part.split.candidates.sum(), matched.part.split.candidates.sum()) == (200, 100)
+    for outcome in matched.outcomes:
+        assert (outcome.ranking[outcome.ranking >= 0] % 2 == 0).all()
+    rows = summarise(found, {}, 7).rows
+    assert {(row.system, row.on) for row in rows if row.metric == "R@10"} == {
+        (system, on) for system in ("recent-popularity", "popularity", "vision-only") for on in (whole.on, matched.on)
+    }
+    sure = [(row.low, row.value, row.high) for row in rows if row.low is not None and row.high is not None]
+    outside = [
+        (low, value, high) for low, value, high in sure if value is None or not low - 1e-9 <= value <= high + 1e-9
+    ]
+    assert (len(sure) > 100, outside) == (True, [])
+
+
+def test_the_oracle_is_on_top_and_chance_at_the_bottom() -> None:
+    log = planted()
+    split = log.split(NOW)
+    targets = log.targets(split)
+    assert score(Oracle(targets), log, split, "nDCG@10") == 1
+    honest, chance = score(CoPurchase(), log, split), score(Random(), log, split)
+    left = 160 - np.diff(split.seen.indptr)[targets.users].mean()
+    assert chance == pytest.approx(10 / left, rel=0.35)
+    assert honest > 4 * chance
+
+
+def test_shuffled_labels_fall_to_chance() -> None:
+    log = planted()
+    split = log.split(NOW)
+    shuffled = replace(split, items=np.random.default_rng(1).permutation(split.items))
+    wrong = CoPurchase()
+    targets = log.targets(split)
+    wrong.fit(shuffled)
+    found = accuracy(rank(wrong.scores, split, targets.users, 50), targets.relevant, ("R@10",)).mean()
+    assert found == pytest.approx(score(Random(), log, split), abs=0.04)
+
+
+class Hindsight(System):
+    """Counts what was taken in the last ten days of whatever log it gets hold of."""
+
+    name = "hindsight"
+
+    def __init__(self, log: Log | None = None) -> None:
+        self.log = log
+
+    def fit(self, split: Split, validation: Targets | None = None) -> None:
+        times, items = (self.log.times, self.log.items) if self.log else (split.times, split.items)
+        recent = items[times > times.max() - 10 * DAY]
+        self.counts = np.bincount(recent, minlength=split.shape[1]).astype(np.float32)
+
+    def scores(self, users: Ints) -> Scores:
+        return np.tile(self.counts, (len(users), 1))
+
+
+def test_the_time_split_catches_a_system_that_leaks_the_future() -> None:
+    log = drifting()
+    split = log.split(START + 89 * DAY)
+    honest = score(Popularity(days=10), log, split)
+    assert score(Hindsight(log), log, split) > 2 * honest, "with the whole log at hand it looks brilliant"
+    assert score(Hindsight(), log, split) == pytest.approx(honest, abs=0.02), "what the split shows is only the past"
+    assert split.times.max() <= split.as_of
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    log = planted()
+
+    def numbers(seed: int) -> list[float | None]:
+        split = log.split(NOW, seed)
+        found = evaluate(Parts(None, Part(split, log.targets(split))), [Random(), Popularity()])
+        return [row.high for row in summarise(found, {}, seed).rows]
+
+    assert numbers(1) == numbers(1)
+    assert numbers(1) != numbers(2)
+
+
+def test_random_does_not_depend_on_the_block() -> None:
+    system = Random()
+    system.fit(small())
+    assert (system.scores(np.array([0, 2]))[1] == system.scores(np.array([2]))[0]).all()
+
+
+def test_users_without_enough_history_or_anything_new_are_left_out() -> None:
+    rows = [
+        (0, 0, 1),
+        (0, 1, 2),
+        (1, 0, 1),
+        (2, 0, 1),
+        (2, 1, 2),
+        (3, 0, 1),
+        (3, 1, 1),
+        (0, 2, 80),
+        (1, 2, 80),
+        (2, 1, 80),
+    ]
+    log = made([*rows, (3, 3, 80)], np.eye(4))
+    targets = log.targets(log.split(NOW))
+    assert targets.users.tolist() == [0, 3], "1 has one item, 2 takes nothing new"
+    assert sparse.csr_array(targets.relevant).toarray().tolist() == [[0, 0, 1, 0], [0, 0, 0, 1]]
+    assert len(log.targets(log.split(NOW, known_only=True)).users) == 0, "items 2 and 3 were not there before the cut"
+    repeats = replace(log.split(NOW), repeat=True)
+    assert log.targets(repeats).users.tolist() == [0, 2, 3]
+    assert ACCURACY[0] == "R@5"

@@ -1,0 +1,96 @@
+"""`vlm4rec evaluate`: did it help?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vlm4rec_search.cli.output import echo_json, json_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vlm4rec_search.evaluation.results import Results, Row
+
+_SHOWN = ("R@10", "nDCG@10")
+
+
+@click.command()
+@click.option("--protocol", "rule", type=click.Choice(["time", "leave-one-out"]), default="time", show_default=True,
+              help="Cut all histories at one moment, or hold out each user's last item (leaks in time).")  # fmt: skip
+@click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
+              help="Rank items that somebody had taken before the cut, or the whole catalogue.")  # fmt: skip
+@click.option("--systems", default="", metavar="NAME,NAME", help="Which systems; default: all.")
+@click.option("--repeat", is_flag=True, help="Rank items of the history, too.")
+@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same numbers.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML page.")
+@json_option
+def evaluate(
+    rule: str, candidates: str, systems: str, repeat: bool, seed: int, report: Path | None, as_json: bool
+) -> None:
+    """Compare systems on held-out interactions: same users, same candidates, an interval on every number.
+
+    The tables are built as they stood before the cut, on a copy of the warehouse. What systems have to choose is
+    chosen on a validation part; the test part is scored once. Every run is added to the results file
+    (VLM4REC_RESULTS).
+
+    \b
+    Example:
+      vlm4rec evaluate --systems product-hybrid,description-only,bm25 --report evaluation.html
+    """
+    from typing import cast
+
+    from vlm4rec_search.evaluation.job import run_evaluation
+    from vlm4rec_search.evaluation.protocol import Candidates, Protocol, Rule
+    from vlm4rec_search.settings import settings
+
+    protocol = Protocol(cast("Rule", rule), cast("Candidates", candidates), repeat=repeat, seed=seed)
+    names = [name.strip() for name in systems.split(",") if name.strip()]
+    results = run_evaluation(settings(), protocol, names, report, lambda step: click.echo(step, err=True))
+    if as_json:
+        echo_json(results.to_json())
+        return
+    _print(results)
+    click.echo(f"Results: {settings().results}" + (f"; report: {report}" if report else "; a page: --report FILE.html"))
+
+
+def _print(results: "Results") -> None:
+    from rich.console import Console
+
+    console = Console()
+    for on in dict.fromkeys(row.on for row in results.rows):
+        console.print(_table([row for row in results.rows if row.on == on], on))
+    for name, why in _pairs(results.protocol.get("skipped")):
+        console.print(f"not evaluated: {name}: {why}", style="yellow", markup=False, highlight=False)
+    if results.protocol.get("leaks_in_time"):
+        console.print("leave-one-out leaks in time: do not stake a release on it", style="yellow")
+
+
+def _pairs(mapping: object) -> list[tuple[str, str]]:
+    return [(str(name), str(value)) for name, value in mapping.items()] if isinstance(mapping, dict) else []
+
+
+def _table(rows: "list[Row]", on: str) -> "Table":
+    from rich.box import SIMPLE
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{on}: {rows[0].users:,} users, {rows[0].items:,} items; in brackets 95% intervals"
+    table = Table(box=SIMPLE, title=title, title_justify="left")
+    table.add_column("system", overflow="fold")
+    for metric in (*_SHOWN, "coverage"):
+        table.add_column(metric, justify="right", no_wrap=True)
+    cells = {(row.system, row.metric): row for row in rows}
+    names = dict.fromkeys(row.system for row in rows)
+    for name in sorted(names, key=lambda system: -(cells[system, "nDCG@10"].value or 0.0)):
+        numbers = [_number(cells[name, metric]) for metric in _SHOWN]
+        setting = cells[name, "nDCG@10"].setting
+        share = cells[name, "Coverage@10"].value or 0.0
+        table.add_row(Text(f"{name} ({setting})" if setting else name), *numbers, f"{share:.0%}")
+    return table
+
+
+def _number(row: "Row") -> str:
+    if row.value is None or row.low is None or row.high is None:
+        return ""
+    return f"{row.value:.4f} [{row.low:.3f} {row.high:.3f}]"

@@ -1,0 +1,136 @@
+"""What an evaluation works on: what systems may see (`Split`), and what they have to find (`Targets`)."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from vlm4rec_search.handover import SearchTables
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Scores: TypeAlias = npt.NDArray[np.float32]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Texts: TypeAlias = npt.NDArray[np.object_]
+Times: TypeAlias = npt.NDArray[np.datetime64]
+
+
+class Targets(NamedTuple):
+    """What was to be found.
+
+    Attributes:
+        users: (u,) rows of the split's users, ascending; each has at least one target.
+        relevant: (u, n), 1 where the user took the item.
+    """
+
+    users: Ints
+    relevant: sparse.csr_array
+
+    def within(self, items: Mask) -> "Targets":
+        """Return the targets among some items (n,), and the users who have one."""
+        kept = sparse.csr_array(self.relevant.multiply(items[None, :].astype(np.float32)))
+        kept.eliminate_zeros()
+        has_one = np.diff(kept.indptr) > 0
+        return Targets(self.users[has_one], kept[has_one])
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The n items of search.item_documents, by id.
+
+    Attributes:
+        item_ids: (n,), sorted.
+        titles: (n,).
+        images: (n,), path of the photo in the data folder, a URL, or None.
+        vectors: by kind (description, title, vision) float32 (n, d): unit rows, zeros where an item has none.
+    """
+
+    item_ids: Texts
+    titles: Texts
+    images: Texts
+    vectors: dict[str, Scores]
+
+    def covered(self, kind: str) -> Mask:
+        """Return which items have a vector of this kind, bool (n,)."""
+        return has_vector(self.vectors[kind])
+
+    def positions(self, item_ids: npt.ArrayLike) -> Ints:
+        """Return the rows of some items, -1 for those that the catalogue does not have."""
+        import pandas as pd
+
+        return pd.Index(self.item_ids).get_indexer(pd.Index(np.asarray(item_ids, dtype=object))).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a system may see: nothing in it happened after `as_of`.
+
+    Attributes:
+        catalogue: the items.
+        user_ids: (u,), every user with a history, sorted.
+        users: (m,) row of the user of each interaction; interactions stand in order of user, then time.
+        items: (m,) row of its item.
+        times: (m,) when.
+        weights: (u, n), the product's own profiles.profile_weights.
+        as_of: the moment.
+        candidates: (n,), which items may be ranked.
+        repeat: whether items of the history may be ranked, too.
+        seed: of everything random.
+        tables: the product's own search layer at that moment; None in tests that do without it.
+    """
+
+    catalogue: Catalogue
+    user_ids: Texts
+    users: Ints
+    items: Ints
+    times: Times
+    weights: sparse.csr_array
+    as_of: np.datetime64
+    candidates: Mask
+    repeat: bool = False
+    seed: int = 7
+    tables: "SearchTables | None" = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of users and items."""
+        return len(self.user_ids), len(self.catalogue.item_ids)
+
+    @cached_property
+    def seen(self) -> sparse.csr_array:
+        """(u, n), 1 where the item is in the user's history."""
+        return incidence(self.users, self.items, self.shape)
+
+    @cached_property
+    def popularity(self) -> Ints:
+        """(n,), how many users have the item in their history."""
+        return np.bincount(self.seen.indices, minlength=self.shape[1]).astype(np.int64)
+
+    @cached_property
+    def first_seen(self) -> Times:
+        """(n,), when each item was first taken; NaT for items that nobody has taken yet."""
+        first = np.full(self.shape[1], np.datetime64("9999-12-31"), dtype="datetime64[us]")
+        np.minimum.at(first, self.items, self.times)
+        first[self.popularity == 0] = np.datetime64("NaT")
+        return first
+
+    def among(self, items: Mask) -> "Split":
+        """Return the same split with some of the candidates."""
+        return replace(self, candidates=self.candidates & items)
+
+
+def has_vector(rows: Scores) -> Mask:
+    """Return which rows (n, d) are not all zeros, bool (n,)."""
+    return np.asarray(rows.any(axis=1), dtype=np.bool_)
+
+
+def incidence(users: Ints, items: Ints, shape: tuple[int, int]) -> sparse.csr_array:
+    """Return the matrix float32 `shape` with 1 for every pair, however often it occurs."""
+    matrix = sparse.coo_array((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape).tocsr()
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix

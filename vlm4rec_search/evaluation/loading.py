@@ -1,0 +1,110 @@
+"""From the tables of an environment to a split."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from vlm4rec_search.evaluation.data import Catalogue, Mask, Scores, Split
+from vlm4rec_search.evaluation.protocol import Protocol
+from vlm4rec_search.handover import SearchTables, read_tables
+from vlm4rec_search.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_HISTORIES = "SELECT user_id, item_id, interacted_at FROM histories.user_histories ORDER BY user_id, position"
+_WEIGHTS = "SELECT user_id, item_id, weight FROM profiles.profile_weights"
+_PHOTOS = "SELECT item_id, vector FROM embeddings.image_embeddings"
+_MOMENT = "SELECT as_of FROM histories.as_of"
+
+
+def load_split(settings: Settings, environment: str, protocol: Protocol, needs: frozenset[str]) -> Split:
+    """Read an environment into a split; vectors of titles are encoded through the cache where a system needs them.
+
+    Args:
+        settings: its warehouse is read.
+        environment: of `sqlmesh plan`.
+        protocol: says which items are candidates.
+        needs: kinds of item vectors.
+
+    Raises:
+        UsageError: a table is missing or empty.
+        RunError: the warehouse is being written.
+    """
+    import pandas as pd
+
+    from vlm4rec_search.warehouse import in_environment, read
+
+    with read(settings.warehouse) as connection:
+        tables = read_tables(connection, environment)
+        queries = (_HISTORIES, _WEIGHTS, _PHOTOS, _MOMENT)
+        frames = [connection.execute(in_environment(query, environment)).df() for query in queries]
+    histories, weights, photos, moment = frames
+    catalogue = _catalogue(settings, tables, photos, needs)
+    user_ids = np.array(sorted(histories["user_id"].unique()), dtype=object)
+    items = catalogue.positions(histories["item_id"].to_numpy(dtype=object))
+    histories, items = histories[items >= 0], items[items >= 0]
+    return Split(
+        catalogue=catalogue,
+        user_ids=user_ids,
+        users=pd.Index(user_ids).get_indexer(pd.Index(histories["user_id"])).astype(np.int64),
+        items=items,
+        times=histories["interacted_at"].to_numpy(dtype="datetime64[us]"),
+        weights=_weights(catalogue, user_ids, weights),
+        as_of=moment["as_of"].to_numpy(dtype="datetime64[us]")[0],
+        candidates=_candidates(protocol, items, len(catalogue.item_ids)),
+        repeat=protocol.repeat,
+        seed=protocol.seed,
+        tables=tables,
+    )
+
+
+def _candidates(protocol: Protocol, taken: "np.typing.NDArray[np.int64]", items: int) -> Mask:
+    """Return which items may be ranked: all, or those of any history, which are those first seen before the cut."""
+    mask = np.full(items, protocol.candidates == "all")
+    mask[taken] = True
+    return mask
+
+
+def _weights(
+    catalogue: Catalogue, user_ids: "np.typing.NDArray[np.object_]", frame: "pd.DataFrame"
+) -> sparse.csr_array:
+    import pandas as pd
+
+    rows = pd.Index(user_ids).get_indexer(pd.Index(frame["user_id"]))
+    columns = catalogue.positions(frame["item_id"].to_numpy(dtype=object))
+    known = (rows >= 0) & (columns >= 0)
+    cells = (frame["weight"].to_numpy(np.float32)[known], (rows[known], columns[known]))
+    return sparse.coo_array(cells, shape=(len(user_ids), len(catalogue.item_ids))).tocsr()
+
+
+def _catalogue(settings: Settings, tables: SearchTables, photos: "pd.DataFrame", needs: frozenset[str]) -> Catalogue:
+    columns = tables.documents.select(["item_id", "title", "image"]).to_pydict()
+    ids, titles, images = (np.array(columns[name], dtype=object) for name in ("item_id", "title", "image"))
+    vectors = {"description": _stack(tables.documents["vector"].to_pylist(), len(ids), np.arange(len(ids)))}
+    catalogue = Catalogue(ids, titles, images, vectors)
+    if "vision" in needs:
+        vectors["vision"] = _stack(list(photos["vector"]), len(ids), catalogue.positions(photos["item_id"]))
+    if "title" in needs:
+        vectors["title"] = _titles(settings, catalogue, tables.encoder)
+    return catalogue
+
+
+def _titles(settings: Settings, catalogue: Catalogue, encoder: str) -> Scores:
+    import pandas as pd
+
+    from vlm4rec_search.embeddings import embed_texts
+
+    texts = pd.DataFrame({"item_id": catalogue.item_ids, "text": catalogue.titles})
+    embedded = embed_texts(texts, encoder.rsplit("@", 1)[0], settings.cache)
+    return np.stack(list(embedded["vector"])).astype(np.float32)
+
+
+def _stack(vectors: list[list[float]], items: int, rows: "np.typing.NDArray[np.int64]") -> Scores:
+    """Return float32 (items, d) with the vectors in their rows, zeros elsewhere; d is 1 where there are no vectors."""
+    stacked = np.zeros((items, len(vectors[0]) if vectors else 1), dtype=np.float32)
+    for row, vector in zip(rows, vectors, strict=True):
+        if row >= 0:
+            stacked[row] = vector
+    return stacked

@@ -1,0 +1,149 @@
+"""Who is asked what: where history ends, what has to be found, which users and items take part."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.evaluation.data import Split, Targets, incidence
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+    from pandas import DataFrame
+
+Rule = Literal["time", "leave-one-out"]
+Candidates = Literal["known", "all"]
+
+_SPAN = "SELECT as_of FROM histories.as_of"
+_CUTS = """
+SELECT quantile_cont(first_at, $shares) FROM (
+    SELECT MIN(interacted_at) AS first_at FROM staging.interactions WHERE interacted_at <= $until
+    GROUP BY user_id, item_id
+)
+"""
+_AFTER = """
+SELECT DISTINCT user_id, item_id FROM staging.interactions
+WHERE interacted_at > $since AND interacted_at <= $until
+"""
+# The last item that was new to each user; from there on the user's rows are held out.
+_LAST = """
+CREATE OR REPLACE TEMP TABLE held_out AS
+WITH placed AS (
+    SELECT row_number, user_id, item_id,
+        ROW_NUMBER() OVER (PARTITION BY user_id ORDER BY interacted_at, row_number) AS place
+    FROM kept
+), firsts AS (
+    SELECT user_id, item_id, MIN(place) AS place FROM placed GROUP BY ALL
+), lasts AS (
+    SELECT user_id, ARG_MAX(item_id, place) AS target, MAX(place) AS place
+    FROM firsts GROUP BY user_id HAVING COUNT(*) > $history
+)
+SELECT placed.row_number, placed.user_id, lasts.target AS item_id
+FROM placed JOIN lasts ON lasts.user_id = placed.user_id AND placed.place >= lasts.place
+"""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of one evaluation, the same for every system.
+
+    Attributes:
+        rule: `time` cuts every history at one moment; `leave-one-out` holds out each user's last new item, so that
+            what others did later stays visible: it leaks in time, and its rows say so.
+        candidates: items that somebody had taken before the cut (`known`), or the whole catalogue (`all`).
+        repeat: rank items of the history, too, and count taking one again as found.
+        history: fewest different items in a user's history.
+        validation: share of the first interactions of a user with an item up to the validation cut.
+        test: the same up to the test cut.
+        seed: of everything random.
+
+    Raises:
+        UsageError: shares that are not in order, or a negative seed.
+    """
+
+    rule: Rule = "time"
+    candidates: Candidates = "known"
+    repeat: bool = False
+    history: int = 2
+    validation: float = 0.8
+    test: float = 0.9
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 < self.validation < self.test < 1:
+            raise UsageError("the cuts have to be shares between 0 and 1, validation before test")
+        if self.seed < 0 or self.history < 1:
+            raise UsageError("the seed has to be 0 or more, and a history at least one item")
+
+    @property
+    def leaks(self) -> bool:
+        """Whether systems see what happened after the moment that they are asked about."""
+        return self.rule == "leave-one-out"
+
+    def to_json(self) -> dict[str, object]:
+        """Return the rules as plain values."""
+        return asdict(self) | {"leaks_in_time": self.leaks}
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where a time split cuts: history up to a moment; what lies between it and the next is to be found."""
+
+    validation: datetime
+    test: datetime
+    end: datetime
+
+
+def find_cuts(connection: "DuckDBPyConnection", protocol: Protocol) -> Cuts:
+    """Return the moments of a time split of the interactions up to the tables' own moment.
+
+    Raises:
+        UsageError: there are no interactions, or all of them happened at once.
+    """
+    (end,) = connection.execute(_SPAN).fetchone() or (None,)
+    shares = [protocol.validation, protocol.test]
+    (cuts,) = connection.execute(_CUTS, {"shares": shares, "until": end}).fetchone() or (None,)
+    if not cuts or not cuts[0] < cuts[1] < end:
+        raise UsageError("there are too few interactions, or too few different times, to split them in time")
+    return Cuts(cuts[0], cuts[1], end)
+
+
+def taken_between(connection: "DuckDBPyConnection", since: datetime, until: datetime) -> "DataFrame":
+    """Return user_id and item_id of what was taken after a moment, each pair once."""
+    return connection.execute(_AFTER, {"since": since, "until": until}).df()
+
+
+def hold_out_last(connection: "DuckDBPyConnection", protocol: Protocol) -> "DataFrame":
+    """Hold out the last new item of each user of the temporary table `kept`, and return user_id and item_id.
+
+    What is held out, the item and every later row of its user, is removed from `kept` (row_number, user_id, item_id,
+    interacted_at).
+    """
+    connection.execute(_LAST, {"history": protocol.history})
+    connection.execute("DELETE FROM kept WHERE row_number IN (SELECT row_number FROM held_out)")
+    return connection.execute("SELECT DISTINCT user_id, item_id FROM held_out").df()
+
+
+def find_targets(split: Split, taken: "DataFrame", history: int) -> Targets:
+    """Return what each user has to find: candidates taken later, new to the user unless the split allows repeats.
+
+    Args:
+        split: users with fewer than `history` different items there are left out, and so are unknown ones.
+        taken: user_id, item_id.
+        history: fewest different items.
+    """
+    import pandas as pd
+
+    users = pd.Index(split.user_ids).get_indexer(pd.Index(taken["user_id"])).astype(np.int64)
+    items = split.catalogue.positions(taken["item_id"].to_numpy(dtype=object))
+    known = (users >= 0) & (items >= 0)
+    later = incidence(users[known], items[known], split.shape)
+    if not split.repeat:
+        later = later - later.multiply(split.seen).tocsr()
+    long_enough = np.diff(split.seen.indptr) >= history
+    later = later.multiply(long_enough[:, None].astype(np.float32)).tocsr()
+    later.eliminate_zeros()
+    return Targets(np.arange(split.shape[0]), later).within(split.candidates)

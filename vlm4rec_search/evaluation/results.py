@@ -1,0 +1,126 @@
+"""What an evaluation found: means with intervals, slices, and differences between systems."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from vlm4rec_search.evaluation.comparison import Difference, compare, interval, resampled_means
+from vlm4rec_search.evaluation.data import Floats
+from vlm4rec_search.evaluation.metrics import ACCURACY, BEYOND, KS, accuracy
+from vlm4rec_search.evaluation.run import Comparison, Evaluation
+from vlm4rec_search.evaluation.slices import cut
+
+METRICS = (*ACCURACY, *BEYOND)
+SLICED = ("R@10", "nDCG@10")
+Number = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number: the mean of a metric over users, with its 95% bootstrap interval.
+
+    Attributes:
+        low, high: None for coverage, which is no mean over users.
+        users, items: how many were asked, and how many candidates they were offered.
+        on: which candidates.
+        slice: which part of users or targets; empty for all.
+        setting: what the system chose on validation.
+    """
+
+    system: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    users: int
+    items: int
+    on: str
+    slice: str = ""
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All rows of an evaluation, and the paired differences by metric, on all candidates."""
+
+    protocol: dict[str, object]
+    rows: list[Row]
+    slices: list[Row]
+    differences: dict[str, list[Difference]]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the shape of `evaluate --json`; the differences in other metrics are in the results file."""
+        named = [{"metric": name, **asdict(one)} for name in SLICED for one in self.differences[name]]
+        plain = {"rows": [asdict(row) for row in self.rows], "slices": [asdict(row) for row in self.slices]}
+        return {"protocol": self.protocol, **plain, "differences": named}
+
+
+def summarise(evaluation: Evaluation, protocol: dict[str, object], seed: int) -> Results:
+    """Return means, intervals, slices and paired differences of an evaluation.
+
+    Args:
+        evaluation: of any systems.
+        protocol: plain values that say how it was done; what is known of users and items is added.
+        seed: of the bootstrap.
+    """
+    whole = evaluation.comparisons[0]
+    samples = [resampled_means(_values(comparison), seed) for comparison in evaluation.comparisons]
+    pairs = zip(evaluation.comparisons, samples, strict=True)
+    rows = [row for comparison, drawn in pairs for row in _rows(comparison, drawn)]
+    split = whole.part.split
+    about = {
+        **protocol,
+        "as_of": str(split.as_of),
+        "users": len(whole.part.targets.users),
+        "items": int(split.candidates.sum()),
+        "skipped": evaluation.skipped,
+        "seconds": {outcome.system: outcome.seconds for outcome in whole.outcomes},
+    }
+    return Results(about, rows, list(_slices(whole, seed)), _differences(whole, samples[0]))
+
+
+def _values(comparison: Comparison) -> Floats:
+    """Return the metrics of all systems side by side, (u, systems x metrics)."""
+    return np.hstack([outcome.values for outcome in comparison.outcomes])
+
+
+def _rows(comparison: Comparison, samples: Floats) -> Iterator[Row]:
+    users, items = len(comparison.part.targets.users), int(comparison.part.split.candidates.sum())
+    numbers = _numbers(_values(comparison), samples)
+    for place, outcome in enumerate(comparison.outcomes):
+        for column, metric in enumerate(METRICS, start=place * len(METRICS)):
+            yield Row(outcome.system, metric, *numbers[column], users, items, comparison.on, "", outcome.setting)
+        for k in KS:
+            share, name = outcome.coverage[k], f"Coverage@{k}"
+            yield Row(outcome.system, name, share, None, None, users, items, comparison.on, "", outcome.setting)
+
+
+def _numbers(values: Floats, samples: Floats) -> list[Number]:
+    """Return mean, low and high of each column; None where no user has a value."""
+    there = (~np.isnan(values)).sum(axis=0)
+    means = np.nansum(values, axis=0) / np.maximum(there, 1)
+    low, high = interval(samples)
+    rows = zip(means.tolist(), low.tolist(), high.tolist(), there.tolist(), strict=True)
+    return [(mean, bottom, top) if count else (None, None, None) for mean, bottom, top, count in rows]
+
+
+def _slices(whole: Comparison, seed: int) -> Iterator[Row]:
+    split = whole.part.split
+    items = int(split.candidates.sum())
+    for part in cut(split, whole.part.targets):
+        rows = np.searchsorted(whole.part.targets.users, part.targets.users)
+        found = [accuracy(outcome.ranking[rows], part.targets.relevant, SLICED) for outcome in whole.outcomes]
+        values = np.hstack(found)
+        numbers = _numbers(values, resampled_means(values, seed))
+        for place, outcome in enumerate(whole.outcomes):
+            for column, metric in enumerate(SLICED, start=place * len(SLICED)):
+                users, name = len(rows), f"{part.by}: {part.name}"
+                yield Row(outcome.system, metric, *numbers[column], users, items, whole.on, name, outcome.setting)
+
+
+def _differences(whole: Comparison, samples: Floats) -> dict[str, list[Difference]]:
+    names = [outcome.system for outcome in whole.outcomes]
+    values = _values(whole)
+    columns = {metric: slice(place, None, len(METRICS)) for place, metric in enumerate(ACCURACY)}
+    return {metric: compare(names, values[:, every], samples[:, every]) for metric, every in columns.items()}

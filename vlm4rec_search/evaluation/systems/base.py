@@ -1,0 +1,96 @@
+"""What a system is: it learns from a split, and scores every item for some users."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.evaluation.data import Ints, Mask, Scores, Split, Targets, has_vector
+
+NOT_FOUND = np.float32(-np.inf)
+
+
+class System(ABC):
+    """One way of ranking. Third parties register theirs under the entry point group `vlm4rec_search.systems`.
+
+    Attributes:
+        name: what the registry and the results call it.
+        needs: kinds of item vectors (description, title, vision) that it reads from the catalogue.
+        setting: what was chosen on validation, for people; empty where nothing was.
+    """
+
+    name: str
+    needs: frozenset[str] = frozenset()
+    setting: str = ""
+
+    def variants(self) -> "Sequence[System]":
+        """Return what to choose from on validation; by default there is nothing to choose."""
+        return (self,)
+
+    @abstractmethod
+    def fit(self, split: Split, validation: Targets | None = None) -> None:
+        """Learn from what had happened by the split's moment.
+
+        Args:
+            split: the only thing that may be learned from.
+            validation: what came next, to stop early on or to choose by; None for the last fit, which sees it as part
+                of the split.
+        """
+
+    @abstractmethod
+    def scores(self, users: Ints) -> Scores:
+        """Return float32 (b, n) for rows of the split's users (b,), higher is better; -inf is never ranked."""
+
+    def covers(self) -> Mask | None:
+        """Return which items (n,) it can rank, None for all; known after `fit`."""
+        return None
+
+
+class VectorSystem(System):
+    """Ranks by the cosine of items with the user's mean vector, weighted as in the product's profiles."""
+
+    @abstractmethod
+    def item_vectors(self, split: Split) -> Scores:
+        """Return float32 (n, d), one row for each item, zeros where it has none; any length."""
+
+    def fit(self, split: Split, validation: Targets | None = None) -> None:
+        """Take the item vectors, and the mean of every user."""
+        self._items = unit(self.item_vectors(split))
+        self._profiles = unit((split.weights @ self._items).astype(np.float32))
+
+    def scores(self, users: Ints) -> Scores:
+        """Return cosines, float32 (b, n); users without a vector and items without one are not ranked."""
+        profiles = self._profiles[users]
+        found: Scores = profiles @ self._items.T
+        if not (covered := self._covered()).all():
+            found[:, ~covered] = NOT_FOUND
+        found[~has_vector(profiles)] = NOT_FOUND
+        return found
+
+    def covers(self) -> Mask | None:
+        """Return which items have a vector, bool (n,)."""
+        covered = self._covered()
+        return None if covered.all() else covered
+
+    def _covered(self) -> Mask:
+        return has_vector(self._items)
+
+
+def unit(rows: Scores) -> Scores:
+    """Return float32 rows (n, d) scaled to length 1; rows of zeros stay."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: Scores = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return scaled
+
+
+def require(split: Split, kind: str) -> Scores:
+    """Return the vectors of a kind, float32 (n, d).
+
+    Raises:
+        UsageError: no item has one.
+    """
+    vectors = split.catalogue.vectors.get(kind)
+    if vectors is None or not vectors.any():
+        raise UsageError(f"no item has a {kind} vector")
+    return vectors

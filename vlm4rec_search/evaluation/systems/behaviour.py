@@ -1,0 +1,118 @@
+"""Systems that look at nothing but who took what: popularity, co-purchase, and chance."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from vlm4rec_search.evaluation.data import Ints, Mask, Scores, Split, Targets, incidence
+from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
+
+WINDOWS = (7.0, 14.0, 30.0, 60.0, 90.0, 180.0)
+DAY = np.timedelta64(86_400_000_000, "us")
+
+
+def within(split: Split, days: float | None) -> sparse.csr_array:
+    """Return who took what, float32 (u, n), in the last days before the split's moment; None for ever."""
+    if days is None:
+        return split.seen
+    recent = split.times > split.as_of - np.timedelta64(int(days * 86_400_000_000), "us")
+    return incidence(split.users[recent], split.items[recent], split.shape)
+
+
+class Popularity(System):
+    """The number of users who took the item, the same for everyone."""
+
+    def __init__(self, name: str = "popularity", days: float | None = None) -> None:
+        self.name, self.days = name, days
+        self.setting = "" if days is None else f"{days:g} days"
+
+    def fit(self, split: Split, validation: Targets | None = None) -> None:
+        """Count."""
+        counts = np.bincount(within(split, self.days).indices, minlength=split.shape[1])
+        self._counts = np.where(counts > 0, counts, NOT_FOUND).astype(np.float32)
+
+    def scores(self, users: Ints) -> Scores:
+        """Return the counts for every user, float32 (b, n)."""
+        return np.tile(self._counts, (len(users), 1))
+
+
+class CoPurchase(System):
+    """Items that the same users took: the sum over the history of |users of both| / sqrt(|users| |users|).
+
+    Item-to-item collaborative filtering with cosine similarity (Sarwar et al., WWW 2001), over all users; with `days`
+    the similarity counts the last days only, while the history stays whole.
+    """
+
+    def __init__(self, name: str = "co-purchase", days: float | None = None) -> None:
+        self.name, self.days = name, days
+        self.setting = "" if days is None else f"{days:g} days"
+
+    def fit(self, split: Split, validation: Targets | None = None) -> None:
+        """Count pairs."""
+        taken = within(split, self.days)
+        counts = np.bincount(taken.indices, minlength=split.shape[1])
+        scale = sparse.diags_array((1.0 / np.sqrt(np.maximum(counts, 1))).astype(np.float32))
+        similar = scale @ sparse.csr_array(taken.T @ taken) @ scale
+        self._similar = sparse.csr_array(similar - sparse.diags_array(similar.diagonal()))
+        self._seen = split.seen
+
+    def scores(self, users: Ints) -> Scores:
+        """Return sums of similarities, float32 (b, n); items that share no user with the history are not ranked."""
+        found = (self._seen[users] @ self._similar).toarray()
+        return np.where(found > 0, found, NOT_FOUND).astype(np.float32)
+
+
+class Recent(System):
+    """Popularity or co-purchase over the last days; how many days is chosen on validation."""
+
+    def __init__(self, name: str, kind: type[Popularity] | type[CoPurchase]) -> None:
+        self.name, self._kind = name, kind
+
+    def variants(self) -> Sequence[System]:
+        """Return one system for each of `WINDOWS`."""
+        return [self._kind(self.name, days) for days in WINDOWS]
+
+    def fit(self, split: Split, validation: Targets | None = None) -> None:
+        """Refuse: one of the variants is fitted instead."""
+        raise NotImplementedError(f"{self.name} is fitted through its variants")
+
+    def scores(self, users: Ints) -> Scores:
+        """Refuse, as `fit`."""
+        raise NotImplementedError(f"{self.name} is scored through its variants")
+
+
+class Random(System):
+    """Chance: the floor of every comparison."""
+
+    name = "random"
+
+    def fit(self, split: Split, validation: Targets | None = None) -> None:
+        """Take the seed."""
+        self._seed, self._items = split.seed, split.shape[1]
+
+    def scores(self, users: Ints) -> Scores:
+        """Return random numbers, float32 (b, n), that depend on seed and user, not on the block."""
+        draws = [np.random.default_rng((self._seed, int(user))).random(self._items, np.float32) for user in users]
+        return np.stack(draws)
+
+
+class Oracle(System):
+    """Knows the answers: a guard, which has to end up on top. It is no system to compare with."""
+
+    name = "oracle"
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+
+    def fit(self, split: Split, validation: Targets | None = None) -> None:
+        """Learn nothing: the answers are known."""
+
+    def scores(self, users: Ints) -> Scores:
+        """Return 1 for what is to be found, float32 (b, n), for users of the targets."""
+        found = self._targets.relevant[np.searchsorted(self._targets.users, users)].toarray()
+        return np.where(found > 0, found, NOT_FOUND).astype(np.float32)
+
+    def covers(self) -> Mask | None:
+        """Return None: it ranks everything."""
+        return None
