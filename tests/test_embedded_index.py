@@ -12,9 +12,9 @@ import pytest
 from released import VECTORS, documents, meta, popularity, publish, users
 
 from vlm4rec_search import Query, open_index
+from vlm4rec_search.bm25 import bm25, count_terms, stored_length
 from vlm4rec_search.encoders import load_sentence_encoder
 from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.indexes.bm25 import bm25, count_terms, stored_length
 from vlm4rec_search.indexes.build import build_release
 from vlm4rec_search.indexes.embedded import EmbeddedIndex
 from vlm4rec_search.indexes.store import Store, cosines
@@ -37,7 +37,7 @@ def index(folder: Path) -> Iterator[EmbeddedIndex]:
 
 
 def test_bm25_is_lucenes_formula() -> None:
-    terms, counts = count_terms(["red dress red", None, "blue dress", ""])
+    terms, _, counts = count_terms(["red dress red", None, "blue dress", ""])
     assert terms == ["blue", "dress", "red"]
     scores = bm25(counts).toarray()
     # two documents have the field, with 3 and 2 tokens: avgdl 2.5
@@ -46,6 +46,11 @@ def test_bm25_is_lucenes_formula() -> None:
     assert scores[0].tolist() == pytest.approx([0, twice * 1 / (1 + norms[0]), once * 2 / (2 + norms[0])])
     assert scores[2].tolist() == pytest.approx([once * 1 / (1 + norms[1]), twice * 1 / (1 + norms[1]), 0])
     assert scores[[1, 3]].sum() == 0
+
+
+def test_a_term_is_shown_in_its_most_frequent_form() -> None:
+    terms, words, _ = count_terms(["dresses dress", "dresses", "lamps lamp"])
+    assert (terms, words) == (["dress", "lamp"], ["dresses", "lamp"])
 
 
 def test_lengths_are_stored_as_lucene_stores_them() -> None:

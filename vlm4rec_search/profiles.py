@@ -3,7 +3,6 @@
 Both are sparse matrix products, users x items times items x dimensions or items x terms; nothing loops over users.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from vlm4rec_search.analysis import tokens
+from vlm4rec_search.bm25 import count_terms
 from vlm4rec_search.errors import RunError
 
 Floats = npt.NDArray[np.float64]
@@ -112,22 +111,11 @@ def _stack(vectors: pd.Series) -> Floats:
 
 
 def _count_terms(documents: pd.DataFrame) -> Terms:
-    forms: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    found = [Counter(tokens(text)) for text in _whole_texts(documents)]
-    for counts in found:
-        for (term, word), count in counts.items():
-            forms[term][word] += count
-    names = sorted(forms)
-    places = {term: place for place, term in enumerate(names)}
-    columns = [sorted({places[term] for term, _ in counts}) for counts in found]
-    ends = np.concatenate([[0], np.cumsum([len(row) for row in columns])]).astype(np.int64)
-    indices = np.fromiter((place for row in columns for place in row), dtype=np.int32, count=int(ends[-1]))
-    shape = (len(documents), len(names))
-    occurs = sparse.csr_array((np.ones(len(indices)), indices, ends), shape=shape)
-    frequency = np.bincount(indices, minlength=len(names))
+    terms, words, counts = count_terms(_whole_texts(documents))
+    frequency = np.bincount(counts.indices, minlength=len(terms))
     idf = np.log1p((len(documents) - frequency + 0.5) / (frequency + 0.5))
-    words = [min(forms[term].items(), key=lambda pair: (-pair[1], pair[0]))[0] for term in names]
-    return Terms(np.array(names, dtype=object), np.array(words, dtype=object), occurs, idf)
+    occurs = sparse.csr_array((np.ones(counts.nnz), counts.indices, counts.indptr), shape=counts.shape)
+    return Terms(np.array(terms, dtype=object), np.array(words, dtype=object), occurs, idf)
 
 
 def _whole_texts(documents: pd.DataFrame) -> Iterator[str]:

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from vlm4rec_search.bm25 import BOOSTS, bm25, count_terms
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes import tables
-from vlm4rec_search.indexes.bm25 import BOOSTS, bm25, count_terms
 from vlm4rec_search.indexes.verify import sample_scans, verify_file, verify_rows
 from vlm4rec_search.progress import Advance, bar
 from vlm4rec_search.releases import ReleaseMeta, ReleaseSummary, current_release, publishing
@@ -108,7 +108,7 @@ def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
 def _fill_postings(connection: duckdb.DuckDBPyConnection, advance: Advance) -> None:
     for field in BOOSTS:
         texts = connection.table("documents").order("document").project(f'"{field}"').fetchall()
-        terms, counts = count_terms(text for (text,) in texts)
+        terms, _, counts = count_terms(text for (text,) in texts)
         scores = bm25(counts)
         offsets = pa.array(scores.indptr.astype(np.int32))
         columns = {

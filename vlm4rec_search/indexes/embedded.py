@@ -20,7 +20,7 @@ from vlm4rec_search.queries.explanation import (
     word_parts,
 )
 from vlm4rec_search.queries.fusion import Candidates, Fused, fuse
-from vlm4rec_search.queries.legs import Leg, leg_weights, plan, top_candidates
+from vlm4rec_search.queries.legs import Leg, choose_legs, leg_weights, top_candidates
 from vlm4rec_search.queries.query import Answer, Hit, Query, Tier
 
 
@@ -53,7 +53,7 @@ class EmbeddedIndex(Index):
         """Answer a query, see `Index.search`."""
         started = time.perf_counter()
         user = None if query.user is None else self._store.user(query.user)
-        tier, legs = plan(query, user and user.profile, self._encode)
+        tier, legs = choose_legs(query, user and user.profile, self._encode)
         allowed = self._allowed(query, user)
         scores = [self._scores(leg) for leg in legs]
         depth = max(query.depth, query.k)

@@ -12,8 +12,8 @@ import pyarrow as pa
 from scipy import sparse
 
 from vlm4rec_search import analysis
+from vlm4rec_search.bm25 import BOOSTS
 from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.indexes.bm25 import BOOSTS
 from vlm4rec_search.queries.filters import COLUMNS, Filter
 from vlm4rec_search.queries.legs import Profile, Word
 from vlm4rec_search.releases import SCHEMA_VERSION, ReleaseMeta

@@ -41,7 +41,7 @@ class Profile:
     words: Mapping[str, Word]
 
 
-def plan(query: Query, profile: Profile | None, encode: Encode) -> tuple[Tier, list[Leg]]:
+def choose_legs(query: Query, profile: Profile | None, encode: Encode) -> tuple[Tier, list[Leg]]:
     """Return the tier of the answer and its legs, at least one.
 
     user: `profile` and the profile's `words`; text: `text` and its `words`; both: `profile`, `text` and the words of

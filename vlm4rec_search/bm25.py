@@ -1,5 +1,6 @@
-"""BM25 of one field, in Lucene's form, for a whole catalogue at once."""
+"""The words of a whole catalogue at once: counts of terms, and BM25 of one field in Lucene's form."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from vlm4rec_search.analysis import analyze
+from vlm4rec_search.analysis import tokens
 
 K1 = 1.2
 B = 0.75
@@ -15,19 +16,23 @@ BOOSTS = {"title": 2.0, "description": 1.0, "caption": 1.0}
 
 
 class TermCounts(NamedTuple):
-    """Terms of a field, sorted, and how often each occurs: counts is documents x terms."""
+    """Terms of texts, sorted, the most frequent surface form of each, and how often it occurs: documents x terms."""
 
     terms: list[str]
+    words: list[str]
     counts: sparse.csr_array
 
 
 def count_terms(texts: Iterable[str | None]) -> TermCounts:
-    """Analyze the texts of one field, one text (or None) for each document."""
+    """Analyze texts, one (or None) for each document; equally frequent forms go by the alphabet."""
     places: dict[str, int] = {}
+    forms: Counter[tuple[int, str]] = Counter()
     columns: list[int] = []
     ends = [0]
     for text in texts:
-        columns.extend(places.setdefault(term, len(places)) for term in analyze(text or ""))
+        found = [(places.setdefault(term, len(places)), word) for term, word in tokens(text or "")]
+        forms.update(found)
+        columns.extend(place for place, _ in found)
         ends.append(len(columns))
     terms = sorted(places)
     order = np.empty(len(places), dtype=np.int32)
@@ -36,7 +41,9 @@ def count_terms(texts: Iterable[str | None]) -> TermCounts:
     cells = (np.ones(len(indices)), indices, np.array(ends, dtype=np.int64))
     counts = sparse.csr_array(cells, shape=(len(ends) - 1, len(places)))
     counts.sum_duplicates()
-    return TermCounts(terms, counts)
+    # A later pair replaces an earlier one of the same place: the most frequent form stays.
+    words = dict(sorted(forms, key=lambda form: (-forms[form], form[1]), reverse=True))
+    return TermCounts(terms, [words[places[term]] for term in terms], counts)
 
 
 def bm25(counts: sparse.csr_array) -> sparse.csc_array:
