@@ -5,7 +5,7 @@ from math import inf
 from pathlib import Path
 
 import pytest
-from released import publish
+from released import documents, publish
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.errors import UsageError
@@ -102,3 +102,32 @@ def test_filters_apply_inside_every_leg(index: Index) -> None:
     for mode in ("semantic", "lexical", "hybrid"):
         answer = index.search(Query(user="u1", mode=mode, filters=["category=dresses"]))  # type: ignore[arg-type]
         assert [hit.item_id for hit in answer.hits] == ["b"]
+
+
+def test_typed_values_are_found_as_people_write_them(tmp_path: Path) -> None:
+    attributes = {
+        "a": '{"size": 5.0, "sale": true}',
+        "b": '{"size": "5", "sale": "True"}',
+        "c": '{"size": "6.50", "sale": "FALSE"}',
+        "d": '{"size": [5.0, 6.5]}',
+        "e": '{"size": "[\\"7\\", \\"00005\\"]"}',
+    }
+    frame = documents()
+    frame["attributes"] = frame["item_id"].map(attributes)
+    publish(tmp_path, frame)
+    wanted = {
+        ("size=5",): "abd",
+        ("size=5.0",): "abd",
+        ("size=6.5",): "d",
+        ("size=6.50",): "c",
+        ("size=5", "size=6.500"): "abcd",
+        ("size=7",): "e",
+        ("size=00005",): "e",
+        ("size=5..6",): "abde",
+        ("sale=true",): "ab",
+        ("sale=False",): "c",
+    }
+    with open_index(str(tmp_path)) as index:
+        for filters, items in wanted.items():
+            answer = index.search(Query(user="nobody", filters=filters))
+            assert "".join(sorted(hit.item_id for hit in answer.hits)) == items, filters

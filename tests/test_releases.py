@@ -1,5 +1,6 @@
 """Releases: what a build counts, refuses and leaves behind, also when it is killed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from vlm4rec_search import Query, open_index
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes import verify
 from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.releases import current_release, new_release, publishing, release_path, switch
+from vlm4rec_search.releases import KEPT, current_release, new_release, publishing, release_path, switch
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
@@ -198,3 +199,17 @@ def test_a_killed_build_leaves_the_pointer_and_is_swept(tmp_path: Path) -> None:
     after = publish(tmp_path)
     assert (after.added, after.changed, after.deleted) == (0, 0, 0)
     assert files(tmp_path) == sorted([f"{before}.duckdb", f"{after.release}.duckdb"])
+
+
+def test_the_newest_releases_stay_and_the_one_that_answered_before(tmp_path: Path) -> None:
+    names = [publish(tmp_path).release for _ in range(KEPT + 2)]
+    assert files(tmp_path) == [f"{name}.duckdb" for name in names[2:]]
+    switch(tmp_path, names[2])
+    later = publish(tmp_path).release
+    assert files(tmp_path) == [f"{name}.duckdb" for name in (*names[2:], later)], "gone back to, so it stays"
+    for path in (tmp_path / "releases").iterdir():
+        os.utime(path, (2e10, 2e10))  # a clock that was set back since
+    last = publish(tmp_path).release
+    assert current_release(tmp_path) == release_path(tmp_path, last)
+    with open_index(str(tmp_path)) as index:
+        assert index.search(Query(user="u1")).release == last

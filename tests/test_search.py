@@ -91,6 +91,22 @@ def test_shares_hold_when_an_item_of_the_history_is_not_in_the_release(tmp_path:
     assert reason.rest == pytest.approx(0.25 * 0.48 / length, abs=2e-6)
 
 
+def test_nothing_left_is_told_apart_from_nothing_there(tmp_path: Path) -> None:
+    publish(tmp_path, documents().iloc[[0, 3]])
+    with open_index(str(tmp_path)) as index:
+        answer = index.search(Query(user="u1"))
+        assert (answer.hits, answer.note) == (
+            (),
+            "user u1 has seen every item that fits: include what was seen, or ask for less",
+        )
+        assert index.search(Query(user="u1", filters=["price=1000.."])).note is None
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(UsageError, match="the user id is not UTF-8"):
+        Query(user="\udcff")
+
+
 def test_a_text_in_place_of_the_profile_needs_no_note(index: Index) -> None:
     answer = index.search(Query(user="u1", text="dress", mode="lexical"))
     assert (answer.tier, answer.note) == ("text", None)

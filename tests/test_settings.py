@@ -18,6 +18,11 @@ def test_a_time_with_an_offset_becomes_utc() -> None:
         assert Settings.model_validate({"as_of": text}).as_of == moment
 
 
+def test_a_time_outside_of_the_calendar_is_told() -> None:
+    with pytest.raises(ValueError, match="outside of the calendar"):
+        Settings.model_validate({"as_of": "9999-12-31T23:59:59-05:00"})
+
+
 def test_a_setting_that_cannot_be_parsed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLM4REC_MAX_AGE_DAYS", "soon")
     settings.cache_clear()

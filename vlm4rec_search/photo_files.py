@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from vlm4rec_search.cache import Cache, Result, result_key
 MAX_BYTES = 64 * 2**20
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_PHOTOS = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 class PhotoError(Exception):
@@ -66,16 +66,21 @@ def find(images: Sequence[str | None], data_dir: Path, cache: Cache) -> list[Fou
 def fingerprint(data_dir: Path, cache: Cache) -> str:
     """Return a hash over path and bytes of every photo in the folder; unchanged files are not read again.
 
-    Photos go by their suffix here, so that logs or an index in the same folder do not count.
+    Photos are files with the suffix of an image or with none, outside hidden folders, so that logs, tables or a
+    warehouse in the same folder do not count.
     """
     root = data_dir.resolve()
-    names = [
-        Path(folder, name) for folder, _, files in os.walk(root) for name in files if name.lower().endswith(_PHOTOS)
-    ]
-    paths = sorted(path for path in names if path.is_file() and path.resolve().is_relative_to(root))
+    paths = sorted(path for path in _files(root) if path.is_file() and path.resolve().is_relative_to(root))
     digests = zip(paths, _digests(paths, cache), strict=True)
     entries = [f"{path.relative_to(root).as_posix()} {_hashed(path, digest).digest}" for path, digest in digests]
     return hashlib.sha256("\n".join(entries).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        visible = (Path(folder, name) for name in names if not name.startswith("."))
+        yield from (path for path in visible if path.suffix.lower() in _PHOTOS)
 
 
 def _located(root: Path, image: str | None) -> Found:

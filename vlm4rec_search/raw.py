@@ -7,6 +7,7 @@ A file is hashed and parsed once for each path, size and time; the outcome is re
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def inspect(folder: Path, stem: str, memory: Path) -> RawFile:
     stat = path.stat()
     identity = f"{_VERSION} {path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     known = memory / "raw" / f"{_digest(identity.encode())}.json"
-    if known.is_file():
+    with suppress(OSError, ValueError, KeyError):  # not remembered, or not readably: look again
         fields = json.loads(known.read_text())
         return RawFile(str(path), fields["suffix"], fields["sha256"], tuple(fields["columns"]))
     file = _read_through(path, stem)

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,7 +148,7 @@ def switch(folder: Path, name: str) -> None:
     """
     if not release_path(folder, name).is_file():
         raise UsageError(f"there is no release {name} in {folder}")
-    temporary = folder / f".{POINTER}"
+    temporary = folder / f".{POINTER}-{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
         file.write(f"{name}\n")
         file.flush()
@@ -182,8 +182,9 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
         try:
             yield temporary
             temporary.replace(final)
+            answered = _target(folder)
             switch(folder, name)
-            _prune(final.parent)
+            _prune(folder, {name, answered, _target(folder)})
         finally:
             _sweep(final.parent)
 
@@ -195,11 +196,24 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise RunError(f"another build is running in {folder}: wait until it has ended") from None
 
 
-def _prune(releases: Path) -> None:
-    """Remove all but the newest releases; whoever has one of the others open goes on reading it."""
-    files = sorted(releases.glob("[!.]*.duckdb"), key=lambda path: path.stat().st_mtime)
-    for old in files[:-KEPT]:
-        old.unlink()
+def _target(folder: Path) -> str | None:
+    """Return the name that the pointer holds, None where it holds none."""
+    try:
+        return (folder / POINTER).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _prune(folder: Path, needed: set[str | None]) -> None:
+    """Remove all but the newest releases; whoever has one of the others open goes on reading it.
+
+    The release that answers and the one that answered before it stay, however old somebody made them by a rollback.
+    """
+    files = (folder / "releases").glob("[!.]*.duckdb")
+    for old in sorted(files, key=lambda path: (path.stat().st_mtime, path.name))[:-KEPT]:
+        if old.stem not in needed:
+            with suppress(OSError):  # a publication that has ended well must not end badly over this
+                old.unlink()
 
 
 def _sweep(releases: Path) -> None:

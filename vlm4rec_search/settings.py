@@ -39,7 +39,10 @@ class Settings(BaseSettings):
     @classmethod
     def _in_utc(cls, moment: datetime | None) -> datetime | None:
         """A time with an offset becomes UTC, in which the tables are; dropping the offset would let the future in."""
-        return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
+        try:
+            return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
+        except OverflowError:
+            raise ValueError("it lies outside of the calendar") from None
 
 
 @cache

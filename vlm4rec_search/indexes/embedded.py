@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,7 +37,9 @@ class EmbeddedIndex(Index):
         name = store.meta.encoder.rsplit("@", 1)[0]
         self._encoder = name if encoder in (None, store.meta.encoder) else encoder
         # A folder is known by the hash of its weights; the names of the others are the names in their ids.
-        if self._encoder != name and not (Path(self._encoder).is_dir() and self._present() == store.meta.encoder):
+        if self._encoder != name and not (
+            Path(self._encoder).is_dir() and self._present() == _revision(store.meta.encoder)
+        ):
             raise UsageError(
                 f"the index was built by the encoder {store.meta.encoder}, not by {encoder}: let VLM4REC_ENCODER name "
                 "that one, or run `sqlmesh plan` and `vlm4rec index` for a new index"
@@ -62,9 +65,16 @@ class EmbeddedIndex(Index):
         reasons = _Reasons(self._store, query, user, legs, scores, found) if query.explain else None
         hits = self._hits(fused, query.k, reasons)
         took = round((time.perf_counter() - started) * 1000.0, 2)
-        return Answer(
-            query.user, query.mode, tier, self._store.meta.name, took, hits, _note(query, user, tier, len(hits))
-        )
+        note = (None if hits else self._all_seen(query, user)) or _note(query, user, tier)
+        return Answer(query.user, query.mode, tier, self._store.meta.name, took, hits, note)
+
+    def _all_seen(self, query: Query, user: User | None) -> str | None:
+        """Say that the shopper has seen all that fits, when that is why nothing is left."""
+        if user is None or query.include_seen:
+            return None
+        if not self.search(replace(query, include_seen=True, explain=False, k=1)).hits:
+            return None
+        return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
 
     def close(self) -> None:
         """Close the release's file."""
@@ -73,17 +83,18 @@ class EmbeddedIndex(Index):
     def _encode(self, text: str) -> Vectors:
         from vlm4rec_search.embeddings import encode_query
 
-        present, needed = self._present(), self._store.meta.encoder
-        if present != needed:
+        needed = self._store.meta.encoder
+        if self._present() != _revision(needed):
             raise UsageError(
-                f"the index was built by the encoder {needed}, here is {present}: publish again with `vlm4rec index`"
+                f"the index was built by the encoder {needed}, here is revision {self._present()} of it: publish again"
+                " with `vlm4rec index`"
             )
         return encode_query(text, self._encoder)
 
     def _present(self) -> str:
         from vlm4rec_search.encoders import load_sentence_encoder
 
-        return load_sentence_encoder(self._encoder).id
+        return _revision(load_sentence_encoder(self._encoder).id)
 
     def _allowed(self, query: Query, user: User | None) -> Mask | None:
         masks = [self._matching(condition) for condition in query.conditions]
@@ -155,12 +166,14 @@ class _Reasons:
         return shares
 
 
-def _note(query: Query, user: User | None, tier: Tier, hits: int) -> str | None:
-    """Say what the shopper has no part in, or why there is nothing to say."""
-    if user is not None and not hits and not query.include_seen and len(user.seen):
-        return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
+def _note(query: Query, user: User | None, tier: Tier) -> str | None:
+    """Say what is answered where the shopper's profile has no part in it."""
     if query.user is None or tier == "profile" or (user is not None and tier == "text"):
         return None
     who = f"user {query.user} is not known" if user is None else f"nothing is known of user {query.user} for this mode"
     instead = "what is popular with everyone" if tier == "popularity" else "what fits the text alone"
     return f"{who}: this is {instead}"
+
+
+def _revision(encoder: str) -> str:
+    return encoder.rsplit("@", 1)[-1]

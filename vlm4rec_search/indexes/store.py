@@ -27,9 +27,14 @@ SELECT vector, list_transform(history, lambda part: part.document), list_transfo
     seen, terms
 FROM users WHERE user_id = ?
 """
-_EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
-_EQUAL_NUMBER = """
-SELECT document FROM facets WHERE field = $field AND number IN (SELECT TRY_CAST(unnest($values) AS DOUBLE))
+# A value that no document has as a text is taken as a number: 6.50 finds 6.5, while "00001" and "1" stay apart.
+_EQUAL = """
+WITH asked AS (SELECT unnest($values) AS value), of_field AS (FROM facets WHERE field = $field)
+SELECT document FROM of_field WHERE value IN (SELECT value FROM asked)
+UNION ALL
+SELECT document FROM of_field WHERE number IN (
+    SELECT TRY_CAST(value AS DOUBLE) FROM asked WHERE value NOT IN (SELECT value FROM of_field)
+)
 """
 _RANGE = """
 SELECT document FROM facets WHERE field = $field
@@ -153,23 +158,19 @@ class Store:
         Raises:
             UsageError: no document has such a field.
         """
-        found = self._found(condition)
+        parameters: dict[str, object] = {"field": condition.field}
+        if condition.values:
+            parameters["values"] = list(condition.values)
+        else:
+            parameters |= {name: getattr(condition, name) for name in ("low", "high", "low_open", "high_open")}
+        cursor = self._connection.cursor().execute(_EQUAL if condition.values else _RANGE, parameters)
+        found = np.asarray(cursor.fetchnumpy()["document"], dtype=np.int64)
         if len(found) == 0 and condition.field not in self.fields():
             names = ", ".join(sorted(self.fields()))
             raise UsageError(f"cannot filter on {condition.field!r}: the fields are {names}")
         mask = np.zeros(self.meta.documents, dtype=np.bool_)
         mask[found] = True
         return mask
-
-    def _found(self, condition: Filter) -> Numbers:
-        """Return the documents that fulfil a condition; a value that no document has as a text is tried as a number."""
-        cursor, parameters = self._connection.cursor(), {"field": condition.field}
-        if not condition.values:
-            bounds = {name: getattr(condition, name) for name in ("low", "high", "low_open", "high_open")}
-            return _documents(cursor.execute(_RANGE, {**parameters, **bounds}))
-        equal = {**parameters, "values": list(condition.values)}
-        found = _documents(cursor.execute(_EQUAL, equal))
-        return found if len(found) else _documents(cursor.execute(_EQUAL_NUMBER, equal))
 
     def fields(self) -> set[str]:
         """Return the fields that can be filtered on."""
@@ -184,10 +185,6 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
-
-
-def _documents(result: duckdb.DuckDBPyConnection) -> Numbers:
-    return np.asarray(result.fetchnumpy()["document"], dtype=np.int64)
 
 
 @contextmanager

@@ -82,15 +82,14 @@ WITH attributes AS (
 ), listed AS (
     SELECT document, field, unnest(
         CASE WHEN type IN ('ARRAY', 'VARCHAR') AND text LIKE '[%' AND coalesce(json_valid(text), FALSE)
-            THEN json_extract_string(text, '$[*]')
-        WHEN type = 'DOUBLE' THEN [regexp_replace(text, '\\.0$', '')] ELSE [text] END) AS value
+            THEN json_extract_string(text, '$[*]') ELSE [text] END) AS value
     FROM attributes WHERE type <> 'NULL'
 ), fields AS (
     SELECT document, 'category' AS field, category AS value, TRY_CAST(category AS DOUBLE) AS number FROM documents
     UNION ALL SELECT document, 'price', price::VARCHAR, price FROM documents
     UNION ALL SELECT document, 'available', available::VARCHAR, NULL FROM documents
-    UNION ALL SELECT document, field, CASE WHEN lower(value) IN ('true', 'false') THEN lower(value) ELSE value END,
-        TRY_CAST(value AS DOUBLE) FROM listed
+    UNION ALL SELECT document, field, CASE WHEN lower(value) IN ('true', 'false') THEN lower(value)
+        ELSE regexp_replace(value, '^(-?[0-9]+)\\.0+$', '\\1') END, TRY_CAST(value AS DOUBLE) FROM listed
 )
 SELECT field, value, number, document FROM fields WHERE value IS NOT NULL ORDER BY field, document
 """

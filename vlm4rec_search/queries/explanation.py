@@ -98,7 +98,7 @@ def explain(
     shown = tuple(sorted(history, key=lambda part: (-part.share, part.item_id))[:SHOWN])
     shown = tuple(part for part in shown if part.share > 0.0)
     score = next((leg.score for leg in legs if leg.name == "profile"), 0.0)
-    rest = round(score - sum(part.share for part in shown), 6) if history else 0.0
+    rest = round(score - sum(part.share for part in shown), 6)
     return Explanation(_sentence(legs, shown, score, words, text), tuple(legs), shown, rest, words)
 
 

@@ -12,6 +12,8 @@ COLUMNS = ("available", "category", "price")  # always there; every other field 
 _PARTS = re.compile(r"([^=<>]+?)\s*(>=|<=|=|>|<)\s*(.*)", re.DOTALL)
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
+_WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
+_TRUTH_WORDS = ("true", "false")
 _TRUTH = {"true": "true", "yes": "true", "1": "true", "false": "false", "no": "false", "0": "false"}
 
 
@@ -91,7 +93,10 @@ def _equality(field: str, value: str, text: str) -> Filter:
         if value.lower() not in _TRUTH:
             raise UsageError(f"cannot read the filter {text!r}: available is true or false")
         return Filter(field, values=(_TRUTH[value.lower()],))
-    return Filter(field, values=(value.lower() if value.lower() in ("true", "false") else value,))
+    if field == "category":
+        return Filter(field, values=(value,))
+    # Attributes are indexed so: true for True, 5 for 5.0.
+    return Filter(field, values=(value.lower() if value.lower() in _TRUTH_WORDS else _WHOLE.sub(r"\1", value),))
 
 
 def _number(value: str, text: str) -> float:

@@ -67,6 +67,9 @@ class Query:
     def _check_subject(self) -> None:
         if self.user is None and self.text is None:
             raise UsageError("a search needs a user or a text: give --user, --text or both")
+        for name, value in (("user id", self.user), ("text", self.text)):
+            if value is not None and value.encode("utf-8", "replace").decode() != value:
+                raise UsageError(f"the {name} is not UTF-8 text")
         if self.user is not None and not self.user.strip():
             raise UsageError("the user id is empty")
         if self.text is not None and not self.text.strip():
