@@ -142,7 +142,7 @@ def test_another_revision_of_the_encoder_cannot_encode(tmp_path: Path) -> None:
     build_release(tmp_path, other, users(), popularity(), replace(meta(), encoder="hashing-4@0"))
     with open_index(str(tmp_path), "hashing-4") as opened:
         assert opened.search(Query(user="u1")).hits
-        with pytest.raises(UsageError, match="hashing-4@0, here is hashing-4@1"):
+        with pytest.raises(UsageError, match="hashing-4@0, here is revision 1 of it"):
             opened.search(Query(text="red"))
 
 

@@ -37,9 +37,8 @@ class EmbeddedIndex(Index):
         name = store.meta.encoder.rsplit("@", 1)[0]
         self._encoder = name if encoder in (None, store.meta.encoder) else encoder
         # A folder is known by the hash of its weights; the names of the others are the names in their ids.
-        if self._encoder != name and not (
-            Path(self._encoder).is_dir() and self._present() == _revision(store.meta.encoder)
-        ):
+        is_folder = self._encoder != name and Path(self._encoder).is_dir()
+        if self._encoder != name and not (is_folder and self._present() == _revision(store.meta.encoder)):
             raise UsageError(
                 f"the index was built by the encoder {store.meta.encoder}, not by {encoder}: let VLM4REC_ENCODER name "
                 "that one, or run `sqlmesh plan` and `vlm4rec index` for a new index"
