@@ -20,11 +20,11 @@ import pyarrow as pa
 from vlm4rec_search.indexes import open_index
 from vlm4rec_search.indexes.build import build_release
 from vlm4rec_search.indexes.embedded import EmbeddedIndex
-from vlm4rec_search.indexes.store import cosines
+from vlm4rec_search.indexes.meta import new_release
+from vlm4rec_search.indexes.scan import cosines
 from vlm4rec_search.profiles import term_weights, user_vectors
 from vlm4rec_search.queries.legs import Leg, top_candidates
 from vlm4rec_search.queries.query import Query
-from vlm4rec_search.releases import new_release
 
 DIMENSION, WORDS, HISTORY, REPEATS = 384, 40, 50, 200
 

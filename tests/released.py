@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.releases import ReleaseMeta, ReleaseSummary, new_release
+from vlm4rec_search.indexes.meta import ReleaseMeta, ReleaseSummary, new_release
 
 ENCODER = "hashing-4@1"
 TEXTS = {

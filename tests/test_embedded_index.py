@@ -17,8 +17,10 @@ from vlm4rec_search.encoders import load_sentence_encoder
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes.build import build_release
 from vlm4rec_search.indexes.embedded import EmbeddedIndex
-from vlm4rec_search.indexes.store import Store, cosines
-from vlm4rec_search.releases import current_release, new_release, release_path
+from vlm4rec_search.indexes.meta import new_release
+from vlm4rec_search.indexes.scan import cosines
+from vlm4rec_search.indexes.store import Store
+from vlm4rec_search.releases import current_release, release_path
 
 
 @pytest.fixture(scope="module")

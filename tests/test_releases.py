@@ -19,7 +19,8 @@ from vlm4rec_search import Query, open_index
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes import verify
 from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.releases import KEPT, current_release, new_release, publishing, release_path, switch
+from vlm4rec_search.indexes.meta import new_release
+from vlm4rec_search.releases import KEPT, current_release, publishing, release_path, switch
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:

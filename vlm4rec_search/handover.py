@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
+    from vlm4rec_search.indexes.meta import ReleaseSummary
     from vlm4rec_search.quality import QualityReport
-    from vlm4rec_search.releases import ReleaseSummary
 
 DOCUMENTS = "SELECT * FROM search.item_documents ORDER BY item_id"
 USERS = "SELECT * FROM search.user_documents ORDER BY user_id"
@@ -52,8 +52,8 @@ def publish_index(settings: Settings, environment: str = "prod", force: bool = F
     """
     from vlm4rec_search.indexes import index_folder
     from vlm4rec_search.indexes.build import build_release
+    from vlm4rec_search.indexes.meta import new_release
     from vlm4rec_search.quality import judge, measure_suites
-    from vlm4rec_search.releases import new_release
     from vlm4rec_search.warehouse import read
 
     folder = index_folder(settings.index_url)

@@ -13,100 +13,14 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from vlm4rec_search.errors import RunError, UsageError
 
 KEPT = 5  # releases that stay, the one that answers included: enough to go back to
-SCHEMA_VERSION = 1  # of the tables in a release file: raise it when a reader of the last version could not read them
 POINTER = "current"
 _BUILDING = ".building-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseMeta:
-    """What made a release; it is the one row of the table `release`, and answers name it.
-
-    Attributes:
-        name: items__<schema>__<model>__<time>, see `new_release`.
-        created_at: UTC.
-        encoder: id of the sentence encoder, with its revision.
-        dimension: of its vectors.
-        captioner: id of the captioner, with its revision.
-        prompt: id of the caption prompt.
-        as_of: the moment of the tables.
-        checks: "passed", or "forced: <failed suites>".
-        package: version of this package.
-        analyzer: name and version of the analyzer.
-        schema_version: of the tables in the file.
-        documents: how many the release holds; the build fills it in.
-        users: how many profiles it holds; the build fills it in.
-    """
-
-    name: str
-    created_at: datetime
-    encoder: str
-    dimension: int
-    captioner: str
-    prompt: str
-    as_of: datetime | None
-    checks: str
-    package: str
-    analyzer: str
-    schema_version: int = SCHEMA_VERSION
-    documents: int = 0
-    users: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseSummary:
-    """What a build did: added, changed and deleted are documents against the release before it.
-
-    Attributes:
-        users: profiles that the release holds; users_before: those of the release before it.
-        rejected: documents that were refused; table `rejected` of the release has them with their reasons.
-        rejected_users: profiles that were refused, likewise.
-        seconds: duration of the build.
-    """
-
-    release: str
-    documents: int
-    added: int
-    changed: int
-    deleted: int
-    users: int
-    users_before: int
-    rejected: int
-    rejected_users: int
-    seconds: float = 0.0
-
-
-def new_release(
-    encoder: str, dimension: int, captioner: str, prompt: str, as_of: datetime | None, checks: str = "passed"
-) -> ReleaseMeta:
-    """Name a release that is about to be built, now, from the ids of what made its documents."""
-    from importlib.metadata import version
-
-    from vlm4rec_search.analysis import ID
-
-    now = datetime.now(UTC)
-    model = re.sub(r"[^a-z0-9.]+", "-", encoder.split("@")[0].rsplit("/", 1)[-1].lower()).strip("-.") or "model"
-    moment = f"{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}"
-    return ReleaseMeta(
-        name=f"items__v{SCHEMA_VERSION}__{model[:60]}__{moment}",
-        created_at=now.replace(tzinfo=None),
-        encoder=encoder,
-        dimension=dimension,
-        captioner=captioner,
-        prompt=prompt,
-        as_of=as_of,
-        checks=checks,
-        package=version("vlm4rec-search"),
-        analyzer=ID,
-    )
 
 
 def release_path(folder: Path, name: str) -> Path:

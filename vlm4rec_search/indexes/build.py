@@ -15,9 +15,10 @@ import pyarrow as pa
 from vlm4rec_search.bm25 import BOOSTS, bm25, count_terms
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes import tables
+from vlm4rec_search.indexes.meta import ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.verify import sample_scans, verify_file, verify_rows
 from vlm4rec_search.progress import Advance, bar
-from vlm4rec_search.releases import ReleaseMeta, ReleaseSummary, current_release, publishing
+from vlm4rec_search.releases import current_release, publishing
 
 Frame: TypeAlias = pa.Table | pd.DataFrame | duckdb.DuckDBPyRelation
 

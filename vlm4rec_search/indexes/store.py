@@ -14,9 +14,9 @@ from scipy import sparse
 from vlm4rec_search import analysis
 from vlm4rec_search.bm25 import BOOSTS
 from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.indexes.meta import SCHEMA_VERSION, ReleaseMeta
 from vlm4rec_search.queries.filters import COLUMNS, Filter
 from vlm4rec_search.queries.legs import Profile, Word
-from vlm4rec_search.releases import SCHEMA_VERSION, ReleaseMeta
 
 Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -194,13 +194,3 @@ def _readable(path: Path) -> Iterator[None]:
     except duckdb.Error as error:
         detail = str(error).splitlines()[0]
         raise RunError(f"cannot read the release {path} ({detail}): publish again with `vlm4rec index`") from None
-
-
-def cosines(vectors: Vectors, query: Vectors) -> Vectors:
-    """Return the cosine of every unit row (n, d) with a unit vector (d,), float32 (n,), rounded to 6 decimals.
-
-    By `einsum`, which computes every row alike, so that equal vectors tie, and in one thread: the scan is bound by
-    memory, and a threaded BLAS waits for its slowest thread whenever the machine is busy.
-    """
-    found: Vectors = np.einsum("ij,j->i", vectors, query).round(6)
-    return found

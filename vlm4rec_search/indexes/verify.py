@@ -8,7 +8,8 @@ import numpy as np
 from vlm4rec_search.analysis import analyze
 from vlm4rec_search.errors import RunError, Vlm4recError
 from vlm4rec_search.indexes.embedded import EmbeddedIndex
-from vlm4rec_search.indexes.store import Store, cosines
+from vlm4rec_search.indexes.scan import cosines
+from vlm4rec_search.indexes.store import Store
 from vlm4rec_search.queries.query import Query
 
 _SAMPLE = 16

@@ -50,7 +50,7 @@ class Product(System):
 
 def _publish(split: Split, folder: Path) -> None:
     from vlm4rec_search.indexes.build import build_release
-    from vlm4rec_search.releases import new_release
+    from vlm4rec_search.indexes.meta import new_release
 
     tables = split.tables
     if tables is None:
