@@ -8,6 +8,7 @@ import sys
 import click
 import pytest
 from conftest import ROOT, Workspace
+from sqlmesh import Context
 
 from vlm4rec_search.cli import COMMANDS, main
 from vlm4rec_search.settings import Settings
@@ -66,6 +67,25 @@ def test_the_flow_page_draws_every_model() -> None:
     page = (ROOT / "models" / "README.md").read_text("utf-8")
     models = {path.stem for path in (ROOT / "models").glob("*/*") if path.suffix in (".sql", ".py")}
     assert [model for model in models if model not in page] == []
+
+
+def test_the_flow_page_draws_every_dependency_and_no_other(context: Context) -> None:
+    page = (ROOT / "models" / "README.md").read_text("utf-8")
+    drawn = re.findall(r"^ +(\w+) --> (\w+)$", page, flags=re.MULTILINE)
+    node = {model.name: model.name.replace(".", "_" if model.name.startswith("raw.") else " ").split(" ")[-1]
+            for model in context.models.values()}  # fmt: skip
+    layers = {model.fqn: node[model.name] for model in context.models.values()}
+    built = {(layers[above], node[model.name]) for model in context.models.values() for above in model.depends_on}
+    assert set(drawn) == built
+
+
+def test_the_flow_page_names_only_files_that_exist() -> None:
+    page = (ROOT / "models" / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[^|]*[./][^|]*) \|", page, flags=re.MULTILINE)
+    assert len(rows) == 10
+    for row in rows:
+        for name in re.findall(r"`([^`]+)`", row):
+            assert (ROOT / name).exists() or (ROOT / "vlm4rec_search" / name).exists(), name
 
 
 def test_the_queries_of_the_readme_run(workspace: Workspace) -> None:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes.base import Index
-from vlm4rec_search.indexes.scan import cosines
-from vlm4rec_search.indexes.store import Mask, Store, User, Vectors
+from vlm4rec_search.indexes.scan import Vectors, cosines
+from vlm4rec_search.indexes.store import Mask, Store, User
 from vlm4rec_search.queries.explanation import (
     Explanation,
     HistoryPart,

@@ -15,10 +15,10 @@ from vlm4rec_search import analysis
 from vlm4rec_search.bm25 import BOOSTS
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes.meta import SCHEMA_VERSION, ReleaseMeta
+from vlm4rec_search.indexes.scan import Vectors
 from vlm4rec_search.queries.filters import COLUMNS, Filter
 from vlm4rec_search.queries.legs import Profile, Word
 
-Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
