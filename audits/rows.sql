@@ -16,6 +16,17 @@ FROM @this_model
 WHERE
   @column < @bound;
 
+AUDIT (name has_default, dialect duckdb);
+
+/* The number of rows that stand for every other event type, when it is not one. */
+SELECT
+  COUNT(*) AS row_count
+FROM @this_model
+WHERE
+  event_type = 'default'
+HAVING
+  COUNT(*) <> 1;
+
 AUDIT (name no_markup, dialect duckdb);
 
 /* Rows whose text is HTML or page script. */

@@ -1,11 +1,12 @@
 AUDIT (name unit_vectors, dialect duckdb, defaults (tolerance = 0.001));
 
-/* Vectors whose length is not 1; NaN and NULL inside have none. */
+/* Vectors whose length is not 1; NaN and NULL inside have none. Whether a row may lack its vector is for not_null. */
 SELECT
   *
 FROM @this_model
 WHERE
-  NOT COALESCE(
+  NOT @column IS NULL
+  AND NOT COALESCE(
     LIST_COUNT(@column) = LEN(@column)
     AND ABS(SQRT(LIST_SUM(LIST_TRANSFORM(@column, x -> x * x))) - 1) <= @tolerance,
     FALSE

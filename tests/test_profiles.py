@@ -1,11 +1,13 @@
 """Profile vectors and weighted words against hand-computed numbers."""
 
 from math import log, sqrt
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from vlm4rec_search.cache import Cache
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.profiles import term_weights, user_vectors
 
@@ -26,24 +28,56 @@ def weights(*rows: tuple[str, str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["user_id", "item_id", "weight"])
 
 
+def computed(cache: Path) -> list[int]:
+    with Cache(cache) as store:
+        return [row.computed for row in store.ledger()]
+
+
 def test_vector_is_the_unit_weighted_mean() -> None:
     found = user_vectors(weights(("u", "b", 1.0), ("u", "a", 2.0), ("t", "c", 0.5), ("u", "gone", 9.0)), ITEMS)
     assert found["user_id"].tolist() == ["t", "u"]
     assert found["items"].tolist() == [1, 2]
-    assert found["vector"][1].dtype == np.float32
+    assert found["length"].tolist() == pytest.approx([0.5, sqrt(5)])
     assert found["vector"].tolist()[1] == pytest.approx([2 / sqrt(5), 1 / sqrt(5)])
     assert found["vector"].tolist()[0] == pytest.approx([-1, 0])
 
 
 def test_negative_weights_push_away() -> None:
     found = user_vectors(weights(("u", "a", 1.0), ("u", "b", -1.0)), ITEMS)
-    assert found["vector"][0] == pytest.approx([sqrt(0.5), -sqrt(0.5)])
+    assert found["vector"].tolist()[0] == pytest.approx([sqrt(0.5), -sqrt(0.5)])
 
 
 def test_users_without_a_profile_are_left_out() -> None:
-    found = user_vectors(weights(("opposites", "a", 0.3), ("opposites", "c", 0.3), ("lost", "gone", 1.0)), ITEMS)
+    rows = [("opposites", "a", 0.3), ("opposites", "c", 0.3), ("lost", "gone", 1.0), ("angry", "a", -1.0)]
+    found = user_vectors(weights(*rows, ("bored", "a", 0.0)), ITEMS)
     assert list(found.columns) == ["user_id", "items", "length", "vector"]
     assert len(found) == 0
+
+
+def test_only_users_whose_weights_changed_are_computed_again(tmp_path: Path) -> None:
+    before = weights(("t", "a", 2.0), ("u", "a", 1.0), ("u", "b", 1.0), ("v", "c", 0.0))
+    # t: the same item at another weight is the same direction; u: an event more; w is new
+    after = weights(("t", "a", 1.0), ("u", "a", 1.0), ("u", "b", 2.0), ("v", "c", 0.0), ("w", "b", 1.0))
+    first, second = user_vectors(before, ITEMS, tmp_path), user_vectors(after, ITEMS, tmp_path)
+    assert computed(tmp_path) == [3, 2]
+    pd.testing.assert_frame_equal(first, user_vectors(before, ITEMS))
+    pd.testing.assert_frame_equal(second, user_vectors(after, ITEMS))
+    assert second["length"].tolist() == pytest.approx([1.0, sqrt(5), 1.0])
+
+
+def test_other_item_vectors_are_other_profiles(tmp_path: Path) -> None:
+    rows = weights(("t", "a", 1.0), ("u", "b", 1.0))
+    user_vectors(rows, ITEMS, tmp_path)
+    moved = ITEMS.assign(vector=[np.float32([0.6, 0.8]), *ITEMS["vector"][1:]])
+    assert user_vectors(rows, moved, tmp_path)["vector"].tolist()[0] == pytest.approx([0.6, 0.8])
+    assert computed(tmp_path) == [2, 1]
+
+
+def test_what_histories_were_is_not_kept_for_ever(tmp_path: Path) -> None:
+    for step in range(1, 12):
+        user_vectors(weights(("u", "a", 1.0), ("u", "b", float(step))), ITEMS, tmp_path)
+    with Cache(tmp_path) as store:
+        assert store._db.execute("SELECT COUNT(*) FROM results").fetchone()[0] <= 4
 
 
 def test_words_are_weighted_by_profile_and_idf() -> None:
@@ -74,7 +108,7 @@ def test_blocks_do_not_change_the_words(monkeypatch: pytest.MonkeyPatch) -> None
     users = [f"u{number:02d}" for number in draw.integers(0, 30, 200)]
     frame = weights(*[(user, item, 1.0) for user, item in zip(users, draw.choice(list("abc"), 200), strict=True)])
     whole = term_weights(frame, DOCUMENTS)
-    monkeypatch.setattr("vlm4rec_search.profiles._BLOCK", 20)
+    monkeypatch.setattr("vlm4rec_search.profiles.words._BLOCK", 20)
     pd.testing.assert_frame_equal(term_weights(frame, DOCUMENTS), whole)
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from vlm4rec_search import analysis, profiles, raw
 from vlm4rec_search.cache import Cache
-from vlm4rec_search.captioners import load_captioner
+from vlm4rec_search.captions.plan import caption_variables
 from vlm4rec_search.encoders import load_image_encoder, load_sentence_encoder
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.markup import MARKUP
 from vlm4rec_search.photo_files import fingerprint
 from vlm4rec_search.photos import PREPROCESSING
+from vlm4rec_search.ranking import load_ranking
 from vlm4rec_search.settings import Settings
 from vlm4rec_search.warehouse import check_writable
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def project_variables(settings: Settings) -> dict[str, str | None]:
+def project_variables(settings: Settings) -> dict[str, str | float | None]:
     """Return the SQLMesh variables: a change of any of them rebuilds the models that name it, and what follows.
 
     The folder's path is not among them: the same files elsewhere are the same data.
@@ -32,17 +33,19 @@ def project_variables(settings: Settings) -> dict[str, str | None]:
     """
     check_name(settings.warehouse)
     check_writable(settings.warehouse)
-    captioner, images = load_captioner(settings.captioner), load_image_encoder(settings.image_encoder)
+    images = load_image_encoder(settings.image_encoder)
     with Cache(settings.cache) as cache:
         items, interactions = (raw.inspect(settings.data_dir, stem, settings.cache) for stem in raw.REQUIRED)
-        photos = fingerprint(settings.data_dir, cache)
+        users = raw.inspect_optional(settings.data_dir, "users", settings.cache)
+        photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
+        captions = caption_variables(settings, cache)
     return {
         "items_file": items.sha256,
         "interactions_file": interactions.sha256,
+        "users_file": users.sha256 if users else "",
         "photos": photos,
         "as_of": settings.as_of.isoformat(sep=" ") if settings.as_of else None,
-        "captioner": settings.captioner,
-        "captioner_id": " ".join((captioner.id, captioner.prompt, captioner.decoding, PREPROCESSING)),
+        **captions,
         "encoder": settings.encoder,
         "encoder_id": load_sentence_encoder(settings.encoder).id,
         "image_encoder": settings.image_encoder,
@@ -50,6 +53,7 @@ def project_variables(settings: Settings) -> dict[str, str | None]:
         "markup": MARKUP,
         "analyzer": analysis.ID,
         "profiles": str(profiles.VERSION),
+        **load_ranking(settings.ranking).table_variables(),
     }
 
 

@@ -15,6 +15,7 @@ from vlm4rec_search.errors import UsageError
 from vlm4rec_search.files import SUFFIXES, check_whole, find_table, reading, require
 
 _VERSION = 3  # of what is remembered: raise it when `RawFile` or the readers change
+OPTIONAL = {"users": ("user_id",)}
 REQUIRED = {"items": ("item_id", "title"), "interactions": ("user_id", "item_id", "timestamp")}
 
 # How DuckDB reads each format; `?` is the path. CSV is read as text and strictly, so that nothing is guessed: without
@@ -72,19 +73,29 @@ def inspect(folder: Path, stem: str, memory: Path) -> RawFile:
     return file
 
 
+def inspect_optional(folder: Path, stem: str, memory: Path) -> RawFile | None:
+    """Do as `inspect` for a file that a data folder may do without; None where it does.
+
+    Raises:
+        UsageError: the file cannot be used.
+    """
+    return inspect(folder, stem, memory) if find_table(folder, stem) else None
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _read_through(path: Path, stem: str) -> RawFile:
     """Parse every value of the file once, so that a bad line is told now and not in the middle of a plan."""
+    required = (REQUIRED | OPTIONAL)[stem]
     if path.stat().st_size == 0:
-        raise UsageError(f"{path} is empty: it needs at least the columns {', '.join(REQUIRED[stem])}")
+        raise UsageError(f"{path} is empty: it needs at least the columns {', '.join(required)}")
     check_whole(path)
     suffix = next(suffix for suffix in READERS if path.name == f"{stem}{suffix}")
     with reading(path):
         columns, rows = _columns_and_rows(path, suffix)
-    require(columns, REQUIRED[stem], path)
+    require(columns, required, path)
     if stem == "items" and rows == 0:
         raise UsageError(f"{path} is empty: it has a header and no rows")
     with path.open("rb") as file:

@@ -7,16 +7,23 @@ from sqlglot import exp, maybe_parse
 from vlm4rec_search import raw
 from vlm4rec_search.settings import Settings
 
+_TYPES = {"row_number": "BIGINT", "attributes": "JSON"}
+
 
 def raw_query(settings: Settings, folder: str | None, stem: str, version: str, columns: Sequence[str]) -> exp.Subquery:
     """Return a subquery over the raw file `stem`: file (`version`), row_number, `columns` as TEXT, attributes as JSON.
 
-    `folder` overrides the data folder, relative to the project (YAML tests read their own files).
+    `folder` overrides the data folder, relative to the project (YAML tests read their own files). A file that a data
+    folder may do without has no rows where it does.
 
     Raises:
         UsageError: the file is missing or cannot be read.
     """
-    file = raw.inspect(settings.project / folder if folder else settings.data_dir, stem, settings.cache)
+    data = settings.project / folder if folder else settings.data_dir
+    look = raw.inspect_optional if stem in raw.OPTIONAL else raw.inspect
+    file = look(data, stem, settings.cache)
+    if file is None:
+        return _nothing(columns)
     read = _from_json if file.suffix == ".jsonl" else _from_columns
     # Naming the columns of the table function lets SQLMesh resolve them, which its lint asks for.
     names = ("json",) if file.suffix == ".jsonl" else file.columns
@@ -29,6 +36,12 @@ def raw_query(settings: Settings, folder: str | None, stem: str, version: str, c
         *(exp.alias_(column, name, quoted=True) for name, column in read(file, columns).items()),
     ).from_(exp.replace_placeholders(reader, exp.Literal.string(file.path)))
     return query.subquery()
+
+
+def _nothing(columns: Sequence[str]) -> exp.Subquery:
+    texts = [exp.alias_(exp.cast(exp.null(), "TEXT"), name, quoted=True) for name in ("file", *columns)]
+    others = [exp.alias_(exp.cast(exp.null(), kind), name) for name, kind in _TYPES.items()]
+    return exp.select(*texts, *others).where(exp.false()).subquery()
 
 
 def _from_columns(file: raw.RawFile, columns: Sequence[str]) -> dict[str, exp.Expr]:

@@ -1,20 +1,112 @@
-/* How much each item of a history counts in the shopper's profile, and why. To begin with the paper's plain mean. */
+/* How much each item of a history counts in the shopper's profile, and why: event weight x value x half-life decay. */
 MODEL (
   kind FULL,
   grain (user_id, item_id),
   audits (
-    not_null(columns := (user_id, item_id, weight, why)),
+    not_null(columns := (user_id, item_id, weight, recent, why)),
     unique_combination_of_columns(columns := (user_id, item_id)),
-    at_least(column := weight, bound := 0)
+    forall(criteria := (ISFINITE(weight) AND ISFINITE(recent)))
   )
 );
 
+WITH fallback AS (
+  SELECT
+    weights.weight,
+    weights.value_cap,
+    weights.repeat_cap
+  FROM profiles.event_weights AS weights
+  WHERE
+    weights.event_type = 'default'
+), newest AS (
+  SELECT
+    histories.user_id,
+    MAX(histories.interacted_at) AS interacted_at
+  FROM histories.user_histories AS histories
+  GROUP BY
+    histories.user_id
+), events AS (
+  SELECT
+    histories.user_id,
+    histories.item_id,
+    histories.event_type,
+    COALESCE(known.weight, fallback.weight) AS weight,
+    COALESCE(known.repeat_cap, fallback.repeat_cap) AS repeat_cap,
+    LEAST(LOG2(1 + histories.value), COALESCE(known.value_cap, fallback.value_cap)) AS strength,
+    (
+      EPOCH(newest.interacted_at) - EPOCH(histories.interacted_at)
+    ) / 86400 AS days /* before the shopper's own latest event: another as_of then changes no weight */
+  FROM histories.user_histories AS histories
+  INNER JOIN newest
+    ON newest.user_id = histories.user_id
+  LEFT JOIN profiles.event_weights AS known
+    ON known.event_type = histories.event_type
+  CROSS JOIN fallback
+), by_event AS (
+  SELECT
+    events.user_id,
+    events.item_id,
+    events.event_type,
+    COUNT(*) AS times,
+    MIN(events.days) AS days,
+    ANY_VALUE(events.weight) * LEAST(
+      SUM(events.strength * POWER(0.5, events.days / @half_life_days)),
+      ANY_VALUE(events.repeat_cap)
+    ) AS weight,
+    ANY_VALUE(events.weight) * LEAST(
+      SUM(events.strength * POWER(0.5, events.days / @behaviour_half_life_days)),
+      ANY_VALUE(events.repeat_cap)
+    ) AS recent
+  FROM events
+  GROUP BY
+    events.user_id,
+    events.item_id,
+    events.event_type
+), by_item AS (
+  SELECT
+    by_event.user_id,
+    by_event.item_id,
+    SUM(by_event.weight) AS weight,
+    SUM(by_event.recent) AS recent,
+    MIN(by_event.days) AS days,
+    ARRAY_TO_STRING(
+      LIST_SORT(
+        ARRAY_AGG(PRINTF('%d x %s %+.2f', by_event.times, by_event.event_type, by_event.weight))
+      ),
+      ', '
+    ) AS why /* an ordered STRING_AGG takes three times as long */
+  FROM by_event
+  GROUP BY
+    by_event.user_id,
+    by_event.item_id
+), balance AS (
+  SELECT
+    by_item.user_id,
+    COALESCE(
+      LEAST(
+        1,
+        0.5 * SUM(GREATEST(by_item.weight, 0)) / NULLIF(SUM(GREATEST(-by_item.weight, 0)), 0)
+      ),
+      1
+    ) AS dislikes
+  FROM by_item
+  GROUP BY
+    by_item.user_id
+)
 SELECT
-  histories.user_id, /* the shop's id of the shopper */
-  histories.item_id, /* an item of the history */
-  1.0::DOUBLE AS weight, /* weight of the item's vector and words */
-  'plain mean; ' || COUNT(*) || ' x ' || STRING_AGG(DISTINCT histories.event_type, ', ' ORDER BY histories.event_type) AS why /* the reason, for people */
-FROM histories.user_histories AS histories
-GROUP BY
-  histories.user_id,
-  histories.item_id
+  by_item.user_id, /* the shop's id of the shopper */
+  by_item.item_id, /* an item of the history */
+  by_item.weight * CASE WHEN by_item.weight < 0 AND balance.dislikes > 0 THEN balance.dislikes ELSE 1 END AS weight, /* of the item's vector and words; below 0 pushes away */
+  by_item.recent, /* the same with the shorter half-life of the behaviour leg */
+  PRINTF(
+    '%s; last %d days before the shopper''s latest%s',
+    by_item.why,
+    by_item.days::INT,
+    CASE
+      WHEN by_item.weight < 0 AND balance.dislikes > 0 AND balance.dislikes < 1
+      THEN PRINTF('; x %.2f, since dislikes count half of likes at most', balance.dislikes)
+      ELSE ''
+    END
+  )::TEXT AS why /* the reason, for people */
+FROM by_item
+INNER JOIN balance
+  ON balance.user_id = by_item.user_id

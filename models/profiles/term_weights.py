@@ -35,4 +35,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     columns = exp.select("items.item_id", "items.title", "items.description", "captions.caption")
     items, captions = context.resolve_table("staging.items"), context.resolve_table("captions.item_captions")
     documents = columns.from_(f"{items} AS items").join(f"{captions} AS captions", using="item_id", join_type="left")
-    yield from unless_empty(term_weights(weights, context.fetchdf(documents.order_by("items.item_id"))))
+    per_user = int(context.var("terms"))
+    yield from unless_empty(term_weights(weights, context.fetchdf(documents.order_by("items.item_id")), per_user))

@@ -13,7 +13,7 @@ from sqlmesh.core.model import ModelKindName
     columns={"user_id": "TEXT", "items": "INT", "length": "DOUBLE", "vector": "FLOAT[]"},
     column_descriptions={
         "user_id": "the shop's id of the shopper",
-        "items": "number of items behind the vector",
+        "items": "number of items behind the vector, those that push away included",
         "length": "length of the weighted sum of item vectors before it was scaled to 1",
         "vector": "unit vector",
     },
@@ -26,11 +26,13 @@ from sqlmesh.core.model import ModelKindName
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.profiles import user_vectors
-    from vlm4rec_search.project import unless_empty
+    from vlm4rec_search.project import folders, unless_empty
+    from vlm4rec_search.settings import settings
 
     context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
     columns = exp.select("item_id", "vector")
     items = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
-    yield from unless_empty(user_vectors(weights, items))
+    cache = folders(settings(), context.var("data_dir")).cache
+    yield from unless_empty(user_vectors(weights, items, cache))

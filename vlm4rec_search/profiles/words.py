@@ -1,7 +1,4 @@
-"""User profiles: the vector and the weighted words of each history, from the weights that SQL has decided.
-
-Both are sparse matrix products, users x items times items x dimensions or items x terms; nothing loops over users.
-"""
+"""The weighted words of each history, as a sparse matrix product: users x items times items x terms."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,14 +9,10 @@ import pandas as pd
 from scipy import sparse
 
 from vlm4rec_search.bm25 import count_terms
-from vlm4rec_search.errors import RunError
+from vlm4rec_search.profiles.histories import Floats, Integers, histories
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-VERSION = 1  # raise it when vectors or words of the same weights change
 TEXTS = ("title", "description", "caption")
 _BLOCK = 4_000_000  # (user, term) pairs held at once: about 200 MB
-_ZERO = 1e-9  # a sum this much shorter than its parts has cancelled out
 
 
 class Terms(NamedTuple):
@@ -29,31 +22,6 @@ class Terms(NamedTuple):
     words: npt.NDArray[np.object_]
     occurs: sparse.csr_array
     idf: Floats
-
-
-def user_vectors(weights: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Return the unit-length weighted mean of the vectors of each user's items.
-
-    Args:
-        weights: user_id, item_id, weight; weights may be negative, a repeated pair adds up.
-        items: item_id (unique), vector (float32 arrays of one length).
-
-    Returns:
-        user_id, items (int: embedded items of the history), length (float: of the weighted sum before it was scaled
-        to 1), vector (float32 array of length 1), by user_id. Users without an embedded item, or whose weighted
-        vectors cancel out, have no profile and are left out.
-
-    Raises:
-        RunError: vectors of different lengths, or a weight that is not finite.
-    """
-    users, matrix = _history_matrix(weights, items["item_id"])
-    sums = matrix @ _stack(items["vector"]) if len(items) and len(users) else np.zeros((len(users), 0))
-    lengths = np.linalg.norm(sums, axis=1)
-    keep = np.flatnonzero(lengths > _ZERO * abs(matrix).sum(axis=1))
-    units = (sums[keep] / lengths[keep, None]).astype(np.float32)
-    counts = np.diff(matrix.indptr)[keep].astype(np.int64)
-    columns = {"user_id": users[keep], "items": counts, "length": lengths[keep]}
-    return pd.DataFrame({**columns, "vector": pd.Series(list(units), dtype=object)})
 
 
 def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int = 32) -> pd.DataFrame:
@@ -74,7 +42,7 @@ def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int =
     Raises:
         RunError: a weight that is not finite.
     """
-    users, matrix = _history_matrix(weights, documents["item_id"])
+    users, matrix = histories(weights, documents["item_id"])
     terms = _count_terms(documents)
     parts = [_top_terms(matrix[low:high], terms, per_user, low) for low, high in _blocks(matrix, terms)]
     rows, columns, values, ranks = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -87,27 +55,6 @@ def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int =
             "rank": ranks.astype(np.int64),
         }
     )
-
-
-def _history_matrix(weights: pd.DataFrame, item_ids: pd.Series) -> tuple[npt.NDArray[np.object_], sparse.csr_array]:
-    """Return the sorted user ids and the users x items weights; items that are not in `item_ids` are left out."""
-    values = weights["weight"].to_numpy(np.float64)
-    if not np.isfinite(values).all():
-        user = weights["user_id"].to_numpy()[~np.isfinite(values)][0]
-        raise RunError(f"a profile weight of user {user!r} is not a finite number: correct profiles.profile_weights")
-    rows, users = pd.factorize(weights["user_id"], sort=True)
-    columns = pd.Index(item_ids).get_indexer(pd.Index(weights["item_id"]))
-    known = columns >= 0
-    cells = (values[known], (rows[known], columns[known]))
-    matrix = sparse.coo_array(cells, shape=(len(users), len(item_ids))).tocsr()
-    return np.asarray(users, dtype=object), matrix
-
-
-def _stack(vectors: pd.Series) -> Floats:
-    lengths = {len(vector) for vector in vectors}
-    if len(lengths) > 1:
-        raise RunError(f"item vectors have different lengths {sorted(lengths)}: embed all items with one encoder")
-    return np.stack(list(vectors)).astype(np.float64)
 
 
 def _count_terms(documents: pd.DataFrame) -> Terms:

@@ -1,0 +1,48 @@
+import typing as t
+
+from pandas import DataFrame
+from sqlglot import exp
+from sqlmesh import ExecutionContext, model
+from sqlmesh.core.model import ModelKindName
+
+
+@model(
+    kind={"name": ModelKindName.FULL},
+    grains=["(user_id, rank)"],
+    description="The interests of each shopper: Ward clusters of the history's vectors, each with its medoid.",
+    columns={
+        "user_id": "TEXT",
+        "rank": "INT",
+        "importance": "DOUBLE",
+        "medoid": "TEXT",
+        "items": "TEXT[]",
+        "vector": "FLOAT[]",
+    },
+    column_descriptions={
+        "user_id": "the shop's id of the shopper",
+        "rank": "1 is the most important",
+        "importance": "share of the history's positive weights; those of a shopper sum to 1",
+        "medoid": "the item of the history that stands for the interest",
+        "items": "the items that the vector is the mean of",
+        "vector": "unit vector: the weighted mean of the items",
+    },
+    audits=[
+        ("not_null", {"columns": exp.tuple_("user_id", "rank", "importance", "medoid", "items", "vector")}),
+        ("unique_combination_of_columns", {"columns": exp.tuple_("user_id", "rank")}),
+        ("at_least", {"column": exp.column("importance"), "bound": exp.Literal.number(0)}),
+        ("unit_vectors", {"column": exp.column("vector")}),
+        ("one_dimension", {"column": exp.column("vector")}),
+    ],
+)
+def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.profiles import user_interests
+    from vlm4rec_search.project import folders, unless_empty
+    from vlm4rec_search.settings import settings
+
+    context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table
+    columns = exp.select("user_id", "item_id", "weight")
+    weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
+    columns = exp.select("item_id", "vector")
+    items = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
+    cache = folders(settings(), context.var("data_dir")).cache
+    yield from unless_empty(user_interests(weights, items, int(context.var("interests")), cache))

@@ -1,0 +1,26 @@
+/* What speaks for an item: the events with a positive weight, and how long before the moment of the tables they were. */
+MODEL (
+  kind VIEW,
+  grain (user_id, position),
+  audits (
+    not_null(columns := (user_id, position, item_id, days)),
+    unique_combination_of_columns(columns := (user_id, position)),
+    at_least(column := days, bound := 0)
+  )
+);
+
+SELECT
+  histories.user_id, /* the shop's id of the shopper */
+  histories.position, /* of histories.user_histories */
+  histories.item_id, /* an item of staging.items */
+  (
+    EPOCH(moment.as_of) - EPOCH(histories.interacted_at)
+  ) / 86400 AS days /* before the moment of the tables */
+FROM histories.user_histories AS histories
+CROSS JOIN histories.as_of AS moment
+LEFT JOIN profiles.event_weights AS known
+  ON known.event_type = histories.event_type
+INNER JOIN profiles.event_weights AS fallback
+  ON fallback.event_type = 'default'
+WHERE
+  COALESCE(known.weight, fallback.weight) > 0

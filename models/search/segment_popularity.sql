@@ -1,0 +1,57 @@
+/* What a group of shoppers takes, for members of whom no more is known; and what is taken of a category. */
+MODEL (
+  kind FULL,
+  grain (segment, item_id),
+  audits (
+    not_null(columns := (segment, item_id, interactions, rank)),
+    unique_combination_of_columns(columns := (segment, item_id)),
+    unique_combination_of_columns(columns := (segment, rank)),
+    at_least(column := interactions, bound := 1)
+  )
+);
+
+WITH recent AS (
+  SELECT
+    likes.user_id,
+    likes.item_id
+  FROM profiles.likes AS likes
+  WHERE
+    likes.days < @co_purchase_days
+), counts AS (
+  SELECT
+    users.segment,
+    recent.item_id,
+    COUNT(*) AS interactions
+  FROM recent
+  INNER JOIN staging.users AS users
+    ON users.user_id = recent.user_id
+  WHERE
+    NOT users.segment IS NULL
+  GROUP BY
+    users.segment,
+    recent.item_id
+  UNION ALL
+  SELECT
+    'category:' || items.category AS segment,
+    recent.item_id,
+    COUNT(*) AS interactions
+  FROM recent
+  INNER JOIN staging.items AS items
+    ON items.item_id = recent.item_id
+  WHERE
+    NOT items.category IS NULL
+  GROUP BY
+    items.category,
+    recent.item_id
+)
+SELECT
+  counts.segment, /* a segment of staging.users, or category:<a category of staging.items> */
+  counts.item_id, /* an item that an event of the last days speaks for */
+  counts.interactions, /* how many such events in the last days (co_purchase_days of the ranking configuration) */
+  ROW_NUMBER() OVER (
+    PARTITION BY counts.segment
+    ORDER BY counts.interactions DESC, counts.item_id
+  )::INT AS rank /* 1 is the most popular; 200 at most */
+FROM counts
+QUALIFY
+  rank <= 200

@@ -1,0 +1,109 @@
+"""Two good rows of each table, for the tests of the audits."""
+
+from datetime import datetime
+from typing import Any
+
+Row = dict[str, Any]
+
+NOON, LATER = datetime(2025, 3, 1, 12), datetime(2025, 3, 2, 12)
+LOG = {"user_id": "u", "item_id": "a", "event_type": "view", "value": 1.0}
+VECTOR = {"encoder": "tiny@1", "vector": [0.6, 0.8]}
+CAPTIONED = {"captioner": "attributes@1", "active": True, "attributes": "{}"}
+EVENT = {"weight": 1.0, "value_cap": 1.0, "repeat_cap": 1.0}
+INTEREST = {"importance": 0.5, "medoid": "a", "items": ["a"], "vector": [0.6, 0.8]}
+LISTS: Row = {name: [] for name in ("history", "seen", "terms", "interests", "behaviour", "categories")}
+ITEM = {"title": "Oak chair", "available": True, "price": 3.0}
+
+# Two good rows of each table, which differ in their keys.
+GOOD: dict[str, tuple[Row, Row]] = {
+    "raw.items": ({"row_number": 1, "attributes": "{}"}, {"row_number": 2, "attributes": "{}"}),
+    "raw.interactions": ({"row_number": 1, "attributes": "{}"}, {"row_number": 2, "attributes": "{}"}),
+    "raw.users": ({"row_number": 1, "attributes": "{}"}, {"row_number": 2, "attributes": "{}"}),
+    "staging.judged_users": ({"row_number": 1}, {"row_number": 2}),
+    "staging.users": ({"user_id": "u"}, {"user_id": "v"}),
+    "staging.rejected_users": (
+        {"row_number": 1, "reason": "no user id", "record": "{}"},
+        {"row_number": 2, "reason": "no user id", "record": "{}"},
+    ),
+    "staging.judged_items": ({"row_number": 1}, {"row_number": 2}),
+    "staging.judged_interactions": ({"row_number": 1}, {"row_number": 2}),
+    "staging.items": ({"item_id": "a", **ITEM}, {"item_id": "b", **ITEM}),
+    "staging.interactions": (
+        {"row_number": 1, "interacted_at": NOON, **LOG},
+        {"row_number": 2, "interacted_at": NOON, **LOG},
+    ),
+    "staging.rejected_items": (
+        {"row_number": 1, "reason": "no id", "record": "{}"},
+        {"row_number": 2, "reason": "no id", "record": "{}"},
+    ),
+    "staging.rejected_interactions": (
+        {"row_number": 1, "reason": "no item id", "record": "{}"},
+        {"row_number": 2, "reason": "no item id", "record": "{}"},
+    ),
+    "histories.as_of": ({"as_of": LATER, "newest": NOON}, {"as_of": LATER, "newest": NOON}),
+    "histories.user_histories": (
+        {"position": 1, "interacted_at": NOON, **LOG},
+        {"position": 2, "interacted_at": LATER, **LOG},
+    ),
+    "captions.all_captions": (
+        {"item_id": "a", "status": "ok", "caption": "A chair.", **CAPTIONED},
+        {"item_id": "b", "status": "missing", "error": "no file", **CAPTIONED},
+    ),
+    "captions.item_captions": (
+        {"item_id": "a", "status": "ok", "caption": "A chair.", "captioner": "attributes@1"},
+        {"item_id": "b", "status": "missing", "error": "no file", "captioner": "attributes@1"},
+    ),
+    "embeddings.item_texts": (
+        {"item_id": "a", "text": "Oak chair", "source": "title"},
+        {"item_id": "b", "text": "Oak chair", "source": "caption"},
+    ),
+    "embeddings.item_embeddings": ({"item_id": "a", **VECTOR}, {"item_id": "b", **VECTOR}),
+    "embeddings.image_embeddings": (
+        {"item_id": "a", "encoder": "tiny@1", "photo_hash": "f0", "vector": [0.6, 0.8]},
+        {"item_id": "b", "encoder": "tiny@1", "photo_hash": "f1", "vector": [1.0, 0.0]},
+    ),
+    "profiles.event_weights": (
+        {"event_type": "view", "meaning": "seen", **EVENT},
+        {"event_type": "default", "meaning": "others", **EVENT},
+    ),
+    "profiles.likes": (
+        {"user_id": "u", "position": 1, "item_id": "a", "days": 0.0},
+        {"user_id": "u", "position": 2, "item_id": "a", "days": 1.0},
+    ),
+    "profiles.profile_weights": (
+        {"user_id": "u", "item_id": "a", "weight": 1.0, "recent": 1.0, "why": "1 x view"},
+        {"user_id": "u", "item_id": "b", "weight": -1.0, "recent": 0.0, "why": "1 x hide"},
+    ),
+    "profiles.interests": (
+        {"user_id": "u", "rank": 1, **INTEREST},
+        {"user_id": "u", "rank": 2, **INTEREST},
+    ),
+    "profiles.user_profiles": (
+        {"user_id": "u", "items": 1, "length": 1.0, "vector": [0.6, 0.8]},
+        {"user_id": "v", "items": 1, "length": 0.5, "vector": [1.0, 0.0]},
+    ),
+    "profiles.term_weights": (
+        {"user_id": "u", "term": "chair", "word": "chairs", "weight": 1.0, "rank": 1},
+        {"user_id": "u", "term": "oak", "word": "oak", "weight": 0.5, "rank": 2},
+    ),
+    "search.item_popularity": (
+        {"item_id": "a", "interactions": 2, "recent": 0, "rank": 1},
+        {"item_id": "b", "interactions": 1, "recent": 0, "rank": 2},
+    ),
+    "search.item_neighbours": (
+        {"item_id": "a", "neighbour_id": "b", "similarity": 1.0, "rank": 1},
+        {"item_id": "b", "neighbour_id": "a", "similarity": 1.0, "rank": 1},
+    ),
+    "search.segment_popularity": (
+        {"segment": "gold", "item_id": "a", "interactions": 2, "rank": 1},
+        {"segment": "gold", "item_id": "b", "interactions": 1, "rank": 2},
+    ),
+    "search.item_documents": (
+        {"item_id": "a", "captioner": "attributes@1", "content_hash": "f0", **ITEM, **VECTOR},
+        {"item_id": "b", "captioner": "attributes@1", "content_hash": "f1", **ITEM, **VECTOR},
+    ),
+    "search.user_documents": (
+        {"user_id": "u", "items": 1, "vector": [0.6, 0.8], **LISTS},
+        {"user_id": "v", "items": 0, "vector": [0.6, 0.8], **LISTS},
+    ),
+}

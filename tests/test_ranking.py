@@ -1,0 +1,59 @@
+"""The ranking configuration: what ships is whole, and a mistake is told in one line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.ranking import DEFAULT, load_ranking
+
+SHIPPED = yaml.safe_load(DEFAULT.read_text("utf-8"))
+
+
+def test_the_shipped_configuration_is_read() -> None:
+    ranking = load_ranking()
+    assert ranking.version == SHIPPED["version"]
+    assert ranking.table_variables() == {
+        name: SHIPPED[name]
+        for name in (
+            "half_life_days",
+            "behaviour_half_life_days",
+            "co_purchase_days",
+            "popularity_days",
+            "interests",
+            "terms",
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"half_life_days": 0}, "half_life_days: Input should be greater than 0"),
+        ({"popularity_days": float("inf")}, "popularity_days"),
+        ({"interests": 5}, "interests: Input should be less than or equal to 4"),
+        ({"weights": {"semantic": 1}}, "weights.lexical: Field required"),
+        ({"half_live_days": 3}, "half_live_days: Extra inputs are not permitted"),
+        ({"version": ""}, "version"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    file = tmp_path / "ranking.yaml"
+    file.write_text(yaml.safe_dump(SHIPPED | change))
+    with pytest.raises(UsageError, match=rf"ranking.yaml: {message}"):
+        load_ranking(file)
+
+
+@pytest.mark.parametrize("text", ["version: [", "- 1", "", "\x00"])
+def test_a_file_that_is_none_is_told(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "ranking.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=r"ranking\.yaml") as told:
+        load_ranking(file)
+    assert "\n" not in str(told.value)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read the ranking configuration"):
+        load_ranking(tmp_path / "none.yaml")
