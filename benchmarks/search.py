@@ -19,11 +19,12 @@ import pyarrow as pa
 
 from vlm4rec_search.indexes import open_index
 from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.indexes.embedded import EmbeddedIndex
+from vlm4rec_search.indexes.embedded import EmbeddedIndex, top_candidates
 from vlm4rec_search.indexes.meta import new_release
 from vlm4rec_search.indexes.scan import cosines
+from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_vectors
-from vlm4rec_search.queries.legs import Leg, top_candidates
+from vlm4rec_search.queries.legs import Leg
 from vlm4rec_search.queries.query import Query
 
 DIMENSION, WORDS, HISTORY, REPEATS = 384, 40, 50, 200
@@ -69,9 +70,18 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
                 SELECT user_id, list({'term': term, 'word': word, 'weight': weight} ORDER BY rank) AS terms
                 FROM terms GROUP BY user_id
             )
-            SELECT profiles.user_id, profiles.items, profiles.vector, history.history, history.seen, words.terms
+            SELECT profiles.user_id, profiles.items, profiles.vector, history.history, history.seen, words.terms,
+                [] AS interests, history.history AS behaviour, NULL AS segment, [] AS categories
             FROM profiles INNER JOIN history USING (user_id) INNER JOIN words USING (user_id)
         """).to_arrow_table()
+
+
+def neighbours(items: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
+    """Draw 50 neighbours for each item."""
+    ids = items["item_id"].to_numpy()
+    picks = ids[draw.integers(0, len(ids), (len(ids), 50))]
+    pairs = pd.DataFrame({"item_id": np.repeat(ids, 50), "neighbour_id": picks.ravel()})
+    return pairs.drop_duplicates().assign(similarity=lambda frame: draw.uniform(0.01, 0.5, len(frame)))
 
 
 def milliseconds(act: Callable[[int], object], repeats: int = REPEATS) -> tuple[float, float]:
@@ -99,8 +109,9 @@ def measure_queries(index: EmbeddedIndex, users: int) -> None:
 
     show("semantic", milliseconds(ask(mode="semantic")))
     show("lexical", milliseconds(ask(mode="lexical")), "32 weighted words")
-    show("hybrid", milliseconds(ask()), "rrf")
-    show("hybrid, minmax", milliseconds(ask(fusion="minmax")))
+    show("behaviour", milliseconds(ask(mode="behaviour")), "50 items x 50 neighbours")
+    show("hybrid", milliseconds(ask()), "the default ranking: 4 legs")
+    show("hybrid, vectors and words", milliseconds(ask(weights={"behaviour": 0, "popularity": 0})), "2 legs")
     show("hybrid, filtered", milliseconds(ask(filters=["category=c3", "price=10..50"])), "filter used before")
     prices = (f"price>={number / 10}" for number in range(10_000))
     fresh = milliseconds(lambda n: index.search(Query(user=f"u{n:06d}", filters=[next(prices)])))
@@ -130,8 +141,8 @@ def measure_hnsw(index: EmbeddedIndex, users: int) -> None:
     connection, seconds = build_hnsw(
         index, next(path for at in places for path in Path(at).rglob("*.duckdb_extension"))
     )
-    profiles = [index.store.user(f"u{number * 37 % users:06d}") for number in range(REPEATS)]
-    queries = [user.profile.vector for user in profiles if user and user.profile.vector is not None]
+    profiles = [index.user(f"u{number * 37 % users:06d}") for number in range(REPEATS)]
+    queries = [user.vector for user in profiles if user and user.vector is not None]
     sql = f"SELECT document FROM items ORDER BY array_cosine_distance(vector, $q::FLOAT[{DIMENSION}]) LIMIT 10"  # noqa: S608
 
     def nearest(number: int) -> set[int]:
@@ -156,10 +167,13 @@ def main() -> None:
     draw = np.random.default_rng(7)
     items = catalogue(sizes.documents, draw)
     users = shoppers(items, sizes.users, draw)
-    popularity = pd.DataFrame({"item_id": items["item_id"], "interactions": draw.integers(1, 999, len(items))})
+    counts = draw.integers(1, 999, len(items))
+    popularity = pd.DataFrame({"item_id": items["item_id"], "interactions": counts, "recent": counts // 10})
+    segments = pd.DataFrame({"segment": ["s"], "item_id": ["i000000"], "interactions": [1]})
+    given = SearchTables[Frame](items, users, popularity, neighbours(items, draw), segments)
     with tempfile.TemporaryDirectory() as folder:
         meta = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
-        built = build_release(Path(folder), items, users, popularity, meta)
+        built = build_release(Path(folder), given, meta)
         started = time.perf_counter()
         index = open_index(folder)
         opened = time.perf_counter() - started

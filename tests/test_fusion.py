@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from vlm4rec_search.indexes.embedded import top_candidates
 from vlm4rec_search.queries.fusion import Candidates, Fused, fuse
-from vlm4rec_search.queries.legs import Leg, leg_weights, top_candidates
-from vlm4rec_search.queries.query import Query
+from vlm4rec_search.queries.legs import Leg
+from vlm4rec_search.queries.plan import leg_weights
 
 
 def leg(name: str, kind: str, found: dict[int, float]) -> Candidates:
@@ -66,14 +67,13 @@ def test_lexical_leg_finds_only_what_matches() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "weights"),
+    ("kinds", "weights"),
     [
-        (Query(user="u"), [1.0, 1.0, 1.0]),
-        (Query(user="u", fusion="minmax"), [0.25, 0.25, 0.5]),
-        (Query(user="u", weights={"semantic": 0.8, "lexical": 0.2}), [0.4, 0.4, 0.2]),
-        (Query(user="u", fusion="minmax", weights={"lexical": 0.0}), [0.25, 0.25, 0.0]),
+        ({"semantic": 0.8, "lexical": 0.2}, [0.2, 0.6, 0.2]),
+        ({"semantic": 0.8, "lexical": 0.0}, [0.2, 0.6, 0.0]),
+        ({"semantic": 0.0, "lexical": 0.0}, [0.25, 0.75, 1.0]),
     ],
 )
-def test_leg_weights(query: Query, weights: list[float]) -> None:
-    legs = [Leg("profile", "semantic"), Leg("text", "semantic"), Leg("words", "lexical")]
-    assert leg_weights(query, legs) == pytest.approx(weights)
+def test_a_kinds_weight_is_divided_among_its_legs(kinds: dict[str, float], weights: list[float]) -> None:
+    legs = [Leg("interest", "semantic", weight=0.25), Leg("interest", "semantic", weight=0.75), Leg("words", "lexical")]
+    assert leg_weights(legs, kinds) == pytest.approx(weights)

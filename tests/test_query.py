@@ -4,12 +4,13 @@ import pytest
 
 from vlm4rec_search import Query
 from vlm4rec_search.errors import UsageError
+from vlm4rec_search.queries.query import KINDS
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({}, "needs a user or a text"),
+        ({}, "needs a user, a text or items"),
         ({"user": ""}, "user id is empty"),
         ({"text": "  "}, "text is empty"),
         ({"text": "x" * 10_001}, "10,001 characters"),
@@ -20,7 +21,7 @@ from vlm4rec_search.errors import UsageError
         ({"user": "u", "fusion": "sum"}, "fusion is 'sum'"),
         ({"user": "u", "weights": {"visual": 1.0}}, "weight visual=1.0"),
         ({"user": "u", "weights": {"lexical": -1.0}}, "weight lexical=-1.0"),
-        ({"user": "u", "weights": {"lexical": 0.0, "semantic": 0.0}}, "weights are all 0"),
+        ({"user": "u", "weights": dict.fromkeys(KINDS, 0.0)}, "weights are all 0"),
         ({"user": "u", "filters": "category=shoes"}, "a list of filters"),
     ],
 )

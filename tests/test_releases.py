@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from released import documents, meta, popularity, publish, users
+from released import documents, given, meta, popularity, publish, users
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.errors import RunError, UsageError
@@ -47,11 +47,11 @@ def test_changes_are_counted_against_the_release_before(tmp_path: Path) -> None:
 
 def test_the_release_knows_what_made_it(tmp_path: Path) -> None:
     made = new_release("org/Some_Model v2@abc", 4, "attributes@1", "facts@3", datetime(2025, 6, 30), "forced: captions")
-    assert made.name.startswith("items__v1__some-model-v2__2")
+    assert made.name.startswith("items__v2__some-model-v2__2")
     frame = documents().assign(encoder=made.encoder)
-    build_release(tmp_path, frame, users(), popularity(), made)
+    build_release(tmp_path, given(frame), made)
     found = rows(tmp_path, "SELECT name, encoder, prompt, as_of, checks, analyzer, documents, users FROM release")
-    expected = (made.name, made.encoder, "facts@3", datetime(2025, 6, 30), "forced: captions", "english@1", 6, 2)
+    expected = (made.name, made.encoder, "facts@3", datetime(2025, 6, 30), "forced: captions", "english@1", 6, 4)
     assert found == [expected]
 
 
@@ -88,7 +88,7 @@ def test_a_null_component_is_not_finite(tmp_path: Path) -> None:
 def test_bad_users_are_kept_with_the_reason(tmp_path: Path) -> None:
     people = users()
     people.at[1, "vector"] = np.float32([np.inf, 0, 0, 0])
-    summary = build_release(tmp_path, documents(), people, popularity(), meta())
+    summary = build_release(tmp_path, given(documents(), people, popularity()), meta())
     assert (summary.rejected, summary.rejected_users) == (0, 1)
     assert rows(tmp_path, "SELECT kind, id, reason FROM rejected") == [("user", "u2", "vector is not finite")]
 
@@ -153,7 +153,7 @@ def test_one_build_at_a_time(tmp_path: Path) -> None:
 def test_a_release_is_never_overwritten(tmp_path: Path) -> None:
     name = publish(tmp_path).release
     with pytest.raises(RunError, match="exists already"):
-        build_release(tmp_path, documents(), users(), popularity(), replace(meta(), name=name))
+        build_release(tmp_path, given(documents()), replace(meta(), name=name))
 
 
 def test_switch_goes_back_and_refuses_what_is_not_there(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path
-from released import documents, meta, popularity, users
+from released import documents, meta, popularity, users, given
 from vlm4rec_search.indexes import build
 
 def hang(path, scans):
@@ -182,7 +182,7 @@ def hang(path, scans):
     time.sleep(60)
 
 build.verify_file = hang
-build.build_release(Path(sys.argv[1]), documents(), users(), popularity(), meta())
+build.build_release(Path(sys.argv[1]), given(documents()), meta())
 """
 
 

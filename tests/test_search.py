@@ -2,20 +2,21 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from backends import Backend
 from click.testing import CliRunner
-from released import documents, meta, popularity, publish, users
+from released import RANKING, documents, given, popularity, publish, users
 
-from vlm4rec_search import Query, open_index
+from vlm4rec_search import Query
 from vlm4rec_search.cli.search import search as command
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes import Index
-from vlm4rec_search.indexes.build import build_release
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def index(folder: Path) -> Iterator[Index]:
-    with open_index(str(folder)) as opened:
+def index(backend: Backend) -> Iterator[Index]:
+    backend.publish(given(documents()))
+    with backend.open(ranking=RANKING) as opened:
         yield opened
 
 
@@ -56,11 +58,21 @@ def test_each_mode_uses_its_legs(index: Index) -> None:
         (Query(text="red", mode="semantic"), "text", ["text"]),
         (Query(user="nobody", text="red"), "text", ["text", "words"]),
         (Query(user="nobody"), "popularity", ["popularity"]),
+        (Query(user="u1", weights={"behaviour": 1.0}), "profile", ["profile", "words", "co-purchase"]),
+        (Query(user="u1", mode="behaviour"), "profile", ["co-purchase"]),
+        (Query(user="u1", weights={"popularity": 0.1}), "profile", ["profile", "words", "popularity"]),
+        (Query(user="u1", weights={"semantic": 0.0}), "profile", ["words"]),
+        (Query(user="nobody", items=["a", "e"]), "session", ["session", "words"]),
+        (Query(items=["a"], mode="behaviour"), "session", ["co-purchase"]),
+        (Query(user="u1", items=["c"]), "profile", ["profile", "words", "session", "words"]),
+        (Query(items=["a"], text="blue"), "session", ["session", "text", "words"]),
+        (Query(user="u3"), "segment", ["popularity", "popularity"]),
+        (Query(user="u4"), "category", ["popularity", "popularity"]),
+        (Query(user="nobody", filters=["category=lamps"]), "category", ["popularity"]),
     ],
 )
 def test_tiers_and_legs(index: Index, query: Query, tier: str, legs: list[str]) -> None:
-    explained = Query(**{name: getattr(query, name) for name in ("user", "text", "mode")}, explain=True)
-    answer = index.search(explained)
+    answer = index.search(replace(query, explain=True))
     assert answer.tier == tier
     assert answer.hits[0].explanation is not None
     assert [leg.name for leg in answer.hits[0].explanation.legs] == legs
@@ -80,9 +92,9 @@ def test_seen_items_are_left_out_in_every_tier(index: Index) -> None:
     assert ids(index, Query(user="u2", mode="lexical")) == "baedf"  # from popularity, without c
 
 
-def test_shares_hold_when_an_item_of_the_history_is_not_in_the_release(tmp_path: Path) -> None:
-    publish(tmp_path, documents().drop(index=[3]))
-    with open_index(str(tmp_path)) as index:
+def test_shares_hold_when_an_item_of_the_history_is_not_in_the_release(backend: Backend) -> None:
+    backend.publish(given(documents().drop(index=[3])))
+    with backend.open(ranking=RANKING) as index:
         (hit,) = index.search(Query(user="u1", mode="semantic", k=1, explain=True)).hits
     reason = hit.explanation
     assert reason is not None
@@ -91,9 +103,9 @@ def test_shares_hold_when_an_item_of_the_history_is_not_in_the_release(tmp_path:
     assert reason.rest == pytest.approx(0.25 * 0.48 / length, abs=2e-6)
 
 
-def test_nothing_left_is_told_apart_from_nothing_there(tmp_path: Path) -> None:
-    publish(tmp_path, documents().iloc[[0, 3]])
-    with open_index(str(tmp_path)) as index:
+def test_nothing_left_is_told_apart_from_nothing_there(backend: Backend) -> None:
+    backend.publish(given(documents().iloc[[0, 3]]))
+    with backend.open(ranking=RANKING) as index:
         answer = index.search(Query(user="u1"))
         assert answer.hits == ()
         assert answer.note == "user u1 has seen every item that fits: include what was seen, or ask for less"
@@ -137,7 +149,71 @@ def test_a_leg_that_misses_a_hit_has_no_rank(index: Index) -> None:
     assert (reason.legs[1].rank, reason.legs[1].score, reason.legs[1].contribution) == (None, 0.0, 0.0)
 
 
-def test_500_seen_items_still_leave_k_hits(tmp_path: Path) -> None:
+def test_co_purchases_are_explained_by_what_they_were_bought_with(index: Index) -> None:
+    hits = index.search(Query(user="u1", mode="behaviour", explain=True)).hits
+    # a weighs 1 and d 0.5: c has 0.25 + 0.25, b 0.5, e 0.125; equal scores by id
+    assert [(hit.item_id, hit.score) for hit in hits] == [("b", 0.5), ("c", 0.5), ("e", 0.125)]
+    reason = hits[1].explanation
+    assert reason is not None
+    assert [(part.item_id, part.share) for part in reason.bought_with] == [("a", 0.25), ("d", 0.25)]
+    assert reason.bought_rest == 0.0
+    assert reason.sentence == 'Is bought by those who bought "red dress" and "red lamp".'
+
+
+def test_a_session_is_the_mean_of_its_items(index: Index) -> None:
+    answer = index.search(Query(items=["a", "c", "gone"], mode="semantic", explain=True))
+    scores = {hit.item_id: hit.score for hit in answer.hits}
+    half = 1 / sqrt(2)
+    assert scores == pytest.approx({"b": half * 1.4, "d": half * 0.6, "e": 0.0, "f": 0.0}, abs=1e-6)
+    reason = answer.hits[0].explanation
+    assert reason is not None
+    assert [(part.item_id, part.share) for part in reason.history] == [
+        ("a", pytest.approx(half * 0.8)),
+        ("c", pytest.approx(half * 0.6)),
+    ]
+
+
+def test_a_session_of_unknown_items_is_refused(index: Index) -> None:
+    with pytest.raises(UsageError, match="no item of the session is in the release"):
+        index.search(Query(items=["gone"]))
+
+
+def test_a_segment_is_filled_up_from_popularity(index: Index) -> None:
+    answer = index.search(Query(user="u3"))
+    assert [hit.item_id for hit in answer.hits] == list("ecbad")  # e and c of the segment, f was seen
+    assert answer.note == "nothing is known of user u3 for this mode: this is what is popular in the user's segment"
+
+
+def test_interests_are_legs_of_their_own(backend: Backend, tmp_path: Path) -> None:
+    ranking = tmp_path / "ranking.yaml"
+    ranking.write_text(RANKING.read_text("utf-8").replace("profile: mean", "profile: interests"), "utf-8")
+    backend.publish(given(documents()))
+    with backend.open(ranking=ranking) as index:
+        hits = index.search(Query(user="u1", mode="semantic", explain=True)).hits
+    # interest a (0.75): b 0.8, then c, e, f at 0; interest d (0.25): e 0.8, b 0.48, then c and f
+    assert [hit.item_id for hit in hits] == list("bcef")
+    assert hits[0].score == pytest.approx(0.75 / 61 + 0.25 / 62)
+    reason = hits[0].explanation
+    assert reason is not None
+    assert [(part.item_id, part.share) for part in reason.history] == [("a", pytest.approx(0.8))]
+    assert reason.rest == pytest.approx(0.0, abs=1e-6)  # the shares are the whole of the nearest interest's cosine
+
+
+def test_a_cap_leaves_room_for_other_categories(index: Index) -> None:
+    free, capped = (index.search(Query(user="nobody", per_category=most)).hits for most in (None, 1))
+    assert [hit.category for hit in free[:3]] == ["dresses", "shoes", "dresses"]
+    assert [hit.item_id for hit in capped] == list("bcef")
+
+
+def test_diversity_prefers_what_is_unlike_the_first(index: Index) -> None:
+    near = index.search(Query(user="u1", mode="semantic", include_seen=True, k=3)).hits
+    far = index.search(Query(user="u1", mode="semantic", include_seen=True, k=3, diversity=0.6)).hits
+    assert [hit.item_id for hit in near] == list("abd")
+    assert far[0].item_id == "a"
+    assert [hit.item_id for hit in far[1:]] == list("ec")
+
+
+def test_500_seen_items_still_leave_k_hits(backend: Backend) -> None:
     draw = np.random.default_rng(3)
     vectors = draw.standard_normal((520, 4))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -146,8 +222,8 @@ def test_500_seen_items_still_leave_k_hits(tmp_path: Path) -> None:
     frame = frame.assign(item_id=names, vector=list(vectors.astype(np.float32)))
     best = np.argsort(-vectors[:, 0])
     people = users()[:1].assign(vector=[np.float32([1, 0, 0, 0])], seen=[[names[place] for place in best[:500]]])
-    build_release(tmp_path, frame, people, popularity(), meta())
-    with open_index(str(tmp_path)) as opened:
+    backend.publish(given(frame, people, popularity()))
+    with backend.open(ranking=RANKING) as opened:
         for mode in ("semantic", "lexical", "hybrid"):
             hits = opened.search(Query(user="u1", mode=mode, k=10)).hits  # type: ignore[arg-type]
             assert len(hits) == 10
@@ -164,7 +240,8 @@ def test_the_json_shape(index: Index) -> None:
     assert set(hits[0]) == {"rank", "item_id", "score", "title", "category", "price"}
     explained = index.search(Query(user="u1", k=2, explain=True)).to_json()["hits"]
     assert isinstance(explained, list)
-    assert set(explained[0]["explanation"]) == {"sentence", "legs", "history", "rest", "words"}
+    names = {"sentence", "legs", "history", "rest", "words", "bought_with", "bought_rest", "rules"}
+    assert set(explained[0]["explanation"]) == names
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -197,7 +274,7 @@ def test_command_prints_a_table(folder: Path) -> None:
     output = run(folder, "--user", "u1", "--explain", "--fusion", "minmax")
     assert "blue dress" in output
     assert "of the history" in output
-    assert "tier profile, release items__v1__hashing-4__" in output
+    assert "release items__v2__hashing-4__" in output
 
 
 @pytest.mark.usefixtures("_hashing")

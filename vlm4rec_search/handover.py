@@ -1,23 +1,30 @@
 """From the warehouse's search layer to a published release: check the tables, read them, build, switch."""
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.errors import RunError, UsageError, Vlm4recError
 from vlm4rec_search.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from vlm4rec_search.indexes.meta import ReleaseSummary
+    from vlm4rec_search.indexes.meta import ReleaseMeta, ReleaseSummary
+    from vlm4rec_search.indexes.releases import Releases
+    from vlm4rec_search.indexes.staging import SearchTables
     from vlm4rec_search.quality import QualityReport
 
-DOCUMENTS = "SELECT * FROM search.item_documents ORDER BY item_id"
-USERS = "SELECT * FROM search.user_documents ORDER BY user_id"
-POPULARITY = "SELECT item_id, interactions FROM search.item_popularity ORDER BY rank"
+QUERIES = {
+    "documents": "SELECT * FROM search.item_documents ORDER BY item_id",
+    "users": "SELECT * FROM search.user_documents ORDER BY user_id",
+    "popularity": "SELECT item_id, interactions, recent FROM search.item_popularity ORDER BY rank",
+    "neighbours": "SELECT item_id, neighbour_id, similarity FROM search.item_neighbours ORDER BY item_id, rank",
+    "segments": "SELECT segment, item_id, interactions FROM search.segment_popularity ORDER BY segment, rank",
+}
 MADE_BY = """
     SELECT
       ANY_VALUE(documents.encoder), ANY_VALUE(LEN(documents.vector)), ANY_VALUE(documents.captioner),
@@ -27,60 +34,109 @@ MADE_BY = """
 
 
 @dataclass(frozen=True)
-class SearchTables:
-    """What the warehouse hands over, read at one moment: the three tables, and what made them."""
+class Handover:
+    """The search layer of the warehouse, read at one moment, and what made it."""
 
-    documents: "pa.Table"
-    users: "pa.Table"
-    popularity: "pa.Table"
+    tables: "SearchTables[pa.Table]"
     encoder: str
     dimension: int
     captioner: str
     prompt: str
     as_of: datetime | None
 
+    def release(self, checks: str) -> "ReleaseMeta":
+        """Name a release of these tables, whose suites ended with `checks`."""
+        from vlm4rec_search.indexes.meta import new_release
 
-def publish_index(settings: Settings, environment: str = "prod", force: bool = False) -> "ReleaseSummary":
-    """Check the tables, build a release of them, verify it and let it answer.
+        return new_release(self.encoder, self.dimension, self.captioner, self.prompt, self.as_of, checks)
+
+
+def publish_index(
+    settings: Settings,
+    environment: str = "prod",
+    force: bool = False,
+    url: str | None = None,
+    incremental: bool = False,
+    tolerance: float | None = None,
+) -> "ReleaseSummary":
+    """Check the tables, build a release of them, verify it, let it answer, and record what was done.
 
     What is published is what was checked: both are read in one short connection.
 
+    Args:
+        settings: warehouse, expectations, credentials; the file of records.
+        environment: of SQLMesh.
+        force: publish though a suite fails, which the release records, or though an incremental release deletes much.
+        url: where; None takes the settings'.
+        incremental: change a copy of the release that answers, on a server.
+        tolerance: how much nDCG@10 may fall against the release that answers, see `evaluation.gate`; None asks not.
+
     Raises:
-        UsageError: no warehouse or tables; or an index URL that is no folder.
-        RunError: another process is writing the warehouse; an expectation suite failed (unless `force`, which the
-            release records); or the build did.
+        UsageError: no warehouse or tables; or an index URL that cannot be used.
+        RunError: another process is writing the warehouse; an expectation suite or the gate refused; or the build
+            failed.
     """
-    from vlm4rec_search.indexes import index_folder
-    from vlm4rec_search.indexes.build import build_release
-    from vlm4rec_search.indexes.meta import new_release
+    from vlm4rec_search.indexes import open_releases
+    from vlm4rec_search.publications import record, record_failure
     from vlm4rec_search.quality import judge, measure_suites
     from vlm4rec_search.warehouse import read
 
-    folder = index_folder(settings.index_url)
+    releases = open_releases(url or settings.index_url, settings)
     with read(settings.warehouse) as connection:
         measured = measure_suites(connection, settings.project / "expectations", environment)
-        tables = read_tables(connection, environment)
+        handed = read_tables(connection, environment)
     checks = _verdict(judge(measured, {"max_age_days": settings.max_age_days}), force)
-    meta = new_release(tables.encoder, tables.dimension, tables.captioner, tables.prompt, tables.as_of, checks)
-    return build_release(folder, tables.documents, tables.users, tables.popularity, meta)
+    if tolerance is not None:
+        checks += _gate(settings, releases, handed, tolerance, force)
+    meta = handed.release(checks)
+    mode = "incremental" if incremental else "full"
+    try:
+        publication = releases.publish(handed.tables, meta, incremental, force)
+    except Vlm4recError as error:
+        with suppress(Vlm4recError):  # what went wrong first is what has to be told
+            record_failure(settings.releases, releases.url, mode, meta, str(error))
+        raise
+    try:
+        record(settings.releases, releases.url, mode, publication)
+    except RunError as error:
+        raise RunError(f"{meta.name} answers, but there is no record of it: {error}") from None
+    return publication.summary
 
 
-def read_tables(connection: "DuckDBPyConnection", environment: str = "prod") -> SearchTables:
+def _gate(settings: Settings, releases: "Releases", handed: Handover, tolerance: float, force: bool) -> str:
+    """Return what the gate found, for the release's record."""
+    from vlm4rec_search.evaluation.gate import judge_release
+
+    verdict = judge_release(settings, releases, handed, tolerance, lambda step: print(step, file=sys.stderr))
+    if verdict is None:
+        print("gate: nothing answers yet that the new release could be compared with", file=sys.stderr)
+        return "; gate: first release"
+    print(f"gate: {verdict}", file=sys.stderr)
+    if not verdict.passed and not force:
+        raise RunError(f"not published: the new release is worse than {verdict.live}: {verdict}; --force publishes it")
+    return f"; gate {'passed' if verdict.passed else 'forced'}: {verdict}"
+
+
+def read_tables(connection: "DuckDBPyConnection", environment: str = "prod") -> Handover:
     """Read the search layer of an environment.
 
     Raises:
         UsageError: there are no documents.
     """
+    from vlm4rec_search.indexes.staging import SearchTables
     from vlm4rec_search.warehouse import in_environment
 
     made_by = connection.execute(in_environment(MADE_BY, environment)).fetchone()
     if made_by is None or made_by[0] is None:
         raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
-    documents, users, popularity = (
-        connection.execute(in_environment(query, environment)).to_arrow_table()
-        for query in (DOCUMENTS, USERS, POPULARITY)
-    )
-    return SearchTables(documents, users, popularity, *made_by)
+    frames = {name: _read(connection, query, environment) for name, query in QUERIES.items()}
+    return Handover(SearchTables(**frames), *made_by)
+
+
+def _read(connection: "DuckDBPyConnection", query: str, environment: str) -> "pa.Table":
+    from vlm4rec_search.warehouse import in_environment
+
+    return connection.execute(in_environment(query, environment)).to_arrow_table()
 
 
 def _verdict(report: "QualityReport", force: bool) -> str:

@@ -82,13 +82,7 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
         RunError: another build is running, the release exists, or the folder cannot be written.
     """
     final = release_path(folder, name)
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise RunError(f"cannot write the index folder {folder}: {error.strerror}") from None
-    with lock:
-        _lock(lock.fileno(), folder)
+    with alone(folder):
         _sweep(final.parent)
         if final.exists():
             raise RunError(f"the release {name} exists already: build again for a new name")
@@ -98,9 +92,40 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
             temporary.replace(final)
             answered = _target(folder)
             switch(folder, name)
-            _prune(folder, {name, answered, _target(folder)})
+            _prune(folder, {name, answered, _target(folder)}, KEPT)
         finally:
             _sweep(final.parent)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder, which is made where it is missing.
+
+    Raises:
+        RunError: a build is running, or the folder cannot be written.
+    """
+    try:
+        (folder / "releases").mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"cannot write the index folder {folder}: {error.strerror}") from None
+    with lock:
+        _lock(lock.fileno(), folder)
+        yield
+
+
+def prune(folder: Path, kept: int) -> list[str]:
+    """Remove all but the newest `kept` releases, and return their names.
+
+    The release that answers stays, and the one before it in age.
+
+    Raises:
+        RunError: a build is running, or the folder cannot be written.
+    """
+    with alone(folder):
+        names, live = [path.stem for path in _by_age(folder)], _target(folder)
+        before = names[: names.index(live)][-1:] if live in names else []
+        return _prune(folder, {live, *before}, kept)
 
 
 def _lock(descriptor: int, folder: Path) -> None:
@@ -118,16 +143,21 @@ def _target(folder: Path) -> str | None:
         return None
 
 
-def _prune(folder: Path, needed: set[str | None]) -> None:
+def _prune(folder: Path, needed: set[str | None], kept: int) -> list[str]:
     """Remove all but the newest releases; whoever has one of the others open goes on reading it.
 
     The release that answers and the one that answered before it stay, however old somebody made them by a rollback.
     """
+    old = [path for path in _by_age(folder)[:-kept] if path.stem not in needed]
+    for path in old:
+        with suppress(OSError):  # a publication that has ended well must not end badly over this
+            path.unlink()
+    return [path.stem for path in old]
+
+
+def _by_age(folder: Path) -> list[Path]:
     files = (folder / "releases").glob("[!.]*.duckdb")
-    for old in sorted(files, key=lambda path: (path.stat().st_mtime, path.name))[:-KEPT]:
-        if old.stem not in needed:
-            with suppress(OSError):  # a publication that has ended well must not end badly over this
-                old.unlink()
+    return sorted(files, key=lambda path: (path.stat().st_mtime, path.name))
 
 
 def _sweep(releases: Path) -> None:

@@ -13,11 +13,18 @@ COMMANDS = {
     "shop": "data:shop",
     "simulate": "data:simulate",
     "import": "data:import_data",
+    "captions": "captions:captions",
     "check": "check:check",
     "publish-tables": "tables:publish_tables",
     "index": "index:index",
+    "releases": "releases:releases",
+    "doctor": "doctor:doctor",
     "search": "search:search",
+    "similar": "search:similar",
+    "templates": "templates:templates",
+    "opensearch": "opensearch:opensearch",
     "evaluate": "evaluate:evaluate",
+    "tune": "tune:tune",
     "ledger": "ledger:ledger",
 }
 

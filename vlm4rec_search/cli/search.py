@@ -1,6 +1,7 @@
-"""`vlm4rec search`: what the index answers to a shopper, a text, or both."""
+"""`vlm4rec search` and `vlm4rec similar`: what the index answers to a shopper, a session, a text, or an item."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -9,71 +10,111 @@ from vlm4rec_search.cli.output import echo_json, json_option, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from vlm4rec_search.indexes.sent import Sent
     from vlm4rec_search.queries.query import Answer
 
-_HELP = """Search the published index for a shopper, a text, or a text in the light of a shopper.
+_SEARCH = """Search the published index for a shopper, a session, a text, or a text in the light of a shopper.
 
 \b
 Examples:
   vlm4rec search --user u001
   vlm4rec search --user u001 --text "warm winter boots" --explain
+  vlm4rec search --items A1,B2 --diversity 0.3
   vlm4rec search --text lamp --filter "price=10..50" --filter brand=Alder --json
+  vlm4rec search --user u001 --index http://localhost:9200 --print-request
 
 A filter is field=value, field=10..50, field>=10, field>10, field<=50 or field<50. One field twice with =
 means either value; all other conditions have to hold together. What the shopper has seen is left out unless
 --include-seen is given.
 """
+_SIMILAR = """Find more like an item: alike in meaning and words, and bought by the same shoppers.
+
+With --mode behaviour only what is bought together with it: complementary items.
+
+\b
+Examples:
+  vlm4rec similar --item A1 --explain
+  vlm4rec similar --item A1 --mode behaviour -k 5
+"""
+_MODES = ["hybrid", "semantic", "lexical", "behaviour"]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.command(name="search", help=_HELP)
+def _shared(command: F) -> F:
+    """Add the options that both commands have."""
+    options = (
+        click.option("--mode", default="hybrid", show_default=True, type=click.Choice(_MODES)),
+        click.option("--filter", "filters", multiple=True, metavar="FIELD=VALUE", help="Condition; may be repeated."),
+        click.option("-k", "k", default=10, show_default=True, type=int, help="Number of hits, 1 to 10,000."),
+        click.option("--fusion", type=click.Choice(["rrf", "minmax"]), help="Default: the ranking configuration's."),
+        click.option("--weight", "weights", multiple=True, metavar="KIND=NUMBER", help="Of a kind of leg; 0: without."),
+        click.option("--diversity", type=float, help="Share of maximal marginal relevance, 0 to 1."),
+        click.option("--per-category", type=int, help="At most so many hits of one category."),
+        click.option("--explain", is_flag=True, help="Tell for every hit why it is there."),
+        click.option("--print-request", is_flag=True, help="Print what is sent to the server, instead of the hits."),
+        json_option,
+        click.option("--url", "--index", "url", help="Where the index is; default: VLM4REC_INDEX_URL."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(name="search", help=_SEARCH)
 @click.option("--user", help="Id of the shopper.")
+@click.option("--items", default="", help="Ids of the session's items, with commas between.")
 @click.option("--text", help="What to search for.")
-@click.option("--mode", default="hybrid", show_default=True, type=click.Choice(["hybrid", "semantic", "lexical"]))
-@click.option("--filter", "filters", multiple=True, metavar="FIELD=VALUE", help="Condition; may be repeated.")
-@click.option("-k", "k", default=10, show_default=True, type=int, help="Number of hits, 1 to 10,000.")
 @click.option("--include-seen", is_flag=True, help="Also return what the shopper has seen.")
-@click.option(
-    "--fusion",
-    default="rrf",
-    show_default=True,
-    type=click.Choice(["rrf", "minmax"]),
-    help="Reciprocal rank, or min-max weighted mean.",
-)
-@click.option("--explain", is_flag=True, help="Tell for every hit why it is there.")
-@json_option
-@click.option("--index", "url", help="Where the index is; default: VLM4REC_INDEX_URL.")
-def search(
-    user: str | None,
-    text: str | None,
-    mode: str,
-    filters: tuple[str, ...],
-    k: int,
-    include_seen: bool,
-    fusion: str,
-    explain: bool,
-    as_json: bool,
-    url: str | None,
-) -> None:
+@_shared
+def search(user: str | None, items: str, text: str | None, include_seen: bool, **options: Any) -> None:
     """Answer one query on the terminal."""
-    from typing import cast
+    session = [item.strip() for item in items.split(",") if item.strip()]
+    _answer(options, user=user, items=session, text=text, include_seen=include_seen)
 
+
+@click.command(name="similar", help=_SIMILAR)
+@click.option("--item", required=True, help="Id of the item.")
+@_shared
+def similar(item: str, **options: Any) -> None:
+    """Answer what is like one item."""
+    _answer({**options, "weights": (*options["weights"], "popularity=0")}, items=[item])
+
+
+def _weight(text: str) -> tuple[str, float]:
+    from vlm4rec_search.errors import UsageError
+
+    kind, _, number = text.partition("=")
+    try:
+        return kind.strip(), float(number)
+    except ValueError:
+        raise UsageError(f"cannot read the weight {text!r}: write semantic=0.5") from None
+
+
+def _answer(options: dict[str, Any], **subject: Any) -> None:
     from vlm4rec_search.indexes import open_index
-    from vlm4rec_search.queries.query import Fusion, Mode, Query
+    from vlm4rec_search.queries.query import Query
     from vlm4rec_search.settings import settings
 
-    query = Query(
-        user=user,
-        text=text,
-        mode=cast(Mode, mode),
-        filters=filters,
-        k=k,
-        include_seen=include_seen,
-        fusion=cast(Fusion, fusion),
-        explain=explain,
-    )
-    with open_index(url or settings().index_url, settings().encoder) as index:
+    url, as_json, print_request = (options.pop(name) for name in ("url", "as_json", "print_request"))
+    weights = dict(_weight(text) for text in options.pop("weights"))
+    query, here = Query(**subject, **options, weights=weights), settings()
+    with open_index(url or here.index_url, here.encoder, here.ranking, here.rules) as index:
+        if print_request:
+            _print_requests(index.requests(query), as_json)
+            return
         answer = index.search(query)
     echo_json(answer.to_json()) if as_json else _print_table(answer)
+
+
+def _print_requests(requests: "Sequence[Sent]", as_json: bool) -> None:
+    """Print requests as the developer console of OpenSearch takes them."""
+    from dataclasses import asdict
+
+    if as_json:
+        echo_json({"requests": [asdict(request) for request in requests]})
+        return
+    for request in requests:
+        click.echo(f"{request.method} {request.path}\n{request.body.rstrip()}\n")
 
 
 def _print_table(answer: "Answer") -> None:
@@ -88,7 +129,9 @@ def _print_table(answer: "Answer") -> None:
     elif not answer.note:
         console.print("No hits: use fewer filters, other words or --mode semantic.")
     console.print(
-        f"tier {answer.tier}, release {answer.release}, {answer.took_ms:.1f} ms", style="dim", highlight=False
+        f"tier {answer.tier}, ranking {answer.ranking}, release {answer.release}, {answer.took_ms:.1f} ms",
+        style="dim",
+        highlight=False,
     )
 
 

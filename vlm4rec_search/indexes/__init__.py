@@ -1,41 +1,80 @@
 """Search indexes: one interface; the URL chooses the backend, here and nowhere else."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes.base import Index
 
-__all__ = ["Index", "index_folder", "open_index"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vlm4rec_search.indexes.releases import Releases
+    from vlm4rec_search.queries.rules import Rule
+    from vlm4rec_search.ranking import Ranking
+    from vlm4rec_search.settings import Settings
+
+__all__ = ["Index", "open_index", "open_releases"]
 
 
-def open_index(url: str, encoder: str | None = None) -> Index:
+def open_index(url: str, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Index:
     """Open the release that answers now; it stays open and unchanged until `close`.
 
     Args:
-        url: a folder for the embedded index.
+        url: a folder for the embedded index, `http(s)://` for an OpenSearch server, for which the settings have the
+            prefix, the credentials and the CA.
         encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
+        ranking: file of the ranking configuration; None takes the one that ships.
+        rules: file of the rules of the business.
 
     Raises:
         UsageError: nothing is published there, or it was built by another encoder or for another package version.
         RunError: the release cannot be read.
     """
+    from vlm4rec_search.queries.rules import load_rules
+    from vlm4rec_search.ranking import load_ranking
+
+    opened = _open_server if "://" in url else _open_folder
+    return opened(url, encoder, load_ranking(ranking), load_rules(rules))
+
+
+def _open_server(url: str, encoder: str | None, ranking: "Ranking", rules: "Sequence[Rule]") -> Index:
+    from vlm4rec_search.opensearch.catalogue import Catalogue
+    from vlm4rec_search.opensearch.connection import connect
+    from vlm4rec_search.opensearch.index import OpenSearchIndex
+    from vlm4rec_search.settings import settings
+
+    here = settings()
+    return OpenSearchIndex(Catalogue(connect(url, here), here.index_prefix), None, encoder, ranking, rules)
+
+
+def _open_folder(url: str, encoder: str | None, ranking: "Ranking", rules: "Sequence[Rule]") -> Index:
     from vlm4rec_search.indexes.embedded import EmbeddedIndex
     from vlm4rec_search.indexes.store import Store
     from vlm4rec_search.releases import current_release
 
-    folder = index_folder(url)
+    folder = Path(url)
     path = current_release(folder)
     if path is None:
         raise UsageError(f"nothing is published in {folder}: run `vlm4rec index` first")
-    return EmbeddedIndex(Store(path), encoder)
+    return EmbeddedIndex(Store(path), encoder, ranking, rules)
 
 
-def index_folder(url: str) -> Path:
-    """Return the folder of the embedded index that the URL names.
+def open_releases(url: str, settings: "Settings") -> "Releases":
+    """Return the releases of an index, to publish, list, switch, remove or compare them.
+
+    Args:
+        url: a folder for the embedded index, `http(s)://` for an OpenSearch server.
+        settings: prefix, credentials and CA of a server.
 
     Raises:
-        UsageError: the URL names a server.
+        UsageError: the URL cannot be read, or the credentials cannot.
     """
     if "://" in url:
-        raise UsageError("indexes are folders so far, not servers: let VLM4REC_INDEX_URL or --index name a folder")
-    return Path(url)
+        from vlm4rec_search.opensearch.connection import connect, redacted
+        from vlm4rec_search.opensearch.releases import OpenSearchReleases
+
+        return OpenSearchReleases(connect(url, settings), settings.index_prefix, redacted(url), settings.index_vectors)
+    from vlm4rec_search.indexes.embedded_releases import EmbeddedReleases
+
+    return EmbeddedReleases(Path(url))

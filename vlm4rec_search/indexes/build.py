@@ -1,39 +1,31 @@
 """Builds a release file from what the warehouse hands over, verifies it and lets the pointer name it."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from vlm4rec_search.bm25 import BOOSTS, bm25, count_terms
-from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes import tables
 from vlm4rec_search.indexes.meta import ReleaseMeta, ReleaseSummary
-from vlm4rec_search.indexes.verify import sample_scans, verify_file, verify_rows
+from vlm4rec_search.indexes.staging import STEPS, Frame, SearchTables, count, one_line, stage
+from vlm4rec_search.indexes.verify import sample_scans, verify_file
 from vlm4rec_search.progress import Advance, bar
 from vlm4rec_search.releases import current_release, publishing
 
-Frame: TypeAlias = pa.Table | pd.DataFrame | duckdb.DuckDBPyRelation
 
-
-def build_release(folder: Path, documents: Frame, users: Frame, popularity: Frame, meta: ReleaseMeta) -> ReleaseSummary:
+def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -> ReleaseSummary:
     """Build, verify and publish a release; until it is verified, and if anything fails, the last one answers.
 
-    Documents and users that cannot be searched (no or a repeated id, another encoder, a vector that is missing, of
-    another dimension, not finite or not of length 1) are kept in the release's table `rejected`, with the reason.
+    What cannot be searched is kept in the release's table `rejected`, see `staging.stage`.
 
     Args:
         folder: of the embedded index.
-        documents: columns of search.item_documents.
-        users: columns of search.user_documents.
-        popularity: item_id, interactions.
+        given: the search layer.
         meta: from `new_release`; its encoder and dimension are what documents have to have.
 
     Raises:
@@ -42,12 +34,12 @@ def build_release(folder: Path, documents: Frame, users: Frame, popularity: Fram
             the file.
     """
     started = time.perf_counter()
-    frames = {"documents": documents, "users": users, "popularity": popularity}
-    with publishing(folder, meta.name) as path, _one_line(), bar("building the release", len(BOOSTS) + 3) as advance:
+    steps = STEPS + len(BOOSTS) + 1
+    with publishing(folder, meta.name) as path, one_line(), bar("building the release", steps) as advance:
         connection = duckdb.connect(str(path))
         try:
-            _register(connection, frames)
-            meta = _fill(connection, meta, advance)
+            meta = stage(connection, given, meta, advance)
+            _fill_postings(connection, advance)
             scans = sample_scans(connection, meta.dimension)
             summary = _summary(connection, folder, meta)
             connection.execute("CHECKPOINT")
@@ -58,55 +50,8 @@ def build_release(folder: Path, documents: Frame, users: Frame, popularity: Fram
     return replace(summary, seconds=round(time.perf_counter() - started, 2))
 
 
-@contextmanager
-def _one_line() -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        raise RunError(f"the release was not published: {str(error).splitlines()[0]}") from error
-
-
-def _register(connection: duckdb.DuckDBPyConnection, frames: dict[str, Frame]) -> None:
-    for name, frame in frames.items():
-        columns = list(frame.column_names if isinstance(frame, pa.Table) else frame.columns)
-        missing = [column for column in tables.REQUIRED[name] if column not in columns]
-        if missing:
-            raise UsageError(f"search {name} have no column {', '.join(missing)}: run `sqlmesh plan` and try again")
-        rows = frame.to_arrow_table() if isinstance(frame, duckdb.DuckDBPyRelation) else frame
-        connection.register(f"incoming_{name}", rows)
-
-
-def _fill(connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta, advance: Advance) -> ReleaseMeta:
-    """Fill every table and return the metadata with the numbers of documents and users."""
-    connection.execute(tables.CREATE)
-    connection.execute(tables.JUDGE_DOCUMENTS, {"dimension": meta.dimension, "encoder": meta.encoder})
-    connection.execute(tables.JUDGE_USERS, {"dimension": meta.dimension})
-    connection.execute(tables.FILL_DOCUMENTS)
-    _refuse_nothing(connection)
-    connection.execute(tables.FILL_FACETS)
-    advance(1)
-    connection.execute(tables.FILL_USERS)
-    advance(1)
-    _fill_postings(connection, advance)
-    verify_rows(connection)
-    meta = replace(meta, documents=_count(connection, "documents"), users=_count(connection, "users"))
-    connection.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(meta))
-    return meta
-
-
-def _refuse_nothing(connection: duckdb.DuckDBPyConnection) -> None:
-    if _count(connection, "documents"):
-        return
-    row = connection.execute("SELECT reason, count(*) FROM rejected GROUP BY reason ORDER BY 2 DESC").fetchone()
-    why = f"all documents were rejected, {row[1]} of them for: {row[0]}" if row else "there are no documents"
-    raise RunError(f"the release was not published: {why}")
-
-
-def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    return len(connection.table(table))
-
-
 def _fill_postings(connection: duckdb.DuckDBPyConnection, advance: Advance) -> None:
+    connection.execute(tables.POSTINGS)
     for field in BOOSTS:
         texts = connection.table("documents").order("document").project(f'"{field}"').fetchall()
         terms, _, counts = count_terms(text for (text,) in texts)
@@ -147,7 +92,7 @@ def _previous(folder: Path) -> tuple[pa.Table, int]:
         if path is not None:
             with duckdb.connect(str(path), read_only=True) as connection:
                 documents = connection.execute("SELECT item_id, content_hash FROM documents").to_arrow_table()
-                return documents, _count(connection, "users")
+                return documents, count(connection, "users")
     except (UsageError, duckdb.Error):
         pass  # a damaged index is repaired by publishing again: every document counts as added
     return pa.table({"item_id": pa.array([], pa.string()), "content_hash": pa.array([], pa.string())}), 0

@@ -1,179 +1,157 @@
 """The embedded index: an exact scan over the vectors of one release, and BM25 over its postings, in memory."""
 
-import time
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.indexes.base import Index
+from vlm4rec_search.indexes.base import Found, Index, Record, Request
+from vlm4rec_search.indexes.rows import item_of, user_of
 from vlm4rec_search.indexes.scan import Vectors, cosines
-from vlm4rec_search.indexes.store import Mask, Store, User
-from vlm4rec_search.queries.explanation import (
-    Explanation,
-    HistoryPart,
-    LegPart,
-    explain,
-    history_shares,
-    word_parts,
-)
-from vlm4rec_search.queries.fusion import Candidates, Fused, fuse
-from vlm4rec_search.queries.legs import Leg, choose_legs, leg_weights, top_candidates
-from vlm4rec_search.queries.query import Answer, Hit, Query, Tier
+from vlm4rec_search.indexes.store import Mask, Store
+from vlm4rec_search.queries.fusion import Candidates, Integers
+from vlm4rec_search.queries.legs import Item, Leg, User, Word
+from vlm4rec_search.queries.rules import Rule
+from vlm4rec_search.ranking import Ranking
 
 
 class EmbeddedIndex(Index):
     """One release of the embedded index, see `open_index`."""
 
-    def __init__(self, store: Store, encoder: str | None = None) -> None:
-        """Search an open release, which closes with the index.
-
-        Raises:
-            UsageError: the release was built by another encoder than `encoder`.
-        """
-        name = store.meta.encoder.rsplit("@", 1)[0]
-        self._encoder = name if encoder in (None, store.meta.encoder) else encoder
-        # A folder is known by the hash of its weights; the names of the others are the names in their ids.
-        is_folder = self._encoder != name and Path(self._encoder).is_dir()
-        if self._encoder != name and not (is_folder and self._present() == _revision(store.meta.encoder)):
-            raise UsageError(
-                f"the index was built by the encoder {store.meta.encoder}, not by {encoder}: let VLM4REC_ENCODER name "
-                "that one, or run `sqlmesh plan` and `vlm4rec index` for a new index"
-            )
-        self._store = store
-        self._matching = lru_cache(maxsize=64)(store.matching)  # a release never changes
-
-    @property
-    def store(self) -> Store:
-        """The release that answers."""
-        return self._store
-
-    def search(self, query: Query) -> Answer:
-        """Answer a query, see `Index.search`."""
-        started = time.perf_counter()
-        user = None if query.user is None else self._store.user(query.user)
-        tier, legs = choose_legs(query, user and user.profile, self._encode)
-        allowed = self._allowed(query, user)
-        scores = [self._scores(leg) for leg in legs]
-        depth = max(query.depth, query.k)
-        found = [top_candidates(leg, values, allowed, depth) for leg, values in zip(legs, scores, strict=True)]
-        fused = fuse(found, leg_weights(query, legs), query.fusion)
-        reasons = _Reasons(self._store, query, user, legs, scores, found) if query.explain else None
-        hits = self._hits(fused, query.k, reasons)
-        took = round((time.perf_counter() - started) * 1000.0, 2)
-        note = (None if hits else self._all_seen(query, user)) or _note(query, user, tier)
-        return Answer(query.user, query.mode, tier, self._store.meta.name, took, hits, note)
-
-    def _all_seen(self, query: Query, user: User | None) -> str | None:
-        """Say that the shopper has seen all that fits, when that is why nothing is left."""
-        if user is None or query.include_seen:
-            return None
-        if not self.search(replace(query, include_seen=True, explain=False, k=1)).hits:
-            return None
-        return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
-
-    def close(self) -> None:
-        """Close the release's file."""
-        self._store.close()
-
-    def _encode(self, text: str) -> Vectors:
-        from vlm4rec_search.embeddings import encode_query
-
-        needed = self._store.meta.encoder
-        if self._present() != _revision(needed):
-            raise UsageError(
-                f"the index was built by the encoder {needed}, here is revision {self._present()} of it: publish again"
-                " with `vlm4rec index`"
-            )
-        return encode_query(text, self._encoder)
-
-    def _present(self) -> str:
-        from vlm4rec_search.encoders import load_sentence_encoder
-
-        return _revision(load_sentence_encoder(self._encoder).id)
-
-    def _allowed(self, query: Query, user: User | None) -> Mask | None:
-        masks = [self._matching(condition) for condition in query.conditions]
-        if user is not None and not query.include_seen:
-            unseen = np.ones(self._store.meta.documents, dtype=np.bool_)
-            unseen[user.seen] = False
-            masks.append(unseen)
-        return np.logical_and.reduce(masks) if masks else None
-
-    def _scores(self, leg: Leg) -> npt.NDArray[np.float32]:
-        """Return the score of every document in one leg, float32 (n,)."""
-        if leg.vector is not None:
-            return cosines(self._store.vectors, leg.vector)
-        if leg.kind == "popularity":
-            return self._store.interactions
-        rows, weights = self._store.rows({term: word.weight for term, word in leg.words.items()})
-        scores: npt.NDArray[np.float32] = self._store.postings[rows].T @ weights
-        return scores
-
-    def _hits(self, fused: Fused, k: int, reasons: "_Reasons | None") -> tuple[Hit, ...]:
-        documents = fused.documents[:k]
-        hits = []
-        for place, (document, record) in enumerate(zip(documents, self._store.records(documents), strict=True)):
-            reason = reasons.of(int(document), fused.contributions[place]) if reasons else None
-            hits.append(Hit(rank=place + 1, score=float(fused.scores[place]), explanation=reason, **record))
-        return tuple(hits)
-
-
-class _Reasons:
-    """Explains hits of one answer."""
-
     def __init__(
         self,
         store: Store,
-        query: Query,
-        user: User | None,
-        legs: Sequence[Leg],
-        scores: Sequence[npt.NDArray[np.float32]],
-        found: Sequence[Candidates],
+        encoder: str | None = None,
+        ranking: Ranking | None = None,
+        rules: Sequence[Rule] = (),
     ) -> None:
-        self.store, self.text, self.legs, self.scores = store, query.text, legs, scores
-        self.user = user if any(leg.name == "profile" for leg in legs) else None
-        self.ranks = [{int(document): rank for rank, document in enumerate(leg.documents, 1)} for leg in found]
-        self.titles = store.records(self.user.history) if self.user else []
+        """Search an open release, which closes with the index, see `Index`."""
+        super().__init__(store.meta, encoder, ranking, rules)
+        self.store = store
+        self._matching = lru_cache(maxsize=64)(store.matching)  # a release never changes
 
-    def of(self, document: int, contributions: npt.NDArray[np.float64]) -> Explanation:
-        """Return why a document is there, given what each leg adds to its score."""
-        parts = [
-            LegPart(leg.name, leg.kind, round(float(scores[document]), 6), ranks.get(document), float(added))
-            for leg, scores, ranks, added in zip(self.legs, self.scores, self.ranks, contributions, strict=True)
-        ]
-        return explain(parts, self._history(document), word_parts(self._words(document)), self.text)
+    def user(self, user_id: str) -> User | None:
+        """Return what the release knows of a shopper."""
+        row = self.store.user(user_id)
+        return None if row is None else user_of(user_id, row)
 
-    def _history(self, document: int) -> list[HistoryPart]:
-        if self.user is None:
-            return []
-        vectors = self.store.vectors
-        shares = history_shares(vectors[self.user.history], self.user.weights, vectors[document])
-        pairs = zip(self.titles, shares, strict=True)
-        return [HistoryPart(record["item_id"], record["title"], float(share)) for record, share in pairs]
+    def items(self, item_ids: Sequence[str], *, words: bool = False, vectors: bool = True) -> dict[str, Item]:
+        """Return the items that the release has, in the order of the ids."""
+        documents = [self.store.places[item] for item in item_ids if item in self.store.places]
+        terms = self.store.words(documents) if words else {}
+        return {
+            record["item_id"]: item_of(
+                record, self.store.vectors[document], terms.get(document, ()), self.store.neighbours_of(document)
+            )
+            for document, record in zip(documents, self.store.records(documents), strict=True)
+        }
 
-    def _words(self, document: int) -> dict[str, float]:
-        shares: dict[str, float] = {}
-        for leg in self.legs:
-            known = [(self.store.terms[term], word) for term, word in leg.words.items() if term in self.store.terms]
-            scores = self.store.scores_of(document, [row for row, _ in known])
-            for (_, word), score in zip(known, scores, strict=True):
-                shares[word.form] = shares.get(word.form, 0.0) + float(score) * word.weight
-        return shares
+    def segment(self, name: str) -> Mapping[str, float]:
+        """Return the most popular items of a segment."""
+        return self.store.segment(name)
+
+    def find(self, request: Request) -> "EmbeddedFound":
+        """Return the candidates of every leg."""
+        return EmbeddedFound(self.store, request, self._allowed(request))
+
+    def _allowed(self, request: Request) -> Mask | None:
+        masks = [self._matching(condition) for condition in request.conditions]
+        left_out = [*(request.user.seen if request.user else ()), *request.without]
+        if left_out:
+            unseen = np.ones(self.meta.documents, dtype=np.bool_)
+            unseen[[self.store.places[item] for item in left_out if item in self.store.places]] = False
+            masks.append(unseen)
+        return np.logical_and.reduce(masks) if masks else None
+
+    def close(self) -> None:
+        """Close the release's file."""
+        self.store.close()
 
 
-def _note(query: Query, user: User | None, tier: Tier) -> str | None:
-    """Say what is answered where the shopper's profile has no part in it."""
-    if query.user is None or tier == "profile" or (user is not None and tier == "text"):
-        return None
-    who = f"user {query.user} is not known" if user is None else f"nothing is known of user {query.user} for this mode"
-    instead = "what is popular with everyone" if tier == "popularity" else "what fits the text alone"
-    return f"{who}: this is {instead}"
+class EmbeddedFound(Found):
+    """The scores of all documents in every leg, and the best of them."""
+
+    def __init__(self, store: Store, request: Request, allowed: Mask | None) -> None:
+        self._store, self._legs = store, request.legs
+        self._scores = [self._score(leg) for leg in request.legs]
+        pairs = zip(request.legs, self._scores, strict=True)
+        self.candidates = [top_candidates(leg, scores, allowed, request.depth) for leg, scores in pairs]
+
+    def _score(self, leg: Leg) -> Vectors:
+        """Return the score of every document in one leg, float32 (n,)."""
+        if leg.vector is not None:
+            return cosines(self._store.vectors, leg.vector)
+        if leg.items:
+            return self._listed(leg.items)
+        if leg.kind == "popularity":
+            return self._store.popularity
+        rows, weights = self._store.rows({term: word.weight for term, word in leg.words.items()})
+        scores: Vectors = self._store.postings[rows].T @ weights
+        return scores
+
+    def _listed(self, items: Mapping[str, float]) -> Vectors:
+        places = self._store.places
+        known = [(places[item], score) for item, score in items.items() if item in places]
+        scores = np.zeros(len(places), dtype=np.float32)
+        scores[[place for place, _ in known]] = [score for _, score in known]
+        return scores
+
+    def records(self, documents: Sequence[int] | Integers) -> list[Record]:
+        """Return what hits show."""
+        return [Record(**row) for row in self._store.records(documents)]  # type: ignore[typeddict-item]
+
+    def vectors(self, documents: Integers) -> Vectors:
+        """Return the vectors of documents."""
+        return self._store.vectors[documents]
+
+    def facets(self, documents: Integers) -> list[Mapping[str, Sequence[str]]]:
+        """Return the values that filters see."""
+        return list(self._store.facets(documents.tolist()))
+
+    def scores(self, documents: Integers) -> npt.NDArray[np.float64]:
+        """Return each leg's score of documents."""
+        return np.stack([scores[documents] for scores in self._scores], axis=1).astype(np.float64).round(6)
+
+    def words(self, documents: Integers) -> list[Mapping[str, float]]:
+        """Return what each word adds."""
+        words, block = self._matched
+        scores = block[:, documents].toarray()
+        return [_by_form(words, scores[:, column]) for column in range(len(documents))]
+
+    @cached_property
+    def _matched(self) -> tuple[list[Word], Any]:
+        """Return the words that the postings have, and their rows."""
+        known = [(self._store.terms[term], word) for leg in self._legs for term, word in leg.words.items()
+                 if term in self._store.terms]  # fmt: skip
+        return [word for _, word in known], self._store.postings[[row for row, _ in known]]
 
 
-def _revision(encoder: str) -> str:
-    return encoder.rsplit("@", 1)[-1]
+def top_candidates(leg: Leg, scores: Vectors, allowed: Mask | None, depth: int) -> Candidates:
+    """Return the best documents of a leg among the allowed ones, equal scores by document.
+
+    Args:
+        leg: a leg of words or listed items finds only documents with a score above 0.
+        scores: float32 (n,), one for each document.
+        allowed: bool (n,), None for all.
+        depth: how many at most.
+    """
+    usable = scores > 0.0 if leg.kind == "lexical" or leg.items else None
+    if allowed is not None:
+        usable = allowed if usable is None else usable & allowed
+    documents = np.arange(len(scores)) if usable is None else np.flatnonzero(usable)
+    values = scores if usable is None else scores[documents]
+    if len(values) > depth:
+        lowest = np.partition(values, len(values) - depth)[len(values) - depth]
+        kept = np.flatnonzero(values >= lowest)
+        documents, values = documents[kept], values[kept]
+    order = np.argsort(-values, kind="stable")[:depth]
+    return Candidates(leg.name, leg.kind, documents[order].astype(np.int64), values[order].astype(np.float64).round(6))
+
+
+def _by_form(words: Sequence[Word], scores: Vectors) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for word, score in zip(words, scores, strict=True):
+        shares[word.form] = shares.get(word.form, 0.0) + float(score) * word.weight
+    return shares

@@ -1,10 +1,13 @@
 """What a release says of itself: what made it, and what changed against the release before it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-SCHEMA_VERSION = 1  # of the tables in a release file: raise it when a reader of the last version could not read them
+from vlm4rec_search import analysis
+from vlm4rec_search.errors import UsageError
+
+SCHEMA_VERSION = 2  # of the tables in a release file: raise it when a reader of the last version could not read them
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,12 @@ class ReleaseMeta:
     documents: int = 0
     users: int = 0
 
+    def to_json(self) -> dict[str, str | int | None]:
+        """Return the fields, times in ISO form."""
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(self).items()
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ReleaseSummary:
@@ -65,13 +74,25 @@ class ReleaseSummary:
     seconds: float = 0.0
 
 
+def check_readable(name: str, schema_version: object, analyzer: object) -> None:
+    """Refuse a release that this package does not read.
+
+    Raises:
+        UsageError: it is of another schema version, or its words are another analyzer's.
+    """
+    found, needed = (schema_version, analyzer), (SCHEMA_VERSION, analysis.ID)
+    if found != needed:
+        raise UsageError(
+            f"the release {name} has schema version and analyzer {found}, this package reads {needed}: publish again"
+            " with `vlm4rec index`"
+        )
+
+
 def new_release(
     encoder: str, dimension: int, captioner: str, prompt: str, as_of: datetime | None, checks: str = "passed"
 ) -> ReleaseMeta:
     """Name a release that is about to be built, now, from the ids of what made its documents."""
     from importlib.metadata import version
-
-    from vlm4rec_search.analysis import ID
 
     now = datetime.now(UTC)
     model = re.sub(r"[^a-z0-9.]+", "-", encoder.split("@")[0].rsplit("/", 1)[-1].lower()).strip("-.") or "model"
@@ -86,5 +107,5 @@ def new_release(
         as_of=as_of,
         checks=checks,
         package=version("vlm4rec-search"),
-        analyzer=ID,
+        analyzer=analysis.ID,
     )

@@ -1,9 +1,9 @@
-"""A release file in memory: vectors and postings as arrays, users and filters by query."""
+"""A release file in memory: vectors, postings and neighbours as arrays, users, facets and filters by query."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -11,54 +11,27 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
-from vlm4rec_search import analysis
 from vlm4rec_search.bm25 import BOOSTS
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.indexes.meta import SCHEMA_VERSION, ReleaseMeta
+from vlm4rec_search.errors import RunError
+from vlm4rec_search.indexes.meta import ReleaseMeta, check_readable
 from vlm4rec_search.indexes.scan import Vectors
-from vlm4rec_search.queries.filters import COLUMNS, Filter
-from vlm4rec_search.queries.legs import Profile, Word
+from vlm4rec_search.queries.filters import Filter, unknown_field
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_USER = """
-SELECT vector, list_transform(history, lambda part: part.document), list_transform(history, lambda part: part.weight),
-    seen, terms
-FROM users WHERE user_id = ?
-"""
-# A value that no document has as a text is taken as a number: 6.50 finds 6.5, while "00001" and "1" stay apart.
-_EQUAL = """
-WITH asked AS (SELECT unnest($values) AS value), of_field AS (FROM facets WHERE field = $field)
-SELECT document FROM of_field WHERE value IN (SELECT value FROM asked)
-UNION ALL
-SELECT document FROM of_field WHERE number IN (
-    SELECT TRY_CAST(value AS DOUBLE) FROM asked WHERE value NOT IN (SELECT value FROM of_field)
-)
-"""
+_EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
 _RANGE = """
 SELECT document FROM facets WHERE field = $field
     AND CASE WHEN $low_open THEN number > $low ELSE number >= $low END
     AND CASE WHEN $high_open THEN number < $high ELSE number <= $high END
 """
-
-
-class Record(TypedDict):
-    """What a hit shows of its document."""
-
-    item_id: str
-    title: str
-    category: str | None
-    price: float | None
-
-
-class User(NamedTuple):
-    """A known user: profile, and the documents of the history (int64) with their weights (float64), and those seen."""
-
-    profile: Profile
-    history: Numbers
-    weights: npt.NDArray[np.float64]
-    seen: Numbers
+_WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
+_NEIGHBOURS = """
+WITH pairs AS (SELECT document, unnest(neighbours) AS part, generate_subscripts(neighbours, 1) AS place FROM neighbours)
+SELECT pairs.document, documents.document AS neighbour, pairs.part.similarity
+FROM pairs INNER JOIN documents ON documents.item_id = pairs.part.item_id ORDER BY pairs.document, pairs.place
+"""
 
 
 class Store:
@@ -69,7 +42,8 @@ class Store:
         vectors: float32 (n, d), unit rows, by document.
         terms: row of each term in `postings`.
         postings: boosted BM25, terms x documents, float32.
-        interactions: float32 (n,), of the popularity tier.
+        popularity: float32 (n,).
+        places: document of each item id.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,22 +60,26 @@ class Store:
 
     def _load(self, path: Path) -> None:
         row = self._connection.execute("SELECT schema_version, analyzer FROM release").fetchone()
-        needed = (SCHEMA_VERSION, analysis.ID)
-        if row != needed:
-            raise UsageError(
-                f"the release {path.stem} has schema version and analyzer {row}, this package reads {needed}: "
-                "publish again with `vlm4rec index`"
-            )
+        check_readable(path.stem, *(row or (None, None)))
         self.meta = ReleaseMeta(**self._table("SELECT * FROM release").to_pylist()[0])
         self.vectors = self._load_vectors()
         self.terms, self.postings = self._load_postings()
         self._records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
-        self.interactions = np.zeros(self.meta.documents, dtype=np.float32)
-        popular = self._table("SELECT document, interactions FROM popularity")
-        self.interactions[popular["document"].to_numpy()] = popular["interactions"].to_numpy()
+        self.places = {item: place for place, item in enumerate(self._records["item_id"].to_pylist())}
+        self._load_neighbours()
+        self.popularity = np.zeros(self.meta.documents, dtype=np.float32)
+        popular = self._table("SELECT document, score FROM popularity")
+        self.popularity[popular["document"].to_numpy()] = popular["score"].to_numpy()
 
     def _table(self, sql: str) -> pa.Table:
         return self._connection.execute(sql).to_arrow_table()
+
+    def _load_neighbours(self) -> None:
+        pairs = self._table(_NEIGHBOURS)
+        self._ids = np.array(list(self.places), dtype=object)
+        self._starts = np.searchsorted(pairs["document"].to_numpy(), np.arange(len(self._ids) + 1))
+        self._neighbours = pairs["neighbour"].to_numpy()
+        self._similarities = pairs["similarity"].to_numpy()
 
     def _load_vectors(self) -> Vectors:
         column = self._table("SELECT vector FROM vectors ORDER BY document")["vector"]
@@ -122,35 +100,38 @@ class Store:
         matrix.sort_indices()
         return {term: row for row, term in enumerate(terms)}, matrix
 
-    def user(self, user_id: str) -> User | None:
-        """Return what the release knows of a user, None for an unknown one."""
-        row = self._connection.cursor().execute(_USER, [user_id]).fetchone()
-        if row is None:
-            return None
-        vector, history, weights, seen, terms = row
-        words = {part["term"]: Word(part["word"], part["weight"]) for part in terms}
-        profile = Profile(np.array(vector, dtype=np.float32), words)
-        return User(profile, np.array(history, np.int64), np.array(weights, np.float64), np.array(seen, np.int64))
+    def user(self, user_id: str) -> dict[str, Any] | None:
+        """Return the row of table `users`, None for an unknown user."""
+        return self._row("SELECT * FROM users WHERE user_id = ?", user_id)
+
+    def segment(self, name: str) -> dict[str, float]:
+        """Return the most popular items of a segment with their scores."""
+        row = self._row("SELECT items FROM segments WHERE segment = ?", name)
+        return {part["item_id"]: part["score"] for part in row["items"]} if row else {}
+
+    def _row(self, sql: str, key: str) -> dict[str, Any] | None:
+        cursor = self._connection.cursor().execute(sql, [key])
+        row = cursor.fetchone()
+        return dict(zip((column[0] for column in cursor.description or ()), row, strict=True)) if row else None
 
     def any_user(self) -> str | None:
         """Return the id of one known user, None where there are none."""
         row = self._connection.cursor().execute("SELECT user_id FROM users LIMIT 1").fetchone()
         return None if row is None else str(row[0])
 
+    def words(self, documents: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+        """Return the words of documents that have some."""
+        return dict(self._connection.cursor().execute(_WORDS, [list(documents)]).fetchall())
+
+    def neighbours_of(self, document: int) -> dict[str, float]:
+        """Return the neighbours of a document by item id, the nearest first."""
+        low, high = self._starts[document : document + 2]
+        return dict(zip(self._ids[self._neighbours[low:high]], self._similarities[low:high].tolist(), strict=True))
+
     def rows(self, weights: Mapping[str, float]) -> tuple[Numbers, Vectors]:
         """Return the rows of the terms that the postings have, and their weights (float32)."""
         known = [(self.terms[term], weight) for term, weight in weights.items() if term in self.terms]
         return np.array([row for row, _ in known], np.int64), np.array([weight for _, weight in known], np.float32)
-
-    def scores_of(self, document: int, rows: Sequence[int]) -> list[float]:
-        """Return the boosted BM25 of one document for each of these rows of the postings."""
-        found = []
-        for row in rows:
-            low, high = self.postings.indptr[row : row + 2]
-            place = low + np.searchsorted(self.postings.indices[low:high], document)
-            hit = place < high and self.postings.indices[place] == document
-            found.append(float(self.postings.data[place]) if hit else 0.0)
-        return found
 
     def matching(self, condition: Filter) -> Mask:
         """Return which documents fulfil a condition, bool (n,).
@@ -165,21 +146,24 @@ class Store:
             parameters |= {name: getattr(condition, name) for name in ("low", "high", "low_open", "high_open")}
         cursor = self._connection.cursor().execute(_EQUAL if condition.values else _RANGE, parameters)
         found = np.asarray(cursor.fetchnumpy()["document"], dtype=np.int64)
-        if len(found) == 0 and condition.field not in self.fields():
-            names = ", ".join(sorted(self.fields()))
-            raise UsageError(f"cannot filter on {condition.field!r}: the fields are {names}")
+        if len(found) == 0:
+            rows = self._connection.cursor().execute("SELECT DISTINCT field FROM facets").fetchall()
+            unknown_field(condition, {field for (field,) in rows})
         mask = np.zeros(self.meta.documents, dtype=np.bool_)
         mask[found] = True
         return mask
 
-    def fields(self) -> set[str]:
-        """Return the fields that can be filtered on."""
-        rows = self._connection.cursor().execute("SELECT DISTINCT field FROM facets").fetchall()
-        return {field for (field,) in rows} | set(COLUMNS)
+    def facets(self, documents: Sequence[int]) -> list[dict[str, list[str]]]:
+        """Return the values by field of each document."""
+        sql = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
+        found: dict[int, dict[str, list[str]]] = {document: {} for document in documents}
+        for document, field, value in self._connection.cursor().execute(sql, [list(documents)]).fetchall():
+            found[document].setdefault(field, []).append(value)
+        return [found[document] for document in documents]
 
-    def records(self, documents: Numbers | Sequence[int]) -> list[Record]:
+    def records(self, documents: Numbers | Sequence[int]) -> list[dict[str, Any]]:
         """Return item_id, title, category and price of documents, in the given order."""
-        rows: list[Record] = self._records.take(pa.array(documents)).to_pylist()
+        rows: list[dict[str, Any]] = self._records.take(pa.array(documents, pa.int64())).to_pylist()
         return rows
 
     def close(self) -> None:

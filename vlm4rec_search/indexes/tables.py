@@ -8,8 +8,12 @@ REQUIRED = {
         "item_id", "title", "description", "caption", "category", "price", "available", "image", "attributes",
         "vector", "encoder", "captioner", "content_hash",
     ),
-    "users": ("user_id", "items", "vector", "history", "seen", "terms"),
-    "popularity": ("item_id", "interactions"),
+    "users": (
+        "user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "segment", "categories",
+    ),
+    "popularity": ("item_id", "interactions", "recent"),
+    "neighbours": ("item_id", "neighbour_id", "similarity"),
+    "segments": ("segment", "item_id", "interactions"),
 }  # fmt: skip
 
 CREATE = """
@@ -21,13 +25,18 @@ CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, descri
     content_hash VARCHAR);
 CREATE TABLE vectors (document INTEGER, vector FLOAT[]);
 CREATE TABLE facets (field VARCHAR, value VARCHAR, number DOUBLE, document INTEGER);
-CREATE TABLE postings (field VARCHAR, term VARCHAR, df INTEGER, documents INTEGER[], scores FLOAT[]);
-CREATE TABLE popularity (document INTEGER, interactions BIGINT);
+CREATE TABLE popularity (document INTEGER, score FLOAT);
+CREATE TABLE words (document INTEGER, words STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[]);
+CREATE TABLE neighbours (document INTEGER, neighbours STRUCT(item_id VARCHAR, similarity DOUBLE)[]);
+CREATE TABLE segments (segment VARCHAR PRIMARY KEY, items STRUCT(item_id VARCHAR, score DOUBLE)[]);
 CREATE TABLE users (user_id VARCHAR PRIMARY KEY, items INTEGER, vector FLOAT[],
-    history STRUCT(document INTEGER, weight DOUBLE)[], seen INTEGER[],
-    terms STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[]);
+    history STRUCT(item_id VARCHAR, weight DOUBLE)[], seen VARCHAR[],
+    terms STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[],
+    interests STRUCT(vector FLOAT[], importance DOUBLE, medoid VARCHAR, items VARCHAR[])[],
+    behaviour STRUCT(item_id VARCHAR, weight DOUBLE)[], segment VARCHAR, categories VARCHAR[]);
 CREATE TABLE rejected (kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
 """
+POSTINGS = "CREATE TABLE postings (field VARCHAR, term VARCHAR, df INTEGER, documents INTEGER[], scores FLOAT[])"
 
 # one reason for each row that is refused, NULL for the others; a vector that is not finite has no finite sum, and one
 # with a NULL inside, at which list_inner_product would stop the build, is replaced by one that is not finite
@@ -65,15 +74,42 @@ SELECT documents.document, judged.vector
 FROM judged_documents AS judged INNER JOIN documents ON documents.item_id = judged.item_id
 WHERE judged.reason IS NULL ORDER BY documents.document;
 INSERT INTO rejected SELECT 'document', item_id, title, reason FROM judged_documents WHERE reason IS NOT NULL;
-INSERT INTO popularity
-SELECT documents.document, incoming.interactions
-FROM incoming_popularity AS incoming INNER JOIN documents ON documents.item_id = incoming.item_id
-ORDER BY documents.document;
 """
 
+# Popularity is the recent one; what is older only decides between equals, as a part of less than one interaction.
+FILL_BEHAVIOUR = """
+INSERT INTO popularity
+SELECT documents.document, incoming.recent + incoming.interactions / (1 + max(incoming.interactions) OVER ())
+FROM incoming_popularity AS incoming INNER JOIN documents ON documents.item_id = incoming.item_id
+ORDER BY documents.document;
+INSERT INTO neighbours
+SELECT documents.document, list({'item_id': incoming.neighbour_id, 'similarity': incoming.similarity}
+    ORDER BY incoming.similarity DESC, incoming.neighbour_id)
+FROM incoming_neighbours AS incoming INNER JOIN documents ON documents.item_id = incoming.item_id
+WHERE isfinite(incoming.similarity) AND incoming.similarity > 0
+GROUP BY documents.document ORDER BY documents.document;
+INSERT INTO segments
+SELECT segment, list({'item_id': item_id, 'score': interactions} ORDER BY interactions DESC, item_id)[:$listed]
+FROM incoming_segments WHERE interactions > 0 GROUP BY segment;
+"""
+
+FILL_WORDS = """
+INSERT INTO words
+SELECT documents.document, list({'term': term, 'word': word, 'weight': weight} ORDER BY rank)
+FROM incoming_words AS incoming INNER JOIN documents ON documents.item_id = incoming.user_id
+GROUP BY documents.document ORDER BY documents.document
+"""
+
+# Values are written as `filters.plain` writes what people ask for: 5 for 5.0, 6.5 for 6.50, true for True.
+PLAIN = """
+    CASE WHEN lower(value) IN ('true', 'false') THEN lower(value)
+        WHEN regexp_full_match(value, '-?(0|[1-9][0-9]*)\\.[0-9]+')
+            THEN regexp_replace(regexp_replace(value, '0+$', ''), '\\.$', '')
+        ELSE value END
+"""
 # A list counts with each of its values, be it JSON or its text in a column of text; any other nested value with its
-# JSON text. Values are written as people filter: 5 for 5.0 and true for True.
-FILL_FACETS = """
+# JSON text.
+FILL_FACETS = f"""
 INSERT INTO facets
 WITH attributes AS (
     SELECT documents.document, pair.key AS field, pair.type,
@@ -88,23 +124,29 @@ WITH attributes AS (
     SELECT document, 'category' AS field, category AS value, TRY_CAST(category AS DOUBLE) AS number FROM documents
     UNION ALL SELECT document, 'price', price::VARCHAR, price FROM documents
     UNION ALL SELECT document, 'available', available::VARCHAR, NULL FROM documents
-    UNION ALL SELECT document, field, CASE WHEN lower(value) IN ('true', 'false') THEN lower(value)
-        ELSE regexp_replace(value, '^(-?[0-9]+)\\.0+$', '\\1') END, TRY_CAST(value AS DOUBLE) FROM listed
+    UNION ALL SELECT document, field, value, TRY_CAST(value AS DOUBLE) FROM listed
 )
-SELECT field, value, number, document FROM fields WHERE value IS NOT NULL ORDER BY field, document
-"""
+SELECT field, {PLAIN}, CASE WHEN isfinite(number) THEN number END, document
+FROM fields WHERE value IS NOT NULL ORDER BY field, document
+"""  # noqa: S608
 
 JUDGE_USERS = f"""
 CREATE TEMP TABLE judged_users AS
 WITH numbered AS (
     SELECT row_number() OVER () AS line, * REPLACE ({_VECTOR}, user_id::VARCHAR AS user_id, seen::VARCHAR[] AS seen,
         history::STRUCT(item_id VARCHAR, weight DOUBLE)[] AS history,
-        terms::STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[] AS terms)
+        terms::STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[] AS terms,
+        interests::STRUCT(vector FLOAT[], importance DOUBLE, medoid VARCHAR, items VARCHAR[])[] AS interests,
+        behaviour::STRUCT(item_id VARCHAR, weight DOUBLE)[] AS behaviour, segment::VARCHAR AS segment,
+        categories::VARCHAR[] AS categories)
     FROM incoming_users
 )
 SELECT *, CASE
     WHEN user_id IS NULL OR trim(user_id) = '' THEN 'no user_id'
     WHEN row_number() OVER (PARTITION BY user_id ORDER BY line) > 1 THEN 'repeated user_id'
+    WHEN len(list_filter(interests, lambda part: len(part.vector) <> $dimension)) > 0
+        THEN 'interest of a dimension that is not ' || $dimension
+    WHEN vector IS NULL THEN NULL
     {_VECTOR_REASON} END AS reason
 FROM numbered
 """  # noqa: S608
@@ -112,19 +154,7 @@ FROM numbered
 FILL_USERS = """
 INSERT INTO rejected SELECT 'user', user_id, NULL, reason FROM judged_users WHERE reason IS NOT NULL;
 INSERT INTO users
-WITH good AS (SELECT * FROM judged_users WHERE reason IS NULL),
-seen AS (
-    SELECT pairs.user_id, list(documents.document ORDER BY documents.document) AS seen
-    FROM (SELECT user_id, unnest(seen) AS item_id FROM good) AS pairs
-    INNER JOIN documents ON documents.item_id = pairs.item_id GROUP BY pairs.user_id
-), history AS (
-    SELECT pairs.user_id, list({'document': documents.document, 'weight': pairs.part.weight}
-        ORDER BY documents.document) AS history
-    FROM (SELECT user_id, unnest(history) AS part FROM good) AS pairs
-    INNER JOIN documents ON documents.item_id = pairs.part.item_id GROUP BY pairs.user_id
-)
-SELECT good.user_id, good.items, good.vector, coalesce(history.history, []), coalesce(seen.seen, []),
-    coalesce(good.terms, [])
-FROM good LEFT JOIN seen ON seen.user_id = good.user_id LEFT JOIN history ON history.user_id = good.user_id
-ORDER BY good.user_id;
+SELECT user_id, items, vector, coalesce(history, []), coalesce(seen, []), coalesce(terms, []),
+    coalesce(interests, []), coalesce(behaviour, []), segment, coalesce(categories, [])
+FROM judged_users WHERE reason IS NULL ORDER BY user_id;
 """

@@ -7,6 +7,7 @@ import numpy as np
 
 from vlm4rec_search.analysis import analyze
 from vlm4rec_search.errors import RunError, Vlm4recError
+from vlm4rec_search.indexes.base import Index
 from vlm4rec_search.indexes.embedded import EmbeddedIndex
 from vlm4rec_search.indexes.scan import cosines
 from vlm4rec_search.indexes.store import Store
@@ -79,14 +80,19 @@ def verify_file(path: Path, scans: list[tuple[list[float], list[float]]]) -> Non
 
 
 def _smoke(store: Store) -> None:
-    """Search once for a user that nobody knows, a known user, and a word."""
     # A stem need not be its own stem: only a term that is can be searched for as a text, and has to be found.
-    term = next((term for term in store.terms if analyze(term) == [term]), None)
-    user = store.any_user()
+    smoke(EmbeddedIndex(store), store.any_user(), next((term for term in store.terms if analyze(term) == [term]), None))
+
+
+def smoke(index: Index, user: str | None, text: str | None) -> None:
+    """Search once for a user that nobody knows, a known user, and a text that some document has.
+
+    Raises:
+        RunError: a search fails, finds nothing, or has a negative score.
+    """
     queries = [Query(user="\N{NULL}nobody", k=1)]
     queries += [Query(user=user, include_seen=True, k=1, explain=True)] if user else []
-    queries += [Query(text=term, mode="lexical", k=1)] if term else []
-    index = EmbeddedIndex(store)
+    queries += [Query(text=text, mode="lexical", k=1)] if text else []
     for query in queries:
         try:
             answer = index.search(query)
@@ -94,3 +100,5 @@ def _smoke(store: Store) -> None:
             raise RunError(f"the release was not published: a search failed with {error!r}") from error
         if not answer.hits:
             raise RunError("the release was not published: a search found nothing")
+        if query.mode == "lexical" and min(hit.score for hit in answer.hits) < 0:
+            raise RunError("the release was not published: a search gives negative scores")

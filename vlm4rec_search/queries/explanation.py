@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 SHOWN = 3
+TASTES = ("profile", "interest", "session")  # semantic legs that come from a history
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +15,9 @@ class LegPart:
     """One leg's view of a hit.
 
     Attributes:
-        name: profile, text, words or popularity.
-        kind: semantic, lexical or popularity.
-        score: cosine, weighted BM25, or interactions.
+        name: profile, interest, session, text, words, co-purchase or popularity.
+        kind: semantic, lexical, behaviour or popularity.
+        score: cosine, weighted BM25, summed co-purchase, or interactions.
         rank: place among the leg's candidates, None when it is not one of them.
         contribution: what the leg adds to the hit's score.
     """
@@ -30,7 +31,7 @@ class LegPart:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPart:
-    """A history item's part of the profile leg's score; it is negative where the item speaks against the hit."""
+    """A history item's part of a leg's score; it is negative where the item speaks against the hit."""
 
     item_id: str
     title: str
@@ -47,14 +48,18 @@ class WordPart:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Reasons for one hit; shares of `history` and `rest` add up to the profile leg's score, `words` to the words'.
+    """Reasons for one hit; shares of `history` and `rest` add up to the semantic leg's score, `words` to the words',
+    `bought_with` and `bought_rest` to the co-purchase leg's.
 
     Attributes:
         sentence: the reasons for people.
         legs: every leg of the query.
-        history: the items that contributed most, best first.
+        history: the items that contributed most, best first; of several interests, the one that is nearest to the hit.
         rest: the sum of the shares of all other history items, those that the release lacks included.
         words: the matched words, best first.
+        bought_with: the items that are bought by the same shoppers, best first.
+        bought_rest: the sum of the shares of all others.
+        rules: what diversity and the rules of the business did to the hit.
     """
 
     sentence: str
@@ -62,6 +67,9 @@ class Explanation:
     history: tuple[HistoryPart, ...] = ()
     rest: float = 0.0
     words: tuple[WordPart, ...] = ()
+    bought_with: tuple[HistoryPart, ...] = ()
+    bought_rest: float = 0.0
+    rules: tuple[str, ...] = ()
 
 
 def history_shares(
@@ -85,45 +93,65 @@ def word_parts(shares: Mapping[str, float]) -> tuple[WordPart, ...]:
 
 
 def explain(
-    legs: Sequence[LegPart], history: Sequence[HistoryPart], words: tuple[WordPart, ...], text: str | None
+    legs: Sequence[LegPart],
+    history: Sequence[HistoryPart],
+    words: tuple[WordPart, ...],
+    bought_with: Sequence[HistoryPart] = (),
+    text: str | None = None,
+    rules: tuple[str, ...] = (),
 ) -> Explanation:
     """Return the explanation of a hit from its parts.
 
     Args:
         legs: every leg of the query.
-        history: all history items; the three with the largest shares are kept, the others summed up.
+        history: all history items with their shares of the semantic leg of the taste; the three with the largest
+            shares are kept, the others summed up.
         words: the matched words.
+        bought_with: all items from which the co-purchase leg comes, likewise.
         text: the text that was searched for.
+        rules: what was done to the hit after fusion.
     """
-    shown = tuple(sorted(history, key=lambda part: (-part.share, part.item_id))[:SHOWN])
-    shown = tuple(part for part in shown if part.share > 0.0)
-    score = next((leg.score for leg in legs if leg.name == "profile"), 0.0)
-    rest = round(score - sum(part.share for part in shown), 6)
-    return Explanation(_sentence(legs, shown, score, words, text), tuple(legs), shown, rest, words)
+    score = max((leg.score for leg in legs if leg.name in TASTES), default=0.0)
+    bought = sum(leg.score for leg in legs if leg.kind == "behaviour")
+    shown, sold = _largest(history), _largest(bought_with)
+    sentence = _sentence(legs, _resembles(shown, score), _words(words), _bought(sold), text, rules)
+    rest, bought_rest = (round(total - sum(part.share for part in parts), 6)
+                         for total, parts in ((score, shown), (bought, sold)))  # fmt: skip
+    return Explanation(sentence, tuple(legs), shown, rest, words, sold, bought_rest, rules)
+
+
+def _largest(parts: Sequence[HistoryPart]) -> tuple[HistoryPart, ...]:
+    ordered = sorted(parts, key=lambda part: (-part.share, part.item_id))[:SHOWN]
+    return tuple(part for part in ordered if part.share > 0.0)
 
 
 def _sentence(
-    legs: Sequence[LegPart],
-    history: Sequence[HistoryPart],
-    score: float,
-    words: Sequence[WordPart],
-    text: str | None,
+    legs: Sequence[LegPart], taste: str, words: str, bought: str, text: str | None, rules: Sequence[str]
 ) -> str:
-    reasons = []
-    if history and score > 0.0:
-        names = [f'"{part.title}" ({part.share / score:.0%})' for part in history]
-        reasons.append(f"resembles {_list(names)} of the history")
     meaning = next((leg.score for leg in legs if leg.name == "text"), 0.0)
-    if meaning > 0.0:
-        reasons.append(f'is near "{text}" in meaning ({meaning:.2f})')
-    if words:
-        noun = "word" if len(words) == 1 else "words"
-        reasons.append(f"shares the {noun} {_list([part.word for part in words[:5]])}")
-    for leg in legs:
-        if leg.kind == "popularity":
-            reasons.append(f"is popular with everyone ({leg.score:,.0f} interactions)")
+    near = f'is near "{text}" in meaning ({meaning:.2f})' if meaning > 0.0 else ""
+    popular = max((leg.score for leg in legs if leg.kind == "popularity"), default=0.0)
+    liked = f"is popular ({popular:,.0f} interactions)" if popular >= 1.0 else ""
+    reasons = [reason for reason in (taste, near, words, bought, liked, *rules) if reason]
     sentence = "; ".join(reasons) or "is among the nearest that there are"
     return sentence[0].upper() + sentence[1:] + "."
+
+
+def _resembles(history: Sequence[HistoryPart], score: float) -> str:
+    if not history or score <= 0.0:
+        return ""
+    names = [f'"{part.title}" ({part.share / score:.0%})' for part in history]
+    return f"resembles {_list(names)} of the history"
+
+
+def _words(words: Sequence[WordPart]) -> str:
+    noun = "word" if len(words) == 1 else "words"
+    return f"shares the {noun} {_list([part.word for part in words[:5]])}" if words else ""
+
+
+def _bought(parts: Sequence[HistoryPart]) -> str:
+    names = [f'"{part.title}"' for part in parts]
+    return f"is bought by those who bought {_list(names)}" if names else ""
 
 
 def _list(names: Sequence[str]) -> str:

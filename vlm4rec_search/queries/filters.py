@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from vlm4rec_search.errors import UsageError
@@ -12,7 +12,7 @@ COLUMNS = ("available", "category", "price")  # always there; every other field 
 _PARTS = re.compile(r"([^=<>]+?)\s*(>=|<=|=|>|<)\s*(.*)", re.DOTALL)
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
-_WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _TRUTH_WORDS = ("true", "false")
 _TRUTH = {"true": "true", "yes": "true", "1": "true", "false": "false", "no": "false", "0": "false"}
 
@@ -88,15 +88,30 @@ def _bound(field: str, sign: str, number: float) -> Filter:
 def _equality(field: str, value: str, text: str) -> Filter:
     if field == "price":
         number = _number(value, text)
-        return Filter(field, values=(repr(number),))
+        return Filter(field, values=(plain(repr(number)),))
     if field == "available":
         if value.lower() not in _TRUTH:
             raise UsageError(f"cannot read the filter {text!r}: available is true or false")
         return Filter(field, values=(_TRUTH[value.lower()],))
-    if field == "category":
-        return Filter(field, values=(value,))
-    # Attributes are indexed so: true for True, 5 for 5.0.
-    return Filter(field, values=(value.lower() if value.lower() in _TRUTH_WORDS else _WHOLE.sub(r"\1", value),))
+    return Filter(field, values=(plain(value),))
+
+
+def plain(value: str) -> str:
+    """Return a value as indexes hold it: true for True, 5 for 5.0, 6.5 for 6.50; 00001 and 1 stay apart."""
+    if value.lower() in _TRUTH_WORDS:
+        return value.lower()
+    return value.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(value) else value
+
+
+def unknown_field(condition: Filter, fields: Collection[str]) -> None:
+    """Refuse a condition on a field that no document has.
+
+    Raises:
+        UsageError: the field is not among `fields` nor among those of every catalogue.
+    """
+    if condition.field not in fields and condition.field not in COLUMNS:
+        names = ", ".join(sorted({*fields, *COLUMNS}))
+        raise UsageError(f"cannot filter on {condition.field!r}: the fields are {names}")
 
 
 def _number(value: str, text: str) -> float:

@@ -38,20 +38,25 @@ class Fused:
 def fuse(legs: Sequence[Candidates], weights: Sequence[float], fusion: Fusion) -> Fused:
     """Return one ranking of the documents that any leg found.
 
-    One leg alone is not fused: its scores stay what they are.
+    One leg alone is not fused: its scores stay what they are. A leg of weight 0 is not heard.
 
     Args:
-        legs: at least one; documents with a smaller number come first among equal scores.
-        weights: one for each leg, 0 or more.
+        legs: documents with a smaller number come first among equal scores.
+        weights: one for each leg, 0 or more; at least one is above 0.
         fusion: `reciprocal_rank` (rrf) or `min_max_mean` (minmax).
     """
-    if len(legs) == 1:
-        return Fused(legs[0].documents, legs[0].scores, legs[0].scores[:, None])
+    heard = [place for place, weight in enumerate(weights) if weight > 0]
+    active = [legs[place] for place in heard]
+    if len(active) == 1:
+        contributions = np.zeros((len(active[0].documents), len(legs)))
+        contributions[:, heard[0]] = active[0].scores
+        return Fused(active[0].documents, active[0].scores, contributions)
     rule: Callable[[Sequence[Candidates], Sequence[float]], list[Floats]]
     rule = reciprocal_rank if fusion == "rrf" else min_max_mean
-    documents = np.unique(np.concatenate([leg.documents for leg in legs]))
+    documents = np.unique(np.concatenate([leg.documents for leg in active]))
     contributions = np.zeros((len(documents), len(legs)))
-    for place, (leg, parts) in enumerate(zip(legs, rule(legs, weights), strict=True)):
+    parts_of = rule(active, [weights[place] for place in heard])
+    for place, leg, parts in zip(heard, active, parts_of, strict=True):
         contributions[np.searchsorted(documents, leg.documents), place] = parts
     scores = contributions.sum(axis=1).round(_DECIMALS)
     order = np.argsort(-scores, kind="stable")

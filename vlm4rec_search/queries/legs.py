@@ -1,4 +1,4 @@
-"""Legs: the independent rankings that answer a query, each by vectors, by words or by popularity."""
+"""Legs: the independent rankings that answer a query, each by vectors, words, a list of items, or popularity."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vlm4rec_search.analysis import tokens
-from vlm4rec_search.queries.fusion import Candidates
-from vlm4rec_search.queries.query import Kind, Query, Tier
+from vlm4rec_search.queries.query import Kind, Mode
 
 Vector = npt.NDArray[np.float32]
 Encode = Callable[[str], Vector]
+
+LISTED = 500  # items of a leg that is a list: a server takes each of them as a clause
+TERMS = 32  # words of a session, as of a profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,47 +27,77 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One ranking: a unit vector (d,) for a semantic leg, words by term for a lexical one, neither for popularity."""
+    """One ranking, told by its kind: `vector` (d,) of length 1 is semantic, `words` by term are lexical, `items` with
+    their scores are behaviour or a segment's popularity; a popularity leg without items is everybody's.
+
+    Attributes:
+        name: profile, interest, session, text, words, co-purchase or popularity.
+        weight: share in the fusion among the legs of its kind.
+        sources: of an interest, the history items that its vector is the mean of.
+    """
 
     name: str
     kind: Kind
     vector: Vector | None = None
     words: Mapping[str, Word] = field(default_factory=dict)
+    items: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
-    """What an index knows of a user: the unit vector (d,) or None, and the weighted words by term."""
+class Interest:
+    """One of a shopper's tastes.
 
-    vector: Vector | None
-    words: Mapping[str, Word]
-
-
-def choose_legs(query: Query, profile: Profile | None, encode: Encode) -> tuple[Tier, list[Leg]]:
-    """Return the tier of the answer and its legs, at least one.
-
-    user: `profile` and the profile's `words`; text: `text` and its `words`; both: `profile`, `text` and the words of
-    the text. Where a known user has nothing for the wanted mode, or the user is not known, popularity answers.
-
-    Args:
-        query: what is asked.
-        profile: of query.user; None when the user is not known.
-        encode: text to unit vector; called only when a semantic leg needs it.
+    Attributes:
+        vector: (d,) of length 1.
+        importance: share of the history; those of a shopper sum to 1.
+        medoid: the item that stands for it.
+        items: those that the vector is the mean of, weighted as in the history.
     """
-    legs: list[Leg] = []
-    if profile is not None and profile.vector is not None:
-        legs.append(Leg("profile", "semantic", vector=profile.vector))
-    if query.text is not None:
-        if query.mode != "lexical":
-            legs.append(Leg("text", "semantic", vector=encode(query.text)))
-        legs.append(Leg("words", "lexical", words=text_words(query.text)))
-    elif profile is not None and profile.words:
-        legs.append(Leg("words", "lexical", words=profile.words))
-    wanted = [leg for leg in legs if query.mode in ("hybrid", leg.kind)]
-    if not wanted:
-        return "popularity", [Leg("popularity", "popularity")]
-    known = any(leg.name == "profile" or query.text is None for leg in wanted)
-    return ("profile" if known else "text"), wanted
+
+    vector: Vector
+    importance: float
+    medoid: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """What an index knows of a shopper.
+
+    Attributes:
+        vector: unit vector (d,); None where nothing speaks for a direction.
+        words: weighted words by term.
+        history: item ids with weights such that the vector is the sum of weight x item vector.
+        behaviour: items from which co-purchases start, with their weights.
+        seen: item ids that answers leave out.
+        segment: of the catalogue's users file.
+        categories: favourite ones, best first.
+    """
+
+    user_id: str
+    vector: Vector | None = None
+    words: Mapping[str, Word] = field(default_factory=dict)
+    history: Mapping[str, float] = field(default_factory=dict)
+    interests: tuple[Interest, ...] = ()
+    behaviour: Mapping[str, float] = field(default_factory=dict)
+    seen: Sequence[str] = ()
+    segment: str | None = None
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What an index knows of an item: vector (d,), weighted words by term, and neighbours by co-purchase."""
+
+    item_id: str
+    title: str
+    category: str | None
+    price: float | None
+    vector: Vector
+    words: Mapping[str, Word] = field(default_factory=dict)
+    neighbours: Mapping[str, float] = field(default_factory=dict)
 
 
 def text_words(text: str) -> dict[str, Word]:
@@ -78,34 +110,76 @@ def text_words(text: str) -> dict[str, Word]:
     return {term: Word(forms[term], float(count)) for term, count in counts.items()}
 
 
-def leg_weights(query: Query, legs: Sequence[Leg | Candidates]) -> list[float]:
-    """Return the weight of each leg in the fusion, see `Query.weights`."""
-    if query.fusion == "rrf" and not query.weights:
-        return [1.0] * len(legs)
-    sizes = Counter(leg.kind for leg in legs)
-    weights = [query.weights.get(leg.kind, 0.5) / sizes[leg.kind] for leg in legs]
-    return weights if sum(weights) > 0 else [1.0] * len(legs)
+def session_user(items: Sequence[Item]) -> User:
+    """Return what a session's items say of a shopper who may have no profile: each item counts alike.
+
+    The vector is the unit mean of theirs, words are the sum of their words (1 for the first, at most `TERMS`).
+    """
+    sums = np.sum([item.vector.astype(np.float64) for item in items], axis=0)
+    length = float(np.linalg.norm(sums))
+    known = length > 1e-9
+    return User(
+        user_id="",
+        vector=(sums / length).astype(np.float32) if known else None,
+        words=_joined([item.words for item in items]),
+        history={item.item_id: 1.0 / length for item in items} if known else {},
+        behaviour={item.item_id: 1.0 for item in items},
+        seen=[item.item_id for item in items],
+    )
 
 
-def top_candidates(
-    leg: Leg, scores: npt.NDArray[np.float32], allowed: npt.NDArray[np.bool_] | None, depth: int
-) -> Candidates:
-    """Return the best documents of a leg among the allowed ones, equal scores by document.
+def _joined(parts: Sequence[Mapping[str, Word]]) -> dict[str, Word]:
+    totals: Counter[str] = Counter()
+    forms: dict[str, str] = {}
+    for words in parts:
+        for term, word in words.items():
+            totals[term] += word.weight  # type: ignore[assignment]  # a Counter adds floats as well
+            forms.setdefault(term, word.form)
+    best = sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))[:TERMS]
+    return {term: Word(forms[term], weight / best[0][1]) for term, weight in best}
+
+
+def co_purchases(behaviour: Mapping[str, float], items: Mapping[str, Item]) -> dict[str, float]:
+    """Return the best `LISTED` neighbours of the items that a shopper starts from.
+
+    score(j) = sum over i of weight(i) x similarity(i, j), rounded to 6 decimals; equal scores by item id.
+    """
+    scores: dict[str, float] = {}
+    for item_id, weight in behaviour.items():
+        item = items.get(item_id)
+        for neighbour, similarity in item.neighbours.items() if item else ():
+            scores[neighbour] = scores.get(neighbour, 0.0) + weight * similarity
+    if len(scores) > LISTED:  # most are far from the best, and need not be rounded and sorted
+        lowest = sorted(scores.values(), reverse=True)[LISTED - 1] - 1e-6
+        scores = {item: score for item, score in scores.items() if score >= lowest}
+    best = sorted((-round(score, 6), item) for item, score in scores.items())
+    return {item: -score for score, item in best[:LISTED] if score < 0.0}
+
+
+def taste_legs(user: User, listed: Mapping[str, float], mode: Mode, by_interest: bool, name: str) -> list[Leg]:
+    """Return the legs of a taste, those of a profile or a session, that the mode wants.
 
     Args:
-        leg: a lexical leg finds only documents with a score above 0.
-        scores: float32 (n,), one for each document.
-        allowed: bool (n,), None for all.
-        depth: how many at most.
+        user: vector, words and interests.
+        listed: co-purchases by item id, see `co_purchases`.
+        mode: hybrid wants all of them.
+        by_interest: one semantic leg for each interest, in the place of the one of the mean.
+        name: of the leg of the mean, profile or session.
     """
-    usable = scores > 0.0 if leg.kind == "lexical" else None
-    if allowed is not None:
-        usable = allowed if usable is None else usable & allowed
-    documents = np.arange(len(scores)) if usable is None else np.flatnonzero(usable)
-    values = scores if usable is None else scores[documents]
-    if len(values) > depth:
-        lowest = np.partition(values, len(values) - depth)[len(values) - depth]
-        kept = np.flatnonzero(values >= lowest)
-        documents, values = documents[kept], values[kept]
-    order = np.argsort(-values, kind="stable")[:depth]
-    return Candidates(leg.name, leg.kind, documents[order].astype(np.int64), values[order].astype(np.float64).round(6))
+    legs: list[Leg] = []
+    if by_interest and user.interests:
+        legs += [Leg("interest", "semantic", part.vector, weight=part.importance, sources=part.items)
+                 for part in user.interests]  # fmt: skip
+    elif user.vector is not None:
+        legs.append(Leg(name, "semantic", user.vector))
+    if user.words:
+        legs.append(Leg("words", "lexical", words=user.words))
+    if listed:
+        legs.append(Leg("co-purchase", "behaviour", items=listed))
+    return [leg for leg in legs if mode in ("hybrid", leg.kind)]
+
+
+def text_legs(text: str, mode: Mode, encode: Encode) -> list[Leg]:
+    """Return the legs of a text: its vector and its words, as the mode wants."""
+    legs = [Leg("text", "semantic", encode(text))] if mode in ("hybrid", "semantic") else []
+    return legs + ([Leg("words", "lexical", words=text_words(text))] if mode in ("hybrid", "lexical") else [])

@@ -1,0 +1,70 @@
+"""The explanation is exact: its parts sum to the scores, whatever the history (a property)."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+from released import RANKING, documents, given, meta, popularity, users
+
+from vlm4rec_search import Query, open_index
+from vlm4rec_search.indexes.build import build_release
+from vlm4rec_search.profiles import user_interests, user_vectors
+from vlm4rec_search.queries.explanation import TASTES
+
+ITEMS = 30
+KINDS = {"semantic": 1.0, "lexical": 1.0, "behaviour": 1.0, "popularity": 1.0}
+weight = st.floats(-1, 1).filter(lambda value: abs(value) > 1e-3)
+
+
+def catalogue(draw: np.random.Generator) -> pd.DataFrame:
+    vectors = draw.standard_normal((ITEMS, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    words = np.array(["red", "blue", "lamp", "chair", "wood", "silk"])
+    frame = pd.concat([documents()[:1]] * ITEMS, ignore_index=True)
+    titles = [" ".join(draw.choice(words, 3)) for _ in range(ITEMS)]
+    return frame.assign(item_id=[f"i{n:02d}" for n in range(ITEMS)], title=titles, vector=list(np.float32(vectors)))
+
+
+@pytest.mark.parametrize("profile", ["mean", "interests"])
+@drawn(seed=st.integers(0, 1000), history=st.dictionaries(st.integers(0, ITEMS - 1), weight, min_size=1, max_size=12))
+@settings(max_examples=15, deadline=None)
+def test_shares_sum_to_the_scores(
+    tmp_path_factory: pytest.TempPathFactory, profile: str, seed: int, history: dict[int, float]
+) -> None:
+    items = catalogue(np.random.default_rng(seed))
+    names = [f"i{place:02d}" for place in history]
+    weights = pd.DataFrame({"user_id": "u1", "item_id": names, "weight": list(history.values())})
+    folder = tmp_path_factory.mktemp("index")
+    build_release(folder, given(items, people(weights, items), popularity()), meta())
+    ranking = folder / "ranking.yaml"
+    ranking.write_text(RANKING.read_text("utf-8").replace("profile: mean", f"profile: {profile}"), "utf-8")
+    with open_index(str(folder), ranking=ranking) as index:
+        hits = index.search(Query(user="u1", k=20, weights=KINDS, explain=True)).hits
+    assert hits
+    for hit in hits:
+        reason = hit.explanation
+        assert reason is not None
+        tastes = [leg.score for leg in reason.legs if leg.name in TASTES]
+        if tastes:
+            assert sum(part.share for part in reason.history) + reason.rest == pytest.approx(max(tastes), abs=1e-5)
+        words = sum(leg.score for leg in reason.legs if leg.kind == "lexical")
+        assert sum(part.share for part in reason.words) == pytest.approx(words, abs=1e-5)
+        assert sum(leg.contribution for leg in reason.legs) == pytest.approx(hit.score, abs=1e-5)
+        # what is not shown is the rest, and it is no more than what the other items add
+        if profile == "mean" and len(history) <= len(reason.history):
+            assert reason.rest == pytest.approx(0.0, abs=1e-5)
+
+
+def people(weights: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Return search.user_documents of one user with these weights, by the package's own arithmetic."""
+    profiles, interests = user_vectors(weights, items), user_interests(weights, items, 4)
+    base = users()[:1].assign(behaviour=[[]], interests=[[]], history=[[]], vector=[None], seen=[[]])
+    if len(profiles):
+        length = float(profiles["length"].iloc[0])
+        scaled = [{"item_id": item, "weight": value / length}
+                  for item, value in zip(weights["item_id"], weights["weight"], strict=True)]  # fmt: skip
+        base = base.assign(vector=[np.array(profiles["vector"].iloc[0], dtype=np.float32)], history=[scaled])
+    parts = interests[["vector", "importance", "medoid", "items"]].to_dict("records")
+    return base.assign(interests=[parts])

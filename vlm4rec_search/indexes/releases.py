@@ -1,0 +1,127 @@
+"""The releases of an index, whatever its backend: publish, list, switch, remove, compare."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.indexes.base import Index
+from vlm4rec_search.indexes.meta import ReleaseMeta
+from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.publications import Publication
+
+COLUMNS = (
+    "item_id",
+    "title",
+    "description",
+    "caption",
+    "category",
+    "price",
+    "available",
+    "image",
+    "content_hash",
+    "vector",
+)
+
+
+class Releases(ABC):
+    """Where releases live, one of which answers.
+
+    Attributes:
+        url: without credentials.
+    """
+
+    url: str
+
+    @abstractmethod
+    def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
+        """Build, verify and publish a release.
+
+        Raises:
+            UsageError: a column is missing, or an incremental release cannot be made of what answers.
+            RunError: nothing is left to publish, verification fails, or somebody else is publishing.
+        """
+
+    @abstractmethod
+    def live(self) -> str | None:
+        """Return the name of the release that answers, None where nothing is published.
+
+        Raises:
+            UsageError: what names it is damaged.
+        """
+
+    @abstractmethod
+    def whole(self) -> Mapping[str, ReleaseMeta]:
+        """Return what the releases say of themselves that could answer, oldest first."""
+
+    @abstractmethod
+    def switch(self, name: str) -> None:
+        """Let another release answer, in one step.
+
+        Raises:
+            UsageError: there is no such release, or it was made for another package version.
+            RunError: it has lost documents, or somebody is publishing.
+        """
+
+    @abstractmethod
+    def prune(self, kept: int) -> list[str]:
+        """Remove all but the newest releases, and return their names; the one that answers and the one before stay.
+
+        Raises:
+            RunError: somebody is publishing.
+        """
+
+    @abstractmethod
+    def open(self, name: str) -> Index:
+        """Open a release, whether it answers or not.
+
+        Raises:
+            UsageError: it was made for another package version.
+        """
+
+    @abstractmethod
+    def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
+        """Yield the documents of a release, some or all of `COLUMNS`; vectors are lists of float32."""
+
+    @abstractmethod
+    def users(self, name: str, count: int) -> list[str]:
+        """Return the ids of a sample of the users of a release, the same one every time."""
+
+    def find(self, name: str | None) -> str:
+        """Return the name of the release that answers for None, else `name`.
+
+        Raises:
+            UsageError: nothing is published, or there is no such release.
+        """
+        chosen = name or self.live()
+        if chosen is None:
+            raise UsageError(f"nothing is published in {self.url}: run `vlm4rec index` first")
+        if chosen not in self.whole():
+            raise UsageError(
+                f"there is no release {chosen} in {self.url}: `vlm4rec releases list` shows those that are"
+            )
+        return chosen
+
+    def before(self, name: str) -> str:
+        """Return the release that was made before another one.
+
+        Raises:
+            UsageError: there is none.
+        """
+        names = list(self.whole())
+        place = names.index(name) if name in names else len(names)
+        if place == 0:
+            raise UsageError(f"there is no release before {name} in {self.url}")
+        return names[place - 1]
+
+    def rollback(self, name: str | None) -> str:
+        """Let the named release answer, or the one before the one that answers, and return its name.
+
+        Raises:
+            UsageError: there is no such release.
+            RunError: somebody is publishing.
+        """
+        chosen = self.find(name) if name else self.before(self.find(None))
+        self.switch(chosen)
+        return chosen

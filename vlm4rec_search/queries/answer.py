@@ -1,0 +1,79 @@
+"""From a query to its answer: plan the legs, let the index find candidates, fuse, rank again, explain."""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vlm4rec_search.queries.fusion import fuse
+from vlm4rec_search.queries.plan import Plan, plan
+from vlm4rec_search.queries.query import Answer, Hit, Query, Tier
+from vlm4rec_search.queries.reasons import Reasons
+from vlm4rec_search.queries.reranking import Ranked, rerank
+
+if TYPE_CHECKING:
+    from vlm4rec_search.indexes.base import Index, Request
+
+
+def answer(index: "Index", query: Query) -> Answer:
+    """Answer a query, whatever the backend, see `Index.search`."""
+    started = time.perf_counter()
+    chosen = plan(index, query)
+    asked = request(index, query, chosen)
+    ranked = index.fused(asked, chosen, query)
+    hits = _found(index, query, chosen, asked) if ranked is None else _hits(ranked)
+    note = (None if hits else _all_seen(index, query, chosen)) or _note(query, chosen)
+    took = round((time.perf_counter() - started) * 1000.0, 2)
+    return Answer(query.user, query.mode, chosen.tier, index.meta.name, took, hits, index.ranking.version, note)
+
+
+def request(index: "Index", query: Query, chosen: Plan) -> "Request":
+    """Return what the index is asked for a plan."""
+    from vlm4rec_search.indexes.base import Request
+
+    user = None if query.include_seen else chosen.user
+    session = chosen.session.seen if chosen.session else ()
+    depth = max(query.depth or index.ranking.depth, query.k)
+    return Request(chosen.legs, query.conditions, user, session, depth)
+
+
+def _found(index: "Index", query: Query, chosen: Plan, asked: "Request") -> tuple[Hit, ...]:
+    found = index.find(asked)
+    fused = fuse(found.candidates, chosen.weights, query.fusion or index.ranking.fusion)
+    ranked = rerank(index, found, fused, query)
+    hits = _hits(ranked)
+    if not query.explain or not hits:
+        return hits
+    reasons = Reasons(index, query, chosen, found).of(ranked)
+    return tuple(replace(hit, explanation=reason) for hit, reason in zip(hits, reasons, strict=True))
+
+
+def _hits(ranked: Ranked) -> tuple[Hit, ...]:
+    scored = enumerate(zip(ranked.scores, ranked.records, strict=True), 1)
+    return tuple(Hit(rank=rank, score=float(score), **record) for rank, (score, record) in scored)
+
+
+def _all_seen(index: "Index", query: Query, chosen: Plan) -> str | None:
+    """Say that the shopper has seen all that fits, when that is why nothing is left."""
+    if chosen.user is None or query.include_seen:
+        return None
+    if not answer(index, replace(query, include_seen=True, explain=False, k=1)).hits:
+        return None
+    return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
+
+
+_INSTEAD: dict[Tier, str] = {
+    "session": "what goes with the session's items",
+    "text": "what fits the text alone",
+    "segment": "what is popular in the user's segment",
+    "category": "what is popular in the category",
+    "popularity": "what is popular with everyone",
+}
+
+
+def _note(query: Query, chosen: Plan) -> str | None:
+    """Say what is answered where the shopper's profile has no part in it."""
+    if query.user is None or chosen.tier == "profile" or (chosen.user is not None and chosen.tier == "text"):
+        return None
+    unknown = chosen.user is None
+    who = f"user {query.user} is not known" if unknown else f"nothing is known of user {query.user} for this mode"
+    return f"{who}: this is {_INSTEAD[chosen.tier]}"

@@ -1,0 +1,123 @@
+"""What answers a query: the first tier of the cold-start ladder that has something to say, and its legs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.queries.legs import Item, Leg, User, co_purchases, session_user, taste_legs, text_legs
+from vlm4rec_search.queries.query import Query, Tier
+from vlm4rec_search.queries.reranking import PINNED
+from vlm4rec_search.ranking import Ranking
+
+if TYPE_CHECKING:
+    from vlm4rec_search.indexes.base import Index
+
+POPULARITY = Leg("popularity", "popularity")
+FILLING = replace(POPULARITY, weight=0.01)  # what comes after a list, where filters leave little of it
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The tier, its legs (at least one) with their weights, and whom they are about.
+
+    A leg of weight 0 only finds what a rule pins.
+
+    Attributes:
+        user: None for nobody, or one that the release does not know.
+        session: what the session's items say, None without a session.
+        sources: items from which the co-purchases come, by id.
+    """
+
+    tier: Tier
+    legs: Sequence[Leg]
+    weights: Sequence[float]
+    user: User | None
+    session: User | None
+    sources: Mapping[str, Item]
+
+
+def plan(index: "Index", query: Query) -> Plan:
+    """Choose what answers: the profile and the session, or else the text, segment, category, or popularity.
+
+    Raises:
+        UsageError: no item of the session is in the release, or the text cannot be encoded.
+    """
+    user = None if query.user is None else index.user(query.user)
+    session = _session(index, query)
+    starts = {**(user.behaviour if user else {}), **(session.behaviour if session else {})}
+    wanted = query.mode in ("hybrid", "behaviour") and query.text is None
+    sources = index.items(list(starts), vectors=False) if wanted and starts else {}
+    tier, legs = _ladder(index, query, user, session, sources)
+    weights = leg_weights(legs, _kind_weights(query, index.ranking))
+    heard = [(leg, weight) for leg, weight in zip(legs, weights, strict=True) if weight > 0]
+    heard += [(leg, 0.0) for leg in _pins(index)]
+    return Plan(tier, [leg for leg, _ in heard], [weight for _, weight in heard], user, session, sources)
+
+
+def _pins(index: "Index") -> list[Leg]:
+    """Return a leg that finds the pinned items, first the first, where filters and the history allow them."""
+    items = list(dict.fromkeys(item for rule in index.rules if rule.action == "pin" for item in rule.items))
+    scores = {item: float(len(items) - place) for place, item in enumerate(items)}
+    return [Leg(PINNED, "behaviour", items=scores)] if items else []
+
+
+def leg_weights(legs: Sequence[Leg], kinds: Mapping[str, float]) -> list[float]:
+    """Return the weight of each leg: its kind's, divided among the legs of the kind by their own weights.
+
+    Where every leg would have 0, their own weights count.
+    """
+    totals: Counter[str] = Counter()
+    for leg in legs:
+        totals[leg.kind] += leg.weight  # type: ignore[assignment]  # a Counter adds floats as well
+    weights = [kinds.get(leg.kind, 0.0) * leg.weight / totals[leg.kind] for leg in legs]
+    return weights if sum(weights) > 0 else [leg.weight for leg in legs]
+
+
+def _kind_weights(query: Query, ranking: Ranking) -> dict[str, float]:
+    """Return the weight of each kind; meaning and words of a text count alike unless the query says otherwise."""
+    default = {"semantic": 0.5, "lexical": 0.5} if query.text is not None else ranking.weights.model_dump()
+    return {**default, **query.weights}
+
+
+def _session(index: "Index", query: Query) -> User | None:
+    if not query.items:
+        return None
+    items = index.items(list(dict.fromkeys(query.items)), words=True)
+    if not items:
+        raise UsageError(f"no item of the session is in the release {index.meta.name}: {', '.join(query.items[:5])}")
+    return session_user(list(items.values()))
+
+
+def _ladder(
+    index: "Index", query: Query, user: User | None, session: User | None, sources: Mapping[str, Item]
+) -> tuple[Tier, list[Leg]]:
+    own = _taste(query, user, "profile", index.ranking, sources)
+    now = _taste(query, session, "session", index.ranking, sources)
+    tier: Tier = "profile" if own else "session"
+    if query.text is not None:
+        legs = [leg for leg in own + now if leg.kind == "semantic"]
+        texts = text_legs(query.text, query.mode, index.encode)
+        return (tier if legs else "text"), legs + texts
+    if own or now:
+        return tier, own + now + ([POPULARITY] if query.mode == "hybrid" else [])
+    return _unknown(index, query, user)
+
+
+def _taste(query: Query, user: User | None, name: str, ranking: Ranking, sources: Mapping[str, Item]) -> list[Leg]:
+    if user is None:
+        return []
+    listed = co_purchases(user.behaviour, sources)
+    return taste_legs(user, listed, query.mode, ranking.profile == "interests", name)
+
+
+def _unknown(index: "Index", query: Query, user: User | None) -> tuple[Tier, list[Leg]]:
+    """Return what answers a shopper of whom no leg is known."""
+    if user and user.segment and (items := index.segment(user.segment)):
+        return "segment", [replace(POPULARITY, items=items), FILLING]
+    for category in user.categories if user else ():
+        if items := index.segment(f"category:{category}"):
+            return "category", [replace(POPULARITY, items=items), FILLING]
+    in_category = any(condition.field == "category" for condition in query.conditions)
+    return ("category" if in_category else "popularity"), [POPULARITY]
