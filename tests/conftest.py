@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from sqlmesh import Context
 
+pytest_plugins = ["opensearch", "backends"]
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 

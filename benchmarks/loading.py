@@ -1,0 +1,136 @@
+"""Documents per second into OpenSearch: `python -m benchmarks.loading URL` (40,000 documents x 384, 5 rounds).
+
+Three loaders put the same bytes into equal indexes (one shard, no replicas, no refresh): `streaming_bulk` of
+opensearch-py with 500 per chunk, as its documentation shows it; this package's `load`, from arrow batches; and bare
+posts of chunks made before the clock starts, over 4 connections, which is what the server can take. They take turns, so
+that whatever else the machine does falls on all of them; the ratios are medians over the rounds. Searchable = the
+refresh after the load, in seconds.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from opensearchpy import OpenSearch
+from opensearchpy.helpers import streaming_bulk
+
+from vlm4rec_search.errors import RunError
+from vlm4rec_search.opensearch.bulk import Line, Rejection, documents, encode, post
+from vlm4rec_search.opensearch.connection import connect
+from vlm4rec_search.opensearch.loader import CHUNK_BYTES, CONNECTIONS, load
+from vlm4rec_search.settings import Settings
+
+DIMENSION, WORDS = 384, (6, 18, 16)
+TEXTS = ("title", "description", "caption")
+SETTINGS = {"knn": True, "number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"}
+VECTOR = {"type": "knn_vector", "dimension": DIMENSION, "space_type": "cosinesimil"}
+PROPERTIES = {
+    **{name: {"type": "keyword"} for name in ("item_id", "category")},
+    **{name: {"type": "text", "analyzer": "english"} for name in TEXTS},
+    "price": {"type": "double"},
+    "vector": {**VECTOR, "method": {"name": "hnsw", "engine": "lucene"}},
+}
+
+Act = Callable[[str], int]  # loads an index and returns the number of documents
+
+
+def table(size: int) -> pa.Table:
+    """Draw documents around 100 cluster centres, with texts of 40 words; the vectors are lists of float32."""
+    draw = np.random.default_rng(7)
+    vectors = draw.standard_normal((100, DIMENSION))[draw.integers(0, 100, size)]
+    vectors += 0.7 * draw.standard_normal(vectors.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    columns = {"item_id": [f"i{place:06d}" for place in range(size)]}
+    for name, words in zip(TEXTS, WORDS, strict=True):
+        columns[name] = [" ".join(f"w{word}x" for word in row) for row in draw.zipf(1.2, (size, words)) % 20_000]
+    columns["category"] = [f"c{number}" for number in draw.integers(0, 20, size)]
+    prices = draw.uniform(1, 100, size).round(2)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).ravel()), DIMENSION)
+    return pa.table({**columns, "price": prices, "vector": lists})
+
+
+def loaders(client: OpenSearch, rows: pa.Table) -> dict[str, Act]:
+    """Return the loaders by name; each begins with what it would get from a warehouse, or with bytes."""
+    bodies = {name: body for name, body in documents(rows.to_batches(), "item_id", "vector") if body}
+    # the float64 that print as the float32 do: so the other loader sends as many bytes
+    dictionaries: list[dict[str, Any]] = [orjson.loads(body) for body in bodies.values()]
+    lines = [encode(operation) for operation in bodies.items()]
+    posts = list(chunked(lines))
+
+    def stream(index: str) -> int:
+        actions = ({"_index": index, "_id": row["item_id"], "_source": row} for row in dictionaries)
+        return sum(done for done, _ in streaming_bulk(client, actions, chunk_size=500))
+
+    def ours(index: str) -> int:
+        return load(client, index, documents(rows.to_batches(1_000), "item_id", "vector"), len(rows), refuse).indexed
+
+    def bare(index: str) -> int:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            replies = pool.map(lambda chunk: (len(chunk), post(client, index, chunk)), posts)
+            return sum(size - len(reply.refused) for size, reply in replies)
+
+    return {"streaming_bulk": stream, "vlm4rec load": ours, "bare posts": bare}
+
+
+def chunked(lines: list[Line]) -> Iterator[list[Line]]:
+    """Cut lines into chunks of about the size that `load` sends."""
+    step = max(1, CHUNK_BYTES * len(lines) // sum(len(line.data) for line in lines))
+    for start in range(0, len(lines), step):
+        yield lines[start : start + step]
+
+
+def refuse(rejection: Rejection) -> None:
+    """Stop: every document of the benchmark is good."""
+    raise RunError(rejection.reason)
+
+
+def timed(client: OpenSearch, act: Act, size: int) -> tuple[float, float]:
+    """Load a new index and return documents per second, and the seconds of the refresh after it."""
+    index = f"benchmark-loading-{uuid4().hex}"
+    client.indices.create(index=index, body={"settings": {"index": SETTINGS}, "mappings": {"properties": PROPERTIES}})
+    try:
+        started = time.perf_counter()
+        loaded = act(index)
+        seconds = time.perf_counter() - started
+        client.indices.refresh(index=index)
+        refreshed = time.perf_counter() - started - seconds
+        found = client.count(index=index)["count"]
+        if (loaded, found) != (size, size):
+            raise RunError(f"{loaded} loaded, {found} found, {size} wanted")
+        return size / seconds, refreshed
+    finally:
+        client.indices.delete(index=index)
+
+
+def main() -> None:
+    """Let the loaders take turns and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="an OpenSearch server with k-NN, such as `vlm4rec opensearch start` gives")
+    parser.add_argument("--documents", type=int, default=40_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    client = connect(asked.url, Settings(), timeout=600)
+    acts = loaders(client, table(asked.documents))
+    print(f"{asked.documents:,} documents x {DIMENSION}, {asked.rounds} rounds, {os.cpu_count()} cores")
+    timed(client, acts["bare posts"], asked.documents)  # the server's first load is slow, whoever sends it
+    rounds = [{name: timed(client, act, asked.documents) for name, act in acts.items()} for _ in range(asked.rounds)]
+    print(f"{'documents/s, median':<28}{'loaded':>9}{'searchable':>12}   each round")
+    for name in acts:
+        rates = [times[name][0] for times in rounds]
+        refresh = median(times[name][1] for times in rounds)
+        print(f"{name:<28}{median(rates):>9,.0f}{refresh:>10.1f} s   {', '.join(f'{rate:,.0f}' for rate in rates)}")
+    for other in ("streaming_bulk", "bare posts"):
+        ratios = [times["vlm4rec load"][0] / times[other][0] for times in rounds]
+        print(f"vlm4rec load / {other}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Both backends for one test: what is published and asked is the same, only the place is another."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from opensearch import prefixed
+from released import meta
+
+from vlm4rec_search.indexes import Index, open_index
+from vlm4rec_search.indexes.embedded_releases import EmbeddedReleases
+from vlm4rec_search.indexes.meta import ReleaseMeta
+from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.opensearch.catalogue import Catalogue
+from vlm4rec_search.opensearch.connection import connect
+from vlm4rec_search.opensearch.index import OpenSearchIndex
+from vlm4rec_search.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.queries.rules import load_rules
+from vlm4rec_search.ranking import load_ranking
+from vlm4rec_search.settings import Settings
+
+NAMES = ("embedded", "opensearch")
+
+
+class Backend(ABC):
+    """A place for releases of the test's own."""
+
+    releases: Releases
+
+    @abstractmethod
+    def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Index:
+        """Open what answers, as `open_index` does."""
+
+    def publish(self, tables: SearchTables[Frame], made: ReleaseMeta | None = None) -> str:
+        return self.releases.publish(tables, made or meta(), False, False).meta.name
+
+
+@dataclass
+class Embedded(Backend):
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.releases = EmbeddedReleases(self.folder)
+
+    def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Index:
+        return open_index(str(self.folder), encoder, ranking, rules)
+
+
+@dataclass
+class Server(Backend):
+    url: str
+    prefix: str
+
+    def __post_init__(self) -> None:
+        self.releases = OpenSearchReleases(connect(self.url, Settings()), self.prefix, self.url)
+
+    def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Index:
+        place = Catalogue(connect(self.url, Settings()), self.prefix)
+        return OpenSearchIndex(place, None, encoder, load_ranking(ranking), load_rules(rules))
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
+    return Embedded(tmp_path_factory.mktemp("index"))
+
+
+@pytest.fixture(scope="module")
+def server(opensearch_url: str) -> Iterator[Server]:
+    with prefixed(opensearch_url) as prefix:
+        yield Server(opensearch_url, prefix)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Run each test of the module with both backends."""
+    found: Backend = request.getfixturevalue({"embedded": "embedded", "opensearch": "server"}[request.param])
+    return found

@@ -1,0 +1,83 @@
+"""A real OpenSearch for tests: `OPENSEARCH_URL` when it is set, else one server that the workers of a run share.
+
+Each test uses names of its own (`own_prefix`) and deletes nothing but those.
+"""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from vlm4rec_search.errors import Vlm4recError
+from vlm4rec_search.opensearch.local import server
+
+HEAP_MB = 512
+QUICK = ("-XX:TieredStopAtLevel=1",)  # half the processor time until it is up; slower once it is warm
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running OpenSearch; the last worker that uses it stops it."""
+    if given := os.environ.get("OPENSEARCH_URL"):
+        yield given.rstrip("/")
+        return
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "opensearch"
+    folder.mkdir(exist_ok=True)
+    with (folder / "users").open("w") as users:
+        with _alone(folder):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            url = running(folder / "server")
+        yield url
+        with _alone(folder):
+            try:
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # another worker uses it still
+            server.stop(folder / "server")
+
+
+@pytest.fixture
+def own_prefix(opensearch_url: str) -> Iterator[str]:
+    """A prefix for the indexes, templates and pipelines of one test; its indexes are deleted afterwards."""
+    with prefixed(opensearch_url) as prefix:
+        yield prefix
+
+
+@contextmanager
+def prefixed(opensearch_url: str) -> Iterator[str]:
+    """Yield a prefix that nobody else has; its indexes are deleted afterwards."""
+    prefix = f"t{uuid.uuid4().hex[:10]}"
+    yield prefix
+    rows = httpx.get(f"{opensearch_url}/_cat/indices/{prefix}*?format=json&expand_wildcards=all", timeout=60).json()
+    for row in rows:
+        httpx.delete(f"{opensearch_url}/{row['index']}", timeout=60).raise_for_status()
+
+
+def running(folder: Path) -> str:
+    found = server.status(folder)
+    try:
+        found = found if found.running else server.start(folder, port=0, heap_mb=HEAP_MB, java_options=QUICK)
+    except Vlm4recError as error:
+        _unavailable(str(error))
+    return found.url or _unavailable("it did not start")
+
+
+def _unavailable(reason: str) -> str:
+    message = f"no OpenSearch here: {reason}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a lock against the other workers of the run."""
+    with (folder / "start").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

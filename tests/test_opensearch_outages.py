@@ -1,0 +1,79 @@
+"""Publications to a server of the test's own that is restarted, or loses a node; nothing is lost, nothing is mixed."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from opensearch import HEAP_MB, QUICK
+from proxy import Fault, proxy
+from shop_window import Window, relabelled, watching
+
+from vlm4rec_search.errors import RunError
+from vlm4rec_search.opensearch.local import process, server
+
+
+@pytest.fixture
+def folder(opensearch_url: str, tmp_path: Path) -> Iterator[Path]:
+    """A folder for a server of the test's own, which may be stopped and killed."""
+    if os.environ.get("OPENSEARCH_URL"):
+        pytest.skip("OPENSEARCH_URL is set: that server is not restarted")
+    yield tmp_path / "server"
+    server.stop(tmp_path / "server")
+
+
+def start(folder: Path, port: int = 0, nodes: int | None = None) -> str:
+    url = server.start(folder, port=port, nodes=nodes, heap_mb=HEAP_MB, java_options=QUICK).url
+    assert url
+    return url
+
+
+def test_a_server_that_restarts_during_the_load_loses_nothing(folder: Path) -> None:
+    window = Window(start(folder), "shop-")
+    window.publish(relabelled("old"))
+
+    def restart() -> None:
+        server.stop(folder)
+        start(folder, int(window.url.rsplit(":", 1)[1]))
+
+    with watching(window) as watch:
+        publish_while(window, restart)
+    assert watch.only("old", "new")
+    assert set(watch.failures) <= {"UnreachableError", "503"}
+    assert set(window.documents()) == set("abcdef")
+
+
+def test_a_cluster_of_three_that_loses_a_node_during_the_load_loses_nothing(folder: Path) -> None:
+    window = Window(start(folder, nodes=3), "shop-")
+    window.publish(relabelled("old"))
+    window.client.cluster.health(index="shop-*", wait_for_status="green")  # each document has its copy
+
+    def lose() -> None:
+        found = process.running(folder / "node-3")
+        assert found is not None
+        os.kill(found.pid, 9)
+
+    with watching(window) as watch:
+        try:
+            publish_while(window, lose)
+        except RunError:  # the node had the only copy of an index that was being loaded: the release is given up
+            window.publish(relabelled("new"))
+    assert watch.only("old", "new")
+    assert set(watch.failures) <= {"UnreachableError", "503"}
+    assert set(window.documents()) == set("abcdef")
+
+
+def publish_while(window: Window, disturb: Callable[[], None]) -> None:
+    """Publish through a proxy that cuts the first bulk request off and lets something happen meanwhile."""
+    thread = threading.Thread(target=disturb)
+
+    def judge(number: int, _: bytes) -> Fault | None:
+        if number == 0:
+            thread.start()
+            return Fault(cut="before")
+        return None
+
+    with proxy(window.url, judge) as url:
+        Window(url, window.catalogue.prefix).publish(relabelled("new"))
+    thread.join()

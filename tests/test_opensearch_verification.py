@@ -1,0 +1,74 @@
+"""What keeps a release on a real server from answering: documents, neighbours, searches."""
+
+import pytest
+from shop_window import Window, relabelled
+
+from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.opensearch import verification
+
+
+@pytest.fixture
+def window(opensearch_url: str, own_prefix: str) -> Window:
+    return Window(opensearch_url, own_prefix)
+
+
+def test_verification_tells_documents_that_are_missing_too_many_or_others(window: Window) -> None:
+    made = window.publish().meta
+    index = window.catalogue.index("items", made.name)
+    good = window.documents()["a"]
+    faults = {
+        "1 documents of .* are missing": lambda: window.client.delete(index=index, id="f"),
+        "1 documents of .* are too many": lambda: window.client.index(index=index, id="z", body=good),
+        "1 documents of .* are not what was sent": lambda: window.client.index(
+            index=index, id="a", body={**good, "body_hash": "other"}
+        ),
+        "a of .* is not what was sent": lambda: window.client.index(
+            index=index, id="a", body={**good, "vector": [0, 0, 0, 1]}
+        ),
+    }
+    with window.staged() as connection:
+        assert verification.verify_documents(window.client, connection, "items", index) == 6
+        for message, damage in faults.items():
+            damage()
+            window.client.indices.refresh(index=index)
+            with pytest.raises(RunError, match=message):
+                verification.verify_documents(window.client, connection, "items", index)
+            window.repair(index)
+
+
+def test_verification_searches_as_everybody_will(window: Window) -> None:
+    release = window.publish().meta.name
+    with window.staged() as connection:
+        verification.verify_searches(window.catalogue, connection, release)
+        window.client.indices.delete(index=window.catalogue.index("profiles", release))
+        with pytest.raises(RunError, match="the release was not published: a search failed with"):
+            verification.verify_searches(window.catalogue, connection, release)
+
+
+def test_verification_compares_approximate_with_exact_neighbours(window: Window) -> None:
+    index = window.catalogue.index("items", window.publish().meta.name)
+    with window.staged() as connection:
+        assert verification.verify_recall(window.client, connection, index) == 200
+
+
+def test_a_release_that_fails_leaves_nothing_behind(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = window.publish(relabelled("old")).meta.name
+    before = window.indexes()
+    monkeypatch.setattr(verification, "LOWEST_RECALL", 1.1)
+    with pytest.raises(RunError, match=r"the approximate search of .* finds 1\.000, less than 1\.1"):
+        window.publish(relabelled("new"))
+    assert (window.catalogue.live(), window.indexes()) == (live, before)
+
+
+@pytest.mark.parametrize("vectors", ["quantized", "on_disk"])
+def test_vectors_in_less_memory_find_the_same(window: Window, vectors: str) -> None:
+    index = window.catalogue.index("items", window.publish(vectors=vectors).meta.name)
+    told = window.client.indices.get_mapping(index=index)[index]["mappings"]["properties"]["vector"]
+    assert (told.get("mode"), "encoder" in str(told)) == (("on_disk", False) if vectors == "on_disk" else (None, True))
+    window.publish(incremental=True)
+    assert len(window.documents()) == 6
+
+
+def test_faiss_is_refused_where_its_libraries_are_not(window: Window) -> None:
+    with pytest.raises(UsageError, match="this server has no faiss"):
+        window.publish(vectors="faiss")

@@ -1,0 +1,104 @@
+"""`vlm4rec releases`: which releases there are, what differs between them, and back to another one."""
+
+import click
+
+from vlm4rec_search.cli.output import echo_json, json_option
+
+url_option = click.option("--url", help="Where the index is; default: VLM4REC_INDEX_URL.")
+
+
+@click.group()
+def releases() -> None:
+    """List, compare, roll back and prune releases, in a folder or on a server.
+
+    \b
+    Example:
+      vlm4rec releases list
+    """
+
+
+@releases.command(name="list")
+@json_option
+@url_option
+def list_releases(as_json: bool, url: str | None) -> None:
+    """Show the releases that can answer, the oldest first.
+
+    \b
+    Example:
+      vlm4rec releases list --url http://localhost:9200
+    """
+    from vlm4rec_search.indexes import open_releases
+    from vlm4rec_search.settings import settings
+
+    found = open_releases(url or settings().index_url, settings())
+    live, metas = found.live(), list(found.whole().values())
+    if as_json:
+        echo_json({"live": live, "releases": [{**meta.to_json(), "live": meta.name == live} for meta in metas]})
+        return
+    for meta in metas:
+        mark = "*" if meta.name == live else " "
+        click.echo(f"{mark} {meta.name}  {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
+    click.echo("* answers" if live else "Nothing is published: `vlm4rec index` does it")
+
+
+@releases.command()
+@click.argument("first")
+@click.argument("second", required=False)
+@click.option("--users", default=200, show_default=True, type=click.IntRange(1), help="Users whose hits are compared.")
+@json_option
+@url_option
+def diff(first: str, second: str | None, users: int, as_json: bool, url: str | None) -> None:
+    """Compare two releases: documents, and what a sample of users gets; SECOND is by default the one that answers.
+
+    \b
+    Example:
+      vlm4rec releases diff items__v2__all-minilm-l6-v2__20250630t120000000 --users 100
+    """
+    from vlm4rec_search.churn import compare
+    from vlm4rec_search.indexes import open_releases
+    from vlm4rec_search.settings import settings
+
+    found = compare(open_releases(url or settings().index_url, settings()), first, second, users)
+    if as_json:
+        echo_json(found.to_json())
+        return
+    click.echo(f"{found.first} -> {found.second}")
+    click.echo(f"documents: {found.added:,} added, {found.changed:,} changed, {found.deleted:,} deleted")
+    for mode, share in found.kept.items():
+        click.echo(f"top 10, {mode}: {share:.1%} stays ({found.users:,} users)")
+
+
+@releases.command()
+@click.argument("release", required=False)
+@json_option
+@url_option
+def rollback(release: str | None, as_json: bool, url: str | None) -> None:
+    """Let another release answer: RELEASE, or the one made before the one that answers.
+
+    \b
+    Example:
+      vlm4rec releases rollback
+    """
+    from vlm4rec_search.indexes import open_releases
+    from vlm4rec_search.settings import settings
+
+    name = open_releases(url or settings().index_url, settings()).rollback(release)
+    echo_json({"live": name}) if as_json else click.echo(f"{name} answers now")
+
+
+@releases.command()
+@click.option("--keep", default=5, show_default=True, type=click.IntRange(1), help="Newest releases that stay.")
+@json_option
+@url_option
+def prune(keep: int, as_json: bool, url: str | None) -> None:
+    """Remove old releases; the one that answers and the one before it stay.
+
+    \b
+    Example:
+      vlm4rec releases prune --keep 2
+    """
+    from vlm4rec_search.indexes import open_releases
+    from vlm4rec_search.settings import settings
+
+    removed = open_releases(url or settings().index_url, settings()).prune(keep)
+    echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")

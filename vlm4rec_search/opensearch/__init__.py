@@ -1,0 +1,1 @@
+"""OpenSearch: connection, loader, and a real server on this machine."""

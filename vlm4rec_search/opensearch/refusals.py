@@ -1,0 +1,22 @@
+"""What a server refuses becomes one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opensearchpy import exceptions
+
+from vlm4rec_search.errors import RunError
+from vlm4rec_search.opensearch.connection import refusal
+
+
+@contextmanager
+def server_errors() -> Iterator[None]:
+    """Turn what the server refuses into one line.
+
+    Raises:
+        RunError: in the place of an error of the client.
+    """
+    try:
+        yield
+    except exceptions.TransportError as error:
+        raise RunError(f"the server refuses: {refusal(error)}") from None

@@ -1,0 +1,99 @@
+"""The releases of a server, as every backend shows them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+from opensearchpy import OpenSearch, helpers
+
+from vlm4rec_search.errors import RunError
+from vlm4rec_search.indexes.base import Index
+from vlm4rec_search.indexes.meta import ReleaseMeta
+from vlm4rec_search.indexes.releases import COLUMNS, Releases
+from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.opensearch.catalogue import Catalogue
+from vlm4rec_search.opensearch.lease import lease
+from vlm4rec_search.opensearch.mapping import Kind, Vectors
+from vlm4rec_search.opensearch.publishing import prune, publish_release
+from vlm4rec_search.opensearch.refusals import server_errors
+from vlm4rec_search.publications import Publication
+
+_PAGE = 500
+_MOST = 10_000  # hits of one request
+_TYPES = {"price": pa.float64(), "available": pa.bool_(), "vector": pa.list_(pa.float32())}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
+
+
+class OpenSearchReleases(Releases):
+    """Releases behind the aliases of a prefix."""
+
+    def __init__(self, client: OpenSearch, prefix: str, url: str, vectors: Vectors = "float32") -> None:
+        """Look at the server through a client of `connect`; `url` is for messages and records."""
+        self.catalogue, self.url, self._vectors = Catalogue(client, prefix), url, vectors
+
+    def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
+        """Publish, see `publish_release`."""
+        return publish_release(self.catalogue, given, meta, incremental, force, self._vectors)
+
+    def live(self) -> str | None:
+        """Return the release that the aliases name."""
+        with server_errors():
+            return self.catalogue.live()
+
+    def whole(self) -> Mapping[str, ReleaseMeta]:
+        """Return the metadata of the releases that were verified and have all their indices."""
+        with server_errors():
+            return self.catalogue.whole()
+
+    def switch(self, name: str) -> None:
+        """Let all aliases name a release, in one request, after counting what it holds."""
+        with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
+            meta = self.whole()[self.find(name)]
+            counts: dict[Kind, int] = {"items": meta.documents, "profiles": meta.users}
+            for kind, said in counts.items():
+                index = self.catalogue.index(kind, name)
+                held = self.catalogue.client.count(index=index)["count"]
+                if held != said:
+                    raise RunError(f"{name} is not whole: {index} holds {held:,} of {said:,} documents")
+            self.catalogue.switch(name)
+
+    def prune(self, kept: int) -> list[str]:
+        """Delete the indices of old releases, and what killed publications left."""
+        with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
+            self.catalogue.sweep()
+            live = self.catalogue.live()
+            names = list(self.whole())
+            needed = names[max(names.index(live) - 1, 0) : names.index(live) + 1] if live in names else []
+            return prune(self.catalogue, set(needed), kept)
+
+    def open(self, name: str) -> Index:
+        """Search the indices of a release, whatever the aliases name."""
+        from vlm4rec_search.opensearch.index import OpenSearchIndex
+
+        return OpenSearchIndex(self.catalogue, name)
+
+    def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
+        """Read the sources of all items."""
+        query = {"_source": list(columns), "query": {"match_all": {}}}
+        index, client = self.catalogue.index("items", name), self.catalogue.client
+        schema = pa.schema([_SCHEMA.field(column) for column in columns])
+        with server_errors():
+            hits = helpers.scan(client, query, index=index, size=_PAGE, request_timeout=120)
+            while page := [_row(hit) for hit in islice(hits, _PAGE)]:
+                yield pa.RecordBatch.from_pylist(page, schema)
+
+    def users(self, name: str, count: int) -> list[str]:
+        """Return the users that a random order with a fixed seed puts first."""
+        score = {"function_score": {"random_score": {"seed": 1, "field": "user_id"}}}
+        body = {"size": min(count, _MOST), "_source": False, "query": score}
+        with server_errors():
+            found = self.catalogue.client.search(index=self.catalogue.index("profiles", name), body=body)
+        return [hit["_id"] for hit in found["hits"]["hits"]]
+
+
+def _row(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the source; a document that somebody wrote by hand may have values of any type."""
+    source: Mapping[str, Any] = hit["_source"]
+    texts = {name: str(value) for name, value in source.items() if name not in _TYPES and value is not None}
+    return {**{name: source.get(name) for name in _TYPES}, **texts, "item_id": hit["_id"]}

@@ -1,0 +1,78 @@
+"""Search templates on the server, for services that call it from any language, and the pipeline that joins the legs.
+
+Every template searches the alias of items and leaves out what `user` has seen, whose profile has to exist: a look-up
+that misses excludes nothing. `filters` is a list of clauses, such as {"terms": {"facets.category": ["shoes"]}}, and has
+to be given, if only as []. `text` and `user` are escaped and become values, never query syntax; `vector` and `filters`
+are written as they are, and must be what the service itself has made: there the server would take a text for JSON.
+"""
+
+import re
+
+import orjson
+from opensearchpy import OpenSearch
+
+from vlm4rec_search.bm25 import BOOSTS
+from vlm4rec_search.opensearch import native
+from vlm4rec_search.opensearch.found import SHOWN
+from vlm4rec_search.opensearch.mapping import Body
+from vlm4rec_search.opensearch.refusals import server_errors
+from vlm4rec_search.opensearch.sender import Sender
+from vlm4rec_search.ranking import Ranking
+
+VERSION = 1  # of the templates: callers of an older one go on
+_LISTS = re.compile(r'"(\{\{#toJson\}\}\w+\{\{/toJson\}\})"')
+_DEPTH = "{{depth}}{{^depth}}200{{/depth}}"
+
+
+def _list(name: str) -> str:
+    """Return what becomes the list of a parameter; a text would be written without quotes and escapes."""
+    return f"{{{{#toJson}}}}{name}{{{{/toJson}}}}"
+
+
+def sources(prefix: str) -> dict[str, str]:
+    """Return the source of each template, semantic, lexical and hybrid, over the aliases with a prefix."""
+    seen = {"terms": {"item_id": {"index": f"{prefix}profiles", "id": "{{user}}", "path": "seen"}}}
+    within = {"filter": _list("filters"), "must_not": ["{{#user}}", seen, "{{/user}}"]}
+    semantic = {"knn": {"vector": {"vector": _list("vector"), "k": _DEPTH, "filter": {"bool": within}}}}
+    matches = [{"match": {field: {"query": "{{text}}", "boost": boost}}} for field, boost in BOOSTS.items()]
+    lexical = {"bool": {"should": matches, "minimum_should_match": 1, **within}}
+    hybrid = {"hybrid": {"queries": [semantic, lexical], "pagination_depth": _DEPTH}}
+    return {"semantic": _source(semantic), "lexical": _source(lexical), "hybrid": _source(hybrid)}
+
+
+def _source(query: Body) -> str:
+    body = {"size": "{{k}}{{^k}}10{{/k}}", "_source": list(SHOWN), "track_total_hits": False, "query": query}
+    text = _LISTS.sub(r"\1", orjson.dumps(body).decode())
+    return text.replace('"{{#user}}",', "{{#user}}").replace(',"{{/user}}"', "{{/user}}")
+
+
+def install(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
+    """Store the templates, and the hybrid one with its pipeline where the server can run it.
+
+    Args:
+        client: from `connect`.
+        prefix: of the aliases; names begin with it.
+        ranking: its weights of the semantic and the lexical kind are those of the pipeline.
+
+    Returns:
+        The names of what is stored now, <prefix>vlm4rec-<kind>-v<VERSION>.
+
+    Raises:
+        RunError: the server refuses.
+    """
+    named = {f"{prefix}vlm4rec-{kind}-v{VERSION}": source for kind, source in sources(prefix).items()}
+    joined, pipeline = f"{prefix}vlm4rec-hybrid-v{VERSION}", f"{prefix}vlm4rec-minmax-v{VERSION}"
+    with server_errors():
+        if native.is_there(Sender(client)):
+            client.transport.perform_request("PUT", f"/_search/pipeline/{pipeline}", body=_pipeline(ranking))
+        else:
+            del named[joined]
+        for name, source in named.items():
+            client.put_script(id=name, body={"script": {"lang": "mustache", "source": source}})
+    return [*named, *([pipeline] if joined in named else [])]
+
+
+def _pipeline(ranking: Ranking) -> Body:
+    weights = (ranking.weights.semantic, ranking.weights.lexical)
+    total = sum(weights)
+    return native.pipeline([weight / total for weight in weights] if total else [0.5, 0.5])
