@@ -1,6 +1,6 @@
 """Made worlds for the tests of the evaluation: a log as arrays, cut at a moment into a split and its targets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,13 @@ START = np.datetime64("2025-01-01", "us")
 
 @dataclass(frozen=True)
 class Log:
-    """Rows of users and items with times; `vectors` (n, d) describe the items."""
+    """Rows of users and items with times; `vectors` (n, d) describe the items, `others` are more kinds of them."""
 
     users: Ints
     items: Ints
     times: Times
     vectors: Floats
+    others: dict[str, Floats] = field(default_factory=dict)
 
     def split(self, as_of: np.datetime64, seed: int = 7, known_only: bool = False) -> Split:
         """Return what had happened by `as_of`."""
@@ -30,7 +31,7 @@ class Log:
             np.array([f"i{item:04d}" for item in range(items)], dtype=object),
             np.array([f"item {item}" for item in range(items)], dtype=object),
             np.full(items, None, dtype=object),
-            {"description": self.vectors.astype(np.float32)},
+            {kind: rows.astype(np.float32) for kind, rows in {"description": self.vectors, **self.others}.items()},
         )
         candidates = np.ones(items, dtype=bool)
         if known_only:
@@ -43,7 +44,7 @@ class Log:
     def until(self, moment: np.datetime64) -> "Log":
         """Return the rows up to a moment."""
         rows = self.times <= moment
-        return Log(self.users[rows], self.items[rows], self.times[rows], self.vectors)
+        return Log(self.users[rows], self.items[rows], self.times[rows], self.vectors, self.others)
 
     def targets(self, split: Split, history: int = 2) -> Targets:
         """Return what the users of a split have to find after its moment."""

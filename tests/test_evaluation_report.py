@@ -10,7 +10,7 @@ from PIL import Image
 
 from vlm4rec_search.evaluation.forest import LABELS, WIDTH, forest
 from vlm4rec_search.evaluation.protocol import Protocol
-from vlm4rec_search.evaluation.report import write_report
+from vlm4rec_search.evaluation.report import Chapter, write_report
 from vlm4rec_search.evaluation.results import Row, summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts
@@ -59,7 +59,7 @@ def test_titles_are_text_and_photos_are_inside(tmp_path: Path) -> None:
     evaluation = evaluate(Parts(None, Part(split, log.targets(split))), systems)
     results = summarise(evaluation, Protocol(rule="leave-one-out").to_json(), 7)
     settings = Settings(data_dir=tmp_path, cache=tmp_path / "cache")
-    write_report(tmp_path / "page.html", results, evaluation, settings)
+    write_report(tmp_path / "page.html", [Chapter(world, results, evaluation, settings) for world in ("photo", "")])
     page = (tmp_path / "page.html").read_text()
     tags = Tags()
     tags.feed(page)
@@ -70,6 +70,8 @@ def test_titles_are_text_and_photos_are_inside(tmp_path: Path) -> None:
     assert "Best by nDCG@10: co-purchase" in page
     assert "Its lead over" in page
     assert "Leave-one-out leaks in time" in page
+    assert (page.count("Did it help?</h1>"), page.count("world &ldquo;photo&rdquo;"), page.count("<svg")) == (1, 1, 4)
+    assert "Taken by those who took" in page
     assert save(results, evaluation, tmp_path / "results.duckdb") < save(
         results, evaluation, tmp_path / "results.duckdb"
     )

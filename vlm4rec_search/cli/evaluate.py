@@ -23,10 +23,23 @@ _SHOWN = ("R@10", "nDCG@10")
 @click.option("--systems", default="", metavar="NAME,NAME", help="Which systems; default: all.")
 @click.option("--repeat", is_flag=True, help="Rank items of the history, too.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same numbers.")
+@click.option("--world", "worlds", multiple=True, type=click.Choice(["photo", "title"]),
+              help="Evaluate on the built-in shop instead, whose answers are known; repeat for both.")  # fmt: skip
+@click.option(
+    "--paper", is_flag=True, help="Show the paper's numbers beside ours; without --systems, its systems only."
+)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML page.")
 @json_option
 def evaluate(
-    rule: str, candidates: str, systems: str, repeat: bool, seed: int, report: Path | None, as_json: bool
+    rule: str,
+    candidates: str,
+    systems: str,
+    repeat: bool,
+    seed: int,
+    worlds: tuple[str, ...],
+    paper: bool,
+    report: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare systems on held-out interactions: same users, same candidates, an interval on every number.
 
@@ -37,29 +50,72 @@ def evaluate(
     \b
     Example:
       vlm4rec evaluate --systems product-hybrid,description-only,bm25 --report evaluation.html
+      vlm4rec evaluate --paper
+      vlm4rec evaluate --world photo --world title --report worlds.html
     """
     from typing import cast
 
-    from vlm4rec_search.evaluation.job import run_evaluation
+    from vlm4rec_search.evaluation import paper as table
+    from vlm4rec_search.evaluation.job import Job, run_evaluation
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol, Rule
     from vlm4rec_search.settings import settings
 
     protocol = Protocol(cast("Rule", rule), cast("Candidates", candidates), repeat=repeat, seed=seed)
-    names = [name.strip() for name in systems.split(",") if name.strip()]
-    results = run_evaluation(settings(), protocol, names, report, lambda step: click.echo(step, err=True))
+    names = [name.strip() for name in systems.split(",") if name.strip()] or (table.SYSTEMS if paper else ())
+    job = Job(protocol, names, worlds, report)
+    found = run_evaluation(settings(), job, lambda step: click.echo(step, err=True))
     if as_json:
-        echo_json(results.to_json())
+        echo_json(_json(found, paper))
         return
-    _print(results)
+    for world, results in found.items():
+        _print(results, world)
+        if paper:
+            _print_paper(results)
     click.echo(f"Results: {settings().results}" + (f"; report: {report}" if report else "; a page: --report FILE.html"))
 
 
-def _print(results: "Results") -> None:
+def _json(found: "dict[str, Results]", paper: bool) -> dict[str, object]:
+    """Return the result of the warehouse as it is, those of worlds under their names."""
+    from dataclasses import asdict
+
+    from vlm4rec_search.evaluation.paper import beside_paper
+
+    plain = {}
+    for world, results in found.items():
+        extra = {"paper": [asdict(row) for row in beside_paper(results.rows, results.rows[0].on)]} if paper else {}
+        plain[world] = results.to_json() | extra
+    return {"worlds": plain} if any(plain) else plain[""]
+
+
+def _print_paper(results: "Results") -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from vlm4rec_search.evaluation.paper import CAVEAT, beside_paper
+
+    table = Table("the paper's system", "here", box=SIMPLE, title="Beside the paper", title_justify="left")
+    for name in ("paper R@10", "ours", "paper nDCG@10", "ours"):
+        table.add_column(name, justify="right")
+    for row in beside_paper(results.rows, results.rows[0].on):
+        numbers = (row.paper_recall, row.recall, row.paper_ndcg, row.ndcg)
+        table.add_row(row.paper, row.system, *("" if number is None else f"{number:.4f}" for number in numbers))
+    Console().print(table)
+    click.echo(CAVEAT)
+
+
+def _print(results: "Results", world: str) -> None:
     from rich.console import Console
 
+    from vlm4rec_search.evaluation.paper import effect
+
     console = Console()
+    if world:
+        console.print(f"The built-in shop, world {world}", style="bold")
     for on in dict.fromkeys(row.on for row in results.rows):
         console.print(_table([row for row in results.rows if row.on == on], on))
+    for line in effect(results):
+        console.print(line, highlight=False, soft_wrap=True)
     for name, why in _pairs(results.protocol.get("skipped")):
         console.print(f"not evaluated: {name}: {why}", style="yellow", markup=False, highlight=False)
     if results.protocol.get("leaks_in_time"):
@@ -84,10 +140,15 @@ def _table(rows: "list[Row]", on: str) -> "Table":
     names = dict.fromkeys(row.system for row in rows)
     for name in sorted(names, key=lambda system: -(cells[system, "nDCG@10"].value or 0.0)):
         numbers = [_number(cells[name, metric]) for metric in _SHOWN]
-        setting = cells[name, "nDCG@10"].setting
+        setting = _setting(cells[name, "nDCG@10"])
         share = cells[name, "Coverage@10"].value or 0.0
         table.add_row(Text(f"{name} ({setting})" if setting else name), *numbers, f"{share:.0%}")
     return table
+
+
+def _setting(row: "Row") -> str:
+    seeds = [] if row.spread is None else [f"{row.seeds} seeds, nDCG@10 {row.spread:.3f} apart"]
+    return "; ".join([*filter(None, [row.setting]), *seeds])
 
 
 def _number(row: "Row") -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 if TYPE_CHECKING:
-    from vlm4rec_search.handover import SearchTables
+    from vlm4rec_search.handover import Handover
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -93,7 +93,7 @@ class Split:
     candidates: Mask
     repeat: bool = False
     seed: int = 7
-    tables: "SearchTables | None" = None
+    tables: "Handover | None" = None
 
     @property
     def shape(self) -> tuple[int, int]:

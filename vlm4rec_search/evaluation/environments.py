@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pydantic import SecretStr
+
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.raw import find
 from vlm4rec_search.settings import Settings
@@ -47,13 +49,14 @@ class Workbench:
         copy.chmod(0o644)
         self.settings = settings.model_copy(update={"warehouse": copy})
 
-    def plan_as_of(self, environment: str, as_of: datetime) -> None:
-        """Build the tables as they stood at a moment.
+    def plan_as_of(self, environment: str, as_of: datetime, ranking: Path | None = None) -> None:
+        """Build the tables as they stood at a moment, perhaps with another ranking configuration.
 
         Raises:
             RunError: the plan failed.
         """
-        self._plan(environment, self.settings.model_copy(update={"as_of": as_of}))
+        changes = {"as_of": as_of} | ({"ranking": ranking} if ranking else {})
+        plan(self.settings.model_copy(update=changes), environment)
 
     def plan_without(self, environment: str, rows: "list[int]") -> None:
         """Build the tables as if some rows of the log (row_number of staging.interactions) had never been.
@@ -68,7 +71,7 @@ class Workbench:
             data, folder, ignore=lambda at, names: {log} if Path(at) == data else set(), copy_function=_link
         )
         self._write_log(folder / "interactions.parquet", rows)
-        self._plan(environment, self.settings.model_copy(update={"data_dir": folder}))
+        plan(self.settings.model_copy(update={"data_dir": folder}), environment)
 
     def _write_log(self, target: Path, rows: "list[int]") -> None:
         import pyarrow as pa
@@ -77,16 +80,22 @@ class Workbench:
             connection.register("held_back", pa.table({"row_number": pa.array(rows, pa.int64())}))
             connection.sql(_KEPT).write_parquet(str(target))
 
-    def _plan(self, environment: str, settings: Settings) -> None:
-        program = str(Path(sys.executable).with_name("sqlmesh"))
-        options = ["--include-unmodified", "--auto-apply", "--no-prompts", "--skip-tests"]
-        command = ["/usr/bin/env", *_variables(settings), program, "-p", str(settings.project), "plan", environment]
-        done = subprocess.run([*command, *options], check=False, capture_output=True, text=True)  # noqa: S603  no shell
-        if done.returncode:
-            lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-            errors = [line for line in lines if "rror" in line]
-            detail = (errors or lines or ["no message"])[-1].strip()
-            raise RunError(f"`sqlmesh plan` of the tables at an earlier moment ended with {done.returncode}: {detail}")
+
+def plan(settings: Settings, environment: str) -> None:
+    """Run `sqlmesh plan` under these settings.
+
+    Raises:
+        RunError: the plan failed.
+    """
+    program = str(Path(sys.executable).with_name("sqlmesh"))
+    options = ["--include-unmodified", "--auto-apply", "--no-prompts", "--skip-tests"]
+    command = ["/usr/bin/env", *_variables(settings), program, "-p", str(settings.project), "plan", environment]
+    done = subprocess.run([*command, *options], check=False, capture_output=True, text=True)  # noqa: S603  no shell
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        errors = [line for line in lines if "rror" in line]
+        detail = (errors or lines or ["no message"])[-1].strip()
+        raise RunError(f"`sqlmesh plan` of the evaluation's tables ended with {done.returncode}: {detail}")
 
 
 @contextmanager
@@ -101,8 +110,13 @@ def workbench(settings: Settings) -> Iterator[Workbench]:
 
 
 def _variables(settings: Settings) -> list[str]:
-    """Return the arguments of `env` that give these settings to a command, whatever it would inherit."""
-    values = {f"VLM4REC_{name}".upper(): value for name, value in settings.model_dump(mode="json").items()}
+    """Return the arguments of `env` that give these settings to a command, whatever it would inherit.
+
+    Secrets are inherited: arguments of commands can be read by others.
+    """
+    secret = {name for name, value in settings if isinstance(value, SecretStr)}
+    plain = settings.model_dump(mode="json", exclude=secret)
+    values = {f"VLM4REC_{name}".upper(): value for name, value in plain.items()}
     unset = [part for name, value in values.items() if value is None for part in ("-u", name)]
     return [*unset, *(f"{name}={value}" for name, value in values.items() if value is not None)]
 

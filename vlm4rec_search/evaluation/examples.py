@@ -8,7 +8,7 @@ from io import BytesIO
 import numpy as np
 
 from vlm4rec_search.evaluation.data import Ints
-from vlm4rec_search.evaluation.run import Comparison, Outcome
+from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
 from vlm4rec_search.settings import Settings
 
 USERS, SHOWN = 4, 6
@@ -17,11 +17,12 @@ SIDE = 96
 
 @dataclass(frozen=True)
 class Shown:
-    """One item: title, photo as a data URL (empty without one), and whether it was among what was to be found."""
+    """One item: title, photo as a data URL (empty without one), whether it was to be found, and why it is there."""
 
     title: str
     photo: str
     found: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,20 @@ class Example:
     lists: dict[str, list[Shown]]
 
 
-def examples(comparison: Comparison, systems: Sequence[str], settings: Settings) -> list[Example]:
+def examples(evaluation: Evaluation, systems: Sequence[str], settings: Settings) -> list[Example]:
     """Return a few users, drawn by the seed among those whose lists hold something that was to be found.
 
     Args:
-        comparison: users and lists.
+        evaluation: users and lists of its first comparison, and the systems that give reasons.
         systems: two names.
         settings: where photos and their cache are.
     """
+    comparison = evaluation.comparisons[0]
     outcomes = [outcome for outcome in comparison.outcomes if outcome.system in systems]
     rows = _pick(comparison, outcomes)
     needed = sorted({int(item) for row in rows for item in (*_history(comparison, row), *_tops(outcomes, row))})
     photos = _photos(comparison, needed, settings)
-    return [_example(comparison, outcomes, row, photos) for row in rows]
+    return [_example(evaluation, outcomes, row, photos) for row in rows]
 
 
 def _pick(comparison: Comparison, outcomes: list[Outcome]) -> list[int]:
@@ -95,16 +97,20 @@ def _photos(comparison: Comparison, items: list[int], settings: Settings) -> dic
     return photos
 
 
-def _example(comparison: Comparison, outcomes: list[Outcome], row: int, photos: dict[int, str]) -> Example:
+def _example(evaluation: Evaluation, outcomes: list[Outcome], row: int, photos: dict[int, str]) -> Example:
+    comparison = evaluation.comparisons[0]
     split, targets = comparison.part.split, comparison.part.targets
+    user = int(targets.users[row])
     wanted = set(targets.relevant.indices[targets.relevant.indptr[row] : targets.relevant.indptr[row + 1]].tolist())
 
-    def show(item: int, found: bool = False) -> Shown:
-        return Shown(str(split.catalogue.titles[item]), photos.get(item, ""), found)
+    def show(item: int, why: str = "", found: bool = False) -> Shown:
+        return Shown(str(split.catalogue.titles[item]), photos.get(item, ""), found, why)
 
-    lists = {
-        outcome.system: [show(item, item in wanted) for item in outcome.ranking[row, :SHOWN].tolist() if item >= 0]
-        for outcome in outcomes
-    }
-    history = [show(item) for item in _history(comparison, row)]
-    return Example(str(split.user_ids[targets.users[row]]), history, lists)
+    lists = {}
+    for outcome in outcomes:
+        items = outcome.ranking[row, :SHOWN]
+        items = items[items >= 0]
+        reasons = evaluation.fitted[outcome.system].reasons(user, items)
+        pairs = zip(items.tolist(), reasons, strict=True)
+        lists[outcome.system] = [show(item, why, item in wanted) for item, why in pairs]
+    return Example(str(split.user_ids[user]), [show(item) for item in _history(comparison, row)], lists)

@@ -7,7 +7,7 @@ from scipy import sparse
 
 from vlm4rec_search.evaluation.data import Catalogue, Mask, Scores, Split
 from vlm4rec_search.evaluation.protocol import Protocol
-from vlm4rec_search.handover import SearchTables, read_tables
+from vlm4rec_search.handover import Handover, read_tables
 from vlm4rec_search.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
     from vlm4rec_search.warehouse import in_environment, read
 
     with read(settings.warehouse) as connection:
-        tables = read_tables(connection, environment)
+        handed = read_tables(connection, environment)
         queries = (_HISTORIES, _WEIGHTS, _PHOTOS, _MOMENT)
         frames = [connection.execute(in_environment(query, environment)).df() for query in queries]
     histories, weights, photos, moment = frames
-    catalogue = _catalogue(settings, tables, photos, needs)
+    catalogue = _catalogue(settings, handed, photos, needs)
     user_ids = np.array(sorted(histories["user_id"].unique()), dtype=object)
     items = catalogue.positions(histories["item_id"].to_numpy(dtype=object))
     histories, items = histories[items >= 0], items[items >= 0]
@@ -56,7 +56,7 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
         candidates=_candidates(protocol, items, len(catalogue.item_ids)),
         repeat=protocol.repeat,
         seed=protocol.seed,
-        tables=tables,
+        tables=handed,
     )
 
 
@@ -79,15 +79,16 @@ def _weights(
     return sparse.coo_array(cells, shape=(len(user_ids), len(catalogue.item_ids))).tocsr()
 
 
-def _catalogue(settings: Settings, tables: SearchTables, photos: "pd.DataFrame", needs: frozenset[str]) -> Catalogue:
-    columns = tables.documents.select(["item_id", "title", "image"]).to_pydict()
+def _catalogue(settings: Settings, handed: Handover, photos: "pd.DataFrame", needs: frozenset[str]) -> Catalogue:
+    documents = handed.tables.documents
+    columns = documents.select(["item_id", "title", "image"]).to_pydict()
     ids, titles, images = (np.array(columns[name], dtype=object) for name in ("item_id", "title", "image"))
-    vectors = {"description": _stack(tables.documents["vector"].to_pylist(), len(ids), np.arange(len(ids)))}
+    vectors = {"description": _stack(documents["vector"].to_pylist(), len(ids), np.arange(len(ids)))}
     catalogue = Catalogue(ids, titles, images, vectors)
     if "vision" in needs:
         vectors["vision"] = _stack(list(photos["vector"]), len(ids), catalogue.positions(photos["item_id"]))
     if "title" in needs:
-        vectors["title"] = _titles(settings, catalogue, tables.encoder)
+        vectors["title"] = _titles(settings, catalogue, handed.encoder)
     return catalogue
 
 

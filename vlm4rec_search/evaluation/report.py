@@ -1,10 +1,12 @@
 """One self-contained HTML page: what was compared, how sure it is, where it holds, and what it looks like."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vlm4rec_search.evaluation.examples import examples
 from vlm4rec_search.evaluation.forest import Forest, forest
+from vlm4rec_search.evaluation.paper import CAVEAT, beside_paper, effect
 from vlm4rec_search.evaluation.results import SLICED, Results, Row
 from vlm4rec_search.evaluation.run import Evaluation
 from vlm4rec_search.settings import Settings
@@ -15,7 +17,22 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_report(path: Path, results: Results, evaluation: Evaluation, settings: Settings) -> None:
+@dataclass(frozen=True)
+class Chapter:
+    """One evaluation of the page.
+
+    Attributes:
+        world: of the built-in shop, empty for the tables of the warehouse.
+        settings: where its photos are.
+    """
+
+    world: str
+    results: Results
+    evaluation: Evaluation
+    settings: Settings
+
+
+def write_report(path: Path, chapters: Sequence[Chapter]) -> None:
     """Write the page.
 
     Raises:
@@ -25,21 +42,29 @@ def write_report(path: Path, results: Results, evaluation: Evaluation, settings:
 
     environment = Environment(loader=PackageLoader("vlm4rec_search.evaluation"), autoescape=True)
     environment.filters["number"] = _number
-    whole = evaluation.comparisons[0]
-    ranked = best_first(results.rows, whole.on)
-    page = environment.get_template("report.html").render(
-        protocol=results.protocol,
-        best=ranked[0] if ranked else None,
-        runner_up=_runner_up(results, ranked),
-        sections=[_section(results.rows, comparison.on) for comparison in evaluation.comparisons],
-        columns=COLUMNS,
-        slices=_slices(results.slices, ranked),
-        differences=results.differences[BY],
-        by=BY,
-        examples=examples(whole, [row.system for row in ranked[:2]], settings),
-    )
+    filled = [_fill(chapter) for chapter in chapters]
+    page = environment.get_template("report.html").render(chapters=filled, columns=COLUMNS, by=BY, caveat=CAVEAT)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
+
+
+def _fill(chapter: Chapter) -> dict[str, object]:
+    """Return what the template shows of a chapter."""
+    results, evaluation = chapter.results, chapter.evaluation
+    whole = evaluation.comparisons[0]
+    ranked = best_first(results.rows, whole.on)
+    return {
+        "world": chapter.world,
+        "protocol": results.protocol,
+        "best": ranked[0] if ranked else None,
+        "runner_up": _runner_up(results, ranked),
+        "effect": effect(results),
+        "sections": [_section(results.rows, comparison.on) for comparison in evaluation.comparisons],
+        "paper": [row for row in beside_paper(results.rows, whole.on) if row.ndcg is not None],
+        "slices": _slices(results.slices, ranked),
+        "differences": results.differences[BY],
+        "examples": examples(evaluation, [row.system for row in ranked[:2]], chapter.settings),
+    }
 
 
 def best_first(rows: Sequence[Row], on: str) -> list[Row]:

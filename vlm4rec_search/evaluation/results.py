@@ -1,14 +1,14 @@
 """What an evaluation found: means with intervals, slices, and differences between systems."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from vlm4rec_search.evaluation.comparison import Difference, compare, interval, resampled_means
-from vlm4rec_search.evaluation.data import Floats
+from vlm4rec_search.evaluation.data import Floats, Ints, Targets
 from vlm4rec_search.evaluation.metrics import ACCURACY, BEYOND, KS, accuracy
-from vlm4rec_search.evaluation.run import Comparison, Evaluation
+from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
 from vlm4rec_search.evaluation.slices import cut
 
 METRICS = (*ACCURACY, *BEYOND)
@@ -26,6 +26,8 @@ class Row:
         on: which candidates.
         slice: which part of users or targets; empty for all.
         setting: what the system chose on validation.
+        seeds: how many seeds the value is the mean of.
+        spread: best seed minus worst; None where there is one seed.
     """
 
     system: str
@@ -38,6 +40,8 @@ class Row:
     on: str
     slice: str = ""
     setting: str = ""
+    seeds: int = 1
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,16 @@ def _values(comparison: Comparison) -> Floats:
 
 def _rows(comparison: Comparison, samples: Floats) -> Iterator[Row]:
     users, items = len(comparison.part.targets.users), int(comparison.part.split.candidates.sum())
-    numbers = _numbers(_values(comparison), samples)
-    for place, outcome in enumerate(comparison.outcomes):
-        for column, metric in enumerate(METRICS, start=place * len(METRICS)):
-            yield Row(outcome.system, metric, *numbers[column], users, items, comparison.on, "", outcome.setting)
+    numbers = iter(_numbers(_values(comparison), samples))
+    for outcome in comparison.outcomes:
+        seeds = len(outcome.rankings)
+        about = Row(outcome.system, "", None, None, None, users, items, comparison.on, "", outcome.setting, seeds)
+        for place, metric in enumerate(METRICS):
+            value, low, high = next(numbers)
+            spread = float(outcome.spread[place]) if seeds > 1 else None
+            yield replace(about, metric=metric, value=value, low=low, high=high, spread=spread)
         for k in KS:
-            share, name = outcome.coverage[k], f"Coverage@{k}"
-            yield Row(outcome.system, name, share, None, None, users, items, comparison.on, "", outcome.setting)
+            yield replace(about, metric=f"Coverage@{k}", value=outcome.coverage[k])
 
 
 def _numbers(values: Floats, samples: Floats) -> list[Number]:
@@ -110,13 +117,20 @@ def _slices(whole: Comparison, seed: int) -> Iterator[Row]:
     items = int(split.candidates.sum())
     for part in cut(split, whole.part.targets):
         rows = np.searchsorted(whole.part.targets.users, part.targets.users)
-        found = [accuracy(outcome.ranking[rows], part.targets.relevant, SLICED) for outcome in whole.outcomes]
-        values = np.hstack(found)
-        numbers = _numbers(values, resampled_means(values, seed))
-        for place, outcome in enumerate(whole.outcomes):
-            for column, metric in enumerate(SLICED, start=place * len(SLICED)):
-                users, name = len(rows), f"{part.by}: {part.name}"
-                yield Row(outcome.system, metric, *numbers[column], users, items, whole.on, name, outcome.setting)
+        values = np.hstack([_accuracy(outcome, rows, part.targets) for outcome in whole.outcomes])
+        numbers = iter(_numbers(values, resampled_means(values, seed)))
+        users, name = len(rows), f"{part.by}: {part.name}"
+        for outcome in whole.outcomes:
+            for metric in SLICED:
+                value = next(numbers)
+                yield Row(outcome.system, metric, *value, users, items, whole.on, name, outcome.setting)
+
+
+def _accuracy(outcome: Outcome, rows: Ints, targets: Targets) -> Floats:
+    """Return the mean over seeds of the metrics `SLICED` of some rows, (u, 2)."""
+    found = [accuracy(ranking[rows], targets.relevant, SLICED) for ranking in outcome.rankings]
+    mean: Floats = np.mean(found, axis=0)
+    return mean
 
 
 def _differences(whole: Comparison, samples: Floats) -> dict[str, list[Difference]]:

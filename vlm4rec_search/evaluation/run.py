@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,14 +20,28 @@ EVERYTHING = "all candidates"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one system did: lists (u, 50) of items for the targets' users, and metrics (u, m) by `judge`."""
+    """What one system did.
+
+    Attributes:
+        setting: what it chose on validation, by seed.
+        rankings: for each seed lists (u, 50) of items for the targets' users; one for a system without seeds.
+        values: metrics (u, m) by `judge`, the mean over the seeds.
+        spread: (m,), the mean over users of the best seed minus that of the worst.
+        coverage: share of the candidates in anybody's first k, by k, the mean over the seeds.
+    """
 
     system: str
     setting: str
-    ranking: Ints
+    rankings: list[Ints]
     values: Floats
+    spread: Floats
+    coverage: dict[int, float]
     seconds: float = 0.0
-    coverage: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def ranking(self) -> Ints:
+        """The lists of the first seed."""
+        return self.rankings[0]
 
 
 @dataclass(frozen=True)
@@ -46,10 +61,18 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The comparison on all candidates first, then the coverage-matched ones; and systems that could not take part."""
+    """The comparison on all candidates first, then the coverage-matched ones; and systems that could not take part.
+
+    Attributes:
+        fitted: the first copy of each system, as it was scored.
+    """
 
     comparisons: list[Comparison]
     skipped: dict[str, str]
+    fitted: dict[str, System] = field(default_factory=dict)
+
+
+Ready: TypeAlias = tuple[list[System], Outcome]  # the copies of a system, fitted, and what they did
 
 
 def evaluate(parts: Parts, systems: Sequence[System], advance: Callable[[str], None] = lambda name: None) -> Evaluation:
@@ -58,73 +81,84 @@ def evaluate(parts: Parts, systems: Sequence[System], advance: Callable[[str], N
     Args:
         parts: from `build_parts`.
         systems: any; one that has nothing to work with here is skipped, with the reason.
-        advance: told the name of each system when it is done.
+        advance: told the name of a system whenever one of its copies is done.
 
     Raises:
         UsageError: no system can take part.
     """
-    ready: list[tuple[System, Outcome]] = []
+    ready: list[Ready] = []
     skipped: dict[str, str] = {}
     for system in systems:
         try:
-            ready.append(_run(system, parts))
+            ready.append(_run(system, parts, advance))
         except UsageError as error:
             skipped[system.name] = str(error)
-        advance(system.name)
     if not ready:
         raise UsageError(f"no system can be evaluated: {'; '.join(f'{name}: {why}' for name, why in skipped.items())}")
     whole = Comparison(EVERYTHING, parts.test, [outcome for _, outcome in ready])
     matched = [_matched(on, mask, parts.test, ready) for on, mask in _coverages(parts.test, ready)]
-    return Evaluation([whole, *(comparison for comparison in matched if comparison is not None)], skipped)
+    comparisons = [whole, *(comparison for comparison in matched if comparison is not None)]
+    return Evaluation(comparisons, skipped, {outcome.system: copies[0] for copies, outcome in ready})
 
 
-def _run(system: System, parts: Parts) -> tuple[System, Outcome]:
+def _run(system: System, parts: Parts, advance: Callable[[str], None]) -> Ready:
     started = time.perf_counter()
-    chosen = _choose(system, parts.validation)
-    chosen.fit(parts.test.split)
-    outcome = _score(chosen, parts.test)
-    took = time.perf_counter() - started
-    return chosen, Outcome(
-        system.name, chosen.setting, outcome.ranking, outcome.values, round(took, 2), outcome.coverage
-    )
+    fitted = []
+    for copy in system.copies():
+        try:
+            chosen = _choose(copy, parts.validation)
+            chosen.fit(parts.test.split)
+            fitted.append(chosen)
+        finally:
+            advance(system.name)
+    outcome = _score(system.name, fitted, parts.test)
+    return fitted, replace(outcome, seconds=round(time.perf_counter() - started, 2))
 
 
 def _choose(system: System, validation: Part | None) -> System:
     """Return the variant with the best mean `CHOSEN_BY` on validation, the first of equal ones."""
     variants = system.variants()
-    if len(variants) == 1 or validation is None:
+    if validation is None or (len(variants) == 1 and not system.learns):
         return variants[0]
     means = []
     for variant in variants:
         variant.fit(validation.split, validation.targets)
+        if len(variants) == 1:
+            break  # it has learned when to stop, and there is nothing to choose
         ranking = rank(variant.scores, validation.split, validation.targets.users, DEPTH)
         means.append(accuracy(ranking, validation.targets.relevant, (CHOSEN_BY,)).mean())
-    return variants[int(np.argmax(means))]
+    return variants[int(np.argmax(means))] if means else variants[0]
 
 
-def _score(system: System, part: Part) -> Outcome:
-    ranking = rank(system.scores, part.split, part.targets.users, DEPTH)
-    covered = {k: coverage(ranking, part.split, k) for k in KS}
-    return Outcome(system.name, system.setting, ranking, judge(ranking, part.split, part.targets), 0.0, covered)
+def _score(name: str, copies: Sequence[System], part: Part) -> Outcome:
+    rankings = [rank(copy.scores, part.split, part.targets.users, DEPTH) for copy in copies]
+    values = np.stack([judge(ranking, part.split, part.targets) for ranking in rankings])
+    covered = {k: float(np.mean([coverage(ranking, part.split, k) for ranking in rankings])) for k in KS}
+    setting = ", ".join(filter(None, (copy.setting for copy in copies)))
+    return Outcome(name, setting, rankings, values.mean(axis=0), _spread(values), covered)
 
 
-def _coverages(part: Part, ready: list[tuple[System, Outcome]]) -> list[tuple[str, Mask]]:
-    """Return each partial coverage once, under the names of the systems that have it."""
-    found: list[tuple[list[str], Mask]] = []
-    for system, _ in ready:
-        mask = system.covers()
+def _spread(values: Floats) -> Floats:
+    """Return how far the means of the seeds lie apart, (m,), from (seeds, u, m); NaN is left out of a mean."""
+    there = np.maximum((~np.isnan(values)).sum(axis=1), 1)
+    means = np.nansum(values, axis=1) / there
+    spread: Floats = means.max(axis=0) - means.min(axis=0)
+    return spread
+
+
+def _coverages(part: Part, ready: list[Ready]) -> list[tuple[str, Mask]]:
+    """Return each partial coverage of the candidates once, under the name of the first system that has it."""
+    found: list[tuple[str, Mask]] = []
+    for copies, outcome in ready:
+        mask = copies[0].covers()
         if mask is None or mask[part.split.candidates].all():
             continue
-        for names, known in found:
-            if (known == mask).all():
-                names.append(system.name)
-                break
-        else:
-            found.append(([system.name], mask))
-    return [(f"what {names[0]} covers", mask) for names, mask in found]
+        if not any((known == mask).all() for _, known in found):
+            found.append((outcome.system, mask))
+    return [(f"what {name} covers", mask) for name, mask in found]
 
 
-def _matched(on: str, mask: Mask, test: Part, ready: list[tuple[System, Outcome]]) -> Comparison | None:
+def _matched(on: str, mask: Mask, test: Part, ready: list[Ready]) -> Comparison | None:
     """Return the comparison among some candidates; None where nobody has anything to find there.
 
     The systems are not fitted again: they rank the same items, fewer of them.
@@ -132,4 +166,4 @@ def _matched(on: str, mask: Mask, test: Part, ready: list[tuple[System, Outcome]
     part = Part(test.split.among(mask), test.targets.within(mask))
     if not len(part.targets.users):
         return None
-    return Comparison(on, part, [_score(system, part) for system, _ in ready])
+    return Comparison(on, part, [_score(outcome.system, copies, part) for copies, outcome in ready])

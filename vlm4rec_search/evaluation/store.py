@@ -22,6 +22,8 @@ CREATE TABLE IF NOT EXISTS runs (run VARCHAR PRIMARY KEY, protocol JSON);
 CREATE TABLE IF NOT EXISTS metrics (
     run VARCHAR, system VARCHAR, setting VARCHAR, "on" VARCHAR, slice VARCHAR, metric VARCHAR,
     value DOUBLE, low DOUBLE, high DOUBLE, users BIGINT, items BIGINT);
+ALTER TABLE metrics ADD COLUMN IF NOT EXISTS seeds INT;
+ALTER TABLE metrics ADD COLUMN IF NOT EXISTS spread DOUBLE;
 CREATE TABLE IF NOT EXISTS differences (
     run VARCHAR, metric VARCHAR, a VARCHAR, b VARCHAR, difference DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE,
     corrected DOUBLE);

@@ -1,6 +1,7 @@
 """Systems by name: those of the project, and those that other packages register."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 
 from vlm4rec_search.errors import UsageError
@@ -14,6 +15,7 @@ def registry() -> dict[str, Make]:
     """Return a maker for every system by name, the paper's rows first."""
     from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Random, Recent
     from vlm4rec_search.evaluation.systems.content import OnlyOne, Pair
+    from vlm4rec_search.evaluation.systems.learned import ARCHITECTURES, Learned
     from vlm4rec_search.evaluation.systems.product import Product
     from vlm4rec_search.evaluation.systems.words import BM25
 
@@ -25,6 +27,13 @@ def registry() -> dict[str, Make]:
         "description+vision-mean": lambda: Pair("description+vision-mean", "description", "vision", True),
         "title+vision-concat": lambda: Pair("title+vision-concat", "title", "vision", False),
         "title+vision-mean": lambda: Pair("title+vision-mean", "title", "vision", True),
+        **{
+            f"{text}+vision-{architecture}": partial(
+                Learned, f"{text}+vision-{architecture}", text, "vision", architecture
+            )
+            for text in ("description", "title")
+            for architecture in ARCHITECTURES
+        },
         "popularity": Popularity,
         "recent-popularity": lambda: Recent("recent-popularity", Popularity),
         "bm25": BM25,
@@ -34,6 +43,7 @@ def registry() -> dict[str, Make]:
         "product-hybrid": lambda: Product("product-hybrid", "hybrid"),
         "product-semantic": lambda: Product("product-semantic", "semantic"),
         "product-lexical": lambda: Product("product-lexical", "lexical"),
+        "product-behaviour": lambda: Product("product-behaviour", "behaviour"),
     }
     return makers | {point.name: point.load() for point in entry_points(group=GROUP)}
 

@@ -18,11 +18,17 @@ class System(ABC):
         name: what the registry and the results call it.
         needs: kinds of item vectors (description, title, vision) that it reads from the catalogue.
         setting: what was chosen on validation, for people; empty where nothing was.
+        learns: whether it has to be fitted on the validation part first, to find out there when to stop.
     """
 
     name: str
     needs: frozenset[str] = frozenset()
     setting: str = ""
+    learns: bool = False
+
+    def copies(self) -> "Sequence[System]":
+        """Return the system once for each of its seeds; results are averaged over them, and their spread is shown."""
+        return (self,)
 
     def variants(self) -> "Sequence[System]":
         """Return what to choose from on validation; by default there is nothing to choose."""
@@ -46,18 +52,26 @@ class System(ABC):
         """Return which items (n,) it can rank, None for all; known after `fit`."""
         return None
 
+    def reasons(self, user: int, items: Ints) -> list[str]:
+        """Return why each of some items (i,) is ranked high for a row of the split's users; empty where it cannot say.
 
-class VectorSystem(System):
-    """Ranks by the cosine of items with the user's mean vector, weighted as in the product's profiles."""
+        The last `fit` has to have been on the split that the user is of.
+        """
+        return [""] * len(items)
 
-    @abstractmethod
-    def item_vectors(self, split: Split) -> Scores:
-        """Return float32 (n, d), one row for each item, zeros where it has none; any length."""
 
-    def fit(self, split: Split, validation: Targets | None = None) -> None:
-        """Take the item vectors, and the mean of every user."""
-        self._items = unit(self.item_vectors(split))
-        self._profiles = unit((split.weights @ self._items).astype(np.float32))
+class CosineSystem(System):
+    """Ranks by the cosine of an item's vector with the user's.
+
+    Attributes:
+        _split: the split of the last fit.
+        _items: float32 (n, d) unit rows, zeros where an item has none.
+        _profiles: float32 (u, d), likewise.
+    """
+
+    _split: Split
+    _items: Scores
+    _profiles: Scores
 
     def scores(self, users: Ints) -> Scores:
         """Return cosines, float32 (b, n); users without a vector and items without one are not ranked."""
@@ -73,8 +87,35 @@ class VectorSystem(System):
         covered = self._covered()
         return None if covered.all() else covered
 
+    def reasons(self, user: int, items: Ints) -> list[str]:
+        """Name the item of the history that speaks most for each item: the largest weight x cosine."""
+        history = self._split.weights[[user]].tocoo()
+        shares = history.data[:, None] * (self._items[history.coords[1]] @ self._items[items].T)
+        if not len(shares):
+            return [""] * len(items)
+        best = history.coords[1][shares.argmax(axis=0)]
+        titles = self._split.catalogue.titles[best]
+        return [
+            f'Resembles "{title}".' if share > 0 else ""
+            for title, share in zip(titles, shares.max(axis=0), strict=True)
+        ]
+
     def _covered(self) -> Mask:
         return has_vector(self._items)
+
+
+class VectorSystem(CosineSystem):
+    """A cosine with the user's mean vector, weighted as in the product's profiles."""
+
+    @abstractmethod
+    def item_vectors(self, split: Split) -> Scores:
+        """Return float32 (n, d), one row for each item, zeros where it has none; any length."""
+
+    def fit(self, split: Split, validation: Targets | None = None) -> None:
+        """Take the item vectors, and the mean of every user."""
+        self._split = split
+        self._items = unit(self.item_vectors(split))
+        self._profiles = unit((split.weights @ self._items).astype(np.float32))
 
 
 def unit(rows: Scores) -> Scores:

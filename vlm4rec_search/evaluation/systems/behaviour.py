@@ -36,6 +36,10 @@ class Popularity(System):
         """Return the counts for every user, float32 (b, n)."""
         return np.tile(self._counts, (len(users), 1))
 
+    def reasons(self, user: int, items: Ints) -> list[str]:
+        """Return how many took it."""
+        return [f"Shoppers who took it: {count:,.0f}." for count in self._counts[items]]
+
 
 class CoPurchase(System):
     """Items that the same users took: the sum over the history of |users of both| / sqrt(|users| |users|).
@@ -55,12 +59,19 @@ class CoPurchase(System):
         scale = sparse.diags_array((1.0 / np.sqrt(np.maximum(counts, 1))).astype(np.float32))
         similar = scale @ sparse.csr_array(taken.T @ taken) @ scale
         self._similar = sparse.csr_array(similar - sparse.diags_array(similar.diagonal()))
-        self._seen = split.seen
+        self._seen, self._titles = split.seen, split.catalogue.titles
 
     def scores(self, users: Ints) -> Scores:
         """Return sums of similarities, float32 (b, n); items that share no user with the history are not ranked."""
         found = (self._seen[users] @ self._similar).toarray()
         return np.where(found > 0, found, NOT_FOUND).astype(np.float32)
+
+    def reasons(self, user: int, items: Ints) -> list[str]:
+        """Name the item of the history that is shared most."""
+        history = self._seen.indices[self._seen.indptr[user] : self._seen.indptr[user + 1]]
+        shares = self._similar[history][:, items].toarray()
+        titles = self._titles[history[shares.argmax(axis=0)]] if len(history) else []
+        return [f'Taken by those who took "{title}".' for title in titles]
 
 
 class Recent(System):

@@ -35,13 +35,21 @@ class Pair(VectorSystem):
 def _mean(first: Scores, second: Scores) -> Scores:
     """Return half of each; of the longer kind only its leading directions, as many as the shorter one has."""
     size = min(first.shape[1], second.shape[1])
-    mean: Scores = (0.5 * _leading(first, size) + 0.5 * _leading(second, size)).astype(np.float32)
+    mean: Scores = (0.5 * leading(first, size) + 0.5 * leading(second, size)).astype(np.float32)
     return mean
 
 
-def _leading(vectors: Scores, size: int) -> Scores:
-    """Project on the leading right singular vectors, which keep the inner products best (Eckart and Young 1936)."""
-    if vectors.shape[1] == size:
+def leading(vectors: Scores, size: int) -> Scores:
+    """Project on the leading right singular vectors, which keep the inner products best (Eckart and Young 1936).
+
+    Args:
+        vectors: (n, d).
+        size: how many directions are kept; all of them where d is not more.
+
+    Returns:
+        float32 (n, min(size, d)), unit rows where something was projected; rows of zeros stay.
+    """
+    if vectors.shape[1] <= size:
         return vectors
     _, directions = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
     return unit((vectors @ directions[:, ::-1][:, :size]).astype(np.float32))

@@ -9,7 +9,7 @@ import pyarrow as pa
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.evaluation.data import Ints, Scores, Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
-from vlm4rec_search.queries.query import DEPTH, Mode, Query
+from vlm4rec_search.queries.query import Mode, Query
 
 
 class Product(System):
@@ -25,21 +25,25 @@ class Product(System):
             UsageError: the split has no tables.
         """
         from vlm4rec_search.indexes import open_index
+        from vlm4rec_search.settings import settings
 
         if split.tables is None:
             raise UsageError(f"{self.name} needs the tables of the search layer")
         self._split = split
         self._folder = TemporaryDirectory(prefix="vlm4rec-evaluation-")
-        _publish(split, Path(self._folder.name))
+        publish_split(split, Path(self._folder.name))
         self._places = {item: place for place, item in enumerate(split.catalogue.item_ids)}
-        self._index = open_index(self._folder.name)
+        self._index = open_index(self._folder.name, ranking=settings().ranking)
 
     def scores(self, users: Ints) -> Scores:
-        """Return the scores of the best 200, float32 (b, n); all others are not ranked."""
+        """Return the scores of as many hits as the ranking's depth, float32 (b, n); all others are not ranked."""
         found = np.full((len(users), self._split.shape[1]), NOT_FOUND, dtype=np.float32)
         for row, user in enumerate(users):
             query = Query(
-                user=str(self._split.user_ids[user]), mode=self.mode, k=DEPTH, include_seen=self._split.repeat
+                user=str(self._split.user_ids[user]),
+                mode=self.mode,
+                k=self._index.ranking.depth,
+                include_seen=self._split.repeat,
             )
             hits = self._index.search(query).hits
             places = [self._places[hit.item_id] for hit in hits]
@@ -47,15 +51,26 @@ class Product(System):
             found[row, places] = -np.arange(len(hits), dtype=np.float32)
         return found
 
+    def reasons(self, user: int, items: Ints) -> list[str]:
+        """Return the sentences of `vlm4rec search --explain`."""
+        name = str(self._split.user_ids[user])
+        query = Query(
+            user=name, mode=self.mode, k=self._index.ranking.depth, include_seen=self._split.repeat, explain=True
+        )
+        said = {hit.item_id: hit.explanation.sentence for hit in self._index.search(query).hits if hit.explanation}
+        return [said.get(str(item), "") for item in self._split.catalogue.item_ids[items]]
 
-def _publish(split: Split, folder: Path) -> None:
+
+def publish_split(split: Split, folder: Path) -> None:
+    """Build a release of a split's tables, with its candidates as the documents, in a folder."""
+    from dataclasses import replace
+
     from vlm4rec_search.indexes.build import build_release
-    from vlm4rec_search.indexes.meta import new_release
 
-    tables = split.tables
-    if tables is None:
+    if split.tables is None:
         return
     allowed = set(split.catalogue.item_ids[split.candidates])
-    kept = pa.array([item in allowed for item in tables.documents["item_id"].to_pylist()])
-    meta = new_release(tables.encoder, tables.dimension, tables.captioner, tables.prompt, tables.as_of, "evaluation")
-    build_release(folder, tables.documents.filter(kept), tables.users, tables.popularity, meta)
+    documents = split.tables.tables.documents
+    kept = pa.array([item in allowed for item in documents["item_id"].to_pylist()])
+    given = replace(split.tables.tables, documents=documents.filter(kept))
+    build_release(folder, given, split.tables.release("evaluation"))
