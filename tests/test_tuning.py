@@ -1,0 +1,98 @@
+"""The tuner's arithmetic against ir-measures and against the product's own answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from vlm4rec_search.evaluation.metrics import accuracy
+from vlm4rec_search.evaluation.ranking import top_k
+from vlm4rec_search.queries.fusion import Candidates, fuse
+from vlm4rec_search.queries.query import KINDS, Fusion
+from vlm4rec_search.tuning.candidates import Asked, pool
+from vlm4rec_search.tuning.sweep import around, best_weights, grid, judge
+
+ITEMS = 40
+
+
+def asked(draw: np.random.Generator) -> Asked:
+    """Draw the candidates of two semantic legs, words, behaviour and popularity."""
+    names = [("interest", "semantic"), ("interest", "semantic"), ("words", "lexical"), ("co-purchase", "behaviour"),
+             ("popularity", "popularity")]  # fmt: skip
+    legs = []
+    for name, kind in names:
+        documents = draw.permutation(ITEMS)[: draw.integers(1, 30)].astype(np.int64)
+        scores = np.sort(draw.uniform(0.1, 1, len(documents)).round(6))[::-1]
+        legs.append(Candidates(name, kind, documents, scores.copy()))  # type: ignore[arg-type]
+    return Asked(legs, [0.25, 0.75, 1.0, 1.0, 1.0])
+
+
+def wanted(draw: np.random.Generator, users: int) -> sparse.csr_array:
+    matrix = (draw.random((users, ITEMS)) < 0.2).astype(np.float32)
+    matrix[:, 0] = 1.0  # everybody has something to find
+    return sparse.csr_array(matrix)
+
+
+@pytest.mark.parametrize("fusion", ["rrf", "minmax"])
+@drawn(seed=st.integers(0, 10_000), parts=st.lists(st.integers(1, 9), min_size=4, max_size=4))
+@settings(max_examples=25, deadline=None)
+def test_the_sweep_judges_what_the_product_would_answer(fusion: Fusion, seed: int, parts: list[int]) -> None:
+    draw = np.random.default_rng(seed)
+    answers, relevant = [asked(draw) for _ in range(6)], wanted(draw, 6)
+    weights = {kind: part / 10 for kind, part in zip(KINDS, parts, strict=True)}
+    ndcg, recall = judge(pool(answers, relevant, fusion, 20), weights)
+
+    scores = np.full((6, ITEMS), -np.inf, dtype=np.float32)
+    for row, answer in enumerate(answers):
+        legs = [Candidates(leg.name, leg.kind, leg.documents[:20], leg.scores[:20]) for leg in answer.legs]
+        of_legs = [share * weights[leg.kind] for leg, share in zip(legs, answer.shares, strict=True)]
+        fused = fuse(legs, of_legs, fusion)
+        scores[row, fused.documents] = -np.arange(len(fused.documents))
+    expected = accuracy(top_k(scores, 10), relevant, ("nDCG@10", "R@10"))
+    # float32 sums may tie where float64 sums do not: one exchange of neighbours is the most that may come of it
+    assert np.abs(np.stack([ndcg, recall], axis=1) - expected).max(axis=0).tolist() <= [0.11, 1.0]
+    assert np.stack([ndcg, recall], axis=1).mean(axis=0) == pytest.approx(expected.mean(axis=0), abs=0.02)
+
+
+def test_a_kind_without_weight_brings_no_documents() -> None:
+    legs = [Candidates("words", "lexical", np.array([3]), np.array([1.0])),
+            Candidates("popularity", "popularity", np.array([5]), np.array([1.0]))]  # fmt: skip
+    relevant = sparse.csr_array(np.eye(1, ITEMS, 5, dtype=np.float32))
+    only = {kind: float(kind == "lexical") for kind in KINDS}
+    ndcg, recall = judge(pool([Asked(legs, [1.0, 1.0])], relevant, "rrf", 10), only)
+    assert (ndcg.tolist(), recall.tolist()) == ([0.0], [0.0])
+
+
+def test_the_best_weighting_is_found_where_one_leg_knows_all() -> None:
+    draw = np.random.default_rng(1)
+    relevant = wanted(draw, 30)
+    answers = []
+    for row in range(30):
+        targets = relevant[[row]].indices.astype(np.int64)
+        others = [leg for leg in asked(draw).legs if leg.kind != "behaviour"]
+        knows = Candidates("co-purchase", "behaviour", targets, np.linspace(1, 0.5, len(targets)))
+        answers.append(Asked([*others, knows], [0.25, 0.75, 1.0, 1.0, 1.0]))
+    weights, value, tried = best_weights(pool(answers, relevant, "minmax", 30))
+    assert value == pytest.approx(1.0)
+    assert weights["behaviour"] >= 0.5
+    assert tried > 286
+
+
+def test_weightings_sum_to_one() -> None:
+    weightings = list(grid(0.1))
+    assert len(weightings) == 286  # combinations of 10 tenths on 4 kinds
+    moved = list(around(weightings[100], 0.05))
+    assert {round(sum(weights.values()), 6) for weights in [*weightings, *moved]} == {1.0}
+    assert len({tuple(weights.values()) for weights in moved}) == len(moved)
+
+
+def test_a_written_configuration_is_read_again(tmp_path: Path) -> None:
+    from vlm4rec_search.ranking import load_ranking, write_ranking
+
+    shipped = load_ranking()
+    write_ranking(shipped.model_copy(update={"version": "mine"}), tmp_path / "ranking.yaml")
+    assert load_ranking(tmp_path / "ranking.yaml") == shipped.model_copy(update={"version": "mine"})

@@ -1,0 +1,81 @@
+"""Thousands of weightings of the same candidates, each judged in milliseconds."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from vlm4rec_search.evaluation.data import Floats
+from vlm4rec_search.queries.query import KINDS
+from vlm4rec_search.tuning.candidates import Pool
+
+K = 10
+Weights = Mapping[str, float]
+
+
+def judge(pool: Pool, weights: Weights) -> tuple[Floats, Floats]:
+    """Return nDCG@10 and R@10 of each user, float64 (u,), under weights of the kinds of legs.
+
+    Only the ranks of what was to be found are computed: one more than the documents with a larger score, and those
+    with an equal one that come first.
+    """
+    vector = np.array([weights[kind] for kind in KINDS], dtype=np.float32)
+    scores = np.where(pool.there & (pool.added[:, :, vector > 0] > 0).any(axis=2), pool.added @ vector, -1.0).round(7)
+    ranks = _ranks(pool, scores)
+    near = (ranks <= K) & (scores[pool.found[:, 0], pool.found[:, 1]] >= 0)
+    users = len(pool.wanted)
+    gains = np.bincount(pool.found[near, 0], weights=1.0 / np.log2(ranks[near] + 1.0), minlength=users)
+    hits = np.bincount(pool.found[near, 0], minlength=users)
+    ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2.0, K + 2.0)))])
+    return gains / ideal[np.minimum(pool.wanted, K)], hits / pool.wanted
+
+
+def _ranks(pool: Pool, scores: npt.NDArray[np.float32], block: int = 2_000) -> npt.NDArray[np.int64]:
+    ranks = np.empty(len(pool.found), dtype=np.int64)
+    places = np.arange(scores.shape[1])
+    for low in range(0, len(ranks), block):
+        rows, columns = pool.found[low : low + block].T
+        own = scores[rows, columns][:, None]
+        others = scores[rows]
+        ahead = (others > own) | ((others == own) & (places[None, :] < columns[:, None]))
+        ranks[low : low + block] = ahead.sum(axis=1) + 1
+    return ranks
+
+
+def grid(step: float) -> Iterator[dict[str, float]]:
+    """Yield every weighting of the kinds in steps that sums to 1."""
+    parts = round(1 / step)
+    for numbers in product(range(parts + 1), repeat=len(KINDS) - 1):
+        if sum(numbers) <= parts:
+            yield _weights([*numbers, parts - sum(numbers)], parts)
+
+
+def around(best: Weights, step: float) -> Iterator[dict[str, float]]:
+    """Yield the weightings that move one step from one kind to another."""
+    for giver, taker in product(KINDS, repeat=2):
+        if giver != taker and best[giver] >= step:
+            yield {**best, giver: round(best[giver] - step, 6), taker: round(best[taker] + step, 6)}
+
+
+def best_weights(pool: Pool) -> tuple[dict[str, float], float, int]:
+    """Return the weighting with the largest mean nDCG@10, in steps of 0.1 and then of 0.05, that mean, and how many
+    weightings were judged.
+    """
+    value, best = max(_judged(pool, grid(0.1)), key=lambda pair: pair[0])
+    tried = sum(1 for _ in grid(0.1))
+    while True:
+        near = _judged(pool, around(best, 0.05))
+        tried += len(near)
+        higher, candidate = max(near, key=lambda pair: pair[0])
+        if higher <= value:
+            return best, value, tried
+        value, best = higher, candidate
+
+
+def _judged(pool: Pool, weightings: Iterable[dict[str, float]]) -> list[tuple[float, dict[str, float]]]:
+    return [(float(judge(pool, weights)[0].mean()), weights) for weights in weightings]
+
+
+def _weights(numbers: list[int], parts: int) -> dict[str, float]:
+    return {kind: number / parts for kind, number in zip(KINDS, numbers, strict=True)}
