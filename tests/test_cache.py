@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -159,6 +160,17 @@ def test_a_cache_folder_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None
 def test_a_maker_that_answers_too_little_is_refused(tmp_path: Path) -> None:
     with Cache(tmp_path) as cache, pytest.raises(RunError, match="test@1 returned 0 results for a batch of 2"):
         cache.fill("caption", "test@1", ["1", "2"], lambda positions: [])
+
+
+def test_a_ledger_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    with Cache(tmp_path) as cache:
+        cache.fill("caption", "a@1", ["1"], Doubler(["1"]))
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        for column in ("origin", "tokens_in", "tokens_out", "cost"):
+            connection.execute(f"ALTER TABLE ledger DROP COLUMN {column}")
+    with Cache(tmp_path) as cache:
+        (row,) = cache.ledger()
+    assert (row.computed, row.origin, row.tokens_in, row.cost) == (1, "plan", 0, 0.0)
 
 
 def test_the_ledger_command_prints_rows(tmp_path: Path) -> None:

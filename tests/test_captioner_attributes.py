@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from vlm4rec_search.captioners import Context, load_captioner
+from vlm4rec_search.captioners import Caption, Context, load_captioner
 from vlm4rec_search.captioners.colours import distance, name_of, to_lab
 
 MAGENTO = Path(__file__).parents[2] / "shared" / "data" / "magento_luma"
@@ -33,7 +33,8 @@ def product(
 def described(photo: Image.Image, category: str = "bags") -> str:
     captioner = load_captioner("attributes")
     (caption,) = captioner.caption([photo], [captioner.render(Context("ignored", category))])
-    return caption
+    assert isinstance(caption, Caption)
+    return caption.text
 
 
 def stripes(dx: int, dy: int) -> Painter:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from vlm4rec_search.cache import Cache
-from vlm4rec_search.captioners import Captioner, Context
-from vlm4rec_search.captions import COLUMNS, caption_items
+from vlm4rec_search.captioners import Caption, Captioner, Context
+from vlm4rec_search.captions.table import COLUMNS, caption_items
 from vlm4rec_search.errors import RunError, UsageError
 
 
@@ -26,15 +26,15 @@ class SizeCaptioner(Captioner):
     def render(self, context: Context) -> str:
         return context.category
 
-    def caption(self, photos: Sequence[Image.Image], prompts: Sequence[str]) -> list[str]:
+    def caption(self, photos: Sequence[Image.Image], prompts: Sequence[str]) -> list[Caption | Exception]:
         self.calls.append(len(photos))
         if any(photo.width == 13 for photo in photos):
             raise ValueError("13 is unlucky")
-        return [f" {photo.width} wide\n{prompt} " for photo, prompt in zip(photos, prompts, strict=True)]
+        return [Caption(f" {photo.width} wide\n{prompt} ") for photo, prompt in zip(photos, prompts, strict=True)]
 
 
 class SilentCaptioner(SizeCaptioner):
-    def caption(self, photos: Sequence[Image.Image], prompts: Sequence[str]) -> list[str]:
+    def caption(self, photos: Sequence[Image.Image], prompts: Sequence[str]) -> list[Caption | Exception]:
         return []
 
 
@@ -60,7 +60,7 @@ def test_every_item_gets_a_row_in_order(tmp_path: Path) -> None:
     frame = run(tmp_path, SizeCaptioner(), *rows, ("f", "text.jpg"), ("g", "cut.png"))
     assert list(frame.columns) == COLUMNS
     assert list(frame["item_id"]) == list("abcdefg")
-    assert list(frame["status"]) == ["ok", "no_photo", "missing", "outside", "remote", "wrong_type", "unreadable"]
+    assert list(frame["status"]) == ["ok", "no_photo", "missing", "outside", "pending", "wrong_type", "unreadable"]
     assert list(frame["caption"]) == ["30 wide bags"] + [None] * 6
     assert frame["error"][0] is None
     assert all(frame["error"][1:])

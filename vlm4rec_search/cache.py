@@ -1,74 +1,49 @@
 """Content-addressed results of model calls, paid for once, in SQLite (WAL) outside the warehouse.
 
 A result is found again by what made it: the hash of everything that decides it (`result_key`). Results are committed
-with every batch, so that a killed run resumes; failures are not kept, so that the next run tries them again.
+with every batch, so that a killed run resumes. Failures are kept beside them with their reason, to be shown where
+nothing is to be computed; a later run tries them again.
 """
 
-import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
+from vlm4rec_search import ledger
+from vlm4rec_search.concurrency import completed
 from vlm4rec_search.errors import RunError
-from vlm4rec_search.progress import lines
+from vlm4rec_search.fills import (
+    Compute,
+    EarlierError,
+    Effort,
+    Filled,
+    PendingError,
+    Result,
+    affordable,
+    batches,
+    checked,
+    result_key,
+)  # fmt: skip
+from vlm4rec_search.ledger import LedgerRow
+
+__all__ = ["FILE", "Cache", "Filled", "LedgerRow", "Result", "result_key"]
 
 FILE = "results.sqlite"
-
-Result = bytes | Exception
-Compute = Callable[[Sequence[int]], Sequence[Result]]
-
-T = TypeVar("T")
 
 _READ_CHUNK = 1000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, maker TEXT NOT NULL, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS ledger (
-    run INTEGER PRIMARY KEY, kind TEXT NOT NULL, maker TEXT NOT NULL, computed INTEGER NOT NULL,
-    cached INTEGER NOT NULL, failed INTEGER NOT NULL, seconds REAL NOT NULL, started_at TEXT NOT NULL,
-    finished BOOLEAN NOT NULL
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT PRIMARY KEY, kind TEXT NOT NULL, maker TEXT NOT NULL, status TEXT NOT NULL, message TEXT NOT NULL,
+    text TEXT NOT NULL, origin TEXT NOT NULL
 );
 """
-_LEDGER = "SELECT run, kind, maker, computed, cached, failed, seconds, started_at, finished FROM ledger ORDER BY run"
-
-
-@dataclass
-class LedgerRow:
-    """What one fill did, in distinct keys; `finished` is false while it runs and after it was killed.
-
-    `seconds` is wall time; `started_at` is UTC in ISO 8601.
-    """
-
-    run: int
-    kind: str
-    maker: str
-    computed: int = 0
-    cached: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    started_at: str = ""
-    finished: bool = False
-
-
-@dataclass(frozen=True)
-class Filled:
-    """The results of a fill, one for each key in the caller's order, and the counts of distinct keys."""
-
-    values: list[Result]
-    computed: int
-    cached: int
-    failed: int
-
-
-def result_key(*parts: str) -> str:
-    """Return the sha256 (hex) of the parts as a JSON list, which no two different lists share."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+_RESULTS = "SELECT key, value FROM results WHERE key IN (SELECT value FROM json_each(?))"
+_FAILURES = "SELECT key, status, message, text FROM failures WHERE key IN (SELECT value FROM json_each(?))"
 
 
 class Cache:
@@ -79,19 +54,19 @@ class Cache:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE
+        self.folder, self.path = folder, folder / FILE
         with self._explained():
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")  # a commit waits for no disk; only a power cut undoes some
             self._db.executescript(_SCHEMA)
+            ledger.define(self._db)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -108,65 +83,106 @@ class Cache:
         batch_size: int = 64,
         label: str | None = None,
         recorded: bool = True,
+        effort: Effort | None = None,
     ) -> Filled:
         """Return a result for each key, computing the missing ones once each, batch by batch.
 
         `compute` gets positions in `keys` (at most `batch_size`, one for each missing key) and returns as many
-        results; an exception among them is a failure, which is returned but not kept. Only a `recorded` fill gets a
-        row in the ledger, which is brought up to date with every batch.
+        results; an exception among them is a failure. What `effort` leaves out is an exception, too: `EarlierError`
+        where it failed before, else `PendingError`. Only a `recorded` fill keeps failures and gets a row in the
+        ledger, which is brought up to date with every batch.
 
         Raises:
             RunError: the cache cannot be used, or `compute` returned the wrong number of results.
         """
+        effort = effort or Effort()
+        known, todo, found = self._known(keys, effort)
+        row = LedgerRow(0, kind, maker, cached=found)
+        if recorded:
+            with self._explained():
+                row = ledger.begin(self._db, kind, maker, effort.origin, row.cached)
+        start = time.monotonic()
+        affords = affordable(batches(todo, batch_size), row, effort.meter)
+        with effort.show(label or f"{kind} by {maker}", len(todo)) as advance:
+            for batch, results in completed(compute, affords, effort.workers):
+                fresh = dict(zip((keys[p] for p in batch), checked(results, len(batch), maker), strict=True))
+                self._commit(row, fresh, time.monotonic() - start, effort)
+                known |= {k: v for k, v in fresh.items() if isinstance(v, bytes) or not isinstance(known.get(k), bytes)}
+                advance(len(batch))
+        row.finished = True
+        self._commit(row, {}, time.monotonic() - start, effort)
+        values = [known.get(key, PendingError("not computed yet")) for key in keys]
+        return Filled(values, row.computed, row.cached, row.failed)
+
+    def _known(self, keys: Sequence[str], effort: Effort) -> tuple[dict[str, Result], list[int], int]:
+        """Return results and failures by key, the positions to compute, and how many results need no computing."""
         first: dict[str, int] = {}
         for position, key in enumerate(keys):
             first.setdefault(key, position)
-        found: dict[str, Result] = dict(self._read(list(first)))
-        missing = [position for key, position in first.items() if key not in found]
-        row = self._start(kind, maker, cached=len(found)) if recorded else LedgerRow(0, kind, maker, cached=len(found))
-        start = time.monotonic()
-        with lines(label or f"{kind} by {maker}", len(missing)) as advance:
-            for batch in _batches(missing, batch_size):
-                results = _checked(compute(batch), len(batch), maker)
-                fresh = dict(zip((keys[position] for position in batch), results, strict=True))
-                self._commit(row, fresh, time.monotonic() - start)
-                found |= fresh
-                advance(len(batch))
-        row.finished = True
-        self._commit(row, {}, time.monotonic() - start)
-        return Filled([found[key] for key in keys], row.computed, row.cached, row.failed)
+        known: dict[str, Result] = dict(self.read(list(first)))
+        missing = [key for key in first if key not in known or key in effort.again]
+        failures = dict(self.failures([key for key in missing if key not in known]))
+        todo = [first[key] for key in missing if effort.failed or key not in failures]
+        return known | failures, todo[: effort.limit], len(first) - len(missing)
 
     def ledger(self) -> list[LedgerRow]:
         """Return one row for each recorded fill, oldest first."""
         with self._explained():
-            rows = self._db.execute(_LEDGER).fetchall()
-        return [replace(LedgerRow(*row), finished=bool(row[-1])) for row in rows]
+            return list(ledger.rows(self._db))
 
-    def _read(self, keys: list[str]) -> Iterator[tuple[str, bytes]]:
-        query = "SELECT key, value FROM results WHERE key IN (SELECT value FROM json_each(?))"
-        for chunk in _batches(keys, _READ_CHUNK):
+    def read(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield key and result of those keys that have one."""
+        for chunk in batches(keys, _READ_CHUNK):
             with self._explained():
-                yield from self._db.execute(query, [json.dumps(chunk)]).fetchall()
+                yield from self._db.execute(_RESULTS, [json.dumps(chunk)]).fetchall()
 
-    def _start(self, kind: str, maker: str, cached: int) -> LedgerRow:
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        insert = "INSERT INTO ledger VALUES (NULL, ?, ?, 0, ?, 0, 0, ?, FALSE)"
+    def failures(self, keys: Sequence[str]) -> Iterator[tuple[str, EarlierError]]:
+        """Yield key and failure of those keys that failed when they were last tried."""
+        for chunk in batches(keys, _READ_CHUNK):
+            with self._explained():
+                rows = self._db.execute(_FAILURES, [json.dumps(chunk)]).fetchall()
+            yield from ((key, EarlierError(*values)) for key, *values in rows)
+
+    def trim(self, kind: str, used: Sequence[str], spare: int) -> None:
+        """Remove the results of a kind that are not `used`, once there are more than `spare` of them."""
         with self._explained():
-            run = self._db.execute(insert, [kind, maker, cached, started]).lastrowid
-        return LedgerRow(run or 0, kind, maker, cached=cached, started_at=started)
+            (held,) = self._db.execute("SELECT COUNT(*) FROM results WHERE kind = ?", [kind]).fetchone()
+            if held > len(used) + spare:
+                unused = "DELETE FROM results WHERE kind = ? AND key NOT IN (SELECT value FROM json_each(?))"
+                self._db.execute(unused, [kind, json.dumps(used)])
 
-    def _commit(self, row: LedgerRow, fresh: dict[str, Result], seconds: float) -> None:
+    def revision(self, kind: str, maker: str) -> str:
+        """Return a text that changes when a run other than a plan adds results or failures of this kind and maker."""
+        query = "SELECT key, message FROM failures WHERE kind = ? AND maker = ? AND origin <> 'plan' ORDER BY key"
+        with self._explained():
+            failed = self._db.execute(query, [kind, maker]).fetchall()
+            computed = ledger.total(self._db, kind, maker)
+        return f"{computed}-{result_key(*(part for row in failed for part in row))[:12]}" if failed else str(computed)
+
+    def _commit(self, row: LedgerRow, fresh: dict[str, Result], seconds: float, effort: Effort) -> None:
         """Keep the results of one batch and bring its ledger row up to date, in one transaction."""
         kept = [(key, row.kind, row.maker, value) for key, value in fresh.items() if isinstance(value, bytes)]
+        failed = [(key, EarlierError.of(value)) for key, value in fresh.items() if not isinstance(value, bytes)]
         row.computed += len(kept)
-        row.failed += len(fresh) - len(kept)
+        row.failed += len(failed)
         row.seconds = seconds
-        update = "UPDATE ledger SET computed = ?, failed = ?, seconds = ?, finished = ? WHERE run = ?"
-        with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
+        meter = effort.meter
+        row.tokens_in, row.tokens_out, row.cost = meter.tokens_in, meter.tokens_out, meter.cost
+        with self._explained(), self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)", kept)
-            self._db.execute(update, [row.computed, row.failed, row.seconds, row.finished, row.run])
-            self._db.execute("COMMIT")
+            if row.run:
+                self._db.executemany("DELETE FROM failures WHERE key = ?", [(key,) for key, *_ in kept])
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [(key, row.kind, row.maker, one.status, str(one), one.text, effort.origin) for key, one in failed],
+                )
+                ledger.update(self._db, row)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        yield
+        self._db.execute("COMMIT")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -180,13 +196,3 @@ class Cache:
                 f"the cache {self.path} cannot be used ({error}): move it aside (it holds paid results), make it "
                 "writable, or set VLM4REC_CACHE to another folder"
             ) from None
-
-
-def _batches(entries: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (entries[start : start + size] for start in range(0, len(entries), size))
-
-
-def _checked(results: Sequence[Result], expected: int, maker: str) -> Sequence[Result]:
-    if len(results) != expected:
-        raise RunError(f"{maker} returned {len(results)} results for a batch of {expected}: this is a defect in it")
-    return results

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlm4rec_search.cache import Cache, Filled, Result, result_key
-from vlm4rec_search.captions import texts as text_list
+from vlm4rec_search.captions.table import texts as text_list
 from vlm4rec_search.encoders import ImageEncoder, load_image_encoder, load_sentence_encoder
 from vlm4rec_search.encoders.base import Vectors
 from vlm4rec_search.errors import RunError
-from vlm4rec_search.photo_files import Found, PhotoError, find
+from vlm4rec_search.photo_files import ONLY_FETCHED, Found, PhotoError, Remote, find
 from vlm4rec_search.photos import PREPROCESSING, read
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def embed_texts(texts: "pd.DataFrame", encoder: str, cache: Path) -> "pd.DataFra
     return _frame(texts["item_id"], maker.id, "text_hash", [(hashes[text], vectors[text]) for text in wanted])
 
 
-def embed_photos(items: "pd.DataFrame", encoder: str, data_dir: Path, cache: Path) -> "pd.DataFrame":
+def embed_photos(
+    items: "pd.DataFrame", encoder: str, data_dir: Path, cache: Path, remote: Remote = ONLY_FETCHED
+) -> "pd.DataFrame":
     """Encode the photo of each item that has a readable one; equal photos are encoded once.
 
     Args:
@@ -62,6 +64,7 @@ def embed_photos(items: "pd.DataFrame", encoder: str, data_dir: Path, cache: Pat
         encoder: name for `load_image_encoder`.
         data_dir: the folder that photos must lie in.
         cache: folder of the results of model calls.
+        remote: how many photos behind URLs are fetched now.
 
     Returns:
         Rows in the order of the items: item_id, encoder (id), photo_hash (sha256 of the bytes) and vector
@@ -73,7 +76,7 @@ def embed_photos(items: "pd.DataFrame", encoder: str, data_dir: Path, cache: Pat
     """
     maker = load_image_encoder(encoder)
     with Cache(cache) as store:
-        found = find(text_list(items["image"]), data_dir, store)
+        found = find(text_list(items["image"]), data_dir, store, remote)
         usable = [(item, photo) for item, photo in zip(items["item_id"], found, strict=True) if photo.digest]
         filled = _fill_photos(maker, [photo for _, photo in usable], store)
     pairs = zip(usable, _vectors(filled, maker.id), strict=True)

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from vlm4rec_search.cache import Cache, Result, result_key
+from vlm4rec_search.fills import EarlierError, Effort, PendingError
 
 MAX_BYTES = 64 * 2**20
 
@@ -16,7 +18,11 @@ _PHOTOS = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"
 
 
 class PhotoError(Exception):
-    """A photo that cannot be used; status: no_photo, remote, outside, missing, unreadable, too_large or wrong_type."""
+    """A photo that cannot be used.
+
+    status: no_photo, outside, missing, unreadable, too_large or wrong_type; of a photo behind a URL also blocked,
+    unreachable, or pending (not fetched yet).
+    """
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
@@ -32,17 +38,31 @@ class Found:
     error: PhotoError | None = None
 
 
+@dataclass(frozen=True)
+class Remote:
+    """How far photos behind URLs are fetched, and whether private addresses may be called."""
+
+    effort: Effort
+    allow_private: bool = False
+
+
+ONLY_FETCHED = Remote(Effort(limit=0))
+
+
+def is_url(image: str | None) -> TypeGuard[str]:
+    """Say whether a catalogue's photo is a URL rather than a path."""
+    return image is not None and _URL.match(image.strip()) is not None
+
+
 def locate(root: Path, image: str | None) -> Path:
     """Return the resolved path of a photo inside the data folder `root`, which is resolved itself.
 
     Raises:
-        PhotoError: no_photo (empty), remote (a URL), outside (leaves the folder, links resolved) or missing.
+        PhotoError: no_photo (empty), outside (leaves the folder, links resolved) or missing.
     """
     name = (image or "").strip()
     if not name:
         raise PhotoError("no_photo", "the item has no photo")
-    if _URL.match(name):
-        raise PhotoError("remote", "photos behind URLs are not fetched yet: download it into the data folder")
     try:
         path = (root / name).resolve()
         if not path.is_relative_to(root):
@@ -54,10 +74,14 @@ def locate(root: Path, image: str | None) -> Path:
     return path
 
 
-def find(images: Sequence[str | None], data_dir: Path, cache: Cache) -> list[Found]:
-    """Locate each photo and hash its bytes; unchanged files (path, size, times) are not read again."""
+def find(images: Sequence[str | None], data_dir: Path, cache: Cache, remote: Remote = ONLY_FETCHED) -> list[Found]:
+    """Locate each photo and hash its bytes; unchanged files (path, size, times) are not read again.
+
+    Photos behind URLs are fetched as far as `remote` allows; by default only those fetched before are found.
+    """
     root = data_dir.resolve()
-    located = [_located(root, image) for image in images]
+    fetched = _fetched([image.strip() for image in images if is_url(image)], cache, remote)
+    located = [fetched[image.strip()] if is_url(image) else _located(root, image) for image in images]
     paths = sorted({found.path for found in located if found.path})
     digests = dict(zip(paths, _digests(paths, cache), strict=True))
     return [found if found.path is None else _hashed(found.path, digests[found.path]) for found in located]
@@ -81,6 +105,25 @@ def _files(root: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         visible = (Path(folder, name) for name in names if not name.startswith("."))
         yield from (path for path in visible if path.suffix.lower() in _PHOTOS)
+
+
+def _fetched(urls: list[str], cache: Cache, remote: Remote) -> dict[str, Found]:
+    if not urls:
+        return {}
+    from vlm4rec_search.remote_photos import fetch_photos
+
+    distinct = list(dict.fromkeys(urls))
+    files = fetch_photos(distinct, cache, remote.allow_private, remote.effort)
+    return dict(zip(distinct, map(_behind_url, files), strict=True))
+
+
+def _behind_url(file: Path | Exception) -> Found:
+    if isinstance(file, Path):
+        return Found(file.resolve())
+    if isinstance(file, PendingError):
+        return Found(error=PhotoError("pending", "the photo behind the URL is not fetched yet: `vlm4rec captions run`"))
+    known = EarlierError.of(file)
+    return Found(error=PhotoError(known.status, str(known)))
 
 
 def _located(root: Path, image: str | None) -> Found:

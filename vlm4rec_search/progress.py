@@ -7,9 +7,10 @@ terminal, and for logs.
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 Advance = Callable[[int], None]
+Show = Callable[[str, int], AbstractContextManager[Advance]]
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.captions.plan import plan_remote
     from vlm4rec_search.embeddings import embed_photos
     from vlm4rec_search.project import folders, unless_empty
     from vlm4rec_search.settings import settings
@@ -34,4 +35,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     columns = exp.select("item_id", "image")
     items = context.fetchdf(columns.from_(context.resolve_table("staging.items")).order_by("item_id"))
     place = folders(settings(), context.var("data_dir"))
-    yield from unless_empty(embed_photos(items, context.var("image_encoder"), place.photos, place.cache))
+    encoder, remote = context.var("image_encoder"), plan_remote(settings())
+    yield from unless_empty(embed_photos(items, encoder, place.photos, place.cache, remote))

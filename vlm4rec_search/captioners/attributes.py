@@ -7,11 +7,13 @@ import numpy as np
 from PIL.Image import Image
 from scipy import ndimage
 
-from vlm4rec_search.captioners.base import Captioner, Context
+from vlm4rec_search.captioners.base import Caption, Captioner, Context
 from vlm4rec_search.captioners.colours import Colour, Floats, Mask, main_colours
 from vlm4rec_search.captioners.figure import Figure, cut_out, describe_outline
 from vlm4rec_search.captioners.patterns import Layout, lay_out, name_pattern
 from vlm4rec_search.captioners.surfaces import Surface, measure
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.settings import Settings
 
 _SECOND = 0.1
 _TOUCH = 0.06
@@ -33,9 +35,20 @@ class AttributeCaptioner(Captioner):
         last = re.split(r"[/>|]", context.category)[-1]
         return " ".join(last.lower().split())[:60]
 
-    def caption(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[str]:
+    def caption(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:
         """Return one sentence for each RGB photo."""
-        return [_describe(photo, category) for photo, category in zip(photos, prompts, strict=True)]
+        return [Caption(_describe(photo, category)) for photo, category in zip(photos, prompts, strict=True)]
+
+
+def make(argument: str, options: Settings) -> AttributeCaptioner:
+    """Return the captioner; it has no choices.
+
+    Raises:
+        UsageError: an argument was given.
+    """
+    if argument:
+        raise UsageError(f"the captioner attributes takes no argument, not {argument!r}")
+    return AttributeCaptioner()
 
 
 def _describe(photo: Image, category: str) -> str:

@@ -20,19 +20,24 @@ def ledger(as_json: bool) -> None:
 
     Example: vlm4rec ledger --json
     """
+    show_ledger(as_json)
+
+
+def show_ledger(as_json: bool, kind: str | None = None) -> None:
+    """Print the runs, or those of one kind."""
     from vlm4rec_search.cache import FILE, Cache
     from vlm4rec_search.settings import settings
 
     rows: list[LedgerRow] = []
     if (settings().cache / FILE).exists():
         with Cache(settings().cache) as cache:
-            rows = cache.ledger()
+            rows = [row for row in cache.ledger() if kind in (None, row.kind)]
     if as_json:
         echo_json({"rows": [_record(row) for row in rows]})
     elif rows:
         _table(rows)
     else:
-        click.echo(f"No model was called yet: {settings().cache} is empty. `sqlmesh plan` fills it.")
+        click.echo(f"No model was called yet: {settings().cache} knows of no run. `sqlmesh plan` fills it.")
 
 
 def _record(row: "LedgerRow") -> dict[str, str | int | float | bool]:
@@ -46,6 +51,10 @@ def _record(row: "LedgerRow") -> dict[str, str | int | float | bool]:
         "seconds": round(row.seconds, 3),
         "started_at": row.started_at,
         "finished": row.finished,
+        "origin": row.origin,
+        "tokens_in": row.tokens_in,
+        "tokens_out": row.tokens_out,
+        "cost": round(row.cost, 6),
     }
 
 
@@ -54,13 +63,14 @@ def _table(rows: "list[LedgerRow]") -> None:
     from rich.table import Table
 
     table = Table(title="model calls by run")
-    for column in ("run", "started (UTC)", "kind", "by"):
+    for column in ("run", "started (UTC)", "kind", "by", "in"):
         table.add_column(column)
-    for column in ("computed", "cached", "failed", "seconds"):
+    for column in ("computed", "cached", "failed", "seconds", "tokens", "cost"):
         table.add_column(column, justify="right")
     table.add_column("")
     for row in rows:
         counts = (str(row.computed), str(row.cached), str(row.failed), f"{row.seconds:.1f}")
+        spent = (f"{row.tokens_in + row.tokens_out:,}", f"{row.cost:.2f}")
         state = "" if row.finished else "not finished"
-        table.add_row(str(row.run), row.started_at, row.kind, row.maker, *counts, state)
+        table.add_row(str(row.run), row.started_at, row.kind, row.maker, row.origin, *counts, *spent, state)
     Console().print(table)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlm4rec_search.encoders.base import SentenceEncoder, Vectors, unit_rows
-from vlm4rec_search.encoders.weights import folder_digest, missing_torch, packaged, verify
+from vlm4rec_search.encoders.weights import (
+    first_line,
+    folder_digest,
+    hub_commit,
+    missing_torch,
+    packaged,
+    verify,
+)
 from vlm4rec_search.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +64,7 @@ class SentenceTransformerEncoder(SentenceEncoder):
                 self.name, revision=self.revision, trust_remote_code=False, model_kwargs={"use_safetensors": True}
             )
         except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"sentence encoder {self.name} cannot be loaded: {_first_line(error)}") from None
+            raise RunError(f"sentence encoder {self.name} cannot be loaded: {first_line(error)}") from None
 
 
 class MiniLMEncoder(SentenceEncoder):
@@ -83,22 +90,8 @@ class MiniLMEncoder(SentenceEncoder):
 def _commit(name: str) -> str:
     """Return the commit of a model in the local hub cache, else the newest one on the hub."""
     try:
-        from huggingface_hub import model_info, snapshot_download
-    except ImportError as error:
-        raise missing_torch(error) from None
-    repository = name if "/" in name else f"sentence-transformers/{name}"
-    try:
-        return Path(snapshot_download(repository, local_files_only=True, allow_patterns=["config.json"])).name
-    except (OSError, ValueError):
-        pass
-    try:
-        return str(model_info(repository, timeout=10).sha)
-    except Exception as error:  # the hub's errors have no common class with those of its transport
+        return hub_commit(name if "/" in name else f"sentence-transformers/{name}")
+    except LookupError as error:
         raise UsageError(
-            f"sentence encoder {name!r} is no folder, not in the local hub cache, and cannot be looked up "
-            f"({_first_line(error)}): VLM4REC_ENCODER can be {MINILM}, hashing-256, a folder or a hub name"
+            f"sentence encoder {name!r} {error}: VLM4REC_ENCODER can be {MINILM}, hashing-256, a folder or a hub name"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

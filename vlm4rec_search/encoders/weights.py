@@ -43,11 +43,11 @@ def digest(path: Path) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """Return a sha256 (hex) over the names and bytes of all files below a folder, hidden ones left out."""
+    """Return a sha256 (hex) over the names and bytes of all files below a folder but hidden ones and Markdown."""
     whole = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+        if path.is_file() and path.suffix != ".md" and not any(part.startswith(".") for part in name.parts):
             whole.update(f"{name.as_posix()}\0{digest(path)}\n".encode())
     return whole.hexdigest()
 
@@ -55,6 +55,34 @@ def folder_digest(folder: Path) -> str:
 _ALTERNATIVES = (
     "plan with VLM4REC_ENCODER=hashing-256 and VLM4REC_IMAGE_ENCODER=thumbnail-8, or search with --mode lexical"
 )
+
+
+def hub_commit(repository: str) -> str:
+    """Return the commit (hex) of a model in the local hub cache, else the newest one on the hub.
+
+    Raises:
+        LookupError: it is in neither, in one line.
+        UsageError: huggingface_hub is not installed.
+    """
+    try:
+        from huggingface_hub import model_info, snapshot_download
+    except ImportError as error:
+        raise missing_torch(error) from None
+    try:
+        return Path(snapshot_download(repository, local_files_only=True, allow_patterns=["config.json"])).name
+    except (OSError, ValueError):
+        pass
+    try:
+        return str(model_info(repository, timeout=10).sha)
+    except Exception as error:  # the hub's errors have no common class with those of its transport
+        raise LookupError(
+            f"is no folder, not in the local hub cache, and cannot be looked up ({first_line(error)})"
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def missing_torch(error: ImportError) -> UsageError:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.markup import MARKUP
+from vlm4rec_search.refusals import REFUSAL
 from vlm4rec_search.warehouse import in_environment
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _load(path: Path) -> Suite:
 
 
 def define_macros(connection: "DuckDBPyConnection", folder: Path) -> None:
-    """Define the temporary macros that the suites' queries share: `has_markup`, and `macros.sql` of the folder.
+    """Define the temporary macros of the suites: `has_markup`, `is_refusal`, and `macros.sql` of the folder.
 
     Raises:
         UsageError: the file is not valid SQL.
@@ -88,8 +89,9 @@ def define_macros(connection: "DuckDBPyConnection", folder: Path) -> None:
     import duckdb
     from sqlglot import exp
 
-    pattern = exp.Literal.string(MARKUP).sql("duckdb")
-    connection.execute(f"CREATE OR REPLACE TEMP MACRO has_markup(text) AS REGEXP_MATCHES(text, {pattern})")
+    for name, regex in (("has_markup", MARKUP), ("is_refusal", REFUSAL)):
+        pattern = exp.Literal.string(regex).sql("duckdb")
+        connection.execute(f"CREATE OR REPLACE TEMP MACRO {name}(text) AS REGEXP_MATCHES(text, {pattern})")
     path = folder / MACROS
     if not path.is_file():
         return

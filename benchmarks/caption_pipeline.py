@@ -1,0 +1,100 @@
+"""What the pipeline adds to the captioner's own time, for each 1 Mpx photo on one core.
+
+    python -m benchmarks.caption_pipeline
+
+The captioner answers at once, so that everything else remains: finding and hashing the file, the cache's key, decoding
+and shrinking the photo, committing the answer, judging it. CPU time is shown beside wall time, since a busy machine
+stretches the latter. A second run over the same photos shows what a cached caption costs.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+
+from vlm4rec_search.cache import Cache
+from vlm4rec_search.captioners import Caption, Captioner, Context
+from vlm4rec_search.captions.filling import fill_captions
+from vlm4rec_search.fills import Effort
+from vlm4rec_search.photo_files import find
+
+BOUND_MS = 20.0
+TEXT = (
+    "A navy cotton shirt with fine white stripes and a button-down collar, number {}. The cut is slim and the cuffs "
+    "are plain. It suits the office as well as a casual weekend outdoors."
+)
+
+
+class Instant(Captioner):
+    """Answers at once; `batch_size` is 1, as for the client of a server, so that every answer is a commit."""
+
+    id, prompt, batch_size = "instant@1", "title-1", 1
+
+    def render(self, context: Context) -> str:
+        return context.title
+
+    def caption(self, photos: Sequence[Image.Image], prompts: Sequence[str]) -> list[Caption | Exception]:
+        return [Caption(TEXT.format(prompt)) for prompt in prompts]
+
+
+def draw(folder: Path, photos: int, side: int, kind: str) -> list[str]:
+    """Write photos with soft shapes and noise, which compress like real ones; return their names."""
+    random = np.random.default_rng(7)
+    names = []
+    for number in range(photos):
+        soft = Image.fromarray(random.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize((side, side))
+        noisy = np.asarray(soft, dtype=np.int16) + random.normal(0, 6, (side, side, 1))
+        name = f"{number}.{kind}"
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / name, quality=90)
+        names.append(name)
+    return names
+
+
+def milliseconds(work: Callable[[], None], photos: int) -> tuple[float, float]:
+    """Return wall and CPU milliseconds for one photo."""
+    wall, busy = time.perf_counter(), time.process_time()
+    work()
+    return (time.perf_counter() - wall) * 1e3 / photos, (time.process_time() - busy) * 1e3 / photos
+
+
+def measure(side: int, photos: int, kind: str) -> tuple[float, float]:
+    """Time photos of one size and kind, print a line, and return wall and CPU milliseconds for one that is new."""
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        names = draw(folder, photos, side, kind)
+        told = [Context(f"Item {name}", "shirts") for name in names]
+
+        def work() -> None:
+            with Cache(folder / "cache") as cache:
+                outcomes, _ = fill_captions(Instant(), find(names, folder, cache), told, cache, Effort())
+            if any(one.status != "ok" for one in outcomes):
+                raise SystemExit(f"a photo was not captioned: {outcomes[0]}")
+
+        new, again = milliseconds(work, photos), milliseconds(work, photos)
+    shown = f"{new[0]:8.1f} ({new[1]:.1f} CPU)   cached {again[0]:6.2f} ({again[1]:.2f} CPU)"
+    print(f"  {side * side / 1e6:5.1f} Mpx {kind:4} {shown}")
+    return new
+
+
+def main() -> None:
+    """Print the table and fail when a 1 Mpx JPEG costs more than the bound in CPU time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=100, help="photos of each kind")
+    photos = parser.parse_args().photos
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    print(f"{photos} photos of each kind on one core; milliseconds for one")
+    measure(64, 10, "jpg")  # warm up
+    _, busy = measure(1000, photos, "jpg")
+    measure(1000, photos, "png")
+    measure(3000, max(photos // 5, 1), "jpg")
+    print(f"overhead for a 1 Mpx JPEG: {busy:.1f} ms of CPU, less than {BOUND_MS:.0f} wanted")
+    raise SystemExit(busy >= BOUND_MS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""A real HTTP server that speaks the chat completions of OpenAI and misbehaves as a test tells it to."""
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from typing import Any
+
+USAGE = {"prompt_tokens": 30, "completion_tokens": 7}
+
+
+@dataclass
+class Reply:
+    """What the server does with one request; `cut` sends half of the body under the full length's name."""
+
+    status: int = 200
+    body: dict[str, Any] | str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    cut: bool = False
+
+    @property
+    def arrives(self) -> bool:
+        """Whether it is an answer that a client gets."""
+        return self.status == 200 and isinstance(self.body, dict) and not self.cut and self.delay < HANG
+
+
+HANG = 60.0
+"""Seconds after which nobody waits any more."""
+
+
+def answer(text: str | None, finish: str = "stop", **message: Any) -> Reply:
+    """A chat completion with that text."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
+    return Reply(body={"id": "1", "object": "chat.completion", "choices": [choice], "usage": USAGE})
+
+
+def refusal(status: int, message: str, code: str | None = None, **headers: str) -> Reply:
+    """An error of the API."""
+    return Reply(status, {"error": {"message": message, "code": code}}, headers)
+
+
+Behaviour = Callable[[str, int], Reply]
+"""From the title that a prompt quotes, and how often it was asked before, to what is done."""
+
+
+@dataclass
+class CaptionServer:
+    """What a test may ask of the server: who was answered, how often, when, and how many at once."""
+
+    behave: Behaviour
+    url: str = ""
+    calls: list[tuple[float, str]] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)
+    most_at_once: int = 0
+    _at_once: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def reply(self, body: dict[str, Any], headers: dict[str, str]) -> Reply:
+        text = body["messages"][0]["content"][1]["text"]
+        found = re.search(r'title: "(.*)"', text)
+        title = found.group(1) if found else ""
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            earlier = self.asked[title]
+            self.asked[title] += 1
+            self.calls.append((time.monotonic(), title))
+            self.bodies.append(body)
+            self.headers.append(headers)
+        reply = self.behave(title, earlier)
+        if reply.delay < HANG:
+            time.sleep(reply.delay)
+        with self._lock:  # who hangs is no longer counted as in flight: the client gives up on it unseen
+            self._at_once -= 1
+            self.answered[title] += reply.arrives
+        if reply.delay >= HANG:
+            time.sleep(reply.delay)
+        return reply
+
+    def times(self, title: str) -> list[float]:
+        """When an item was asked for."""
+        return [moment for moment, name in self.calls if name == title]
+
+
+@contextmanager
+def serving(behave: Behaviour) -> Iterator[CaptionServer]:
+    """Run a server on a free port."""
+    state = CaptionServer(behave)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            self._send(state.reply(body, {name.lower(): value for name, value in self.headers.items()}))
+
+        def _send(self, reply: Reply) -> None:
+            content = (reply.body if isinstance(reply.body, str) else json.dumps(reply.body)).encode()
+            self.send_response(reply.status)
+            for name, value in {**reply.headers, "content-length": str(len(content))}.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if reply.cut else content)
+            self.close_connection = reply.cut
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # the client gave up
+                super().handle()
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        state.url = f"http://127.0.0.1:{server.server_port}/v1"
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield state
+        server.shutdown()

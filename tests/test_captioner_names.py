@@ -1,0 +1,99 @@
+"""Captioners by name, those of other packages among them, and settings that cannot be used."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlm4rec_search.captioners import load_captioner
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.settings import Settings
+
+PLUGIN = """
+from vlm4rec_search.captioners import Caption, Captioner
+
+class Echo(Captioner):
+    prompt = "title@1"
+    def __init__(self, argument, options):
+        self.id = f"echo-{argument}@1"
+    def render(self, context):
+        return context.title
+    def caption(self, photos, prompts):
+        return [Caption(prompt) for prompt in prompts]
+"""
+
+
+def install(folder: Path, package: str, line: str) -> None:
+    """Put a package with an entry point into a folder, as an installer would."""
+    info = folder / f"{package}-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[vlm4rec_search.captioners]\n{line}\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "echo_captioner.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "echo_captioner", raising=False)
+    return tmp_path
+
+
+def test_another_package_brings_a_captioner_and_gets_its_argument(site: Path) -> None:
+    install(site, "echo-captioner", "echo = echo_captioner:Echo")
+    captioner = load_captioner("echo:loud", Settings())
+    assert captioner.id == "echo-loud@1"
+    with pytest.raises(UsageError, match=r"unknown captioner 'oracle'.* attributes, tiny, .*openai:<model>, echo$"):
+        load_captioner("oracle", Settings())
+
+
+def test_two_packages_with_one_name_are_told_apart_by_nobody(site: Path) -> None:
+    for package in ("first", "second"):
+        install(site, package, "twin = echo_captioner:Echo")
+    with pytest.raises(UsageError, match=r"'twin' is offered by several packages \(first, second\)"):
+        load_captioner("twin", Settings())
+
+
+def test_a_package_that_is_broken_is_named(site: Path) -> None:
+    install(site, "broken", "broken = no_such_module:make")
+    with pytest.raises(UsageError, match="'broken' cannot be imported: No module named 'no_such_module'"):
+        load_captioner("broken", Settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("openai", "needs a model: VLM4REC_CAPTIONER=openai:<model"),
+        ("transformers:", "needs a model: VLM4REC_CAPTIONER=transformers:<folder"),
+        ("tiny:large", "tiny takes no argument"),
+        ("attributes:more", "attributes takes no argument"),
+    ],
+)
+def test_names_that_say_too_little_or_too_much(name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        load_captioner(name, Settings())
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"openai_url": "localhost:8000"}, "has to look like http://localhost:8000/v1"),
+        ({"openai_url": "http://me:secret@host/v1"}, "put the key into VLM4REC_OPENAI_KEY"),
+        ({"openai_key_file": "/no/such/file"}, "VLM4REC_OPENAI_KEY_FILE: cannot read"),
+        ({"openai_key_file": "key", "openai_key": "secret"}, "not both"),
+        ({"openai_key": "a\nsecret"}, "VLM4REC_OPENAI_KEY is empty or holds signs"),
+        ({"prompt": "poem"}, "unknown prompt 'poem'"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told(options: dict[str, object], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as told:
+        load_captioner("openai:llava", Settings.model_validate(options))
+    assert "secret" not in str(told.value)
+
+
+def test_a_key_comes_from_a_file_and_is_shown_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-secret\n")
+    options = Settings.model_validate({"openai_key_file": tmp_path / "key", "openai_revision": "2026-01"})
+    captioner = load_captioner("openai:llava", options)
+    assert (captioner.id, captioner.prompt, captioner.workers) == ("llava@2026-01", "product@1", 16)
+    assert "sk-secret" not in repr(Settings.model_validate({"openai_key": "sk-secret"}))

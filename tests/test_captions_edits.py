@@ -1,0 +1,85 @@
+"""Captions by hand: what the file may hold, whose words win, and who is told to have written them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_captions import SizeCaptioner, catalogue, photo
+
+from vlm4rec_search.captions.edits import Edit, edits_hash, read_edits
+from vlm4rec_search.captions.table import caption_items
+from vlm4rec_search.errors import UsageError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "edits.csv"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_file_of_edits_is_read_with_its_provenance(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, '\ufeffitem_id,caption,editor,note\n007," A red\nmug. ",ann,wrong colour\n8,"A bag, blue",,\n'
+    )
+    assert read_edits(path) == {"007": Edit("A red mug.", "ann", "wrong colour"), "8": Edit("A bag, blue")}
+    assert read_edits(None) == {}
+    assert edits_hash(None) is None
+    before = edits_hash(path)
+    path.write_text("item_id,caption\n8,A bag\n")
+    assert edits_hash(path) != before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("item_id,text\n1,A mug\n", "needs the columns item_id and caption; it has item_id, text"),
+        ("", "needs the columns item_id and caption"),
+        ("item_id,caption\n1,A mug\n1,A cup\n", "line 3: a second caption for '1'"),
+        ("item_id,caption\n1,\n", "line 2: no item_id or no caption"),
+        ("item_id,caption\n,A mug\n", "line 2: no item_id or no caption"),
+        ("item_id,caption\n1\n", "line 2: no item_id or no caption"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_so_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_edits(written(tmp_path, text))
+
+
+def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"VLM4REC_CAPTION_EDITS: .* cannot be read"):
+        edits_hash(tmp_path / "absent.csv")
+    (tmp_path / "edits.csv").write_bytes(b"item_id,caption\n1,\xff\xfe\n")
+    with pytest.raises(UsageError, match="cannot be read as CSV in UTF-8"):
+        read_edits(tmp_path / "edits.csv")
+
+
+def test_words_by_hand_win_and_the_answer_stays_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = catalogue(("a", photo(tmp_path, "a.png", 30)), ("b", photo(tmp_path, "b.png", 13)), ("c", None))
+    edits = {"a": Edit("A good bag.", "ann", "shorter"), "c": Edit("A bag without a photo."), "zz": Edit("Nothing.")}
+    frame = caption_items(items, SizeCaptioner(), tmp_path, tmp_path / "cache", edits=edits)
+    shown = frame[["item_id", "status", "caption", "answer", "editor", "edit_note"]].astype(object)
+    assert shown.where(shown.notna(), None).to_numpy().tolist() == [
+        ["a", "ok", "A good bag.", "30 wide bags", "ann", "shorter"],
+        ["b", "failed", None, None, None, None],
+        ["c", "ok", "A bag without a photo.", None, "unknown", None],
+    ]
+    assert "1 captions by hand are for items that the catalogue lacks: 'zz'" in capsys.readouterr().err
+
+
+def test_other_captioners_stand_beside_and_are_never_called(tmp_path: Path) -> None:
+    class OtherCaptioner(SizeCaptioner):
+        id = "other@1"
+
+    items = catalogue(("a", photo(tmp_path, "a.png", 30)), ("b", photo(tmp_path, "b.png", 40)))
+    other = OtherCaptioner()
+    caption_items(items[:1], OtherCaptioner(), tmp_path, tmp_path / "cache")
+    edits = {"b": Edit("A bag.")}
+    frame = caption_items(items, SizeCaptioner(), tmp_path, tmp_path / "cache", others=[other], edits=edits)
+    assert other.calls == []
+    rows = frame[["captioner", "active", "item_id", "status", "caption"]]
+    assert rows.astype(object).where(pd.notna(rows), None).to_numpy().tolist() == [
+        ["size@1", True, "a", "ok", "30 wide bags"],
+        ["size@1", True, "b", "ok", "A bag."],
+        ["other@1", False, "a", "ok", "30 wide bags"],
+        ["other@1", False, "b", "pending", None],
+    ]

@@ -1,0 +1,119 @@
+"""Calls at once and limits per minute; the clock is the test's."""
+
+from collections.abc import Iterator
+from itertools import count
+from threading import Barrier, Event, get_ident
+
+import pytest
+
+from vlm4rec_search.captioners.limits import Pause, TokenBucket
+from vlm4rec_search.concurrency import completed
+
+
+def test_results_come_as_calls_end_and_each_task_once() -> None:
+    release = Event()
+
+    def call(task: int) -> int:
+        if task == 0:
+            assert release.wait(30)
+        return task * 10
+
+    seen = []
+    for task, result in completed(call, range(20), workers=2):
+        assert result == task * 10
+        seen.append(task)
+        if len(seen) == 19:
+            release.set()
+    assert seen == [*range(1, 20), 0]
+
+
+def test_so_many_calls_run_at_once_and_no_more_tasks_are_taken() -> None:
+    together, taken = Barrier(4), []
+
+    def tasks() -> Iterator[int]:
+        for task in range(8):
+            taken.append(task)
+            yield task
+
+    ended = completed(lambda task: together.wait(30), tasks(), workers=4)
+    next(ended)  # the barrier opens only when four calls are in it
+    assert taken == [0, 1, 2, 3]
+    assert len(list(ended)) == 7
+    assert taken == list(range(8))
+
+
+def test_a_failure_keeps_what_was_in_flight_and_starts_nothing_new() -> None:
+    together = Barrier(3)
+
+    def call(task: int) -> int:
+        if task < 3:
+            together.wait(30)
+        if task == 1:
+            raise ValueError("no")
+        return task
+
+    kept = []
+    with pytest.raises(ValueError, match="no"):
+        for task, _ in completed(call, count(), workers=3):
+            kept.append(task)
+    assert {0, 2} <= set(kept)
+    assert 1 not in kept
+
+
+def test_one_worker_works_in_the_callers_thread() -> None:
+    assert list(completed(lambda task: get_ident(), "ab", workers=1)) == [("a", get_ident()), ("b", get_ident())]
+
+
+class Clock:
+    """Time that passes only in sleep."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(round(seconds, 6))
+        self.now += seconds
+
+
+@pytest.mark.parametrize("limit", [1, 7, 60, 90, 600])
+def test_no_sixty_seconds_see_more_requests_than_the_limit(limit: int) -> None:
+    clock = Clock()
+    bucket = TokenBucket(limit, clock.time, clock.sleep)
+    moments = []
+    for _ in range(3 * limit + 3):
+        bucket.take()
+        moments.append(clock.now)
+    for start in moments:
+        assert sum(start <= moment <= start + 60 - 1e-6 for moment in moments) <= limit
+    assert moments[-1] - moments[0] <= 60 * (3 * limit + 3) / limit * 60 / 59
+
+
+def test_a_bucket_by_hand() -> None:
+    """600 a minute: 10 at once, then (600 - 10) / 60 = 9.8333 a second; 5 take 0.508475 s, 10 take 1.016949 s."""
+    clock = Clock()
+    bucket = TokenBucket(600, clock.time, clock.sleep)
+    bucket.take(10)
+    bucket.take(5)
+    bucket.take(10)
+    assert clock.slept == [0.508475, 1.016949]
+    bucket.give(10)
+    bucket.take(10)
+    assert len(clock.slept) == 2
+    bucket.give(-5)
+    bucket.take(0)
+    assert clock.slept[2:] == [0.508475]
+
+
+def test_a_pause_that_is_extended_lasts_until_its_end() -> None:
+    clock = Clock()
+    pause = Pause(clock.time, clock.sleep)
+    pause.wait()
+    assert clock.slept == []
+    pause.extend(5)
+    pause.extend(2)
+    pause.wait()
+    assert clock.now == 105.0

@@ -1,0 +1,128 @@
+"""Captioning ahead of a plan: everything that is pending, or once more what went wrong."""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+
+from vlm4rec_search.cache import Cache
+from vlm4rec_search.captioners import Captioner, load_captioner
+from vlm4rec_search.captions.catalogue import Item, items_by_priority
+from vlm4rec_search.captions.filling import Outcome, caption_keys, fill_captions
+from vlm4rec_search.captions.money import meter
+from vlm4rec_search.fills import Effort, Filled
+from vlm4rec_search.photo_files import ONLY_FETCHED, Found, Remote, find
+from vlm4rec_search.progress import bar
+from vlm4rec_search.settings import Settings
+
+RETRIED = (
+    "failed", "refused", "empty", "too_long", "repeated", "wrong_language", "markup", "echo", "unreachable",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did, in distinct photos (`computed`, `cached`, `failed`), and how the items stand after it.
+
+    `statuses` counts items; `cost` is in the currency of the prices in the settings.
+    """
+
+    captioner: str
+    prompt: str
+    computed: int
+    cached: int
+    failed: int
+    tokens_in: int
+    tokens_out: int
+    cost: float
+    statuses: dict[str, int]
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The items in order of priority with what the cache knows of each."""
+
+    maker: Captioner
+    items: list[Item]
+    found: list[Found]
+    outcomes: list[Outcome]
+
+    def at(self, statuses: Collection[str]) -> list[int]:
+        """Return the positions of the items with one of these statuses."""
+        return [position for position, one in enumerate(self.outcomes) if one.status in statuses]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of items by status, the most frequent first."""
+        return dict(Counter(one.status for one in self.outcomes).most_common())
+
+
+def standing(settings: Settings, cache: Cache, captioner: str | None = None, environment: str = "prod") -> Standing:
+    """Look up what is known of every item; nothing is fetched or computed.
+
+    Raises:
+        UsageError: unknown captioner, or no tables yet.
+        RunError: warehouse or cache cannot be used.
+    """
+    maker = load_captioner(captioner or settings.captioner, settings)
+    items = items_by_priority(settings, environment)
+    known = find([item.image for item in items], settings.data_dir, cache, ONLY_FETCHED)
+    told = [item.context for item in items]
+    outcomes, _ = fill_captions(maker, known, told, cache, Effort(limit=0, failed=False))
+    return Standing(maker, items, known, outcomes)
+
+
+def run_captions(
+    settings: Settings,
+    captioner: str | None = None,
+    *,
+    limit: int | None = None,
+    max_cost: float | None = None,
+    retry: Collection[str] = (),
+    environment: str = "prod",
+) -> Summary:
+    """Fetch and caption what is pending, the most wanted items first; every answer is kept as it comes.
+
+    Args:
+        settings: captioner, prices, photos and cache.
+        captioner: another one than the active.
+        limit: most items to work on.
+        max_cost: most money to spend; default: the settings'.
+        retry: statuses to work on in place of pending, of `RETRIED`.
+        environment: the SQLMesh environment whose items are captioned.
+
+    Raises:
+        UsageError: unknown captioner, no tables yet, a cap without prices, or a captioner that cannot work.
+        RunError: warehouse or cache cannot be used, or the captioner breaks its contract.
+    """
+    counter = meter(settings, max_cost)
+    effort = Effort(failed=bool(retry), origin="retry" if retry else "run", meter=counter, show=bar)
+    with Cache(settings.cache) as cache:
+        before = standing(settings, cache, captioner, environment)
+        chosen = before.at(retry or ("pending",))[:limit]
+        filled = caption_these(before, chosen, settings, cache, effort)[1] if chosen else Filled([], 0, 0, 0)
+        after = standing(settings, cache, captioner, environment) if chosen else before
+    counts = (filled.computed, filled.cached, filled.failed)
+    spent = (counter.tokens_in, counter.tokens_out, counter.cost)
+    return Summary(before.maker.id, before.maker.prompt, *counts, *spent, after.counts())
+
+
+def caption_these(
+    known: Standing, chosen: list[int], settings: Settings, cache: Cache, effort: Effort
+) -> tuple[list[Outcome], Filled]:
+    """Fetch and caption the items at these positions; a retry asks again where there is an answer.
+
+    Raises:
+        UsageError, RunError: as `run_captions`.
+    """
+    items = [known.items[position] for position in chosen]
+    fetching = Effort(failed=effort.failed, origin=effort.origin, show=effort.show)
+    remote = Remote(fetching, settings.allow_private_addresses)
+    found = find([item.image for item in items], settings.data_dir, cache, remote)
+    told = [item.context for item in items]
+    again: set[str] = set()
+    if effort.origin == "retry":
+        again = set(caption_keys(known.maker, found, [known.maker.render(context) for context in told]))
+    return fill_captions(known.maker, found, told, cache, replace(effort, again=again))
