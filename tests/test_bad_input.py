@@ -123,14 +123,15 @@ def test_mistakes_of_a_search(workspace: Workspace) -> None:
         (("-k", "10001"), "k is 10001: it has to be a whole number from 1 to 10,000"),
         (("--filter", "colour=red"), "cannot filter on 'colour': the fields are available, category, price"),
         (("--filter", "price"), "cannot read the filter 'price'"),
-        (("--index", "http://localhost:9200"), "indexes are folders so far"),
     ):
         answer = workspace.vlm4rec(*search, *options, code=2)
         assert answer.startswith("Error: ")
         assert message in answer
         assert answer.count("\n") == 1
+    away = workspace.vlm4rec(*search, "--index", "http://127.0.0.1:9", code=1)
+    assert away == "Error: cannot reach http://127.0.0.1:9: Connection refused\n"
     assert "psychic" in workspace.vlm4rec(*search, "--mode", "psychic", code=2)
-    assert "a search needs a user or a text" in workspace.vlm4rec("search", code=2)
+    assert "a search needs a user, a text or items" in workspace.vlm4rec("search", code=2)
     other = Workspace(workspace.folder, {"VLM4REC_ENCODER": "hashing-32"})
     assert "built by the encoder hashing-64@1, not by hashing-32" in other.vlm4rec(*search, code=2)
 

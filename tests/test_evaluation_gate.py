@@ -1,6 +1,7 @@
 """The gate of a release, on real tables: one that says the wrong things of its items is refused."""
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
     write(workspace.data)
     workspace.plan()
     monkeypatch.chdir(workspace.folder)
+    for name in [name for name in os.environ if name.startswith("VLM4REC_")]:
+        monkeypatch.delenv(name)
     for name, value in workspace.environment.items():
         if name.startswith("VLM4REC_"):
             monkeypatch.setenv(name, value)

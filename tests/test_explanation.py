@@ -1,5 +1,7 @@
 """The explanation is exact: its parts sum to the scores, whatever the history (a property)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,7 +39,8 @@ def test_shares_sum_to_the_scores(
     names = [f"i{place:02d}" for place in history]
     weights = pd.DataFrame({"user_id": "u1", "item_id": names, "weight": list(history.values())})
     folder = tmp_path_factory.mktemp("index")
-    build_release(folder, given(items, people(weights, items), popularity()), meta())
+    near = neighbours(np.random.default_rng(seed))
+    build_release(folder, replace(given(items, people(weights, items), popularity()), neighbours=near), meta())
     ranking = folder / "ranking.yaml"
     ranking.write_text(RANKING.read_text("utf-8").replace("profile: mean", f"profile: {profile}"), "utf-8")
     with open_index(str(folder), ranking=ranking) as index:
@@ -48,19 +51,47 @@ def test_shares_sum_to_the_scores(
         assert reason is not None
         tastes = [leg.score for leg in reason.legs if leg.name in TASTES]
         if tastes:
-            assert sum(part.share for part in reason.history) + reason.rest == pytest.approx(max(tastes), abs=1e-5)
+            expected = shares(weights, items, hit.item_id, profile)
+            assert sum(expected.values()) == pytest.approx(max(tastes), abs=1e-5)
+            told = {part.item_id: part.share for part in reason.history}
+            assert told == pytest.approx({item: expected[item] for item in told}, abs=1e-5)
+            rest = [share for item, share in expected.items() if item not in told]
+            assert reason.rest == pytest.approx(sum(rest), abs=1e-5)
+            assert len(told) == min(3, sum(share > 0 for share in expected.values()))
+        bought = near[near["item_id"].isin(names) & (near["neighbour_id"] == hit.item_id)]["similarity"].sum()
+        assert sum(leg.score for leg in reason.legs if leg.kind == "behaviour") == pytest.approx(bought, abs=1e-5)
+        assert sum(part.share for part in reason.bought_with) + reason.bought_rest == pytest.approx(bought, abs=1e-5)
         words = sum(leg.score for leg in reason.legs if leg.kind == "lexical")
         assert sum(part.share for part in reason.words) == pytest.approx(words, abs=1e-5)
         assert sum(leg.contribution for leg in reason.legs) == pytest.approx(hit.score, abs=1e-5)
-        # what is not shown is the rest, and it is no more than what the other items add
-        if profile == "mean" and len(history) <= len(reason.history):
-            assert reason.rest == pytest.approx(0.0, abs=1e-5)
+
+
+def shares(weights: pd.DataFrame, items: pd.DataFrame, hit: str, profile: str) -> dict[str, float]:
+    """Return the share of each item of the history, of several interests those of the nearest, from the weights."""
+    vectors = dict(zip(items["item_id"], np.stack(items["vector"].tolist()).astype(np.float64), strict=True))
+    of = dict(zip(weights["item_id"], weights["weight"], strict=True))
+    groups = [list(of)] if profile == "mean" else [list(part) for part in user_interests(weights, items, 4)["items"]]
+    found = []
+    for group in groups:
+        length = np.linalg.norm(np.sum([of[item] * vectors[item] for item in group], axis=0))
+        found.append({item: float(of[item] * vectors[item] @ vectors[hit] / length) for item in group})
+    return max(found, key=lambda parts: sum(parts.values()))
+
+
+def neighbours(draw: np.random.Generator) -> pd.DataFrame:
+    """Return search.item_neighbours: ten for each item."""
+    rows = [(f"i{item:02d}", f"i{other:02d}", similarity)
+            for item in range(ITEMS)
+            for other, similarity in zip(draw.permutation(ITEMS)[:10], draw.uniform(0.1, 1, 10), strict=True)
+            if other != item]  # fmt: skip
+    return pd.DataFrame(rows, columns=["item_id", "neighbour_id", "similarity"])
 
 
 def people(weights: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """Return search.user_documents of one user with these weights, by the package's own arithmetic."""
     profiles, interests = user_vectors(weights, items), user_interests(weights, items, 4)
-    base = users()[:1].assign(behaviour=[[]], interests=[[]], history=[[]], vector=[None], seen=[[]])
+    starts = [{"item_id": item, "weight": 1.0} for item in weights["item_id"]]
+    base = users()[:1].assign(behaviour=[starts], interests=[[]], history=[[]], vector=[None], seen=[[]])
     if len(profiles):
         length = float(profiles["length"].iloc[0])
         scaled = [{"item_id": item, "weight": value / length}

@@ -146,7 +146,19 @@ def test_settings_that_contradict_each_other(values: dict[str, str], said: str) 
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://h", "http://", "http://h:0", "http://h:99999", "http://u:secret@h:x", "http://h/?q=1", "h:9200"]
+    "url",
+    [
+        "ftp://h",
+        "http://",
+        "http://h:0",
+        "http://h:99999",
+        "http://u:secret@h:x",
+        "http://h/?q=1",
+        "h:9200",
+        "http://u:secret/1@h",
+        "http://u:12/secret@h",
+        "u:secret@h",
+    ],
 )
 def test_what_is_no_url_is_refused_without_showing_secrets(url: str) -> None:
     with pytest.raises(UsageError, match="is not the URL of a server") as caught:
@@ -155,7 +167,9 @@ def test_what_is_no_url_is_refused_without_showing_secrets(url: str) -> None:
 
 
 def test_redacted() -> None:
-    assert redacted("https://u:p%40@h:9200/x@y") == "https://h:9200/x@y"
+    assert redacted("https://u:p%40@h:9200/x") == "https://h:9200/x"
+    assert redacted("http://u:a/b@h:9200") == "http://h:9200"
+    assert redacted("u:a@h:9200") == "h:9200"
     assert redacted("http://u:a@b@h") == "http://h"
     assert redacted("index") == "index"
 

@@ -10,7 +10,7 @@ from vlm4rec_search import Query
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.queries.filters import parse_filter
 from vlm4rec_search.queries.query import Answer
-from vlm4rec_search.queries.rules import fulfils
+from vlm4rec_search.queries.rules import fulfils, load_rules
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,11 @@ def test_a_rule_is_told_and_leaves_the_scores_of_one_leg(shelf: Backend, tmp_pat
     assert second.sentence.endswith("is boosted by 2 by a rule.")
 
 
+def test_ids_are_text_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("rules:\n- {action: drop, items: [00001, 22423, 1e3, no]}", "utf-8")
+    assert load_rules(tmp_path / "rules.yaml")[0].items == ("00001", "22423", "1e3", "no")
+
+
 def test_pins_lead_before_diversity_and_caps(shelf: Backend, tmp_path: Path) -> None:
     rules = "- {action: pin, items: [f, a]}"
     query = Query(user="nobody", per_category=1, diversity=0.5, k=4)
@@ -79,6 +84,8 @@ def test_pins_lead_before_diversity_and_caps(shelf: Backend, tmp_path: Path) -> 
         ("- {action: drop}", "either for items or for a filter"),
         ("- {action: drop, filter: nonsense}", "cannot read the filter 'nonsense'"),
         ("- {action: boost, items: [a], factor: -1}", "rules.0.factor"),
+        ("- {action: boost, items: [a]}", "a boost has a factor"),
+        ("- {action: bury, items: [a], factor: 2}", "nothing else has one"),
         ("- [", "are not YAML"),
     ],
 )

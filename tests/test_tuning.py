@@ -14,7 +14,7 @@ from vlm4rec_search.evaluation.ranking import top_k
 from vlm4rec_search.queries.fusion import Candidates, fuse
 from vlm4rec_search.queries.query import KINDS, Fusion
 from vlm4rec_search.tuning.candidates import Asked, pool
-from vlm4rec_search.tuning.sweep import around, best_weights, grid, judge
+from vlm4rec_search.tuning.sweep import around, best_weights, grid, judge, judge_diverse
 
 ITEMS = 40
 
@@ -80,6 +80,19 @@ def test_the_best_weighting_is_found_where_one_leg_knows_all() -> None:
     assert value == pytest.approx(1.0)
     assert weights["behaviour"] >= 0.5
     assert tried > 286
+
+
+def test_diversity_is_judged_over_the_same_candidates() -> None:
+    draw = np.random.default_rng(2)
+    relevant = wanted(draw, 8)
+    candidates = pool([asked(draw) for _ in range(8)], relevant, "minmax", 30)
+    weights = dict.fromkeys(KINDS, 0.25)
+    vectors = np.float32(np.linalg.qr(draw.standard_normal((ITEMS, ITEMS)))[0])  # nothing is like anything else
+    plain = judge(candidates, weights)
+    assert np.allclose(judge_diverse(candidates, weights, 0.0, vectors, relevant), plain)
+    assert np.allclose(judge_diverse(candidates, weights, 0.5, vectors, relevant), plain)
+    alike = np.float32(np.eye(ITEMS)[np.arange(ITEMS) // 20])  # two groups: the first ten then come from both
+    assert not np.allclose(judge_diverse(candidates, weights, 0.5, alike, relevant), plain)
 
 
 def test_weightings_sum_to_one() -> None:

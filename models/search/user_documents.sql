@@ -24,6 +24,8 @@ WITH shoppers AS (
     weights.user_id,
     LIST_SORT(ARRAY_AGG(weights.item_id)) AS seen
   FROM profiles.profile_weights AS weights
+  WHERE
+    weights.weight <> 0 OR weights.recent <> 0 /* what was merely shown may be shown again */
   GROUP BY
     weights.user_id
 ), weighted AS (

@@ -77,7 +77,7 @@ def search(user: str | None, items: str, text: str | None, include_seen: bool, *
 @_shared
 def similar(item: str, **options: Any) -> None:
     """Answer what is like one item."""
-    _answer({**options, "weights": (*options["weights"], "popularity=0")}, items=[item])
+    _answer({**options, "weights": ("popularity=0", *options["weights"])}, items=[item])
 
 
 def _weight(text: str) -> tuple[str, float]:

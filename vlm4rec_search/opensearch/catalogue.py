@@ -1,6 +1,7 @@
 """The releases on a server: which there are, which one answers, and the switch from one to another."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from opensearchpy import OpenSearch
@@ -28,9 +29,7 @@ class Catalogue:
         Raises:
             UsageError: an alias is an index, or the aliases do not point to one release.
         """
-        names = list(self.aliases.values())
-        shown = "*.aliases,*.settings.index.uuid"
-        found = self.client.indices.get(index=",".join(names), ignore_unavailable=True, filter_path=shown)
+        names, found = list(self.aliases.values()), self._answering()
         if taken := [name for name in names if name in found]:
             raise UsageError(
                 f"{taken[0]} is an index on the server, not an alias: rename or delete it, or set VLM4REC_INDEX_PREFIX"
@@ -46,8 +45,14 @@ class Catalogue:
         return releases.pop() if releases else None
 
     def whole(self) -> dict[str, ReleaseMeta]:
-        """Return what the releases say of themselves that were verified and have all their indices, oldest first."""
-        metas = [read_meta(of["items"]) for of in self._metas().values() if _is_whole(of)]
+        """Return what the releases say of themselves that were verified and have all their indices, oldest first.
+
+        Those of a package that says other things of a release are passed over.
+        """
+        metas: list[ReleaseMeta] = []
+        for of in self._metas().values():
+            with suppress(KeyError, TypeError, ValueError):
+                metas += [read_meta(of["items"])] if _is_whole(of) else []
         return {meta.name: meta for meta in sorted(metas, key=lambda meta: (meta.created_at, meta.name))}
 
     def switch(self, release: str) -> None:
@@ -65,10 +70,20 @@ class Catalogue:
             self.client.indices.delete(index=self.index(kind, release), ignore_unavailable=True)
 
     def sweep(self) -> None:
-        """Delete what killed publications left; only whoever has the lease may do so."""
+        """Delete what killed publications left; only whoever has the lease may do so.
+
+        What an alias names stays, however damaged, or restored from a snapshot under another name.
+        """
+        answering = {self._release(index) for index in self._answering()}
         for name, of in self._metas().items():
-            if not _is_whole(of):
+            if not _is_whole(of) and name not in answering:
                 self.delete(name)
+
+    def _answering(self) -> dict[str, Any]:
+        """Return the indices that our aliases name, with their aliases."""
+        names, shown = ",".join(self.aliases.values()), "*.aliases,*.settings.index.uuid"
+        found: dict[str, Any] = self.client.indices.get(index=names, ignore_unavailable=True, filter_path=shown)
+        return found
 
     def _metas(self) -> dict[str, dict[Kind, Mapping[str, Any]]]:
         """Return `_meta` of every index that a release of ours has, by release and kind."""
@@ -81,7 +96,7 @@ class Catalogue:
                 name = self._release(index)
                 if index.startswith(f"{alias}__") and "whole" in meta:
                     # a fresh copy still says what the index says from which it was made
-                    metas.setdefault(name, {})[kind] = meta if meta["name"] == name else {}
+                    metas.setdefault(name, {})[kind] = meta if meta.get("name") == name else {}
         return metas
 
     def _release(self, index: str) -> str:

@@ -9,6 +9,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -67,9 +68,8 @@ def connect(url: str, settings: Settings, timeout: float = TIMEOUT) -> OpenSearc
 
 def redacted(url: str) -> str:
     """Return the URL without user and password, for messages and records."""
-    scheme, found, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}" if found else url
+    scheme, found, rest = url.partition("://") if "://" in url else ("", "", url)
+    return scheme + found + rest.rpartition("@")[2]  # the last one: a password may have a slash that nobody escaped
 
 
 @contextmanager
@@ -88,6 +88,8 @@ def one_line(host: str) -> Iterator[None]:
         raise UnreachableError(f"{host} did not answer in time") from None
     except exceptions.ConnectionError as error:
         raise UnreachableError(f"cannot reach {host}: {_told(_root(error.info))}") from None
+    except (exceptions.SerializationError, JSONDecodeError):  # a page of a proxy or of another server
+        raise UnreachableError(f"{host} does not answer as OpenSearch does") from None
     except exceptions.AuthenticationException:
         raise UsageError(
             f"{host} does not accept these credentials: check VLM4REC_INDEX_USER and VLM4REC_INDEX_PASSWORD, or "
@@ -128,8 +130,9 @@ def _split(url: str) -> SplitResult:
         good = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good or parts.query or parts.fragment:
-        raise UsageError(f"{redacted(url)!r} is not the URL of a server: write http(s)://host:port")
+    if not good or parts.query or parts.fragment or "@" in parts.path:
+        hint = " (/ as %2F and @ as %40 in a password)" if "@" in url else ""
+        raise UsageError(f"{redacted(url)!r} is not the URL of a server: write http(s)://host:port{hint}")
     return parts
 
 

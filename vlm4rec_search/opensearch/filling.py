@@ -19,6 +19,7 @@ from vlm4rec_search.publications import Load
 
 _NAMES: dict[Kind, str] = {"items": "document", "profiles": "user", "segments": "segment"}  # in the table `rejected`
 _BLOCK = "index.blocks.write"
+COPYING = 300.0  # seconds for a copy of an index on the server: where it cannot link files, it copies them
 _REFUSE = """
 INSERT INTO rejected SELECT $kind, refused.id, {title}, refused.reason
 FROM refused LEFT JOIN outgoing_{kind} AS outgoing ON outgoing.{id} = refused.id;
@@ -76,13 +77,14 @@ class Filling:
         client, source = self._catalogue.client, self._catalogue.index(kind, self._base or "")
         body = index_body(kind, self._meta, self._facets)
         with _closed_for_writing(self._catalogue, source):
-            client.indices.clone(index=source, target=index, body={"settings": {_BLOCK: None}}, request_timeout=300)
+            client.indices.clone(index=source, target=index, body={"settings": {_BLOCK: None}}, request_timeout=COPYING)
         limits = {"mapping.total_fields.limit": body["settings"]["index"]["mapping.total_fields.limit"]}
         client.indices.put_settings(index=index, body={"index": limits})
         told, properties = body["mappings"]["_meta"], body["mappings"]["properties"]
         properties.pop("vector", None)
         client.indices.put_mapping(index=index, body={"_meta": told, "properties": properties})
-        client.cluster.health(index=index, wait_for_status="yellow")
+        started = {"wait_for_status": "yellow", "timeout": f"{COPYING:.0f}s"}
+        client.cluster.health(index=index, params=started, request_timeout=COPYING + 30)
 
     def _refuse(self, kind: Kind, rejected: Sequence[Rejection]) -> None:
         if not rejected:

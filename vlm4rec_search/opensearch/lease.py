@@ -72,9 +72,10 @@ class Lease:
             with suppress(UnreachableError, exceptions.TransportError, RunError):  # `renew` before the switch tells
                 self.renew()
 
-    def end(self) -> None:
+    def end(self, keeper: Thread) -> None:
         """Give the lease back, if it is still ours and the server is there; else it is lost in time."""
         self._ended.set()
+        keeper.join(timeout=LOST)  # a renewal between ours and the deletion would keep the lease
         with suppress(UnreachableError, exceptions.TransportError, RunError):
             self.renew()
             self._client.delete(index=self._index, id=_ID, **_same(self._place))
@@ -118,8 +119,7 @@ def lease(client: OpenSearch, prefix: str) -> Iterator[Lease]:
     try:
         yield held
     finally:
-        held.end()
-        keeper.join(timeout=LOST)
+        held.end(keeper)
 
 
 def _same(found: dict[str, Any]) -> dict[str, int]:

@@ -70,6 +70,8 @@ def publish_release(
         with _building(catalogue, meta.name):
             filling = Filling(catalogue, connection, meta, facets, base, vectors)
             loads = tuple(filling.fill(kind) for kind in KINDS)
+            if base:
+                _check_losses(connection, force)  # again, now that the server has refused what it does not take
             meta = _verified(catalogue, connection, meta)
             held.renew()
         catalogue.switch(meta.name)
@@ -126,10 +128,13 @@ def _read_live(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection, live
 def _base(connection: duckdb.DuckDBPyConnection, live: ReleaseMeta, meta: ReleaseMeta, force: bool) -> str:
     """Check that what answers can be changed into the new release, and return its name."""
     check_same_make(live, meta)
-    for kind in KINDS:
-        if not force:
-            check_losses(connection, kind, f"live_{kind}")
+    _check_losses(connection, force)
     return live.name
+
+
+def _check_losses(connection: duckdb.DuckDBPyConnection, force: bool) -> None:
+    for kind in () if force else KINDS:
+        check_losses(connection, kind, f"live_{kind}")
 
 
 @contextmanager

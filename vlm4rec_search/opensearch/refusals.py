@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opensearchpy import exceptions
+from opensearchpy.helpers.errors import ScanError
 
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.opensearch.connection import refusal
@@ -20,3 +21,5 @@ def server_errors() -> Iterator[None]:
         yield
     except exceptions.TransportError as error:
         raise RunError(f"the server refuses: {refusal(error)}") from None
+    except ScanError as error:  # a node was lost while all documents were read
+        raise RunError(f"the server did not read all documents: {error}") from None

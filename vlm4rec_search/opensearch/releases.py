@@ -9,7 +9,7 @@ from opensearchpy import OpenSearch, helpers
 
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.indexes.base import Index
-from vlm4rec_search.indexes.meta import ReleaseMeta
+from vlm4rec_search.indexes.meta import ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import COLUMNS, Releases
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.opensearch.catalogue import Catalogue
@@ -50,6 +50,7 @@ class OpenSearchReleases(Releases):
         """Let all aliases name a release, in one request, after counting what it holds."""
         with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
             meta = self.whole()[self.find(name)]
+            check_readable(name, meta.schema_version, meta.analyzer)
             counts: dict[Kind, int] = {"items": meta.documents, "profiles": meta.users}
             for kind, said in counts.items():
                 index = self.catalogue.index(kind, name)

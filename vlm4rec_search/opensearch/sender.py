@@ -37,7 +37,8 @@ class Sender:
         """Return the named fields of documents by id, in the order of the ids, without those that are not there."""
         if not ids:
             return {}
-        path = f"/{quote(index)}/_mget?_source_includes={quote(','.join(fields))}"
+        # as a search sees them: a document that was deleted since the last refresh is still found by searches
+        path = f"/{quote(index)}/_mget?realtime=false&_source_includes={quote(','.join(fields))}"
         answer = self.send(path, orjson.dumps({"ids": list(dict.fromkeys(ids))}), _JSON)
         for document in answer["docs"]:
             _check(document)
@@ -69,12 +70,12 @@ class Sender:
         if self.kept is not None:
             self.kept.append(Sent("POST", path, content.decode()))
         connection = self.client.transport.get_connection()
-        try:
-            with server_errors(), one_line(f"{connection.host}{connection.url_prefix}"):
+        with server_errors(), one_line(f"{connection.host}{connection.url_prefix}"):
+            try:
                 _, _, text = connection.perform_request("POST", path, None, content, headers=headers)
-        except exceptions.NotFoundError as error:
-            raise ReleaseGoneError(f"the release is no longer there: {refusal(error)}") from None
-        return orjson.loads(text)
+            except exceptions.NotFoundError as error:
+                raise ReleaseGoneError(f"the release is no longer there: {refusal(error)}") from None
+            return orjson.loads(text)
 
 
 def _check(answer: Mapping[str, Any]) -> None:

@@ -3,7 +3,8 @@
 Every template searches the alias of items and leaves out what `user` has seen, whose profile has to exist: a look-up
 that misses excludes nothing. `filters` is a list of clauses, such as {"terms": {"facets.category": ["shoes"]}}, and has
 to be given, if only as []. `text` and `user` are escaped and become values, never query syntax; `vector` and `filters`
-are written as they are, and must be what the service itself has made: there the server would take a text for JSON.
+are written as they are, and must be what the service itself has made: there the server would take a text for JSON. The
+hybrid one names its pipeline itself.
 """
 
 import re
@@ -37,11 +38,18 @@ def sources(prefix: str) -> dict[str, str]:
     matches = [{"match": {field: {"query": "{{text}}", "boost": boost}}} for field, boost in BOOSTS.items()]
     lexical = {"bool": {"should": matches, "minimum_should_match": 1, **within}}
     hybrid = {"hybrid": {"queries": [semantic, lexical], "pagination_depth": _DEPTH}}
-    return {"semantic": _source(semantic), "lexical": _source(lexical), "hybrid": _source(hybrid)}
+    # without its pipeline a hybrid query answers raw sentinels of about -9.5e9 as scores, with status 200
+    joined = {"search_pipeline": _named(prefix, "minmax")}
+    return {"semantic": _source(semantic), "lexical": _source(lexical), "hybrid": _source(hybrid, joined)}
 
 
-def _source(query: Body) -> str:
+def _named(prefix: str, name: str) -> str:
+    return f"{prefix}vlm4rec-{name}-v{VERSION}"
+
+
+def _source(query: Body, further: Body | None = None) -> str:
     body = {"size": "{{k}}{{^k}}10{{/k}}", "_source": list(SHOWN), "track_total_hits": False, "query": query}
+    body |= further or {}
     text = _LISTS.sub(r"\1", orjson.dumps(body).decode())
     return text.replace('"{{#user}}",', "{{#user}}").replace(',"{{/user}}"', "{{/user}}")
 
@@ -60,8 +68,8 @@ def install(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
     Raises:
         RunError: the server refuses.
     """
-    named = {f"{prefix}vlm4rec-{kind}-v{VERSION}": source for kind, source in sources(prefix).items()}
-    joined, pipeline = f"{prefix}vlm4rec-hybrid-v{VERSION}", f"{prefix}vlm4rec-minmax-v{VERSION}"
+    named = {_named(prefix, kind): source for kind, source in sources(prefix).items()}
+    joined, pipeline = _named(prefix, "hybrid"), _named(prefix, "minmax")
     with server_errors():
         if native.is_there(Sender(client)):
             client.transport.perform_request("PUT", f"/_search/pipeline/{pipeline}", body=_pipeline(ranking))

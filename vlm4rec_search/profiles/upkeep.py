@@ -15,6 +15,7 @@ from vlm4rec_search.profiles.histories import Integers, Vectors
 BATCH = 512
 _WORKERS = 2  # threads: numpy works outside of the interpreter's lock
 _SPARE = 3  # results of earlier histories that are kept for each one in use, for other moments and environments
+_ALWAYS = 50_000  # so many are kept in any case: a trial on a small data set does not cost the large one's
 Compute = Callable[[Integers], list[bytes]]
 
 
@@ -48,7 +49,7 @@ def computed_once(
     label = f"{kind} of shoppers"
     with Cache(cache) as store:
         filled = store.fill(kind, maker, keys, batch, batch_size=BATCH, label=label, effort=Effort(workers=_WORKERS))
-        store.trim(kind, keys, _SPARE * len(keys))
+        store.trim(kind, keys, max(_SPARE * len(keys), _ALWAYS))
     return [value for value in filled.values if isinstance(value, bytes)]
 
 

@@ -71,8 +71,11 @@ _INSTEAD: dict[Tier, str] = {
 
 
 def _note(query: Query, chosen: Plan) -> str | None:
-    """Say what is answered where the shopper's profile has no part in it."""
-    if query.user is None or chosen.tier == "profile" or (chosen.user is not None and chosen.tier == "text"):
+    """Say what is answered where neither the shopper's profile nor, without a shopper, the session has a part in it."""
+    if query.user is None:
+        answered = not query.items or chosen.tier in ("session", "text")
+        return None if answered else f"nothing is known of the items for this mode: this is {_INSTEAD[chosen.tier]}"
+    if chosen.tier == "profile" or (chosen.user is not None and chosen.tier == "text"):
         return None
     unknown = chosen.user is None
     who = f"user {query.user} is not known" if unknown else f"nothing is known of user {query.user} for this mode"

@@ -130,8 +130,9 @@ def _sentence(
 ) -> str:
     meaning = next((leg.score for leg in legs if leg.name == "text"), 0.0)
     near = f'is near "{text}" in meaning ({meaning:.2f})' if meaning > 0.0 else ""
+    # Below the point stands what is older (`tables.FILL_BEHAVIOUR`): it is no interaction of its own.
     popular = max((leg.score for leg in legs if leg.kind == "popularity"), default=0.0)
-    liked = f"is popular ({popular:,.0f} interactions)" if popular >= 1.0 else ""
+    liked = f"is popular ({int(popular):,} interactions)" if popular >= 1.0 else ""
     reasons = [reason for reason in (taste, near, words, bought, liked, *rules) if reason]
     sentence = "; ".join(reasons) or "is among the nearest that there are"
     return sentence[0].upper() + sentence[1:] + "."

@@ -1,7 +1,7 @@
 """Legs: the independent rankings that answer a query, each by vectors, words, a list of items, or popularity."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ Vector = npt.NDArray[np.float32]
 Encode = Callable[[str], Vector]
 
 LISTED = 500  # items of a leg that is a list: a server takes each of them as a clause
-TERMS = 32  # words of a session, as of a profile
+TERMS = 32  # words of an item, and of a session
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +139,10 @@ def _joined(parts: Sequence[Mapping[str, Word]]) -> dict[str, Word]:
     return {term: Word(forms[term], weight / best[0][1]) for term, weight in best}
 
 
-def co_purchases(behaviour: Mapping[str, float], items: Mapping[str, Item]) -> dict[str, float]:
-    """Return the best `LISTED` neighbours of the items that a shopper starts from.
+def co_purchases(
+    behaviour: Mapping[str, float], items: Mapping[str, Item], without: Collection[str] = ()
+) -> dict[str, float]:
+    """Return the best `LISTED` neighbours of the items that a shopper starts from, but for those `without`.
 
     score(j) = sum over i of weight(i) x similarity(i, j), rounded to 6 decimals; equal scores by item id.
     """
@@ -149,6 +151,8 @@ def co_purchases(behaviour: Mapping[str, float], items: Mapping[str, Item]) -> d
         item = items.get(item_id)
         for neighbour, similarity in item.neighbours.items() if item else ():
             scores[neighbour] = scores.get(neighbour, 0.0) + weight * similarity
+    for item_id in without:
+        scores.pop(item_id, None)
     if len(scores) > LISTED:  # most are far from the best, and need not be rounded and sorted
         lowest = sorted(scores.values(), reverse=True)[LISTED - 1] - 1e-6
         scores = {item: score for item, score in scores.items() if score >= lowest}

@@ -108,7 +108,7 @@ def _ladder(
 def _taste(query: Query, user: User | None, name: str, ranking: Ranking, sources: Mapping[str, Item]) -> list[Leg]:
     if user is None:
         return []
-    listed = co_purchases(user.behaviour, sources)
+    listed = co_purchases(user.behaviour, sources, () if query.include_seen else user.seen)
     return taste_legs(user, listed, query.mode, ranking.profile == "interests", name)
 
 

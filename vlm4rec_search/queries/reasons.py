@@ -81,10 +81,10 @@ class Reasons:
                 for (item, _), share in zip(known, shares, strict=True)]  # fmt: skip
 
     def _bought_with(self, item_id: str) -> list[HistoryPart]:
-        parts = []
+        shares: dict[str, float] = {}  # what stands in the history and in the session is told once
         for user in (self._plan.user, self._plan.session):
             for start, weight in user.behaviour.items() if user else ():
                 source = self._plan.sources.get(start)
                 if source is not None and item_id in source.neighbours:
-                    parts.append(HistoryPart(start, source.title, weight * source.neighbours[item_id]))
-        return parts
+                    shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]
+        return [HistoryPart(start, self._plan.sources[start].title, share) for start, share in shares.items()]

@@ -19,6 +19,7 @@ from vlm4rec_search.errors import UsageError
 from vlm4rec_search.queries.filters import Filter, parse_filter
 
 Facets = Mapping[str, Sequence[str]]
+_condition = cache(parse_filter)  # asked for every candidate of every search
 
 
 class Rule(BaseModel):
@@ -29,11 +30,11 @@ class Rule(BaseModel):
             scores by `factor`; bury puts hits last; drop leaves them out.
         items: ids of the items; a rule without them is for those that fulfil `filter`.
         filter: a condition as in a search, such as price>=10.
-        factor: above 1 lifts, below 1 lowers.
+        factor: of a boost; above 1 lifts, below 1 lowers.
         reason: for people; explanations show it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     action: Literal["pin", "boost", "bury", "drop"]
     items: tuple[str, ...] = ()
@@ -47,13 +48,15 @@ class Rule(BaseModel):
             raise ValueError("a rule is either for items or for a filter")
         if self.action == "pin" and not self.items:
             raise ValueError("a pin names its items")
+        if ("factor" in self.model_fields_set) != (self.action == "boost"):
+            raise ValueError("a boost has a factor, and nothing else has one")
         if self.filter is not None:
             parse_filter(self.filter)
         return self
 
     def holds(self, item_id: str, facets: Facets) -> bool:
         """Tell whether the rule is for an item with these values by field."""
-        return item_id in self.items if self.filter is None else fulfils(parse_filter(self.filter), facets)
+        return item_id in self.items if self.filter is None else fulfils(_condition(self.filter), facets)
 
     @property
     def note(self) -> str:
@@ -80,7 +83,8 @@ def load_rules(path: Path | None) -> tuple[Rule, ...]:
     if path is None:
         return ()
     try:
-        return _Rules.model_validate(yaml.safe_load(path.read_text("utf-8"))).rules
+        # Every value is text as it is written: 00001 is an id, and safe_load would read the number 1.
+        return _Rules.model_validate(yaml.load(path.read_text("utf-8"), yaml.BaseLoader)).rules  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the rules {path} ({error}): set VLM4REC_RULES") from None
     except yaml.YAMLError as error:

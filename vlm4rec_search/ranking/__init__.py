@@ -2,9 +2,9 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlm4rec_search.errors import UsageError
 
@@ -27,12 +27,18 @@ class Weights(_Strict):
     behaviour: Weight
     popularity: Weight
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("at least one weight has to be above 0")
+        return self
+
 
 class Ranking(_Strict):
     """How profiles are made and how the legs of a search are joined.
 
     Attributes:
-        version: name of this configuration, told by every release and answer that it made.
+        version: name of this configuration, told by every answer that it made.
         half_life_days: an interaction this much older counts half as much in vectors, words and interests.
         behaviour_half_life_days: the same for the items that the behaviour leg starts from.
         co_purchase_days: how far back from `as_of` search.item_neighbours looks.
@@ -53,7 +59,7 @@ class Ranking(_Strict):
     popularity_days: Days
     profile: Literal["mean", "interests"]
     interests: int = Field(ge=1, le=4)
-    terms: int = Field(ge=1, le=1024)
+    terms: int = Field(ge=1, le=300)  # a server takes 1,024 clauses, three for each
     depth: int = Field(ge=1, le=10_000)
     fusion: Literal["minmax", "rrf"]
     weights: Weights

@@ -20,11 +20,12 @@ from vlm4rec_search.queries.query import KINDS, Fusion
 from vlm4rec_search.ranking import Ranking, Weights, load_ranking, write_ranking
 from vlm4rec_search.settings import Settings
 from vlm4rec_search.tuning.candidates import Asked, ask, pool
-from vlm4rec_search.tuning.sweep import best_weights, judge
+from vlm4rec_search.tuning.sweep import best_weights, judge, judge_diverse
 
 Say = Callable[[str], None]
 
 DEPTHS = (100, 200, 400)
+DIVERSITIES = (0.0, 0.1, 0.2, 0.3)
 FUSIONS: tuple[Fusion, ...] = ("rrf", "minmax")
 TABLES: Mapping[str, tuple[float, ...]] = {
     "half_life_days": (30, 60, 120, 365),
@@ -32,6 +33,7 @@ TABLES: Mapping[str, tuple[float, ...]] = {
     "co_purchase_days": (60, 90, 180),
     "popularity_days": (14, 30, 60),
     "terms": (32, 64, 128),
+    "interests": (2, 3, 4),
 }
 
 
@@ -108,6 +110,8 @@ class _Trials:
             asked = answers[chosen.profile]
             deeper = [self._option(chosen, part, asked, {"depth": depth}) for depth in DEPTHS if depth != chosen.depth]
             value, chosen = max([(value, chosen), *deeper], key=lambda option: option[0])
+            value, chosen = max((self._diverse(chosen, part, asked, share) for share in DIVERSITIES),
+                                key=lambda option: option[0])  # fmt: skip
             self._say(f"nDCG@10 {value:.4f} with {_told(chosen)}")
             users = _values(chosen, asked, part)
             users["before"] = _values(ranking, answers[ranking.profile], part)["chosen"]
@@ -122,6 +126,11 @@ class _Trials:
         weights, value, tried = best_weights(candidates)
         self.tried += tried
         return value, changed.model_copy(update={"weights": Weights(**weights)})
+
+    def _diverse(self, ranking: Ranking, part: Part, asked: list[Asked], diversity: float) -> tuple[float, Ranking]:
+        self.tried += 1
+        changed = ranking.model_copy(update={"diversity": diversity})
+        return float(_values(changed, asked, part)["chosen"][0].mean()), changed
 
     @contextmanager
     def _asked(self, ranking: Ranking) -> "Iterator[tuple[dict[str, list[Asked]], Part]]":
@@ -139,7 +148,7 @@ class _Trials:
                 answers = {}
                 for profile in ("mean", "interests"):
                     index.ranking = ranking.model_copy(update={"profile": profile})
-                    answers[profile] = ask(index, part, max(DEPTHS))
+                    answers[profile] = ask(index, part, max(*DEPTHS, ranking.depth))
             yield answers, part
 
     def _part(self, ranking: Ranking) -> Part:
@@ -165,8 +174,10 @@ class _Trials:
 def _values(ranking: Ranking, asked: list[Asked], part: Part) -> dict[str, tuple[Floats, Floats]]:
     candidates = pool(asked, part.targets.relevant, ranking.fusion, ranking.depth)
     alone: dict[str, dict[str, float]] = {kind: {other: float(other == kind) for other in KINDS} for kind in KINDS}
-    weightings: dict[str, dict[str, float]] = {"chosen": ranking.weights.model_dump(), **alone}
-    return {name: judge(candidates, weights) for name, weights in weightings.items()}
+    weights: dict[str, float] = ranking.weights.model_dump()
+    vectors = part.split.catalogue.vectors["description"]
+    chosen = judge_diverse(candidates, weights, ranking.diversity, vectors, part.targets.relevant)
+    return {"chosen": chosen, **{kind: judge(candidates, only) for kind, only in alone.items()}}
 
 
 def _result(best: _Trial, before: tuple[Floats, Floats], version: str, tried: int) -> Tuned:

@@ -5,9 +5,13 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from vlm4rec_search.evaluation.data import Floats
+from vlm4rec_search.evaluation.metrics import accuracy
+from vlm4rec_search.evaluation.ranking import NOBODY
 from vlm4rec_search.queries.query import KINDS
+from vlm4rec_search.queries.reranking import POOL, diversify
 from vlm4rec_search.tuning.candidates import Pool
 
 K = 10
@@ -20,8 +24,7 @@ def judge(pool: Pool, weights: Weights) -> tuple[Floats, Floats]:
     Only the ranks of what was to be found are computed: one more than the documents with a larger score, and those
     with an equal one that come first.
     """
-    vector = np.array([weights[kind] for kind in KINDS], dtype=np.float32)
-    scores = np.where(pool.there & (pool.added[:, :, vector > 0] > 0).any(axis=2), pool.added @ vector, -1.0).round(7)
+    scores = _scores(pool, weights)
     ranks = _ranks(pool, scores)
     near = (ranks <= K) & (scores[pool.found[:, 0], pool.found[:, 1]] >= 0)
     users = len(pool.wanted)
@@ -29,6 +32,38 @@ def judge(pool: Pool, weights: Weights) -> tuple[Floats, Floats]:
     hits = np.bincount(pool.found[near, 0], minlength=users)
     ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2.0, K + 2.0)))])
     return gains / ideal[np.minimum(pool.wanted, K)], hits / pool.wanted
+
+
+def judge_diverse(
+    pool: Pool, weights: Weights, diversity: float, vectors: npt.NDArray[np.float32], relevant: sparse.csr_array
+) -> tuple[Floats, Floats]:
+    """Return nDCG@10 and R@10 of each user, float64 (u,), after maximal marginal relevance as in a search.
+
+    Args:
+        pool: of `relevant`.
+        weights: of the kinds of legs.
+        diversity: as in a query.
+        vectors: unit rows (n, d) of the documents.
+        relevant: (u, n), 1 for what was to be found.
+    """
+    rankings = np.full((len(pool.wanted), K), NOBODY, dtype=np.int64)
+    for row, scores in enumerate(_scores(pool, weights)):
+        best = np.argsort(-scores, kind="stable")[: POOL * K]
+        best = best[scores[best] >= 0]
+        if len(best):
+            documents = pool.documents[row, best]
+            chosen = diversify(vectors[documents], scores[best].astype(np.float64), diversity, K)
+            rankings[row, : len(chosen)] = documents[chosen]
+    found = accuracy(rankings, relevant, ("nDCG@10", "R@10"))
+    return found[:, 0], found[:, 1]
+
+
+def _scores(pool: Pool, weights: Weights) -> npt.NDArray[np.float32]:
+    """Return the fused score of each document, float32 (u, w), -1 where no leg of the weighting found it."""
+    vector = np.array([weights[kind] for kind in KINDS], dtype=np.float32)
+    heard = pool.there & (pool.added[:, :, vector > 0] > 0).any(axis=2)
+    scores: npt.NDArray[np.float32] = np.where(heard, pool.added @ vector, np.float32(-1.0)).round(7)
+    return scores
 
 
 def _ranks(pool: Pool, scores: npt.NDArray[np.float32], block: int = 2_000) -> npt.NDArray[np.int64]:
