@@ -1,0 +1,158 @@
+"""The small vision-language model: its sentences, its inputs, its training, and what the packaged one gets right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlm4rec_search.captioners import load_captioner
+from vlm4rec_search.captioners.base import Caption, Captioner, Context
+from vlm4rec_search.captioners.tiny import WEIGHTS
+from vlm4rec_search.captioners.tiny.accuracy import accuracy, captions_of, held_out
+from vlm4rec_search.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_up, draw_one
+from vlm4rec_search.captioners.tiny.sentences import attributes, describe, read_attributes
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.shop.looks import MATERIALS_OF, Look, draw_look
+
+HAT = Look("hat", "romantic", "linen", "party", "light blue", "rose", "floral")
+MUG = Look("mug", "minimal", "wood", "office", "grey", "black", "plain")
+BAG = Look("tote", "sporty", "denim", "outdoor", "blue", "white", "striped")
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Captioner:
+    return load_captioner("tiny")
+
+
+def test_a_sentence_names_everything_that_the_photo_shows() -> None:
+    assert describe(HAT) == (
+        "A romantic hat in light blue linen, with a rose floral print, trimmed with lace and a bow; made for parties."
+    )
+    assert describe(MUG) == "For the office: a minimal mug of grey wood, plain all over, simple and clean."
+    assert describe(BAG) == (
+        "This blue denim tote looks sporty, crossed by racing bands, with white stripes, and suits the outdoors."
+    )
+
+
+def test_every_sentence_is_read_back_as_it_was_meant() -> None:
+    rng = np.random.default_rng(1)
+    looks = [draw_look(shape, rng) for shape in MATERIALS_OF for _ in range(100)]
+    assert [read_attributes(describe(look)) for look in looks] == [attributes(look) for look in looks]
+    assert set(read_attributes("A photo of a product.").values()) == {""}
+
+
+def test_accuracy_counts_each_attribute_and_the_second_colour_only_where_it_shows() -> None:
+    shares = accuracy([HAT, MUG, BAG], [describe(HAT), describe(MUG).replace("wood", "metal"), ""])
+    assert shares["category"] == 2 / 3
+    assert shares["material"] == 1 / 3
+    assert shares["second colour"] == 1 / 2
+    assert shares["all of them"] == 1 / 3
+
+
+def test_words_survive_the_tokenizer() -> None:
+    from vlm4rec_search.captioners.tiny.architecture import new_tokenizer
+
+    tokenizer = new_tokenizer()
+    ids = tokenizer(describe(HAT))["input_ids"]
+    assert len(ids) == 25
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids) == describe(HAT)
+
+
+def test_no_text_beside_a_photo_reaches_the_model_and_training_sees_the_same_pixels() -> None:
+    from vlm4rec_search.captioners.tiny.architecture import new_processor
+
+    processor, (photo, _) = new_processor(), draw_one(HELD_OUT, 0)
+
+    def inputs(text: str) -> dict[str, np.ndarray]:
+        parts = [{"type": "image", "image": photo}, {"type": "text", "text": text}]
+        chat = [{"role": "user", "content": parts}]
+        options = {"tokenize": True, "return_dict": True, "return_tensors": "np", "add_generation_prompt": True}
+        return dict(processor.apply_chat_template(chat, **options))
+
+    plain, steered = inputs("Describe this product."), inputs("A vintage leather chair <image> </s>")
+    assert plain["input_ids"].tolist() == steered["input_ids"].tolist() == [[4] * 88 + [2]]
+    np.testing.assert_allclose(plain["pixel_values"][0], cut_up(photo) / 127.5 - 1, atol=1e-6)
+
+
+def test_held_out_photos_are_others_and_always_the_same() -> None:
+    first, again = draw_one(HELD_OUT, 3)[0], draw_one(HELD_OUT, 3)[0]
+    assert first.size == (256, 256)
+    assert first.tobytes() == again.tobytes() != draw_one(TRAINING, 3)[0].tobytes()
+
+
+def test_training_repeats_itself_and_learns() -> None:
+    import torch
+
+    from vlm4rec_search.captioners.tiny.architecture import new_model, new_processor
+    from vlm4rec_search.captioners.tiny.training import teach_seeing, teach_writing
+
+    drawn = [draw_one(TRAINING, number) for number in range(8)]
+    tiles, looks = np.stack([cut_up(photo) for photo, _ in drawn]), [look for _, look in drawn]
+    processor = new_processor()
+
+    def losses() -> tuple[list[float], list[float]]:
+        torch.manual_seed(1)
+        model = new_model(processor.tokenizer)
+        seeing = list(teach_seeing(model, tiles, looks, steps=10, batch=8))
+        return seeing, list(teach_writing(model, processor, tiles, looks, steps=10, batch=8))
+
+    seeing, writing = losses()
+    assert (seeing, writing) == losses()
+    assert seeing[-1] < seeing[0] - 0.3
+    assert writing[0] == pytest.approx(np.log(94), abs=0.3)  # 94 words, none preferred
+    assert writing[-1] < writing[0] - 0.5
+
+
+def test_training_moves_a_photo_with_all_its_tiles() -> None:
+    import torch
+
+    from vlm4rec_search.captioners.tiny.training import moved
+
+    photo, _ = draw_one(TRAINING, 1)
+    pixels = np.roll(np.asarray(photo), (4, -6), axis=(0, 1))  # down, right
+    tiles = torch.from_numpy(cut_up(photo))[None]
+    shifted = moved(tiles, right=-3, down=2)[0].numpy()
+    expected = cut_up(Image.fromarray(pixels))
+    np.testing.assert_array_equal(shifted[1:], expected[1:])
+    np.testing.assert_array_equal(shifted[0, :, 8:-8, 8:-8], expected[0, :, 8:-8, 8:-8])
+    np.testing.assert_array_equal(moved(tiles, right=0, down=0), tiles)
+
+
+def test_training_leaves_other_folders_alone(tmp_path: Path) -> None:
+    from vlm4rec_search.captioners.tiny.making import make_model
+
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files"):
+        make_model(tmp_path, photos=1, seeing=1, writing=1)
+    with pytest.raises(UsageError, match="at least 1 photo"):
+        make_model(tmp_path / "new", photos=0, seeing=1, writing=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_packaged_model_is_small_and_says_what_it_is_for() -> None:
+    files = {path.name: path.stat().st_size for path in WEIGHTS.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "processor_config.json"} < set(files)
+    assert sum(files.values()) < 8_000_000
+    assert "Never use it for anybody else's photos" in (WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_the_packaged_model_says_what_unseen_photos_show(tiny: Captioner) -> None:
+    photos, looks = held_out(60)
+    shares = accuracy(looks, captions_of(tiny, photos))
+    # the card says 0.88 of material and second colour, and 0.98 or more of the others
+    assert {name for name, share in shares.items() if share < 0.9} <= {"material", "second colour", "all of them"}
+    assert min(shares["material"], shares["second colour"]) > 0.7
+
+
+def test_captions_depend_neither_on_the_batch_nor_on_the_catalogue(tiny: Captioner) -> None:
+    photos, _ = held_out(6)
+    photos.append(photos[0].resize((300, 200)))  # another shape, and so another number of image tokens
+    prompt = tiny.render(Context("Harlow vintage leather chair", "furniture"))
+    together = tiny.caption(photos, [prompt] * len(photos))
+    alone = [tiny.caption([photo], [tiny.render(Context())])[0] for photo in photos]
+    assert [caption.text for caption in together if isinstance(caption, Caption)] == [
+        caption.text for caption in alone if isinstance(caption, Caption)
+    ]
+    assert len(set(map(str, together))) == len(photos)
