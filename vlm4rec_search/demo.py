@@ -1,5 +1,6 @@
 """The whole job on the built-in shop, step by step, with the commands that a user would type."""
 
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,10 @@ import click
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.settings import Settings, settings
 
+CAPTIONER = "tiny"  # the shop's photos are the ones that it was trained for
 NEXT = """
+The photos were described by {captioner}: set VLM4REC_CAPTIONER={captioner} for plans of your own over this shop.
+
 What to try next
   vlm4rec search --user {user} --text "striped bag" --explain
   vlm4rec search --user {user} --filter category={category} --filter price=..60
@@ -28,6 +32,8 @@ def run_demo(world: str, items: int, shoppers: int, seed: int) -> None:
         RunError: a step failed.
     """
     options = settings()
+    captioner = options.captioner if "captioner" in options.model_fields_set else CAPTIONER
+    os.environ["VLM4REC_CAPTIONER"] = captioner  # of the steps, which are processes of their own
     shop = ["--to", str(options.data_dir), "--world", world, "--items", str(items), "--shoppers", str(shoppers)]
     _step("Draw the shop", "vlm4rec", "shop", *shop, "--seed", str(seed))
     _step("Build the tables", "sqlmesh", "-p", str(options.project), "plan", "--auto-apply", "--no-prompts")
@@ -38,7 +44,7 @@ def run_demo(world: str, items: int, shoppers: int, seed: int) -> None:
     _step("Search for a shopper", "vlm4rec", "search", "--user", user, "-k", "5", "--explain")
     published = options.published / options.warehouse.name
     docs = options.quality / "data_docs" / "index.html"
-    click.echo(NEXT.format(user=user, category=category, docs=docs, published=published))
+    click.echo(NEXT.format(captioner=captioner, user=user, category=category, docs=docs, published=published))
 
 
 def _step(title: str, program: str, *arguments: str) -> None:

@@ -109,6 +109,7 @@ def _save(model: "LlavaNextForConditionalGeneration", processor: "LlavaNextProce
 
     to.mkdir(parents=True, exist_ok=True)
     model.to(torch.float16).save_pretrained(to)  # type: ignore[arg-type]
-    model.to(torch.float32).config.save_pretrained(to)  # type: ignore[arg-type]
+    model.config.dtype = torch.float32
+    model.config.save_pretrained(to)
     processor.save_pretrained(to)
     (to / "model.safetensors").chmod(0o644)
