@@ -105,7 +105,7 @@ class VisionLanguageModel:
 
 @contextmanager
 def _few_threads(model: PreTrainedModel) -> Iterator[None]:
-    """Let a small model run in one thread: several wait for each other longer than they compute (3 photos/s, not 80)."""
+    """Let a small model run in one thread: several wait for each other longer than they compute (3 photos/s for 90)."""
     threads = torch.get_num_threads()
     if model.num_parameters() < _SMALL:
         torch.set_num_threads(1)

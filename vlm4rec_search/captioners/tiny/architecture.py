@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 TILE, PATCH, TILES = 128, 32, 5
-WIDTH, INNER, HEADS, VISION_LAYERS, TEXT_LAYERS = 160, 448, 5, 4, 2
+WIDTH, INNER, HEADS, VISION_LAYERS, TEXT_LAYERS = 160, 640, 5, 4, 2
 LONGEST = 40
 """Tokens of a caption at most."""
 
