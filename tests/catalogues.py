@@ -51,13 +51,18 @@ def luma() -> pd.DataFrame:
     return frame
 
 
-def tables(catalogue: pd.DataFrame) -> SearchTables[Frame]:
-    """Return the search layer of a catalogue with drawn shoppers u00, u01, ..., and s00, s01, s02 without a history."""
+def tables(catalogue: pd.DataFrame, history: int = HISTORY) -> SearchTables[Frame]:
+    """Return the search layer of a catalogue with drawn shoppers u00, u01, ..., and s00, s01, s02 without a history.
+
+    Args:
+        catalogue: items, see `shop`.
+        history: items of each drawn shopper.
+    """
     encode = load_sentence_encoder(ENCODER).encode
     texts = catalogue["title"] + " " + catalogue["description"].fillna("") + " " + catalogue["caption"].fillna("")
     whole = catalogue.assign(vector=list(encode(texts.tolist())), image=None, encoder=f"{ENCODER}@1")
     whole = whole.assign(captioner="attributes@1", content_hash=whole["item_id"])
-    log = _log(catalogue["item_id"].to_numpy(dtype=object))
+    log = _log(catalogue["item_id"].to_numpy(dtype=object), history)
     counts = log["item_id"].value_counts()
     popular = pd.DataFrame(
         {"item_id": counts.index, "interactions": counts.to_numpy(), "recent": counts.to_numpy() // 2}
@@ -65,11 +70,11 @@ def tables(catalogue: pd.DataFrame) -> SearchTables[Frame]:
     return SearchTables[Frame](whole, _people(log, whole), popular, _neighbours(log), _segments(log, catalogue))
 
 
-def _log(ids: np.ndarray) -> pd.DataFrame:  # type: ignore[type-arg]
+def _log(ids: np.ndarray, history: int) -> pd.DataFrame:  # type: ignore[type-arg]
     draw = np.random.default_rng(5)
     odds = 1.0 / (10.0 + draw.permutation(len(ids)))
-    picks = [draw.choice(ids, HISTORY, replace=False, p=odds / odds.sum()) for _ in range(SHOPPERS)]
-    names = np.repeat([f"u{number:02d}" for number in range(SHOPPERS)], HISTORY)
+    picks = [draw.choice(ids, history, replace=False, p=odds / odds.sum()) for _ in range(SHOPPERS)]
+    names = np.repeat([f"u{number:02d}" for number in range(SHOPPERS)], history)
     return pd.DataFrame({"user_id": names, "item_id": np.concatenate(picks)})
 
 

@@ -42,10 +42,14 @@ def write(folder: Path) -> None:
     log = [*FIRST[:34], (3, 4), (4, 5), *last]
     with (folder / "interactions.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["user_id", "item_id", "timestamp"])
+        rows.writerow(["user_id", "item_id", "timestamp", "event_type"])
         for hour, (user, item) in enumerate(log):
-            rows.writerow([f"u{user}", f"i{item:02d}", f"2025-01-{1 + hour // 24:02d} {hour % 24:02d}:00:00"])
-        rows.writerow(["u2", "i00", "2025-01-02 15:30:00"])
+            when = f"2025-01-{1 + hour // 24:02d} {hour % 24:02d}:00:00"
+            rows.writerow([f"u{user}", f"i{item:02d}", when, "purchase"])
+        rows.writerow(["u2", "i00", "2025-01-02 15:30:00", "purchase"])
+        # What is hidden or was merely shown is nothing to find: u3 and u4 do not take part.
+        rows.writerow(["u3", "i05", "2025-01-02 15:40:00", "hide"])
+        rows.writerow(["u4", "i04", "2025-01-02 15:50:00", "impression"])
 
 
 def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:

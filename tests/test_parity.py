@@ -1,6 +1,7 @@
 """The two backends give the same answers: the same calls over the same tables, side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -32,6 +33,16 @@ class Pair(NamedTuple):
             for index in self
         )
         return one, other
+
+    @contextmanager
+    def by_interests(self) -> Iterator[None]:
+        """Let profiles be searched with one leg for each interest."""
+        before = self.embedded.ranking
+        for index in self:
+            index.ranking = before.model_copy(update={"profile": "interests"})
+        yield
+        for index in self:
+            index.ranking = before
 
     def tops(self, query: Query) -> tuple[list[str], list[str]]:
         one, other = ([hit.item_id for hit in index.search(query).hits] for index in self)
@@ -110,6 +121,28 @@ def test_fused_scores_are_the_same(pair: Pair, fusion: str) -> None:
             assert far == []
         else:  # where two scores differ by less than their last decimal, two ranks may change places
             assert len(far) <= len(one) * 0.02
+
+
+def test_interests_are_the_same_legs(pair: Pair) -> None:
+    with pair.by_interests():
+        for user in SHOPPERS[:4]:
+            for mode in ("semantic", "hybrid"):
+                one, other = pair.both(Query(user=user, mode=mode, depth=EVERYTHING, explain=True))  # type: ignore[arg-type]
+                assert alike(one, other) == [], (user, mode)
+        shares = [len(set(one) & set(other)) / 10 for one, other in (pair.tops(Query(user=user)) for user in SHOPPERS)]
+    assert np.mean(shares) >= 0.95
+
+
+def test_more_legs_than_a_hybrid_query_takes_are_the_same(pair: Pair) -> None:
+    seen = pair.embedded.user("u00")
+    assert seen is not None
+    query = Query(user="u03", items=list(seen.seen[:3]), depth=EVERYTHING, explain=True)
+    with pair.by_interests():
+        found = pair.embedded.search(query).hits[0].explanation
+        one, other = pair.both(query)
+    assert found is not None
+    assert len(found.legs) > 5
+    assert alike(one, other) == []
 
 
 CASES = {

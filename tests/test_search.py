@@ -162,6 +162,7 @@ def test_co_purchases_are_explained_by_what_they_were_bought_with(index: Index) 
 
 def test_a_session_is_the_mean_of_its_items(index: Index) -> None:
     answer = index.search(Query(items=["a", "c", "gone"], mode="semantic", explain=True))
+    assert answer.note == "not in the release, and left out of the session: gone"
     scores = {hit.item_id: hit.score for hit in answer.hits}
     half = 1 / sqrt(2)
     assert scores == pytest.approx({"b": half * 1.4, "d": half * 0.6, "e": 0.0, "f": 0.0}, abs=1e-6)
@@ -182,6 +183,16 @@ def test_a_segment_is_filled_up_from_popularity(index: Index) -> None:
     answer = index.search(Query(user="u3"))
     assert [hit.item_id for hit in answer.hits] == list("ecbad")  # e and c of the segment, f was seen
     assert answer.note == "nothing is known of user u3 for this mode: this is what is popular in the user's segment"
+
+
+def test_the_ladder_is_data(backend: Backend, tmp_path: Path) -> None:
+    ranking = tmp_path / "ranking.yaml"
+    ranking.write_text(RANKING.read_text("utf-8") + "\nladder: [category, session, popularity]\n", "utf-8")
+    backend.publish(given(documents()))
+    with backend.open(ranking=ranking) as index:
+        tiers = {user: index.search(Query(user=user, items=["a"])).tier for user in ("u1", "u3", "u4")}
+        assert index.search(Query(user="u3")).tier == "popularity"
+    assert tiers == {"u1": "category", "u3": "session", "u4": "category"}
 
 
 def test_interests_are_legs_of_their_own(backend: Backend, tmp_path: Path) -> None:

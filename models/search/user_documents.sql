@@ -83,21 +83,20 @@ WITH shoppers AS (
 ), latest AS (
   SELECT
     weights.user_id,
-    weights.item_id,
-    weights.recent
+    LIST_SORT(
+      ARRAY_AGG(STRUCT_PACK(negative := -weights.recent, item_id := weights.item_id))
+    )[1:100] AS items
   FROM profiles.profile_weights AS weights
   WHERE
     weights.recent > 1e-9
-  QUALIFY
-    ROW_NUMBER() OVER (PARTITION BY weights.user_id ORDER BY weights.recent DESC, weights.item_id) <= 100
+  GROUP BY
+    weights.user_id
 ), starts AS (
   SELECT
     latest.user_id,
-    SUM(latest.recent) AS total,
-    LIST_SORT(ARRAY_AGG(STRUCT_PACK(negative := -latest.recent, item_id := latest.item_id))) AS items
+    latest.items,
+    -LIST_SUM(LIST_TRANSFORM(latest.items, item -> item.negative)) AS total
   FROM latest
-  GROUP BY
-    latest.user_id
 ), liked AS (
   SELECT
     weights.user_id,
@@ -114,7 +113,12 @@ WITH shoppers AS (
 ), favourites AS (
   SELECT
     liked.user_id,
-    ARRAY_AGG(liked.category ORDER BY liked.weight DESC, liked.category)[1:3] AS categories
+    LIST_TRANSFORM(
+      LIST_SORT(
+        ARRAY_AGG(STRUCT_PACK(negative := -liked.weight, category := liked.category))
+      )[1:3],
+      liking -> liking.category
+    ) AS categories
   FROM liked
   GROUP BY
     liked.user_id

@@ -32,11 +32,16 @@ def tune(target: Path, version: str, tables: bool, candidates: str, as_json: boo
     """
     from typing import cast
 
+    from vlm4rec_search.errors import UsageError
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol
     from vlm4rec_search.ranking import write_ranking
     from vlm4rec_search.settings import settings
     from vlm4rec_search.tuning.job import tune as choose
 
+    if not version.strip():
+        raise UsageError("--version is the name that every answer tells: give one")
+    if not target.resolve().parent.is_dir():
+        raise UsageError(f"--to {target}: there is no folder {target.resolve().parent}; make it first")
     protocol = Protocol(candidates=cast("Candidates", candidates))
     tuned = choose(settings(), protocol, tables, version, lambda step: click.echo(step, err=True))
     write_ranking(tuned.ranking, target)

@@ -17,25 +17,32 @@ Rule = Literal["time", "leave-one-out"]
 Candidates = Literal["known", "all"]
 
 _SPAN = "SELECT as_of FROM histories.as_of"
-_CUTS = """
+# Only what speaks for an item is something to find: nobody wants to be shown what is hidden or sent back.
+LIKED = """
+    COALESCE(
+        (SELECT weight FROM profiles.event_weights AS known WHERE known.event_type = interactions.event_type),
+        (SELECT weight FROM profiles.event_weights AS fallback WHERE fallback.event_type = 'default')
+    ) > 0
+"""
+_CUTS = f"""
 SELECT quantile_cont(first_at, $shares) FROM (
-    SELECT MIN(interacted_at) AS first_at FROM staging.interactions WHERE interacted_at <= $until
+    SELECT MIN(interacted_at) AS first_at FROM staging.interactions WHERE interacted_at <= $until AND {LIKED}
     GROUP BY user_id, item_id
 )
-"""
-_AFTER = """
+"""  # noqa: S608  our own text alone
+_AFTER = f"""
 SELECT DISTINCT user_id, item_id FROM staging.interactions
-WHERE interacted_at > $since AND interacted_at <= $until
-"""
+WHERE interacted_at > $since AND interacted_at <= $until AND {LIKED}
+"""  # noqa: S608  our own text alone
 # The last item that was new to each user; from there on the user's rows are held out.
 _LAST = """
 CREATE OR REPLACE TEMP TABLE held_out AS
 WITH placed AS (
-    SELECT row_number, user_id, item_id,
+    SELECT row_number, user_id, item_id, liked,
         ROW_NUMBER() OVER (PARTITION BY user_id ORDER BY interacted_at, row_number) AS place
     FROM kept
 ), firsts AS (
-    SELECT user_id, item_id, MIN(place) AS place FROM placed GROUP BY ALL
+    SELECT user_id, item_id, MIN(place) AS place FROM placed WHERE liked GROUP BY ALL
 ), lasts AS (
     SELECT user_id, ARG_MAX(item_id, place) AS target, MAX(place) AS place
     FROM firsts GROUP BY user_id HAVING COUNT(*) > $history
@@ -55,7 +62,7 @@ class Protocol:
         candidates: items that somebody had taken before the cut (`known`), or the whole catalogue (`all`).
         repeat: rank items of the history, too, and count taking one again as found.
         history: fewest different items in a user's history.
-        validation: share of the first interactions of a user with an item up to the validation cut.
+        validation: share of the first interactions of a user with an item, that speak for it, up to the validation cut.
         test: the same up to the test cut.
         seed: of everything random.
 
@@ -112,7 +119,7 @@ def find_cuts(connection: "DuckDBPyConnection", protocol: Protocol) -> Cuts:
 
 
 def taken_between(connection: "DuckDBPyConnection", since: datetime, until: datetime) -> "DataFrame":
-    """Return user_id and item_id of what was taken after a moment, each pair once."""
+    """Return user_id and item_id of what was taken after a moment, by events that speak for it, each pair once."""
     return connection.execute(_AFTER, {"since": since, "until": until}).df()
 
 
@@ -120,7 +127,7 @@ def hold_out_last(connection: "DuckDBPyConnection", protocol: Protocol) -> "Data
     """Hold out the last new item of each user of the temporary table `kept`, and return user_id and item_id.
 
     What is held out, the item and every later row of its user, is removed from `kept` (row_number, user_id, item_id,
-    interacted_at).
+    interacted_at, liked).
     """
     connection.execute(_LAST, {"history": protocol.history})
     connection.execute("DELETE FROM kept WHERE row_number IN (SELECT row_number FROM held_out)")

@@ -9,7 +9,7 @@ from vlm4rec_search.errors import UsageError
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.environments import Workbench, workbench
 from vlm4rec_search.evaluation.loading import load_split
-from vlm4rec_search.evaluation.protocol import Protocol, find_cuts, find_targets, hold_out_last, taken_between
+from vlm4rec_search.evaluation.protocol import LIKED, Protocol, find_cuts, find_targets, hold_out_last, taken_between
 from vlm4rec_search.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 VALIDATION, TEST = "evaluate_validation", "evaluate_test"
 
-_KEPT = """
+_KEPT = f"""
 CREATE OR REPLACE TEMP TABLE kept AS
-SELECT row_number, user_id, item_id, interacted_at FROM staging.interactions
+SELECT row_number, user_id, item_id, interacted_at, {LIKED} AS liked FROM staging.interactions
 WHERE interacted_at <= (SELECT as_of FROM histories.as_of)
-"""
+"""  # noqa: S608  our own text alone
 
 
 @dataclass(frozen=True)

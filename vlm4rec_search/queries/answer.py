@@ -21,7 +21,8 @@ def answer(index: "Index", query: Query) -> Answer:
     asked = request(index, query, chosen)
     ranked = index.fused(asked, chosen, query)
     hits = _found(index, query, chosen, asked) if ranked is None else _hits(ranked)
-    note = (None if hits else _all_seen(index, query, chosen)) or _note(query, chosen)
+    notes = [(None if hits else _all_seen(index, query, chosen)) or _note(query, chosen), _unknown(query, chosen)]
+    note = "; ".join(said for said in notes if said) or None
     took = round((time.perf_counter() - started) * 1000.0, 2)
     return Answer(query.user, query.mode, chosen.tier, index.meta.name, took, hits, index.ranking.version, note)
 
@@ -59,6 +60,13 @@ def _all_seen(index: "Index", query: Query, chosen: Plan) -> str | None:
     if not answer(index, replace(query, include_seen=True, explain=False, k=1)).hits:
         return None
     return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
+
+
+def _unknown(query: Query, chosen: Plan) -> str | None:
+    """Say which items of the session the release does not have."""
+    known = chosen.session.seen if chosen.session else ()
+    missing = [item for item in query.items if item not in known]
+    return f"not in the release, and left out of the session: {', '.join(missing[:5])}" if missing else None
 
 
 _INSTEAD: dict[Tier, str] = {

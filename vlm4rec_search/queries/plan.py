@@ -95,14 +95,16 @@ def _ladder(
 ) -> tuple[Tier, list[Leg]]:
     own = _taste(query, user, "profile", index.ranking, sources)
     now = _taste(query, session, "session", index.ranking, sources)
-    tier: Tier = "profile" if own else "session"
     if query.text is not None:
         legs = [leg for leg in own + now if leg.kind == "semantic"]
-        texts = text_legs(query.text, query.mode, index.encode)
-        return (tier if legs else "text"), legs + texts
-    if own or now:
-        return tier, own + now + ([POPULARITY] if query.mode == "hybrid" else [])
-    return _unknown(index, query, user)
+        tier: Tier = ("profile" if own else "session") if legs else "text"
+        return tier, legs + text_legs(query.text, query.mode, index.encode)
+    known = own + now + ([POPULARITY] if query.mode == "hybrid" else [])
+    for tier in index.ranking.ladder:
+        legs = known if tier in ("profile", "session") else _popular(index, query, user, tier)
+        if legs and (own or tier != "profile") and (now or tier != "session"):
+            return tier, legs
+    return "popularity", [POPULARITY]
 
 
 def _taste(query: Query, user: User | None, name: str, ranking: Ranking, sources: Mapping[str, Item]) -> list[Leg]:
@@ -112,12 +114,14 @@ def _taste(query: Query, user: User | None, name: str, ranking: Ranking, sources
     return taste_legs(user, listed, query.mode, ranking.profile == "interests", name)
 
 
-def _unknown(index: "Index", query: Query, user: User | None) -> tuple[Tier, list[Leg]]:
-    """Return what answers a shopper of whom no leg is known."""
-    if user and user.segment and (items := index.segment(user.segment)):
-        return "segment", [replace(POPULARITY, items=items), FILLING]
-    for category in user.categories if user else ():
-        if items := index.segment(f"category:{category}"):
-            return "category", [replace(POPULARITY, items=items), FILLING]
+def _popular(index: "Index", query: Query, user: User | None, tier: Tier) -> list[Leg]:
+    """Return the leg of a tier that answers a shopper of whom no taste is known, none where it has nothing to say."""
+    names = {
+        "segment": [user.segment] if user and user.segment else [],
+        "category": [f"category:{category}" for category in user.categories] if user else [],
+    }
+    for name in names.get(tier, ()):
+        if items := index.segment(name):
+            return [replace(POPULARITY, items=items), FILLING]
     in_category = any(condition.field == "category" for condition in query.conditions)
-    return ("category" if in_category else "popularity"), [POPULARITY]
+    return [POPULARITY] if tier == "popularity" or (tier == "category" and in_category) else []

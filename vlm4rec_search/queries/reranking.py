@@ -41,7 +41,8 @@ class Ranked:
 def rerank(index: "Index", found: "Found", fused: Fused, query: Query) -> Ranked:
     """Return the first k of a fused ranking, after the rules, the cap of each category and diversity.
 
-    Pinned items come first, buried ones last; caps and diversity choose among those between them.
+    Pinned items come first, buried ones last; caps and diversity choose among those between them, since what a person
+    has pinned no cap takes away.
     """
     table = _Table(found, fused, index.rules)
     rows = table.between

@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,6 +12,7 @@ DEFAULT = Path(__file__).with_name("default.yaml")
 
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Rung = Literal["profile", "session", "segment", "category", "popularity"]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -50,6 +51,8 @@ class Ranking(_Strict):
         fusion: min-max weighted mean or reciprocal rank.
         weights: of each kind of leg.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
+        ladder: tiers by which a shopper is answered, the first that has something to say; a profile and a session
+            that are both there answer together. Popularity comes last in any case.
     """
 
     version: str = Field(min_length=1)
@@ -64,6 +67,7 @@ class Ranking(_Strict):
     fusion: Literal["minmax", "rrf"]
     weights: Weights
     diversity: Share
+    ladder: tuple[Rung, ...] = get_args(Rung)
 
     def table_variables(self) -> dict[str, float]:
         """Return the values that tables depend on, as variables of the SQLMesh project."""

@@ -19,7 +19,7 @@ from vlm4rec_search.evaluation.systems.product import publish_split
 from vlm4rec_search.queries.query import KINDS, Fusion
 from vlm4rec_search.ranking import Ranking, Weights, load_ranking, write_ranking
 from vlm4rec_search.settings import Settings
-from vlm4rec_search.tuning.candidates import Asked, ask, pool
+from vlm4rec_search.tuning.candidates import Asked, Pool, ask, pool
 from vlm4rec_search.tuning.sweep import best_weights, judge, judge_diverse
 
 Say = Callable[[str], None]
@@ -77,7 +77,7 @@ def tune(settings: Settings, protocol: Protocol, tables: bool, version: str, say
         trials = _Trials(bench, protocol, Path(folder), say)
         first = best = trials.judge(load_ranking(settings.ranking))
         for name, values in TABLES.items() if tables else ():
-            for value in (value for value in values if value != getattr(best.ranking, name)):
+            for value in [value for value in values if value != getattr(best.ranking, name)]:
                 other = trials.judge(best.ranking.model_copy(update={name: value}))
                 best = other if other.value > best.value else best
     return _result(best, first.users["before"], version, trials.tried)
@@ -130,7 +130,8 @@ class _Trials:
     def _diverse(self, ranking: Ranking, part: Part, asked: list[Asked], diversity: float) -> tuple[float, Ranking]:
         self.tried += 1
         changed = ranking.model_copy(update={"diversity": diversity})
-        return float(_values(changed, asked, part)["chosen"][0].mean()), changed
+        candidates = pool(asked, part.targets.relevant, changed.fusion, changed.depth)
+        return float(_as_searched(changed, candidates, part)[0].mean()), changed
 
     @contextmanager
     def _asked(self, ranking: Ranking) -> "Iterator[tuple[dict[str, list[Asked]], Part]]":
@@ -174,10 +175,14 @@ class _Trials:
 def _values(ranking: Ranking, asked: list[Asked], part: Part) -> dict[str, tuple[Floats, Floats]]:
     candidates = pool(asked, part.targets.relevant, ranking.fusion, ranking.depth)
     alone: dict[str, dict[str, float]] = {kind: {other: float(other == kind) for other in KINDS} for kind in KINDS}
+    chosen = _as_searched(ranking, candidates, part)
+    return {"chosen": chosen, **{kind: judge(candidates, only) for kind, only in alone.items()}}
+
+
+def _as_searched(ranking: Ranking, candidates: Pool, part: Part) -> tuple[Floats, Floats]:
     weights: dict[str, float] = ranking.weights.model_dump()
     vectors = part.split.catalogue.vectors["description"]
-    chosen = judge_diverse(candidates, weights, ranking.diversity, vectors, part.targets.relevant)
-    return {"chosen": chosen, **{kind: judge(candidates, only) for kind, only in alone.items()}}
+    return judge_diverse(candidates, weights, ranking.diversity, vectors, part.targets.relevant)
 
 
 def _result(best: _Trial, before: tuple[Floats, Floats], version: str, tried: int) -> Tuned:

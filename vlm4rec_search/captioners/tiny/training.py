@@ -127,14 +127,16 @@ def _tokens(processor: "LlavaNextProcessor", looks: list[Look]) -> tuple[torch.T
 def _batches(tiles: Tiles, steps: int, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield row numbers and photos; every photo is seen once before any is seen again.
 
-    Each batch is moved by some pixels, so that no weave lies on the grid of patches twice in the same way.
+    Each batch is moved by some pixels, and every other one is mirrored, as the shop's own photos are, so that no weave
+    lies on the grid of patches twice in the same way.
     """
     rng = np.random.default_rng(SEED)
     rounds = -(-steps * batch // len(tiles))
     order = np.concatenate([rng.permutation(len(tiles)) for _ in range(rounds)])
     for rows in order[: steps * batch].reshape(steps, batch):
         right, down = rng.integers(-FARTHEST, FARTHEST + 1, 2).tolist()
-        yield torch.from_numpy(rows), moved(torch.from_numpy(tiles[rows]), right, down)
+        photos = moved(torch.from_numpy(tiles[rows]), right, down)
+        yield torch.from_numpy(rows), mirrored(photos) if rng.integers(2) else photos
 
 
 def moved(tiles: torch.Tensor, right: int, down: int) -> torch.Tensor:
@@ -149,6 +151,11 @@ def moved(tiles: torch.Tensor, right: int, down: int) -> torch.Tensor:
     whole = whole.roll((2 * down, 2 * right), (-2, -1))
     parts = whole.reshape(len(tiles), 3, 2, side, 2, side).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     return torch.cat([tiles[:, :1].roll((down, right), (-2, -1)), parts], dim=1)
+
+
+def mirrored(tiles: torch.Tensor) -> torch.Tensor:
+    """Mirror photos (n, TILES, 3, TILE, TILE): each tile, and the left ones with the right ones."""
+    return tiles[:, [0, 2, 1, 4, 3]].flip(-1)
 
 
 def _scaled(tiles: torch.Tensor) -> torch.Tensor:
