@@ -13,7 +13,9 @@ from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import build_parts
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity
+from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.systems.words import BM25
+from vlm4rec_search.queries.query import Mode
 from vlm4rec_search.settings import Settings
 
 ONLINE_RETAIL = ROOT.parent / "shared" / "data" / "online_retail"
@@ -124,7 +126,16 @@ def test_online_retail_agrees_with_an_independent_script(workspace: Workspace, m
     rows = np.unique(split.users * split.shape[1] + split.items, return_index=True)[1]
     tenth = np.quantile(split.times[rows].astype(np.int64), 0.9).astype("datetime64[us]")
     days = float((split.as_of - tenth) / np.timedelta64(1, "D"))
-    systems = [Popularity(), Popularity("last tenth", days), BM25(), CoPurchase()]
+    alone: dict[str, Mode] = {"words": "lexical", "meaning": "semantic", "behaviour": "behaviour"}
+    product = [Product(name, mode) for name, mode in alone.items()]
+    systems = [
+        Popularity(),
+        Popularity("last tenth", days),
+        BM25(),
+        CoPurchase(),
+        Product("default", "hybrid"),
+        *product,
+    ]
     results = summarise(evaluate(parts, systems), {}, 7)
     found = {row.system: row.value for row in results.rows if row.metric == "R@10"}
     expected = {
@@ -137,3 +148,8 @@ def test_online_retail_agrees_with_an_independent_script(workspace: Workspace, m
         assert found[system] == pytest.approx(value, abs=half), system
     sure = {(one.a, one.b): one for one in results.differences["R@10"]}
     assert sure["popularity", "co-purchase"].corrected < 0.05
+    # The shipped ranking, chosen on earlier interactions, beats every leg alone, and what is popular.
+    assert found["default"] >= 0.065
+    gains = {name: -sure[name, "default"].high if (name, "default") in sure else sure["default", name].low
+             for name in found if name != "default"}  # fmt: skip
+    assert min(gains.values()) > 0, gains

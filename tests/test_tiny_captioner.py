@@ -120,6 +120,17 @@ def test_training_moves_a_photo_with_all_its_tiles() -> None:
     np.testing.assert_array_equal(moved(tiles, right=0, down=0), tiles)
 
 
+def test_training_mirrors_a_photo_with_all_its_tiles() -> None:
+    import torch
+
+    from vlm4rec_search.captioners.tiny.training import mirrored
+
+    photo, _ = draw_one(TRAINING, 1)
+    tiles = torch.from_numpy(cut_up(photo))[None]
+    expected = cut_up(Image.fromarray(np.asarray(photo)[:, ::-1]))
+    np.testing.assert_array_equal(mirrored(tiles)[0].numpy(), expected)
+
+
 def test_training_leaves_other_folders_alone(tmp_path: Path) -> None:
     from vlm4rec_search.captioners.tiny.making import make_model
 
