@@ -1,29 +1,18 @@
-"""Profile queries end to end: legs, tiers, what is left out, explanations, JSON and the command."""
+"""Profile queries end to end: legs, tiers, what is left out, explanations and JSON."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from math import sqrt
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from backends import Backend
-from click.testing import CliRunner
-from released import RANKING, documents, given, popularity, publish, users
+from released import RANKING, documents, given, popularity, users
 
 from vlm4rec_search import Query
-from vlm4rec_search.cli.search import search as command
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes import Index
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("index")
-    publish(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -160,56 +149,6 @@ def test_co_purchases_are_explained_by_what_they_were_bought_with(index: Index) 
     assert reason.sentence == 'Is bought by those who bought "red dress" and "red lamp".'
 
 
-def test_a_session_is_the_mean_of_its_items(index: Index) -> None:
-    answer = index.search(Query(items=["a", "c", "gone"], mode="semantic", explain=True))
-    assert answer.note == "not in the release, and left out of the session: gone"
-    scores = {hit.item_id: hit.score for hit in answer.hits}
-    half = 1 / sqrt(2)
-    assert scores == pytest.approx({"b": half * 1.4, "d": half * 0.6, "e": 0.0, "f": 0.0}, abs=1e-6)
-    reason = answer.hits[0].explanation
-    assert reason is not None
-    assert [(part.item_id, part.share) for part in reason.history] == [
-        ("a", pytest.approx(half * 0.8)),
-        ("c", pytest.approx(half * 0.6)),
-    ]
-
-
-def test_a_session_of_unknown_items_is_refused(index: Index) -> None:
-    with pytest.raises(UsageError, match="no item of the session is in the release"):
-        index.search(Query(items=["gone"]))
-
-
-def test_a_segment_is_filled_up_from_popularity(index: Index) -> None:
-    answer = index.search(Query(user="u3"))
-    assert [hit.item_id for hit in answer.hits] == list("ecbad")  # e and c of the segment, f was seen
-    assert answer.note == "nothing is known of user u3 for this mode: this is what is popular in the user's segment"
-
-
-def test_the_ladder_is_data(backend: Backend, tmp_path: Path) -> None:
-    ranking = tmp_path / "ranking.yaml"
-    ranking.write_text(RANKING.read_text("utf-8") + "\nladder: [category, session, popularity]\n", "utf-8")
-    backend.publish(given(documents()))
-    with backend.open(ranking=ranking) as index:
-        tiers = {user: index.search(Query(user=user, items=["a"])).tier for user in ("u1", "u3", "u4")}
-        assert index.search(Query(user="u3")).tier == "popularity"
-    assert tiers == {"u1": "category", "u3": "session", "u4": "category"}
-
-
-def test_interests_are_legs_of_their_own(backend: Backend, tmp_path: Path) -> None:
-    ranking = tmp_path / "ranking.yaml"
-    ranking.write_text(RANKING.read_text("utf-8").replace("profile: mean", "profile: interests"), "utf-8")
-    backend.publish(given(documents()))
-    with backend.open(ranking=ranking) as index:
-        hits = index.search(Query(user="u1", mode="semantic", explain=True)).hits
-    # interest a (0.75): b 0.8, then c, e, f at 0; interest d (0.25): e 0.8, b 0.48, then c and f
-    assert [hit.item_id for hit in hits] == list("bcef")
-    assert hits[0].score == pytest.approx(0.75 / 61 + 0.25 / 62)
-    reason = hits[0].explanation
-    assert reason is not None
-    assert [(part.item_id, part.share) for part in reason.history] == [("a", pytest.approx(0.8))]
-    assert reason.rest == pytest.approx(0.0, abs=1e-6)  # the shares are the whole of the nearest interest's cosine
-
-
 def test_a_cap_leaves_room_for_other_categories(index: Index) -> None:
     free, capped = (index.search(Query(user="nobody", per_category=most)).hits for most in (None, 1))
     assert [hit.category for hit in free[:3]] == ["dresses", "shoes", "dresses"]
@@ -253,53 +192,3 @@ def test_the_json_shape(index: Index) -> None:
     assert isinstance(explained, list)
     names = {"sentence", "legs", "history", "rest", "words", "bought_with", "bought_rest", "rules"}
     assert set(explained[0]["explanation"]) == names
-
-
-def run(folder: Path, *arguments: str) -> str:
-    outcome = CliRunner().invoke(
-        command, [*arguments, "--index", str(folder)], env={"COLUMNS": "160"}, catch_exceptions=False
-    )
-    assert outcome.exit_code == 0, outcome.output
-    return outcome.output
-
-
-@pytest.fixture
-def _hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from vlm4rec_search.settings import settings
-
-    monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
-
-
-@pytest.mark.usefixtures("_hashing")
-def test_command_prints_json(folder: Path) -> None:
-    answer = json.loads(run(folder, "--user", "u1", "-k", "2", "--json", "--explain", "--filter", "price<40"))
-    assert (answer["user"], answer["tier"], [hit["item_id"] for hit in answer["hits"]]) == ("u1", "profile", ["b", "c"])
-    assert answer["hits"][0]["explanation"]["words"][0]["word"] == "dress"
-
-
-@pytest.mark.usefixtures("_hashing")
-def test_command_prints_a_table(folder: Path) -> None:
-    output = run(folder, "--user", "u1", "--explain", "--fusion", "minmax")
-    assert "blue dress" in output
-    assert "of the history" in output
-    assert "release items__v2__hashing-4__" in output
-
-
-@pytest.mark.usefixtures("_hashing")
-def test_command_tells_of_an_unknown_user_and_of_no_hits(folder: Path) -> None:
-    assert "Note: user nobody is not known" in run(folder, "--user", "nobody")
-    assert "No hits" in run(folder, "--text", "zebra", "--mode", "lexical")
-
-
-@pytest.mark.usefixtures("_hashing")
-@pytest.mark.parametrize("arguments", [["--user", "u1", "-k", "0"], ["--user", "u1", "--filter", "nofield=1"], []])
-def test_command_raises_wrong_usage(folder: Path, arguments: list[str]) -> None:
-    outcome = CliRunner().invoke(command, [*arguments, "--index", str(folder)])
-    assert isinstance(outcome.exception, UsageError)
-
-
-def test_command_help_has_an_example() -> None:
-    assert "vlm4rec search --user u001" in CliRunner().invoke(command, ["--help"]).output
