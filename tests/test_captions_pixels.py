@@ -1,16 +1,25 @@
 """No label reaches a captioner by another way than the pixels: shuffled photos take every planted effect away."""
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from click.testing import CliRunner
 
+from vlm4rec_search.captioners.tiny.sentences import read_attributes
 from vlm4rec_search.captions.table import caption_items
 from vlm4rec_search.cli import main
 
 ITEMS = 120
+SHOWN = {
+    "category": "shown_shape",
+    "style": "shown_style",
+    "material": "shown_material",
+    "use": "shown_use",
+    "colour": "shown_colour",
+    "pattern": "shown_pattern",
+}
 
 
 def agreement(captions: list[str], labels: list[str]) -> float:
@@ -22,28 +31,59 @@ def agreement(captions: list[str], labels: list[str]) -> float:
     return float(np.mean([labels[at] == labels[other] for at, other in enumerate(nearest)]))
 
 
-def test_shuffled_photos_take_the_planted_effects_along(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    shop = ["shop", "--to", str(data), "--items", str(ITEMS), "--shoppers", "2", "--clean", "--world", "photo"]
-    assert CliRunner().invoke(main, shop).exit_code == 0
-    with (data / "items.csv").open() as file:
-        items = pd.DataFrame(list(csv.DictReader(file)))
-    with (data / "labels.csv").open() as file:
-        labels = list(csv.DictReader(file))
-    items["category"] = None  # the one thing besides pixels that this captioner may use
-    order = np.random.default_rng(3).permutation(len(items))
-    real = list(caption_items(items, "attributes", data, tmp_path / "cache")["caption"])
+def shop(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Draw a shop and return its items and what their photos show."""
+    options = ["shop", "--to", str(folder), "--items", str(ITEMS), "--shoppers", "2", "--clean", "--world", "photo"]
+    assert CliRunner().invoke(main, options).exit_code == 0
+    return pd.read_csv(folder / "items.csv", dtype=str), pd.read_csv(folder / "labels.csv", dtype=str)
 
-    # The bytes change places, the file names stay: what names, titles or rows tell still belongs to the old item.
-    files = [data / image for image in items["image"]]
+
+def shuffle(files: Sequence[Path]) -> list[int]:
+    """Let the bytes of photos change places while the names stay, and return whose photo each has now.
+
+    What names, titles or rows tell still belongs to the old item.
+    """
+    order: list[int] = np.random.default_rng(3).permutation(len(files)).tolist()
     contents = [file.read_bytes() for file in files]
     for file, source in zip(files, order, strict=True):
         file.write_bytes(contents[source])
-    shuffled = list(caption_items(items, "attributes", data, tmp_path / "cache")["caption"])
-    assert shuffled == [real[source] for source in order], "each caption goes where its photo goes"
+    return order
 
+
+def chance(values: Sequence[str]) -> float:
+    """Return how often two different items have the same value."""
+    return float(np.mean([list(values).count(value) - 1 for value in values])) / (len(values) - 1)
+
+
+def test_shuffled_photos_take_the_planted_effects_along(tmp_path: Path) -> None:
+    items, labels = shop(tmp_path / "data")
+    items["category"] = None  # the one thing besides pixels that this captioner may use
+
+    def captions() -> list[str]:
+        return list(caption_items(items, "attributes", tmp_path / "data", tmp_path / "cache")["caption"])
+
+    real = captions()
+    order = shuffle([tmp_path / "data" / image for image in items["image"]])
+    shuffled = captions()
+    assert shuffled == [real[source] for source in order], "each caption goes where its photo goes"
     for label in ("style", "material", "shown_colour", "shown_pattern"):
-        planted = [row[label] for row in labels]
-        chance = float(np.mean([planted.count(value) - 1 for value in planted])) / (ITEMS - 1)
-        assert agreement(real, planted) > 2 * chance, label
-        assert abs(agreement(shuffled, planted) - chance) < 0.12, label  # three standard errors of a share of 120
+        planted = list(labels[label])
+        assert agreement(real, planted) > 2 * chance(planted), label
+        assert abs(agreement(shuffled, planted) - chance(planted)) < 0.12, label  # three standard errors of 120
+
+
+def test_the_small_model_reads_nothing_but_the_photo(tmp_path: Path) -> None:
+    items, labels = shop(tmp_path / "data")
+
+    def right() -> dict[str, float]:
+        captions = caption_items(items, "tiny", tmp_path / "data", tmp_path / "cache")["caption"]
+        said = [read_attributes(caption) for caption in captions]
+        return {name: float(np.mean([one[name] == label for one, label in zip(said, labels[column], strict=True)]))
+                for name, column in SHOWN.items()}  # fmt: skip
+
+    before = right()
+    shuffle([tmp_path / "data" / image for image in items["image"]])
+    after = right()
+    for name, column in SHOWN.items():
+        assert before[name] > 0.85, name
+        assert abs(after[name] - chance(list(labels[column]))) < 0.14, name

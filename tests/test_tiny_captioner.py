@@ -150,11 +150,19 @@ def test_the_packaged_model_is_small_and_says_what_it_is_for() -> None:
 
 
 def test_the_packaged_model_says_what_unseen_photos_show(tiny: Captioner) -> None:
-    photos, looks = held_out(60)
+    photos, looks = held_out(100)
     shares = accuracy(looks, captions_of(tiny, photos))
-    # the card says 0.88 of material and second colour, and 0.98 or more of the others
-    assert {name for name, share in shares.items() if share < 0.9} <= {"material", "second colour", "all of them"}
-    assert min(shares["material"], shares["second colour"]) > 0.7
+    shares.pop("all of them")
+    # the card says 0.97 or more of each for 1,000 photos; of 100, 0.9 is three standard errors less
+    assert min(shares.values()) >= 0.9, shares
+
+
+def test_the_command_trains_what_is_packaged() -> None:
+    from vlm4rec_search.cli.captions_train import train_demo
+
+    options = {option.name: option.default for option in train_demo.params}
+    command = f"--photos {options['photos']} --seeing {options['seeing']} --writing {options['writing']} --to"
+    assert command in (WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_captions_depend_neither_on_the_batch_nor_on_the_catalogue(tiny: Captioner) -> None:
