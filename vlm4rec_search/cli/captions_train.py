@@ -17,8 +17,8 @@ from vlm4rec_search.cli.output import echo_json, json_option
 def train_demo(to: Path, photos: int, seeing: int, writing: int, as_json: bool) -> None:
     """Train the small vision-language model of the built-in shop from random weights, on this machine's CPU.
 
-    The captioner `tiny` comes with such a model. Training takes three quarters of an hour on two cores and 6 GB of memory, then 1,000 drawings that it
-    has not seen are captioned and MODEL_CARD.md is written. Use the result with
+    The captioner `tiny` comes with such a model. Training takes three quarters of an hour on two cores and 6 GB of
+    memory, then 1,000 drawings that it has not seen are captioned and MODEL_CARD.md is written. Use the result with
     VLM4REC_CAPTIONER=transformers:tiny-captioner.
 
     \b
