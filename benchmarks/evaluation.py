@@ -37,7 +37,7 @@ def made(users: int, items: int, draw: np.random.Generator) -> Split:
     """Return users with `LENGTH` random items each; vectors are random unit rows."""
     vectors = unit(draw.standard_normal((items, DIMENSION), dtype=np.float32))
     names = np.arange(items).astype(str).astype(object)
-    catalogue = Catalogue(names, names, names, {"description": vectors})
+    catalogue = Catalogue(names, names, names, dict.fromkeys(("document", "description"), vectors))
     rows = np.repeat(np.arange(users), LENGTH)
     taken = draw.integers(0, items, len(rows))
     weights = incidence(rows, taken, (users, items))
@@ -95,7 +95,7 @@ def world(users: int, items: int, draw: np.random.Generator) -> Parts:
     picks = tastes[np.arange(users)[:, None], draw.integers(0, 2, (users, 25))]
     low, high = starts[picks], starts[picks + 1]
     taken = order[low + (draw.random(picks.shape) * (high - low)).astype(np.int64)]
-    catalogue = Catalogue(names, names, names, kinds)
+    catalogue = Catalogue(names, names, names, {**kinds, "document": kinds["description"]})
     return Parts(_part(catalogue, taken[:, :15], taken[:, 15:20]), _part(catalogue, taken[:, :20], taken[:, 20:]))
 
 

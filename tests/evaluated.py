@@ -22,6 +22,11 @@ class Log:
     vectors: Floats
     others: dict[str, Floats] = field(default_factory=dict)
 
+    @property
+    def kinds(self) -> dict[str, Floats]:
+        """Return the vectors by kind; what is searched is described alone."""
+        return {"document": self.vectors, "description": self.vectors, **self.others}
+
     def split(self, as_of: np.datetime64, seed: int = 7, known_only: bool = False) -> Split:
         """Return what had happened by `as_of`."""
         rows = np.flatnonzero(self.times <= as_of)
@@ -31,7 +36,7 @@ class Log:
             np.array([f"i{item:04d}" for item in range(items)], dtype=object),
             np.array([f"item {item}" for item in range(items)], dtype=object),
             np.full(items, None, dtype=object),
-            {kind: rows.astype(np.float32) for kind, rows in {"description": self.vectors, **self.others}.items()},
+            {kind: rows.astype(np.float32) for kind, rows in self.kinds.items()},
         )
         candidates = np.ones(items, dtype=bool)
         if known_only:

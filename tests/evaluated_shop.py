@@ -1,4 +1,4 @@
-"""The built-in shop as a log of arrays, with the true labels as descriptions: what a perfect captioner would write."""
+"""The built-in shop as a log of arrays, described by the small model that comes with the package."""
 
 from pathlib import Path
 
@@ -6,20 +6,18 @@ import numpy as np
 import pandas as pd
 from evaluated import Log
 
+from vlm4rec_search.captions.table import caption_items
 from vlm4rec_search.embeddings import embed_photos, embed_texts
 from vlm4rec_search.shop.build import build_shop
 
-LIKED = ("style", "material", "use")
-
 
 def shop_log(folder: Path, world: str, items: int, shoppers: int, seed: int, encoder: str, photos: str) -> Log:
-    """Return the log of a clean shop; `vectors` are those of the labels, `others` those of titles and photos."""
+    """Return the log of a clean shop; `vectors` are those of the captions, `others` those of titles and photos."""
     build_shop(folder, world, items, shoppers, seed, dirty=False)
     catalogue = pd.read_csv(folder / "items.csv", dtype=str)
-    labels = pd.read_csv(folder / "labels.csv", dtype=str)
     log = pd.read_csv(folder / "interactions.csv.gz", dtype={"user_id": str, "item_id": str})
-    told = catalogue["category"] + " in " + labels[[*LIKED]].agg(", ".join, axis=1)
     cache = folder / "cache"
+    told = caption_items(catalogue, "tiny", folder, cache)["caption"]
     kinds = {
         "description": embed_texts(pd.DataFrame({"item_id": catalogue["item_id"], "text": told}), encoder, cache),
         "title": embed_texts(catalogue[["item_id"]].assign(text=catalogue["title"]), encoder, cache),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, Workspace
+from released import RANKING
 
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.results import summarise
@@ -57,6 +58,8 @@ def write(folder: Path) -> None:
 def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
     assert "run `sqlmesh plan` first" in workspace.vlm4rec("evaluate", code=2)
     write(workspace.data)
+    # Without captions, and with one vector for each profile, the product's semantic search is description-only.
+    workspace.settings |= {"VLM4REC_CAPTION_BUDGET": "0", "VLM4REC_RANKING": str(RANKING)}
     workspace.plan()
     before = (workspace.folder / "warehouse.duckdb").read_bytes()
 
@@ -71,7 +74,7 @@ def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
     # Unseen candidates are i04 and i05 for both, with one user each: i04 comes first.
     assert values["popularity", "R@5"]["value"] == 1
     assert values["popularity", "MRR@5"]["value"] == (1 + 1 / 2) / 2
-    # The product's own semantic search is description-only; photos cover four of the six candidates.
+    # The product's own semantic search is description-only, see above; photos cover four of the six candidates.
     for metric in ("MRR@10", "nDCG@10"):
         assert values["product-semantic", metric]["value"] == values["description-only", metric]["value"]
     assert {row["items"] for row in answer["rows"] if row["on"] == "what vision-only covers"} == {4}

@@ -27,11 +27,11 @@ def description_minus(folder: Path, world: str) -> dict[str, Difference]:
     return {one.b: one for one in results.differences["nDCG@10"] if one.a == "description-only"}
 
 
-def test_true_descriptions_win_where_photos_tell_the_taste(tmp_path: Path) -> None:
+def test_captions_win_where_photos_tell_the_taste(tmp_path: Path) -> None:
     found = description_minus(tmp_path / "shop", "photo")
     assert found["title-only"].low > 0
     assert found["vision-only"].low > 0
 
 
 def test_they_do_not_where_titles_tell_it(tmp_path: Path) -> None:
-    assert description_minus(tmp_path / "shop", "title")["title-only"].low < 0
+    assert description_minus(tmp_path / "shop", "title")["title-only"].high < 0

@@ -1,4 +1,4 @@
-/* The exact text of each item that is embedded: title and caption, as in the paper; without a caption the shop's text. */
+/* The exact text of each item that is embedded: caption and title, as in the paper; without a caption the shop's text. */
 MODEL (
   kind FULL,
   grain item_id,
@@ -11,12 +11,15 @@ MODEL (
 
 SELECT
   items.item_id, /* an item of staging.items */
-  RTRIM(items.title, '.') || COALESCE('. ' || COALESCE(captions.caption, items.description), '') AS text, /* what the encoder reads */
+  COALESCE(
+    RTRIM(captions.caption, '.') || '. ' || items.title,
+    RTRIM(items.title, '.') || COALESCE('. ' || items.description, '')
+  ) AS text, /* what the encoder reads; what stands first counts most */
   CASE
     WHEN NOT captions.caption IS NULL THEN 'caption'
     WHEN NOT items.description IS NULL THEN 'description'
     ELSE 'title'
-  END AS source /* what stands behind the title */
+  END AS source /* what stands beside the title */
 FROM staging.items AS items
 LEFT JOIN captions.item_captions AS captions
   ON captions.item_id = items.item_id AND captions.status = 'ok'

@@ -51,7 +51,7 @@ def compare(
 ) -> dict[str, object]:
     """Write the page over items that both captioners have described, the most wanted first.
 
-    Neighbours are found by the sentence encoder of the settings over title and caption, among the items that both
+    Neighbours are found by the sentence encoder of the settings over caption and title, among the items that both
     have described. Nothing is captioned or fetched.
 
     Returns:
@@ -112,14 +112,14 @@ def _pairs(both: list[Standing], ours: list[int], settings: Settings, count: int
 
 
 def _vectors(known: Standing, ours: list[int], settings: Settings) -> Vectors:
-    """Embed title and caption as embeddings.item_texts does; returns float32 (n, d), rows of length 1."""
+    """Embed caption and title as embeddings.item_texts does; returns float32 (n, d), rows of length 1."""
     import pandas as pd
 
     from vlm4rec_search.embeddings import embed_texts
 
     items = [known.items[position] for position in ours]
     said = [known.outcomes[position].answer for position in ours]
-    joined = [f"{item.title.rstrip('.')}. {text}" for item, text in zip(items, said, strict=True)]
+    joined = [f"{(text or '').rstrip('.')}. {item.title}" for item, text in zip(items, said, strict=True)]
     ids = [item.item_id for item in items]
     frame = embed_texts(pd.DataFrame({"item_id": ids, "text": joined}), settings.encoder, settings.cache)
     matrix: Vectors = np.stack(list(frame["vector"]))

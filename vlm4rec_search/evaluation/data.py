@@ -46,7 +46,8 @@ class Catalogue:
         item_ids: (n,), sorted.
         titles: (n,).
         images: (n,), path of the photo in the data folder, a URL, or None.
-        vectors: by kind (description, title, vision) float32 (n, d): unit rows, zeros where an item has none.
+        vectors: by kind float32 (n, d): unit rows, zeros where an item has none. `document` is what is searched;
+            description, title and vision are embedded alone.
     """
 
     item_ids: Texts

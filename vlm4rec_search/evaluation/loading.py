@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from vlm4rec_search.evaluation.data import Catalogue, Mask, Scores, Split
+from vlm4rec_search.evaluation.data import Catalogue, Mask, Scores, Split, Texts
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.handover import Handover, read_tables
 from vlm4rec_search.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _HISTORIES = "SELECT user_id, item_id, interacted_at FROM histories.user_histories ORDER BY user_id, position"
 _WEIGHTS = "SELECT user_id, item_id, weight FROM profiles.profile_weights"
@@ -20,7 +21,8 @@ _MOMENT = "SELECT as_of FROM histories.as_of"
 
 
 def load_split(settings: Settings, environment: str, protocol: Protocol, needs: frozenset[str]) -> Split:
-    """Read an environment into a split; vectors of titles are encoded through the cache where a system needs them.
+    """Read an environment into a split; titles and descriptions alone are encoded through the cache where a system
+    needs them.
 
     Args:
         settings: its warehouse is read.
@@ -83,22 +85,29 @@ def _catalogue(settings: Settings, handed: Handover, photos: "pd.DataFrame", nee
     documents = handed.tables.documents
     columns = documents.select(["item_id", "title", "image"]).to_pydict()
     ids, titles, images = (np.array(columns[name], dtype=object) for name in ("item_id", "title", "image"))
-    vectors = {"description": _stack(documents["vector"].to_pylist(), len(ids), np.arange(len(ids)))}
+    vectors = {"document": _stack(documents["vector"].to_pylist(), len(ids), np.arange(len(ids)))}
     catalogue = Catalogue(ids, titles, images, vectors)
     if "vision" in needs:
         vectors["vision"] = _stack(list(photos["vector"]), len(ids), catalogue.positions(photos["item_id"]))
-    if "title" in needs:
-        vectors["title"] = _titles(settings, catalogue, handed.encoder)
+    texts = {"title": titles, "description": _descriptions(documents)}
+    for kind in needs & texts.keys():
+        vectors[kind] = _encoded(settings, ids, texts[kind], handed.encoder)
     return catalogue
 
 
-def _titles(settings: Settings, catalogue: Catalogue, encoder: str) -> Scores:
+def _descriptions(documents: "pa.Table") -> Texts:
+    """Return what is told of each item: the caption, or else the shop's own text."""
+    rows = zip(*(documents[name].to_pylist() for name in ("caption", "description", "title")), strict=True)
+    return np.array([next(filter(None, row)) for row in rows], dtype=object)
+
+
+def _encoded(settings: Settings, ids: Texts, texts: Texts, encoder: str) -> Scores:
     import pandas as pd
 
     from vlm4rec_search.embeddings import embed_texts
 
-    texts = pd.DataFrame({"item_id": catalogue.item_ids, "text": catalogue.titles})
-    embedded = embed_texts(texts, encoder.rsplit("@", 1)[0], settings.cache)
+    frame = pd.DataFrame({"item_id": ids, "text": texts})
+    embedded = embed_texts(frame, encoder.rsplit("@", 1)[0], settings.cache)
     return np.stack(list(embedded["vector"])).astype(np.float32)
 
 

@@ -67,7 +67,7 @@ def beyond_accuracy(ranking: Ints, split: Split, users: Ints) -> Floats:
     """Return the metrics `BEYOND` of each user's list, float64 (u, m); NaN where a list is too short to have one.
 
     Novelty@k: mean of -log2(p) over the list, p = (users of the item + 1) / (users + 1), in bits (Zhou et al. 2010).
-    Diversity@k: mean of 1 - cosine over the pairs of the list, by description vectors (Ziegler et al. 2005).
+    Diversity@k: mean of 1 - cosine over the pairs of the list, by the documents' vectors (Ziegler et al. 2005).
     PopularityBias@k: popularity lift, mean users of the list's items / mean users of the history's items - 1
     (Abdollahpouri et al. 2019); 0 is as popular as what the user takes, 1 twice as popular.
 
@@ -80,7 +80,7 @@ def beyond_accuracy(ranking: Ints, split: Split, users: Ints) -> Floats:
     bits = -np.log2((popularity + 1.0) / (split.shape[0] + 1.0))
     seen = split.seen[users]
     usual = (seen @ popularity) / np.maximum(np.diff(seen.indptr), 1)
-    similar = _pair_sums(ranking, split.catalogue.vectors["description"])
+    similar = _pair_sums(ranking, split.catalogue.vectors["document"])
     columns = []
     for k in KS:
         filled = np.where(ranking[:, :k] >= 0, ranking[:, :k], 0)

@@ -181,7 +181,7 @@ def _values(ranking: Ranking, asked: list[Asked], part: Part) -> dict[str, tuple
 
 def _as_searched(ranking: Ranking, candidates: Pool, part: Part) -> tuple[Floats, Floats]:
     weights: dict[str, float] = ranking.weights.model_dump()
-    vectors = part.split.catalogue.vectors["description"]
+    vectors = part.split.catalogue.vectors["document"]
     return judge_diverse(candidates, weights, ranking.diversity, vectors, part.targets.relevant)
 
 
