@@ -35,7 +35,7 @@ class Backend(ABC):
         """Open what answers, as `open_index` does."""
 
     def publish(self, tables: SearchTables[Frame], made: ReleaseMeta | None = None) -> str:
-        return self.releases.publish(tables, made or meta(), False, False).meta.name
+        return self.releases.publish(tables, made or meta(), incremental=False, force=True).meta.name
 
 
 @dataclass

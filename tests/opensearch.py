@@ -18,6 +18,8 @@ from vlm4rec_search.opensearch.local import server
 
 HEAP_MB = 512
 QUICK = ("-XX:TieredStopAtLevel=1",)  # half the processor time until it is up; slower once it is warm
+# else it looks at the disk every 30 s, and lifts the blocks by which tests make it full
+SELDOM = {"cluster.info.update.interval": "60m"}
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +64,8 @@ def prefixed(opensearch_url: str) -> Iterator[str]:
 def running(folder: Path) -> str:
     found = server.status(folder)
     try:
-        found = found if found.running else server.start(folder, port=0, heap_mb=HEAP_MB, java_options=QUICK)
+        if not found.running:
+            found = server.start(folder, port=0, heap_mb=HEAP_MB, settings=SELDOM, java_options=QUICK)
     except Vlm4recError as error:
         _unavailable(str(error))
     return found.url or _unavailable("it did not start")

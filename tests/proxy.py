@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 
 class Fault(NamedTuple):
-    """What happens to a `_bulk` request: an answer in the server's place, or a cut before or after it got there."""
+    """What happens to a judged request: an answer in the server's place, or a cut before or after it got there."""
 
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
@@ -20,7 +20,7 @@ class Fault(NamedTuple):
     delay: float = 0.0
 
 
-Judge = Callable[[int, bytes], Fault | None]  # number of the `_bulk` request (from 0) and its body
+Judge = Callable[[int, bytes], Fault | None]  # number of the judged request (from 0) and its body
 Guard = Callable[[str | None], int]  # the Authorization header of a request; a status that refuses it, or 0
 
 
@@ -30,8 +30,12 @@ def proxy(
     judge: Judge = lambda _number, _body: None,
     guard: Guard = lambda _authorization: 0,
     tls: ssl.SSLContext | None = None,
+    judged: str = "/_bulk",
 ) -> Iterator[str]:
-    """Yield the URL of a proxy in front of the server, which speaks TLS where it gets a context."""
+    """Yield the URL of a proxy in front of the server, which speaks TLS where it gets a context.
+
+    Requests whose path ends with `judged` are judged; the others are passed on.
+    """
     numbers = iter(range(10**9))
     lock = threading.Lock()
 
@@ -45,7 +49,7 @@ def proxy(
                 return
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             fault = Fault(refused) if (refused := guard(self.headers["authorization"])) else None
-            if self.path.split("?")[0].endswith("/_bulk"):
+            if self.path.split("?")[0].endswith(judged):
                 with lock:
                     number = next(numbers)
                 fault = judge(number, body)

@@ -1,17 +1,13 @@
-"""A server's releases of the six items under a prefix of the test's own, and a client that searches all the time."""
+"""A server's releases of the six items under a prefix of the test's own."""
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 import pandas as pd
-from opensearchpy import exceptions
 from released import documents, given, meta
 
-from vlm4rec_search.errors import Vlm4recError
 from vlm4rec_search.indexes.staging import stage
 from vlm4rec_search.opensearch.catalogue import Catalogue
 from vlm4rec_search.opensearch.connection import connect
@@ -64,49 +60,3 @@ def relabelled(label: str) -> pd.DataFrame:
     """Return the six items with a label in every title, so that a hit tells its release."""
     frame = documents()
     return frame.assign(title=label + " " + frame["title"], content_hash=frame["item_id"] + label)
-
-
-class Watch:
-    """What a client saw that asked the alias for all items again and again.
-
-    Attributes:
-        answers: how often each label (or a mixture of them) was seen, with how many items.
-        failures: what was said in place of an answer.
-    """
-
-    def __init__(self) -> None:
-        self.answers: dict[tuple[str, int], int] = {}
-        self.failures: list[str] = []
-
-    def look(self, window: Window) -> None:
-        try:
-            found = window.documents()
-        except (exceptions.TransportError, Vlm4recError) as error:
-            self.failures.append(str(getattr(error, "status_code", type(error).__name__)))
-            return
-        labels = "+".join(sorted({document["title"].split()[0] for document in found.values()}))
-        self.answers[labels, len(found)] = self.answers.get((labels, len(found)), 0) + 1
-
-    def only(self, *labels: str) -> bool:
-        """Tell whether each answer was one whole release, and each label was seen."""
-        return set(self.answers) == {(label, 6) for label in labels}
-
-
-@contextmanager
-def watching(window: Window) -> Iterator[Watch]:
-    """Search in a thread of its own while the block runs."""
-    watch, ended = Watch(), threading.Event()
-    own = Window(window.url, window.catalogue.prefix)
-
-    def search() -> None:
-        while not ended.is_set():
-            watch.look(own)
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=search)
-    thread.start()
-    try:
-        yield watch
-    finally:
-        ended.set()
-        thread.join()

@@ -13,6 +13,7 @@ from vlm4rec_search.errors import UsageError
 from vlm4rec_search.handover import Handover
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.opensearch.connection import connect
 from vlm4rec_search.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.releases import release_path
 from vlm4rec_search.settings import Settings
@@ -71,6 +72,35 @@ def test_drift_in_the_index_itself_is_found(releases: Releases) -> None:
         "extra": (1, ("z",)),
         "stale": (1, ("b",)),
         "vector_mismatch": (1, ("c",)),
+    }
+
+
+def test_drift_of_profiles_is_found(opensearch_url: str, own_prefix: str) -> None:
+    releases = OpenSearchReleases(connect(opensearch_url, Settings()), own_prefix, opensearch_url)
+    publish(releases, documents())
+    index, client = releases.catalogue.index("profiles", releases.live() or ""), releases.catalogue.client
+    client.delete(index=index, id="u4")
+    client.index(index=index, id="u9", body={"user_id": "u9"})
+    client.index(index=index, id="u3", body={"user_id": "u3"}, refresh=True)  # by hand: it has no hash
+    people = users()
+    people.at[0, "seen"] = ["a", "d"]  # u1 has not seen "gone" any more
+    findings = examine(releases, handed(documents(), people=people), 10)
+    assert found(findings, "error") == {
+        "missing_profiles": (1, ("u4",)),
+        "extra_profiles": (1, ("u9",)),
+        "stale_profiles": (2, ("u1", "u3")),
+    }
+
+
+def test_tables_whose_profiles_went_on_are_told(releases: Releases) -> None:
+    publish(releases, documents())
+    people = users()
+    people.at[0, "seen"] = ["a", "d"]
+    people.loc[1, "user_id"] = "u8"
+    assert found(examine(releases, handed(documents(), people=people), 10), "error") == {
+        "missing_profiles": (1, ("u8",)),
+        "extra_profiles": (1, ("u2",)),
+        "stale_profiles": (1, ("u1",)),
     }
 
 

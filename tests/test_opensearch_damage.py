@@ -77,12 +77,13 @@ def test_a_release_that_this_package_cannot_search_is_not_gone_back_to(window: W
     assert window.catalogue.live() == new
 
 
-def test_an_incremental_release_counts_what_the_server_refuses_as_lost(window: Window) -> None:
+@pytest.mark.parametrize("incremental", [False, True], ids=["full", "incremental"])
+def test_what_the_server_refuses_counts_as_lost(window: Window, incremental: bool) -> None:
     live = window.publish().meta.name
     frame = documents()
     frame.loc[:1, "attributes"] = '{"a": 1, "a": 2}'  # the server takes no field twice
     with pytest.raises(RunError, match="2 of 6 items would be deleted, more than 20%"):
-        window.publish(frame, incremental=True)
+        window.publish(frame, incremental=incremental)
     assert (window.catalogue.live(), set(window.documents())) == (live, set("abcdef"))
     assert len(window.indexes()) == len(KINDS)
 
@@ -95,6 +96,18 @@ def test_a_document_taken_down_by_hand_breaks_no_search(window: Window) -> None:
     assert index.search(Query(user="u1")).hits
     window.client.indices.refresh(index=f"{window.catalogue.prefix}items")
     assert first not in {hit.item_id for hit in index.search(Query(user="u1")).hits}
+
+
+def test_an_item_deleted_between_two_requests_of_a_search_is_left_out(window: Window) -> None:
+    live = window.publish().meta.name
+
+    def judge(number: int, _: bytes) -> None:
+        if number == 2:  # after the shopper and her co-purchases: what the hits show
+            window.client.delete(index=window.catalogue.index("items", live), id="b", refresh=True)
+
+    with proxy(window.url, judge, judged="/_mget") as url:
+        index = OpenSearchIndex(Window(url, window.catalogue.prefix).catalogue)
+        assert {hit.item_id for hit in index.search(Query(user="u1")).hits} == set("cef")
 
 
 def test_an_index_that_is_gone_is_told_from_other_refusals(window: Window) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from proxy import Fault, proxy
 from released import documents
-from shop_window import Window, relabelled, watching
+from shop_window import Window, relabelled
+from test_opensearch_reader import publish, reading
 
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.opensearch import lease
@@ -18,10 +19,11 @@ from vlm4rec_search.queries.query import Query
 
 PUBLISHER = """
 import sys
-from shop_window import Window, relabelled
+from shop_window import Window
+from test_opensearch_reader import publish
 from vlm4rec_search.opensearch import lease
 lease.LOST = 2.0
-Window(sys.argv[1], sys.argv[2]).publish(relabelled(sys.argv[3]))
+publish(Window(sys.argv[1], sys.argv[2]), sys.argv[3])
 """
 
 
@@ -54,38 +56,34 @@ def kill_at(window: Window, bulk: int) -> None:
 
 
 def test_a_publication_killed_half_way_twice_is_followed_by_a_whole_one(window: Window) -> None:
-    window.publish(relabelled("old"))
-    with watching(window) as watch:
+    publish(window, "old")
+    with reading(window) as reader:
         kill_at(window, 0)
         assert len(window.indexes()) == 4  # three that answer, one that was begun
         kill_at(window, 1)
         assert len(window.indexes()) == 5  # what the first left is gone
-        window.publish(relabelled("new"))
-    assert watch.only("old", "new")
-    assert watch.failures == []
+        publish(window, "new")
+    reader.saw("old", "new")
     assert len(window.indexes()) == 6
-    assert set(window.documents()) == set("abcdef")
 
 
 def test_of_two_publishers_one_publishes_and_the_other_says_so(window: Window) -> None:
-    window.publish(relabelled("old"))
+    publish(window, "old")
     began, refused = threading.Event(), threading.Event()
 
     def judge(_number: int, _body: bytes) -> None:
         began.set()
         refused.wait(60)
 
-    with proxy(window.url, judge) as url, watching(window) as watch:
+    with proxy(window.url, judge) as url, reading(window) as reader:
         first = publisher(url, window, "first")
         assert began.wait(60)
         with pytest.raises(RunError, match=rf"another publication is running \(process {first.pid} of "):
-            window.publish(relabelled("second"))
+            publish(window, "new")
         refused.set()
         assert first.communicate(timeout=120)[1].count("Traceback") == 0
-        while watch.answers.get(("first", 6), 0) == 0:
-            watch.look(window)
     assert first.returncode == 0
-    assert watch.only("old", "first")
+    reader.saw("old", "first")
 
 
 def test_a_publisher_that_lost_its_lease_does_not_publish(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,25 +103,21 @@ def test_a_publisher_that_lost_its_lease_does_not_publish(window: Window, monkey
 
 
 def test_a_rollback_while_somebody_searches_is_one_step(window: Window) -> None:
-    window.publish(relabelled("old"))
-    window.publish(relabelled("new"))
+    old, new = (publish(window, label).meta.name for label in ("old", "new"))
     releases = OpenSearchReleases(window.client, window.catalogue.prefix, window.url)
-    old, new = releases.whole()
-    with watching(window) as watch:
+    with reading(window) as reader:
         for _ in range(5):
             assert releases.rollback(None) == old
             assert releases.rollback(new) == new
-        while len(watch.answers) < 2:
-            watch.look(window)
-    assert watch.only("old", "new")
-    assert watch.failures == []
+        releases.rollback(old)
+    reader.saw("old", "new")
 
 
 def test_an_empty_catalogue_is_refused(window: Window) -> None:
-    window.publish(relabelled("old"))
-    with watching(window) as watch, pytest.raises(RunError, match="not published: there are no documents"):
+    publish(window, "old")
+    with reading(window) as reader, pytest.raises(RunError, match="not published: there are no documents"):
         window.publish(documents()[:0])
-    assert watch.only("old")
+    reader.saw("old")
     assert len(window.indexes()) == 3
 
 

@@ -143,6 +143,17 @@ def test_a_full_disk_ends_the_load_in_one_line_and_the_settings_are_restored(ind
     load_through(index, lambda _number, _body: None)
 
 
+def test_an_index_deleted_during_the_load_is_not_made_again(index: Shelf) -> None:
+    def judge(number: int, _: bytes) -> None:
+        if number == 2:
+            index.client.indices.delete(index=index.name)
+
+    gone = rf"cannot load {index.name}: index_not_found_exception"
+    with proxy(index.url, judge) as url, pytest.raises(RunError, match=gone), loading(index.client, index.name):
+        load(connect(url, Settings()), index.name, map(item, range(ITEMS)), ITEMS, print, chunk_bytes=2_000)
+    assert index.client.cat.indices(index=f"{index.name}*", format="json") == []
+
+
 def test_a_server_that_stays_away_ends_the_load(index: Shelf) -> None:
     with proxy(index.url, lambda number, _: Fault(503)) as url, pytest.raises(RunError, match="503"):
         load(connect(url, Settings()), index.name, [item(1)], 1, print, patience=1.0)

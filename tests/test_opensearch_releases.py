@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from released import documents, given, meta, popularity, users
@@ -13,6 +15,7 @@ from vlm4rec_search.indexes.meta import new_release
 from vlm4rec_search.opensearch.mapping import field_name, read_meta
 from vlm4rec_search.opensearch.publishing import publish_release
 from vlm4rec_search.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.publications import record_failure
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def test_changes_are_counted_against_the_release_before(window: Window) -> None:
     changed = documents()
     changed.loc[0, "content_hash"] = "a2"
     changed.loc[1, "item_id"] = "new"
-    summary = window.publish(changed.drop(index=[5])).summary
+    summary = window.publish(changed.drop(index=[5]), force=True).summary
     assert (summary.documents, summary.added, summary.changed, summary.deleted) == (5, 1, 1, 2)
 
 
@@ -79,12 +82,17 @@ def test_an_incremental_release_where_nothing_is_published_is_a_whole_one(window
     assert window.publish(incremental=True).summary.added == 6
 
 
-def test_an_incremental_release_deletes_a_fifth_at_most_unless_forced(window: Window) -> None:
+@pytest.mark.parametrize("incremental", [False, True], ids=["full", "incremental"])
+def test_a_release_may_lose_a_fifth_at_most_unless_forced(window: Window, incremental: bool) -> None:
     live = window.publish().meta.name
     with pytest.raises(RunError, match="2 of 6 items would be deleted, more than 20%"):
-        window.publish(documents()[:4], incremental=True)
-    assert window.catalogue.live() == live
-    assert window.publish(documents()[:4], incremental=True, force=True).summary.deleted == 2
+        window.publish(documents()[:4], incremental=incremental)
+    assert (window.catalogue.live(), set(window.documents())) == (live, set("abcdef"))
+    few = given(documents(), users()[:3])
+    with pytest.raises(RunError, match="1 of 4 profiles would be deleted, more than 20%"):
+        publish_release(window.catalogue, few, meta(), incremental=incremental)
+    assert window.publish(documents()[:5], incremental=incremental).summary.deleted == 1
+    assert window.publish(documents()[:3], incremental=incremental, force=True).summary.deleted == 2
 
 
 def test_an_incremental_release_of_another_encoder_is_refused_and_a_whole_one_is_not(window: Window) -> None:
@@ -111,6 +119,28 @@ def test_what_the_server_does_not_take_is_kept_with_the_reason(window: Window) -
     assert told["bbb"] == "item_id of more than 512 bytes"
     assert told["c"] == "vector of the encoder other@1"
     assert sorted(window.documents()) == ["d", "e", "f"]  # the old `a` does not stay in its place
+
+
+@pytest.mark.parametrize("incremental", [False, True], ids=["full", "incremental"])
+def test_what_was_refused_is_kept_when_the_publication_fails(window: Window, tmp_path: Path, incremental: bool) -> None:
+    window.publish()
+    frame = documents()
+    frame.loc[:1, "attributes"] = '{"a": 1, "a": 2}'
+    frame.loc[2, "encoder"] = "other@1"
+    with pytest.raises(RunError, match="3 of 6 items would be deleted") as caught:
+        window.publish(frame, incremental=incremental)
+    made = meta()
+    record_failure(tmp_path / "releases.duckdb", "url", "full", made, caught.value)
+    with duckdb.connect(str(tmp_path / "releases.duckdb")) as connection:
+        letters = connection.execute("SELECT release, kind, id, title, reason FROM dead_letters ORDER BY id").fetchall()
+        outcomes = connection.execute("SELECT release, outcome FROM releases").fetchall()
+    assert outcomes == [(made.name, str(caught.value))]
+    assert [letter[:4] for letter in letters] == [
+        (made.name, "document", item, title)
+        for item, title in (("a", "red dress"), ("b", "blue dress"), ("c", "blue shoes"))
+    ]
+    assert ["Duplicate field" in letter[4] for letter in letters] == [True, True, False]
+    assert letters[2][4] == "vector of the encoder other@1"
 
 
 def test_names_with_dots_and_every_field_of_the_metadata_survive(window: Window) -> None:

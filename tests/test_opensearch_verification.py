@@ -51,6 +51,22 @@ def test_verification_compares_approximate_with_exact_neighbours(window: Window)
         assert verification.verify_recall(window.client, connection, index) == 200
 
 
+def test_copies_that_do_not_come_are_told_and_an_index_that_is_lost_is_refused(
+    window: Window, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verification, "COPYING", 1.0)
+    yellow, red = (f"{window.catalogue.prefix}{status}__1" for status in ("yellow", "red"))
+    many = {"number_of_replicas": 20}  # more than any server of a test has nodes
+    nowhere = {"number_of_replicas": 0, "routing.allocation.require.room": "none"}
+    for name, settings in ((yellow, many), (red, nowhere)):
+        body = {"settings": {"index": settings}}
+        window.client.indices.create(index=name, body=body, params={"wait_for_active_shards": "0"})
+    verification.wait_for_copies(window.client, [yellow])
+    assert "copies of the release that are not there after 1 s: 20; until they are" in capsys.readouterr().err
+    with pytest.raises(RunError, match=f"not published: {yellow} or {red} has lost its only copy"):
+        verification.wait_for_copies(window.client, [yellow, red])
+
+
 def test_a_release_that_fails_leaves_nothing_behind(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     live = window.publish(relabelled("old")).meta.name
     before = window.indexes()

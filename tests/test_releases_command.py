@@ -51,7 +51,7 @@ def test_diff_counts_documents_and_what_users_keep(releases: Releases) -> None:
     frame.at[1, "vector"] = frame.at[5, "vector"]  # b goes where f is
     frame.loc[1, "content_hash"] = "b2"
     frame.loc[2, "item_id"] = "new"
-    releases.publish(given(frame[:5]), meta(), False, False)
+    releases.publish(given(frame[:5]), meta(), incremental=False, force=True)
     found = compare(releases, first, None, 10)
     assert (found.added, found.changed, found.deleted) == (1, 1, 2)
     assert found.second == releases.live()

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import duckdb
+import pyarrow as pa
 
 from vlm4rec_search.handover import Handover
 from vlm4rec_search.indexes.meta import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.staging import one_line, stage
+from vlm4rec_search.indexes.tables import BODY_HASH
 from vlm4rec_search.queries.query import Query
 
 TOP = 10
@@ -37,6 +39,16 @@ SELECT item_id FROM live INNER JOIN documents USING (item_id) INNER JOIN vectors
 WHERE CASE WHEN len(live.vector) = len(vectors.vector)
     THEN coalesce(list_distance(live.vector, vectors.vector), 1) > {_TOLERANCE} ELSE TRUE END
 """  # noqa: S608
+_LIVE_PROFILES = "CREATE TABLE live_profiles (user_id VARCHAR, body_hash VARCHAR)"
+_PROFILES = f"CREATE VIEW profiles AS SELECT user_id, {BODY_HASH} FROM users AS body"  # noqa: S608  our own names
+_OF_PROFILES = {
+    "missing_profiles": "SELECT user_id FROM profiles ANTI JOIN live_profiles USING (user_id)",
+    "extra_profiles": "SELECT user_id FROM live_profiles ANTI JOIN profiles USING (user_id)",
+    "stale_profiles": """
+        SELECT user_id FROM profiles INNER JOIN live_profiles AS live USING (user_id)
+        WHERE live.body_hash IS DISTINCT FROM profiles.body_hash
+    """,
+}
 
 Severity = Literal["error", "warning"]
 
@@ -45,8 +57,9 @@ Severity = Literal["error", "warning"]
 class Finding:
     """What is wrong: kind, how many, and a few of them. An `error` must not be; a `warning` is for people to judge.
 
-    Kinds of errors: wrong_model, missing (from the index), extra, stale, vector_mismatch. Kinds of warnings:
-    duplicate_captions (items that share theirs), hubs (items in too many shoppers' hits), never_shown (in nobody's).
+    Kinds of errors: wrong_model; missing (from the index), extra, stale, vector_mismatch of items; missing_profiles,
+    extra_profiles, stale_profiles of shoppers. Kinds of warnings: duplicate_captions (items that share theirs), hubs
+    (items in too many shoppers' hits), never_shown (in nobody's).
     """
 
     kind: str
@@ -85,8 +98,23 @@ def examine(releases: Releases, handed: Handover, users: int) -> list[Finding]:
                   for kind, sql in _QUERIES.items()]  # fmt: skip
         if not other:
             found.append(_finding("vector_mismatch", "error", _ids(connection, _MOVED)))
+        found += _profiles(connection, releases.profiles(name), same_make=not other)
         found += _popularity(releases, name, users, _ids(connection, "SELECT item_id FROM live"))
     return [finding for finding in found if finding.count]
+
+
+def _profiles(
+    connection: duckdb.DuckDBPyConnection, live: Iterator[pa.RecordBatch], same_make: bool
+) -> Iterator[Finding]:
+    """Compare the profiles by id and, where the vectors are of the same make, by hash."""
+    for statement in (_LIVE_PROFILES, _PROFILES):
+        connection.execute(statement)
+    for batch in live:
+        connection.register("batch", batch)
+        connection.execute("INSERT INTO live_profiles SELECT * FROM batch")
+    for kind, sql in _OF_PROFILES.items():
+        if same_make or kind != "stale_profiles":
+            yield _finding(kind, "error", _ids(connection, sql))
 
 
 def _other_make(live: ReleaseMeta, made: ReleaseMeta) -> Iterator[str]:

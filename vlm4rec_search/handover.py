@@ -66,7 +66,8 @@ def publish_index(
     Args:
         settings: warehouse, expectations, credentials; the file of records.
         environment: of SQLMesh.
-        force: publish though a suite fails, which the release records, or though an incremental release deletes much.
+        force: publish though a suite fails, which the release records; on a server also though much of what answers
+            would be gone, or another release was made to answer meanwhile.
         url: where; None takes the settings'.
         incremental: change a copy of the release that answers, on a server.
         tolerance: how much nDCG@10 may fall against the release that answers, see `evaluation.gate`; None asks not.
@@ -94,7 +95,7 @@ def publish_index(
         publication = releases.publish(handed.tables, meta, incremental, force)
     except Vlm4recError as error:
         with suppress(Vlm4recError):  # what went wrong first is what has to be told
-            record_failure(settings.releases, releases.url, mode, meta, str(error))
+            record_failure(settings.releases, releases.url, mode, meta, error)
         raise
     try:
         record(settings.releases, releases.url, mode, publication)

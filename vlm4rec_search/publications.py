@@ -8,10 +8,11 @@ import duckdb
 import pyarrow as pa
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
-from vlm4rec_search.errors import RunError
+from vlm4rec_search.errors import RunError, Vlm4recError
 from vlm4rec_search.indexes.meta import ReleaseMeta, ReleaseSummary
 
 PATIENCE = 30.0  # seconds for which another process may have the file
+_KEPT = "refused"  # attribute of an error
 REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
 _CREATE = """
 CREATE TABLE IF NOT EXISTS releases (
@@ -72,13 +73,34 @@ def record(path: Path, url: str, mode: str, publication: Publication) -> None:
     release = publication.meta.name
     summary = {**asdict(publication.summary), "mode": mode, "outcome": "published"}
     loads = [{"release": release, **asdict(load)} for load in publication.loads]
-    refused = publication.refused.append_column("release", pa.array([release] * len(publication.refused), pa.string()))
+    refused = _letters(publication.refused, release)
     _insert(path, {"releases": [_release(url, publication.meta) | summary], "loads": loads, "dead_letters": refused})
 
 
-def record_failure(path: Path, url: str, mode: str, meta: ReleaseMeta, reason: str) -> None:
-    """Add a publication that failed, with the reason as its outcome."""
-    _insert(path, {"releases": [_release(url, meta) | {"mode": mode, "outcome": reason}]})
+def record_failure(path: Path, url: str, mode: str, meta: ReleaseMeta, reason: str | Vlm4recError) -> None:
+    """Add a publication that failed, with the reason as its outcome, and what its error says was refused before.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    refused = _letters(refused_by(reason), meta.name)
+    row = _release(url, meta) | {"mode": mode, "outcome": str(reason)}
+    _insert(path, {"releases": [row], "dead_letters": refused})
+
+
+def keep_refused(error: Vlm4recError, refused: pa.Table) -> None:
+    """Let the error of a publication that failed keep what was refused until then, rows of `REFUSED`."""
+    vars(error)[_KEPT] = refused
+
+
+def refused_by(error: str | Vlm4recError) -> pa.Table:
+    """Return what `keep_refused` has kept, rows of `REFUSED`, none where that is nothing."""
+    found: pa.Table = getattr(error, _KEPT, None) or REFUSED.empty_table()
+    return found
+
+
+def _letters(refused: pa.Table, release: str) -> pa.Table:
+    return refused.append_column("release", pa.array([release] * len(refused), pa.string()))
 
 
 def _release(url: str, meta: ReleaseMeta) -> dict[str, object]:

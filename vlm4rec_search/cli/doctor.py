@@ -13,7 +13,7 @@ from vlm4rec_search.cli.output import echo_json, json_option, printable
 def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None:
     """Compare the tables with the release that answers; exit code 1 when they differ.
 
-    Errors are documents that are missing, extra, stale or with another vector, and another model. Warnings are
+    Errors are items and profiles that are missing, extra or stale, other vectors, and another model. Warnings are
     captions that items share, items that are among the hits of too many users, and items that are among nobody's.
 
     \b

@@ -12,7 +12,8 @@ from vlm4rec_search.cli.output import echo_json, json_option
 @click.option(
     "--force",
     is_flag=True,
-    help="Publish though a suite fails, which the release records, or though --incremental deletes more than a fifth.",
+    help="Publish though a suite fails, which the release records; on a server also though more than a fifth of what"
+    " answers is gone, or another release was made to answer meanwhile.",
 )
 @click.option(
     "--gate", is_flag=True, help="Refuse a release that finds less than the one that answers, with confidence."

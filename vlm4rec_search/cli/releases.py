@@ -75,6 +75,8 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
 def rollback(release: str | None, as_json: bool, url: str | None) -> None:
     """Let another release answer: RELEASE, or the one made before the one that answers.
 
+    On a server it does not wait for a publication that is running, which then does not take its place unless forced.
+
     \b
     Example:
       vlm4rec releases rollback

@@ -14,6 +14,7 @@ from vlm4rec_search.indexes.meta import SCHEMA_VERSION, ReleaseMeta
 from vlm4rec_search.indexes.releases import COLUMNS, Releases
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.indexes.store import Store
+from vlm4rec_search.indexes.tables import BODY_HASH
 from vlm4rec_search.publications import Publication
 
 _BATCH = 1_000
@@ -73,6 +74,11 @@ class EmbeddedReleases(Releases):
         sql = f"SELECT {', '.join(columns)} FROM documents INNER JOIN vectors USING (document) ORDER BY document"  # noqa: S608
         with self._read(name) as connection:
             yield from connection.execute(sql).to_arrow_reader(_BATCH)
+
+    def profiles(self, name: str) -> Iterator[pa.RecordBatch]:
+        """Read the profiles and hash them."""
+        with self._read(name) as connection:
+            yield from connection.execute(f"SELECT user_id, {BODY_HASH} FROM users AS body").to_arrow_reader(_BATCH)  # noqa: S608
 
     def users(self, name: str, count: int) -> list[str]:
         """Return the users whose ids have the smallest hashes."""

@@ -85,6 +85,10 @@ class Releases(ABC):
         """Yield the documents of a release, some or all of `COLUMNS`; vectors are lists of float32."""
 
     @abstractmethod
+    def profiles(self, name: str) -> Iterator[pa.RecordBatch]:
+        """Yield user_id and body_hash (`tables.BODY_HASH`) of all profiles of a release."""
+
+    @abstractmethod
     def users(self, name: str, count: int) -> list[str]:
         """Return the ids of a sample of the users of a release, the same one every time."""
 

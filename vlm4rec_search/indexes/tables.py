@@ -16,6 +16,9 @@ REQUIRED = {
     "segments": ("segment", "item_id", "interactions"),
 }  # fmt: skip
 
+# SQL, of a row `body`: what stands in an index is the same document if, and only if, the hash of every column is
+BODY_HASH = "sha256(to_json(body)::VARCHAR) AS body_hash"
+
 CREATE = """
 CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
     prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,

@@ -74,8 +74,14 @@ def documents(
             yield str(field[id_column]), orjson.dumps(field, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def post(client: OpenSearch, index: str, lines: Sequence[Line]) -> Reply:
+def post(client: OpenSearch, index: str, lines: Sequence[Line], is_alias: bool = False) -> Reply:
     """Send operations in one request.
+
+    Args:
+        client: from `connect`.
+        index: its name; the server makes it, with guessed types, where it is not there (any more).
+        lines: the operations.
+        is_alias: the name has to be an alias, which an index that is deleted takes along: then nothing is made.
 
     Raises:
         UnreachableError: no answer.
@@ -83,8 +89,9 @@ def post(client: OpenSearch, index: str, lines: Sequence[Line]) -> Reply:
     """
     connection = client.transport.get_connection()  # the pooled connection itself: only it gives status and headers
     path, body = f"/{quote(index, safe='')}/_bulk", b"".join(line.data for line in lines)
+    asked = {**_PATH, "require_alias": "true"} if is_alias else _PATH
     with one_line(f"{connection.host}{connection.url_prefix}"):
-        status, headers, text = connection.perform_request("POST", path, _PATH, body, ignore=_TOLD, headers=_NDJSON)
+        status, headers, text = connection.perform_request("POST", path, asked, body, ignore=_TOLD, headers=_NDJSON)
     answer = _parsed(text)
     pause = _seconds(headers.get("retry-after", ""))
     if status != 200:

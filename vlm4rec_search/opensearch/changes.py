@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -14,7 +13,7 @@ from vlm4rec_search.opensearch.bulk import Operation
 from vlm4rec_search.opensearch.documents import read_bodies
 from vlm4rec_search.opensearch.mapping import ID_COLUMNS, Kind
 
-LARGEST_LOSS = 0.2  # of the documents that an incremental release may delete
+LARGEST_LOSS = 0.2  # of the documents that a release may have less than the one that answers, without force
 _PAGE = 5_000
 _HASHES = ("content_hash", "body_hash")
 _SCHEMA = pa.schema([("id", pa.string()), *((name, pa.string()) for name in _HASHES)])
@@ -32,12 +31,19 @@ def read_hashes(client: OpenSearch, index: str | None, connection: duckdb.DuckDB
     connection.register("no_hashes", _SCHEMA.empty_table())
     connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM no_hashes")  # noqa: S608  our own names
     connection.unregister("no_hashes")
-    hits = _hits(client, index) if index else iter(())
-    while page := list(islice(hits, _PAGE)):
-        rows = [{"id": hit["_id"], **{n: v[0] for n, v in hit.get("fields", {}).items()}} for hit in page]
-        connection.register("page", pa.Table.from_pylist(rows, _SCHEMA))
+    for page in hashes(client, index) if index else ():
+        connection.register("page", page)
         connection.execute(f"INSERT INTO {table} SELECT * FROM page")  # noqa: S608
         connection.unregister("page")
+
+
+def hashes(client: OpenSearch, index: str) -> Iterator[pa.RecordBatch]:
+    """Yield the documents of an index: id, content_hash (of items) and body_hash."""
+    query = {"_source": False, "docvalue_fields": list(_HASHES), "query": {"match_all": {}}}
+    hits = helpers.scan(client, query, index=index, size=_PAGE, request_timeout=120)
+    while page := list(islice(hits, _PAGE)):
+        rows = [{"id": hit["_id"], **{name: told[0] for name, told in hit.get("fields", {}).items()}} for hit in page]
+        yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
 
 
 def count_changes(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
@@ -87,9 +93,3 @@ def check_same_make(live: ReleaseMeta, new: ReleaseMeta) -> None:
                 f"{live.name} has the {name.replace('_', ' ')} {old}, the tables have {wanted}: publish a whole"
                 " release, without --incremental"
             )
-
-
-def _hits(client: OpenSearch, index: str) -> Iterator[dict[str, Any]]:
-    query = {"_source": False, "docvalue_fields": list(_HASHES), "query": {"match_all": {}}}
-    hits: Iterator[dict[str, Any]] = helpers.scan(client, query, index=index, size=_PAGE, request_timeout=120)
-    return hits

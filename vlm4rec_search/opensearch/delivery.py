@@ -47,10 +47,10 @@ class Delivery:
         stopped: set it, and no thread sends or waits any longer.
     """
 
-    def __init__(self, client: OpenSearch, index: str, chunk_bytes: int, patience: float) -> None:
-        """Deliver to an index, in requests of at most `chunk_bytes`; a piece is tried for `patience` seconds."""
+    def __init__(self, client: OpenSearch, index: str, alias: str, chunk_bytes: int, patience: float) -> None:
+        """Deliver to an index by an alias, in requests of at most `chunk_bytes`, each tried for `patience` seconds."""
         self.stopped = Event()
-        self._client, self._index, self._limit = client, index, chunk_bytes
+        self._client, self._index, self._alias, self._limit = client, index, alias, chunk_bytes
         self._retrying = Retrying(
             retry=retry_if_exception_type((BusyError, UnreachableError)),
             stop=stop_after_delay(patience),
@@ -92,7 +92,7 @@ class Delivery:
         delivered.requests += 1
         piece = pieces.pop()
         try:
-            reply = post(self._client, self._index, piece)
+            reply = post(self._client, self._alias, piece, is_alias=True)
         except UnreachableError:
             _put_back(pieces, piece, delivered)
             raise

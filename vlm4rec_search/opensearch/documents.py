@@ -6,6 +6,7 @@ import duckdb
 import orjson
 import pyarrow as pa
 
+from vlm4rec_search.indexes.tables import BODY_HASH
 from vlm4rec_search.opensearch import bulk
 from vlm4rec_search.opensearch.bulk import Operation
 from vlm4rec_search.opensearch.mapping import ID_COLUMNS, KINDS, LONGEST_ID, Kind, field_name
@@ -21,8 +22,7 @@ FROM users WHERE strlen(user_id) > $longest;
 INSERT INTO rejected SELECT 'segment', segment, NULL, 'segment of more than ' || $longest || ' bytes'
 FROM segments WHERE strlen(segment) > $longest;
 """
-# A hash of every column: what stands in the index is the same document if, and only if, it has the same hash.
-_CREATE = "CREATE TABLE outgoing_{kind} AS SELECT *, sha256(to_json(body)::VARCHAR) AS body_hash FROM ({rows}) AS body"
+_CREATE = "CREATE TABLE outgoing_{kind} AS SELECT *, {body_hash} FROM ({rows}) AS body"
 _ROWS = {
     "items": """
         WITH listed AS (
@@ -58,7 +58,10 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> list[str]:
     facets = [str(field) for (field,) in rows]
     names = pa.table({"field": pa.array(facets, pa.string()), "name": pa.array(map(field_name, facets), pa.string())})
     connection.register("facet_names", names)
-    for statement in (*_REJECT.strip().split(";\n"), *(_CREATE.format(kind=k, rows=_ROWS[k]) for k in KINDS)):
+    for statement in (
+        *_REJECT.strip().split(";\n"),
+        *(_CREATE.format(kind=k, rows=_ROWS[k], body_hash=BODY_HASH) for k in KINDS),
+    ):
         connection.execute(statement.rstrip(";"), {"longest": LONGEST_ID})
     connection.unregister("facet_names")
     return facets

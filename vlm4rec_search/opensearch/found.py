@@ -11,7 +11,7 @@ import numpy.typing as npt
 from vlm4rec_search.indexes.base import Found, Record
 from vlm4rec_search.indexes.scan import cosines
 from vlm4rec_search.opensearch.requests import words_body
-from vlm4rec_search.opensearch.sender import Hits, Sender
+from vlm4rec_search.opensearch.sender import Hits, ItemGoneError, Sender
 from vlm4rec_search.queries.fusion import Candidates, Floats, Integers
 from vlm4rec_search.queries.legs import Leg
 
@@ -101,6 +101,8 @@ class OpenSearchFound(Found):
         known = self._sources.setdefault(fields, {})
         ids = [self._ids[document] for document in documents]
         known |= self._sender.documents(self._index, [item for item in ids if item not in known], fields)
+        if gone := [item for item in ids if item not in known]:
+            raise ItemGoneError(f"{gone[0]} was deleted from {self._index} while it was searched: search again")
         return [(item, known[item]) for item in ids]
 
 

@@ -18,7 +18,7 @@ from vlm4rec_search.opensearch.found import SHOWN, OpenSearchFound, field_of, re
 from vlm4rec_search.opensearch.mapping import KINDS, Kind, field_name, read_meta
 from vlm4rec_search.opensearch.refusals import server_errors
 from vlm4rec_search.opensearch.requests import allowed, leg_body
-from vlm4rec_search.opensearch.sender import ReleaseGoneError, Sender
+from vlm4rec_search.opensearch.sender import ItemGoneError, ReleaseGoneError, Sender
 from vlm4rec_search.queries.filters import unknown_field
 from vlm4rec_search.queries.legs import Item, User
 from vlm4rec_search.queries.plan import Plan
@@ -28,7 +28,9 @@ from vlm4rec_search.queries.rules import Rule
 from vlm4rec_search.ranking import Ranking
 
 EF_SEARCH = 200  # where verification has not said otherwise
-_USER = ("vector", "terms", "history", "interests", "behaviour", "seen", "segment", "categories")
+_LISTS = ("terms", "history", "interests", "behaviour", "seen", "categories")
+_USER = ("vector", "segment", *_LISTS)
+_STRANGER = {"segment": None} | dict.fromkeys(_LISTS, ())  # a profile written by hand may have less than ours
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class OpenSearchIndex(Index):
     def search(self, query: Query) -> Answer:
         """Answer a query; when the release was deleted since it was opened, by the one that answers now."""
         try:
-            return Index.search(self._latest, query)
+            try:
+                return Index.search(self._latest, query)
+            except ItemGoneError:  # somebody deletes by hand
+                return Index.search(self._latest, query)
         except ReleaseGoneError:
             if not self._follows:
                 raise
@@ -97,7 +102,7 @@ class OpenSearchIndex(Index):
     def user(self, user_id: str) -> User | None:
         """Return what the release knows of a shopper."""
         found = self._read("profiles", [user_id], _USER)
-        return user_of(user_id, found[user_id]) if user_id in found else None
+        return user_of(user_id, {**_STRANGER, **found[user_id]}) if user_id in found else None
 
     def items(self, item_ids: Sequence[str], *, words: bool = False, vectors: bool = True) -> dict[str, Item]:
         """Return the items that the release has."""
@@ -107,7 +112,7 @@ class OpenSearchIndex(Index):
                 record(item, source),
                 source.get("vector", ()),
                 source.get("words", ()),
-                {part["item_id"]: part["similarity"] for part in source["neighbours"]},
+                {part["item_id"]: part["similarity"] for part in source.get("neighbours", ())},
             )
             for item, source in self._read("items", item_ids, fields).items()
         }
@@ -156,6 +161,16 @@ def _live(catalogue: Catalogue) -> str:
         where = catalogue.client.transport.get_connection().host
         raise UsageError(f"nothing is published in {where} as {catalogue.aliases['items']}: run `vlm4rec index` first")
     return name
+
+
+def live_ef_search(catalogue: Catalogue) -> int:
+    """Return what verification has found to be enough for the release that answers, `EF_SEARCH` where none does.
+
+    Raises:
+        UsageError: the aliases do not point to one release, or it does not say what made it.
+    """
+    name = catalogue.live()
+    return _open(catalogue, name).ef_search if name else EF_SEARCH
 
 
 def _open(catalogue: Catalogue, name: str) -> _Release:

@@ -61,6 +61,8 @@ def _restore(client: OpenSearch, index: str, before: dict[str, str | None]) -> N
     """Restore the settings, then forget them, in this order: a kill in between restores once more."""
     try:
         client.indices.put_settings(index=index, body={"index": before})
+    except exceptions.NotFoundError:
+        return  # somebody has deleted it: what the load says of that is what has to be told
     except exceptions.TransportError as error:
         if FULL not in refusal(error):
             raise
@@ -89,7 +91,7 @@ def _persist(act: Callable[[], T], patience: float, message: str) -> T:
     """Call until the server answers."""
     back_off = wait_random_exponential(multiplier=0.5, max=5.0)
     retrying = Retrying(
-        retry=retry_if_exception(_may_pass), stop=stop_after_delay(patience), wait=back_off, reraise=True
+        retry=retry_if_exception(may_pass), stop=stop_after_delay(patience), wait=back_off, reraise=True
     )
     try:
         return retrying(act)
@@ -99,6 +101,7 @@ def _persist(act: Callable[[], T], patience: float, message: str) -> T:
         raise RunError(f"{message}: {refusal(error)}") from None
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
+    """Tell whether the same request may succeed later."""
     busy = isinstance(error, exceptions.TransportError) and error.status_code in MAY_PASS
     return busy or isinstance(error, UnreachableError)

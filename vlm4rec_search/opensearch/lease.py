@@ -1,4 +1,8 @@
-"""One publisher at a time: a document that stands in an index of its own, renewed as long as its holder lives."""
+"""One at a time: a document that stands in an index of its own, renewed as long as its holder lives.
+
+There are two leases under a prefix. `PUBLISHER` is held for a whole publication, hours perhaps; `SWITCH` only by whom
+lets another release answer, or takes old ones away, so that a rollback waits for no load.
+"""
 
 import os
 import socket
@@ -6,17 +10,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from opensearchpy import OpenSearch, exceptions
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.opensearch.connection import UnreachableError
 
+Name = Literal["publisher", "switch"]
+
+PUBLISHER: Name = "publisher"
+SWITCH: Name = "switch"
 RENEWED = 3.0  # seconds
-LOST = 15.0  # seconds without a renewal after which somebody else may publish
-_ID = "publisher"
+LOST = 15.0  # seconds without a renewal after which somebody else may take it
+_DOING = {PUBLISHER: "another publication is running", SWITCH: "somebody else is switching or removing releases"}
+_THERE = "resource_already_exists_exception"
 _FIELDS = {name: {"type": "keyword"} for name in ("holder", "machine", "renewal")} | {"process": {"type": "long"}}
 _BODY = {
     "settings": {"index": {"number_of_shards": 1, "auto_expand_replicas": "0-1", "hidden": True}},
@@ -24,21 +34,28 @@ _BODY = {
 }
 
 
-class Lease:
-    """The right to publish under a prefix; no clock of another machine is believed."""
+class HeldError(RunError):
+    """Somebody else has the lease."""
 
-    def __init__(self, client: OpenSearch, prefix: str) -> None:
-        """Make the index of the lease where it is missing."""
-        self._client, self._index = client, f"{prefix}vlm4rec-lease"
+
+class Lease:
+    """The right to do one thing under a prefix; no clock of another machine is believed."""
+
+    def __init__(self, client: OpenSearch, prefix: str, name: Name) -> None:
+        """Make the index of the leases where it is missing."""
+        self._client, self._index, self._name = client, f"{prefix}vlm4rec-lease", name
         self._holder, self._ended = uuid4().hex, Event()
-        with suppress(exceptions.RequestError):  # it is there
+        try:
             client.indices.create(index=self._index, body=_BODY)
+        except exceptions.RequestError as error:
+            if error.error != _THERE:
+                raise
 
     def take(self) -> None:
         """Take the lease, also from a holder that has not renewed it for `LOST` seconds, which are waited for.
 
         Raises:
-            RunError: somebody else is publishing.
+            RunError: somebody else has it.
         """
         found: dict[str, Any] | None = self._get()
         if found is not None:
@@ -78,15 +95,15 @@ class Lease:
         keeper.join(timeout=LOST)  # a renewal between ours and the deletion would keep the lease
         with suppress(UnreachableError, exceptions.TransportError, RunError):
             self.renew()
-            self._client.delete(index=self._index, id=_ID, **_same(self._place))
+            self._client.delete(index=self._index, id=self._name, **_same(self._place))
 
     def _document(self) -> dict[str, Any]:
         body = {"holder": self._holder, "machine": socket.gethostname(), "process": os.getpid(), "renewal": uuid4().hex}
-        return {"index": self._index, "id": _ID, "body": body}
+        return {"index": self._index, "id": self._name, "body": body}
 
     def _get(self) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = self._client.get(index=self._index, id=_ID, realtime=True)
+            found: dict[str, Any] = self._client.get(index=self._index, id=self._name, realtime=True)
         except exceptions.NotFoundError:
             return None
         return found
@@ -102,18 +119,19 @@ class Lease:
     def _refuse(self, found: dict[str, Any]) -> None:
         source = found.get("_source", {})
         who = f"process {source['process']} of {source['machine']}" if source else "somebody else"
-        raise RunError(f"another publication is running ({who}): wait until it has ended")
+        raise HeldError(f"{_DOING[self._name]} ({who}): wait until it has ended")
 
 
 @contextmanager
-def lease(client: OpenSearch, prefix: str) -> Iterator[Lease]:
-    """Hold the lease while the block runs.
+def lease(client: OpenSearch, prefix: str, name: Name = PUBLISHER, patience: float = 0.0) -> Iterator[Lease]:
+    """Hold a lease while the block runs; who has it is waited for `patience` seconds.
 
     Raises:
-        RunError: somebody else is publishing under this prefix.
+        HeldError: somebody else has it.
     """
-    held = Lease(client, prefix)
-    held.take()
+    held = Lease(client, prefix, name)
+    retry = retry_if_exception_type(HeldError)
+    Retrying(retry=retry, stop=stop_after_delay(patience), wait=wait_random(0.05, 0.2), reraise=True)(held.take)
     keeper = Thread(target=held.keep, daemon=True)
     keeper.start()
     try:

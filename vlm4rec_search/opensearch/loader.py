@@ -1,14 +1,16 @@
 """Loads documents into an index: several connections, back-off, and not one document lost without a word."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from opensearchpy import OpenSearch
+from opensearchpy import OpenSearch, exceptions
 
 from vlm4rec_search.concurrency import completed
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.opensearch.bulk import Line, Operation, Rejection
+from vlm4rec_search.opensearch.connection import UnreachableError
 from vlm4rec_search.opensearch.delivery import Delivered, Delivery
 from vlm4rec_search.progress import bar
 
@@ -69,20 +71,37 @@ def load(
     Raises:
         UnreachableError, BusyError: nothing was taken for `patience` seconds, such as when the disk is full.
         UsageError: certificate, credentials or rights are refused.
-        RunError: there is no such index, or it is closed for writing.
+        RunError: there is no such index, or no longer, or it is closed for writing.
     """
-    started = time.monotonic()
-    if not client.indices.exists(index=index):  # the server would make one, with guessed types
-        raise RunError(f"there is no index {index} to load")
-    delivery, loaded = Delivery(client, index, chunk_bytes, patience), Loaded()
-    try:
-        with bar(f"loading {index}", total) as advance:
+    started, loaded = time.monotonic(), Loaded()
+    with _alias(client, index) as alias, bar(f"loading {index}", total) as advance:
+        delivery = Delivery(client, index, alias, chunk_bytes, patience)
+        try:
             for chunk, delivered in completed(delivery.deliver, delivery.chunks(operations), connections):
                 for rejection in delivered.rejected:
                     on_rejected(rejection)
                 loaded.add(chunk, delivered)
                 advance(len(chunk))
-    finally:
-        delivery.stopped.set()
+        finally:
+            delivery.stopped.set()
     loaded.seconds = time.monotonic() - started
     return loaded
+
+
+@contextmanager
+def _alias(client: OpenSearch, index: str) -> Iterator[str]:
+    """Give an index an alias to be loaded by; what is left of it after a kill does no harm, and goes with the index.
+
+    Raises:
+        RunError: there is no such index.
+    """
+    alias = f"{index}__loading"
+    try:
+        client.indices.put_alias(index=index, name=alias)
+    except exceptions.NotFoundError:
+        raise RunError(f"there is no index {index} to load") from None
+    try:
+        yield alias
+    finally:
+        with suppress(UnreachableError, exceptions.TransportError):
+            client.indices.delete_alias(index=index, name=alias)

@@ -20,12 +20,12 @@ from vlm4rec_search.opensearch.filling import Filling
 from vlm4rec_search.opensearch.lease import lease
 from vlm4rec_search.opensearch.mapping import KINDS, Kind, Vectors, meta_body
 from vlm4rec_search.opensearch.refusals import server_errors
-from vlm4rec_search.opensearch.verification import verify_documents, verify_recall, verify_searches
+from vlm4rec_search.opensearch.switching import check_unchanged, prune, switch, switching
+from vlm4rec_search.opensearch.verification import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.progress import bar
-from vlm4rec_search.publications import Publication
-from vlm4rec_search.releases import KEPT
+from vlm4rec_search.publications import Publication, keep_refused
 
-COPYING = 60.0  # seconds for which copies of the indices are waited for
+_REFUSED = "SELECT kind, id, title, reason FROM rejected"
 
 
 def publish_release(
@@ -46,17 +46,19 @@ def publish_release(
         given: the search layer.
         meta: from `new_release`; its encoder and dimension are what documents have to have.
         incremental: send what changed only.
-        force: delete however many documents are no longer there.
+        force: publish though many documents of the release that answers are no longer there, and though somebody
+            lets another one answer meanwhile.
         vectors: how a whole release keeps them.
 
     Raises:
         UsageError: a column is missing, an alias is an index, or the release that answers is of another make than an
             incremental one.
         RunError: nothing is left to publish, somebody else is publishing, too much would be deleted, verification
-            fails, or the server does not answer or refuses.
+            fails, somebody let another release answer meanwhile, or the server does not answer or refuses. It keeps
+            what was refused, see `publications.refused_by`.
     """
     started = time.perf_counter()
-    with one_line(), server_errors(), lease(catalogue.client, catalogue.prefix) as held, _scratch() as connection:
+    with _told(), lease(catalogue.client, catalogue.prefix) as held, _scratch() as connection:
         live = catalogue.live()
         _check_engine(catalogue, vectors)
         catalogue.sweep()
@@ -65,44 +67,45 @@ def publish_release(
             meta = stage(connection, given, meta, advance)
             facets = prepare(connection)
             advance(1)
-        _read_live(catalogue, connection, before)
-        base = _base(connection, before, meta, force) if incremental and before else None
+        _read_live(catalogue, connection, live)
+        base = _base(before, meta) if incremental and before else None
+        _check_losses(connection, force)
         with _building(catalogue, meta.name):
             filling = Filling(catalogue, connection, meta, facets, base, vectors)
             loads = tuple(filling.fill(kind) for kind in KINDS)
-            if base:
-                _check_losses(connection, force)  # again, now that the server has refused what it does not take
+            _check_losses(connection, force)  # again, now that the server has refused what it does not take
             meta = _verified(catalogue, connection, meta)
             held.renew()
-        catalogue.switch(meta.name)
-        prune(catalogue, {meta.name, *([live] if live else [])})
+        _switch(catalogue, live, meta.name, force)
         summary = _summary(connection, meta, before)
-        refused = connection.execute("SELECT kind, id, title, reason FROM rejected").to_arrow_table()
+        refused = connection.execute(_REFUSED).to_arrow_table()
     return Publication(meta, replace(summary, seconds=round(time.perf_counter() - started, 2)), loads, refused)
 
 
-def prune(catalogue: Catalogue, needed: set[str], kept: int = KEPT) -> list[str]:
-    """Delete all but the newest `kept` releases and those that are needed, and return their names.
-
-    Whoever is searching one of them opens the index again.
-    """
-    removed = []
-    with suppress(Vlm4recError, exceptions.TransportError):  # what ended well must not end badly over this
-        for name in list(catalogue.whole())[:-kept]:
-            if name not in needed:
-                catalogue.delete(name)
-                removed.append(name)
-    return removed
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn the errors of DuckDB and of the server into one line."""
+    with one_line(), server_errors():
+        yield
 
 
 @contextmanager
 def _scratch() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection to a temporary file: the tables of a large catalogue need not fit into memory."""
+    """Yield a connection to a temporary file: the tables of a large catalogue need not fit into memory.
+
+    When the block fails, its error keeps what was refused until then.
+    """
     with (
         TemporaryDirectory(prefix="vlm4rec-") as folder,
         duckdb.connect(str(Path(folder) / "staged.duckdb")) as connection,
     ):
-        yield connection
+        try:
+            with _told():
+                yield connection
+        except Vlm4recError as error:
+            with suppress(duckdb.Error):  # nothing was staged yet
+                keep_refused(error, connection.execute(_REFUSED).to_arrow_table())
+            raise
 
 
 def _check_engine(catalogue: Catalogue, vectors: Vectors) -> None:
@@ -118,17 +121,16 @@ def _check_engine(catalogue: Catalogue, vectors: Vectors) -> None:
         raise UsageError("this server has no faiss: leave VLM4REC_INDEX_VECTORS at float32, quantized or on_disk")
 
 
-def _read_live(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection, live: ReleaseMeta | None) -> None:
+def _read_live(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection, live: str | None) -> None:
     """Fill the tables `live_<kind>` with the hashes of what answers."""
     for kind in KINDS:
-        index = catalogue.index(kind, live.name) if live else None
+        index = catalogue.index(kind, live) if live else None
         read_hashes(catalogue.client, index, connection, f"live_{kind}")
 
 
-def _base(connection: duckdb.DuckDBPyConnection, live: ReleaseMeta, meta: ReleaseMeta, force: bool) -> str:
+def _base(live: ReleaseMeta, meta: ReleaseMeta) -> str:
     """Check that what answers can be changed into the new release, and return its name."""
     check_same_make(live, meta)
-    _check_losses(connection, force)
     return live.name
 
 
@@ -139,13 +141,23 @@ def _check_losses(connection: duckdb.DuckDBPyConnection, force: bool) -> None:
 
 @contextmanager
 def _building(catalogue: Catalogue, release: str) -> Iterator[None]:
-    """Delete the indices when the block fails."""
+    """Delete the indices when the block fails, unless somebody has let them answer already."""
     try:
         yield
     except BaseException:
         with suppress(Vlm4recError, exceptions.TransportError):  # the next publication sweeps them
-            catalogue.delete(release)
+            if catalogue.live() != release:
+                catalogue.delete(release)
         raise
+
+
+def _switch(catalogue: Catalogue, before: str | None, release: str, force: bool) -> None:
+    """Let the release answer, unless somebody has switched since the publication began, and remove old ones."""
+    with switching(catalogue) as turn:
+        if not force:
+            check_unchanged(catalogue, before, release)
+        switch(catalogue, release, turn)
+        prune(catalogue, {release, *([before] if before else [])})
 
 
 def _verified(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta) -> ReleaseMeta:
@@ -160,19 +172,12 @@ def _verified(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection, meta:
         advance(1)
         verify_searches(catalogue, connection, meta.name)
         advance(1)
-    _wait_for_copies(catalogue, meta.name)
+    wait_for_copies(client, [catalogue.index(kind, meta.name) for kind in KINDS])
     meta = replace(meta, documents=counts["items"], users=counts["profiles"])
     for kind in reversed(KINDS):
         told = {**meta_body(meta, whole=True), "ef_search": ef_search}
         client.indices.put_mapping(index=catalogue.index(kind, meta.name), body={"_meta": told})
     return meta
-
-
-def _wait_for_copies(catalogue: Catalogue, release: str) -> None:
-    """Give a cluster of several nodes the time to copy the indices, so that no node alone has them when they answer."""
-    indices = ",".join(catalogue.index(kind, release) for kind in KINDS)
-    waited = {"wait_for_status": "green", "timeout": f"{COPYING:.0f}s"}
-    catalogue.client.cluster.health(index=indices, params=waited, request_timeout=COPYING + 30, ignore=408)
 
 
 def _summary(connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta, before: ReleaseMeta | None) -> ReleaseSummary:

@@ -13,10 +13,12 @@ from vlm4rec_search.indexes.meta import ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import COLUMNS, Releases
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.opensearch.catalogue import Catalogue
+from vlm4rec_search.opensearch.changes import hashes
 from vlm4rec_search.opensearch.lease import lease
 from vlm4rec_search.opensearch.mapping import Kind, Vectors
-from vlm4rec_search.opensearch.publishing import prune, publish_release
+from vlm4rec_search.opensearch.publishing import publish_release
 from vlm4rec_search.opensearch.refusals import server_errors
+from vlm4rec_search.opensearch.switching import prune, switch, switching
 from vlm4rec_search.publications import Publication
 
 _PAGE = 500
@@ -47,8 +49,11 @@ class OpenSearchReleases(Releases):
             return self.catalogue.whole()
 
     def switch(self, name: str) -> None:
-        """Let all aliases name a release, in one request, after counting what it holds."""
-        with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
+        """Let all aliases name a release, in one request, after counting what it holds.
+
+        A publication that is running is not waited for; when it sees what was done it does not publish.
+        """
+        with server_errors(), switching(self.catalogue) as turn:
             meta = self.whole()[self.find(name)]
             check_readable(name, meta.schema_version, meta.analyzer)
             counts: dict[Kind, int] = {"items": meta.documents, "profiles": meta.users}
@@ -57,16 +62,17 @@ class OpenSearchReleases(Releases):
                 held = self.catalogue.client.count(index=index)["count"]
                 if held != said:
                     raise RunError(f"{name} is not whole: {index} holds {held:,} of {said:,} documents")
-            self.catalogue.switch(name)
+            switch(self.catalogue, name, turn)
 
     def prune(self, kept: int) -> list[str]:
         """Delete the indices of old releases, and what killed publications left."""
         with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
             self.catalogue.sweep()
-            live = self.catalogue.live()
-            names = list(self.whole())
-            needed = names[max(names.index(live) - 1, 0) : names.index(live) + 1] if live in names else []
-            return prune(self.catalogue, set(needed), kept)
+            with switching(self.catalogue):
+                live = self.catalogue.live()
+                names = list(self.whole())
+                needed = names[max(names.index(live) - 1, 0) : names.index(live) + 1] if live in names else []
+                return prune(self.catalogue, set(needed), kept)
 
     def open(self, name: str) -> Index:
         """Search the indices of a release, whatever the aliases name."""
@@ -83,6 +89,12 @@ class OpenSearchReleases(Releases):
             hits = helpers.scan(client, query, index=index, size=_PAGE, request_timeout=120)
             while page := [_row(hit) for hit in islice(hits, _PAGE)]:
                 yield pa.RecordBatch.from_pylist(page, schema)
+
+    def profiles(self, name: str) -> Iterator[pa.RecordBatch]:
+        """Yield user_id and body_hash (`tables.BODY_HASH`) of all profiles."""
+        with server_errors():
+            for page in hashes(self.catalogue.client, self.catalogue.index("profiles", name)):
+                yield page.select(["id", "body_hash"]).rename_columns(["user_id", "body_hash"])
 
     def users(self, name: str, count: int) -> list[str]:
         """Return the users that a random order with a fixed seed puts first."""

@@ -26,6 +26,10 @@ class ReleaseGoneError(RunError):
     """The indices of the release were deleted."""
 
 
+class ItemGoneError(RunError):
+    """An item was deleted between the request that found it and the one that reads it; the next search is whole."""
+
+
 @dataclass(frozen=True)
 class Sender:
     """Sends requests through a client of `connect`; `kept` collects those that were sent."""

@@ -4,7 +4,8 @@ Every template searches the alias of items and leaves out what `user` has seen, 
 that misses excludes nothing. `filters` is a list of clauses, such as {"terms": {"facets.category": ["shoes"]}}, and has
 to be given, if only as []. `text` and `user` are escaped and become values, never query syntax; `vector` and `filters`
 are written as they are, and must be what the service itself has made: there the server would take a text for JSON. The
-hybrid one names its pipeline itself.
+hybrid one names its pipeline itself. `ef_search` is by default what verification has found to be enough for the release
+that answered when the templates were stored: store them again after one that needs another.
 """
 
 import re
@@ -14,7 +15,9 @@ from opensearchpy import OpenSearch
 
 from vlm4rec_search.bm25 import BOOSTS
 from vlm4rec_search.opensearch import native
+from vlm4rec_search.opensearch.catalogue import Catalogue
 from vlm4rec_search.opensearch.found import SHOWN
+from vlm4rec_search.opensearch.index import live_ef_search
 from vlm4rec_search.opensearch.mapping import Body
 from vlm4rec_search.opensearch.refusals import server_errors
 from vlm4rec_search.opensearch.sender import Sender
@@ -30,11 +33,18 @@ def _list(name: str) -> str:
     return f"{{{{#toJson}}}}{name}{{{{/toJson}}}}"
 
 
-def sources(prefix: str) -> dict[str, str]:
-    """Return the source of each template, semantic, lexical and hybrid, over the aliases with a prefix."""
+def sources(prefix: str, ef_search: int) -> dict[str, str]:
+    """Return the source of each template, semantic, lexical and hybrid, over the aliases with a prefix.
+
+    Args:
+        prefix: of the aliases.
+        ef_search: of the k-NN search, where a request does not say; the server takes the depth where that is more.
+    """
     seen = {"terms": {"item_id": {"index": f"{prefix}profiles", "id": "{{user}}", "path": "seen"}}}
     within = {"filter": _list("filters"), "must_not": ["{{#user}}", seen, "{{/user}}"]}
-    semantic = {"knn": {"vector": {"vector": _list("vector"), "k": _DEPTH, "filter": {"bool": within}}}}
+    near = {"vector": _list("vector"), "k": _DEPTH, "filter": {"bool": within}}
+    explored = {"ef_search": f"{{{{ef_search}}}}{{{{^ef_search}}}}{ef_search}{{{{/ef_search}}}}"}
+    semantic = {"knn": {"vector": {**near, "method_parameters": explored}}}
     matches = [{"match": {field: {"query": "{{text}}", "boost": boost}}} for field, boost in BOOSTS.items()]
     lexical = {"bool": {"should": matches, "minimum_should_match": 1, **within}}
     hybrid = {"hybrid": {"queries": [semantic, lexical], "pagination_depth": _DEPTH}}
@@ -68,9 +78,10 @@ def install(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
     Raises:
         RunError: the server refuses.
     """
-    named = {_named(prefix, kind): source for kind, source in sources(prefix).items()}
     joined, pipeline = _named(prefix, "hybrid"), _named(prefix, "minmax")
     with server_errors():
+        ef_search = live_ef_search(Catalogue(client, prefix))
+        named = {_named(prefix, kind): source for kind, source in sources(prefix, ef_search).items()}
         if native.is_there(Sender(client)):
             client.transport.perform_request("PUT", f"/_search/pipeline/{pipeline}", body=_pipeline(ranking))
         else:

@@ -1,5 +1,6 @@
 """What a release on a server has to show before the aliases may name it."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from vlm4rec_search.opensearch.mapping import ID_COLUMNS, Body, Kind
 
 LOWEST_RECALL = 0.95
 EF_SEARCH = (200, 400, 800, 1_600)  # tried in this order
+COPYING = 60.0  # seconds
 _TOP = 10
 _SAMPLE = 50
 _LONGEST_SEEN = 1_000
@@ -91,6 +93,27 @@ def verify_searches(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection,
     titles = connection.execute("SELECT title FROM outgoing_items ORDER BY item_id LIMIT 1000").fetchall()
     text = next((title for (title,) in titles if analyze(title)), None)  # one of stop words finds nothing
     smoke(OpenSearchIndex(catalogue, release), users[0][0] if users else None, text)
+
+
+def wait_for_copies(client: OpenSearch, indices: Sequence[str]) -> None:
+    """Give a cluster of several nodes the time to copy the indices, so that no node alone has them when they answer.
+
+    What takes longer goes on while they answer, and is told: a large release is not given up over it.
+
+    Raises:
+        RunError: an index cannot be searched at all.
+    """
+    waited = {"wait_for_status": "green", "timeout": f"{COPYING:.0f}s"}
+    found = client.cluster.health(index=",".join(indices), params=waited, request_timeout=COPYING + 30, ignore=408)
+    if found["status"] == "red":
+        raise RunError(f"the release was not published: {' or '.join(indices)} has lost its only copy")
+    if found["status"] != "green":
+        missing = found["unassigned_shards"] + found["initializing_shards"]
+        print(
+            f"copies of the release that are not there after {COPYING:.0f} s: {missing}; until they are, a node that is"
+            " lost takes it along",
+            file=sys.stderr,
+        )
 
 
 def _compare_sample(client: OpenSearch, connection: duckdb.DuckDBPyConnection, kind: Kind, index: str) -> None:
