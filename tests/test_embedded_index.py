@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from released import VECTORS, documents, given, meta, popularity, publish, users
+from released import RANKING, VECTORS, documents, given, meta, popularity, publish, users
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.bm25 import bm25, count_terms, stored_length
@@ -20,6 +20,7 @@ from vlm4rec_search.indexes.embedded import EmbeddedIndex
 from vlm4rec_search.indexes.meta import new_release
 from vlm4rec_search.indexes.scan import cosines
 from vlm4rec_search.indexes.store import Store
+from vlm4rec_search.ranking import load_ranking
 from vlm4rec_search.releases import current_release, release_path
 
 
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def index(folder: Path) -> Iterator[EmbeddedIndex]:
     path = current_release(folder)
     assert path is not None
-    with EmbeddedIndex(Store(path)) as opened:
+    with EmbeddedIndex(Store(path), ranking=load_ranking(RANKING)) as opened:
         yield opened
 
 
@@ -160,7 +161,7 @@ def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [("schema_version = 99", r"99, 'english@1'"), ("analyzer = 'english@0'", r"2, 'english@0'")]
+    ("change", "message"), [("schema_version = 99", r"99, 'english@1'"), ("analyzer = 'english@0'", r"3, 'english@0'")]
 )
 def test_another_schema_or_analyzer_is_refused(tmp_path: Path, change: str, message: str) -> None:
     build_release(tmp_path, given(documents()), meta())

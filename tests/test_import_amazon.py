@@ -80,7 +80,24 @@ def test_reviews_carry_time_rating_and_whether_it_was_bought(source: Path, tmp_p
     }  # fmt: skip
     assert (rows[1]["timestamp"], rows[1]["event_type"]) == ("1999-12-31 23:59:59", "review")
     assert (rows[2]["user_id"], rows[3]["timestamp"]) == (None, "soon")
-    assert left_out == {"item_lines_without_id": 1, "prices_that_are_no_number": 1, "interaction_lines_without_id": 1}
+    assert left_out == {
+        "broken_item_lines": 1, "item_lines_without_id": 1, "prices_that_are_no_number": 1,
+        "broken_interaction_lines": 0, "interaction_lines_without_id": 1,
+    }  # fmt: skip
+
+
+def test_odd_prices_and_times_are_left_to_staging_as_they_are(source: Path, tmp_path: Path) -> None:
+    soaps: list[dict[str, object]] = [{**SOAP, "price": price} for price in (float("nan"), "Infinity", "$1,020.50")]
+    (source / "meta_Odd.jsonl").write_bytes(lines(*soaps))
+    times = (1588687728, 1588687728923.5, -1000)  # seconds are no milliseconds of 1970
+    odd: list[dict[str, object]] = [{**REVIEW, "timestamp": time} for time in times]
+    (source / "Odd.jsonl").write_bytes(lines(*odd))
+    left_out = import_amazon(source, tmp_path / "data", "Odd").left_out
+    items, reviews = (table(tmp_path / "data" / f"{stem}.parquet") for stem in ("items", "interactions"))
+    assert [item["price"] for item in items] == [None, None, 1020.5]
+    assert [item["source_price"] for item in items] == ["NaN", "Infinity", None]
+    assert [review["timestamp"] for review in reviews] == ["1588687728", "1588687728923.5", "-1000"]
+    assert left_out["prices_that_are_no_number"] == 2
 
 
 def test_the_result_meets_the_raw_contract(source: Path, tmp_path: Path) -> None:
@@ -120,6 +137,17 @@ def test_wrong_folders_are_told(source: Path, tmp_path: Path) -> None:
     (source / "review_categories" / "All_Beauty.jsonl.gz").unlink()
     with pytest.raises(UsageError, match="does not begin with a JSON object"):
         import_amazon(source, tmp_path / "data")
+
+
+def test_another_kind_of_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "Old.jsonl").write_bytes(lines({"reviewerID": "U1", "asin": "B1", "unixReviewTime": 1}))
+    (tmp_path / "Folder.jsonl").mkdir()
+    with pytest.raises(UsageError, match="does not begin with a JSON object that has the key user_id"):
+        import_amazon(tmp_path, tmp_path / "data")
+    (tmp_path / "Old.jsonl").rename(tmp_path / "meta_Old.jsonl")
+    (tmp_path / "meta_Old.jsonl").write_bytes(lines({"title": "no id"}))
+    with pytest.raises(UsageError, match="has the key parent_asin or asin"):
+        import_amazon(tmp_path, tmp_path / "data")
 
 
 def empty(folder: Path) -> Path:

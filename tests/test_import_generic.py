@@ -31,7 +31,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def table(path: Path) -> list[dict[str, object]]:
-    relation = duckdb.read_parquet(str(path))
+    relation = duckdb.read_parquet(str(path), hive_partitioning=False)
     return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
 
 

@@ -112,6 +112,7 @@ def test_another_import_removes_what_only_this_data_set_has(source: Path, tmp_pa
         ("users.txt", ",0\nA1,0\nA2,0\n", "does not number its rows 0, 1, 2"),
         ("items.txt", ",item_id,more\nB003,0,x\n", "an id and its number were expected"),
         ("embed_image.npy", "no array", "cannot be read as a plain numpy array"),
+        ("items.txt", ",item_id\nB003,0\nB001,1\nB003,2\n", "gives B003 more than one number"),
         ("embed_image.npy", "", "cannot be read as a plain numpy array"),
     ],
 )
@@ -132,6 +133,7 @@ def test_files_that_do_not_fit_are_told(
         (IMAGES[:2], "has 2 rows for 3 items"),
         (IMAGES[0], "no matrix of floating-point numbers"),
         (np.array([[1], [2], [3]]), "no matrix of floating-point numbers"),
+        (IMAGES[:, :0], "no matrix of floating-point numbers"),
         (np.array([[{}], [{}], [{}]]), "cannot be read as a plain numpy array"),  # numpy would pickle these
     ],
 )
@@ -139,6 +141,42 @@ def test_arrays_that_do_not_fit_are_told(source: Path, tmp_path: Path, array: np
     np.save(source / "embed_text.npy", array, allow_pickle=True)
     with pytest.raises(UsageError, match=message):
         import_kaggle(source, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["'shape': (-300, 2), }", f"'shape': (3, {10**20}), }}", f"'shape': (3, {2**62}), }}", "'shape': ((((", "'"],
+)
+def test_a_broken_header_is_told_and_no_more_is_said(
+    source: Path, tmp_path: Path, header: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    text = ("{'descr': '<f4', 'fortran_order': False, " + header + "\n").encode()
+    (source / "embed_text.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(UsageError, match="cannot be read as a plain numpy array"):
+        import_kaggle(source, tmp_path / "data")
+    assert not recwarn.list
+
+
+def test_values_beyond_float32_are_left_out_without_a_warning(
+    source: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    np.save(source / "embed_text.npy", np.array([[1e300, 0.0], [1.0, 1.0], [1.0, 2.0]]))
+    assert import_kaggle(source, tmp_path / "data").left_out["items_without_text_vector"] == 1
+    assert not recwarn.list
+
+
+def test_a_number_that_is_none_is_nobody(source: Path, tmp_path: Path) -> None:
+    (source / "train.txt").write_text("user,item\n0.0,1.0\n0.6,1\n0,1.4\n0,\n1e0,-1\n")
+    left_out = import_kaggle(source, tmp_path / "data").left_out
+    rows = table(tmp_path / "data" / "interactions.parquet")
+    train = {(row["user_id"], row["item_id"]) for row in rows if row["split"] == "train"}
+    assert train == {("A1", "B001"), (None, "B001"), ("A1", "1.4"), ("A1", None), (None, "-1")}
+    assert (left_out["interactions_of_unknown_users"], left_out["interactions_of_unknown_items"]) == (3, 4)
+
+
+def test_metadata_that_is_not_there_is_told_as_such(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no file .*gone\.gz: --meta is a file of Amazon item metadata"):
+        import_kaggle(source, tmp_path / "data", tmp_path / "gone.gz")
 
 
 def test_a_plan_sees_the_splits_through_the_moment_of_the_tables(

@@ -35,7 +35,7 @@ def test_a_release_holds_the_tables(window: Window) -> None:
     assert items["d"]["facets"][field_name('we"ird.$/~field')] == ["x"]
     assert field_name("a.b*") == "a%2Eb%2A"
     assert (items["a"]["popularity"], items["f"]["popularity"]) == (3 + 3 / 8, 0)  # recent + all / (1 + most)
-    assert items["a"]["neighbours"] == [{"item_id": "b", "similarity": 0.5}, {"item_id": "c", "similarity": 0.25}]
+    assert items["a"]["neighbours"] == {"item_id": ["b", "c"], "similarity": [0.5, 0.25]}
     profile = window.documents("profiles")["u1"]
     assert (profile["seen"], profile["categories"]) == (["a", "d", "gone"], ["dresses", "lamps"])
     assert window.documents("segments")["s"]["items"] == [{"item_id": "e", "score": 5}, {"item_id": "c", "score": 2}]

@@ -66,7 +66,7 @@ def test_what_is_printed_gives_the_same_hits_when_it_is_sent(server: Server, ind
 def test_the_command_prints_requests(server: Server) -> None:
     arguments = ["search", "--user", "u1", "--print-request"]
     (first, *_, last) = CliRunner().invoke(main, arguments, catch_exceptions=False).output.strip().split("\n\n")
-    assert first.startswith(f"POST /{server.prefix}profiles__v2__hashing-4__")
+    assert first.startswith(f"POST /{server.prefix}profiles__v3__hashing-4__")
     assert first.splitlines()[1] == '{"ids":["u1"]}'
     assert "_source_includes=title" in last
     printed = json.loads(CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False).output)
@@ -172,8 +172,8 @@ def test_a_search_goes_on_when_its_release_is_deleted(server: Server) -> None:
 
 
 def test_a_release_that_is_not_there(server: Server) -> None:
-    with pytest.raises(UsageError, match="there is no release items__v2__none__1"):
-        server.releases.open("items__v2__none__1")
+    with pytest.raises(UsageError, match="there is no release items__v3__none__1"):
+        server.releases.open("items__v3__none__1")
 
 
 @pytest.mark.usefixtures("here")

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlm4rec_search.evaluation.given import given_cuts
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.report import Chapter, write_report
 from vlm4rec_search.evaluation.results import Results, summarise
@@ -74,7 +75,8 @@ def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
     with bar("systems", sum(len(system.copies()) for system in systems)) as advance:
         evaluation = evaluate(parts, systems, lambda name: advance(1))
     say("Computing intervals and slices")
-    about = job.protocol.to_json() | ({"world": world} if world else {})
+    own = job.protocol.rule == "time" and given_cuts(settings.data_dir) is not None
+    about = job.protocol.to_json() | ({"given_split": True} if own else {}) | ({"world": world} if world else {})
     results = summarise(evaluation, about, job.protocol.seed)
     save(results, evaluation, settings.results)
     return Chapter(world, results, evaluation, settings)

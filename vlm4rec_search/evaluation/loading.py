@@ -6,7 +6,9 @@ import numpy as np
 from scipy import sparse
 
 from vlm4rec_search.evaluation.data import Catalogue, Mask, Scores, Split, Texts
+from vlm4rec_search.evaluation.given import given_vectors
 from vlm4rec_search.evaluation.protocol import Protocol
+from vlm4rec_search.evaluation.systems.base import unit
 from vlm4rec_search.handover import Handover, read_tables
 from vlm4rec_search.settings import Settings
 
@@ -22,7 +24,7 @@ _MOMENT = "SELECT as_of FROM histories.as_of"
 
 def load_split(settings: Settings, environment: str, protocol: Protocol, needs: frozenset[str]) -> Split:
     """Read an environment into a split; titles and descriptions alone are encoded through the cache where a system
-    needs them.
+    needs them. Vectors that the data set brings along stand in for those of its photos and titles.
 
     Args:
         settings: its warehouse is read.
@@ -87,11 +89,14 @@ def _catalogue(settings: Settings, handed: Handover, photos: "pd.DataFrame", nee
     ids, titles, images = (np.array(columns[name], dtype=object) for name in ("item_id", "title", "image"))
     vectors = {"document": _stack(documents["vector"].to_pylist(), len(ids), np.arange(len(ids)))}
     catalogue = Catalogue(ids, titles, images, vectors)
-    if "vision" in needs:
-        vectors["vision"] = _stack(list(photos["vector"]), len(ids), catalogue.positions(photos["item_id"]))
     texts = {"title": titles, "description": _descriptions(documents)}
-    for kind in needs & texts.keys():
-        vectors[kind] = _encoded(settings, ids, texts[kind], handed.encoder)
+    for kind in needs & {"vision", *texts}:
+        given = given_vectors(settings.data_dir, kind)
+        if given is None and kind in texts:
+            vectors[kind] = _encoded(settings, ids, texts[kind], handed.encoder)
+            continue
+        frame = photos if given is None else given
+        vectors[kind] = unit(_stack(list(frame["vector"]), len(ids), catalogue.positions(frame["item_id"])))
     return catalogue
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.environments import Workbench, workbench
+from vlm4rec_search.evaluation.given import cuts_of
 from vlm4rec_search.evaluation.loading import load_split
-from vlm4rec_search.evaluation.protocol import LIKED, Protocol, find_cuts, find_targets, hold_out_last, taken_between
+from vlm4rec_search.evaluation.protocol import LIKED, Protocol, find_targets, hold_out_last, taken_between
 from vlm4rec_search.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _in_time(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "d
     from vlm4rec_search.warehouse import read
 
     with read(bench.settings.warehouse) as connection:
-        cuts = find_cuts(connection, protocol)
+        cuts = cuts_of(connection, bench.settings.data_dir, protocol)
         later = {TEST: taken_between(connection, cuts.test, cuts.end)}
         if choose:
             later[VALIDATION] = taken_between(connection, cuts.validation, cuts.test)

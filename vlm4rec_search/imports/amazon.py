@@ -6,7 +6,7 @@ Format: https://amazon-reviews-2023.github.io (fields of reviews and of item met
 
 from collections import defaultdict
 from contextlib import closing
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -38,7 +38,9 @@ def _joined(column: str) -> str:
     return f"COALESCE(ARRAY_TO_STRING(TRY_CAST({column} AS VARCHAR[]), ' '), {column} ->> '$')"
 
 
-_NUMBER = "TRY_CAST(REPLACE(LTRIM(TRIM(price), '$'), ',', '') AS DOUBLE)"
+_PRICE = "TRY_CAST(REPLACE(LTRIM(TRIM(price), '$'), ',', '') AS DOUBLE)"
+# NaN, which some programs write for no price, would be a price that costs the item its place.
+_NUMBER = f"CASE WHEN ISFINITE({_PRICE}) THEN {_PRICE} END"
 # As a function, since `->` in an argument would begin a lambda.
 _PHOTOS = "JSON_EXTRACT(images, '$[*]')"
 _PHOTO = f"COALESCE(LIST_FILTER({_PHOTOS}, lambda photo: photo ->> 'variant' = 'MAIN')[1], {_PHOTOS}[1])"
@@ -49,7 +51,7 @@ _ITEMS = f"""
   COALESCE(categories ->> '$[#-1]', category ->> '$[#-1]', main_category, main_cat) AS category,
   {_NUMBER} AS price,
   COALESCE({_PHOTO} ->> 'large', {_PHOTO} ->> 'hi_res', imageURLHighRes ->> '$[0]', imageURL ->> '$[0]') AS image,
-  CASE WHEN {_NUMBER} IS NULL THEN NULLIF(TRIM(price), '') END AS source_price,
+  CASE WHEN ({_NUMBER}) IS NULL THEN NULLIF(TRIM(price), '') END AS source_price,
   COALESCE(main_category, main_cat) AS main_category,
   CAST(COALESCE(categories, category) AS VARCHAR) AS categories,
   COALESCE(store, brand) AS store, average_rating, rating_number, subtitle, author,
@@ -57,11 +59,16 @@ _ITEMS = f"""
 """
 _INTERACTIONS = """
   user_id, parent_asin AS item_id,
-  COALESCE(CAST(TRY(MAKE_TIMESTAMP(CAST(timestamp AS BIGINT) * 1000)) AS VARCHAR), timestamp) AS timestamp,
+  CASE
+    WHEN REGEXP_FULL_MATCH(timestamp, '\\d{12,13}')
+      THEN CAST(MAKE_TIMESTAMP(CAST(timestamp AS BIGINT) * 1000) AS VARCHAR)
+    ELSE timestamp
+  END AS timestamp,
   CASE verified_purchase WHEN 'true' THEN 'purchase' ELSE 'review' END AS event_type,
   rating AS value, asin, helpful_vote
 """
-# Staging reads epoch milliseconds of 13 digits only, and reviews of before September 2001 have 12.
+# Staging reads epoch milliseconds of 13 digits only, and reviews of before September 2001 have 12; what has fewer are
+# no milliseconds of a review, and staging reads it as it stands.
 
 
 def import_amazon(source: Path, to: Path, category: str | None = None) -> ImportSummary:
@@ -89,9 +96,9 @@ def import_amazon(source: Path, to: Path, category: str | None = None) -> Import
         if meta:
             tables["items"] = Table(metadata(connection, meta), meta)
         if reviews:
-            tables["interactions"] = Table(open_lines(connection, reviews, _REVIEW).project(_INTERACTIONS), reviews)
-        summary = write_tables(connection, tables, source, to, images=True)
-        return replace(summary, left_out=_left_out(connection, to, set(tables)))
+            tables["interactions"] = Table(_reviews(connection, reviews), reviews)
+        finish = partial(_left_out, connection, set(tables))
+        return write_tables(connection, tables, source, to, images=True, finish=finish)
 
 
 def metadata(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
@@ -100,14 +107,18 @@ def metadata(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDB
     Raises:
         UsageError: the file cannot be read, or is no such file.
     """
-    return open_lines(connection, path, {**_META, **_META_2018}).project(_ITEMS)
+    return open_lines(connection, path, {**_META, **_META_2018}, ("parent_asin", "asin")).project(_ITEMS)
+
+
+def _reviews(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
+    return open_lines(connection, path, _REVIEW, ("user_id",)).project(_INTERACTIONS)
 
 
 def _find(source: Path, category: str | None) -> tuple[Path | None, Path | None]:
     """Return the files of the metadata and of the reviews."""
     files: dict[str, list[Path]] = defaultdict(list)
     for end in COMPRESSIONS:
-        for path in sorted(source.rglob(f"*.jsonl{end}")):
+        for path in sorted(path for path in source.rglob(f"*.jsonl{end}") if path.is_file()):
             files[path.name.removesuffix(f".jsonl{end}")].append(path)
     categories = sorted({name.removeprefix("meta_") for name in files})
     if not categories:
@@ -120,13 +131,17 @@ def _find(source: Path, category: str | None) -> tuple[Path | None, Path | None]
     return only(files.get(f"meta_{name}", [])), only(files.get(name, []))
 
 
-def _left_out(connection: duckdb.DuckDBPyConnection, to: Path, tables: set[str]) -> dict[str, int]:
-    items, interactions = to / "items.parquet", to / "interactions.parquet"
+def _left_out(connection: duckdb.DuckDBPyConnection, tables: set[str], folder: Path) -> dict[str, int]:
+    items, interactions = folder / "items.parquet", folder / "interactions.parquet"
     counts = {}
     if "items" in tables:
+        nothing = "COALESCE(item_id, title, main_category, categories, details) IS NULL"
+        counts["broken_item_lines"] = count(connection, items, nothing)
         counts["item_lines_without_id"] = count(connection, items, "item_id IS NULL")
         counts["prices_that_are_no_number"] = count(connection, items, "source_price IS NOT NULL")
     if "interactions" in tables:
+        nothing = "COALESCE(user_id, item_id, timestamp, value, asin) IS NULL"
+        counts["broken_interaction_lines"] = count(connection, interactions, nothing)
         missing = "user_id IS NULL OR item_id IS NULL"
         counts["interaction_lines_without_id"] = count(connection, interactions, missing)
     return counts

@@ -35,6 +35,8 @@ def import_generic(
     if idle := sorted({table for table, names in mapping.items() if names} - set(files)):
         raise UsageError(f"--map names {idle[0]}, but --{idle[0]} is not given")
     for path in files.values():
+        if not path.is_file():
+            raise UsageError(f"there is no file {path}")
         check_whole(path)
     with closing(connect()) as connection:
         tables = {

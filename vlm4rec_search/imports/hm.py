@@ -4,9 +4,12 @@ Format: https://www.kaggle.com/competitions/h-and-m-personalized-fashion-recomme
 digits, of which the first is 0; the photo of 0108775015 is images/010/0108775015.jpg. Some articles have none.
 """
 
+from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import duckdb
 
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.imports.raw_folder import ImportSummary, Table, check_folders, connect, count, write_tables
@@ -55,9 +58,11 @@ def import_hm(source: Path, to: Path, images: bool = True) -> ImportSummary:
             table: Table(open_csv(connection, path, wanted[table][0]).project(wanted[table][1]), path)
             for table, path in there.items()
         }
-        summary = write_tables(connection, tables, source, to, images)
-        missing = {
-            f"{table}_without_article_id": count(connection, to / f"{table}.parquet", "item_id IS NULL")
-            for table in tables
-        }
-        return replace(summary, left_out=missing)
+        return write_tables(connection, tables, source, to, images, finish=partial(_left_out, connection, tables))
+
+
+def _left_out(connection: duckdb.DuckDBPyConnection, tables: Iterable[str], folder: Path) -> dict[str, int]:
+    return {
+        f"{table}_without_article_id": count(connection, folder / f"{table}.parquet", "item_id IS NULL")
+        for table in tables
+    }

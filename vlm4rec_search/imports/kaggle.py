@@ -7,8 +7,9 @@ text. The folder has no times, titles, texts, photos or ratings.
 """
 
 import json
+from collections import Counter
 from contextlib import closing
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -18,7 +19,7 @@ from vlm4rec_search.files import quoted
 from vlm4rec_search.imports.amazon import metadata
 from vlm4rec_search.imports.raw_folder import ImportSummary, Table, check_folders, connect, count, write_tables
 from vlm4rec_search.imports.sources import open_csv
-from vlm4rec_search.imports.vectors import open_vectors, write_vectors
+from vlm4rec_search.imports.vectors import Vectors, open_vectors, write_vectors
 
 SPLITS = {"train": "2000-01-01", "validation": "2000-01-02", "test": "2000-01-03"}
 """The day that stands in for the times of each split, which the data set does not have: whoever takes one of these days
@@ -50,9 +51,9 @@ _INTERACTIONS = """
     pairs.user AS user_number,
     pairs.item AS item_number
   FROM pairs
-  LEFT JOIN items ON items.number = TRY_CAST(pairs.item AS BIGINT)
-  LEFT JOIN users ON users.number = TRY_CAST(pairs.user AS BIGINT)
-  ORDER BY timestamp, TRY_CAST(pairs.user AS BIGINT), TRY_CAST(pairs.item AS BIGINT)
+  LEFT JOIN items ON items.number = pairs.item_number
+  LEFT JOIN users ON users.number = pairs.user_number
+  ORDER BY timestamp, pairs.user_number, pairs.item_number
 """
 
 
@@ -76,18 +77,16 @@ def import_kaggle(source: Path, to: Path, meta: Path | None = None) -> ImportSum
             format.
     """
     check_folders(source, to, {"items", "interactions"})
-    if missing := [path for path in (*(source / name for name in _FILES), *filter(None, [meta])) if not path.is_file()]:
+    if missing := [source / name for name in _FILES if not (source / name).is_file()]:
         raise UsageError(f"there is no file {missing[0]}: SRC is the folder of one data set, with {', '.join(_FILES)}")
+    if meta and not meta.is_file():
+        raise UsageError(f"there is no file {meta}: --meta is a file of Amazon item metadata")
     with closing(connect()) as connection:
         items, _ = (_numbered(connection, source / f"{view}.txt", view) for view in ("items", "users"))
         vectors = {name: open_vectors(source / f"embed_{name}.npy", len(items)) for name in ("image", "text")}
         tables = _tables(connection, source, meta)
-        summary = write_tables(connection, tables, source, to, images=meta is not None)
-        left_out = _left_out(connection, to)
-        for name, array in vectors.items():
-            left_out[f"items_without_{name}_vector"] = write_vectors(to / f"{name}_vectors.parquet", items, array)
-        _tell(to, left_out, {name: array.shape[1] for name, array in vectors.items()})
-        return replace(summary, left_out=left_out)
+        finish = partial(_write_given, connection, items, vectors)
+        return write_tables(connection, tables, source, to, images=meta is not None, finish=finish)
 
 
 def _numbered(connection: duckdb.DuckDBPyConnection, path: Path, view: str) -> list[str]:
@@ -103,13 +102,17 @@ def _numbered(connection: duckdb.DuckDBPyConnection, path: Path, view: str) -> l
     rows = connection.view(view).order("number NULLS FIRST").fetchall()
     if [number for _, number in rows] != list(range(len(rows))) or any(name is None for name, _ in rows):
         raise UsageError(f"{path} does not number its rows 0, 1, 2 ...: everything else goes by that number")
-    return [str(name) for name, _ in rows]
+    ids = [str(name) for name, _ in rows]
+    if twice := next((name for name, times in Counter(ids).items() if times > 1), None):
+        raise UsageError(f"{path} gives {twice} more than one number: whose rows and vectors are its own?")
+    return ids
 
 
 def _tables(connection: duckdb.DuckDBPyConnection, source: Path, meta: Path | None) -> dict[str, Table]:
     pairs = [
         open_csv(connection, source / f"{split}.txt", ("user", "item")).project(
-            f"user, item, '{split}' AS split, '{day}' AS day"
+            f""""user", item, {_number("user")} AS user_number, {_number("item")} AS item_number,
+            '{split}' AS split, '{day}' AS day"""
         )
         for split, day in SPLITS.items()
     ]
@@ -122,16 +125,33 @@ def _tables(connection: duckdb.DuckDBPyConnection, source: Path, meta: Path | No
     }
 
 
-def _left_out(connection: duckdb.DuckDBPyConnection, to: Path) -> dict[str, int]:
-    items, interactions = to / "items.parquet", to / "interactions.parquet"
+def _number(column: str) -> str:
+    """SQL: the number of a user or item; NULL for anything else, which a cast alone would round to somebody's."""
+    return f"TRY_CAST(REGEXP_EXTRACT({quoted(column)}, '^(\\d+)(\\.0*)?$', 1) AS BIGINT)"
+
+
+def _write_given(
+    connection: duckdb.DuckDBPyConnection, items: list[str], vectors: dict[str, Vectors], folder: Path
+) -> dict[str, int]:
+    """Write the vectors and GIVEN.json beside the tables; return what was left out."""
+    left_out = _left_out(connection, folder)
+    for name, array in vectors.items():
+        left_out[f"items_without_{name}_vector"] = write_vectors(folder / f"{name}_vectors.parquet", items, array)
+    _tell(folder, left_out, {name: array.shape[1] for name, array in vectors.items()})
+    return left_out
+
+
+def _left_out(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, int]:
+    items, interactions = folder / "items.parquet", folder / "interactions.parquet"
+    unknown = "item_id IS NULL OR item_id NOT IN (SELECT id FROM items)"
     return {
         "items_without_title": count(connection, items, "title = item_id"),
         "interactions_of_unknown_users": count(connection, interactions, "user_id IS NULL"),
-        "interactions_of_unknown_items": count(connection, interactions, "item_id NOT IN (SELECT id FROM items)"),
+        "interactions_of_unknown_items": count(connection, interactions, unknown),
     }
 
 
-def _tell(to: Path, left_out: dict[str, int], dimensions: dict[str, int]) -> None:
+def _tell(folder: Path, left_out: dict[str, int], dimensions: dict[str, int]) -> None:
     """Write GIVEN.json, so that nobody takes the days for times, or the vectors for this product's own."""
     about = {
         "times": "the data set has none; each split has a day that stands in for its times",
@@ -139,4 +159,4 @@ def _tell(to: Path, left_out: dict[str, int], dimensions: dict[str, int]) -> Non
         "vectors": {f"{name}_vectors.parquet": {"dimension": size} for name, size in dimensions.items()},
         "left_out": left_out,
     }
-    (to / "GIVEN.json").write_text(json.dumps(about, indent=2) + "\n")
+    (folder / "GIVEN.json").write_text(json.dumps(about, indent=2) + "\n")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_TABLES = (".csv", ".gz", ".json", ".jsonl", ".parquet")
+_TABLES = (".csv", ".gz", ".json", ".jsonl", ".parquet", ".part")
 """A catalogue must not be able to replace the tables of the data folder by calling one a photo."""
 
 
@@ -25,9 +25,9 @@ class PhotoCounts:
 
 def bring_photos(names: Iterable[str], source: Path, to: Path, advance: Callable[[int], None]) -> PhotoCounts:
     """Link (or copy, across devices) each named photo from `source` to the same relative place under `to`."""
-    counts = PhotoCounts()
+    counts, source, to = PhotoCounts(), source.resolve(), to.resolve()
     for name in names:
-        outcome = _bring(name, source.resolve(), to.resolve())
+        outcome = _bring(name, source, to)
         setattr(counts, outcome, getattr(counts, outcome) + 1)
         advance(1)
     return counts

@@ -1,12 +1,14 @@
 """Writes the tables of the raw contract into a data folder, and brings the photos: the last step of every import."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.files import SUFFIXES, reading
 from vlm4rec_search.imports.photos import PhotoCounts, bring_photos
 from vlm4rec_search.progress import bar
@@ -14,6 +16,7 @@ from vlm4rec_search.progress import bar
 GIVEN = ("GIVEN.json", "image_vectors.parquet", "text_vectors.parquet")
 """What only some data sets bring along; of no use to the tables of another one."""
 
+_UNFINISHED = ".import.part"
 _REMOTE = "image ILIKE 'http://%' OR image ILIKE 'https://%'"
 
 
@@ -61,55 +64,98 @@ def check_folders(source: Path, to: Path, tables: set[str]) -> None:
 
 
 def write_tables(
-    connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Table], source: Path, to: Path, images: bool
+    connection: duckdb.DuckDBPyConnection,
+    tables: Mapping[str, Table],
+    source: Path,
+    to: Path,
+    images: bool,
+    finish: Callable[[Path], dict[str, int]] = lambda folder: {},
 ) -> ImportSummary:
     """Write each table as `<name>.parquet` into `to`, and bring the photos of its column `image` when `images`.
 
-    All tables are read to their end before the first is put in place; those of an earlier import are replaced.
+    The new files wait in a folder of their own until all of them are whole and the photos are there; then they take the
+    place of an earlier import's at once.
+
+    Args:
+        connection: of the tables' relations.
+        tables: by name, `items` and `interactions`.
+        source: folder that photos are taken from.
+        to: data folder; made when absent.
+        images: whether to bring the photos.
+        finish: given the folder of the new tables, may add files to it, and returns what was left out, by reason.
 
     Raises:
         UsageError: a file cannot be read.
+        RunError: `to` cannot be written.
     """
     to.mkdir(parents=True, exist_ok=True)
-    rows = _write(connection, tables, to)
-    for name in GIVEN:
-        (to / name).unlink(missing_ok=True)
-    photos = _bring(connection, source, to) if images and "items" in rows else PhotoCounts()
-    return ImportSummary(rows.get("items"), rows.get("interactions"), photos)
+    with _put_in_place(to) as folder:
+        rows = {name: _write(connection, table, folder / f"{name}.parquet") for name, table in tables.items()}
+        left_out = finish(folder)
+        photos = _bring(connection, folder, source, to) if images and "items" in rows else PhotoCounts()
+    return ImportSummary(rows.get("items"), rows.get("interactions"), photos, left_out)
 
 
 def count(connection: duckdb.DuckDBPyConnection, table: Path, condition: str) -> int:
     """Return how many rows of a written table meet an SQL condition."""
-    return int(connection.read_parquet(str(table)).filter(condition).shape[0])
+    return int(_read(connection, table).filter(condition).shape[0])
 
 
-def _write(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Table], to: Path) -> dict[str, int]:
-    """Write every table under a temporary name, and put them in place when all have been read to the end."""
-    parts = {name: to / f".{name}.parquet.part" for name in tables}
+@contextmanager
+def _put_in_place(to: Path) -> Iterator[Path]:
+    """Yield a folder whose files are moved into `to` at the end of the block, and not at all when it fails.
+
+    The old catalogue goes first and the new one comes last: without it the data folder is of no use, so that an import
+    that is killed in between leaves nothing that looks whole.
+    """
+    folder = to / _UNFINISHED
+    shutil.rmtree(folder, ignore_errors=True)  # of an import that was killed
+    folder.mkdir()
     try:
-        for name, table in tables.items():
-            with reading(table.path):
-                table.relation.write_parquet(str(parts[name]), compression="zstd")
-        rows = {name: connection.read_parquet(str(part)).shape[0] for name, part in parts.items()}
-        for name, part in parts.items():
-            part.replace(to / f"{name}.parquet")
+        yield folder
+        files = sorted(folder.iterdir(), key=lambda path: path.stem == "items")
+        for name in (*GIVEN, files[-1].name if len(files) > 1 else ""):
+            if name:
+                (to / name).unlink(missing_ok=True)
+        for path in files:
+            path.replace(to / path.name)
     finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
-    return rows
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _bring(connection: duckdb.DuckDBPyConnection, source: Path, to: Path) -> PhotoCounts:
-    items = connection.read_parquet(str(to / "items.parquet"))
+def _write(connection: duckdb.DuckDBPyConnection, table: Table, path: Path) -> int:
+    """Write one table and return its number of rows."""
+    try:
+        with reading(table.path):
+            table.relation.write_parquet(str(path), compression="zstd")
+    except UsageError as error:
+        if str(path) in str(error):  # it is not the source that DuckDB complains of
+            raise RunError(f"{path.parent.parent} cannot be written: {str(error).split(': ', 1)[-1]}") from None
+        raise
+    return int(_read(connection, path).shape[0])
+
+
+def _read(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
+    # A folder called `price=9` is no column.
+    return connection.read_parquet(str(path), hive_partitioning=False)
+
+
+def _bring(connection: duckdb.DuckDBPyConnection, folder: Path, source: Path, to: Path) -> PhotoCounts:
+    items = _read(connection, folder / "items.parquet")
     if "image" not in items.columns:
         return PhotoCounts()
+    images = items.project("TRIM(image) AS image")  # as staging does
     # Addresses are only counted, row by row: a catalogue can name millions of them.
-    remote = items.filter(_REMOTE).shape[0]
-    local = items.filter(f"TRIM(image) <> '' AND NOT ({_REMOTE})").project("image").distinct().order("image")
-    names = [str(name) for (name,) in local.fetchall()]
+    remote = images.filter(_REMOTE).shape[0]
+    local = images.filter(f"image <> '' AND NOT ({_REMOTE})").distinct().order("image")
     photos = PhotoCounts()
-    if names:
-        with bar("bringing photos", len(names)) as advance:
-            photos = bring_photos(names, source, to, advance)
+    if names := local.shape[0]:
+        with bar("bringing photos", names) as advance:
+            photos = bring_photos(_each(local), source, to, advance)
     photos.remote = remote
     return photos
+
+
+def _each(names: duckdb.DuckDBPyRelation) -> Iterator[str]:
+    while rows := names.fetchmany(10_000):
+        yield from (str(name) for (name,) in rows)

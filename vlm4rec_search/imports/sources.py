@@ -39,27 +39,38 @@ def open_csv(connection: duckdb.DuckDBPyConnection, path: Path, columns: Iterabl
     check_whole(path)
     with reading(path):
         relation = connection.read_csv(
-            str(path), header=True, all_varchar=True, skiprows=0, sep=",", quotechar='"', escapechar='"'
+            str(path),
+            header=True,
+            all_varchar=True,
+            skiprows=0,
+            sep=",",
+            quotechar='"',
+            escapechar='"',
+            hive_partitioning=False,  # a folder called `price=9` is no column
         )
         first = relation.limit(1).fetchone()
-    require(relation.columns, columns, path)
     if first is None:
         raise UsageError(f"{path} holds no rows")
+    require(relation.columns, columns, path)
     return relation
 
 
-def open_lines(connection: duckdb.DuckDBPyConnection, path: Path, columns: dict[str, str]) -> duckdb.DuckDBPyRelation:
+def open_lines(
+    connection: duckdb.DuckDBPyConnection, path: Path, columns: dict[str, str], ids: Iterable[str]
+) -> duckdb.DuckDBPyRelation:
     """Open a file of one JSON object a line; `columns` are the keys to read, with their types.
 
     A key that a line lacks is NULL; a line that is no JSON object becomes a row of NULLs.
 
     Raises:
-        UsageError: the file cannot be read, or its first line has none of the keys.
+        UsageError: the file cannot be read, or its first line has none of the keys `ids`: it is another kind of file.
     """
     check_whole(path)
     with reading(path):
-        relation = connection.read_json(str(path), columns=columns, format="newline_delimited", ignore_errors=True)
-        first = relation.limit(1).fetchone()
+        relation = connection.read_json(
+            str(path), columns=columns, format="newline_delimited", ignore_errors=True, hive_partitioning=False
+        )
+        first = relation.project(", ".join(ids)).limit(1).fetchone()
     if first is None or all(value is None for value in first):
-        raise UsageError(f"{path} does not begin with a JSON object that has one of the keys {', '.join(columns)}")
+        raise UsageError(f"{path} does not begin with a JSON object that has the key {' or '.join(ids)}")
     return relation

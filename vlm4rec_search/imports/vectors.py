@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ _SCHEMA = pa.schema([("item_id", pa.string()), ("vector", pa.list_(pa.float32())
 
 Vectors = npt.NDArray[np.floating]
 
+_NO_ARRAY = (ValueError, TypeError, EOFError, OverflowError, SyntaxError, TokenError, MemoryError, RecursionError)
+"""What numpy raises for headers that are no header, or claim a shape that cannot be."""
+
 
 def open_vectors(path: Path, rows: int) -> Vectors:
     """Map a .npy file of shape (rows, dimension), any float type, into memory; pickled objects are refused.
@@ -23,10 +27,12 @@ def open_vectors(path: Path, rows: int) -> Vectors:
         UsageError: the file is no such array, or has another number of rows.
     """
     try:
-        array: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UsageError(f"{path} cannot be read as a plain numpy array: {error}") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
+        with np.errstate(over="ignore"):  # a header may claim any shape; numpy warns, then refuses
+            array: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _NO_ARRAY as error:
+        # The first sentence alone: numpy goes on to recommend loading pickled objects.
+        raise UsageError(f"{path} cannot be read as a plain numpy array: {str(error).split('. ')[0]}") from None
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
         raise UsageError(f"{path} is no matrix of floating-point numbers")
     if len(array) != rows:
         raise UsageError(f"{path} has {len(array)} rows for {rows} items; it belongs to another data set")
@@ -45,7 +51,8 @@ def write_vectors(path: Path, ids: Sequence[str], vectors: Vectors) -> int:
     try:
         with pq.ParquetWriter(part, _SCHEMA, compression="zstd") as writer:
             for start in range(0, len(ids), _CHUNK):
-                chunk = np.asarray(vectors[start : start + _CHUNK], dtype=np.float32)
+                with np.errstate(over="ignore"):  # too large for float32: infinite, so left out
+                    chunk = np.asarray(vectors[start : start + _CHUNK], dtype=np.float32)
                 sound = np.flatnonzero(np.isfinite(chunk).all(axis=1) & chunk.any(axis=1))
                 writer.write_table(_table([ids[start + row] for row in sound.tolist()], chunk[sound]))
                 kept += len(sound)

@@ -22,6 +22,7 @@ FROM users WHERE strlen(user_id) > $longest;
 INSERT INTO rejected SELECT 'segment', segment, NULL, 'segment of more than ' || $longest || ' bytes'
 FROM segments WHERE strlen(segment) > $longest;
 """
+# Neighbours are two lists, since a reader makes an object of each pair otherwise, thousands for a search.
 _CREATE = "CREATE TABLE outgoing_{kind} AS SELECT *, {body_hash} FROM ({rows}) AS body"
 _ROWS = {
     "items": """
@@ -38,7 +39,10 @@ _ROWS = {
         SELECT item_id, title, description, caption, category, price, available, image,
             attributes::VARCHAR AS attributes, '{' || coalesce(facets, '') || '}' AS facets,
             '{' || coalesce(numbers, '') || '}' AS numbers, coalesce(score, 0) AS popularity,
-            coalesce(words, []) AS words, coalesce(neighbours, []) AS neighbours, vector, content_hash
+            coalesce(words, []) AS words, struct_pack(
+                item_id := list_transform(coalesce(neighbours, []), near -> near.item_id),
+                similarity := list_transform(coalesce(neighbours, []), near -> near.similarity)
+            ) AS neighbours, vector, content_hash
         FROM documents INNER JOIN vectors USING (document) LEFT JOIN told USING (document)
             LEFT JOIN popularity USING (document) LEFT JOIN words USING (document)
             LEFT JOIN neighbours USING (document)

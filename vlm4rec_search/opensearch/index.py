@@ -112,7 +112,7 @@ class OpenSearchIndex(Index):
                 record(item, source),
                 source.get("vector", ()),
                 source.get("words", ()),
-                {part["item_id"]: part["similarity"] for part in source.get("neighbours", ())},
+                _neighbours(source.get("neighbours", {})),
             )
             for item, source in self._read("items", item_ids, fields).items()
         }
@@ -153,6 +153,10 @@ class OpenSearchIndex(Index):
         """Close the connections, unless they are those of somebody who named the release."""
         if self._follows:
             self._catalogue.client.close()
+
+
+def _neighbours(source: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+    return dict(zip(source.get("item_id", ()), source.get("similarity", ()), strict=True))
 
 
 def _live(catalogue: Catalogue) -> str:

@@ -72,8 +72,7 @@ class _Table:
         self.scores = np.concatenate([fused.scores, np.zeros(len(extra))])
         self.contributions = np.vstack([fused.contributions, np.zeros((len(extra), fused.contributions.shape[1]))])
         self.notes: dict[int, list[str]] = {}
-        places = {int(document): row for row, document in enumerate(self.documents)}
-        self.pinned = np.array([places[int(document)] for document in pins], dtype=np.int64)
+        self.pinned = np.array([np.flatnonzero(self.documents == document)[0] for document in pins], dtype=np.int64)
         if rules:
             gone, buried = self._apply(found, rules)
         else:

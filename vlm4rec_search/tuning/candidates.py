@@ -15,6 +15,7 @@ from vlm4rec_search.queries.answer import request
 from vlm4rec_search.queries.fusion import Candidates, min_max_mean, reciprocal_rank
 from vlm4rec_search.queries.plan import leg_weights, plan
 from vlm4rec_search.queries.query import KINDS, Fusion, Query
+from vlm4rec_search.ranking import Ranking
 
 Tensor = npt.NDArray[np.float32]
 
@@ -46,17 +47,19 @@ class Pool:
     documents: Ints
 
 
-def ask(index: EmbeddedIndex, part: Part, depth: int) -> list[Asked]:
+def ask(index: EmbeddedIndex, part: Part, ranking: Ranking) -> list[Asked]:
     """Ask the index for the candidates of every leg of every user of a part, in the order of its targets.
 
+    The kind of profile and the depth are those of the configuration; weights are not looked at.
     Documents become rows of the part's catalogue, which stand in the same order.
     """
     rows = part.split.catalogue.positions(list(index.store.places))
     everything: dict[str, float] = dict.fromkeys(KINDS, 1.0)
+    index.ranking = ranking
     answers = []
     with bar("candidates of every leg", len(part.targets.users)) as advance:
         for user in part.split.user_ids[part.targets.users]:
-            query = Query(user=str(user), weights=everything, depth=depth, include_seen=part.split.repeat)
+            query = Query(user=str(user), weights=everything, include_seen=part.split.repeat)
             chosen = plan(index, query)
             legs = index.find(request(index, query, chosen)).candidates
             legs = [replace(leg, documents=rows[leg.documents]) for leg in legs]

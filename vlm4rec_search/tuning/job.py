@@ -12,8 +12,9 @@ from vlm4rec_search.errors import UsageError
 from vlm4rec_search.evaluation.comparison import Difference, compare, resampled_means
 from vlm4rec_search.evaluation.data import Floats
 from vlm4rec_search.evaluation.environments import Workbench, workbench
+from vlm4rec_search.evaluation.given import cuts_of
 from vlm4rec_search.evaluation.loading import load_split
-from vlm4rec_search.evaluation.protocol import Protocol, find_cuts, find_targets, taken_between
+from vlm4rec_search.evaluation.protocol import Protocol, find_targets, taken_between
 from vlm4rec_search.evaluation.splits import VALIDATION, Part
 from vlm4rec_search.evaluation.systems.product import publish_split
 from vlm4rec_search.queries.query import KINDS, Fusion
@@ -25,6 +26,7 @@ from vlm4rec_search.tuning.sweep import best_weights, judge, judge_diverse
 Say = Callable[[str], None]
 
 DEPTHS = (100, 200, 400)
+PROFILES = ("mean", "interests")
 DIVERSITIES = (0.0, 0.1, 0.2, 0.3)
 FUSIONS: tuple[Fusion, ...] = ("rrf", "minmax")
 TABLES: Mapping[str, tuple[float, ...]] = {
@@ -104,8 +106,8 @@ class _Trials:
     def judge(self, ranking: Ranking) -> _Trial:
         """Build the tables of a configuration and return the best ranking over them."""
         with self._asked(ranking) as (answers, part):
-            options = [self._option(ranking, part, asked, {"profile": profile, "fusion": fusion})
-                       for profile, asked in answers.items() for fusion in FUSIONS]  # fmt: skip
+            options = [self._option(ranking, part, asked, {"profile": name, "fusion": rule})
+                       for name, asked in answers.items() for rule in FUSIONS]  # fmt: skip
             value, chosen = max(options, key=lambda option: option[0])
             asked = answers[chosen.profile]
             deeper = [self._option(chosen, part, asked, {"depth": depth}) for depth in DEPTHS if depth != chosen.depth]
@@ -146,11 +148,8 @@ class _Trials:
             if path is None:
                 raise UsageError("the tables hold nothing to search")
             with EmbeddedIndex(Store(path)) as index:
-                answers = {}
-                for profile in ("mean", "interests"):
-                    index.ranking = ranking.model_copy(update={"profile": profile})
-                    answers[profile] = ask(index, part, max(*DEPTHS, ranking.depth))
-            yield answers, part
+                deep = ranking.model_copy(update={"depth": max(*DEPTHS, ranking.depth)})
+                yield {name: ask(index, part, deep.model_copy(update={"profile": name})) for name in PROFILES}, part
 
     def _part(self, ranking: Ranking) -> Part:
         """Build the tables of a configuration as of the validation cut, and read them."""
@@ -159,16 +158,14 @@ class _Trials:
         file = self._folder / "ranking.yaml"
         write_ranking(ranking, file)
         with read(self._bench.settings.warehouse) as connection:
-            cuts = find_cuts(connection, self._protocol)
+            cuts = cuts_of(connection, self._bench.settings.data_dir, self._protocol)
             later = taken_between(connection, cuts.validation, cuts.test)
         self._say(f"Building the tables with {_tables(ranking)}")
         self._bench.plan_as_of(VALIDATION, cuts.validation, file)
         split = load_split(self._bench.settings, VALIDATION, self._protocol, frozenset())
         targets = find_targets(split, later, self._protocol.history)
         if not len(targets.users):
-            raise UsageError(
-                "nobody can be asked: no user has a history before the validation cut and an item after it"
-            )
+            raise UsageError("nobody can be asked: no user has a history before the validation cut and an item after")
         return Part(split, targets)
 
 
@@ -191,9 +188,8 @@ def _result(best: _Trial, before: tuple[Floats, Floats], version: str, tried: in
     values = np.stack([users[name][0] for name in names], axis=1)
     samples = resampled_means(values, seed=7)
     differences = [found for found in compare(names, values, samples) if found.a == "chosen"]
-    rows = {name: (float(users[name][0].mean()), float(users[name][1].mean())) for name in names}
-    ranking = best.ranking.model_copy(update={"version": version})
-    return Tuned(ranking, len(values), rows, differences, tried)
+    rows = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in users.items()}
+    return Tuned(best.ranking.model_copy(update={"version": version}), len(values), rows, differences, tried)
 
 
 def _told(ranking: Ranking) -> str:

@@ -1,0 +1,125 @@
+"""What an import leaves behind when it fails, and folders and catalogues that set traps."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_import_generic import table
+
+from vlm4rec_search.errors import UsageError
+from vlm4rec_search.imports.generic import import_generic
+from vlm4rec_search.imports.hm import import_hm
+from vlm4rec_search.imports.kaggle import import_kaggle
+
+ITEMS = "item_id,title,image\n1,Hat,pics/hat.jpg\n"
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+from vlm4rec_search.cli import main
+main(["import", "generic", sys.argv[1], "--to", sys.argv[2], "--items", "items.csv"])
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "exports"
+    (folder / "pics").mkdir(parents=True)
+    (folder / "pics" / "hat.jpg").write_bytes(b"photo")
+    (folder / "items.csv").write_text(ITEMS)
+    return folder
+
+
+def write_kaggle(folder: Path, items: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "users.txt").write_text(",0\nA1,0\n")
+    (folder / "items.txt").write_text(f",item_id\n{items},0\n")
+    for split in ("train", "validation", "test"):
+        (folder / f"{split}.txt").write_text("user,item\n0,0\n")
+    for name in ("image", "text"):
+        np.save(folder / f"embed_{name}.npy", np.ones((1, 2), np.float32))
+    return folder
+
+
+def test_a_table_stands_only_when_its_photos_do(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pics").write_text("a file where the folder has to be")
+    with pytest.raises(OSError, match="pics"):
+        import_generic(source, tmp_path / "data", "items.csv", None)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["pics"]
+
+
+def test_an_import_that_fails_late_leaves_the_earlier_tables(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    import_kaggle(write_kaggle(tmp_path / "first", "B001"), data)
+    (data / "text_vectors.parquet").unlink()
+    (data / "text_vectors.parquet").mkdir()  # cannot be replaced by a file
+    with pytest.raises(OSError, match="text_vectors"):
+        import_kaggle(write_kaggle(tmp_path / "second", "B002"), data)
+    assert [row["item_id"] for row in table(data / "items.parquet")] == ["B001"]
+    assert {row["item_id"] for row in table(data / "interactions.parquet")} == {"B001"}
+    assert not (data / ".import.part").exists()
+
+
+def test_what_a_killed_import_left_is_swept(source: Path, tmp_path: Path) -> None:
+    left = tmp_path / "data" / ".import.part"
+    left.mkdir(parents=True)
+    (left / "interactions.parquet").write_bytes(b"half")
+    import_generic(source, tmp_path / "data", "items.csv", None)
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["items.parquet", "pics"]
+
+
+def test_a_full_disk_is_no_fault_of_the_source(source: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{row * row},Hat {row * 7919}\n" for row in range(5000))
+    (source / "items.csv").write_text("item_id,title\n" + rows)
+    command = [sys.executable, "-c", LIMITED, str(source), str(tmp_path / "data")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert f"{tmp_path / 'data'} cannot be written" in done.stderr
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_folders_named_like_columns_are_folders(tmp_path: Path) -> None:
+    source = tmp_path / "price=9" / "dt=2024-01-01"
+    source.mkdir(parents=True)
+    (source / "transactions_train.csv").write_text("t_dat,customer_id,article_id,price\n2018-09-20,c1,0108775015,0.5\n")
+    summary = import_hm(source, tmp_path / "item_id=5" / "data")
+    (row,) = table(tmp_path / "item_id=5" / "data" / "interactions.parquet")
+    assert (row["item_id"], row["price"], "dt" in row) == ("0108775015", "0.5", False)
+    assert summary.left_out == {"interactions_without_article_id": 0}
+
+
+def test_a_photo_is_found_whatever_spaces_stand_around_its_name(source: Path, tmp_path: Path) -> None:
+    (source / "items.csv").write_text('item_id,title,image\n1,a," pics/hat.jpg "\n2,b," https://x/y.jpg"\n')
+    photos = import_generic(source, tmp_path / "data", "items.csv", None).photos
+    assert (photos.copied, photos.not_found, photos.remote) == (1, 0, 1)
+
+
+def test_what_imports_write_meanwhile_is_no_photo(source: Path, tmp_path: Path) -> None:
+    (source / ".items.parquet.part").write_bytes(b"x")
+    (source / "items.csv").write_text("item_id,title,image\n1,a,.items.parquet.part\n")
+    assert import_generic(source, tmp_path / "data", "items.csv", None).photos.refused == 1
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["items.parquet"]
+
+
+@pytest.mark.parametrize("name", ["items.csv.gz", "photos.csv.gz"])
+def test_a_missing_or_unusable_gz_is_told_as_such(source: Path, tmp_path: Path, name: str) -> None:
+    (source / "photos.csv.gz").mkdir()
+    with pytest.raises(UsageError, match=f"there is no file .*{name}"):
+        import_generic(source, tmp_path / "data", name, None)
+
+
+def test_a_file_of_no_bytes_holds_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "articles.csv").write_bytes(b"")
+    with pytest.raises(UsageError, match="holds no rows"):
+        import_hm(tmp_path, tmp_path / "data")
+
+
+def test_pickled_objects_are_refused_without_advice_to_trust_them(tmp_path: Path) -> None:
+    source = write_kaggle(tmp_path / "set", "B001")
+    (source / "embed_text.npy").write_bytes(pickle.dumps({}))
+    with pytest.raises(UsageError, match=r"pickled \(object\) data$"):
+        import_kaggle(source, tmp_path / "data")
