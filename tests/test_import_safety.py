@@ -5,14 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from test_import_generic import table
 
 from vlm4rec_search.errors import UsageError
+from vlm4rec_search.files import open_table
 from vlm4rec_search.imports.generic import import_generic
 from vlm4rec_search.imports.hm import import_hm
 from vlm4rec_search.imports.kaggle import import_kaggle
+from vlm4rec_search.raw import READERS
 
 ITEMS = "item_id,title,image\n1,Hat,pics/hat.jpg\n"
 LIMITED = """
@@ -90,6 +93,17 @@ def test_folders_named_like_columns_are_folders(tmp_path: Path) -> None:
     (row,) = table(tmp_path / "item_id=5" / "data" / "interactions.parquet")
     assert (row["item_id"], row["price"], "dt" in row) == ("0108775015", "0.5", False)
     assert summary.left_out == {"interactions_without_article_id": 0}
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".csv", "csv"), (".jsonl", "json"), (".parquet", "parquet")])
+def test_a_data_folder_named_like_a_column_is_a_folder(tmp_path: Path, suffix: str, kind: str) -> None:
+    file = tmp_path / "price=9" / f"items{suffix}"
+    file.parent.mkdir()
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT 'a' AS title, '5' AS price) TO '{file}' (FORMAT {kind})")
+        assert open_table(connection, file).fetchall() == [("a", "5")]
+        rows = connection.execute(f"SELECT * FROM {READERS[suffix].replace('?', '$path')}", {"path": str(file)})
+        assert "9" not in str(rows.fetchall())
 
 
 def test_a_photo_is_found_whatever_spaces_stand_around_its_name(source: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from vlm4rec_search.errors import UsageError
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".jsonl")
 COMPRESSIONS = ("", ".gz", ".zst")
+LONGEST_MESSAGE = 500  # of DuckDB's, which quotes the whole line that it cannot read
 
 
 def quoted(name: str) -> str:
@@ -91,14 +92,20 @@ def require(columns: Iterable[str], wanted: Iterable[str], path: Path) -> None:
 
 
 def _relation(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
+    """Open a file; a folder named price=9 is a folder, and adds no column."""
+    file = str(path)
     if path.suffix == ".parquet":
-        return connection.read_parquet(str(path))
+        return connection.read_parquet(file, hive_partitioning=False)
     if path.suffix == ".jsonl":
         # One level deep every column is JSON, whatever a sample of the rows suggests.
-        values = connection.read_json(str(path), format="newline_delimited", maximum_depth=1, sample_size=-1)
+        values = connection.read_json(
+            file, format="newline_delimited", maximum_depth=1, sample_size=-1, hive_partitioning=False
+        )
         return values.project(", ".join(f"{quoted(name)} ->> '$' AS {quoted(name)}" for name in values.columns))
     # Without these the sniffer may take a first row that it does not like for a preamble, and drop it.
-    return connection.read_csv(str(path), header=True, all_varchar=True, skiprows=0, quotechar='"', escapechar='"')
+    return connection.read_csv(
+        file, header=True, all_varchar=True, skiprows=0, quotechar='"', escapechar='"', hive_partitioning=False
+    )
 
 
 def _in_one_line(message: str) -> str:
@@ -108,4 +115,4 @@ def _in_one_line(message: str) -> str:
         return (
             "its lines do not look like one CSV table; mixed line ends or rows of different lengths are common causes"
         )
-    return ", ".join(message.splitlines()[:3])
+    return ", ".join(message.splitlines()[:3])[:LONGEST_MESSAGE]

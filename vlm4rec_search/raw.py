@@ -14,14 +14,15 @@ from pathlib import Path
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.files import SUFFIXES, check_whole, find_table, reading, require
 
-_VERSION = 3  # of what is remembered: raise it when `RawFile` or the readers change
+_VERSION = 4  # of what is remembered: raise it when `RawFile` or the readers change
 OPTIONAL = {"users": ("user_id",)}
 REQUIRED = {"items": ("item_id", "title"), "interactions": ("user_id", "item_id", "timestamp")}
 
 # How DuckDB reads each format; `?` is the path. CSV is read as text and strictly, so that nothing is guessed: without
-# `skip` the sniffer may take a header that it does not like for a preamble, and drop it.
-CSV = "READ_CSV(?, all_varchar = TRUE, header = TRUE, skip = 0, delim = ',', quote = '\"', escape = '\"')"
-READERS = {".csv": CSV, ".csv.gz": CSV, ".parquet": "READ_PARQUET(?)", ".jsonl": "READ_NDJSON_OBJECTS(?)"}
+# `skip` the sniffer may take a header that it does not like for a preamble, and drop it. A folder price=9 is a folder.
+_CSV = "READ_CSV(?, all_varchar = TRUE, header = TRUE, skip = 0, delim = ',', quote = '\"', escape = '\"', {})"
+_READERS = {".csv": _CSV, ".csv.gz": _CSV, ".parquet": "READ_PARQUET(?, {})", ".jsonl": "READ_NDJSON_OBJECTS(?, {})"}
+READERS = {suffix: reader.format("hive_partitioning = FALSE") for suffix, reader in _READERS.items()}
 
 
 @dataclass(frozen=True)

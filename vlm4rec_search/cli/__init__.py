@@ -5,6 +5,7 @@ from typing import NoReturn
 
 import click
 
+from vlm4rec_search.cli.output import printable
 from vlm4rec_search.errors import Vlm4recError
 
 # In the order of the job; a module is imported when its command is asked for, or listed by --help.
@@ -57,7 +58,7 @@ class Commands(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(f"Error: {' '.join(printable(message).split())}", err=True)
     raise SystemExit(code)
 
 
