@@ -107,7 +107,7 @@ def main() -> None:
         plan(folder)
         ranking = folder / "ranking.yaml"
         default = (PROJECT / "vlm4rec_search" / "ranking" / "default.yaml").read_text("utf-8")
-        ranking.write_text(default.replace("half_life_days: 120", "half_life_days: 90", 1), "utf-8")
+        ranking.write_text(re.sub(r"(?m)^half_life_days: \d+", "half_life_days: 91", default), "utf-8")
         print("  profiles again, with another half-life", flush=True)
         plan(folder, str(ranking))
         more = made(size, size.interactions // 100, size.users // 100, DAYS, draw)

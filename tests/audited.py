@@ -71,8 +71,8 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"user_id": "u", "position": 2, "item_id": "a", "days": 1.0},
     ),
     "profiles.profile_weights": (
-        {"user_id": "u", "item_id": "a", "weight": 1.0, "recent": 1.0, "why": "1 x view"},
-        {"user_id": "u", "item_id": "b", "weight": -1.0, "recent": 0.0, "why": "1 x hide"},
+        {"user_id": "u", "item_id": "a", "weight": 1.0, "recent": 1.0, "counts": True, "why": "1 x view"},
+        {"user_id": "u", "item_id": "b", "weight": -1.0, "recent": 0.0, "counts": True, "why": "1 x hide"},
     ),
     "profiles.interests": (
         {"user_id": "u", "rank": 1, **INTEREST},

@@ -49,11 +49,17 @@ def test_one_bad_document_in_ten_thousand_keeps_no_other_from_answering(window: 
 
 
 def fillers(count: int) -> pd.DataFrame:
-    """Return items that are among nobody's best: without interactions, words of u1, or a vector near to any."""
+    """Return items that are among nobody's best: without interactions, words of u1, or a vector near to any.
+
+    All are equally far from the taste "new", so that what the server leaves out of so many changes no score, and no two
+    are the same: a graph of neighbours may fall apart over thousands of equals.
+    """
     frame = pd.concat([documents()[5:]] * count, ignore_index=True)
     names = [f"z{number:05d}" for number in range(count)]
-    away = np.float32([-1, 0, 0, 0])
-    frame = frame.assign(item_id=names, title="new thing", description=None, caption=None, vector=[away] * count)
+    around = np.random.default_rng(4).normal(size=(count, 3))
+    around *= np.sqrt(0.75) / np.linalg.norm(around, axis=1, keepdims=True)
+    away = np.insert(around, 1, -0.5, axis=1).astype(np.float32)
+    frame = frame.assign(item_id=names, title="new thing", description=None, caption=None, vector=list(away))
     return frame.assign(content_hash=names)
 
 

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 from conftest import Workspace
 
+from vlm4rec_search.ranking import load_ranking
+
 START = datetime(2025, 1, 1)
 HEAVY = 50_000
 
@@ -51,9 +53,10 @@ def test_odd_histories_become_profiles_and_a_change_concerns_few(workspace: Work
     assert workspace.query(f"{known} 'new'") == [("gold", 0, 0, 0, 0)]
     assert workspace.query(f"{known} 'solo'") == [(None, 1, 1, 1, 1)]
     assert workspace.query(f"{known} 'heavy'") == [(None, 300, 3, 100, 300)]
-    # of three events, ten days apart, the last counts whole; the half-life is 60 days
+    # of three events, ten days apart, the last counts whole
+    half = load_ranking().half_life_days
     weights = workspace.query("SELECT weight FROM profiles.profile_weights WHERE user_id = 'u1' ORDER BY item_id")
-    assert [weight for (weight,) in weights] == pytest.approx([0.5 ** (20 / 60), 0.5 ** (10 / 60), 1.0])
+    assert [weight for (weight,) in weights] == pytest.approx([0.5 ** (20 / half), 0.5 ** (10 / half), 1.0])
     segments = "SELECT item_id FROM search.segment_popularity WHERE segment = 'gold' ORDER BY rank"
     assert workspace.query(segments) == [("i001",), ("i002",), ("i003",)]
     assert workspace.computed("profile") == workspace.computed("interests") == [12]

@@ -76,6 +76,13 @@ def test_pins_lead_before_diversity_and_caps(shelf: Backend, tmp_path: Path) -> 
     assert ids(answer(shelf, tmp_path, rules, query))[:2] == "fa"
 
 
+def test_a_cap_counts_what_is_buried(shelf: Backend, tmp_path: Path) -> None:
+    query = Query(user="nobody", per_category=1, k=6)
+    found = answer(shelf, tmp_path, "- {action: bury, items: [b]}", query)
+    categories = [hit.category for hit in found.hits]
+    assert len(categories) == len(set(categories))
+
+
 @pytest.mark.parametrize(
     ("rules", "complaint"),
     [

@@ -52,7 +52,21 @@ def test_the_ladder_is_data(backend: Backend, tmp_path: Path) -> None:
     with backend.open(ranking=ranking) as index:
         tiers = {user: index.search(Query(user=user, items=["a"])).tier for user in ("u1", "u3", "u4")}
         assert index.search(Query(user="u3")).tier == "popularity"
+        assert index.search(Query(user="u1")).note == (
+            "the ladder does not come to the profile of user u1: this is what is popular in the category"
+        )
     assert tiers == {"u1": "category", "u3": "session", "u4": "category"}
+
+
+def test_a_session_may_come_before_the_profile_which_still_speaks(backend: Backend, tmp_path: Path) -> None:
+    ranking = tmp_path / "ranking.yaml"
+    ranking.write_text(RANKING.read_text("utf-8") + "\nladder: [session, profile, popularity]\n", "utf-8")
+    backend.publish(given(documents()))
+    with backend.open(ranking=ranking) as index:
+        answer = index.search(Query(user="u1", items=["c"], explain=True))
+    assert (answer.tier, answer.note) == ("session", None)
+    assert answer.hits[0].explanation is not None
+    assert {"profile", "session"} <= {leg.name for leg in answer.hits[0].explanation.legs}
 
 
 def test_interests_are_legs_of_their_own(backend: Backend, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_sweep_judges_what_the_product_would_answer(fusion: Fusion, seed: in
         scores[row, fused.documents] = -np.arange(len(fused.documents))
     expected = accuracy(top_k(scores, 10), relevant, ("nDCG@10", "R@10"))
     # float32 sums may tie where float64 sums do not: one exchange of neighbours is the most that may come of it
-    assert np.abs(np.stack([ndcg, recall], axis=1) - expected).max(axis=0).tolist() <= [0.11, 1.0]
+    assert (np.abs(np.stack([ndcg, recall], axis=1) - expected) <= [0.11, 0.5]).all()
     assert np.stack([ndcg, recall], axis=1).mean(axis=0) == pytest.approx(expected.mean(axis=0), abs=0.02)
 
 

@@ -3,7 +3,7 @@ MODEL (
   kind FULL,
   grain (user_id, item_id),
   audits (
-    not_null(columns := (user_id, item_id, weight, recent, why)),
+    not_null(columns := (user_id, item_id, weight, recent, counts, why)),
     unique_combination_of_columns(columns := (user_id, item_id)),
     forall(criteria := (ISFINITE(weight) AND ISFINITE(recent)))
   )
@@ -48,6 +48,7 @@ WITH fallback AS (
     events.event_type,
     COUNT(*) AS times,
     MIN(events.days) AS days,
+    ANY_VALUE(events.weight) <> 0 AS counts,
     ANY_VALUE(events.weight) * LEAST(
       SUM(events.strength * POWER(0.5, events.days / @half_life_days)),
       ANY_VALUE(events.repeat_cap)
@@ -68,6 +69,7 @@ WITH fallback AS (
     SUM(by_event.weight) AS weight,
     SUM(by_event.recent) AS recent,
     MIN(by_event.days) AS days,
+    BOOL_OR(by_event.counts) AS counts,
     ARRAY_TO_STRING(
       LIST_SORT(
         ARRAY_AGG(PRINTF('%d x %s %+.2f', by_event.times, by_event.event_type, by_event.weight))
@@ -97,6 +99,7 @@ SELECT
   by_item.item_id, /* an item of the history */
   by_item.weight * CASE WHEN by_item.weight < 0 AND balance.dislikes > 0 THEN balance.dislikes ELSE 1 END AS weight, /* of the item's vector and words; below 0 pushes away */
   by_item.recent, /* the same with the shorter half-life of the behaviour leg */
+  by_item.counts, /* whether any event says something, be it that they cancel out; not so for what was merely shown */
   PRINTF(
     '%s; last %d days before the shopper''s latest%s',
     by_item.why,

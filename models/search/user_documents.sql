@@ -25,7 +25,7 @@ WITH shoppers AS (
     LIST_SORT(ARRAY_AGG(weights.item_id)) AS seen
   FROM profiles.profile_weights AS weights
   WHERE
-    weights.weight <> 0 OR weights.recent <> 0 /* what was merely shown may be shown again */
+    weights.counts /* what was merely shown may be shown again */
   GROUP BY
     weights.user_id
 ), weighted AS (
@@ -128,7 +128,7 @@ SELECT
   COALESCE(profiles.items, 0)::INT AS items, /* number of items behind the vector */
   profiles.vector, /* unit vector of the profile; NULL where nothing speaks for a direction */
   COALESCE(weighted.history, []) AS history, /* items with weights such that the vector is the sum of weight x item vector */
-  COALESCE(seen.seen, []) AS seen, /* every item of the history, left out of answers */
+  COALESCE(seen.seen, []) AS seen, /* items of the history, but for those merely shown; left out of answers */
   COALESCE(words.terms, [])::STRUCT(term TEXT, word TEXT, weight DOUBLE)[] AS terms, /* the weighted words of the lexical leg */
   COALESCE(tastes.interests, [])::STRUCT(vector FLOAT[], importance DOUBLE, medoid TEXT, items TEXT[])[] AS interests, /* profiles.interests, the most important first */
   COALESCE(
@@ -139,7 +139,7 @@ SELECT
     []
   )::STRUCT(item_id TEXT, weight DOUBLE)[] AS behaviour, /* the 100 items of most recent weight, from which co-purchases start; weights sum to 1 */
   users.segment, /* group that the shop puts the shopper into; may be NULL */
-  COALESCE(favourites.categories, []) AS categories /* up to three favourite categories, best first */
+  COALESCE(favourites.categories, [])::TEXT[] AS categories /* up to three favourite categories, best first */
 FROM shoppers
 LEFT JOIN profiles.user_profiles AS profiles
   ON profiles.user_id = shoppers.user_id

@@ -37,6 +37,12 @@ class Targets(NamedTuple):
         has_one = np.diff(kept.indptr) > 0
         return Targets(self.users[has_one], kept[has_one])
 
+    def some(self, most: int, seed: int) -> "Targets":
+        """Return those of at most so many users, drawn at random."""
+        count = len(self.users)
+        rows = np.sort(np.random.default_rng(seed).choice(count, min(count, most), replace=False))
+        return Targets(self.users[rows], self.relevant[rows])
+
 
 @dataclass(frozen=True)
 class Catalogue:

@@ -5,9 +5,9 @@ weights, co-purchases and popularity are those of that moment, from the same log
 release, their texts and vectors, and with them the profile vectors, interests and words of the same weights. So no
 release knows what it is asked for, and both know equally much.
 
-What this can see: another captioner, prompt, encoder or text rule, and items that are gone. What it cannot see: another
-arithmetic of weights, profiles or fusion, since a release holds none to compare with; `vlm4rec evaluate` and the tuner
-are for that. Items newer than the cut have no part in it.
+What this can see: another captioner, prompt, encoder or text rule. What it cannot see: another arithmetic of weights,
+profiles or fusion, since a release holds none to compare with (`vlm4rec evaluate` and the tuner judge that); and items
+that are gone, since staging refuses their interactions, too. Items newer than the cut have no part in it.
 """
 
 from collections.abc import Callable

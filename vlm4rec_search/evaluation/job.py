@@ -75,8 +75,16 @@ def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
     with bar("systems", sum(len(system.copies()) for system in systems)) as advance:
         evaluation = evaluate(parts, systems, lambda name: advance(1))
     say("Computing intervals and slices")
-    own = job.protocol.rule == "time" and given_cuts(settings.data_dir) is not None
-    about = job.protocol.to_json() | ({"given_split": True} if own else {}) | ({"world": world} if world else {})
+    about = _protocol(settings, job.protocol) | ({"world": world} if world else {})
+    if choose:
+        about["validation_users"] = len(parts.validation.targets.users) if parts.validation else None
     results = summarise(evaluation, about, job.protocol.seed)
     save(results, evaluation, settings.results)
     return Chapter(world, results, evaluation, settings)
+
+
+def _protocol(settings: Settings, protocol: Protocol) -> dict[str, object]:
+    """Return the rules as plain values; of a split that the data set gives, its days stand in for the shares."""
+    given = given_cuts(settings.data_dir) if protocol.rule == "time" else None
+    days = {"validation": str(given.validation), "test": str(given.test), "given_split": True} if given else {}
+    return protocol.to_json() | days

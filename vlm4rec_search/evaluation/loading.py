@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_HISTORIES = "SELECT user_id, item_id, interacted_at FROM histories.user_histories ORDER BY user_id, position"
+# What speaks for an item, for every system alike: what was hidden, sent back or merely shown was not taken.
+_HISTORIES = """
+SELECT user_id, item_id, interacted_at
+FROM histories.user_histories INNER JOIN profiles.likes USING (user_id, position, item_id) ORDER BY user_id, position
+"""
 _WEIGHTS = "SELECT user_id, item_id, weight FROM profiles.profile_weights"
 _PHOTOS = "SELECT item_id, vector FROM embeddings.image_embeddings"
 _MOMENT = "SELECT as_of FROM histories.as_of"
@@ -101,9 +105,11 @@ def _catalogue(settings: Settings, handed: Handover, photos: "pd.DataFrame", nee
 
 
 def _descriptions(documents: "pa.Table") -> Texts:
-    """Return what is told of each item: the caption, or else the shop's own text."""
-    rows = zip(*(documents[name].to_pylist() for name in ("caption", "description", "title")), strict=True)
-    return np.array([next(filter(None, row)) for row in rows], dtype=object)
+    """Return the caption of each item; where a catalogue has none at all, the shop's own text, or else the title."""
+    rows = [documents[name].to_pylist() for name in ("caption", "description", "title")]
+    if any(rows[0]):
+        return np.array([caption or "" for caption in rows[0]], dtype=object)
+    return np.array([next(filter(None, row)) for row in zip(*rows, strict=True)], dtype=object)
 
 
 def _encoded(settings: Settings, ids: Texts, texts: Texts, encoder: str) -> Scores:
@@ -111,9 +117,10 @@ def _encoded(settings: Settings, ids: Texts, texts: Texts, encoder: str) -> Scor
 
     from vlm4rec_search.embeddings import embed_texts
 
-    frame = pd.DataFrame({"item_id": ids, "text": texts})
+    told = np.flatnonzero(texts != "")
+    frame = pd.DataFrame({"item_id": ids[told], "text": texts[told]})
     embedded = embed_texts(frame, encoder.rsplit("@", 1)[0], settings.cache)
-    return np.stack(list(embedded["vector"])).astype(np.float32)
+    return _stack(list(embedded["vector"]), len(ids), told)
 
 
 def _stack(vectors: list[list[float]], items: int, rows: "np.typing.NDArray[np.int64]") -> Scores:

@@ -90,9 +90,9 @@ def _rankings(comparison: Comparison) -> "Iterator[pd.DataFrame]":
     import pandas as pd
 
     split, targets = comparison.part.split, comparison.part.targets
-    relevant = targets.relevant.toarray() > 0
     for outcome in comparison.outcomes:
         row, place = np.nonzero(outcome.ranking[:, :LISTED] >= 0)
         items = outcome.ranking[row, place]
-        columns = {"user_id": split.user_ids[targets.users[row]], "rank": place + 1, "relevant": relevant[row, items]}
+        relevant = np.asarray(targets.relevant[row, items]).ravel() > 0
+        columns = {"user_id": split.user_ids[targets.users[row]], "rank": place + 1, "relevant": relevant}
         yield pd.DataFrame({**columns, "item_id": split.catalogue.item_ids[items]}).assign(system=outcome.system)

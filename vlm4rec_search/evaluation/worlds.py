@@ -15,7 +15,8 @@ ITEMS, SHOPPERS = 400, 800  # enough for intervals of a few hundredths
 def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], None]) -> Iterator[Settings]:
     """Build a shop and its tables in a folder of their own, and yield settings that name them.
 
-    Captioner, encoders, cache and results file stay the caller's; folder and tables are removed at the end.
+    The captioner is the small model that was trained on this shop's drawings. Encoders, cache and results file stay the
+    caller's; folder and tables are removed at the end.
 
     Args:
         settings: of the caller.
@@ -35,6 +36,6 @@ def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], 
         say(f"Building the world {world}: {ITEMS} items, {SHOPPERS} shoppers, and its tables")
         build_shop(folder / "data", world, ITEMS, SHOPPERS, seed, dirty=False)
         places = {"data_dir": folder / "data", "warehouse": folder / "warehouse.duckdb", "as_of": None}
-        there = settings.model_copy(update=places)
+        there = settings.model_copy(update={**places, "captioner": "tiny"})
         plan(there, "prod")
         yield there

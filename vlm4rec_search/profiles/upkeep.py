@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from vlm4rec_search.cache import Cache, Result
+from vlm4rec_search.errors import RunError
 from vlm4rec_search.fills import Effort
 from vlm4rec_search.profiles.histories import Integers, Vectors
 
@@ -50,7 +51,10 @@ def computed_once(
     with Cache(cache) as store:
         filled = store.fill(kind, maker, keys, batch, batch_size=BATCH, label=label, effort=Effort(workers=_WORKERS))
         store.trim(kind, keys, max(_SPARE * len(keys), _ALWAYS))
-    return [value for value in filled.values if isinstance(value, bytes)]
+    values = [value for value in filled.values if isinstance(value, bytes)]
+    if len(values) != len(keys):
+        raise RunError(f"{len(keys) - len(values)} of {len(keys)} results of {kind} are missing: plan again")
+    return values
 
 
 def _keys(maker: str, relative: sparse.csr_array, items: Vectors) -> list[str]:

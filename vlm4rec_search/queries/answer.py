@@ -83,8 +83,12 @@ def _note(query: Query, chosen: Plan) -> str | None:
     if query.user is None:
         answered = not query.items or chosen.tier in ("session", "text")
         return None if answered else f"nothing is known of the items for this mode: this is {_INSTEAD[chosen.tier]}"
-    if chosen.tier == "profile" or (chosen.user is not None and chosen.tier == "text"):
+    own = any(leg.name in ("profile", "interest") for leg in chosen.legs)
+    if own or chosen.tier == "profile" or (chosen.user is not None and chosen.tier == "text"):
         return None
-    unknown = chosen.user is None
-    who = f"user {query.user} is not known" if unknown else f"nothing is known of user {query.user} for this mode"
+    who = f"nothing is known of user {query.user} for this mode"
+    if chosen.user is None:
+        who = f"user {query.user} is not known"
+    elif chosen.otherwise:
+        who = f"the ladder does not come to the profile of user {query.user}"
     return f"{who}: this is {_INSTEAD[chosen.tier]}"

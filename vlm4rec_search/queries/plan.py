@@ -28,6 +28,7 @@ class Plan:
         user: None for nobody, or one that the release does not know.
         session: what the session's items say, None without a session.
         sources: items from which the co-purchases come, by id.
+        otherwise: whether the shopper's profile would have had something to say, but the ladder has others speak.
     """
 
     tier: Tier
@@ -36,6 +37,7 @@ class Plan:
     user: User | None
     session: User | None
     sources: Mapping[str, Item]
+    otherwise: bool = False
 
 
 def plan(index: "Index", query: Query) -> Plan:
@@ -49,11 +51,15 @@ def plan(index: "Index", query: Query) -> Plan:
     starts = {**(user.behaviour if user else {}), **(session.behaviour if session else {})}
     wanted = query.mode in ("hybrid", "behaviour") and query.text is None
     sources = index.items(list(starts), vectors=False) if wanted and starts else {}
-    tier, legs = _ladder(index, query, user, session, sources)
+    own = _taste(query, user, "profile", index.ranking, sources)
+    now = _taste(query, session, "session", index.ranking, sources)
+    tier, legs = _ladder(index, query, user, own if "profile" in index.ranking.ladder else [], now)
+    otherwise = bool(own) and query.text is None and not any(leg is own[0] for leg in legs)
     weights = leg_weights(legs, _kind_weights(query, index.ranking))
     heard = [(leg, weight) for leg, weight in zip(legs, weights, strict=True) if weight > 0]
     heard += [(leg, 0.0) for leg in _pins(index)]
-    return Plan(tier, [leg for leg, _ in heard], [weight for _, weight in heard], user, session, sources)
+    weighted = [leg for leg, _ in heard], [weight for _, weight in heard]
+    return Plan(tier, *weighted, user, session, sources, otherwise)
 
 
 def _pins(index: "Index") -> list[Leg]:
@@ -90,11 +96,8 @@ def _session(index: "Index", query: Query) -> User | None:
     return session_user(list(items.values()))
 
 
-def _ladder(
-    index: "Index", query: Query, user: User | None, session: User | None, sources: Mapping[str, Item]
-) -> tuple[Tier, list[Leg]]:
-    own = _taste(query, user, "profile", index.ranking, sources)
-    now = _taste(query, session, "session", index.ranking, sources)
+def _ladder(index: "Index", query: Query, user: User | None, own: list[Leg], now: list[Leg]) -> tuple[Tier, list[Leg]]:
+    """Return the tier that answers and its legs; `own` are those of the profile, `now` those of the session."""
     if query.text is not None:
         legs = [leg for leg in own + now if leg.kind == "semantic"]
         tier: Tier = ("profile" if own else "session") if legs else "text"

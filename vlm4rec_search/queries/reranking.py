@@ -41,18 +41,19 @@ class Ranked:
 def rerank(index: "Index", found: "Found", fused: Fused, query: Query) -> Ranked:
     """Return the first k of a fused ranking, after the rules, the cap of each category and diversity.
 
-    Pinned items come first, buried ones last; caps and diversity choose among those between them, since what a person
-    has pinned no cap takes away.
+    Pinned items come first, whatever their category, buried ones last; diversity chooses among those between them.
     """
     table = _Table(found, fused, index.rules)
-    rows = table.between
+    rows, last = table.between, table.buried
     if query.per_category:
-        rows = _capped(found.records(table.documents[rows]), rows, query.per_category)
+        every = np.concatenate([rows, last])
+        kept = _capped(found.records(table.documents[every]), every, query.per_category)
+        rows, last = kept[~np.isin(kept, last)], kept[np.isin(kept, last)]
     diversity = index.ranking.diversity if query.diversity is None else query.diversity
     if diversity and len(rows):
         rows = rows[: query.k * POOL]
         rows = rows[diversify(found.vectors(table.documents[rows]), table.scores[rows], diversity, query.k)]
-    rows = np.concatenate([table.pinned, rows, table.buried]).astype(np.int64)[: query.k]
+    rows = np.concatenate([table.pinned, rows, last]).astype(np.int64)[: query.k]
     documents = table.documents[rows]
     notes = [tuple(table.notes.get(int(row), ())) for row in rows]
     return Ranked(documents, table.scores[rows], table.contributions[rows], found.records(documents), notes)

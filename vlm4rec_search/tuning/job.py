@@ -27,6 +27,7 @@ Say = Callable[[str], None]
 
 DEPTHS = (100, 200, 400)
 PROFILES = ("mean", "interests")
+USERS = 2_000  # who are asked at most: more would hardly narrow an interval
 DIVERSITIES = (0.0, 0.1, 0.2, 0.3)
 FUSIONS: tuple[Fusion, ...] = ("rrf", "minmax")
 TABLES: Mapping[str, tuple[float, ...]] = {
@@ -160,13 +161,13 @@ class _Trials:
         with read(self._bench.settings.warehouse) as connection:
             cuts = cuts_of(connection, self._bench.settings.data_dir, self._protocol)
             later = taken_between(connection, cuts.validation, cuts.test)
-        self._say(f"Building the tables with {_tables(ranking)}")
+        self._say("Building the tables with " + ", ".join(f"{name} {getattr(ranking, name):g}" for name in TABLES))
         self._bench.plan_as_of(VALIDATION, cuts.validation, file)
         split = load_split(self._bench.settings, VALIDATION, self._protocol, frozenset())
         targets = find_targets(split, later, self._protocol.history)
         if not len(targets.users):
             raise UsageError("nobody can be asked: no user has a history before the validation cut and an item after")
-        return Part(split, targets)
+        return Part(split, targets.some(USERS, self._protocol.seed))
 
 
 def _values(ranking: Ranking, asked: list[Asked], part: Part) -> dict[str, tuple[Floats, Floats]]:
@@ -195,7 +196,3 @@ def _result(best: _Trial, before: tuple[Floats, Floats], version: str, tried: in
 def _told(ranking: Ranking) -> str:
     weights = ", ".join(f"{kind} {weight:g}" for kind, weight in ranking.weights.model_dump().items() if weight)
     return f"{ranking.fusion}, depth {ranking.depth}, {ranking.profile}: {weights}"
-
-
-def _tables(ranking: Ranking) -> str:
-    return ", ".join(f"{name} {getattr(ranking, name):g}" for name in TABLES)

@@ -9,6 +9,7 @@ from vlm4rec_search.evaluation.data import Ints, Mask, Scores, Split, Targets, i
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 
 WINDOWS = (7.0, 14.0, 30.0, 60.0, 90.0, 180.0)
+LONGEST = 2_000  # items of a user whose pairs are counted: a program that took more tells nothing, and costs its square
 DAY = np.timedelta64(86_400_000_000, "us")
 
 
@@ -55,6 +56,7 @@ class CoPurchase(System):
     def fit(self, split: Split, validation: Targets | None = None) -> None:
         """Count pairs."""
         taken = within(split, self.days)
+        taken = taken[np.diff(taken.indptr) <= LONGEST]
         counts = np.bincount(taken.indices, minlength=split.shape[1])
         scale = sparse.diags_array((1.0 / np.sqrt(np.maximum(counts, 1))).astype(np.float32))
         similar = scale @ sparse.csr_array(taken.T @ taken) @ scale
