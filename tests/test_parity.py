@@ -6,14 +6,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import catalogues
-import httpx
 import numpy as np
 import pytest
 from backends import Embedded, Server
 from opensearch import prefixed
 
 from vlm4rec_search import Query
-from vlm4rec_search.analysis import analyze
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes import Index
 
@@ -192,27 +190,6 @@ def test_mistakes_are_told_alike(pair: Pair, query: Query) -> None:
             index.search(query)
         told.append(str(caught.value).replace(index.meta.name, "RELEASE"))
     assert told[0] == told[1]
-
-
-ODD = [
-    "The women's O'Neill caf\u00e9s\u2019 d\u00e9cor",
-    "T-shirt 3.5mm 1,000;2 pcs. U.S.A. foo_bar ad:hoc don't",
-    "C++ & C# @home #1",
-    "\u4f60\u597d \u30ab\u30bf\u30ab\u30ca \u304b\u306a \ud55c\uad6d\uc5b4 \u0e44\u0e17\u0e22",
-    "\u03a3\u0391\u03a3 \u0130stanbul stra\u00dfe \ufb01ne na\u00efve e\u0301te\u0301",
-    "x" * 600,
-    "\U0001f600 sale!!! 50% off",
-    "trekking hopping biology technology possibly agreed skies dying",
-]
-
-
-def test_the_analyzer_is_the_servers(pair: Pair, opensearch_url: str) -> None:
-    texts = [*ODD, *TEXTS]
-    titles = pair.embedded.search(Query(user="nobody", k=150)).hits
-    texts.append(" ".join(hit.title for hit in titles))
-    for text in texts:
-        answer = httpx.post(f"{opensearch_url}/_analyze", json={"analyzer": "english", "text": text}, timeout=60)
-        assert [token["token"] for token in answer.raise_for_status().json()["tokens"]] == analyze(text), text
 
 
 @pytest.mark.xfail(

@@ -1,11 +1,6 @@
 """Releases: what a build counts, refuses and leaves behind, also when it is killed."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +15,7 @@ from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes import verify
 from vlm4rec_search.indexes.build import build_release
 from vlm4rec_search.indexes.meta import new_release
-from vlm4rec_search.releases import KEPT, current_release, publishing, release_path, switch
+from vlm4rec_search.releases import current_release, release_path
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
@@ -139,78 +134,3 @@ def test_verification_compares_ids_and_lengths(tmp_path: Path) -> None:
         connection.execute("UPDATE vectors SET vector = [1, 1, 0, 0] WHERE document = 0")
     with pytest.raises(RunError, match="not of length 1"):
         verify.verify_file(path, [])
-
-
-def test_one_build_at_a_time(tmp_path: Path) -> None:
-    with publishing(tmp_path, "items__one") as path:
-        path.touch()
-        with pytest.raises(RunError, match="another build is running"):
-            publish(tmp_path)
-    assert files(tmp_path) == ["items__one.duckdb"]
-    assert current_release(tmp_path) == release_path(tmp_path, "items__one")
-
-
-def test_a_release_is_never_overwritten(tmp_path: Path) -> None:
-    name = publish(tmp_path).release
-    with pytest.raises(RunError, match="exists already"):
-        build_release(tmp_path, given(documents()), replace(meta(), name=name))
-
-
-def test_switch_goes_back_and_refuses_what_is_not_there(tmp_path: Path) -> None:
-    first, second = publish(tmp_path).release, publish(tmp_path).release
-    switch(tmp_path, first)
-    assert current_release(tmp_path) == release_path(tmp_path, first) != release_path(tmp_path, second)
-    for name in ("items__gone", "../outside", ""):
-        with pytest.raises(UsageError):
-            switch(tmp_path, name)
-
-
-def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="cannot write the index folder"):
-        publish(tmp_path / "file")
-
-
-SLOW_BUILD = """
-import sys, time
-from pathlib import Path
-from released import documents, meta, popularity, users, given
-from vlm4rec_search.indexes import build
-
-def hang(path, scans):
-    print("built", flush=True)
-    time.sleep(60)
-
-build.verify_file = hang
-build.build_release(Path(sys.argv[1]), given(documents()), meta())
-"""
-
-
-def test_a_killed_build_leaves_the_pointer_and_is_swept(tmp_path: Path) -> None:
-    before = publish(tmp_path).release
-    arguments = [sys.executable, "-c", SLOW_BUILD, str(tmp_path)]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "built\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert len(files(tmp_path)) == 2
-    assert (tmp_path / "current").read_text().strip() == before
-    time.sleep(0.01)
-    after = publish(tmp_path)
-    assert (after.added, after.changed, after.deleted) == (0, 0, 0)
-    assert files(tmp_path) == sorted([f"{before}.duckdb", f"{after.release}.duckdb"])
-
-
-def test_the_newest_releases_stay_and_the_one_that_answered_before(tmp_path: Path) -> None:
-    names = [publish(tmp_path).release for _ in range(KEPT + 2)]
-    assert files(tmp_path) == [f"{name}.duckdb" for name in names[2:]]
-    switch(tmp_path, names[2])
-    later = publish(tmp_path).release
-    assert files(tmp_path) == [f"{name}.duckdb" for name in (*names[2:], later)], "gone back to, so it stays"
-    for path in (tmp_path / "releases").iterdir():
-        os.utime(path, (2e10, 2e10))  # a clock that was set back since
-    last = publish(tmp_path).release
-    assert current_release(tmp_path) == release_path(tmp_path, last)
-    with open_index(str(tmp_path)) as index:
-        assert index.search(Query(user="u1")).release == last

@@ -31,9 +31,10 @@ class OpenSearchFound(Found):
         self.candidates = [self._candidates(leg, found) for leg, found in zip(legs, hits, strict=True)]
 
     def _candidates(self, leg: Leg, hits: Hits) -> Candidates:
-        documents = np.array([self._numbers[item] for _, item in hits], dtype=np.int64)
+        told, items = zip(*hits, strict=True) if hits else ((), ())
+        documents = np.array([self._numbers[item] for item in items], dtype=np.int64)
         # the server writes float32: without this 0.1 would be another number than the embedded index has
-        scores = np.array([score for score, _ in hits], dtype=np.float32).astype(np.float64)
+        scores = np.array(told, dtype=np.float32).astype(np.float64)
         scores = (2.0 * scores - 1.0 if leg.vector is not None else scores).round(6)
         order = np.lexsort((documents, -scores))
         return Candidates(leg.name, leg.kind, documents[order], scores[order])

@@ -1,6 +1,6 @@
 """Legs: the independent rankings that answer a query, each by vectors, words, a list of items, or popularity."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -146,18 +146,18 @@ def co_purchases(
 
     score(j) = sum over i of weight(i) x similarity(i, j), rounded to 6 decimals; equal scores by item id.
     """
-    scores: dict[str, float] = {}
+    scores: dict[str, float] = defaultdict(float)
     for item_id, weight in behaviour.items():
-        item = items.get(item_id)
-        for neighbour, similarity in item.neighbours.items() if item else ():
-            scores[neighbour] = scores.get(neighbour, 0.0) + weight * similarity
+        if item := items.get(item_id):
+            for neighbour, similarity in item.neighbours.items():
+                scores[neighbour] += weight * similarity
     for item_id in without:
         scores.pop(item_id, None)
-    if len(scores) > LISTED:  # most are far from the best, and need not be rounded and sorted
-        lowest = sorted(scores.values(), reverse=True)[LISTED - 1] - 1e-6
-        scores = {item: score for item, score in scores.items() if score >= lowest}
-    best = sorted((-round(score, 6), item) for item, score in scores.items())
-    return {item: -score for score, item in best[:LISTED] if score < 0.0}
+    values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores)).round(6)
+    lowest = np.partition(values, -LISTED)[-LISTED] if len(values) > LISTED else 0.0  # most are far from the best
+    pairs = zip(values.tolist(), scores, strict=True)
+    best = sorted((-score, item) for score, item in pairs if score >= lowest and score > 0.0)
+    return {item: -score for score, item in best[:LISTED]}
 
 
 def taste_legs(user: User, listed: Mapping[str, float], mode: Mode, by_interest: bool, name: str) -> list[Leg]:

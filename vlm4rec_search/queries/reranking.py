@@ -67,18 +67,23 @@ class _Table:
     """
 
     def __init__(self, found: "Found", fused: Fused, rules: Sequence[Rule]) -> None:
-        pins = next((leg.documents for leg in found.candidates if leg.name == PINNED), fused.documents[:0])
-        extra = pins[~np.isin(pins, fused.documents)]
-        self.documents = np.concatenate([fused.documents, extra])
-        self.scores = np.concatenate([fused.scores, np.zeros(len(extra))])
-        self.contributions = np.vstack([fused.contributions, np.zeros((len(extra), fused.contributions.shape[1]))])
+        self.documents, self.scores, self.contributions = fused.documents, fused.scores, fused.contributions
         self.notes: dict[int, list[str]] = {}
-        self.pinned = np.array([np.flatnonzero(self.documents == document)[0] for document in pins], dtype=np.int64)
+        self.pinned = self.buried = np.empty(0, dtype=np.int64)
+        self.between = np.arange(len(fused.documents))
         if rules:
-            gone, buried = self._apply(found, rules)
-        else:
-            gone = buried = np.zeros(len(self.documents), dtype=np.bool_)
-        order = np.argsort(-self.scores.round(12), kind="stable") if rules else np.arange(len(fused.documents))
+            self._judge(found, rules)
+
+    def _judge(self, found: "Found", rules: Sequence[Rule]) -> None:
+        """Add what is pinned, and divide the rows."""
+        pins = next((leg.documents for leg in found.candidates if leg.name == PINNED), self.documents[:0])
+        extra = pins[~np.isin(pins, self.documents)]
+        self.documents = np.concatenate([self.documents, extra])
+        self.scores = np.concatenate([self.scores, np.zeros(len(extra))])
+        self.contributions = np.vstack([self.contributions, np.zeros((len(extra), self.contributions.shape[1]))])
+        self.pinned = np.array([np.flatnonzero(self.documents == document)[0] for document in pins], dtype=np.int64)
+        gone, buried = self._apply(found, rules)
+        order = np.argsort(-self.scores.round(12), kind="stable")
         free = order[~np.isin(order, self.pinned) & ~gone[order]]
         self.pinned = self.pinned[~gone[self.pinned]]
         self.between, self.buried = free[~buried[free]], free[buried[free]]
