@@ -10,11 +10,11 @@ from vlm4rec_search.ranking import load_ranking
 
 def test_the_hybrid_template_names_its_pipeline_and_has_both_legs(opensearch_url: str) -> None:
     parameters = {"user": "u1", "text": "t", "vector": [1.0], "filters": [], "k": 3}
-    sent = {"source": templates.sources("shop-", 400)["hybrid"], "params": parameters}
+    sent = {"source": templates.sources("shop-", 400, 300)["hybrid"], "params": parameters}
     answer = httpx.post(f"{opensearch_url}/_render/template", json=sent, timeout=60)
     body = answer.raise_for_status().json()["template_output"]
     assert body["search_pipeline"] == "shop-vlm4rec-minmax-v1"
-    assert body["query"]["hybrid"]["pagination_depth"] == "200"
+    assert body["query"]["hybrid"]["pagination_depth"] == "300"
     semantic, lexical = body["query"]["hybrid"]["queries"]
     unseen = {"terms": {"item_id": {"index": "shop-profiles", "id": "u1", "path": "seen"}}}
     assert semantic["knn"]["vector"]["method_parameters"] == {"ef_search": "400"}
@@ -36,6 +36,7 @@ def test_the_semantic_template_explores_what_verification_found_to_be_enough(
         rendered = window.client.render_search_template(body={"id": names[0], "params": parameters})
         near = rendered["template_output"]["query"]["knn"]["vector"]
         assert near["method_parameters"] == {"ef_search": str(asked or 800)}
+        assert near["k"] == str(load_ranking(None).depth)
         answer = window.client.search_template(index=f"{own_prefix}items", body={"id": names[0], "params": parameters})
         assert [hit["_id"] for hit in answer["hits"]["hits"]][:3] == ["a", "b", "d"]  # cosines 1, 0.8, 0.6
     finally:

@@ -149,20 +149,6 @@ def test_co_purchases_are_explained_by_what_they_were_bought_with(index: Index) 
     assert reason.sentence == 'Is bought by those who bought "red dress" and "red lamp".'
 
 
-def test_a_cap_leaves_room_for_other_categories(index: Index) -> None:
-    free, capped = (index.search(Query(user="nobody", per_category=most)).hits for most in (None, 1))
-    assert [hit.category for hit in free[:3]] == ["dresses", "shoes", "dresses"]
-    assert [hit.item_id for hit in capped] == list("bcef")
-
-
-def test_diversity_prefers_what_is_unlike_the_first(index: Index) -> None:
-    near = index.search(Query(user="u1", mode="semantic", include_seen=True, k=3)).hits
-    far = index.search(Query(user="u1", mode="semantic", include_seen=True, k=3, diversity=0.6)).hits
-    assert [hit.item_id for hit in near] == list("abd")
-    assert far[0].item_id == "a"
-    assert [hit.item_id for hit in far[1:]] == list("ec")
-
-
 def test_500_seen_items_still_leave_k_hits(backend: Backend) -> None:
     draw = np.random.default_rng(3)
     vectors = draw.standard_normal((520, 4))

@@ -25,7 +25,11 @@ from vlm4rec_search.ranking import Ranking
 
 VERSION = 1  # of the templates: callers of an older one go on
 _LISTS = re.compile(r'"(\{\{#toJson\}\}\w+\{\{/toJson\}\})"')
-_DEPTH = "{{depth}}{{^depth}}200{{/depth}}"
+
+
+def _or(name: str, default: int) -> str:
+    """Return what becomes a parameter, or a number where a request has none."""
+    return f"{{{{{name}}}}}{{{{^{name}}}}}{default}{{{{/{name}}}}}"
 
 
 def _list(name: str) -> str:
@@ -33,21 +37,23 @@ def _list(name: str) -> str:
     return f"{{{{#toJson}}}}{name}{{{{/toJson}}}}"
 
 
-def sources(prefix: str, ef_search: int) -> dict[str, str]:
+def sources(prefix: str, ef_search: int, depth: int) -> dict[str, str]:
     """Return the source of each template, semantic, lexical and hybrid, over the aliases with a prefix.
 
     Args:
         prefix: of the aliases.
         ef_search: of the k-NN search, where a request does not say; the server takes the depth where that is more.
+        depth: candidates of each leg, where a request does not say.
     """
+    deep = _or("depth", depth)
     seen = {"terms": {"item_id": {"index": f"{prefix}profiles", "id": "{{user}}", "path": "seen"}}}
     within = {"filter": _list("filters"), "must_not": ["{{#user}}", seen, "{{/user}}"]}
-    near = {"vector": _list("vector"), "k": _DEPTH, "filter": {"bool": within}}
-    explored = {"ef_search": f"{{{{ef_search}}}}{{{{^ef_search}}}}{ef_search}{{{{/ef_search}}}}"}
-    semantic = {"knn": {"vector": {**near, "method_parameters": explored}}}
+    near = {"vector": _list("vector"), "k": deep, "filter": {"bool": within}}
+    explored = {"method_parameters": {"ef_search": _or("ef_search", ef_search)}}
+    semantic = {"knn": {"vector": {**near, **explored}}}
     matches = [{"match": {field: {"query": "{{text}}", "boost": boost}}} for field, boost in BOOSTS.items()]
     lexical = {"bool": {"should": matches, "minimum_should_match": 1, **within}}
-    hybrid = {"hybrid": {"queries": [semantic, lexical], "pagination_depth": _DEPTH}}
+    hybrid = {"hybrid": {"queries": [semantic, lexical], "pagination_depth": deep}}
     # without its pipeline a hybrid query answers raw sentinels of about -9.5e9 as scores, with status 200
     joined = {"search_pipeline": _named(prefix, "minmax")}
     return {"semantic": _source(semantic), "lexical": _source(lexical), "hybrid": _source(hybrid, joined)}
@@ -70,7 +76,7 @@ def install(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
     Args:
         client: from `connect`.
         prefix: of the aliases; names begin with it.
-        ranking: its weights of the semantic and the lexical kind are those of the pipeline.
+        ranking: its depth, and the pipeline's weights of the semantic and the lexical kind.
 
     Returns:
         The names of what is stored now, <prefix>vlm4rec-<kind>-v<VERSION>.
@@ -81,7 +87,7 @@ def install(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
     joined, pipeline = _named(prefix, "hybrid"), _named(prefix, "minmax")
     with server_errors():
         ef_search = live_ef_search(Catalogue(client, prefix))
-        named = {_named(prefix, kind): source for kind, source in sources(prefix, ef_search).items()}
+        named = {_named(prefix, kind): source for kind, source in sources(prefix, ef_search, ranking.depth).items()}
         if native.is_there(Sender(client)):
             client.transport.perform_request("PUT", f"/_search/pipeline/{pipeline}", body=_pipeline(ranking))
         else:

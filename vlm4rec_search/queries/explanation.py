@@ -109,7 +109,7 @@ def explain(
         words: the matched words.
         bought_with: all items from which the co-purchase leg comes, likewise.
         text: the text that was searched for.
-        rules: what was done to the hit after fusion.
+        rules: what rules, diversity and caps did to the hit after fusion.
     """
     score = max((leg.score for leg in legs if leg.name in TASTES), default=0.0)
     bought = sum(leg.score for leg in legs if leg.kind == "behaviour")

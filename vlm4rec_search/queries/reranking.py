@@ -28,7 +28,7 @@ class Ranked:
         scores: float64 (b,), after boosts; 0 for a pinned item that no leg found.
         contributions: float64 (b, legs), what each leg added before boosts.
         records: what hits show.
-        notes: what rules did to each hit, for people.
+        notes: what rules, diversity and caps did to each hit, for people.
     """
 
     documents: Integers
@@ -45,6 +45,7 @@ def rerank(index: "Index", found: "Found", fused: Fused, query: Query) -> Ranked
     """
     table = _Table(found, fused, index.rules)
     rows, last = table.between, table.buried
+    plain = np.concatenate([table.pinned, rows, last])
     if query.per_category:
         every = np.concatenate([rows, last])
         kept = _capped(found.records(table.documents[every]), every, query.per_category)
@@ -52,8 +53,11 @@ def rerank(index: "Index", found: "Found", fused: Fused, query: Query) -> Ranked
     diversity = index.ranking.diversity if query.diversity is None else query.diversity
     if diversity and len(rows):
         rows = rows[: query.k * POOL]
-        rows = rows[diversify(found.vectors(table.documents[rows]), table.scores[rows], diversity, query.k)]
+        chosen, penalties = diversify(found.vectors(table.documents[rows]), table.scores[rows], diversity, query.k)
+        rows = rows[chosen]
+        table.note_penalties(rows, penalties)
     rows = np.concatenate([table.pinned, rows, last]).astype(np.int64)[: query.k]
+    table.note_places(rows, plain)
     documents = table.documents[rows]
     notes = [tuple(table.notes.get(int(row), ())) for row in rows]
     return Ranked(documents, table.scores[rows], table.contributions[rows], found.records(documents), notes)
@@ -88,6 +92,19 @@ class _Table:
         self.pinned = self.pinned[~gone[self.pinned]]
         self.between, self.buried = free[~buried[free]], free[buried[free]]
 
+    def note_penalties(self, rows: Integers, penalties: Floats) -> None:
+        """Note what likeness to the hits above has cost."""
+        for row, penalty in zip(rows.tolist(), penalties.tolist(), strict=True):
+            if round(penalty, 4) > 0.0:
+                self.notes.setdefault(row, []).append(f"loses {penalty:.4f} to diversity for likeness to a hit above")
+
+    def note_places(self, rows: Integers, plain: Integers) -> None:
+        """Note where a hit stood before diversity and caps, where that is another place."""
+        for place, row in enumerate(rows.tolist()):
+            before = int(np.flatnonzero(plain == row)[0])
+            if before != place:
+                self.notes.setdefault(row, []).append(f"stood at {before + 1} before diversity and caps")
+
     def _apply(self, found: "Found", rules: Sequence[Rule]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Boost scores, write notes, and return which rows are dropped and which are buried."""
         facets = found.facets(self.documents)
@@ -115,11 +132,11 @@ def _capped(records: "Sequence[Record]", rows: Integers, most: int) -> Integers:
     return np.array(kept, dtype=np.int64)
 
 
-def diversify(vectors: npt.NDArray[np.float32], scores: Floats, diversity: float, k: int) -> Integers:
+def diversify(vectors: npt.NDArray[np.float32], scores: Floats, diversity: float, k: int) -> tuple[Integers, Floats]:
     """Return the places of k candidates by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
 
     The next one maximises (1 - diversity) x relevance - diversity x largest cosine with those chosen; relevance is
-    the score scaled to 0..1 over the candidates.
+    the score scaled to 0..1 over the candidates. Beside the places stands what each was docked, the second term.
 
     Args:
         vectors: unit rows (b, d).
@@ -132,10 +149,12 @@ def diversify(vectors: npt.NDArray[np.float32], scores: Floats, diversity: float
     nearest = np.zeros(len(scores))
     left = np.ones(len(scores), dtype=np.bool_)
     chosen: list[int] = []
+    penalties: list[float] = []
     for _ in range(min(k, len(scores))):
         gains = np.where(left, (1.0 - diversity) * relevance - diversity * nearest, -np.inf)
         best = int(np.argmax(gains.round(6)))
         chosen.append(best)
+        penalties.append(diversity * float(nearest[best]))
         left[best] = False
         nearest = np.maximum(nearest, vectors @ vectors[best])
-    return np.array(chosen, dtype=np.int64)
+    return np.array(chosen, dtype=np.int64), np.array(penalties)

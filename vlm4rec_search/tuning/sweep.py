@@ -52,7 +52,7 @@ def judge_diverse(
         best = best[scores[best] >= 0]
         if len(best):
             documents = pool.documents[row, best]
-            chosen = diversify(vectors[documents], scores[best].astype(np.float64), diversity, K)
+            chosen, _ = diversify(vectors[documents], scores[best].astype(np.float64), diversity, K)
             rankings[row, : len(chosen)] = documents[chosen]
     found = accuracy(rankings, relevant, ("nDCG@10", "R@10"))
     return found[:, 0], found[:, 1]

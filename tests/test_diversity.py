@@ -1,0 +1,49 @@
+"""Diversity and caps over the fused ranking, on both backends, and what explanations say of them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from backends import Backend
+from released import RANKING, documents, given
+
+from vlm4rec_search import Query
+from vlm4rec_search.indexes import Index
+
+
+@pytest.fixture(scope="module")
+def index(backend: Backend) -> Iterator[Index]:
+    backend.publish(given(documents()))
+    with backend.open(ranking=RANKING) as opened:
+        yield opened
+
+
+def test_a_cap_leaves_room_for_other_categories(index: Index) -> None:
+    free, capped = (index.search(Query(user="nobody", per_category=most)).hits for most in (None, 1))
+    assert [hit.category for hit in free[:3]] == ["dresses", "shoes", "dresses"]
+    assert [hit.item_id for hit in capped] == list("bcef")
+
+
+def test_diversity_prefers_what_is_unlike_the_first(index: Index) -> None:
+    near = index.search(Query(user="u1", mode="semantic", include_seen=True, k=3)).hits
+    far = index.search(Query(user="u1", mode="semantic", include_seen=True, k=3, diversity=0.6)).hits
+    assert [hit.item_id for hit in near] == list("abd")
+    assert far[0].item_id == "a"
+    assert [hit.item_id for hit in far[1:]] == list("ec")
+
+
+def test_what_diversity_and_caps_did_is_explained(index: Index) -> None:
+    query = Query(user="u1", mode="semantic", include_seen=True, k=3, explain=True)
+    told = [hit.explanation.rules for hit in index.search(replace(query, diversity=0.6)).hits if hit.explanation]
+    # cosines with a: e 0, c 0; with e: c 0. The order was a, b, d, e, c, f.
+    assert told[0] == ()
+    assert told[1:] == [("stood at 4 before diversity and caps",), ("stood at 5 before diversity and caps",)]
+    close = [hit.explanation for hit in index.search(replace(query, diversity=0.3)).hits]
+    assert [found.rules[0] for found in close[1:] if found] == [
+        "loses 0.1800 to diversity for likeness to a hit above",  # d: 0.3 x its cosine with a
+        "loses 0.2400 to diversity for likeness to a hit above",  # b
+    ]
+    capped = index.search(replace(query, per_category=1)).hits[1].explanation
+    assert capped is not None
+    assert capped.rules == ("stood at 3 before diversity and caps",)
+    assert capped.sentence.endswith("stood at 3 before diversity and caps.")
