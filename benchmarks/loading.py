@@ -3,9 +3,9 @@
 Three loaders put the same bytes into equal new indexes (one shard, no replicas, everything else as the server has it):
 `streaming_bulk` of opensearch-py with 500 per chunk, as its documentation shows it; this package's `load` within
 `loading`, from arrow batches; and bare posts of chunks made before the clock starts, over 4 connections and without
-refreshes, which is what the server can take. `streaming_bulk` without refreshes, which somebody has to switch off for
-it, is there as well. The clock stops when the documents are searchable. They take turns, so that whatever else the
-machine does falls on all of them; the ratios are medians over the rounds.
+refreshes, which is what the server can take. The clock stops when the documents are searchable. They take turns, so
+that whatever else the machine does falls on all of them; the ratios are medians over the rounds. A graph is built by
+the server's cores alone: how much faster than one connection any loader can be follows from their number.
 """
 
 import argparse
@@ -72,27 +72,18 @@ def loaders(client: OpenSearch, rows: pa.Table) -> dict[str, Act]:
         actions = ({"_index": index, "_id": row["item_id"], "_source": row} for row in dictionaries)
         return sum(done for done, _ in streaming_bulk(client, actions, chunk_size=500))
 
-    def prepared(index: str) -> int:
-        without_refreshes(client, index)
-        return stream(index)
-
     def ours(index: str) -> int:
         with loading(client, index):
             operations = documents(rows.to_batches(1_000), "item_id", "vector")
             return load(client, index, operations, len(rows), refuse).indexed
 
     def bare(index: str) -> int:
-        without_refreshes(client, index)
+        client.indices.put_settings(index=index, body={"index": {"refresh_interval": "-1"}})
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             replies = pool.map(lambda chunk: (len(chunk), post(client, index, chunk)), posts)
             return sum(size - len(reply.refused) for size, reply in replies)
 
-    return {"streaming_bulk": stream, "streaming_bulk, no refresh": prepared, OURS: ours, "bare posts": bare}
-
-
-def without_refreshes(client: OpenSearch, index: str) -> None:
-    """Let an index make nothing searchable by itself."""
-    client.indices.put_settings(index=index, body={"index": {"refresh_interval": "-1"}})
+    return {"streaming_bulk": stream, OURS: ours, "bare posts": bare}
 
 
 def chunked(lines: list[Line]) -> Iterator[list[Line]]:
