@@ -74,6 +74,8 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"user_id": "u", "item_id": "a", "weight": 1.0, "recent": 1.0, "counts": True, "why": "1 x view"},
         {"user_id": "u", "item_id": "b", "weight": -1.0, "recent": 0.0, "counts": True, "why": "1 x hide"},
     ),
+    "profiles.recent_items": ({"user_id": "u", "items": []}, {"user_id": "v", "items": []}),
+    "profiles.favourite_categories": ({"user_id": "u", "categories": []}, {"user_id": "v", "categories": []}),
     "profiles.interests": (
         {"user_id": "u", "rank": 1, **INTEREST},
         {"user_id": "u", "rank": 2, **INTEREST},

@@ -1,0 +1,33 @@
+/* From which items the co-purchases of a shopper start: those that count most with the shorter half-life. */
+MODEL (
+  kind FULL,
+  grain user_id,
+  audits (
+    not_null(columns := (user_id, items)),
+    unique_values(columns := (user_id))
+  )
+);
+
+WITH latest AS (
+  SELECT
+    weights.user_id,
+    @in_order(-weights.recent, weights.item_id, weights.recent)[1:100] AS items
+  FROM profiles.profile_weights AS weights
+  WHERE
+    weights.recent > 1e-9
+  GROUP BY
+    weights.user_id
+), totals AS (
+  SELECT
+    latest.user_id,
+    latest.items,
+    LIST_SUM(LIST_TRANSFORM(latest.items, item -> item.recent)) AS total
+  FROM latest
+)
+SELECT
+  totals.user_id, /* the shop's id of the shopper */
+  LIST_TRANSFORM(
+    totals.items,
+    item -> STRUCT_PACK(item_id := item.item_id, weight := item.recent / totals.total)
+  )::STRUCT(item_id TEXT, weight DOUBLE)[] AS items /* at most 100, the weightiest first; weights sum to 1 */
+FROM totals
