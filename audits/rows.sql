@@ -1,4 +1,7 @@
-AUDIT (name one_row, dialect duckdb);
+AUDIT (
+  name one_row,
+  dialect duckdb
+);
 
 /* The number of rows, when it is not one. */
 SELECT
@@ -7,7 +10,10 @@ FROM @this_model
 HAVING
   COUNT(*) <> 1;
 
-AUDIT (name at_least, dialect duckdb);
+AUDIT (
+  name at_least,
+  dialect duckdb
+);
 
 /* Rows whose value lies below the bound. */
 SELECT
@@ -16,7 +22,10 @@ FROM @this_model
 WHERE
   @column < @bound;
 
-AUDIT (name has_default, dialect duckdb);
+AUDIT (
+  name has_default,
+  dialect duckdb
+);
 
 /* The number of rows that stand for every other event type, when it is not one. */
 SELECT
@@ -27,7 +36,10 @@ WHERE
 HAVING
   COUNT(*) <> 1;
 
-AUDIT (name no_markup, dialect duckdb);
+AUDIT (
+  name no_markup,
+  dialect duckdb
+);
 
 /* Rows whose text is HTML or page script. */
 SELECT
@@ -36,7 +48,10 @@ FROM @this_model
 WHERE
   REGEXP_MATCHES(@column, @markup);
 
-AUDIT (name in_order, dialect duckdb);
+AUDIT (
+  name in_order,
+  dialect duckdb
+);
 
 /* Rows that happened before their predecessor. */
 SELECT
@@ -45,20 +60,30 @@ FROM @this_model
 QUALIFY
   @time < LAG(@time) OVER (PARTITION BY @partition ORDER BY @position);
 
-AUDIT (name caption_or_error, dialect duckdb);
+AUDIT (
+  name caption_or_error,
+  dialect duckdb
+);
 
 /* Rows that are neither a caption nor a failure with its reason. */
 SELECT
   *
 FROM @this_model
 WHERE
-  CASE WHEN status = 'ok' THEN COALESCE(TRIM(caption), '') = '' ELSE NOT caption IS NULL OR error IS NULL END;
+  CASE
+    WHEN status = 'ok'
+    THEN COALESCE(TRIM(caption), '') = ''
+    ELSE NOT caption IS NULL OR error IS NULL
+  END;
 
-AUDIT (name in_time, dialect duckdb);
+AUDIT (
+  name in_time,
+  dialect duckdb
+);
 
 /* Rows that lie after the bound. */
 SELECT
   *
 FROM @this_model
 WHERE
-  @column > @bound;
+  @column > @bound

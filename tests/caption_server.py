@@ -16,13 +16,17 @@ USAGE = {"prompt_tokens": 30, "completion_tokens": 7}
 
 @dataclass
 class Reply:
-    """What the server does with one request; `cut` sends half of the body under the full length's name."""
+    """What the server does with one request.
+
+    `cut` sends half of the body under the full length's name; `drip` sends head and body byte by byte, so far apart.
+    """
 
     status: int = 200
     body: dict[str, Any] | str = ""
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     cut: bool = False
+    drip: float = 0.0
 
     @property
     def arrives(self) -> bool:
@@ -105,12 +109,20 @@ def serving(behave: Behaviour) -> Iterator[CaptionServer]:
 
         def _send(self, reply: Reply) -> None:
             content = (reply.body if isinstance(reply.body, str) else json.dumps(reply.body)).encode()
+            if reply.drip:
+                return self._drip(b"HTTP/1.1 200 OK\r\nx-slow: " + b"x" * 500 + b"\r\n\r\n" + content, reply.drip)
             self.send_response(reply.status)
             for name, value in {**reply.headers, "content-length": str(len(content))}.items():
                 self.send_header(name.replace("_", "-"), value)
             self.end_headers()
             self.wfile.write(content[: len(content) // 2] if reply.cut else content)
             self.close_connection = reply.cut
+            return None
+
+        def _drip(self, content: bytes, wait: float) -> None:
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                time.sleep(wait)
 
         def log_message(self, format: str, *arguments: Any) -> None:
             pass

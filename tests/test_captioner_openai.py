@@ -1,7 +1,6 @@
 """The client of OpenAI-compatible servers against a real server that misbehaves."""
 
 import base64
-from collections import Counter
 from io import BytesIO
 from itertools import pairwise
 
@@ -149,35 +148,6 @@ def test_to_be_asked_to_wait_is_no_failure_and_is_waited_for() -> None:
     times = server.times("red bag")
     assert len(times) == 10
     assert all(later - sooner >= 0.2 for sooner, later in pairwise(times))
-
-
-def test_a_thousand_items_through_every_fault() -> None:
-    """Of every 50 items five are answered badly at first, one is refused, one has no words; two hang."""
-    faults = {
-        3: refusal(429, "slow down", Retry_After="0"), 9: Reply(500, "oops"), 15: Reply(200, '{"choi'),
-        21: Reply(200, {"choices": []}, cut=True), 33: Reply(502, "<html>"),
-    }  # fmt: skip
-    final = {39: answer(None, refusal="No."), 45: answer("")}
-
-    def behave(title: str, earlier: int) -> Reply:
-        fault = int(title) % 50
-        if title in ("27", "77") and not earlier:
-            return Reply(delay=HANG)
-        if fault in faults and not earlier:
-            return faults[fault]
-        reply = final.get(fault, answer(f"Item {title}."))
-        return Reply(reply.status, reply.body, delay=0.015 if fault == 48 else 0.005)  # three times slower
-
-    with serving(behave) as server:
-        client, _ = captioner(server, openai_timeout=4.0)
-        outcomes = dict(completed(lambda item: one(client, str(item)), range(1000), client.workers))
-    texts = {item: outcome.text for item, outcome in outcomes.items() if isinstance(outcome, Caption)}
-    assert texts == {item: f"Item {item}." for item in range(1000) if item % 50 not in final}
-    statuses = Counter(outcome.status for outcome in outcomes.values() if isinstance(outcome, CaptionError))
-    assert statuses == {"refused": 20, "empty": 20}
-    assert server.answered == {str(item): 1 for item in range(1000)}
-    assert len(server.calls) == 1000 + 5 * 20 + 2
-    assert 8 < server.most_at_once <= 16
 
 
 def test_requests_per_minute_are_kept_over_all_threads() -> None:

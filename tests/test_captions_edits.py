@@ -1,11 +1,14 @@
 """Captions by hand: what the file may hold, whose words win, and who is told to have written them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 from test_captions import SizeCaptioner, catalogue, photo
 
+from vlm4rec_search.captioners import Caption
 from vlm4rec_search.captions.edits import Edit, edits_hash, read_edits
 from vlm4rec_search.captions.table import caption_items
 from vlm4rec_search.errors import UsageError
@@ -83,3 +86,17 @@ def test_other_captioners_stand_beside_and_are_never_called(tmp_path: Path) -> N
         ["other@1", False, "a", "ok", "30 wide bags"],
         ["other@1", False, "b", "pending", None],
     ]
+
+
+def test_the_models_attributes_go_with_its_words(tmp_path: Path) -> None:
+    """A caption corrected to blue must not be found under the colour red."""
+
+    class Structured(SizeCaptioner):
+        def caption(self, photos: Sequence[Image.Image], prompts: Sequence[str]) -> list[Caption | Exception]:
+            return [Caption(f"A red bag, {photo.width} wide.", {"colour": "red"}) for photo in photos]
+
+    items = catalogue(("a", photo(tmp_path, "a.png", 30)), ("b", photo(tmp_path, "b.png", 40)))
+    edits = {"a": Edit("A blue bag.", "ann")}
+    frame = caption_items(items, Structured(), tmp_path, tmp_path / "cache", edits=edits)
+    assert list(frame["attributes"]) == ["{}", '{"colour": "red"}']
+    assert frame["answer"][0] == "A red bag, 30 wide.", "what the model said is kept beside"

@@ -60,6 +60,23 @@ def test_five_kills_lose_no_more_than_the_calls_in_flight(workspace: Workspace) 
     assert len(calls(folder)) == started + 100 - done, "what was finished is not called again"
 
 
+def test_ctrl_c_keeps_what_was_done_and_ends_with_one_line(workspace: Workspace) -> None:
+    folder, cache = workspace.folder, workspace.folder / ".cache" / "vlm4rec"
+    workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install(folder)}
+    catalogue(folder, *[(f"i{n:03}", (n, 100, 200), 0) for n in range(200)])
+    running = workspace.start("vlm4rec", "captions", "run")
+    while len(calls(folder, "end")) < 10 and running.poll() is None:
+        time.sleep(0.001)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 1, (out, err)
+    assert "Traceback" not in out + err
+    assert err.splitlines()[-1] == "Error: stopped; what was done so far is kept"
+    done = kept(cache)
+    assert len(calls(folder)) - WORKERS <= done < 200
+    assert workspace.json("captions", "run")["computed"] == 200 - done
+
+
 def test_the_priority_is_popularity_and_recency(tmp_path: Path) -> None:
     settings = catalogue(tmp_path, ("a", (1, 0, 0), 1), ("b", (2, 0, 0), 4), ("c", (3, 0, 0), 0), ("d", (4, 0, 0), 0))
     with duckdb.connect(str(settings.warehouse)) as connection:
@@ -80,18 +97,19 @@ def test_a_limit_takes_the_most_wanted_and_nothing_is_called_twice(colour: Path)
 
 
 def test_a_cap_on_spend_ends_the_run_and_the_ledger_tells_the_cost(colour: Path) -> None:
-    # 100 tokens in at 10 and 10 out at 100 for a million: 0.002 a call; the first are taken to cost 0.027 each.
-    settings = catalogue(colour, *[(f"i{n}", (10 + n, 0, 0), 0) for n in range(12)], price_in=10, price_out=100)
+    # 100 tokens in at 10 and 10 out at 100 for a million: 0.002 a call; the first is taken to cost 0.027
+    settings = catalogue(colour, *[(f"i{n}", (10 + n, 0, 0), 0) for n in range(20)], price_in=10, price_out=100)
     assert run_captions(settings, max_cost=0.02).computed == 0
-    assert run_captions(settings, max_cost=0.03).computed == 1, "a second call in flight could have cost too much"
-    rest = run_captions(settings.model_copy(update={"caption_max_cost": 0.2})).computed
-    assert 1 < rest <= 11
+    first = run_captions(settings, max_cost=0.031)
+    assert (first.computed, first.left) == (15, 5), "one call alone, then as many as 0.031 pays for"
+    rest = run_captions(settings.model_copy(update={"caption_max_cost": 0.2}))
+    assert (rest.computed, rest.left) == (5, 0)
     with Cache(settings.cache) as cache:
         rows = cache.ledger()
     assert [(row.origin, row.computed, row.tokens_in) for row in rows] == [
-        ("run", 0, 0), ("run", 1, 100), ("run", rest, 100 * rest)
+        ("run", 0, 0), ("run", 15, 1500), ("run", 5, 500)
     ]  # fmt: skip
-    assert rows[1].cost == pytest.approx(0.002)
+    assert rows[1].cost == pytest.approx(0.03)
     with pytest.raises(UsageError, match="a cap on spend needs prices"):
         run_captions(settings.model_copy(update={"price_in": 0.0, "price_out": 0.0}), max_cost=1.0)
 
@@ -134,6 +152,13 @@ def test_an_estimate_counts_and_measures(colour: Path) -> None:
     assert (after.tokens_in, after.tokens_out) == (300, 30)
     assert after.cost == pytest.approx(3 * 0.002)
     assert after.hours is not None
+
+
+def test_a_preview_shows_what_failed_before_and_pays_only_for_what_is_pending(colour: Path) -> None:
+    settings = catalogue(colour, ("blue", (0, 0, 255), 1), ("good", (90, 90, 90), 0))
+    for _ in range(2):
+        assert [one.status for one in preview(settings, 2)] == ["refused", "ok"]
+    assert Counter(calls(colour)) == {"0 0 255": 1, "90 90 90": 1}
 
 
 def test_there_is_nothing_to_caption_before_the_first_plan(workspace: Workspace) -> None:

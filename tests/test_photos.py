@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -14,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlm4rec_search.cache import Cache
-from vlm4rec_search.photo_files import MAX_BYTES, Found, PhotoError, find, fingerprint, locate
+from vlm4rec_search.photo_files import Found, PhotoError
 from vlm4rec_search.photos import LONGEST_SIDE, Photo, read
 
 RED = (200, 30, 30)
@@ -54,41 +51,6 @@ def written(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("image", "status"),
-    [
-        (None, "no_photo"),
-        ("", "no_photo"),
-        ("  ", "no_photo"),
-        ("../secret.jpg", "outside"),
-        ("/etc/passwd", "outside"),
-        ("link.jpg", "outside"),
-        ("absent.jpg", "missing"),
-        ("images", "missing"),
-        ("pipe.jpg", "missing"),
-        ("nul\0byte.jpg", "missing"),
-        ("n" * 5000, "missing"),
-        ("loop.jpg", "missing"),
-    ],
-)
-def test_locate_says_why_there_is_no_photo(tmp_path: Path, image: str | None, status: str) -> None:
-    data = tmp_path / "data"
-    (data / "images").mkdir(parents=True)
-    (tmp_path / "secret.jpg").write_bytes(b"x")
-    (data / "link.jpg").symlink_to(tmp_path / "secret.jpg")
-    (data / "loop.jpg").symlink_to(data / "loop.jpg")
-    os.mkfifo(data / "pipe.jpg")
-    with pytest.raises(PhotoError) as caught:
-        locate(data, image)
-    assert caught.value.status == status
-
-
-def test_locate_follows_links_that_stay_inside(tmp_path: Path) -> None:
-    path = written(tmp_path, b"x", "real.jpg")
-    (tmp_path / "alias.jpg").symlink_to(path)
-    assert locate(tmp_path, "alias.jpg") == path.resolve()
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_accepted_formats_are_read_whatever_the_name_says(tmp_path: Path, kind: str) -> None:
     photo = opened(written(tmp_path, encoded(Image.new("RGB", (40, 20), RED), kind)))
@@ -113,17 +75,6 @@ def test_accepted_formats_are_read_whatever_the_name_says(tmp_path: Path, kind: 
 )
 def test_bad_bytes_end_in_a_status(tmp_path: Path, data: bytes, status: str) -> None:
     assert status_of(written(tmp_path, data)) == status
-
-
-def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "huge.jpg"
-    with path.open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
-    with Cache(tmp_path / "cache") as cache:
-        (found,) = find(["huge.jpg"], tmp_path, cache)
-    assert found.digest is None
-    assert found.error is not None
-    assert found.error.status == "too_large"
 
 
 def test_animation_gives_its_first_frame_and_a_note(tmp_path: Path) -> None:
@@ -166,21 +117,6 @@ def test_large_photos_are_shrunk(tmp_path: Path) -> None:
     assert photo.image.size == (LONGEST_SIDE, LONGEST_SIDE // 2)
 
 
-def test_digests_follow_the_bytes_not_the_name(tmp_path: Path) -> None:
-    first = written(tmp_path, b"same", "a.jpg")
-    written(tmp_path, b"same", "b.jpg")
-    with Cache(tmp_path / "cache") as cache:
-        before = find(["a.jpg", "b.jpg", None], tmp_path, cache)
-        times = first.stat()
-        first.write_bytes(b"else")
-        os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))  # a copy that keeps the old time
-        after = find(["a.jpg", "b.jpg"], tmp_path, cache)
-    assert before[0].digest == before[1].digest == after[1].digest
-    assert before[0].digest == "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5"
-    assert after[0].digest != before[0].digest
-    assert before[2].error is not None
-
-
 VALID = [encoded(Image.effect_noise((30, 30), 60), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")]
 
 
@@ -195,40 +131,3 @@ def test_no_bytes_crash(tmp_path: Path, valid: bytes, length: int, patches: list
         assert opened(path).image.mode == "RGB"
     except PhotoError as error:
         assert error.status in {"unreadable", "wrong_type", "too_large"}
-
-
-def test_a_photo_that_was_replaced_since_it_was_hashed_is_not_read(tmp_path: Path) -> None:
-    path = written(tmp_path, encoded(Image.new("RGB", (4, 4), RED), "PNG"), "a.png")
-    with Cache(tmp_path / "cache") as cache:
-        (found,) = find(["a.png"], tmp_path, cache)
-    assert read(found).image.size == (4, 4)
-    path.write_bytes(encoded(Image.new("RGB", (5, 5), RED), "PNG"))
-    with pytest.raises(PhotoError, match="changed while it was read"):
-        read(found)
-
-
-def test_the_fingerprint_follows_the_bytes_of_the_photos(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    (data / "images").mkdir(parents=True)
-    photo = written(data / "images", b"one", "a.jpg")
-    (data / "items.csv").write_text("item_id,title\n")
-
-    def current(folder: Path = data) -> str:
-        with Cache(tmp_path / "cache") as cache:
-            return fingerprint(folder, cache)
-
-    first = current()
-    (data / "labels.csv").write_text("no photo")
-    (data / "warehouse.duckdb").write_text("no photo")
-    (data / ".cache").mkdir()
-    (data / ".cache" / "b.jpg").write_text("no photo")
-    assert current() == first, "files that are no photos do not count"
-    shutil.copytree(data, tmp_path / "copy")
-    assert current(tmp_path / "copy") == first, "the same photos elsewhere are the same photos"
-    times = photo.stat()
-    photo.write_bytes(b"two")
-    os.utime(photo, ns=(times.st_atime_ns, times.st_mtime_ns))
-    second = current()
-    assert second != first, "equal size and modification time do not hide a change"
-    photo.rename(data / "images" / "without_suffix")
-    assert current() not in (first, second)

@@ -5,73 +5,30 @@ with every batch, so that a killed run resumes. Failures are kept beside them wi
 nothing is to be computed; a later run tries them again.
 """
 
-import json
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Self
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 from vlm4rec_search import ledger
+from vlm4rec_search.claims import Claims
 from vlm4rec_search.concurrency import completed
-from vlm4rec_search.errors import RunError
-from vlm4rec_search.fills import (
-    Compute,
-    EarlierError,
-    Effort,
-    Filled,
-    PendingError,
-    Result,
-    affordable,
-    batches,
-    checked,
-    result_key,
-)  # fmt: skip
+from vlm4rec_search.fills import Compute, Effort, Filled, PendingError, Result, result_key
+from vlm4rec_search.handout import Handout
 from vlm4rec_search.ledger import LedgerRow
+from vlm4rec_search.progress import Advance
+from vlm4rec_search.results import FILE, Results
 
 __all__ = ["FILE", "Cache", "Filled", "LedgerRow", "Result", "result_key"]
 
-FILE = "results.sqlite"
-
-_READ_CHUNK = 1000
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, maker TEXT NOT NULL, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS failures (
-    key TEXT PRIMARY KEY, kind TEXT NOT NULL, maker TEXT NOT NULL, status TEXT NOT NULL, message TEXT NOT NULL,
-    text TEXT NOT NULL, origin TEXT NOT NULL
-);
-"""
-_RESULTS = "SELECT key, value FROM results WHERE key IN (SELECT value FROM json_each(?))"
-_FAILURES = "SELECT key, status, message, text FROM failures WHERE key IN (SELECT value FROM json_each(?))"
+CLAIMS = "{}.claims"
 
 
-class Cache:
-    """The results and the ledger in `folder/results.sqlite`; several processes may use it at once.
+class Cache(Results):
+    """Results that are computed where they are missing; several processes may use one folder at once.
 
     Raises:
         RunError: the file cannot be opened, read or written, now or later.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / FILE
-        with self._explained():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")  # a commit waits for no disk; only a power cut undoes some
-            self._db.executescript(_SCHEMA)
-            ledger.define(self._db)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
 
     def fill(
         self,
@@ -83,6 +40,7 @@ class Cache:
         batch_size: int = 64,
         label: str | None = None,
         recorded: bool = True,
+        paid: bool = False,
         effort: Effort | None = None,
     ) -> Filled:
         """Return a result for each key, computing the missing ones once each, batch by batch.
@@ -90,7 +48,8 @@ class Cache:
         `compute` gets positions in `keys` (at most `batch_size`, one for each missing key) and returns as many
         results; an exception among them is a failure. What `effort` leaves out is an exception, too: `EarlierError`
         where it failed before, else `PendingError`. Only a `recorded` fill keeps failures and gets a row in the
-        ledger, which is brought up to date with every batch.
+        ledger, which is brought up to date with every batch. A `paid` one computes nothing that another process is at
+        or has finished meanwhile, which takes 20 microseconds for each key.
 
         Raises:
             RunError: the cache cannot be used, or `compute` returned the wrong number of results.
@@ -98,21 +57,35 @@ class Cache:
         effort = effort or Effort()
         known, todo, found = self._known(keys, effort)
         row = LedgerRow(0, kind, maker, cached=found)
-        if recorded:
-            with self._explained():
-                row = ledger.begin(self._db, kind, maker, effort.origin, row.cached)
+        with self._explained():
+            row = ledger.begin(self._db, kind, maker, effort.origin, found) if recorded else row
+            claims = Claims(self.folder / CLAIMS.format(kind)) if paid and todo else None
         start = time.monotonic()
-        affords = affordable(batches(todo, batch_size), row, effort.meter)
-        with effort.show(label or f"{kind} by {maker}", len(todo)) as advance:
-            for batch, results in completed(compute, affords, effort.workers):
-                fresh = dict(zip((keys[p] for p in batch), checked(results, len(batch), maker), strict=True))
-                self._commit(row, fresh, time.monotonic() - start, effort)
-                known |= {k: v for k, v in fresh.items() if isinstance(v, bytes) or not isinstance(known.get(k), bytes)}
-                advance(len(batch))
+        with effort.show(label or f"{kind} by {maker}", len(todo)) as advance, claims or nullcontext():
+            work = Handout(keys, claims, lambda asked: self._finished(asked, known, row, effort, advance), effort.meter)
+            for tasks in work.rounds(todo, batch_size):
+                for batch, results in completed(compute, tasks, effort.workers):
+                    fresh = work.named(batch, results, maker)
+                    self._commit(row, fresh, time.monotonic() - start, effort)
+                    work.answered(batch)
+                    known.update((k, v) for k, v in fresh.items() if not _worse(v, known.get(k)))
+                    advance(len(batch))
         row.finished = True
         self._commit(row, {}, time.monotonic() - start, effort)
         values = [known.get(key, PendingError("not computed yet")) for key in keys]
-        return Filled(values, row.computed, row.cached, row.failed)
+        return Filled(values, row.computed, row.cached, row.failed, work.left)
+
+    def _finished(
+        self, keys: Sequence[str], known: dict[str, Result], row: LedgerRow, effort: Effort, advance: Advance
+    ) -> set[str]:
+        """Add to `known` what another process has finished since these keys were looked up, and return which ones."""
+        found = {key: value for key, value in self.read(keys) if known.get(key) != value}
+        row.cached += len(found)
+        failed = {} if effort.failed else dict(self.failures([key for key in keys if key not in found]))
+        known.update(found)
+        known.update(failed)
+        advance(len(found) + len(failed))
+        return found.keys() | failed.keys()
 
     def _known(self, keys: Sequence[str], effort: Effort) -> tuple[dict[str, Result], list[int], int]:
         """Return results and failures by key, the positions to compute, and how many results need no computing."""
@@ -125,74 +98,7 @@ class Cache:
         todo = [first[key] for key in missing if effort.failed or key not in failures]
         return known | failures, todo[: effort.limit], len(first) - len(missing)
 
-    def ledger(self) -> list[LedgerRow]:
-        """Return one row for each recorded fill, oldest first."""
-        with self._explained():
-            return list(ledger.rows(self._db))
 
-    def read(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield key and result of those keys that have one."""
-        for chunk in batches(keys, _READ_CHUNK):
-            with self._explained():
-                yield from self._db.execute(_RESULTS, [json.dumps(chunk)]).fetchall()
-
-    def failures(self, keys: Sequence[str]) -> Iterator[tuple[str, EarlierError]]:
-        """Yield key and failure of those keys that failed when they were last tried."""
-        for chunk in batches(keys, _READ_CHUNK):
-            with self._explained():
-                rows = self._db.execute(_FAILURES, [json.dumps(chunk)]).fetchall()
-            yield from ((key, EarlierError(*values)) for key, *values in rows)
-
-    def trim(self, kind: str, used: Sequence[str], spare: int) -> None:
-        """Remove the results of a kind that are not `used`, once there are more than `spare` of them."""
-        with self._explained():
-            (held,) = self._db.execute("SELECT COUNT(*) FROM results WHERE kind = ?", [kind]).fetchone()
-            if held > len(used) + spare:
-                unused = "DELETE FROM results WHERE kind = ? AND key NOT IN (SELECT value FROM json_each(?))"
-                self._db.execute(unused, [kind, json.dumps(used)])
-
-    def revision(self, kind: str, maker: str) -> str:
-        """Return a text that changes when a run other than a plan adds results or failures of this kind and maker."""
-        query = "SELECT key, message FROM failures WHERE kind = ? AND maker = ? AND origin <> 'plan' ORDER BY key"
-        with self._explained():
-            failed = self._db.execute(query, [kind, maker]).fetchall()
-            computed = ledger.total(self._db, kind, maker)
-        return f"{computed}-{result_key(*(part for row in failed for part in row))[:12]}" if failed else str(computed)
-
-    def _commit(self, row: LedgerRow, fresh: dict[str, Result], seconds: float, effort: Effort) -> None:
-        """Keep the results of one batch and bring its ledger row up to date, in one transaction."""
-        kept = [(key, row.kind, row.maker, value) for key, value in fresh.items() if isinstance(value, bytes)]
-        failed = [(key, EarlierError.of(value)) for key, value in fresh.items() if not isinstance(value, bytes)]
-        row.computed += len(kept)
-        row.failed += len(failed)
-        row.seconds = seconds
-        meter = effort.meter
-        row.tokens_in, row.tokens_out, row.cost = meter.tokens_in, meter.tokens_out, meter.cost
-        with self._explained(), self._transaction():
-            self._db.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)", kept)
-            if row.run:
-                self._db.executemany("DELETE FROM failures WHERE key = ?", [(key,) for key, *_ in kept])
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [(key, row.kind, row.maker, one.status, str(one), one.text, effort.origin) for key, one in failed],
-                )
-                ledger.update(self._db, row)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        yield
-        self._db.execute("COMMIT")
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn a failure of the file into one line; an open transaction is rolled back."""
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            if hasattr(self, "_db") and self._db.in_transaction:
-                self._db.rollback()
-            raise RunError(
-                f"the cache {self.path} cannot be used ({error}): move it aside (it holds paid results), make it "
-                "writable, or set VLM4REC_CACHE to another folder"
-            ) from None
+def _worse(new: Result, old: Result | None) -> bool:
+    """Say whether a result is a failure in the place of an answer, which stays."""
+    return isinstance(old, bytes) and not isinstance(new, bytes)

@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from vlm4rec_search.errors import RunError
-from vlm4rec_search.ledger import LedgerRow
 from vlm4rec_search.progress import Show, lines
 from vlm4rec_search.spending import Meter
 
@@ -61,12 +59,16 @@ class Effort:
 
 @dataclass(frozen=True)
 class Filled:
-    """The results of a fill, one for each key in the caller's order, and the counts of distinct keys."""
+    """The results of a fill, one for each key in the caller's order, and the counts of distinct keys.
+
+    `left` counts those that were not computed because the meter allowed no more.
+    """
 
     values: list[Result]
     computed: int
     cached: int
     failed: int
+    left: int = 0
 
 
 def result_key(*parts: str) -> str:
@@ -74,27 +76,6 @@ def result_key(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def affordable(tasks: Iterator[Sequence[int]], row: LedgerRow, meter: Meter) -> Iterator[Sequence[int]]:
-    """Yield batches for as long as the meter has room for them and for those that are not answered yet."""
-    given = 0
-    for batch in tasks:
-        given += len(batch)
-        if not meter.allows(given - row.computed - row.failed):
-            return
-        yield batch
-
-
 def batches(entries: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Yield the entries in order, at most `size` at a time."""
     return (entries[start : start + size] for start in range(0, len(entries), size))
-
-
-def checked(results: Sequence[Result], expected: int, maker: str) -> Sequence[Result]:
-    """Return the results of a batch.
-
-    Raises:
-        RunError: there are not as many as were asked for.
-    """
-    if len(results) != expected:
-        raise RunError(f"{maker} returned {len(results)} results for a batch of {expected}: this is a defect in it")
-    return results

@@ -73,9 +73,19 @@ def begin(connection: sqlite3.Connection, kind: str, maker: str, origin: str, ca
 def update(connection: sqlite3.Connection, row: LedgerRow) -> None:
     """Bring the row of a run up to date."""
     connection.execute(
-        "UPDATE ledger SET computed = ?, failed = ?, seconds = ?, finished = ?, tokens_in = ?, tokens_out = ?, "
-        "cost = ? WHERE run = ?",
-        [row.computed, row.failed, row.seconds, row.finished, row.tokens_in, row.tokens_out, row.cost, row.run],
+        "UPDATE ledger SET computed = ?, cached = ?, failed = ?, seconds = ?, finished = ?, tokens_in = ?, "
+        "tokens_out = ?, cost = ? WHERE run = ?",
+        [
+            row.computed,
+            row.cached,
+            row.failed,
+            row.seconds,
+            row.finished,
+            row.tokens_in,
+            row.tokens_out,
+            row.cost,
+            row.run,
+        ],
     )
 
 

@@ -94,10 +94,17 @@ def fingerprint(data_dir: Path, cache: Cache) -> str:
     warehouse in the same folder do not count.
     """
     root = data_dir.resolve()
-    paths = sorted(path for path in _files(root) if path.is_file() and path.resolve().is_relative_to(root))
+    paths = sorted(path for path in _files(root) if _inside(path, root))
     digests = zip(paths, _digests(paths, cache), strict=True)
     entries = [f"{path.relative_to(root).as_posix()} {_hashed(path, digest).digest}" for path, digest in digests]
     return hashlib.sha256("\n".join(entries).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _inside(path: Path, root: Path) -> bool:
+    try:
+        return path.is_file() and path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a folder that may not be entered, links that go in circles
+        return False
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -141,16 +148,28 @@ def _hashed(path: Path, digest: Result) -> Found:
 
 def _digests(paths: Sequence[Path], cache: Cache) -> list[Result]:
     # The change time is part of the key because a copy may keep the modification time of what it replaces.
-    stats = [path.stat() for path in paths]
+    stats = [_stat(path) for path in paths]
+    there = [position for position, stat in enumerate(stats) if isinstance(stat, os.stat_result)]
     keys = [
         result_key("digest", str(path), str(stat.st_size), str(stat.st_mtime_ns), str(stat.st_ctime_ns))
         for path, stat in zip(paths, stats, strict=True)
+        if isinstance(stat, os.stat_result)
     ]
 
     def compute(positions: Sequence[int]) -> list[Result]:
-        return [_digest(paths[position]) for position in positions]
+        return [_digest(paths[there[position]]) for position in positions]
 
-    return cache.fill("digest", "sha256", keys, compute, label="photos hashed", batch_size=256, recorded=False).values
+    filled = cache.fill("digest", "sha256", keys, compute, label="photos hashed", batch_size=256, recorded=False)
+    digests = dict(zip(there, filled.values, strict=True))
+    return [digests[at] if isinstance(stat, os.stat_result) else stat for at, stat in enumerate(stats)]
+
+
+def _stat(path: Path) -> os.stat_result | PhotoError:
+    """Return what is known of a file, or why nothing is: it may go while the others are looked at."""
+    try:
+        return path.stat()
+    except OSError as error:
+        return PhotoError("missing", f"the file cannot be found any more: {error.strerror}")
 
 
 def _digest(path: Path) -> Result:

@@ -6,18 +6,19 @@ environment are not used, since a proxy would resolve the name once more.
 """
 
 import hashlib
-import ipaddress
 import os
-import socket
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
 
+from vlm4rec_search.addresses import is_refused, resolved
 from vlm4rec_search.cache import Cache, Result, result_key
+from vlm4rec_search.deadlines import bounded, deadline
+from vlm4rec_search.errors import RunError
 from vlm4rec_search.fills import Effort, PendingError
 from vlm4rec_search.photo_files import MAX_BYTES, PhotoError
 
@@ -37,7 +38,7 @@ def fetch_photos(urls: Sequence[str], cache: Cache, allow_private: bool, effort:
         RunError: the cache cannot be used.
     """
     folder = cache.folder / "photos"
-    keys = [result_key("url", url) for url in urls]
+    keys = [photo_key(url) for url in urls]
     lost = {key for key, digest in cache.read(list(set(keys))) if not _file(folder, digest).is_file()}
     with _client() as client:
 
@@ -45,10 +46,15 @@ def fetch_photos(urls: Sequence[str], cache: Cache, allow_private: bool, effort:
             return [_stored(client, urls[position], folder, allow_private) for position in positions]
 
         asked = replace(effort, again=lost | set(effort.again), workers=IN_FLIGHT)
-        told, recorded = "photos fetched", effort.limit != 0
-        filled = cache.fill("photo", "http", keys, compute, batch_size=1, label=told, recorded=recorded, effort=asked)
+        fill = partial(cache.fill, batch_size=1, label="photos fetched", recorded=effort.limit != 0, paid=True)
+        filled = fill("photo", "http", keys, compute, effort=asked)
     files = [_file(folder, value) if isinstance(value, bytes) else value for value in filled.values]
     return [PendingError() if isinstance(file, Path) and not file.is_file() else file for file in files]
+
+
+def photo_key(url: str) -> str:
+    """Return the cache key of the photo behind a URL."""
+    return result_key("url", url)
 
 
 def fetch(client: httpx.Client, url: str, allow_private: bool) -> bytes:
@@ -57,31 +63,23 @@ def fetch(client: httpx.Client, url: str, allow_private: bool) -> bytes:
     Raises:
         PhotoError: blocked, unreachable, too_large or wrong_type.
     """
-    deadline = time.monotonic() + SECONDS
     try:
-        target = httpx.URL(url)
-        for _ in range(REDIRECTS + 1):
-            with _answer(client, target, allow_private) as response:
-                if not response.has_redirect_location:
-                    return _content(response, deadline)
-                target = target.join(response.headers["location"])
+        with deadline(SECONDS):
+            return _followed(client, httpx.URL(url), allow_private)
     except httpx.TimeoutException:
-        raise PhotoError("unreachable", f"no answer within {STEP_SECONDS:.0f} seconds") from None
+        told = f"no answer within {STEP_SECONDS:g} seconds, or not all of it within {SECONDS:g}"
+        raise PhotoError("unreachable", told) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise PhotoError("unreachable", f"the photo cannot be fetched: {error or type(error).__name__}") from None
+
+
+def _followed(client: httpx.Client, target: httpx.URL, allow_private: bool) -> bytes:
+    for _ in range(REDIRECTS + 1):
+        with _answer(client, target, allow_private) as response:
+            if not response.has_redirect_location:
+                return _content(response)
+            target = target.join(response.headers["location"])
     raise PhotoError("unreachable", f"more than {REDIRECTS} redirects")
-
-
-def is_refused(address: str, allow_private: bool) -> bool:
-    """Say whether an IP address must not be called: only public ones may, and private ones and loopback if allowed."""
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.split("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
-    if ip.is_loopback:
-        return not allow_private
-    if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved:
-        return True  # a cloud's metadata service is link-local; nothing there is a photo
-    return not ip.is_global and not allow_private
 
 
 @contextmanager
@@ -89,36 +87,49 @@ def _client() -> Iterator[httpx.Client]:
     # No connection is kept: another host on the same address must show a certificate of its own.
     limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=0)
     headers = {"User-Agent": "vlm4rec-search", "Accept": "image/*", "Accept-Encoding": "identity"}
-    with httpx.Client(trust_env=False, timeout=STEP_SECONDS, limits=limits, headers=headers) as client:
+    with bounded(httpx.Client(trust_env=False, timeout=STEP_SECONDS, limits=limits, headers=headers)) as client:
         yield client
 
 
 @contextmanager
 def _answer(client: httpx.Client, url: httpx.URL, allow_private: bool) -> Iterator[httpx.Response]:
-    """Ask the judged address of the URL's host for it; name and certificate are those of the host."""
+    """Ask a judged address of the URL's host for it; name and certificate are those of the host."""
     if url.scheme not in ("http", "https") or not url.host or url.userinfo:
         raise PhotoError("blocked", "only http and https URLs with a host and without a user name are fetched")
     host = url.raw_host.decode("ascii")
-    address = _judged(host, url.port or (443 if url.scheme == "https" else 80), allow_private)
-    pinned = url.copy_with(host=address)
-    headers, extensions = {"Host": url.netloc.decode("ascii")}, {"sni_hostname": host}
-    with client.stream("GET", pinned, headers=headers, extensions=extensions) as response:
-        yield response
-
-
-def _judged(host: str, port: int, allow_private: bool) -> str:
+    addresses = _judged(host, url.port or (443 if url.scheme == "https" else 80), allow_private)
+    response = _asked(client, url, host, addresses)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        yield response
+    finally:
+        response.close()
+
+
+def _asked(client: httpx.Client, url: httpx.URL, host: str, addresses: Sequence[str]) -> httpx.Response:
+    """Send the request to the first address that a connection can be made to."""
+    headers, extensions = {"Host": url.netloc.decode("ascii")}, {"sni_hostname": host}
+    for last, address in enumerate(addresses, 1):
+        request = client.build_request("GET", url.copy_with(host=address), headers=headers, extensions=extensions)
+        try:
+            return client.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            if last == len(addresses):
+                raise
+    raise PhotoError("unreachable", f"{host} has no address")
+
+
+def _judged(host: str, port: int, allow_private: bool) -> list[str]:
+    try:
+        addresses = resolved(host, port)
     except (OSError, UnicodeError):
         raise PhotoError("unreachable", f"there is no host {host}") from None
-    addresses = [str(entry[4][0]) for entry in found]
     if any(is_refused(address, allow_private) for address in addresses):
         hint = "" if allow_private else "; VLM4REC_ALLOW_PRIVATE_ADDRESSES=true allows private networks"
         raise PhotoError("blocked", f"{host} is an address inside a network, not a public one{hint}")
-    return addresses[0]
+    return addresses
 
 
-def _content(response: httpx.Response, deadline: float) -> bytes:
+def _content(response: httpx.Response) -> bytes:
     if response.status_code != httpx.codes.OK:
         raise PhotoError("unreachable", f"the server answers {response.status_code}")
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -131,8 +142,6 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
         content += chunk
         if len(content) > MAX_BYTES:
             raise PhotoError("too_large", f"the photo has more than {MAX_BYTES // 2**20} MiB")
-        if time.monotonic() > deadline:
-            raise PhotoError("unreachable", f"the photo took more than {SECONDS:.0f} seconds")
     return bytes(content)
 
 
@@ -143,10 +152,18 @@ def _stored(client: httpx.Client, url: str, folder: Path, allow_private: bool) -
         return error
     digest = hashlib.sha256(content).digest()
     path = _file(folder, digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}-{hash(url)}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        told = f"a photo cannot be kept in {path.parent} ({error.strerror or error})"
+        raise RunError(
+            f"{told}: make room there, or set VLM4REC_CACHE to another folder; what was done is kept"
+        ) from None
     return digest
 
 

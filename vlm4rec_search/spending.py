@@ -22,7 +22,7 @@ class Prices:
 class Meter:
     """Counts the tokens of a run; calls in several threads may add to it.
 
-    `cap` is the most money that the run may spend, None for no cap.
+    `cap` is the most money that the run may spend, None for no cap; `calls` are those that cost tokens.
     """
 
     prices: Prices = field(default_factory=Prices)
@@ -33,11 +33,11 @@ class Meter:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def add(self, tokens_in: int, tokens_out: int) -> None:
-        """Count the tokens of one call."""
+        """Count the tokens of one call; one that cost none, such as a server's error, tells nothing of the others."""
         with self._lock:
             self.tokens_in += tokens_in
             self.tokens_out += tokens_out
-            self.calls += 1
+            self.calls += bool(tokens_in or tokens_out)
 
     @property
     def cost(self) -> float:

@@ -29,8 +29,9 @@ class Caption:
     Attributes:
         text: the description, one or more sentences.
         attributes: what a structured prompt found besides, such as {"colour": "navy"}; empty for a plain prompt.
-        tokens_in: tokens of prompt and photo, 0 where the captioner counts none.
-        tokens_out: tokens of the answer, 0 where the captioner counts none.
+        tokens_in: tokens of prompt and photo, 0 where the captioner counts none. Attempts whose answer was lost on its
+            way are counted, too, as far as they are known.
+        tokens_out: tokens of the answer, likewise.
         seconds: time of the call, a batch's time being shared out evenly.
         note: what has to be known of the text, such as that it was cut off; "" for nothing.
     """
@@ -76,6 +77,7 @@ class Captioner(ABC):
         decoding: settings that change what the same photo and prompt give.
         batch_size: most photos that one call of `caption` should get.
         workers: most calls of `caption` that should run at once, from different threads.
+        requests_per_minute, tokens_per_minute: limits that the captioner keeps to; None for none.
     """
 
     id: str
@@ -83,6 +85,8 @@ class Captioner(ABC):
     decoding: str = ""
     batch_size: int = 32
     workers: int = 1
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
     @abstractmethod
     def render(self, context: Context) -> str:

@@ -36,11 +36,17 @@ class TokenBucket:
         if wait > 0:
             self._sleep(wait)
 
+    def lacks(self, units: float) -> float:
+        """Return the seconds until so many units are there, or a full bucket if they are more than it holds."""
+        with self._lock:
+            self._refill()
+            return max(0.0, (min(units, self._burst) - self._level) / self._rate)
+
     def give(self, units: float) -> None:
         """Put back what was reserved and not used; less than 0 takes more without waiting for it."""
         with self._lock:
             self._refill()
-            self._level += units
+            self._level = min(self._burst, self._level + units)
 
     def _refill(self) -> None:
         now = self._clock()
@@ -61,7 +67,41 @@ class Pause:
         """Let nobody pass for that many seconds from now."""
         self._until = max(self._until, self._clock() + seconds)
 
+    @property
+    def left(self) -> float:
+        """Seconds until it is over, 0 when there is none."""
+        return max(0.0, self._until - self._clock())
+
     def wait(self) -> None:
         """Sleep until the pause is over, also where it is extended meanwhile."""
-        while (left := self._until - self._clock()) > 0:
+        while left := self.left:
             self._sleep(left)
+
+
+class Gate:
+    """Lets calls through, one after the other, as limits per minute and pauses allow; None is no limit.
+
+    Nothing is taken before it is there and no pause is on: calls that took their units early and then waited through a
+    pause would all go at its end, and the limits would not hold.
+    """
+
+    def __init__(self, requests_per_minute: int | None, tokens_per_minute: int | None) -> None:
+        self.pause = Pause()
+        self._requests = TokenBucket(requests_per_minute) if requests_per_minute else None
+        self._tokens = TokenBucket(tokens_per_minute) if tokens_per_minute else None
+        self._turn = Lock()
+
+    def enter(self, tokens: int) -> None:
+        """Wait until a request of so many tokens may go."""
+        pairs = ((self._requests, 1.0), (self._tokens, float(tokens)))
+        wanted = [(bucket, units) for bucket, units in pairs if bucket]
+        with self._turn:
+            while wait := max(self.pause.left, *(bucket.lacks(units) for bucket, units in wanted), 0.0):
+                time.sleep(wait)
+            for bucket, units in wanted:
+                bucket.give(-units)
+
+    def correct(self, tokens: int) -> None:
+        """Give back so many tokens that a request did not take; less than 0 are those that it took besides."""
+        if self._tokens:
+            self._tokens.give(tokens)

@@ -3,11 +3,13 @@
 import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from io import BytesIO
 
 from PIL.Image import Image
 
 from vlm4rec_search.captioners.base import Caption, Captioner, CaptionError, Context
+from vlm4rec_search.captioners.openai_answers import Usage
 from vlm4rec_search.captioners.openai_client import ChatClient
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.prompts import load_prompt
@@ -16,6 +18,7 @@ from vlm4rec_search.settings import Settings
 
 QUALITY = 90
 """Of the JPEG that a server gets; Pillow's scale."""
+ESTIMATED = "tokens are estimated: the server tells none"
 
 
 class OpenAICaptioner(Captioner):
@@ -39,6 +42,7 @@ class OpenAICaptioner(Captioner):
         self.prompt = self._prompt.id
         self.decoding = f"temperature 0, {self._prompt.tokens} tokens, JPEG {QUALITY}"
         self.workers = options.openai_workers
+        self.requests_per_minute, self.tokens_per_minute = options.openai_rpm, options.openai_tpm
 
     def render(self, context: Context) -> str:
         """Return the prompt with title and category as quoted data."""
@@ -55,17 +59,24 @@ class OpenAICaptioner(Captioner):
 
     def _one(self, photo: Image, prompt: str) -> Caption | CaptionError:
         # A token has four letters or 750 pixels, about: a reservation, put right by what the server counts.
-        tokens = len(prompt) // 4 + photo.width * photo.height // 750 + self._prompt.tokens
+        sent, answered = len(prompt) // 4 + photo.width * photo.height // 750, self._prompt.tokens
         try:
-            completion = self._client.complete(self._body(photo, prompt), tokens)
+            completion = self._client.complete(self._body(photo, prompt), sent, answered)
         except CaptionError as error:
             return error
-        choice, usage = completion.choices[0], completion.usage
-        paid = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        text = choice.message.text
+        choice, text = completion.choices[0], completion.choices[0].message.text
+        usage = completion.usage or Usage()
+        counted = usage.prompt_tokens and usage.completion_tokens is not None
+        lost = completion.broken * sent, completion.broken * answered
+        tokens_out = len(text) // 4 if usage.completion_tokens is None else usage.completion_tokens
+        paid = (usage.prompt_tokens or sent) + lost[0], tokens_out + lost[1]
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return CaptionError("refused", choice.message.refusal or "stopped by the content filter", text, *paid)
-        return caption_from(Reply(text, *paid, completion.seconds, choice.finish_reason == "length"), self._prompt)
+        reply = Reply(text, *paid, completion.seconds, choice.finish_reason == "length")
+        caption = caption_from(reply, self._prompt)
+        if counted or isinstance(caption, CaptionError):
+            return caption
+        return replace(caption, note="; ".join(filter(None, (caption.note, ESTIMATED))))
 
     def _body(self, photo: Image, prompt: str) -> dict[str, object]:
         jpeg = BytesIO()

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 
 import httpx
 import tenacity
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from vlm4rec_search.captioners.base import CaptionError
-from vlm4rec_search.captioners.limits import Pause, TokenBucket
+from vlm4rec_search.captioners.limits import Gate
+from vlm4rec_search.captioners.openai_answers import Completion
 from vlm4rec_search.captioners.openai_failures import (
     PATIENCE,
     BusyError,
@@ -16,52 +17,13 @@ from vlm4rec_search.captioners.openai_failures import (
     UnreachableError,
     failure,
 )
+from vlm4rec_search.deadlines import bounded, deadline
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.settings import Settings, secret
 
 ATTEMPTS = 6
 _JITTER = tenacity.wait_random(0, 1)
 _BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=20)
-
-
-class Part(BaseModel):
-    """A part of a message's content."""
-
-    text: str = ""
-
-
-class Message(BaseModel):
-    """The answer: words, or why there are none."""
-
-    content: str | list[Part] | None = None
-    refusal: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The words, "" for none."""
-        return "".join(part.text for part in self.content) if isinstance(self.content, list) else self.content or ""
-
-
-class Choice(BaseModel):
-    """One answer, and why it ended."""
-
-    message: Message
-    finish_reason: str | None = None
-
-
-class Usage(BaseModel):
-    """Tokens that were counted."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class Completion(BaseModel):
-    """A chat completion, as far as captions need it; `seconds` is the time of the call that succeeded."""
-
-    choices: list[Choice] = Field(min_length=1)
-    usage: Usage | None = None
-    seconds: float = 0.0
 
 
 class ChatClient:
@@ -76,74 +38,85 @@ class ChatClient:
         self._server = f"{url.scheme}://{url.netloc.decode()}"
         self._key = secret("VLM4REC_OPENAI_KEY", options.openai_key, options.openai_key_file)
         self._timeout = options.openai_timeout
-        self._requests = TokenBucket(options.openai_rpm) if options.openai_rpm else None
-        self._tokens = TokenBucket(options.openai_tpm) if options.openai_tpm else None
-        self._pause, self._sleep = Pause(), sleep
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"authorization": f"Bearer {self._key}"} if self._key else None,
-            timeout=httpx.Timeout(self._timeout, connect=min(10.0, self._timeout), pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=options.openai_workers),
-        )
+        self._gate, self._sleep = Gate(options.openai_rpm, options.openai_tpm), sleep
+        timeout = httpx.Timeout(self._timeout, connect=min(10.0, self._timeout), pool=None)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=options.openai_workers)
+        headers = {"authorization": f"Bearer {self._key}"} if self._key else None
+        self._http = bounded(httpx.Client(base_url=url, headers=headers, timeout=timeout, limits=limits))
 
-    def complete(self, body: Mapping[str, object], tokens: int) -> Completion:
-        """Return the completion; `tokens` is what it may cost, until its answer says what it did cost.
+    def complete(self, body: Mapping[str, object], sent: int, answered: int) -> Completion:
+        """Return the completion; `sent` and `answered` are the tokens that it may cost, until its answer tells.
 
         Raises:
-            CaptionError: this request is refused, or fails however often it is tried.
+            CaptionError: this request is refused, or fails however often it is tried; its tokens are those of answers
+                that were lost on their way, each taken to be as long as allowed.
             UsageError, RunError: every request would fail.
         """
         again = tenacity.retry_if_exception_type(TransientError)
-        retrying = tenacity.Retrying(stop=_Stop(), wait=_wait, retry=again, sleep=self._sleep, reraise=True)
+        stop = _Stop()
+        retrying = tenacity.Retrying(stop=stop, wait=_wait, retry=again, sleep=self._sleep, reraise=True)
         try:
-            return retrying(self._attempt, body, tokens)
+            completion: Completion = retrying(self._attempt, body, sent + answered)
         except UnreachableError as error:
             raise RunError(f"{self._server} cannot be reached ({error}): what was done so far is kept") from None
         except TransientError as error:
-            raise CaptionError("failed", f"tried {retrying.statistics['attempt_number']} times: {error}") from None
+            reason, lost = f"tried {retrying.statistics['attempt_number']} times: {error}", stop.broken
+            raise CaptionError("failed", reason, "", lost * sent, lost * answered) from None
+        except CaptionError as error:
+            error.tokens_in, error.tokens_out = stop.broken * sent, stop.broken * answered
+            raise
+        return completion.model_copy(update={"broken": stop.broken})
 
     def _attempt(self, body: Mapping[str, object], tokens: int) -> Completion:
-        if self._requests:
-            self._requests.take()
-        if self._tokens:
-            self._tokens.take(tokens)
-        self._pause.wait()
+        self._gate.enter(tokens)
         start = time.monotonic()
         completion = self._completion(self._post(body))
-        if self._tokens and completion.usage:
-            self._tokens.give(tokens - completion.usage.prompt_tokens - completion.usage.completion_tokens)
+        usage = completion.usage
+        if usage and usage.prompt_tokens:
+            self._gate.correct(tokens - usage.prompt_tokens - (usage.completion_tokens or 0))
         return completion.model_copy(update={"seconds": time.monotonic() - start})
 
     def _post(self, body: Mapping[str, object]) -> httpx.Response:
+        begun = False
         try:
-            return self._http.post("chat/completions", json=body)
+            with deadline(self._timeout), self._http.stream("POST", "chat/completions", json=body) as response:
+                begun = response.status_code == 200
+                response.read()
+                return response
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise UnreachableError(str(error) or "no connection in time") from None
-        except httpx.TimeoutException:
-            raise TransientError(f"no answer in {self._timeout:g} s") from None
+        except httpx.TimeoutException as error:
+            late = isinstance(error, httpx.ReadTimeout)
+            raise TransientError(f"no answer in {self._timeout:g} s", broken=late) from None
         except httpx.RequestError as error:
-            raise TransientError(f"the connection broke ({error or type(error).__name__})") from None
+            raise TransientError(f"the connection broke ({error or type(error).__name__})", broken=begun) from None
 
     def _completion(self, response: httpx.Response) -> Completion:
         if response.status_code != 200:
             error = failure(response, self._server, self._key)
             if isinstance(error, BusyError) and error.seconds:
-                self._pause.extend(error.seconds)
+                self._gate.pause.extend(error.seconds)
             raise error
         try:
             return Completion.model_validate_json(response.content)
         except ValidationError as error:
-            raise TransientError(f"the answer is no chat completion: {error.errors()[0]['msg']}") from None
+            reason = f"the answer is no chat completion: {error.errors()[0]['msg']}"
+            raise TransientError(reason, broken=True) from None
 
 
 class _Stop(tenacity.stop.stop_base):
-    """Ends the attempts of one request: after six failures (to be busy is none), or when it has lasted too long."""
+    """Ends the attempts of one request: after six failures (to be busy is none), or when it has lasted too long.
+
+    `broken` counts the answers that were lost on their way.
+    """
 
     def __init__(self) -> None:
-        self._failures = 0
+        self._failures = self.broken = 0
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        self._failures += not isinstance(_error(retry_state), BusyError)
+        error = _error(retry_state)
+        self._failures += not isinstance(error, BusyError)
+        self.broken += isinstance(error, TransientError) and error.broken
         return self._failures >= ATTEMPTS or (retry_state.seconds_since_start or 0.0) > PATIENCE
 
 

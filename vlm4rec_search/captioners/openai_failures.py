@@ -17,7 +17,14 @@ _POLICY = ("content_policy", "content_filter", "moderation", "flagged", "safety"
 
 
 class TransientError(Exception):
-    """A failure that may pass: no answer in time, a server's error, an answer cut off on its way."""
+    """A failure that may pass: no answer in time, a server's error, an answer cut off on its way.
+
+    `broken`: the server was at the answer, or through with it, and will want its money.
+    """
+
+    def __init__(self, reason: str, broken: bool = False) -> None:
+        super().__init__(reason)
+        self.broken = broken
 
 
 class UnreachableError(TransientError):

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from vlm4rec_search.cache import Cache, Filled, Result, result_key
 from vlm4rec_search.captioners import Caption, Captioner, CaptionError, Context
+from vlm4rec_search.captions.breaker import Breaker
 from vlm4rec_search.captions.judging import judge
 from vlm4rec_search.errors import RunError, Vlm4recError
 from vlm4rec_search.fills import EarlierError, Effort, PendingError
@@ -52,12 +54,12 @@ def fill_captions(
         effort: limit, money, and what is tried again (`again` holds keys of `caption_keys`).
 
     Raises:
-        RunError: the cache cannot be used, or the captioner breaks its contract.
+        RunError: the cache cannot be used, the captioner breaks its contract, or every call fails.
         UsageError: the captioner cannot work at all.
     """
     usable = [position for position, photo in enumerate(found) if photo.error is None]
     prompts = [maker.render(contexts[position]) for position in usable]
-    calls = _Calls(maker, [found[position] for position in usable], prompts, effort.meter)
+    calls = _Calls(maker, [found[position] for position in usable], prompts, effort.meter, Breaker(maker.id))
     filled = _fill(calls, cache, replace(effort, workers=maker.workers))
     results = dict(zip(usable, filled.values, strict=True))
     pairs = enumerate(zip(found, contexts, strict=True))
@@ -68,10 +70,8 @@ def fill_captions(
 def _fill(calls: "_Calls", cache: Cache, effort: Effort) -> Filled:
     maker, label = calls.maker, f"captions by {calls.maker.id}"
     keys = caption_keys(maker, calls.found, calls.prompts)
-    size, recorded = maker.batch_size, effort.limit != 0
-    return cache.fill(
-        "caption", maker.id, keys, calls.compute, batch_size=size, label=label, recorded=recorded, effort=effort
-    )
+    fill = partial(cache.fill, batch_size=maker.batch_size, label=label, recorded=effort.limit != 0, paid=True)
+    return fill("caption", maker.id, keys, calls.compute, effort=effort)
 
 
 def caption_keys(maker: Captioner, found: Sequence[Found], prompts: Sequence[str]) -> list[str]:
@@ -87,7 +87,7 @@ def outcome(result: Result, context: Context) -> Outcome:
     """Read a result of the cache and judge it."""
     if isinstance(result, bytes):
         entry = json.loads(result)
-        status, reason = judge(entry["caption"], context)
+        status, reason = judge(entry["caption"], context, entry.get("attributes", {}))
         usage = (entry.get("tokens_in"), entry.get("tokens_out"), entry.get("seconds"))
         return Outcome(status, entry["caption"], reason or entry["note"] or None, entry.get("attributes", {}), *usage)
     if isinstance(result, PendingError):
@@ -104,6 +104,7 @@ class _Calls:
     found: Sequence[Found]
     prompts: Sequence[str]
     meter: Meter
+    breaker: Breaker
 
     def compute(self, positions: Sequence[int]) -> list[Result]:
         photos = {position: _read(self.found[position]) for position in positions}
@@ -111,7 +112,9 @@ class _Calls:
         captions = self._captions(list(good.values()), [self.prompts[position] for position in good])
         results: dict[int, Result] = dict(zip(good, captions, strict=True))
         failed = {position: photo for position, photo in photos.items() if isinstance(photo, PhotoError)}
-        return [(results | failed)[position] for position in positions]
+        ordered = [(results | failed)[position] for position in positions]
+        self.breaker.see(ordered)
+        return ordered
 
     def _captions(self, photos: Sequence[Photo], prompts: Sequence[str]) -> list[Result]:
         """Caption a batch; when it fails as a whole, each photo alone, so that one cannot take the others along."""

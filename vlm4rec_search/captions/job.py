@@ -10,20 +10,24 @@ from vlm4rec_search.captions.catalogue import Item, items_by_priority
 from vlm4rec_search.captions.filling import Outcome, caption_keys, fill_captions
 from vlm4rec_search.captions.money import meter
 from vlm4rec_search.fills import Effort, Filled
-from vlm4rec_search.photo_files import ONLY_FETCHED, Found, Remote, find
+from vlm4rec_search.photo_files import ONLY_FETCHED, Found, Remote, find, is_url
 from vlm4rec_search.progress import bar
+from vlm4rec_search.remote_photos import photo_key
 from vlm4rec_search.settings import Settings
 
-RETRIED = (
-    "failed", "refused", "empty", "too_long", "repeated", "wrong_language", "markup", "echo", "unreachable",
-)  # fmt: skip
+PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
+"""What another photo at the same place can change; nothing is paid for one that is still bad. A photo that is
+missing or outside of the data folder is looked for by every run."""
+RETRIED = ("failed", "refused", "empty", "too_long", "repeated", "wrong_language", "markup", "echo", *PHOTOS)
 
 
 @dataclass(frozen=True)
 class Summary:
     """What a run did, in distinct photos (`computed`, `cached`, `failed`), and how the items stand after it.
 
-    `statuses` counts items; `cost` is in the currency of the prices in the settings.
+    `statuses` counts items; `cost` is in the currency of the prices in the settings. `left` counts photos that were
+    not captioned because the cap on spend ended the run. `broken` says why the captioner failed where nothing but
+    failures came of the run, not all of them refusals or bad photos.
     """
 
     captioner: str
@@ -35,6 +39,8 @@ class Summary:
     tokens_out: int
     cost: float
     statuses: dict[str, int]
+    left: int = 0
+    broken: str | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return the fields by name."""
@@ -95,30 +101,39 @@ def run_captions(
 
     Raises:
         UsageError: unknown captioner, no tables yet, a cap without prices, or a captioner that cannot work.
-        RunError: warehouse or cache cannot be used, or the captioner breaks its contract.
+        RunError: warehouse or cache cannot be used, the captioner breaks its contract, or every call fails.
     """
     counter = meter(settings, max_cost)
     effort = Effort(failed=bool(retry), origin="retry" if retry else "run", meter=counter, show=bar)
     with Cache(settings.cache) as cache:
         before = standing(settings, cache, captioner, environment)
         chosen = before.at(retry or ("pending",))[:limit]
-        filled = caption_these(before, chosen, settings, cache, effort)[1] if chosen else Filled([], 0, 0, 0)
+        outcomes, filled = (
+            caption_these(before, chosen, settings, cache, effort) if chosen else ([], Filled([], 0, 0, 0))
+        )
         after = standing(settings, cache, captioner, environment) if chosen else before
     counts = (filled.computed, filled.cached, filled.failed)
     spent = (counter.tokens_in, counter.tokens_out, counter.cost)
-    return Summary(before.maker.id, before.maker.prompt, *counts, *spent, after.counts())
+    broken = None if filled.computed or not filled.failed else _broken(outcomes)
+    return Summary(before.maker.id, before.maker.prompt, *counts, *spent, after.counts(), filled.left, broken)
+
+
+def _broken(outcomes: list[Outcome]) -> str | None:
+    return next((one.error for one in outcomes if one.status == "failed"), None)
 
 
 def caption_these(
     known: Standing, chosen: list[int], settings: Settings, cache: Cache, effort: Effort
 ) -> tuple[list[Outcome], Filled]:
-    """Fetch and caption the items at these positions; a retry asks again where there is an answer.
+    """Fetch and caption the items at these positions; a retry asks again where there is an answer or a bad photo.
 
     Raises:
         UsageError, RunError: as `run_captions`.
     """
     items = [known.items[position] for position in chosen]
-    fetching = Effort(failed=effort.failed, origin=effort.origin, show=effort.show)
+    bad = [known.items[at].image for at in chosen if known.outcomes[at].status in PHOTOS]
+    urls = {photo_key(image.strip()) for image in bad if is_url(image)}
+    fetching = Effort(failed=effort.failed, again=urls, origin=effort.origin, show=effort.show)
     remote = Remote(fetching, settings.allow_private_addresses)
     found = find([item.image for item in items], settings.data_dir, cache, remote)
     told = [item.context for item in items]

@@ -2,17 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from vlm4rec_search.captioners import Context
 from vlm4rec_search.markup import MARKUP
 from vlm4rec_search.prompts.echo import echoed
 from vlm4rec_search.refusals import REFUSAL
 
-VERSION = "status-1"
+VERSION = "status-2"
 """Raise it when a rule changes: captions in the cache are judged anew, and a plan sees it."""
 
-LONGEST = 2000
+LONGEST, LONGEST_FIELD = 2000, 80
 PHRASE, TIMES = 12, 4
 
 _REFUSAL, _MARKUP = re.compile(REFUSAL), re.compile(f"{MARKUP}|```")
@@ -29,29 +29,37 @@ _LITTLE = {
 _LANGUAGE = {word: language for language, words in _LITTLE.items() for word in words.split()}
 
 
-def judge(caption: str, context: Context) -> tuple[str, str | None]:
+def judge(caption: str, context: Context, fields: Mapping[str, str] | None = None) -> tuple[str, str | None]:
     """Return the status of a caption and the reason, None for ok.
 
     The status is the first that holds of refused, empty (no word), markup, echo (an instruction in title or category
-    was followed), repeated, too_long (`LONGEST` characters) and wrong_language (not English), else ok.
+    was followed), repeated, too_long (`LONGEST` characters) and wrong_language (not English), else ok. The `fields` of
+    a structured answer are judged alike, but may lack words, and are too long above `LONGEST_FIELD`: they become
+    attributes that customers filter on, so that one bad field spoils the answer.
     """
-    return next(_findings(caption, context), ("ok", None))
+    if (told := next(_findings(caption, context, LONGEST), None)) is not None:
+        return told
+    for name, value in (fields or {}).items():
+        faults = (fault for fault in _findings(value, context, LONGEST_FIELD) if fault[0] != "empty")
+        if (told := next(faults, None)) is not None:
+            return told[0], f"{name}: {told[1]}"
+    return "ok", None
 
 
-def _findings(caption: str, context: Context) -> Iterator[tuple[str, str]]:
-    if found := _REFUSAL.search(caption):
+def _findings(text: str, context: Context, longest: int) -> Iterator[tuple[str, str]]:
+    if found := _REFUSAL.search(text):
         yield "refused", f'the captioner declines: "{found.group().strip()}"'
-    if not re.search(r"[^\W\d_]{2}", caption):
+    if not re.search(r"[^\W\d_]{2}", text):
         yield "empty", "the answer has no words"
-    if found := _MARKUP.search(caption):
+    if found := _MARKUP.search(text):
         yield "markup", f'the answer holds markup: "{found.group()[:40]}"'
-    if words := echoed(caption, context):
+    if words := echoed(text, context):
         yield "echo", f'the answer follows an instruction in the catalogue\'s text: "{words}"'
-    if phrase := repeated(caption):
+    if phrase := repeated(text):
         yield "repeated", f'the answer goes round in circles: "{phrase[:80]}"'
-    if len(caption) > LONGEST:
-        yield "too_long", f"the answer has {len(caption):,} characters, at most {LONGEST:,} are a description"
-    if language := foreign(caption):
+    if len(text) > longest:
+        yield "too_long", f"the answer has {len(text):,} characters, at most {longest:,} are a description"
+    if language := foreign(text):
         yield "wrong_language", f"the answer is {language}, English is searched"
 
 

@@ -33,12 +33,14 @@ class Previewed:
 
 
 def preview(settings: Settings, count: int, captioner: str | None = None, environment: str = "prod") -> list[Previewed]:
-    """Caption the `count` most wanted items that have a photo, and return what came back.
+    """Caption the `count` most wanted items that have a photo, and return what came back, now or before.
+
+    As in a run, what failed before is shown and not asked for again.
 
     Raises:
         UsageError, RunError: as `run_captions`.
     """
-    effort = Effort(origin="preview", meter=meter(settings), show=bar)
+    effort = Effort(failed=False, origin="preview", meter=meter(settings), show=bar)
     with Cache(settings.cache) as cache:
         known = standing(settings, cache, captioner, environment)
         chosen = [at for at, one in enumerate(known.outcomes) if one.status not in _WITHOUT_PHOTO][:count]

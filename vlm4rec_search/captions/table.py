@@ -43,14 +43,14 @@ def caption_items(
         others: captioners that stand beside; what they said is read from the cache, nothing is computed for them.
         effort: how many captions are computed now, by default all; the others are pending.
         remote: how many photos behind URLs are fetched now.
-        edits: captions written by hand, by item id; they take the place of the active captioner's.
+        edits: captions written by hand, by item id; they take the place of the active captioner's words and attributes.
 
     Returns:
         One row for each captioner and item, the active captioner first, in the order of the items, with `COLUMNS`, all
         object: item_id, captioner (id), active (bool), prompt (id), image, photo_hash (sha256 of the bytes), status,
         caption (null unless ok), error (why it is not ok, or with ok what is to be known), answer (what the captioner
-        said, whatever the status), attributes (JSON), editor and edit_note (of a caption by hand), tokens_in,
-        tokens_out and seconds (of the model call; null without one).
+        said, whatever the status), attributes (JSON; none beside a caption by hand), editor and edit_note (of a caption
+        by hand), tokens_in, tokens_out and seconds (of the model call; null without one).
 
     Raises:
         UsageError: unknown captioner.
@@ -62,14 +62,15 @@ def caption_items(
     images = texts(items["image"])
     with Cache(cache) as store:
         found = find(images, data_dir, store, remote)
-        outcomes = [
-            fill_captions(maker, found, contexts(items), store, (effort or Effort()) if at == 0 else Effort(limit=0))[0]
-            for at, maker in enumerate(makers)
-        ]
+        told, first = contexts(items), effort or Effort()
+        outcomes, filled = fill_captions(makers[0], found, told, store, first)
+        beside = [fill_captions(maker, found, told, store, Effort(limit=0))[0] for maker in makers[1:]]
+    if filled.left:
+        print(f"the cap on spend ended the captioning: {filled.left} photos are left", file=sys.stderr)
     written = dict(edits or {})
     _tell_unknown(written, items["item_id"])
     rows: list[tuple[object, ...]] = []
-    for maker, ours in zip(makers, outcomes, strict=True):
+    for maker, ours in zip(makers, [outcomes, *beside], strict=True):
         hand = written if maker is makers[0] else {}
         rows += [
             _row(maker, maker is makers[0], item, image, photo, one, hand.get(item))
@@ -100,7 +101,9 @@ def _row(
 ) -> tuple[object, ...]:
     status, error = ("ok", None) if edit else (one.status, one.error)
     caption = edit.caption if edit else one.answer if one.status == "ok" else None
-    attributes = json.dumps(dict(one.attributes), ensure_ascii=False) if one.status == "ok" else "{}"
+    # a person's words replace all that was said of the photo: "blue" must not be found under the colour red
+    found = dict(one.attributes) if one.status == "ok" and edit is None else {}
+    attributes = json.dumps(found, ensure_ascii=False)
     by = (edit.editor, edit.note) if edit else (None, None)
     made = (maker.id, active, maker.prompt, image, photo.digest)
     return (

@@ -1,17 +1,13 @@
 """`vlm4rec captions`: photos into words ahead of a plan, with what it costs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from vlm4rec_search.cli.captions_output import tell, tell_estimate
 from vlm4rec_search.cli.captions_train import train_demo
 from vlm4rec_search.cli.ledger import show_ledger
 from vlm4rec_search.cli.output import echo_json, json_option, printable
-
-if TYPE_CHECKING:
-    from vlm4rec_search.captions.estimate import Estimate
-    from vlm4rec_search.captions.job import Summary
 
 captioner_option = click.option("--captioner", metavar="NAME", help="Another captioner than VLM4REC_CAPTIONER.")
 environment_option = click.option(
@@ -55,7 +51,7 @@ def run(captioner: str | None, limit: int | None, max_cost: float | None, enviro
     from vlm4rec_search.settings import settings
 
     summary = run_captions(settings(), captioner, limit=limit, max_cost=max_cost, environment=environment)
-    _tell(summary, as_json)
+    tell(summary, as_json)
 
 
 @captions.command()
@@ -73,10 +69,11 @@ def retry(
     environment: str,
     as_json: bool,
 ) -> None:
-    """Ask once more where a call failed or its answer is not to be used, and fetch once more what was unreachable.
+    """Ask once more where a call failed or its answer is not to be used, and look once more at photos that were bad.
 
-    Statuses: failed, refused, empty, too_long, repeated, wrong_language, markup, echo, unreachable. An answer stays
-    until a new one takes its place.
+    Statuses: failed, refused, empty, too_long, repeated, wrong_language, markup, echo; and of photos unreachable,
+    blocked, unreadable, too_large, wrong_type: nothing is paid for one that is still so. An answer stays until a new
+    one takes its place.
 
     \b
     Example:
@@ -90,7 +87,7 @@ def retry(
         raise UsageError(f"unknown status {', '.join(sorted(wrong))}: choose of {', '.join(RETRIED)}")
     chosen = statuses or RETRIED
     summary = run_captions(settings(), captioner, limit=limit, max_cost=max_cost, retry=chosen, environment=environment)
-    _tell(summary, as_json)
+    tell(summary, as_json)
 
 
 @captions.command()
@@ -100,8 +97,8 @@ def retry(
 def estimate(captioner: str | None, environment: str, as_json: bool) -> None:
     """Say what is left to do and what it will take, before anything is spent.
 
-    Tokens and time are measured on earlier runs of the same captioner; `preview` makes the first. Prices are
-    VLM4REC_PRICE_IN and VLM4REC_PRICE_OUT, per million tokens.
+    Tokens and time are measured on earlier captions by the same captioner; `preview` makes the first. What is assumed
+    is told. Prices are VLM4REC_PRICE_IN and VLM4REC_PRICE_OUT, per million tokens.
 
     Example: vlm4rec captions estimate --json
     """
@@ -112,7 +109,7 @@ def estimate(captioner: str | None, environment: str, as_json: bool) -> None:
     if as_json:
         echo_json(found.as_json())
     else:
-        _tell_estimate(found)
+        tell_estimate(found)
 
 
 @captions.command()
@@ -123,6 +120,8 @@ def estimate(captioner: str | None, environment: str, as_json: bool) -> None:
 @json_option
 def preview(count: int, prompts: bool, captioner: str | None, environment: str, as_json: bool) -> None:
     """Caption the first few items and show what comes back; the answers are kept, so nothing is paid twice.
+
+    What failed before is shown, not asked for again.
 
     Example: vlm4rec captions preview -n 3 --prompts
     """
@@ -174,26 +173,3 @@ def ledger(as_json: bool) -> None:
     Example: vlm4rec captions ledger --json
     """
     show_ledger(as_json, "caption")
-
-
-def _tell(summary: "Summary", as_json: bool) -> None:
-    if as_json:
-        echo_json(summary.as_json())
-        return
-    click.echo(f"{summary.captioner}: {summary.computed:,} captions made, {summary.failed:,} failed")
-    if summary.tokens_in or summary.tokens_out:
-        cost = f", {summary.cost:,.2f} spent" if summary.cost else ""
-        click.echo(f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out{cost}")
-    click.echo("Items: " + ", ".join(f"{count:,} {status}" for status, count in summary.statuses.items()))
-    if summary.computed or summary.failed:
-        click.echo("Next: sqlmesh plan")
-
-
-def _tell_estimate(found: "Estimate") -> None:
-    click.echo(f"{found.captioner}: {found.items:,} items, {found.cached:,} captioned, {found.todo:,} to do, "
-               f"{found.wrong:,} to retry, {found.unusable:,} without a usable photo")  # fmt: skip
-    basis = f"measured on {found.measured:,} captions" if found.measured else "assumed; `captions preview` measures"
-    click.echo(f"{found.tokens_in:,} tokens in, {found.tokens_out:,} out ({basis}); cost {found.cost:,.2f}")
-    click.echo("Time: not known before the first captions" if found.hours is None else f"Time: {found.hours:.2f} h")
-    if found.unknown_edits:
-        click.echo(printable(f"Captions by hand for unknown items: {', '.join(found.unknown_edits)}"))

@@ -55,8 +55,10 @@ class Prompt:
 def quoted(text: str) -> str:
     """Return catalogue text as one quoted line that ends nowhere but at its end; "" for no text.
 
-    Quotes are escaped as in JSON. Brackets, which every chat template builds its markers of (<image>, </s>, [INST]),
-    and which close the block around the text, become round ones; control characters and line ends become spaces.
+    Quotes and backslashes are escaped as in JSON. Angle, square and curly brackets become round ones: most chat
+    templates build their markers of them (<image>, </s>, [INST]), and so does the block around the text. Runs of white
+    space, control characters and invisible signs become one space, so that a speaker's name ("ASSISTANT:", LLaVA 1.5)
+    starts no line. More than `LONGEST` characters are cut.
     """
     plain = re.sub(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+", " ", text).strip()
     if not plain:

@@ -54,11 +54,11 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
 
     description: str = Field(min_length=1)
-    colour: str | None = Field(default=None, max_length=80)
-    material: str | None = Field(default=None, max_length=80)
-    style: str | None = Field(default=None, max_length=80)
-    occasion: str | None = Field(default=None, max_length=80)
-    season: str | None = Field(default=None, max_length=80)
+    colour: str | None = None
+    material: str | None = None
+    style: str | None = None
+    occasion: str | None = None
+    season: str | None = None
 
     @field_validator(*FIELDS, mode="before")
     @classmethod

@@ -1,0 +1,105 @@
+"""A shop's image server with every fault, and what its photos are found to be."""
+
+import gzip
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import ClassVar
+
+from PIL import Image
+
+from vlm4rec_search.cache import Cache
+from vlm4rec_search.fills import Effort
+from vlm4rec_search.photo_files import Found, Remote, find
+
+
+def png(width: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (width, 4), "red").save(content, "PNG")
+    return content.getvalue()
+
+
+class Shop(BaseHTTPRequestHandler):
+    """A shop's image server with every fault; it notes which host was asked for which path."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []
+    window: ClassVar[dict[str, tuple[str, bytes]]] = {}
+    """Content type and bytes by path, as a test puts them there."""
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        self.asked.append((self.headers["Host"].split(":")[0], path))
+        if path in self.window:
+            return self.answer(200, self.window[path][1], kind=self.window[path][0])
+        if path.startswith("/loop"):
+            return self.answer(302, b"", location="/loop")
+        if path.startswith("/to/"):
+            return self.answer(302, b"", location=path.removeprefix("/to/"))
+        if path == "/html.jpg":
+            return self.answer(200, b"<html>", kind="text/html; charset=utf-8")
+        if path == "/drawing.svg":
+            return self.answer(200, b"<svg/>", kind="image/svg+xml")
+        if path == "/zipped.png":
+            return self.answer(200, gzip.compress(png(5)), encoding="gzip")
+        if path == "/big.png":
+            return self.answer(200, b"x" * 5000)
+        if path == "/crawl.png":
+            return self.crawl()
+        if path in ("/hang.png", "/drip.png"):
+            return self.slowly(0.7 if path == "/hang.png" else 0.0)
+        return self.answer(*((200, png(7)) if path.startswith("/good") else (404, b"")), kind="image/png")
+
+    def answer(self, status: int, body: bytes, location: str = "", kind: str = "image/png", encoding: str = "") -> None:
+        self.send_response(status)
+        given = {"Location": location, "Content-Type": kind, "Content-Encoding": encoding}
+        for name, value in given.items():
+            if value:
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def slowly(self, wait: float) -> None:
+        time.sleep(wait)
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(30):
+            self.wfile.write(b"x")
+            self.wfile.flush()
+            time.sleep(0.05)
+
+    def crawl(self) -> None:
+        """Send a head that takes a minute and a half, byte by byte."""
+        with suppress(OSError):
+            for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 2000:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def opened() -> Iterator[str]:
+    """Run the shop on a free port of 127.0.0.1 and yield its URL."""
+    Shop.asked.clear()
+    Shop.window.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
+def found(folder: Path, *images: str, allow: bool = True, **effort: object) -> list[Found]:
+    """Find photos through a cache in the folder, fetching as far as `effort` says."""
+    with Cache(folder / "cache") as cache:
+        return find(images, folder, cache, Remote(Effort(**effort), allow))  # type: ignore[arg-type]
+
+
+def status(one: Found) -> str:
+    """Return ok, or what is wrong with a photo."""
+    return one.error.status if one.error else "ok"

@@ -1,0 +1,138 @@
+"""The photo files of a data folder: where they are, what their bytes are, and what becomes of those that change."""
+
+import hashlib
+import io
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlm4rec_search.cache import Cache
+from vlm4rec_search.photo_files import MAX_BYTES, PhotoError, _digests, find, fingerprint, locate
+from vlm4rec_search.photos import read
+
+
+def written(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def png(width: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (width, width), (200, 30, 30)).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("image", "status"),
+    [
+        (None, "no_photo"),
+        ("", "no_photo"),
+        ("  ", "no_photo"),
+        ("../secret.jpg", "outside"),
+        ("/etc/passwd", "outside"),
+        ("link.jpg", "outside"),
+        ("absent.jpg", "missing"),
+        ("images", "missing"),
+        ("pipe.jpg", "missing"),
+        ("nul\0byte.jpg", "missing"),
+        ("n" * 5000, "missing"),
+        ("loop.jpg", "missing"),
+    ],
+)
+def test_locate_says_why_there_is_no_photo(tmp_path: Path, image: str | None, status: str) -> None:
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    (tmp_path / "secret.jpg").write_bytes(b"x")
+    (data / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (data / "loop.jpg").symlink_to(data / "loop.jpg")
+    os.mkfifo(data / "pipe.jpg")
+    with pytest.raises(PhotoError) as caught:
+        locate(data, image)
+    assert caught.value.status == status
+
+
+def test_locate_follows_links_that_stay_inside(tmp_path: Path) -> None:
+    path = written(tmp_path, b"x", "real.jpg")
+    (tmp_path / "alias.jpg").symlink_to(path)
+    assert locate(tmp_path, "alias.jpg") == path.resolve()
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.jpg"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with Cache(tmp_path / "cache") as cache:
+        (found,) = find(["huge.jpg"], tmp_path, cache)
+    assert found.digest is None
+    assert found.error is not None
+    assert found.error.status == "too_large"
+
+
+def test_digests_follow_the_bytes_not_the_name(tmp_path: Path) -> None:
+    first = written(tmp_path, b"same", "a.jpg")
+    written(tmp_path, b"same", "b.jpg")
+    with Cache(tmp_path / "cache") as cache:
+        before = find(["a.jpg", "b.jpg", None], tmp_path, cache)
+        times = first.stat()
+        first.write_bytes(b"else")
+        os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))  # a copy that keeps the old time
+        after = find(["a.jpg", "b.jpg"], tmp_path, cache)
+    assert before[0].digest == before[1].digest == after[1].digest
+    assert before[0].digest == "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5"
+    assert after[0].digest != before[0].digest
+    assert before[2].error is not None
+
+
+def test_a_photo_that_was_replaced_since_it_was_hashed_is_not_read(tmp_path: Path) -> None:
+    path = written(tmp_path, png(4), "a.png")
+    with Cache(tmp_path / "cache") as cache:
+        (found,) = find(["a.png"], tmp_path, cache)
+    assert read(found).image.size == (4, 4)
+    path.write_bytes(png(5))
+    with pytest.raises(PhotoError, match="changed while it was read"):
+        read(found)
+
+
+def test_the_fingerprint_follows_the_bytes_of_the_photos(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    photo = written(data / "images", b"one", "a.jpg")
+    (data / "items.csv").write_text("item_id,title\n")
+
+    def current(folder: Path = data) -> str:
+        with Cache(tmp_path / "cache") as cache:
+            return fingerprint(folder, cache)
+
+    first = current()
+    (data / "labels.csv").write_text("no photo")
+    (data / "warehouse.duckdb").write_text("no photo")
+    (data / ".cache").mkdir()
+    (data / ".cache" / "b.jpg").write_text("no photo")
+    assert current() == first, "files that are no photos do not count"
+    shutil.copytree(data, tmp_path / "copy")
+    assert current(tmp_path / "copy") == first, "the same photos elsewhere are the same photos"
+    times = photo.stat()
+    photo.write_bytes(b"two")
+    os.utime(photo, ns=(times.st_atime_ns, times.st_mtime_ns))
+    second = current()
+    assert second != first, "equal size and modification time do not hide a change"
+    photo.rename(data / "images" / "without_suffix")
+    assert current() not in (first, second)
+
+
+def test_a_photo_that_goes_while_others_are_looked_at_is_a_status(tmp_path: Path) -> None:
+    kept, gone = written(tmp_path, png(4), "a.png"), written(tmp_path, png(5), "b.png")
+    with Cache(tmp_path / "cache") as cache:
+        found = dict(zip(("a", "b"), find(["a.png", "b.png"], tmp_path, cache), strict=True))
+        gone.unlink()
+        with pytest.raises(PhotoError, match="cannot be read: No such file") as told:
+            read(found["b"])
+        assert told.value.status == "unreadable"
+        digest, missing = _digests([kept, gone], cache)  # between the look for the file and the look at it
+    assert digest == hashlib.sha256(png(4)).digest()
+    assert isinstance(missing, PhotoError)
+    assert (missing.status, str(missing)) == ("missing", "the file cannot be found any more: No such file or directory")
