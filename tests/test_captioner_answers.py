@@ -1,7 +1,6 @@
 """What a server's answer is worth when something beside the text is odd, late or lost."""
 
 import time
-from itertools import count, pairwise
 from typing import Any
 
 import pytest
@@ -32,6 +31,7 @@ ODD = {
     "one part": said(message={"content": {"type": "text", "text": "A red bag."}}),
     "a reason that is an object": said(finish_reason={"type": "stop"}, refusal=3),
     "a refusal that is no text": said(message=MESSAGE | {"refusal": {}, "tool_calls": [None]}),
+    "fields of other names": Reply(body={"choices": [{"message": MESSAGE}], "seconds": None, "broken": "x"}),
     "a broken second choice": Reply(body={"choices": [{"message": MESSAGE}, {"message": 5}]}),
 }  # fmt: skip
 
@@ -108,13 +108,11 @@ def test_a_body_that_drips_is_left_after_the_timeout() -> None:
     assert caption.tokens_in == 30 + sent, "what was being answered is counted"
 
 
-def test_the_limit_holds_after_a_pause_of_all() -> None:
-    """60 a minute; who waited through the pause takes a place anew, 60 / 59 s apart, and does not call at its end."""
-    busy, first = Reply(429, {"error": {"message": "slow down"}}, {"Retry_After": "3"}), count()
-    with serving(lambda title, earlier: answer("ok") if next(first) else busy) as server:
-        client, _ = captioner(server, openai_rpm=60)
-        assert len(list(completed(lambda item: one(client, str(item)), range(4), 4))) == 4
-    times = sorted(moment for moment, _ in server.calls)
-    assert len(times) == 5
-    assert times[1] - times[0] > 2.9
-    assert all(later - sooner > 0.6 for sooner, later in pairwise(times))
+def test_the_limit_of_tokens_is_kept() -> None:
+    """60,000 a minute: 1,000 at once, then 983 a second; a server that counts none takes what was reserved."""
+    with serving(lambda title, earlier: Reply(body={"choices": [{"message": {"content": "A mug."}}]})) as server:
+        client, _ = captioner(server, openai_tpm=60_000)
+        reserved = 12 * (len(client.render(Context("0", "Bags"))) // 4 + 150)
+        start = time.monotonic()
+        assert len(list(completed(lambda item: one(client, str(item)), range(12), 12))) == 12
+    assert time.monotonic() - start > (reserved - 1_000) / 983.4 - 0.1 > 1.0

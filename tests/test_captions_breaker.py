@@ -1,5 +1,6 @@
 """A run in which nothing comes back ends early and says so; single bad photos do not end it."""
 
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from caption_server import Behaviour, CaptionServer, Reply, answer, refusal, ser
 from captioned import catalogue
 from conftest import Workspace
 
+from vlm4rec_search.cache import Cache
 from vlm4rec_search.captioners import CaptionError
 from vlm4rec_search.captions.breaker import IN_A_ROW, Breaker
-from vlm4rec_search.captions.job import run_captions
+from vlm4rec_search.captions.job import run_captions, standing
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.photo_files import PhotoError
 from vlm4rec_search.settings import Settings
@@ -34,10 +36,38 @@ def test_calls_that_all_fail_alike_end_the_run_and_nothing_is_lost(tmp_path: Pat
         ):
             run_captions(options)
         assert IN_A_ROW <= len(server.calls) < IN_A_ROW + WORKERS
+        with Cache(options.cache) as cache:
+            assert standing(options, cache).counts()["failed"] == len(server.calls), "each failure is kept"
         broken.append(lambda title, earlier: answer("A red mug."))
         rest = run_captions(options)
         assert rest.computed == 100 - rest.statuses["failed"]
         assert run_captions(options, retry=("failed",)).statuses == {"ok": 100}
+
+
+def test_what_fails_for_ever_keeps_nothing_else_from_its_turn(tmp_path: Path) -> None:
+    """The first 60 of 100 stay bad: a first retry ends after about 40 of them, the next ones begin where it ended."""
+    mended: list[bool] = []
+    with serving(lambda title, earlier: answer("ok") if mended and int(title[-3:]) >= 60 else BAD) as server:
+        options = settings(tmp_path, server)
+        for retry in ((), (), ()):
+            with suppress(RunError):
+                run_captions(options, retry=retry)
+        mended.append(True)
+        for _ in range(4):
+            with suppress(RunError):
+                run_captions(options, retry=("failed",))
+        with Cache(options.cache) as cache:
+            assert standing(options, cache).counts() == {"failed": 60, "ok": 40}
+
+
+def test_failures_for_other_reasons_in_turn_end_the_run_too(tmp_path: Path) -> None:
+    asked = count()
+    other = refusal(400, "something else")
+    with (
+        serving(lambda title, earlier: BAD if next(asked) % 2 else other) as server,
+        pytest.raises(RunError, match="calls in a row failed"),
+    ):
+        run_captions(settings(tmp_path, server))
 
 
 def test_single_failures_between_answers_end_nothing(tmp_path: Path) -> None:
@@ -53,8 +83,12 @@ def test_refusals_and_photos_that_cannot_be_read_say_nothing_of_the_captioner(tm
     breaker.see([failed] * (IN_A_ROW - 1) + [photo] * 99)
     breaker.see([CaptionError("refused", "no")])
     breaker.see([failed] * 20 + [photo] * 9 + [failed] * (IN_A_ROW - 21))  # a photo is no sign of life either
-    with pytest.raises(RunError, match=f"m@1: {IN_A_ROW} calls in a row failed"):
-        breaker.see([CaptionError("failed", "tried 6 times: no answer in 5 s")])
+    breaker.check()
+    breaker.see([CaptionError("failed", "tried 5 times: 429: slow down"), photo])
+    with pytest.raises(RunError, match=rf"m@1: {IN_A_ROW} calls in a row failed \(tried 5 times: 429"):
+        breaker.check()
+    breaker.see([failed, b"a caption at the end of a batch"])
+    breaker.check()
     with serving(lambda title, earlier: answer("ok")) as server:
         options = settings(tmp_path, server)
         for name, *_ in ITEMS[:60]:

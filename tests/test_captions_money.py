@@ -24,11 +24,24 @@ def test_a_call_costs_the_mean_of_those_that_cost_something() -> None:
     meter = Meter(Prices(10, 100), cap=0.1)
     assert meter.allows(3)  # 3 x (1500 x 10 + 120 x 100) / 1e6 = 0.081
     assert not meter.allows(4)  # 0.108
+    assert not meter.allows(1, unanswered=1)  # what a call costs is not known
     meter.add(0, 0)  # a server's error
     assert not meter.allows(4)
     meter.add(1000, 100)  # 0.02
     assert meter.allows(4)  # 0.02 + 4 x 0.02
+    assert meter.allows(1, unanswered=3)
+    assert not meter.allows(1, unanswered=4)
     assert not meter.allows(5)
+
+
+def test_a_model_that_costs_far_more_than_assumed_is_found_out_by_its_first_call(tmp_path: Path) -> None:
+    """20,000 tokens at 10 and 1,000 at 100 for a million: 0.3 a call, where 0.027 is assumed."""
+    usage = {"prompt_tokens": 20_000, "completion_tokens": 1_000}
+    dear = Reply(body={"choices": [{"message": {"content": "A plain red mug."}}], "usage": usage})
+    with serving(lambda title, earlier: dear) as server:
+        summary = run_captions(settings(tmp_path, server, openai_workers=16), max_cost=0.7)
+    assert (summary.computed, summary.left) == (2, 28)
+    assert summary.cost == pytest.approx(0.6)
 
 
 def test_a_server_that_tells_no_tokens_cannot_be_asked_for_ever(tmp_path: Path) -> None:

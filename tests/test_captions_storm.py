@@ -41,7 +41,7 @@ def test_a_thousand_items_end_once_each_within_the_limits_and_a_second_run_asks_
     colours = [(number % 256, number // 256, 90) for number in range(ITEMS)]
     items = [(f"i{number}", colour, 0) for number, colour in enumerate(colours)]
     with serving(behave) as server:
-        options = {"openai_url": server.url, "openai_rpm": PER_MINUTE, "openai_timeout": 4.0}
+        options = {"openai_url": server.url, "openai_rpm": PER_MINUTE, "openai_timeout": 8.0}
         settings = catalogue(tmp_path, *items, captioner="openai:llava", **options)
         summary = run_captions(settings)
         calls = len(server.calls)
@@ -61,7 +61,7 @@ def test_a_thousand_items_end_once_each_within_the_limits_and_a_second_run_asks_
     times = [moment for moment, _ in server.calls]
     for seconds in (1.0, 5.0, 60.0):
         assert most_within(times, seconds) <= 60 + 59 * seconds + WORKERS, seconds
-    assert 8 < server.most_at_once <= WORKERS
+    assert 4 < server.most_at_once <= WORKERS
 
 
 def test_a_retry_asks_only_for_what_failed(tmp_path: Path) -> None:

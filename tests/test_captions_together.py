@@ -6,11 +6,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from captioned import calls, catalogue, install
 from conftest import Workspace
 
 from vlm4rec_search.cache import CLAIMS, Cache
 from vlm4rec_search.claims import Claims
+from vlm4rec_search.fills import EarlierError, Effort
 
 ITEMS = [(f"i{n:02}", (n, 100, 200), 0) for n in range(60)]
 HOLDING = """
@@ -93,16 +95,20 @@ def test_who_is_killed_holds_nothing(tmp_path: Path) -> None:
     assert filled.values == [b"by us"]
 
 
-def test_what_failed_elsewhere_meanwhile_is_not_tried_again_by_a_run(tmp_path: Path) -> None:
-    from vlm4rec_search.fills import EarlierError, Effort
+@pytest.mark.parametrize("retry", [False, True], ids=["run", "retry"])
+def test_what_failed_elsewhere_meanwhile_is_not_tried_again(tmp_path: Path, retry: bool) -> None:
+    def fails(positions: object) -> list[bytes | Exception]:
+        return [ValueError("no")]
 
     def compute(positions: object) -> list[bytes | Exception]:
         with Cache(tmp_path) as another:  # finishes the second key while the first is computed
-            another.fill("caption", "test@1", ["b"], lambda positions: [ValueError("no")])
+            another.fill("caption", "test@1", ["b"], fails)
         return [b"by us"]
 
-    effort = Effort(failed=False)
+    effort = Effort(failed=retry)
     with Cache(tmp_path) as cache:
+        if retry:
+            cache.fill("caption", "test@1", ["b"], fails)
         filled = cache.fill("caption", "test@1", ["a", "b"], compute, batch_size=1, paid=True, effort=effort)
     assert filled.values[0] == b"by us"
     assert isinstance(filled.values[1], EarlierError)

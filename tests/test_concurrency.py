@@ -6,7 +6,7 @@ from threading import Barrier, Event, get_ident
 
 import pytest
 
-from vlm4rec_search.captioners.limits import Pause, TokenBucket
+from vlm4rec_search.captioners.limits import Gate
 from vlm4rec_search.concurrency import completed
 
 
@@ -82,38 +82,60 @@ class Clock:
 @pytest.mark.parametrize("limit", [1, 7, 60, 90, 600])
 def test_no_sixty_seconds_see_more_requests_than_the_limit(limit: int) -> None:
     clock = Clock()
-    bucket = TokenBucket(limit, clock.time, clock.sleep)
+    gate = Gate(limit, None, clock.time, clock.sleep)
     moments = []
     for _ in range(3 * limit + 3):
-        bucket.take()
+        gate.enter(1_000)
         moments.append(clock.now)
     for start in moments:
         assert sum(start <= moment <= start + 60 - 1e-6 for moment in moments) <= limit
     assert moments[-1] - moments[0] <= 60 * (3 * limit + 3) / limit * 60 / 59
 
 
-def test_a_bucket_by_hand() -> None:
+def test_no_sixty_seconds_see_more_tokens_than_the_limit() -> None:
+    clock = Clock()
+    gate, sizes, moments = Gate(None, 6_000, clock.time, clock.sleep), (100, 20, 60, 3), []
+    for number in range(400):
+        gate.enter(sizes[number % 4])
+        moments.append((clock.now, sizes[number % 4]))
+    for start, _ in moments:
+        assert sum(size for moment, size in moments if start <= moment <= start + 60 - 1e-6) <= 6_000
+    assert moments[-1][0] - moments[0][0] == pytest.approx((100 * 183 - 100) / 98.333, rel=0.01)
+
+
+def test_tokens_by_hand() -> None:
     """600 a minute: 10 at once, then (600 - 10) / 60 = 9.8333 a second; 5 take 0.508475 s, 10 take 1.016949 s."""
     clock = Clock()
-    bucket = TokenBucket(600, clock.time, clock.sleep)
-    bucket.take(10)
-    bucket.take(5)
-    bucket.take(10)
+    gate = Gate(None, 600, clock.time, clock.sleep)
+    gate.enter(10)
+    gate.enter(5)
+    gate.enter(10)
     assert clock.slept == [0.508475, 1.016949]
-    bucket.give(10)
-    bucket.take(10)
+    gate.correct(10)
+    gate.enter(10)
     assert len(clock.slept) == 2
-    bucket.give(-5)
-    bucket.take(0)
+    gate.correct(-5)
+    gate.enter(0)
     assert clock.slept[2:] == [0.508475]
 
 
 def test_a_pause_that_is_extended_lasts_until_its_end() -> None:
     clock = Clock()
-    pause = Pause(clock.time, clock.sleep)
-    pause.wait()
+    gate = Gate(None, None, clock.time, clock.sleep)
+    gate.enter(1)
     assert clock.slept == []
-    pause.extend(5)
-    pause.extend(2)
-    pause.wait()
+    gate.pause.extend(5)
+    gate.pause.extend(2)
+    gate.enter(1)
     assert clock.now == 105.0
+
+
+def test_nobody_takes_a_place_during_a_pause() -> None:
+    """60 a minute, one at once: after the pause the second waits for the 60 / 59 s of its own place."""
+    clock = Clock()
+    gate = Gate(60, None, clock.time, clock.sleep)
+    gate.enter(0)
+    gate.pause.extend(3)
+    gate.enter(0)
+    gate.enter(0)
+    assert clock.slept == [3.0, 1.016949]

@@ -56,13 +56,14 @@ class Cache(Results):
         """
         effort = effort or Effort()
         known, todo, found = self._known(keys, effort)
+        tried = self.tried([keys[position] for position in todo]) if paid else {}
         row = LedgerRow(0, kind, maker, cached=found)
         with self._explained():
             row = ledger.begin(self._db, kind, maker, effort.origin, found) if recorded else row
             claims = Claims(self.folder / CLAIMS.format(kind)) if paid and todo else None
         start = time.monotonic()
         with effort.show(label or f"{kind} by {maker}", len(todo)) as advance, claims or nullcontext():
-            work = Handout(keys, claims, lambda asked: self._finished(asked, known, row, effort, advance), effort.meter)
+            work = Handout(keys, claims, lambda asked: self._finished(asked, known, tried, row, advance), effort.meter)
             for tasks in work.rounds(todo, batch_size):
                 for batch, results in completed(compute, tasks, effort.workers):
                     fresh = work.named(batch, results, maker)
@@ -76,12 +77,16 @@ class Cache(Results):
         return Filled(values, row.computed, row.cached, row.failed, work.left)
 
     def _finished(
-        self, keys: Sequence[str], known: dict[str, Result], row: LedgerRow, effort: Effort, advance: Advance
+        self, keys: Sequence[str], known: dict[str, Result], tried: dict[str, int], row: LedgerRow, advance: Advance
     ) -> set[str]:
-        """Add to `known` what another process has finished since these keys were looked up, and return which ones."""
+        """Add to `known` what another process has finished since these keys were looked up, and return which ones.
+
+        A failure is new when it has another number than in `tried`.
+        """
         found = {key: value for key, value in self.read(keys) if known.get(key) != value}
         row.cached += len(found)
-        failed = {} if effort.failed else dict(self.failures([key for key in keys if key not in found]))
+        now = self.tried([key for key in keys if key not in found])
+        failed = dict(self.failures([key for key, number in now.items() if tried.get(key) != number]))
         known.update(found)
         known.update(failed)
         advance(len(found) + len(failed))

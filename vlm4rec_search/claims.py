@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,8 @@ class Claims:
 
     def wait(self, key: str) -> None:
         """Wait until no other process has the key; for who holds no claim, so that no two wait for each other."""
+        if not self.take(key):
+            print("waiting for another run, which is at what is left", file=sys.stderr)
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _place(key))
         except OSError:

@@ -59,7 +59,7 @@ class Handout:
 
     def _batches(self, todo: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         for start, batch in zip(range(0, len(todo), size), batches(todo, size), strict=True):
-            if not self._meter.allows(self._unanswered + len(batch)):
+            if not self._meter.allows(len(batch), self._unanswered):
                 self._rest = todo[start:]
                 return
             if ours := self._claimed(batch):

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS failures (
 );
 """
 _RESULTS = "SELECT key, value FROM results WHERE key IN (SELECT value FROM json_each(?))"
+_TRIED = "SELECT key, rowid FROM failures WHERE key IN (SELECT value FROM json_each(?))"
 _FAILURES = "SELECT key, status, message, text FROM failures WHERE key IN (SELECT value FROM json_each(?))"
 
 
@@ -84,6 +85,14 @@ class Results:
             with self._explained():
                 rows = self._db.execute(_FAILURES, [json.dumps(chunk)]).fetchall()
             yield from ((key, EarlierError(*values)) for key, *values in rows)
+
+    def tried(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return a number for each key that failed when it was last tried, larger for those that failed later."""
+        found: dict[str, int] = {}
+        for chunk in batches(keys, _READ_CHUNK):
+            with self._explained():
+                found |= dict(self._db.execute(_TRIED, [json.dumps(chunk)]).fetchall())
+        return found
 
     def trim(self, kind: str, used: Sequence[str], spare: int) -> None:
         """Remove the results of a kind that are not `used`, once there are more than `spare` of them."""

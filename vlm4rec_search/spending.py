@@ -44,12 +44,14 @@ class Meter:
         """What was spent so far."""
         return self.prices.cost(self.tokens_in, self.tokens_out)
 
-    def allows(self, unanswered: int) -> bool:
-        """Say whether the cap has room for so many calls that have no answer yet.
+    def allows(self, more: int, unanswered: int = 0) -> bool:
+        """Say whether the cap has room for more calls beside those that have no answer yet.
 
-        A call is taken to cost the mean of those before it, and the first ones `ASSUMED_IN` and `ASSUMED_OUT` tokens.
+        A call is taken to cost the mean of those before it. Until one has cost something, `ASSUMED_IN` and
+        `ASSUMED_OUT` tokens are assumed, and nothing goes beside what is unanswered, lest all cost far more.
         """
         if self.cap is None:
             return True
-        each = self.cost / self.calls if self.calls else self.prices.cost(ASSUMED_IN, ASSUMED_OUT)
-        return self.cost + unanswered * each <= self.cap
+        if not self.calls:
+            return not unanswered and more * self.prices.cost(ASSUMED_IN, ASSUMED_OUT) <= self.cap
+        return self.cost + (more + unanswered) * self.cost / self.calls <= self.cap

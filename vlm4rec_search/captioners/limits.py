@@ -5,6 +5,7 @@ from collections.abc import Callable
 from threading import Lock
 
 MINUTE = 60.0
+_NO_TIME = 1e-6
 
 
 class TokenBucket:
@@ -12,29 +13,15 @@ class TokenBucket:
 
     The bucket holds `burst` = max(1, per_minute / 60) units and gains (per_minute - per_minute / 60) / 60 a second,
     so that any 60 seconds see at most `per_minute` units where each call takes one; a single call that takes more
-    than `burst` can exceed it by what it takes. `clock` and `sleep` are in seconds.
+    than `burst` can exceed it by what it takes. `clock` is in seconds.
     """
 
-    def __init__(
-        self,
-        per_minute: int,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
+    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
         self._burst = max(1.0, per_minute / MINUTE)
         self._rate = (per_minute - per_minute / MINUTE) / MINUTE
-        self._clock, self._sleep = clock, sleep
+        self._clock = clock
         self._lock = Lock()
         self._level, self._seen = self._burst, clock()
-
-    def take(self, units: float = 1.0) -> None:
-        """Reserve units and sleep until they are there; calls are served in the order in which they reserve."""
-        with self._lock:
-            self._refill()
-            self._level -= units
-            wait = -self._level / self._rate
-        if wait > 0:
-            self._sleep(wait)
 
     def lacks(self, units: float) -> float:
         """Return the seconds until so many units are there, or a full bucket if they are more than it holds."""
@@ -57,10 +44,8 @@ class TokenBucket:
 class Pause:
     """A time before which nobody calls: what a server asks of one caller with Retry-After, it asks of all."""
 
-    def __init__(
-        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
-    ) -> None:
-        self._clock, self._sleep = clock, sleep
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._until = clock()
 
     def extend(self, seconds: float) -> None:
@@ -72,23 +57,24 @@ class Pause:
         """Seconds until it is over, 0 when there is none."""
         return max(0.0, self._until - self._clock())
 
-    def wait(self) -> None:
-        """Sleep until the pause is over, also where it is extended meanwhile."""
-        while left := self.left:
-            self._sleep(left)
-
 
 class Gate:
     """Lets calls through, one after the other, as limits per minute and pauses allow; None is no limit.
 
     Nothing is taken before it is there and no pause is on: calls that took their units early and then waited through a
-    pause would all go at its end, and the limits would not hold.
+    pause would all go at its end, and the limits would not hold. `clock` and `sleep` are in seconds.
     """
 
-    def __init__(self, requests_per_minute: int | None, tokens_per_minute: int | None) -> None:
-        self.pause = Pause()
-        self._requests = TokenBucket(requests_per_minute) if requests_per_minute else None
-        self._tokens = TokenBucket(tokens_per_minute) if tokens_per_minute else None
+    def __init__(
+        self,
+        requests_per_minute: int | None,
+        tokens_per_minute: int | None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.pause, self._sleep = Pause(clock), sleep
+        self._requests = TokenBucket(requests_per_minute, clock) if requests_per_minute else None
+        self._tokens = TokenBucket(tokens_per_minute, clock) if tokens_per_minute else None
         self._turn = Lock()
 
     def enter(self, tokens: int) -> None:
@@ -96,8 +82,9 @@ class Gate:
         pairs = ((self._requests, 1.0), (self._tokens, float(tokens)))
         wanted = [(bucket, units) for bucket, units in pairs if bucket]
         with self._turn:
-            while wait := max(self.pause.left, *(bucket.lacks(units) for bucket, units in wanted), 0.0):
-                time.sleep(wait)
+            # a rest of a rounding error is no wait: a clock may not even move for it
+            while (wait := max(self.pause.left, *(bucket.lacks(units) for bucket, units in wanted), 0.0)) > _NO_TIME:
+                self._sleep(wait)
             for bucket, units in wanted:
                 bucket.give(-units)
 

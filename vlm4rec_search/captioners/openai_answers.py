@@ -1,5 +1,6 @@
 """Chat completions as servers really send them: no usable text is lost for something odd beside it."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -55,13 +56,36 @@ def _first(choices: object) -> object:
 
 
 class Completion(BaseModel):
-    """A chat completion, as far as captions need it.
+    """A chat completion, as far as captions need it."""
+
+    choices: Annotated[list[Choice], BeforeValidator(_first), Field(min_length=1)]
+    usage: Annotated[Usage | None, OrNone] = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A completion and what it took.
 
     `seconds` is the time of the call that succeeded; `broken` counts the calls before it whose answer was lost on its
     way, which a server takes money for.
     """
 
-    choices: Annotated[list[Choice], BeforeValidator(_first), Field(min_length=1)]
-    usage: Annotated[Usage | None, OrNone] = None
-    seconds: float = 0.0
-    broken: int = 0
+    completion: Completion
+    seconds: float
+    broken: int
+
+    @property
+    def counted(self) -> bool:
+        """Whether the server tells all of its tokens."""
+        usage = self.completion.usage or Usage()
+        return bool(usage.prompt_tokens) and usage.completion_tokens is not None
+
+    def paid(self, sent: int, answered: int) -> tuple[int, int]:
+        """Return tokens in and out of all calls; a lost answer has taken `sent` and `answered`.
+
+        Where the server does not tell they are `sent`, and four letters of the text each.
+        """
+        usage = self.completion.usage or Usage()
+        got = len(self.completion.choices[0].message.text) // 4
+        got = got if usage.completion_tokens is None else usage.completion_tokens
+        return (usage.prompt_tokens or sent) + self.broken * sent, got + self.broken * answered

@@ -9,7 +9,6 @@ from io import BytesIO
 from PIL.Image import Image
 
 from vlm4rec_search.captioners.base import Caption, Captioner, CaptionError, Context
-from vlm4rec_search.captioners.openai_answers import Usage
 from vlm4rec_search.captioners.openai_client import ChatClient
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.prompts import load_prompt
@@ -61,20 +60,16 @@ class OpenAICaptioner(Captioner):
         # A token has four letters or 750 pixels, about: a reservation, put right by what the server counts.
         sent, answered = len(prompt) // 4 + photo.width * photo.height // 750, self._prompt.tokens
         try:
-            completion = self._client.complete(self._body(photo, prompt), sent, answered)
+            answer = self._client.complete(self._body(photo, prompt), sent, answered)
         except CaptionError as error:
             return error
-        choice, text = completion.choices[0], completion.choices[0].message.text
-        usage = completion.usage or Usage()
-        counted = usage.prompt_tokens and usage.completion_tokens is not None
-        lost = completion.broken * sent, completion.broken * answered
-        tokens_out = len(text) // 4 if usage.completion_tokens is None else usage.completion_tokens
-        paid = (usage.prompt_tokens or sent) + lost[0], tokens_out + lost[1]
+        choice, paid = answer.completion.choices[0], answer.paid(sent, answered)
+        text = choice.message.text
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return CaptionError("refused", choice.message.refusal or "stopped by the content filter", text, *paid)
-        reply = Reply(text, *paid, completion.seconds, choice.finish_reason == "length")
+        reply = Reply(text, *paid, answer.seconds, choice.finish_reason == "length")
         caption = caption_from(reply, self._prompt)
-        if counted or isinstance(caption, CaptionError):
+        if answer.counted or isinstance(caption, CaptionError):
             return caption
         return replace(caption, note="; ".join(filter(None, (caption.note, ESTIMATED))))
 

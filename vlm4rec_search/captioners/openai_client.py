@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vlm4rec_search.captioners.base import CaptionError
 from vlm4rec_search.captioners.limits import Gate
-from vlm4rec_search.captioners.openai_answers import Completion
+from vlm4rec_search.captioners.openai_answers import Answered, Completion
 from vlm4rec_search.captioners.openai_failures import (
     PATIENCE,
     BusyError,
@@ -44,7 +44,7 @@ class ChatClient:
         headers = {"authorization": f"Bearer {self._key}"} if self._key else None
         self._http = bounded(httpx.Client(base_url=url, headers=headers, timeout=timeout, limits=limits))
 
-    def complete(self, body: Mapping[str, object], sent: int, answered: int) -> Completion:
+    def complete(self, body: Mapping[str, object], sent: int, answered: int) -> Answered:
         """Return the completion; `sent` and `answered` are the tokens that it may cost, until its answer tells.
 
         Raises:
@@ -56,7 +56,7 @@ class ChatClient:
         stop = _Stop()
         retrying = tenacity.Retrying(stop=stop, wait=_wait, retry=again, sleep=self._sleep, reraise=True)
         try:
-            completion: Completion = retrying(self._attempt, body, sent + answered)
+            completion, seconds = retrying(self._attempt, body, sent + answered, stop)
         except UnreachableError as error:
             raise RunError(f"{self._server} cannot be reached ({error}): what was done so far is kept") from None
         except TransientError as error:
@@ -65,16 +65,18 @@ class ChatClient:
         except CaptionError as error:
             error.tokens_in, error.tokens_out = stop.broken * sent, stop.broken * answered
             raise
-        return completion.model_copy(update={"broken": stop.broken})
+        return Answered(completion, seconds, stop.broken)
 
-    def _attempt(self, body: Mapping[str, object], tokens: int) -> Completion:
+    def _attempt(self, body: Mapping[str, object], tokens: int, stop: "_Stop") -> tuple[Completion, float]:
+        waiting = time.monotonic()
         self._gate.enter(tokens)
         start = time.monotonic()
+        stop.queued += start - waiting
         completion = self._completion(self._post(body))
         usage = completion.usage
         if usage and usage.prompt_tokens:
             self._gate.correct(tokens - usage.prompt_tokens - (usage.completion_tokens or 0))
-        return completion.model_copy(update={"seconds": time.monotonic() - start})
+        return completion, time.monotonic() - start
 
     def _post(self, body: Mapping[str, object]) -> httpx.Response:
         begun = False
@@ -107,17 +109,20 @@ class ChatClient:
 class _Stop(tenacity.stop.stop_base):
     """Ends the attempts of one request: after six failures (to be busy is none), or when it has lasted too long.
 
-    `broken` counts the answers that were lost on their way.
+    `broken` counts the answers that were lost on their way, `queued` the seconds of waiting for our own limits, which
+    are not the server's fault.
     """
 
     def __init__(self) -> None:
         self._failures = self.broken = 0
+        self.queued = 0.0
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
         error = _error(retry_state)
         self._failures += not isinstance(error, BusyError)
         self.broken += isinstance(error, TransientError) and error.broken
-        return self._failures >= ATTEMPTS or (retry_state.seconds_since_start or 0.0) > PATIENCE
+        lasted = (retry_state.seconds_since_start or 0.0) - self.queued
+        return self._failures >= ATTEMPTS or lasted > PATIENCE
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

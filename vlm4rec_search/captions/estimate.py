@@ -62,7 +62,7 @@ def estimate(settings: Settings, captioner: str | None = None, environment: str 
         known = standing(settings, cache, captioner, environment)
         past = [row for row in cache.ledger() if (row.kind, row.maker) == ("caption", known.maker.id) and row.computed]
     todo, wrong, ok = len(known.at(("pending",))), len(known.at(RETRIED)), len(known.at(("ok",)))
-    each, measured = _tokens(past)
+    each, measured = _tokens(known, past)
     tokens = round(todo * each[0]), round(todo * each[1])
     unknown = unknown_items(read_edits(settings.caption_edits), [item.item_id for item in known.items])
     counts = (len(known.items), ok, todo, wrong, len(known.items) - ok - todo - wrong)
@@ -70,9 +70,12 @@ def estimate(settings: Settings, captioner: str | None = None, environment: str 
     return Estimate(known.maker.id, *counts, *tokens, prices(settings).cost(*tokens), *pace, measured, unknown)
 
 
-def _tokens(past: list[LedgerRow]) -> tuple[tuple[float, float], int]:
-    """Return tokens in and out for one call, and how many calls that is measured on."""
-    calls = sum(row.computed + row.failed for row in past)
+def _tokens(known: Standing, past: list[LedgerRow]) -> tuple[tuple[float, float], int]:
+    """Return tokens in and out for one call, and how many calls that is measured on: answers, for errors are free."""
+    told = [(one.tokens_in, one.tokens_out or 0) for one in known.outcomes if one.tokens_in]
+    if told:
+        return (sum(sent for sent, _ in told) / len(told), sum(got for _, got in told) / len(told)), len(told)
+    calls = sum(row.computed for row in past)
     if not calls:
         return (ASSUMED_IN, ASSUMED_OUT), 0
     return (sum(row.tokens_in for row in past) / calls, sum(row.tokens_out for row in past) / calls), calls

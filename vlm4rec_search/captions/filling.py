@@ -107,6 +107,7 @@ class _Calls:
     breaker: Breaker
 
     def compute(self, positions: Sequence[int]) -> list[Result]:
+        self.breaker.check()
         photos = {position: _read(self.found[position]) for position in positions}
         good = {position: photo for position, photo in photos.items() if isinstance(photo, Photo)}
         captions = self._captions(list(good.values()), [self.prompts[position] for position in good])

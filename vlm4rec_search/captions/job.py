@@ -94,7 +94,7 @@ def run_captions(
     Args:
         settings: captioner, prices, photos and cache.
         captioner: another one than the active.
-        limit: most items to work on.
+        limit: most items to work on; of a retry those that failed longest ago.
         max_cost: most money to spend; default: the settings'.
         retry: statuses to work on in place of pending, of `RETRIED`.
         environment: the SQLMesh environment whose items are captioned.
@@ -107,7 +107,8 @@ def run_captions(
     effort = Effort(failed=bool(retry), origin="retry" if retry else "run", meter=counter, show=bar)
     with Cache(settings.cache) as cache:
         before = standing(settings, cache, captioner, environment)
-        chosen = before.at(retry or ("pending",))[:limit]
+        chosen = before.at(retry or ("pending",))
+        chosen = (_longest_untried(before, chosen, cache) if retry else chosen)[:limit]
         outcomes, filled = (
             caption_these(before, chosen, settings, cache, effort) if chosen else ([], Filled([], 0, 0, 0))
         )
@@ -116,6 +117,15 @@ def run_captions(
     spent = (counter.tokens_in, counter.tokens_out, counter.cost)
     broken = None if filled.computed or not filled.failed else _broken(outcomes)
     return Summary(before.maker.id, before.maker.prompt, *counts, *spent, after.counts(), filled.left, broken)
+
+
+def _longest_untried(known: Standing, chosen: list[int], cache: Cache) -> list[int]:
+    """Return the positions, what failed longest ago first: what fails for ever keeps nothing else from its turn."""
+    prompts = [known.maker.render(known.items[position].context) for position in chosen]
+    keys = caption_keys(known.maker, [known.found[position] for position in chosen], prompts)
+    tried = cache.tried(keys)
+    order = sorted(range(len(chosen)), key=lambda place: tried.get(keys[place], 0))
+    return [chosen[place] for place in order]
 
 
 def _broken(outcomes: list[Outcome]) -> str | None:

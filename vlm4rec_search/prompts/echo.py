@@ -33,6 +33,7 @@ _BARE = re.compile(
 _SHOUTED = re.compile(r"\b[A-Z]{2,}(?:\s+[A-Z]{2,})+\b")
 _SPELT = re.compile(r"(?<![^\W_])(?:[^\W\d_][ ._*-]){3,}[^\W\d_](?![^\W_])")  # B U Y, I.G.N.O.R.E
 _ALIKE = str.maketrans("АВЕКМНОРСТХаеіорсухѕ", "ABEKMHOPCTXaeiopcyxs")  # noqa: RUF001  Cyrillic that looks Latin
+_LONGEST = 1_000  # characters of a title that are judged; prompts show fewer, and time grows with their square
 _SHORTEST = 6  # letters of an order that are looked for without their gaps
 
 
@@ -46,7 +47,7 @@ def echoed(caption: str, context: Context) -> str | None:
     the product by a caption that says more; a title without one may be repeated freely. English alone is known.
     """
     for text in (context.title, context.category):
-        dictated, slogans = _orders(_plain(text))
+        dictated, slogans = _orders(_plain(text[:_LONGEST]))
         if dictated or slogans:
             said = _plain(caption)
             if words := _repeated(said, dictated) or _repeated(_unquoted(said), slogans):
