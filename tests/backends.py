@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from opensearch import prefixed
-from released import meta
+from released import RANKING, documents, given, meta
 
 from vlm4rec_search.indexes import Index, open_index
 from vlm4rec_search.indexes.embedded_releases import EmbeddedReleases
@@ -78,3 +78,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     """Run each test of the module with both backends."""
     found: Backend = request.getfixturevalue({"embedded": "embedded", "opensearch": "server"}[request.param])
     return found
+
+
+@pytest.fixture(scope="module")
+def index(backend: Backend) -> Iterator[Index]:
+    """The six items of `released` under the ranking of the tests."""
+    backend.publish(given(documents()))
+    with backend.open(ranking=RANKING) as opened:
+        yield opened

@@ -8,6 +8,7 @@ refused; of a black photo it says what the prompt says.
 from pathlib import Path
 
 import duckdb
+import pytest
 from PIL import Image
 
 from vlm4rec_search.settings import Settings
@@ -80,3 +81,12 @@ def catalogue(folder: Path, *items: Item, **options: object) -> Settings:
     places = {"data_dir": folder / "data", "warehouse": folder / "warehouse.duckdb", "cache": folder / "cache"}
     given = {"captioner": "colour:0", "published": folder / "published", "encoder": "hashing-64", **places, **options}
     return Settings.model_validate(given)
+
+
+@pytest.fixture
+def colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the logging captioner, which this process finds."""
+    environment = install(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("COLOUR_LOG", environment["COLOUR_LOG"])
+    return tmp_path

@@ -20,15 +20,6 @@ from vlm4rec_search.captions.preview import preview
 from vlm4rec_search.errors import UsageError
 
 
-@pytest.fixture
-def colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the logging captioner, which this process finds."""
-    environment = install(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("COLOUR_LOG", environment["COLOUR_LOG"])
-    return tmp_path
-
-
 def kept(cache: Path) -> int:
     """Return the number of captions that the cache holds."""
     try:

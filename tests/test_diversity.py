@@ -1,21 +1,9 @@
 """Diversity and caps over the fused ranking, on both backends, and what explanations say of them."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-
-import pytest
-from backends import Backend
-from released import RANKING, documents, given
 
 from vlm4rec_search import Query
 from vlm4rec_search.indexes import Index
-
-
-@pytest.fixture(scope="module")
-def index(backend: Backend) -> Iterator[Index]:
-    backend.publish(given(documents()))
-    with backend.open(ranking=RANKING) as opened:
-        yield opened
 
 
 def test_a_cap_leaves_room_for_other_categories(index: Index) -> None:

@@ -4,20 +4,10 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
-import pytest
-from captioned import calls, catalogue, install
+from captioned import calls, catalogue
 from photo_shop import Shop, opened, png
 
 from vlm4rec_search.captions.job import run_captions
-
-
-@pytest.fixture
-def colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the logging captioner, which this process finds."""
-    environment = install(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("COLOUR_LOG", environment["COLOUR_LOG"])
-    return tmp_path
 
 
 def test_a_retry_sees_photos_that_were_replaced_and_addresses_that_are_allowed(colour: Path) -> None:

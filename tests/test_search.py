@@ -1,6 +1,5 @@
 """Profile queries end to end: legs, tiers, what is left out, explanations and JSON."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from math import sqrt
 
@@ -13,13 +12,6 @@ from released import RANKING, documents, given, popularity, users
 from vlm4rec_search import Query
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes import Index
-
-
-@pytest.fixture(scope="module")
-def index(backend: Backend) -> Iterator[Index]:
-    backend.publish(given(documents()))
-    with backend.open(ranking=RANKING) as opened:
-        yield opened
 
 
 def ids(index: Index, query: Query) -> str:

@@ -1,6 +1,5 @@
 """Searches beyond the profile: sessions, segments, the ladder as data, and interests as legs of their own."""
 
-from collections.abc import Iterator
 from math import sqrt
 from pathlib import Path
 
@@ -11,13 +10,6 @@ from released import RANKING, documents, given
 from vlm4rec_search import Query
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes import Index
-
-
-@pytest.fixture(scope="module")
-def index(backend: Backend) -> Iterator[Index]:
-    backend.publish(given(documents()))
-    with backend.open(ranking=RANKING) as opened:
-        yield opened
 
 
 def test_a_session_is_the_mean_of_its_items(index: Index) -> None:

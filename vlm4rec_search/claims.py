@@ -36,7 +36,7 @@ class Claims:
         except (BlockingIOError, PermissionError):
             return False
         except OSError:
-            return True
+            pass  # no locks here
         return True
 
     def give(self, key: str) -> None:
@@ -48,10 +48,10 @@ class Claims:
         """Wait until no other process has the key; for who holds no claim, so that no two wait for each other."""
         if not self.take(key):
             print("waiting for another run, which is at what is left", file=sys.stderr)
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _place(key))
-        except OSError:
-            time.sleep(0.1)
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _place(key))
+            except OSError:
+                time.sleep(0.1)
         self.give(key)
 
 

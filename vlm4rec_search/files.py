@@ -91,21 +91,44 @@ def require(columns: Iterable[str], wanted: Iterable[str], path: Path) -> None:
         )
 
 
+def read_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
+    """Open a Parquet file; a folder named price=9 is a folder, and adds no column."""
+    return connection.read_parquet(str(path), hive_partitioning=False)
+
+
+def read_csv(
+    connection: duckdb.DuckDBPyConnection, path: Path, separator: str | None = None
+) -> duckdb.DuckDBPyRelation:
+    """Open a CSV file as text; a folder named price=9 is a folder, and adds no column.
+
+    Args:
+        connection: of the relation.
+        path: the file, its first line the names of the columns.
+        separator: None lets DuckDB find it.
+    """
+    # Without these the sniffer may take a first row that it does not like for a preamble, and drop it.
+    return connection.read_csv(
+        str(path),
+        sep=separator,
+        header=True,
+        all_varchar=True,
+        skiprows=0,
+        quotechar='"',
+        escapechar='"',
+        hive_partitioning=False,
+    )
+
+
 def _relation(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
-    """Open a file; a folder named price=9 is a folder, and adds no column."""
-    file = str(path)
     if path.suffix == ".parquet":
-        return connection.read_parquet(file, hive_partitioning=False)
+        return read_parquet(connection, path)
     if path.suffix == ".jsonl":
         # One level deep every column is JSON, whatever a sample of the rows suggests.
         values = connection.read_json(
-            file, format="newline_delimited", maximum_depth=1, sample_size=-1, hive_partitioning=False
+            str(path), format="newline_delimited", maximum_depth=1, sample_size=-1, hive_partitioning=False
         )
         return values.project(", ".join(f"{quoted(name)} ->> '$' AS {quoted(name)}" for name in values.columns))
-    # Without these the sniffer may take a first row that it does not like for a preamble, and drop it.
-    return connection.read_csv(
-        file, header=True, all_varchar=True, skiprows=0, quotechar='"', escapechar='"', hive_partitioning=False
-    )
+    return read_csv(connection, path)
 
 
 def _in_one_line(message: str) -> str:

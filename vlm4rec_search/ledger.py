@@ -44,6 +44,7 @@ class LedgerRow:
 
 
 _COLUMNS = ", ".join(field.name for field in fields(LedgerRow))
+_CHANGING = ("computed", "cached", "failed", "seconds", "finished", "tokens_in", "tokens_out", "cost")
 
 
 def define(connection: sqlite3.Connection) -> None:
@@ -72,21 +73,9 @@ def begin(connection: sqlite3.Connection, kind: str, maker: str, origin: str, ca
 
 def update(connection: sqlite3.Connection, row: LedgerRow) -> None:
     """Bring the row of a run up to date."""
-    connection.execute(
-        "UPDATE ledger SET computed = ?, cached = ?, failed = ?, seconds = ?, finished = ?, tokens_in = ?, "
-        "tokens_out = ?, cost = ? WHERE run = ?",
-        [
-            row.computed,
-            row.cached,
-            row.failed,
-            row.seconds,
-            row.finished,
-            row.tokens_in,
-            row.tokens_out,
-            row.cost,
-            row.run,
-        ],
-    )
+    assigned = ", ".join(f"{name} = ?" for name in _CHANGING)
+    values = [getattr(row, name) for name in _CHANGING]
+    connection.execute(f"UPDATE ledger SET {assigned} WHERE run = ?", [*values, row.run])  # noqa: S608  our own names
 
 
 def total(connection: sqlite3.Connection, kind: str, maker: str) -> int:

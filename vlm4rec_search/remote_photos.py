@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -46,8 +45,17 @@ def fetch_photos(urls: Sequence[str], cache: Cache, allow_private: bool, effort:
             return [_stored(client, urls[position], folder, allow_private) for position in positions]
 
         asked = replace(effort, again=lost | set(effort.again), workers=IN_FLIGHT)
-        fill = partial(cache.fill, batch_size=1, label="photos fetched", recorded=effort.limit != 0, paid=True)
-        filled = fill("photo", "http", keys, compute, effort=asked)
+        filled = cache.fill(
+            "photo",
+            "http",
+            keys,
+            compute,
+            batch_size=1,
+            label="photos fetched",
+            recorded=effort.limit != 0,
+            paid=True,
+            effort=asked,
+        )
     files = [_file(folder, value) if isinstance(value, bytes) else value for value in filled.values]
     return [PendingError() if isinstance(file, Path) and not file.is_file() else file for file in files]
 

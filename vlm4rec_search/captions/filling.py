@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from vlm4rec_search.cache import Cache, Filled, Result, result_key
 from vlm4rec_search.captioners import Caption, Captioner, CaptionError, Context
@@ -70,8 +69,17 @@ def fill_captions(
 def _fill(calls: "_Calls", cache: Cache, effort: Effort) -> Filled:
     maker, label = calls.maker, f"captions by {calls.maker.id}"
     keys = caption_keys(maker, calls.found, calls.prompts)
-    fill = partial(cache.fill, batch_size=maker.batch_size, label=label, recorded=effort.limit != 0, paid=True)
-    return fill("caption", maker.id, keys, calls.compute, effort=effort)
+    return cache.fill(
+        "caption",
+        maker.id,
+        keys,
+        calls.compute,
+        batch_size=maker.batch_size,
+        label=label,
+        recorded=effort.limit != 0,
+        paid=True,
+        effort=effort,
+    )
 
 
 def caption_keys(maker: Captioner, found: Sequence[Found], prompts: Sequence[str]) -> list[str]:

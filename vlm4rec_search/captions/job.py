@@ -121,11 +121,15 @@ def run_captions(
 
 def _longest_untried(known: Standing, chosen: list[int], cache: Cache) -> list[int]:
     """Return the positions, what failed longest ago first: what fails for ever keeps nothing else from its turn."""
-    prompts = [known.maker.render(known.items[position].context) for position in chosen]
-    keys = caption_keys(known.maker, [known.found[position] for position in chosen], prompts)
+    keys = _keys(known, chosen, [known.found[position] for position in chosen])
     tried = cache.tried(keys)
-    order = sorted(range(len(chosen)), key=lambda place: tried.get(keys[place], 0))
-    return [chosen[place] for place in order]
+    last = {position: tried.get(key, 0) for position, key in zip(chosen, keys, strict=True)}
+    return sorted(chosen, key=last.__getitem__)
+
+
+def _keys(known: Standing, chosen: list[int], found: list[Found]) -> list[str]:
+    prompts = [known.maker.render(known.items[position].context) for position in chosen]
+    return caption_keys(known.maker, found, prompts)
 
 
 def _broken(outcomes: list[Outcome]) -> str | None:
@@ -147,7 +151,5 @@ def caption_these(
     remote = Remote(fetching, settings.allow_private_addresses)
     found = find([item.image for item in items], settings.data_dir, cache, remote)
     told = [item.context for item in items]
-    again: set[str] = set()
-    if effort.origin == "retry":
-        again = set(caption_keys(known.maker, found, [known.maker.render(context) for context in told]))
+    again = set(_keys(known, chosen, found)) if effort.origin == "retry" else set()
     return fill_captions(known.maker, found, told, cache, replace(effort, again=again))

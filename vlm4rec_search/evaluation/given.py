@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.evaluation.protocol import Cuts, Protocol, find_cuts
+from vlm4rec_search.imports.raw_folder import ABOUT_GIVEN, GIVEN_VECTORS
 
 if TYPE_CHECKING:
     import pandas as pd
     from duckdb import DuckDBPyConnection
 
-FILE = "GIVEN.json"
-_FILES = {"vision": "image_vectors.parquet", "title": "text_vectors.parquet"}
+_FILES = {"vision": GIVEN_VECTORS["image"], "title": GIVEN_VECTORS["text"]}
 
 
 def given_cuts(data: Path) -> Cuts | None:
@@ -22,7 +22,7 @@ def given_cuts(data: Path) -> Cuts | None:
     Raises:
         UsageError: GIVEN.json cannot be read.
     """
-    file = data / FILE
+    file = data / ABOUT_GIVEN
     if not file.is_file():
         return None
     try:
@@ -50,7 +50,7 @@ def given_vectors(data: Path, kind: str) -> "pd.DataFrame | None":
     import pandas as pd
 
     name = _FILES.get(kind)
-    if name is None or not (data / name).is_file() or not (data / FILE).is_file():
+    if name is None or not (data / name).is_file() or not (data / ABOUT_GIVEN).is_file():
         return None
     try:
         return pd.read_parquet(data / name, columns=["item_id", "vector"])

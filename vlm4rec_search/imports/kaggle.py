@@ -17,7 +17,16 @@ import duckdb
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.files import quoted
 from vlm4rec_search.imports.amazon import metadata
-from vlm4rec_search.imports.raw_folder import ImportSummary, Table, check_folders, connect, count, write_tables
+from vlm4rec_search.imports.raw_folder import (
+    ABOUT_GIVEN,
+    GIVEN_VECTORS,
+    ImportSummary,
+    Table,
+    check_folders,
+    connect,
+    count,
+    write_tables,
+)
 from vlm4rec_search.imports.sources import open_csv
 from vlm4rec_search.imports.vectors import Vectors, open_vectors, write_vectors
 
@@ -136,7 +145,7 @@ def _write_given(
     """Write the vectors and GIVEN.json beside the tables; return what was left out."""
     left_out = _left_out(connection, folder)
     for name, array in vectors.items():
-        left_out[f"items_without_{name}_vector"] = write_vectors(folder / f"{name}_vectors.parquet", items, array)
+        left_out[f"items_without_{name}_vector"] = write_vectors(folder / GIVEN_VECTORS[name], items, array)
     _tell(folder, left_out, {name: array.shape[1] for name, array in vectors.items()})
     return left_out
 
@@ -156,7 +165,7 @@ def _tell(folder: Path, left_out: dict[str, int], dimensions: dict[str, int]) ->
     about = {
         "times": "the data set has none; each split has a day that stands in for its times",
         "splits": SPLITS,
-        "vectors": {f"{name}_vectors.parquet": {"dimension": size} for name, size in dimensions.items()},
+        "vectors": {GIVEN_VECTORS[name]: {"dimension": size} for name, size in dimensions.items()},
         "left_out": left_out,
     }
-    (folder / "GIVEN.json").write_text(json.dumps(about, indent=2) + "\n")
+    (folder / ABOUT_GIVEN).write_text(json.dumps(about, indent=2) + "\n")

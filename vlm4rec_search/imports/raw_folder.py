@@ -9,11 +9,13 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.files import SUFFIXES, reading
+from vlm4rec_search.files import SUFFIXES, read_parquet, reading
 from vlm4rec_search.imports.photos import PhotoCounts, bring_photos
 from vlm4rec_search.progress import bar
 
-GIVEN = ("GIVEN.json", "image_vectors.parquet", "text_vectors.parquet")
+ABOUT_GIVEN = "GIVEN.json"
+GIVEN_VECTORS = {"image": "image_vectors.parquet", "text": "text_vectors.parquet"}
+GIVEN = (ABOUT_GIVEN, *GIVEN_VECTORS.values())
 """What only some data sets bring along; of no use to the tables of another one."""
 
 _UNFINISHED = ".import.part"
@@ -98,7 +100,7 @@ def write_tables(
 
 def count(connection: duckdb.DuckDBPyConnection, table: Path, condition: str) -> int:
     """Return how many rows of a written table meet an SQL condition."""
-    return int(_read(connection, table).filter(condition).shape[0])
+    return int(read_parquet(connection, table).filter(condition).shape[0])
 
 
 @contextmanager
@@ -114,9 +116,9 @@ def _put_in_place(to: Path) -> Iterator[Path]:
     try:
         yield folder
         files = sorted(folder.iterdir(), key=lambda path: path.stem == "items")
-        for name in (*GIVEN, files[-1].name if len(files) > 1 else ""):
-            if name:
-                (to / name).unlink(missing_ok=True)
+        catalogue = [files[-1].name] if len(files) > 1 else []
+        for name in (*GIVEN, *catalogue):
+            (to / name).unlink(missing_ok=True)
         for path in files:
             path.replace(to / path.name)
     finally:
@@ -132,16 +134,11 @@ def _write(connection: duckdb.DuckDBPyConnection, table: Table, path: Path) -> i
         if str(path) in str(error):  # it is not the source that DuckDB complains of
             raise RunError(f"{path.parent.parent} cannot be written: {str(error).split(': ', 1)[-1]}") from None
         raise
-    return int(_read(connection, path).shape[0])
-
-
-def _read(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
-    # A folder called `price=9` is no column.
-    return connection.read_parquet(str(path), hive_partitioning=False)
+    return int(read_parquet(connection, path).shape[0])
 
 
 def _bring(connection: duckdb.DuckDBPyConnection, folder: Path, source: Path, to: Path) -> PhotoCounts:
-    items = _read(connection, folder / "items.parquet")
+    items = read_parquet(connection, folder / "items.parquet")
     if "image" not in items.columns:
         return PhotoCounts()
     images = items.project("TRIM(image) AS image")  # as staging does

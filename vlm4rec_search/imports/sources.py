@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.errors import UsageError
-from vlm4rec_search.files import COMPRESSIONS, check_whole, reading, require
+from vlm4rec_search.files import COMPRESSIONS, check_whole, read_csv, reading, require
 
 
 def find_file(folder: Path, name: str) -> Path | None:
@@ -38,16 +38,7 @@ def open_csv(connection: duckdb.DuckDBPyConnection, path: Path, columns: Iterabl
     """
     check_whole(path)
     with reading(path):
-        relation = connection.read_csv(
-            str(path),
-            header=True,
-            all_varchar=True,
-            skiprows=0,
-            sep=",",
-            quotechar='"',
-            escapechar='"',
-            hive_partitioning=False,  # a folder called `price=9` is no column
-        )
+        relation = read_csv(connection, path, ",")
         first = relation.limit(1).fetchone()
     if first is None:
         raise UsageError(f"{path} holds no rows")

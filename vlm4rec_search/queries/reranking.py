@@ -49,7 +49,8 @@ def rerank(index: "Index", found: "Found", fused: Fused, query: Query) -> Ranked
     if query.per_category:
         every = np.concatenate([rows, last])
         kept = _capped(found.records(table.documents[every]), every, query.per_category)
-        rows, last = kept[~np.isin(kept, last)], kept[np.isin(kept, last)]
+        buried = np.isin(kept, last)
+        rows, last = kept[~buried], kept[buried]
     diversity = index.ranking.diversity if query.diversity is None else query.diversity
     if diversity and len(rows):
         rows = rows[: query.k * POOL]
@@ -57,7 +58,8 @@ def rerank(index: "Index", found: "Found", fused: Fused, query: Query) -> Ranked
         rows = rows[chosen]
         table.note_penalties(rows, penalties)
     rows = np.concatenate([table.pinned, rows, last]).astype(np.int64)[: query.k]
-    table.note_places(rows, plain)
+    if query.per_category or diversity:
+        table.note_places(rows, plain)
     documents = table.documents[rows]
     notes = [tuple(table.notes.get(int(row), ())) for row in rows]
     return Ranked(documents, table.scores[rows], table.contributions[rows], found.records(documents), notes)
@@ -100,10 +102,10 @@ class _Table:
 
     def note_places(self, rows: Integers, plain: Integers) -> None:
         """Note where a hit stood before diversity and caps, where that is another place."""
+        before = {row: place for place, row in enumerate(plain.tolist())}
         for place, row in enumerate(rows.tolist()):
-            before = int(np.flatnonzero(plain == row)[0])
-            if before != place:
-                self.notes.setdefault(row, []).append(f"stood at {before + 1} before diversity and caps")
+            if before[row] != place:
+                self.notes.setdefault(row, []).append(f"stood at {before[row] + 1} before diversity and caps")
 
     def _apply(self, found: "Found", rules: Sequence[Rule]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Boost scores, write notes, and return which rows are dropped and which are buried."""
