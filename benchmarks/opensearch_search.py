@@ -1,8 +1,9 @@
 """What a search costs beside its bare requests: `python -m benchmarks.opensearch_search URL` (40,000 x 384, 1 minute).
 
 The catalogue of `benchmarks.search` is published on a server under a prefix of its own, which is removed in the end.
-Then `Index.search` and the very requests that it sends (`Index.requests`), as bytes over one plain connection that
-reads the answers as bytes, take turns, another shopper each time, so that whatever else the machine does falls on both.
+Then `Index.search` and the very requests of it (`Index.requests`) take turns, another shopper each time, so that
+whatever else the machine does falls on all. The requests are sent by opensearch-py, as who has no package sends them,
+and as bytes over one plain connection that reads bytes and parses nothing, which is the least that there is.
 """
 
 import argparse
@@ -10,11 +11,13 @@ import http.client
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import numpy as np
 import pandas as pd
+from opensearchpy import OpenSearch
 
 from benchmarks.search import DIMENSION, catalogue, neighbours, shoppers
 from vlm4rec_search.indexes.base import Index
@@ -27,6 +30,13 @@ from vlm4rec_search.opensearch.index import OpenSearchIndex
 from vlm4rec_search.opensearch.publishing import publish_release
 from vlm4rec_search.queries.query import Query
 from vlm4rec_search.settings import Settings
+
+ASKED: dict[str, dict[str, Any]] = {
+    "hybrid, 4 legs": {},
+    "hybrid, vectors, words": {"weights": {"behaviour": 0, "popularity": 0}},
+    "semantic": {"mode": "semantic"},
+    "lexical": {"mode": "lexical"},
+}
 
 
 def tables(documents: int, users: int) -> SearchTables[Frame]:
@@ -46,14 +56,29 @@ def bare(url: str) -> Callable[[list[Sent]], None]:
 
     def send(requests: list[Sent]) -> None:
         for sent in requests:
-            kind = "application/x-ndjson" if "_msearch" in sent.path else "application/json"
-            connection.request(sent.method, sent.path, sent.body.encode(), {"content-type": kind})
+            connection.request(sent.method, sent.path, sent.body.encode(), {"content-type": kind_of(sent)})
             answer = connection.getresponse()
             answer.read()
             if answer.status != 200:
                 raise RuntimeError(f"{sent.path}: status {answer.status}")
 
     return send
+
+
+def sent_by(client: OpenSearch) -> Callable[[list[Sent]], None]:
+    """Return what sends requests by opensearch-py, which parses the answers."""
+
+    def send(requests: list[Sent]) -> None:
+        for sent in requests:
+            headers = {"content-type": kind_of(sent)}
+            client.transport.perform_request(sent.method, sent.path, body=sent.body, headers=headers)
+
+    return send
+
+
+def kind_of(sent: Sent) -> str:
+    """Return the content type of a request."""
+    return "application/x-ndjson" if "_msearch" in sent.path else "application/json"
 
 
 def milliseconds(act: Callable[[], object]) -> float:
@@ -63,19 +88,18 @@ def milliseconds(act: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000.0
 
 
-def compare(index: Index, send: Callable[[list[Sent]], None], queries: list[Query]) -> None:
-    """Print p50 and p95 of both and the ratio of their medians; the first tenth warms up."""
+def compare(name: str, index: Index, senders: list[Callable[[list[Sent]], None]], queries: list[Query]) -> None:
+    """Print p50 and p95 of the search and of each sender, and the ratios of the medians; the first tenth warms up."""
     asked = [(query, index.requests(query)) for query in queries]
-    times = []
+    times = np.zeros((len(asked), 1 + len(senders)))
     for number, (query, requests) in enumerate(asked):
-        acts = [lambda q=query: index.search(q), lambda r=requests: send(r)]  # type: ignore[misc]
-        first = number % 2  # neither always finds what the other has warmed
-        pair = {place: milliseconds(acts[place]) for place in (first, 1 - first)}
-        times.append((pair[0], pair[1]))
-    kept = np.array(times[len(times) // 10 :])
-    (ours, raw), (slow, slow_raw) = np.percentile(kept, 50, axis=0), np.percentile(kept, 95, axis=0)
-    row = f"{queries[0].mode:<10}{len(asked[-1][1]):>9}{ours:>10.2f}{slow:>8.2f}{raw:>10.2f}{slow_raw:>8.2f}"
-    print(f"{row}{ours / raw:>8.3f}", flush=True)
+        acts = [lambda q=query: index.search(q), *(lambda s=send, r=requests: s(r) for send in senders)]  # type: ignore[misc]
+        for turn in range(len(acts)):
+            place = (number + turn) % len(acts)  # none always finds what another has warmed
+            times[number, place] = milliseconds(acts[place])
+    p50, p95 = np.percentile(times[len(times) // 10 :], (50, 95), axis=0)
+    parts = "".join(f"{middle:>9.2f}{slow:>8.2f}" for middle, slow in zip(p50, p95, strict=True))
+    print(f"{name:<24}{len(asked[-1][1]):>9}{parts}" + "".join(f"{p50[0] / raw:>9.3f}" for raw in p50[1:]), flush=True)
 
 
 def main() -> None:
@@ -90,12 +114,13 @@ def main() -> None:
     made = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
     publish_release(place, tables(asked.documents, asked.users), made)
     try:
-        index, send = OpenSearchIndex(place, made.name), bare(asked.url)
+        index, senders = OpenSearchIndex(place, made.name), [sent_by(place.client), bare(asked.url)]
         print(f"{asked.documents:,} documents x {DIMENSION}, {asked.searches} searches, {os.cpu_count()} cores, ms")
-        print(f"{'mode':<10}{'requests':>9}{'search':>10}{'p95':>8}{'bare':>10}{'p95':>8}{'ratio':>8}")
-        for mode in ("hybrid", "semantic", "lexical"):
+        times = "".join(f"{who:>9}{'p95':>8}" for who in ("search", "client", "bytes"))
+        print(f"{'':<24}{'requests':>9}{times}{'/client':>9}{'/bytes':>9}")
+        for name, options in ASKED.items():
             users = (f"u{number * 37 % asked.users:06d}" for number in range(asked.searches))
-            compare(index, send, [Query(user=user, mode=mode) for user in users])  # type: ignore[arg-type]
+            compare(name, index, senders, [Query(user=user, **options) for user in users])
     finally:
         place.delete(made.name)
 

@@ -161,7 +161,7 @@ def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [("schema_version = 99", r"99, 'english@1'"), ("analyzer = 'english@0'", r"3, 'english@0'")]
+    ("change", "message"), [("schema_version = 99", r"99, 'english@1'"), ("analyzer = 'english@0'", r"4, 'english@0'")]
 )
 def test_another_schema_or_analyzer_is_refused(tmp_path: Path, change: str, message: str) -> None:
     build_release(tmp_path, given(documents()), meta())

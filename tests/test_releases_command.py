@@ -39,8 +39,8 @@ def test_rollback_goes_to_the_release_before_or_to_a_named_one(releases: Release
     with pytest.raises(UsageError, match=f"there is no release before {first}"):
         releases.rollback(None)
     assert releases.rollback(third) == releases.live() == third
-    with pytest.raises(UsageError, match=r"there is no release items__v3__none in .*`vlm4rec releases list`"):
-        releases.rollback("items__v3__none")
+    with pytest.raises(UsageError, match=r"there is no release items__v4__none in .*`vlm4rec releases list`"):
+        releases.rollback("items__v4__none")
     assert releases.prune(1) == [first]  # the one before the one that answers stays
     assert list(releases.whole()) == [second, third]
 

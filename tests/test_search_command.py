@@ -49,7 +49,7 @@ def test_command_prints_a_table(folder: Path) -> None:
     output = run(folder, "--user", "u1", "--explain", "--fusion", "minmax")
     assert "blue dress" in output
     assert "of the history" in output
-    assert "release items__v3__hashing-4__" in output
+    assert "release items__v4__hashing-4__" in output
 
 
 @pytest.mark.usefixtures("_hashing")

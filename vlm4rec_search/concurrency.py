@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
@@ -27,6 +28,20 @@ def completed(call: Callable[[T], R], tasks: Iterable[T], workers: int) -> Itera
         yield from crew.work(iter(tasks))
     finally:
         crew.dismiss()
+
+
+def started(call: Callable[[], R]) -> Future[R]:
+    """Call in a daemon thread of its own, for what a process that ends need not wait for."""
+    outcome: Future[R] = Future()
+    Thread(target=_settle, args=(outcome, call), daemon=True).start()
+    return outcome
+
+
+def _settle(outcome: Future[R], call: Callable[[], R]) -> None:
+    try:
+        outcome.set_result(call())
+    except BaseException as error:  # raised again where the result is asked for
+        outcome.set_exception(error)
 
 
 class _Crew(Generic[T, R]):
@@ -68,8 +83,5 @@ class _Crew(Generic[T, R]):
     def _serve(self) -> None:
         while (given := self._given.get()) is not None:
             outcome: Future[R] = Future()
-            try:
-                outcome.set_result(self._call(*given))
-            except BaseException as error:  # raised again in the caller's thread
-                outcome.set_exception(error)
+            _settle(outcome, partial(self._call, *given))
             self._ended.put((given[0], outcome))

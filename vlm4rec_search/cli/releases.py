@@ -52,7 +52,7 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
 
     \b
     Example:
-      vlm4rec releases diff items__v3__all-minilm-l6-v2__20250630t120000000 --users 100
+      vlm4rec releases diff items__v4__all-minilm-l6-v2__20250630t120000000 --users 100
     """
     from vlm4rec_search.churn import compare
     from vlm4rec_search.indexes import open_releases

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +12,15 @@ import numpy.typing as npt
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes.meta import ReleaseMeta
 from vlm4rec_search.indexes.sent import Sent
-from vlm4rec_search.queries.filters import Filter
 from vlm4rec_search.queries.fusion import Candidates, Integers
 from vlm4rec_search.queries.legs import Item, Leg, User, Vector
+from vlm4rec_search.queries.plan import Plan
 from vlm4rec_search.queries.query import Answer, Query
+from vlm4rec_search.queries.request import Request
 from vlm4rec_search.queries.rules import Rule
 from vlm4rec_search.ranking import Ranking, load_ranking
 
 if TYPE_CHECKING:
-    from vlm4rec_search.queries.plan import Plan
     from vlm4rec_search.queries.reranking import Ranked
 
 
@@ -31,23 +31,6 @@ class Record(TypedDict):
     title: str
     category: str | None
     price: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a backend is asked: legs, conditions that hold inside every leg, and item ids that none may return.
-
-    Attributes:
-        user: whose `seen` is part of what is left out, for a server that looks it up; None where nobody's is.
-        without: item ids to leave out besides.
-        depth: candidates of each leg at most.
-    """
-
-    legs: Sequence[Leg]
-    conditions: tuple[Filter, ...]
-    user: User | None
-    without: Sequence[str]
-    depth: int
 
 
 class Found(ABC):
@@ -131,12 +114,20 @@ class Index(ABC):
         """Return what the release knows of a shopper, None for an unknown one."""
 
     @abstractmethod
-    def items(self, item_ids: Sequence[str], *, words: bool = False, vectors: bool = True) -> dict[str, Item]:
-        """Return the items of the release by id, in the order of the ids; what is not asked for may be empty."""
+    def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
+        """Return the items of the release by id, in the order of the ids, without neighbours."""
+
+    @abstractmethod
+    def sources(self, item_ids: Sequence[str]) -> dict[str, Item]:
+        """Return the same with neighbours, but without vectors and words: where co-purchases come from."""
 
     @abstractmethod
     def segment(self, name: str) -> Mapping[str, float]:
         """Return the most popular items of a segment with their scores, nothing for an unknown one."""
+
+    def begin(self, request: Request) -> Mapping[Leg, Future[Any]]:
+        """Begin to look for legs that are known before the others; `find` gets them back as `Request.begun`."""
+        return {}
 
     @abstractmethod
     def find(self, request: Request) -> Found:
@@ -146,7 +137,7 @@ class Index(ABC):
             UsageError: no document has a field that a condition names.
         """
 
-    def fused(self, request: Request, plan: "Plan", query: Query) -> "Ranked | None":
+    def fused(self, plan: Plan, query: Query) -> "Ranked | None":
         """Return the hits where the backend fuses by itself and that is all that the query needs, else None."""
         return None
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlm4rec_search.indexes.base import Found, Index, Record, Request
+from vlm4rec_search.indexes.base import Found, Index, Record
 from vlm4rec_search.indexes.rows import item_of, user_of
 from vlm4rec_search.indexes.scan import Vectors, cosines
 from vlm4rec_search.indexes.store import Mask, Store
 from vlm4rec_search.queries.fusion import Candidates, Integers
 from vlm4rec_search.queries.legs import Item, Leg, User, Word
+from vlm4rec_search.queries.request import Request
 from vlm4rec_search.queries.rules import Rule
 from vlm4rec_search.ranking import Ranking
 
@@ -37,16 +38,27 @@ class EmbeddedIndex(Index):
         row = self.store.user(user_id)
         return None if row is None else user_of(user_id, row)
 
-    def items(self, item_ids: Sequence[str], *, words: bool = False, vectors: bool = True) -> dict[str, Item]:
-        """Return the items that the release has, in the order of the ids."""
-        documents = [self.store.places[item] for item in item_ids if item in self.store.places]
+    def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
+        """Return the items that the release has."""
+        documents = self._places(item_ids)
         terms = self.store.words(documents) if words else {}
+        rows = zip(documents, self.store.records(documents), strict=True)
         return {
-            record["item_id"]: item_of(
-                record, self.store.vectors[document], terms.get(document, ()), self.store.neighbours_of(document)
-            )
-            for document, record in zip(documents, self.store.records(documents), strict=True)
+            record["item_id"]: item_of(record, self.store.vectors[document], terms.get(document, ()))
+            for document, record in rows
         }
+
+    def sources(self, item_ids: Sequence[str]) -> dict[str, Item]:
+        """Return the items that the release has, with their neighbours."""
+        documents = self._places(item_ids)
+        rows = zip(documents, self.store.records(documents), strict=True)
+        return {
+            record["item_id"]: item_of(record, neighbours=self.store.neighbours_of(document))
+            for document, record in rows
+        }
+
+    def _places(self, item_ids: Sequence[str]) -> list[int]:
+        return [self.store.places[item] for item in item_ids if item in self.store.places]
 
     def segment(self, name: str) -> Mapping[str, float]:
         """Return the most popular items of a segment."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from vlm4rec_search import analysis
 from vlm4rec_search.errors import UsageError
 
-SCHEMA_VERSION = 3  # of the tables in a release file: raise it when a reader of the last version could not read them
+SCHEMA_VERSION = 4  # of the tables in a release file: raise it when a reader of the last version could not read them
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """From what an index stores of shoppers and items to what queries work with; rows have the columns of a release."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,9 @@ def user_of(user_id: str, row: Mapping[str, Any]) -> User:
 
 def item_of(
     record: Mapping[str, Any],
-    vector: Sequence[float] | Vector,
-    words: Sequence[Mapping[str, Any]],
-    neighbours: Mapping[str, float],
+    vector: Sequence[float] | Vector = (),
+    words: Sequence[Mapping[str, Any]] = (),
+    neighbours: Mapping[str, float] = MappingProxyType({}),
 ) -> Item:
     """Return an item; `record` has item_id, title, category and price."""
     return Item(**record, vector=_vector(vector), words=_words(words), neighbours=neighbours)

@@ -14,6 +14,7 @@ from vlm4rec_search.opensearch.requests import words_body
 from vlm4rec_search.opensearch.sender import Hits, ItemGoneError, Sender
 from vlm4rec_search.queries.fusion import Candidates, Floats, Integers
 from vlm4rec_search.queries.legs import Leg
+from vlm4rec_search.queries.request import Request
 
 SHOWN = ("title", "category", "price")
 _Source = Mapping[str, Any]
@@ -22,26 +23,28 @@ _Source = Mapping[str, Any]
 class OpenSearchFound(Found):
     """The hits of each leg."""
 
-    def __init__(self, sender: Sender, index: str, legs: Sequence[Leg], hits: Sequence[Hits]) -> None:
+    def __init__(self, sender: Sender, index: str, request: Request, hits: Sequence[Hits]) -> None:
         """Number the documents of the answers, `hits` of each leg, from the index of items."""
-        self._sender, self._index, self._legs = sender, index, legs
+        self._sender, self._index, self._legs, self._depth = sender, index, request.legs, request.depth
         self._ids = sorted({item for found in hits for _, item in found})
         self._numbers = {item: number for number, item in enumerate(self._ids)}
         self._sources: dict[tuple[str, ...], dict[str, _Source]] = {}
-        self.candidates = [self._candidates(leg, found) for leg, found in zip(legs, hits, strict=True)]
+        self.candidates = [self._candidates(leg, found) for leg, found in zip(self._legs, hits, strict=True)]
 
     def _candidates(self, leg: Leg, hits: Hits) -> Candidates:
-        told, items = zip(*hits, strict=True) if hits else ((), ())
+        items = [item for _, item in hits]
         documents = np.array([self._numbers[item] for item in items], dtype=np.int64)
+        # of listed items the server only says which are allowed
+        told = [leg.items[item] for item in items] if leg.items else [score for score, _ in hits]
         # the server writes float32: without this 0.1 would be another number than the embedded index has
         scores = np.array(told, dtype=np.float32).astype(np.float64)
         scores = (2.0 * scores - 1.0 if leg.vector is not None else scores).round(6)
-        order = np.lexsort((documents, -scores))
+        order = np.lexsort((documents, -scores))[: self._depth]
         return Candidates(leg.name, leg.kind, documents[order], scores[order])
 
     def records(self, documents: Sequence[int] | Integers) -> list[Record]:
         """Return what hits show."""
-        return [record(item, source) for item, source in self._read(documents, *SHOWN)]
+        return [shown(item, fields) for item, fields in self._read(documents, *SHOWN)]
 
     def vectors(self, documents: Integers) -> npt.NDArray[np.float32]:
         """Return the vectors of documents."""
@@ -101,7 +104,8 @@ class OpenSearchFound(Found):
         """Return id and fields of documents; what was read is kept."""
         known = self._sources.setdefault(fields, {})
         ids = [self._ids[document] for document in documents]
-        known |= self._sender.documents(self._index, [item for item in ids if item not in known], fields)
+        read = self._sender.stored if fields == SHOWN else self._sender.documents
+        known |= read(self._index, [item for item in ids if item not in known], fields)
         if gone := [item for item in ids if item not in known]:
             raise ItemGoneError(f"{gone[0]} was deleted from {self._index} while it was searched: search again")
         return [(item, known[item]) for item in ids]
@@ -113,6 +117,11 @@ def record(item_id: str, source: _Source) -> Record:
     return Record(
         item_id=item_id, title=source.get("title", ""), category=source.get("category"), price=source.get("price")
     )
+
+
+def shown(item_id: str, fields: Mapping[str, Sequence[Any]]) -> Record:
+    """Return the same of stored fields, which are lists."""
+    return record(item_id, {name: values[0] for name, values in fields.items()})
 
 
 def field_of(name: str) -> str:

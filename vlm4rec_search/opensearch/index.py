@@ -1,46 +1,36 @@
 """A release on a server as a search index: it looks up and finds candidates, everything else is the shared search."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
-from opensearchpy import exceptions
-
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.indexes.base import Index, Request
-from vlm4rec_search.indexes.meta import ReleaseMeta, check_readable
+from vlm4rec_search.concurrency import started
+from vlm4rec_search.indexes.base import Index
 from vlm4rec_search.indexes.rows import item_of, user_of
 from vlm4rec_search.indexes.sent import Sent
 from vlm4rec_search.opensearch import native
 from vlm4rec_search.opensearch.catalogue import Catalogue
-from vlm4rec_search.opensearch.found import SHOWN, OpenSearchFound, field_of, record
-from vlm4rec_search.opensearch.mapping import KINDS, Kind, field_name, read_meta
+from vlm4rec_search.opensearch.found import SHOWN, OpenSearchFound, field_of, record, shown
+from vlm4rec_search.opensearch.mapping import Kind, field_name
+from vlm4rec_search.opensearch.opened import live, opened
 from vlm4rec_search.opensearch.refusals import server_errors
 from vlm4rec_search.opensearch.requests import allowed, leg_body
-from vlm4rec_search.opensearch.sender import ItemGoneError, ReleaseGoneError, Sender
+from vlm4rec_search.opensearch.sender import Hits, ItemGoneError, ReleaseGoneError, Sender
 from vlm4rec_search.queries.filters import unknown_field
-from vlm4rec_search.queries.legs import Item, User
+from vlm4rec_search.queries.legs import Item, Leg, User
 from vlm4rec_search.queries.plan import Plan
 from vlm4rec_search.queries.query import Answer, Query
+from vlm4rec_search.queries.request import Request
 from vlm4rec_search.queries.reranking import Ranked
 from vlm4rec_search.queries.rules import Rule
 from vlm4rec_search.ranking import Ranking
 
-EF_SEARCH = 200  # where verification has not said otherwise
 _LISTS = ("terms", "history", "interests", "behaviour", "seen", "categories")
 _USER = ("vector", "segment", *_LISTS)
+_NEIGHBOURS = ("neighbours.item_id", "neighbours.similarity")
 _STRANGER = {"segment": None} | dict.fromkeys(_LISTS, ())  # a profile written by hand may have less than ours
-
-
-@dataclass(frozen=True)
-class _Release:
-    """What a search needs of a release: names of indices, fields that filters may name, `ef_search`."""
-
-    meta: ReleaseMeta
-    indices: Mapping[Kind, str]
-    fields: frozenset[str]
-    ef_search: int
 
 
 class OpenSearchIndex(Index):
@@ -69,7 +59,7 @@ class OpenSearchIndex(Index):
         self._catalogue, self._follows, self._encoder_asked = catalogue, release is None, encoder
         self._sender, self._latest = Sender(catalogue.client), self
         with server_errors():
-            self._release = _open(catalogue, release or _live(catalogue))
+            self._release = opened(catalogue, release or live(catalogue))
             self._fuses = native.is_there(self._sender)
         super().__init__(self._release.meta, encoder, ranking, rules)
 
@@ -104,18 +94,18 @@ class OpenSearchIndex(Index):
         found = self._read("profiles", [user_id], _USER)
         return user_of(user_id, {**_STRANGER, **found[user_id]}) if user_id in found else None
 
-    def items(self, item_ids: Sequence[str], *, words: bool = False, vectors: bool = True) -> dict[str, Item]:
+    def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
         """Return the items that the release has."""
-        fields = (*SHOWN, "neighbours", *(("words",) if words else ()), *(("vector",) if vectors else ()))
+        found = self._read("items", item_ids, (*SHOWN, "vector", *(("words",) if words else ())))
         return {
-            item: item_of(
-                record(item, source),
-                source.get("vector", ()),
-                source.get("words", ()),
-                _neighbours(source.get("neighbours", {})),
-            )
-            for item, source in self._read("items", item_ids, fields).items()
+            item: item_of(record(item, source), source.get("vector", ()), source.get("words", ()))
+            for item, source in found.items()
         }
+
+    def sources(self, item_ids: Sequence[str]) -> dict[str, Item]:
+        """Return the items that the release has, with their neighbours."""
+        found = self._sender.stored(self._release.indices["items"], item_ids, (*SHOWN, *_NEIGHBOURS))
+        return {item: item_of(shown(item, fields), neighbours=_neighbours(fields)) for item, fields in found.items()}
 
     def segment(self, name: str) -> Mapping[str, float]:
         """Return the most popular items of a segment."""
@@ -125,23 +115,33 @@ class OpenSearchIndex(Index):
     def _read(self, kind: Kind, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         return self._sender.documents(self._release.indices[kind], ids, fields)
 
+    def begin(self, request: Request) -> Mapping[Leg, Future[Mapping[Leg, Hits]]]:
+        """Ask for the legs in a thread, unless the server fuses them or somebody watches the requests one by one."""
+        if self._fuses or self._sender.kept is not None or not request.legs:
+            return {}
+        return dict.fromkeys(request.legs, started(lambda: self._hits(request, request.legs)))
+
     def find(self, request: Request) -> OpenSearchFound:
-        """Return the candidates of every leg, asked for in one request."""
+        """Return the candidates of every leg; those that are not begun are asked for in one request."""
+        hits = self._hits(request, [leg for leg in request.legs if leg not in request.begun])
+        found = [(request.begun[leg].result() if leg in request.begun else hits)[leg] for leg in request.legs]
+        return OpenSearchFound(self._sender, self._release.indices["items"], request, found)
+
+    def _hits(self, request: Request, legs: Sequence[Leg]) -> dict[Leg, Hits]:
         self._check_fields(request)
         release = self._release
         within = allowed(request, release.indices["profiles"])
-        bodies = [leg_body(leg, within, request.depth, release.ef_search) for leg in request.legs]
-        hits = self._sender.hits(release.indices["items"], bodies)
-        return OpenSearchFound(self._sender, release.indices["items"], request.legs, hits)
+        bodies = [leg_body(leg, within, request.depth, release.ef_search) for leg in legs]
+        return dict(zip(legs, self._sender.hits(release.indices["items"], bodies), strict=True))
 
-    def fused(self, request: Request, plan: Plan, query: Query) -> Ranked | None:
+    def fused(self, plan: Plan, query: Query) -> Ranked | None:
         """Return the hits of a server that fuses by itself, where the query needs nothing that only we do."""
         if not self._fuses or not native.is_enough(query, self.ranking, self.rules, plan):
             return None
-        self._check_fields(request)
+        self._check_fields(plan.request)
         release = self._release
-        within = allowed(request, release.indices["profiles"])
-        body = native.hybrid_body(request, within, plan.weights, query.k, release.ef_search)
+        within = allowed(plan.request, release.indices["profiles"])
+        body = native.hybrid_body(plan.request, within, plan.weights, query.k, release.ef_search)
         return native.ranked(self._sender.search(release.indices["items"], body), len(plan.legs))
 
     def _check_fields(self, request: Request) -> None:
@@ -155,39 +155,6 @@ class OpenSearchIndex(Index):
             self._catalogue.client.close()
 
 
-def _neighbours(source: Mapping[str, Sequence[Any]]) -> dict[str, float]:
-    return dict(zip(source.get("item_id", ()), source.get("similarity", ()), strict=True))
-
-
-def _live(catalogue: Catalogue) -> str:
-    name = catalogue.live()
-    if name is None:
-        where = catalogue.client.transport.get_connection().host
-        raise UsageError(f"nothing is published in {where} as {catalogue.aliases['items']}: run `vlm4rec index` first")
-    return name
-
-
-def live_ef_search(catalogue: Catalogue) -> int:
-    """Return what verification has found to be enough for the release that answers, `EF_SEARCH` where none does.
-
-    Raises:
-        UsageError: the aliases do not point to one release, or it does not say what made it.
-    """
-    name = catalogue.live()
-    return _open(catalogue, name).ef_search if name else EF_SEARCH
-
-
-def _open(catalogue: Catalogue, name: str) -> _Release:
-    index = catalogue.index("items", name)
-    try:
-        mapping = catalogue.client.indices.get_mapping(index=index)[index]["mappings"]
-        told = mapping["_meta"]
-        check_readable(name, told["schema_version"], told["analyzer"])
-        meta = read_meta(told)
-    except exceptions.NotFoundError:
-        raise UsageError(f"there is no release {name}: `vlm4rec releases list` shows those that are") from None
-    except (KeyError, TypeError, ValueError):
-        raise UsageError(f"{index} does not say what made it: publish again with `vlm4rec index`") from None
-    fields = frozenset(mapping["properties"]["facets"].get("properties", ()))
-    indices = {kind: catalogue.index(kind, name) for kind in KINDS}
-    return _Release(meta, indices, fields, int(told.get("ef_search", EF_SEARCH)))
+def _neighbours(fields: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+    items, similarities = (fields.get(name, ()) for name in _NEIGHBOURS)
+    return dict(zip(items, similarities, strict=True))

@@ -24,6 +24,11 @@ _TIMES = ("created_at", "as_of")
 _KEYWORD: Body = {"type": "keyword", "ignore_above": LONGEST_VALUE}
 _STORED: Body = {"type": "object", "enabled": False}
 _KEPT: Body = {"type": "keyword", "index": False, "doc_values": False}  # a terms lookup reads the source
+_READ: Body = {
+    "index": False,
+    "doc_values": False,
+    "store": True,
+}  # read by searches: the whole source is parsed for one field
 _HASH: Body = {"type": "keyword", "index": False}  # columns of their own, read without the source
 
 
@@ -98,15 +103,17 @@ _METHODS: Mapping[Vectors, Body] = {
 _PROPERTIES: Mapping[Kind, Body] = {
     "items": {
         "item_id": {"type": "keyword"},
-        **{field: {"type": "text", "analyzer": ANALYZER} for field in BOOSTS},
-        "category": _KEYWORD,
-        "price": {"type": "double"},
+        **{field: {"type": "text", "analyzer": ANALYZER, "store": field == "title"} for field in BOOSTS},
+        "category": {**_KEYWORD, "store": True},
+        "price": {"type": "double", "store": True},
         "available": {"type": "boolean"},
         "image": {"type": "keyword", "index": False, "doc_values": False},
         "attributes": _STORED,
         "popularity": {"type": "float"},
         "words": _STORED,
-        "neighbours": _STORED,
+        "neighbours": {
+            "properties": {"item_id": {"type": "keyword"} | _READ, "similarity": {"type": "double"} | _READ}
+        },
         "content_hash": _HASH,
         "body_hash": _HASH,
     },

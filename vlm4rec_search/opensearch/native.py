@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.indexes.base import Request
 from vlm4rec_search.opensearch.found import SHOWN, record
 from vlm4rec_search.opensearch.mapping import Body
 from vlm4rec_search.opensearch.requests import leg_query
 from vlm4rec_search.opensearch.sender import Sender
 from vlm4rec_search.queries.plan import Plan
 from vlm4rec_search.queries.query import Query
+from vlm4rec_search.queries.request import Request
 from vlm4rec_search.queries.reranking import Ranked
 from vlm4rec_search.queries.rules import Rule
 from vlm4rec_search.ranking import Ranking

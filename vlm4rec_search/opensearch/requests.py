@@ -5,10 +5,10 @@ from math import isfinite
 
 from vlm4rec_search.bm25 import BOOSTS
 from vlm4rec_search.errors import UsageError
-from vlm4rec_search.indexes.base import Request
 from vlm4rec_search.opensearch.mapping import Body, field_name
 from vlm4rec_search.queries.filters import Filter
 from vlm4rec_search.queries.legs import Leg, Word
+from vlm4rec_search.queries.request import Request
 
 INLINE = 1_000  # ids that a request spells out; more are looked up in the profile by the server
 TERMS = 65_536  # most values of one `terms` clause, inline or looked up
@@ -34,6 +34,8 @@ def allowed(request: Request, profiles: str) -> Body:
 def leg_body(leg: Leg, within: Body, depth: int, ef_search: int) -> Body:
     """Return the search for the best `depth` documents of a leg, whose sort values are score and item id.
 
+    Of listed items all that are allowed are asked for, without a score: the list has it.
+
     Args:
         leg: one of the request.
         within: what `allowed` returns.
@@ -41,11 +43,15 @@ def leg_body(leg: Leg, within: Body, depth: int, ef_search: int) -> Body:
         ef_search: of the k-NN search, the least; depth where that is more.
     """
     everybody = leg.kind == "popularity" and not leg.items
+    if leg.items:  # their scores are known here
+        size, query = len(leg.items), _any_of_items(leg.items, within)
+    elif everybody:
+        size, query = depth, {"bool": within or {"filter": [EVERYTHING]}}
+    else:
+        size, query = depth, leg_query(leg, within, depth, ef_search)
     return {
-        "size": depth,
-        "query": {"bool": within or {"filter": [EVERYTHING]}}
-        if everybody
-        else leg_query(leg, within, depth, ef_search),
+        "size": size,
+        "query": query,
         "sort": [{"popularity": "desc"} if everybody else "_score", "item_id"],
         "stored_fields": "_none_",  # the sort has all that is needed: no document is read
         "track_total_hits": False,
@@ -97,6 +103,11 @@ def _by_score(items: Mapping[str, float]) -> dict[float, list[str]]:
         if score > 0.0:
             groups.setdefault(score, []).append(item)
     return groups
+
+
+def _any_of_items(items: Mapping[str, float], within: Body) -> Body:
+    listed = {"terms": {"item_id": [item for item, score in items.items() if score > 0.0]}}
+    return {"bool": {**within, "filter": [*within.get("filter", ()), listed]}}
 
 
 def _listed(items: Sequence[str], score: float) -> Body:

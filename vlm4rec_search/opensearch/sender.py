@@ -39,14 +39,23 @@ class Sender:
 
     def documents(self, index: str, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """Return the named fields of documents by id, in the order of the ids, without those that are not there."""
+        found = self._mget(index, ids, f"_source_includes={quote(','.join(fields))}")
+        return {document["_id"]: document["_source"] for document in found}
+
+    def stored(self, index: str, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Mapping[str, Sequence[Any]]]:
+        """Return the same of fields that the index stores beside the source, the list of values of each: faster."""
+        found = self._mget(index, ids, f"_source=false&stored_fields={quote(','.join(fields))}")
+        return {document["_id"]: document.get("fields", {}) for document in found}
+
+    def _mget(self, index: str, ids: Sequence[str], what: str) -> list[dict[str, Any]]:
         if not ids:
-            return {}
+            return []
         # as a search sees them: a document that was deleted since the last refresh is still found by searches
-        path = f"/{quote(index)}/_mget?realtime=false&_source_includes={quote(','.join(fields))}"
+        path = f"/{quote(index)}/_mget?realtime=false&{what}"
         answer = self.send(path, orjson.dumps({"ids": list(dict.fromkeys(ids))}), _JSON)
         for document in answer["docs"]:
             _check(document)
-        return {document["_id"]: document["_source"] for document in answer["docs"] if document["found"]}
+        return [document for document in answer["docs"] if document["found"]]
 
     def hits(self, index: str, bodies: Sequence[Mapping[str, Any]]) -> list[Hits]:
         """Return score and item id of the hits of several searches, whose last sort key is the item id."""

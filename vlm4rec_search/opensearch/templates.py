@@ -17,8 +17,8 @@ from vlm4rec_search.bm25 import BOOSTS
 from vlm4rec_search.opensearch import native
 from vlm4rec_search.opensearch.catalogue import Catalogue
 from vlm4rec_search.opensearch.found import SHOWN
-from vlm4rec_search.opensearch.index import live_ef_search
 from vlm4rec_search.opensearch.mapping import Body
+from vlm4rec_search.opensearch.opened import live_ef_search
 from vlm4rec_search.opensearch.refusals import server_errors
 from vlm4rec_search.opensearch.sender import Sender
 from vlm4rec_search.ranking import Ranking

@@ -11,34 +11,23 @@ from vlm4rec_search.queries.reasons import Reasons
 from vlm4rec_search.queries.reranking import Ranked, rerank
 
 if TYPE_CHECKING:
-    from vlm4rec_search.indexes.base import Index, Request
+    from vlm4rec_search.indexes.base import Index
 
 
 def answer(index: "Index", query: Query) -> Answer:
     """Answer a query, whatever the backend, see `Index.search`."""
     started = time.perf_counter()
     chosen = plan(index, query)
-    asked = request(index, query, chosen)
-    ranked = index.fused(asked, chosen, query)
-    hits = _found(index, query, chosen, asked) if ranked is None else _hits(ranked)
+    ranked = index.fused(chosen, query)
+    hits = _found(index, query, chosen) if ranked is None else _hits(ranked)
     notes = [(None if hits else _all_seen(index, query, chosen)) or _note(query, chosen), _unknown(query, chosen)]
     note = "; ".join(said for said in notes if said) or None
     took = round((time.perf_counter() - started) * 1000.0, 2)
     return Answer(query.user, query.mode, chosen.tier, index.meta.name, took, hits, index.ranking.version, note)
 
 
-def request(index: "Index", query: Query, chosen: Plan) -> "Request":
-    """Return what the index is asked for a plan."""
-    from vlm4rec_search.indexes.base import Request
-
-    user = None if query.include_seen else chosen.user
-    session = chosen.session.seen if chosen.session else ()
-    depth = max(query.depth or index.ranking.depth, query.k)
-    return Request(chosen.legs, query.conditions, user, session, depth)
-
-
-def _found(index: "Index", query: Query, chosen: Plan, asked: "Request") -> tuple[Hit, ...]:
-    found = index.find(asked)
+def _found(index: "Index", query: Query, chosen: Plan) -> tuple[Hit, ...]:
+    found = index.find(chosen.request)
     fused = fuse(found.candidates, chosen.weights, query.fusion or index.ranking.fusion)
     ranked = rerank(index, found, fused, query)
     hits = _hits(ranked)

@@ -25,7 +25,7 @@ class Word:
     weight: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # a key by what it is: vectors do not compare
 class Leg:
     """One ranking, told by its kind: `vector` (d,) of length 1 is semantic, `words` by term are lexical, `items` with
     their scores are behaviour or a segment's popularity; a popularity leg without items is everybody's.
@@ -160,12 +160,11 @@ def co_purchases(
     return {item: -score for score, item in best[:LISTED]}
 
 
-def taste_legs(user: User, listed: Mapping[str, float], mode: Mode, by_interest: bool, name: str) -> list[Leg]:
-    """Return the legs of a taste, those of a profile or a session, that the mode wants.
+def taste_legs(user: User, mode: Mode, by_interest: bool, name: str) -> list[Leg]:
+    """Return the legs of a taste, of a profile or a session, that the mode wants and that need no co-purchases.
 
     Args:
         user: vector, words and interests.
-        listed: co-purchases by item id, see `co_purchases`.
         mode: hybrid wants all of them.
         by_interest: one semantic leg for each interest, in the place of the one of the mean.
         name: of the leg of the mean, profile or session.
@@ -178,8 +177,6 @@ def taste_legs(user: User, listed: Mapping[str, float], mode: Mode, by_interest:
         legs.append(Leg(name, "semantic", user.vector))
     if user.words:
         legs.append(Leg("words", "lexical", words=user.words))
-    if listed:
-        legs.append(Leg("co-purchase", "behaviour", items=listed))
     return [leg for leg in legs if mode in ("hybrid", leg.kind)]
 
 

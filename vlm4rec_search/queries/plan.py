@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.queries.legs import Item, Leg, User, co_purchases, session_user, taste_legs, text_legs
 from vlm4rec_search.queries.query import Query, Tier
+from vlm4rec_search.queries.request import Request
 from vlm4rec_search.queries.reranking import PINNED
 from vlm4rec_search.ranking import Ranking
 
@@ -20,7 +21,7 @@ FILLING = replace(POPULARITY, weight=0.01)  # what comes after a list, where fil
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The tier, its legs (at least one) with their weights, and whom they are about.
+    """The tier, what the index is asked with the weight of each leg (at least one), and whom it is about.
 
     A leg of weight 0 only finds what a rule pins.
 
@@ -32,12 +33,17 @@ class Plan:
     """
 
     tier: Tier
-    legs: Sequence[Leg]
+    request: Request
     weights: Sequence[float]
     user: User | None
     session: User | None
     sources: Mapping[str, Item]
     otherwise: bool = False
+
+    @property
+    def legs(self) -> Sequence[Leg]:
+        """Return the legs of the request."""
+        return self.request.legs
 
 
 def plan(index: "Index", query: Query) -> Plan:
@@ -48,18 +54,44 @@ def plan(index: "Index", query: Query) -> Plan:
     """
     user = None if query.user is None else index.user(query.user)
     session = _session(index, query)
-    starts = {**(user.behaviour if user else {}), **(session.behaviour if session else {})}
-    wanted = query.mode in ("hybrid", "behaviour") and query.text is None
-    sources = index.items(list(starts), vectors=False) if wanted and starts else {}
-    own = _taste(query, user, "profile", index.ranking, sources)
-    now = _taste(query, session, "session", index.ranking, sources)
-    tier, legs = _ladder(index, query, user, own if "profile" in index.ranking.ladder else [], now)
+    asked = _request(index, query, user, session)
+    own, now = _taste(query, user, "profile", index.ranking), _taste(query, session, "session", index.ranking)
+    sources: Mapping[str, Item] = {}
+    if starts := _starts(query, user, session, index.ranking):
+        # the server looks for what is known of the taste while it tells what was bought together
+        asked = replace(asked, begun=index.begin(replace(asked, legs=_sure(index, query, own, now))))
+        sources = index.sources(starts)
+        own, now = own + _bought(query, user, sources), now + _bought(query, session, sources)
+    tier, legs = _ladder(index, query, user, _heard(index, own), now)
     otherwise = bool(own) and query.text is None and not any(leg is own[0] for leg in legs)
     weights = leg_weights(legs, _kind_weights(query, index.ranking))
     heard = [(leg, weight) for leg, weight in zip(legs, weights, strict=True) if weight > 0]
     heard += [(leg, 0.0) for leg in _pins(index)]
-    weighted = [leg for leg, _ in heard], [weight for _, weight in heard]
-    return Plan(tier, *weighted, user, session, sources, otherwise)
+    asked = replace(asked, legs=[leg for leg, _ in heard])
+    return Plan(tier, asked, [weight for _, weight in heard], user, session, sources, otherwise)
+
+
+def _request(index: "Index", query: Query, user: User | None, session: User | None) -> Request:
+    """Return what the index is asked, but for the legs."""
+    without = session.seen if session else ()
+    depth = max(query.depth or index.ranking.depth, query.k)
+    return Request((), query.conditions, None if query.include_seen else user, without, depth)
+
+
+def _heard(index: "Index", own: list[Leg]) -> list[Leg]:
+    """Return the legs of the profile where the ladder comes to it."""
+    return own if "profile" in index.ranking.ladder else []
+
+
+def _sure(index: "Index", query: Query, own: list[Leg], now: list[Leg]) -> list[Leg]:
+    """Return the legs that will be part of the answer, whatever was bought together."""
+    legs = _heard(index, own) + now
+    weights = _kind_weights(query, index.ranking)
+    return [leg for leg in _with_popularity(query, legs) if weights.get(leg.kind, 0.0) > 0.0] if legs else []
+
+
+def _with_popularity(query: Query, legs: list[Leg]) -> list[Leg]:
+    return [*legs, POPULARITY] if query.mode == "hybrid" else legs
 
 
 def _pins(index: "Index") -> list[Leg]:
@@ -102,7 +134,7 @@ def _ladder(index: "Index", query: Query, user: User | None, own: list[Leg], now
         legs = [leg for leg in own + now if leg.kind == "semantic"]
         tier: Tier = ("profile" if own else "session") if legs else "text"
         return tier, legs + text_legs(query.text, query.mode, index.encode)
-    known = own + now + ([POPULARITY] if query.mode == "hybrid" else [])
+    known = _with_popularity(query, own + now)
     for tier in index.ranking.ladder:
         legs = known if tier in ("profile", "session") else _popular(index, query, user, tier)
         if legs and (own or tier != "profile") and (now or tier != "session"):
@@ -110,11 +142,24 @@ def _ladder(index: "Index", query: Query, user: User | None, own: list[Leg], now
     return "popularity", [POPULARITY]
 
 
-def _taste(query: Query, user: User | None, name: str, ranking: Ranking, sources: Mapping[str, Item]) -> list[Leg]:
+def _taste(query: Query, user: User | None, name: str, ranking: Ranking) -> list[Leg]:
+    """Return the legs of a taste that need no co-purchases."""
+    return [] if user is None else taste_legs(user, query.mode, ranking.profile == "interests", name)
+
+
+def _starts(query: Query, user: User | None, session: User | None, ranking: Ranking) -> list[str]:
+    """Return the items from which the co-purchases come, none where nobody asks for these."""
+    heard = query.mode == "behaviour" or _kind_weights(query, ranking).get("behaviour", 0.0) > 0.0
+    wanted = query.mode in ("hybrid", "behaviour") and query.text is None and heard
+    return list({**(user.behaviour if user else {}), **(session.behaviour if session else {})}) if wanted else []
+
+
+def _bought(query: Query, user: User | None, sources: Mapping[str, Item]) -> list[Leg]:
+    """Return the leg of what was bought together with what a shopper starts from, none where that is nothing."""
     if user is None:
         return []
     listed = co_purchases(user.behaviour, sources, () if query.include_seen else user.seen)
-    return taste_legs(user, listed, query.mode, ranking.profile == "interests", name)
+    return [Leg("co-purchase", "behaviour", items=listed)] if listed else []
 
 
 def _popular(index: "Index", query: Query, user: User | None, tier: Tier) -> list[Leg]:

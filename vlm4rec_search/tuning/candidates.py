@@ -11,7 +11,6 @@ from vlm4rec_search.evaluation.data import Ints
 from vlm4rec_search.evaluation.splits import Part
 from vlm4rec_search.indexes.embedded import EmbeddedIndex
 from vlm4rec_search.progress import bar
-from vlm4rec_search.queries.answer import request
 from vlm4rec_search.queries.fusion import Candidates, min_max_mean, reciprocal_rank
 from vlm4rec_search.queries.plan import leg_weights, plan
 from vlm4rec_search.queries.query import KINDS, Fusion, Query
@@ -61,7 +60,7 @@ def ask(index: EmbeddedIndex, part: Part, ranking: Ranking) -> list[Asked]:
         for user in part.split.user_ids[part.targets.users]:
             query = Query(user=str(user), weights=everything, include_seen=part.split.repeat)
             chosen = plan(index, query)
-            legs = index.find(request(index, query, chosen)).candidates
+            legs = index.find(chosen.request).candidates
             legs = [replace(leg, documents=rows[leg.documents]) for leg in legs]
             answers.append(Asked(legs, leg_weights(chosen.legs, everything)))
             advance(1)
