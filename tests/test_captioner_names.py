@@ -81,7 +81,7 @@ def test_names_that_say_too_little_or_too_much(name: str, reason: str) -> None:
         ({"openai_url": "http://me:secret@host/v1"}, "put the key into VLM4REC_OPENAI_KEY"),
         ({"openai_key_file": "/no/such/file"}, "VLM4REC_OPENAI_KEY_FILE: cannot read"),
         ({"openai_key_file": "key", "openai_key": "secret"}, "not both"),
-        ({"openai_key": "a\nsecret"}, "VLM4REC_OPENAI_KEY is empty or holds signs"),
+        ({"openai_key": "a\nsecret"}, "VLM4REC_OPENAI_KEY is empty or has characters"),
         ({"prompt": "poem"}, "unknown prompt 'poem'"),
     ],
 )

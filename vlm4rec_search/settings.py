@@ -99,8 +99,10 @@ def settings() -> Settings:
         raise UsageError(f"{name} is set to {first['input']!r}: {first['msg']}") from None
 
 
-def secret(variable: str, value: SecretStr | None, file: Path | None) -> str | None:
+def secret(variable: str, value: SecretStr | None, file: Path | None, *, is_ascii: bool = True) -> str | None:
     """Return what `variable` holds, or the first line of the file that `<variable>_FILE` names; None for neither.
+
+    A key travels in a header as it is, which takes ASCII only; a password is encoded.
 
     Raises:
         UsageError: both are set, the file cannot be read, or there is nothing printable in it.
@@ -111,6 +113,6 @@ def secret(variable: str, value: SecretStr | None, file: Path | None) -> str | N
         text = file.read_text(encoding="utf-8").rstrip("\r\n") if file else value and value.get_secret_value()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{variable}_FILE: cannot read {file}: {getattr(error, 'strerror', error)}") from None
-    if text is not None and not (text and text.isascii() and text.isprintable()):
-        raise UsageError(f"{variable}{'_FILE' if file else ''} is empty or holds signs that no key has")
+    if text is not None and not (text and text.isprintable() and (text.isascii() or not is_ascii)):
+        raise UsageError(f"{variable}{'_FILE' if file else ''} is empty or has characters that cannot be sent")
     return text or None

@@ -86,7 +86,7 @@ SELECT documents.document, incoming.recent + incoming.interactions / (1 + max(in
 FROM incoming_popularity AS incoming INNER JOIN documents ON documents.item_id = incoming.item_id
 ORDER BY documents.document;
 INSERT INTO neighbours
-SELECT documents.document, list({'item_id': incoming.neighbour_id, 'similarity': incoming.similarity}
+SELECT documents.document, list({'item_id': incoming.neighbour_id, 'similarity': round(incoming.similarity, 6)}
     ORDER BY incoming.similarity DESC, incoming.neighbour_id)
 FROM incoming_neighbours AS incoming INNER JOIN documents ON documents.item_id = incoming.item_id
 WHERE isfinite(incoming.similarity) AND incoming.similarity > 0

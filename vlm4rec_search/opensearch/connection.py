@@ -15,10 +15,9 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from opensearchpy import OpenSearch, Transport, exceptions
-from pydantic import SecretStr
 
 from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.settings import Settings, secret
 
 CONNECTIONS = 16  # kept open at most, for threads that share a client
 TIMEOUT = 60.0  # seconds
@@ -146,9 +145,9 @@ def _trust(ca: Path | None) -> ssl.SSLContext:
 
 
 def _authorization(parts: SplitResult, settings: Settings) -> dict[str, str]:
-    key = _secret("API_KEY", settings.index_api_key, settings.index_api_key_file)
+    key = secret("VLM4REC_INDEX_API_KEY", settings.index_api_key, settings.index_api_key_file)
     user = settings.index_user if parts.username is None else unquote(parts.username)
-    password = _secret("PASSWORD", settings.index_password, settings.index_password_file)
+    password = secret("VLM4REC_INDEX_PASSWORD", settings.index_password, settings.index_password_file, is_ascii=False)
     if parts.password is not None:
         password = unquote(parts.password)
     if key and (user or password):
@@ -159,18 +158,6 @@ def _authorization(parts: SplitResult, settings: Settings) -> dict[str, str]:
     if key:
         return {"authorization": f"ApiKey {key}"}
     return {"authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"} if user else {}
-
-
-def _secret(name: str, value: SecretStr | None, file: Path | None) -> str | None:
-    if value and file:
-        raise UsageError(f"set VLM4REC_INDEX_{name} or VLM4REC_INDEX_{name}_FILE, not both")
-    try:
-        secret = file.read_text(encoding="utf-8").rstrip("\r\n") if file else value and value.get_secret_value()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"VLM4REC_INDEX_{name}_FILE: cannot read {file}: {_told(error)}") from None
-    if secret is not None and not (secret and secret.isprintable()):
-        raise UsageError(f"VLM4REC_INDEX_{name}{'_FILE' if file else ''} is empty or has control characters")
-    return secret or None
 
 
 def _tls_failure(host: str, error: exceptions.SSLError) -> RunError | UsageError:
