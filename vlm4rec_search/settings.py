@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     opensearch: Path = Field(
         default=Path(".cache/vlm4rec/opensearch"), description="folder of `vlm4rec opensearch`: data, log, plug-ins"
     )
+    opensearch_java: Path | None = Field(default=None, description="Java of that server; default: the packaged one")
     captioner: str = Field(default="attributes", description="who describes the photos")
     prompt: str = Field(default="product", description="what captioners are asked: a packaged prompt or a YAML file")
     captioner_batch: int = Field(default=8, ge=1, le=1024, description="photos at once in a model on this machine")

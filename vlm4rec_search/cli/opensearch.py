@@ -32,6 +32,8 @@ def opensearch() -> None:
 def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None:
     """Start it and wait until the cluster is green; the first time downloads 90 MB of jars.
 
+    With a full JDK in VLM4REC_OPENSEARCH_JAVA it compares vectors by SIMD and is about twice as fast at loads.
+
     \b
     Example:
       vlm4rec opensearch start --nodes 3 --port 9250
@@ -39,7 +41,8 @@ def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None
     from vlm4rec_search.opensearch.local import server
     from vlm4rec_search.settings import settings
 
-    _tell(server.start(settings().opensearch, port, nodes, heap), as_json)
+    chosen = settings()
+    _tell(server.start(chosen.opensearch, port, nodes, heap, java_home=chosen.opensearch_java), as_json)
 
 
 @opensearch.command()

