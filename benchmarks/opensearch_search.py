@@ -3,14 +3,17 @@
 The catalogue of `benchmarks.search` is published on a server under a prefix of its own, which is removed in the end.
 Then `Index.search` and the very requests of it (`Index.requests`) take turns, another shopper each time, so that
 whatever else the machine does falls on all. The requests are sent by opensearch-py, as who has no package sends them,
-and as bytes over one plain connection that reads bytes and parses nothing, which is the least that there is.
+with the same two at once as the search ("client") and one after the other ("in turn"); and as bytes over plain
+connections, by what parses no answer, which is the least that there is.
 """
 
 import argparse
 import http.client
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -49,31 +52,54 @@ def tables(documents: int, users: int) -> SearchTables[Frame]:
     return SearchTables[Frame](items, shoppers(items, users, draw), popular, neighbours(items, draw), segments)
 
 
-def bare(url: str) -> Callable[[list[Sent]], None]:
-    """Return what posts requests over one connection and reads the answers."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+Send = Callable[[Sent], object]
 
-    def send(requests: list[Sent]) -> None:
-        for sent in requests:
-            connection.request(sent.method, sent.path, sent.body.encode(), {"content-type": kind_of(sent)})
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != 200:
-                raise RuntimeError(f"{sent.path}: status {answer.status}")
+
+def bare(url: str) -> Send:
+    """Return what posts a request over a plain connection, one for each thread, and reads the answer."""
+    parts, own = urlsplit(url), threading.local()
+
+    def send(sent: Sent) -> None:
+        if not hasattr(own, "connection"):
+            own.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        own.connection.request(sent.method, sent.path, sent.body.encode(), {"content-type": kind_of(sent)})
+        answer = own.connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{sent.path}: status {answer.status}")
+
+    return send
+
+
+def sent_by(client: OpenSearch) -> Send:
+    """Return what sends a request by opensearch-py, which parses the answer."""
+
+    def send(sent: Sent) -> object:
+        headers = {"content-type": kind_of(sent)}
+        return client.transport.perform_request(sent.method, sent.path, body=sent.body, headers=headers)
 
     return send
 
 
-def sent_by(client: OpenSearch) -> Callable[[list[Sent]], None]:
-    """Return what sends requests by opensearch-py, which parses the answers."""
+def alike(send: Send, pool: ThreadPoolExecutor) -> Callable[[list[Sent]], None]:
+    """Return what sends requests as a search does: those that go together at the same time."""
 
-    def send(requests: list[Sent]) -> None:
+    def replay(requests: list[Sent]) -> None:
+        beside: list[Future[object]] = []
         for sent in requests:
-            headers = {"content-type": kind_of(sent)}
-            client.transport.perform_request(sent.method, sent.path, body=sent.body, headers=headers)
+            if sent.together:
+                beside.append(pool.submit(send, sent))
+                continue
+            send(sent)
+            while beside:
+                beside.pop().result()
 
-    return send
+    return replay
+
+
+def in_turn(send: Send) -> Callable[[list[Sent]], None]:
+    """Return what sends requests one after the other."""
+    return lambda requests: [send(sent) for sent in requests] and None
 
 
 def kind_of(sent: Sent) -> str:
@@ -88,12 +114,12 @@ def milliseconds(act: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000.0
 
 
-def compare(name: str, index: Index, senders: list[Callable[[list[Sent]], None]], queries: list[Query]) -> None:
-    """Print p50 and p95 of the search and of each sender, and the ratios of the medians; the first tenth warms up."""
+def compare(name: str, index: Index, replays: list[Callable[[list[Sent]], None]], queries: list[Query]) -> None:
+    """Print p50 and p95 of the search and of each replay, and the ratios of the medians; the first tenth warms up."""
     asked = [(query, index.requests(query)) for query in queries]
-    times = np.zeros((len(asked), 1 + len(senders)))
+    times = np.zeros((len(asked), 1 + len(replays)))
     for number, (query, requests) in enumerate(asked):
-        acts = [lambda q=query: index.search(q), *(lambda s=send, r=requests: s(r) for send in senders)]  # type: ignore[misc]
+        acts = [lambda q=query: index.search(q), *(lambda s=replay, r=requests: s(r) for replay in replays)]  # type: ignore[misc]
         for turn in range(len(acts)):
             place = (number + turn) % len(acts)  # none always finds what another has warmed
             times[number, place] = milliseconds(acts[place])
@@ -114,13 +140,15 @@ def main() -> None:
     made = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
     publish_release(place, tables(asked.documents, asked.users), made)
     try:
-        index, senders = OpenSearchIndex(place, made.name), [sent_by(place.client), bare(asked.url)]
+        index, pool = OpenSearchIndex(place, made.name), ThreadPoolExecutor(1)
+        client = sent_by(place.client)
+        replays = [alike(client, pool), in_turn(client), alike(bare(asked.url), pool)]
         print(f"{asked.documents:,} documents x {DIMENSION}, {asked.searches} searches, {os.cpu_count()} cores, ms")
-        times = "".join(f"{who:>9}{'p95':>8}" for who in ("search", "client", "bytes"))
-        print(f"{'':<24}{'requests':>9}{times}{'/client':>9}{'/bytes':>9}")
+        times = "".join(f"{who:>9}{'p95':>8}" for who in ("search", "client", "in turn", "bytes"))
+        print(f"{'':<24}{'requests':>9}{times}{'/client':>9}{'/in turn':>9}{'/bytes':>9}")
         for name, options in ASKED.items():
             users = (f"u{number * 37 % asked.users:06d}" for number in range(asked.searches))
-            compare(name, index, senders, [Query(user=user, **options) for user in users])
+            compare(name, index, replays, [Query(user=user, **options) for user in users])
     finally:
         place.delete(made.name)
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +36,7 @@ from vlm4rec_search.publications import Publication
 QUERY = Query(user="u1", k=5)
 # what u1 likes and has seen: a profile of one release and items of another give an answer that neither gives
 TASTES = {"old": "a", "new": "c", "first": "d", "killed": "e"}
+BOUGHT_WITH = {"old": "e", "new": "f", "first": "b", "killed": "f"}
 # what a reader may be told while its only server restarts: no answer, status 503, or what 503 says of one part
 AWAY = r"UnreachableError|503|RunError: the server refuses: (no_shard_available|search_phase_execution|cluster_block)"
 NEVER = r"(?!)"
@@ -43,13 +45,16 @@ Hits = tuple[tuple[str, str, float], ...]  # item id, title, score
 
 
 def labelled(label: str, more: pd.DataFrame | None = None) -> SearchTables[Frame]:
-    """Return tables of the six items with a label in every title, and a taste of u1 that goes with it."""
+    """Return tables of the six items with a label in every title, and u1's taste and co-purchases go with it."""
     people, taste = users(), TASTES[label]
     people.at[0, "vector"] = np.array(VECTORS[taste], dtype=np.float32)
-    for name, value in {"seen": [taste], "history": [], "interests": [], "behaviour": []}.items():
+    start = {"item_id": taste, "weight": 1.0}
+    for name, value in {"seen": [taste], "history": [], "interests": [], "behaviour": [start]}.items():
         people.at[0, name] = value
     frame = relabelled(label)
-    return given(frame if more is None else pd.concat([frame, more], ignore_index=True), people)
+    tables = given(frame if more is None else pd.concat([frame, more], ignore_index=True), people)
+    pair = {"item_id": taste, "neighbour_id": BOUGHT_WITH[label], "similarity": 0.5}
+    return replace(tables, neighbours=pd.DataFrame([pair]))
 
 
 def publish(window: Window, label: str, **options: Any) -> Publication:
@@ -126,7 +131,7 @@ class Reader:
 
 @contextmanager
 def reading(window: Window, release: str | None = None) -> Iterator[Reader]:
-    """Search in a thread of its own from before the block until after it, only the named release where one is given."""
+    """Search in two threads from before the block until after it, only the named release where one is given."""
     reader, ended = Reader(window, release), threading.Event()
     reader.look()
 
@@ -135,13 +140,15 @@ def reading(window: Window, release: str | None = None) -> Iterator[Reader]:
             reader.look()
             time.sleep(0.01)
 
-    thread = threading.Thread(target=search)
-    thread.start()
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
     try:
         yield reader
     finally:
         ended.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
         reader.look()
 
 

@@ -73,7 +73,8 @@ def test_the_command_prints_requests(server: Server) -> None:
     assert first.splitlines()[1] == '{"ids":["u1"]}'
     assert "stored_fields=title" in last
     printed = json.loads(CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False).output)
-    assert [one["method"] for one in printed["requests"]] == ["POST"] * 4  # user, co-purchases, legs, what is shown
+    # the user; legs, together with where co-purchases come from; the co-purchases; what is shown
+    assert [one["together"] for one in printed["requests"]] == [False, True, False, False, False]
 
 
 def test_a_folder_has_no_requests(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def started(call: Callable[[], R]) -> Future[R]:
     return outcome
 
 
+def ended(call: Callable[[], R]) -> Future[R]:
+    """Call here and now, with an outcome like that of `started`."""
+    outcome: Future[R] = Future()
+    _settle(outcome, call)
+    return outcome
+
+
 def _settle(outcome: Future[R], call: Callable[[], R]) -> None:
     try:
         outcome.set_result(call())

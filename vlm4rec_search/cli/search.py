@@ -114,7 +114,8 @@ def _print_requests(requests: "Sequence[Sent]", as_json: bool) -> None:
         echo_json({"requests": [asdict(request) for request in requests]})
         return
     for request in requests:
-        click.echo(f"{request.method} {request.path}\n{request.body.rstrip()}\n")
+        note = "# together with the next one\n" if request.together else ""
+        click.echo(f"{note}{request.method} {request.path}\n{request.body.rstrip()}\n")
 
 
 def _print_table(answer: "Answer") -> None:

@@ -8,6 +8,8 @@ import numpy as np
 
 from vlm4rec_search.queries.legs import Interest, Item, User, Vector, Word
 
+_NONE: Vector = np.empty(0, dtype=np.float32)
+
 
 def user_of(user_id: str, row: Mapping[str, Any]) -> User:
     """Return the shopper whom a row of `users` tells of; a vector may be missing."""
@@ -29,7 +31,7 @@ def user_of(user_id: str, row: Mapping[str, Any]) -> User:
 
 def item_of(
     record: Mapping[str, Any],
-    vector: Sequence[float] | Vector = (),
+    vector: Sequence[float] | Vector = _NONE,
     words: Sequence[Mapping[str, Any]] = (),
     neighbours: Mapping[str, float] = MappingProxyType({}),
 ) -> Item:

@@ -5,8 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One HTTP request: path with parameters, and the body, in JSON or several lines of it."""
+    """One HTTP request: path with parameters, and the body, in JSON or several lines of it.
+
+    Attributes:
+        together: it is sent at the same time as the next one.
+    """
 
     method: str
     path: str
     body: str
+    together: bool = False

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, Self
 
-from vlm4rec_search.concurrency import started
+from vlm4rec_search.concurrency import ended, started
 from vlm4rec_search.indexes.base import Index
 from vlm4rec_search.indexes.rows import item_of, user_of
 from vlm4rec_search.indexes.sent import Sent
@@ -57,7 +57,7 @@ class OpenSearchIndex(Index):
             RunError: the server does not answer or refuses.
         """
         self._catalogue, self._follows, self._encoder_asked = catalogue, release is None, encoder
-        self._sender, self._latest = Sender(catalogue.client), self
+        self._sender = Sender(catalogue.client)
         with server_errors():
             self._release = opened(catalogue, release or live(catalogue))
             self._fuses = native.is_there(self._sender)
@@ -67,15 +67,19 @@ class OpenSearchIndex(Index):
         """Answer a query; when the release was deleted since it was opened, by the one that answers now."""
         try:
             try:
-                return Index.search(self._latest, query)
+                return self._search(query)
             except ItemGoneError:  # somebody deletes by hand
-                return Index.search(self._latest, query)
+                return self._search(query)
         except ReleaseGoneError:
             if not self._follows:
                 raise
             fresh = OpenSearchIndex(self._catalogue, None, self._encoder_asked, self.ranking, self.rules)
-            self._latest, self._release, self.meta = fresh, fresh._release, fresh.meta
-            return Index.search(fresh, query)
+            vars(self).update(_release=fresh._release, meta=fresh.meta)  # both in one step, for whoever copies
+            return self._search(query)
+
+    def _search(self, query: Query) -> Answer:
+        """Search a copy: another thread may find that the release is gone, and change to the next one meanwhile."""
+        return Index.search(copy(self), query)
 
     def requests(self, query: Query) -> list[Sent]:
         """Answer a query and return what was sent for it, in order."""
@@ -116,10 +120,14 @@ class OpenSearchIndex(Index):
         return self._sender.documents(self._release.indices[kind], ids, fields)
 
     def begin(self, request: Request) -> Mapping[Leg, Future[Mapping[Leg, Hits]]]:
-        """Ask for the legs in a thread, unless the server fuses them or somebody watches the requests one by one."""
-        if self._fuses or self._sender.kept is not None or not request.legs:
+        """Ask for the legs in a thread, or here where requests are kept by their order; a server that fuses waits."""
+        if self._fuses or not request.legs:
             return {}
-        return dict.fromkeys(request.legs, started(lambda: self._hits(request, request.legs)))
+        if self._sender.kept is None:
+            return dict.fromkeys(request.legs, started(lambda: self._hits(request, request.legs)))
+        outcome = ended(lambda: self._hits(request, request.legs))
+        self._sender.kept[-1] = replace(self._sender.kept[-1], together=True)
+        return dict.fromkeys(request.legs, outcome)
 
     def find(self, request: Request) -> OpenSearchFound:
         """Return the candidates of every leg; those that are not begun are asked for in one request."""

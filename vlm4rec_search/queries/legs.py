@@ -155,8 +155,8 @@ def co_purchases(
         scores.pop(item_id, None)
     values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores)).round(6)
     lowest = np.partition(values, -LISTED)[-LISTED] if len(values) > LISTED else 0.0  # most are far from the best
-    pairs = zip(values.tolist(), scores, strict=True)
-    best = sorted((-score, item) for score, item in pairs if score >= lowest and score > 0.0)
+    names, near = list(scores), np.flatnonzero((values >= lowest) & (values > 0.0))
+    best = sorted(zip((-values[near]).tolist(), map(names.__getitem__, near.tolist()), strict=True))
     return {item: -score for score, item in best[:LISTED]}
 
 
