@@ -1,18 +1,20 @@
 """The doctor finds each drift that is seeded in a real index, in a folder and on a server."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from released import ENCODER, documents, given, meta, popularity, users
+from released import ENCODER, documents, given, meta, neighbours, popularity, segments, users
 
 from vlm4rec_search.doctor import Finding, examine
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.handover import Handover
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.opensearch.connection import connect
 from vlm4rec_search.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.releases import release_path
@@ -72,6 +74,23 @@ def test_drift_in_the_index_itself_is_found(releases: Releases) -> None:
         "extra": (1, ("z",)),
         "stale": (1, ("b",)),
         "vector_mismatch": (1, ("c",)),
+    }
+
+
+def test_behaviour_that_went_on_is_told(releases: Releases) -> None:
+    publish(releases, documents())
+    tables = handed(documents()).tables
+    more = popularity()
+    more.at[3, "recent"] = 9  # of e
+    near = neighbours()
+    near.at[0, "similarity"] = 0.75  # of a
+    liked = segments()
+    liked.loc[[0, 2], "segment"] = ["t", "category:lamps"]  # of s nothing but c is left
+    went_on = SearchTables[Frame](tables.documents, tables.users, more, near, liked)
+    assert found(examine(releases, replace(handed(documents()), tables=went_on), 10), "error") == {
+        "stale_behaviour": (2, ("a", "e")),
+        "missing_segments": (1, ("t",)),
+        "stale_segments": (1, ("s",)),
     }
 
 

@@ -5,12 +5,25 @@ from conftest import Workspace
 from shop_window import Window
 
 
+def version(workspace: Workspace) -> str:
+    """Return the number by which SQLMesh names the table behind search.item_documents."""
+    ((name,),) = workspace.query(
+        "SELECT table_name FROM duckdb_tables() WHERE table_name LIKE 'search__item_documents%'"
+    )
+    return str(name).removeprefix("search__item_documents__")
+
+
+def told_version(workspace: Workspace, url: str) -> list[str]:
+    return [release["table_version"] for release in workspace.json("releases", "list", "--url", url)["releases"]]
+
+
 def test_tables_get_to_a_server_and_stay_true(workspace: Workspace, opensearch_url: str, own_prefix: str) -> None:
     workspace.settings["VLM4REC_INDEX_PREFIX"] = own_prefix
     workspace.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "20", "--clean")
     workspace.plan()
     first = workspace.json("index", "--url", opensearch_url)
     assert (first["added"], first["changed"], first["deleted"], first["rejected"]) == (first["documents"], 0, 0, 0)
+    assert told_version(workspace, opensearch_url) == [version(workspace)]
     hits = workspace.json("search", "--user", "u001", "--url", opensearch_url)
     assert (hits["release"], len(hits["hits"])) == (first["release"], 10)
     assert workspace.json("doctor", "--url", opensearch_url)["success"] is True

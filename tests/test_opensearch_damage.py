@@ -1,6 +1,7 @@
 """Releases that somebody damaged, restored or made with another package: nothing that answers is taken away."""
 
 import http.server
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -96,6 +97,18 @@ def test_a_document_taken_down_by_hand_breaks_no_search(window: Window) -> None:
     assert index.search(Query(user="u1")).hits
     window.client.indices.refresh(index=f"{window.catalogue.prefix}items")
     assert first not in {hit.item_id for hit in index.search(Query(user="u1")).hits}
+
+
+def test_a_document_written_by_hand_without_popularity_spoils_no_score(window: Window) -> None:
+    window.publish()
+    index = OpenSearchIndex(window.catalogue)
+    before = {hit.item_id: hit.score for hit in index.search(Query(user="u1")).hits}
+    body = {"item_id": "z", "title": "z", "vector": [0, 0, 0, -1], "neighbours": {"item_id": ["a"], "similarity": []}}
+    window.client.index(index=f"{window.catalogue.prefix}items", id="z", body=body, refresh=True)
+    after = {hit.item_id: hit.score for hit in index.search(Query(user="u1", explain=True)).hits}
+    assert set(after) == {*before, "z"}
+    assert all(math.isfinite(score) for score in after.values())
+    assert index.search(Query(items=["z"])).hits  # which it was bought with is told for nothing
 
 
 def test_an_item_deleted_between_two_requests_of_a_search_is_left_out(window: Window) -> None:

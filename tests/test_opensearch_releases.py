@@ -144,7 +144,7 @@ def test_what_was_refused_is_kept_when_the_publication_fails(window: Window, tmp
 
 
 def test_names_with_dots_and_every_field_of_the_metadata_survive(window: Window) -> None:
-    made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None, "forced: captions")
+    made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None, "forced: captions", "2713214556")
     published = publish_release(window.catalogue, given(documents().assign(encoder=made.encoder)), made).meta
     assert "e5-v1.5" in published.name
     assert window.catalogue.whole() == {published.name: replace(made, documents=6, users=4)}

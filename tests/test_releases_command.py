@@ -13,6 +13,7 @@ from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.publications import record, record_failure
+from vlm4rec_search.queries.rules import Rule
 from vlm4rec_search.releases import publishing
 from vlm4rec_search.settings import Settings
 
@@ -59,6 +60,9 @@ def test_diff_counts_documents_and_what_users_keep(releases: Releases) -> None:
     # u3 (has seen f) a, b, c, d, e, then a, b, d, e, new; u4 all six, then a, b, d, e, new
     assert found.kept["semantic"] == pytest.approx((2 / 4 + 4 / 5 + 4 / 5 + 4 / 6) / 4, abs=1e-4)
     assert found.users == 4
+    dropped = ("dresses", "lamps")  # what is left is c and f, then new
+    rules = [Rule(action="drop", filter=f"category={category}") for category in dropped]
+    assert compare(releases, first, None, 10, rules=rules).kept["semantic"] == 0.0
 
 
 def test_nothing_is_published_yet(releases: Releases) -> None:

@@ -1,6 +1,6 @@
 """What differs between two releases: documents, and what shoppers get."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import get_args
 
@@ -10,6 +10,8 @@ import numpy as np
 from vlm4rec_search.indexes.base import Index
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.queries.query import Mode, Query
+from vlm4rec_search.queries.rules import Rule
+from vlm4rec_search.ranking import Ranking
 
 TOP = 10
 _CHANGES = """
@@ -41,7 +43,14 @@ class Churn:
         return asdict(self)
 
 
-def compare(releases: Releases, first: str, second: str | None, users: int) -> Churn:
+def compare(
+    releases: Releases,
+    first: str,
+    second: str | None,
+    users: int,
+    ranking: Ranking | None = None,
+    rules: Sequence[Rule] = (),
+) -> Churn:
     """Compare two releases.
 
     Args:
@@ -49,13 +58,14 @@ def compare(releases: Releases, first: str, second: str | None, users: int) -> C
         first: name of a release.
         second: name of another one; None takes the one that answers.
         users: size of the sample, of those that both releases know.
+        ranking, rules: with which both are searched, see `Index`.
 
     Raises:
         UsageError: there is no such release.
     """
     first, second = releases.find(first), releases.find(second)
     added, changed, deleted = _changes(releases, first, second)
-    with releases.open(first) as one, releases.open(second) as other:
+    with releases.open(first, ranking, rules) as one, releases.open(second, ranking, rules) as other:
         sample = [user for user in releases.users(first, users) if other.user(user) is not None]
         kept = {mode: share for mode in get_args(Mode) if (share := _kept(one, other, sample, mode)) is not None}
     return Churn(first, second, added, changed, deleted, len(sample), kept)

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from vlm4rec_search.handover import Handover
 from vlm4rec_search.indexes.meta import ReleaseMeta
-from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.staging import one_line, stage
-from vlm4rec_search.indexes.tables import BODY_HASH
+from vlm4rec_search.indexes.tables import HASHES
 from vlm4rec_search.queries.query import Query
 
 TOP = 10
@@ -21,7 +21,8 @@ EXAMPLES = 5
 _TOLERANCE = 1e-4  # distance between two vectors that are the same
 _LIVE = """
 CREATE TABLE live (item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR, category VARCHAR, price DOUBLE,
-    available BOOLEAN, image VARCHAR, content_hash VARCHAR, vector FLOAT[])
+    available BOOLEAN, image VARCHAR, content_hash VARCHAR, vector FLOAT[], popularity FLOAT,
+    neighbours STRUCT(item_id VARCHAR, similarity DOUBLE)[])
 """
 _FIELDS = ("title", "description", "caption", "category", "price", "available", "image", "content_hash")
 _BOTH = "FROM documents INNER JOIN live USING (item_id) WHERE "
@@ -30,6 +31,13 @@ _QUERIES = {
     "missing": "SELECT item_id FROM documents ANTI JOIN live USING (item_id)",
     "extra": "SELECT item_id FROM live ANTI JOIN documents USING (item_id)",
     "stale": f"SELECT item_id {_BOTH}{_STALE}",
+    "stale_behaviour": """
+        SELECT item_id
+        FROM documents INNER JOIN live USING (item_id) LEFT JOIN popularity USING (document)
+            LEFT JOIN neighbours AS near USING (document)
+        WHERE coalesce(popularity.score, 0) IS DISTINCT FROM coalesce(live.popularity, 0)
+            OR coalesce(near.neighbours, []) IS DISTINCT FROM coalesce(live.neighbours, [])
+    """,
     "duplicate_captions": """
         SELECT item_id FROM live WHERE caption IS NOT NULL QUALIFY count(*) OVER (PARTITION BY caption) > 1
     """,
@@ -39,14 +47,13 @@ SELECT item_id FROM live INNER JOIN documents USING (item_id) INNER JOIN vectors
 WHERE CASE WHEN len(live.vector) = len(vectors.vector)
     THEN coalesce(list_distance(live.vector, vectors.vector), 1) > {_TOLERANCE} ELSE TRUE END
 """  # noqa: S608
-_LIVE_PROFILES = "CREATE TABLE live_profiles (user_id VARCHAR, body_hash VARCHAR)"
-_PROFILES = f"CREATE VIEW profiles AS SELECT user_id, {BODY_HASH} FROM users AS body"  # noqa: S608  our own names
-_OF_PROFILES = {
-    "missing_profiles": "SELECT user_id FROM profiles ANTI JOIN live_profiles USING (user_id)",
-    "extra_profiles": "SELECT user_id FROM live_profiles ANTI JOIN profiles USING (user_id)",
-    "stale_profiles": """
-        SELECT user_id FROM profiles INNER JOIN live_profiles AS live USING (user_id)
-        WHERE live.body_hash IS DISTINCT FROM profiles.body_hash
+_LIVE_HASHES = "CREATE OR REPLACE TABLE live_hashes (id VARCHAR, body_hash VARCHAR)"
+_BY_HASH = {
+    "missing": "SELECT id FROM told ANTI JOIN live_hashes USING (id)",
+    "extra": "SELECT id FROM live_hashes ANTI JOIN told USING (id)",
+    "stale": """
+        SELECT id FROM told INNER JOIN live_hashes AS live USING (id)
+        WHERE live.body_hash IS DISTINCT FROM told.body_hash
     """,
 }
 
@@ -57,8 +64,9 @@ Severity = Literal["error", "warning"]
 class Finding:
     """What is wrong: kind, how many, and a few of them. An `error` must not be; a `warning` is for people to judge.
 
-    Kinds of errors: wrong_model; missing (from the index), extra, stale, vector_mismatch of items; missing_profiles,
-    extra_profiles, stale_profiles of shoppers. Kinds of warnings: duplicate_captions (items that share theirs), hubs
+    Kinds of errors: wrong_model; missing (from the index), extra, stale, vector_mismatch of items, and stale_behaviour
+    where popularity or co-purchases are others; missing_profiles, extra_profiles, stale_profiles of shoppers, and the
+    same of segments. Kinds of warnings: duplicate_captions (items that share theirs), hubs
     (items in too many shoppers' hits), never_shown (in nobody's).
     """
 
@@ -89,7 +97,7 @@ def examine(releases: Releases, handed: Handover, users: int) -> list[Finding]:
     with one_line(), duckdb.connect() as connection:
         made = stage(connection, handed.tables, handed.release(live.checks), lambda _: None)
         connection.execute(_LIVE)
-        for batch in releases.documents(name):
+        for batch in releases.documents(name, (*COLUMNS, *BEHAVIOUR)):
             connection.register("batch", batch)
             connection.execute("INSERT INTO live BY NAME SELECT * FROM batch")
         other = list(_other_make(live, made))
@@ -98,30 +106,31 @@ def examine(releases: Releases, handed: Handover, users: int) -> list[Finding]:
                   for kind, sql in _QUERIES.items()]  # fmt: skip
         if not other:
             found.append(_finding("vector_mismatch", "error", _ids(connection, _MOVED)))
-        found += _profiles(connection, releases.profiles(name), same_make=not other)
+        found += _by_hash(connection, "profiles", releases.hashes(name, "profiles"), same_make=not other)
+        found += _by_hash(connection, "segments", releases.hashes(name, "segments"), same_make=True)
         found += _popularity(releases, name, users, _ids(connection, "SELECT item_id FROM live"))
     return [finding for finding in found if finding.count]
 
 
-def _profiles(
-    connection: duckdb.DuckDBPyConnection, live: Iterator[pa.RecordBatch], same_make: bool
+def _by_hash(
+    connection: duckdb.DuckDBPyConnection, kind: Hashed, live: Iterator[pa.RecordBatch], same_make: bool
 ) -> Iterator[Finding]:
-    """Compare the profiles by id and, where the vectors are of the same make, by hash."""
-    for statement in (_LIVE_PROFILES, _PROFILES):
-        connection.execute(statement)
+    """Compare by id and, where what is in them is of the same make, by hash."""
+    connection.execute(_LIVE_HASHES)
+    connection.execute(f"CREATE OR REPLACE VIEW told AS {HASHES[kind]}")
     for batch in live:
         connection.register("batch", batch)
-        connection.execute("INSERT INTO live_profiles SELECT * FROM batch")
-    for kind, sql in _OF_PROFILES.items():
-        if same_make or kind != "stale_profiles":
-            yield _finding(kind, "error", _ids(connection, sql))
+        connection.execute("INSERT INTO live_hashes SELECT * FROM batch")
+    for fault, sql in _BY_HASH.items():
+        if same_make or fault != "stale":
+            yield _finding(f"{fault}_{kind}", "error", _ids(connection, sql))
 
 
 def _other_make(live: ReleaseMeta, made: ReleaseMeta) -> Iterator[str]:
-    for name in ("encoder", "dimension", "analyzer", "schema_version"):
+    for name in ("encoder", "dimension"):
         old, wanted = getattr(live, name), getattr(made, name)
         if old != wanted:
-            yield f"{name.replace('_', ' ')} {old} in the index, {wanted} in the tables"
+            yield f"{name} {old} in the index, {wanted} in the tables"
 
 
 def _popularity(releases: Releases, name: str, users: int, items: Sequence[str]) -> Iterator[Finding]:

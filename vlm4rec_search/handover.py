@@ -31,6 +31,11 @@ MADE_BY = """
       (SELECT ANY_VALUE(prompt) FROM captions.item_captions), (SELECT ANY_VALUE(as_of) FROM histories.as_of)
     FROM search.item_documents AS documents
 """
+# the view of an environment names the table behind it, and so its version
+VERSION = """
+    SELECT regexp_extract(sql, 'item_documents__([0-9]+)', 1)
+    FROM duckdb_views() WHERE schema_name = ? AND view_name = 'item_documents'
+"""
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,14 @@ class Handover:
     captioner: str
     prompt: str
     as_of: datetime | None
+    table_version: str = ""
 
     def release(self, checks: str) -> "ReleaseMeta":
         """Name a release of these tables, whose suites ended with `checks`."""
         from vlm4rec_search.indexes.meta import new_release
 
-        return new_release(self.encoder, self.dimension, self.captioner, self.prompt, self.as_of, checks)
+        made_by = (self.encoder, self.dimension, self.captioner, self.prompt, self.as_of)
+        return new_release(*made_by, checks, self.table_version)
 
 
 def publish_index(
@@ -125,13 +132,14 @@ def read_tables(connection: "DuckDBPyConnection", environment: str = "prod") -> 
         UsageError: there are no documents.
     """
     from vlm4rec_search.indexes.staging import SearchTables
-    from vlm4rec_search.warehouse import in_environment
+    from vlm4rec_search.warehouse import in_environment, schema
 
     made_by = connection.execute(in_environment(MADE_BY, environment)).fetchone()
     if made_by is None or made_by[0] is None:
         raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
     frames = {name: _read(connection, query, environment) for name, query in QUERIES.items()}
-    return Handover(SearchTables(**frames), *made_by)
+    version = connection.execute(VERSION, [schema("search", environment)]).fetchone()
+    return Handover(SearchTables(**frames), *made_by, table_version=version[0] if version else "")
 
 
 def _read(connection: "DuckDBPyConnection", query: str, environment: str) -> "pa.Table":

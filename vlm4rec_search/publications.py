@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS releases (
     dimension INTEGER, captioner VARCHAR, prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR,
     analyzer VARCHAR, schema_version INTEGER, documents BIGINT, users BIGINT, users_before BIGINT,
     added BIGINT, changed BIGINT, deleted BIGINT, rejected BIGINT, rejected_users BIGINT, seconds DOUBLE);
+ALTER TABLE releases ADD COLUMN IF NOT EXISTS table_version VARCHAR;  -- a file of last month has none
 CREATE TABLE IF NOT EXISTS loads (
     release VARCHAR, index VARCHAR, indexed BIGINT, deleted BIGINT, rejected BIGINT, requests BIGINT, repeated BIGINT,
     seconds DOUBLE);

@@ -13,7 +13,8 @@ from vlm4rec_search.cli.output import echo_json, json_option, printable
 def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None:
     """Compare the tables with the release that answers; exit code 1 when they differ.
 
-    Errors are items and profiles that are missing, extra or stale, other vectors, and another model. Warnings are
+    Errors are items, profiles and segments that are missing, extra or stale, other popularity or co-purchases of items
+    (stale behaviour), other vectors, and another model. Warnings are
     captions that items share, items that are among the hits of too many users, and items that are among nobody's.
 
     \b

@@ -56,9 +56,13 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     """
     from vlm4rec_search.churn import compare
     from vlm4rec_search.indexes import open_releases
+    from vlm4rec_search.queries.rules import load_rules
+    from vlm4rec_search.ranking import load_ranking
     from vlm4rec_search.settings import settings
 
-    found = compare(open_releases(url or settings().index_url, settings()), first, second, users)
+    here = settings()
+    places = open_releases(url or here.index_url, here)
+    found = compare(places, first, second, users, load_ranking(here.ranking), load_rules(here.rules))
     if as_json:
         echo_json(found.to_json())
         return

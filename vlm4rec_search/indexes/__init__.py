@@ -1,5 +1,6 @@
 """Search indexes: one interface; the URL chooses the backend, here and nowhere else."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from vlm4rec_search.queries.rules import Rule
     from vlm4rec_search.ranking import Ranking
     from vlm4rec_search.settings import Settings
+
+_ADDRESS = re.compile(r"[\w.-]+:\d{1,5}/?")  # host and port
 
 __all__ = ["Index", "open_index", "open_releases"]
 
@@ -34,7 +37,7 @@ def open_index(url: str, encoder: str | None = None, ranking: Path | None = None
     from vlm4rec_search.queries.rules import load_rules
     from vlm4rec_search.ranking import load_ranking
 
-    opened = _open_server if "://" in url else _open_folder
+    opened = _open_server if _is_server(url) else _open_folder
     return opened(url, encoder, load_ranking(ranking), load_rules(rules))
 
 
@@ -70,7 +73,7 @@ def open_releases(url: str, settings: "Settings") -> "Releases":
     Raises:
         UsageError: the URL cannot be read, or the credentials cannot.
     """
-    if "://" in url:
+    if _is_server(url):
         from vlm4rec_search.opensearch.connection import connect, redacted
         from vlm4rec_search.opensearch.releases import OpenSearchReleases
 
@@ -78,3 +81,14 @@ def open_releases(url: str, settings: "Settings") -> "Releases":
     from vlm4rec_search.indexes.embedded_releases import EmbeddedReleases
 
     return EmbeddedReleases(Path(url))
+
+
+def _is_server(url: str) -> bool:
+    """Tell a server from a folder.
+
+    Raises:
+        UsageError: it looks like a server's, but for what it has to begin with.
+    """
+    if _ADDRESS.fullmatch(url) and not Path(url).is_dir():
+        raise UsageError(f"{url} is neither a folder nor the URL of a server: write http://{url}, or https://")
+    return "://" in url

@@ -11,13 +11,20 @@ from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes.build import build_release
 from vlm4rec_search.indexes.embedded import EmbeddedIndex
 from vlm4rec_search.indexes.meta import SCHEMA_VERSION, ReleaseMeta
-from vlm4rec_search.indexes.releases import COLUMNS, Releases
+from vlm4rec_search.indexes.releases import COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.indexes.store import Store
-from vlm4rec_search.indexes.tables import BODY_HASH
+from vlm4rec_search.indexes.tables import HASHES
 from vlm4rec_search.publications import Publication
+from vlm4rec_search.queries.rules import Rule
+from vlm4rec_search.ranking import Ranking
 
 _BATCH = 1_000
+_DOCUMENTS = """
+    SELECT *, coalesce(score, 0) AS popularity
+    FROM documents INNER JOIN vectors USING (document) LEFT JOIN popularity USING (document)
+        LEFT JOIN neighbours USING (document)
+"""
 _REFUSED = "SELECT kind, id, title, reason FROM rejected"
 
 
@@ -65,20 +72,20 @@ class EmbeddedReleases(Releases):
         """Remove old files."""
         return releases.prune(self.folder, kept)
 
-    def open(self, name: str) -> EmbeddedIndex:
+    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> EmbeddedIndex:
         """Load a release file."""
-        return EmbeddedIndex(Store(releases.release_path(self.folder, name)))
+        return EmbeddedIndex(Store(releases.release_path(self.folder, name)), None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
-        """Read documents and vectors."""
-        sql = f"SELECT {', '.join(columns)} FROM documents INNER JOIN vectors USING (document) ORDER BY document"  # noqa: S608
+        """Read documents with their vectors, popularity and neighbours."""
+        sql = f"SELECT {', '.join(columns)} FROM ({_DOCUMENTS}) ORDER BY document"  # noqa: S608  our own names
         with self._read(name) as connection:
             yield from connection.execute(sql).to_arrow_reader(_BATCH)
 
-    def profiles(self, name: str) -> Iterator[pa.RecordBatch]:
-        """Read the profiles and hash them."""
+    def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
+        """Read the rows and hash them."""
         with self._read(name) as connection:
-            yield from connection.execute(f"SELECT user_id, {BODY_HASH} FROM users AS body").to_arrow_reader(_BATCH)  # noqa: S608
+            yield from connection.execute(HASHES[kind]).to_arrow_reader(_BATCH)
 
     def users(self, name: str, count: int) -> list[str]:
         """Return the users whose ids have the smallest hashes."""

@@ -28,6 +28,7 @@ class ReleaseMeta:
         schema_version: of the tables in the file.
         documents: how many the release holds; the build fills it in.
         users: how many profiles it holds; the build fills it in.
+        table_version: SQLMesh's, of search.item_documents; another one when a definition or a raw file changes.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ReleaseMeta:
     schema_version: int = SCHEMA_VERSION
     documents: int = 0
     users: int = 0
+    table_version: str = ""
 
     def to_json(self) -> dict[str, str | int | None]:
         """Return the fields, times in ISO form."""
@@ -89,7 +91,13 @@ def check_readable(name: str, schema_version: object, analyzer: object) -> None:
 
 
 def new_release(
-    encoder: str, dimension: int, captioner: str, prompt: str, as_of: datetime | None, checks: str = "passed"
+    encoder: str,
+    dimension: int,
+    captioner: str,
+    prompt: str,
+    as_of: datetime | None,
+    checks: str = "passed",
+    table_version: str = "",
 ) -> ReleaseMeta:
     """Name a release that is about to be built, now, from the ids of what made its documents."""
     from importlib.metadata import version
@@ -108,4 +116,5 @@ def new_release(
         checks=checks,
         package=version("vlm4rec-search"),
         analyzer=analysis.ID,
+        table_version=table_version,
     )

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import pyarrow as pa
 
@@ -10,6 +11,10 @@ from vlm4rec_search.indexes.base import Index
 from vlm4rec_search.indexes.meta import ReleaseMeta
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.publications import Publication
+from vlm4rec_search.queries.rules import Rule
+from vlm4rec_search.ranking import Ranking
+
+Hashed = Literal["profiles", "segments"]
 
 COLUMNS = (
     "item_id",
@@ -23,6 +28,7 @@ COLUMNS = (
     "content_hash",
     "vector",
 )
+BEHAVIOUR = ("popularity", "neighbours")  # further columns of the documents, which follow from interactions
 
 
 class Releases(ABC):
@@ -73,8 +79,8 @@ class Releases(ABC):
         """
 
     @abstractmethod
-    def open(self, name: str) -> Index:
-        """Open a release, whether it answers or not.
+    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Index:
+        """Open a release, whether it answers or not; `ranking` and `rules` as of `Index`.
 
         Raises:
             UsageError: it was made for another package version.
@@ -82,11 +88,14 @@ class Releases(ABC):
 
     @abstractmethod
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
-        """Yield the documents of a release, some or all of `COLUMNS`; vectors are lists of float32."""
+        """Yield the documents of a release, some or all of `COLUMNS` and `BEHAVIOUR`.
+
+        Vectors are lists of float32, neighbours of (item_id, similarity), nearest first.
+        """
 
     @abstractmethod
-    def profiles(self, name: str) -> Iterator[pa.RecordBatch]:
-        """Yield user_id and body_hash (`tables.BODY_HASH`) of all profiles of a release."""
+    def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
+        """Yield id and body_hash (`tables.BODY_HASH`) of all profiles or segments of a release."""
 
     @abstractmethod
     def users(self, name: str, count: int) -> list[str]:

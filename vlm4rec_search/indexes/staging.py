@@ -71,7 +71,7 @@ def stage(
     connection.execute(tables.FILL_USERS)
     verify_rows(connection)
     meta = replace(meta, documents=count(connection, "documents"), users=count(connection, "users"))
-    connection.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(meta))
+    connection.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(meta))
     advance(1)
     return meta
 

@@ -18,11 +18,15 @@ REQUIRED = {
 
 # SQL, of a row `body`: what stands in an index is the same document if, and only if, the hash of every column is
 BODY_HASH = "sha256(to_json(body)::VARCHAR) AS body_hash"
+HASHES = {
+    "profiles": f"SELECT user_id AS id, {BODY_HASH} FROM users AS body",  # noqa: S608  our own names
+    "segments": f"SELECT segment AS id, {BODY_HASH} FROM segments AS body",  # noqa: S608
+}
 
 CREATE = """
 CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
     prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,
-    documents BIGINT, users BIGINT);
+    documents BIGINT, users BIGINT, table_version VARCHAR);
 CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR,
     category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON, captioner VARCHAR,
     content_hash VARCHAR);

@@ -67,7 +67,7 @@ class OpenSearchFound(Found):
         if leg.items:
             scores = [leg.items.get(item, 0.0) for item in ids]
         elif leg.kind == "popularity":
-            scores = [source["popularity"] for _, source in self._read(documents, "popularity")]
+            scores = [source.get("popularity", 0.0) for _, source in self._read(documents, "popularity")]
         else:
             scores = [sum(share for (leg_place, _), share in self._shares(ids)[item].items() if leg_place == place)
                       for item in ids]  # fmt: skip

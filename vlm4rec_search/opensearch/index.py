@@ -125,7 +125,7 @@ class OpenSearchIndex(Index):
             return {}
         if self._sender.kept is None:
             return dict.fromkeys(request.legs, started(lambda: self._hits(request, request.legs)))
-        outcome = ended(lambda: self._hits(request, request.legs))
+        outcome: Future[Mapping[Leg, Hits]] = ended(lambda: self._hits(request, request.legs))
         self._sender.kept[-1] = replace(self._sender.kept[-1], together=True)
         return dict.fromkeys(request.legs, outcome)
 
@@ -165,4 +165,4 @@ class OpenSearchIndex(Index):
 
 def _neighbours(fields: Mapping[str, Sequence[Any]]) -> dict[str, float]:
     items, similarities = (fields.get(name, ()) for name in _NEIGHBOURS)
-    return dict(zip(items, similarities, strict=True))
+    return dict(zip(items, similarities, strict=False))  # lists of different lengths are nobody's but a hand's

@@ -6,6 +6,7 @@ lets another release answer, or takes old ones away, so that a rollback waits fo
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -109,6 +110,7 @@ class Lease:
         return found
 
     def _wait_for_the_dead(self, found: dict[str, Any]) -> None:
+        print(f"waiting up to {LOST:.0f} s to see whether {_who(found)} lives", file=sys.stderr)
         deadline = time.monotonic() + LOST
         while time.monotonic() < deadline:
             time.sleep(min(0.5, LOST / 4))
@@ -117,9 +119,7 @@ class Lease:
                 self._refuse(now or found)
 
     def _refuse(self, found: dict[str, Any]) -> None:
-        source = found.get("_source", {})
-        who = f"process {source['process']} of {source['machine']}" if source else "somebody else"
-        raise HeldError(f"{_DOING[self._name]} ({who}): wait until it has ended")
+        raise HeldError(f"{_DOING[self._name]} ({_who(found)}): wait until it has ended")
 
 
 @contextmanager
@@ -138,6 +138,11 @@ def lease(client: OpenSearch, prefix: str, name: Name = PUBLISHER, patience: flo
         yield held
     finally:
         held.end(keeper)
+
+
+def _who(found: dict[str, Any]) -> str:
+    source = found.get("_source")
+    return f"process {source['process']} of {source['machine']}" if source else "somebody else"
 
 
 def _same(found: dict[str, Any]) -> dict[str, int]:

@@ -24,11 +24,8 @@ _TIMES = ("created_at", "as_of")
 _KEYWORD: Body = {"type": "keyword", "ignore_above": LONGEST_VALUE}
 _STORED: Body = {"type": "object", "enabled": False}
 _KEPT: Body = {"type": "keyword", "index": False, "doc_values": False}  # a terms lookup reads the source
-_READ: Body = {
-    "index": False,
-    "doc_values": False,
-    "store": True,
-}  # read by searches: the whole source is parsed for one field
+# searches read these fields beside the source, all of which would be parsed for one of them
+_READ: Body = {"index": False, "doc_values": False, "store": True}
 _HASH: Body = {"type": "keyword", "index": False}  # columns of their own, read without the source
 
 
@@ -104,7 +101,7 @@ _PROPERTIES: Mapping[Kind, Body] = {
     "items": {
         "item_id": {"type": "keyword"},
         **{field: {"type": "text", "analyzer": ANALYZER, "store": field == "title"} for field in BOOSTS},
-        "category": {**_KEYWORD, "store": True},
+        "category": {"type": "keyword"} | _READ,  # filters ask its facet
         "price": {"type": "double", "store": True},
         "available": {"type": "boolean"},
         "image": {"type": "keyword", "index": False, "doc_values": False},

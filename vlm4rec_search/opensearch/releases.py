@@ -10,7 +10,7 @@ from opensearchpy import OpenSearch, helpers
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.indexes.base import Index
 from vlm4rec_search.indexes.meta import ReleaseMeta, check_readable
-from vlm4rec_search.indexes.releases import COLUMNS, Releases
+from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.opensearch.catalogue import Catalogue
 from vlm4rec_search.opensearch.changes import hashes
@@ -20,11 +20,20 @@ from vlm4rec_search.opensearch.publishing import publish_release
 from vlm4rec_search.opensearch.refusals import server_errors
 from vlm4rec_search.opensearch.switching import prune, switch, switching
 from vlm4rec_search.publications import Publication
+from vlm4rec_search.queries.rules import Rule
+from vlm4rec_search.ranking import Ranking
 
 _PAGE = 500
 _MOST = 10_000  # hits of one request
-_TYPES = {"price": pa.float64(), "available": pa.bool_(), "vector": pa.list_(pa.float32())}
-_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
+_NEIGHBOURS = pa.list_(pa.struct([("item_id", pa.string()), ("similarity", pa.float64())]))
+_TYPES = {
+    "price": pa.float64(),
+    "available": pa.bool_(),
+    "vector": pa.list_(pa.float32()),
+    "popularity": pa.float32(),
+    "neighbours": _NEIGHBOURS,
+}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*COLUMNS, *BEHAVIOUR)])
 
 
 class OpenSearchReleases(Releases):
@@ -74,11 +83,11 @@ class OpenSearchReleases(Releases):
                 needed = names[max(names.index(live) - 1, 0) : names.index(live) + 1] if live in names else []
                 return prune(self.catalogue, set(needed), kept)
 
-    def open(self, name: str) -> Index:
+    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Index:
         """Search the indices of a release, whatever the aliases name."""
         from vlm4rec_search.opensearch.index import OpenSearchIndex
 
-        return OpenSearchIndex(self.catalogue, name)
+        return OpenSearchIndex(self.catalogue, name, None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         """Read the sources of all items."""
@@ -90,11 +99,11 @@ class OpenSearchReleases(Releases):
             while page := [_row(hit) for hit in islice(hits, _PAGE)]:
                 yield pa.RecordBatch.from_pylist(page, schema)
 
-    def profiles(self, name: str) -> Iterator[pa.RecordBatch]:
-        """Yield user_id and body_hash (`tables.BODY_HASH`) of all profiles."""
+    def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
+        """Read the ids and the hashes."""
         with server_errors():
-            for page in hashes(self.catalogue.client, self.catalogue.index("profiles", name)):
-                yield page.select(["id", "body_hash"]).rename_columns(["user_id", "body_hash"])
+            for page in hashes(self.catalogue.client, self.catalogue.index(kind, name)):
+                yield page.select(["id", "body_hash"])
 
     def users(self, name: str, count: int) -> list[str]:
         """Return the users that a random order with a fixed seed puts first."""
@@ -109,4 +118,7 @@ def _row(hit: Mapping[str, Any]) -> dict[str, Any]:
     """Return the source; a document that somebody wrote by hand may have values of any type."""
     source: Mapping[str, Any] = hit["_source"]
     texts = {name: str(value) for name, value in source.items() if name not in _TYPES and value is not None}
-    return {**{name: source.get(name) for name in _TYPES}, **texts, "item_id": hit["_id"]}
+    lists = source.get("neighbours") or {}
+    pairs = zip(lists.get("item_id", ()), lists.get("similarity", ()), strict=False)
+    near = [{"item_id": item, "similarity": similarity} for item, similarity in pairs]
+    return {**{name: source.get(name) for name in _TYPES}, **texts, "neighbours": near, "item_id": hit["_id"]}

@@ -15,6 +15,7 @@ TERMS = 65_536  # most values of one `terms` clause, inline or looked up
 CLAUSES = 1_024  # most scored clauses of one search
 NOTHING: Body = {"match_none": {}}
 EVERYTHING: Body = {"match_all": {}}
+_POPULARITY: Body = {"popularity": {"order": "desc", "missing": 0}}  # by hand a document may be written without
 
 
 def allowed(request: Request, profiles: str) -> Body:
@@ -52,7 +53,7 @@ def leg_body(leg: Leg, within: Body, depth: int, ef_search: int) -> Body:
     return {
         "size": size,
         "query": query,
-        "sort": [{"popularity": "desc"} if everybody else "_score", "item_id"],
+        "sort": [_POPULARITY if everybody else "_score", "item_id"],
         "stored_fields": "_none_",  # the sort has all that is needed: no document is read
         "track_total_hits": False,
     }
@@ -70,7 +71,7 @@ def leg_query(leg: Leg, within: Body, depth: int, ef_search: int) -> Body:
     if leg.items:
         return _any_of([_listed(items, score) for score, items in _by_score(leg.items).items()], within)
     if leg.kind == "popularity":
-        factor = {"field_value_factor": {"field": "popularity"}, "boost_mode": "replace"}
+        factor = {"field_value_factor": {"field": "popularity", "missing": 0}, "boost_mode": "replace"}
         return {"function_score": {"query": {"bool": within or {"filter": [EVERYTHING]}}, **factor}}
     return _any_of([clause for term, word in leg.words.items() for clause in _word(term, word)], within)
 

@@ -46,7 +46,7 @@ def java(folder: Path, heap_mb: int, further: Sequence[str] = (), home: Path | N
     except ImportError as error:
         raise UsageError(f"a local OpenSearch needs the package {error.name}: "
                          "pip install -c constraints.txt '.[opensearch-local]'") from None  # fmt: skip
-    home = home or JAVA_HOME
+    home = (home or JAVA_HOME).absolute()  # the node runs in another folder
     simd = _simd(home)  # before anything is downloaded
     paths = jars.class_path(jars.fetch(), folder / "plugins")
     options = ["-Xms128m", f"-Xmx{heap_mb}m", "-XX:+ExitOnOutOfMemoryError", "--enable-native-access=ALL-UNNAMED",
