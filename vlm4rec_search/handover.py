@@ -139,7 +139,7 @@ def read_tables(connection: "DuckDBPyConnection", environment: str = "prod") -> 
         raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
     frames = {name: _read(connection, query, environment) for name, query in QUERIES.items()}
     version = connection.execute(VERSION, [schema("search", environment)]).fetchone()
-    return Handover(SearchTables(**frames), *made_by, table_version=version[0] if version else "")
+    return Handover(SearchTables(**frames), *(*made_by, *(version or ("",))))
 
 
 def _read(connection: "DuckDBPyConnection", query: str, environment: str) -> "pa.Table":
