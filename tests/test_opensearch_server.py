@@ -43,7 +43,7 @@ def test_it_searches_vectors_with_a_filter_and_english_words(opensearch_url: str
 
 
 def test_start_status_kill_start_stop(folder: Path, workspace: Workspace) -> None:
-    workspace.settings["VLM4REC_OPENSEARCH"] = str(folder)
+    workspace.settings |= {"VLM4REC_OPENSEARCH": str(folder), "PATH": str(folder), "JAVA_HOME": ""}  # no Java anywhere
     assert workspace.json("opensearch", "status")["running"] is False
     told = workspace.json("opensearch", "start", "--port", "0", "--heap", str(HEAP_MB))
     assert told["running"] and told["version"] == "3.5.0" and told["nodes"] == 1 and told["health"] == "green"
