@@ -9,7 +9,7 @@ import pytest
 from opensearch import prefixed
 from released import RANKING, documents, given, meta
 
-from vlm4rec_search.indexes import Index, open_index
+from vlm4rec_search.indexes import Index, open_index, open_releases
 from vlm4rec_search.indexes.embedded_releases import EmbeddedReleases
 from vlm4rec_search.indexes.meta import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
@@ -78,6 +78,15 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     """Run each test of the module with both backends."""
     found: Backend = request.getfixturevalue({"embedded": "embedded", "opensearch": "server"}[request.param])
     return found
+
+
+@pytest.fixture(params=NAMES)
+def releases(request: pytest.FixtureRequest, tmp_path: Path) -> Releases:
+    """Where a test publishes releases of its own, in a folder and on a server."""
+    if request.param == "embedded":
+        return open_releases(str(tmp_path / "index"), Settings())
+    url, prefix = request.getfixturevalue("opensearch_url"), request.getfixturevalue("own_prefix")
+    return open_releases(url, Settings(index_prefix=prefix))
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,15 @@ def own_prefix(opensearch_url: str) -> Iterator[str]:
         yield prefix
 
 
+@pytest.fixture
+def own_server(opensearch_url: str, tmp_path: Path) -> Iterator[Path]:
+    """A folder for a server of the test's own, which may be stopped and killed; what runs in the end is stopped."""
+    if os.environ.get("OPENSEARCH_URL"):
+        pytest.skip("OPENSEARCH_URL is set: a server on this machine is not what is tested")
+    yield tmp_path / "server"
+    server.stop(tmp_path / "server")
+
+
 @contextmanager
 def prefixed(opensearch_url: str) -> Iterator[str]:
     """Yield a prefix that nobody else has; its indexes are deleted afterwards."""

@@ -6,13 +6,16 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import pytest
 from released import documents, given, meta
 
 from vlm4rec_search.indexes.staging import stage
+from vlm4rec_search.opensearch import lease
 from vlm4rec_search.opensearch.catalogue import Catalogue
 from vlm4rec_search.opensearch.connection import connect
 from vlm4rec_search.opensearch.documents import prepare, read_bodies
 from vlm4rec_search.opensearch.publishing import publish_release
+from vlm4rec_search.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.publications import Publication
 from vlm4rec_search.settings import Settings
 
@@ -24,6 +27,10 @@ class Window:
         self.url = url
         self.catalogue = Catalogue(connect(url, Settings()), prefix)
         self.client = self.catalogue.client
+
+    @property
+    def releases(self) -> OpenSearchReleases:
+        return OpenSearchReleases(self.client, self.catalogue.prefix, self.url)
 
     def publish(self, frame: pd.DataFrame | None = None, **options: Any) -> Publication:
         tables = given(documents() if frame is None else frame)
@@ -54,6 +61,18 @@ class Window:
         """Return the indices of releases under the prefix, without the prefix."""
         found = self.client.indices.get(index=f"{self.catalogue.prefix}*__*")
         return {name.removeprefix(self.catalogue.prefix) for name in found}
+
+
+@pytest.fixture
+def window(opensearch_url: str, own_prefix: str) -> Window:
+    return Window(opensearch_url, own_prefix)
+
+
+@pytest.fixture
+def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever does not renew a lease be taken for dead after 5 seconds."""
+    monkeypatch.setattr(lease, "RENEWED", 0.5)
+    monkeypatch.setattr(lease, "LOST", 5.0)
 
 
 def relabelled(label: str) -> pd.DataFrame:

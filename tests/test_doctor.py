@@ -12,23 +12,12 @@ from released import ENCODER, documents, given, meta, neighbours, popularity, se
 from vlm4rec_search.doctor import Finding, examine
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.handover import Handover
-from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.opensearch.connection import connect
 from vlm4rec_search.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.releases import release_path
 from vlm4rec_search.settings import Settings
-
-BACKENDS = ("embedded", "opensearch")
-
-
-@pytest.fixture(params=BACKENDS)
-def releases(request: pytest.FixtureRequest, tmp_path: Path) -> Releases:
-    if request.param == "embedded":
-        return open_releases(str(tmp_path / "index"), Settings())
-    url, prefix = request.getfixturevalue("opensearch_url"), request.getfixturevalue("own_prefix")
-    return open_releases(url, Settings(index_prefix=prefix))
 
 
 def handed(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> Handover:

@@ -22,15 +22,6 @@ from vlm4rec_search.opensearch.sender import ReleaseGoneError, Sender
 from vlm4rec_search.settings import Settings
 
 
-@pytest.fixture
-def window(opensearch_url: str, own_prefix: str) -> Window:
-    return Window(opensearch_url, own_prefix)
-
-
-def releases(window: Window) -> OpenSearchReleases:
-    return OpenSearchReleases(window.client, window.catalogue.prefix, window.url)
-
-
 def tell_otherwise(window: Window, release: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Change what the items of a release say of themselves."""
     index = window.catalogue.index("items", release)
@@ -42,7 +33,7 @@ def test_pruning_leaves_a_release_that_answers_though_it_lost_an_index(window: W
     live = window.publish().meta.name
     window.client.indices.delete(index=window.catalogue.index("segments", live))
     with pytest.raises(UsageError, match="the aliases do not point to one release"):
-        releases(window).prune(1)
+        window.releases.prune(1)
     assert set(window.documents()) == set("abcdef")
 
 
@@ -74,7 +65,7 @@ def test_a_release_that_this_package_cannot_search_is_not_gone_back_to(window: W
     old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
     tell_otherwise(window, old, lambda told: {**told, "schema_version": 1})
     with pytest.raises(UsageError, match=f"the release {old} has schema version and analyzer"):
-        releases(window).rollback(None)
+        window.releases.rollback(None)
     assert window.catalogue.live() == new
 
 

@@ -27,11 +27,7 @@ publish(Window(sys.argv[1], sys.argv[2]), sys.argv[3])
 """
 
 
-@pytest.fixture
-def window(opensearch_url: str, own_prefix: str, monkeypatch: pytest.MonkeyPatch) -> Window:
-    monkeypatch.setattr(lease, "RENEWED", 0.5)
-    monkeypatch.setattr(lease, "LOST", 5.0)
-    return Window(opensearch_url, own_prefix)
+pytestmark = pytest.mark.usefixtures("quick_leases")
 
 
 def publisher(url: str, window: Window, label: str) -> "subprocess.Popen[str]":
@@ -104,7 +100,7 @@ def test_a_publisher_that_lost_its_lease_does_not_publish(window: Window, monkey
 
 def test_a_rollback_while_somebody_searches_is_one_step(window: Window) -> None:
     old, new = (publish(window, label).meta.name for label in ("old", "new"))
-    releases = OpenSearchReleases(window.client, window.catalogue.prefix, window.url)
+    releases = window.releases
     with reading(window) as reader:
         for _ in range(5):
             assert releases.rollback(None) == old
@@ -128,7 +124,7 @@ def test_an_alias_that_is_an_index_is_left_alone(window: Window) -> None:
         window.publish()
     assert window.client.indices.exists(index=name)
     with pytest.raises(UsageError, match=r"set VLM4REC_INDEX_PREFIX$"):
-        OpenSearchReleases(window.client, window.catalogue.prefix, window.url).rollback(None)
+        window.releases.rollback(None)
 
 
 def test_aliases_of_somebody_else_and_of_two_releases_are_told(window: Window) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,28 +16,19 @@ from vlm4rec_search.opensearch.loader import load
 from vlm4rec_search.opensearch.local import process, server
 
 
-@pytest.fixture
-def folder(opensearch_url: str, tmp_path: Path) -> Iterator[Path]:
-    """A folder for a server of the test's own, which may be stopped and killed."""
-    if os.environ.get("OPENSEARCH_URL"):
-        pytest.skip("OPENSEARCH_URL is set: that server is not restarted")
-    yield tmp_path / "server"
-    server.stop(tmp_path / "server")
-
-
-def start(folder: Path, port: int = 0, nodes: int | None = None) -> str:
-    url = server.start(folder, port=port, nodes=nodes, heap_mb=HEAP_MB, java_options=QUICK).url
+def start(own_server: Path, port: int = 0, nodes: int | None = None) -> str:
+    url = server.start(own_server, port=port, nodes=nodes, heap_mb=HEAP_MB, java_options=QUICK).url
     assert url
     return url
 
 
-def test_a_server_that_restarts_during_the_load_loses_nothing(folder: Path) -> None:
-    window = Window(start(folder), "shop-")
+def test_a_server_that_restarts_during_the_load_loses_nothing(own_server: Path) -> None:
+    window = Window(start(own_server), "shop-")
     publish(window, "old")
 
     def restart() -> None:
-        server.stop(folder)
-        start(folder, int(window.url.rsplit(":", 1)[1]))
+        server.stop(own_server)
+        start(own_server, int(window.url.rsplit(":", 1)[1]))
 
     with reading(window) as reader:
         publish_while(window, restart)
@@ -45,15 +36,15 @@ def test_a_server_that_restarts_during_the_load_loses_nothing(folder: Path) -> N
 
 
 def test_a_cluster_of_three_that_loses_a_node_during_the_load_loses_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    own_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(load.__kwdefaults__, "patience", 40.0)  # an index whose only copy is lost does not come back
-    window = Window(start(folder, nodes=3), "shop-")
+    window = Window(start(own_server, nodes=3), "shop-")
     publish(window, "old")
     window.client.cluster.health(index="shop-*", wait_for_status="green")  # each document has its copy
 
     def lose() -> None:
-        found = process.running(folder / "node-3")
+        found = process.running(own_server / "node-3")
         assert found is not None
         os.kill(found.pid, 9)
 

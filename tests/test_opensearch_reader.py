@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 from opensearchpy import exceptions
 from released import VECTORS, given, meta, users
 from shop_window import Window, relabelled
@@ -150,11 +149,6 @@ def reading(window: Window, release: str | None = None) -> Iterator[Reader]:
         for thread in threads:
             thread.join()
         reader.look()
-
-
-@pytest.fixture
-def window(opensearch_url: str, own_prefix: str) -> Window:
-    return Window(opensearch_url, own_prefix)
 
 
 def test_a_reader_sees_whole_releases(window: Window) -> None:

@@ -14,13 +14,7 @@ from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes.meta import new_release
 from vlm4rec_search.opensearch.mapping import field_name, read_meta
 from vlm4rec_search.opensearch.publishing import publish_release
-from vlm4rec_search.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.publications import record_failure
-
-
-@pytest.fixture
-def window(opensearch_url: str, own_prefix: str) -> Window:
-    return Window(opensearch_url, own_prefix)
 
 
 def test_a_release_holds_the_tables(window: Window) -> None:
@@ -156,7 +150,7 @@ def test_the_newest_releases_stay_with_the_one_that_answered(window: Window) -> 
     for _ in range(2):
         window.catalogue.switch(names[0])
         names.append(window.publish().meta.name)
-    releases = OpenSearchReleases(window.client, window.catalogue.prefix, window.url)
+    releases = window.releases
     assert list(releases.whole()) == names
     assert releases.rollback(None) == names[1]
     assert releases.prune(1) == []  # the one that answers, the one before it, and the newest
@@ -172,7 +166,7 @@ def test_a_release_that_lost_documents_is_not_gone_back_to(window: Window) -> No
     old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
     index = window.catalogue.index("items", old)
     window.client.delete(index=index, id="a", refresh=True)
-    releases = OpenSearchReleases(window.client, window.catalogue.prefix, window.url)
+    releases = window.releases
     with pytest.raises(RunError, match=f"{old} is not whole: {index} holds 5 of 6 documents"):
         releases.rollback(None)
     assert window.catalogue.live() == new

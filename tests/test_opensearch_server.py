@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,15 +14,6 @@ from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.opensearch.local import command, ports, process, server
 
 ONE_COPY = {"settings": {"number_of_shards": 1, "number_of_replicas": 1}}
-
-
-@pytest.fixture
-def folder(opensearch_url: str, tmp_path: Path) -> Iterator[Path]:
-    """A server folder of the test's own, where a server can be had; what runs in it at the end is stopped."""
-    if os.environ.get("OPENSEARCH_URL"):
-        pytest.skip("OPENSEARCH_URL is set: the local server is not what is tested")
-    yield tmp_path
-    server.stop(tmp_path)
 
 
 def test_it_searches_vectors_with_a_filter_and_english_words(opensearch_url: str, own_prefix: str) -> None:
@@ -42,8 +32,12 @@ def test_it_searches_vectors_with_a_filter_and_english_words(opensearch_url: str
         assert [hit["_id"] for hit in index.post("/_search", json=words).json()["hits"]["hits"]] == ["east"]
 
 
-def test_start_status_kill_start_stop(folder: Path, workspace: Workspace) -> None:
-    workspace.settings |= {"VLM4REC_OPENSEARCH": str(folder), "PATH": str(folder), "JAVA_HOME": ""}  # no Java anywhere
+def test_start_status_kill_start_stop(own_server: Path, workspace: Workspace) -> None:
+    workspace.settings |= {
+        "VLM4REC_OPENSEARCH": str(own_server),
+        "PATH": str(own_server),
+        "JAVA_HOME": "",
+    }  # no Java anywhere
     assert workspace.json("opensearch", "status")["running"] is False
     told = workspace.json("opensearch", "start", "--port", "0", "--heap", str(HEAP_MB))
     assert told["running"] and told["version"] == "3.5.0" and told["nodes"] == 1 and told["health"] == "green"
@@ -55,48 +49,50 @@ def test_start_status_kill_start_stop(folder: Path, workspace: Workspace) -> Non
         assert [address.split(":")[0] for address in node[kind]["bound_address"]] == ["127.0.0.1"]
     httpx.put(f"{told['url']}/kept/_doc/1", json={"word": "kept"}, timeout=60).raise_for_status()
 
-    found = process.running(folder / "node-1")
+    found = process.running(own_server / "node-1")
     assert found is not None
     os.kill(found.pid, signal.SIGKILL)
-    process.end([folder / "node-1"])  # waits until the kernel has taken it away
+    process.end([own_server / "node-1"])  # waits until the kernel has taken it away
     assert workspace.json("opensearch", "status") == {
         "running": False, "url": None, "version": None, "plugins": [], "nodes": 0, "health": None,
     }  # fmt: skip
-    again = server.start(folder, port=0, heap_mb=HEAP_MB, java_options=QUICK)
+    again = server.start(own_server, port=0, heap_mb=HEAP_MB, java_options=QUICK)
     assert httpx.get(f"{again.url}/kept/_doc/1", timeout=60).json()["_source"] == {"word": "kept"}
     assert "has stopped" in workspace.vlm4rec("opensearch", "stop")
     assert "no OpenSearch runs" in workspace.vlm4rec("opensearch", "stop")
 
 
-def test_a_cluster_of_three_loses_a_node_and_goes_on(folder: Path) -> None:
-    cluster = server.start(folder, port=0, nodes=3, heap_mb=256, java_options=QUICK)
+def test_a_cluster_of_three_loses_a_node_and_goes_on(own_server: Path) -> None:
+    cluster = server.start(own_server, port=0, nodes=3, heap_mb=256, java_options=QUICK)
     assert (cluster.nodes, cluster.health) == (3, "green")
     httpx.put(f"{cluster.url}/copied", json=ONE_COPY, timeout=60).raise_for_status()
     everywhere = "?refresh=true&wait_for_active_shards=all"
     httpx.put(f"{cluster.url}/copied/_doc/1{everywhere}", json={"word": "kept"}, timeout=60).raise_for_status()
     (row,) = httpx.get(f"{cluster.url}/_cat/shards/copied?format=json&h=node,prirep", timeout=60).json()[:1]
-    lost = process.running(folder / row["node"])
+    lost = process.running(own_server / row["node"])
     assert lost is not None
     os.kill(lost.pid, signal.SIGKILL)
-    left = next(found for path in sorted(folder.glob("node-*")) if (found := process.running(path)) and found != lost)
+    left = next(
+        found for path in sorted(own_server.glob("node-*")) if (found := process.running(path)) and found != lost
+    )
     health = httpx.get(f"{left.url}/_cluster/health?wait_for_nodes=2&timeout=60s", timeout=90).json()
     assert health["number_of_nodes"] == 2
     assert health["status"] != "red"
     assert httpx.get(f"{left.url}/copied/_doc/1", timeout=60).json()["_source"] == {"word": "kept"}
-    assert server.status(folder).nodes == 2
-    assert server.stop(folder)
+    assert server.status(own_server).nodes == 2
+    assert server.stop(own_server)
     with pytest.raises(UsageError, match="holds the data of 3 node"):
-        server.start(folder, nodes=1)
+        server.start(own_server, nodes=1)
 
 
-def test_a_node_that_dies_tells_why(folder: Path) -> None:
+def test_a_node_that_dies_tells_why(own_server: Path) -> None:
     with pytest.raises(RunError, match=r"died while it started: .*no_such_setting.* \(log: "):
-        server.start(folder, port=0, heap_mb=256, settings={"no_such_setting": "1"}, java_options=QUICK)
-    assert not server.status(folder).running
+        server.start(own_server, port=0, heap_mb=256, settings={"no_such_setting": "1"}, java_options=QUICK)
+    assert not server.status(own_server).running
 
 
-def test_a_taken_port_and_an_impossible_one(folder: Path, workspace: Workspace) -> None:
-    workspace.settings["VLM4REC_OPENSEARCH"] = str(folder)
+def test_a_taken_port_and_an_impossible_one(own_server: Path, workspace: Workspace) -> None:
+    workspace.settings["VLM4REC_OPENSEARCH"] = str(own_server)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -105,10 +101,10 @@ def test_a_taken_port_and_an_impossible_one(folder: Path, workspace: Workspace) 
     assert "use 1024 to 65533" in workspace.vlm4rec("opensearch", "start", "--port", "65534", "--nodes", "3", code=2)
 
 
-def test_a_download_that_fails_and_a_damaged_jar(folder: Path, workspace: Workspace) -> None:
-    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "M2_REPO": str(folder / "m2")}
-    workspace.settings |= {**nowhere, "VLM4REC_OPENSEARCH": str(folder)}
-    damaged = folder / "m2" / "args4j" / "args4j" / "2.33" / "args4j-2.33.jar"
+def test_a_download_that_fails_and_a_damaged_jar(own_server: Path, workspace: Workspace) -> None:
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "M2_REPO": str(own_server / "m2")}
+    workspace.settings |= {**nowhere, "VLM4REC_OPENSEARCH": str(own_server)}
+    damaged = own_server / "m2" / "args4j" / "args4j" / "2.33" / "args4j-2.33.jar"
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"half of a jar")
     told = workspace.vlm4rec("opensearch", "start", "--port", "0", code=1)

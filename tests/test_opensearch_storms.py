@@ -18,11 +18,6 @@ from vlm4rec_search.opensearch.publishing import publish_release
 BAD = '{"a": 1, "a": 2}'  # attributes that the server does not take: no field twice
 
 
-@pytest.fixture
-def window(opensearch_url: str, own_prefix: str) -> Window:
-    return Window(opensearch_url, own_prefix)
-
-
 def test_a_storm_of_429_delays_a_publication_and_nothing_else(window: Window) -> None:
     publish(window, "old")
     busy = Fault(429, (("retry-after", "0"),))

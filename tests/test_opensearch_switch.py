@@ -10,20 +10,10 @@ from shop_window import Window
 from test_opensearch_reader import labelled, publish, reading
 
 from vlm4rec_search.errors import RunError
-from vlm4rec_search.opensearch import lease, switching
+from vlm4rec_search.opensearch import switching
 from vlm4rec_search.opensearch.publishing import publish_release
-from vlm4rec_search.opensearch.releases import OpenSearchReleases
 
-
-@pytest.fixture
-def window(opensearch_url: str, own_prefix: str, monkeypatch: pytest.MonkeyPatch) -> Window:
-    monkeypatch.setattr(lease, "RENEWED", 0.5)
-    monkeypatch.setattr(lease, "LOST", 5.0)
-    return Window(opensearch_url, own_prefix)
-
-
-def releases(window: Window) -> OpenSearchReleases:
-    return OpenSearchReleases(window.client, window.catalogue.prefix, window.url)
+pytestmark = pytest.mark.usefixtures("quick_leases")
 
 
 @pytest.mark.parametrize("fault", [Fault(cut="before"), Fault(cut="after"), Fault(503)], ids=["before", "after", "503"])
@@ -83,22 +73,22 @@ def test_a_rollback_does_not_wait_for_a_load_which_then_does_not_publish(window:
     began: list[str | None] = []
 
     def roll_back() -> None:
-        began.append(releases(window).rollback(None))
+        began.append(window.releases.rollback(None))
         began.append(window.catalogue.live())
 
     with reading(window) as reader, pytest.raises(RunError, match=f"not published: {old} was made to answer while"):
         while_loading(window, roll_back)
     assert began == [old, old]
     reader.saw("new", "old")
-    *_, kept = releases(window).whole()
+    *_, kept = window.releases.whole()
     assert kept not in (old, new)
-    assert releases(window).rollback(kept) == kept == window.catalogue.live()  # what was loaded is not lost
+    assert window.releases.rollback(kept) == kept == window.catalogue.live()  # what was loaded is not lost
 
 
 def test_a_forced_publication_does_not_ask_who_has_switched(window: Window) -> None:
     for label in ("old", "new"):
         publish(window, label)
-    forced = while_loading(window, lambda: releases(window).rollback(None), force=True)
+    forced = while_loading(window, lambda: window.releases.rollback(None), force=True)
     assert window.catalogue.live() == forced
 
 
@@ -107,9 +97,9 @@ def test_of_two_that_switch_one_waits_and_says_for_whom(window: Window, monkeypa
     monkeypatch.setattr(switching, "PATIENCE", 0.5)
     who = rf"somebody else is switching or removing releases \(process \d+ of {socket.gethostname()}\)"
     with switching.switching(window.catalogue), pytest.raises(RunError, match=who):
-        releases(window).rollback(None)
+        window.releases.rollback(None)
     assert window.catalogue.live() == new
-    assert releases(window).rollback(None) == old
+    assert window.releases.rollback(None) == old
 
 
 def test_a_lease_whose_index_cannot_be_made_is_refused(window: Window) -> None:

@@ -12,11 +12,6 @@ from vlm4rec_search.opensearch.index import OpenSearchIndex
 from vlm4rec_search.queries.legs import User
 
 
-@pytest.fixture
-def window(opensearch_url: str, own_prefix: str) -> Window:
-    return Window(opensearch_url, own_prefix)
-
-
 def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(
     window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:

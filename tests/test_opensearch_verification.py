@@ -7,11 +7,6 @@ from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.opensearch import verification
 
 
-@pytest.fixture
-def window(opensearch_url: str, own_prefix: str) -> Window:
-    return Window(opensearch_url, own_prefix)
-
-
 def test_verification_tells_documents_that_are_missing_too_many_or_others(window: Window) -> None:
     made = window.publish().meta
     index = window.catalogue.index("items", made.name)

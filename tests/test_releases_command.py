@@ -17,16 +17,6 @@ from vlm4rec_search.queries.rules import Rule
 from vlm4rec_search.releases import publishing
 from vlm4rec_search.settings import Settings
 
-BACKENDS = ("embedded", "opensearch")
-
-
-@pytest.fixture(params=BACKENDS)
-def releases(request: pytest.FixtureRequest, tmp_path: Path) -> Releases:
-    if request.param == "embedded":
-        return open_releases(str(tmp_path / "index"), Settings())
-    url, prefix = request.getfixturevalue("opensearch_url"), request.getfixturevalue("own_prefix")
-    return open_releases(url, Settings(index_prefix=prefix))
-
 
 def publish(releases: Releases, label: str) -> str:
     return releases.publish(given(relabelled(label)), meta(), False, False).meta.name
