@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from opensearchpy import OpenSearch
 
 from vlm4rec_search.errors import Vlm4recError
 from vlm4rec_search.opensearch.local import server
@@ -68,6 +69,13 @@ def prefixed(opensearch_url: str) -> Iterator[str]:
     rows = httpx.get(f"{opensearch_url}/_cat/indices/{prefix}*?format=json&expand_wildcards=all", timeout=60).json()
     for row in rows:
         httpx.delete(f"{opensearch_url}/{row['index']}", timeout=60).raise_for_status()
+
+
+def forget(client: OpenSearch, names: list[str]) -> None:
+    """Delete what `templates.install` says that it has stored."""
+    for name in names:
+        kind = "_search/pipeline" if "-minmax-" in name else "_scripts"
+        client.transport.perform_request("DELETE", f"/{kind}/{name}")
 
 
 def running(folder: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from backends import Server
 from click.testing import CliRunner
+from opensearch import forget
 from released import RANKING, documents, given, publish, users
 
 from vlm4rec_search import Query
@@ -20,6 +21,8 @@ from vlm4rec_search.indexes import Index, open_index
 from vlm4rec_search.indexes.sent import Sent
 from vlm4rec_search.opensearch import native, requests
 from vlm4rec_search.opensearch.connection import connect
+from vlm4rec_search.opensearch.sender import Sender
+from vlm4rec_search.queries.legs import Leg
 from vlm4rec_search.queries.plan import plan
 from vlm4rec_search.settings import Settings, settings
 
@@ -74,7 +77,8 @@ def test_the_command_prints_requests(server: Server) -> None:
     assert "stored_fields=title" in last
     printed = json.loads(CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False).output)
     # the user; legs, together with where co-purchases come from; the co-purchases; what is shown
-    assert [one["together"] for one in printed["requests"]] == [False, True, False, False, False]
+    together = [False] * 4 if native.is_there(Sender(connect(server.url, Settings()))) else [False, True, *[False] * 3]
+    assert [one["together"] for one in printed["requests"]] == together
 
 
 def test_a_folder_has_no_requests(tmp_path: Path) -> None:
@@ -87,7 +91,7 @@ def test_a_folder_has_no_requests(tmp_path: Path) -> None:
 def test_templates_search_as_the_package_does(server: Server, index: Index) -> None:
     output = CliRunner().invoke(main, ["templates", "install", "--json"], catch_exceptions=False).output
     names = json.loads(output)["installed"]
-    assert names == [f"{server.prefix}vlm4rec-semantic-v1", f"{server.prefix}vlm4rec-lexical-v1"]
+    assert names[:2] == [f"{server.prefix}vlm4rec-semantic-v1", f"{server.prefix}vlm4rec-lexical-v1"]
     client = connect(server.url, Settings())
     try:
         profile = index.user("u1")
@@ -95,6 +99,8 @@ def test_templates_search_as_the_package_does(server: Server, index: Index) -> N
         assert profile.vector is not None
         shared = {"user": "u1", "filters": [{"terms": {"facets.available": ["true"]}}]}
         asked = {names[0]: {"vector": profile.vector.tolist()}, names[1]: {"text": 'blue "dress" {{k}} \\ AND -wood'}}
+        if names[2:]:  # where the server can fuse
+            asked[names[2]] = asked[names[0]] | asked[names[1]]
         found = {
             name: client.search_template(index=f"{server.prefix}items", body={"id": name, "params": shared | own})
             for name, own in asked.items()
@@ -102,13 +108,14 @@ def test_templates_search_as_the_package_does(server: Server, index: Index) -> N
         ids = {name: [hit["_id"] for hit in answer["hits"]["hits"]] for name, answer in found.items()}
         text = asked[names[1]]["text"]
         for name, query in zip(
-            names, (Query(user="u1", mode="semantic"), Query(text=text, mode="lexical")), strict=True
+            names[:2], (Query(user="u1", mode="semantic"), Query(text=text, mode="lexical")), strict=True
         ):
             wanted = index.search(replace(query, filters=["available=true"])).hits
             assert ids[name] == [hit.item_id for hit in wanted if hit.item_id not in profile.seen]
+        scores = [hit["_score"] for answer in found.values() for hit in answer["hits"]["hits"]]
+        assert min(scores) > 0.0  # below it are those of a hybrid query without its pipeline
     finally:
-        for name in names:
-            client.delete_script(id=name)
+        forget(client, names)
 
 
 def test_hybrid_bodies_keep_the_rules_of_the_server(index: Index) -> None:
@@ -116,10 +123,10 @@ def test_hybrid_bodies_keep_the_rules_of_the_server(index: Index) -> None:
     chosen = plan(index, query)
     asked = chosen.request
     within = requests.allowed(asked, "profiles")
-    body = json.loads(json.dumps(native.hybrid_body(asked, within, [1, 1, 2, 1], 10, 200), default=np.ndarray.tolist))
+    body = json.loads(json.dumps(native.hybrid_body(asked, within, [1, 1, 2, 1], 200), default=np.ndarray.tolist))
     hybrid = body["query"]["hybrid"]
     assert (list(body["query"]), set(hybrid)) == (["hybrid"], {"queries", "pagination_depth"})
-    assert (len(hybrid["queries"]), hybrid["pagination_depth"], body["size"]) == (4, 200, 10)
+    assert (len(hybrid["queries"]), hybrid["pagination_depth"], body["size"]) == (4, 200, 200)
     (processor,) = body["search_pipeline"]["phase_results_processors"]
     combination = processor["normalization-processor"]["combination"]
     assert combination["parameters"]["weights"] == [0.2, 0.2, 0.4, 0.2]
@@ -128,8 +135,12 @@ def test_hybrid_bodies_keep_the_rules_of_the_server(index: Index) -> None:
     assert native.is_enough(query, index.ranking, (), chosen)
     for other in (replace(query, explain=True), replace(query, diversity=0.5), replace(query, fusion="rrf")):
         assert not native.is_enough(other, index.ranking, (), chosen)
+    lists = [Leg("co-purchase", "behaviour", items={f"i{n}": 1.0 / (n + 1) for n in range(500)})] * 2
+    long = replace(chosen, request=replace(asked, legs=lists))
+    assert not native.is_enough(query, index.ranking, (), long)  # 1,000 clauses of one search and those of the filter
+    assert native.best([(0.5, "b"), (0.7, "c"), (0.5, "a")], 2) == [(0.7, "c"), (0.5, "a")]
     with pytest.raises(RunError, match="negative scores"):
-        native.ranked([{"_id": "a", "_score": -9.5e9, "_source": {}}], 2)
+        native.best([(-9.5e9, "a")], 2)
 
 
 def test_more_than_1000_seen_items_are_looked_up_and_more_than_65536_spelled_out(server: Server) -> None:

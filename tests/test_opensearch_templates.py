@@ -2,19 +2,21 @@
 
 import httpx
 import pytest
+from opensearch import forget
 from shop_window import Window
 
 from vlm4rec_search.opensearch import templates
 from vlm4rec_search.ranking import load_ranking
 
 
-def test_the_hybrid_template_names_its_pipeline_and_has_both_legs(opensearch_url: str) -> None:
+def test_the_hybrid_template_has_its_pipeline_and_both_legs(opensearch_url: str) -> None:
     parameters = {"user": "u1", "text": "t", "vector": [1.0], "filters": [], "k": 3}
-    sent = {"source": templates.sources("shop-", 400, 300)["hybrid"], "params": parameters}
+    sent = {"source": templates.sources("shop-", 400, load_ranking(None))["hybrid"], "params": parameters}
     answer = httpx.post(f"{opensearch_url}/_render/template", json=sent, timeout=60)
     body = answer.raise_for_status().json()["template_output"]
-    assert body["search_pipeline"] == "shop-vlm4rec-minmax-v1"
-    assert body["query"]["hybrid"]["pagination_depth"] == "300"
+    (joined,) = body["search_pipeline"]["phase_results_processors"]
+    assert joined["normalization-processor"]["combination"]["parameters"]["weights"] == pytest.approx([0.6, 0.4])
+    assert body["query"]["hybrid"]["pagination_depth"] == "400"
     semantic, lexical = body["query"]["hybrid"]["queries"]
     unseen = {"terms": {"item_id": {"index": "shop-profiles", "id": "u1", "path": "seen"}}}
     assert semantic["knn"]["vector"]["method_parameters"] == {"ef_search": "400"}
@@ -40,5 +42,4 @@ def test_the_semantic_template_explores_what_verification_found_to_be_enough(
         answer = window.client.search_template(index=f"{own_prefix}items", body={"id": names[0], "params": parameters})
         assert [hit["_id"] for hit in answer["hits"]["hits"]][:3] == ["a", "b", "d"]  # cosines 1, 0.8, 0.6
     finally:
-        for name in names:
-            window.client.delete_script(id=name)
+        forget(window.client, names)

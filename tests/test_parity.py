@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import catalogues
 import numpy as np
 import pytest
 from backends import Embedded, Server
 from opensearch import prefixed
+from opensearchpy import OpenSearch
 
 from vlm4rec_search import Query
 from vlm4rec_search.errors import UsageError
 from vlm4rec_search.indexes import Index
+from vlm4rec_search.opensearch import native
+from vlm4rec_search.opensearch.index import OpenSearchIndex
+from vlm4rec_search.opensearch.sender import Sender
 
 EVERYTHING = 1_000  # candidates: more than documents, so that the approximate search is exact
 SHOPPERS = [f"u{number:02d}" for number in range(0, catalogues.SHOPPERS, 3)]
@@ -32,12 +37,17 @@ class Pair(NamedTuple):
         )
         return one, other
 
+    @property
+    def client(self) -> OpenSearch:
+        assert isinstance(self.server, OpenSearchIndex)
+        return self.server._catalogue.client
+
     @contextmanager
-    def by_interests(self) -> Iterator[None]:
-        """Let profiles be searched with one leg for each interest."""
+    def by(self, profile: Literal["mean", "interests"]) -> Iterator[None]:
+        """Let profiles be searched with the leg of their mean, or with one for each interest."""
         before = self.embedded.ranking
         for index in self:
-            index.ranking = before.model_copy(update={"profile": "interests"})
+            index.ranking = before.model_copy(update={"profile": profile})
         yield
         for index in self:
             index.ranking = before
@@ -121,8 +131,26 @@ def test_fused_scores_are_the_same(pair: Pair, fusion: str) -> None:
             assert len(far) <= len(one) * 0.02
 
 
+def test_a_server_that_fuses_by_itself_answers_as_we_do(pair: Pair) -> None:
+    if not native.is_there(Sender(pair.client)):
+        pytest.xfail("no jar has the plug-in neural-search: let OPENSEARCH_URL name a full distribution")
+    here = copy(pair.server)
+    vars(here)["_fuses"] = False
+    queries = [Query(user=user, k=50, weights=weights) for user in SHOPPERS for weights in ({}, {"popularity": 0.0})]
+    queries += [Query(text=text, k=50, filters=["available=true"]) for text in TEXTS]
+    with pair.by("mean"):
+        here.ranking = pair.server.ranking
+        for query in queries:
+            theirs, ours = (
+                {hit.item_id: hit.score for hit in index.search(query).hits} for index in (pair.server, here)
+            )
+            assert [score for item, score in theirs.items() if abs(score - ours.get(item, score)) > 1e-5] == []
+            assert len(theirs.keys() & ours.keys()) >= 0.96 * len(ours)  # near ties at the end
+            assert list(theirs)[:3] == list(ours)[:3]
+
+
 def test_interests_are_the_same_legs(pair: Pair) -> None:
-    with pair.by_interests():
+    with pair.by("interests"):
         for user in SHOPPERS[:4]:
             for mode in ("semantic", "hybrid"):
                 one, other = pair.both(Query(user=user, mode=mode, depth=EVERYTHING, explain=True))  # type: ignore[arg-type]
@@ -135,7 +163,7 @@ def test_more_legs_than_a_hybrid_query_takes_are_the_same(pair: Pair) -> None:
     seen = pair.embedded.user("u00")
     assert seen is not None
     query = Query(user="u03", items=list(seen.seen[:3]), depth=EVERYTHING, explain=True)
-    with pair.by_interests():
+    with pair.by("interests"):
         found = pair.embedded.search(query).hits[0].explanation
         one, other = pair.both(query)
     assert found is not None

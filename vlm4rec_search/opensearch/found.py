@@ -106,9 +106,18 @@ class OpenSearchFound(Found):
         ids = [self._ids[document] for document in documents]
         read = self._sender.stored if fields == SHOWN else self._sender.documents
         known |= read(self._index, [item for item in ids if item not in known], fields)
-        if gone := [item for item in ids if item not in known]:
-            raise ItemGoneError(f"{gone[0]} was deleted from {self._index} while it was searched: search again")
+        check_all_there(ids, known, self._index)
         return [(item, known[item]) for item in ids]
+
+
+def check_all_there(ids: Sequence[str], known: Mapping[str, _Source], index: str) -> None:
+    """Refuse to go on where one of the items was not found.
+
+    Raises:
+        ItemGoneError: it was deleted.
+    """
+    if gone := [item for item in ids if item not in known]:
+        raise ItemGoneError(f"{gone[0]} was deleted from {index} while it was searched: search again")
 
 
 def record(item_id: str, source: _Source) -> Record:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any, Self
 
 from vlm4rec_search.concurrency import ended, started
-from vlm4rec_search.indexes.base import Index
+from vlm4rec_search.indexes.base import Index, Record
 from vlm4rec_search.indexes.rows import item_of, user_of
 from vlm4rec_search.indexes.sent import Sent
 from vlm4rec_search.opensearch import native
 from vlm4rec_search.opensearch.catalogue import Catalogue
-from vlm4rec_search.opensearch.found import SHOWN, OpenSearchFound, field_of, record, shown
+from vlm4rec_search.opensearch.found import SHOWN, OpenSearchFound, check_all_there, field_of, record, shown
 from vlm4rec_search.opensearch.mapping import Kind, field_name
 from vlm4rec_search.opensearch.opened import live, opened
 from vlm4rec_search.opensearch.refusals import server_errors
@@ -149,8 +149,15 @@ class OpenSearchIndex(Index):
         self._check_fields(plan.request)
         release = self._release
         within = allowed(plan.request, release.indices["profiles"])
-        body = native.hybrid_body(plan.request, within, plan.weights, query.k, release.ef_search)
-        return native.ranked(self._sender.search(release.indices["items"], body), len(plan.legs))
+        body = native.hybrid_body(plan.request, within, plan.weights, release.ef_search)
+        hits = native.best(self._sender.fused(release.indices["items"], body), query.k)
+        return native.ranked(hits, self._records([item for _, item in hits]), len(plan.legs))
+
+    def _records(self, ids: Sequence[str]) -> list[Record]:
+        index = self._release.indices["items"]
+        found = self._sender.stored(index, ids, SHOWN)
+        check_all_there(ids, found, index)
+        return [shown(item, found[item]) for item in ids]
 
     def _check_fields(self, request: Request) -> None:
         for condition in request.conditions:

@@ -1,19 +1,19 @@
 """The server's own `hybrid` query, where its neural-search plug-in is installed: one request for search and fusion.
 
-It has the arithmetic of `fusion.min_max_mean`. No server of the tests has the plug-in: the bodies follow what was
-observed on a full OpenSearch 3.5, but no test has sent them to one.
+It has the arithmetic of `fusion.min_max_mean` in float32, over scores that are not rounded: where those of a leg are
+close to each other, it differs by 1e-5. The jars of the local server lack the plug-in: tests/test_parity.py compares the
+two fusions where OPENSEARCH_URL names a server that has it.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.opensearch.found import SHOWN, record
+from vlm4rec_search.indexes.base import Record
 from vlm4rec_search.opensearch.mapping import Body
-from vlm4rec_search.opensearch.requests import leg_query
-from vlm4rec_search.opensearch.sender import Sender
+from vlm4rec_search.opensearch.requests import CLAUSES, FILTERING, clause_count, leg_query
+from vlm4rec_search.opensearch.sender import Hits, Sender
 from vlm4rec_search.queries.plan import Plan
 from vlm4rec_search.queries.query import Query
 from vlm4rec_search.queries.request import Request
@@ -39,25 +39,28 @@ def is_enough(query: Query, ranking: Ranking, rules: Sequence[Rule], plan: Plan)
     """Tell whether the server's fusion gives the answer: nothing explained, ranked again, or fused by rank."""
     diversity = ranking.diversity if query.diversity is None else query.diversity
     again = query.explain or query.per_category or diversity or rules
-    return not again and (query.fusion or ranking.fusion) == "minmax" and 2 <= len(plan.legs) <= MOST_LEGS
+    if again or (query.fusion or ranking.fusion) != "minmax" or not 2 <= len(plan.legs) <= MOST_LEGS:
+        return False
+    return sum(map(clause_count, plan.legs)) <= CLAUSES - MOST_LEGS * FILTERING  # the legs are one search
 
 
-def hybrid_body(request: Request, within: Body, weights: Sequence[float], k: int, ef_search: int) -> Body:
-    """Return the search for the best k of the fused legs; their depth is set, since it would be k.
+def hybrid_body(request: Request, within: Body, weights: Sequence[float], ef_search: int) -> Body:
+    """Return the search for the best `depth` of the fused legs; more than are shown, see `best`.
 
     Args:
         request: of 2 to 5 legs.
         within: what `requests.allowed` returns; it is part of every leg.
         weights: one for each leg; the server wants doubles that sum to 1.
-        k: how many hits.
         ef_search: see `requests.leg_query`.
     """
     queries = [leg_query(leg, within, request.depth, ef_search) for leg in request.legs]
     return {
-        "size": k,
-        "_source": list(SHOWN),
-        "track_total_hits": False,
+        "size": request.depth,
         "query": {"hybrid": {"queries": queries, "pagination_depth": request.depth}},
+        # before it fuses them, the server reads all candidates of all legs: of each no more than its id
+        "stored_fields": "_none_",
+        "docvalue_fields": ["item_id"],
+        "track_total_hits": False,
         "search_pipeline": pipeline([weight / sum(weights) for weight in weights]),
     }
 
@@ -69,14 +72,18 @@ def pipeline(weights: Sequence[float]) -> Body:
     return {"phase_results_processors": [{"normalization-processor": processor}]}
 
 
-def ranked(hits: Sequence[Mapping[str, Any]], legs: int) -> Ranked:
-    """Return the hits as an answer shows them; what each leg added is not known.
+def best(hits: Hits, k: int) -> Hits:
+    """Return the first k hits, equal scores by item id: the server has these in any order.
 
     Raises:
         RunError: a score is negative, as where the pipeline did not run.
     """
-    scores = np.array([hit["_score"] for hit in hits], dtype=np.float64)
-    if (scores < 0.0).any():
+    if any(score < 0.0 for score, _ in hits):
         raise RunError("the server answers with negative scores: its search pipeline did not run")
-    records = [record(hit["_id"], hit["_source"]) for hit in hits]
+    return sorted(hits, key=lambda hit: (-hit[0], hit[1]))[:k]
+
+
+def ranked(hits: Hits, records: Sequence[Record], legs: int) -> Ranked:
+    """Return the hits as an answer shows them; what each leg added is not known."""
+    scores = np.array([score for score, _ in hits], dtype=np.float64)
     return Ranked(np.arange(len(hits)), scores, np.zeros((len(hits), legs)), records, [()] * len(hits))

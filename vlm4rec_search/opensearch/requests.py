@@ -12,7 +12,9 @@ from vlm4rec_search.queries.request import Request
 
 INLINE = 1_000  # ids that a request spells out; more are looked up in the profile by the server
 TERMS = 65_536  # most values of one `terms` clause, inline or looked up
-CLAUSES = 1_024  # most scored clauses of one search
+CLAUSES = 1_024  # most clauses of one search
+FILTERING = 24  # clauses of a leg that are left for the filter
+LEAST = 1e-9  # a score that is above 0 and below every popularity
 NOTHING: Body = {"match_none": {}}
 EVERYTHING: Body = {"match_all": {}}
 _POPULARITY: Body = {"popularity": {"order": "desc", "missing": 0}}  # by hand a document may be written without
@@ -71,9 +73,16 @@ def leg_query(leg: Leg, within: Body, depth: int, ef_search: int) -> Body:
     if leg.items:
         return _any_of([_listed(items, score) for score, items in _by_score(leg.items).items()], within)
     if leg.kind == "popularity":
-        factor = {"field_value_factor": {"field": "popularity", "missing": 0}, "boost_mode": "replace"}
-        return {"function_score": {"query": {"bool": within or {"filter": [EVERYTHING]}}, **factor}}
+        # a hybrid query drops what scores 0: those whom nobody has bought get next to nothing
+        anybody = {"constant_score": {"filter": {"bool": within or {"filter": [EVERYTHING]}}, "boost": LEAST}}
+        factor = {"field_value_factor": {"field": "popularity", "missing": 0}, "boost_mode": "max"}
+        return {"function_score": {"query": anybody, **factor}}
     return _any_of([clause for term, word in leg.words.items() for clause in _word(term, word)], within)
+
+
+def clause_count(leg: Leg) -> int:
+    """Return how many clauses score the documents of a leg in `leg_query`."""
+    return len(_by_score(leg.items)) or sum(len(list(_word(term, word))) for term, word in leg.words.items()) or 1
 
 
 def words_body(legs: Sequence[Leg], item_ids: Sequence[str]) -> Body:
@@ -116,10 +125,10 @@ def _listed(items: Sequence[str], score: float) -> Body:
 
 
 def _any_of(clauses: Sequence[Body], within: Body) -> Body:
-    if len(clauses) > CLAUSES - 24:  # some are left for the filter
+    if len(clauses) > CLAUSES - FILTERING:
         raise UsageError(
-            f"the search has {len(clauses):,} words and items to look for, a server takes {CLAUSES - 24}: use a shorter"
-            " text"
+            f"the search has {len(clauses):,} words and items to look for, a server takes {CLAUSES - FILTERING}: use a"
+            " shorter text"
         )
     return {"bool": {"should": clauses, "minimum_should_match": 1, **within}} if clauses else NOTHING
 

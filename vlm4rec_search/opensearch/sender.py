@@ -18,6 +18,7 @@ _LINES = {"content-type": "application/x-ndjson"}
 _GONE = "index_not_found_exception"
 # a sort tells score and item id; without the status an answer with no hits would be left out of the list
 _SHOWN = "filter_path=responses.status,responses.error,responses.hits.hits.sort"
+_FUSED = "filter_path=hits.hits._score,hits.hits.fields"
 
 Hits = list[tuple[float, str]]  # score and item id, best first
 
@@ -66,6 +67,12 @@ class Sender:
         for answer in answers:
             _check(answer)
         return [[hit["sort"] for hit in answer.get("hits", {}).get("hits", ())] for answer in answers]
+
+    def fused(self, index: str, body: Mapping[str, Any]) -> Hits:
+        """Return score and item id of the hits of one search, whose doc value the item id is."""
+        content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        answer = self.send(f"/{quote(index)}/_search?{_FUSED}", content, _JSON)
+        return [(hit["_score"], hit["fields"]["item_id"][0]) for hit in answer.get("hits", {}).get("hits", ())]
 
     def search(self, index: str, body: Mapping[str, Any], parameters: str = "") -> list[dict[str, Any]]:
         """Return the hits of one search as the server writes them."""

@@ -4,8 +4,11 @@ Every template searches the alias of items and leaves out what `user` has seen, 
 that misses excludes nothing. `filters` is a list of clauses, such as {"terms": {"facets.category": ["shoes"]}}, and has
 to be given, if only as []. `text` and `user` are escaped and become values, never query syntax; `vector` and `filters`
 are written as they are, and must be what the service itself has made: there the server would take a text for JSON. The
-hybrid one names its pipeline itself. `ef_search` is by default what verification has found to be enough for the release
-that answered when the templates were stored: store them again after one that needs another.
+hybrid one has its pipeline in itself, since the server does not heed the name of one in a template; the same pipeline
+is stored for services that write hybrid queries of their own, which name it in the address (`?search_pipeline=`). The
+server reads `depth` documents of each leg before it joins them: a service in a hurry asks for less. `ef_search` is by
+default what verification has found to be enough for the release that answered when the templates were stored: store
+them again after one that needs another.
 """
 
 import re
@@ -37,15 +40,15 @@ def _list(name: str) -> str:
     return f"{{{{#toJson}}}}{name}{{{{/toJson}}}}"
 
 
-def sources(prefix: str, ef_search: int, depth: int) -> dict[str, str]:
+def sources(prefix: str, ef_search: int, ranking: Ranking) -> dict[str, str]:
     """Return the source of each template, semantic, lexical and hybrid, over the aliases with a prefix.
 
     Args:
         prefix: of the aliases.
         ef_search: of the k-NN search, where a request does not say; the server takes the depth where that is more.
-        depth: candidates of each leg, where a request does not say.
+        ranking: candidates of each leg, where a request does not say, and the weights of the two kinds.
     """
-    deep = _or("depth", depth)
+    deep = _or("depth", ranking.depth)
     seen = {"terms": {"item_id": {"index": f"{prefix}profiles", "id": "{{user}}", "path": "seen"}}}
     within = {"filter": _list("filters"), "must_not": ["{{#user}}", seen, "{{/user}}"]}
     near = {"vector": _list("vector"), "k": deep, "filter": {"bool": within}}
@@ -55,7 +58,7 @@ def sources(prefix: str, ef_search: int, depth: int) -> dict[str, str]:
     lexical = {"bool": {"should": matches, "minimum_should_match": 1, **within}}
     hybrid = {"hybrid": {"queries": [semantic, lexical], "pagination_depth": deep}}
     # without its pipeline a hybrid query answers raw sentinels of about -9.5e9 as scores, with status 200
-    joined = {"search_pipeline": _named(prefix, "minmax")}
+    joined = {"search_pipeline": _pipeline(ranking)}
     return {"semantic": _source(semantic), "lexical": _source(lexical), "hybrid": _source(hybrid, joined)}
 
 
@@ -71,12 +74,12 @@ def _source(query: Body, further: Body | None = None) -> str:
 
 
 def install(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
-    """Store the templates, and the hybrid one with its pipeline where the server can run it.
+    """Store the templates, and the hybrid one and its pipeline where the server can run them.
 
     Args:
         client: from `connect`.
         prefix: of the aliases; names begin with it.
-        ranking: its depth, and the pipeline's weights of the semantic and the lexical kind.
+        ranking: its depth, and its weights of the semantic and the lexical kind.
 
     Returns:
         The names of what is stored now, <prefix>vlm4rec-<kind>-v<VERSION>.
@@ -87,7 +90,7 @@ def install(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
     joined, pipeline = _named(prefix, "hybrid"), _named(prefix, "minmax")
     with server_errors():
         ef_search = live_ef_search(Catalogue(client, prefix))
-        named = {_named(prefix, kind): source for kind, source in sources(prefix, ef_search, ranking.depth).items()}
+        named = {_named(prefix, kind): source for kind, source in sources(prefix, ef_search, ranking).items()}
         if native.is_there(Sender(client)):
             client.transport.perform_request("PUT", f"/_search/pipeline/{pipeline}", body=_pipeline(ranking))
         else:
