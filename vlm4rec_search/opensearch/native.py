@@ -1,8 +1,8 @@
 """The server's own `hybrid` query, where its neural-search plug-in is installed: one request for search and fusion.
 
 It has the arithmetic of `fusion.min_max_mean` in float32, over scores that are not rounded: where those of a leg are
-close to each other, it differs by 1e-5. The jars of the local server lack the plug-in: tests/test_parity.py compares the
-two fusions where OPENSEARCH_URL names a server that has it.
+close to each other, it differs by 1e-5. The jars of the local server lack the plug-in: where OPENSEARCH_URL names a
+server that has it, tests/test_parity.py compares the two fusions.
 """
 
 from collections.abc import Sequence
