@@ -5,7 +5,8 @@ Three loaders put the same bytes into equal new indexes (one shard, no replicas,
 `loading`, from arrow batches; and bare posts of chunks made before the clock starts, over 4 connections and without
 refreshes, which is what the server can take. The clock stops when the documents are searchable. They take turns, so
 that whatever else the machine does falls on all of them; the ratios are medians over the rounds. Beside them stands how
-many seconds the server's cores worked: the least time that any loader can take is that, divided by their number.
+many seconds the server's cores worked: the least time that any loader can take is that, divided by their number. Most
+of it is Lucene's graph of neighbours; `--without-graph` keeps the vectors as mere numbers, and shows the loaders alone.
 """
 
 import argparse
@@ -41,6 +42,7 @@ PROPERTIES = {
     "price": {"type": "double"},
     "vector": {**VECTOR, "method": {"name": "hnsw", "engine": "lucene"}},
 }
+NUMBERS = {"type": "float", "index": False, "doc_values": False}
 
 Act = Callable[[str], int]  # loads an index and returns the number of documents
 
@@ -98,10 +100,10 @@ def refuse(rejection: Rejection) -> None:
     raise RunError(rejection.reason)
 
 
-def timed(client: OpenSearch, act: Act) -> tuple[float, float]:
+def timed(client: OpenSearch, act: Act, graph: bool) -> tuple[float, float]:
     """Load a new index and return the seconds until all is searchable, and those that the server's cores worked."""
-    index = f"benchmark-loading-{uuid4().hex}"
-    client.indices.create(index=index, body={"settings": {"index": SETTINGS}, "mappings": {"properties": PROPERTIES}})
+    index, properties = f"benchmark-loading-{uuid4().hex}", PROPERTIES if graph else {**PROPERTIES, "vector": NUMBERS}
+    client.indices.create(index=index, body={"settings": {"index": SETTINGS}, "mappings": {"properties": properties}})
     try:
         started, worked = time.perf_counter(), cpu_seconds(client)
         loaded = act(index)
@@ -127,12 +129,14 @@ def main() -> None:
     parser.add_argument("url", help="an OpenSearch server with k-NN on this machine, as `vlm4rec opensearch start`'s")
     parser.add_argument("--documents", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--without-graph", action="store_true", help="keep the vectors as mere numbers")
     asked = parser.parse_args()
-    client, cores = connect(asked.url, Settings(), timeout=600), os.cpu_count() or 1
+    client, cores, graph = connect(asked.url, Settings(), timeout=600), os.cpu_count() or 1, not asked.without_graph
     acts = loaders(client, table(asked.documents))
-    print(f"{asked.documents:,} documents x {DIMENSION}, {asked.rounds} rounds, {cores} cores")
-    timed(client, acts["bare posts"])  # the server's first load is slow, whoever sends it
-    rounds = [{name: timed(client, act) for name, act in acts.items()} for _ in range(asked.rounds)]
+    told = "" if graph else ", no graph"
+    print(f"{asked.documents:,} documents x {DIMENSION}, {asked.rounds} rounds, {cores} cores{told}")
+    timed(client, acts["bare posts"], graph)  # the server's first load is slow, whoever sends it
+    rounds = [{name: timed(client, act, graph) for name, act in acts.items()} for _ in range(asked.rounds)]
     print(f"{'documents/s, median':<22}{'loaded':>9}{'server CPU s':>14}   each round")
     for name in acts:
         rates = [asked.documents / times[name][0] for times in rounds]

@@ -1,6 +1,6 @@
 """What the legs of one request found on a server; details of documents are read when they are asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ from vlm4rec_search.queries.request import Request
 
 SHOWN = ("title", "category", "price")
 _Source = Mapping[str, Any]
+_Read = Callable[[str, Sequence[str], Sequence[str]], Mapping[str, _Source]]
 
 
 class OpenSearchFound(Found):
@@ -44,7 +45,7 @@ class OpenSearchFound(Found):
 
     def records(self, documents: Sequence[int] | Integers) -> list[Record]:
         """Return what hits show."""
-        return [shown(item, fields) for item, fields in self._read(documents, *SHOWN)]
+        return [shown(item, fields) for item, fields in self._read(documents, *SHOWN, read=self._sender.stored)]
 
     def vectors(self, documents: Integers) -> npt.NDArray[np.float32]:
         """Return the vectors of documents."""
@@ -100,12 +101,13 @@ class OpenSearchFound(Found):
     def _told(self) -> dict[str, dict[tuple[int, str], float]]:
         return {}
 
-    def _read(self, documents: Sequence[int] | Integers, *fields: str) -> list[tuple[str, _Source]]:
-        """Return id and fields of documents; what was read is kept."""
+    def _read(
+        self, documents: Sequence[int] | Integers, *fields: str, read: _Read | None = None
+    ) -> list[tuple[str, _Source]]:
+        """Return id and fields of documents; what was read, by default from their sources, is kept."""
         known = self._sources.setdefault(fields, {})
         ids = [self._ids[document] for document in documents]
-        read = self._sender.stored if fields == SHOWN else self._sender.documents
-        known |= read(self._index, [item for item in ids if item not in known], fields)
+        known |= (read or self._sender.documents)(self._index, [item for item in ids if item not in known], fields)
         check_all_there(ids, known, self._index)
         return [(item, known[item]) for item in ids]
 

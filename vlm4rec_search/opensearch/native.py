@@ -5,15 +5,16 @@ close to each other, it differs by 1e-5. The jars of the local server lack the p
 server that has it, tests/test_parity.py compares the two fusions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes.base import Record
 from vlm4rec_search.opensearch.mapping import Body
-from vlm4rec_search.opensearch.requests import CLAUSES, FILTERING, clause_count, leg_query
+from vlm4rec_search.opensearch.requests import CLAUSES, EVERYTHING, FILTERING, any_of, leg_query, word_clauses
 from vlm4rec_search.opensearch.sender import Hits, Sender
+from vlm4rec_search.queries.legs import Leg
 from vlm4rec_search.queries.plan import Plan
 from vlm4rec_search.queries.query import Query
 from vlm4rec_search.queries.request import Request
@@ -23,6 +24,7 @@ from vlm4rec_search.ranking import Ranking
 
 PLUGIN = "opensearch-neural-search"
 MOST_LEGS = 5
+_LEAST = 1e-9  # a score that is above 0 and below every popularity
 
 
 def is_there(sender: Sender) -> bool:
@@ -41,7 +43,7 @@ def is_enough(query: Query, ranking: Ranking, rules: Sequence[Rule], plan: Plan)
     again = query.explain or query.per_category or diversity or rules
     if again or (query.fusion or ranking.fusion) != "minmax" or not 2 <= len(plan.legs) <= MOST_LEGS:
         return False
-    return sum(map(clause_count, plan.legs)) <= CLAUSES - MOST_LEGS * FILTERING  # the legs are one search
+    return sum(map(_clauses, plan.legs)) <= CLAUSES - MOST_LEGS * FILTERING  # the legs are one search
 
 
 def hybrid_body(request: Request, within: Body, weights: Sequence[float], ef_search: int) -> Body:
@@ -53,7 +55,7 @@ def hybrid_body(request: Request, within: Body, weights: Sequence[float], ef_sea
         weights: one for each leg; the server wants doubles that sum to 1.
         ef_search: see `requests.leg_query`.
     """
-    queries = [leg_query(leg, within, request.depth, ef_search) for leg in request.legs]
+    queries = [_scored(leg, within, request.depth, ef_search) for leg in request.legs]
     return {
         "size": request.depth,
         "query": {"hybrid": {"queries": queries, "pagination_depth": request.depth}},
@@ -87,3 +89,33 @@ def ranked(hits: Hits, records: Sequence[Record], legs: int) -> Ranked:
     """Return the hits as an answer shows them; what each leg added is not known."""
     scores = np.array([score for score, _ in hits], dtype=np.float64)
     return Ranked(np.arange(len(hits)), scores, np.zeros((len(hits), legs)), records, [()] * len(hits))
+
+
+def _scored(leg: Leg, within: Body, depth: int, ef_search: int) -> Body:
+    """Return the query that scores the documents of a leg of any kind."""
+    if leg.items:
+        return any_of([_listed(items, score) for score, items in _by_score(leg.items).items()], within)
+    if leg.kind == "popularity":
+        # a hybrid query drops what scores 0: those whom nobody has bought get next to nothing
+        anybody = {"constant_score": {"filter": {"bool": within or {"filter": [EVERYTHING]}}, "boost": _LEAST}}
+        factor = {"field_value_factor": {"field": "popularity", "missing": 0}, "boost_mode": "max"}
+        return {"function_score": {"query": anybody, **factor}}
+    return leg_query(leg, within, depth, ef_search)
+
+
+def _clauses(leg: Leg) -> int:
+    """Return how many clauses score the documents of a leg."""
+    words = sum(len(list(word_clauses(term, word))) for term, word in leg.words.items())
+    return len(_by_score(leg.items)) or words or 1
+
+
+def _by_score(items: Mapping[str, float]) -> dict[float, list[str]]:
+    """Return the items of each score: those of one score are one clause."""
+    groups: dict[float, list[str]] = {}
+    for item, score in items.items():
+        groups.setdefault(score, []).append(item)
+    return groups
+
+
+def _listed(items: Sequence[str], score: float) -> Body:
+    return {"constant_score": {"filter": {"terms": {"item_id": items}}, "boost": score}}

@@ -14,7 +14,6 @@ INLINE = 1_000  # ids that a request spells out; more are looked up in the profi
 TERMS = 65_536  # most values of one `terms` clause, inline or looked up
 CLAUSES = 1_024  # most clauses of one search
 FILTERING = 24  # clauses of a leg that are left for the filter
-LEAST = 1e-9  # a score that is above 0 and below every popularity
 NOTHING: Body = {"match_none": {}}
 EVERYTHING: Body = {"match_all": {}}
 _POPULARITY: Body = {"popularity": {"order": "desc", "missing": 0}}  # by hand a document may be written without
@@ -47,7 +46,8 @@ def leg_body(leg: Leg, within: Body, depth: int, ef_search: int) -> Body:
     """
     everybody = leg.kind == "popularity" and not leg.items
     if leg.items:  # their scores are known here
-        size, query = len(leg.items), _any_of_items(leg.items, within)
+        listed = {"terms": {"item_id": list(leg.items)}}
+        size, query = len(leg.items), {"bool": {**within, "filter": [*within.get("filter", ()), listed]}}
     elif everybody:
         size, query = depth, {"bool": within or {"filter": [EVERYTHING]}}
     else:
@@ -62,27 +62,15 @@ def leg_body(leg: Leg, within: Body, depth: int, ef_search: int) -> Body:
 
 
 def leg_query(leg: Leg, within: Body, depth: int, ef_search: int) -> Body:
-    """Return the query that scores the documents of a leg; of a vector the score is (1 + cosine) / 2.
+    """Return the query that scores the documents of a leg of a vector, by (1 + cosine) / 2, or of words.
 
     Raises:
-        UsageError: the leg has more words or items than a server takes.
+        UsageError: the leg has more words than a server takes.
     """
     if leg.vector is not None:
         asked = {"vector": leg.vector, "k": depth, "method_parameters": {"ef_search": max(ef_search, depth)}}
         return {"knn": {"vector": {**asked, "filter": {"bool": within}} if within else asked}}
-    if leg.items:
-        return _any_of([_listed(items, score) for score, items in _by_score(leg.items).items()], within)
-    if leg.kind == "popularity":
-        # a hybrid query drops what scores 0: those whom nobody has bought get next to nothing
-        anybody = {"constant_score": {"filter": {"bool": within or {"filter": [EVERYTHING]}}, "boost": LEAST}}
-        factor = {"field_value_factor": {"field": "popularity", "missing": 0}, "boost_mode": "max"}
-        return {"function_score": {"query": anybody, **factor}}
-    return _any_of([clause for term, word in leg.words.items() for clause in _word(term, word)], within)
-
-
-def clause_count(leg: Leg) -> int:
-    """Return how many clauses score the documents of a leg in `leg_query`."""
-    return len(_by_score(leg.items)) or sum(len(list(_word(term, word))) for term, word in leg.words.items()) or 1
+    return any_of([clause for term, word in leg.words.items() for clause in word_clauses(term, word)], within)
 
 
 def words_body(legs: Sequence[Leg], item_ids: Sequence[str]) -> Body:
@@ -91,40 +79,27 @@ def words_body(legs: Sequence[Leg], item_ids: Sequence[str]) -> Body:
     A hit's `matched_queries`, asked for with their scores, are by `<place of the leg> <term>`.
     """
     named = [
-        {"bool": {"_name": f"{place} {term}", "should": list(_word(term, word))}}
+        {"bool": {"_name": f"{place} {term}", "should": list(word_clauses(term, word))}}
         for place, leg in enumerate(legs)
         for term, word in leg.words.items()
     ]
     within = {"filter": [{"terms": {"item_id": list(item_ids)}}]}
-    return {"size": len(item_ids), "_source": False, "query": _any_of(named, within), "track_total_hits": False}
+    return {"size": len(item_ids), "_source": False, "query": any_of(named, within), "track_total_hits": False}
 
 
-def _word(term: str, word: Word) -> Iterator[Body]:
+def word_clauses(term: str, word: Word) -> Iterator[Body]:
     """Yield the clauses that add up to weight x sum over the fields of boost x BM25; the term is analyzed already."""
     if word.weight > 0.0:
         for field, boost in BOOSTS.items():
             yield {"term": {field: {"value": term, "boost": word.weight * boost}}}
 
 
-def _by_score(items: Mapping[str, float]) -> dict[float, list[str]]:
-    """Return the items of each score above 0: those of one score are one clause."""
-    groups: dict[float, list[str]] = {}
-    for item, score in items.items():
-        if score > 0.0:
-            groups.setdefault(score, []).append(item)
-    return groups
+def any_of(clauses: Sequence[Body], within: Body) -> Body:
+    """Return the query whose score is the sum of the clauses that hold, at least one.
 
-
-def _any_of_items(items: Mapping[str, float], within: Body) -> Body:
-    listed = {"terms": {"item_id": [item for item, score in items.items() if score > 0.0]}}
-    return {"bool": {**within, "filter": [*within.get("filter", ()), listed]}}
-
-
-def _listed(items: Sequence[str], score: float) -> Body:
-    return {"constant_score": {"filter": {"terms": {"item_id": items}}, "boost": score}}
-
-
-def _any_of(clauses: Sequence[Body], within: Body) -> Body:
+    Raises:
+        UsageError: they are more than a server takes.
+    """
     if len(clauses) > CLAUSES - FILTERING:
         raise UsageError(
             f"the search has {len(clauses):,} words and items to look for, a server takes {CLAUSES - FILTERING}: use a"
