@@ -99,7 +99,12 @@ def alike(send: Send, pool: ThreadPoolExecutor) -> Callable[[list[Sent]], None]:
 
 def in_turn(send: Send) -> Callable[[list[Sent]], None]:
     """Return what sends requests one after the other."""
-    return lambda requests: [send(sent) for sent in requests] and None
+
+    def replay(requests: list[Sent]) -> None:
+        for sent in requests:
+            send(sent)
+
+    return replay
 
 
 def kind_of(sent: Sent) -> str:
