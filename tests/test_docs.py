@@ -4,14 +4,17 @@ import re
 import shlex
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 from conftest import ROOT, Workspace
 from sqlmesh import Context
 
 from vlm4rec_search.cli import COMMANDS, main
+from vlm4rec_search.opensearch.mapping import KINDS, index_name
 from vlm4rec_search.settings import Settings
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -115,3 +118,17 @@ print(sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "search" in done.stdout
     assert done.stderr == "[]\n"
+
+
+def test_the_roles_are_for_the_indices_of_releases_and_for_no_others() -> None:
+    roles = yaml.safe_load((ROOT / "vlm4rec_search" / "opensearch" / "roles.yml").read_text("utf-8"))
+    releases = [index_name("", kind, "items__v4__model__20250630t120000000") for kind in KINDS]
+    ours = [*releases, f"{releases[0]}__loading", *KINDS, "vlm4rec-lease"]
+    named = {role: {pattern for part in of["index_permissions"] for pattern in part["index_patterns"]}
+             for role, of in roles.items()}  # fmt: skip
+    for pattern in set().union(*named.values()):
+        assert [name for name in ours if fnmatch(name, pattern)], pattern
+        assert not [
+            name for name in ("items-of-others", "profiles_hr", "itemsets", ".kibana") if fnmatch(name, pattern)
+        ]
+    assert all(any(fnmatch(name, pattern) for pattern in named["vlm4rec_publisher"]) for name in ours)
