@@ -123,6 +123,7 @@ print(sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)
 def test_the_roles_are_for_the_indices_of_releases_and_for_no_others() -> None:
     roles = yaml.safe_load((ROOT / "vlm4rec_search" / "opensearch" / "roles.yml").read_text("utf-8"))
     releases = [index_name("", kind, "items__v4__model__20250630t120000000") for kind in KINDS]
+    others = ("items-of-others", "profiles_hr", "itemsets", ".kibana")
     ours = [*releases, f"{releases[0]}__loading", *KINDS, "vlm4rec-lease"]
     named = {role: {pattern for part in of["index_permissions"] for pattern in part["index_patterns"]}
              for role, of in roles.items()}  # fmt: skip
