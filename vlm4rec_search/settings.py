@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     index_prefix: str = Field(
         default="", pattern=r"^([a-z0-9][a-z0-9_-]*)?$", description="what the names of indexes on a server begin with"
     )
-    index_vectors: Literal["float32", "quantized", "on_disk", "faiss"] = Field(
+    index_vectors: Literal["float32", "on_disk", "faiss"] = Field(
         default="float32", description="how a server keeps vectors"
     )
     releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file that records every publication")

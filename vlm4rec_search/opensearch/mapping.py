@@ -12,7 +12,7 @@ from vlm4rec_search.indexes.meta import ReleaseMeta
 
 Body = dict[str, Any]  # JSON for the server
 Kind = Literal["items", "profiles", "segments"]
-Vectors = Literal["float32", "quantized", "on_disk", "faiss"]
+Vectors = Literal["float32", "on_disk", "faiss"]
 
 KINDS: tuple[Kind, ...] = ("items", "profiles", "segments")
 ID_COLUMNS: Mapping[Kind, str] = {"items": "item_id", "profiles": "user_id", "segments": "segment"}
@@ -90,10 +90,9 @@ def _of_items(dimension: int, facets: Iterable[str], vectors: Vectors) -> Body:
 
 
 _HNSW: Body = {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"}
-# quantized: 7 bits for each number in memory; on_disk: also compressed, compared again with the whole vectors
+# on_disk: 7 bits for each number in memory; what is found is compared again with the whole vectors
 _METHODS: Mapping[Vectors, Body] = {
     "float32": {"method": _HNSW},
-    "quantized": {"method": {**_HNSW, "parameters": {"encoder": {"name": "sq"}}}},
     "on_disk": {"mode": "on_disk", "compression_level": "4x", "method": _HNSW},
     "faiss": {"method": {**_HNSW, "engine": "faiss"}},
 }

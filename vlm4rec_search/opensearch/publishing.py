@@ -118,7 +118,7 @@ def _check_engine(catalogue: Catalogue, vectors: Vectors) -> None:
         return
     plugins = {row["component"] for row in catalogue.client.cat.plugins(params={"format": "json"})}
     if "opensearch-knn" not in plugins:
-        raise UsageError("this server has no faiss: leave VLM4REC_INDEX_VECTORS at float32, quantized or on_disk")
+        raise UsageError("this server has no faiss: leave VLM4REC_INDEX_VECTORS at float32 or on_disk")
 
 
 def _read_live(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection, live: str | None) -> None:
