@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlmesh import Context
 
-pytest_plugins = ["opensearch", "backends", "shop_window", "captioned"]
+pytest_plugins = ["opensearch", "backends", "shop_window", "pairs", "captioned"]
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

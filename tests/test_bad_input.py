@@ -130,8 +130,9 @@ def test_mistakes_of_a_search(workspace: Workspace) -> None:
         assert answer.count("\n") == 1
     away = workspace.vlm4rec(*search, "--index", "http://127.0.0.1:9", code=1)
     assert away == "Error: cannot reach http://127.0.0.1:9: Connection refused\n"
-    forgot = workspace.vlm4rec(*search, "--url", "127.0.0.1:9", code=2)
-    assert forgot.startswith("Error: 127.0.0.1:9 is neither a folder nor the URL of a server: write http://127.0.0.1:9")
+    for address in ("127.0.0.1:9", "me:secret@127.0.0.1:9"):
+        told = workspace.vlm4rec(*search, "--url", address, code=2)
+        assert told == "Error: 127.0.0.1:9 is neither a folder nor the URL of a server: write http://127.0.0.1:9\n"
     assert "psychic" in workspace.vlm4rec(*search, "--mode", "psychic", code=2)
     assert "a search needs a user, a text or items" in workspace.vlm4rec("search", code=2)
     other = Workspace(workspace.folder, {"VLM4REC_ENCODER": "hashing-32"})

@@ -118,7 +118,8 @@ def damage(releases: Releases) -> None:
     if isinstance(releases, OpenSearchReleases):
         index, client = releases.catalogue.index("items", name), releases.catalogue.client
         client.delete(index=index, id="f")
-        client.index(index=index, id="z", body={"item_id": "z", "vector": [1, 0, 0, 0], "popularity": 0})
+        by_hand = {"popularity": "7", "neighbours": {"item_id": "a", "similarity": 1}}
+        client.index(index=index, id="z", body={"item_id": "z", "vector": [1, 0, 0, 0], **by_hand})
         client.update(index=index, id="b", body={"doc": {"title": "other"}})
         client.update(index=index, id="c", body={"doc": {"vector": [0, 0, 0, 1]}})
         client.indices.refresh(index=index)

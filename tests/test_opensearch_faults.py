@@ -14,7 +14,6 @@ from test_opensearch_reader import publish, reading
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.opensearch import lease
 from vlm4rec_search.opensearch.index import OpenSearchIndex
-from vlm4rec_search.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.queries.query import Query
 
 PUBLISHER = """
@@ -100,12 +99,11 @@ def test_a_publisher_that_lost_its_lease_does_not_publish(window: Window, monkey
 
 def test_a_rollback_while_somebody_searches_is_one_step(window: Window) -> None:
     old, new = (publish(window, label).meta.name for label in ("old", "new"))
-    releases = window.releases
     with reading(window) as reader:
         for _ in range(5):
-            assert releases.rollback(None) == old
-            assert releases.rollback(new) == new
-        releases.rollback(old)
+            assert window.releases.rollback(None) == old
+            assert window.releases.rollback(new) == new
+        window.releases.rollback(old)
     reader.saw("old", "new")
 
 
@@ -138,7 +136,7 @@ def test_aliases_of_somebody_else_and_of_two_releases_are_told(window: Window) -
     window.client.indices.update_aliases(body={"actions": [{"add": {"index": index, "alias": f"{prefix}profiles"}}]})
     with pytest.raises(UsageError, match=rf"profiles -> {index} and .*: `vlm4rec releases rollback RELEASE` sets them"):
         window.catalogue.live()
-    assert OpenSearchReleases(window.client, prefix, window.url).rollback(new) == window.catalogue.live() == new
+    assert window.releases.rollback(new) == window.catalogue.live() == new
 
 
 def test_an_open_index_stays_with_its_release_until_that_is_deleted(window: Window) -> None:

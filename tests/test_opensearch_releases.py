@@ -44,6 +44,8 @@ def test_an_index_says_what_made_it_and_takes_no_other_field(window: Window) -> 
     assert (made.documents, made.users, found["mappings"]["_meta"]["whole"]) == (6, 4, True)
     assert found["mappings"]["dynamic"] == "strict"
     assert "refresh_interval" not in found["settings"]["index"]  # restored after loading
+    older = {name: value for name, value in found["mappings"]["_meta"].items() if name != "table_version"}
+    assert read_meta(older) == made  # what an older package did not say is not known
     assert set(found["aliases"]) == {f"{window.catalogue.prefix}items"}
 
 
@@ -150,25 +152,23 @@ def test_the_newest_releases_stay_with_the_one_that_answered(window: Window) -> 
     for _ in range(2):
         window.catalogue.switch(names[0])
         names.append(window.publish().meta.name)
-    releases = window.releases
-    assert list(releases.whole()) == names
-    assert releases.rollback(None) == names[1]
-    assert releases.prune(1) == []  # the one that answers, the one before it, and the newest
-    assert releases.rollback(names[2]) == names[2]
-    assert releases.prune(1) == [names[0]]
+    assert list(window.releases.whole()) == names
+    assert window.releases.rollback(None) == names[1]
+    assert window.releases.prune(1) == []  # the one that answers, the one before it, and the newest
+    assert window.releases.rollback(names[2]) == names[2]
+    assert window.releases.prune(1) == [names[0]]
     assert {name.split("__")[0] for name in window.indexes()} == {"items", "profiles", "segments"}
     assert len(window.indexes()) == 6
     with pytest.raises(UsageError, match=f"there is no release {names[0]}"):
-        releases.rollback(names[0])
+        window.releases.rollback(names[0])
 
 
 def test_a_release_that_lost_documents_is_not_gone_back_to(window: Window) -> None:
     old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
     index = window.catalogue.index("items", old)
     window.client.delete(index=index, id="a", refresh=True)
-    releases = window.releases
     with pytest.raises(RunError, match=f"{old} is not whole: {index} holds 5 of 6 documents"):
-        releases.rollback(None)
+        window.releases.rollback(None)
     assert window.catalogue.live() == new
 
 

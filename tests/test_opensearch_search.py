@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from backends import Server
 from click.testing import CliRunner
@@ -19,11 +18,9 @@ from vlm4rec_search.cli import main
 from vlm4rec_search.errors import RunError, UsageError
 from vlm4rec_search.indexes import Index, open_index
 from vlm4rec_search.indexes.sent import Sent
-from vlm4rec_search.opensearch import native, requests
+from vlm4rec_search.opensearch import native
 from vlm4rec_search.opensearch.connection import connect
 from vlm4rec_search.opensearch.sender import Sender
-from vlm4rec_search.queries.legs import Leg
-from vlm4rec_search.queries.plan import plan
 from vlm4rec_search.settings import Settings, settings
 
 
@@ -116,31 +113,6 @@ def test_templates_search_as_the_package_does(server: Server, index: Index) -> N
         assert min(scores) > 0.0  # below it are those of a hybrid query without its pipeline
     finally:
         forget(client, names)
-
-
-def test_hybrid_bodies_keep_the_rules_of_the_server(index: Index) -> None:
-    query = Query(user="u1", filters=["category=dresses"], fusion="minmax", weights={"behaviour": 1, "popularity": 1})
-    chosen = plan(index, query)
-    asked = chosen.request
-    within = requests.allowed(asked, "profiles")
-    body = json.loads(json.dumps(native.hybrid_body(asked, within, [1, 1, 2, 1], 200), default=np.ndarray.tolist))
-    hybrid = body["query"]["hybrid"]
-    assert (list(body["query"]), set(hybrid)) == (["hybrid"], {"queries", "pagination_depth"})
-    assert (len(hybrid["queries"]), hybrid["pagination_depth"], body["size"]) == (4, 200, 200)
-    (processor,) = body["search_pipeline"]["phase_results_processors"]
-    combination = processor["normalization-processor"]["combination"]
-    assert combination["parameters"]["weights"] == [0.2, 0.2, 0.4, 0.2]
-    assert all(isinstance(weight, float) for weight in combination["parameters"]["weights"])
-    assert json.dumps(hybrid["queries"]).count("facets.category") == 4  # the filter is inside of every leg
-    assert native.is_enough(query, index.ranking, (), chosen)
-    for other in (replace(query, explain=True), replace(query, diversity=0.5), replace(query, fusion="rrf")):
-        assert not native.is_enough(other, index.ranking, (), chosen)
-    lists = [Leg("co-purchase", "behaviour", items={f"i{n}": 1.0 / (n + 1) for n in range(500)})] * 2
-    long = replace(chosen, request=replace(asked, legs=lists))
-    assert not native.is_enough(query, index.ranking, (), long)  # 1,000 clauses of one search and those of the filter
-    assert native.best([(0.5, "b"), (0.7, "c"), (0.5, "a")], 2) == [(0.7, "c"), (0.5, "a")]
-    with pytest.raises(RunError, match="negative scores"):
-        native.best([(-9.5e9, "a")], 2)
 
 
 def test_more_than_1000_seen_items_are_looked_up_and_more_than_65536_spelled_out(server: Server) -> None:

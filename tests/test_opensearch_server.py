@@ -113,17 +113,17 @@ def test_a_download_that_fails_and_a_damaged_jar(own_server: Path, workspace: Wo
     assert sorted(path.name for path in damaged.parent.iterdir()) == [damaged.name]
 
 
-def test_another_java_and_what_is_none(tmp_path: Path, workspace: Workspace) -> None:
-    own = command.java(tmp_path / "server", HEAP_MB).line
+def test_another_java_and_what_is_none(own_server: Path, tmp_path: Path, workspace: Workspace) -> None:
+    own = command.java(own_server, HEAP_MB).line
     assert not [option for option in own if "vector" in option]  # the packaged Java has no SIMD
     full = tmp_path / "jdk"
     (full / "bin").mkdir(parents=True)
     (full / "bin" / "java").symlink_to(own[0])
     (full / "release").write_text('JAVA_VERSION="25.0.3"\nMODULES="java.base jdk.incubator.vector"\n', "utf-8")
-    line = command.java(tmp_path / "server", HEAP_MB, home=full).line
+    line = command.java(own_server, HEAP_MB, home=full).line
     assert line[0] == str(full / "bin" / "java")
     assert "--add-modules=jdk.incubator.vector" in line
-    workspace.settings |= {"VLM4REC_OPENSEARCH_JAVA": str(full), "VLM4REC_OPENSEARCH": str(tmp_path / "server")}
+    workspace.settings |= {"VLM4REC_OPENSEARCH_JAVA": str(full), "VLM4REC_OPENSEARCH": str(own_server)}
     for told in ('JAVA_VERSION="17.0.15"\n', "something else"):
         (full / "release").write_text(told, "utf-8")
         assert f"{full} is not the folder of a Java 21 or later" in workspace.vlm4rec("opensearch", "start", code=2)

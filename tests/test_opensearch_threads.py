@@ -4,11 +4,14 @@ import threading
 
 import pytest
 from proxy import Fault, proxy
+from released import documents, given, meta
 from shop_window import Window
 from test_opensearch_reader import hits_of, labelled, publish, right
 
+from vlm4rec_search import Query
 from vlm4rec_search.errors import RunError
 from vlm4rec_search.opensearch.index import OpenSearchIndex
+from vlm4rec_search.opensearch.publishing import publish_release
 from vlm4rec_search.queries.legs import User
 
 
@@ -40,6 +43,16 @@ def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(
     assert told == [expected]
 
 
+def test_an_index_that_follows_encodes_texts_as_the_next_release_does(window: Window) -> None:
+    old = window.publish().meta.name
+    index = OpenSearchIndex(window.catalogue)
+    made = meta("other-4@1")
+    publish_release(window.catalogue, given(documents().assign(encoder=made.encoder)), made)
+    window.catalogue.delete(old)
+    assert index.search(Query(user="u1")).release == made.name
+    assert index._encoder == "other-4"
+
+
 @pytest.mark.parametrize("status", [404, 503])
 def test_a_request_that_fails_beside_another_is_told_or_followed_by_a_whole_search(window: Window, status: int) -> None:
     live = publish(window, "old").meta.name
@@ -47,6 +60,7 @@ def test_a_request_that_fails_beside_another_is_told_or_followed_by_a_whole_sear
     fails = {0}  # the legs that are asked for while the co-purchases are read
     with proxy(window.url, lambda number, _: Fault(status) if number in fails else None, judged="/_msearch") as url:
         index = OpenSearchIndex(Window(url, window.catalogue.prefix).catalogue)
+        index._fuses = False  # a server that can fuse has no request beside another
         if status == 503:
             with pytest.raises(RunError, match="503"):
                 hits_of(index)

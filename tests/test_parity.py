@@ -1,75 +1,16 @@
 """The two backends give the same answers: the same calls over the same tables, side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
 
-import catalogues
 import numpy as np
 import pytest
-from backends import Embedded, Server
-from opensearch import prefixed
-from opensearchpy import OpenSearch
+from pairs import SHOPPERS, TEXTS, Pair
 
 from vlm4rec_search import Query
 from vlm4rec_search.errors import UsageError
-from vlm4rec_search.indexes import Index
-from vlm4rec_search.opensearch import native
-from vlm4rec_search.opensearch.index import OpenSearchIndex
-from vlm4rec_search.opensearch.sender import Sender
 
 EVERYTHING = 1_000  # candidates: more than documents, so that the approximate search is exact
-SHOPPERS = [f"u{number:02d}" for number in range(0, catalogues.SHOPPERS, 3)]
-TEXTS = ["striped bag", "warm jacket for the winter", "women's running shoes", "blue cotton dress", "a gift", "hoodie"]
-LEFT_OUT = {"took_ms", "release"}
-
-
-class Pair(NamedTuple):
-    embedded: Index
-    server: Index
-
-    def both(self, query: Query) -> tuple[dict[str, object], dict[str, object]]:
-        one, other = (
-            {name: value for name, value in index.search(query).to_json().items() if name not in LEFT_OUT}
-            for index in self
-        )
-        return one, other
-
-    @property
-    def client(self) -> OpenSearch:
-        assert isinstance(self.server, OpenSearchIndex)
-        return self.server._catalogue.client
-
-    @contextmanager
-    def by(self, profile: Literal["mean", "interests"]) -> Iterator[None]:
-        """Let profiles be searched with the leg of their mean, or with one for each interest."""
-        before = self.embedded.ranking
-        for index in self:
-            index.ranking = before.model_copy(update={"profile": profile})
-        yield
-        for index in self:
-            index.ranking = before
-
-    def tops(self, query: Query) -> tuple[list[str], list[str]]:
-        one, other = ([hit.item_id for hit in index.search(query).hits] for index in self)
-        return one, other
-
-
-@pytest.fixture(scope="module", params=["shop", "luma"])
-def pair(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, opensearch_url: str
-) -> Iterator[Pair]:
-    if request.param == "luma" and not catalogues.LUMA.exists():
-        pytest.skip("shared/data is not there")
-    tables = catalogues.tables(getattr(catalogues, request.param)())
-    with prefixed(opensearch_url) as prefix:
-        places = Embedded(tmp_path_factory.mktemp("index")), Server(opensearch_url, prefix)
-        for place in places:
-            place.publish(tables, catalogues.made())
-        with places[0].open() as one, places[1].open() as other:
-            yield Pair(one, other)
 
 
 def alike(one: object, other: object, where: str = "") -> list[str]:
@@ -129,24 +70,6 @@ def test_fused_scores_are_the_same(pair: Pair, fusion: str) -> None:
             assert far == []
         else:  # where two scores differ by less than their last decimal, two ranks may change places
             assert len(far) <= len(one) * 0.02
-
-
-def test_a_server_that_fuses_by_itself_answers_as_we_do(pair: Pair) -> None:
-    if not native.is_there(Sender(pair.client)):
-        pytest.xfail("no jar has the plug-in neural-search: let OPENSEARCH_URL name a full distribution")
-    here = copy(pair.server)
-    vars(here)["_fuses"] = False
-    queries = [Query(user=user, k=50, weights=weights) for user in SHOPPERS for weights in ({}, {"popularity": 0.0})]
-    queries += [Query(text=text, k=50, filters=["available=true"]) for text in TEXTS]
-    with pair.by("mean"):
-        here.ranking = pair.server.ranking
-        for query in queries:
-            theirs, ours = (
-                {hit.item_id: hit.score for hit in index.search(query).hits} for index in (pair.server, here)
-            )
-            assert [score for item, score in theirs.items() if abs(score - ours.get(item, score)) > 1e-5] == []
-            assert len(theirs.keys() & ours.keys()) >= 0.96 * len(ours)  # near ties at the end
-            assert list(theirs)[:3] == list(ours)[:3]
 
 
 def test_interests_are_the_same_legs(pair: Pair) -> None:

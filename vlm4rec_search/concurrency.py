@@ -37,7 +37,7 @@ def started(call: Callable[[], R]) -> Future[R]:
     return outcome
 
 
-def ended(call: Callable[[], R]) -> Future[R]:
+def called(call: Callable[[], R]) -> Future[R]:
     """Call here and now, with an outcome like that of `started`."""
     outcome: Future[R] = Future()
     _settle(outcome, call)

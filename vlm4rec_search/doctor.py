@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from vlm4rec_search.handover import Handover
-from vlm4rec_search.indexes.meta import ReleaseMeta
+from vlm4rec_search.indexes.meta import ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.staging import one_line, stage
 from vlm4rec_search.indexes.tables import HASHES
@@ -94,6 +94,7 @@ def examine(releases: Releases, handed: Handover, users: int) -> list[Finding]:
     """
     name = releases.find(None)
     live = releases.whole()[name]
+    check_readable(name, live.schema_version, live.analyzer)
     with one_line(), duckdb.connect() as connection:
         made = stage(connection, handed.tables, handed.release(live.checks), lambda _: None)
         connection.execute(_LIVE)
@@ -108,7 +109,7 @@ def examine(releases: Releases, handed: Handover, users: int) -> list[Finding]:
             found.append(_finding("vector_mismatch", "error", _ids(connection, _MOVED)))
         found += _by_hash(connection, "profiles", releases.hashes(name, "profiles"), same_make=not other)
         found += _by_hash(connection, "segments", releases.hashes(name, "segments"), same_make=True)
-        found += _popularity(releases, name, users, _ids(connection, "SELECT item_id FROM live"))
+        found += _shown(releases, name, users, _ids(connection, "SELECT item_id FROM live"))
     return [finding for finding in found if finding.count]
 
 
@@ -133,7 +134,7 @@ def _other_make(live: ReleaseMeta, made: ReleaseMeta) -> Iterator[str]:
             yield f"{name} {old} in the index, {wanted} in the tables"
 
 
-def _popularity(releases: Releases, name: str, users: int, items: Sequence[str]) -> Iterator[Finding]:
+def _shown(releases: Releases, name: str, users: int, items: Sequence[str]) -> Iterator[Finding]:
     """Count in how many shoppers' nearest items each item is."""
     seen_by: Counter[str] = Counter()
     asked = 0

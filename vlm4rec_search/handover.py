@@ -28,13 +28,11 @@ QUERIES = {
 MADE_BY = """
     SELECT
       ANY_VALUE(documents.encoder), ANY_VALUE(LEN(documents.vector)), ANY_VALUE(documents.captioner),
-      (SELECT ANY_VALUE(prompt) FROM captions.item_captions), (SELECT ANY_VALUE(as_of) FROM histories.as_of)
+      (SELECT ANY_VALUE(prompt) FROM captions.item_captions), (SELECT ANY_VALUE(as_of) FROM histories.as_of),
+      -- the view of an environment names the table behind it, and so its version
+      (SELECT ANY_VALUE(regexp_extract(sql, 'item_documents__([0-9]+)', 1))
+       FROM duckdb_views() WHERE schema_name = ? AND view_name = 'item_documents')
     FROM search.item_documents AS documents
-"""
-# the view of an environment names the table behind it, and so its version
-VERSION = """
-    SELECT regexp_extract(sql, 'item_documents__([0-9]+)', 1)
-    FROM duckdb_views() WHERE schema_name = ? AND view_name = 'item_documents'
 """
 
 
@@ -48,7 +46,7 @@ class Handover:
     captioner: str
     prompt: str
     as_of: datetime | None
-    table_version: str = ""
+    table_version: str | None = None  # SQLMesh's, of search.item_documents
 
     def release(self, checks: str) -> "ReleaseMeta":
         """Name a release of these tables, whose suites ended with `checks`."""
@@ -134,12 +132,12 @@ def read_tables(connection: "DuckDBPyConnection", environment: str = "prod") -> 
     from vlm4rec_search.indexes.staging import SearchTables
     from vlm4rec_search.warehouse import in_environment, schema
 
-    made_by = connection.execute(in_environment(MADE_BY, environment)).fetchone()
+    query = in_environment(MADE_BY, environment)
+    made_by = connection.execute(query, [schema("search", environment)]).fetchone()
     if made_by is None or made_by[0] is None:
         raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
     frames = {name: _read(connection, query, environment) for name, query in QUERIES.items()}
-    version = connection.execute(VERSION, [schema("search", environment)]).fetchone()
-    return Handover(SearchTables(**frames), *(*made_by, *(version or ("",))))
+    return Handover(SearchTables(**frames), *made_by)
 
 
 def _read(connection: "DuckDBPyConnection", query: str, environment: str) -> "pa.Table":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vlm4rec_search.ranking import Ranking
     from vlm4rec_search.settings import Settings
 
-_ADDRESS = re.compile(r"[\w.-]+:\d{1,5}/?")  # host and port
+_ADDRESS = re.compile(r"(?:.*@)?([\w.-]+:\d{1,5})/?")  # host and port, perhaps after user and password
 
 __all__ = ["Index", "open_index", "open_releases"]
 
@@ -89,6 +89,7 @@ def _is_server(url: str) -> bool:
     Raises:
         UsageError: it looks like a server's, but for what it has to begin with.
     """
-    if _ADDRESS.fullmatch(url) and not Path(url).is_dir():
-        raise UsageError(f"{url} is neither a folder nor the URL of a server: write http://{url}, or https://")
+    address = None if "://" in url or Path(url).is_dir() else _ADDRESS.fullmatch(url)
+    if address:
+        raise UsageError(f"{address[1]} is neither a folder nor the URL of a server: write http://{address[1]}")
     return "://" in url

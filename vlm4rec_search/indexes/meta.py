@@ -28,7 +28,8 @@ class ReleaseMeta:
         schema_version: of the tables in the file.
         documents: how many the release holds; the build fills it in.
         users: how many profiles it holds; the build fills it in.
-        table_version: SQLMesh's, of search.item_documents; another one when a definition or a raw file changes.
+        table_version: SQLMesh's, of search.item_documents; another one when a definition or a raw file changes. None
+            where no warehouse handed them over.
     """
 
     name: str
@@ -44,7 +45,7 @@ class ReleaseMeta:
     schema_version: int = SCHEMA_VERSION
     documents: int = 0
     users: int = 0
-    table_version: str = ""
+    table_version: str | None = None
 
     def to_json(self) -> dict[str, str | int | None]:
         """Return the fields, times in ISO form."""
@@ -97,7 +98,7 @@ def new_release(
     prompt: str,
     as_of: datetime | None,
     checks: str = "passed",
-    table_version: str = "",
+    table_version: str | None = None,
 ) -> ReleaseMeta:
     """Name a release that is about to be built, now, from the ids of what made its documents."""
     from importlib.metadata import version

@@ -1,6 +1,6 @@
 """What the legs of one request found on a server; details of documents are read when they are asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
@@ -18,7 +18,6 @@ from vlm4rec_search.queries.request import Request
 
 SHOWN = ("title", "category", "price")
 _Source = Mapping[str, Any]
-_Read = Callable[[str, Sequence[str], Sequence[str]], Mapping[str, _Source]]
 
 
 class OpenSearchFound(Found):
@@ -30,6 +29,7 @@ class OpenSearchFound(Found):
         self._ids = sorted({item for found in hits for _, item in found})
         self._numbers = {item: number for number, item in enumerate(self._ids)}
         self._sources: dict[tuple[str, ...], dict[str, _Source]] = {}
+        self._records: dict[str, Record] = {}
         self.candidates = [self._candidates(leg, found) for leg, found in zip(self._legs, hits, strict=True)]
 
     def _candidates(self, leg: Leg, hits: Hits) -> Candidates:
@@ -45,7 +45,10 @@ class OpenSearchFound(Found):
 
     def records(self, documents: Sequence[int] | Integers) -> list[Record]:
         """Return what hits show."""
-        return [shown(item, fields) for item, fields in self._read(documents, *SHOWN, read=self._sender.stored)]
+        ids = [self._ids[document] for document in documents]
+        missing = [item for item in ids if item not in self._records]
+        self._records |= zip(missing, read_records(self._sender, self._index, missing), strict=True)
+        return [self._records[item] for item in ids]
 
     def vectors(self, documents: Integers) -> npt.NDArray[np.float32]:
         """Return the vectors of documents."""
@@ -101,18 +104,27 @@ class OpenSearchFound(Found):
     def _told(self) -> dict[str, dict[tuple[int, str], float]]:
         return {}
 
-    def _read(
-        self, documents: Sequence[int] | Integers, *fields: str, read: _Read | None = None
-    ) -> list[tuple[str, _Source]]:
-        """Return id and fields of documents; what was read, by default from their sources, is kept."""
+    def _read(self, documents: Sequence[int] | Integers, *fields: str) -> list[tuple[str, _Source]]:
+        """Return id and fields of documents; what was read is kept."""
         known = self._sources.setdefault(fields, {})
         ids = [self._ids[document] for document in documents]
-        known |= (read or self._sender.documents)(self._index, [item for item in ids if item not in known], fields)
-        check_all_there(ids, known, self._index)
+        known |= self._sender.documents(self._index, [item for item in ids if item not in known], fields)
+        _check_all_there(ids, known, self._index)
         return [(item, known[item]) for item in ids]
 
 
-def check_all_there(ids: Sequence[str], known: Mapping[str, _Source], index: str) -> None:
+def read_records(sender: Sender, index: str, ids: Sequence[str]) -> list[Record]:
+    """Read what hits show of items, from fields that are stored beside the sources.
+
+    Raises:
+        ItemGoneError: one of them was deleted.
+    """
+    found = sender.stored(index, ids, SHOWN)
+    _check_all_there(ids, found, index)
+    return [shown(item, found[item]) for item in ids]
+
+
+def _check_all_there(ids: Sequence[str], known: Mapping[str, _Source], index: str) -> None:
     """Refuse to go on where one of the items was not found.
 
     Raises:

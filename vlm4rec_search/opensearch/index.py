@@ -6,13 +6,13 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, Self
 
-from vlm4rec_search.concurrency import ended, started
-from vlm4rec_search.indexes.base import Index, Record
+from vlm4rec_search.concurrency import called, started
+from vlm4rec_search.indexes.base import Index
 from vlm4rec_search.indexes.rows import item_of, user_of
 from vlm4rec_search.indexes.sent import Sent
 from vlm4rec_search.opensearch import native
 from vlm4rec_search.opensearch.catalogue import Catalogue
-from vlm4rec_search.opensearch.found import SHOWN, OpenSearchFound, check_all_there, field_of, record, shown
+from vlm4rec_search.opensearch.found import SHOWN, OpenSearchFound, field_of, read_records, record, shown
 from vlm4rec_search.opensearch.mapping import Kind, field_name
 from vlm4rec_search.opensearch.opened import live, opened
 from vlm4rec_search.opensearch.refusals import server_errors
@@ -74,7 +74,7 @@ class OpenSearchIndex(Index):
             if not self._follows:
                 raise
             fresh = OpenSearchIndex(self._catalogue, None, self._encoder_asked, self.ranking, self.rules)
-            vars(self).update(_release=fresh._release, meta=fresh.meta)  # both in one step, for whoever copies
+            vars(self).update(vars(fresh))  # in one step, for whoever copies
             return self._search(query)
 
     def _search(self, query: Query) -> Answer:
@@ -125,7 +125,7 @@ class OpenSearchIndex(Index):
             return {}
         if self._sender.kept is None:
             return dict.fromkeys(request.legs, started(lambda: self._hits(request, request.legs)))
-        outcome: Future[Mapping[Leg, Hits]] = ended(lambda: self._hits(request, request.legs))
+        outcome: Future[Mapping[Leg, Hits]] = called(lambda: self._hits(request, request.legs))
         self._sender.kept[-1] = replace(self._sender.kept[-1], together=True)
         return dict.fromkeys(request.legs, outcome)
 
@@ -151,13 +151,8 @@ class OpenSearchIndex(Index):
         within = allowed(plan.request, release.indices["profiles"])
         body = native.hybrid_body(plan.request, within, plan.weights, release.ef_search)
         hits = native.best(self._sender.fused(release.indices["items"], body), query.k)
-        return native.ranked(hits, self._records([item for _, item in hits]), len(plan.legs))
-
-    def _records(self, ids: Sequence[str]) -> list[Record]:
-        index = self._release.indices["items"]
-        found = self._sender.stored(index, ids, SHOWN)
-        check_all_there(ids, found, index)
-        return [shown(item, found[item]) for item in ids]
+        records = read_records(self._sender, release.indices["items"], [item for _, item in hits])
+        return native.ranked(hits, records, len(plan.legs))
 
     def _check_fields(self, request: Request) -> None:
         for condition in request.conditions:

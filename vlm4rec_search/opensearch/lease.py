@@ -45,7 +45,7 @@ class Lease:
     def __init__(self, client: OpenSearch, prefix: str, name: Name) -> None:
         """Make the index of the leases where it is missing."""
         self._client, self._index, self._name = client, f"{prefix}vlm4rec-lease", name
-        self._holder, self._ended = uuid4().hex, Event()
+        self._holder, self._ended, self._told = uuid4().hex, Event(), False
         try:
             client.indices.create(index=self._index, body=_BODY)
         except exceptions.RequestError as error:
@@ -110,7 +110,9 @@ class Lease:
         return found
 
     def _wait_for_the_dead(self, found: dict[str, Any]) -> None:
-        print(f"waiting up to {LOST:.0f} s to see whether {_who(found)} lives", file=sys.stderr)
+        if not self._told:
+            self._told = True
+            print(f"waiting up to {LOST:.0f} s to see whether {_who(found)} lives", file=sys.stderr)
         deadline = time.monotonic() + LOST
         while time.monotonic() < deadline:
             time.sleep(min(0.5, LOST / 4))

@@ -1,7 +1,7 @@
 """What the indices of a release look like: names, strict mappings, and what they say of themselves in `_meta`."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote
@@ -70,12 +70,13 @@ def meta_body(meta: ReleaseMeta, whole: bool) -> Body:
 
 
 def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
-    """Return the metadata that `_meta` holds.
+    """Return the metadata that `_meta` holds; what an older package did not say has its default.
 
     Raises:
         KeyError, ValueError: it was not written by `meta_body`.
     """
-    values = {field.name: body[field.name] for field in fields(ReleaseMeta)}
+    needed = [field.name for field in fields(ReleaseMeta) if field.name in body or field.default is MISSING]
+    values = {name: body[name] for name in needed}
     times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name]}
     return ReleaseMeta(**{**values, **times})
 

@@ -118,7 +118,22 @@ def _row(hit: Mapping[str, Any]) -> dict[str, Any]:
     """Return the source; a document that somebody wrote by hand may have values of any type."""
     source: Mapping[str, Any] = hit["_source"]
     texts = {name: str(value) for name, value in source.items() if name not in _TYPES and value is not None}
-    lists = source.get("neighbours") or {}
-    pairs = zip(lists.get("item_id", ()), lists.get("similarity", ()), strict=False)
-    near = [{"item_id": item, "similarity": similarity} for item, similarity in pairs]
-    return {**{name: source.get(name) for name in _TYPES}, **texts, "neighbours": near, "item_id": hit["_id"]}
+    numbers = {name: _number(source.get(name)) for name in ("price", "popularity")}
+    lists = {"vector": source.get("vector"), "neighbours": _pairs(source.get("neighbours"))}
+    available = source.get("available") if isinstance(source.get("available"), bool) else None
+    return {"available": available, **numbers, **lists, **texts, "item_id": hit["_id"]}
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def _pairs(neighbours: object) -> list[dict[str, Any]]:
+    """Return the neighbours with their similarities, none where they are not the two lists that we write."""
+    lists = [neighbours.get(name) for name in ("item_id", "similarity")] if isinstance(neighbours, Mapping) else []
+    if not lists or not all(isinstance(values, list) for values in lists):
+        return []
+    return [{"item_id": str(item), "similarity": _number(near)} for item, near in zip(*lists, strict=False)]
