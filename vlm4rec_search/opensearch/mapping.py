@@ -1,7 +1,7 @@
 """What the indices of a release look like: names, strict mappings, and what they say of themselves in `_meta`."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote
@@ -70,12 +70,12 @@ def meta_body(meta: ReleaseMeta, whole: bool) -> Body:
 
 
 def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
-    """Return the metadata that `_meta` holds; what an older package did not say has its default.
+    """Return the metadata that `_meta` holds; what an older package did not say is None where it may be.
 
     Raises:
         KeyError, ValueError: it was not written by `meta_body`.
     """
-    needed = [field.name for field in fields(ReleaseMeta) if field.name in body or field.default is MISSING]
+    needed = [field.name for field in fields(ReleaseMeta) if field.name in body or field.default is not None]
     values = {name: body[name] for name in needed}
     times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name]}
     return ReleaseMeta(**{**values, **times})
