@@ -44,7 +44,7 @@ Hits = tuple[tuple[str, str, float], ...]  # item id, title, score
 
 
 def labelled(label: str, more: pd.DataFrame | None = None) -> SearchTables[Frame]:
-    """Return tables of the six items with a label in every title, and u1's taste and co-purchases go with it."""
+    """Return tables of the six items with a label in every title, and a taste and co-purchases of u1 of that label."""
     people, taste = users(), TASTES[label]
     people.at[0, "vector"] = np.array(VECTORS[taste], dtype=np.float32)
     start = {"item_id": taste, "weight": 1.0}

@@ -89,6 +89,4 @@ class _Crew(Generic[T, R]):
 
     def _serve(self) -> None:
         while (given := self._given.get()) is not None:
-            outcome: Future[R] = Future()
-            _settle(outcome, partial(self._call, *given))
-            self._ended.put((given[0], outcome))
+            self._ended.put((given[0], called(partial(self._call, *given))))

@@ -66,8 +66,8 @@ class Finding:
 
     Kinds of errors: wrong_model; missing (from the index), extra, stale, vector_mismatch of items, and stale_behaviour
     where popularity or co-purchases are others; missing_profiles, extra_profiles, stale_profiles of shoppers, and the
-    same of segments. Kinds of warnings: duplicate_captions (items that share theirs), hubs
-    (items in too many shoppers' hits), never_shown (in nobody's).
+    same of segments. Kinds of warnings: duplicate_captions (items that share theirs), hubs (items in too many shoppers'
+    hits), never_shown (in nobody's).
     """
 
     kind: str

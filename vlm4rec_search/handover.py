@@ -132,8 +132,8 @@ def read_tables(connection: "DuckDBPyConnection", environment: str = "prod") -> 
     from vlm4rec_search.indexes.staging import SearchTables
     from vlm4rec_search.warehouse import in_environment, schema
 
-    query = in_environment(MADE_BY, environment)
-    made_by = connection.execute(query, [schema("search", environment)]).fetchone()
+    of = [schema("search", environment)]
+    made_by = connection.execute(in_environment(MADE_BY, environment), of).fetchone()
     if made_by is None or made_by[0] is None:
         raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
     frames = {name: _read(connection, query, environment) for name, query in QUERIES.items()}

@@ -14,8 +14,8 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     """Compare the tables with the release that answers; exit code 1 when they differ.
 
     Errors are items, profiles and segments that are missing, extra or stale, other popularity or co-purchases of items
-    (stale behaviour), other vectors, and another model. Warnings are
-    captions that items share, items that are among the hits of too many users, and items that are among nobody's.
+    (stale behaviour), other vectors, and another model. Warnings are captions that items share, items that are among
+    the hits of too many users, and items that are among nobody's.
 
     \b
     Example:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 from vlm4rec_search.concurrency import called, started
@@ -123,9 +124,10 @@ class OpenSearchIndex(Index):
         """Ask for the legs in a thread, or here where requests are kept by their order; a server that fuses waits."""
         if self._fuses or not request.legs:
             return {}
+        ask = partial(self._hits, request, request.legs)
         if self._sender.kept is None:
-            return dict.fromkeys(request.legs, started(lambda: self._hits(request, request.legs)))
-        outcome: Future[Mapping[Leg, Hits]] = called(lambda: self._hits(request, request.legs))
+            return dict.fromkeys(request.legs, started(ask))
+        outcome = called(ask)
         self._sender.kept[-1] = replace(self._sender.kept[-1], together=True)
         return dict.fromkeys(request.legs, outcome)
 
@@ -135,7 +137,7 @@ class OpenSearchIndex(Index):
         found = [(request.begun[leg].result() if leg in request.begun else hits)[leg] for leg in request.legs]
         return OpenSearchFound(self._sender, self._release.indices["items"], request, found)
 
-    def _hits(self, request: Request, legs: Sequence[Leg]) -> dict[Leg, Hits]:
+    def _hits(self, request: Request, legs: Sequence[Leg]) -> Mapping[Leg, Hits]:
         self._check_fields(request)
         release = self._release
         within = allowed(request, release.indices["profiles"])
