@@ -12,9 +12,9 @@ from sqlmesh.core.config import (
 )
 from sqlmesh.utils.errors import ConfigError
 
-from vlm4rec_search.errors import Vlm4recError
-from vlm4rec_search.project import project_variables
-from vlm4rec_search.settings import settings
+from vlm4rec_search.common.errors import Vlm4recError
+from vlm4rec_search.common.settings import settings
+from vlm4rec_search.pipeline.variables import project_variables
 
 try:
     variables = project_variables(settings())

@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from vlm4rec_search.cache import Cache
-from vlm4rec_search.captioners import Caption, Captioner, Context
-from vlm4rec_search.captions.filling import fill_captions
-from vlm4rec_search.fills import Effort
-from vlm4rec_search.photo_files import find
+from vlm4rec_search.captioning.generate import fill_captions
+from vlm4rec_search.captioning.registry import Caption, Captioner, Context
+from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache.policy import Effort
+from vlm4rec_search.datasets.photos.locate import find
 
 BOUND_MS = 20.0
 MEGAPIXEL = (1250, 800)

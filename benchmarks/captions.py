@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlm4rec_search.cache import Cache
-from vlm4rec_search.captioners import Context, load_captioner
-from vlm4rec_search.captions.filling import fill_captions
-from vlm4rec_search.fills import Effort
-from vlm4rec_search.photo_files import find
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.captioning.generate import fill_captions
+from vlm4rec_search.captioning.registry import Context, load_captioner
+from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache.policy import Effort
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.photos.locate import find
 
 TAKES, ASKED = 0.2, 12.0
 BODY = (

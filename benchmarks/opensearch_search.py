@@ -23,16 +23,16 @@ import pandas as pd
 from opensearchpy import OpenSearch
 
 from benchmarks.search import DIMENSION, catalogue, neighbours, shoppers
-from vlm4rec_search.indexes.base import Index
-from vlm4rec_search.indexes.meta import new_release
-from vlm4rec_search.indexes.sent import Sent
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.staging import Frame, SearchTables
-from vlm4rec_search.opensearch.catalogue import Catalogue
-from vlm4rec_search.opensearch.connection import connect
-from vlm4rec_search.opensearch.index import OpenSearchIndex
-from vlm4rec_search.opensearch.publishing import publish_release
-from vlm4rec_search.queries.query import Query
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.search.backend import Index
+from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.sent import Sent
 
 ASKED: dict[str, dict[str, Any]] = {
     "hybrid, 4 legs": {},

@@ -106,7 +106,7 @@ def main() -> None:
         print("  everything", flush=True)
         plan(folder)
         ranking = folder / "ranking.yaml"
-        default = (PROJECT / "vlm4rec_search" / "ranking" / "default.yaml").read_text("utf-8")
+        default = (PROJECT / "vlm4rec_search" / "search" / "default_ranking.yaml").read_text("utf-8")
         ranking.write_text(re.sub(r"(?m)^half_life_days: \d+", "half_life_days: 91", default), "utf-8")
         print("  profiles again, with another half-life", flush=True)
         plan(folder, str(ranking))

@@ -17,15 +17,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from vlm4rec_search.common.vectors import cosines
 from vlm4rec_search.indexes import open_index
-from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.indexes.embedded import EmbeddedIndex, top_candidates
-from vlm4rec_search.indexes.meta import new_release
-from vlm4rec_search.indexes.scan import cosines
+from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex, top_candidates
+from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_vectors
-from vlm4rec_search.queries.legs import Leg
-from vlm4rec_search.queries.query import Query
+from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.retrievers import Leg
 
 DIMENSION, WORDS, HISTORY, REPEATS = 384, 40, 50, 200
 

@@ -8,10 +8,10 @@ import argparse
 import time
 from collections import Counter
 
-from vlm4rec_search.captioners import load_captioner
-from vlm4rec_search.captioners.tiny.accuracy import PHOTOS, accuracy, captions_of, held_out
-from vlm4rec_search.captioners.tiny.sentences import attributes, read_attributes
-from vlm4rec_search.shop.looks import Look
+from vlm4rec_search.captioning.captioners.tiny.accuracy import PHOTOS, accuracy, captions_of, held_out
+from vlm4rec_search.captioning.captioners.tiny.sentences import attributes, read_attributes
+from vlm4rec_search.captioning.registry import load_captioner
+from vlm4rec_search.datasets.demo_shop.looks import Look
 
 BAR = 0.95
 

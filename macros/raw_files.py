@@ -12,8 +12,8 @@ def raw_file(evaluator: MacroEvaluator, stem: str, version: str, *columns: str) 
     as the column `file`: only then does `plan` see new data as a change that the models below are built on. A column
     that the file lacks is NULL; a column that is not asked for is kept in `attributes`.
     """
-    from vlm4rec_search.raw_sql import raw_query
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.datasets.raw_sql import raw_query
 
     folder = evaluator.var("data_dir")
     return raw_query(settings(), folder, stem, version, columns)

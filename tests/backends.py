@@ -9,18 +9,18 @@ import pytest
 from opensearch import prefixed
 from released import RANKING, documents, given, meta
 
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes import Index, open_index, open_releases
-from vlm4rec_search.indexes.embedded_releases import EmbeddedReleases
-from vlm4rec_search.indexes.meta import ReleaseMeta
+from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.staging import Frame, SearchTables
-from vlm4rec_search.opensearch.catalogue import Catalogue
-from vlm4rec_search.opensearch.connection import connect
-from vlm4rec_search.opensearch.index import OpenSearchIndex
-from vlm4rec_search.opensearch.releases import OpenSearchReleases
-from vlm4rec_search.queries.rules import load_rules
-from vlm4rec_search.ranking import load_ranking
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.search.rules import load_rules
 
 NAMES = ("embedded", "opensearch")
 

@@ -11,14 +11,14 @@ import duckdb
 import pytest
 from PIL import Image
 
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.common.settings import Settings
 
 WORKERS = 4
 Item = tuple[str, tuple[int, int, int], int]
 
 _MODULE = """
 import os, time
-from vlm4rec_search.captioners import Caption, Captioner, CaptionError
+from vlm4rec_search.captioning.registry import Caption, Captioner, CaptionError
 
 class Colour(Captioner):
     id, prompt, batch_size, workers = "colour@1", "told-1", 1, 4
@@ -53,7 +53,7 @@ def install(folder: Path) -> dict[str, str]:
     about = folder / "colour_captioner-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: colour-captioner\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[vlm4rec_search.captioners]\ncolour = colour_captioner:Colour\n")
+    (about / "entry_points.txt").write_text("[vlm4rec_search.captioning.registry]\ncolour = colour_captioner:Colour\n")
     return {"PYTHONPATH": str(folder), "COLOUR_LOG": str(folder / "calls.log")}
 
 

@@ -86,7 +86,7 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture(scope="session")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
     """The project's models, loaded over the fixture data."""
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.settings import settings
 
     folder = tmp_path_factory.mktemp("context")
     with pytest.MonkeyPatch.context() as patch:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from evaluated import Log
 
-from vlm4rec_search.captions.table import caption_items
-from vlm4rec_search.embeddings import embed_photos, embed_texts
-from vlm4rec_search.shop.build import build_shop
+from vlm4rec_search.captioning.table import caption_items
+from vlm4rec_search.datasets.demo_shop.build import build_shop
+from vlm4rec_search.embeddings.tables import embed_photos, embed_texts
 
 
 def shop_log(folder: Path, world: str, items: int, shoppers: int, seed: int, encoder: str, photos: str) -> Log:

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from opensearchpy import OpenSearch
 
-from vlm4rec_search.errors import Vlm4recError
-from vlm4rec_search.opensearch.local import server
+from vlm4rec_search.common.errors import Vlm4recError
+from vlm4rec_search.indexes.opensearch.local import server
 
 HEAP_MB = 512
 QUICK = ("-XX:TieredStopAtLevel=1",)  # half the processor time until it is up; slower once it is warm

@@ -12,7 +12,7 @@ from opensearchpy import OpenSearch
 
 from vlm4rec_search import Query
 from vlm4rec_search.indexes import Index
-from vlm4rec_search.opensearch.index import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
 
 SHOPPERS = [f"u{number:02d}" for number in range(0, catalogues.SHOPPERS, 3)]
 TEXTS = ["striped bag", "warm jacket for the winter", "women's running shoes", "blue cotton dress", "a gift", "hoodie"]

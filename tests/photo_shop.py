@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from PIL import Image
 
-from vlm4rec_search.cache import Cache
-from vlm4rec_search.fills import Effort
-from vlm4rec_search.photo_files import Found, Remote, find
+from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache.policy import Effort
+from vlm4rec_search.datasets.photos.locate import Found, Remote, find
 
 
 def png(width: int) -> bytes:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.indexes.meta import ReleaseMeta, ReleaseSummary, new_release
+from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary, new_release
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 
 ENCODER = "hashing-4@1"

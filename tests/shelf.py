@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from opensearchpy import OpenSearch, exceptions
 
-from vlm4rec_search.opensearch.connection import connect
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.connection import connect
 
 MAPPING = {
     "dynamic": "strict",

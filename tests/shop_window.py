@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from released import documents, given, meta
 
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch import lease
+from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.documents import prepare, read_bodies
+from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.staging import stage
-from vlm4rec_search.opensearch import lease
-from vlm4rec_search.opensearch.catalogue import Catalogue
-from vlm4rec_search.opensearch.connection import connect
-from vlm4rec_search.opensearch.documents import prepare, read_bodies
-from vlm4rec_search.opensearch.publishing import publish_release
-from vlm4rec_search.opensearch.releases import OpenSearchReleases
-from vlm4rec_search.publications import Publication
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.pipeline.record import Publication
 
 
 class Window:

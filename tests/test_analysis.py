@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm4rec_search.analysis import STOP_WORDS, analyze, stem, tokens, words
+from vlm4rec_search.common.analyzer import STOP_WORDS, analyze, stem, tokens, words
 
 
 @pytest.mark.parametrize(

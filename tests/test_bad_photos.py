@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm4rec_search.captioners import Caption, Captioner, Context
-from vlm4rec_search.captions.table import caption_items
-from vlm4rec_search.fills import Effort
-from vlm4rec_search.photo_files import Remote
+from vlm4rec_search.captioning.registry import Caption, Captioner, Context
+from vlm4rec_search.captioning.table import caption_items
+from vlm4rec_search.common.cache.policy import Effort
+from vlm4rec_search.datasets.photos.locate import Remote
 
 RED = (200, 30, 30)
 

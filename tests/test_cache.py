@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from vlm4rec_search.cache import FILE, Cache, Result, result_key
-from vlm4rec_search.errors import RunError
+from vlm4rec_search.common.cache.cache import FILE, Cache, Result, result_key
+from vlm4rec_search.common.errors import RunError
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from vlm4rec_search.cache import Cache
+from vlm4rec_search.common.cache.cache import Cache
 
 def compute(positions):
     if positions[0] >= 20:
@@ -31,7 +31,7 @@ Cache(Path(sys.argv[1])).fill("caption", "test@1", [f"k{n}" for n in range(50)],
 TOGETHER = """
 import sys
 from pathlib import Path
-from vlm4rec_search.cache import Cache
+from vlm4rec_search.common.cache.cache import Cache
 
 first = int(sys.argv[2])
 keys = [f"k{n}" for n in range(first, first + 200)]

@@ -7,9 +7,9 @@ import pytest
 from caption_server import CaptionServer, Reply, answer, serving
 from test_captioner_openai import captioner, one
 
-from vlm4rec_search.captioners import Caption, CaptionError, Context
-from vlm4rec_search.captioners.openai_answers import Completion
-from vlm4rec_search.concurrency import completed
+from vlm4rec_search.captioning.captioners.openai.openai_answers import Completion
+from vlm4rec_search.captioning.registry import Caption, CaptionError, Context
+from vlm4rec_search.common.concurrency import completed
 
 MESSAGE = {"role": "assistant", "content": "A red bag."}
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from vlm4rec_search.captioners import Caption, Context, load_captioner
-from vlm4rec_search.captioners.colours import distance, name_of, to_lab
+from vlm4rec_search.captioning.captioners.attributes.colours import distance, name_of, to_lab
+from vlm4rec_search.captioning.registry import Caption, Context, load_captioner
 
 MAGENTO = Path(__file__).parents[2] / "shared" / "data" / "magento_luma"
 Painter = Callable[[ImageDraw.ImageDraw], None]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from vlm4rec_search.captioners import load_captioner
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.captioning.registry import load_captioner
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings
 
 PLUGIN = """
-from vlm4rec_search.captioners import Caption, Captioner
+from vlm4rec_search.captioning.registry import Caption, Captioner
 
 class Echo(Captioner):
     prompt = "title@1"
@@ -28,7 +28,7 @@ def install(folder: Path, package: str, line: str) -> None:
     info = folder / f"{package}-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[vlm4rec_search.captioners]\n{line}\n")
+    (info / "entry_points.txt").write_text(f"[vlm4rec_search.captioning.registry]\n{line}\n")
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 from caption_server import HANG, CaptionServer, Reply, answer, refusal, serving
 from PIL import Image
 
-from vlm4rec_search.captioners import Caption, CaptionError, Context
-from vlm4rec_search.captioners.openai_backend import OpenAICaptioner
-from vlm4rec_search.concurrency import completed
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
+from vlm4rec_search.captioning.registry import Caption, CaptionError, Context
+from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
 
 PHOTO = Image.new("RGB", (24, 16), (200, 30, 40))
 SECRET = "sk-test-4711"  # noqa: S105

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from random_models import make_llava_next
 
-from vlm4rec_search.captioners import Caption, Context, load_captioner
-from vlm4rec_search.concurrency import completed
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.captioning.registry import Caption, Context, load_captioner
+from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.settings import Settings
 
 pytestmark = pytest.mark.skipif(find_spec("uvicorn") is None, reason="the extra `transformers[serving]` is missing")
 

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from random_models import make_blip, make_llava_next
 
-from vlm4rec_search.captioners import Caption, Captioner, CaptionError, Context, load_captioner
-from vlm4rec_search.captioners.transformers_backend import TransformersCaptioner
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.prompts import Prompt
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.captioning.captioners.transformers.captioner import TransformersCaptioner
+from vlm4rec_search.captioning.prompts import Prompt
+from vlm4rec_search.captioning.registry import Caption, Captioner, CaptionError, Context, load_captioner
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
 
 pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="the extra `models` is not installed")
 
@@ -113,7 +113,7 @@ def test_an_image_to_text_model_without_chat_template_sees_photos_alone(
 
 def test_the_id_follows_the_weights_and_costs_no_torch(llava: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from vlm4rec_search.captioners import load_captioner;"
+        "import sys; from vlm4rec_search.captioning.registry import load_captioner;"
         f"print(load_captioner('transformers:{llava}').id); sys.exit('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm4rec_search.cache import Cache
-from vlm4rec_search.captioners import Caption, Captioner, Context
-from vlm4rec_search.captions.table import COLUMNS, caption_items
-from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.captioning.registry import Caption, Captioner, Context
+from vlm4rec_search.captioning.table import COLUMNS, caption_items
+from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.errors import RunError, UsageError
 
 
 class SizeCaptioner(Captioner):

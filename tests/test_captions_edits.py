@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from test_captions import SizeCaptioner, catalogue, photo
 
-from vlm4rec_search.captioners import Caption
-from vlm4rec_search.captions.edits import Edit, edits_hash, read_edits
-from vlm4rec_search.captions.table import caption_items
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.captioning.edits import Edit, edits_hash, read_edits
+from vlm4rec_search.captioning.registry import Caption
+from vlm4rec_search.captioning.table import caption_items
+from vlm4rec_search.common.errors import UsageError
 
 
 def written(folder: Path, text: str) -> Path:

@@ -12,12 +12,12 @@ import pytest
 from captioned import WORKERS, calls, catalogue, install
 from conftest import Workspace
 
-from vlm4rec_search.cache import FILE, Cache
-from vlm4rec_search.captions.catalogue import items_by_priority
-from vlm4rec_search.captions.estimate import estimate
-from vlm4rec_search.captions.job import run_captions
-from vlm4rec_search.captions.preview import preview
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.captioning.catalogue import items_by_priority
+from vlm4rec_search.captioning.estimate import estimate
+from vlm4rec_search.captioning.preview import preview
+from vlm4rec_search.captioning.run import run_captions
+from vlm4rec_search.common.cache.cache import FILE, Cache
+from vlm4rec_search.common.errors import UsageError
 
 
 def kept(cache: Path) -> int:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vlm4rec_search.captioners import Context
-from vlm4rec_search.captions.judging import LONGEST, foreign, judge, repeated
+from vlm4rec_search.captioning.registry import Context
+from vlm4rec_search.captioning.validation import LONGEST, foreign, judge, repeated
 
 GOOD = (
     "A navy cotton shirt with fine white stripes and a button-down collar. The cut is slim and the cuffs are plain. "

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from click.testing import CliRunner
 
-from vlm4rec_search.captioners.tiny.sentences import read_attributes
-from vlm4rec_search.captions.table import caption_items
+from vlm4rec_search.captioning.captioners.tiny.sentences import read_attributes
+from vlm4rec_search.captioning.table import caption_items
 from vlm4rec_search.cli import main
 
 ITEMS = 120

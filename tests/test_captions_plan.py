@@ -7,9 +7,9 @@ import pytest
 from captioned import calls, catalogue, install
 from conftest import Workspace
 
-from vlm4rec_search.captions.comparison import compare
-from vlm4rec_search.captions.job import run_captions
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.captioning.comparison import compare
+from vlm4rec_search.captioning.run import run_captions
+from vlm4rec_search.common.errors import UsageError
 
 STATUSES = "SELECT status, COUNT(*) FROM captions.item_captions GROUP BY ALL ORDER BY ALL"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from caption_server import HANG, Reply, answer, refusal, serving
 from captioned import catalogue
 
-from vlm4rec_search.cache import Cache
-from vlm4rec_search.captions.job import run_captions, standing
+from vlm4rec_search.captioning.run import run_captions, standing
+from vlm4rec_search.common.cache.cache import Cache
 
 ITEMS, PER_MINUTE, WORKERS = 1000, 3600, 16
 FAULTS = {

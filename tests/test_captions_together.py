@@ -10,15 +10,15 @@ import pytest
 from captioned import calls, catalogue, install
 from conftest import Workspace
 
-from vlm4rec_search.cache import CLAIMS, Cache
-from vlm4rec_search.claims import Claims
-from vlm4rec_search.fills import EarlierError, Effort
+from vlm4rec_search.common.cache.cache import CLAIMS, Cache
+from vlm4rec_search.common.cache.claims import Claims
+from vlm4rec_search.common.cache.policy import EarlierError, Effort
 
 ITEMS = [(f"i{n:02}", (n, 100, 200), 0) for n in range(60)]
 HOLDING = """
 import sys, time
 from pathlib import Path
-from vlm4rec_search.cache import Cache
+from vlm4rec_search.common.cache.cache import Cache
 
 def compute(positions):
     print("at work", flush=True)
@@ -30,7 +30,7 @@ Cache(Path(sys.argv[1])).fill("caption", "test@1", ["a"], compute, paid=True)
 OPENING = """
 import sys
 from pathlib import Path
-from vlm4rec_search.cache import Cache
+from vlm4rec_search.common.cache.cache import Cache
 
 print("ready", flush=True)
 for number in range(20):

@@ -6,8 +6,8 @@ from threading import Barrier, Event, get_ident
 
 import pytest
 
-from vlm4rec_search.captioners.limits import Gate
-from vlm4rec_search.concurrency import completed
+from vlm4rec_search.captioning.captioners.openai.rate_limit import Gate
+from vlm4rec_search.common.concurrency import completed
 
 
 def test_results_come_as_calls_end_and_each_task_once() -> None:

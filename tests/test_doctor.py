@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from released import ENCODER, documents, given, meta, neighbours, popularity, segments, users
 
-from vlm4rec_search.doctor import Finding, examine
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.handover import Handover
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.embedded.pointer import release_path
+from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.staging import Frame, SearchTables
-from vlm4rec_search.opensearch.connection import connect
-from vlm4rec_search.opensearch.releases import OpenSearchReleases
-from vlm4rec_search.releases import release_path
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.pipeline.doctor import Finding, examine
+from vlm4rec_search.pipeline.publish import Handover
 
 
 def handed(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> Handover:

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from vlm4rec_search.captioners import Context
-from vlm4rec_search.captions.judging import judge
-from vlm4rec_search.prompts.echo import echoed
+from vlm4rec_search.captioning.echo import echoed
+from vlm4rec_search.captioning.registry import Context
+from vlm4rec_search.captioning.validation import judge
 
 FOLLOWED = [
     # the instruction in another case, with other punctuation and spaces

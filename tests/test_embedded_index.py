@@ -12,16 +12,16 @@ import pytest
 from released import RANKING, VECTORS, documents, given, meta, popularity, publish, users
 
 from vlm4rec_search import Query, open_index
-from vlm4rec_search.bm25 import bm25, count_terms, stored_length
-from vlm4rec_search.encoders import load_sentence_encoder
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.indexes.embedded import EmbeddedIndex
-from vlm4rec_search.indexes.meta import new_release
-from vlm4rec_search.indexes.scan import cosines
-from vlm4rec_search.indexes.store import Store
-from vlm4rec_search.ranking import load_ranking
-from vlm4rec_search.releases import current_release, release_path
+from vlm4rec_search.common.bm25 import bm25, count_terms, stored_length
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.vectors import cosines
+from vlm4rec_search.embeddings.encoders import load_sentence_encoder
+from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
+from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
+from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.embedded.store import Store
+from vlm4rec_search.indexes.release import new_release
+from vlm4rec_search.search.ranking import load_ranking
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm4rec_search.cache import FILE, Cache
-from vlm4rec_search.embeddings import embed_photos, embed_texts, encode_query
-from vlm4rec_search.encoders import load_sentence_encoder
-from vlm4rec_search.errors import RunError
+from vlm4rec_search.common.cache.cache import FILE, Cache
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.embeddings.encoders import load_sentence_encoder
+from vlm4rec_search.embeddings.tables import embed_photos, embed_texts, encode_query
 
 
 def item_texts(*texts: str | None) -> pd.DataFrame:
@@ -92,8 +92,8 @@ def test_cached_vectors_need_no_torch(tmp_path: Path) -> None:
 import sys
 import numpy as np, pandas as pd
 from pathlib import Path
-from vlm4rec_search.cache import Cache, result_key
-from vlm4rec_search.embeddings import embed_texts
+from vlm4rec_search.common.cache.cache import Cache, result_key
+from vlm4rec_search.embeddings.tables import embed_texts
 import hashlib
 cache = Path({str(tmp_path)!r})
 maker = "all-MiniLM-L6-v2@53aa51172d14-1"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm4rec_search.encoders import load_image_encoder, load_sentence_encoder
-from vlm4rec_search.encoders.base import unit_rows
-from vlm4rec_search.encoders.weights import folder_digest, packaged, verify
-from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.embeddings.base import unit_rows
+from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
+from vlm4rec_search.embeddings.weights import folder_digest, packaged, verify
 
 needs_torch = pytest.mark.skipif(
     find_spec("sentence_transformers") is None, reason="the extra `models` is not installed"
@@ -39,7 +39,7 @@ def test_hashing_ignores_order_and_case_and_counts_words() -> None:
 
 def test_hashing_is_the_same_in_every_process() -> None:
     code = (
-        "from vlm4rec_search.encoders import load_sentence_encoder as l;"
+        "from vlm4rec_search.embeddings.encoders import load_sentence_encoder as l;"
         "print(l('hashing-64').encode(['a red shoe']).tobytes().hex())"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -55,7 +55,7 @@ def test_thumbnail_by_hand() -> None:
 
 def test_ids_cost_no_torch() -> None:
     code = (
-        "import sys; from vlm4rec_search.encoders import load_image_encoder, load_sentence_encoder;"
+        "import sys; from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder;"
         "print(load_sentence_encoder('all-MiniLM-L6-v2').id, load_image_encoder('efficientnet-lite0').id);"
         "sys.exit('torch' in sys.modules)"
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from evaluated import made
 
-from vlm4rec_search.evaluation.comparison import compare, holm, interval, resampled_means
+from vlm4rec_search.evaluation.significance import compare, holm, interval, resampled_means
 from vlm4rec_search.evaluation.slices import cut
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from conftest import Workspace
 
-from vlm4rec_search import handover
-from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.gate import Verdict, judge_release
 from vlm4rec_search.indexes import open_releases
-from vlm4rec_search.settings import Settings
-from vlm4rec_search.warehouse import read
+from vlm4rec_search.pipeline import publish
 
 GROUPS = ("wool hat", "clay vase", "desk lamp", "silk scarf", "oak chair", "tin mug", "rain boot", "felt rug")
 
@@ -51,7 +51,7 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
     settings = Settings()
     releases = open_releases("index", settings)
     with read(settings.warehouse) as connection:
-        good = handover.read_tables(connection)
+        good = publish.read_tables(connection)
     assert judge_release(settings, releases, good, 0.01, lambda step: None) is None, "nothing to compare with yet"
     releases.publish(good.tables, good.release("passed"), incremental=False, force=False)
     # Every item says what another one is.
@@ -62,7 +62,7 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
         documents = documents.set_column(place, name, documents[name].take(wrong))
     bad = replace(good, tables=replace(good.tables, documents=documents))
     with pytest.raises(RunError, match="not published: the new release is worse than items__"):
-        handover._gate(settings, releases, bad, 0.01, force=False)
+        publish._gate(settings, releases, bad, 0.01, force=False)
     with pytest.raises(UsageError, match="from 0 to 1"):
         judge_release(settings, releases, good, -0.1, lambda step: None)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import Workspace
 
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.given import given_cuts
 
 USERS, ITEMS = 40, 30

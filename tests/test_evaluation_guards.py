@@ -9,12 +9,12 @@ from scipy import sparse
 
 from vlm4rec_search.evaluation.data import Ints, Scores, Split, Targets
 from vlm4rec_search.evaluation.metrics import ACCURACY, accuracy
-from vlm4rec_search.evaluation.ranking import rank
 from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.systems.base import System
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Oracle, Popularity, Random
+from vlm4rec_search.evaluation.top_k import rank
 
 NOW = START + 70 * DAY
 

@@ -10,7 +10,6 @@ from evaluated import DAY, START, Log, made, planted
 
 from vlm4rec_search.evaluation.data import Split, incidence
 from vlm4rec_search.evaluation.metrics import accuracy
-from vlm4rec_search.evaluation.ranking import rank
 from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts
@@ -19,6 +18,7 @@ from vlm4rec_search.evaluation.systems.base import System
 from vlm4rec_search.evaluation.systems.behaviour import Random
 from vlm4rec_search.evaluation.systems.content import Pair
 from vlm4rec_search.evaluation.systems.learned import ARCHITECTURES, Learned
+from vlm4rec_search.evaluation.top_k import rank
 
 EARLIER, NOW = START + 50 * DAY, START + 70 * DAY
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.metrics import ACCURACY, BEYOND, accuracy, beyond_accuracy, coverage
 
 

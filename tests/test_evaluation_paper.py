@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from evaluated import DAY, START, made
 
-from vlm4rec_search.evaluation.comparison import Difference
 from vlm4rec_search.evaluation.paper import SYSTEMS, TABLE, beside_paper, effect
 from vlm4rec_search.evaluation.results import Results, Row
+from vlm4rec_search.evaluation.significance import Difference
 from vlm4rec_search.evaluation.systems import registry
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity
 from vlm4rec_search.evaluation.systems.content import OnlyOne

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT, Workspace
 from released import RANKING
 
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate
@@ -16,8 +17,7 @@ from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity
 from vlm4rec_search.evaluation.systems.content import OnlyOne
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.systems.words import BM25
-from vlm4rec_search.queries.query import Mode
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.search.query import Mode
 
 ONLINE_RETAIL = ROOT.parent / "shared" / "data" / "online_retail"
 SYSTEMS = "popularity,recent-popularity,description-only,product-semantic,product-hybrid,vision-only"

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from vlm4rec_search.evaluation import ranking
-from vlm4rec_search.evaluation.ranking import rank, top_k
+from vlm4rec_search.evaluation import top_k as ranking
 from vlm4rec_search.evaluation.systems.base import VectorSystem
 from vlm4rec_search.evaluation.systems.content import OnlyOne
+from vlm4rec_search.evaluation.top_k import rank, top_k
 
 
 @given(seed=st.integers(0, 10**6), items=st.integers(1, 40), k=st.integers(1, 50), levels=st.integers(1, 6))

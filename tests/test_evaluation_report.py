@@ -8,6 +8,7 @@ import pytest
 from evaluated import DAY, START, planted
 from PIL import Image
 
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.forest import LABELS, WIDTH, forest
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.report import Chapter, write_report
@@ -16,7 +17,6 @@ from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.store import save
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Random
-from vlm4rec_search.settings import Settings
 
 
 def row(system: str, value: float, low: float | None, high: float | None) -> Row:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evaluated import DAY, START, drifting, made, planted
 
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.data import Split
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.results import summarise

@@ -6,9 +6,9 @@ import numpy as np
 from evaluated import Log
 from evaluated_shop import shop_log
 
-from vlm4rec_search.evaluation.comparison import Difference
 from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate
+from vlm4rec_search.evaluation.significance import Difference
 from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.systems.content import OnlyOne
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 from conftest import ROOT
 
-from vlm4rec_search.shop.shoppers import EVENTS
+from vlm4rec_search.datasets.demo_shop.shoppers import EVENTS
 
 with (ROOT / "models" / "profiles" / "event_weights.csv").open() as file:
     WEIGHTS = {row["event_type"]: float(row["weight"]) for row in csv.DictReader(file)}

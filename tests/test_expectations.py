@@ -7,8 +7,8 @@ import duckdb
 import pytest
 import yaml
 
-from vlm4rec_search.quality.runner import judge
-from vlm4rec_search.quality.suites import define_macros, load_suites, measure
+from vlm4rec_search.pipeline.quality.runner import judge
+from vlm4rec_search.pipeline.quality.suites import define_macros, load_suites, measure
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITES = {suite.name: suite for suite in load_suites(ROOT / "expectations")}

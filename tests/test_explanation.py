@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from released import RANKING, documents, given, meta, popularity, users
 
 from vlm4rec_search import Query, open_index
-from vlm4rec_search.indexes.build import build_release
+from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.profiles import user_interests, user_vectors
-from vlm4rec_search.queries.explanation import TASTES
+from vlm4rec_search.search.explanation import TASTES
 
 ITEMS = 30
 KINDS = {"semantic": 1.0, "lexical": 1.0, "behaviour": 1.0, "popularity": 1.0}

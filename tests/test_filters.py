@@ -9,9 +9,9 @@ from backends import Backend
 from released import documents, given
 
 from vlm4rec_search import Query
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes import Index
-from vlm4rec_search.queries.filters import Filter, parse_filter, parse_filters
+from vlm4rec_search.search.filters import Filter, parse_filter, parse_filters
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from vlm4rec_search.indexes.embedded import top_candidates
-from vlm4rec_search.queries.fusion import Candidates, Fused, fuse
-from vlm4rec_search.queries.legs import Leg
-from vlm4rec_search.queries.plan import leg_weights
+from vlm4rec_search.indexes.embedded.backend import top_candidates
+from vlm4rec_search.search.fusion import Candidates, Fused, fuse
+from vlm4rec_search.search.planning import leg_weights
+from vlm4rec_search.search.retrievers import Leg
 
 
 def leg(name: str, kind: str, found: dict[int, float]) -> Candidates:

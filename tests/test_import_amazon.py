@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 from test_import_generic import table
 
-from vlm4rec_search import raw
 from vlm4rec_search.cli.data import import_data
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.imports.amazon import import_amazon
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets import raw
+from vlm4rec_search.datasets.importers.amazon import import_amazon
 
 PHOTO = "https://images.example/"
 BRUSH = {

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from vlm4rec_search.cli.data import import_data
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.imports.generic import import_generic
-from vlm4rec_search.imports.raw_folder import ImportSummary
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.importers.generic import import_generic
+from vlm4rec_search.datasets.importers.write import ImportSummary
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LINES = (

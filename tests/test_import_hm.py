@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 from test_import_generic import table
 
-from vlm4rec_search import raw
 from vlm4rec_search.cli.data import import_data
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.imports.hm import import_hm
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets import raw
+from vlm4rec_search.datasets.importers.hm import import_hm
 
 ARTICLES = """article_id,product_code,prod_name,product_type_name,colour_group_name,index_name,detail_desc
 0108775015,0108775,Strap top,Vest top,Black,Ladieswear,"Jersey top, with ""narrow"" straps."

@@ -10,10 +10,10 @@ import pytest
 from conftest import Workspace
 from test_import_generic import table
 
-from vlm4rec_search import raw
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.imports.generic import import_generic
-from vlm4rec_search.imports.kaggle import import_kaggle
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets import raw
+from vlm4rec_search.datasets.importers.generic import import_generic
+from vlm4rec_search.datasets.importers.kaggle import import_kaggle
 
 FILES = {
     "users.txt": ",0\nA1,0\nA2,1\n",

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from test_import_generic import table
 
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.files import open_table
-from vlm4rec_search.imports.generic import import_generic
-from vlm4rec_search.imports.hm import import_hm
-from vlm4rec_search.imports.kaggle import import_kaggle
-from vlm4rec_search.raw import READERS
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.files import open_table
+from vlm4rec_search.datasets.importers.generic import import_generic
+from vlm4rec_search.datasets.importers.hm import import_hm
+from vlm4rec_search.datasets.importers.kaggle import import_kaggle
+from vlm4rec_search.datasets.raw import READERS
 
 ITEMS = "item_id,title,image\n1,Hat,pics/hat.jpg\n"
 LIMITED = """

@@ -8,7 +8,7 @@ from backends import Embedded, Server
 from opensearch import prefixed
 
 from vlm4rec_search import Query
-from vlm4rec_search.queries.query import Mode
+from vlm4rec_search.search.query import Mode
 
 
 def answers(history: int, items: int, folder: Path, opensearch_url: str, queries: list[Query]) -> list[list[list[str]]]:

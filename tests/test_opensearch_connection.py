@@ -12,9 +12,9 @@ from opensearchpy import exceptions
 from proxy import Fault, proxy
 from pydantic import SecretStr
 
-from vlm4rec_search.errors import UsageError, Vlm4recError
-from vlm4rec_search.opensearch.connection import UnreachableError, connect, redacted
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.common.errors import UsageError, Vlm4recError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.connection import UnreachableError, connect, redacted
 
 PASSWORD = "pä:ss@/w%20rd"  # noqa: S105
 QUOTED = "p%C3%A4%3Ass%40%2Fw%2520rd"

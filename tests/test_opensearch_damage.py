@@ -12,14 +12,14 @@ from released import documents
 from shop_window import Window, relabelled
 
 from vlm4rec_search import Query
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.opensearch import lease
-from vlm4rec_search.opensearch.connection import UnreachableError, connect
-from vlm4rec_search.opensearch.index import OpenSearchIndex
-from vlm4rec_search.opensearch.mapping import KINDS
-from vlm4rec_search.opensearch.releases import OpenSearchReleases
-from vlm4rec_search.opensearch.sender import ReleaseGoneError, Sender
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch import lease
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.connection import UnreachableError, connect
+from vlm4rec_search.indexes.opensearch.mapping import KINDS
+from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.indexes.opensearch.sender import ReleaseGoneError, Sender
 
 
 def tell_otherwise(window: Window, release: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -11,16 +11,16 @@ from released import documents
 from shop_window import Window, relabelled
 from test_opensearch_reader import publish, reading
 
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.opensearch import lease
-from vlm4rec_search.opensearch.index import OpenSearchIndex
-from vlm4rec_search.queries.query import Query
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.opensearch import lease
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.search.query import Query
 
 PUBLISHER = """
 import sys
 from shop_window import Window
 from test_opensearch_reader import publish
-from vlm4rec_search.opensearch import lease
+from vlm4rec_search.indexes.opensearch import lease
 lease.LOST = 2.0
 publish(Window(sys.argv[1], sys.argv[2]), sys.argv[3])
 """

@@ -12,7 +12,7 @@ from backends import Server
 from opensearch import prefixed
 
 from vlm4rec_search import Query
-from vlm4rec_search.encoders import load_sentence_encoder
+from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.indexes import Index
 from vlm4rec_search.indexes.staging import Frame, SearchTables
 

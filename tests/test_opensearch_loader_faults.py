@@ -9,12 +9,12 @@ import pytest
 from proxy import Fault, Judge, proxy
 from shelf import Shelf, item, shelf
 
-from vlm4rec_search.errors import RunError
-from vlm4rec_search.opensearch.bulk import Operation, Rejection
-from vlm4rec_search.opensearch.connection import connect
-from vlm4rec_search.opensearch.index_settings import loading
-from vlm4rec_search.opensearch.loader import Loaded, load
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.index_settings import loading
+from vlm4rec_search.indexes.opensearch.loader import Loaded, load
+from vlm4rec_search.indexes.opensearch.old_bulk import Operation, Rejection
 
 ITEMS = 400
 
@@ -22,10 +22,10 @@ ITEMS = 400
 LOADER = f"""
 import sys
 from shelf import item
-from vlm4rec_search.opensearch.connection import connect
-from vlm4rec_search.opensearch.index_settings import loading
-from vlm4rec_search.opensearch.loader import load
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.index_settings import loading
+from vlm4rec_search.indexes.opensearch.loader import load
+from vlm4rec_search.common.settings import Settings
 
 def operations():
     for number in range({ITEMS}):

@@ -12,12 +12,12 @@ from pairs import SHOPPERS, TEXTS, Pair
 from released import RANKING, documents, given
 
 from vlm4rec_search import Query
-from vlm4rec_search.errors import RunError
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes import Index
-from vlm4rec_search.opensearch import native, requests
-from vlm4rec_search.opensearch.sender import Sender
-from vlm4rec_search.queries.legs import Leg
-from vlm4rec_search.queries.plan import plan
+from vlm4rec_search.indexes.opensearch import native, queries
+from vlm4rec_search.indexes.opensearch.sender import Sender
+from vlm4rec_search.search.planning import plan
+from vlm4rec_search.search.retrievers import Leg
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_hybrid_bodies_keep_the_rules_of_the_server(index: Index) -> None:
     query = Query(user="u1", filters=["category=dresses"], fusion="minmax", weights={"behaviour": 1, "popularity": 1})
     chosen = plan(index, query)
     asked = chosen.request
-    within = requests.allowed(asked, "profiles")
+    within = queries.allowed(asked, "profiles")
     body = json.loads(json.dumps(native.hybrid_body(asked, within, [1, 1, 2, 1], 200), default=np.ndarray.tolist))
     hybrid = body["query"]["hybrid"]
     assert (list(body["query"]), set(hybrid)) == (["hybrid"], {"queries", "pagination_depth"})

@@ -11,9 +11,9 @@ from proxy import Fault, proxy
 from shop_window import Window
 from test_opensearch_reader import AWAY, publish, reading
 
-from vlm4rec_search.errors import RunError
-from vlm4rec_search.opensearch.loader import load
-from vlm4rec_search.opensearch.local import process, server
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.indexes.opensearch.loader import load
+from vlm4rec_search.indexes.opensearch.local import process, server
 
 
 def start(own_server: Path, port: int = 0, nodes: int | None = None) -> str:

@@ -23,14 +23,14 @@ from released import VECTORS, given, meta, users
 from shop_window import Window, relabelled
 
 from vlm4rec_search import Query
-from vlm4rec_search.errors import Vlm4recError
+from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.indexes import Index, open_index
-from vlm4rec_search.indexes.build import build_release
+from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.mapping import KINDS
+from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.staging import Frame, SearchTables
-from vlm4rec_search.opensearch.index import OpenSearchIndex
-from vlm4rec_search.opensearch.mapping import KINDS
-from vlm4rec_search.opensearch.publishing import publish_release
-from vlm4rec_search.publications import Publication
+from vlm4rec_search.pipeline.record import Publication
 
 QUERY = Query(user="u1", k=5)
 # what u1 likes and has seen: a profile of one release and items of another give an answer that neither gives

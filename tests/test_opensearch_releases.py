@@ -10,11 +10,11 @@ import pytest
 from released import documents, given, meta, popularity, users
 from shop_window import Window, relabelled
 
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.indexes.meta import new_release
-from vlm4rec_search.opensearch.mapping import field_name, read_meta
-from vlm4rec_search.opensearch.publishing import publish_release
-from vlm4rec_search.publications import record_failure
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.opensearch.mapping import field_name, read_meta
+from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.indexes.release import new_release
+from vlm4rec_search.pipeline.record import record_failure
 
 
 def test_a_release_holds_the_tables(window: Window) -> None:

@@ -15,13 +15,13 @@ from released import RANKING, documents, given, publish, users
 
 from vlm4rec_search import Query
 from vlm4rec_search.cli import main
-from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings, settings
 from vlm4rec_search.indexes import Index, open_index
-from vlm4rec_search.indexes.sent import Sent
-from vlm4rec_search.opensearch import native
-from vlm4rec_search.opensearch.connection import connect
-from vlm4rec_search.opensearch.sender import Sender
-from vlm4rec_search.settings import Settings, settings
+from vlm4rec_search.indexes.opensearch import native
+from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.sender import Sender
+from vlm4rec_search.search.sent import Sent
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from conftest import Workspace
 from opensearch import HEAP_MB, QUICK
 
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.opensearch.local import command, ports, process, server
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.opensearch.local import command, ports, process, server
 
 ONE_COPY = {"settings": {"number_of_shards": 1, "number_of_replicas": 1}}
 

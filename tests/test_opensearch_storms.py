@@ -10,10 +10,10 @@ from released import documents, meta
 from shop_window import Window
 from test_opensearch_reader import labelled, publish, reading
 
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.opensearch.index import OpenSearchIndex
-from vlm4rec_search.opensearch.loader import load
-from vlm4rec_search.opensearch.publishing import publish_release
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.loader import load
+from vlm4rec_search.indexes.opensearch.publish import publish_release
 
 BAD = '{"a": 1, "a": 2}'  # attributes that the server does not take: no field twice
 

@@ -9,9 +9,9 @@ from released import meta
 from shop_window import Window
 from test_opensearch_reader import labelled, publish, reading
 
-from vlm4rec_search.errors import RunError
-from vlm4rec_search.opensearch import switching
-from vlm4rec_search.opensearch.publishing import publish_release
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.indexes.opensearch import switching
+from vlm4rec_search.indexes.opensearch.publish import publish_release
 
 pytestmark = pytest.mark.usefixtures("quick_leases")
 

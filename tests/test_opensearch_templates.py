@@ -5,8 +5,8 @@ import pytest
 from opensearch import forget
 from shop_window import Window
 
-from vlm4rec_search.opensearch import templates
-from vlm4rec_search.ranking import load_ranking
+from vlm4rec_search.indexes.opensearch import templates
+from vlm4rec_search.search.ranking import load_ranking
 
 
 def test_the_hybrid_template_has_its_pipeline_and_both_legs(opensearch_url: str) -> None:

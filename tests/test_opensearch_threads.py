@@ -9,10 +9,10 @@ from shop_window import Window
 from test_opensearch_reader import hits_of, labelled, publish, right
 
 from vlm4rec_search import Query
-from vlm4rec_search.errors import RunError
-from vlm4rec_search.opensearch.index import OpenSearchIndex
-from vlm4rec_search.opensearch.publishing import publish_release
-from vlm4rec_search.queries.legs import User
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.search.retrievers import User
 
 
 def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(

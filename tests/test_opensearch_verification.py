@@ -4,9 +4,9 @@ import catalogues
 import pytest
 from shop_window import Window, relabelled
 
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.opensearch import mapping, verification
-from vlm4rec_search.opensearch.publishing import publish_release
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.opensearch import mapping, verify
+from vlm4rec_search.indexes.opensearch.publish import publish_release
 
 
 def test_verification_tells_documents_that_are_missing_too_many_or_others(window: Window) -> None:
@@ -24,28 +24,28 @@ def test_verification_tells_documents_that_are_missing_too_many_or_others(window
         ),
     }
     with window.staged() as connection:
-        assert verification.verify_documents(window.client, connection, "items", index) == 6
+        assert verify.verify_documents(window.client, connection, "items", index) == 6
         for message, damage in faults.items():
             damage()
             window.client.indices.refresh(index=index)
             with pytest.raises(RunError, match=message):
-                verification.verify_documents(window.client, connection, "items", index)
+                verify.verify_documents(window.client, connection, "items", index)
             window.repair(index)
 
 
 def test_verification_searches_as_everybody_will(window: Window) -> None:
     release = window.publish().meta.name
     with window.staged() as connection:
-        verification.verify_searches(window.catalogue, connection, release)
+        verify.verify_searches(window.catalogue, connection, release)
         window.client.indices.delete(index=window.catalogue.index("profiles", release))
         with pytest.raises(RunError, match="the release was not published: a search failed with"):
-            verification.verify_searches(window.catalogue, connection, release)
+            verify.verify_searches(window.catalogue, connection, release)
 
 
 def test_verification_compares_approximate_with_exact_neighbours(window: Window) -> None:
     index = window.catalogue.index("items", window.publish().meta.name)
     with window.staged() as connection:
-        assert verification.verify_recall(window.client, connection, index) == 200
+        assert verify.verify_recall(window.client, connection, index) == 200
 
 
 def test_scores_that_are_too_high_do_not_pass_for_recall(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,23 +58,23 @@ def test_scores_that_are_too_high_do_not_pass_for_recall(window: Window, monkeyp
 def test_copies_that_do_not_come_are_told_and_an_index_that_is_lost_is_refused(
     window: Window, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verification, "COPYING", 1.0)
+    monkeypatch.setattr(verify, "COPYING", 1.0)
     yellow, red = (f"{window.catalogue.prefix}{status}__1" for status in ("yellow", "red"))
     many = {"number_of_replicas": 20}  # more than any server of a test has nodes
     nowhere = {"number_of_replicas": 0, "routing.allocation.require.room": "none"}
     for name, settings in ((yellow, many), (red, nowhere)):
         body = {"settings": {"index": settings}}
         window.client.indices.create(index=name, body=body, params={"wait_for_active_shards": "0"})
-    verification.wait_for_copies(window.client, [yellow])
+    verify.wait_for_copies(window.client, [yellow])
     assert "copies of the release that are not there after 1 s: 20; until they are" in capsys.readouterr().err
     with pytest.raises(RunError, match=f"not published: {yellow} or {red} has lost its only copy"):
-        verification.wait_for_copies(window.client, [yellow, red])
+        verify.wait_for_copies(window.client, [yellow, red])
 
 
 def test_a_release_that_fails_leaves_nothing_behind(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     live = window.publish(relabelled("old")).meta.name
     before = window.indexes()
-    monkeypatch.setattr(verification, "LOWEST_RECALL", 1.1)
+    monkeypatch.setattr(verify, "LOWEST_RECALL", 1.1)
     with pytest.raises(RunError, match=r"the approximate search of .* finds 1\.000, less than 1\.1"):
         window.publish(relabelled("new"))
     assert (window.catalogue.live(), window.indexes()) == (live, before)

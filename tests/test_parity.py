@@ -8,7 +8,7 @@ import pytest
 from pairs import SHOPPERS, TEXTS, Pair
 
 from vlm4rec_search import Query
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 
 EVERYTHING = 1_000  # candidates: more than documents, so that the approximate search is exact
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlm4rec_search.cache import Cache
-from vlm4rec_search.photo_files import MAX_BYTES, PhotoError, _digests, find, fingerprint, locate
-from vlm4rec_search.photos import read
+from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.datasets.photos.decode import read
+from vlm4rec_search.datasets.photos.locate import MAX_BYTES, PhotoError, _digests, find, fingerprint, locate
 
 
 def written(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:

@@ -7,7 +7,7 @@ import duckdb
 from captioned import calls, catalogue
 from photo_shop import Shop, opened, png
 
-from vlm4rec_search.captions.job import run_captions
+from vlm4rec_search.captioning.run import run_captions
 
 
 def test_a_retry_sees_photos_that_were_replaced_and_addresses_that_are_allowed(colour: Path) -> None:

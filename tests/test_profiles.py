@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vlm4rec_search.cache import Cache
-from vlm4rec_search.errors import RunError
+from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.profiles import term_weights, user_vectors
 
 ITEMS = pd.DataFrame(
@@ -81,7 +81,7 @@ def test_what_histories_were_is_not_kept_for_ever(tmp_path: Path, monkeypatch: p
             return int(store._db.execute("SELECT COUNT(*) FROM results").fetchone()[0])
 
     assert kept() == 11, "a trial on little data costs nothing of what stands there"
-    monkeypatch.setattr("vlm4rec_search.profiles.upkeep._ALWAYS", 0)
+    monkeypatch.setattr("vlm4rec_search.profiles.incremental._ALWAYS", 0)
     assert kept() <= 4
 
 
@@ -113,7 +113,7 @@ def test_blocks_do_not_change_the_words(monkeypatch: pytest.MonkeyPatch) -> None
     users = [f"u{number:02d}" for number in draw.integers(0, 30, 200)]
     frame = weights(*[(user, item, 1.0) for user, item in zip(users, draw.choice(list("abc"), 200), strict=True)])
     whole = term_weights(frame, DOCUMENTS)
-    monkeypatch.setattr("vlm4rec_search.profiles.words._BLOCK", 20)
+    monkeypatch.setattr("vlm4rec_search.profiles.terms._BLOCK", 20)
     pd.testing.assert_frame_equal(term_weights(frame, DOCUMENTS), whole)
 
 

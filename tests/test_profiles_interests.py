@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from vlm4rec_search.cache import Cache
+from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.profiles import user_interests
 from vlm4rec_search.profiles.ward import NEAR, ward
 

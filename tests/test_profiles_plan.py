@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from conftest import Workspace
 
-from vlm4rec_search.ranking import load_ranking
+from vlm4rec_search.search.ranking import load_ranking
 
 START = datetime(2025, 1, 1)
 HEAVY = 50_000

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vlm4rec_search.cli.check import check
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.quality import run_suites
-from vlm4rec_search.settings import settings
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import settings
+from vlm4rec_search.pipeline.quality import run_suites
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITES = ROOT / "expectations"

@@ -3,8 +3,8 @@
 import pytest
 
 from vlm4rec_search import Query
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.queries.query import KINDS
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.search.query import KINDS
 
 
 @pytest.mark.parametrize(

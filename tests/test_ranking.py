@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.ranking import DEFAULT, load_ranking
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.search.ranking import DEFAULT, load_ranking
 
 SHIPPED = yaml.safe_load(DEFAULT.read_text("utf-8"))
 

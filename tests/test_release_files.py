@@ -12,9 +12,9 @@ import pytest
 from released import documents, given, meta, publish
 
 from vlm4rec_search import Query, open_index
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.releases import KEPT, current_release, publishing, release_path, switch
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.embedded.pointer import KEPT, current_release, publishing, release_path, switch
+from vlm4rec_search.indexes.embedded.publish import build_release
 
 
 def files(folder: Path) -> list[str]:

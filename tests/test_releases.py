@@ -11,11 +11,11 @@ import pytest
 from released import documents, given, meta, popularity, publish, users
 
 from vlm4rec_search import Query, open_index
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.indexes import verify
-from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.indexes.meta import new_release
-from vlm4rec_search.releases import current_release, release_path
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.embedded import verify
+from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
+from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.release import new_release
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:

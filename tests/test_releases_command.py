@@ -8,14 +8,14 @@ from conftest import Workspace
 from released import documents, given, meta
 from shop_window import relabelled
 
-from vlm4rec_search.churn import compare
-from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes import open_releases
+from vlm4rec_search.indexes.embedded.pointer import publishing
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.publications import record, record_failure
-from vlm4rec_search.queries.rules import Rule
-from vlm4rec_search.releases import publishing
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.pipeline.diff import compare
+from vlm4rec_search.pipeline.record import record, record_failure
+from vlm4rec_search.search.rules import Rule
 
 
 def publish(releases: Releases, label: str) -> str:
@@ -94,7 +94,7 @@ def test_publications_are_recorded_with_what_was_refused(releases: Releases, tmp
 
 
 def test_the_file_of_records_is_waited_for_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlm4rec_search.publications.PATIENCE", 0.5)
+    monkeypatch.setattr("vlm4rec_search.pipeline.record.PATIENCE", 0.5)
     (tmp_path / "releases.duckdb").write_text("no database")
     with pytest.raises(RunError, match=r"cannot write .*releases\.duckdb .*: close it elsewhere, or set VLM4REC_REL"):
         record_failure(tmp_path / "releases.duckdb", "index", "full", meta(), "")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from photo_shop import Shop, found, opened, status
 
-from vlm4rec_search import remote_photos
-from vlm4rec_search.errors import RunError
-from vlm4rec_search.photos import read
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.datasets.photos import fetch
+from vlm4rec_search.datasets.photos.decode import read
 
 
 @pytest.fixture
@@ -57,13 +57,13 @@ def test_only_so_many_are_fetched_and_failures_are_remembered(tmp_path: Path, sh
     ],
 )
 def test_limits_hold(tmp_path: Path, shop: str, monkeypatch: pytest.MonkeyPatch, path: str, expected: str) -> None:
-    monkeypatch.setattr(remote_photos, "MAX_BYTES", 4000)
+    monkeypatch.setattr(fetch, "MAX_BYTES", 4000)
     start = time.monotonic()
     if path in ("/hang.png", "/drip.png", "/crawl.png"):
-        monkeypatch.setattr(remote_photos, "STEP_SECONDS", 0.4)
-        monkeypatch.setattr(remote_photos, "SECONDS", 0.6)
+        monkeypatch.setattr(fetch, "STEP_SECONDS", 0.4)
+        monkeypatch.setattr(fetch, "SECONDS", 0.6)
     assert status(found(tmp_path, shop + path)[0]) == expected
-    assert len(Shop.asked) <= 1 + remote_photos.REDIRECTS
+    assert len(Shop.asked) <= 1 + fetch.REDIRECTS
     assert time.monotonic() - start < 30, "no server holds a photo for ever"
 
 

@@ -7,10 +7,10 @@ from backends import Backend
 from released import RANKING, documents, given
 
 from vlm4rec_search import Query
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.queries.filters import parse_filter
-from vlm4rec_search.queries.query import Answer
-from vlm4rec_search.queries.rules import fulfils, load_rules
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.search.filters import parse_filter
+from vlm4rec_search.search.query import Answer
+from vlm4rec_search.search.rules import fulfils, load_rules
 
 
 @pytest.fixture(scope="module")

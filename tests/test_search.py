@@ -10,7 +10,7 @@ from backends import Backend
 from released import RANKING, documents, given, popularity, users
 
 from vlm4rec_search import Query
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes import Index
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from released import publish
 
 from vlm4rec_search.cli.search import search as command
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def _hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.settings import settings
 
     monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
     settings.cache_clear()

@@ -4,8 +4,8 @@ from datetime import datetime
 
 import pytest
 
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.settings import Settings, settings
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings, settings
 
 
 def test_a_time_with_an_offset_becomes_utc() -> None:

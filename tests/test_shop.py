@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from vlm4rec_search.cli.data import shop
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.shop.build import ShopSummary, build_shop
-from vlm4rec_search.shop.drawing import PHOTO, draw_photo
-from vlm4rec_search.shop.looks import MATERIALS_OF, STYLES, USES, Look, draw_look
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.demo_shop.build import ShopSummary, build_shop
+from vlm4rec_search.datasets.demo_shop.drawing import PHOTO, draw_photo
+from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, STYLES, USES, Look, draw_look
 
 ITEMS, SHOPPERS = 24, 30
 TABLES = ("items.csv", "interactions.csv.gz", "labels.csv", "SHOP.json")

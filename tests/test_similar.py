@@ -10,9 +10,9 @@ from released import RANKING, documents, given, meta, popularity
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.cli.search import similar
+from vlm4rec_search.common.settings import settings
 from vlm4rec_search.indexes import Index
-from vlm4rec_search.indexes.build import build_release
-from vlm4rec_search.settings import settings
+from vlm4rec_search.indexes.embedded.publish import build_release
 
 
 @pytest.fixture

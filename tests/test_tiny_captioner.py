@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm4rec_search.captioners import load_captioner
-from vlm4rec_search.captioners.base import Caption, Captioner, Context
-from vlm4rec_search.captioners.tiny import WEIGHTS
-from vlm4rec_search.captioners.tiny.accuracy import accuracy, captions_of, held_out
-from vlm4rec_search.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_up, draw_one
-from vlm4rec_search.captioners.tiny.sentences import attributes, describe, read_attributes
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.shop.looks import MATERIALS_OF, Look, draw_look
+from vlm4rec_search.captioning.base import Caption, Captioner, Context
+from vlm4rec_search.captioning.captioners.tiny import WEIGHTS
+from vlm4rec_search.captioning.captioners.tiny.accuracy import accuracy, captions_of, held_out
+from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_up, draw_one
+from vlm4rec_search.captioning.captioners.tiny.sentences import attributes, describe, read_attributes
+from vlm4rec_search.captioning.registry import load_captioner
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, Look, draw_look
 
 HAT = Look("hat", "romantic", "linen", "party", "light blue", "rose", "floral")
 MUG = Look("mug", "minimal", "wood", "office", "grey", "black", "plain")
@@ -51,7 +51,7 @@ def test_accuracy_counts_each_attribute_and_the_second_colour_only_where_it_show
 
 
 def test_words_survive_the_tokenizer() -> None:
-    from vlm4rec_search.captioners.tiny.architecture import new_tokenizer
+    from vlm4rec_search.captioning.captioners.tiny.architecture import new_tokenizer
 
     tokenizer = new_tokenizer()
     ids = tokenizer(describe(HAT))["input_ids"]
@@ -61,7 +61,7 @@ def test_words_survive_the_tokenizer() -> None:
 
 
 def test_no_text_beside_a_photo_reaches_the_model_and_training_sees_the_same_pixels() -> None:
-    from vlm4rec_search.captioners.tiny.architecture import new_processor
+    from vlm4rec_search.captioning.captioners.tiny.architecture import new_processor
 
     processor, (photo, _) = new_processor(), draw_one(HELD_OUT, 0)
 
@@ -85,8 +85,8 @@ def test_held_out_photos_are_others_and_always_the_same() -> None:
 def test_training_repeats_itself_and_learns() -> None:
     import torch
 
-    from vlm4rec_search.captioners.tiny.architecture import new_model, new_processor
-    from vlm4rec_search.captioners.tiny.training import teach_seeing, teach_writing
+    from vlm4rec_search.captioning.captioners.tiny.architecture import new_model, new_processor
+    from vlm4rec_search.captioning.captioners.tiny.training import teach_seeing, teach_writing
 
     drawn = [draw_one(TRAINING, number) for number in range(8)]
     tiles, looks = np.stack([cut_up(photo) for photo, _ in drawn]), [look for _, look in drawn]
@@ -108,7 +108,7 @@ def test_training_repeats_itself_and_learns() -> None:
 def test_training_moves_a_photo_with_all_its_tiles() -> None:
     import torch
 
-    from vlm4rec_search.captioners.tiny.training import moved
+    from vlm4rec_search.captioning.captioners.tiny.training import moved
 
     photo, _ = draw_one(TRAINING, 1)
     pixels = np.roll(np.asarray(photo), (4, -6), axis=(0, 1))  # down, right
@@ -123,7 +123,7 @@ def test_training_moves_a_photo_with_all_its_tiles() -> None:
 def test_training_mirrors_a_photo_with_all_its_tiles() -> None:
     import torch
 
-    from vlm4rec_search.captioners.tiny.training import mirrored
+    from vlm4rec_search.captioning.captioners.tiny.training import mirrored
 
     photo, _ = draw_one(TRAINING, 1)
     tiles = torch.from_numpy(cut_up(photo))[None]
@@ -132,7 +132,7 @@ def test_training_mirrors_a_photo_with_all_its_tiles() -> None:
 
 
 def test_training_leaves_other_folders_alone(tmp_path: Path) -> None:
-    from vlm4rec_search.captioners.tiny.making import make_model
+    from vlm4rec_search.captioning.captioners.tiny.train import make_model
 
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from vlm4rec_search.evaluation.metrics import accuracy
-from vlm4rec_search.evaluation.ranking import top_k
-from vlm4rec_search.queries.fusion import Candidates, fuse
-from vlm4rec_search.queries.query import KINDS, Fusion
-from vlm4rec_search.tuning.candidates import Asked, pool
-from vlm4rec_search.tuning.sweep import around, best_weights, grid, judge, judge_diverse
+from vlm4rec_search.evaluation.top_k import top_k
+from vlm4rec_search.evaluation.tuning.candidates import Asked, pool
+from vlm4rec_search.evaluation.tuning.sweep import around, best_weights, grid, judge, judge_diverse
+from vlm4rec_search.search.fusion import Candidates, fuse
+from vlm4rec_search.search.query import KINDS, Fusion
 
 ITEMS = 40
 
@@ -104,7 +104,7 @@ def test_weightings_sum_to_one() -> None:
 
 
 def test_a_written_configuration_is_read_again(tmp_path: Path) -> None:
-    from vlm4rec_search.ranking import load_ranking, write_ranking
+    from vlm4rec_search.search.ranking import load_ranking, write_ranking
 
     shipped = load_ranking()
     write_ranking(shipped.model_copy(update={"version": "mine"}), tmp_path / "ranking.yaml")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import yaml
 from conftest import Workspace
 
-from vlm4rec_search.queries.query import KINDS
+from vlm4rec_search.search.query import KINDS
 
 USERS, ITEMS = 30, 40
 

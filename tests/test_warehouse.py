@@ -13,10 +13,10 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from vlm4rec_search import warehouse
 from vlm4rec_search.cli.tables import publish_tables
-from vlm4rec_search.errors import RunError, UsageError
-from vlm4rec_search.settings import settings
+from vlm4rec_search.common import warehouse
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import settings
 
 # A view names its catalog, as SQLMesh's views do.
 TABLES = """

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlm4rec_search.indexes import open_index
-    from vlm4rec_search.queries.query import Answer, Hit, Query
+    from vlm4rec_search.search.query import Answer, Hit, Query
 
 __all__ = ["Answer", "Hit", "Query", "open_index"]
 
 _HOMES = {
-    "Answer": "vlm4rec_search.queries.query",
-    "Hit": "vlm4rec_search.queries.query",
-    "Query": "vlm4rec_search.queries.query",
+    "Answer": "vlm4rec_search.search.query",
+    "Hit": "vlm4rec_search.search.query",
+    "Query": "vlm4rec_search.search.query",
     "open_index": "vlm4rec_search.indexes",
 }
 

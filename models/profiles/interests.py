@@ -35,9 +35,9 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.pipeline.variables import folders, unless_empty
     from vlm4rec_search.profiles import user_interests
-    from vlm4rec_search.project import folders, unless_empty
-    from vlm4rec_search.settings import settings
 
     context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")

@@ -25,8 +25,8 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.pipeline.variables import unless_empty
     from vlm4rec_search.profiles import term_weights
-    from vlm4rec_search.project import unless_empty
 
     context.var("analyzer")  # named, so that another analyzer rebuilds this table
     context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table

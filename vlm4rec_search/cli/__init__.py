@@ -6,7 +6,7 @@ from typing import NoReturn
 import click
 
 from vlm4rec_search.cli.output import printable
-from vlm4rec_search.errors import Vlm4recError
+from vlm4rec_search.common.errors import Vlm4recError
 
 # In the order of the job; a module is imported when its command is asked for, or listed by --help.
 COMMANDS = {

@@ -47,8 +47,8 @@ def run(captioner: str | None, limit: int | None, max_cost: float | None, enviro
       vlm4rec captions run --limit 1000 --max-cost 5
       vlm4rec captions run --captioner transformers:llava-hf/llava-v1.6-mistral-7b-hf && sqlmesh plan
     """
-    from vlm4rec_search.captions.job import run_captions
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.captioning.run import run_captions
+    from vlm4rec_search.common.settings import settings
 
     summary = run_captions(settings(), captioner, limit=limit, max_cost=max_cost, environment=environment)
     tell(summary, as_json)
@@ -79,9 +79,9 @@ def retry(
     Example:
       vlm4rec captions retry --status refused --status failed --limit 100
     """
-    from vlm4rec_search.captions.job import RETRIED, run_captions
-    from vlm4rec_search.errors import UsageError
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.captioning.run import RETRIED, run_captions
+    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.common.settings import settings
 
     if wrong := set(statuses) - set(RETRIED):
         raise UsageError(f"unknown status {', '.join(sorted(wrong))}: choose of {', '.join(RETRIED)}")
@@ -102,8 +102,8 @@ def estimate(captioner: str | None, environment: str, as_json: bool) -> None:
 
     Example: vlm4rec captions estimate --json
     """
-    from vlm4rec_search.captions.estimate import estimate as estimated
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.captioning.estimate import estimate as estimated
+    from vlm4rec_search.common.settings import settings
 
     found = estimated(settings(), captioner, environment)
     if as_json:
@@ -125,8 +125,8 @@ def preview(count: int, prompts: bool, captioner: str | None, environment: str, 
 
     Example: vlm4rec captions preview -n 3 --prompts
     """
-    from vlm4rec_search.captions.preview import preview as previewed
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.captioning.preview import preview as previewed
+    from vlm4rec_search.common.settings import settings
 
     shown = previewed(settings(), count, captioner, environment)
     if as_json:
@@ -155,8 +155,8 @@ def compare(first: str, second: str, path: Path, count: int, environment: str, a
 
     Example: vlm4rec captions compare attributes tiny --to captions.html
     """
-    from vlm4rec_search.captions.comparison import compare as compared
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.captioning.comparison import compare as compared
+    from vlm4rec_search.common.settings import settings
 
     result = compared(settings(), first, second, path, count, environment)
     if as_json:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from vlm4rec_search.cli.output import echo_json, printable
-from vlm4rec_search.errors import RunError
+from vlm4rec_search.common.errors import RunError
 
 if TYPE_CHECKING:
-    from vlm4rec_search.captions.estimate import Estimate
-    from vlm4rec_search.captions.job import Summary
+    from vlm4rec_search.captioning.estimate import Estimate
+    from vlm4rec_search.captioning.run import Summary
 
 
 def tell(summary: "Summary", as_json: bool) -> None:

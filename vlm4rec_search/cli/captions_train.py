@@ -27,7 +27,7 @@ def train_demo(to: Path, photos: int, seeing: int, writing: int, as_json: bool) 
     """
     from dataclasses import asdict
 
-    from vlm4rec_search.captioners.tiny.making import make_model
+    from vlm4rec_search.captioning.captioners.tiny.train import make_model
 
     training = make_model(to, photos, seeing, writing)
     if as_json:

@@ -7,7 +7,7 @@ import click
 from vlm4rec_search.cli.output import echo_json, json_option, printable
 
 if TYPE_CHECKING:
-    from vlm4rec_search.quality import QualityReport
+    from vlm4rec_search.pipeline.quality import QualityReport
 
 
 @click.command()
@@ -35,8 +35,8 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
 
 
 def _run(environment: str, suite: str | None) -> "QualityReport":
-    from vlm4rec_search.quality import run_suites
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.pipeline.quality import run_suites
 
     options = settings()
     suites, days, docs = options.project / "expectations", options.max_age_days, options.quality

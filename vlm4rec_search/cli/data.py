@@ -10,7 +10,7 @@ from vlm4rec_search.cli.output import echo_json, json_option
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from vlm4rec_search.imports.raw_folder import ImportSummary
+    from vlm4rec_search.datasets.importers.write import ImportSummary
 
 
 def _print_json(summary: "DataclassInstance") -> None:
@@ -33,8 +33,8 @@ def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirt
 
     Example: vlm4rec shop --to data --world photo --items 240 --shoppers 300
     """
-    from vlm4rec_search.settings import settings
-    from vlm4rec_search.shop.build import build_shop
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.datasets.demo_shop.build import build_shop
 
     to = to or settings().data_dir
     summary = build_shop(to, world, items, shoppers, seed, dirty)
@@ -63,8 +63,8 @@ def simulate(data: Path | None, shoppers: int, taste: str, seed: int, as_json: b
 
     Example: vlm4rec simulate --data data --shoppers 300 --taste color,category
     """
-    from vlm4rec_search.settings import settings
-    from vlm4rec_search.shop.simulate import simulate as run
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.datasets.demo_shop.simulate import simulate as run
 
     data = data or settings().data_dir
     summary = run(data, shoppers, [name.strip() for name in taste.split(",") if name.strip()], seed)
@@ -120,7 +120,7 @@ def generic(
 
     Example: vlm4rec import generic exports --to data --items items.jsonl --map items.item_id=id
     """
-    from vlm4rec_search.imports.generic import import_generic
+    from vlm4rec_search.datasets.importers.generic import import_generic
 
     _tell(import_generic(source, to, items, interactions, maps, images), source, to, as_json)
 
@@ -135,7 +135,7 @@ def amazon(source: Path, to: Path, category: str | None, as_json: bool) -> None:
 
     Example: vlm4rec import amazon downloads --to data --category All_Beauty
     """
-    from vlm4rec_search.imports.amazon import import_amazon
+    from vlm4rec_search.datasets.importers.amazon import import_amazon
 
     _tell(import_amazon(source, to, category), source, to, as_json)
 
@@ -150,7 +150,7 @@ def hm(source: Path, to: Path, images: bool, as_json: bool) -> None:
 
     Example: vlm4rec import hm h-and-m-personalized-fashion-recommendations --to data
     """
-    from vlm4rec_search.imports.hm import import_hm
+    from vlm4rec_search.datasets.importers.hm import import_hm
 
     _tell(import_hm(source, to, images), source, to, as_json)
 
@@ -168,7 +168,7 @@ def kaggle(source: Path, to: Path, meta: Path | None, as_json: bool) -> None:
 
     Example: vlm4rec import kaggle Clothing_Shoes_and_Jewelry-clip_clip --to data --meta meta_Clothing.json.gz
     """
-    from vlm4rec_search.imports.kaggle import import_kaggle
+    from vlm4rec_search.datasets.importers.kaggle import import_kaggle
 
     _tell(import_kaggle(source, to, meta), source, to, as_json)
     if not as_json:

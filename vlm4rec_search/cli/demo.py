@@ -19,6 +19,6 @@ def demo(world: str, items: int, shoppers: int, seed: int) -> None:
     Example:
       vlm4rec demo --world title --items 500
     """
-    from vlm4rec_search.demo import run_demo
+    from vlm4rec_search.cli.demo_steps import run_demo
 
     run_demo(world, items, shoppers, seed)

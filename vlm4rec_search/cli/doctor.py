@@ -21,11 +21,11 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     Example:
       vlm4rec doctor --url http://localhost:9200 --json
     """
-    from vlm4rec_search.doctor import examine
-    from vlm4rec_search.handover import read_tables
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.common.warehouse import read
     from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.settings import settings
-    from vlm4rec_search.warehouse import read
+    from vlm4rec_search.pipeline.doctor import examine
+    from vlm4rec_search.pipeline.publish import read_tables
 
     with read(settings().warehouse) as connection:
         handed = read_tables(connection, environment)

@@ -55,10 +55,10 @@ def evaluate(
     """
     from typing import cast
 
+    from vlm4rec_search.common.settings import settings
     from vlm4rec_search.evaluation import paper as table
-    from vlm4rec_search.evaluation.job import Job, run_evaluation
+    from vlm4rec_search.evaluation.evaluate import Job, run_evaluation
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol, Rule
-    from vlm4rec_search.settings import settings
 
     protocol = Protocol(cast("Rule", rule), cast("Candidates", candidates), repeat=repeat, seed=seed)
     names = [name.strip() for name in systems.split(",") if name.strip()] or (table.SYSTEMS if paper else ())

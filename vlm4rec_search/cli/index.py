@@ -44,8 +44,8 @@ def index(
     """
     from dataclasses import asdict
 
-    from vlm4rec_search.handover import publish_index
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.pipeline.publish import publish_index
 
     summary = publish_index(settings(), environment, force, url, incremental, tolerance if gate else None)
     if as_json:

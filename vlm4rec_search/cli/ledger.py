@@ -7,7 +7,7 @@ import click
 from vlm4rec_search.cli.output import echo_json, json_option
 
 if TYPE_CHECKING:
-    from vlm4rec_search.cache import LedgerRow
+    from vlm4rec_search.common.cache.cache import LedgerRow
 
 
 @click.command()
@@ -25,8 +25,8 @@ def ledger(as_json: bool) -> None:
 
 def show_ledger(as_json: bool, kind: str | None = None) -> None:
     """Print the runs, or those of one kind."""
-    from vlm4rec_search.cache import FILE, Cache
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.cache.cache import FILE, Cache
+    from vlm4rec_search.common.settings import settings
 
     rows: list[LedgerRow] = []
     if (settings().cache / FILE).exists():

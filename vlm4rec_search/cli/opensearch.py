@@ -7,7 +7,7 @@ import click
 from vlm4rec_search.cli.output import echo_json, json_option
 
 if TYPE_CHECKING:
-    from vlm4rec_search.opensearch.local.server import Status
+    from vlm4rec_search.indexes.opensearch.local.server import Status
 
 
 @click.group()
@@ -38,8 +38,8 @@ def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None
     Example:
       vlm4rec opensearch start --nodes 3 --port 9250
     """
-    from vlm4rec_search.opensearch.local import server
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.indexes.opensearch.local import server
 
     chosen = settings()
     _tell(server.start(chosen.opensearch, port, nodes, heap, java_home=chosen.opensearch_java), as_json)
@@ -53,8 +53,8 @@ def stop() -> None:
     Example:
       vlm4rec opensearch stop
     """
-    from vlm4rec_search.opensearch.local import server
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.indexes.opensearch.local import server
 
     folder = settings().opensearch
     click.echo("OpenSearch has stopped" if server.stop(folder) else f"no OpenSearch runs in {folder}")
@@ -69,8 +69,8 @@ def status(as_json: bool) -> None:
     Example:
       vlm4rec opensearch status --json
     """
-    from vlm4rec_search.opensearch.local import server
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.indexes.opensearch.local import server
 
     _tell(server.status(settings().opensearch), as_json)
 

@@ -27,8 +27,8 @@ def list_releases(as_json: bool, url: str | None) -> None:
     Example:
       vlm4rec releases list --url http://localhost:9200
     """
+    from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.settings import settings
 
     found = open_releases(url or settings().index_url, settings())
     live, metas = found.live(), list(found.whole().values())
@@ -54,11 +54,11 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     Example:
       vlm4rec releases diff items__v4__all-minilm-l6-v2__20250630t120000000 --users 100
     """
-    from vlm4rec_search.churn import compare
+    from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.queries.rules import load_rules
-    from vlm4rec_search.ranking import load_ranking
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.pipeline.diff import compare
+    from vlm4rec_search.search.ranking import load_ranking
+    from vlm4rec_search.search.rules import load_rules
 
     here = settings()
     places = open_releases(url or here.index_url, here)
@@ -85,8 +85,8 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
     Example:
       vlm4rec releases rollback
     """
+    from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.settings import settings
 
     name = open_releases(url or settings().index_url, settings()).rollback(release)
     echo_json({"live": name}) if as_json else click.echo(f"{name} answers now")
@@ -103,8 +103,8 @@ def prune(keep: int, as_json: bool, url: str | None) -> None:
     Example:
       vlm4rec releases prune --keep 2
     """
+    from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.settings import settings
 
     removed = open_releases(url or settings().index_url, settings()).prune(keep)
     echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")

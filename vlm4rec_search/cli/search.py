@@ -10,8 +10,8 @@ from vlm4rec_search.cli.output import echo_json, json_option, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vlm4rec_search.indexes.sent import Sent
-    from vlm4rec_search.queries.query import Answer
+    from vlm4rec_search.search.query import Answer
+    from vlm4rec_search.search.sent import Sent
 
 _SEARCH = """Search the published index for a shopper, a session, a text, or a text in the light of a shopper.
 
@@ -81,7 +81,7 @@ def similar(item: str, **options: Any) -> None:
 
 
 def _weight(text: str) -> tuple[str, float]:
-    from vlm4rec_search.errors import UsageError
+    from vlm4rec_search.common.errors import UsageError
 
     kind, _, number = text.partition("=")
     try:
@@ -91,9 +91,9 @@ def _weight(text: str) -> tuple[str, float]:
 
 
 def _answer(options: dict[str, Any], **subject: Any) -> None:
+    from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_index
-    from vlm4rec_search.queries.query import Query
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.search.query import Query
 
     url, as_json, print_request = (options.pop(name) for name in ("url", "as_json", "print_request"))
     weights = dict(_weight(text) for text in options.pop("weights"))

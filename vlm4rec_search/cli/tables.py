@@ -24,8 +24,8 @@ def publish_tables(as_json: bool) -> None:
       vlm4rec publish-tables
       VLM4REC_PUBLISHED=/srv/analysts vlm4rec publish-tables --json
     """
-    from vlm4rec_search.settings import settings
-    from vlm4rec_search.warehouse import publish
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.common.warehouse import publish
 
     path = publish(settings().warehouse, settings().published)
     size = path.stat().st_size

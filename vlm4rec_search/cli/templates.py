@@ -25,11 +25,11 @@ def install(url: str | None, as_json: bool) -> None:
     Example:
       vlm4rec templates install --url http://localhost:9200
     """
-    from vlm4rec_search.errors import UsageError
-    from vlm4rec_search.opensearch.connection import connect
-    from vlm4rec_search.opensearch.templates import install as store
-    from vlm4rec_search.ranking import load_ranking
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.indexes.opensearch.connection import connect
+    from vlm4rec_search.indexes.opensearch.templates import install as store
+    from vlm4rec_search.search.ranking import load_ranking
 
     here = settings()
     place = url or here.index_url

@@ -8,7 +8,7 @@ import click
 from vlm4rec_search.cli.output import echo_json, json_option
 
 if TYPE_CHECKING:
-    from vlm4rec_search.tuning.job import Tuned
+    from vlm4rec_search.evaluation.tuning.tune import Tuned
 
 
 @click.command()
@@ -32,11 +32,11 @@ def tune(target: Path, version: str, tables: bool, candidates: str, as_json: boo
     """
     from typing import cast
 
-    from vlm4rec_search.errors import UsageError
+    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.common.settings import settings
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol
-    from vlm4rec_search.ranking import write_ranking
-    from vlm4rec_search.settings import settings
-    from vlm4rec_search.tuning.job import tune as choose
+    from vlm4rec_search.evaluation.tuning.tune import tune as choose
+    from vlm4rec_search.search.ranking import write_ranking
 
     if not version.strip():
         raise UsageError("--version is the name that every answer tells: give one")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 if TYPE_CHECKING:
-    from vlm4rec_search.handover import Handover
+    from vlm4rec_search.pipeline.publish import Handover
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]

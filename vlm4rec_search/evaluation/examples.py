@@ -7,9 +7,9 @@ from io import BytesIO
 
 import numpy as np
 
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.data import Ints
 from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
-from vlm4rec_search.settings import Settings
 
 USERS, SHOWN = 4, 6
 SIDE = 96
@@ -77,9 +77,9 @@ def _tops(outcomes: list[Outcome], row: int) -> Ints:
 
 def _photos(comparison: Comparison, items: list[int], settings: Settings) -> dict[int, str]:
     """Return small photos as data URLs by item; items whose photo cannot be read have none."""
-    from vlm4rec_search.cache import Cache
-    from vlm4rec_search.photo_files import PhotoError, find
-    from vlm4rec_search.photos import read
+    from vlm4rec_search.common.cache.cache import Cache
+    from vlm4rec_search.datasets.photos.decode import read
+    from vlm4rec_search.datasets.photos.locate import PhotoError, find
 
     images = comparison.part.split.catalogue.images
     with Cache(settings.cache) as cache:

@@ -17,25 +17,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.evaluation.comparison import interval, resampled_means
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.data import Floats, Split
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.protocol import Protocol
-from vlm4rec_search.evaluation.ranking import rank
+from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
-from vlm4rec_search.handover import Handover
+from vlm4rec_search.evaluation.top_k import rank
 from vlm4rec_search.indexes.staging import SearchTables
-from vlm4rec_search.queries.query import Mode
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.pipeline.publish import Handover
+from vlm4rec_search.search.query import Mode
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vlm4rec_search.indexes.meta import ReleaseMeta
+    from vlm4rec_search.indexes.release import ReleaseMeta
     from vlm4rec_search.indexes.releases import Releases
-    from vlm4rec_search.ranking import Ranking
+    from vlm4rec_search.search.ranking import Ranking
 
 JUDGED_BY = "nDCG@10"
 MODE: Mode = "hybrid"
@@ -152,7 +152,7 @@ def _live(releases: "Releases", meta: "ReleaseMeta") -> Handover:
 
 def _at_cut(split: Split, release: Handover, settings: Settings) -> Handover:
     """Return a release's documents with everything else as it stood at the split's moment."""
-    from vlm4rec_search.ranking import load_ranking
+    from vlm4rec_search.search.ranking import load_ranking
 
     if split.tables is None:
         raise UsageError("the gate needs the tables of the search layer")

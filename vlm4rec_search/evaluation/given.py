@@ -5,9 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.importers.write import ABOUT_GIVEN, GIVEN_VECTORS
 from vlm4rec_search.evaluation.protocol import Cuts, Protocol, find_cuts
-from vlm4rec_search.imports.raw_folder import ABOUT_GIVEN, GIVEN_VECTORS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.data import Catalogue, Mask, Scores, Split, Texts
 from vlm4rec_search.evaluation.given import given_vectors
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.systems.base import unit
-from vlm4rec_search.handover import Handover, read_tables
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.pipeline.publish import Handover, read_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
     """
     import pandas as pd
 
-    from vlm4rec_search.warehouse import in_environment, read
+    from vlm4rec_search.common.warehouse import in_environment, read
 
     with read(settings.warehouse) as connection:
         handed = read_tables(connection, environment)
@@ -115,7 +115,7 @@ def _descriptions(documents: "pa.Table") -> Texts:
 def _encoded(settings: Settings, ids: Texts, texts: Texts, encoder: str) -> Scores:
     import pandas as pd
 
-    from vlm4rec_search.embeddings import embed_texts
+    from vlm4rec_search.embeddings.tables import embed_texts
 
     told = np.flatnonzero(texts != "")
     frame = pd.DataFrame({"item_id": ids[told], "text": texts[told]})

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.examples import examples
 from vlm4rec_search.evaluation.forest import Forest, forest
 from vlm4rec_search.evaluation.paper import CAVEAT, beside_paper, effect
 from vlm4rec_search.evaluation.results import SLICED, Results, Row
 from vlm4rec_search.evaluation.run import Evaluation
-from vlm4rec_search.settings import Settings
 
 BY = "nDCG@10"
 COLUMNS = (

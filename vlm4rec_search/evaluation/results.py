@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from vlm4rec_search.evaluation.comparison import Difference, compare, interval, resampled_means
 from vlm4rec_search.evaluation.data import Floats, Ints, Targets
 from vlm4rec_search.evaluation.metrics import ACCURACY, BEYOND, KS, accuracy
 from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
+from vlm4rec_search.evaluation.significance import Difference, compare, interval, resampled_means
 from vlm4rec_search.evaluation.slices import cut
 
 METRICS = (*ACCURACY, *BEYOND)

@@ -5,13 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.data import Split, Targets
-from vlm4rec_search.evaluation.environments import Workbench, workbench
 from vlm4rec_search.evaluation.given import cuts_of
 from vlm4rec_search.evaluation.loading import load_split
 from vlm4rec_search.evaluation.protocol import LIKED, Protocol, find_targets, hold_out_last, taken_between
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.evaluation.snapshots import Workbench, workbench
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -68,7 +68,7 @@ def build_parts(settings: Settings, protocol: Protocol, needs: frozenset[str], c
 
 
 def _in_time(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "dict[str, DataFrame]":
-    from vlm4rec_search.warehouse import read
+    from vlm4rec_search.common.warehouse import read
 
     with read(bench.settings.warehouse) as connection:
         cuts = cuts_of(connection, bench.settings.data_dir, protocol)
@@ -83,7 +83,7 @@ def _in_time(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "d
 
 
 def _leave_one_out(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "dict[str, DataFrame]":
-    from vlm4rec_search.warehouse import read
+    from vlm4rec_search.common.warehouse import read
 
     later, rows, held = {}, {}, []
     with read(bench.settings.warehouse) as connection:

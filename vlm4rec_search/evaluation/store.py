@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlm4rec_search.errors import RunError
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.evaluation.results import METRICS, Results
 from vlm4rec_search.evaluation.run import Comparison, Evaluation
 

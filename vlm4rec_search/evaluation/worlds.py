@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vlm4rec_search.evaluation.environments import plan
-from vlm4rec_search.settings import Settings
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.evaluation.snapshots import plan
 
 ITEMS, SHOPPERS = 400, 800  # enough for intervals of a few hundredths
 
@@ -28,7 +28,7 @@ def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], 
         UsageError: there is no such world.
         RunError: the plan failed.
     """
-    from vlm4rec_search.shop.build import build_shop
+    from vlm4rec_search.datasets.demo_shop.build import build_shop
 
     settings.cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=settings.cache.resolve(), prefix="evaluation-") as name:

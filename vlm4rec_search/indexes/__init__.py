@@ -4,16 +4,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.indexes.base import Index
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.search.backend import Index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vlm4rec_search.common.settings import Settings
     from vlm4rec_search.indexes.releases import Releases
-    from vlm4rec_search.queries.rules import Rule
-    from vlm4rec_search.ranking import Ranking
-    from vlm4rec_search.settings import Settings
+    from vlm4rec_search.search.ranking import Ranking
+    from vlm4rec_search.search.rules import Rule
 
 _ADDRESS = re.compile(r"(?:.*@)?([\w.-]+:\d{1,5})/?")  # host and port, perhaps after user and password
 
@@ -34,27 +34,27 @@ def open_index(url: str, encoder: str | None = None, ranking: Path | None = None
         UsageError: nothing is published there, or it was built by another encoder or for another package version.
         RunError: the release cannot be read.
     """
-    from vlm4rec_search.queries.rules import load_rules
-    from vlm4rec_search.ranking import load_ranking
+    from vlm4rec_search.search.ranking import load_ranking
+    from vlm4rec_search.search.rules import load_rules
 
     opened = _open_server if _is_server(url) else _open_folder
     return opened(url, encoder, load_ranking(ranking), load_rules(rules))
 
 
 def _open_server(url: str, encoder: str | None, ranking: "Ranking", rules: "Sequence[Rule]") -> Index:
-    from vlm4rec_search.opensearch.catalogue import Catalogue
-    from vlm4rec_search.opensearch.connection import connect
-    from vlm4rec_search.opensearch.index import OpenSearchIndex
-    from vlm4rec_search.settings import settings
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+    from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+    from vlm4rec_search.indexes.opensearch.connection import connect
 
     here = settings()
     return OpenSearchIndex(Catalogue(connect(url, here), here.index_prefix), None, encoder, ranking, rules)
 
 
 def _open_folder(url: str, encoder: str | None, ranking: "Ranking", rules: "Sequence[Rule]") -> Index:
-    from vlm4rec_search.indexes.embedded import EmbeddedIndex
-    from vlm4rec_search.indexes.store import Store
-    from vlm4rec_search.releases import current_release
+    from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
+    from vlm4rec_search.indexes.embedded.pointer import current_release
+    from vlm4rec_search.indexes.embedded.store import Store
 
     folder = Path(url)
     path = current_release(folder)
@@ -74,11 +74,11 @@ def open_releases(url: str, settings: "Settings") -> "Releases":
         UsageError: the URL cannot be read, or the credentials cannot.
     """
     if _is_server(url):
-        from vlm4rec_search.opensearch.connection import connect, redacted
-        from vlm4rec_search.opensearch.releases import OpenSearchReleases
+        from vlm4rec_search.indexes.opensearch.connection import connect, redacted
+        from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 
         return OpenSearchReleases(connect(url, settings), settings.index_prefix, redacted(url), settings.index_vectors)
-    from vlm4rec_search.indexes.embedded_releases import EmbeddedReleases
+    from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 
     return EmbeddedReleases(Path(url))
 

@@ -6,13 +6,13 @@ from typing import Literal
 
 import pyarrow as pa
 
-from vlm4rec_search.errors import UsageError
-from vlm4rec_search.indexes.base import Index
-from vlm4rec_search.indexes.meta import ReleaseMeta
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.staging import Frame, SearchTables
-from vlm4rec_search.publications import Publication
-from vlm4rec_search.queries.rules import Rule
-from vlm4rec_search.ranking import Ranking
+from vlm4rec_search.pipeline.record import Publication
+from vlm4rec_search.search.backend import Index
+from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.rules import Rule
 
 Hashed = Literal["profiles", "segments"]
 

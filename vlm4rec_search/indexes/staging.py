@@ -9,13 +9,13 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from vlm4rec_search.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.indexes import tables
-from vlm4rec_search.indexes.meta import ReleaseMeta
-from vlm4rec_search.indexes.verify import verify_rows
+from vlm4rec_search.indexes.embedded.verify import verify_rows
+from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.profiles import term_weights
-from vlm4rec_search.progress import Advance
-from vlm4rec_search.queries.legs import LISTED, TERMS
+from vlm4rec_search.search.retrievers import LISTED, TERMS
 
 Frame: TypeAlias = pa.Table | pd.DataFrame | duckdb.DuckDBPyRelation
 

@@ -5,8 +5,8 @@ blocks of shoppers, each shopper's once for as long as history and item vectors 
 """
 
 from vlm4rec_search.profiles.interests import user_interests
+from vlm4rec_search.profiles.terms import term_weights
 from vlm4rec_search.profiles.vectors import user_vectors
-from vlm4rec_search.profiles.words import term_weights
 
 VERSION = 2  # raise it when vectors, interests or words of the same weights change
 

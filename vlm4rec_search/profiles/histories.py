@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from vlm4rec_search.errors import RunError
+from vlm4rec_search.common.errors import RunError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

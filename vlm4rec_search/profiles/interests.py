@@ -19,7 +19,7 @@ from vlm4rec_search.profiles.histories import (
     strongest,
     vector_column,
 )
-from vlm4rec_search.profiles.upkeep import computed_once
+from vlm4rec_search.profiles.incremental import computed_once
 from vlm4rec_search.profiles.ward import ward
 
 ITEMS = 30  # of a history that are clustered, the most weighted ones (64 at most); 80 found no more in Online Retail

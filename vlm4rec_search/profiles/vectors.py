@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import sparse
 
 from vlm4rec_search.profiles.histories import Floats, Integers, Vectors, histories, stacked, vector_column
-from vlm4rec_search.profiles.upkeep import computed_once
+from vlm4rec_search.profiles.incremental import computed_once
 
 _MAKER = "mean@1"  # raise it when the vector of the same weights changes
 _ZERO = 1e-9  # a sum this much shorter than its parts has cancelled out

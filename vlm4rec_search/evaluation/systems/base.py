@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.data import Ints, Mask, Scores, Split, Targets, has_vector
 
 NOT_FOUND = np.float32(-np.inf)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.data import Catalogue, Mask, Scores, Split, Targets, has_vector
 from vlm4rec_search.evaluation.metrics import accuracy
-from vlm4rec_search.evaluation.ranking import rank
 from vlm4rec_search.evaluation.systems.base import CosineSystem, require, unit
 from vlm4rec_search.evaluation.systems.content import leading
+from vlm4rec_search.evaluation.top_k import rank
 
 if TYPE_CHECKING:
     from vlm4rec_search.evaluation.systems.training import Model

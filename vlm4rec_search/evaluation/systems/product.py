@@ -6,10 +6,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 
-from vlm4rec_search.errors import UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.data import Ints, Scores, Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
-from vlm4rec_search.queries.query import Mode, Query
+from vlm4rec_search.search.query import Mode, Query
 
 
 class Product(System):
@@ -24,8 +24,8 @@ class Product(System):
         Raises:
             UsageError: the split has no tables.
         """
+        from vlm4rec_search.common.settings import settings
         from vlm4rec_search.indexes import open_index
-        from vlm4rec_search.settings import settings
 
         if split.tables is None:
             raise UsageError(f"{self.name} needs the tables of the search layer")
@@ -65,7 +65,7 @@ def publish_split(split: Split, folder: Path) -> None:
     """Build a release of a split's tables, with its candidates as the documents, in a folder."""
     from dataclasses import replace
 
-    from vlm4rec_search.indexes.build import build_release
+    from vlm4rec_search.indexes.embedded.publish import build_release
 
     if split.tables is None:
         return

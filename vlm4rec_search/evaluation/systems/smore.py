@@ -20,7 +20,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from vlm4rec_search.evaluation.data import Scores
-from vlm4rec_search.evaluation.ranking import CELLS, top_k
+from vlm4rec_search.evaluation.top_k import CELLS, top_k
 
 WIDTH = 64
 NEIGHBOURS = 10

@@ -19,7 +19,7 @@ class BM25(System):
 
     def fit(self, split: Split, validation: Targets | None = None) -> None:
         """Weigh the titles of the candidates and of the histories' items."""
-        from vlm4rec_search.bm25 import bm25, count_terms
+        from vlm4rec_search.common.bm25 import bm25, count_terms
 
         # Titles of items that do not exist yet must not weigh terms.
         exists = split.candidates | (split.popularity > 0)

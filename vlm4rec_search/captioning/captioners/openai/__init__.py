@@ -1,0 +1,1 @@
+"""Captioner that asks an OpenAI-compatible server."""

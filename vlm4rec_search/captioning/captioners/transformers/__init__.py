@@ -1,0 +1,1 @@
+"""Captioner for image-text-to-text models on this machine."""

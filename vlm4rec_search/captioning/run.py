@@ -1,0 +1,155 @@
+"""Captioning ahead of a plan: everything that is pending, or once more what went wrong."""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+
+from vlm4rec_search.captioning.catalogue import Item, items_by_priority
+from vlm4rec_search.captioning.generate import Outcome, caption_keys, fill_captions
+from vlm4rec_search.captioning.registry import Captioner, load_captioner
+from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache.money import meter
+from vlm4rec_search.common.cache.policy import Effort, Filled
+from vlm4rec_search.common.progress import bar
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.photos.fetch import photo_key
+from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Found, Remote, find, is_url
+
+PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
+"""What another photo at the same place can change; nothing is paid for one that is still bad. A photo that is
+missing or outside of the data folder is looked for by every run."""
+RETRIED = ("failed", "refused", "empty", "too_long", "repeated", "wrong_language", "markup", "echo", *PHOTOS)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did, in distinct photos (`computed`, `cached`, `failed`), and how the items stand after it.
+
+    `statuses` counts items; `cost` is in the currency of the prices in the settings. `left` counts photos that were
+    not captioned because the cap on spend ended the run. `broken` says why the captioner failed where nothing but
+    failures came of the run, not all of them refusals or bad photos.
+    """
+
+    captioner: str
+    prompt: str
+    computed: int
+    cached: int
+    failed: int
+    tokens_in: int
+    tokens_out: int
+    cost: float
+    statuses: dict[str, int]
+    left: int = 0
+    broken: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The items in order of priority with what the cache knows of each."""
+
+    maker: Captioner
+    items: list[Item]
+    found: list[Found]
+    outcomes: list[Outcome]
+
+    def at(self, statuses: Collection[str]) -> list[int]:
+        """Return the positions of the items with one of these statuses."""
+        return [position for position, one in enumerate(self.outcomes) if one.status in statuses]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of items by status, the most frequent first."""
+        return dict(Counter(one.status for one in self.outcomes).most_common())
+
+
+def standing(settings: Settings, cache: Cache, captioner: str | None = None, environment: str = "prod") -> Standing:
+    """Look up what is known of every item; nothing is fetched or computed.
+
+    Raises:
+        UsageError: unknown captioner, or no tables yet.
+        RunError: warehouse or cache cannot be used.
+    """
+    maker = load_captioner(captioner or settings.captioner, settings)
+    items = items_by_priority(settings, environment)
+    known = find([item.image for item in items], settings.data_dir, cache, ONLY_FETCHED)
+    told = [item.context for item in items]
+    outcomes, _ = fill_captions(maker, known, told, cache, Effort(limit=0, failed=False))
+    return Standing(maker, items, known, outcomes)
+
+
+def run_captions(
+    settings: Settings,
+    captioner: str | None = None,
+    *,
+    limit: int | None = None,
+    max_cost: float | None = None,
+    retry: Collection[str] = (),
+    environment: str = "prod",
+) -> Summary:
+    """Fetch and caption what is pending, the most wanted items first; every answer is kept as it comes.
+
+    Args:
+        settings: captioner, prices, photos and cache.
+        captioner: another one than the active.
+        limit: most items to work on; of a retry those that failed longest ago.
+        max_cost: most money to spend; default: the settings'.
+        retry: statuses to work on in place of pending, of `RETRIED`.
+        environment: the SQLMesh environment whose items are captioned.
+
+    Raises:
+        UsageError: unknown captioner, no tables yet, a cap without prices, or a captioner that cannot work.
+        RunError: warehouse or cache cannot be used, the captioner breaks its contract, or every call fails.
+    """
+    counter = meter(settings, max_cost)
+    effort = Effort(failed=bool(retry), origin="retry" if retry else "run", meter=counter, show=bar)
+    with Cache(settings.cache) as cache:
+        before = standing(settings, cache, captioner, environment)
+        chosen = before.at(retry or ("pending",))
+        chosen = (_longest_untried(before, chosen, cache) if retry else chosen)[:limit]
+        outcomes, filled = (
+            caption_these(before, chosen, settings, cache, effort) if chosen else ([], Filled([], 0, 0, 0))
+        )
+        after = standing(settings, cache, captioner, environment) if chosen else before
+    counts = (filled.computed, filled.cached, filled.failed)
+    spent = (counter.tokens_in, counter.tokens_out, counter.cost)
+    broken = None if filled.computed or not filled.failed else _broken(outcomes)
+    return Summary(before.maker.id, before.maker.prompt, *counts, *spent, after.counts(), filled.left, broken)
+
+
+def _longest_untried(known: Standing, chosen: list[int], cache: Cache) -> list[int]:
+    """Return the positions, what failed longest ago first: what fails for ever keeps nothing else from its turn."""
+    keys = _keys(known, chosen, [known.found[position] for position in chosen])
+    tried = cache.tried(keys)
+    last = {position: tried.get(key, 0) for position, key in zip(chosen, keys, strict=True)}
+    return sorted(chosen, key=last.__getitem__)
+
+
+def _keys(known: Standing, chosen: list[int], found: list[Found]) -> list[str]:
+    prompts = [known.maker.render(known.items[position].context) for position in chosen]
+    return caption_keys(known.maker, found, prompts)
+
+
+def _broken(outcomes: list[Outcome]) -> str | None:
+    return next((one.error for one in outcomes if one.status == "failed"), None)
+
+
+def caption_these(
+    known: Standing, chosen: list[int], settings: Settings, cache: Cache, effort: Effort
+) -> tuple[list[Outcome], Filled]:
+    """Fetch and caption the items at these positions; a retry asks again where there is an answer or a bad photo.
+
+    Raises:
+        UsageError, RunError: as `run_captions`.
+    """
+    items = [known.items[position] for position in chosen]
+    bad = [known.items[at].image for at in chosen if known.outcomes[at].status in PHOTOS]
+    urls = {photo_key(image.strip()) for image in bad if is_url(image)}
+    fetching = Effort(failed=effort.failed, again=urls, origin=effort.origin, show=effort.show)
+    remote = Remote(fetching, settings.allow_private_addresses)
+    found = find([item.image for item in items], settings.data_dir, cache, remote)
+    told = [item.context for item in items]
+    again = set(_keys(known, chosen, found)) if effort.origin == "retry" else set()
+    return fill_captions(known.maker, found, told, cache, replace(effort, again=again))

@@ -1,0 +1,1 @@
+"""What every room builds on: settings, errors, logging, text analysis, vectors and the cache of model calls."""

@@ -1,0 +1,1 @@
+"""Results of model calls, each paid for once."""

@@ -1,0 +1,177 @@
+"""Builds the built-in shop: a data folder with drawn photos and simulated shoppers."""
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.progress import bar
+from vlm4rec_search.datasets.demo_shop.calendar import END, START
+from vlm4rec_search.datasets.demo_shop.catalogue import SEASONS, WORLDS, Item, draw_items
+from vlm4rec_search.datasets.demo_shop.dirt import BAD_PHOTOS, ItemRow, bad_interactions, bad_items
+from vlm4rec_search.datasets.demo_shop.drawing import draw_photo
+from vlm4rec_search.datasets.demo_shop.log import rows_of, shopper_ids, write_log
+from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, STYLES, USES
+from vlm4rec_search.datasets.demo_shop.shoppers import Wares, popularity, shop_around
+
+MARKER = "SHOP.json"
+FEWEST_ITEMS = 16
+BAD_OF_EACH_KIND = 3
+_WORK = ".shop-in-progress"
+_OWN_FILES = ("items.csv", "interactions.csv.gz", "labels.csv", MARKER)
+_OWN_PHOTO = re.compile(r"\d{5,}\.(jpg|png|gif)")
+_MATERIALS = tuple(sorted({material for materials in MATERIALS_OF.values() for material in materials}))
+
+
+@dataclass(frozen=True)
+class ShopSummary:
+    """What was built. `items` and `interactions` are good rows; `planted_*` count the dirty ones by kind."""
+
+    world: str
+    seed: int
+    items: int
+    shoppers: int
+    interactions: int
+    first_day: str
+    last_day: str
+    planted_items: dict[str, int]
+    planted_interactions: dict[str, int]
+    planted_photos: dict[str, str]
+    """Item id -> what is wrong with its photo."""
+
+
+def build_shop(to: Path, world: str, items: int, shoppers: int, seed: int, dirty: bool) -> ShopSummary:
+    """Draw the photos, simulate the shoppers and write the folder `to`; the same arguments give the same bytes.
+
+    Args:
+        to: data folder; it may be absent, empty, or an earlier shop, which is replaced.
+        world: `photo` (tastes follow what only photos show) or `title` (tastes follow what titles tell).
+        items: number of good items, at least FEWEST_ITEMS.
+        shoppers: number of shoppers, at least 1.
+        seed: 0 or more.
+        dirty: plant wrong rows and bad photos, and list them in SHOP.json.
+
+    Raises:
+        UsageError: a number is too small, the world is unknown, or `to` holds files that are not a shop's.
+    """
+    _check(to, world, items, shoppers, seed)
+    # Inside `to`, since a data folder may be a file system of its own, across which nothing can be moved in one step.
+    work = to / _WORK
+    try:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        summary = _write(work, world, items, shoppers, seed, dirty)
+        _replace(to, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return summary
+
+
+def _check(to: Path, world: str, items: int, shoppers: int, seed: int) -> None:
+    if world not in WORLDS:
+        raise UsageError(f"there is no world {world!r}; choose one of {', '.join(WORLDS)}")
+    if items < FEWEST_ITEMS or shoppers < 1 or seed < 0:
+        raise UsageError(f"a shop needs at least {FEWEST_ITEMS} items, 1 shopper and a seed of 0 or more")
+    if to.exists() and not to.is_dir():
+        raise UsageError(f"{to} is a file; give a folder")
+    if to.is_dir() and {path.name for path in to.iterdir()} - {_WORK} and not (to / MARKER).is_file():
+        raise UsageError(f"{to} holds other files (no {MARKER}), which are left alone; give a new or an empty folder")
+
+
+def _write(work: Path, world: str, items: int, shoppers: int, seed: int, dirty: bool) -> ShopSummary:
+    rng = np.random.default_rng(seed)
+    catalogue = draw_items(world, items, rng)
+    step = items // len(BAD_PHOTOS)
+    spoiled = {catalogue[step * place].item_id: kind for place, kind in enumerate(BAD_PHOTOS)} if dirty else {}
+    rows = [_item_row(item, spoiled.get(item.item_id)) for item in catalogue]
+    wrong_items = bad_items(rows[1], items + 1) if dirty else {}
+    _write_csv(work / "items.csv", [*rows, *wrong_items.values()])
+    _write_csv(work / "labels.csv", [_labels(item) for item in catalogue])
+    _write_photos(work, catalogue, spoiled, seed)
+    events, wrong_events = _write_log(work, catalogue, shoppers, rng, dirty)
+    days = (str(START)[:10], str(END)[:10])
+    summary = ShopSummary(
+        world, seed, items, shoppers, events, *days, dict.fromkeys(wrong_items, 1), wrong_events, spoiled
+    )
+    about = {"demo": "This is a demo: the photos are drawn and the shoppers are simulated.", **asdict(summary)}
+    (work / MARKER).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+def _item_row(item: Item, spoiled: str | None) -> ItemRow:
+    suffix = BAD_PHOTOS[spoiled][0] if spoiled else ".jpg"
+    return {
+        "item_id": item.item_id,
+        "title": item.title,
+        "description": item.description,
+        "category": item.category,
+        "price": f"{item.price:.2f}",
+        "image": f"images/{item.item_id}{suffix}" if suffix else "",
+        "available": str(item.available).lower(),
+        "brand": item.brand,
+        "season": item.season,
+    }
+
+
+def _labels(item: Item) -> dict[str, str]:
+    shown = {f"shown_{name}": value for name, value in asdict(item.look).items()}
+    liked = {"style": item.style, "material": item.material, "use": item.use}
+    return {"item_id": item.item_id, **liked, **shown, "launch_month": str(item.launch_month)}
+
+
+def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_photos(work: Path, catalogue: list[Item], spoiled: dict[str, str], seed: int) -> None:
+    (work / "images").mkdir()
+    with bar("drawing photos", len(catalogue)) as advance:
+        for number, item in enumerate(catalogue):
+            photo = draw_photo(item.look, np.random.default_rng([seed, number]))
+            if kind := spoiled.get(item.item_id):
+                suffix, spoil = BAD_PHOTOS[kind]
+                spoil(photo, work / "images" / f"{item.item_id}{suffix}")
+            else:
+                photo.save(work / "images" / f"{item.item_id}.jpg", quality=88)
+            advance(1)
+
+
+def _write_log(
+    work: Path, catalogue: list[Item], shoppers: int, rng: np.random.Generator, dirty: bool
+) -> tuple[int, dict[str, int]]:
+    log = shop_around(_wares(catalogue, rng), shoppers, rng)
+    users, items = shopper_ids(shoppers), [item.item_id for item in catalogue]
+    wrong = bad_interactions(list(islice(rows_of(log, users, items), BAD_OF_EACH_KIND))) if dirty else {}
+    write_log(work / "interactions.csv.gz", chain(rows_of(log, users, items), *wrong.values()))
+    return len(log.items), {kind: len(rows) for kind, rows in wrong.items()}
+
+
+def _wares(catalogue: list[Item], rng: np.random.Generator) -> Wares:
+    codes = [[STYLES.index(item.style), _MATERIALS.index(item.material), USES.index(item.use)] for item in catalogue]
+    seasons = [SEASONS.index(item.season) if item.season in SEASONS else -1 for item in catalogue]
+    launches = np.array([item.launch_month for item in catalogue])
+    launches[0] = 0
+    return Wares(np.array(codes), popularity(len(catalogue), rng), np.array(seasons), launches)
+
+
+def _replace(to: Path, work: Path) -> None:
+    """Move the new files in, the marker last, and drop photos of the shop before; other files stay."""
+    photos = to / "images"
+    photos.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(work / MARKER, to / MARKER)
+    for old in photos.iterdir():
+        if _OWN_PHOTO.fullmatch(old.name) and not (work / "images" / old.name).exists():
+            old.unlink()
+    for photo in (work / "images").iterdir():
+        photo.replace(photos / photo.name)
+    for name in _OWN_FILES:
+        (work / name).replace(to / name)

@@ -1,0 +1,156 @@
+"""Simulated shoppers: each prefers some values of the taste columns, and picks items accordingly.
+
+The probability that shopper u picks item i in month m is proportional to
+
+    popularity(i) * season(i, m) * launched(i, m) * product over the columns c of lift(u, c, value of i in c),
+
+that is a softmax over additive utilities. `lift` gives a favourite value 0.55 and a second one 0.2 of the picks,
+however rare the value is, and leaves the rest to chance. Items that share the values of all columns form a cell, so
+the work grows with shoppers x cells, not shoppers x items.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vlm4rec_search.datasets.demo_shop.calendar import END, MONTHS, draw_times, season_of_month
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+EVENTS = ("view", "cart", "purchase")
+_FAVOURITE, _SECOND = 0.55, 0.2
+_CHUNK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Wares:
+    """What shoppers see of n items."""
+
+    tastes: Ints
+    """(n, columns): code of each item's value in each taste column."""
+    popularity: Floats
+    """(n,): how often an item is met, relative to the others."""
+    season: Ints
+    """(n,): 0 spring to 3 winter, -1 all year."""
+    launch_month: Ints
+    """(n,): months after the start of the year; at least one item has 0."""
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """A log of n events in order of time; shoppers and items are row numbers."""
+
+    shoppers: Ints
+    items: Ints
+    events: Ints
+    """(n,): index into EVENTS."""
+    values: Floats
+    times: npt.NDArray[np.datetime64]
+
+
+def popularity(items: int, rng: np.random.Generator) -> Floats:
+    """Draw how often each item is met (log-normal, so a few are met often)."""
+    return rng.lognormal(0, 0.7, items)
+
+
+def shop_around(wares: Wares, shoppers: int, rng: np.random.Generator) -> Interactions:
+    """Simulate one year of events; every shopper has at least one."""
+    cells, cell_of = np.unique(wares.tastes, axis=0, return_inverse=True)
+    favourites, lifts = _draw_tastes(wares.tastes, shoppers, rng)
+    shopper = np.repeat(np.arange(shoppers), _draw_lengths(shoppers, rng))
+    times, month = draw_times(shopper, shoppers, rng)
+    weights = _weights(wares)
+    cell = _pick_cells(lifts, cells, _cell_mass(weights, cell_of, len(cells)), shopper, month, rng)
+    item = _pick_items(weights, cell_of, cell, month, rng)
+    matched = (wares.tastes[item] == favourites[shopper]).mean(axis=1)
+    return _follow_up(shopper, item, times, matched, rng)
+
+
+def _draw_lengths(shoppers: int, rng: np.random.Generator) -> Ints:
+    """Heavy-tailed numbers of picks: median about 8, at most 200, one shopper in twenty has a single one."""
+    lengths = np.rint(rng.lognormal(np.log(8), 0.9, shoppers)).clip(1, 200).astype(np.int64)
+    lengths[rng.random(shoppers) < 0.05] = 1
+    return lengths
+
+
+def _draw_tastes(tastes: Ints, shoppers: int, rng: np.random.Generator) -> tuple[Ints, list[Floats]]:
+    """Return favourites (shoppers, columns), and per column the lifts (shoppers, values)."""
+    favourites = np.empty((shoppers, tastes.shape[1]), np.int64)
+    lifts = []
+    rows = np.arange(shoppers)
+    for column, codes in enumerate(tastes.T):
+        shares = np.bincount(codes) / len(codes)
+        first, second = rng.choice(np.flatnonzero(shares), size=(2, shoppers))
+        lift = np.full((shoppers, len(shares)), 1 - _FAVOURITE - _SECOND)
+        lift[rows, first] += _FAVOURITE / shares[first]
+        lift[rows, second] += _SECOND / shares[second]
+        favourites[:, column] = first
+        lifts.append(lift)
+    return favourites, lifts
+
+
+def _weights(wares: Wares) -> Floats:
+    """Return (months, items): how often an item is met, whoever looks."""
+    months = np.arange(MONTHS)[:, None]
+    in_season = np.where(wares.season == season_of_month()[:, None], 2.0, 0.6)
+    return wares.popularity * np.where(wares.season < 0, 1.0, in_season) * (wares.launch_month <= months)
+
+
+def _cell_mass(weights: Floats, cell_of: Ints, cells: int) -> Floats:
+    return np.stack([np.bincount(cell_of, weights=row, minlength=cells) for row in weights])
+
+
+def _pick_cells(
+    lifts: list[Floats], cells: Ints, mass: Floats, shopper: Ints, month: Ints, rng: np.random.Generator
+) -> Ints:
+    """Draw a cell for each pick by inverting the cumulated probabilities, some shoppers at a time."""
+    picked = np.empty(len(shopper), np.int64)
+    chance = rng.random(len(shopper))
+    step = max(1, _CHUNK // len(cells))
+    for low in range(0, len(lifts[0]), step):
+        taste = np.prod([lift[low : low + step, codes] for lift, codes in zip(lifts, cells.T, strict=True)], axis=0)
+        here = slice(*np.searchsorted(shopper, (low, low + step)))
+        for number in np.unique(month[here]):
+            rows = np.flatnonzero(month[here] == number) + here.start
+            picked[rows] = _invert(taste * mass[number], shopper[rows] - low, chance[rows])
+    return picked
+
+
+def _invert(likelihood: Floats, row: Ints, chance: Floats) -> Ints:
+    """Return a column per draw, each from the distribution that its row of (rows, columns) gives."""
+    summed = likelihood.cumsum(axis=1)
+    summed /= summed[:, -1:]
+    stacked = (summed + np.arange(len(summed))[:, None]).ravel()
+    column: Ints = np.searchsorted(stacked, row + chance, side="right") - row * summed.shape[1]
+    return column.clip(max=summed.shape[1] - 1)
+
+
+def _pick_items(weights: Floats, cell_of: Ints, cell: Ints, month: Ints, rng: np.random.Generator) -> Ints:
+    """Draw an item of each picked cell by its weight in that month."""
+    order = np.argsort(cell_of, kind="stable")
+    ends = np.searchsorted(cell_of[order], np.arange(cell_of.max() + 1), side="right")
+    picked, chance = np.empty(len(cell), np.int64), rng.random(len(cell))
+    for number, row in enumerate(weights):
+        rows = np.flatnonzero(month == number)
+        summed = np.concatenate([[0.0], row[order].cumsum()])
+        low, high = summed[np.concatenate([[0], ends])[cell[rows]]], summed[ends[cell[rows]]]
+        place = np.searchsorted(summed, low + chance[rows] * (high - low), side="right") - 1
+        picked[rows] = order[np.minimum(place, ends[cell[rows]] - 1)]
+    return picked
+
+
+def _follow_up(
+    shopper: Ints, item: Ints, times: npt.NDArray[np.datetime64], matched: Floats, rng: np.random.Generator
+) -> Interactions:
+    """Each pick is a view; a cart is likelier the better it matches the taste; half the carts are bought."""
+    carted = np.flatnonzero(rng.random(len(item)) < 0.12 + 0.4 * matched)
+    bought = carted[rng.random(len(carted)) < 0.5]
+    rows = np.concatenate([np.arange(len(item)), carted, bought])
+    events = np.repeat([0, 1, 2], [len(item), len(carted), len(bought)])
+    minutes = np.repeat([0, 300, 900], [len(item), len(carted), len(bought)])
+    later = np.minimum(times[rows] + minutes.astype("timedelta64[s]"), END)
+    values = np.where((events == 2) & (rng.random(len(rows)) < 0.15), 2.0, 1.0)
+    order = np.lexsort((events, shopper[rows], later))
+    return Interactions(shopper[rows][order], item[rows][order], events[order], values[order], later[order])

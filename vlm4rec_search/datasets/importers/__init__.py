@@ -1,0 +1,1 @@
+"""Public data sets and own exports, turned into the raw data contract."""

@@ -1,0 +1,1 @@
+"""Encoders of texts and photos, and the tables of their vectors."""

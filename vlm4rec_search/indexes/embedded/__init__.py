@@ -1,0 +1,1 @@
+"""The embedded index: one DuckDB file a release, searched in memory."""

@@ -1,0 +1,183 @@
+"""Connections to an OpenSearch server: whom to trust, who we are, and one clear line when it does not work.
+
+Credentials come from the settings (environment or file) or from the userinfo in VLM4REC_INDEX_URL. They travel in a
+header alone: no message, log line or `repr` of the client has them.
+"""
+
+import logging
+import ssl
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from opensearchpy import OpenSearch, Transport, exceptions
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings, secret
+
+CONNECTIONS = 32  # kept open at most, for threads that share a client; a search has up to two at once
+TIMEOUT = 60.0  # seconds
+_PORTS = {"http": 9200, "https": 443}
+
+# Without a handler Python itself would print the client's warnings, tracebacks included, beside our one line.
+logging.getLogger("opensearch").addHandler(logging.NullHandler())
+
+
+class UnreachableError(RunError):
+    """The server did not answer: refused, cut, or too slow. The same request may succeed later."""
+
+
+def connect(url: str, settings: Settings, timeout: float = TIMEOUT) -> OpenSearch:
+    """Return a client for a server; nothing is sent yet, and every request is sent once.
+
+    Whatever is called on it raises UnreachableError when there is no answer, and UsageError when certificate,
+    credentials or rights are refused; other refusals stay exceptions of opensearch-py. Threads may share it.
+
+    Args:
+        url: `http[s]://host[:port][/prefix]`. Certificates are always verified, against `settings.index_ca` where set.
+        settings: credentials and CA.
+        timeout: seconds until a request that is not answered fails.
+
+    Raises:
+        UsageError: the URL is none, has a password though it is not the one of the settings, the credentials
+            contradict each other, or a file cannot be read.
+    """
+    parts = _split(url)
+    if parts.password is not None and url != settings.index_url:
+        raise UsageError(
+            f"{redacted(url)} has a password, which other users of this machine can see: leave it out and set "
+            "VLM4REC_INDEX_USER and VLM4REC_INDEX_PASSWORD, or VLM4REC_INDEX_PASSWORD_FILE"
+        )
+    host = {"host": parts.hostname, "port": parts.port or _PORTS[parts.scheme], "url_prefix": parts.path.rstrip("/")}
+    secure = {"use_ssl": True, "ssl_context": _trust(settings.index_ca)} if parts.scheme == "https" else {}
+    return OpenSearch(
+        [host],
+        transport_class=_Transport,
+        headers=_authorization(parts, settings),
+        timeout=timeout,
+        max_retries=0,
+        pool_maxsize=CONNECTIONS,
+        **secure,
+    )
+
+
+def redacted(url: str) -> str:
+    """Return the URL without user and password, for messages and records."""
+    scheme, found, rest = url.partition("://") if "://" in url else ("", "", url)
+    return scheme + found + rest.rpartition("@")[2]  # the last one: a password may have a slash that nobody escaped
+
+
+@contextmanager
+def one_line(host: str) -> Iterator[None]:
+    """Turn the client's exceptions about connection and credentials into ours; the others pass.
+
+    Raises:
+        UnreachableError: no answer, or not in time.
+        UsageError: the certificate, the credentials or the rights are refused.
+    """
+    try:
+        yield
+    except exceptions.SSLError as error:
+        raise _tls_failure(host, error) from None
+    except exceptions.ConnectionTimeout:
+        raise UnreachableError(f"{host} did not answer in time") from None
+    except exceptions.ConnectionError as error:
+        raise UnreachableError(f"cannot reach {host}: {_told(_root(error.info))}") from None
+    except (exceptions.SerializationError, JSONDecodeError):  # a page of a proxy or of another server
+        raise UnreachableError(f"{host} does not answer as OpenSearch does") from None
+    except exceptions.AuthenticationException:
+        raise UsageError(
+            f"{host} does not accept these credentials: check VLM4REC_INDEX_USER and VLM4REC_INDEX_PASSWORD, or "
+            "VLM4REC_INDEX_API_KEY"
+        ) from None
+    except exceptions.AuthorizationException as error:
+        if error.error == "cluster_block_exception":
+            raise
+        raise UsageError(f"{host} does not allow this to these credentials: {refusal(error)}") from None
+
+
+def reason_of(error: object) -> str:
+    """Return `type: reason (innermost cause)` of the `error` in a server's answer, on one line."""
+    if not isinstance(error, Mapping):
+        return " ".join(str(error or "").split())
+    told = f"{error.get('type')}: {error.get('reason')}"
+    if "caused_by" in error:
+        told += f" ({reason_of(error['caused_by'])})"
+    return " ".join(told.split())
+
+
+def refusal(error: exceptions.TransportError) -> str:
+    """Return what the server said of a request that it refused, on one line."""
+    told = error.info.get("error") if isinstance(error.info, Mapping) else None
+    return reason_of(told) or f"status {error.status_code}"
+
+
+class _Transport(Transport):
+    def perform_request(self, *args: Any, **kwargs: Any) -> Any:  # Any: the client's own signature
+        connection = self.get_connection()
+        with one_line(f"{connection.host}{connection.url_prefix}"):
+            return super().perform_request(*args, **kwargs)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment or "@" in parts.path:
+        hint = " (/ as %2F and @ as %40 in a password)" if "@" in url else ""
+        raise UsageError(f"{redacted(url)!r} is not the URL of a server: write http(s)://host:port{hint}")
+    return parts
+
+
+def _trust(ca: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        raise UsageError(f"VLM4REC_INDEX_CA: {ca} holds no certificate in PEM form") from None
+    except OSError as error:
+        raise UsageError(f"VLM4REC_INDEX_CA: cannot read {ca}: {error.strerror}") from None
+
+
+def _authorization(parts: SplitResult, settings: Settings) -> dict[str, str]:
+    key = secret("VLM4REC_INDEX_API_KEY", settings.index_api_key, settings.index_api_key_file)
+    user = settings.index_user if parts.username is None else unquote(parts.username)
+    password = secret("VLM4REC_INDEX_PASSWORD", settings.index_password, settings.index_password_file, is_ascii=False)
+    if parts.password is not None:
+        password = unquote(parts.password)
+    if key and (user or password):
+        raise UsageError("give either VLM4REC_INDEX_API_KEY or user and password, not both")
+    if bool(user) != bool(password):
+        have, lack = ("user", "PASSWORD") if user else ("password", "USER")
+        raise UsageError(f"there is a {have} for the server but no VLM4REC_INDEX_{lack}")
+    if key:
+        return {"authorization": f"ApiKey {key}"}
+    return {"authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"} if user else {}
+
+
+def _tls_failure(host: str, error: exceptions.SSLError) -> RunError | UsageError:
+    root = _root(error.info)
+    if isinstance(root, ssl.SSLCertVerificationError):
+        hint = "for a CA of your own set VLM4REC_INDEX_CA to its PEM file"
+        return UsageError(f"the certificate of {host} is not trusted: {root.verify_message.rstrip('.')}; {hint}")
+    if getattr(root, "reason", None) in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return UsageError(f"{host} does not speak TLS: is it http://?")
+    return UnreachableError(f"cannot reach {host}: {_told(root)}")
+
+
+def _root(error: object) -> BaseException:
+    """Return the innermost exception that the client wrapped."""
+    if not isinstance(error, BaseException):
+        return RunError(str(error))
+    inner = error.__cause__ or next((part for part in error.args[::-1] if isinstance(part, BaseException)), None)
+    return error if inner is None else _root(inner)
+
+
+def _told(error: BaseException) -> str:
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(told.split()) or type(error).__name__

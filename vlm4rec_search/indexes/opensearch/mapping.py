@@ -1,0 +1,131 @@
+"""What the indices of a release look like: names, strict mappings, and what they say of themselves in `_meta`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, Literal
+from urllib.parse import quote
+
+from vlm4rec_search.common.analyzer import NAME as ANALYZER
+from vlm4rec_search.common.bm25 import BOOSTS, K1, B
+from vlm4rec_search.indexes.release import ReleaseMeta
+
+Body = dict[str, Any]  # JSON for the server
+Kind = Literal["items", "profiles", "segments"]
+Vectors = Literal["float32", "on_disk", "faiss"]
+
+KINDS: tuple[Kind, ...] = ("items", "profiles", "segments")
+ID_COLUMNS: Mapping[Kind, str] = {"items": "item_id", "profiles": "user_id", "segments": "segment"}
+LONGEST_ID = 512  # bytes, of the server's `_id`
+LONGEST_VALUE = 8_191  # signs of a keyword, whose term has at most 32,766 bytes; longer values are not filtered on
+_FIELDS = 1_000  # of a mapping, the server's default limit
+_TIMES = ("created_at", "as_of")
+
+_KEYWORD: Body = {"type": "keyword", "ignore_above": LONGEST_VALUE}
+_STORED: Body = {"type": "object", "enabled": False}
+_KEPT: Body = {"type": "keyword", "index": False, "doc_values": False}  # a terms lookup reads the source
+# searches read these fields beside the source, all of which would be parsed for one of them
+_READ: Body = {"index": False, "doc_values": False, "store": True}
+_HASH: Body = {"type": "keyword", "index": False}  # columns of their own, read without the source
+
+
+def index_name(prefix: str, kind: Kind, release: str) -> str:
+    """Return the name of one of the three indices of a release, whose name is that of its items."""
+    return f"{prefix}{kind}{release.removeprefix('items')}"
+
+
+def field_name(field: str) -> str:
+    """Return the name of a field under `facets` and `numbers`: percent-encoded, since dots and stars mean paths."""
+    return quote(field, safe="").replace(".", "%2E") or "%"
+
+
+def index_body(kind: Kind, meta: ReleaseMeta, facets: Iterable[str], vectors: Vectors = "float32") -> Body:
+    """Return settings and mappings of a new index, whose `_meta` says that it is being built.
+
+    Args:
+        kind: which of the three.
+        meta: what makes the release.
+        facets: fields that filters may name.
+        vectors: how they are kept, see `_METHODS`.
+    """
+    properties = _PROPERTIES[kind] | ({} if kind != "items" else _of_items(meta.dimension, facets, vectors))
+    settings: Body = {
+        "number_of_shards": 1,  # one statistic of words for all documents
+        "auto_expand_replicas": "0-1",
+        "mapping.total_fields.limit": _FIELDS + 2 * len(properties.get("facets", {}).get("properties", {})),
+    }
+    if kind == "items":
+        # vectors stay in the source: taking them from the graph instead fails after a merge ("Already closed", 3.5.0)
+        settings |= {"knn": True, "knn.derived_source.enabled": False}
+        settings |= {"similarity.default": {"type": "BM25", "k1": K1, "b": B}}
+    return {
+        "settings": {"index": settings},
+        "mappings": {"dynamic": "strict", "_meta": meta_body(meta, whole=False), "properties": properties},
+    }
+
+
+def meta_body(meta: ReleaseMeta, whole: bool) -> Body:
+    """Return `_meta`: every field of the metadata, times in ISO form, and whether the release is whole and verified."""
+    return {**meta.to_json(), "whole": whole}
+
+
+def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
+    """Return the metadata that `_meta` holds; what an older package did not say is None where it may be.
+
+    Raises:
+        KeyError, ValueError: it was not written by `meta_body`.
+    """
+    needed = [field.name for field in fields(ReleaseMeta) if field.name in body or field.default is not None]
+    values = {name: body[name] for name in needed}
+    times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name]}
+    return ReleaseMeta(**{**values, **times})
+
+
+def _of_items(dimension: int, facets: Iterable[str], vectors: Vectors) -> Body:
+    names = [field_name(field) for field in facets]
+    return {
+        "facets": {"properties": dict.fromkeys(names, _KEYWORD)},
+        "numbers": {"properties": {name: {"type": "double"} for name in names}},
+        "vector": {"type": "knn_vector", "dimension": dimension, **_METHODS[vectors]},
+    }
+
+
+_HNSW: Body = {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"}
+# on_disk: 7 bits for each number in memory; what is found is compared again with the whole vectors
+_METHODS: Mapping[Vectors, Body] = {
+    "float32": {"method": _HNSW},
+    "on_disk": {"mode": "on_disk", "compression_level": "4x", "method": _HNSW},
+    "faiss": {"method": {**_HNSW, "engine": "faiss"}},
+}
+_PROPERTIES: Mapping[Kind, Body] = {
+    "items": {
+        "item_id": {"type": "keyword"},
+        **{field: {"type": "text", "analyzer": ANALYZER, "store": field == "title"} for field in BOOSTS},
+        "category": {"type": "keyword"} | _READ,  # filters ask its facet
+        "price": {"type": "double", "store": True},
+        "available": {"type": "boolean"},
+        "image": {"type": "keyword", "index": False, "doc_values": False},
+        "attributes": _STORED,
+        "popularity": {"type": "float"},
+        "words": _STORED,
+        "neighbours": {
+            "properties": {"item_id": {"type": "keyword"} | _READ, "similarity": {"type": "double"} | _READ}
+        },
+        "content_hash": _HASH,
+        "body_hash": _HASH,
+    },
+    "profiles": {
+        "user_id": {"type": "keyword"},
+        "items": {"type": "integer", "index": False},
+        "vector": {"type": "float", "index": False, "doc_values": False},
+        "history": _STORED,
+        "seen": _KEPT,
+        "terms": _STORED,
+        "interests": _STORED,
+        "behaviour": _STORED,
+        "segment": _KEYWORD,
+        "categories": _KEYWORD,
+        "body_hash": _HASH,
+    },
+    "segments": {"segment": _KEYWORD, "items": _STORED, "body_hash": _HASH},
+}

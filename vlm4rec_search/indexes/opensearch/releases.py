@@ -1,0 +1,139 @@
+"""The releases of a server, as every backend shows them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+from opensearchpy import OpenSearch, helpers
+
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.changes import hashes
+from vlm4rec_search.indexes.opensearch.lease import lease
+from vlm4rec_search.indexes.opensearch.mapping import Kind, Vectors
+from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.indexes.opensearch.refusals import server_errors
+from vlm4rec_search.indexes.opensearch.switching import prune, switch, switching
+from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
+from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
+from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.pipeline.record import Publication
+from vlm4rec_search.search.backend import Index
+from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.rules import Rule
+
+_PAGE = 500
+_MOST = 10_000  # hits of one request
+_NEIGHBOURS = pa.list_(pa.struct([("item_id", pa.string()), ("similarity", pa.float64())]))
+_TYPES = {
+    "price": pa.float64(),
+    "available": pa.bool_(),
+    "vector": pa.list_(pa.float32()),
+    "popularity": pa.float32(),
+    "neighbours": _NEIGHBOURS,
+}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*COLUMNS, *BEHAVIOUR)])
+
+
+class OpenSearchReleases(Releases):
+    """Releases behind the aliases of a prefix."""
+
+    def __init__(self, client: OpenSearch, prefix: str, url: str, vectors: Vectors = "float32") -> None:
+        """Look at the server through a client of `connect`; `url` is for messages and records."""
+        self.catalogue, self.url, self._vectors = Catalogue(client, prefix), url, vectors
+
+    def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
+        """Publish, see `publish_release`."""
+        return publish_release(self.catalogue, given, meta, incremental, force, self._vectors)
+
+    def live(self) -> str | None:
+        """Return the release that the aliases name."""
+        with server_errors():
+            return self.catalogue.live()
+
+    def whole(self) -> Mapping[str, ReleaseMeta]:
+        """Return the metadata of the releases that were verified and have all their indices."""
+        with server_errors():
+            return self.catalogue.whole()
+
+    def switch(self, name: str) -> None:
+        """Let all aliases name a release, in one request, after counting what it holds.
+
+        A publication that is running is not waited for; when it sees what was done it does not publish.
+        """
+        with server_errors(), switching(self.catalogue) as turn:
+            meta = self.whole()[self.find(name)]
+            check_readable(name, meta.schema_version, meta.analyzer)
+            counts: dict[Kind, int] = {"items": meta.documents, "profiles": meta.users}
+            for kind, said in counts.items():
+                index = self.catalogue.index(kind, name)
+                held = self.catalogue.client.count(index=index)["count"]
+                if held != said:
+                    raise RunError(f"{name} is not whole: {index} holds {held:,} of {said:,} documents")
+            switch(self.catalogue, name, turn)
+
+    def prune(self, kept: int) -> list[str]:
+        """Delete the indices of old releases, and what killed publications left."""
+        with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
+            self.catalogue.sweep()
+            with switching(self.catalogue):
+                live = self.catalogue.live()
+                names = list(self.whole())
+                needed = names[max(names.index(live) - 1, 0) : names.index(live) + 1] if live in names else []
+                return prune(self.catalogue, set(needed), kept)
+
+    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Index:
+        """Search the indices of a release, whatever the aliases name."""
+        from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+
+        return OpenSearchIndex(self.catalogue, name, None, ranking, rules)
+
+    def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
+        """Read the sources of all items."""
+        query = {"_source": list(columns), "query": {"match_all": {}}}
+        index, client = self.catalogue.index("items", name), self.catalogue.client
+        schema = pa.schema([_SCHEMA.field(column) for column in columns])
+        with server_errors():
+            hits = helpers.scan(client, query, index=index, size=_PAGE, request_timeout=120)
+            while page := [_row(hit) for hit in islice(hits, _PAGE)]:
+                yield pa.RecordBatch.from_pylist(page, schema)
+
+    def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
+        """Read the ids and the hashes."""
+        with server_errors():
+            for page in hashes(self.catalogue.client, self.catalogue.index(kind, name)):
+                yield page.select(["id", "body_hash"])
+
+    def users(self, name: str, count: int) -> list[str]:
+        """Return the users that a random order with a fixed seed puts first."""
+        score = {"function_score": {"random_score": {"seed": 1, "field": "user_id"}}}
+        body = {"size": min(count, _MOST), "_source": False, "query": score}
+        with server_errors():
+            found = self.catalogue.client.search(index=self.catalogue.index("profiles", name), body=body)
+        return [hit["_id"] for hit in found["hits"]["hits"]]
+
+
+def _row(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the source; a document that somebody wrote by hand may have values of any type."""
+    source: Mapping[str, Any] = hit["_source"]
+    texts = {name: str(value) for name, value in source.items() if name not in _TYPES and value is not None}
+    numbers = {name: _number(source.get(name)) for name in ("price", "popularity")}
+    lists = {"vector": source.get("vector"), "neighbours": _pairs(source.get("neighbours"))}
+    available = source.get("available") if isinstance(source.get("available"), bool) else None
+    return {"available": available, **numbers, **lists, **texts, "item_id": hit["_id"]}
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def _pairs(neighbours: object) -> list[dict[str, Any]]:
+    """Return the neighbours with their similarities, none where they are not the two lists that we write."""
+    lists = [neighbours.get(name) for name in ("item_id", "similarity")] if isinstance(neighbours, Mapping) else []
+    if not lists or not all(isinstance(values, list) for values in lists):
+        return []
+    return [{"item_id": str(item), "similarity": _number(near)} for item, near in zip(*lists, strict=False)]

@@ -1,0 +1,1 @@
+"""Between `sqlmesh plan` and a published release: variables, quality, publication, record, diff, doctor."""

@@ -1,0 +1,98 @@
+"""What the SQLMesh project needs to know before it loads: is the input sound, and what is it made of."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm4rec_search import profiles
+from vlm4rec_search.captioning.plan import caption_variables
+from vlm4rec_search.common.analyzer import ID as ANALYZER
+from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.patterns import MARKUP
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.warehouse import check_writable
+from vlm4rec_search.datasets import raw
+from vlm4rec_search.datasets.photos.decode import PREPROCESSING
+from vlm4rec_search.datasets.photos.locate import fingerprint
+from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
+from vlm4rec_search.search.ranking import load_ranking
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def project_variables(settings: Settings) -> dict[str, str | float | None]:
+    """Return the SQLMesh variables: a change of any of them rebuilds the models that name it, and what follows.
+
+    The folder's path is not among them: the same files elsewhere are the same data.
+
+    Raises:
+        UsageError: raw files or settings that cannot be used.
+        RunError: the warehouse is locked by another process.
+    """
+    check_name(settings.warehouse)
+    check_writable(settings.warehouse)
+    images = load_image_encoder(settings.image_encoder)
+    with Cache(settings.cache) as cache:
+        items, interactions = (raw.inspect(settings.data_dir, stem, settings.cache) for stem in raw.REQUIRED)
+        users = raw.inspect_optional(settings.data_dir, "users", settings.cache)
+        photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
+        captions = caption_variables(settings, cache)
+    return {
+        "items_file": items.sha256,
+        "interactions_file": interactions.sha256,
+        "users_file": users.sha256 if users else "",
+        "photos": photos,
+        "as_of": settings.as_of.isoformat(sep=" ") if settings.as_of else None,
+        **captions,
+        "encoder": settings.encoder,
+        "encoder_id": load_sentence_encoder(settings.encoder).id,
+        "image_encoder": settings.image_encoder,
+        "image_encoder_id": f"{images.id} {PREPROCESSING}",
+        "markup": MARKUP,
+        "analyzer": ANALYZER,
+        "profiles": str(profiles.VERSION),
+        **load_ranking(settings.ranking).table_variables(),
+    }
+
+
+def check_name(warehouse: Path) -> None:
+    """Make sure that SQL can name the warehouse's catalog, which DuckDB calls after the file, without quotes.
+
+    Raises:
+        UsageError: the file's name without its suffix is no plain identifier, or a reserved word of SQL.
+    """
+    import duckdb
+
+    reserved = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", warehouse.stem) or (
+        (warehouse.stem.lower(),) in duckdb.connect().execute(reserved).fetchall()
+    ):
+        raise UsageError(
+            f"VLM4REC_WAREHOUSE is {warehouse}: name the file in letters, digits and _, and not like a word of SQL,"
+            " since the tables are called after it"
+        )
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where Python models find photos and keep the results of model calls."""
+
+    photos: Path
+    cache: Path
+
+
+def folders(settings: Settings, override: str | None) -> Folders:
+    """Return the folders of a run; a YAML test names its own data, relative to the project, and gets its own cache."""
+    if override:
+        return Folders(settings.project / override, settings.cache / "yaml_tests")
+    return Folders(settings.data_dir, settings.cache)
+
+
+def unless_empty(frame: "DataFrame") -> "Iterator[DataFrame]":
+    """Yield the frame if it has rows: SQLMesh takes an empty frame for a mistake and an empty generator for no rows."""
+    if len(frame):
+        yield frame

@@ -1,0 +1,120 @@
+"""Filters of a query: `category=shoes`, `price=10..50`, `price>=10`, `available=true`, `brand=Alder`."""
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from vlm4rec_search.common.errors import UsageError
+
+HINT = "write field=value, field=10..50, field>=10, field>10, field<=50 or field<50"
+COLUMNS = ("available", "category", "price")  # always there; every other field is an attribute of the catalogue
+_PARTS = re.compile(r"([^=<>]+?)\s*(>=|<=|=|>|<)\s*(.*)", re.DOTALL)
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
+_TRUTH_WORDS = ("true", "false")
+_TRUTH = {"true": "true", "yes": "true", "1": "true", "false": "false", "no": "false", "0": "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One condition on one field: equal to any of `values`, or a number between low and high.
+
+    An item whose field is a list fulfils it if one of the list's values does; one without the field does not.
+    """
+
+    field: str
+    values: tuple[str, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False  # the bound itself does not count
+    high_open: bool = False
+
+
+def parse_filters(filters: Sequence[str | Filter]) -> tuple[Filter, ...]:
+    """Return the conditions, all of which an item has to fulfil; equalities on one field are joined by OR.
+
+    Raises:
+        UsageError: a filter that cannot be read, or a price or availability that is none.
+    """
+    if isinstance(filters, str):
+        raise UsageError("filters is a list of filters, not one text")
+    parsed: list[Filter] = []
+    for item in filters:
+        new = parse_filter(item) if isinstance(item, str) else _checked(item)
+        same = next((old for old in parsed if old.field == new.field and old.values and new.values), None)
+        if same is None:
+            parsed.append(new)
+        else:
+            parsed[parsed.index(same)] = replace(same, values=same.values + new.values)
+    return tuple(parsed)
+
+
+def _checked(condition: Filter) -> Filter:
+    """Read the values of a ready condition as those of a text, so that both fail alike."""
+    values = tuple(v for value in condition.values for v in _equality(condition.field, value, value).values)
+    return replace(condition, values=values)
+
+
+def parse_filter(text: str) -> Filter:
+    """Return the condition that a text states.
+
+    Raises:
+        UsageError: the text is no filter.
+    """
+    parts = _PARTS.fullmatch(text.strip())
+    if parts is None or not parts[3]:
+        raise UsageError(f"cannot read the filter {text!r}: {HINT}")
+    field, sign, value = parts[1], parts[2], parts[3]
+    if sign != "=":
+        return _bound(field, sign, _number(value, text))
+    span = _RANGE.fullmatch(value)
+    if span and value != "..":
+        low = float(span[1]) if span[1] else -math.inf
+        high = float(span[2]) if span[2] else math.inf
+        if low > high:
+            raise UsageError(f"the filter {text!r} holds for nothing: its lower end is above its upper end")
+        return Filter(field, low=low, high=high)
+    return _equality(field, value, text)
+
+
+def _bound(field: str, sign: str, number: float) -> Filter:
+    if sign in (">", ">="):
+        return Filter(field, low=number, low_open=sign == ">")
+    return Filter(field, high=number, high_open=sign == "<")
+
+
+def _equality(field: str, value: str, text: str) -> Filter:
+    if field == "price":
+        number = _number(value, text)
+        return Filter(field, values=(plain(repr(number)),))
+    if field == "available":
+        if value.lower() not in _TRUTH:
+            raise UsageError(f"cannot read the filter {text!r}: available is true or false")
+        return Filter(field, values=(_TRUTH[value.lower()],))
+    return Filter(field, values=(plain(value),))
+
+
+def plain(value: str) -> str:
+    """Return a value as indexes hold it: true for True, 5 for 5.0, 6.5 for 6.50; 00001 and 1 stay apart."""
+    if value.lower() in _TRUTH_WORDS:
+        return value.lower()
+    return value.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(value) else value
+
+
+def unknown_field(condition: Filter, fields: Collection[str]) -> None:
+    """Refuse a condition on a field that no document has.
+
+    Raises:
+        UsageError: the field is not among `fields` nor among those of every catalogue.
+    """
+    if condition.field not in fields and condition.field not in COLUMNS:
+        names = ", ".join(sorted({*fields, *COLUMNS}))
+        raise UsageError(f"cannot filter on {condition.field!r}: the fields are {names}")
+
+
+def _number(value: str, text: str) -> float:
+    if not re.fullmatch(_NUMBER, value):
+        raise UsageError(f"cannot read the filter {text!r}: {value!r} is not a number; {HINT}")
+    return float(value)
