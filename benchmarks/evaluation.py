@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics.pairwise import cosine_similarity
 
-from vlm4rec_search.evaluation.data import Catalogue, Ints, Scores, Split, Targets, incidence
+from vlm4rec_search.common.vectors import Ints, Scores, unit
+from vlm4rec_search.evaluation.data import Catalogue, Split, Targets, incidence
 from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.systems import registry
-from vlm4rec_search.evaluation.systems.base import unit
 from vlm4rec_search.evaluation.systems.content import OnlyOne
 from vlm4rec_search.evaluation.top_k import CELLS, rank
 

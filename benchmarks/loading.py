@@ -26,10 +26,9 @@ from opensearchpy.helpers import streaming_bulk
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.bulk import Line, Rejection, documents, encode, post
 from vlm4rec_search.indexes.opensearch.connection import connect
-from vlm4rec_search.indexes.opensearch.index_settings import loading
-from vlm4rec_search.indexes.opensearch.loader import CHUNK_BYTES, CONNECTIONS, load
-from vlm4rec_search.indexes.opensearch.old_bulk import Line, Rejection, documents, encode, post
+from vlm4rec_search.indexes.opensearch.loader import CHUNK_BYTES, CONNECTIONS, load, loading
 
 DIMENSION, WORDS = 384, (6, 18, 16)
 OURS = "vlm4rec load"

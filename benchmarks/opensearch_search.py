@@ -29,10 +29,9 @@ from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.release import new_release
-from vlm4rec_search.indexes.staging import Frame, SearchTables
-from vlm4rec_search.search.backend import Index
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
+from vlm4rec_search.search.backend import Index, Sent
 from vlm4rec_search.search.query import Query
-from vlm4rec_search.search.sent import Sent
 
 ASKED: dict[str, dict[str, Any]] = {
     "hybrid, 4 legs": {},

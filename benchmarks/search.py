@@ -22,10 +22,10 @@ from vlm4rec_search.indexes import open_index
 from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex, top_candidates
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.release import new_release
-from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_vectors
+from vlm4rec_search.search.model import Leg
 from vlm4rec_search.search.query import Query
-from vlm4rec_search.search.retrievers import Leg
 
 DIMENSION, WORDS, HISTORY, REPEATS = 384, 40, 50, 200
 

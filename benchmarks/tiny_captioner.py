@@ -8,8 +8,8 @@ import argparse
 import time
 from collections import Counter
 
-from vlm4rec_search.captioning.captioners.tiny.accuracy import PHOTOS, accuracy, captions_of, held_out
 from vlm4rec_search.captioning.captioners.tiny.sentences import attributes, read_attributes
+from vlm4rec_search.captioning.captioners.tiny.train import PHOTOS, accuracy, captions_of, held_out
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.datasets.demo_shop.looks import Look
 

@@ -13,7 +13,7 @@ def raw_file(evaluator: MacroEvaluator, stem: str, version: str, *columns: str) 
     that the file lacks is NULL; a column that is not asked for is kept in `attributes`.
     """
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.datasets.raw_sql import raw_query
+    from vlm4rec_search.datasets.raw import raw_query
 
     folder = evaluator.var("data_dir")
     return raw_query(settings(), folder, stem, version, columns)

@@ -18,7 +18,7 @@ from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.search.rules import load_rules
 

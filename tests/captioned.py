@@ -53,7 +53,7 @@ def install(folder: Path) -> dict[str, str]:
     about = folder / "colour_captioner-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: colour-captioner\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[vlm4rec_search.captioning.registry]\ncolour = colour_captioner:Colour\n")
+    (about / "entry_points.txt").write_text("[vlm4rec_search.captioners]\ncolour = colour_captioner:Colour\n")
     return {"PYTHONPATH": str(folder), "COLOUR_LOG": str(folder / "calls.log")}
 
 

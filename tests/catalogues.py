@@ -14,7 +14,7 @@ from conftest import ROOT
 from vlm4rec_search.datasets.demo_shop.catalogue import draw_items
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.indexes.release import ReleaseMeta, new_release
-from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
 
 ENCODER, DIMENSION = "hashing-64", 64

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from vlm4rec_search.evaluation.data import Catalogue, Floats, Ints, Split, Targets, Times, incidence
+from vlm4rec_search.common.vectors import Floats, Ints, Times
+from vlm4rec_search.evaluation.data import Catalogue, Split, Targets, incidence
 from vlm4rec_search.evaluation.protocol import find_targets
 
 DAY = np.timedelta64(86_400_000_000, "us")

@@ -14,7 +14,8 @@ from PIL import Image
 
 from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.common.cache.policy import Effort
-from vlm4rec_search.datasets.photos.locate import Found, Remote, find
+from vlm4rec_search.datasets.photos.decode import Found
+from vlm4rec_search.datasets.photos.locate import Remote, find
 
 
 def png(width: int) -> bytes:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary, new_release
-from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 
 ENCODER = "hashing-4@1"
 RANKING = Path(__file__).parent / "fixtures" / "ranking.yaml"

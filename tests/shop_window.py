@@ -16,8 +16,8 @@ from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.documents import prepare, read_bodies
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.indexes.release import Publication
 from vlm4rec_search.indexes.staging import stage
-from vlm4rec_search.pipeline.record import Publication
 
 
 class Window:

@@ -7,7 +7,7 @@ import pytest
 from caption_server import CaptionServer, Reply, answer, serving
 from test_captioner_openai import captioner, one
 
-from vlm4rec_search.captioning.captioners.openai.openai_answers import Completion
+from vlm4rec_search.captioning.captioners.openai.client import Completion
 from vlm4rec_search.captioning.registry import Caption, CaptionError, Context
 from vlm4rec_search.common.concurrency import completed
 

@@ -28,7 +28,7 @@ def install(folder: Path, package: str, line: str) -> None:
     info = folder / f"{package}-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[vlm4rec_search.captioning.registry]\n{line}\n")
+    (info / "entry_points.txt").write_text(f"[vlm4rec_search.captioners]\n{line}\n")
 
 
 @pytest.fixture

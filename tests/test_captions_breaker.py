@@ -9,13 +9,13 @@ from caption_server import Behaviour, CaptionServer, Reply, answer, refusal, ser
 from captioned import catalogue
 from conftest import Workspace
 
-from vlm4rec_search.captioning.breaker import IN_A_ROW, Breaker
+from vlm4rec_search.captioning.generate import IN_A_ROW, Breaker
 from vlm4rec_search.captioning.registry import CaptionError
 from vlm4rec_search.captioning.run import run_captions, standing
 from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.datasets.photos.locate import PhotoError
+from vlm4rec_search.datasets.photos.decode import PhotoError
 
 ITEMS = [(f"i{n:03}", (n, 0, 0), 0) for n in range(100)]
 WORKERS = 8

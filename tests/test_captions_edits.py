@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 from test_captions import SizeCaptioner, catalogue, photo
 
-from vlm4rec_search.captioning.edits import Edit, edits_hash, read_edits
 from vlm4rec_search.captioning.registry import Caption
-from vlm4rec_search.captioning.table import caption_items
+from vlm4rec_search.captioning.table import Edit, caption_items, edits_hash, read_edits
 from vlm4rec_search.common.errors import UsageError
 
 

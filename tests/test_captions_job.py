@@ -12,10 +12,8 @@ import pytest
 from captioned import WORKERS, calls, catalogue, install
 from conftest import Workspace
 
-from vlm4rec_search.captioning.catalogue import items_by_priority
 from vlm4rec_search.captioning.estimate import estimate
-from vlm4rec_search.captioning.preview import preview
-from vlm4rec_search.captioning.run import run_captions
+from vlm4rec_search.captioning.run import items_by_priority, preview, run_captions
 from vlm4rec_search.common.cache.cache import FILE, Cache
 from vlm4rec_search.common.errors import UsageError
 

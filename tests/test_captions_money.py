@@ -9,7 +9,7 @@ from conftest import Workspace
 
 from vlm4rec_search.captioning.estimate import estimate
 from vlm4rec_search.captioning.run import run_captions
-from vlm4rec_search.common.cache.spending import Meter, Prices
+from vlm4rec_search.common.cache.policy import Meter, Prices
 from vlm4rec_search.common.settings import Settings
 
 ITEMS = [(f"i{n:02}", (10 + n, 0, 0), 0) for n in range(30)]

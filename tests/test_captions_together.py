@@ -10,8 +10,7 @@ import pytest
 from captioned import calls, catalogue, install
 from conftest import Workspace
 
-from vlm4rec_search.common.cache.cache import CLAIMS, Cache
-from vlm4rec_search.common.cache.claims import Claims
+from vlm4rec_search.common.cache.cache import CLAIMS, Cache, Claims
 from vlm4rec_search.common.cache.policy import EarlierError, Effort
 
 ITEMS = [(f"i{n:02}", (n, 100, 200), 0) for n in range(60)]

@@ -15,9 +15,8 @@ from vlm4rec_search.indexes.embedded.pointer import release_path
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.indexes.search_layer import Frame, Handover, SearchTables
 from vlm4rec_search.pipeline.doctor import Finding, examine
-from vlm4rec_search.pipeline.publish import Handover
 
 
 def handed(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> Handover:

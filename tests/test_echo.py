@@ -4,9 +4,8 @@ import time
 
 import pytest
 
-from vlm4rec_search.captioning.echo import echoed
 from vlm4rec_search.captioning.registry import Context
-from vlm4rec_search.captioning.validation import judge
+from vlm4rec_search.captioning.validation import echoed, judge
 
 FOLLOWED = [
     # the instruction in another case, with other punctuation and spaces

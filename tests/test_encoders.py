@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.embeddings.base import unit_rows
+from vlm4rec_search.common.vectors import unit_rows
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
 from vlm4rec_search.embeddings.weights import folder_digest, packaged, verify
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from evaluated import made
 
+from vlm4rec_search.evaluation.results import cut
 from vlm4rec_search.evaluation.significance import compare, holm, interval, resampled_means
-from vlm4rec_search.evaluation.slices import cut
 
 
 def test_holm_by_hand() -> None:

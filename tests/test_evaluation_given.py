@@ -7,7 +7,7 @@ import pytest
 from conftest import Workspace
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.evaluation.given import given_cuts
+from vlm4rec_search.evaluation.protocol import given_cuts
 
 USERS, ITEMS = 40, 30
 

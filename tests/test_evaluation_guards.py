@@ -7,7 +7,8 @@ import pytest
 from evaluated import DAY, START, Log, drifting, made, planted
 from scipy import sparse
 
-from vlm4rec_search.evaluation.data import Ints, Scores, Split, Targets
+from vlm4rec_search.common.vectors import Ints, Scores
+from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.metrics import ACCURACY, accuracy
 from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate

@@ -14,9 +14,8 @@ from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import build_parts
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity
-from vlm4rec_search.evaluation.systems.content import OnlyOne
+from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne
 from vlm4rec_search.evaluation.systems.product import Product
-from vlm4rec_search.evaluation.systems.words import BM25
 from vlm4rec_search.search.query import Mode
 
 ONLINE_RETAIL = ROOT.parent / "shared" / "data" / "online_retail"

@@ -9,9 +9,8 @@ from evaluated import DAY, START, planted
 from PIL import Image
 
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.evaluation.forest import LABELS, WIDTH, forest
 from vlm4rec_search.evaluation.protocol import Protocol
-from vlm4rec_search.evaluation.report import Chapter, write_report
+from vlm4rec_search.evaluation.report import LABELS, WIDTH, Chapter, forest, write_report
 from vlm4rec_search.evaluation.results import Row, summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts

@@ -15,8 +15,7 @@ from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.systems import load_systems
 from vlm4rec_search.evaluation.systems.base import System
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Recent
-from vlm4rec_search.evaluation.systems.content import OnlyOne, Pair
-from vlm4rec_search.evaluation.systems.words import BM25, last_items
+from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne, Pair, last_items
 
 NOW = START + 70 * DAY
 #  user 0: items 0, 1; user 1: items 0, 1, 2 (2 late); user 2: item 0

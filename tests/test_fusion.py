@@ -5,8 +5,8 @@ import pytest
 
 from vlm4rec_search.indexes.embedded.backend import top_candidates
 from vlm4rec_search.search.fusion import Candidates, Fused, fuse
+from vlm4rec_search.search.model import Leg
 from vlm4rec_search.search.planning import leg_weights
-from vlm4rec_search.search.retrievers import Leg
 
 
 def leg(name: str, kind: str, found: dict[int, float]) -> Candidates:

@@ -14,7 +14,7 @@ from opensearch import prefixed
 from vlm4rec_search import Query
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.indexes import Index
-from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 
 SHOPPERS = [f"u{number:02d}" for number in range(0, catalogues.SHOPPERS, 2)]
 TEXTS = ["striped bag", "warm jacket for the winter", "blue cotton dress", "a gift", "velvet hoodie of the year"]

@@ -9,9 +9,8 @@ import pytest
 from shelf import Shelf, item, shelf
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.opensearch.index_settings import loading
-from vlm4rec_search.indexes.opensearch.loader import Loaded, load
-from vlm4rec_search.indexes.opensearch.old_bulk import Operation, Rejection, documents
+from vlm4rec_search.indexes.opensearch.bulk import Operation, Rejection, documents
+from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ from shelf import Shelf, item, shelf
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.bulk import Operation, Rejection
 from vlm4rec_search.indexes.opensearch.connection import connect
-from vlm4rec_search.indexes.opensearch.index_settings import loading
-from vlm4rec_search.indexes.opensearch.loader import Loaded, load
-from vlm4rec_search.indexes.opensearch.old_bulk import Operation, Rejection
+from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
 
 ITEMS = 400
 

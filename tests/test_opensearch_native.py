@@ -16,8 +16,8 @@ from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes import Index
 from vlm4rec_search.indexes.opensearch import native, queries
 from vlm4rec_search.indexes.opensearch.sender import Sender
+from vlm4rec_search.search.model import Leg
 from vlm4rec_search.search.planning import plan
-from vlm4rec_search.search.retrievers import Leg
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
 from vlm4rec_search.indexes.opensearch.mapping import KINDS
 from vlm4rec_search.indexes.opensearch.publish import publish_release
-from vlm4rec_search.indexes.staging import Frame, SearchTables
-from vlm4rec_search.pipeline.record import Publication
+from vlm4rec_search.indexes.release import Publication
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 
 QUERY = Query(user="u1", k=5)
 # what u1 likes and has seen: a profile of one release and items of another give an answer that neither gives

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 from opensearch import HEAP_MB, running
 from shelf import item, shelf
 
-from vlm4rec_search.indexes.opensearch.index_settings import loading
-from vlm4rec_search.indexes.opensearch.loader import load
+from vlm4rec_search.indexes.opensearch.bulk import Operation, Rejection
+from vlm4rec_search.indexes.opensearch.loader import load, loading
 from vlm4rec_search.indexes.opensearch.local import server
-from vlm4rec_search.indexes.opensearch.old_bulk import Operation, Rejection
 
 ITEMS = 400
 

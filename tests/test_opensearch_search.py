@@ -21,7 +21,7 @@ from vlm4rec_search.indexes import Index, open_index
 from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.sender import Sender
-from vlm4rec_search.search.sent import Sent
+from vlm4rec_search.search.backend import Sent
 
 
 @pytest.fixture(scope="module")

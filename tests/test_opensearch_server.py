@@ -11,7 +11,7 @@ from conftest import Workspace
 from opensearch import HEAP_MB, QUICK
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.opensearch.local import command, ports, process, server
+from vlm4rec_search.indexes.opensearch.local import process, server
 
 ONE_COPY = {"settings": {"number_of_shards": 1, "number_of_replicas": 1}}
 
@@ -114,13 +114,13 @@ def test_a_download_that_fails_and_a_damaged_jar(own_server: Path, workspace: Wo
 
 
 def test_another_java_and_what_is_none(own_server: Path, tmp_path: Path, workspace: Workspace) -> None:
-    own = command.java(own_server, HEAP_MB).line
+    own = process.java(own_server, HEAP_MB).line
     assert not [option for option in own if "vector" in option]  # the packaged Java has no SIMD
     full = tmp_path / "jdk"
     (full / "bin").mkdir(parents=True)
     (full / "bin" / "java").symlink_to(own[0])
     (full / "release").write_text('JAVA_VERSION="25.0.3"\nMODULES="java.base jdk.incubator.vector"\n', "utf-8")
-    line = command.java(own_server, HEAP_MB, home=full).line
+    line = process.java(own_server, HEAP_MB, home=full).line
     assert line[0] == str(full / "bin" / "java")
     assert "--add-modules=jdk.incubator.vector" in line
     workspace.settings |= {"VLM4REC_OPENSEARCH_JAVA": str(full), "VLM4REC_OPENSEARCH": str(own_server)}
@@ -143,6 +143,6 @@ def test_two_starts_at_once(tmp_path: Path) -> None:
 
 
 def test_free_ports_differ_and_are_free() -> None:
-    chosen = ports.choose(0, 3)
+    chosen = server.choose(0, 3)
     assert len(set(chosen)) == 3
-    assert all(ports.free(port) for port in chosen)
+    assert all(server.free(port) for port in chosen)

@@ -10,7 +10,7 @@ from shop_window import Window
 from test_opensearch_reader import labelled, publish, reading
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.opensearch import switching
+from vlm4rec_search.indexes.opensearch import lease
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 
 pytestmark = pytest.mark.usefixtures("quick_leases")
@@ -36,7 +36,7 @@ def test_a_switch_whose_answer_is_lost_is_asked_for_or_made_again(window: Window
 def test_a_server_that_goes_away_with_the_switch_is_not_said_to_have_refused(
     window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(switching, "PATIENCE", 1.0)
+    monkeypatch.setattr(lease, "PATIENCE", 1.0)
     publish(window, "old")
     away: list[int] = []
 
@@ -94,9 +94,9 @@ def test_a_forced_publication_does_not_ask_who_has_switched(window: Window) -> N
 
 def test_of_two_that_switch_one_waits_and_says_for_whom(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = (publish(window, label).meta.name for label in ("old", "new"))
-    monkeypatch.setattr(switching, "PATIENCE", 0.5)
+    monkeypatch.setattr(lease, "PATIENCE", 0.5)
     who = rf"somebody else is switching or removing releases \(process \d+ of {socket.gethostname()}\)"
-    with switching.switching(window.catalogue), pytest.raises(RunError, match=who):
+    with lease.switching(window.catalogue), pytest.raises(RunError, match=who):
         window.releases.rollback(None)
     assert window.catalogue.live() == new
     assert window.releases.rollback(None) == old

@@ -12,7 +12,7 @@ from vlm4rec_search import Query
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
 from vlm4rec_search.indexes.opensearch.publish import publish_release
-from vlm4rec_search.search.retrievers import User
+from vlm4rec_search.search.model import User
 
 
 def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.datasets.photos.decode import read
-from vlm4rec_search.datasets.photos.locate import MAX_BYTES, PhotoError, _digests, find, fingerprint, locate
+from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, read
+from vlm4rec_search.datasets.photos.locate import _digests, find, fingerprint, locate
 
 
 def written(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:

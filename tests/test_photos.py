@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlm4rec_search.datasets.photos.decode import LONGEST_SIDE, Photo, read
-from vlm4rec_search.datasets.photos.locate import Found, PhotoError
+from vlm4rec_search.datasets.photos.decode import LONGEST_SIDE, Found, Photo, PhotoError, read
 
 RED = (200, 30, 30)
 

@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.profiles import user_interests
-from vlm4rec_search.profiles.ward import NEAR, ward
+from vlm4rec_search.profiles.interests import NEAR, ward
 
 EAST, NORTH, WEST = np.float32([1, 0, 0]), np.float32([0, 1, 0]), np.float32([-1, 0, 0])
 BY_EAST = np.float32([0.96, 0.28, 0])  # cosine with EAST 0.96, squared distance 0.08

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm4rec_search.captioning.answers import Reply, caption_from, parse_answer
-from vlm4rec_search.captioning.echo import echoed
 from vlm4rec_search.captioning.prompts import Prompt, load_prompt, quoted
 from vlm4rec_search.captioning.registry import Caption, CaptionError, Context
+from vlm4rec_search.captioning.validation import echoed
 from vlm4rec_search.common.errors import UsageError
 
 JSON = Prompt("j@1", "x", "json")

@@ -13,8 +13,9 @@ from released import documents, given, meta, publish
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.embedded.pointer import KEPT, current_release, publishing, release_path, switch
+from vlm4rec_search.indexes.embedded.pointer import current_release, publishing, release_path, switch
 from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.releases import KEPT
 
 
 def files(folder: Path) -> list[str]:

@@ -12,9 +12,9 @@ from released import documents, given, meta, popularity, publish, users
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.embedded import verify
+from vlm4rec_search.indexes.checks import verify_rows
 from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
-from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.embedded.publish import build_release, verify_file
 from vlm4rec_search.indexes.release import new_release
 
 
@@ -118,8 +118,8 @@ def test_verification_compares_the_scan(tmp_path: Path) -> None:
         connection.execute("UPDATE vectors SET vector = [0, 0, 0, 1] WHERE document = 0")
     query = [1.0, 0.0, 0.0, 0.0]
     with pytest.raises(RunError, match="rank otherwise"):
-        verify.verify_file(path, [(query, [1.0, 0.8, 0.6, 0.0, 0.0, 0.0])])
-    verify.verify_file(path, [(query, [0.8, 0.6, 0.0, 0.0, 0.0, 0.0])])
+        verify_file(path, [(query, [1.0, 0.8, 0.6, 0.0, 0.0, 0.0])])
+    verify_file(path, [(query, [0.8, 0.6, 0.0, 0.0, 0.0, 0.0])])
 
 
 def test_verification_compares_ids_and_lengths(tmp_path: Path) -> None:
@@ -127,10 +127,10 @@ def test_verification_compares_ids_and_lengths(tmp_path: Path) -> None:
     with duckdb.connect(str(path)) as connection:
         connection.execute("CREATE TEMP TABLE judged_documents AS SELECT item_id, NULL AS reason FROM documents")
         connection.execute("CREATE TEMP TABLE judged_users AS SELECT user_id FROM users")
-        verify.verify_rows(connection)
+        verify_rows(connection)
         connection.execute("UPDATE judged_documents SET item_id = 'z' WHERE item_id = 'f'")
         with pytest.raises(RunError, match="1 documents are missing"):
-            verify.verify_rows(connection)
+            verify_rows(connection)
         connection.execute("UPDATE vectors SET vector = [1, 1, 0, 0] WHERE document = 0")
     with pytest.raises(RunError, match="not of length 1"):
-        verify.verify_file(path, [])
+        verify_file(path, [])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from photo_shop import Shop, found, opened, status
 
-from vlm4rec_search.datasets.photos.addresses import is_refused
+from vlm4rec_search.datasets.photos.fetch import is_refused
 
 NAME = "shop.example"
 

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from vlm4rec_search.cli.data import simulate as simulate_command
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.demo_shop.calendar import END, START, season_of_month
-from vlm4rec_search.datasets.demo_shop.shoppers import Interactions, Wares, shop_around
+from vlm4rec_search.datasets.demo_shop.shoppers import END, START, Interactions, Wares, season_of_month, shop_around
 from vlm4rec_search.datasets.demo_shop.simulate import simulate
 
 SHOPPERS = 2000

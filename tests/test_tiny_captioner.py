@@ -8,9 +8,9 @@ from PIL import Image
 
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.captioners.tiny import WEIGHTS
-from vlm4rec_search.captioning.captioners.tiny.accuracy import accuracy, captions_of, held_out
 from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_up, draw_one
 from vlm4rec_search.captioning.captioners.tiny.sentences import attributes, describe, read_attributes
+from vlm4rec_search.captioning.captioners.tiny.train import accuracy, captions_of, held_out
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, Look, draw_look
@@ -158,7 +158,7 @@ def test_the_packaged_model_says_what_unseen_photos_show(tiny: Captioner) -> Non
 
 
 def test_the_command_trains_what_is_packaged() -> None:
-    from vlm4rec_search.cli.captions_train import train_demo
+    from vlm4rec_search.cli.captions import train_demo
 
     options = {option.name: option.default for option in train_demo.params}
     command = f"--photos {options['photos']} --seeing {options['seeing']} --writing {options['writing']} --to"

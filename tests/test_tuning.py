@@ -11,8 +11,7 @@ from scipy import sparse
 
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.top_k import top_k
-from vlm4rec_search.evaluation.tuning.candidates import Asked, pool
-from vlm4rec_search.evaluation.tuning.sweep import around, best_weights, grid, judge, judge_diverse
+from vlm4rec_search.evaluation.tuning.sweep import Asked, around, best_weights, grid, judge, judge_diverse, pool
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.query import KINDS, Fusion
 

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from vlm4rec_search.cli.tables import publish_tables
+from vlm4rec_search.cli.data import publish_tables
 from vlm4rec_search.common import warehouse
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import settings

@@ -53,9 +53,9 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.captioning.plan import caption_table
+    from vlm4rec_search.captioning.table import caption_table
+    from vlm4rec_search.common.frames import folders, unless_empty
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.pipeline.variables import folders, unless_empty
 
     context.var("photos")  # named, so that changed photos rebuild this table
     context.var("captioner_id")  # and so does another revision of a captioner

@@ -25,10 +25,10 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.captioning.plan import plan_remote
+    from vlm4rec_search.captioning.table import plan_remote
+    from vlm4rec_search.common.frames import folders, unless_empty
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.embeddings.tables import embed_photos
-    from vlm4rec_search.pipeline.variables import folders, unless_empty
 
     context.var("photos")  # named, so that changed photos rebuild this table
     context.var("image_encoder_id")  # and so does another revision of the encoder

@@ -25,9 +25,9 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.common.frames import folders, unless_empty
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.embeddings.tables import embed_texts
-    from vlm4rec_search.pipeline.variables import folders, unless_empty
 
     context.var("encoder_id")  # named, so that another revision of the encoder rebuilds this table
     columns = exp.select("item_id", "text")

@@ -25,7 +25,7 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.pipeline.variables import unless_empty
+    from vlm4rec_search.common.frames import unless_empty
     from vlm4rec_search.profiles import term_weights
 
     context.var("analyzer")  # named, so that another analyzer rebuilds this table

@@ -25,8 +25,8 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.common.frames import folders, unless_empty
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.pipeline.variables import folders, unless_empty
     from vlm4rec_search.profiles import user_vectors
 
     context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table

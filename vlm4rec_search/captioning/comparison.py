@@ -11,9 +11,8 @@ from vlm4rec_search.captioning.run import Standing, standing
 from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.datasets.photos.decode import read
-from vlm4rec_search.datasets.photos.locate import Found, PhotoError
-from vlm4rec_search.embeddings.base import Vectors
+from vlm4rec_search.common.vectors import Vectors
+from vlm4rec_search.datasets.photos.decode import Found, PhotoError, read
 
 NEIGHBOURS, SIDE = 5, 128
 

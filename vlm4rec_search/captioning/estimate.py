@@ -2,13 +2,12 @@
 
 from dataclasses import asdict, dataclass
 
-from vlm4rec_search.captioning.edits import read_edits, unknown_items
 from vlm4rec_search.captioning.registry import Captioner
 from vlm4rec_search.captioning.run import RETRIED, Standing, standing
+from vlm4rec_search.captioning.table import read_edits, unknown_items
 from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.ledger import LedgerRow
-from vlm4rec_search.common.cache.money import prices
-from vlm4rec_search.common.cache.spending import ASSUMED_IN, ASSUMED_OUT
+from vlm4rec_search.common.cache.policy import ASSUMED_IN, ASSUMED_OUT, prices
+from vlm4rec_search.common.cache.store import LedgerRow
 from vlm4rec_search.common.settings import Settings
 
 

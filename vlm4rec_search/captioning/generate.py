@@ -3,16 +3,53 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 
-from vlm4rec_search.captioning.breaker import Breaker
 from vlm4rec_search.captioning.registry import Caption, Captioner, CaptionError, Context
 from vlm4rec_search.captioning.validation import judge
 from vlm4rec_search.common.cache.cache import Cache, Filled, Result, result_key
-from vlm4rec_search.common.cache.policy import EarlierError, Effort, PendingError
-from vlm4rec_search.common.cache.spending import Meter
+from vlm4rec_search.common.cache.policy import EarlierError, Effort, Meter, PendingError
 from vlm4rec_search.common.errors import RunError, Vlm4recError
-from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Photo, read
-from vlm4rec_search.datasets.photos.locate import Found, PhotoError
+from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Found, Photo, PhotoError, read
+
+# Ends a run in which nothing comes back: a server that answers every photo with an error will not change.
+
+IN_A_ROW = 40
+
+
+class Breaker:
+    """Counts calls that failed one after the other; several threads may report to it.
+
+    What is wrong with single photos does not count: files that cannot be read say nothing of the captioner, and a
+    refusal or an empty answer shows that it works.
+    """
+
+    def __init__(self, maker: str) -> None:
+        self._maker, self._count, self._last = maker, 0, ""
+        self._lock = Lock()
+
+    def see(self, results: Sequence[Result]) -> None:
+        """Look at the results of a batch, which are kept whatever they are."""
+        with self._lock:
+            for result in results:
+                if isinstance(result, PhotoError):
+                    continue
+                failure = None if isinstance(result, bytes) else EarlierError.of(result)
+                failed = failure is not None and failure.status == "failed"
+                self._count, self._last = (self._count + 1, str(failure)) if failed else (0, "")
+
+    def check(self) -> None:
+        """Refuse to call once more.
+
+        Raises:
+            RunError: the last `IN_A_ROW` calls have failed.
+        """
+        if self._count >= IN_A_ROW:
+            raise RunError(
+                f"{self._maker}: {self._count} calls in a row failed ({self._last}): what was done is kept; when that"
+                " is mended, `vlm4rec captions retry` asks for these again, and `run` for the rest"
+            )
+
 
 PENDING = "not captioned yet: `vlm4rec captions run` does it, or a plan with a larger VLM4REC_CAPTION_BUDGET"
 

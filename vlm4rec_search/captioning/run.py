@@ -4,16 +4,81 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
-from vlm4rec_search.captioning.catalogue import Item, items_by_priority
 from vlm4rec_search.captioning.generate import Outcome, caption_keys, fill_captions
-from vlm4rec_search.captioning.registry import Captioner, load_captioner
+from vlm4rec_search.captioning.registry import Captioner, Context, load_captioner
 from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.money import meter
-from vlm4rec_search.common.cache.policy import Effort, Filled
+from vlm4rec_search.common.cache.policy import Effort, Filled, meter
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.warehouse import read, schema
+from vlm4rec_search.datasets.photos.decode import Found
 from vlm4rec_search.datasets.photos.fetch import photo_key
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Found, Remote, find, is_url
+from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find, is_url
+
+# The items to caption, the most wanted first, read without holding the warehouse.
+
+BY_PRIORITY = """
+    WITH taken AS (
+      SELECT histories.item_id, COUNT(*) AS times, EPOCH(MAX(histories.interacted_at)) AS latest
+      FROM "{histories}".user_histories AS histories
+      GROUP BY histories.item_id
+    ), wanted AS (
+      SELECT
+        taken.item_id,
+        0.7 * taken.times / MAX(taken.times) OVER () + 0.3 * COALESCE(
+          (taken.latest - MIN(taken.latest) OVER ()) / NULLIF(MAX(taken.latest) OVER () - MIN(taken.latest) OVER (), 0),
+          1
+        ) AS priority
+      FROM taken
+    )
+    SELECT
+      items.item_id, items.image, items.title, COALESCE(items.category, ''), COALESCE(wanted.priority, 0) AS priority
+    FROM "{staging}".items AS items
+    LEFT JOIN wanted ON wanted.item_id = items.item_id
+    ORDER BY priority DESC, items.item_id
+"""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item of staging.items; `image` is a path in the data folder, a URL, or None; `priority` is from 0 to 1."""
+
+    item_id: str
+    image: str | None
+    title: str
+    category: str
+    priority: float
+
+    @property
+    def context(self) -> Context:
+        """What a captioner may know of the item."""
+        return Context(self.title, self.category)
+
+
+def items_by_priority(settings: Settings, environment: str = "prod") -> list[Item]:
+    """Return every item, the highest priority first.
+
+    The priority is the paper's: 0.7 x popularity + 0.3 x recency, each from 0 to 1: interactions as a share of the
+    most popular item's, and the latest interaction's place between the earliest and the newest of all items; 0 for an
+    item without any. While a plan writes the warehouse, the published copy is read.
+
+    Raises:
+        UsageError: no plan has built the tables yet.
+        RunError: the warehouse is being written, and there is no published copy.
+    """
+    query = BY_PRIORITY.format(staging=schema("staging", environment), histories=schema("histories", environment))
+    copy = settings.published / settings.warehouse.name
+    try:
+        with read(settings.warehouse) as connection:
+            rows = connection.execute(query).fetchall()
+    except RunError:
+        if not copy.is_file():
+            raise
+        with read(copy) as connection:
+            rows = connection.execute(query).fetchall()
+    return [Item(*row) for row in rows]
+
 
 PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
 """What another photo at the same place can change; nothing is paid for one that is still bad. A photo that is
@@ -153,3 +218,49 @@ def caption_these(
     told = [item.context for item in items]
     again = set(_keys(known, chosen, found)) if effort.origin == "retry" else set()
     return fill_captions(known.maker, found, told, cache, replace(effort, again=again))
+
+
+# The first captions of a catalogue, to look at before the rest is paid for.
+
+_WITHOUT_PHOTO = ("no_photo", "missing", "outside", "blocked", "unreadable", "too_large", "wrong_type")
+
+
+@dataclass(frozen=True)
+class Previewed:
+    """One item: the prompt as the captioner gets it, and what became of it, as in `Outcome`."""
+
+    item_id: str
+    title: str
+    prompt: str
+    status: str
+    answer: str | None
+    error: str | None
+    tokens_in: int | None
+    tokens_out: int | None
+    seconds: float | None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def preview(settings: Settings, count: int, captioner: str | None = None, environment: str = "prod") -> list[Previewed]:
+    """Caption the `count` most wanted items that have a photo, and return what came back, now or before.
+
+    As in a run, what failed before is shown and not asked for again.
+
+    Raises:
+        UsageError, RunError: as `run_captions`.
+    """
+    effort = Effort(failed=False, origin="preview", meter=meter(settings), show=bar)
+    with Cache(settings.cache) as cache:
+        known = standing(settings, cache, captioner, environment)
+        chosen = [at for at, one in enumerate(known.outcomes) if one.status not in _WITHOUT_PHOTO][:count]
+        outcomes, _ = caption_these(known, chosen, settings, cache, effort)
+    return [_previewed(known, position, one) for position, one in zip(chosen, outcomes, strict=True)]
+
+
+def _previewed(known: Standing, position: int, one: Outcome) -> Previewed:
+    item = known.items[position]
+    said = (one.status, one.answer, one.error, one.tokens_in, one.tokens_out, one.seconds)
+    return Previewed(item.item_id, item.title, known.maker.render(item.context), *said)

@@ -1,20 +1,93 @@
 """The rows of captions.all_captions: one for each item and captioner, whatever the item's photo is."""
 
+import csv
+import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm4rec_search.captioning.edits import Edit, unknown_items
 from vlm4rec_search.captioning.generate import Outcome, fill_captions
 from vlm4rec_search.captioning.registry import Captioner, Context, load_captioner
+from vlm4rec_search.captioning.validation import VERSION
 from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Found, Remote, find
+from vlm4rec_search.common.cache.policy import Effort, meter
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.frames import texts
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Found
+from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from vlm4rec_search.common.frames import Folders
+
+
+# Captions corrected by hand: a CSV file of item_id and caption, with who did it and why.
+
+NOBODY = "unknown"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A caption that a person wrote; `editor` is `NOBODY` and `note` None where the file does not say."""
+
+    caption: str
+    editor: str = NOBODY
+    note: str | None = None
+
+
+def read_edits(path: Path | None) -> dict[str, Edit]:
+    """Return the edits of a file by item id, none for no file.
+
+    Args:
+        path: CSV in UTF-8 with the columns item_id and caption, and perhaps editor and note (`VLM4REC_CAPTION_EDITS`).
+
+    Raises:
+        UsageError: the file cannot be read, lacks a column, or has a row without id or caption or for an item again.
+    """
+    if path is None:
+        return {}
+    edits: dict[str, Edit] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for line, row in _rows(csv.DictReader(file), path):
+                item, caption = row.get("item_id", ""), " ".join(row.get("caption", "").split())
+                if not item or not caption or item in edits:
+                    wrong = f"a second caption for {item!r}" if item in edits else "no item_id or no caption"
+                    raise UsageError(f"{path}, line {line}: {wrong}; each item has one row with both")
+                edits[item] = Edit(caption, row.get("editor") or NOBODY, row.get("note") or None)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"VLM4REC_CAPTION_EDITS: {path} cannot be read as CSV in UTF-8: {error}") from None
+    return edits
+
+
+def edits_hash(path: Path | None) -> str | None:
+    """Return the sha256 (hex) of the file of edits, None for none.
+
+    Raises:
+        UsageError: as `read_edits`, so that a plan does not start with a file that cannot be used.
+    """
+    if path is None:
+        return None
+    read_edits(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def unknown_items(edits: Mapping[str, Edit], items: Sequence[str]) -> list[str]:
+    """Return the ids of edits for items that the catalogue does not have."""
+    return sorted(set(edits) - set(items))
+
+
+def _rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    if not {"item_id", "caption"} <= set(reader.fieldnames or ()):
+        raise UsageError(f"{path} needs the columns item_id and caption; it has {', '.join(reader.fieldnames or ())}")
+    for row in reader:
+        yield reader.line_num, {name: value.strip() for name, value in row.items() if name and isinstance(value, str)}
+
 
 COLUMNS = [
     "item_id", "captioner", "active", "prompt", "image", "photo_hash", "status", "caption", "error", "answer",
@@ -79,11 +152,6 @@ def caption_items(
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
-def texts(column: "pd.Series[str]") -> list[str | None]:
-    """Return a text column as a list with None for every kind of null."""
-    return [None if null else str(value) for value, null in zip(column, column.isna(), strict=True)]
-
-
 def contexts(items: "pd.DataFrame") -> list[Context]:
     """Return what captioners may know of each item: title and category."""
     pairs = zip(texts(items["title"]), texts(items["category"]), strict=True)
@@ -119,3 +187,63 @@ def _row(
         one.tokens_out,
         one.seconds,
     )
+
+
+# Captions inside `sqlmesh plan`: what the cache holds, and at most a budget of new ones.
+
+
+def caption_table(
+    items: "pd.DataFrame", captioner: str, others: str | None, place: "Folders", settings: Settings
+) -> "pd.DataFrame":
+    """Return the rows of captions.all_captions as `caption_items` does, computing at most the budget of the settings.
+
+    What failed before is shown with its reason and not tried again: `vlm4rec captions retry` does that.
+
+    Raises:
+        UsageError: an unknown captioner, edits that cannot be used, or a spending cap without prices.
+        RunError: the cache cannot be used, or a captioner breaks its contract.
+    """
+    effort = Effort(limit=settings.caption_budget, failed=False, meter=meter(settings))
+    return caption_items(
+        items,
+        captioner,
+        place.photos,
+        place.cache,
+        others=names(others),
+        effort=effort,
+        remote=plan_remote(settings),
+        edits=read_edits(settings.caption_edits),
+    )
+
+
+def plan_remote(settings: Settings) -> Remote:
+    """Return how far a plan fetches photos behind URLs: as many as it may caption, failed ones not again."""
+    return Remote(Effort(limit=settings.caption_budget, failed=False), settings.allow_private_addresses)
+
+
+def names(others: str | None) -> list[str]:
+    """Split a list of captioners as the settings have it."""
+    return [name.strip() for name in (others or "").split(",") if name.strip()]
+
+
+def caption_variables(settings: Settings, cache: Cache) -> dict[str, str | None]:
+    """Return the variables of the SQLMesh project that make a plan see captioners, captions, retries and edits.
+
+    Raises:
+        UsageError: an unknown captioner, or edits that cannot be used.
+        RunError: the cache cannot be used.
+    """
+    makers = [load_captioner(name, settings) for name in (settings.captioner, *names(settings.other_captioners))]
+    if len({maker.id for maker in makers}) < len(makers):
+        raise UsageError("VLM4REC_OTHER_CAPTIONERS names the active captioner, or one captioner twice")
+    revisions = [cache.revision("caption", maker.id) for maker in makers]
+    return {
+        "captioner": settings.captioner,
+        "other_captioners": settings.other_captioners,
+        "captioner_id": " ".join(
+            part for maker in makers for part in (maker.id, maker.prompt, maker.decoding, PREPROCESSING, VERSION)
+        ),
+        "captions": " ".join(revisions),
+        "caption_edits": edits_hash(settings.caption_edits),
+        "caption_budget": str(settings.caption_budget),
+    }

@@ -1,13 +1,94 @@
 """`vlm4rec captions`: photos into words ahead of a plan, with what it costs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vlm4rec_search.cli.captions_output import tell, tell_estimate
-from vlm4rec_search.cli.captions_train import train_demo
 from vlm4rec_search.cli.ledger import show_ledger
 from vlm4rec_search.cli.output import echo_json, json_option, printable
+from vlm4rec_search.common.errors import RunError
+
+if TYPE_CHECKING:
+    from vlm4rec_search.captioning.estimate import Estimate
+    from vlm4rec_search.captioning.run import Summary
+
+
+# What `vlm4rec captions` prints of a run and of an estimate.
+
+
+def tell(summary: "Summary", as_json: bool) -> None:
+    """Print what a run did.
+
+    Raises:
+        RunError: nothing but failures came of it.
+    """
+    if as_json:
+        echo_json(summary.as_json())
+    else:
+        _tell(summary)
+    if summary.broken:
+        raise RunError(f"nothing but failures came of this run: {summary.broken}")
+
+
+def _tell(summary: "Summary") -> None:
+    click.echo(f"{summary.captioner}: {summary.computed:,} captions made, {summary.failed:,} failed")
+    if summary.tokens_in or summary.tokens_out:
+        cost = f", {summary.cost:,.2f} spent" if summary.cost else ""
+        click.echo(f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out{cost}")
+    if summary.left:
+        more = "a higher --max-cost (or VLM4REC_CAPTION_MAX_COST) goes on"
+        click.echo(f"The cap on spend ended the run: {summary.left:,} photos are left; {more}")
+    click.echo("Items: " + ", ".join(f"{count:,} {status}" for status, count in summary.statuses.items()))
+    if summary.computed or summary.failed:
+        click.echo("Next: sqlmesh plan")
+
+
+def tell_estimate(found: "Estimate") -> None:
+    """Print what is left to do and what it takes."""
+    click.echo(f"{found.captioner}: {found.items:,} items, {found.cached:,} captioned, {found.todo:,} to do, "
+               f"{found.wrong:,} to retry, {found.unusable:,} without a usable photo")  # fmt: skip
+    basis = f"measured on {found.measured:,} captions" if found.measured else "assumed; `captions preview` measures"
+    click.echo(f"{found.tokens_in:,} tokens in, {found.tokens_out:,} out ({basis}); cost {found.cost:,.2f}")
+    click.echo("Time: not known before the first captions" if found.hours is None
+               else f"Time: {found.hours:.2f} h ({found.pace})")  # fmt: skip
+    if found.unknown_edits:
+        click.echo(printable(f"Captions by hand for unknown items: {', '.join(found.unknown_edits)}"))
+
+
+# `vlm4rec captions train-demo`: the demo's own vision-language model, trained from nothing.
+
+
+@click.command("train-demo")
+@click.option("--to", type=click.Path(path_type=Path), default=Path("tiny-captioner"), show_default=True,
+              help="Folder to write; an earlier model in it is replaced.")  # fmt: skip
+@click.option("--photos", type=int, default=20_000, show_default=True, help="Drawings to train on.")
+@click.option("--seeing", type=int, default=7_000, show_default=True, help="Steps of the vision tower alone.")
+@click.option("--writing", type=int, default=1_600, show_default=True, help="Steps of the decoder on captions.")
+@json_option
+def train_demo(to: Path, photos: int, seeing: int, writing: int, as_json: bool) -> None:
+    """Train the small vision-language model of the built-in shop from random weights, on this machine's CPU.
+
+    The captioner `tiny` comes with such a model. Training takes three quarters of an hour on two cores and 6 GB of
+    memory, then 1,000 drawings that it has not seen are captioned and MODEL_CARD.md is written. Use the result with
+    VLM4REC_CAPTIONER=transformers:tiny-captioner.
+
+    \b
+    Example:
+      vlm4rec captions train-demo --to tiny-captioner
+    """
+    from dataclasses import asdict
+
+    from vlm4rec_search.captioning.captioners.tiny.train import make_model
+
+    training = make_model(to, photos, seeing, writing)
+    if as_json:
+        echo_json(asdict(training))
+        return
+    click.echo(f"{to}: {training.parameters:,} parameters, {training.minutes:.0f} minutes, loss {training.loss:.4f}")
+    for name, share in training.accuracy.items():
+        click.echo(f"  {name:<14} {share:.3f}")
+
 
 captioner_option = click.option("--captioner", metavar="NAME", help="Another captioner than VLM4REC_CAPTIONER.")
 environment_option = click.option(
@@ -125,7 +206,7 @@ def preview(count: int, prompts: bool, captioner: str | None, environment: str, 
 
     Example: vlm4rec captions preview -n 3 --prompts
     """
-    from vlm4rec_search.captioning.preview import preview as previewed
+    from vlm4rec_search.captioning.run import preview as previewed
     from vlm4rec_search.common.settings import settings
 
     shown = previewed(settings(), count, captioner, environment)

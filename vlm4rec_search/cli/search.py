@@ -10,8 +10,8 @@ from vlm4rec_search.cli.output import echo_json, json_option, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from vlm4rec_search.search.backend import Sent
     from vlm4rec_search.search.query import Answer
-    from vlm4rec_search.search.sent import Sent
 
 _SEARCH = """Search the published index for a shopper, a session, a text, or a text in the light of a shopper.
 

@@ -1,9 +1,40 @@
-"""The exact scan over vectors."""
+"""Arrays that the whole package shares: their types, unit rows, and the exact scan."""
+
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Vectors = npt.NDArray[np.float32]
+from vlm4rec_search.common.errors import RunError
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Scores: TypeAlias = npt.NDArray[np.float32]
+Vectors: TypeAlias = npt.NDArray[np.float32]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Texts: TypeAlias = npt.NDArray[np.object_]
+Times: TypeAlias = npt.NDArray[np.datetime64]
+
+
+def unit_rows(rows: npt.NDArray[np.floating]) -> Vectors:
+    """Scale each row of (n, d) to length 1; a row of zeros becomes the row of equal components.
+
+    Raises:
+        RunError: a number is not finite: the model or its weights are damaged, and nothing of it may be kept.
+    """
+    rows = np.asarray(rows, dtype=np.float64)
+    if not np.isfinite(rows).all():
+        raise RunError("the encoder returned numbers that are not finite: its weights or the model are damaged")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    equal = np.full_like(rows, 1.0 / np.sqrt(rows.shape[1]))
+    return np.where(norms > 0.0, rows / np.where(norms > 0.0, norms, 1.0), equal).astype(np.float32)
+
+
+def unit(rows: Scores) -> Scores:
+    """Return float32 rows (n, d) scaled to length 1; rows of zeros stay."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: Scores = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return scaled
 
 
 def cosines(vectors: Vectors, query: Vectors) -> Vectors:

@@ -3,13 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL.Image import Image
 
-from vlm4rec_search.common.errors import RunError
-
-Vectors = NDArray[np.float32]
+from vlm4rec_search.common.vectors import Vectors
 
 
 class SentenceEncoder(ABC):
@@ -30,17 +26,3 @@ class ImageEncoder(ABC):
     @abstractmethod
     def encode(self, photos: Sequence[Image]) -> Vectors:
         """Return one finite unit row for each photo, float32 (n, d)."""
-
-
-def unit_rows(rows: NDArray[np.floating]) -> Vectors:
-    """Scale each row of (n, d) to length 1; a row of zeros becomes the row of equal components.
-
-    Raises:
-        RunError: a number is not finite: the model or its weights are damaged, and nothing of it may be kept.
-    """
-    rows = np.asarray(rows, dtype=np.float64)
-    if not np.isfinite(rows).all():
-        raise RunError("the encoder returned numbers that are not finite: its weights or the model are damaged")
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    equal = np.full_like(rows, 1.0 / np.sqrt(rows.shape[1]))
-    return np.where(norms > 0.0, rows / np.where(norms > 0.0, norms, 1.0), equal).astype(np.float32)

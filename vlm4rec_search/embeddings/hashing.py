@@ -9,7 +9,8 @@ from hashlib import blake2b
 import numpy as np
 from PIL.Image import Image
 
-from vlm4rec_search.embeddings.base import ImageEncoder, SentenceEncoder, Vectors, unit_rows
+from vlm4rec_search.common.vectors import Vectors, unit_rows
+from vlm4rec_search.embeddings.base import ImageEncoder, SentenceEncoder
 
 _WORD = re.compile(r"\w+")
 

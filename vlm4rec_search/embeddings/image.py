@@ -9,7 +9,8 @@ from PIL import ImageOps
 from PIL.Image import Image, Resampling
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.embeddings.base import ImageEncoder, Vectors, unit_rows
+from vlm4rec_search.common.vectors import Vectors, unit_rows
+from vlm4rec_search.embeddings.base import ImageEncoder
 from vlm4rec_search.embeddings.weights import missing_torch, packaged, verify
 
 if TYPE_CHECKING:

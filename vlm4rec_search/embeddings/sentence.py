@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.embeddings.base import SentenceEncoder, Vectors, unit_rows
+from vlm4rec_search.common.vectors import Vectors, unit_rows
+from vlm4rec_search.embeddings.base import SentenceEncoder
 from vlm4rec_search.embeddings.weights import (
     first_line,
     folder_digest,

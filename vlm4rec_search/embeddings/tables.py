@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlm4rec_search.captioning.table import texts as text_list
 from vlm4rec_search.common.cache.cache import Cache, Filled, Result, result_key
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.datasets.photos.decode import PREPROCESSING, read
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Found, PhotoError, Remote, find
-from vlm4rec_search.embeddings.base import Vectors
+from vlm4rec_search.common.frames import texts as text_list
+from vlm4rec_search.common.vectors import Vectors
+from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Found, PhotoError, read
+from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find
 from vlm4rec_search.embeddings.encoders import ImageEncoder, load_image_encoder, load_sentence_encoder
 
 if TYPE_CHECKING:

@@ -2,21 +2,16 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-if TYPE_CHECKING:
-    from vlm4rec_search.pipeline.publish import Handover
+from vlm4rec_search.common.vectors import Ints, Mask, Scores, Texts, Times
 
-Ints: TypeAlias = npt.NDArray[np.int64]
-Floats: TypeAlias = npt.NDArray[np.float64]
-Scores: TypeAlias = npt.NDArray[np.float32]
-Mask: TypeAlias = npt.NDArray[np.bool_]
-Texts: TypeAlias = npt.NDArray[np.object_]
-Times: TypeAlias = npt.NDArray[np.datetime64]
+if TYPE_CHECKING:
+    from vlm4rec_search.indexes.search_layer import Handover
 
 
 class Targets(NamedTuple):

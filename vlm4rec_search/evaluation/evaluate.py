@@ -7,15 +7,14 @@ from pathlib import Path
 
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.evaluation.given import given_cuts
-from vlm4rec_search.evaluation.protocol import Protocol
+from vlm4rec_search.evaluation.protocol import Protocol, given_cuts
 from vlm4rec_search.evaluation.report import Chapter, write_report
 from vlm4rec_search.evaluation.results import Results, summarise
 from vlm4rec_search.evaluation.run import evaluate
+from vlm4rec_search.evaluation.snapshots import built_world
 from vlm4rec_search.evaluation.splits import build_parts
 from vlm4rec_search.evaluation.store import save
 from vlm4rec_search.evaluation.systems import load_systems
-from vlm4rec_search.evaluation.worlds import built_world
 
 Say = Callable[[str], None]
 

@@ -19,15 +19,15 @@ import pyarrow as pa
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.evaluation.data import Floats, Split
+from vlm4rec_search.common.vectors import Floats
+from vlm4rec_search.evaluation.data import Split
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
-from vlm4rec_search.indexes.staging import SearchTables
-from vlm4rec_search.pipeline.publish import Handover
+from vlm4rec_search.indexes.search_layer import Handover, SearchTables
 from vlm4rec_search.search.query import Mode
 
 if TYPE_CHECKING:

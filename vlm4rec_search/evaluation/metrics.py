@@ -12,7 +12,8 @@ import numpy as np
 from scipy import sparse
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.evaluation.data import Floats, Ints, Scores, Split, Targets
+from vlm4rec_search.common.vectors import Floats, Ints, Scores
+from vlm4rec_search.evaluation.data import Split, Targets
 
 if TYPE_CHECKING:
     from ir_measures.measures import Measure

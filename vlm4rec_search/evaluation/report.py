@@ -1,15 +1,187 @@
 """One self-contained HTML page: what was compared, how sure it is, where it holds, and what it looks like."""
 
+import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.evaluation.examples import examples
-from vlm4rec_search.evaluation.forest import Forest, forest
+from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.evaluation.paper import CAVEAT, beside_paper, effect
 from vlm4rec_search.evaluation.results import SLICED, Results, Row
-from vlm4rec_search.evaluation.run import Evaluation
+from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
+
+# Where the marks of a forest plot stand; the page draws them.
+
+LABELS, WIDTH, LINE, TOP = 230, 480, 24, 28
+TICKS = 5
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One system: its line (y), the ends and the middle of its interval (x), and the numbers in words."""
+
+    label: str
+    y: int
+    low: float
+    middle: float
+    high: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Forest:
+    """A plot in pixels: marks, and ticks (x, label)."""
+
+    metric: str
+    width: int
+    height: int
+    marks: list[Mark]
+    ticks: list[tuple[float, str]]
+
+
+def forest(rows: Sequence[Row], metric: str) -> Forest:
+    """Return the plot of a metric's intervals, best system first; rows without an interval are left out.
+
+    Args:
+        rows: of one comparison.
+        metric: such as nDCG@10.
+    """
+    drawn = [(row, row.value, row.low, row.high) for row in rows if row.metric == metric]
+    sure = [(row, value, low, high) for row, value, low, high in drawn if None not in (value, low, high)]
+    sure.sort(key=lambda one: -(one[1] or 0.0))
+    largest = max((high or 0.0 for *_, high in sure), default=0.0) or 1.0
+    step = _step(largest)
+    end = step * math.ceil(largest / step)
+
+    def x(value: float | None) -> float:
+        return round(LABELS + WIDTH * (value or 0.0) / end, 1)
+
+    marks = [
+        Mark(row.system, TOP + LINE * place, x(low), x(value), x(high), f"{value:.4f} [{low:.4f}, {high:.4f}]")
+        for place, (row, value, low, high) in enumerate(sure)
+    ]
+    ticks = [(x(step * number), f"{step * number:g}") for number in range(round(end / step) + 1)]
+    return Forest(metric, LABELS + WIDTH + 190, TOP + LINE * len(marks) + 14, marks, ticks)
+
+
+def _step(largest: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, such that about `TICKS` steps reach the largest value."""
+    rough = largest / TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    return float(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999))
+
+
+# A few users for the report: photos of what they had, and what two systems put first.
+
+USERS, SHOWN = 4, 6
+SIDE = 96
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One item: title, photo as a data URL (empty without one), whether it was to be found, and why it is there."""
+
+    title: str
+    photo: str
+    found: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One user: the end of the history, oldest first, and the top of each list by system."""
+
+    user: str
+    history: list[Shown]
+    lists: dict[str, list[Shown]]
+
+
+def examples(evaluation: Evaluation, systems: Sequence[str], settings: Settings) -> list[Example]:
+    """Return a few users, drawn by the seed among those whose lists hold something that was to be found.
+
+    Args:
+        evaluation: users and lists of its first comparison, and the systems that give reasons.
+        systems: two names.
+        settings: where photos and their cache are.
+    """
+    comparison = evaluation.comparisons[0]
+    outcomes = [outcome for outcome in comparison.outcomes if outcome.system in systems]
+    rows = _pick(comparison, outcomes)
+    needed = sorted({int(item) for row in rows for item in (*_history(comparison, row), *_tops(outcomes, row))})
+    photos = _photos(comparison, needed, settings)
+    return [_example(evaluation, outcomes, row, photos) for row in rows]
+
+
+def _pick(comparison: Comparison, outcomes: list[Outcome]) -> list[int]:
+    relevant = comparison.part.targets.relevant
+    hits = np.zeros(relevant.shape[0])
+    for outcome in outcomes:
+        tops = outcome.ranking[:, :SHOWN]
+        rows = np.repeat(np.arange(len(tops)), tops.shape[1])
+        hits += (relevant[rows, np.maximum(tops.ravel(), 0)] * (tops.ravel() >= 0)).reshape(tops.shape).sum(axis=1)
+    some = np.flatnonzero(hits > 0)
+    pool = some if len(some) >= USERS else np.arange(len(hits))
+    draw = np.random.default_rng(comparison.part.split.seed)
+    return sorted(int(row) for row in draw.choice(pool, min(USERS, len(pool)), replace=False))
+
+
+def _history(comparison: Comparison, row: int) -> list[int]:
+    """Return the last different items of a user, oldest first."""
+    split = comparison.part.split
+    items = split.items[split.users == comparison.part.targets.users[row]][::-1].tolist()
+    return list(dict.fromkeys(items))[:SHOWN][::-1]
+
+
+def _tops(outcomes: list[Outcome], row: int) -> Ints:
+    tops = np.concatenate([outcome.ranking[row, :SHOWN] for outcome in outcomes])
+    return tops[tops >= 0]
+
+
+def _photos(comparison: Comparison, items: list[int], settings: Settings) -> dict[int, str]:
+    """Return small photos as data URLs by item; items whose photo cannot be read have none."""
+    from vlm4rec_search.common.cache.cache import Cache
+    from vlm4rec_search.datasets.photos.decode import PhotoError, read
+    from vlm4rec_search.datasets.photos.locate import find
+
+    images = comparison.part.split.catalogue.images
+    with Cache(settings.cache) as cache:
+        found = find([images[item] for item in items], settings.data_dir, cache)
+    photos = {}
+    for item, one in zip(items, found, strict=True):
+        try:
+            image = read(one).image
+        except PhotoError:
+            continue
+        image.thumbnail((SIDE, SIDE))
+        content = BytesIO()
+        image.save(content, "JPEG", quality=75)
+        photos[item] = "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+    return photos
+
+
+def _example(evaluation: Evaluation, outcomes: list[Outcome], row: int, photos: dict[int, str]) -> Example:
+    comparison = evaluation.comparisons[0]
+    split, targets = comparison.part.split, comparison.part.targets
+    user = int(targets.users[row])
+    wanted = set(targets.relevant.indices[targets.relevant.indptr[row] : targets.relevant.indptr[row + 1]].tolist())
+
+    def show(item: int, why: str = "", found: bool = False) -> Shown:
+        return Shown(str(split.catalogue.titles[item]), photos.get(item, ""), found, why)
+
+    lists = {}
+    for outcome in outcomes:
+        items = outcome.ranking[row, :SHOWN]
+        items = items[items >= 0]
+        reasons = evaluation.fitted[outcome.system].reasons(user, items)
+        pairs = zip(items.tolist(), reasons, strict=True)
+        lists[outcome.system] = [show(item, why, item in wanted) for item, why in pairs]
+    return Example(str(split.user_ids[user]), [show(item) for item in _history(comparison, row)], lists)
+
 
 BY = "nDCG@10"
 COLUMNS = (

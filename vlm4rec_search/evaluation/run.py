@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.evaluation.data import Floats, Ints, Mask
+from vlm4rec_search.common.vectors import Floats, Ints, Mask
 from vlm4rec_search.evaluation.metrics import DEPTH, KS, accuracy, coverage, judge
 from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.systems.base import System

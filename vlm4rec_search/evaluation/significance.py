@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from vlm4rec_search.evaluation.data import Floats
+from vlm4rec_search.common.vectors import Floats
 
 RESAMPLES = 10_000
 LEVEL = 0.95

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from vlm4rec_search.evaluation.data import Ints, Mask, Scores, Split
+from vlm4rec_search.common.vectors import Ints, Mask, Scores
+from vlm4rec_search.evaluation.data import Split
 
 NOBODY = -1
 CELLS = 8_000_000  # scores held at once: 32 MB

@@ -1,11 +1,13 @@
 """What a release says of itself: what made it, and what changed against the release before it."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
+import pyarrow as pa
+
 from vlm4rec_search.common.analyzer import ID as ANALYZER
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import UsageError, Vlm4recError
 
 SCHEMA_VERSION = 4  # of the tables in a release file: raise it when a reader of the last version could not read them
 
@@ -119,3 +121,50 @@ def new_release(
         analyzer=ANALYZER,
         table_version=table_version,
     )
+
+
+_KEPT = "refused"  # attribute of an error
+
+
+REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was sent to one index: documents indexed, deleted and rejected, requests, and how many were repeats."""
+
+    index: str
+    indexed: int
+    deleted: int
+    rejected: int
+    requests: int
+    repeated: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A publication that ended well.
+
+    Attributes:
+        meta: of the release, with its counts.
+        summary: what changed.
+        loads: nothing for the embedded index.
+        refused: rows of `REFUSED`, each with its reason.
+    """
+
+    meta: ReleaseMeta
+    summary: ReleaseSummary
+    loads: tuple[Load, ...] = ()
+    refused: pa.Table = field(default_factory=REFUSED.empty_table)
+
+
+def keep_refused(error: Vlm4recError, refused: pa.Table) -> None:
+    """Let the error of a publication that failed keep what was refused until then, rows of `REFUSED`."""
+    vars(error)[_KEPT] = refused
+
+
+def refused_by(error: str | Vlm4recError) -> pa.Table:
+    """Return what `keep_refused` has kept, rows of `REFUSED`, none where that is nothing."""
+    found: pa.Table = getattr(error, _KEPT, None) or REFUSED.empty_table()
+    return found

@@ -7,12 +7,14 @@ from typing import Literal
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.indexes.release import ReleaseMeta
-from vlm4rec_search.indexes.staging import Frame, SearchTables
-from vlm4rec_search.pipeline.record import Publication
+from vlm4rec_search.indexes.release import Publication, ReleaseMeta
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.backend import Index
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
+
+KEPT = 5  # releases that stay, the one that answers included: enough to go back to
+
 
 Hashed = Literal["profiles", "segments"]
 

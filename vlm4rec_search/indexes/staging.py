@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields, replace
-from typing import Generic, TypeAlias, TypeVar
+from dataclasses import astuple, fields, replace
 
 import duckdb
 import pandas as pd
@@ -12,35 +11,13 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.indexes import tables
-from vlm4rec_search.indexes.embedded.verify import verify_rows
+from vlm4rec_search.indexes.checks import verify_rows
 from vlm4rec_search.indexes.release import ReleaseMeta
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights
 from vlm4rec_search.search.retrievers import LISTED, TERMS
 
-Frame: TypeAlias = pa.Table | pd.DataFrame | duckdb.DuckDBPyRelation
-
-Given = TypeVar("Given", bound=Frame, covariant=True)
-
 STEPS = 5  # of `stage`, for progress
-
-
-@dataclass(frozen=True)
-class SearchTables(Generic[Given]):
-    """The search layer, by columns of its tables (`tables.REQUIRED`).
-
-    Attributes:
-        documents: of search.item_documents.
-        users: of search.user_documents.
-        popularity: of search.item_popularity.
-        neighbours: of search.item_neighbours.
-        segments: of search.segment_popularity.
-    """
-
-    documents: Given
-    users: Given
-    popularity: Given
-    neighbours: Given
-    segments: Given
 
 
 def stage(

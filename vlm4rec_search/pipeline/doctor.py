@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
+from vlm4rec_search.indexes.search_layer import Handover
 from vlm4rec_search.indexes.staging import one_line, stage
 from vlm4rec_search.indexes.tables import HASHES
-from vlm4rec_search.pipeline.publish import Handover
 from vlm4rec_search.search.query import Query
 
 TOP = 10

@@ -1,6 +1,6 @@
 """What every publication did, for analysts: releases, loads and refused documents, in a DuckDB file of their own."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,11 +9,9 @@ import pyarrow as pa
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
-from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
+from vlm4rec_search.indexes.release import Publication, ReleaseMeta, refused_by
 
 PATIENCE = 30.0  # seconds for which another process may have the file
-_KEPT = "refused"  # attribute of an error
-REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
 _CREATE = """
 CREATE TABLE IF NOT EXISTS releases (
     release VARCHAR, url VARCHAR, recorded_at TIMESTAMP, mode VARCHAR, outcome VARCHAR, encoder VARCHAR,
@@ -27,36 +25,6 @@ CREATE TABLE IF NOT EXISTS loads (
 CREATE TABLE IF NOT EXISTS dead_letters (
     release VARCHAR, kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What was sent to one index: documents indexed, deleted and rejected, requests, and how many were repeats."""
-
-    index: str
-    indexed: int
-    deleted: int
-    rejected: int
-    requests: int
-    repeated: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A publication that ended well.
-
-    Attributes:
-        meta: of the release, with its counts.
-        summary: what changed.
-        loads: nothing for the embedded index.
-        refused: rows of `REFUSED`, each with its reason.
-    """
-
-    meta: ReleaseMeta
-    summary: ReleaseSummary
-    loads: tuple[Load, ...] = ()
-    refused: pa.Table = field(default_factory=REFUSED.empty_table)
 
 
 def record(path: Path, url: str, mode: str, publication: Publication) -> None:
@@ -87,17 +55,6 @@ def record_failure(path: Path, url: str, mode: str, meta: ReleaseMeta, reason: s
     refused = _letters(refused_by(reason), meta.name)
     row = _release(url, meta) | {"mode": mode, "outcome": str(reason)}
     _insert(path, {"releases": [row], "dead_letters": refused})
-
-
-def keep_refused(error: Vlm4recError, refused: pa.Table) -> None:
-    """Let the error of a publication that failed keep what was refused until then, rows of `REFUSED`."""
-    vars(error)[_KEPT] = refused
-
-
-def refused_by(error: str | Vlm4recError) -> pa.Table:
-    """Return what `keep_refused` has kept, rows of `REFUSED`, none where that is nothing."""
-    found: pa.Table = getattr(error, _KEPT, None) or REFUSED.empty_table()
-    return found
 
 
 def _letters(refused: pa.Table, release: str) -> pa.Table:

@@ -1,13 +1,10 @@
 """What the SQLMesh project needs to know before it loads: is the input sound, and what is it made of."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vlm4rec_search import profiles
-from vlm4rec_search.captioning.plan import caption_variables
+from vlm4rec_search.captioning.table import caption_variables
 from vlm4rec_search.common.analyzer import ID as ANALYZER
 from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.common.errors import UsageError
@@ -19,9 +16,6 @@ from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import fingerprint
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
 from vlm4rec_search.search.ranking import load_ranking
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 def project_variables(settings: Settings) -> dict[str, str | float | None]:
@@ -75,24 +69,3 @@ def check_name(warehouse: Path) -> None:
             f"VLM4REC_WAREHOUSE is {warehouse}: name the file in letters, digits and _, and not like a word of SQL,"
             " since the tables are called after it"
         )
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where Python models find photos and keep the results of model calls."""
-
-    photos: Path
-    cache: Path
-
-
-def folders(settings: Settings, override: str | None) -> Folders:
-    """Return the folders of a run; a YAML test names its own data, relative to the project, and gets its own cache."""
-    if override:
-        return Folders(settings.project / override, settings.cache / "yaml_tests")
-    return Folders(settings.data_dir, settings.cache)
-
-
-def unless_empty(frame: "DataFrame") -> "Iterator[DataFrame]":
-    """Yield the frame if it has rows: SQLMesh takes an empty frame for a mistake and an empty generator for no rows."""
-    if len(frame):
-        yield frame

@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,25 +13,30 @@ import numpy.typing as npt
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.search.fusion import Candidates, Integers
-from vlm4rec_search.search.model import Request
-from vlm4rec_search.search.planning import Plan
+from vlm4rec_search.search.model import Item, Leg, Plan, Record, Request, User, Vector
 from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.ranking import Ranking, load_ranking
-from vlm4rec_search.search.retrievers import Item, Leg, User, Vector
 from vlm4rec_search.search.rules import Rule
-from vlm4rec_search.search.sent import Sent
 
 if TYPE_CHECKING:
-    from vlm4rec_search.search.reranking import Ranked
+    from vlm4rec_search.search.model import Ranked
 
 
-class Record(TypedDict):
-    """What a hit shows of its document."""
+# What a search sends to a server, for people who want to send it themselves.
 
-    item_id: str
-    title: str
-    category: str | None
-    price: float | None
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One HTTP request: path with parameters, and the body, in JSON or several lines of it.
+
+    Attributes:
+        together: it is sent at the same time as the next one.
+    """
+
+    method: str
+    path: str
+    body: str
+    together: bool = False
 
 
 class Found(ABC):

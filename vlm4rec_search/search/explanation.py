@@ -1,75 +1,21 @@
 """Why a hit is there: what each leg gave, which history items and words that came from, and one sentence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from vlm4rec_search.search.fusion import Floats
+from vlm4rec_search.search.model import Leg, Plan, Ranked
+from vlm4rec_search.search.query import Explanation, HistoryPart, LegPart, Query, WordPart
+
+if TYPE_CHECKING:
+    from vlm4rec_search.search.backend import Found, Index
+
+
 SHOWN = 3
 TASTES = ("profile", "interest", "session")  # semantic legs that come from a history
-
-
-@dataclass(frozen=True, slots=True)
-class LegPart:
-    """One leg's view of a hit.
-
-    Attributes:
-        name: profile, interest, session, text, words, co-purchase or popularity.
-        kind: semantic, lexical, behaviour or popularity.
-        score: cosine, weighted BM25, summed co-purchase, or interactions.
-        rank: place among the leg's candidates, None when it is not one of them.
-        contribution: what the leg adds to the hit's score.
-    """
-
-    name: str
-    kind: str
-    score: float
-    rank: int | None
-    contribution: float
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryPart:
-    """A history item's part of a leg's score; it is negative where the item speaks against the hit."""
-
-    item_id: str
-    title: str
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class WordPart:
-    """A matched word's part of the lexical leg's score."""
-
-    word: str
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Reasons for one hit; shares of `history` and `rest` add up to the semantic leg's score, `words` to the words',
-    `bought_with` and `bought_rest` to the co-purchase leg's.
-
-    Attributes:
-        sentence: the reasons for people.
-        legs: every leg of the query.
-        history: the items that contributed most, best first; of several interests, the one that is nearest to the hit.
-        rest: the sum of the shares of all other history items, those that the release lacks included.
-        words: the matched words, best first.
-        bought_with: the items that are bought by the same shoppers, best first.
-        bought_rest: the sum of the shares of all others.
-        rules: what diversity and the rules of the business did to the hit.
-    """
-
-    sentence: str
-    legs: tuple[LegPart, ...]
-    history: tuple[HistoryPart, ...] = ()
-    rest: float = 0.0
-    words: tuple[WordPart, ...] = ()
-    bought_with: tuple[HistoryPart, ...] = ()
-    bought_rest: float = 0.0
-    rules: tuple[str, ...] = ()
 
 
 def history_shares(
@@ -157,3 +103,71 @@ def _bought(parts: Sequence[HistoryPart]) -> str:
 
 def _list(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+# Gathers what explains the hits of one answer: each leg's score, shares of history items, words, co-purchases.
+
+
+class Reasons:
+    """Explains the hits of one answer."""
+
+    def __init__(self, index: "Index", query: Query, plan: Plan, found: "Found") -> None:
+        self._query, self._plan, self._found = query, plan, found
+        self._tastes = [place for place, leg in enumerate(plan.legs) if leg.name in TASTES]
+        wanted = {item for place in self._tastes for item in self._made_of(plan.legs[place])}
+        self._history = index.items(sorted(wanted)) if wanted else {}
+        self._ranks = [{int(document): rank for rank, document in enumerate(leg.documents, 1)}
+                       for leg in found.candidates]  # fmt: skip
+
+    def of(self, ranked: Ranked) -> list[Explanation]:
+        """Return why each hit is there."""
+        scores, words = self._found.scores(ranked.documents), self._found.words(ranked.documents)
+        vectors = self._found.vectors(ranked.documents)
+        bought = [place for place, leg in enumerate(self._plan.legs) if leg.name == "co-purchase"]
+        behaviour = scores[:, bought].sum(axis=1) > 0.0
+        return [
+            explain(
+                self._legs(int(document), scores[row], ranked.contributions[row]),
+                self._shares(scores[row], vectors[row]),
+                word_parts(words[row]),
+                self._bought_with(ranked.records[row]["item_id"]) if behaviour[row] else [],
+                self._query.text,
+                ranked.notes[row],
+            )
+            for row, document in enumerate(ranked.documents)
+        ]
+
+    def _legs(self, document: int, scores: Floats, added: Floats) -> list[LegPart]:
+        parts = zip(self._plan.legs, self._plan.weights, scores, self._ranks, added, strict=True)
+        return [LegPart(leg.name, leg.kind, round(float(score), 6), ranks.get(document), float(contribution))
+                for leg, weight, score, ranks, contribution in parts if weight > 0]  # fmt: skip
+
+    def _made_of(self, leg: Leg) -> Mapping[str, float]:
+        """Return the items that a semantic leg of the taste is the sum of; an interest's weights lack a factor."""
+        user = self._plan.session if leg.name == "session" else self._plan.user
+        history = user.history if user else {}
+        return {item: history.get(item, 1.0) for item in leg.sources} if leg.sources else history
+
+    def _shares(self, scores: Floats, vector: npt.NDArray[np.float32]) -> list[HistoryPart]:
+        """Return the shares of the semantic leg of the taste that is nearest to the hit."""
+        if not self._tastes:
+            return []
+        leg = self._plan.legs[max(self._tastes, key=lambda place: float(scores[place]))]
+        known = [(self._history[item], weight) for item, weight in self._made_of(leg).items() if item in self._history]
+        if not known:
+            return []
+        rows, weights = np.stack([item.vector for item, _ in known]), np.array([weight for _, weight in known])
+        if leg.sources:
+            weights /= np.linalg.norm(weights @ rows.astype(np.float64))
+        shares = history_shares(rows, weights, vector)
+        return [HistoryPart(item.item_id, item.title, float(share))
+                for (item, _), share in zip(known, shares, strict=True)]  # fmt: skip
+
+    def _bought_with(self, item_id: str) -> list[HistoryPart]:
+        shares: dict[str, float] = {}  # what stands in the history and in the session is told once
+        for user in (self._plan.user, self._plan.session):
+            for start, weight in user.behaviour.items() if user else ():
+                source = self._plan.sources.get(start)
+                if source is not None and item_id in source.neighbours:
+                    shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]
+        return [HistoryPart(start, self._plan.sources[start].title, share) for start, share in shares.items()]

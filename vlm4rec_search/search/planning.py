@@ -2,48 +2,20 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.search.model import Request
+from vlm4rec_search.search.model import PINNED, Item, Leg, Plan, Request, User
 from vlm4rec_search.search.query import Query, Tier
 from vlm4rec_search.search.ranking import Ranking
-from vlm4rec_search.search.reranking import PINNED
-from vlm4rec_search.search.retrievers import Item, Leg, User, co_purchases, session_user, taste_legs, text_legs
+from vlm4rec_search.search.retrievers import co_purchases, session_user, taste_legs, text_legs
 
 if TYPE_CHECKING:
     from vlm4rec_search.search.backend import Index
 
 POPULARITY = Leg("popularity", "popularity")
 FILLING = replace(POPULARITY, weight=0.01)  # what comes after a list, where filters leave little of it
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The tier, what the index is asked with the weight of each leg (at least one), and whom it is about.
-
-    A leg of weight 0 only finds what a rule pins.
-
-    Attributes:
-        user: None for nobody, or one that the release does not know.
-        session: what the session's items say, None without a session.
-        sources: items from which the co-purchases come, by id.
-        otherwise: whether the shopper's profile would have had something to say, but the ladder has others speak.
-    """
-
-    tier: Tier
-    request: Request
-    weights: Sequence[float]
-    user: User | None
-    session: User | None
-    sources: Mapping[str, Item]
-    otherwise: bool = False
-
-    @property
-    def legs(self) -> Sequence[Leg]:
-        """Return the legs of the request."""
-        return self.request.legs
 
 
 def plan(index: "Index", query: Query) -> Plan:

@@ -6,8 +6,70 @@ from math import isfinite
 from typing import Literal, get_args
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.search.explanation import Explanation
 from vlm4rec_search.search.filters import Filter, parse_filters
+
+
+@dataclass(frozen=True, slots=True)
+class LegPart:
+    """One leg's view of a hit.
+
+    Attributes:
+        name: profile, interest, session, text, words, co-purchase or popularity.
+        kind: semantic, lexical, behaviour or popularity.
+        score: cosine, weighted BM25, summed co-purchase, or interactions.
+        rank: place among the leg's candidates, None when it is not one of them.
+        contribution: what the leg adds to the hit's score.
+    """
+
+    name: str
+    kind: str
+    score: float
+    rank: int | None
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPart:
+    """A history item's part of a leg's score; it is negative where the item speaks against the hit."""
+
+    item_id: str
+    title: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class WordPart:
+    """A matched word's part of the lexical leg's score."""
+
+    word: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Reasons for one hit; shares of `history` and `rest` add up to the semantic leg's score, `words` to the words',
+    `bought_with` and `bought_rest` to the co-purchase leg's.
+
+    Attributes:
+        sentence: the reasons for people.
+        legs: every leg of the query.
+        history: the items that contributed most, best first; of several interests, the one that is nearest to the hit.
+        rest: the sum of the shares of all other history items, those that the release lacks included.
+        words: the matched words, best first.
+        bought_with: the items that are bought by the same shoppers, best first.
+        bought_rest: the sum of the shares of all others.
+        rules: what diversity and the rules of the business did to the hit.
+    """
+
+    sentence: str
+    legs: tuple[LegPart, ...]
+    history: tuple[HistoryPart, ...] = ()
+    rest: float = 0.0
+    words: tuple[WordPart, ...] = ()
+    bought_with: tuple[HistoryPart, ...] = ()
+    bought_rest: float = 0.0
+    rules: tuple[str, ...] = ()
+
 
 Mode = Literal["hybrid", "semantic", "lexical", "behaviour"]
 Fusion = Literal["rrf", "minmax"]

@@ -2,40 +2,21 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from vlm4rec_search.search.fusion import Floats, Fused, Integers
+from vlm4rec_search.search.model import PINNED, Ranked
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.rules import Rule
 
 if TYPE_CHECKING:
-    from vlm4rec_search.search.backend import Found, Index, Record
+    from vlm4rec_search.search.backend import Found, Index
+    from vlm4rec_search.search.model import Record
 
 POOL = 5  # candidates that diversity chooses among, for each hit
-PINNED = "pinned"  # name of the leg that finds pinned items; it has no weight in the fusion
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """The hits, best first.
-
-    Attributes:
-        documents: int64 (b,), their numbers.
-        scores: float64 (b,), after boosts; 0 for a pinned item that no leg found.
-        contributions: float64 (b, legs), what each leg added before boosts.
-        records: what hits show.
-        notes: what rules, diversity and caps did to each hit, for people.
-    """
-
-    documents: Integers
-    scores: Floats
-    contributions: Floats
-    records: "Sequence[Record]"
-    notes: Sequence[tuple[str, ...]]
 
 
 def rerank(index: "Index", found: "Found", fused: Fused, query: Query) -> Ranked:

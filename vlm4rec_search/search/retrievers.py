@@ -2,102 +2,17 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from vlm4rec_search.common.analyzer import tokens
-from vlm4rec_search.search.query import Kind, Mode
+from vlm4rec_search.search.model import Item, Leg, User, Vector, Word
+from vlm4rec_search.search.query import Mode
 
-Vector = npt.NDArray[np.float32]
 Encode = Callable[[str], Vector]
 
 LISTED = 500  # items of a leg that is a list: a server takes each of them as a clause
 TERMS = 32  # words of an item, and of a session
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A term of a lexical leg: the surface form that people read, and the factor of the term's BM25."""
-
-    form: str
-    weight: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)  # a key by what it is: vectors do not compare
-class Leg:
-    """One ranking, told by its kind: `vector` (d,) of length 1 is semantic, `words` by term are lexical, `items` with
-    their scores are behaviour or a segment's popularity; a popularity leg without items is everybody's.
-
-    Attributes:
-        name: profile, interest, session, text, words, co-purchase or popularity.
-        weight: share in the fusion among the legs of its kind.
-        sources: of an interest, the history items that its vector is the mean of.
-    """
-
-    name: str
-    kind: Kind
-    vector: Vector | None = None
-    words: Mapping[str, Word] = field(default_factory=dict)
-    items: Mapping[str, float] = field(default_factory=dict)
-    weight: float = 1.0
-    sources: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Interest:
-    """One of a shopper's tastes.
-
-    Attributes:
-        vector: (d,) of length 1.
-        importance: share of the history; those of a shopper sum to 1.
-        medoid: the item that stands for it.
-        items: those that the vector is the mean of, weighted as in the history.
-    """
-
-    vector: Vector
-    importance: float
-    medoid: str
-    items: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """What an index knows of a shopper.
-
-    Attributes:
-        vector: unit vector (d,); None where nothing speaks for a direction.
-        words: weighted words by term.
-        history: item ids with weights such that the vector is the sum of weight x item vector.
-        behaviour: items from which co-purchases start, with their weights.
-        seen: item ids that answers leave out.
-        segment: of the catalogue's users file.
-        categories: favourite ones, best first.
-    """
-
-    user_id: str
-    vector: Vector | None = None
-    words: Mapping[str, Word] = field(default_factory=dict)
-    history: Mapping[str, float] = field(default_factory=dict)
-    interests: tuple[Interest, ...] = ()
-    behaviour: Mapping[str, float] = field(default_factory=dict)
-    seen: Sequence[str] = ()
-    segment: str | None = None
-    categories: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """What an index knows of an item: vector (d,), weighted words by term, and neighbours by co-purchase."""
-
-    item_id: str
-    title: str
-    category: str | None
-    price: float | None
-    vector: Vector
-    words: Mapping[str, Word] = field(default_factory=dict)
-    neighbours: Mapping[str, float] = field(default_factory=dict)
 
 
 def text_words(text: str) -> dict[str, Word]:

@@ -4,11 +4,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vlm4rec_search.search.explanation import Reasons
 from vlm4rec_search.search.fusion import fuse
-from vlm4rec_search.search.planning import Plan, plan
+from vlm4rec_search.search.model import Plan, Ranked
+from vlm4rec_search.search.planning import plan
 from vlm4rec_search.search.query import Answer, Hit, Query, Tier
-from vlm4rec_search.search.reasons import Reasons
-from vlm4rec_search.search.reranking import Ranked, rerank
+from vlm4rec_search.search.reranking import rerank
 
 if TYPE_CHECKING:
     from vlm4rec_search.search.backend import Index

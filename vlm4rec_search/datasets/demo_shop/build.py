@@ -12,13 +12,20 @@ import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.datasets.demo_shop.calendar import END, START
 from vlm4rec_search.datasets.demo_shop.catalogue import SEASONS, WORLDS, Item, draw_items
 from vlm4rec_search.datasets.demo_shop.dirt import BAD_PHOTOS, ItemRow, bad_interactions, bad_items
 from vlm4rec_search.datasets.demo_shop.drawing import draw_photo
-from vlm4rec_search.datasets.demo_shop.log import rows_of, shopper_ids, write_log
 from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, STYLES, USES
-from vlm4rec_search.datasets.demo_shop.shoppers import Wares, popularity, shop_around
+from vlm4rec_search.datasets.demo_shop.shoppers import (
+    END,
+    START,
+    Wares,
+    popularity,
+    rows_of,
+    shop_around,
+    shopper_ids,
+    write_log,
+)
 
 MARKER = "SHOP.json"
 FEWEST_ITEMS = 16

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlm4rec_search.datasets.demo_shop.calendar import MONTHS
 from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, Look, draw_look
+from vlm4rec_search.datasets.demo_shop.shoppers import MONTHS
 
 WORLDS = ("photo", "title")
 SEASONS = ("spring", "summer", "autumn", "winter")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vlm4rec_search.datasets.demo_shop.log import Row
+from vlm4rec_search.datasets.demo_shop.shoppers import Row
 
 ItemRow = dict[str, str]
 

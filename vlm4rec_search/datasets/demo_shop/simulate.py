@@ -10,8 +10,15 @@ import duckdb
 import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.demo_shop.log import rows_of, shopper_ids, write_log
-from vlm4rec_search.datasets.demo_shop.shoppers import Ints, Wares, popularity, shop_around
+from vlm4rec_search.datasets.demo_shop.shoppers import (
+    Ints,
+    Wares,
+    popularity,
+    rows_of,
+    shop_around,
+    shopper_ids,
+    write_log,
+)
 from vlm4rec_search.datasets.files import find_table, open_table, quoted, reading, require
 
 MARKER = "SIMULATED.json"

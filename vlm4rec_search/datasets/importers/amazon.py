@@ -12,9 +12,8 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.files import COMPRESSIONS
+from vlm4rec_search.datasets.files import COMPRESSIONS, only, open_lines
 from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, count, write_tables
-from vlm4rec_search.datasets.sources import only, open_lines
 
 _TEXT, _LIST = "VARCHAR", "JSON"
 _META = {

@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.files import find_file, open_csv
 from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, count, write_tables
-from vlm4rec_search.datasets.sources import find_file, open_csv
 
 _ARTICLES = ("article_id", "prod_name", "detail_desc", "product_type_name")
 _TRANSACTIONS = ("t_dat", "customer_id", "article_id")

@@ -4,10 +4,33 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from vlm4rec_search.datasets.photos.locate import Found, PhotoError
+MAX_BYTES = 64 * 2**20
+
+
+class PhotoError(Exception):
+    """A photo that cannot be used.
+
+    status: no_photo, outside, missing, unreadable, too_large or wrong_type; of a photo behind a URL also blocked,
+    unreachable, or pending (not fetched yet).
+    """
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the photo of an item is and the sha256 (hex) of its bytes, or why there is none."""
+
+    path: Path | None = None
+    digest: str | None = None
+    error: PhotoError | None = None
+
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000

@@ -10,32 +10,10 @@ from typing import TypeGuard
 
 from vlm4rec_search.common.cache.cache import Cache, Result, result_key
 from vlm4rec_search.common.cache.policy import EarlierError, Effort, PendingError
-
-MAX_BYTES = 64 * 2**20
+from vlm4rec_search.datasets.photos.decode import MAX_BYTES, Found, PhotoError
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _PHOTOS = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-
-
-class PhotoError(Exception):
-    """A photo that cannot be used.
-
-    status: no_photo, outside, missing, unreadable, too_large or wrong_type; of a photo behind a URL also blocked,
-    unreachable, or pending (not fetched yet).
-    """
-
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where the photo of an item is and the sha256 (hex) of its bytes, or why there is none."""
-
-    path: Path | None = None
-    digest: str | None = None
-    error: PhotoError | None = None
 
 
 @dataclass(frozen=True)

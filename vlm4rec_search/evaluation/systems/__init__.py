@@ -14,10 +14,9 @@ Make = Callable[[], System]
 def registry() -> dict[str, Make]:
     """Return a maker for every system by name, the paper's rows first."""
     from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Random, Recent
-    from vlm4rec_search.evaluation.systems.content import OnlyOne, Pair
+    from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne, Pair
     from vlm4rec_search.evaluation.systems.learned import ARCHITECTURES, Learned
     from vlm4rec_search.evaluation.systems.product import Product
-    from vlm4rec_search.evaluation.systems.words import BM25
 
     makers: dict[str, Make] = {
         "description-only": lambda: OnlyOne("description-only", "description"),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.evaluation.data import Ints, Mask, Scores, Split, Targets, has_vector
+from vlm4rec_search.common.vectors import Ints, Mask, Scores, unit
+from vlm4rec_search.evaluation.data import Split, Targets, has_vector
 
 NOT_FOUND = np.float32(-np.inf)
 
@@ -116,13 +117,6 @@ class VectorSystem(CosineSystem):
         self._split = split
         self._items = unit(self.item_vectors(split))
         self._profiles = unit((split.weights @ self._items).astype(np.float32))
-
-
-def unit(rows: Scores) -> Scores:
-    """Return float32 rows (n, d) scaled to length 1; rows of zeros stay."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: Scores = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return scaled
 
 
 def require(split: Split, kind: str) -> Scores:

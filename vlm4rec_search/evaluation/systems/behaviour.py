@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from vlm4rec_search.evaluation.data import Ints, Mask, Scores, Split, Targets, incidence
+from vlm4rec_search.common.vectors import Ints, Mask, Scores
+from vlm4rec_search.evaluation.data import Split, Targets, incidence
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 
 WINDOWS = (7.0, 14.0, 30.0, 60.0, 90.0, 180.0)

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.evaluation.data import Ints, Scores, Split, Targets
+from vlm4rec_search.common.vectors import Ints, Scores
+from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 from vlm4rec_search.search.query import Mode, Query
 

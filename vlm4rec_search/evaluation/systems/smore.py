@@ -19,7 +19,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from vlm4rec_search.evaluation.data import Scores
+from vlm4rec_search.common.vectors import Scores
 from vlm4rec_search.evaluation.top_k import CELLS, top_k
 
 WIDTH = 64

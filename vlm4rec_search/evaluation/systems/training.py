@@ -15,7 +15,8 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from vlm4rec_search.evaluation.data import Ints, Mask, Scores, Split
+from vlm4rec_search.common.vectors import Ints, Mask, Scores
+from vlm4rec_search.evaluation.data import Split
 
 HISTORY = 50  # the last items of a history that a question shows
 BATCH = 512

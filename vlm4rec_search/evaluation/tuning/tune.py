@@ -10,16 +10,13 @@ import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.evaluation.data import Floats
-from vlm4rec_search.evaluation.given import cuts_of
-from vlm4rec_search.evaluation.loading import load_split
-from vlm4rec_search.evaluation.protocol import Protocol, find_targets, taken_between
+from vlm4rec_search.common.vectors import Floats
+from vlm4rec_search.evaluation.protocol import Protocol, cuts_of, find_targets, taken_between
 from vlm4rec_search.evaluation.significance import Difference, compare, resampled_means
 from vlm4rec_search.evaluation.snapshots import Workbench, workbench
-from vlm4rec_search.evaluation.splits import VALIDATION, Part
+from vlm4rec_search.evaluation.splits import VALIDATION, Part, load_split
 from vlm4rec_search.evaluation.systems.product import publish_split
-from vlm4rec_search.evaluation.tuning.candidates import Asked, Pool, ask, pool
-from vlm4rec_search.evaluation.tuning.sweep import best_weights, judge, judge_diverse
+from vlm4rec_search.evaluation.tuning.sweep import Asked, Pool, ask, best_weights, judge, judge_diverse, pool
 from vlm4rec_search.search.query import KINDS, Fusion
 from vlm4rec_search.search.ranking import Ranking, Weights, load_ranking, write_ranking
 

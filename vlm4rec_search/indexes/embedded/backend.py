@@ -9,12 +9,10 @@ import numpy.typing as npt
 
 from vlm4rec_search.common.vectors import Vectors, cosines
 from vlm4rec_search.indexes.embedded.store import Mask, Store
-from vlm4rec_search.search.backend import Found, Index, Record
+from vlm4rec_search.search.backend import Found, Index
 from vlm4rec_search.search.fusion import Candidates, Integers
-from vlm4rec_search.search.model import Request
+from vlm4rec_search.search.model import Item, Leg, Record, Request, User, Word, item_of, user_of
 from vlm4rec_search.search.ranking import Ranking
-from vlm4rec_search.search.retrievers import Item, Leg, User, Word
-from vlm4rec_search.search.rows import item_of, user_of
 from vlm4rec_search.search.rules import Rule
 
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.releases import KEPT
 
-KEPT = 5  # releases that stay, the one that answers included: enough to go back to
 POINTER = "current"
 _BUILDING = ".building-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")

@@ -8,14 +8,64 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from vlm4rec_search.common.analyzer import analyze
 from vlm4rec_search.common.bm25 import BOOSTS, bm25, count_terms
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import Advance, bar
+from vlm4rec_search.common.vectors import cosines
 from vlm4rec_search.indexes import tables
+from vlm4rec_search.indexes.checks import smoke
+from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
 from vlm4rec_search.indexes.embedded.pointer import current_release, publishing
-from vlm4rec_search.indexes.embedded.verify import sample_scans, verify_file
+from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
-from vlm4rec_search.indexes.staging import STEPS, Frame, SearchTables, count, one_line, stage
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
+from vlm4rec_search.indexes.staging import STEPS, count, one_line, stage
+
+# What a release has to show before the pointer may name it.
+
+_SAMPLE = 16
+_TOP = 10
+_TOLERANCE = 1e-5
+_SCAN = """
+SELECT list(score) FROM (
+    SELECT list_inner_product(vector, $query::FLOAT[]) AS score FROM judged_documents WHERE reason IS NULL
+    ORDER BY score DESC LIMIT $top
+)
+"""
+
+
+def sample_scans(connection: duckdb.DuckDBPyConnection, dimension: int) -> list[tuple[list[float], list[float]]]:
+    """Return random unit vectors, each with its best cosines as DuckDB computes them from what was handed over."""
+    draws = np.random.default_rng(0).standard_normal((_SAMPLE, dimension))
+    queries = (draws / np.linalg.norm(draws, axis=1, keepdims=True)).astype(np.float32).tolist()
+    scans = [connection.execute(_SCAN, {"query": query, "top": _TOP}).fetchone() for query in queries]
+    return [(query, scan[0]) for query, scan in zip(queries, scans, strict=True) if scan]
+
+
+def verify_file(path: Path, scans: list[tuple[list[float], list[float]]]) -> None:
+    """Read a finished file as a search would, and ask it something.
+
+    Raises:
+        RunError: it cannot be read, vectors are not finite unit vectors, its scan differs, or a search fails.
+    """
+    store = Store(path)
+    try:
+        lengths = np.linalg.norm(store.vectors, axis=1)
+        if not np.isfinite(lengths).all() or np.abs(lengths - 1.0).max() > 2e-3:
+            raise RunError("the release was not published: it holds vectors that are not of length 1")
+        for query, expected in scans:
+            best = np.sort(cosines(store.vectors, np.array(query, dtype=np.float32)))[::-1][: len(expected)]
+            if np.abs(best - expected).max() > _TOLERANCE:
+                raise RunError("the release was not published: its vectors rank otherwise than the tables' vectors")
+        _smoke(store)
+    finally:
+        store.close()
+
+
+def _smoke(store: Store) -> None:
+    # A stem need not be its own stem: only a term that is can be searched for as a text, and has to be found.
+    smoke(EmbeddedIndex(store), store.any_user(), next((term for term in store.terms if analyze(term) == [term]), None))
 
 
 def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -> ReleaseSummary:

@@ -11,11 +11,10 @@ from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.release import SCHEMA_VERSION, ReleaseMeta
+from vlm4rec_search.indexes.release import SCHEMA_VERSION, Publication, ReleaseMeta
 from vlm4rec_search.indexes.releases import COLUMNS, Hashed, Releases
-from vlm4rec_search.indexes.staging import Frame, SearchTables
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.tables import HASHES
-from vlm4rec_search.pipeline.record import Publication
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from opensearchpy import OpenSearch, Transport, exceptions
+from opensearchpy.helpers.errors import ScanError
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings, secret
@@ -181,3 +182,21 @@ def _root(error: object) -> BaseException:
 def _told(error: BaseException) -> str:
     told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(told.split()) or type(error).__name__
+
+
+# What a server refuses becomes one line.
+
+
+@contextmanager
+def server_errors() -> Iterator[None]:
+    """Turn what the server refuses into one line.
+
+    Raises:
+        RunError: in the place of an error of the client.
+    """
+    try:
+        yield
+    except exceptions.TransportError as error:
+        raise RunError(f"the server refuses: {refusal(error)}") from None
+    except ScanError as error:  # a node was lost while all documents were read
+        raise RunError(f"the server did not read all documents: {error}") from None

@@ -13,13 +13,9 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch.mapping import Body
 from vlm4rec_search.indexes.opensearch.queries import CLAUSES, EVERYTHING, FILTERING, any_of, leg_query, word_clauses
 from vlm4rec_search.indexes.opensearch.sender import Hits, Sender
-from vlm4rec_search.search.backend import Record
-from vlm4rec_search.search.model import Request
-from vlm4rec_search.search.planning import Plan
+from vlm4rec_search.search.model import Leg, Plan, Ranked, Record, Request
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
-from vlm4rec_search.search.reranking import Ranked
-from vlm4rec_search.search.retrievers import Leg
 from vlm4rec_search.search.rules import Rule
 
 PLUGIN = "opensearch-neural-search"

@@ -7,8 +7,7 @@ from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes.opensearch.mapping import Body, field_name
 from vlm4rec_search.search.filters import Filter
-from vlm4rec_search.search.model import Request
-from vlm4rec_search.search.retrievers import Leg, Word
+from vlm4rec_search.search.model import Leg, Request, Word
 
 INLINE = 1_000  # ids that a request spells out; more are looked up in the profile by the server
 TERMS = 65_536  # most values of one `terms` clause, inline or looked up

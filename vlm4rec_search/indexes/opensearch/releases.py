@@ -9,16 +9,14 @@ from opensearchpy import OpenSearch, helpers
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.aliases import Catalogue
-from vlm4rec_search.indexes.opensearch.changes import hashes
-from vlm4rec_search.indexes.opensearch.lease import lease
+from vlm4rec_search.indexes.opensearch.connection import server_errors
+from vlm4rec_search.indexes.opensearch.documents import hashes
+from vlm4rec_search.indexes.opensearch.lease import lease, prune, switch, switching
 from vlm4rec_search.indexes.opensearch.mapping import Kind, Vectors
 from vlm4rec_search.indexes.opensearch.publish import publish_release
-from vlm4rec_search.indexes.opensearch.refusals import server_errors
-from vlm4rec_search.indexes.opensearch.switching import prune, switch, switching
-from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
+from vlm4rec_search.indexes.release import Publication, ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
-from vlm4rec_search.indexes.staging import Frame, SearchTables
-from vlm4rec_search.pipeline.record import Publication
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.backend import Index
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule

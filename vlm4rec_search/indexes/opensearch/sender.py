@@ -9,9 +9,8 @@ import orjson
 from opensearchpy import OpenSearch, exceptions
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.opensearch.connection import one_line, reason_of, refusal
-from vlm4rec_search.indexes.opensearch.refusals import server_errors
-from vlm4rec_search.search.sent import Sent
+from vlm4rec_search.indexes.opensearch.connection import one_line, reason_of, refusal, server_errors
+from vlm4rec_search.search.backend import Sent
 
 _JSON = {"content-type": "application/json"}
 _LINES = {"content-type": "application/x-ndjson"}

@@ -18,11 +18,10 @@ from opensearchpy import OpenSearch
 
 from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.indexes.opensearch import native
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue
-from vlm4rec_search.indexes.opensearch.found import SHOWN
+from vlm4rec_search.indexes.opensearch.aliases import Catalogue, live_ef_search
+from vlm4rec_search.indexes.opensearch.backend import SHOWN
+from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.mapping import Body
-from vlm4rec_search.indexes.opensearch.opened import live_ef_search
-from vlm4rec_search.indexes.opensearch.refusals import server_errors
 from vlm4rec_search.indexes.opensearch.sender import Sender
 from vlm4rec_search.search.ranking import Ranking
 

@@ -11,12 +11,11 @@ from opensearchpy import OpenSearch
 
 from vlm4rec_search.common.analyzer import analyze
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.embedded.verify import smoke
+from vlm4rec_search.indexes.checks import smoke
 from vlm4rec_search.indexes.opensearch.aliases import Catalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
-from vlm4rec_search.indexes.opensearch.changes import read_hashes
 from vlm4rec_search.indexes.opensearch.connection import reason_of
-from vlm4rec_search.indexes.opensearch.documents import read_bodies
+from vlm4rec_search.indexes.opensearch.documents import read_bodies, read_hashes
 from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, Body, Kind
 
 LOWEST_RECALL = 0.95

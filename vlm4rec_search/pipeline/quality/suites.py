@@ -7,8 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.patterns import MARKUP
-from vlm4rec_search.common.refusals import REFUSAL
+from vlm4rec_search.common.patterns import MARKUP, REFUSAL
 from vlm4rec_search.common.warehouse import in_environment
 
 if TYPE_CHECKING:

@@ -2,24 +2,202 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated
 
 import httpx
 import tenacity
-from pydantic import ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from vlm4rec_search.captioning.base import CaptionError
-from vlm4rec_search.captioning.captioners.openai.openai_answers import Answered, Completion
-from vlm4rec_search.captioning.captioners.openai.openai_failures import (
-    PATIENCE,
-    BusyError,
-    TransientError,
-    UnreachableError,
-    failure,
-)
 from vlm4rec_search.captioning.captioners.openai.rate_limit import Gate
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.http import bounded, deadline
 from vlm4rec_search.common.settings import Settings, secret
+
+# Chat completions as servers really send them: no usable text is lost for something odd beside it.
+
+
+def _or_none(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+OrNone = WrapValidator(_or_none)
+Text = Annotated[str | None, OrNone]
+Count = Annotated[Annotated[int, Field(ge=0)] | None, OrNone]
+
+
+class Part(BaseModel):
+    """A part of a message's content; one that is no text has none."""
+
+    text: Text = None
+
+
+class Message(BaseModel):
+    """The answer: words, or why there are none."""
+
+    content: Annotated[str | Part | list[Annotated[str | Part | None, OrNone]] | None, OrNone] = None
+    refusal: Text = None
+
+    @property
+    def text(self) -> str:
+        """The words, "" for none."""
+        parts = self.content if isinstance(self.content, list) else [self.content]
+        return "".join((part.text if isinstance(part, Part) else part) or "" for part in parts)
+
+
+class Choice(BaseModel):
+    """One answer, and why it ended."""
+
+    message: Message
+    finish_reason: Text = None
+
+
+class Usage(BaseModel):
+    """Tokens that were counted; None where the server does not tell."""
+
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+
+
+def _first(choices: object) -> object:
+    return choices[:1] if isinstance(choices, list) else choices
+
+
+class Completion(BaseModel):
+    """A chat completion, as far as captions need it."""
+
+    choices: Annotated[list[Choice], BeforeValidator(_first), Field(min_length=1)]
+    usage: Annotated[Usage | None, OrNone] = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A completion and what it took.
+
+    `seconds` is the time of the call that succeeded; `broken` counts the calls before it whose answer was lost on its
+    way, which a server takes money for.
+    """
+
+    completion: Completion
+    seconds: float
+    broken: int
+
+    @property
+    def counted(self) -> bool:
+        """Whether the server tells all of its tokens."""
+        usage = self.completion.usage or Usage()
+        return bool(usage.prompt_tokens) and usage.completion_tokens is not None
+
+    def paid(self, sent: int, answered: int) -> tuple[int, int]:
+        """Return tokens in and out of all calls; a lost answer has taken `sent` and `answered`.
+
+        Where the server does not tell they are `sent`, and four letters of the text each.
+        """
+        usage = self.completion.usage or Usage()
+        got = len(self.completion.choices[0].message.text) // 4
+        got = got if usage.completion_tokens is None else usage.completion_tokens
+        return (usage.prompt_tokens or sent) + self.broken * sent, got + self.broken * answered
+
+
+# What an answer other than a caption means: wait, try again, give up on the photo, or on the run.
+
+PATIENCE = 600.0
+"""Seconds that are waited at most: for one Retry-After, and for one item from its first attempt."""
+_TRANSIENT = {408, 409, 425, 429}
+_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
+_POLICY = ("content_policy", "content_filter", "moderation", "flagged", "safety")
+
+
+class TransientError(Exception):
+    """A failure that may pass: no answer in time, a server's error, an answer cut off on its way.
+
+    `broken`: the server was at the answer, or through with it, and will want its money.
+    """
+
+    def __init__(self, reason: str, broken: bool = False) -> None:
+        super().__init__(reason)
+        self.broken = broken
+
+
+class UnreachableError(TransientError):
+    """No connection."""
+
+
+class BusyError(TransientError):
+    """The server asks to come again later, in `seconds` where it says when."""
+
+    def __init__(self, reason: str, seconds: float | None) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+def failure(response: httpx.Response, server: str, key: str | None) -> Exception:
+    """Return what an answer other than 200 means; messages name the server as `server`, and never hold the key.
+
+    Returns:
+        BusyError or TransientError: trying again may help. CaptionError: this photo is refused, others are not.
+        UsageError or RunError: no photo would be captioned.
+    """
+    reason, status = f"{response.status_code}: {message(response, key)}", response.status_code
+    if any(word in reason for word in _QUOTA):
+        return RunError(f"{server} has no quota left ({reason}): what was done so far is kept")
+    if status in (400, 403) and any(word in reason for word in _POLICY):
+        return CaptionError("refused", reason)
+    if status in (401, 403):
+        return UsageError(f"{server} refuses the key ({reason}): set VLM4REC_OPENAI_KEY or VLM4REC_OPENAI_KEY_FILE")
+    if status == 404 or response.is_redirect:
+        return UsageError(f"{server} knows no such address or model ({reason}): VLM4REC_OPENAI_URL mostly ends in /v1")
+    if status == 429 or (status == 503 and "retry-after" in response.headers):
+        return _busy(reason, _retry_after(response), server)
+    if status in _TRANSIENT or status >= 500:
+        return TransientError(reason)
+    return CaptionError("failed", reason)
+
+
+def _busy(reason: str, seconds: float | None, server: str) -> Exception:
+    if seconds is not None and seconds > PATIENCE:
+        return RunError(f"{server} asks to come again in {seconds:.0f} s ({reason}): what was done so far is kept")
+    return BusyError(reason, seconds)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds of Retry-After (RFC 9110, 10.2.3: a number or a date), None where there are none."""
+    value = response.headers.get("retry-after", "").strip()
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # a date without a time zone cannot be compared
+        return None
+
+
+class _Error(BaseModel):
+    message: str = ""
+    code: str | int | None = None
+
+
+class _Body(BaseModel):
+    error: _Error | str = ""
+
+
+def message(response: httpx.Response, key: str | None) -> str:
+    """Return what the server says, as one line of at most 200 characters; servers like to repeat the key."""
+    try:
+        error = _Body.model_validate_json(response.content).error
+    except ValidationError:
+        error = ""
+    said = f"{error.message} {error.code or ''}" if isinstance(error, _Error) else error
+    line = " ".join((said.strip() or response.text).split()) or response.reason_phrase
+    return (line.replace(key, "***") if key else line)[:200]
+
 
 ATTEMPTS = 6
 _JITTER = tenacity.wait_random(0, 1)

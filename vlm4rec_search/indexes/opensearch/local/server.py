@@ -1,8 +1,10 @@
 """Start, stop and look at the OpenSearch of a folder: one process and one sub-folder (`node-1` ...) per node."""
 
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +12,50 @@ import httpx
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.indexes.opensearch.local import command, ports, process
+from vlm4rec_search.indexes.opensearch.local import process
+
+# Free ports of 127.0.0.1.
+
+USUAL = 9200  # where clients look for OpenSearch
+
+
+def choose(wanted: int | None, count: int) -> list[int]:
+    """Return `count` ports: those from `wanted` on; without it those from 9200 on, or any when one is taken.
+
+    A `wanted` of 0 asks for any, as the operating system gives them out.
+
+    Raises:
+        UsageError: a wanted port is taken or cannot be a port.
+    """
+    first = USUAL if wanted is None else wanted
+    if not 0 <= first <= 65536 - count or 0 < first < 1024:
+        raise UsageError(f"--port {first}: use 1024 to {65536 - count}, or 0 for any free one")
+    ports = list(range(first, first + count))
+    taken = [port for port in ports if first and not free(port)]
+    if taken and wanted is not None:
+        raise UsageError(f"port {taken[0]} is taken by another program: choose another --port, or leave it out")
+    return ports if first and not taken else any_free(count)
+
+
+def any_free(count: int) -> list[int]:
+    """Return different ports that the operating system gives out; they are free again at once."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def free(port: int) -> bool:
+    """Tell whether a server could listen on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
 
 HEAP_MB = 1024
 _PATIENCE = 300.0  # seconds until a start has failed; one node takes 6 on an idle machine
@@ -36,7 +81,7 @@ def start(
     port: int | None = None,
     nodes: int | None = None,
     heap_mb: int = HEAP_MB,
-    settings: Mapping[str, command.Setting] | None = None,
+    settings: Mapping[str, process.Setting] | None = None,
     java_options: Sequence[str] = (),
     java_home: Path | None = None,
 ) -> Status:
@@ -57,10 +102,10 @@ def start(
         with process.claimed(folder):
             if there := status(folder).url:
                 raise UsageError(f"OpenSearch runs already at {there}; `vlm4rec opensearch stop` ends it")
-            http = ports.choose(port, _count(folder, nodes))
-            started = _launch(folder, http, command.java(folder, heap_mb, java_options, java_home), settings or {})
+            http = choose(port, _count(folder, nodes))
+            started = _launch(folder, http, process.java(folder, heap_mb, java_options, java_home), settings or {})
             try:
-                _wait(command.cluster_name(folder), started)
+                _wait(process.cluster_name(folder), started)
             except BaseException:
                 for *_, child in started:
                     child.kill()
@@ -108,13 +153,13 @@ def _count(folder: Path, wanted: int | None) -> int:
     return there or wanted or 1
 
 
-def _launch(folder: Path, http: list[int], java: command.Java, extra: Mapping[str, command.Setting]) -> list[Node]:
+def _launch(folder: Path, http: list[int], java: process.Java, extra: Mapping[str, process.Setting]) -> list[Node]:
     names = [f"node-{number}" for number in range(1, len(http) + 1)]
-    transport = ports.any_free(len(http))
-    cluster = {**command.cluster(folder, names, transport), **extra}
+    transport = any_free(len(http))
+    cluster = {**process.cluster(folder, names, transport), **extra}
     started: list[Node] = []
     for name, port, inner in zip(names, http, transport, strict=True):
-        line = [*java.line, command.node(folder / name, cluster, name, port, inner)]
+        line = [*java.line, process.node(folder / name, cluster, name, port, inner)]
         url = f"http://127.0.0.1:{port}"
         started.append((folder / name, url, process.launch(folder / name, line, java.environment, url)))
     return started
