@@ -18,7 +18,7 @@ MODEL (
     meaning = 'for people'
   ),
   grain event_type,
-  ignored_rules ['nomissingunittest'], /* SQLMesh cannot test a seed: tests/test_event_weights.py does */
+  ignored_rules ['nomissingunittest'], /* SQLMesh cannot test a seed: tests/models/test_event_weights.py does */
   audits (
     not_null(columns := (event_type, weight, value_cap, repeat_cap, meaning)),
     unique_values(columns := (event_type)),

@@ -2,7 +2,7 @@
 
 It has the arithmetic of `fusion.min_max_mean` in float32, over scores that are not rounded: where those of a leg are
 close to each other, it differs by 1e-5. The jars of the local server lack the plug-in: where OPENSEARCH_URL names a
-server that has it, tests/test_opensearch_native.py compares the two fusions.
+server that has it, tests/integration/test_opensearch_native.py compares the two fusions.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,1 @@
+"""What tests build: workspaces, catalogues, servers and their faults."""

@@ -1,0 +1,81 @@
+"""A server's releases of the six items under a prefix of the test's own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+
+from helpers.six_items import documents, given, meta
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch import lease
+from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.documents import prepare, read_bodies
+from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.indexes.release import Publication
+from vlm4rec_search.indexes.staging import stage
+
+
+class Window:
+    """The releases behind the aliases of one prefix."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self.url = url
+        self.catalogue = Catalogue(connect(url, Settings()), prefix)
+        self.client = self.catalogue.client
+
+    @property
+    def releases(self) -> OpenSearchReleases:
+        return OpenSearchReleases(self.client, self.catalogue.prefix, self.url)
+
+    def publish(self, frame: pd.DataFrame | None = None, **options: Any) -> Publication:
+        tables = given(documents() if frame is None else frame)
+        return publish_release(self.catalogue, tables, meta(), **options)
+
+    def documents(self, kind: str = "items") -> dict[str, dict[str, Any]]:
+        """Return what the alias holds, by id."""
+        body = {"size": 10_000, "query": {"match_all": {}}}
+        hits = self.client.search(index=f"{self.catalogue.prefix}{kind}", body=body)["hits"]["hits"]
+        return {hit["_id"]: hit["_source"] for hit in hits}
+
+    @contextmanager
+    def staged(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield the six items as a publication has them before it sends them."""
+        with duckdb.connect() as connection:
+            stage(connection, given(documents()), meta(), lambda _: None)
+            prepare(connection)
+            yield connection
+
+    def repair(self, index: str) -> None:
+        """Let an index of items hold the six items again."""
+        self.client.delete_by_query(index=index, body={"query": {"match_all": {}}}, refresh=True)
+        with self.staged() as connection:
+            for name, body in read_bodies(connection, "items"):
+                self.client.index(index=index, id=name, body=body, refresh=True)
+
+    def indexes(self) -> set[str]:
+        """Return the indices of releases under the prefix, without the prefix."""
+        found = self.client.indices.get(index=f"{self.catalogue.prefix}*__*")
+        return {name.removeprefix(self.catalogue.prefix) for name in found}
+
+
+@pytest.fixture
+def window(opensearch_url: str, own_prefix: str) -> Window:
+    return Window(opensearch_url, own_prefix)
+
+
+@pytest.fixture
+def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever does not renew a lease be taken for dead after 5 seconds."""
+    monkeypatch.setattr(lease, "RENEWED", 0.5)
+    monkeypatch.setattr(lease, "LOST", 5.0)
+
+
+def relabelled(label: str) -> pd.DataFrame:
+    """Return the six items with a label in every title, so that a hit tells its release."""
+    frame = documents()
+    return frame.assign(title=label + " " + frame["title"], content_hash=frame["item_id"] + label)

@@ -1,0 +1,117 @@
+"""A catalogue of six items with vectors that can be checked by hand, for tests of the index and the search."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary, new_release
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
+
+ENCODER = "hashing-4@1"
+RANKING = Path(__file__).parents[1] / "fixtures" / "ranking.yaml"
+TEXTS = {
+    "a": ("red dress", "A long red dress", "A red item"),
+    "b": ("blue dress", "A short dress", "A blue item"),
+    "c": ("blue shoes", "Running shoes", None),
+    "d": ("red lamp", None, "A red and grey item"),
+    "e": ("green lamp", "A lamp of wood", "A green item"),
+    "f": ("grey chair", "A chair of wood", "A grey item"),
+}
+VECTORS = {
+    "a": (1.0, 0.0, 0.0, 0.0),
+    "b": (0.8, 0.6, 0.0, 0.0),
+    "c": (0.0, 1.0, 0.0, 0.0),
+    "d": (0.6, 0.0, 0.8, 0.0),
+    "e": (0.0, 0.0, 1.0, 0.0),
+    "f": (0.0, 0.0, 0.0, 1.0),
+}
+CATEGORIES = dict(zip("abcdef", ["dresses", "dresses", "shoes", "lamps", "lamps", None], strict=True))
+PRICES = dict(zip("abcdef", [50.0, 30.0, 20.0, 10.0, None, 99.5], strict=True))
+ATTRIBUTES = {
+    "a": '{"brand": "Alder", "tags": ["new", "silk"]}',
+    "b": '{"brand": "Birch", "tags": ["sale"]}',
+    "c": '{"brand": "Alder", "size": 42}',
+    "d": '{"we\\"ird.$/~field": "x"}',
+}
+
+
+def documents() -> pd.DataFrame:
+    """Return search.item_documents of the six items."""
+    rows = [(item, *TEXTS[item], CATEGORIES[item], PRICES[item], item != "e", ATTRIBUTES.get(item)) for item in TEXTS]
+    columns = ["item_id", "title", "description", "caption", "category", "price", "available", "attributes"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"price": float})
+    frame["vector"] = [np.array(VECTORS[item], dtype=np.float32) for item in frame["item_id"]]
+    return frame.assign(image=None, encoder=ENCODER, captioner="attributes@1", content_hash=frame["item_id"] + "1")
+
+
+def users() -> pd.DataFrame:
+    """Return search.user_documents: u1 has seen a (three parts) and d (one part), u2 only c and has no words.
+
+    u3 has seen f, which spoke against it, and is of the segment s; u4 likes lamps and has no segment.
+    """
+    mixed = 0.75 * np.array(VECTORS["a"]) + 0.25 * np.array(VECTORS["d"])
+    length = np.linalg.norm(mixed)
+    vectors = [(mixed / length).astype(np.float32), np.array(VECTORS["c"], dtype=np.float32), None, None]
+    parts = [{"item_id": "a", "weight": 0.75 / length}, {"item_id": "d", "weight": 0.25 / length}]
+    history: list[list[dict[str, object]]] = [parts, [{"item_id": "c", "weight": 1.0}], [], []]
+    words = [{"term": "red", "word": "red", "weight": 1.0}, {"term": "dress", "word": "dress", "weight": 0.5}]
+    interests = [[_interest("a", 0.75), _interest("d", 0.25)], [_interest("c", 1.0)], [], []]
+    return pd.DataFrame(
+        {
+            "user_id": ["u1", "u2", "u3", "u4"],
+            "items": [2, 1, 0, 0],
+            "vector": vectors,
+            "history": history,
+            "seen": [["a", "d", "gone"], ["c"], ["f"], []],
+            "terms": [words, [], [], []],
+            "interests": interests,
+            "behaviour": [[{"item_id": "a", "weight": 1.0}, {"item_id": "d", "weight": 0.5}], [], [], []],
+            "segment": [None, None, "s", None],
+            "categories": [["dresses", "lamps"], ["shoes"], [], ["lamps"]],
+        }
+    )
+
+
+def _interest(item: str, importance: float) -> dict[str, object]:
+    return {
+        "vector": np.array(VECTORS[item], dtype=np.float32),
+        "importance": importance,
+        "medoid": item,
+        "items": [item],
+    }
+
+
+def popularity() -> pd.DataFrame:
+    """Return search.item_popularity; d and f have no interactions, b and c equally many."""
+    return pd.DataFrame({"item_id": ["a", "b", "c", "e"], "interactions": [3, 7, 7, 1], "recent": [3, 7, 7, 1]})
+
+
+def neighbours() -> pd.DataFrame:
+    """Return search.item_neighbours: a is bought with b and c, d with c and e."""
+    rows = [("a", "b", 0.5), ("a", "c", 0.25), ("d", "c", 0.5), ("d", "e", 0.25)]
+    return pd.DataFrame(rows, columns=["item_id", "neighbour_id", "similarity"])
+
+
+def segments() -> pd.DataFrame:
+    """Return search.segment_popularity: e and then c in the segment s, e in the category of lamps."""
+    rows = [("s", "e", 5), ("s", "c", 2), ("category:lamps", "e", 1)]
+    return pd.DataFrame(rows, columns=["segment", "item_id", "interactions"])
+
+
+def given(documents: Frame, people: Frame | None = None, popular: Frame | None = None) -> SearchTables[Frame]:
+    """Return the search layer of documents, with the users and the popularity of the six items or others."""
+    people = users() if people is None else people
+    popular = popularity() if popular is None else popular
+    return SearchTables[Frame](documents, people, popular, neighbours(), segments())
+
+
+def meta(encoder: str = ENCODER, dimension: int = 4) -> ReleaseMeta:
+    """Return the metadata of a new release."""
+    return new_release(encoder, dimension, "attributes@1", "none@1", None)
+
+
+def publish(folder: Path, frame: pd.DataFrame | None = None) -> ReleaseSummary:
+    """Publish the six items, or other documents, in a folder."""
+    return build_release(folder, given(documents() if frame is None else frame), meta())

@@ -1,0 +1,152 @@
+"""Mistakes of a user: each ends in one clear line, with exit code 2 or 1, and never in a traceback."""
+
+import gzip
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from helpers.workspace import Workspace
+
+ITEMS = "item_id,title\na,Oak chair\n"
+LOG = "user_id,item_id,timestamp\nu,a,2025-03-01\n"
+
+
+def write(workspace: Workspace, items: str | bytes = ITEMS, log: str | bytes = LOG) -> None:
+    workspace.data.mkdir(exist_ok=True)
+    for name, content in (("items.csv", items), ("interactions.csv", log)):
+        (workspace.data / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def corrupt_parquet(workspace: Workspace) -> None:
+    write(workspace)
+    (workspace.data / "items.csv").unlink()
+    (workspace.data / "items.parquet").write_bytes(b"PAR1 this is no parquet PAR1")
+
+
+def broken_json(workspace: Workspace) -> None:
+    write(workspace)
+    (workspace.data / "items.csv").unlink()
+    (workspace.data / "items.jsonl").write_text('{"item_id": "a", "title": "Oak chair"}\n{"item_id": \n')
+
+
+def truncated_gz(workspace: Workspace) -> None:
+    write(workspace)
+    (workspace.data / "interactions.csv").unlink()
+    log = LOG + "".join(f"u{n},a,2025-03-01\n" for n in range(10_000))
+    (workspace.data / "interactions.csv.gz").write_bytes(gzip.compress(log.encode())[:-2000])
+
+
+def two_formats(workspace: Workspace) -> None:
+    write(workspace)
+    (workspace.data / "items.jsonl").write_text('{"item_id": "a", "title": "Oak chair"}\n')
+
+
+PLANS: dict[str, tuple[Callable[[Workspace], None], str]] = {
+    "missing data folder": (lambda w: None, "data folder data does not exist"),
+    "missing file": (lambda w: w.data.mkdir(), "holds none of items.csv"),
+    "missing column": (lambda w: write(w, items="id,title\na,Oak chair\n"), "has no column item_id; it has id, title"),
+    "missing column of the log": (lambda w: write(w, log="user_id,item_id\nu,a\n"), "has no column timestamp"),
+    "empty file": (lambda w: write(w, items=""), "items.csv is empty"),
+    "header only": (lambda w: write(w, items="item_id,title\n"), "it has a header and no rows"),
+    "wrong encoding": (lambda w: write(w, items=b"item_id,title\na,Caf\xe9 chair\n"), "it is not UTF-8 text"),
+    "ragged lines": (lambda w: write(w, items=ITEMS + "b,Lamp,one,too,many\n"), "items.csv cannot be read"),
+    "mixed line ends": (
+        lambda w: write(w, items="item_id,title\r\n" + "a,Chair\nb,Lamp\r\n" * 50),
+        "mixed line ends",
+    ),
+    "corrupt parquet": (corrupt_parquet, "items.parquet cannot be read"),
+    "broken json lines": (broken_json, "items.jsonl cannot be read"),
+    "truncated gz": (truncated_gz, "interactions.csv.gz cannot be read to its end"),
+    "two formats": (two_formats, "keep one"),
+}
+
+
+@pytest.mark.parametrize("case", PLANS)
+def test_a_plan_over_bad_input_says_why(case: str, workspace: Workspace) -> None:
+    prepare, message = PLANS[case]
+    prepare(workspace)
+    answer = workspace.plan(code=1)
+    errors = [line for line in answer.splitlines() if line.strip()]
+    assert len(errors) == 1, answer
+    assert message in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("VLM4REC_CAPTIONER", "oracle", "unknown captioner 'oracle'"),
+        ("VLM4REC_IMAGE_ENCODER", "oracle", "unknown image encoder 'oracle'"),
+        ("VLM4REC_AS_OF", "soon", "VLM4REC_AS_OF"),
+        ("VLM4REC_WAREHOUSE", "my-shop.duckdb", "name the file in letters"),
+    ],
+)
+def test_a_bad_setting_is_told_in_one_line(setting: str, value: str, message: str, workspace: Workspace) -> None:
+    write(workspace)
+    workspace.settings[setting] = value
+    answer = workspace.plan(code=1)
+    assert message in answer
+    assert len([line for line in answer.splitlines() if line.strip()]) == 1
+
+
+HOLD = "import duckdb, sys; c = duckdb.connect('warehouse.duckdb'); print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_warehouse_that_another_process_holds(workspace: Workspace) -> None:
+    write(workspace)
+    workspace.plan()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], cwd=workspace.folder, stdin=pipe, stdout=pipe, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        for answer in (workspace.plan(code=1), *(workspace.vlm4rec(c, code=1) for c in ("check", "index"))):
+            assert f"PID {holder.pid}" in answer
+            assert len([line for line in answer.splitlines() if line.strip()]) == 1
+        holder.communicate("")
+    assert "No changes" in workspace.plan()
+
+
+def test_mistakes_of_a_search(workspace: Workspace) -> None:
+    workspace.vlm4rec("search", "--user", "u", code=2)
+    write(workspace)
+    for command in ("check", "index", "publish-tables"):
+        assert "run `sqlmesh plan` first" in workspace.vlm4rec(command, code=2)
+    workspace.plan()
+    workspace.vlm4rec("index")
+    search = ("search", "--user", "u")
+    for options, message in (
+        (("-k", "0"), "k is 0: it has to be a whole number from 1 to 10,000"),
+        (("-k", "10001"), "k is 10001: it has to be a whole number from 1 to 10,000"),
+        (("--filter", "colour=red"), "cannot filter on 'colour': the fields are available, category, price"),
+        (("--filter", "price"), "cannot read the filter 'price'"),
+    ):
+        answer = workspace.vlm4rec(*search, *options, code=2)
+        assert answer.startswith("Error: ")
+        assert message in answer
+        assert answer.count("\n") == 1
+    away = workspace.vlm4rec(*search, "--index", "http://127.0.0.1:9", code=1)
+    assert away == "Error: cannot reach http://127.0.0.1:9: Connection refused\n"
+    for address in ("127.0.0.1:9", "me:secret@127.0.0.1:9"):
+        told = workspace.vlm4rec(*search, "--url", address, code=2)
+        assert told == "Error: 127.0.0.1:9 is neither a folder nor the URL of a server: write http://127.0.0.1:9\n"
+    assert "psychic" in workspace.vlm4rec(*search, "--mode", "psychic", code=2)
+    assert "a search needs a user, a text or items" in workspace.vlm4rec("search", code=2)
+    other = Workspace(workspace.folder, {"VLM4REC_ENCODER": "hashing-32"})
+    assert "built by the encoder hashing-64@1, not by hashing-32" in other.vlm4rec(*search, code=2)
+
+
+def test_index_refuses_to_publish_when_a_suite_fails_unless_forced(workspace: Workspace) -> None:
+    items = "item_id,title,image\n" + "".join(f"{n},Chair {n},images/none.jpg\n" for n in "abc")
+    write(workspace, items=items)
+    workspace.plan()
+    assert "FAILED item_captions" in workspace.vlm4rec("check", code=1)
+    assert "not published: the suites item_captions failed" in workspace.vlm4rec("index", code=1)
+    assert not Path(workspace.folder, "index", "current").exists()
+    release = workspace.json("index", "--force")["release"]
+    file = workspace.folder / "index" / "releases" / f"{release}.duckdb"
+    with duckdb.connect(str(file), read_only=True) as connection:
+        assert connection.execute("SELECT checks FROM release").fetchall() == [("forced: item_captions",)]

@@ -1,0 +1,128 @@
+"""The documentation stays true: commands, options, settings, tables and queries that it names exist and work."""
+
+import re
+import shlex
+import subprocess
+import sys
+from fnmatch import fnmatch
+
+import click
+import pytest
+import yaml
+from helpers.workspace import ROOT, Workspace
+from sqlmesh import Context
+
+from vlm4rec_search.cli import COMMANDS, main
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_name
+
+README = (ROOT / "README.md").read_text("utf-8")
+HEAVY = {"duckdb", "great_expectations", "numpy", "pandas", "PIL", "pydantic", "rich", "scipy", "sqlmesh", "torch"}
+
+
+def commands() -> dict[str, click.Command]:
+    """Return every command by the words that call it, such as `import generic`."""
+    found: dict[str, click.Command] = {}
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found |= {f"{name} {inner}": leaf for inner, leaf in command.commands.items()}
+        else:
+            found[name] = command
+    return found
+
+
+def lines_that_call(program: str) -> list[list[str]]:
+    text = README.replace("\\\n", " ")
+    calls = re.findall(rf"^ +{program} [^\n#]*", text, flags=re.MULTILINE)
+    return [shlex.split(call)[1:] for call in calls]
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_command_has_help_with_an_example_and_is_in_the_readme(name: str) -> None:
+    help_text = commands()[name].get_help(click.Context(commands()[name]))
+    assert re.search(rf"Examples?:\s+(\w+=\S+\s+)?vlm4rec {name}", help_text), help_text
+    assert f"vlm4rec {name}" in README or name == "demo"
+
+
+def test_the_readme_names_only_options_that_exist() -> None:
+    calls = lines_that_call("vlm4rec")
+    assert len(calls) > 8
+    for call in calls:
+        name = next(name for name in (" ".join(call[:2]), call[0]) if name in commands())
+        options = {option for parameter in commands()[name].params for option in parameter.opts}
+        used = {word for word in call if re.match(r"--?[a-z]", word)}
+        assert used <= options, f"vlm4rec {name} has no {used - options}"
+
+
+def test_the_readme_tells_every_setting_and_its_default() -> None:
+    told = dict(re.findall(r"^\| `(VLM4REC_\w+)` \| (.+?) \|", README, flags=re.MULTILINE))
+    fields = {f"VLM4REC_{name}".upper(): field.default for name, field in Settings.model_fields.items()}
+    del fields["VLM4REC_PROJECT"]  # set by those who move the project, told in --help only
+    assert told.keys() == fields.keys()
+    for name, default in fields.items():
+        if default not in (None, ""):
+            assert str(default).removesuffix(".0") == told[name].strip("`"), name
+
+
+def test_the_flow_page_draws_every_model() -> None:
+    page = (ROOT / "models" / "README.md").read_text("utf-8")
+    models = {path.stem for path in (ROOT / "models").glob("*/*") if path.suffix in (".sql", ".py")}
+    assert [model for model in models if model not in page] == []
+
+
+def test_the_flow_page_draws_every_dependency_and_no_other(context: Context) -> None:
+    page = (ROOT / "models" / "README.md").read_text("utf-8")
+    drawn = re.findall(r"^ +(\w+) --> (\w+)$", page, flags=re.MULTILINE)
+    node = {model.name: model.name.replace(".", "_" if model.name.startswith("raw.") else " ").split(" ")[-1]
+            for model in context.models.values()}  # fmt: skip
+    layers = {model.fqn: node[model.name] for model in context.models.values()}
+    built = {(layers[above], node[model.name]) for model in context.models.values() for above in model.depends_on}
+    assert set(drawn) == built
+
+
+def test_the_flow_page_names_every_room_and_only_those_that_exist() -> None:
+    page = (ROOT / "models" / "README.md").read_text("utf-8")
+    named = set(re.findall(r"^\| `(\w+)/` \|", page, flags=re.MULTILINE))
+    rooms = {path.name for path in (ROOT / "vlm4rec_search").iterdir() if path.is_dir() and path.name[0] not in "_."}
+    assert named == rooms
+
+
+def test_the_queries_of_the_readme_run(workspace: Workspace) -> None:
+    import duckdb
+
+    workspace.vlm4rec("shop", "--to", "data", "--items", "30", "--shoppers", "20", "--dirty")
+    workspace.plan()
+    workspace.vlm4rec("publish-tables")
+    (block,) = re.findall(r"```sql\n(.*?)```", README, flags=re.DOTALL)
+    queries = [query for query in block.split(";") if query.strip()]
+    assert len(queries) == 3
+    with duckdb.connect(str(workspace.folder / "published" / "warehouse.duckdb"), read_only=True) as connection:
+        for query in queries:
+            assert connection.execute(query).fetchall(), query
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"""
+import sys
+from vlm4rec_search.cli import main
+main(["--help"], standalone_mode=False)
+print(sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "search" in done.stdout
+    assert done.stderr == "[]\n"
+
+
+def test_the_roles_are_for_the_indices_of_releases_and_for_no_others() -> None:
+    roles = yaml.safe_load((ROOT / "vlm4rec_search" / "indexes" / "opensearch" / "roles.yml").read_text("utf-8"))
+    releases = [index_name("", kind, "items__v4__model__20250630t120000000") for kind in KINDS]
+    others = ("items-of-others", "profiles_hr", "itemsets", ".kibana")
+    ours = [*releases, f"{releases[0]}__loading", *KINDS, "vlm4rec-lease"]
+    named = {role: {pattern for part in of["index_permissions"] for pattern in part["index_patterns"]}
+             for role, of in roles.items()}  # fmt: skip
+    for pattern in set().union(*named.values()):
+        assert [name for name in ours if fnmatch(name, pattern)], pattern
+        assert not [name for name in others if fnmatch(name, pattern)], pattern
+    assert all(any(fnmatch(name, pattern) for pattern in named["vlm4rec_publisher"]) for name in ours)

@@ -1,0 +1,76 @@
+"""The gate of a release, on real tables: one that says the wrong things of its items is refused."""
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.workspace import Workspace
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.warehouse import read
+from vlm4rec_search.evaluation.gate import Verdict, judge_release
+from vlm4rec_search.indexes import open_releases
+from vlm4rec_search.pipeline import publish
+
+GROUPS = ("wool hat", "clay vase", "desk lamp", "silk scarf", "oak chair", "tin mug", "rain boot", "felt rug")
+
+
+def write(folder: Path) -> None:
+    """Write 160 items whose titles name one of 8 groups, and 150 users who take six items of theirs, on six days."""
+    draw = np.random.default_rng(5)
+    folder.mkdir()
+    with (folder / "items.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["item_id", "title"])
+        rows.writerows([f"i{item:03d}", f"{GROUPS[item % 8]} number {item}"] for item in range(160))
+    with (folder / "interactions.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["user_id", "item_id", "timestamp"])
+        for user in range(150):
+            taken = draw.choice(20, 6, replace=False) * 8 + user % 8
+            days = np.sort(draw.choice(28, 6, replace=False)) + 1
+            rows.writerows(
+                [f"u{user:03d}", f"i{item:03d}", f"2025-02-{day:02d} {user % 24:02d}:{user % 60:02d}:00"]
+                for item, day in zip(taken, days, strict=True)
+            )
+
+
+def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(workspace.data)
+    workspace.plan()
+    monkeypatch.chdir(workspace.folder)
+    for name in [name for name in os.environ if name.startswith("VLM4REC_")]:
+        monkeypatch.delenv(name)
+    for name, value in workspace.environment.items():
+        if name.startswith("VLM4REC_"):
+            monkeypatch.setenv(name, value)
+    settings = Settings()
+    releases = open_releases("index", settings)
+    with read(settings.warehouse) as connection:
+        good = publish.read_tables(connection)
+    assert judge_release(settings, releases, good, 0.01, lambda step: None) is None, "nothing to compare with yet"
+    releases.publish(good.tables, good.release("passed"), incremental=False, force=False)
+    # Every item says what another one is.
+    wrong = np.random.default_rng(1).permutation(good.tables.documents.num_rows)
+    documents = good.tables.documents
+    for name in ("title", "vector"):
+        place = documents.column_names.index(name)
+        documents = documents.set_column(place, name, documents[name].take(wrong))
+    bad = replace(good, tables=replace(good.tables, documents=documents))
+    with pytest.raises(RunError, match="not published: the new release is worse than items__"):
+        publish._gate(settings, releases, bad, 0.01, force=False)
+    with pytest.raises(UsageError, match="from 0 to 1"):
+        judge_release(settings, releases, good, -0.1, lambda step: None)
+
+
+@pytest.mark.parametrize(
+    ("high", "passed"), [(-0.02, False), (-0.01, True), (0.0, True)], ids=["surely-worse", "at-tolerance", "unsure"]
+)
+def test_only_a_sure_fall_beyond_the_tolerance_is_refused(high: float, passed: bool) -> None:
+    verdict = Verdict("r", 100, 0.3, 0.25, -0.08, high, 0.01)
+    assert verdict.passed is passed
+    assert str(verdict).startswith("nDCG@10 0.3000 -> 0.2500 (-0.0500, 95% interval -0.0800 to")

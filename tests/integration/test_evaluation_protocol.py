@@ -1,0 +1,164 @@
+"""The protocol on the product's own tables, by real plans: who takes part, what is seen, and known numbers."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.six_items import RANKING
+from helpers.workspace import ROOT, Workspace
+
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.evaluation.protocol import Protocol
+from vlm4rec_search.evaluation.results import summarise
+from vlm4rec_search.evaluation.run import evaluate
+from vlm4rec_search.evaluation.splits import build_parts
+from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity
+from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne
+from vlm4rec_search.evaluation.systems.product import Product
+from vlm4rec_search.search.query import Mode
+
+ONLINE_RETAIL = ROOT.parent / "shared" / "data" / "online_retail"
+SYSTEMS = "popularity,recent-popularity,description-only,product-semantic,product-hybrid,vision-only"
+FIRST = [(user, item) for user in range(9) for item in range(4)]
+
+
+def write(folder: Path) -> None:
+    """Write 12 items and a log of one first interaction an hour: 36 early ones, the last four below.
+
+    Two thirds of the items have photos, drawn here.
+    """
+    from PIL import Image
+
+    folder.mkdir()
+    with (folder / "items.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["item_id", "title", "image"])
+        for item in range(12):
+            rows.writerow(
+                [f"i{item:02d}", f"thing number {item} of kind {item % 3}", f"{item}.png" if item % 3 else ""]
+            )
+            Image.new("RGB", (16, 16), (20 * item, 255 - 20 * item, 90)).save(folder / f"{item}.png")
+    # u0 takes something known, u1 something that nobody knew, u9 is new, u2 repeats i00 and takes i05.
+    last = [(0, 4), (1, 11), (9, 0), (2, 5)]
+    log = [*FIRST[:34], (3, 4), (4, 5), *last]
+    with (folder / "interactions.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["user_id", "item_id", "timestamp", "event_type"])
+        for hour, (user, item) in enumerate(log):
+            when = f"2025-01-{1 + hour // 24:02d} {hour % 24:02d}:00:00"
+            rows.writerow([f"u{user}", f"i{item:02d}", when, "purchase"])
+        rows.writerow(["u2", "i00", "2025-01-02 15:30:00", "purchase"])
+        # What is hidden or was merely shown is nothing to find: u3 and u4 do not take part.
+        rows.writerow(["u3", "i05", "2025-01-02 15:40:00", "hide"])
+        rows.writerow(["u4", "i04", "2025-01-02 15:50:00", "impression"])
+
+
+def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
+    assert "run `sqlmesh plan` first" in workspace.vlm4rec("evaluate", code=2)
+    write(workspace.data)
+    # Without captions, and with one vector for each profile, the product's semantic search is description-only.
+    workspace.settings |= {"VLM4REC_CAPTION_BUDGET": "0", "VLM4REC_RANKING": str(RANKING)}
+    workspace.plan()
+    before = (workspace.folder / "warehouse.duckdb").read_bytes()
+
+    # 40 first interactions: nine tenths are up to hour 35.1, so what came later is `last`. u1 takes an item that nobody
+    # knew, u9 has no history, and a repetition is nothing to find: u0 and u2 take part.
+    answer = workspace.json("evaluate", "--systems", SYSTEMS, "--report", "out/page.html")
+    protocol = answer["protocol"]
+    assert (protocol["rule"], protocol["leaks_in_time"], protocol["as_of"][:16]) == ("time", False, "2025-01-02T11:06")
+    assert (protocol["users"], protocol["items"], protocol["skipped"]) == (2, 6, {})
+    values = {(row["system"], row["metric"]): row for row in answer["rows"] if row["on"] == "all candidates"}
+    assert {"system", "metric", "value", "low", "high", "users", "items"} <= values["popularity", "R@10"].keys()
+    # Unseen candidates are i04 and i05 for both, with one user each: i04 comes first.
+    assert values["popularity", "R@5"]["value"] == 1
+    assert values["popularity", "MRR@5"]["value"] == (1 + 1 / 2) / 2
+    # The product's own semantic search is description-only, see above; photos cover four of the six candidates.
+    for metric in ("MRR@10", "nDCG@10"):
+        assert values["product-semantic", metric]["value"] == values["description-only", metric]["value"]
+    assert {row["items"] for row in answer["rows"] if row["on"] == "what vision-only covers"} == {4}
+
+    page = (workspace.folder / "out" / "page.html").read_text()
+    assert "data:image/jpeg;base64," in page
+    assert "thing number 4 of kind 1" in page
+    assert not any(mark in page for mark in ("<script", "http://", "https://"))
+    assert (workspace.folder / "warehouse.duckdb").read_bytes() == before, "the warehouse is only read"
+    assert not list((workspace.folder / ".cache" / "vlm4rec").glob("evaluation-*"))
+
+    # Leave-one-out: the last new item of each of the nine users with three items; it says that it leaks.
+    left = workspace.json("evaluate", "--protocol", "leave-one-out", "--candidates", "all", "--systems", "popularity")
+    assert (left["protocol"]["leaks_in_time"], left["protocol"]["users"], left["protocol"]["items"]) == (True, 8, 12)
+    assert results(workspace) == [(2, 8)]
+
+
+def results(workspace: Workspace) -> list[tuple[int, ...]]:
+    """Return the number of runs, and of users of the second run, from the results file."""
+    import duckdb
+
+    with duckdb.connect(str(workspace.folder / "results.duckdb"), read_only=True) as connection:
+        return connection.execute("""
+            SELECT (SELECT COUNT(*) FROM runs), COUNT(DISTINCT user_id) FROM user_metrics
+            WHERE run = (SELECT MAX(run) FROM runs)
+        """).fetchall()
+
+
+def test_wrong_calls_are_told_in_one_line(workspace: Workspace) -> None:
+    assert "there is no system 'magic'" in workspace.vlm4rec("evaluate", "--systems", "magic", code=2)
+    assert "the seed has to be 0 or more" in workspace.vlm4rec("evaluate", "--seed", "-1", code=2)
+
+
+@pytest.mark.skipif(not ONLINE_RETAIL.is_dir(), reason="the data set is not here")
+def test_online_retail_agrees_with_an_independent_script(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of the script, with its 95% intervals: 1,094 users, all 3,659 items."""
+    files = ("--items", "items.csv", "--interactions", "interactions.csv.gz")
+    quantity = ("--map", "interactions.value=quantity")
+    workspace.vlm4rec("import", "generic", str(ONLINE_RETAIL), "--to", str(workspace.data), *files, *quantity)
+    workspace.settings["VLM4REC_ENCODER"] = "all-MiniLM-L6-v2"
+    workspace.plan()
+    places = {
+        "data_dir": workspace.data,
+        "warehouse": workspace.folder / "warehouse.duckdb",
+        "cache": workspace.folder / ".cache/vlm4rec",
+    }
+    settings = Settings(encoder="all-MiniLM-L6-v2", image_encoder="thumbnail-4", **places)  # type: ignore[arg-type]
+    monkeypatch.chdir(workspace.folder)
+    parts = build_parts(settings, Protocol(candidates="all"), frozenset({"description"}), False, lambda step: None)
+    split = parts.test.split
+    assert (len(parts.test.targets.users), int(split.candidates.sum())) == (1094, 3659)
+
+    rows = np.unique(split.users * split.shape[1] + split.items, return_index=True)[1]
+    tenth = np.quantile(split.times[rows].astype(np.int64), 0.9).astype("datetime64[us]")
+    days = float((split.as_of - tenth) / np.timedelta64(1, "D"))
+    alone: dict[str, Mode] = {"words": "lexical", "meaning": "semantic", "behaviour": "behaviour"}
+    product = [Product(name, mode) for name, mode in alone.items()]
+    systems = [
+        Popularity(),
+        Popularity("last tenth", days),
+        Popularity("30 days", 30.0),
+        BM25(),
+        CoPurchase(),
+        CoPurchase("90 days", 90.0),
+        OnlyOne("mean", "description"),
+        Product("default", "hybrid"),
+        *product,
+    ]
+    results = summarise(evaluate(parts, systems), {}, 7)
+    found = {row.system: row.value for row in results.rows if row.metric == "R@10"}
+    expected = {
+        "popularity": (0.019, 0.004),
+        "30 days": (0.049, 0.008),
+        "90 days": (0.059, 0.008),
+        "mean": (0.025, 0.006),
+        "last tenth": (0.050, 0.007),
+        "bm25": (0.037, 0.007),
+        "co-purchase": (0.041, 0.006),
+    }
+    for system, (value, half) in expected.items():
+        assert found[system] == pytest.approx(value, abs=half), system
+    sure = {(one.a, one.b): one for one in results.differences["R@10"]}
+    assert sure["popularity", "co-purchase"].corrected < 0.05
+    # The shipped ranking, chosen on earlier interactions, beats every leg alone, and what is popular.
+    assert found["default"] >= max(0.065, 2 * found["mean"])
+    gains = {name: -sure[name, "default"].high if (name, "default") in sure else sure["default", name].low
+             for name in found if name != "default"}  # fmt: skip
+    assert min(gains.values()) > 0, gains

@@ -1,0 +1,148 @@
+"""Every expectation of every suite: good tables pass, and a change made for it makes exactly that rule fail."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+import yaml
+
+from vlm4rec_search.pipeline.quality.runner import judge
+from vlm4rec_search.pipeline.quality.suites import define_macros, load_suites, measure
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITES = {suite.name: suite for suite in load_suites(ROOT / "expectations")}
+GOOD = (ROOT / "tests/fixtures/good_tables.sql").read_text()
+
+BETWEEN, IN_SET = "expect_column_values_to_be_between", "expect_column_values_to_be_in_set"
+BAD = yaml.safe_load((ROOT / "tests/fixtures/bad_rows.yaml").read_text())
+CASES = [(suite, case) for suite, cases in BAD.items() for case in cases]
+CAPTIONS = "captions.item_captions"
+
+Rule = tuple[str, str | None, str]
+
+
+def key(case: dict[str, str]) -> Rule:
+    return case["rule"], case.get("column"), case.get("severity", "critical")
+
+
+@pytest.fixture
+def tables() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute(GOOD)
+        define_macros(connection, ROOT / "expectations")
+        yield connection
+
+
+def broken(connection: duckdb.DuckDBPyConnection, suite: str) -> set[Rule]:
+    """Judge one suite and name the rules that the tables break."""
+    report = judge([(SUITES[suite], measure(connection, SUITES[suite]))], {"max_age_days": 30.0})
+    result = report.suites[0]
+    found = [(finding, "critical") for finding in result.failed] + [(finding, "warning") for finding in result.warnings]
+    return {(finding.expectation, finding.column, severity) for finding, severity in found}
+
+
+def test_every_expectation_has_a_bad_case() -> None:
+    rules = [
+        (suite.name, rule.type, rule.kwargs.get("column"), rule.severity)
+        for suite in SUITES.values()
+        for rule in suite.expectations
+    ]
+    assert sorted(rules, key=str) == sorted(((suite, *key(case)) for suite, case in CASES), key=str)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_good_tables_pass(tables: duckdb.DuckDBPyConnection, suite: str) -> None:
+    assert broken(tables, suite) == set()
+
+
+@pytest.mark.parametrize(
+    ("suite", "case"), CASES, ids=[f"{suite}-{'-'.join(map(str, key(case)))}" for suite, case in CASES]
+)
+def test_each_expectation_fails_on_a_bad_row(
+    tables: duckdb.DuckDBPyConnection, suite: str, case: dict[str, str]
+) -> None:
+    tables.execute(case["sql"])
+    found = broken(tables, suite)
+    assert key(case) in found
+    assert {column for _, column, _ in found - {key(case)}} == set(case.get("also", []))
+
+
+def test_exactly_half_distinct_captions_are_enough(tables: duckdb.DuckDBPyConnection) -> None:
+    # 3 + 5 distinct photos with 3 + 1 captions; a ninth row shows the same photo as another and does not count
+    tables.execute(
+        f"insert into {CAPTIONS} by name select 'n' || range as item_id, 'n' || range as photo_hash, 'ok' as status, "
+        "'The same words.' as caption from range(5)"
+    )
+    tables.execute(f"update {CAPTIONS} set photo_hash = 'n1', caption = 'The same words.' where item_id = 'i4'")
+    assert (IN_SET, "repeats", "warning") not in broken(tables, "item_captions")
+
+
+@pytest.mark.parametrize("suite", sorted(set(SUITES) - {"item_documents"}))
+def test_empty_tables_fail_no_suite_but_the_documents(tables: duckdb.DuckDBPyConnection, suite: str) -> None:
+    for (table,) in tables.execute("select schema_name || '.' || table_name from duckdb_tables()").fetchall():
+        if table != "histories.as_of":
+            tables.execute(f"delete from {table}")
+    tables.execute("update histories.as_of set as_of = null, newest = null")
+    assert {severity for *_, severity in broken(tables, suite)} <= {"warning"}
+    assert broken(tables, "item_documents") == {("expect_table_row_count_to_be_between", None, "critical")}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_catalogue_without_photos_passes(tables: duckdb.DuckDBPyConnection, suite: str) -> None:
+    tables.execute("update staging.items set image = null; delete from embeddings.image_embeddings")
+    tables.execute(f"update {CAPTIONS} set image = null, photo_hash = null, status = 'no_photo', caption = null")
+    tables.execute("update search.item_documents set image = null, caption = null")
+    assert broken(tables, suite) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        ("I cannot describe this photo.", True),
+        ("I can\u2019t help with that.", True),
+        ("I'm sorry, but the image is blurred.", True),
+        ("A mug. I am unable to see more.", True),
+        ("Unfortunately, the image is blank.", True),
+        ("As an AI language model, I describe things.", True),
+        ("This is hard to say as a large language model.", True),
+        ("No image was provided.", True),
+        ("Please upload an image of the product.", True),
+        ('A T-shirt that reads "I can\'t even" in white letters.', False),
+        ("A basic mug as an aid to breakfast, with no image printed on it.", False),
+        ("A sorry-looking but charming bear.", False),
+        ("A grey I-beam clamp; cannot rust.", False),
+        ("", False),
+    ],
+)
+def test_refusals_are_told_from_descriptions(tables: duckdb.DuckDBPyConnection, text: str, refusal: bool) -> None:
+    assert tables.execute("select is_refusal(?)", [text]).fetchall() == [(refusal,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "markup"),
+    [
+        ("<b>Alder</b> tote", True),
+        ("Mug <br> blue", True),
+        ('<span id="productTitle" class="a">Mug', True),
+        ("&lt;p&gt;Mug", True),
+        ("<!-- hidden --> Mug", True),
+        ("<script src=x", True),
+        ("(function(f) {var _np=(window.P._namespace(", True),
+        ("function go (x) { return 1 }", True),
+        ("function (x) { return 1 }", True),
+        ("var aPageStart = (new Date()).getTime();", True),
+        ("document.write(1)", True),
+        (".price {color: red; top: 0}", True),
+        ("Weights < 5 kg and > 2 kg", False),
+        ("I <3 mugs", False),
+        ("Multi-function (10 in 1) tool", False),
+        ("Each function (storage, sleep) counts", False),
+        ("Sizes {S, M, L}; <M> is out of stock", False),
+        ("Café & bar, 3 > 2", False),
+        ("Looks out of the window. Document (A4) holder", False),
+        ("SET OF 3 CAKE TINS PANTRY DESIGN {RETRO}", False),
+    ],
+)
+def test_markup_is_told_from_text(tables: duckdb.DuckDBPyConnection, text: str, markup: bool) -> None:
+    assert tables.execute("select has_markup(?)", [text]).fetchall() == [(markup,)]

@@ -1,0 +1,174 @@
+"""Releases that somebody damaged, restored or made with another package: nothing that answers is taken away."""
+
+import http.server
+import math
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from helpers.faulty_proxy import proxy
+from helpers.server_releases import Window, relabelled
+from helpers.six_items import documents
+
+from vlm4rec_search import Query
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch import lease
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.connection import UnreachableError, connect
+from vlm4rec_search.indexes.opensearch.mapping import KINDS
+from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.indexes.opensearch.sender import ReleaseGoneError, Sender
+
+
+def tell_otherwise(window: Window, release: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change what the items of a release say of themselves."""
+    index = window.catalogue.index("items", release)
+    told = window.client.indices.get_mapping(index=index)[index]["mappings"]["_meta"]
+    window.client.indices.put_mapping(index=index, body={"_meta": change(told)})
+
+
+def test_pruning_leaves_a_release_that_answers_though_it_lost_an_index(window: Window) -> None:
+    live = window.publish().meta.name
+    window.client.indices.delete(index=window.catalogue.index("segments", live))
+    with pytest.raises(UsageError, match="the aliases do not point to one release"):
+        window.releases.prune(1)
+    assert set(window.documents()) == set("abcdef")
+
+
+def test_what_was_restored_under_another_name_goes_on_answering(window: Window) -> None:
+    live = window.publish().meta.name
+    actions: list[dict[str, Any]] = []
+    for kind, alias in window.catalogue.aliases.items():
+        source, target = (window.catalogue.index(kind, name) for name in (live, f"{live}restored"))
+        window.client.indices.put_settings(index=source, body={"index.blocks.write": True})
+        window.client.indices.clone(index=source, target=target, body={"settings": {"index.blocks.write": None}})
+        actions += [{"remove": {"index": source, "alias": alias}}, {"add": {"index": target, "alias": alias}}]
+    window.client.indices.update_aliases(body={"actions": actions})
+    with pytest.raises(RunError, match="there are no documents"):
+        window.publish(documents()[:0])
+    assert window.catalogue.live() == f"{live}restored"
+    assert set(window.documents()) == set("abcdef")
+
+
+def test_a_release_of_another_package_is_passed_over(window: Window) -> None:
+    old, other = (window.publish(relabelled(label)).meta.name for label in ("old", "other"))
+    tell_otherwise(window, other, lambda told: {name: told[name] for name in told if name != "users"})
+    assert list(window.catalogue.whole()) == [old]
+    new = window.publish(relabelled("new")).meta.name
+    assert list(window.catalogue.whole()) == [old, new]
+    assert len(window.indexes()) == 3 * len(KINDS)
+
+
+def test_a_release_that_this_package_cannot_search_is_not_gone_back_to(window: Window) -> None:
+    old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
+    tell_otherwise(window, old, lambda told: {**told, "schema_version": 1})
+    with pytest.raises(UsageError, match=f"the release {old} has schema version and analyzer"):
+        window.releases.rollback(None)
+    assert window.catalogue.live() == new
+
+
+@pytest.mark.parametrize("incremental", [False, True], ids=["full", "incremental"])
+def test_what_the_server_refuses_counts_as_lost(window: Window, incremental: bool) -> None:
+    live = window.publish().meta.name
+    frame = documents()
+    frame.loc[:1, "attributes"] = '{"a": 1, "a": 2}'  # the server takes no field twice
+    with pytest.raises(RunError, match="2 of 6 items would be deleted, more than 20%"):
+        window.publish(frame, incremental=incremental)
+    assert (window.catalogue.live(), set(window.documents())) == (live, set("abcdef"))
+    assert len(window.indexes()) == len(KINDS)
+
+
+def test_a_document_taken_down_by_hand_breaks_no_search(window: Window) -> None:
+    window.publish()
+    index = OpenSearchIndex(window.catalogue)
+    first = index.search(Query(user="u1")).hits[0].item_id
+    window.client.delete(index=f"{window.catalogue.prefix}items", id=first)  # a search finds it until the next refresh
+    assert index.search(Query(user="u1")).hits
+    window.client.indices.refresh(index=f"{window.catalogue.prefix}items")
+    assert first not in {hit.item_id for hit in index.search(Query(user="u1")).hits}
+
+
+def test_a_document_written_by_hand_without_popularity_spoils_no_score(window: Window) -> None:
+    window.publish()
+    index = OpenSearchIndex(window.catalogue)
+    before = {hit.item_id: hit.score for hit in index.search(Query(user="u1")).hits}
+    body = {"item_id": "z", "title": "z", "vector": [0, 0, 0, -1], "neighbours": {"item_id": ["a"], "similarity": []}}
+    window.client.index(index=f"{window.catalogue.prefix}items", id="z", body=body, refresh=True)
+    after = {hit.item_id: hit.score for hit in index.search(Query(user="u1", explain=True)).hits}
+    assert set(after) == {*before, "z"}
+    assert all(math.isfinite(score) for score in after.values())
+    assert index.search(Query(items=["z"])).hits  # which it was bought with is told for nothing
+
+
+def test_an_item_deleted_between_two_requests_of_a_search_is_left_out(window: Window) -> None:
+    live = window.publish().meta.name
+
+    def judge(number: int, _: bytes) -> None:
+        if number == 2:  # after the shopper and her co-purchases: what the hits show
+            window.client.delete(index=window.catalogue.index("items", live), id="b", refresh=True)
+
+    with proxy(window.url, judge, judged="/_mget") as url:
+        index = OpenSearchIndex(Window(url, window.catalogue.prefix).catalogue)
+        assert {hit.item_id for hit in index.search(Query(user="u1")).hits} == set("cef")
+
+
+def test_an_index_that_is_gone_is_told_from_other_refusals(window: Window) -> None:
+    with pytest.raises(ReleaseGoneError, match="the release is no longer there: index_not_found_exception"):
+        Sender(window.client).search(f"{window.catalogue.prefix}items__none", {})
+    index = window.catalogue.index("items", window.publish().meta.name)
+    with pytest.raises(RunError, match="the server refuses: parsing_exception"):
+        Sender(window.client).search(index, {"query": {"nonsense": {}}})
+
+
+def test_a_lease_that_somebody_else_had_meanwhile_ends_a_publication(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = window.publish(relabelled("old")).meta.name
+    monkeypatch.setattr(lease, "RENEWED", 60.0)  # it seems dead
+    monkeypatch.setattr(lease, "LOST", 1.0)
+
+    def judge(number: int, _: bytes) -> None:
+        if number == 0:
+            with lease.lease(window.client, window.catalogue.prefix):
+                pass  # what is being built stays: nothing but the lease can tell
+
+    with proxy(window.url, judge) as url, pytest.raises(RunError, match="another publication is running"):
+        Window(url, window.catalogue.prefix).publish(relabelled("new"))
+    assert window.catalogue.live() == live
+    assert len(window.indexes()) == len(KINDS)
+
+
+@pytest.fixture
+def website() -> Iterator[str]:
+    """A server that answers every request with a page."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.send_header("content-length", "9")
+            self.end_headers()
+            self.wfile.write(b"<h1></h1>")
+
+        do_POST = do_PUT = do_GET  # noqa: N815  the names that http.server wants
+
+        def log_message(self, *arguments: object) -> None:
+            """Print nothing."""
+
+    front = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=front.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{front.server_address[1]}"
+    front.shutdown()
+    front.server_close()
+
+
+def test_a_page_for_an_answer_is_told_in_one_line(website: str) -> None:
+    client = connect(website, Settings())
+    said = "does not answer as OpenSearch does"
+    with pytest.raises(UnreachableError, match=said):
+        OpenSearchReleases(client, "", website).live()
+    with pytest.raises(UnreachableError, match=said):
+        Sender(client).search("items", {})

@@ -1,0 +1,92 @@
+"""An incremental release answers as a whole one of the same tables does, over a catalogue of some size."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import search_tables
+from helpers.backends import Server
+from helpers.opensearch_server import prefixed
+
+from vlm4rec_search import Query
+from vlm4rec_search.embeddings.encoders import load_sentence_encoder
+from vlm4rec_search.indexes import Index
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
+
+SHOPPERS = [f"u{number:02d}" for number in range(0, search_tables.SHOPPERS, 2)]
+TEXTS = ["striped bag", "warm jacket for the winter", "blue cotton dress", "a gift", "velvet hoodie of the year"]
+
+
+class Pair(NamedTuple):
+    """The release made step by step, and the whole one; `changed` and `gone` are items."""
+
+    step: Index
+    whole: Index
+    changed: str
+    gone: str
+
+    def tops(self, query: Query) -> tuple[list[str], list[str]]:
+        one, other = ([hit.item_id for hit in index.search(query).hits] for index in (self.step, self.whole))
+        return one, other
+
+    def overlap(self, queries: list[Query]) -> float:
+        tops = [self.tops(query) for query in queries]
+        assert [len(one) for one, _ in tops] == [len(other) for _, other in tops]
+        return float(np.mean([len(set(one) & set(other)) / len(one) for one, other in tops if one]))
+
+
+def one_percent_changed(catalogue: pd.DataFrame) -> pd.DataFrame:
+    """Return the items with one new, one of another text, and one taken out."""
+    frame = pd.concat([catalogue[1:], catalogue[5:6].assign(item_id="new")], ignore_index=True)
+    place = frame.index[frame["item_id"] == catalogue["item_id"][2]][0]
+    frame.loc[place, ["title", "content_hash"]] = ["Velvet hoodie of the year", "changed"]
+    text = " ".join(filter(None, frame.loc[place, ["title", "description", "caption"]]))
+    frame.at[place, "vector"] = load_sentence_encoder(search_tables.ENCODER).encode([text])[0]
+    return frame
+
+
+@pytest.fixture(scope="module")
+def pair(opensearch_url: str) -> Iterator[Pair]:
+    before = search_tables.tables(search_tables.shop())
+    assert isinstance(before.documents, pd.DataFrame)
+    ids = before.documents["item_id"]
+    after: SearchTables[Frame] = replace(before, documents=one_percent_changed(before.documents))
+    with prefixed(opensearch_url) as one, prefixed(opensearch_url) as other:
+        places = Server(opensearch_url, one), Server(opensearch_url, other)
+        places[0].publish(before, search_tables.made())
+        step = places[0].releases.publish(after, search_tables.made(), True, False)
+        assert (step.summary.added, step.summary.changed, step.summary.deleted) == (1, 1, 1)
+        # two items, and those that have the one that is gone among their neighbours
+        assert (step.loads[0].deleted, step.loads[0].indexed) == (1, 2)
+        places[1].publish(after, search_tables.made())
+        with places[0].open() as changed, places[1].open() as whole:
+            yield Pair(changed, whole, ids[2], ids[0])
+
+
+def test_semantic_hits_are_the_same(pair: Pair) -> None:
+    queries = [Query(user=user, mode="semantic", depth=1_000) for user in SHOPPERS]
+    for query in [*queries, *(Query(text=text, mode="semantic", depth=1_000) for text in TEXTS)]:
+        one, other = pair.tops(query)
+        assert one == other
+
+
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid", "behaviour"])
+def test_the_top_ten_overlap(pair: Pair, mode: str) -> None:
+    queries = [Query(user=user, mode=mode) for user in SHOPPERS]  # type: ignore[arg-type]
+    if mode != "behaviour":
+        queries += [Query(text=text, mode=mode) for text in TEXTS]  # type: ignore[arg-type]
+    assert pair.overlap(queries) >= 0.95
+
+
+def test_what_changed_is_found_and_what_is_gone_is_not(pair: Pair) -> None:
+    for mode in ("lexical", "hybrid"):
+        one, other = pair.tops(Query(text="velvet hoodie of the year", mode=mode))  # type: ignore[arg-type]
+        assert one[0] == other[0] == pair.changed
+    assert list(pair.step.items([pair.gone, "new", pair.changed])) == ["new", pair.changed]
+    everything = Query(text="a dress", mode="semantic", k=1_000)
+    assert {hit.item_id for hit in pair.step.search(everything).hits} == {
+        hit.item_id for hit in pair.whole.search(everything).hits
+    }

@@ -1,0 +1,182 @@
+"""Releases on a real server: what they hold, what they count, and which of them stay."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+from helpers.server_releases import Window, relabelled
+from helpers.six_items import documents, given, meta, popularity, users
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.opensearch.mapping import field_name, read_meta
+from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.indexes.release import new_release
+from vlm4rec_search.pipeline.record import record_failure
+
+
+def test_a_release_holds_the_tables(window: Window) -> None:
+    summary = window.publish().summary
+    assert (summary.documents, summary.added, summary.users, summary.rejected) == (6, 6, 4, 0)
+    items = window.documents()
+    assert sorted(items) == list("abcdef")
+    assert items["a"]["facets"] == {
+        "available": ["true"], "brand": ["Alder"], "category": ["dresses"], "price": ["50"], "tags": ["new", "silk"],
+    }  # fmt: skip
+    assert items["a"]["attributes"] == {"brand": "Alder", "tags": ["new", "silk"]}
+    assert items["d"]["facets"][field_name('we"ird.$/~field')] == ["x"]
+    assert field_name("a.b*") == "a%2Eb%2A"
+    assert (items["a"]["popularity"], items["f"]["popularity"]) == (3 + 3 / 8, 0)  # recent + all / (1 + most)
+    assert items["a"]["neighbours"] == {"item_id": ["b", "c"], "similarity": [0.5, 0.25]}
+    profile = window.documents("profiles")["u1"]
+    assert (profile["seen"], profile["categories"]) == (["a", "d", "gone"], ["dresses", "lamps"])
+    assert window.documents("segments")["s"]["items"] == [{"item_id": "e", "score": 5}, {"item_id": "c", "score": 2}]
+
+
+def test_an_index_says_what_made_it_and_takes_no_other_field(window: Window) -> None:
+    made = window.publish().meta
+    index = window.catalogue.index("items", made.name)
+    assert index == f"{window.catalogue.prefix}{made.name}"
+    found = window.client.indices.get(index=index)[index]
+    assert read_meta(found["mappings"]["_meta"]) == made
+    assert (made.documents, made.users, found["mappings"]["_meta"]["whole"]) == (6, 4, True)
+    assert found["mappings"]["dynamic"] == "strict"
+    assert "refresh_interval" not in found["settings"]["index"]  # restored after loading
+    older = {name: value for name, value in found["mappings"]["_meta"].items() if name != "table_version"}
+    assert read_meta(older) == made  # what an older package did not say is not known
+    assert set(found["aliases"]) == {f"{window.catalogue.prefix}items"}
+
+
+def test_changes_are_counted_against_the_release_before(window: Window) -> None:
+    window.publish()
+    changed = documents()
+    changed.loc[0, "content_hash"] = "a2"
+    changed.loc[1, "item_id"] = "new"
+    summary = window.publish(changed.drop(index=[5]), force=True).summary
+    assert (summary.documents, summary.added, summary.changed, summary.deleted) == (5, 1, 1, 2)
+
+
+def test_an_incremental_release_sends_what_changed_alone_and_holds_the_same(window: Window) -> None:
+    first = window.publish().meta.name
+    changed = documents()
+    changed.loc[0, ["title", "content_hash"]] = ["crimson dress", "a2"]
+    changed.loc[1, "item_id"] = "new"
+    changed.loc[2, "attributes"] = '{"colour": "blue", "brand": "Alder"}'  # a field that no item had
+    step = window.publish(changed, incremental=True)
+    assert (step.summary.documents, step.summary.added, step.summary.changed, step.summary.deleted) == (6, 1, 1, 1)
+    assert [(load.indexed, load.deleted) for load in step.loads] == [(3, 1), (0, 0), (0, 0)]
+    after = {kind: window.documents(kind) for kind in ("items", "profiles", "segments")}
+    window.publish(changed)
+    assert after == {kind: window.documents(kind) for kind in after}
+    window.catalogue.switch(first)
+    assert window.documents()["a"]["title"] == "red dress"  # the release that was copied is as it was
+
+
+def test_an_incremental_release_where_nothing_is_published_is_a_whole_one(window: Window) -> None:
+    assert window.publish(incremental=True).summary.added == 6
+
+
+@pytest.mark.parametrize("incremental", [False, True], ids=["full", "incremental"])
+def test_a_release_may_lose_a_fifth_at_most_unless_forced(window: Window, incremental: bool) -> None:
+    live = window.publish().meta.name
+    with pytest.raises(RunError, match="2 of 6 items would be deleted, more than 20%"):
+        window.publish(documents()[:4], incremental=incremental)
+    assert (window.catalogue.live(), set(window.documents())) == (live, set("abcdef"))
+    few = given(documents(), users()[:3])
+    with pytest.raises(RunError, match="1 of 4 profiles would be deleted, more than 20%"):
+        publish_release(window.catalogue, few, meta(), incremental=incremental)
+    assert window.publish(documents()[:5], incremental=incremental).summary.deleted == 1
+    assert window.publish(documents()[:3], incremental=incremental, force=True).summary.deleted == 2
+
+
+def test_an_incremental_release_of_another_encoder_is_refused_and_a_whole_one_is_not(window: Window) -> None:
+    live = window.publish().meta.name
+    other = documents().assign(encoder="other-4@1")
+    made = replace(meta("other-4@1"))
+    with pytest.raises(UsageError, match=f"{live} has the encoder hashing-4@1, the tables have other-4@1"):
+        publish_release(window.catalogue, given(other), made, incremental=True)
+    assert window.catalogue.live() == live
+    assert publish_release(window.catalogue, given(other), made).meta.encoder == "other-4@1"
+    assert window.catalogue.live() == made.name
+
+
+def test_what_the_server_does_not_take_is_kept_with_the_reason(window: Window) -> None:
+    window.publish()
+    frame = documents()
+    frame.loc[0, "attributes"] = '{"a": 1, "a": 2}'  # the server takes no field twice
+    frame.loc[1, "item_id"] = "b" * 513
+    frame.loc[2, "encoder"] = "other@1"
+    publication = window.publish(frame, incremental=True, force=True)
+    told = {row["id"][:3]: row["reason"] for row in publication.refused.to_pylist()}
+    assert (publication.summary.documents, publication.summary.rejected) == (3, 3)
+    assert "Duplicate field" in told["a"]
+    assert told["bbb"] == "item_id of more than 512 bytes"
+    assert told["c"] == "vector of the encoder other@1"
+    assert sorted(window.documents()) == ["d", "e", "f"]  # the old `a` does not stay in its place
+
+
+@pytest.mark.parametrize("incremental", [False, True], ids=["full", "incremental"])
+def test_what_was_refused_is_kept_when_the_publication_fails(window: Window, tmp_path: Path, incremental: bool) -> None:
+    window.publish()
+    frame = documents()
+    frame.loc[:1, "attributes"] = '{"a": 1, "a": 2}'
+    frame.loc[2, "encoder"] = "other@1"
+    with pytest.raises(RunError, match="3 of 6 items would be deleted") as caught:
+        window.publish(frame, incremental=incremental)
+    made = meta()
+    record_failure(tmp_path / "releases.duckdb", "url", "full", made, caught.value)
+    with duckdb.connect(str(tmp_path / "releases.duckdb")) as connection:
+        letters = connection.execute("SELECT release, kind, id, title, reason FROM dead_letters ORDER BY id").fetchall()
+        outcomes = connection.execute("SELECT release, outcome FROM releases").fetchall()
+    assert outcomes == [(made.name, str(caught.value))]
+    assert [letter[:4] for letter in letters] == [
+        (made.name, "document", item, title)
+        for item, title in (("a", "red dress"), ("b", "blue dress"), ("c", "blue shoes"))
+    ]
+    assert ["Duplicate field" in letter[4] for letter in letters] == [True, True, False]
+    assert letters[2][4] == "vector of the encoder other@1"
+
+
+def test_names_with_dots_and_every_field_of_the_metadata_survive(window: Window) -> None:
+    made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None, "forced: captions", "2713214556")
+    published = publish_release(window.catalogue, given(documents().assign(encoder=made.encoder)), made).meta
+    assert "e5-v1.5" in published.name
+    assert window.catalogue.whole() == {published.name: replace(made, documents=6, users=4)}
+    assert window.catalogue.live() == published.name
+
+
+def test_the_newest_releases_stay_with_the_one_that_answered(window: Window) -> None:
+    names = [window.publish().meta.name]
+    for _ in range(2):
+        window.catalogue.switch(names[0])
+        names.append(window.publish().meta.name)
+    assert list(window.releases.whole()) == names
+    assert window.releases.rollback(None) == names[1]
+    assert window.releases.prune(1) == []  # the one that answers, the one before it, and the newest
+    assert window.releases.rollback(names[2]) == names[2]
+    assert window.releases.prune(1) == [names[0]]
+    assert {name.split("__")[0] for name in window.indexes()} == {"items", "profiles", "segments"}
+    assert len(window.indexes()) == 6
+    with pytest.raises(UsageError, match=f"there is no release {names[0]}"):
+        window.releases.rollback(names[0])
+
+
+def test_a_release_that_lost_documents_is_not_gone_back_to(window: Window) -> None:
+    old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
+    index = window.catalogue.index("items", old)
+    window.client.delete(index=index, id="a", refresh=True)
+    with pytest.raises(RunError, match=f"{old} is not whole: {index} holds 5 of 6 documents"):
+        window.releases.rollback(None)
+    assert window.catalogue.live() == new
+
+
+def test_users_that_cannot_be_searched_are_refused(window: Window) -> None:
+    people = users()
+    people.at[1, "vector"] = np.float32([np.inf, 0, 0, 0])
+    people.loc[2, "user_id"] = "u" * 600
+    publication = publish_release(window.catalogue, given(documents(), people, popularity()), meta())
+    assert (publication.summary.rejected_users, publication.summary.users) == (2, 2)
+    assert sorted(window.documents("profiles")) == ["u1", "u4"]
+    assert json.dumps(publication.refused.to_pylist()).count("of more than 512 bytes") == 1

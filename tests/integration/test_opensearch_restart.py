@@ -1,0 +1,47 @@
+"""The server goes away during a load and comes back."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from helpers.loading_index import item, shelf
+from helpers.opensearch_server import HEAP_MB, running
+
+from vlm4rec_search.indexes.opensearch.bulk import Operation, Rejection
+from vlm4rec_search.indexes.opensearch.loader import load, loading
+from vlm4rec_search.indexes.opensearch.local import server
+
+ITEMS = 400
+
+
+def test_a_server_stopped_and_killed_during_the_load_loses_nothing(tmp_path: Path) -> None:
+    """The loader waits while its server is away, twice: ended in order, then killed."""
+    url = running(tmp_path)
+
+    def come_back() -> None:
+        while server.status(tmp_path).running:
+            time.sleep(0.1)
+        server.start(tmp_path, port=urlsplit(url).port, heap_mb=HEAP_MB)
+
+    def operations() -> Iterator[Operation]:
+        for number in range(ITEMS):
+            if number == ITEMS // 3:
+                server.stop(tmp_path)
+                come_back()
+            if number == 2 * ITEMS // 3:
+                (node,) = own.client.nodes.info(metric="process")["nodes"].values()
+                os.kill(node["process"]["id"], signal.SIGKILL)
+                come_back()
+            yield item(number)
+
+    rejected: list[Rejection] = []
+    with shelf(url, refresh_interval="7s") as own:
+        with loading(own.client, own.name):
+            loaded = load(own.client, own.name, operations(), ITEMS, rejected.append, chunk_bytes=2_000, patience=300)
+        assert (loaded.indexed, rejected) == (ITEMS, [])
+        assert own.titles() == {f"i{number:05d}": f"shoe {number}" for number in range(ITEMS)}
+        assert own.settings()["refresh_interval"] == "7s"
+    server.stop(tmp_path)

@@ -1,0 +1,182 @@
+"""What only a server does: requests as they are sent, look-ups, limits, templates, releases that go away."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from helpers.backends import Server
+from helpers.opensearch_server import forget
+from helpers.six_items import RANKING, documents, given, publish, users
+
+from vlm4rec_search import Query
+from vlm4rec_search.cli import main
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings, settings
+from vlm4rec_search.indexes import Index, open_index
+from vlm4rec_search.indexes.opensearch import native
+from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.sender import Sender
+from vlm4rec_search.search.backend import Sent
+
+
+@pytest.fixture(scope="module")
+def index(server: Server) -> Iterator[Index]:
+    server.publish(given(documents()))
+    with server.open(ranking=RANKING) as opened:
+        yield opened
+
+
+@pytest.fixture
+def here(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The settings of a user of the server."""
+    monkeypatch.setenv("VLM4REC_INDEX_PREFIX", server.prefix)
+    monkeypatch.setenv("VLM4REC_INDEX_URL", server.url)
+    monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def post(server: Server, sent: Sent) -> Any:
+    kind = "application/x-ndjson" if "_msearch" in sent.path else "application/json"
+    answer = httpx.request(sent.method, server.url + sent.path, content=sent.body, headers={"content-type": kind})
+    return answer.raise_for_status().json()
+
+
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "behaviour"])
+def test_what_is_printed_gives_the_same_hits_when_it_is_sent(server: Server, index: Index, mode: str) -> None:
+    query = Query(user="u1", mode=mode, filters=["price<99"])  # type: ignore[arg-type]
+    sent = index.requests(query)
+    (searched,) = (one for one in sent if "_msearch" in one.path)
+    ((found,),) = [post(server, searched)["responses"]]
+    scores = {item: 2 * score - 1 if mode == "semantic" else score for score, item in
+              (hit["sort"] for hit in found["hits"]["hits"])}  # fmt: skip
+    hits = index.search(query).hits
+    if mode == "behaviour":  # the scores come from the neighbours that were asked for before
+        assert (set(scores), set(scores.values())) == ({hit.item_id for hit in hits}, {0.0})
+    else:
+        assert scores == pytest.approx({hit.item_id: hit.score for hit in hits}, abs=1e-6)
+    shown = post(server, sent[-1])["docs"]
+    assert {document["fields"]["title"][0] for document in shown} == {hit.title for hit in hits}
+
+
+@pytest.mark.usefixtures("here", "index")
+def test_the_command_prints_requests(server: Server) -> None:
+    arguments = ["search", "--user", "u1", "--print-request"]
+    (first, *_, last) = CliRunner().invoke(main, arguments, catch_exceptions=False).output.strip().split("\n\n")
+    assert first.startswith(f"POST /{server.prefix}profiles__v4__hashing-4__")
+    assert first.splitlines()[1] == '{"ids":["u1"]}'
+    assert "stored_fields=title" in last
+    printed = json.loads(CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False).output)
+    # the user; legs, together with where co-purchases come from; the co-purchases; what is shown
+    together = [False] * 4 if native.is_there(Sender(connect(server.url, Settings()))) else [False, True, *[False] * 3]
+    assert [one["together"] for one in printed["requests"]] == together
+
+
+def test_a_folder_has_no_requests(tmp_path: Path) -> None:
+    publish(tmp_path)
+    with open_index(str(tmp_path)) as opened, pytest.raises(UsageError, match="sends no requests"):
+        opened.requests(Query(user="u1"))
+
+
+@pytest.mark.usefixtures("here", "index")
+def test_templates_search_as_the_package_does(server: Server, index: Index) -> None:
+    output = CliRunner().invoke(main, ["templates", "install", "--json"], catch_exceptions=False).output
+    names = json.loads(output)["installed"]
+    assert names[:2] == [f"{server.prefix}vlm4rec-semantic-v1", f"{server.prefix}vlm4rec-lexical-v1"]
+    client = connect(server.url, Settings())
+    try:
+        profile = index.user("u1")
+        assert profile is not None
+        assert profile.vector is not None
+        shared = {"user": "u1", "filters": [{"terms": {"facets.available": ["true"]}}]}
+        asked = {names[0]: {"vector": profile.vector.tolist()}, names[1]: {"text": 'blue "dress" {{k}} \\ AND -wood'}}
+        if names[2:]:  # where the server can fuse
+            asked[names[2]] = asked[names[0]] | asked[names[1]]
+        found = {
+            name: client.search_template(index=f"{server.prefix}items", body={"id": name, "params": shared | own})
+            for name, own in asked.items()
+        }
+        ids = {name: [hit["_id"] for hit in answer["hits"]["hits"]] for name, answer in found.items()}
+        text = asked[names[1]]["text"]
+        for name, query in zip(
+            names[:2], (Query(user="u1", mode="semantic"), Query(text=text, mode="lexical")), strict=True
+        ):
+            wanted = index.search(replace(query, filters=["available=true"])).hits
+            assert ids[name] == [hit.item_id for hit in wanted if hit.item_id not in profile.seen]
+        scores = [hit["_score"] for answer in found.values() for hit in answer["hits"]["hits"]]
+        assert min(scores) > 0.0  # below it are those of a hybrid query without its pipeline
+    finally:
+        forget(client, names)
+
+
+def test_more_than_1000_seen_items_are_looked_up_and_more_than_65536_spelled_out(server: Server) -> None:
+    many = [f"x{number:05d}" for number in range(66_000)]
+    people = users()[:2].assign(seen=[["a", *many[:1500]], [*many, "c"]], history=[[], []])
+    server.publish(given(documents(), people))
+    with server.open(ranking=RANKING) as opened:
+        legs = {name: opened.requests(Query(user=name, mode="semantic"))[1].body for name in ("u1", "u2")}
+        assert '"path":"seen"' in legs["u1"]
+        assert "x00001" not in legs["u1"]
+        assert "x65999" in legs["u2"]
+        left = {name: {hit.item_id for hit in opened.search(Query(user=name, mode="semantic")).hits} for name in legs}
+    assert left == {"u1": set("bcdef"), "u2": set("abdef")}
+
+
+def test_a_text_of_too_many_words_is_told(index: Index) -> None:
+    text = " ".join(f"word{number}" for number in range(400))
+    with pytest.raises(UsageError, match=r"has 1,200 words and items to look for, a server takes 1000: use a shorter"):
+        index.search(Query(text=text, mode="lexical"))
+    few = " ".join(f"word{number}" for number in range(330))
+    assert [hit.item_id for hit in index.search(Query(text=f"{few} shoes", mode="lexical")).hits] == ["c"]
+
+
+def test_user_text_is_never_query_syntax(index: Index) -> None:
+    for text in ("red OR lamp*", '"red" +lamp', "title: red lamp", "red\n{}\nlamp", "red) AND (lamp"):
+        hits = index.search(Query(text=text, mode="lexical", explain=True)).hits
+        assert {hit.item_id for hit in hits} >= set("ade"), text  # with red or lamp
+
+
+def test_a_search_goes_on_when_its_release_is_deleted(server: Server) -> None:
+    first = server.publish(given(documents()))
+    with server.open(ranking=RANKING) as opened, server.releases.open(first) as named:
+        assert opened.search(Query(user="u1")).release == first
+        second = server.publish(given(documents()[1:]))
+        assert opened.search(Query(user="u1")).release == first  # unchanged while it is there
+        connect(server.url, Settings()).indices.delete(
+            index=",".join(f"{server.prefix}{kind}{first.removeprefix('items')}" for kind in ("items", "profiles"))
+        )
+        answer = opened.search(Query(user="u2", items=["b"]))
+        assert (answer.release, opened.meta.name) == (second, second)
+        assert {hit.item_id for hit in answer.hits} == set("def")
+        with pytest.raises(RunError, match="the release is no longer there"):
+            named.search(Query(user="u1"))
+
+
+def test_a_release_that_is_not_there(server: Server) -> None:
+    with pytest.raises(UsageError, match="there is no release items__v4__none__1"):
+        server.releases.open("items__v4__none__1")
+
+
+@pytest.mark.usefixtures("here")
+def test_errors_are_those_of_a_folder(server: Server, index: Index, own_prefix: str) -> None:
+    with pytest.raises(UsageError, match="built by the encoder hashing-4@1, not by all-MiniLM-L6-v2"):
+        server.open("all-MiniLM-L6-v2")
+    with pytest.raises(UsageError, match=f"nothing is published in .* as {own_prefix}items: run `vlm4rec index` first"):
+        Server(server.url, own_prefix).open()
+    named = index.meta.name
+    client = connect(server.url, Settings())
+    place = f"{server.prefix}{named}"
+    told = client.indices.get_mapping(index=place)[place]["mappings"]["_meta"]
+    client.indices.put_mapping(index=place, body={"_meta": {**told, "schema_version": 99}})
+    with pytest.raises(UsageError, match=r"has schema version and analyzer \(99, 'english@1'\), this package reads"):
+        server.releases.open(named)
+    client.indices.put_mapping(index=place, body={"_meta": {}})
+    with pytest.raises(UsageError, match="does not say what made it"):
+        server.releases.open(named)
+    client.indices.put_mapping(index=place, body={"_meta": told})

@@ -1,0 +1,111 @@
+"""Publications that the server refuses, wholly or in part, under the eyes of a service that searches all the time."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.faulty_proxy import Fault, proxy
+from helpers.server_releases import Window
+from helpers.six_items import documents, meta
+from test_opensearch_reader import labelled, publish, reading
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.loader import load
+from vlm4rec_search.indexes.opensearch.publish import publish_release
+
+BAD = '{"a": 1, "a": 2}'  # attributes that the server does not take: no field twice
+
+
+def test_a_storm_of_429_delays_a_publication_and_nothing_else(window: Window) -> None:
+    publish(window, "old")
+    busy = Fault(429, (("retry-after", "0"),))
+    with (
+        proxy(window.url, lambda number, _: None if number % 3 == 2 else busy) as url,
+        reading(window) as reader,
+    ):
+        loads = publish(Window(url, window.catalogue.prefix), "new").loads
+    assert [load.indexed for load in loads] == [6, 4, 2]
+    assert sum(load.repeated for load in loads) > 5
+    reader.saw("old", "new")
+
+
+def test_one_bad_document_in_ten_thousand_keeps_no_other_from_answering(window: Window) -> None:
+    publish(window, "old")
+    more = fillers(9_994)
+    bad = more.assign(attributes=[BAD if item == "z04444" else None for item in more["item_id"]])
+    with reading(window) as reader:
+        publication = publish_release(window.catalogue, labelled("new", bad), meta())
+    assert (publication.summary.documents, publication.loads[0].rejected) == (9_999, 1)
+    ((letter),) = publication.refused.to_pylist()
+    assert (letter["id"], "Duplicate field" in letter["reason"]) == ("z04444", True)
+    reader.saw("old", new=labelled("new", more[more["item_id"] != "z04444"]))
+
+
+def fillers(count: int) -> pd.DataFrame:
+    """Return items that are among nobody's best: without interactions, words of u1, or a vector near to any.
+
+    All are equally far from the taste "new", so that what the server leaves out of so many changes no score, and no two
+    are the same: a graph of neighbours may fall apart over thousands of equals.
+    """
+    frame = pd.concat([documents()[5:]] * count, ignore_index=True)
+    names = [f"z{number:05d}" for number in range(count)]
+    around = np.random.default_rng(4).normal(size=(count, 3))
+    around *= np.sqrt(0.75) / np.linalg.norm(around, axis=1, keepdims=True)
+    away = np.insert(around, 1, -0.5, axis=1).astype(np.float32)
+    frame = frame.assign(item_id=names, title="new thing", description=None, caption=None, vector=list(away))
+    return frame.assign(content_hash=names)
+
+
+@pytest.mark.parametrize("freed", [True, False], ids=["freed", "full"])
+def test_a_disk_watermark_ends_a_publication_unless_space_is_freed(
+    window: Window, monkeypatch: pytest.MonkeyPatch, freed: bool
+) -> None:
+    live = publish(window, "old").meta.name
+    before = window.indexes()
+    monkeypatch.setitem(load.__kwdefaults__, "patience", 60.0 if freed else 2.0)
+
+    def judge(number: int, _: bytes) -> None:
+        blocked = None if freed and number >= 2 else True  # set each time: the server lifts it when it sees the disk
+        for name in window.indexes() - before:
+            settings = {"index.blocks.read_only_allow_delete": blocked}
+            window.client.indices.put_settings(index=window.catalogue.prefix + name, body=settings)
+
+    with proxy(window.url, judge) as url, reading(window) as reader:
+        if freed:
+            publish(Window(url, window.catalogue.prefix), "new")
+        else:
+            with pytest.raises(RunError, match=r"takes no documents: 429, .*disk usage.* Free disk space"):
+                publish(Window(url, window.catalogue.prefix), "new")
+            assert (window.catalogue.live(), window.indexes()) == (live, before)
+    reader.saw("old", *(["new"] if freed else []))
+
+
+def test_an_index_in_the_place_of_an_alias_stays_and_so_do_the_answers(window: Window) -> None:
+    live = publish(window, "old").meta.name
+    alias, source = f"{window.catalogue.prefix}items", window.catalogue.index("items", live)
+    window.client.indices.put_settings(index=source, body={"index.blocks.write": True})
+    window.client.indices.delete_alias(index=source, name=alias)
+    window.client.indices.clone(index=source, target=alias)
+    with reading(window, live) as reader:
+        for incremental in (False, True):
+            with pytest.raises(UsageError, match=f"{alias} is an index on the server, not an alias"):
+                publish(window, "new", incremental=incremental)
+    reader.saw("old")
+    assert len(window.indexes()) == 3
+
+
+def test_a_release_of_another_encoder_is_refused_step_by_step_and_answers_as_a_whole(window: Window) -> None:
+    publish(window, "old")
+    tables = labelled("new")
+    assert isinstance(tables.documents, pd.DataFrame)
+    other = replace(tables, documents=tables.documents.assign(encoder="other-4@1"))
+    with reading(window) as reader:
+        with pytest.raises(UsageError, match="has the encoder hashing-4@1, the tables have other-4@1"):
+            publish_release(window.catalogue, other, meta("other-4@1"), incremental=True)
+        assert OpenSearchIndex(window.catalogue, encoder="hashing-4@1").meta.encoder == "hashing-4@1"
+        publish_release(window.catalogue, other, meta("other-4@1"))
+        with pytest.raises(UsageError, match="was built by the encoder other-4@1, not by hashing-4@1"):
+            OpenSearchIndex(window.catalogue, encoder="hashing-4@1")
+    reader.saw("old", "new")

@@ -1,0 +1,93 @@
+"""What keeps a release on a real server from answering: documents, neighbours, searches."""
+
+import pytest
+from helpers import search_tables
+from helpers.server_releases import Window, relabelled
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.opensearch import mapping, verify
+from vlm4rec_search.indexes.opensearch.publish import publish_release
+
+
+def test_verification_tells_documents_that_are_missing_too_many_or_others(window: Window) -> None:
+    made = window.publish().meta
+    index = window.catalogue.index("items", made.name)
+    good = window.documents()["a"]
+    faults = {
+        "1 documents of .* are missing": lambda: window.client.delete(index=index, id="f"),
+        "1 documents of .* are too many": lambda: window.client.index(index=index, id="z", body=good),
+        "1 documents of .* are not what was sent": lambda: window.client.index(
+            index=index, id="a", body={**good, "body_hash": "other"}
+        ),
+        "a of .* is not what was sent": lambda: window.client.index(
+            index=index, id="a", body={**good, "vector": [0, 0, 0, 1]}
+        ),
+    }
+    with window.staged() as connection:
+        assert verify.verify_documents(window.client, connection, "items", index) == 6
+        for message, damage in faults.items():
+            damage()
+            window.client.indices.refresh(index=index)
+            with pytest.raises(RunError, match=message):
+                verify.verify_documents(window.client, connection, "items", index)
+            window.repair(index)
+
+
+def test_verification_searches_as_everybody_will(window: Window) -> None:
+    release = window.publish().meta.name
+    with window.staged() as connection:
+        verify.verify_searches(window.catalogue, connection, release)
+        window.client.indices.delete(index=window.catalogue.index("profiles", release))
+        with pytest.raises(RunError, match="the release was not published: a search failed with"):
+            verify.verify_searches(window.catalogue, connection, release)
+
+
+def test_verification_compares_approximate_with_exact_neighbours(window: Window) -> None:
+    index = window.catalogue.index("items", window.publish().meta.name)
+    with window.staged() as connection:
+        assert verify.verify_recall(window.client, connection, index) == 200
+
+
+def test_scores_that_are_too_high_do_not_pass_for_recall(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    compressed = {**mapping._HNSW, "parameters": {"encoder": {"name": "sq"}}}
+    monkeypatch.setitem(mapping._METHODS, "float32", {"method": compressed})
+    with pytest.raises(RunError, match=r"of the 10 nearest items the approximate search of .* finds 0\.\d+, less than"):
+        publish_release(window.catalogue, search_tables.tables(search_tables.shop()), search_tables.made())
+
+
+def test_copies_that_do_not_come_are_told_and_an_index_that_is_lost_is_refused(
+    window: Window, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "COPYING", 1.0)
+    yellow, red = (f"{window.catalogue.prefix}{status}__1" for status in ("yellow", "red"))
+    many = {"number_of_replicas": 20}  # more than any server of a test has nodes
+    nowhere = {"number_of_replicas": 0, "routing.allocation.require.room": "none"}
+    for name, settings in ((yellow, many), (red, nowhere)):
+        body = {"settings": {"index": settings}}
+        window.client.indices.create(index=name, body=body, params={"wait_for_active_shards": "0"})
+    verify.wait_for_copies(window.client, [yellow])
+    assert "copies of the release that are not there after 1 s: 20; until they are" in capsys.readouterr().err
+    with pytest.raises(RunError, match=f"not published: {yellow} or {red} has lost its only copy"):
+        verify.wait_for_copies(window.client, [yellow, red])
+
+
+def test_a_release_that_fails_leaves_nothing_behind(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = window.publish(relabelled("old")).meta.name
+    before = window.indexes()
+    monkeypatch.setattr(verify, "LOWEST_RECALL", 1.1)
+    with pytest.raises(RunError, match=r"the approximate search of .* finds 1\.000, less than 1\.1"):
+        window.publish(relabelled("new"))
+    assert (window.catalogue.live(), window.indexes()) == (live, before)
+
+
+def test_vectors_in_less_memory_find_the_same(window: Window) -> None:
+    index = window.catalogue.index("items", window.publish(vectors="on_disk").meta.name)
+    told = window.client.indices.get_mapping(index=index)[index]["mappings"]["properties"]["vector"]
+    assert told["mode"] == "on_disk"
+    window.publish(incremental=True)
+    assert len(window.documents()) == 6
+
+
+def test_faiss_is_refused_where_its_libraries_are_not(window: Window) -> None:
+    with pytest.raises(UsageError, match="this server has no faiss"):
+        window.publish(vectors="faiss")

@@ -1,0 +1,72 @@
+"""What becomes of the rows of the data folder: refused ones are kept with a reason, and no format is another."""
+
+import json
+import shutil
+from collections import Counter
+
+import duckdb
+import pytest
+from helpers.workspace import Workspace
+
+# What staging says of each kind of dirt that the shop plants.
+ITEM_REASONS = {
+    "no id": "no id",
+    "duplicate id": "duplicate id",
+    "negative price": "negative price",
+    "price not a number": "price is not a number",
+    "markup in title": "title is markup or page script",
+    "page script in title": "title is markup or page script",
+    "script tag in title": "title is markup or page script",
+    "no title": "no title",
+}
+INTERACTION_REASONS = {
+    "no user": "no user id",
+    "no item": "no item id",
+    "unparsable time": "time cannot be parsed",
+    "future time": "time is in the future",
+    "unknown item": "unknown item",
+}
+
+
+def test_dirty_rows_and_photos_are_kept_with_their_reasons(workspace: Workspace) -> None:
+    workspace.vlm4rec("shop", "--to", "data", "--items", "100", "--shoppers", "60", "--dirty")
+    workspace.plan()
+    planted = json.loads((workspace.data / "SHOP.json").read_text())
+    for table, reasons in (("items", ITEM_REASONS), ("interactions", INTERACTION_REASONS)):
+        expected: Counter[str] = Counter()
+        for kind, count in planted[f"planted_{table}"].items():
+            expected[reasons[kind]] += count
+        refused = workspace.query(f"SELECT reason, COUNT(*) FROM staging.rejected_{table} GROUP BY ALL")
+        assert dict(refused) == expected
+    raw, kept, lost = workspace.query("""
+        SELECT (SELECT COUNT(*) FROM raw.items), (SELECT COUNT(*) FROM staging.items),
+               (SELECT COUNT(*) FROM staging.rejected_items)
+    """)[0]
+    assert raw == kept + lost
+    rows = workspace.query("SELECT item_id, status, error FROM captions.item_captions")
+    assert {status for _, status, _ in rows} >= {"ok", "no_photo", "missing", "unreadable", "too_large", "wrong_type"}
+    assert all(error for _, status, error in rows if status != "ok")
+    documents = workspace.query("SELECT COUNT(*) FROM search.item_documents")
+    assert documents == [(kept,)], "an item whose photo is bad still has a document from its title"
+
+
+# Parquet and JSON lines carry types: numbers, booleans, timestamps.
+TYPES = {"items": "{'item_id': 'VARCHAR'}", "interactions": "{'item_id': 'VARCHAR', 'user_id': 'VARCHAR'}"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_every_format_of_the_contract_gives_the_same_tables(workspace: Workspace, suffix: str) -> None:
+    workspace.vlm4rec("shop", "--to", "source", "--items", "20", "--shoppers", "10", "--clean")
+    workspace.data.mkdir()
+    shutil.move(workspace.folder / "source" / "images", workspace.data / "images")
+    form = {"csv": "(FORMAT csv, HEADER)", "parquet": "(FORMAT parquet)", "jsonl": "(FORMAT json)"}[suffix]
+    with duckdb.connect() as connection:
+        for stem, source in (("items", "items.csv"), ("interactions", "interactions.csv.gz")):
+            options = f"'{workspace.folder}/source/{source}', all_varchar = {suffix == 'csv'}, types = {TYPES[stem]}"
+            query = f"SELECT * FROM read_csv({options})"
+            connection.execute(f"COPY ({query}) TO '{workspace.data}/{stem}.{suffix}' {form}")
+    workspace.plan()
+    assert workspace.query("SELECT COUNT(*), COUNT(price), COUNT(image) FROM staging.items") == [(20, 20, 20)]
+    assert workspace.query("SELECT COUNT(*) FROM staging.rejected_items") == [(0,)]
+    assert workspace.query("SELECT COUNT(*) FROM staging.rejected_interactions") == [(0,)]
+    assert workspace.query("SELECT COUNT(*) > 0 FROM staging.items WHERE attributes ->> '$.brand' <> ''") == [(True,)]

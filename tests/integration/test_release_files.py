@@ -1,0 +1,100 @@
+"""The folder of the releases: one build at a time, nothing overwritten, switched, swept, killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.six_items import documents, given, meta, publish
+
+from vlm4rec_search import Query, open_index
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.embedded.pointer import current_release, publishing, release_path, switch
+from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.releases import KEPT
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "releases").iterdir())
+
+
+def test_one_build_at_a_time(tmp_path: Path) -> None:
+    with publishing(tmp_path, "items__one") as path:
+        path.touch()
+        with pytest.raises(RunError, match="another build is running"):
+            publish(tmp_path)
+    assert files(tmp_path) == ["items__one.duckdb"]
+    assert current_release(tmp_path) == release_path(tmp_path, "items__one")
+
+
+def test_a_release_is_never_overwritten(tmp_path: Path) -> None:
+    name = publish(tmp_path).release
+    with pytest.raises(RunError, match="exists already"):
+        build_release(tmp_path, given(documents()), replace(meta(), name=name))
+
+
+def test_switch_goes_back_and_refuses_what_is_not_there(tmp_path: Path) -> None:
+    first, second = publish(tmp_path).release, publish(tmp_path).release
+    switch(tmp_path, first)
+    assert current_release(tmp_path) == release_path(tmp_path, first) != release_path(tmp_path, second)
+    for name in ("items__gone", "../outside", ""):
+        with pytest.raises(UsageError):
+            switch(tmp_path, name)
+
+
+def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="cannot write the index folder"):
+        publish(tmp_path / "file")
+
+
+SLOW_BUILD = """
+import sys, time
+from pathlib import Path
+from helpers.six_items import documents, meta, popularity, users, given
+from vlm4rec_search.indexes.embedded import publish as build
+
+def hang(path, scans):
+    print("built", flush=True)
+    time.sleep(60)
+
+build.verify_file = hang
+build.build_release(Path(sys.argv[1]), given(documents()), meta())
+"""
+
+
+HERE = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def test_a_killed_build_leaves_the_pointer_and_is_swept(tmp_path: Path) -> None:
+    before = publish(tmp_path).release
+    arguments = [sys.executable, "-c", SLOW_BUILD, str(tmp_path)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=HERE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "built\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(files(tmp_path)) == 2
+    assert (tmp_path / "current").read_text().strip() == before
+    time.sleep(0.01)
+    after = publish(tmp_path)
+    assert (after.added, after.changed, after.deleted) == (0, 0, 0)
+    assert files(tmp_path) == sorted([f"{before}.duckdb", f"{after.release}.duckdb"])
+
+
+def test_the_newest_releases_stay_and_the_one_that_answered_before(tmp_path: Path) -> None:
+    names = [publish(tmp_path).release for _ in range(KEPT + 2)]
+    assert files(tmp_path) == [f"{name}.duckdb" for name in names[2:]]
+    switch(tmp_path, names[2])
+    later = publish(tmp_path).release
+    assert files(tmp_path) == [f"{name}.duckdb" for name in (*names[2:], later)], "gone back to, so it stays"
+    for path in (tmp_path / "releases").iterdir():
+        os.utime(path, (2e10, 2e10))  # a clock that was set back since
+    last = publish(tmp_path).release
+    assert current_release(tmp_path) == release_path(tmp_path, last)
+    with open_index(str(tmp_path)) as index:
+        assert index.search(Query(user="u1")).release == last

@@ -1,0 +1,111 @@
+"""Rules of the business: what they do to an answer, and how a file with a mistake is told."""
+
+from pathlib import Path
+
+import pytest
+from helpers.backends import Backend
+from helpers.six_items import RANKING, documents, given
+
+from vlm4rec_search import Query
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.search.filters import parse_filter
+from vlm4rec_search.search.query import Answer
+from vlm4rec_search.search.rules import fulfils, load_rules
+
+
+@pytest.fixture(scope="module")
+def shelf(backend: Backend) -> Backend:
+    backend.publish(given(documents()))
+    return backend
+
+
+def answer(shelf: Backend, tmp_path: Path, rules: str, query: Query) -> Answer:
+    file = tmp_path / "rules.yaml"
+    file.write_text(f"rules:\n{rules}", "utf-8")
+    with shelf.open(ranking=RANKING, rules=file) as index:
+        return index.search(query)
+
+
+def ids(found: Answer) -> str:
+    return "".join(hit.item_id for hit in found.hits)
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("- {action: drop, filter: category=shoes}", "baedf"),  # without rules: bcaedf by popularity
+        ("- {action: bury, filter: price<=30}", "aefbcd"),
+        ("- {action: pin, items: [f, gone, c]}", "fcbaed"),
+        ("- {action: boost, filter: category=lamps, factor: 100}", "ebcadf"),
+        ("- {action: boost, items: [b], factor: 0.1}", "caebdf"),
+        ("- {action: pin, items: [a]}\n- {action: drop, items: [a]}", "bcedf"),
+        ("- {action: pin, items: [f]}\n- {action: bury, filter: available=false}", "fbcade"),
+    ],
+)
+def test_rules_change_the_ranking(shelf: Backend, tmp_path: Path, rules: str, expected: str) -> None:
+    assert ids(answer(shelf, tmp_path, rules, Query(user="nobody"))) == expected
+
+
+def test_a_pin_respects_filters_and_what_was_seen(shelf: Backend, tmp_path: Path) -> None:
+    rules = "- {action: pin, items: [d, e]}"
+    assert ids(answer(shelf, tmp_path, rules, Query(user="u1"))) == "ebcf"  # d was seen
+    assert ids(answer(shelf, tmp_path, rules, Query(user="nobody", filters=["category=dresses"]))) == "ba"
+
+
+def test_a_rule_is_told_and_leaves_the_scores_of_one_leg(shelf: Backend, tmp_path: Path) -> None:
+    rules = "- {action: pin, items: [f], reason: launch}\n- {action: boost, items: [b], factor: 2}"
+    hits = answer(shelf, tmp_path, rules, Query(user="u2", mode="semantic", explain=True)).hits
+    # u2 likes c: b has a cosine of 0.6, and the leg that finds the pinned item adds nothing
+    assert [(hit.item_id, hit.score) for hit in hits[:2]] == [("f", 0.0), ("b", 1.2)]
+    first, second = (hit.explanation for hit in hits[:2])
+    assert first is not None
+    assert second is not None
+    assert first.rules == ("is pinned by a rule (launch)",)
+    assert [leg.name for leg in second.legs] == ["profile"]
+    assert second.sentence.endswith("is boosted by 2 by a rule.")
+
+
+def test_ids_are_text_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("rules:\n- {action: drop, items: [00001, 22423, 1e3, no]}", "utf-8")
+    assert load_rules(tmp_path / "rules.yaml")[0].items == ("00001", "22423", "1e3", "no")
+
+
+def test_pins_lead_before_diversity_and_caps(shelf: Backend, tmp_path: Path) -> None:
+    rules = "- {action: pin, items: [f, a]}"
+    query = Query(user="nobody", per_category=1, diversity=0.5, k=4)
+    assert ids(answer(shelf, tmp_path, rules, query))[:2] == "fa"
+
+
+def test_a_cap_counts_what_is_buried(shelf: Backend, tmp_path: Path) -> None:
+    query = Query(user="nobody", per_category=1, k=6)
+    found = answer(shelf, tmp_path, "- {action: bury, items: [b]}", query)
+    categories = [hit.category for hit in found.hits]
+    assert len(categories) == len(set(categories))
+
+
+@pytest.mark.parametrize(
+    ("rules", "complaint"),
+    [
+        ("- {action: lift, items: [a]}", "rules.0.action"),
+        ("- {action: pin, filter: a=1}", "a pin names its items"),
+        ("- {action: drop}", "either for items or for a filter"),
+        ("- {action: drop, filter: nonsense}", "cannot read the filter 'nonsense'"),
+        ("- {action: boost, items: [a], factor: -1}", "rules.0.factor"),
+        ("- {action: boost, items: [a]}", "a boost has a factor"),
+        ("- {action: bury, items: [a], factor: 2}", "nothing else has one"),
+        ("- [", "are not YAML"),
+    ],
+)
+def test_a_mistake_in_a_rule_is_one_line(shelf: Backend, tmp_path: Path, rules: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint) as caught:
+        answer(shelf, tmp_path, rules, Query(user="nobody"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("size=42", True), ("size=41..43", True), ("size>42", False), ("size<50", True), ("tags=b", True), ("x=1", False),
+     ("tags=1..2", False)],
+)  # fmt: skip
+def test_filters_hold_for_values_as_in_an_index(text: str, expected: bool) -> None:
+    assert fulfils(parse_filter(text), {"size": ["42"], "tags": ["a", "b"]}) is expected

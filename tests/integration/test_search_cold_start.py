@@ -1,0 +1,76 @@
+"""Searches beyond the profile: sessions, segments, the ladder as data, and interests as legs of their own."""
+
+from math import sqrt
+from pathlib import Path
+
+import pytest
+from helpers.backends import Backend
+from helpers.six_items import RANKING, documents, given
+
+from vlm4rec_search import Query
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.indexes import Index
+
+
+def test_a_session_is_the_mean_of_its_items(index: Index) -> None:
+    answer = index.search(Query(items=["a", "c", "gone"], mode="semantic", explain=True))
+    assert answer.note == "not in the release, and left out of the session: gone"
+    scores = {hit.item_id: hit.score for hit in answer.hits}
+    half = 1 / sqrt(2)
+    assert scores == pytest.approx({"b": half * 1.4, "d": half * 0.6, "e": 0.0, "f": 0.0}, abs=1e-6)
+    reason = answer.hits[0].explanation
+    assert reason is not None
+    assert [(part.item_id, part.share) for part in reason.history] == [
+        ("a", pytest.approx(half * 0.8)),
+        ("c", pytest.approx(half * 0.6)),
+    ]
+
+
+def test_a_session_of_unknown_items_is_refused(index: Index) -> None:
+    with pytest.raises(UsageError, match="no item of the session is in the release"):
+        index.search(Query(items=["gone"]))
+
+
+def test_a_segment_is_filled_up_from_popularity(index: Index) -> None:
+    answer = index.search(Query(user="u3"))
+    assert [hit.item_id for hit in answer.hits] == list("ecbad")  # e and c of the segment, f was seen
+    assert answer.note == "nothing is known of user u3 for this mode: this is what is popular in the user's segment"
+
+
+def test_the_ladder_is_data(backend: Backend, tmp_path: Path) -> None:
+    ranking = tmp_path / "ranking.yaml"
+    ranking.write_text(RANKING.read_text("utf-8") + "\nladder: [category, session, popularity]\n", "utf-8")
+    backend.publish(given(documents()))
+    with backend.open(ranking=ranking) as index:
+        tiers = {user: index.search(Query(user=user, items=["a"])).tier for user in ("u1", "u3", "u4")}
+        assert index.search(Query(user="u3")).tier == "popularity"
+        assert index.search(Query(user="u1")).note == (
+            "the ladder does not come to the profile of user u1: this is what is popular in the category"
+        )
+    assert tiers == {"u1": "category", "u3": "session", "u4": "category"}
+
+
+def test_a_session_may_come_before_the_profile_which_still_speaks(backend: Backend, tmp_path: Path) -> None:
+    ranking = tmp_path / "ranking.yaml"
+    ranking.write_text(RANKING.read_text("utf-8") + "\nladder: [session, profile, popularity]\n", "utf-8")
+    backend.publish(given(documents()))
+    with backend.open(ranking=ranking) as index:
+        answer = index.search(Query(user="u1", items=["c"], explain=True))
+    assert (answer.tier, answer.note) == ("session", None)
+    assert answer.hits[0].explanation is not None
+    assert {"profile", "session"} <= {leg.name for leg in answer.hits[0].explanation.legs}
+
+
+def test_interests_are_legs_of_their_own(backend: Backend, tmp_path: Path) -> None:
+    ranking = tmp_path / "ranking.yaml"
+    ranking.write_text(RANKING.read_text("utf-8").replace("profile: mean", "profile: interests"), "utf-8")
+    backend.publish(given(documents()))
+    with backend.open(ranking=ranking) as index:
+        hits = index.search(Query(user="u1", mode="semantic", explain=True)).hits
+    # interest a (0.75): b 0.8, then c, e, f at 0; interest d (0.25): e 0.8, b 0.48, then c and f
+    assert [hit.item_id for hit in hits] == list("bcef")
+    assert hits[0].score == pytest.approx(0.75 / 61 + 0.25 / 62)
+    reason = hits[0].explanation
+    assert reason is not None
+    assert [(part.item_id, part.share) for part in reason.history] == [("a", pytest.approx(0.8))]
+    assert reason.rest == pytest.approx(0.0, abs=1e-6)  # the shares are the whole of the nearest interest's cosine

@@ -1,0 +1,48 @@
+"""`vlm4rec tune` from a log to a configuration that searches use."""
+
+import csv
+from datetime import datetime, timedelta
+
+import yaml
+from helpers.workspace import Workspace
+
+from vlm4rec_search.search.query import KINDS
+
+USERS, ITEMS = 30, 40
+
+
+def write(workspace: Workspace) -> None:
+    """Write shoppers who walk along the items, so that what others took next is what to show."""
+    workspace.data.mkdir()
+    with (workspace.data / "items.csv").open("w", newline="") as file:
+        rows = [(f"i{item:02d}", f"thing of kind {item * 7 % 11}") for item in range(ITEMS)]
+        csv.writer(file).writerows([("item_id", "title"), *rows])
+    taken = [(user, (user + step) % ITEMS, step) for step in range(8) for user in range(USERS)]
+    start = datetime(2025, 1, 1)
+    log = [(f"u{user:02d}", f"i{item:02d}", start + timedelta(days=step, minutes=user)) for user, item, step in taken]
+    with (workspace.data / "interactions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("user_id", "item_id", "timestamp"), *log])
+
+
+def test_a_tuned_configuration_is_what_searches_use(workspace: Workspace) -> None:
+    assert "--version" in workspace.vlm4rec("tune", "--version", " ", code=2)
+    assert "make it first" in workspace.vlm4rec("tune", "--to", "nowhere/ranking.yaml", code=2)
+    write(workspace)
+    workspace.plan()
+    before = (workspace.folder / "warehouse.duckdb").read_bytes()
+
+    found = workspace.json("tune", "--no-tables", "--candidates", "all", "--version", "walk-1")
+    values = {row["system"]: row["nDCG@10"] for row in found["rows"]}
+    assert found["users"] == 24  # who took the ninth tenth of the log
+    assert found["tried"] > 1_000
+    assert values["chosen"] == max(values.values()) > 0
+    assert set(values) == {"chosen", "before", *KINDS}
+    assert all(row["low"] <= row["difference"] <= row["high"] for row in found["differences"])
+    assert (workspace.folder / "warehouse.duckdb").read_bytes() == before, "the warehouse is only read"
+
+    ranking = yaml.safe_load((workspace.folder / "ranking.yaml").read_text("utf-8"))
+    assert ranking == found["ranking"]
+    workspace.settings["VLM4REC_RANKING"] = "ranking.yaml"
+    workspace.plan()
+    workspace.vlm4rec("index")
+    assert workspace.json("search", "--user", "u03")["ranking"] == "walk-1"

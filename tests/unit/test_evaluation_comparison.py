@@ -1,0 +1,61 @@
+"""Intervals, differences and slices."""
+
+import numpy as np
+import pytest
+from helpers.interaction_logs import made
+
+from vlm4rec_search.evaluation.results import cut
+from vlm4rec_search.evaluation.significance import compare, holm, interval, resampled_means
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.02, 0.04 times 3, 2, 1; the last must not fall below the second.
+    assert holm(np.array([0.04, 0.01, 0.02])) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm(np.array([0.5, 0.9])).tolist() == [1.0, 1.0]
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(0).random((2000, 1))
+    low, high = interval(resampled_means(values, 1))
+    error = 1.96 * values.std() / np.sqrt(2000)
+    assert low[0] == pytest.approx(values.mean() - error, abs=0.1 * error)
+    assert high[0] == pytest.approx(values.mean() + error, abs=0.1 * error)
+
+
+def test_differences_are_paired() -> None:
+    """A constant lead over a noisy system has an interval of no width."""
+    noisy = np.random.default_rng(0).random(200)
+    values = np.stack([noisy + 0.125, noisy, noisy[::-1]], axis=1)
+    first, *_, last = compare(["a", "b", "c"], values, resampled_means(values, 1))
+    assert (first.a, first.b) == ("a", "b")
+    assert [first.difference, first.low, first.high] == pytest.approx([0.125] * 3)
+    assert first.p == pytest.approx(2 / 10_001)
+    assert first.corrected == pytest.approx(6 / 10_001)
+    assert last.difference == pytest.approx(0)
+    assert last.low < 0 < last.high
+    assert last.p > 0.5
+
+
+def test_missing_values_are_left_out_and_seeds_repeat() -> None:
+    values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
+    samples = resampled_means(values, 5, 100)
+    assert set(np.unique(samples[~np.isnan(samples[:, 0]), 0])) <= {1.0, 1.5, 5 / 3, 2.0, 7 / 3, 2.5, 3.0}
+    assert np.isnan(samples[:, 1]).all()
+    assert np.array_equal(samples, resampled_means(values, 5, 100), equal_nan=True)
+    assert not np.array_equal(samples, resampled_means(values, 6, 100), equal_nan=True)
+
+
+def test_slices_hold_the_users_and_targets_they_name() -> None:
+    """User 0 has two items, user 1 five; the targets are item 5, never taken, and item 0, taken 40 days before."""
+    rows = [(0, 0, 0), (0, 1, 35), *((1, item, 36) for item in range(1, 6) if item != 5), (1, 6, 37), (2, 0, 1)]
+    log = made([*rows, (0, 5, 50), (1, 0, 51)], np.eye(7))
+    split = log.split(np.datetime64("2025-02-10"))  # day 40
+    targets = log.targets(split)
+    found = {(part.by, part.name): part.targets.users.tolist() for part in cut(split, targets)}
+    assert found == {
+        ("history", "2 to 4 items"): [0],
+        ("history", "5 to 19 items"): [1],
+        ("item age", "never taken before"): [0],
+        ("item age", "30 to 179 days"): [1],
+        ("popularity", "head: top 10%"): [1],
+    }

@@ -1,0 +1,51 @@
+"""Top k: exact, with ties, whatever the block."""
+
+import numpy as np
+import pytest
+from helpers.interaction_logs import planted
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from vlm4rec_search.evaluation import top_k as ranking
+from vlm4rec_search.evaluation.systems.base import VectorSystem
+from vlm4rec_search.evaluation.systems.content import OnlyOne
+from vlm4rec_search.evaluation.top_k import rank, top_k
+
+
+@given(seed=st.integers(0, 10**6), items=st.integers(1, 40), k=st.integers(1, 50), levels=st.integers(1, 6))
+def test_equals_a_full_sort_with_many_ties(seed: int, items: int, k: int, levels: int) -> None:
+    draw = np.random.default_rng(seed)
+    values = draw.integers(0, levels, (4, items)).astype(np.float32)
+    values[draw.random((4, items)) < 0.2] = -np.inf
+    candidates = draw.random(items) < 0.8
+    hidden = sparse.csr_array((draw.random((4, items)) < 0.2).astype(np.float32))
+    usable = np.isfinite(values) & candidates & (hidden.toarray() == 0)
+    found = top_k(values.copy(), k, candidates, hidden)
+    for row in range(4):
+        best = sorted(np.flatnonzero(usable[row]), key=lambda item: (-values[row, item], item))[:k]
+        assert found[row].tolist() == best + [-1] * (k - len(best))
+
+
+def test_nan_is_never_ranked() -> None:
+    values = np.array([[np.nan, 2.0, np.inf, -np.inf, 1.0]], dtype=np.float32)
+    assert top_k(values, 5).tolist() == [[2, 1, 4, -1, -1]]
+
+
+def test_k_above_the_catalogue_leaves_out_what_was_seen() -> None:
+    split = planted().split(np.datetime64("2025-03-01"))
+    system: VectorSystem = OnlyOne("description-only", "description")
+    system.fit(split)
+    users = np.arange(20)
+    found = rank(system.scores, split, users, 1000)
+    for row, user in enumerate(users):
+        seen = set(split.seen.indices[split.seen.indptr[user] : split.seen.indptr[user + 1]].tolist())
+        assert set(found[row][found[row] >= 0].tolist()) == set(range(160)) - seen
+
+
+def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = planted().split(np.datetime64("2025-03-01"))
+    scores = np.random.default_rng(1).random((240, 160), dtype=np.float32)
+    whole = rank(lambda users: scores[users].copy(), split, np.arange(240), 10)
+    monkeypatch.setattr(ranking, "CELLS", 1000)
+    assert (rank(lambda users: scores[users].copy(), split, np.arange(240), 10) == whole).all()

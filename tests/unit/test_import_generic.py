@@ -1,0 +1,184 @@
+"""A shop's own exports become the raw contract."""
+
+import gzip
+import json
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from vlm4rec_search.cli.data import import_data
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.importers.generic import import_generic
+from vlm4rec_search.datasets.importers.write import ImportSummary
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+LINES = (
+    {"id": "007", "title": "Hat", "categories": ["Men/Hats", "Sale"], "price": "52", "tags": {"fit": "slim"}},
+    {"id": "8", "title": 'A "good" mug', "categories": [], "price": 4.5, "image": "pics/mug.jpg"},
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "exports"
+    (folder / "pics").mkdir(parents=True)
+    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    with gzip.open(folder / "log.csv.gz", "wt") as file:
+        file.write("customer,item_id,timestamp,quantity\nc1,007,2024-01-01 10:00:00,3\nc2,8,not a time,\n")
+    return folder
+
+
+def table(path: Path) -> list[dict[str, object]]:
+    relation = duckdb.read_parquet(str(path), hive_partitioning=False)
+    return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+
+
+def run(source: Path, items: str | None = "items.jsonl", log: str | None = None, *maps: str) -> ImportSummary:
+    return import_generic(source, source.parent / "data", items, log, maps)
+
+
+def test_jsonl_items_keep_ids_lists_and_unmapped_columns(source: Path) -> None:
+    summary = run(source, "items.jsonl", None, "items.item_id=id", "items.category=categories")
+    first, second = table(source.parent / "data" / "items.parquet")
+    assert (summary.items, summary.interactions) == (2, None)
+    assert list(first) == ["item_id", "title", "category", "price", "image", "categories", "tags"]
+    assert (first["item_id"], first["category"], first["price"]) == ("007", "Men/Hats", "52")
+    assert json.loads(str(first["categories"])) == ["Men/Hats", "Sale"]
+    assert json.loads(str(first["tags"])) == {"fit": "slim"}
+    assert (second["title"], second["category"], second["price"]) == ('A "good" mug', None, "4.5")
+
+
+def test_csv_log_is_mapped_and_bad_rows_are_left_to_staging(source: Path) -> None:
+    summary = run(source, None, "log.csv.gz", "interactions.user_id=customer", "interactions.value=quantity")
+    assert (summary.items, summary.interactions) == (None, 2)
+    assert table(source.parent / "data" / "interactions.parquet") == [
+        {"user_id": "c1", "item_id": "007", "timestamp": "2024-01-01 10:00:00", "value": "3"},
+        {"user_id": "c2", "item_id": "8", "timestamp": "not a time", "value": None},
+    ]
+
+
+def test_parquet_keeps_types_and_lists(source: Path) -> None:
+    duckdb.sql("SELECT 7 AS item_id, 'x' AS title, 1.5 AS price, ['a', 'b'] AS kinds, {'k': 1} AS more").write_parquet(
+        str(source / "p.parquet")
+    )
+    run(source, "p.parquet", None, "items.category=kinds")
+    (row,) = table(source.parent / "data" / "items.parquet")
+    assert (row["item_id"], row["category"], row["kinds"], row["more"]) == ("7", "a", '["a","b"]', '{"k":1}')
+    assert float(str(row["price"])) == 1.5
+
+
+def test_a_mapped_name_does_not_drop_the_column_that_had_it(source: Path) -> None:
+    (source / "two.csv").write_text('item_id,Title,source_Title,"odd ""name"""\n1,upper,y,x\n')
+    run(source, "two.csv", None, "items.title=item_id")
+    assert table(source.parent / "data" / "items.parquet") == [
+        {"item_id": "1", "title": "1", "source_source_Title": "upper", "source_Title": "y", 'odd "name"': "x"}
+    ]
+
+
+def test_photos_come_along_only_from_inside_the_source(source: Path) -> None:
+    (source / "pics" / "mug.jpg").write_bytes(b"photo")
+    (source.parent / "secret.jpg").write_bytes(b"secret")
+    (source / "link.jpg").symlink_to(source.parent / "secret.jpg")
+    names = [
+        "pics/mug.jpg",
+        "gone.jpg",
+        "../secret.jpg",
+        str(source.parent / "secret.jpg"),
+        "link.jpg",
+        "list.csv",
+        "http://x/y.jpg",
+    ]
+    (source / "list.csv").write_text(
+        "\n".join(["item_id,title,image", *(f"{row},t,{name}" for row, name in enumerate(names)), ""])
+    )
+    photos = run(source, "list.csv").photos
+    assert (photos.copied, photos.not_found, photos.refused, photos.remote) == (1, 1, 4, 1)
+    data = source.parent / "data"
+    assert sorted(str(path.relative_to(data)) for path in data.rglob("*.*")) == ["items.parquet", "pics/mug.jpg"]
+    assert (data / "pics" / "mug.jpg").read_bytes() == b"photo"
+    assert run(source, "list.csv").photos == photos
+
+
+def test_no_images_leaves_photos_alone(source: Path) -> None:
+    (source / "pics" / "mug.jpg").write_bytes(b"photo")
+    summary = import_generic(source, source.parent / "data", "items.jsonl", None, ["items.item_id=id"], images=False)
+    assert summary.photos.copied == 0
+    assert not (source.parent / "data" / "pics").exists()
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        (["item_id=id"], "does not have the form"),
+        (["items.item_id"], "does not have the form"),
+        (["users.item_id=id"], "does not have the form"),
+        (["items.colour=id"], "items has no column colour; it has item_id, title"),
+        (["items.item_id=id", "items.item_id=title"], "names items.item_id twice"),
+        (["items.item_id=sku"], "no column sku; it has id, title, categories, price, tags, image"),
+        ([], "no column item_id: add --map items.item_id=...; it has id"),
+        (["items.item_id=id", "interactions.value=q"], "--interactions is not given"),
+    ],
+)
+def test_wrong_mappings_are_told_in_one_line(source: Path, maps: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(source, "items.jsonl", None, *maps)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (source.parent / "data" / "items.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.csv", None, "there is no file"),
+        ("items.xlsx", b"PK", "none of csv, csv.gz, parquet, jsonl"),
+        ("empty.csv", b"", "holds no rows"),
+        ("header.csv", b"item_id,title\n", "holds no rows"),
+        ("latin.csv", "item_id,title\n1,caf\xe9\n".encode("latin-1"), "is not UTF-8 text"),
+        ("mixed.csv", b"item_id,title\r\n1,a\n2,b\r\n", "mixed line ends"),
+        ("ragged.csv", b"item_id,title\n" + b"1,a\n" * 30000 + b"2,b,c\n", "Line: 30002"),
+        ("bad.parquet", b"PAR1", "cannot be read"),
+        ("bad.jsonl", b"{nope\n", "cannot be read"),
+        ("bad.csv.gz", b"item_id,title\n1,a\n", "cannot be read"),
+        ("cut.csv.gz", gzip.compress(b"item_id,title\n1,a\n2,b\n", mtime=0)[:-8], "is the download complete"),
+    ],
+)
+def test_unreadable_files_are_told_in_one_line(source: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (source / name).write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        run(source, name)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list((source.parent / "data").glob("*")) == []
+
+
+def test_a_second_table_in_another_format_is_refused(source: Path) -> None:
+    (source.parent / "data").mkdir()
+    (source.parent / "data" / "items.csv").write_text("item_id,title\n")
+    with pytest.raises(UsageError, match="would be ambiguous"):
+        run(source, "items.jsonl", None, "items.item_id=id")
+    with pytest.raises(UsageError, match="nothing to import"):
+        run(source, None)
+
+
+def test_the_command_prints_counts(source: Path) -> None:
+    arguments = ["generic", str(source), "--to", str(source.parent / "data"), "--items", "items.jsonl"]
+    plain = CliRunner().invoke(import_data, [*arguments, "--map", "items.item_id=id"])
+    assert plain.exit_code == 0
+    assert "items.parquet: 2 rows" in plain.stdout
+    assert "0 brought, 1 not found" in plain.stdout
+    as_json = CliRunner().invoke(import_data, [*arguments, "--map", "items.item_id=id", "--json"])
+    assert json.loads(as_json.stdout)["photos"] == {"copied": 0, "not_found": 1, "refused": 0, "remote": 0}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")
+def test_real_exports(tmp_path: Path) -> None:
+    luma = ["items.item_id=id", "items.category=categories"]
+    summary = import_generic(SHARED / "magento_luma", tmp_path / "luma", "items.jsonl", None, luma)
+    assert (summary.items, summary.photos.copied, summary.photos.not_found) == (417, 417, 0)
+    retail = ["interactions.value=quantity"]
+    summary = import_generic(SHARED / "online_retail", tmp_path / "retail", "items.csv", "interactions.csv.gz", retail)
+    assert (summary.items, summary.interactions) == (3659, 396337)

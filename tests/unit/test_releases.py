@@ -1,0 +1,136 @@
+"""Releases: what a build counts, refuses and leaves behind, also when it is killed."""
+
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.six_items import documents, given, meta, popularity, publish, users
+
+from vlm4rec_search import Query, open_index
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.checks import verify_rows
+from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
+from vlm4rec_search.indexes.embedded.publish import build_release, verify_file
+from vlm4rec_search.indexes.release import new_release
+
+
+def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
+    path = current_release(folder)
+    assert path is not None
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "releases").iterdir())
+
+
+def test_changes_are_counted_against_the_release_before(tmp_path: Path) -> None:
+    first = publish(tmp_path)
+    assert (first.documents, first.added, first.changed, first.deleted, first.rejected) == (6, 6, 0, 0, 0)
+    changed = documents()
+    changed.loc[0, "content_hash"] = "a2"
+    changed.loc[1, "item_id"] = "new"
+    second = publish(tmp_path, changed.drop(index=[5]))
+    assert (second.documents, second.added, second.changed, second.deleted, second.rejected) == (5, 1, 1, 2, 0)
+    assert set(asdict(second)) >= {"release", "documents", "added", "changed", "deleted", "rejected", "seconds"}
+
+
+def test_the_release_knows_what_made_it(tmp_path: Path) -> None:
+    made = new_release("org/Some_Model v2@abc", 4, "attributes@1", "facts@3", datetime(2025, 6, 30), "forced: captions")
+    assert made.name.startswith("items__v4__some-model-v2__2")
+    frame = documents().assign(encoder=made.encoder)
+    build_release(tmp_path, given(frame), made)
+    found = rows(tmp_path, "SELECT name, encoder, prompt, as_of, checks, analyzer, documents, users FROM release")
+    expected = (made.name, made.encoder, "facts@3", datetime(2025, 6, 30), "forced: captions", "english@1", 6, 4)
+    assert found == [expected]
+
+
+BAD = {
+    "no item_id": {"item_id": " "},
+    "repeated item_id": {"item_id": "a"},
+    "no vector": {"vector": None},
+    "vector of dimension 3, not 4": {"vector": np.float32([1, 0, 0])},
+    "vector is not finite": {"vector": np.float32([np.nan, 0, 0, 1])},
+    "vector is not of length 1": {"vector": np.float32([1, 1, 0, 0])},
+    "vector of the encoder other@1": {"encoder": "other@1"},
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_bad_documents_are_kept_with_the_reason(tmp_path: Path, reason: str) -> None:
+    frame = documents()
+    for column, value in BAD[reason].items():
+        frame.at[5, column] = value
+    summary = publish(tmp_path, frame)
+    assert (summary.documents, summary.rejected) == (5, 1)
+    assert rows(tmp_path, "SELECT kind, title, reason FROM rejected") == [("document", "grey chair", reason)]
+    with open_index(str(tmp_path)) as index:
+        assert len(index.search(Query(user="u1", include_seen=True)).hits) == 5
+
+
+def test_a_null_component_is_not_finite(tmp_path: Path) -> None:
+    frame = documents().astype({"vector": object})
+    frame.at[5, "vector"] = [None, 0.0, 0.0, 1.0]
+    publish(tmp_path, frame)
+    assert rows(tmp_path, "SELECT id, reason FROM rejected") == [("f", "vector is not finite")]
+
+
+def test_bad_users_are_kept_with_the_reason(tmp_path: Path) -> None:
+    people = users()
+    people.at[1, "vector"] = np.float32([np.inf, 0, 0, 0])
+    summary = build_release(tmp_path, given(documents(), people, popularity()), meta())
+    assert (summary.rejected, summary.rejected_users) == (0, 1)
+    assert rows(tmp_path, "SELECT kind, id, reason FROM rejected") == [("user", "u2", "vector is not finite")]
+
+
+@pytest.mark.parametrize(
+    ("frame", "complaint"),
+    [
+        (documents()[:0], "there are no documents"),
+        (
+            documents().assign(encoder="other@1"),
+            "all documents were rejected, 6 of them for: vector of the encoder other@1",
+        ),
+    ],
+)
+def test_nothing_to_publish_keeps_the_last_release(tmp_path: Path, frame: pd.DataFrame, complaint: str) -> None:
+    before = publish(tmp_path).release
+    with pytest.raises(RunError, match=complaint):
+        publish(tmp_path, frame)
+    assert (tmp_path / "current").read_text().strip() == before
+    assert files(tmp_path) == [f"{before}.duckdb"]
+
+
+def test_a_missing_column_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="search documents have no column caption, price"):
+        publish(tmp_path, documents().drop(columns=["price", "caption"]))
+    assert current_release(tmp_path) is None
+
+
+def test_verification_compares_the_scan(tmp_path: Path) -> None:
+    path = release_path(tmp_path, publish(tmp_path).release)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE vectors SET vector = [0, 0, 0, 1] WHERE document = 0")
+    query = [1.0, 0.0, 0.0, 0.0]
+    with pytest.raises(RunError, match="rank otherwise"):
+        verify_file(path, [(query, [1.0, 0.8, 0.6, 0.0, 0.0, 0.0])])
+    verify_file(path, [(query, [0.8, 0.6, 0.0, 0.0, 0.0, 0.0])])
+
+
+def test_verification_compares_ids_and_lengths(tmp_path: Path) -> None:
+    path = release_path(tmp_path, publish(tmp_path).release)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TEMP TABLE judged_documents AS SELECT item_id, NULL AS reason FROM documents")
+        connection.execute("CREATE TEMP TABLE judged_users AS SELECT user_id FROM users")
+        verify_rows(connection)
+        connection.execute("UPDATE judged_documents SET item_id = 'z' WHERE item_id = 'f'")
+        with pytest.raises(RunError, match="1 documents are missing"):
+            verify_rows(connection)
+        connection.execute("UPDATE vectors SET vector = [1, 1, 0, 0] WHERE document = 0")
+    with pytest.raises(RunError, match="not of length 1"):
+        verify_file(path, [])

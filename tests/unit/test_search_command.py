@@ -1,0 +1,69 @@
+"""`vlm4rec search` at a prompt: JSON, tables, notes and mistakes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from helpers.six_items import publish
+
+from vlm4rec_search.cli.search import search as command
+from vlm4rec_search.common.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("index")
+    publish(path)
+    return path
+
+
+def run(folder: Path, *arguments: str) -> str:
+    outcome = CliRunner().invoke(
+        command, [*arguments, "--index", str(folder)], env={"COLUMNS": "160"}, catch_exceptions=False
+    )
+    assert outcome.exit_code == 0, outcome.output
+    return outcome.output
+
+
+@pytest.fixture
+def _hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from vlm4rec_search.common.settings import settings
+
+    monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("_hashing")
+def test_command_prints_json(folder: Path) -> None:
+    answer = json.loads(run(folder, "--user", "u1", "-k", "2", "--json", "--explain", "--filter", "price<40"))
+    assert (answer["user"], answer["tier"], [hit["item_id"] for hit in answer["hits"]]) == ("u1", "profile", ["b", "c"])
+    assert answer["hits"][0]["explanation"]["words"][0]["word"] == "dress"
+
+
+@pytest.mark.usefixtures("_hashing")
+def test_command_prints_a_table(folder: Path) -> None:
+    output = run(folder, "--user", "u1", "--explain", "--fusion", "minmax")
+    assert "blue dress" in output
+    assert "of the history" in output
+    assert "release items__v4__hashing-4__" in output
+
+
+@pytest.mark.usefixtures("_hashing")
+def test_command_tells_of_an_unknown_user_and_of_no_hits(folder: Path) -> None:
+    assert "Note: user nobody is not known" in run(folder, "--user", "nobody")
+    assert "No hits" in run(folder, "--text", "zebra", "--mode", "lexical")
+
+
+@pytest.mark.usefixtures("_hashing")
+@pytest.mark.parametrize("arguments", [["--user", "u1", "-k", "0"], ["--user", "u1", "--filter", "nofield=1"], []])
+def test_command_raises_wrong_usage(folder: Path, arguments: list[str]) -> None:
+    outcome = CliRunner().invoke(command, [*arguments, "--index", str(folder)])
+    assert isinstance(outcome.exception, UsageError)
+
+
+def test_command_help_has_an_example() -> None:
+    assert "vlm4rec search --user u001" in CliRunner().invoke(command, ["--help"]).output

@@ -1,0 +1,69 @@
+"""More like an item: what the command asks, and what is said where nothing is known of it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from helpers.six_items import RANKING, documents, given, meta, popularity
+
+from vlm4rec_search import Query, open_index
+from vlm4rec_search.cli.search import similar
+from vlm4rec_search.common.settings import settings
+from vlm4rec_search.indexes import Index
+from vlm4rec_search.indexes.embedded.publish import build_release
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    build_release(tmp_path, given(documents(), None, popularity().assign(interactions=[100, 90, 8, 1])), meta())
+    return tmp_path
+
+
+@pytest.fixture
+def index(folder: Path) -> Iterator[Index]:
+    with open_index(str(folder), ranking=RANKING) as opened:
+        yield opened
+
+
+@pytest.fixture
+def _hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("_hashing")
+def test_popularity_counts_where_it_is_asked_for(folder: Path) -> None:
+    names = []
+    for more in ([], ["--weight", "popularity=1"]):
+        found = CliRunner().invoke(similar, ["--item", "a", "--index", str(folder), "--explain", "--json", *more])
+        names.append({leg["name"] for leg in json.loads(found.stdout)["hits"][0]["explanation"]["legs"]})
+    assert names[1] - names[0] == {"popularity"}
+
+
+def test_an_item_that_nobody_bought_with_another_is_told(index: Index) -> None:
+    answer = index.search(Query(items=["f"], mode="behaviour"))
+    assert answer.tier == "popularity"
+    assert answer.note == "nothing is known of the items for this mode: this is what is popular with everyone"
+    assert index.search(Query(items=["a"], mode="behaviour")).note is None
+    assert index.search(Query(items=["a"], text="lamp", mode="lexical")).note is None
+
+
+def test_recent_interactions_are_counted_without_the_older_ones(index: Index) -> None:
+    hits = index.search(Query(user="nobody", k=2, explain=True)).hits
+    # b has 7 recent ones and 90 / 101 of one for all that it ever had
+    assert hits[0].score == pytest.approx(7 + 90 / 101, abs=1e-5)
+    reason = hits[0].explanation
+    assert reason is not None
+    assert reason.sentence == "Is popular (7 interactions)."
+
+
+def test_an_item_of_history_and_session_is_told_once(index: Index) -> None:
+    reason = index.search(Query(user="u1", items=["a"], mode="behaviour", k=1, explain=True)).hits[0].explanation
+    assert reason is not None
+    # of b: a weighs 1 in the history and 1 in the session, each with a similarity of 0.5
+    assert [(part.item_id, part.share) for part in reason.bought_with] == [("a", 1.0)]
+    assert reason.bought_rest == 0.0
