@@ -25,13 +25,14 @@ from opensearchpy import OpenSearch
 from benchmarks.search import DIMENSION, catalogue, neighbours, shoppers
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.aliases import Catalogue
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.search.backend import Index, Sent
+from vlm4rec_search.search.backend import SentRequest
 from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.searcher import Searcher
 
 ASKED: dict[str, dict[str, Any]] = {
     "hybrid, 4 legs": {},
@@ -51,14 +52,14 @@ def tables(documents: int, users: int) -> SearchTables[Frame]:
     return SearchTables[Frame](items, shoppers(items, users, draw), popular, neighbours(items, draw), segments)
 
 
-Send = Callable[[Sent], object]
+Send = Callable[[SentRequest], object]
 
 
 def bare(url: str) -> Send:
     """Return what posts a request over a plain connection, one for each thread, and reads the answer."""
     parts, own = urlsplit(url), threading.local()
 
-    def send(sent: Sent) -> None:
+    def send(sent: SentRequest) -> None:
         if not hasattr(own, "connection"):
             own.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         own.connection.request(sent.method, sent.path, sent.body.encode(), {"content-type": kind_of(sent)})
@@ -73,17 +74,17 @@ def bare(url: str) -> Send:
 def sent_by(client: OpenSearch) -> Send:
     """Return what sends a request by opensearch-py, which parses the answer."""
 
-    def send(sent: Sent) -> object:
+    def send(sent: SentRequest) -> object:
         headers = {"content-type": kind_of(sent)}
         return client.transport.perform_request(sent.method, sent.path, body=sent.body, headers=headers)
 
     return send
 
 
-def alike(send: Send, pool: ThreadPoolExecutor) -> Callable[[list[Sent]], None]:
+def alike(send: Send, pool: ThreadPoolExecutor) -> Callable[[list[SentRequest]], None]:
     """Return what sends requests as a search does: those that go together at the same time."""
 
-    def replay(requests: list[Sent]) -> None:
+    def replay(requests: list[SentRequest]) -> None:
         beside: list[Future[object]] = []
         for sent in requests:
             if sent.together:
@@ -96,17 +97,17 @@ def alike(send: Send, pool: ThreadPoolExecutor) -> Callable[[list[Sent]], None]:
     return replay
 
 
-def in_turn(send: Send) -> Callable[[list[Sent]], None]:
+def in_turn(send: Send) -> Callable[[list[SentRequest]], None]:
     """Return what sends requests one after the other."""
 
-    def replay(requests: list[Sent]) -> None:
+    def replay(requests: list[SentRequest]) -> None:
         for sent in requests:
             send(sent)
 
     return replay
 
 
-def kind_of(sent: Sent) -> str:
+def kind_of(sent: SentRequest) -> str:
     """Return the content type of a request."""
     return "application/x-ndjson" if "_msearch" in sent.path else "application/json"
 
@@ -118,7 +119,9 @@ def milliseconds(act: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000.0
 
 
-def compare(name: str, index: Index, replays: list[Callable[[list[Sent]], None]], queries: list[Query]) -> None:
+def compare(
+    name: str, index: Searcher, replays: list[Callable[[list[SentRequest]], None]], queries: list[Query]
+) -> None:
     """Print p50 and p95 of the search and of each replay, and the ratios of the medians; the first tenth warms up."""
     asked = [(query, index.requests(query)) for query in queries]
     times = np.zeros((len(asked), 1 + len(replays)))
@@ -144,7 +147,7 @@ def main() -> None:
     made = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
     publish_release(place, tables(asked.documents, asked.users), made)
     try:
-        index, pool = OpenSearchIndex(place, made.name), ThreadPoolExecutor(1)
+        index, pool = OpenSearchBackend(place, made.name), ThreadPoolExecutor(1)
         client = sent_by(place.client)
         replays = [alike(client, pool), in_turn(client), alike(bare(asked.url), pool)]
         print(f"{asked.documents:,} documents x {DIMENSION}, {asked.searches} searches, {os.cpu_count()} cores, ms")

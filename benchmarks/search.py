@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from vlm4rec_search.common.vectors import cosines
 from vlm4rec_search.indexes import open_index
-from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex, top_candidates
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend, top_candidates
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_vectors
-from vlm4rec_search.search.model import Leg
+from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.query import Query
 
 DIMENSION, WORDS, HISTORY, REPEATS = 384, 40, 50, 200
@@ -101,7 +101,7 @@ def show(name: str, times: tuple[float, float], note: str = "") -> None:
     print(f"{name:<34} {times[0]:9.2f} {times[1]:9.2f}   {note}", flush=True)
 
 
-def measure_queries(index: EmbeddedIndex, users: int) -> None:
+def measure_queries(index: EmbeddedBackend, users: int) -> None:
     """Print p50 and p95 of each kind of query, another user each time."""
 
     def ask(**options: object) -> Callable[[int], object]:
@@ -119,7 +119,7 @@ def measure_queries(index: EmbeddedIndex, users: int) -> None:
     show("hybrid, explained", milliseconds(ask(explain=True), 50))
 
 
-def build_hnsw(index: EmbeddedIndex, extension: Path) -> tuple[duckdb.DuckDBPyConnection, float]:
+def build_hnsw(index: EmbeddedBackend, extension: Path) -> tuple[duckdb.DuckDBPyConnection, float]:
     """Return a database with an HNSW index over the release's vectors, and the seconds that it took."""
     connection = duckdb.connect()
     connection.load_extension(str(extension))
@@ -131,7 +131,7 @@ def build_hnsw(index: EmbeddedIndex, extension: Path) -> tuple[duckdb.DuckDBPyCo
     return connection, time.perf_counter() - started
 
 
-def measure_hnsw(index: EmbeddedIndex, users: int) -> None:
+def measure_hnsw(index: EmbeddedBackend, users: int) -> None:
     """Print time, build time and recall@10 of HNSW beside the exact scan, for profile vectors, nothing excluded."""
     package = find_spec("duckdb_extension_vss")
     if package is None:
@@ -150,7 +150,7 @@ def measure_hnsw(index: EmbeddedIndex, users: int) -> None:
 
     def scan(number: int) -> set[int]:
         scores = cosines(index.store.vectors, queries[number])
-        return set(top_candidates(Leg("profile", "semantic"), scores, None, 10).documents.tolist())
+        return set(top_candidates(Retriever("profile", "semantic"), scores, None, 10).documents.tolist())
 
     recall = np.mean([len(nearest(number) & scan(number)) / 10 for number in range(len(queries))])
     note = f"recall@10 {recall:.3f}, build {seconds:.1f} s, no filters"
@@ -181,7 +181,7 @@ def main() -> None:
         print(
             f"build and verify {built.seconds:.1f} s, open {opened:.2f} s\n{'milliseconds':<34} {'p50':>9} {'p95':>9}"
         )
-        if isinstance(index, EmbeddedIndex):
+        if isinstance(index, EmbeddedBackend):
             measure_queries(index, sizes.users)
             measure_hnsw(index, sizes.users)
         index.close()

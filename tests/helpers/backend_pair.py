@@ -11,8 +11,8 @@ from helpers import search_tables
 from helpers.backends import Embedded, Server
 from helpers.opensearch_server import prefixed
 from vlm4rec_search import Query
-from vlm4rec_search.indexes import Index
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
+from vlm4rec_search.search.searcher import Searcher
 
 SHOPPERS = [f"u{number:02d}" for number in range(0, search_tables.SHOPPERS, 3)]
 TEXTS = ["striped bag", "warm jacket for the winter", "women's running shoes", "blue cotton dress", "a gift", "hoodie"]
@@ -20,8 +20,8 @@ LEFT_OUT = {"took_ms", "release"}
 
 
 class Pair(NamedTuple):
-    embedded: Index
-    server: Index
+    embedded: Searcher
+    server: Searcher
 
     def both(self, query: Query) -> tuple[dict[str, object], dict[str, object]]:
         one, other = (
@@ -32,8 +32,8 @@ class Pair(NamedTuple):
 
     @property
     def client(self) -> OpenSearch:
-        assert isinstance(self.server, OpenSearchIndex)
-        return self.server._catalogue.client
+        assert isinstance(self.server.backend, OpenSearchBackend)
+        return self.server.backend._catalogue.client
 
     @contextmanager
     def by(self, profile: Literal["mean", "interests"]) -> Iterator[None]:

@@ -10,10 +10,10 @@ import pytest
 from helpers.opensearch_server import prefixed
 from helpers.six_items import RANKING, documents, given, meta
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.indexes import Index, open_index, open_releases
+from vlm4rec_search.indexes import Searcher, open_index, open_releases
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.opensearch.aliases import Catalogue
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.release import ReleaseMeta
@@ -31,7 +31,7 @@ class Backend(ABC):
     releases: Releases
 
     @abstractmethod
-    def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Index:
+    def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Searcher:
         """Open what answers, as `open_index` does."""
 
     def publish(self, tables: SearchTables[Frame], made: ReleaseMeta | None = None) -> str:
@@ -45,7 +45,7 @@ class Embedded(Backend):
     def __post_init__(self) -> None:
         self.releases = EmbeddedReleases(self.folder)
 
-    def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Index:
+    def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Searcher:
         return open_index(str(self.folder), encoder, ranking, rules)
 
 
@@ -57,9 +57,9 @@ class Server(Backend):
     def __post_init__(self) -> None:
         self.releases = OpenSearchReleases(connect(self.url, Settings()), self.prefix, self.url)
 
-    def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Index:
+    def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Searcher:
         place = Catalogue(connect(self.url, Settings()), self.prefix)
-        return OpenSearchIndex(place, None, encoder, load_ranking(ranking), load_rules(rules))
+        return Searcher(OpenSearchBackend(place), encoder, load_ranking(ranking), load_rules(rules))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def releases(request: pytest.FixtureRequest, tmp_path: Path) -> Releases:
 
 
 @pytest.fixture(scope="module")
-def index(backend: Backend) -> Iterator[Index]:
+def index(backend: Backend) -> Iterator[Searcher]:
     """The six items of `released` under the ranking of the tests."""
     backend.publish(given(documents()))
     with backend.open(ranking=RANKING) as opened:

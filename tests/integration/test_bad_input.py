@@ -119,8 +119,8 @@ def test_mistakes_of_a_search(workspace: Workspace) -> None:
     workspace.vlm4rec("index")
     search = ("search", "--user", "u")
     for options, message in (
-        (("-k", "0"), "k is 0: it has to be a whole number from 1 to 10,000"),
-        (("-k", "10001"), "k is 10001: it has to be a whole number from 1 to 10,000"),
+        (("-k", "0"), "k is 0: use a whole number from 1 to 10,000"),
+        (("-k", "10001"), "k is 10001: use a whole number from 1 to 10,000"),
         (("--filter", "colour=red"), "cannot filter on 'colour': the fields are available, category, price"),
         (("--filter", "price"), "cannot read the filter 'price'"),
     ):

@@ -15,11 +15,12 @@ from vlm4rec_search import Query
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch import lease
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, connect
 from vlm4rec_search.indexes.opensearch.mapping import KINDS
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.opensearch.sender import ReleaseGoneError, Sender
+from vlm4rec_search.search.searcher import Searcher
 
 
 def tell_otherwise(window: Window, release: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -82,7 +83,7 @@ def test_what_the_server_refuses_counts_as_lost(window: Window, incremental: boo
 
 def test_a_document_taken_down_by_hand_breaks_no_search(window: Window) -> None:
     window.publish()
-    index = OpenSearchIndex(window.catalogue)
+    index = Searcher(OpenSearchBackend(window.catalogue))
     first = index.search(Query(user="u1")).hits[0].item_id
     window.client.delete(index=f"{window.catalogue.prefix}items", id=first)  # a search finds it until the next refresh
     assert index.search(Query(user="u1")).hits
@@ -92,7 +93,7 @@ def test_a_document_taken_down_by_hand_breaks_no_search(window: Window) -> None:
 
 def test_a_document_written_by_hand_without_popularity_spoils_no_score(window: Window) -> None:
     window.publish()
-    index = OpenSearchIndex(window.catalogue)
+    index = Searcher(OpenSearchBackend(window.catalogue))
     before = {hit.item_id: hit.score for hit in index.search(Query(user="u1")).hits}
     body = {"item_id": "z", "title": "z", "vector": [0, 0, 0, -1], "neighbours": {"item_id": ["a"], "similarity": []}}
     window.client.index(index=f"{window.catalogue.prefix}items", id="z", body=body, refresh=True)
@@ -110,7 +111,7 @@ def test_an_item_deleted_between_two_requests_of_a_search_is_left_out(window: Wi
             window.client.delete(index=window.catalogue.index("items", live), id="b", refresh=True)
 
     with proxy(window.url, judge, judged="/_mget") as url:
-        index = OpenSearchIndex(Window(url, window.catalogue.prefix).catalogue)
+        index = Searcher(OpenSearchBackend(Window(url, window.catalogue.prefix).catalogue))
         assert {hit.item_id for hit in index.search(Query(user="u1")).hits} == set("cef")
 
 

@@ -13,8 +13,9 @@ from test_opensearch_reader import publish, reading
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch import lease
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.searcher import Searcher
 
 PUBLISHER = """
 import sys
@@ -144,8 +145,8 @@ def test_aliases_of_somebody_else_and_of_two_releases_are_told(window: Window) -
 def test_an_open_index_stays_with_its_release_until_that_is_deleted(window: Window) -> None:
     first = window.publish(relabelled("old")).meta.name
     with pytest.raises(UsageError, match="was built by the encoder hashing-4@1, not by other-4@1"):
-        OpenSearchIndex(window.catalogue, encoder="other-4@1")
-    index = OpenSearchIndex(window.catalogue)
+        Searcher(OpenSearchBackend(window.catalogue), "other-4@1")
+    index = Searcher(OpenSearchBackend(window.catalogue))
     second = window.publish(relabelled("new")).meta.name
     before = index.search(Query(user="u1"))
     assert (before.release, {hit.title.split()[0] for hit in before.hits}) == (first, {"old"})

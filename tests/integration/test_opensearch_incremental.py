@@ -13,8 +13,8 @@ from helpers.opensearch_server import prefixed
 
 from vlm4rec_search import Query
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
-from vlm4rec_search.indexes import Index
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
+from vlm4rec_search.search.searcher import Searcher
 
 SHOPPERS = [f"u{number:02d}" for number in range(0, search_tables.SHOPPERS, 2)]
 TEXTS = ["striped bag", "warm jacket for the winter", "blue cotton dress", "a gift", "velvet hoodie of the year"]
@@ -23,8 +23,8 @@ TEXTS = ["striped bag", "warm jacket for the winter", "blue cotton dress", "a gi
 class Pair(NamedTuple):
     """The release made step by step, and the whole one; `changed` and `gone` are items."""
 
-    step: Index
-    whole: Index
+    step: Searcher
+    whole: Searcher
     changed: str
     gone: str
 
@@ -85,7 +85,7 @@ def test_what_changed_is_found_and_what_is_gone_is_not(pair: Pair) -> None:
     for mode in ("lexical", "hybrid"):
         one, other = pair.tops(Query(text="velvet hoodie of the year", mode=mode))  # type: ignore[arg-type]
         assert one[0] == other[0] == pair.changed
-    assert list(pair.step.items([pair.gone, "new", pair.changed])) == ["new", pair.changed]
+    assert list(pair.step.backend.reader().items([pair.gone, "new", pair.changed])) == ["new", pair.changed]
     everything = Query(text="a dress", mode="semantic", k=1_000)
     assert {hit.item_id for hit in pair.step.search(everything).hits} == {
         hit.item_id for hit in pair.whole.search(everything).hits

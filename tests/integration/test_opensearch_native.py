@@ -13,23 +13,22 @@ from helpers.six_items import RANKING, documents, given
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes import Index
 from vlm4rec_search.indexes.opensearch import native, queries
 from vlm4rec_search.indexes.opensearch.sender import Sender
-from vlm4rec_search.search.model import Leg
-from vlm4rec_search.search.planning import plan
+from vlm4rec_search.search.model import Retriever
+from vlm4rec_search.search.searcher import Searcher
 
 
 @pytest.fixture(scope="module")
-def index(server: Server) -> Iterator[Index]:
+def index(server: Server) -> Iterator[Searcher]:
     server.publish(given(documents()))
     with server.open(ranking=RANKING) as opened:
         yield opened
 
 
-def test_hybrid_bodies_keep_the_rules_of_the_server(index: Index) -> None:
+def test_hybrid_bodies_keep_the_rules_of_the_server(index: Searcher) -> None:
     query = Query(user="u1", filters=["category=dresses"], fusion="minmax", weights={"behaviour": 1, "popularity": 1})
-    chosen = plan(index, query)
+    _, chosen = index.plan(index.backend.reader(), query)
     asked = chosen.request
     within = queries.allowed(asked, "profiles")
     body = json.loads(json.dumps(native.hybrid_body(asked, within, [1, 1, 2, 1], 200), default=np.ndarray.tolist))
@@ -41,22 +40,23 @@ def test_hybrid_bodies_keep_the_rules_of_the_server(index: Index) -> None:
     assert combination["parameters"]["weights"] == [0.2, 0.2, 0.4, 0.2]
     assert all(isinstance(weight, float) for weight in combination["parameters"]["weights"])
     assert json.dumps(hybrid["queries"]).count("facets.category") == 4  # the filter is inside of every leg
-    assert native.is_enough(query, index.ranking, (), chosen)
+    assert native.can_answer(chosen)
     for other in (replace(query, explain=True), replace(query, diversity=0.5), replace(query, fusion="rrf")):
-        assert not native.is_enough(other, index.ranking, (), chosen)
-    lists = [Leg("co-purchase", "behaviour", items={f"i{n}": 1.0 / (n + 1) for n in range(500)})] * 2
-    long = replace(chosen, request=replace(asked, legs=lists))
-    assert not native.is_enough(query, index.ranking, (), long)  # 1,000 clauses of one search and those of the filter
+        assert not native.can_answer(index.plan(index.backend.reader(), other)[1])
+    lists = [Retriever("co-purchase", "behaviour", items={f"i{n}": 1.0 / (n + 1) for n in range(500)})] * 2
+    long = replace(chosen, request=replace(asked, retrievers=lists))
+    assert not native.can_answer(long)  # 1,000 clauses of one search and those of the filter
     assert native.best([(0.5, "b"), (0.7, "c"), (0.5, "a")], 2) == [(0.7, "c"), (0.5, "a")]
     with pytest.raises(RunError, match="negative scores"):
         native.best([(-9.5e9, "a")], 2)
 
 
 def test_a_server_that_fuses_by_itself_answers_as_we_do(pair: Pair) -> None:
-    if not native.is_there(Sender(pair.client)):
+    if not native.is_installed(Sender(pair.client)):
         pytest.xfail("no jar has the plug-in neural-search: let OPENSEARCH_URL name a full distribution")
-    here = copy(pair.server)
-    vars(here)["_fuses"] = False
+    backend = copy(pair.server.backend)
+    vars(backend)["_can_fuse"] = False
+    here = Searcher(backend)
     queries = [Query(user=user, k=50, weights=weights) for user in SHOPPERS for weights in ({}, {"popularity": 0.0})]
     queries += [Query(text=text, k=50, filters=["available=true"]) for text in TEXTS]
     with pair.by("mean"):

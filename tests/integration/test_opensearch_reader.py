@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,9 +23,9 @@ from opensearchpy import exceptions
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import Vlm4recError
-from vlm4rec_search.indexes import Index, open_index
+from vlm4rec_search.indexes import Searcher, open_index
 from vlm4rec_search.indexes.embedded.publish import build_release
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.mapping import KINDS
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.release import Publication
@@ -68,7 +67,7 @@ def right(tables: SearchTables[Frame]) -> Hits:
             return hits_of(index)[1]
 
 
-def hits_of(index: Index) -> tuple[str, Hits]:
+def hits_of(index: Searcher) -> tuple[str, Hits]:
     answer = index.search(QUERY)
     return answer.release, tuple((hit.item_id, hit.title, round(hit.score, 4)) for hit in answer.hits)
 
@@ -87,10 +86,10 @@ class Reader:
         self.answers: Counter[tuple[str, Hits]] = Counter()
         self.listings: Counter[tuple[str, int]] = Counter()
         self.failures: list[str] = []
-        staying = OpenSearchIndex(self._own.catalogue, release)  # one that a service opened long ago
-        self._indexes: list[Callable[[], Index]] = [lambda: staying]
+        staying = Searcher(OpenSearchBackend(self._own.catalogue, release))  # one that a service opened long ago
+        self._indexes: list[Callable[[], Searcher]] = [lambda: staying]
         if release is None:
-            self._indexes.append(partial(OpenSearchIndex, self._own.catalogue))
+            self._indexes.append(lambda: Searcher(OpenSearchBackend(self._own.catalogue)))
 
     def look(self) -> None:
         """Search once in every way."""
@@ -161,9 +160,9 @@ def test_a_reader_sees_whole_releases(window: Window) -> None:
 def test_a_reader_notices_a_profile_of_one_release_with_items_of_another(window: Window) -> None:
     old, new = (publish(window, label).meta.name for label in ("old", "new"))
     with reading(window) as reader:
-        index = OpenSearchIndex(window.catalogue)
+        index = Searcher(OpenSearchBackend(window.catalogue))
         indices = {kind: window.catalogue.index(kind, old if kind == "profiles" else new) for kind in KINDS}
-        object.__setattr__(index._release, "indices", indices)
+        object.__setattr__(index.backend._release, "indices", indices)
         reader.answers.update([hits_of(index)])
     (found,) = reader.wrong(old=labelled("old"), new=labelled("new"))
     assert isinstance(found, tuple)

@@ -17,15 +17,15 @@ from vlm4rec_search import Query
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings, settings
-from vlm4rec_search.indexes import Index, open_index
+from vlm4rec_search.indexes import Searcher, open_index
 from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.sender import Sender
-from vlm4rec_search.search.backend import Sent
+from vlm4rec_search.search.backend import SentRequest
 
 
 @pytest.fixture(scope="module")
-def index(server: Server) -> Iterator[Index]:
+def index(server: Server) -> Iterator[Searcher]:
     server.publish(given(documents()))
     with server.open(ranking=RANKING) as opened:
         yield opened
@@ -42,14 +42,14 @@ def here(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.cache_clear()
 
 
-def post(server: Server, sent: Sent) -> Any:
+def post(server: Server, sent: SentRequest) -> Any:
     kind = "application/x-ndjson" if "_msearch" in sent.path else "application/json"
     answer = httpx.request(sent.method, server.url + sent.path, content=sent.body, headers={"content-type": kind})
     return answer.raise_for_status().json()
 
 
 @pytest.mark.parametrize("mode", ["semantic", "lexical", "behaviour"])
-def test_what_is_printed_gives_the_same_hits_when_it_is_sent(server: Server, index: Index, mode: str) -> None:
+def test_what_is_printed_gives_the_same_hits_when_it_is_sent(server: Server, index: Searcher, mode: str) -> None:
     query = Query(user="u1", mode=mode, filters=["price<99"])  # type: ignore[arg-type]
     sent = index.requests(query)
     (searched,) = (one for one in sent if "_msearch" in one.path)
@@ -74,7 +74,9 @@ def test_the_command_prints_requests(server: Server) -> None:
     assert "stored_fields=title" in last
     printed = json.loads(CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False).output)
     # the user; legs, together with where co-purchases come from; the co-purchases; what is shown
-    together = [False] * 4 if native.is_there(Sender(connect(server.url, Settings()))) else [False, True, *[False] * 3]
+    together = (
+        [False] * 4 if native.is_installed(Sender(connect(server.url, Settings()))) else [False, True, *[False] * 3]
+    )
     assert [one["together"] for one in printed["requests"]] == together
 
 
@@ -85,13 +87,13 @@ def test_a_folder_has_no_requests(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("here", "index")
-def test_templates_search_as_the_package_does(server: Server, index: Index) -> None:
+def test_templates_search_as_the_package_does(server: Server, index: Searcher) -> None:
     output = CliRunner().invoke(main, ["templates", "install", "--json"], catch_exceptions=False).output
     names = json.loads(output)["installed"]
     assert names[:2] == [f"{server.prefix}vlm4rec-semantic-v1", f"{server.prefix}vlm4rec-lexical-v1"]
     client = connect(server.url, Settings())
     try:
-        profile = index.user("u1")
+        profile = index.backend.reader().user("u1")
         assert profile is not None
         assert profile.vector is not None
         shared = {"user": "u1", "filters": [{"terms": {"facets.available": ["true"]}}]}
@@ -128,15 +130,15 @@ def test_more_than_1000_seen_items_are_looked_up_and_more_than_65536_spelled_out
     assert left == {"u1": set("bcdef"), "u2": set("abdef")}
 
 
-def test_a_text_of_too_many_words_is_told(index: Index) -> None:
+def test_a_text_of_too_many_words_is_told(index: Searcher) -> None:
     text = " ".join(f"word{number}" for number in range(400))
-    with pytest.raises(UsageError, match=r"has 1,200 words and items to look for, a server takes 1000: use a shorter"):
+    with pytest.raises(UsageError, match=r"has 1,200 words and items, but a server takes 1000: use a shorter"):
         index.search(Query(text=text, mode="lexical"))
     few = " ".join(f"word{number}" for number in range(330))
     assert [hit.item_id for hit in index.search(Query(text=f"{few} shoes", mode="lexical")).hits] == ["c"]
 
 
-def test_user_text_is_never_query_syntax(index: Index) -> None:
+def test_user_text_is_never_query_syntax(index: Searcher) -> None:
     for text in ("red OR lamp*", '"red" +lamp', "title: red lamp", "red\n{}\nlamp", "red) AND (lamp"):
         hits = index.search(Query(text=text, mode="lexical", explain=True)).hits
         assert {hit.item_id for hit in hits} >= set("ade"), text  # with red or lamp
@@ -152,7 +154,7 @@ def test_a_search_goes_on_when_its_release_is_deleted(server: Server) -> None:
             index=",".join(f"{server.prefix}{kind}{first.removeprefix('items')}" for kind in ("items", "profiles"))
         )
         answer = opened.search(Query(user="u2", items=["b"]))
-        assert (answer.release, opened.meta.name) == (second, second)
+        assert (answer.release, opened.release.name) == (second, second)
         assert {hit.item_id for hit in answer.hits} == set("def")
         with pytest.raises(RunError, match="the release is no longer there"):
             named.search(Query(user="u1"))
@@ -164,12 +166,12 @@ def test_a_release_that_is_not_there(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_errors_are_those_of_a_folder(server: Server, index: Index, own_prefix: str) -> None:
+def test_errors_are_those_of_a_folder(server: Server, index: Searcher, own_prefix: str) -> None:
     with pytest.raises(UsageError, match="built by the encoder hashing-4@1, not by all-MiniLM-L6-v2"):
         server.open("all-MiniLM-L6-v2")
     with pytest.raises(UsageError, match=f"nothing is published in .* as {own_prefix}items: run `vlm4rec index` first"):
         Server(server.url, own_prefix).open()
-    named = index.meta.name
+    named = index.release.name
     client = connect(server.url, Settings())
     place = f"{server.prefix}{named}"
     told = client.indices.get_mapping(index=place)[place]["mappings"]["_meta"]

@@ -11,9 +11,10 @@ from helpers.six_items import documents, meta
 from test_opensearch_reader import labelled, publish, reading
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.loader import load
 from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.search.searcher import Searcher
 
 BAD = '{"a": 1, "a": 2}'  # attributes that the server does not take: no field twice
 
@@ -104,8 +105,8 @@ def test_a_release_of_another_encoder_is_refused_step_by_step_and_answers_as_a_w
     with reading(window) as reader:
         with pytest.raises(UsageError, match="has the encoder hashing-4@1, the tables have other-4@1"):
             publish_release(window.catalogue, other, meta("other-4@1"), incremental=True)
-        assert OpenSearchIndex(window.catalogue, encoder="hashing-4@1").meta.encoder == "hashing-4@1"
+        assert Searcher(OpenSearchBackend(window.catalogue), "hashing-4@1").release.encoder == "hashing-4@1"
         publish_release(window.catalogue, other, meta("other-4@1"))
         with pytest.raises(UsageError, match="was built by the encoder other-4@1, not by hashing-4@1"):
-            OpenSearchIndex(window.catalogue, encoder="hashing-4@1")
+            Searcher(OpenSearchBackend(window.catalogue), "hashing-4@1")
     reader.saw("old", "new")

@@ -10,27 +10,28 @@ from test_opensearch_reader import hits_of, labelled, publish, right
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend, OpenSearchReader
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.search.model import User
+from vlm4rec_search.search.searcher import Searcher
 
 
 def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(
     window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = publish(window, "old").meta.name
-    index, profile = OpenSearchIndex(window.catalogue), OpenSearchIndex.user
+    index, profile = Searcher(OpenSearchBackend(window.catalogue)), OpenSearchReader.user
     has_read, may_go_on = threading.Event(), threading.Event()
     told: list[object] = []
 
-    def user(self: OpenSearchIndex, user_id: str) -> User | None:
+    def user(self: OpenSearchReader, user_id: str) -> User | None:
         found = profile(self, user_id)
         if threading.current_thread() is slow and not has_read.is_set():
             has_read.set()
             assert may_go_on.wait(60)
         return found
 
-    monkeypatch.setattr(OpenSearchIndex, "user", user)
+    monkeypatch.setattr(OpenSearchReader, "user", user)
     slow = threading.Thread(target=lambda: told.append(hits_of(index)))
     slow.start()
     assert has_read.wait(60)  # the profile of the old release
@@ -45,12 +46,12 @@ def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(
 
 def test_an_index_that_follows_encodes_texts_as_the_next_release_does(window: Window) -> None:
     old = window.publish().meta.name
-    index = OpenSearchIndex(window.catalogue)
+    index = Searcher(OpenSearchBackend(window.catalogue))
     made = meta("other-4@1")
     publish_release(window.catalogue, given(documents().assign(encoder=made.encoder)), made)
     window.catalogue.delete(old)
     assert index.search(Query(user="u1")).release == made.name
-    assert index._encoder == "other-4"
+    assert index._encoder._name == "other-4"
 
 
 @pytest.mark.parametrize("status", [404, 503])
@@ -59,8 +60,8 @@ def test_a_request_that_fails_beside_another_is_told_or_followed_by_a_whole_sear
     expected = (live, right(labelled("old")))
     fails = {0}  # the legs that are asked for while the co-purchases are read
     with proxy(window.url, lambda number, _: Fault(status) if number in fails else None, judged="/_msearch") as url:
-        index = OpenSearchIndex(Window(url, window.catalogue.prefix).catalogue)
-        index._fuses = False  # a server that can fuse has no request beside another
+        index = Searcher(OpenSearchBackend(Window(url, window.catalogue.prefix).catalogue))
+        index.backend._can_fuse = False  # a server that can fuse has no request beside another
         if status == 503:
             with pytest.raises(RunError, match="503"):
                 hits_of(index)

@@ -83,7 +83,7 @@ def test_interests_are_the_same_legs(pair: Pair) -> None:
 
 
 def test_more_legs_than_a_hybrid_query_takes_are_the_same(pair: Pair) -> None:
-    seen = pair.embedded.user("u00")
+    seen = pair.embedded.backend.reader().user("u00")
     assert seen is not None
     query = Query(user="u03", items=list(seen.seen[:3]), depth=EVERYTHING, explain=True)
     with pair.by("interests"):
@@ -119,16 +119,19 @@ def test_whole_answers_with_their_reasons_are_the_same(pair: Pair, name: str) ->
 
 
 def test_sessions_and_similar_items_are_the_same(pair: Pair) -> None:
-    seen = pair.embedded.user("u00")
+    seen = pair.embedded.backend.reader().user("u00")
     assert seen is not None
     items = list(seen.seen[:3])
     for query in (Query(items=items), Query(items=items, mode="behaviour"), Query(user="u03", items=items)):
         one, other = pair.both(replace(query, depth=EVERYTHING, explain=True))
         assert alike(one, other) == [], query
-    found, same = pair.embedded.items(items, words=True), pair.server.items(items, words=True)
+    found, same = (
+        pair.embedded.backend.reader().items(items, words=True),
+        pair.server.backend.reader().items(items, words=True),
+    )
     assert list(found) == list(same) == items
     assert [item.words for item in found.values()] == [item.words for item in same.values()]
-    assert pair.embedded.segment("young") == pair.server.segment("young") != {}
+    assert pair.embedded.backend.reader().popular("young") == pair.server.backend.reader().popular("young") != {}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_mistakes_are_told_alike(pair: Pair, query: Query) -> None:
     for index in pair:
         with pytest.raises(UsageError) as caught:
             index.search(query)
-        told.append(str(caught.value).replace(index.meta.name, "RELEASE"))
+        told.append(str(caught.value).replace(index.release.name, "RELEASE"))
     assert told[0] == told[1]
 
 

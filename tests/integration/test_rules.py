@@ -10,7 +10,7 @@ from vlm4rec_search import Query
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.filters import parse_filter
 from vlm4rec_search.search.query import Answer
-from vlm4rec_search.search.rules import fulfils, load_rules
+from vlm4rec_search.search.rules import load_rules
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +88,11 @@ def test_a_cap_counts_what_is_buried(shelf: Backend, tmp_path: Path) -> None:
     [
         ("- {action: lift, items: [a]}", "rules.0.action"),
         ("- {action: pin, filter: a=1}", "a pin names its items"),
-        ("- {action: drop}", "either for items or for a filter"),
+        ("- {action: drop}", "has either items or a filter"),
         ("- {action: drop, filter: nonsense}", "cannot read the filter 'nonsense'"),
         ("- {action: boost, items: [a], factor: -1}", "rules.0.factor"),
         ("- {action: boost, items: [a]}", "a boost has a factor"),
-        ("- {action: bury, items: [a], factor: 2}", "nothing else has one"),
+        ("- {action: bury, items: [a], factor: 2}", "other actions have none"),
         ("- [", "are not YAML"),
     ],
 )
@@ -108,4 +108,4 @@ def test_a_mistake_in_a_rule_is_one_line(shelf: Backend, tmp_path: Path, rules: 
      ("tags=1..2", False)],
 )  # fmt: skip
 def test_filters_hold_for_values_as_in_an_index(text: str, expected: bool) -> None:
-    assert fulfils(parse_filter(text), {"size": ["42"], "tags": ["a", "b"]}) is expected
+    assert parse_filter(text).matches({"size": ["42"], "tags": ["a", "b"]}) is expected

@@ -11,14 +11,14 @@ from helpers.six_items import RANKING, documents, given, popularity, users
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.indexes import Index
+from vlm4rec_search.search.searcher import Searcher
 
 
-def ids(index: Index, query: Query) -> str:
+def ids(index: Searcher, query: Query) -> str:
     return "".join(hit.item_id for hit in index.search(query).hits)
 
 
-def test_each_mode_uses_its_legs(index: Index) -> None:
+def test_each_mode_uses_its_legs(index: Searcher) -> None:
     assert ids(index, Query(user="u1", mode="semantic")) == "becf"  # by cosine; c and f tie at 0
     assert ids(index, Query(user="u1", mode="lexical")) == "b"  # the only unseen item with "red" or "dress"
     assert ids(index, Query(user="u1")) == "becf"
@@ -52,21 +52,21 @@ def test_each_mode_uses_its_legs(index: Index) -> None:
         (Query(user="nobody", filters=["category=lamps"]), "category", ["popularity"]),
     ],
 )
-def test_tiers_and_legs(index: Index, query: Query, tier: str, legs: list[str]) -> None:
+def test_tiers_and_legs(index: Searcher, query: Query, tier: str, legs: list[str]) -> None:
     answer = index.search(replace(query, explain=True))
     assert answer.tier == tier
     assert answer.hits[0].explanation is not None
     assert [leg.name for leg in answer.hits[0].explanation.legs] == legs
 
 
-def test_unknown_user_gets_what_is_popular_and_is_told(index: Index) -> None:
+def test_unknown_user_gets_what_is_popular_and_is_told(index: Searcher) -> None:
     answer = index.search(Query(user="nobody"))
     assert [hit.item_id for hit in answer.hits] == list("bcaedf")  # 7, 7, 3, 1, then the rest by id
     assert answer.note == "user nobody is not known: this is what is popular with everyone"
     assert ids(index, Query(user="nobody", filters=["category=dresses"])) == "ba"
 
 
-def test_seen_items_are_left_out_in_every_tier(index: Index) -> None:
+def test_seen_items_are_left_out_in_every_tier(index: Searcher) -> None:
     assert set(ids(index, Query(user="u1"))).isdisjoint("ad")
     assert set(ids(index, Query(user="u1", include_seen=True))) == set("abcdef")
     assert "a" not in ids(index, Query(user="u1", text="red dress"))
@@ -99,12 +99,12 @@ def test_what_is_no_text_is_refused() -> None:
         Query(user="\udcff")
 
 
-def test_a_text_in_place_of_the_profile_needs_no_note(index: Index) -> None:
+def test_a_text_in_place_of_the_profile_needs_no_note(index: Searcher) -> None:
     answer = index.search(Query(user="u1", text="dress", mode="lexical"))
     assert (answer.tier, answer.note) == ("text", None)
 
 
-def test_history_shares_add_up_to_the_cosine(index: Index) -> None:
+def test_history_shares_add_up_to_the_cosine(index: Searcher) -> None:
     hit = index.search(Query(user="u1", explain=True)).hits[0]
     reason = hit.explanation
     assert (hit.item_id, reason is not None) == ("b", True)
@@ -123,14 +123,14 @@ def test_history_shares_add_up_to_the_cosine(index: Index) -> None:
     )
 
 
-def test_a_leg_that_misses_a_hit_has_no_rank(index: Index) -> None:
+def test_a_leg_that_misses_a_hit_has_no_rank(index: Searcher) -> None:
     hits = index.search(Query(user="u1", explain=True)).hits
     reason = hits[1].explanation
     assert reason is not None
     assert (reason.legs[1].rank, reason.legs[1].score, reason.legs[1].contribution) == (None, 0.0, 0.0)
 
 
-def test_co_purchases_are_explained_by_what_they_were_bought_with(index: Index) -> None:
+def test_co_purchases_are_explained_by_what_they_were_bought_with(index: Searcher) -> None:
     hits = index.search(Query(user="u1", mode="behaviour", explain=True)).hits
     # a weighs 1 and d 0.5: c has 0.25 + 0.25, b 0.5, e 0.125; equal scores by id
     assert [(hit.item_id, hit.score) for hit in hits] == [("b", 0.5), ("c", 0.5), ("e", 0.125)]
@@ -160,7 +160,7 @@ def test_500_seen_items_still_leave_k_hits(backend: Backend) -> None:
         assert [hit.item_id for hit in semantic] == [names[place] for place in best[500:510]]
 
 
-def test_the_json_shape(index: Index) -> None:
+def test_the_json_shape(index: Searcher) -> None:
     plain = index.search(Query(user="u1", k=2)).to_json()
     assert set(plain) >= {"user", "mode", "tier", "release", "took_ms", "hits"}
     hits = plain["hits"]

@@ -1,4 +1,4 @@
-"""Searches beyond the profile: sessions, segments, the ladder as data, and interests as legs of their own."""
+"""Searches beyond the profile: sessions, segments, the fallback chain as data, and one retriever for each interest."""
 
 from math import sqrt
 from pathlib import Path
@@ -9,10 +9,10 @@ from helpers.six_items import RANKING, documents, given
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.indexes import Index
+from vlm4rec_search.search.searcher import Searcher
 
 
-def test_a_session_is_the_mean_of_its_items(index: Index) -> None:
+def test_a_session_is_the_mean_of_its_items(index: Searcher) -> None:
     answer = index.search(Query(items=["a", "c", "gone"], mode="semantic", explain=True))
     assert answer.note == "not in the release, and left out of the session: gone"
     scores = {hit.item_id: hit.score for hit in answer.hits}
@@ -26,18 +26,18 @@ def test_a_session_is_the_mean_of_its_items(index: Index) -> None:
     ]
 
 
-def test_a_session_of_unknown_items_is_refused(index: Index) -> None:
+def test_a_session_of_unknown_items_is_refused(index: Searcher) -> None:
     with pytest.raises(UsageError, match="no item of the session is in the release"):
         index.search(Query(items=["gone"]))
 
 
-def test_a_segment_is_filled_up_from_popularity(index: Index) -> None:
+def test_a_segment_is_filled_up_from_popularity(index: Searcher) -> None:
     answer = index.search(Query(user="u3"))
     assert [hit.item_id for hit in answer.hits] == list("ecbad")  # e and c of the segment, f was seen
     assert answer.note == "nothing is known of user u3 for this mode: this is what is popular in the user's segment"
 
 
-def test_the_ladder_is_data(backend: Backend, tmp_path: Path) -> None:
+def test_the_fallback_chain_is_data(backend: Backend, tmp_path: Path) -> None:
     ranking = tmp_path / "ranking.yaml"
     ranking.write_text(RANKING.read_text("utf-8") + "\nladder: [category, session, popularity]\n", "utf-8")
     backend.publish(given(documents()))
@@ -45,7 +45,8 @@ def test_the_ladder_is_data(backend: Backend, tmp_path: Path) -> None:
         tiers = {user: index.search(Query(user=user, items=["a"])).tier for user in ("u1", "u3", "u4")}
         assert index.search(Query(user="u3")).tier == "popularity"
         assert index.search(Query(user="u1")).note == (
-            "the ladder does not come to the profile of user u1: this is what is popular in the category"
+            "the fallback chain puts another tier before the profile of user u1: "
+            "this is what is popular in the category"
         )
     assert tiers == {"u1": "category", "u3": "session", "u4": "category"}
 
@@ -61,7 +62,7 @@ def test_a_session_may_come_before_the_profile_which_still_speaks(backend: Backe
     assert {"profile", "session"} <= {leg.name for leg in answer.hits[0].explanation.legs}
 
 
-def test_interests_are_legs_of_their_own(backend: Backend, tmp_path: Path) -> None:
+def test_each_interest_is_a_retriever(backend: Backend, tmp_path: Path) -> None:
     ranking = tmp_path / "ranking.yaml"
     ranking.write_text(RANKING.read_text("utf-8").replace("profile: mean", "profile: interests"), "utf-8")
     backend.publish(given(documents()))

@@ -3,16 +3,16 @@
 from dataclasses import replace
 
 from vlm4rec_search import Query
-from vlm4rec_search.indexes import Index
+from vlm4rec_search.search.searcher import Searcher
 
 
-def test_a_cap_leaves_room_for_other_categories(index: Index) -> None:
+def test_a_cap_leaves_room_for_other_categories(index: Searcher) -> None:
     free, capped = (index.search(Query(user="nobody", per_category=most)).hits for most in (None, 1))
     assert [hit.category for hit in free[:3]] == ["dresses", "shoes", "dresses"]
     assert [hit.item_id for hit in capped] == list("bcef")
 
 
-def test_diversity_prefers_what_is_unlike_the_first(index: Index) -> None:
+def test_diversity_prefers_what_is_unlike_the_first(index: Searcher) -> None:
     near = index.search(Query(user="u1", mode="semantic", include_seen=True, k=3)).hits
     far = index.search(Query(user="u1", mode="semantic", include_seen=True, k=3, diversity=0.6)).hits
     assert [hit.item_id for hit in near] == list("abd")
@@ -20,7 +20,7 @@ def test_diversity_prefers_what_is_unlike_the_first(index: Index) -> None:
     assert [hit.item_id for hit in far[1:]] == list("ec")
 
 
-def test_what_diversity_and_caps_did_is_explained(index: Index) -> None:
+def test_what_diversity_and_caps_did_is_explained(index: Searcher) -> None:
     query = Query(user="u1", mode="semantic", include_seen=True, k=3, explain=True)
     told = [hit.explanation.rules for hit in index.search(replace(query, diversity=0.6)).hits if hit.explanation]
     # cosines with a: e 0, c 0; with e: c 0. The order was a, b, d, e, c, f.

@@ -16,12 +16,13 @@ from vlm4rec_search.common.bm25 import bm25, count_terms, stored_length
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.vectors import cosines
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
-from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.search.searcher import Searcher
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def index(folder: Path) -> Iterator[EmbeddedIndex]:
+def index(folder: Path) -> Iterator[EmbeddedBackend]:
     path = current_release(folder)
     assert path is not None
-    with EmbeddedIndex(Store(path), ranking=load_ranking(RANKING)) as opened:
+    with Searcher(EmbeddedBackend(Store(path)), ranking=load_ranking(RANKING)) as opened:
         yield opened
 
 
@@ -61,7 +62,7 @@ def test_lengths_are_stored_as_lucene_stores_them() -> None:
     assert stored_length(lengths).tolist() == [0, 1, 23, 24, 40, 40, 42, 42, 56, 56, 60, 984]
 
 
-def test_lexical_score_adds_boosted_fields(index: EmbeddedIndex) -> None:
+def test_lexical_score_adds_boosted_fields(index: EmbeddedBackend) -> None:
     hits = index.search(Query(text="shoes", mode="lexical")).hits
     # title: 6 documents of 2 tokens, df 1; description: a has 3 ("long red dress"; "a" is a stop word), b 2, c 2,
     # e 2 ("lamp wood"), f 2: avgdl 11 / 5
@@ -71,7 +72,7 @@ def test_lexical_score_adds_boosted_fields(index: EmbeddedIndex) -> None:
     assert hits[0].score == pytest.approx(2 * title + description, abs=1e-6)
 
 
-def test_semantic_score_is_the_cosine(index: EmbeddedIndex) -> None:
+def test_semantic_score_is_the_cosine(index: EmbeddedBackend) -> None:
     mixed = 0.75 * np.array(VECTORS["a"]) + 0.25 * np.array(VECTORS["d"])
     profile = mixed / np.linalg.norm(mixed)
     hits = index.search(Query(user="u1", mode="semantic", include_seen=True)).hits
@@ -145,7 +146,7 @@ def test_another_revision_of_the_encoder_cannot_encode(tmp_path: Path) -> None:
     build_release(tmp_path, given(other), replace(meta(), encoder="hashing-4@0"))
     with open_index(str(tmp_path), "hashing-4") as opened:
         assert opened.search(Query(user="u1")).hits
-        with pytest.raises(UsageError, match="hashing-4@0, here is revision 1 of it"):
+        with pytest.raises(UsageError, match="hashing-4@0, but revision 1 of it is installed here"):
             opened.search(Query(text="red"))
 
 
@@ -192,7 +193,7 @@ def test_a_damaged_pointer_is_told_in_one_line(tmp_path: Path, pointer: str) -> 
         open_index(str(tmp_path))
 
 
-def test_several_threads_search_at_once(index: EmbeddedIndex) -> None:
+def test_several_threads_search_at_once(index: EmbeddedBackend) -> None:
     queries = [Query(user=f"u{1 + number % 2}", filters=[f"price<{20 + number}"], explain=True) for number in range(64)]
     alone = [index.search(query).hits for query in queries]
     with ThreadPoolExecutor(8) as pool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.profiles import user_interests, user_vectors
-from vlm4rec_search.search.explanation import TASTES
+from vlm4rec_search.search.explanation import FROM_HISTORY
 
 ITEMS = 30
 KINDS = {"semantic": 1.0, "lexical": 1.0, "behaviour": 1.0, "popularity": 1.0}
@@ -49,7 +49,7 @@ def test_shares_sum_to_the_scores(
     for hit in hits:
         reason = hit.explanation
         assert reason is not None
-        tastes = [leg.score for leg in reason.legs if leg.name in TASTES]
+        tastes = [leg.score for leg in reason.legs if leg.name in FROM_HISTORY]
         if tastes:
             expected = shares(weights, items, hit.item_id, profile)
             assert sum(expected.values()) == pytest.approx(max(tastes), abs=1e-5)

@@ -5,8 +5,8 @@ import pytest
 
 from vlm4rec_search.indexes.embedded.backend import top_candidates
 from vlm4rec_search.search.fusion import Candidates, Fused, fuse
-from vlm4rec_search.search.model import Leg
-from vlm4rec_search.search.planning import leg_weights
+from vlm4rec_search.search.model import Retriever
+from vlm4rec_search.search.planning import retriever_weights
 
 
 def leg(name: str, kind: str, found: dict[int, float]) -> Candidates:
@@ -53,17 +53,17 @@ def test_one_leg_keeps_its_scores() -> None:
 
 def test_top_candidates_breaks_ties_by_document_at_the_cut() -> None:
     scores = np.array([0.5, 0.9, 0.5, 0.5, 0.1], dtype=np.float32)
-    found = top_candidates(Leg("profile", "semantic"), scores, None, depth=2)
+    found = top_candidates(Retriever("profile", "semantic"), scores, None, depth=2)
     assert found.documents.tolist() == [1, 0]
     allowed = np.array([False, False, True, True, True])
-    found = top_candidates(Leg("profile", "semantic"), scores, allowed, depth=2)
+    found = top_candidates(Retriever("profile", "semantic"), scores, allowed, depth=2)
     assert found.documents.tolist() == [2, 3]
 
 
 def test_lexical_leg_finds_only_what_matches() -> None:
     scores = np.array([0.0, 2.0, 0.0], dtype=np.float32)
-    assert top_candidates(Leg("words", "lexical"), scores, None, depth=3).documents.tolist() == [1]
-    assert top_candidates(Leg("profile", "semantic"), scores, None, depth=3).documents.tolist() == [1, 0, 2]
+    assert top_candidates(Retriever("words", "lexical"), scores, None, depth=3).documents.tolist() == [1]
+    assert top_candidates(Retriever("profile", "semantic"), scores, None, depth=3).documents.tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -75,5 +75,9 @@ def test_lexical_leg_finds_only_what_matches() -> None:
     ],
 )
 def test_a_kinds_weight_is_divided_among_its_legs(kinds: dict[str, float], weights: list[float]) -> None:
-    legs = [Leg("interest", "semantic", weight=0.25), Leg("interest", "semantic", weight=0.75), Leg("words", "lexical")]
-    assert leg_weights(legs, kinds) == pytest.approx(weights)
+    legs = [
+        Retriever("interest", "semantic", weight=0.25),
+        Retriever("interest", "semantic", weight=0.75),
+        Retriever("words", "lexical"),
+    ]
+    assert retriever_weights(legs, kinds) == pytest.approx(weights)

@@ -14,7 +14,7 @@ from vlm4rec_search.search.query import KINDS
         ({"user": ""}, "user id is empty"),
         ({"text": "  "}, "text is empty"),
         ({"text": "x" * 10_001}, "10,001 characters"),
-        ({"user": "u", "k": 0}, "k is 0: it has to be a whole number from 1 to 10,000"),
+        ({"user": "u", "k": 0}, "k is 0: use a whole number from 1 to 10,000"),
         ({"user": "u", "k": 10_001}, "k is 10001"),
         ({"user": "u", "depth": 0}, "depth is 0"),
         ({"user": "u", "mode": "magic"}, "mode is 'magic'"),

@@ -11,8 +11,8 @@ from helpers.six_items import RANKING, documents, given, meta, popularity
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.cli.search import similar
 from vlm4rec_search.common.settings import settings
-from vlm4rec_search.indexes import Index
 from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.search.searcher import Searcher
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(folder: Path) -> Iterator[Index]:
+def index(folder: Path) -> Iterator[Searcher]:
     with open_index(str(folder), ranking=RANKING) as opened:
         yield opened
 
@@ -44,7 +44,7 @@ def test_popularity_counts_where_it_is_asked_for(folder: Path) -> None:
     assert names[1] - names[0] == {"popularity"}
 
 
-def test_an_item_that_nobody_bought_with_another_is_told(index: Index) -> None:
+def test_an_item_that_nobody_bought_with_another_is_told(index: Searcher) -> None:
     answer = index.search(Query(items=["f"], mode="behaviour"))
     assert answer.tier == "popularity"
     assert answer.note == "nothing is known of the items for this mode: this is what is popular with everyone"
@@ -52,7 +52,7 @@ def test_an_item_that_nobody_bought_with_another_is_told(index: Index) -> None:
     assert index.search(Query(items=["a"], text="lamp", mode="lexical")).note is None
 
 
-def test_recent_interactions_are_counted_without_the_older_ones(index: Index) -> None:
+def test_recent_interactions_are_counted_without_the_older_ones(index: Searcher) -> None:
     hits = index.search(Query(user="nobody", k=2, explain=True)).hits
     # b has 7 recent ones and 90 / 101 of one for all that it ever had
     assert hits[0].score == pytest.approx(7 + 90 / 101, abs=1e-5)
@@ -61,7 +61,7 @@ def test_recent_interactions_are_counted_without_the_older_ones(index: Index) ->
     assert reason.sentence == "Is popular (7 interactions)."
 
 
-def test_an_item_of_history_and_session_is_told_once(index: Index) -> None:
+def test_an_item_of_history_and_session_is_told_once(index: Searcher) -> None:
     reason = index.search(Query(user="u1", items=["a"], mode="behaviour", k=1, explain=True)).hits[0].explanation
     assert reason is not None
     # of b: a weighs 1 in the history and 1 in the session, each with a similarity of 0.5

@@ -5,11 +5,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from vlm4rec_search.common.settings import Settings
 
 # The whole job on the built-in shop, step by step, with the commands that a user would type.
 
@@ -33,6 +36,8 @@ def run_demo(world: str, items: int, shoppers: int, seed: int) -> None:
         UsageError: the data folder holds something else than a built-in shop.
         RunError: a step failed.
     """
+    from vlm4rec_search.common.settings import settings
+
     options = settings()
     captioner = options.captioner if "captioner" in options.model_fields_set else CAPTIONER
     os.environ["VLM4REC_CAPTIONER"] = captioner  # of the steps, which are processes of their own
@@ -60,7 +65,7 @@ def _step(title: str, program: str, *arguments: str) -> None:
     click.echo(f"   done in {time.monotonic() - started:.1f} s")
 
 
-def _example(options: Settings) -> tuple[str, str]:
+def _example(options: "Settings") -> tuple[str, str]:
     """Return a shopper with a middling history, and a category to filter on."""
     from vlm4rec_search.common.warehouse import read
 

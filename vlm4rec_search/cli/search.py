@@ -10,7 +10,7 @@ from vlm4rec_search.cli.output import echo_json, json_option, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vlm4rec_search.search.backend import Sent
+    from vlm4rec_search.search.backend import SentRequest
     from vlm4rec_search.search.query import Answer
 
 _SEARCH = """Search the published index for a shopper, a session, a text, or a text in the light of a shopper.
@@ -92,13 +92,13 @@ def _weight(text: str) -> tuple[str, float]:
 
 def _answer(options: dict[str, Any], **subject: Any) -> None:
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.indexes import open_index
+    from vlm4rec_search.indexes import open_index_of
     from vlm4rec_search.search.query import Query
 
     url, as_json, print_request = (options.pop(name) for name in ("url", "as_json", "print_request"))
     weights = dict(_weight(text) for text in options.pop("weights"))
-    query, here = Query(**subject, **options, weights=weights), settings()
-    with open_index(url or here.index_url, here.encoder, here.ranking, here.rules) as index:
+    query = Query(**subject, **options, weights=weights)
+    with open_index_of(settings(), url) as index:
         if print_request:
             _print_requests(index.requests(query), as_json)
             return
@@ -106,7 +106,7 @@ def _answer(options: dict[str, Any], **subject: Any) -> None:
     echo_json(answer.to_json()) if as_json else _print_table(answer)
 
 
-def _print_requests(requests: "Sequence[Sent]", as_json: bool) -> None:
+def _print_requests(requests: "Sequence[SentRequest]", as_json: bool) -> None:
     """Print requests as the developer console of OpenSearch takes them."""
     from dataclasses import asdict
 

@@ -1,95 +1,142 @@
-"""Search indexes: one interface; the URL chooses the backend, here and nowhere else."""
+"""Search indexes. The URL chooses the backend, here and nowhere else."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.search.backend import Index
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.pointer import current_release
+from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.embedded.store import Store
+from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.search.backend import Backend
+from vlm4rec_search.search.ranking import Ranking, load_ranking
+from vlm4rec_search.search.rules import Rule, load_rules
+from vlm4rec_search.search.searcher import Searcher
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+_HOST_AND_PORT = re.compile(r"(?:.*@)?([\w.-]+:\d{1,5})/?")  # perhaps after user and password
 
-    from vlm4rec_search.common.settings import Settings
-    from vlm4rec_search.indexes.releases import Releases
-    from vlm4rec_search.search.ranking import Ranking
-    from vlm4rec_search.search.rules import Rule
-
-_ADDRESS = re.compile(r"(?:.*@)?([\w.-]+:\d{1,5})/?")  # host and port, perhaps after user and password
-
-__all__ = ["Index", "open_index", "open_releases"]
+__all__ = ["Searcher", "open_index", "open_index_of", "open_releases"]
 
 
-def open_index(url: str, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Index:
+def open_index(
+    url: str,
+    encoder: str | None = None,
+    ranking: Ranking | Path | None = None,
+    rules: Sequence[Rule] | Path | None = None,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    api_key: str | None = None,
+    ca: Path | None = None,
+    prefix: str = "",
+) -> Searcher:
     """Open the release that answers now; it stays open and unchanged until `close`.
 
+    No environment variable is read.
+
     Args:
-        url: a folder for the embedded index, `http(s)://` for an OpenSearch server, for which the settings have the
-            prefix, the credentials and the CA.
+        url: a folder for the embedded index, `http(s)://` for an OpenSearch server.
         encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
-        ranking: file of the ranking configuration; None takes the one that ships.
-        rules: file of the rules of the business.
+        ranking: ranking configuration or its file; None takes the one that comes with the package.
+        rules: business rules or their file.
+        user: of the server, with `password`.
+        password: of that user.
+        api_key: for a server or proxy that takes API keys, in place of user and password.
+        ca: PEM file of the one certificate authority to trust; None takes those of the system.
+        prefix: of the server's aliases and indices.
 
     Raises:
         UsageError: nothing is published there, or it was built by another encoder or for another package version.
         RunError: the release cannot be read.
     """
-    from vlm4rec_search.search.ranking import load_ranking
-    from vlm4rec_search.search.rules import load_rules
-
-    opened = _open_server if _is_server(url) else _open_folder
-    return opened(url, encoder, load_ranking(ranking), load_rules(rules))
-
-
-def _open_server(url: str, encoder: str | None, ranking: "Ranking", rules: "Sequence[Rule]") -> Index:
-    from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.indexes.opensearch.aliases import Catalogue
-    from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
-    from vlm4rec_search.indexes.opensearch.connection import connect
-
-    here = settings()
-    return OpenSearchIndex(Catalogue(connect(url, here), here.index_prefix), None, encoder, ranking, rules)
+    settings = _ExplicitSettings(
+        index_user=user,
+        index_password=None if password is None else SecretStr(password),
+        index_api_key=None if api_key is None else SecretStr(api_key),
+        index_ca=ca,
+        index_prefix=prefix,
+    )
+    ranking = ranking if isinstance(ranking, Ranking) else load_ranking(ranking)
+    rules = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
+    return Searcher(_open_backend(url, settings), encoder, ranking, rules)
 
 
-def _open_folder(url: str, encoder: str | None, ranking: "Ranking", rules: "Sequence[Rule]") -> Index:
-    from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
-    from vlm4rec_search.indexes.embedded.pointer import current_release
-    from vlm4rec_search.indexes.embedded.store import Store
+class _ExplicitSettings(Settings):
+    """Settings that take arguments and defaults alone, and nothing from the environment."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the arguments as the only source."""
+        return (init_settings,)
+
+
+def open_index_of(settings: Settings, url: str | None = None) -> Searcher:
+    """Open the release that answers now, with the encoder, ranking, rules and credentials of the settings.
+
+    Args:
+        settings: of the process.
+        url: None takes the settings'.
+
+    Raises:
+        UsageError, RunError: see `open_index`.
+    """
+    backend = _open_backend(url or settings.index_url, settings)
+    return Searcher(backend, settings.encoder, load_ranking(settings.ranking), load_rules(settings.rules))
+
+
+def _open_backend(url: str, settings: Settings) -> Backend:
+    if _is_server(url):
+        # opensearch-py takes a second to import, which a search in a folder need not pay.
+        from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+        from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
+        from vlm4rec_search.indexes.opensearch.connection import connect
+
+        return OpenSearchBackend(Catalogue(connect(url, settings), settings.index_prefix))
     folder = Path(url)
     path = current_release(folder)
     if path is None:
         raise UsageError(f"nothing is published in {folder}: run `vlm4rec index` first")
-    return EmbeddedIndex(Store(path), encoder, ranking, rules)
+    return EmbeddedBackend(Store(path))
 
 
-def open_releases(url: str, settings: "Settings") -> "Releases":
-    """Return the releases of an index, to publish, list, switch, remove or compare them.
+def open_releases(url: str, settings: Settings) -> Releases:
+    """Return the releases of an index, to publish, list, activate, remove or compare them.
 
     Args:
         url: a folder for the embedded index, `http(s)://` for an OpenSearch server.
         settings: prefix, credentials and CA of a server.
 
     Raises:
-        UsageError: the URL cannot be read, or the credentials cannot.
+        UsageError: the URL or the credentials cannot be read.
     """
     if _is_server(url):
         from vlm4rec_search.indexes.opensearch.connection import connect, redacted
         from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 
         return OpenSearchReleases(connect(url, settings), settings.index_prefix, redacted(url), settings.index_vectors)
-    from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
-
     return EmbeddedReleases(Path(url))
 
 
 def _is_server(url: str) -> bool:
-    """Tell a server from a folder.
+    """Return whether the URL is a server's and not a folder.
 
     Raises:
-        UsageError: it looks like a server's, but for what it has to begin with.
+        UsageError: it is host and port without http:// or https://.
     """
-    address = None if "://" in url or Path(url).is_dir() else _ADDRESS.fullmatch(url)
+    address = None if "://" in url or Path(url).is_dir() else _HOST_AND_PORT.fullmatch(url)
     if address:
         raise UsageError(f"{address[1]} is neither a folder nor the URL of a server: write http://{address[1]}")
     return "://" in url

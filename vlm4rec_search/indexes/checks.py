@@ -3,8 +3,8 @@
 import duckdb
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
-from vlm4rec_search.search.backend import Index
 from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.searcher import Searcher
 
 _IDS = """
 WITH wanted AS (SELECT item_id FROM judged_documents WHERE reason IS NULL)
@@ -37,7 +37,7 @@ def verify_rows(connection: duckdb.DuckDBPyConnection) -> None:
             raise RunError(f"the release was not published: {abs(number)} {fault}; the last one still answers")
 
 
-def smoke(index: Index, user: str | None, text: str | None) -> None:
+def smoke(searcher: Searcher, user: str | None, text: str | None) -> None:
     """Search once for a user that nobody knows, a known user, and a text that some document has.
 
     Raises:
@@ -48,7 +48,7 @@ def smoke(index: Index, user: str | None, text: str | None) -> None:
     queries += [Query(text=text, mode="lexical", k=1)] if text else []
     for query in queries:
         try:
-            answer = index.search(query)
+            answer = searcher.search(query)
         except (Vlm4recError, ValueError, ArithmeticError, LookupError, duckdb.Error) as error:
             raise RunError(f"the release was not published: a search failed with {error!r}") from error
         if not answer.hits:

@@ -9,9 +9,9 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes.release import Publication, ReleaseMeta
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.search.backend import Index
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.search.searcher import Searcher
 
 KEPT = 5  # releases that stay, the one that answers included: enough to go back to
 
@@ -81,8 +81,8 @@ class Releases(ABC):
         """
 
     @abstractmethod
-    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Index:
-        """Open a release, whether it answers or not; `ranking` and `rules` as of `Index`.
+    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
+        """Open a release, whether it answers or not; `ranking` and `rules` as of `Searcher`.
 
         Raises:
             UsageError: it was made for another package version.

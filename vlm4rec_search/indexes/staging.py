@@ -15,7 +15,7 @@ from vlm4rec_search.indexes.checks import verify_rows
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights
-from vlm4rec_search.search.retrievers import LISTED, TERMS
+from vlm4rec_search.search.retrievers import MAX_ITEMS, MAX_TERMS
 
 STEPS = 5  # of `stage`, for progress
 
@@ -41,7 +41,7 @@ def stage(
     advance(1)
     connection.execute(tables.FILL_FACETS)
     advance(1)
-    connection.execute(tables.FILL_BEHAVIOUR, {"listed": LISTED})
+    connection.execute(tables.FILL_BEHAVIOUR, {"listed": MAX_ITEMS})
     advance(1)
     _fill_words(connection)
     advance(1)
@@ -94,5 +94,5 @@ def _fill_words(connection: duckdb.DuckDBPyConnection) -> None:
     """Give every item the words that tell it from the catalogue: those of a shopper who knows nothing else."""
     texts = connection.execute("SELECT item_id, title, description, caption FROM documents ORDER BY document").df()
     alone = pd.DataFrame({"user_id": texts["item_id"], "item_id": texts["item_id"], "weight": 1.0})
-    connection.register("incoming_words", term_weights(alone, texts, TERMS))
+    connection.register("incoming_words", term_weights(alone, texts, MAX_TERMS))
     connection.execute(tables.FILL_WORDS)

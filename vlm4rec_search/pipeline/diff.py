@@ -8,10 +8,10 @@ import duckdb
 import numpy as np
 
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.search.backend import Index
 from vlm4rec_search.search.query import Mode, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.search.searcher import Searcher
 
 TOP = 10
 _CHANGES = """
@@ -58,7 +58,7 @@ def compare(
         first: name of a release.
         second: name of another one; None takes the one that answers.
         users: size of the sample, of those that both releases know.
-        ranking, rules: with which both are searched, see `Index`.
+        ranking, rules: with which both are searched, see `Searcher`.
 
     Raises:
         UsageError: there is no such release.
@@ -66,7 +66,7 @@ def compare(
     first, second = releases.find(first), releases.find(second)
     added, changed, deleted = _changes(releases, first, second)
     with releases.open(first, ranking, rules) as one, releases.open(second, ranking, rules) as other:
-        sample = [user for user in releases.users(first, users) if other.user(user) is not None]
+        sample = [user for user in releases.users(first, users) if other.backend.reader().user(user) is not None]
         kept = {mode: share for mode in get_args(Mode) if (share := _kept(one, other, sample, mode)) is not None}
     return Churn(first, second, added, changed, deleted, len(sample), kept)
 
@@ -82,12 +82,12 @@ def _changes(releases: Releases, first: str, second: str) -> tuple[int, int, int
     return added, changed, deleted
 
 
-def _kept(one: Index, other: Index, users: list[str], mode: Mode) -> float | None:
+def _kept(one: Searcher, other: Searcher, users: list[str], mode: Mode) -> float | None:
     """Return the mean share of hits that stay, None where nobody is asked for."""
     shares = [share for user in users if (share := _share(one, other, Query(user=user, mode=mode, k=TOP))) is not None]
     return round(float(np.mean(shares)), 4) if shares else None
 
 
-def _share(one: Index, other: Index, query: Query) -> float | None:
+def _share(one: Searcher, other: Searcher, query: Query) -> float | None:
     before, after = ({hit.item_id for hit in index.search(query).hits} for index in (one, other))
     return len(before & after) / max(len(before), len(after)) if before or after else None

@@ -1,36 +1,45 @@
-"""What every index can do, whatever its backend: look up, and find the candidates of legs. Searching is shared."""
+"""The port between a search and an index: what a backend reads from a release, without the flow of a search."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.indexes.release import ReleaseMeta
-from vlm4rec_search.search.fusion import Candidates, Integers
-from vlm4rec_search.search.model import Item, Leg, Plan, Record, Request, User, Vector
-from vlm4rec_search.search.query import Answer, Query
-from vlm4rec_search.search.ranking import Ranking, load_ranking
-from vlm4rec_search.search.rules import Rule
-
-if TYPE_CHECKING:
-    from vlm4rec_search.search.model import Ranked
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.vectors import Floats, Ints, Vectors
+from vlm4rec_search.search.fusion import Candidates
+from vlm4rec_search.search.model import Item, Plan, Ranked, Record, Request, User
 
 
-# What a search sends to a server, for people who want to send it themselves.
+class ReleaseGoneError(RunError):
+    """The release was deleted while it was open."""
+
+
+class ItemGoneError(RunError):
+    """An item was deleted between the request that found it and the request that reads it; a retry does not find it."""
+
+
+class Release(Protocol):
+    """What a search needs to know about a release."""
+
+    @property
+    def name(self) -> str:
+        """Its name; every answer shows it."""
+
+    @property
+    def encoder(self) -> str:
+        """Id of the sentence encoder that made its vectors, <name>@<revision>."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """One HTTP request: path with parameters, and the body, in JSON or several lines of it.
+class SentRequest:
+    """One HTTP request that a search sent to a server.
 
     Attributes:
-        together: it is sent at the same time as the next one.
+        method: such as POST.
+        path: with parameters.
+        body: JSON, or several lines of JSON.
+        together: the next request is sent at the same time.
     """
 
     method: str
@@ -39,81 +48,43 @@ class Sent:
     together: bool = False
 
 
-class Found(ABC):
-    """What the legs of one request found; documents are numbers in the order of their item ids.
+class Retrieved(ABC):
+    """The candidates of one request; documents are numbers in the order of their item ids.
 
     Attributes:
-        candidates: of each leg, scores rounded to 6 decimals, best first, equal scores by document.
+        candidates: one for each retriever, scores rounded to 6 decimals, best first, equal scores by document.
     """
 
     candidates: Sequence[Candidates]
 
     @abstractmethod
-    def records(self, documents: Sequence[int] | Integers) -> list[Record]:
+    def records(self, documents: Sequence[int] | Ints) -> list[Record]:
         """Return what hits show, in the given order."""
 
     @abstractmethod
-    def vectors(self, documents: Integers) -> npt.NDArray[np.float32]:
+    def vectors(self, documents: Ints) -> Vectors:
         """Return the unit vectors of documents, float32 (b, d)."""
 
     @abstractmethod
-    def facets(self, documents: Integers) -> list[Mapping[str, Sequence[str]]]:
+    def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
         """Return the values by field that filters see, of each document."""
 
     @abstractmethod
-    def scores(self, documents: Integers) -> npt.NDArray[np.float64]:
-        """Return each leg's score of documents, candidates of the leg or not, float64 (b, legs)."""
+    def scores(self, documents: Ints) -> Floats:
+        """Return the score of documents in every retriever, candidates or not, float64 (b, retrievers)."""
 
     @abstractmethod
-    def words(self, documents: Integers) -> list[Mapping[str, float]]:
-        """Return what each word adds to the score of the lexical leg, by the word's form, of each document."""
+    def words(self, documents: Ints) -> list[Mapping[str, float]]:
+        """Return what each word, by its surface form, adds to the lexical score of each document."""
 
 
-class Index(ABC):
-    """An open index; use it in a `with` block. Several threads may search at once.
+class Reader(ABC):
+    """Reads one release for one query: first the facts about its subject, then the candidates."""
 
-    Attributes:
-        meta: what made the release that answers.
-        ranking: how the legs are joined.
-        rules: what is done to hits after that.
-    """
-
-    meta: ReleaseMeta
-    ranking: Ranking
-    rules: Sequence[Rule]
-
-    def __init__(
-        self, meta: ReleaseMeta, encoder: str | None, ranking: Ranking | None = None, rules: Sequence[Rule] = ()
-    ) -> None:
-        """Check that the caller's encoder made the release.
-
-        Raises:
-            UsageError: the release was built by another encoder than `encoder`.
-        """
-        from pathlib import Path
-
-        self.meta, self.ranking, self.rules = meta, ranking or load_ranking(), rules
-        name = meta.encoder.rsplit("@", 1)[0]
-        self._encoder = name if encoder in (None, meta.encoder) else encoder
-        # A folder is known by the hash of its weights; the names of the others are the names in their ids.
-        is_folder = self._encoder != name and Path(self._encoder).is_dir()
-        if self._encoder != name and not (is_folder and self._present() == _revision(meta.encoder)):
-            raise UsageError(
-                f"the index was built by the encoder {meta.encoder}, not by {encoder}: let VLM4REC_ENCODER name "
-                "that one, or run `sqlmesh plan` and `vlm4rec index` for a new index"
-            )
-
-    def search(self, query: Query) -> Answer:
-        """Answer a query.
-
-        Raises:
-            UsageError: a filter names an unknown field, no item of the session is known, or the text needs an encoder
-                that is not there.
-            RunError: the backend does not answer.
-        """
-        from vlm4rec_search.search.searcher import answer
-
-        return answer(self, query)
+    @property
+    @abstractmethod
+    def release(self) -> Release:
+        """The release that it reads."""
 
     @abstractmethod
     def user(self, user_id: str) -> User | None:
@@ -124,72 +95,57 @@ class Index(ABC):
         """Return the items of the release by id, in the order of the ids, without neighbours."""
 
     @abstractmethod
-    def sources(self, item_ids: Sequence[str]) -> dict[str, Item]:
-        """Return the same with neighbours, but without vectors and words: where co-purchases come from."""
+    def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
+        """Return the items of the release by id with their neighbours, without vectors and words."""
 
     @abstractmethod
-    def segment(self, name: str) -> Mapping[str, float]:
-        """Return the most popular items of a segment with their scores, nothing for an unknown one."""
+    def popular(self, segment: str) -> Mapping[str, float]:
+        """Return the popular items of a segment with their scores, empty for an unknown segment."""
 
-    def begin(self, request: Request) -> Mapping[Leg, Future[Any]]:
-        """Begin to look for legs that are known before the others; `find` gets them back as `Request.begun`."""
-        return {}
+    def prefetch(self, request: Request) -> None:
+        """Start to retrieve a request's candidates; `retrieve` then uses them for the same retrievers."""
+        return
 
     @abstractmethod
-    def find(self, request: Request) -> Found:
-        """Return the candidates of every leg.
+    def retrieve(self, request: Request) -> Retrieved:
+        """Return the candidates of every retriever.
 
         Raises:
             UsageError: no document has a field that a condition names.
+            RunError: the backend does not answer; `ReleaseGoneError` and `ItemGoneError` are its special cases.
         """
 
-    def fused(self, plan: Plan, query: Query) -> "Ranked | None":
-        """Return the hits where the backend fuses by itself and that is all that the query needs, else None."""
+    def rank(self, plan: Plan) -> Ranked | None:
+        """Return the final hits where the backend can fuse by itself and the plan needs no more, else None."""
         return None
 
-    def requests(self, query: Query) -> list[Sent]:
-        """Answer a query and return what was sent to a server for it, in order.
+
+class Backend(ABC):
+    """An open release in a folder or on a server; several threads may read it at once."""
+
+    @property
+    @abstractmethod
+    def release(self) -> Release:
+        """The open release."""
+
+    @abstractmethod
+    def reader(self, sent: list[SentRequest] | None = None) -> Reader:
+        """Return a reader for one query.
+
+        Args:
+            sent: collects every request that the reader sends to a server.
 
         Raises:
-            UsageError: there is no server.
+            UsageError: `sent` is given, but there is no server.
         """
-        raise UsageError("the embedded index sends no requests: let VLM4REC_INDEX_URL or --index name a server")
+
+    def reopen(self) -> bool:
+        """Open the release that answers now, and return whether that is possible.
+
+        A backend that was opened for one named release stays with it.
+        """
+        return False
 
     @abstractmethod
     def close(self) -> None:
-        """Release what the index holds."""
-
-    def encode(self, text: str) -> Vector:
-        """Return the unit vector of a text, float32 (d,).
-
-        Raises:
-            UsageError: the encoder that is here has another revision than the release's.
-        """
-        from vlm4rec_search.embeddings.tables import encode_query
-
-        needed = self.meta.encoder
-        if self._present() != _revision(needed):
-            raise UsageError(
-                f"the index was built by the encoder {needed}, here is revision {self._present()} of it: publish again"
-                " with `vlm4rec index`"
-            )
-        return encode_query(text, self._encoder)
-
-    def _present(self) -> str:
-        from vlm4rec_search.embeddings.encoders import load_sentence_encoder
-
-        return _revision(load_sentence_encoder(self._encoder).id)
-
-    def __enter__(self) -> Self:
-        """Return the index itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the index."""
-        self.close()
-
-
-def _revision(encoder: str) -> str:
-    return encoder.rsplit("@", 1)[-1]
+        """Release files and connections."""

@@ -1,26 +1,94 @@
-"""Why a hit is there: what each leg gave, which history items and words that came from, and one sentence."""
+"""Why a hit is in the answer: the part of every retriever, of history items and words, and one sentence."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from vlm4rec_search.search.fusion import Floats
-from vlm4rec_search.search.model import Leg, Plan, Ranked
-from vlm4rec_search.search.query import Explanation, HistoryPart, LegPart, Query, WordPart
+from vlm4rec_search.common.vectors import Floats, Vectors
+from vlm4rec_search.search.backend import Reader, Retrieved
+from vlm4rec_search.search.model import Facts, Plan, Ranked, Retriever, User, Vector
+from vlm4rec_search.search.query import Explanation, HistoryPart, RetrieverPart, WordPart
 
-if TYPE_CHECKING:
-    from vlm4rec_search.search.backend import Found, Index
-
-
-SHOWN = 3
-TASTES = ("profile", "interest", "session")  # semantic legs that come from a history
+SHOWN = 3  # history items that an explanation names
+FROM_HISTORY = ("profile", "interest", "session")  # semantic retrievers whose vector is a sum over history items
 
 
-def history_shares(
-    vectors: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], document: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
+class Explainer:
+    """Explains the hits of one answer."""
+
+    def __init__(self, reader: Reader, facts: Facts, plan: Plan, retrieved: Retrieved) -> None:
+        self._facts, self._plan, self._retrieved = facts, plan, retrieved
+        self._from_history = [
+            column for column, retriever in enumerate(plan.retrievers) if retriever.name in FROM_HISTORY
+        ]
+        used = {item for column in self._from_history for item in self._history_weights(plan.retrievers[column])}
+        self._history = reader.items(sorted(used)) if used else {}
+        self._ranks = [
+            {int(document): rank for rank, document in enumerate(each.documents, 1)} for each in retrieved.candidates
+        ]
+
+    def explain(self, ranked: Ranked) -> list[Explanation]:
+        """Return the explanation of each hit."""
+        scores, words = self._retrieved.scores(ranked.documents), self._retrieved.words(ranked.documents)
+        vectors = self._retrieved.vectors(ranked.documents)
+        columns = [column for column, each in enumerate(self._plan.retrievers) if each.name == "co-purchase"]
+        is_co_purchase = scores[:, columns].sum(axis=1) > 0.0
+        return [
+            build_explanation(
+                self._retriever_parts(int(document), scores[row], ranked.contributions[row]),
+                self._history_parts(scores[row], vectors[row]),
+                word_parts(words[row]),
+                self._co_purchase_parts(ranked.records[row]["item_id"]) if is_co_purchase[row] else [],
+                self._plan.query.text,
+                ranked.notes[row],
+            )
+            for row, document in enumerate(ranked.documents)
+        ]
+
+    def _retriever_parts(self, document: int, scores: Floats, contributions: Floats) -> list[RetrieverPart]:
+        columns = zip(self._plan.retrievers, self._plan.weights, scores, self._ranks, contributions, strict=True)
+        return [
+            RetrieverPart(each.name, each.kind, round(float(score), 6), ranks.get(document), float(contribution))
+            for each, weight, score, ranks, contribution in columns
+            if weight > 0
+        ]
+
+    def _history_weights(self, retriever: Retriever) -> Mapping[str, float]:
+        """Return the items whose vectors a retriever sums, with their weights; those of an interest are not scaled."""
+        profile = self._facts.session if retriever.name == "session" else self._facts.user
+        history = profile.history if profile else {}
+        if retriever.sources:
+            return {item: history.get(item, 1.0) for item in retriever.sources}
+        return history
+
+    def _history_parts(self, scores: Floats, vector: Vector) -> list[HistoryPart]:
+        """Return the shares of history items in the score of the semantic retriever that is nearest to the hit."""
+        if not self._from_history:
+            return []
+        nearest = self._plan.retrievers[max(self._from_history, key=lambda column: float(scores[column]))]
+        weights_by_item = self._history_weights(nearest)
+        items = [self._history[item] for item in weights_by_item if item in self._history]
+        if not items:
+            return []
+        vectors = np.stack([item.vector for item in items])
+        weights = np.array([weights_by_item[item.item_id] for item in items])
+        if nearest.sources:
+            weights /= np.linalg.norm(weights @ vectors.astype(np.float64))
+        shares = history_shares(vectors, weights, vector)
+        return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]
+
+    def _co_purchase_parts(self, item_id: str) -> list[HistoryPart]:
+        """Return the shares of the items with which the hit was bought; history and session may share an item."""
+        shares: dict[str, float] = {}
+        profiles: list[User] = [each for each in (self._facts.user, self._facts.session) if each is not None]
+        for start, weight in [pair for profile in profiles for pair in profile.behaviour.items()]:
+            source = self._facts.neighbours.get(start)
+            if source is not None and item_id in source.neighbours:
+                shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]
+        return [HistoryPart(start, self._facts.neighbours[start].title, share) for start, share in shares.items()]
+
+
+def history_shares(vectors: Vectors, weights: Floats, document: Vector) -> Floats:
     """Return w_i v_i . d for each history item i; since the profile is the sum of w_i v_i, they add up to profile . d.
 
     Args:
@@ -28,7 +96,7 @@ def history_shares(
         weights: (h,), their weights in the unit profile vector.
         document: (d,), the vector of the hit.
     """
-    shares: npt.NDArray[np.float64] = weights * (vectors.astype(np.float64) @ document.astype(np.float64))
+    shares: Floats = weights * (vectors.astype(np.float64) @ document.astype(np.float64))
     return shares
 
 
@@ -38,32 +106,50 @@ def word_parts(shares: Mapping[str, float]) -> tuple[WordPart, ...]:
     return tuple(WordPart(word, share) for word, share in ordered if share > 0.0)
 
 
-def explain(
-    legs: Sequence[LegPart],
+def build_explanation(
+    retrievers: Sequence[RetrieverPart],
     history: Sequence[HistoryPart],
     words: tuple[WordPart, ...],
     bought_with: Sequence[HistoryPart] = (),
     text: str | None = None,
-    rules: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> Explanation:
     """Return the explanation of a hit from its parts.
 
     Args:
-        legs: every leg of the query.
-        history: all history items with their shares of the semantic leg of the taste; the three with the largest
-            shares are kept, the others summed up.
+        retrievers: the part of every retriever.
+        history: the shares of all history items in the score of a semantic retriever; the `SHOWN` largest are named,
+            the others summed.
         words: the matched words.
-        bought_with: all items from which the co-purchase leg comes, likewise.
-        text: the text that was searched for.
-        rules: what rules, diversity and caps did to the hit after fusion.
+        bought_with: the shares of all items in the co-purchase score, likewise.
+        text: the text of the query.
+        notes: what rules, diversity and category caps did to the hit after fusion.
     """
-    score = max((leg.score for leg in legs if leg.name in TASTES), default=0.0)
-    bought = sum(leg.score for leg in legs if leg.kind == "behaviour")
-    shown, sold = _largest(history), _largest(bought_with)
-    sentence = _sentence(legs, _resembles(shown, score), _words(words), _bought(sold), text, rules)
-    rest, bought_rest = (round(total - sum(part.share for part in parts), 6)
-                         for total, parts in ((score, shown), (bought, sold)))  # fmt: skip
-    return Explanation(sentence, tuple(legs), shown, rest, words, sold, bought_rest, rules)
+    semantic = max((each.score for each in retrievers if each.name in FROM_HISTORY), default=0.0)
+    behaviour = sum(each.score for each in retrievers if each.kind == "behaviour")
+    named_history, named_bought = _largest(history), _largest(bought_with)
+    meaning = next((each.score for each in retrievers if each.name == "text"), 0.0)
+    popularity = max((each.score for each in retrievers if each.kind == "popularity"), default=0.0)
+    reasons = [
+        _history_reason(named_history, semantic),
+        f'is near "{text}" in meaning ({meaning:.2f})' if meaning > 0.0 else "",
+        _word_reason(words),
+        _co_purchase_reason(named_bought),
+        # The part below the point only orders items that are equally popular of late.
+        f"is popular ({int(popularity):,} interactions)" if popularity >= 1.0 else "",
+        *notes,
+    ]
+    sentence = "; ".join(reason for reason in reasons if reason) or "is among the nearest items"
+    return Explanation(
+        sentence[0].upper() + sentence[1:] + ".",
+        tuple(retrievers),
+        named_history,
+        _rest(semantic, named_history),
+        words,
+        named_bought,
+        _rest(behaviour, named_bought),
+        notes,
+    )
 
 
 def _largest(parts: Sequence[HistoryPart]) -> tuple[HistoryPart, ...]:
@@ -71,103 +157,26 @@ def _largest(parts: Sequence[HistoryPart]) -> tuple[HistoryPart, ...]:
     return tuple(part for part in ordered if part.share > 0.0)
 
 
-def _sentence(
-    legs: Sequence[LegPart], taste: str, words: str, bought: str, text: str | None, rules: Sequence[str]
-) -> str:
-    meaning = next((leg.score for leg in legs if leg.name == "text"), 0.0)
-    near = f'is near "{text}" in meaning ({meaning:.2f})' if meaning > 0.0 else ""
-    # Below the point stands what is older (`tables.FILL_BEHAVIOUR`): it is no interaction of its own.
-    popular = max((leg.score for leg in legs if leg.kind == "popularity"), default=0.0)
-    liked = f"is popular ({int(popular):,} interactions)" if popular >= 1.0 else ""
-    reasons = [reason for reason in (taste, near, words, bought, liked, *rules) if reason]
-    sentence = "; ".join(reasons) or "is among the nearest that there are"
-    return sentence[0].upper() + sentence[1:] + "."
+def _rest(total: float, named: Sequence[HistoryPart]) -> float:
+    return round(total - sum(part.share for part in named), 6)
 
 
-def _resembles(history: Sequence[HistoryPart], score: float) -> str:
+def _history_reason(history: Sequence[HistoryPart], score: float) -> str:
     if not history or score <= 0.0:
         return ""
     names = [f'"{part.title}" ({part.share / score:.0%})' for part in history]
-    return f"resembles {_list(names)} of the history"
+    return f"resembles {_enumerate(names)} of the history"
 
 
-def _words(words: Sequence[WordPart]) -> str:
+def _word_reason(words: Sequence[WordPart]) -> str:
     noun = "word" if len(words) == 1 else "words"
-    return f"shares the {noun} {_list([part.word for part in words[:5]])}" if words else ""
+    return f"shares the {noun} {_enumerate([part.word for part in words[:5]])}" if words else ""
 
 
-def _bought(parts: Sequence[HistoryPart]) -> str:
+def _co_purchase_reason(parts: Sequence[HistoryPart]) -> str:
     names = [f'"{part.title}"' for part in parts]
-    return f"is bought by those who bought {_list(names)}" if names else ""
+    return f"is bought by those who bought {_enumerate(names)}" if names else ""
 
 
-def _list(names: Sequence[str]) -> str:
+def _enumerate(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-# Gathers what explains the hits of one answer: each leg's score, shares of history items, words, co-purchases.
-
-
-class Reasons:
-    """Explains the hits of one answer."""
-
-    def __init__(self, index: "Index", query: Query, plan: Plan, found: "Found") -> None:
-        self._query, self._plan, self._found = query, plan, found
-        self._tastes = [place for place, leg in enumerate(plan.legs) if leg.name in TASTES]
-        wanted = {item for place in self._tastes for item in self._made_of(plan.legs[place])}
-        self._history = index.items(sorted(wanted)) if wanted else {}
-        self._ranks = [{int(document): rank for rank, document in enumerate(leg.documents, 1)}
-                       for leg in found.candidates]  # fmt: skip
-
-    def of(self, ranked: Ranked) -> list[Explanation]:
-        """Return why each hit is there."""
-        scores, words = self._found.scores(ranked.documents), self._found.words(ranked.documents)
-        vectors = self._found.vectors(ranked.documents)
-        bought = [place for place, leg in enumerate(self._plan.legs) if leg.name == "co-purchase"]
-        behaviour = scores[:, bought].sum(axis=1) > 0.0
-        return [
-            explain(
-                self._legs(int(document), scores[row], ranked.contributions[row]),
-                self._shares(scores[row], vectors[row]),
-                word_parts(words[row]),
-                self._bought_with(ranked.records[row]["item_id"]) if behaviour[row] else [],
-                self._query.text,
-                ranked.notes[row],
-            )
-            for row, document in enumerate(ranked.documents)
-        ]
-
-    def _legs(self, document: int, scores: Floats, added: Floats) -> list[LegPart]:
-        parts = zip(self._plan.legs, self._plan.weights, scores, self._ranks, added, strict=True)
-        return [LegPart(leg.name, leg.kind, round(float(score), 6), ranks.get(document), float(contribution))
-                for leg, weight, score, ranks, contribution in parts if weight > 0]  # fmt: skip
-
-    def _made_of(self, leg: Leg) -> Mapping[str, float]:
-        """Return the items that a semantic leg of the taste is the sum of; an interest's weights lack a factor."""
-        user = self._plan.session if leg.name == "session" else self._plan.user
-        history = user.history if user else {}
-        return {item: history.get(item, 1.0) for item in leg.sources} if leg.sources else history
-
-    def _shares(self, scores: Floats, vector: npt.NDArray[np.float32]) -> list[HistoryPart]:
-        """Return the shares of the semantic leg of the taste that is nearest to the hit."""
-        if not self._tastes:
-            return []
-        leg = self._plan.legs[max(self._tastes, key=lambda place: float(scores[place]))]
-        known = [(self._history[item], weight) for item, weight in self._made_of(leg).items() if item in self._history]
-        if not known:
-            return []
-        rows, weights = np.stack([item.vector for item, _ in known]), np.array([weight for _, weight in known])
-        if leg.sources:
-            weights /= np.linalg.norm(weights @ rows.astype(np.float64))
-        shares = history_shares(rows, weights, vector)
-        return [HistoryPart(item.item_id, item.title, float(share))
-                for (item, _), share in zip(known, shares, strict=True)]  # fmt: skip
-
-    def _bought_with(self, item_id: str) -> list[HistoryPart]:
-        shares: dict[str, float] = {}  # what stands in the history and in the session is told once
-        for user in (self._plan.user, self._plan.session):
-            for start, weight in user.behaviour.items() if user else ():
-                source = self._plan.sources.get(start)
-                if source is not None and item_id in source.neighbours:
-                    shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]
-        return [HistoryPart(start, self._plan.sources[start].title, share) for start, share in shares.items()]

@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlm4rec_search.common.errors import UsageError
 
 HINT = "write field=value, field=10..50, field>=10, field>10, field<=50 or field<50"
-COLUMNS = ("available", "category", "price")  # always there; every other field is an attribute of the catalogue
+COLUMNS = ("available", "category", "price")  # of every catalogue; all other fields are attributes of its items
 _PARTS = re.compile(r"([^=<>]+?)\s*(>=|<=|=|>|<)\s*(.*)", re.DOTALL)
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
@@ -19,27 +19,44 @@ _TRUTH = {"true": "true", "yes": "true", "1": "true", "false": "false", "no": "f
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One condition on one field: equal to any of `values`, or a number between low and high.
+    """One condition on one field: its value is one of `values`, or a number between `low` and `high`.
 
-    An item whose field is a list fulfils it if one of the list's values does; one without the field does not.
+    An item whose field is a list fulfils the condition if one of the list's values does. An item without the field does
+    not fulfil it.
     """
 
     field: str
     values: tuple[str, ...] = ()
     low: float = -math.inf
     high: float = math.inf
-    low_open: bool = False  # the bound itself does not count
+    low_open: bool = False  # the bound itself is excluded
     high_open: bool = False
+
+    def matches(self, facets: Mapping[str, Sequence[str]]) -> bool:
+        """Return whether an item with these values by field fulfils the condition, as the filter of an index would."""
+        values = facets.get(self.field, ())
+        if self.values:
+            return any(value in self.values for value in values)
+        return any(self._contains(value) for value in values)
+
+    def _contains(self, value: str) -> bool:
+        try:
+            number = float(value)
+        except ValueError:
+            return False
+        above = number > self.low if self.low_open else number >= self.low
+        below = number < self.high if self.high_open else number <= self.high
+        return math.isfinite(number) and above and below
 
 
 def parse_filters(filters: Sequence[str | Filter]) -> tuple[Filter, ...]:
     """Return the conditions, all of which an item has to fulfil; equalities on one field are joined by OR.
 
     Raises:
-        UsageError: a filter that cannot be read, or a price or availability that is none.
+        UsageError: a filter cannot be read, a price is not a number, or an availability is not true or false.
     """
     if isinstance(filters, str):
-        raise UsageError("filters is a list of filters, not one text")
+        raise UsageError("filters has to be a list of filters, not one text")
     parsed: list[Filter] = []
     for item in filters:
         new = parse_filter(item) if isinstance(item, str) else _checked(item)
@@ -52,16 +69,16 @@ def parse_filters(filters: Sequence[str | Filter]) -> tuple[Filter, ...]:
 
 
 def _checked(condition: Filter) -> Filter:
-    """Read the values of a ready condition as those of a text, so that both fail alike."""
-    values = tuple(v for value in condition.values for v in _equality(condition.field, value, value).values)
+    """Check and normalise the values of a `Filter` as if they came from a text."""
+    values = tuple(each for value in condition.values for each in _equality(condition.field, value, value).values)
     return replace(condition, values=values)
 
 
 def parse_filter(text: str) -> Filter:
-    """Return the condition that a text states.
+    """Return the condition that a text such as price=10..50 states.
 
     Raises:
-        UsageError: the text is no filter.
+        UsageError: the text cannot be read as a condition.
     """
     parts = _PARTS.fullmatch(text.strip())
     if parts is None or not parts[3]:
@@ -74,7 +91,7 @@ def parse_filter(text: str) -> Filter:
         low = float(span[1]) if span[1] else -math.inf
         high = float(span[2]) if span[2] else math.inf
         if low > high:
-            raise UsageError(f"the filter {text!r} holds for nothing: its lower end is above its upper end")
+            raise UsageError(f"the filter {text!r} matches nothing: its lower end is above its upper end")
         return Filter(field, low=low, high=high)
     return _equality(field, value, text)
 
@@ -97,17 +114,17 @@ def _equality(field: str, value: str, text: str) -> Filter:
 
 
 def plain(value: str) -> str:
-    """Return a value as indexes hold it: true for True, 5 for 5.0, 6.5 for 6.50; 00001 and 1 stay apart."""
+    """Return a value as an index stores it: true for True, 5 for 5.0, 6.5 for 6.50; 00001 and 1 stay different."""
     if value.lower() in _TRUTH_WORDS:
         return value.lower()
     return value.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(value) else value
 
 
-def unknown_field(condition: Filter, fields: Collection[str]) -> None:
+def check_field(condition: Filter, fields: Collection[str]) -> None:
     """Refuse a condition on a field that no document has.
 
     Raises:
-        UsageError: the field is not among `fields` nor among those of every catalogue.
+        UsageError: the field is neither among `fields` nor in `COLUMNS`.
     """
     if condition.field not in fields and condition.field not in COLUMNS:
         names = ", ".join(sorted({*fields, *COLUMNS}))

@@ -1,21 +1,22 @@
-"""What a search asks an index for."""
+"""The nouns of a search: shoppers, items, retrievers, the request to an index, the plan, and the ranked hits."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import TypeAlias, TypedDict
 
-import numpy as np
-import numpy.typing as npt
-
+from vlm4rec_search.common.vectors import Floats, Ints, Scores
 from vlm4rec_search.search.filters import Filter
-from vlm4rec_search.search.fusion import Floats, Integers
-from vlm4rec_search.search.query import Kind, Tier
+from vlm4rec_search.search.query import Fusion, Kind, Query, Tier
+from vlm4rec_search.search.rules import Rule
+
+PINNED = "pinned"  # name of the retriever that finds pinned items; its weight in the fusion is 0
+
+Vector: TypeAlias = Scores
+"""A unit vector, float32 (d,)."""
 
 
 class Record(TypedDict):
-    """What a hit shows of its document."""
+    """The columns of a document that a hit shows."""
 
     item_id: str
     title: str
@@ -23,26 +24,26 @@ class Record(TypedDict):
     price: float | None
 
 
-Vector = npt.NDArray[np.float32]
-
-
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A term of a lexical leg: the surface form that people read, and the factor of the term's BM25."""
+    """A term of a lexical retriever: the surface form that people read, and the factor of the term's BM25 score."""
 
     form: str
     weight: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # a key by what it is: vectors do not compare
-class Leg:
-    """One ranking, told by its kind: `vector` (d,) of length 1 is semantic, `words` by term are lexical, `items` with
-    their scores are behaviour or a segment's popularity; a popularity leg without items is everybody's.
+@dataclass(frozen=True, slots=True, eq=False)  # two retrievers are never equal: arrays have no truth value
+class Retriever:
+    """One ranking of the documents that takes part in the fusion.
+
+    The kind decides how documents are scored: `vector` (d,) of length 1 is semantic, `words` by term are lexical,
+    `items` with their scores are co-purchases or the popular items of a segment. A popularity retriever without
+    `items` ranks by the popularity of every document.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase or popularity.
-        weight: share in the fusion among the legs of its kind.
-        sources: of an interest, the history items that its vector is the mean of.
+        name: profile, interest, session, text, words, co-purchase, popularity or pinned.
+        weight: share in the fusion among the retrievers of the same kind.
+        sources: of an interest, the history items whose vectors it averages.
     """
 
     name: str
@@ -56,13 +57,13 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """One of a shopper's tastes.
+    """One of a shopper's interests.
 
     Attributes:
         vector: (d,) of length 1.
-        importance: share of the history; those of a shopper sum to 1.
-        medoid: the item that stands for it.
-        items: those that the vector is the mean of, weighted as in the history.
+        importance: share of the history; the shares of a shopper sum to 1.
+        medoid: the item that stands for the interest.
+        items: the history items whose weighted mean the vector is.
     """
 
     vector: Vector
@@ -73,16 +74,16 @@ class Interest:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """What an index knows of a shopper.
+    """What a release knows of a shopper.
 
     Attributes:
-        vector: unit vector (d,); None where nothing speaks for a direction.
+        vector: unit vector (d,); None where the history has no direction.
         words: weighted words by term.
         history: item ids with weights such that the vector is the sum of weight x item vector.
         behaviour: items from which co-purchases start, with their weights.
         seen: item ids that answers leave out.
-        segment: of the catalogue's users file.
-        categories: favourite ones, best first.
+        segment: from the users file.
+        categories: favourite categories, best first.
     """
 
     user_id: str
@@ -98,7 +99,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What an index knows of an item: vector (d,), weighted words by term, and neighbours by co-purchase."""
+    """What a release knows of an item: vector (d,), weighted words by term, and co-purchase neighbours by item id."""
 
     item_id: str
     title: str
@@ -109,94 +110,71 @@ class Item:
     neighbours: Mapping[str, float] = field(default_factory=dict)
 
 
-# From what an index stores of shoppers and items to what queries work with; rows have the columns of a release.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that a release knows about the subject of a query; a plan is made of nothing else.
 
-_NONE: Vector = np.empty(0, dtype=np.float32)
+    Attributes:
+        user: None without a user, and for a user that the release does not know.
+        session: a profile made of the session's items, None without a session.
+        neighbours: the items from which co-purchases start, by id, with their neighbours.
+        popular: the popular items of a segment or category, by its name, where the fallback chain needs them.
+        text_vector: the encoded text, where the query has a text and its mode uses vectors.
+    """
 
-
-def user_of(user_id: str, row: Mapping[str, Any]) -> User:
-    """Return the shopper whom a row of `users` tells of; a vector may be missing."""
-    return User(
-        user_id,
-        vector=None if row.get("vector") is None else _vector(row["vector"]),
-        words=_words(row["terms"]),
-        history={part["item_id"]: part["weight"] for part in row["history"]},
-        interests=tuple(
-            Interest(_vector(part["vector"]), part["importance"], part["medoid"], tuple(part["items"]))
-            for part in row["interests"]
-        ),
-        behaviour={part["item_id"]: part["weight"] for part in row["behaviour"]},
-        seen=row["seen"],
-        segment=row["segment"],
-        categories=tuple(row["categories"]),
-    )
-
-
-def item_of(
-    record: Mapping[str, Any],
-    vector: Sequence[float] | Vector = _NONE,
-    words: Sequence[Mapping[str, Any]] = (),
-    neighbours: Mapping[str, float] = MappingProxyType({}),
-) -> Item:
-    """Return an item; `record` has item_id, title, category and price."""
-    return Item(**record, vector=_vector(vector), words=_words(words), neighbours=neighbours)
-
-
-def _words(parts: Sequence[Mapping[str, Any]]) -> dict[str, Word]:
-    return {part["term"]: Word(part["word"], part["weight"]) for part in parts}
-
-
-def _vector(values: Sequence[float] | Vector) -> Vector:
-    return np.asarray(values, dtype=np.float32)
+    user: User | None = None
+    session: User | None = None
+    neighbours: Mapping[str, Item] = field(default_factory=dict)
+    popular: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    text_vector: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Legs, conditions that hold inside every leg, and item ids that none may return.
+    """A request to an index: retrievers, and which documents they may return.
 
     Attributes:
-        user: whose `seen` is part of what is left out, for a server that looks it up; None where nobody's is.
-        without: item ids to leave out besides.
-        depth: candidates of each leg at most.
-        begun: what `Index.begin` has returned for some of the legs; only the index knows what will be in it.
+        conditions: hold inside every retriever.
+        user: the shopper whose `seen` items are excluded, None to exclude nobody's; a server may look them up.
+        without: further item ids to exclude.
+        depth: the most candidates of each retriever.
     """
 
-    legs: Sequence[Leg]
+    retrievers: Sequence[Retriever]
     conditions: tuple[Filter, ...]
     user: User | None
     without: Sequence[str]
     depth: int
-    begun: Mapping[Leg, Future[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The tier, what the index is asked with the weight of each leg (at least one), and whom it is about.
-
-    A leg of weight 0 only finds what a rule pins.
+    """How a query is answered: the request to the index, and what follows it.
 
     Attributes:
-        user: None for nobody, or one that the release does not know.
-        session: what the session's items say, None without a session.
-        sources: items from which the co-purchases come, by id.
-        otherwise: whether the shopper's profile would have had something to say, but the ladder has others speak.
+        query: the query.
+        tier: of the fallback chain.
+        request: at least one retriever.
+        weights: of each retriever in the fusion; a retriever of weight 0 only finds pinned items.
+        fusion: reciprocal rank or min-max.
+        diversity: share of maximal marginal relevance, 0 (off) to 1.
+        rules: business rules.
+        profile_skipped: the shopper's profile could have answered, but the fallback chain puts another tier first.
     """
 
+    query: Query
     tier: Tier
     request: Request
     weights: Sequence[float]
-    user: User | None
-    session: User | None
-    sources: Mapping[str, Item]
-    otherwise: bool = False
+    fusion: Fusion
+    diversity: float
+    rules: Sequence[Rule] = ()
+    profile_skipped: bool = False
 
     @property
-    def legs(self) -> Sequence[Leg]:
-        """Return the legs of the request."""
-        return self.request.legs
-
-
-PINNED = "pinned"  # name of the leg that finds pinned items; it has no weight in the fusion
+    def retrievers(self) -> Sequence[Retriever]:
+        """The retrievers of the request."""
+        return self.request.retrievers
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,15 +182,15 @@ class Ranked:
     """The hits, best first.
 
     Attributes:
-        documents: int64 (b,), their numbers.
-        scores: float64 (b,), after boosts; 0 for a pinned item that no leg found.
-        contributions: float64 (b, legs), what each leg added before boosts.
-        records: what hits show.
-        notes: what rules, diversity and caps did to each hit, for people.
+        documents: int64 (b,), document numbers.
+        scores: float64 (b,), after boosts; 0 for a pinned item that no retriever found.
+        contributions: float64 (b, retrievers), what each retriever added before boosts.
+        records: what the hits show.
+        notes: for each hit, what rules, diversity and category caps did to it, in words.
     """
 
-    documents: Integers
+    documents: Ints
     scores: Floats
     contributions: Floats
-    records: "Sequence[Record]"
+    records: Sequence[Record]
     notes: Sequence[tuple[str, ...]]

@@ -1,4 +1,4 @@
-"""What is asked and what is answered, the same for every backend."""
+"""A query and its answer, the same for every backend."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -7,69 +7,6 @@ from typing import Literal, get_args
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.filters import Filter, parse_filters
-
-
-@dataclass(frozen=True, slots=True)
-class LegPart:
-    """One leg's view of a hit.
-
-    Attributes:
-        name: profile, interest, session, text, words, co-purchase or popularity.
-        kind: semantic, lexical, behaviour or popularity.
-        score: cosine, weighted BM25, summed co-purchase, or interactions.
-        rank: place among the leg's candidates, None when it is not one of them.
-        contribution: what the leg adds to the hit's score.
-    """
-
-    name: str
-    kind: str
-    score: float
-    rank: int | None
-    contribution: float
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryPart:
-    """A history item's part of a leg's score; it is negative where the item speaks against the hit."""
-
-    item_id: str
-    title: str
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class WordPart:
-    """A matched word's part of the lexical leg's score."""
-
-    word: str
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Reasons for one hit; shares of `history` and `rest` add up to the semantic leg's score, `words` to the words',
-    `bought_with` and `bought_rest` to the co-purchase leg's.
-
-    Attributes:
-        sentence: the reasons for people.
-        legs: every leg of the query.
-        history: the items that contributed most, best first; of several interests, the one that is nearest to the hit.
-        rest: the sum of the shares of all other history items, those that the release lacks included.
-        words: the matched words, best first.
-        bought_with: the items that are bought by the same shoppers, best first.
-        bought_rest: the sum of the shares of all others.
-        rules: what diversity and the rules of the business did to the hit.
-    """
-
-    sentence: str
-    legs: tuple[LegPart, ...]
-    history: tuple[HistoryPart, ...] = ()
-    rest: float = 0.0
-    words: tuple[WordPart, ...] = ()
-    bought_with: tuple[HistoryPart, ...] = ()
-    bought_rest: float = 0.0
-    rules: tuple[str, ...] = ()
-
 
 Mode = Literal["hybrid", "semantic", "lexical", "behaviour"]
 Fusion = Literal["rrf", "minmax"]
@@ -84,27 +21,28 @@ LONGEST_TEXT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One request: for a shopper, for the items of a session, for a text, or for a text in the light of the others.
+    """A search for a shopper, a session, a text, or a combination of them.
 
     Attributes:
-        user: the shopper's id. One without a profile is answered by the next tier that has something to say: session,
-            text, segment, category, popularity.
-        items: ids of the items that a session is about, 100 at most; answers leave them out.
+        user: the shopper's id. A shopper without a profile gets the next tier of the fallback chain: session, segment,
+            category, popularity.
+        items: item ids of the session, at most 100; answers leave them out.
         text: free text.
-        mode: which legs answer: vectors (semantic), words (lexical), co-purchases (behaviour) or all (hybrid).
-        filters: conditions that every hit fulfils, see `parse_filters`; they apply inside every leg.
+        mode: the retrievers that answer: vectors (semantic), words (lexical), co-purchases (behaviour), or all of them
+            and popularity (hybrid).
+        filters: conditions that every hit fulfils, see `parse_filters`; they apply inside every retriever.
         k: number of hits, 1 to 10,000.
-        include_seen: also return what the user has interacted with.
+        include_seen: also return items that the shopper has interacted with.
         fusion: reciprocal rank (rrf) or min-max weighted mean (minmax); None takes the ranking configuration's.
-        weights: weight of kinds of legs (semantic, lexical, behaviour, popularity), divided among the legs of a kind;
-            0 leaves a kind out. What is not given is the ranking configuration's.
-        depth: candidates of each leg before fusion; k where that is more; None takes the ranking configuration's.
+        weights: weight of each kind of retriever (semantic, lexical, behaviour, popularity), divided among the
+            retrievers of the kind; 0 switches a kind off. Missing kinds have the ranking configuration's weight.
+        depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
-        per_category: at most so many hits of one category.
-        explain: tell for every hit why it is there.
+        per_category: the most hits of one category.
+        explain: explain every hit.
 
     Raises:
-        UsageError: a value outside what is said above, on construction.
+        UsageError: a value is outside its range; on construction.
     """
 
     user: str | None = None
@@ -122,7 +60,7 @@ class Query:
     explain: bool = False
 
     def __post_init__(self) -> None:
-        """Check every value, so that no backend has to."""
+        """Check every value, so that nothing behind it has to."""
         self._check_subject()
         if self.mode not in get_args(Mode):
             raise UsageError(f"mode is {self.mode!r}: use one of {', '.join(get_args(Mode))}")
@@ -131,11 +69,11 @@ class Query:
         numbers = {"k": self.k, "depth": self.depth, "per_category": self.per_category}
         for name, value in numbers.items():
             if (value is not None or name == "k") and not _is_count(value):
-                raise UsageError(f"{name} is {value!r}: it has to be a whole number from 1 to {LARGEST_K:,}")
+                raise UsageError(f"{name} is {value!r}: use a whole number from 1 to {LARGEST_K:,}")
         if self.diversity is not None and not 0.0 <= self.diversity <= 1.0:
-            raise UsageError(f"diversity is {self.diversity}: it has to be a number from 0 to 1")
+            raise UsageError(f"diversity is {self.diversity}: use a number from 0 to 1")
         if self.mode == "behaviour" and self.text is not None:
-            raise UsageError("a text has no co-purchases: give a user or items, or another mode")
+            raise UsageError("a text has no co-purchases: give a user or items, or use another mode")
         self._check_weights()
         parse_filters(self.filters)
 
@@ -151,14 +89,14 @@ class Query:
             if value is not None and not value.strip():
                 raise UsageError(f"the {name} is empty")
         if self.text is not None and len(self.text) > LONGEST_TEXT:
-            raise UsageError(f"the text has {len(self.text):,} characters: at most {LONGEST_TEXT:,} are searched for")
+            raise UsageError(f"the text has {len(self.text):,} characters: use at most {LONGEST_TEXT:,}")
 
     def _check_weights(self) -> None:
         for kind, weight in self.weights.items():
             if kind not in KINDS or not isfinite(weight) or weight < 0:
-                raise UsageError(f"weight {kind}={weight}: weights are numbers of 0 or more for {', '.join(KINDS)}")
+                raise UsageError(f"weight {kind}={weight}: use a number of 0 or more for one of {', '.join(KINDS)}")
         if self.weights and not any(self.weights.get(kind, 1.0) > 0 for kind in KINDS):
-            raise UsageError("the weights are all 0: at least one kind of leg has to count")
+            raise UsageError("the weights are all 0: give at least one kind of retriever a weight above 0")
 
     @property
     def conditions(self) -> tuple[Filter, ...]:
@@ -167,8 +105,73 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class RetrieverPart:
+    """The part of one retriever in a hit.
+
+    Attributes:
+        name: profile, interest, session, text, words, co-purchase or popularity.
+        kind: semantic, lexical, behaviour or popularity.
+        score: cosine, weighted BM25, co-purchase score, or popularity.
+        rank: among the retriever's candidates, None when the hit is not one of them.
+        contribution: what the retriever adds to the hit's score.
+    """
+
+    name: str
+    kind: str
+    score: float
+    rank: int | None
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPart:
+    """The share of one history item in a retriever's score; it is negative where the item speaks against the hit."""
+
+    item_id: str
+    title: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class WordPart:
+    """The share of one matched word in the lexical score."""
+
+    word: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a hit is in the answer.
+
+    The shares of `history` and `rest` add up to the score of the semantic retriever of the profile or session; those of
+    `words` add up to the lexical score, those of `bought_with` and `bought_rest` to the co-purchase score.
+
+    Attributes:
+        sentence: the reasons in words.
+        legs: the part of every retriever.
+        history: the history items with the largest shares, best first. A shopper with several interests gets the
+            items of the interest that is nearest to the hit.
+        rest: the sum of the shares of all other history items.
+        words: the matched words, best first.
+        bought_with: the history items that the same shoppers bought, best first.
+        bought_rest: the sum of the shares of all other such items.
+        rules: what diversity, category caps and business rules did to the hit, in words.
+    """
+
+    sentence: str
+    legs: tuple[RetrieverPart, ...]
+    history: tuple[HistoryPart, ...] = ()
+    rest: float = 0.0
+    words: tuple[WordPart, ...] = ()
+    bought_with: tuple[HistoryPart, ...] = ()
+    bought_rest: float = 0.0
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """One document of an answer; the score is comparable only within the answer."""
+    """One document of an answer; scores can be compared within one answer only."""
 
     rank: int
     item_id: str
@@ -181,15 +184,18 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits, best first, and how they came about.
+    """The hits, best first, and where they come from.
 
     Attributes:
-        tier: what was known: the user's profile, the session's items, the text alone, the user's segment, a category,
-            or nothing but popularity.
+        user: the shopper's id of the query.
+        mode: of the query.
+        tier: of the fallback chain: the shopper's profile, the session, the text alone, the shopper's segment, a
+            category, or popularity.
         release: name of the index release that answered.
-        took_ms: milliseconds in the index, encoding of the text included.
+        took_ms: milliseconds for the whole search, encoding of the text included.
+        hits: at most k of them.
         ranking: version of the ranking configuration.
-        note: one sentence when the answer is not what was asked for, such as an unknown user.
+        note: a sentence where the answer is not what the caller may expect, for example for an unknown user.
     """
 
     user: str | None
@@ -202,15 +208,14 @@ class Answer:
     note: str | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return the answer as plain values; hits have an "explanation" only where one was asked for."""
+        """Return the answer as plain values; a hit has the key "explanation" only where the query asked for it."""
         answer = asdict(self)
-        answer["hits"] = [_drop_explanation(hit) for hit in answer["hits"]]
+        answer["hits"] = [
+            {key: value for key, value in hit.items() if key != "explanation" or value is not None}
+            for hit in answer["hits"]
+        ]
         return answer
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_K
-
-
-def _drop_explanation(hit: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in hit.items() if name != "explanation" or value is not None}

@@ -1,9 +1,10 @@
-"""The ranking configuration: one versioned YAML file that the tables, the searches and the tuner read."""
+"""The ranking configuration: one versioned YAML file for the tables, the searches and the tuner."""
 
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlm4rec_search.common.errors import UsageError
@@ -12,16 +13,16 @@ DEFAULT = Path(__file__).with_name("default_ranking.yaml")
 
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Rung = Literal["profile", "session", "segment", "category", "popularity"]
+ChainTier = Literal["profile", "session", "segment", "category", "popularity"]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
 
 class Weights(_Strict):
-    """What each kind of leg counts in the fusion; 0 leaves it out."""
+    """The weight of each kind of retriever in the fusion; 0 switches it off."""
 
     semantic: Weight
     lexical: Weight
@@ -36,23 +37,23 @@ class Weights(_Strict):
 
 
 class Ranking(_Strict):
-    """How profiles are made and how the legs of a search are joined.
+    """How profiles are made and how the retrievers of a search are fused.
 
     Attributes:
-        version: name of this configuration, told by every answer that it made.
+        version: name of this configuration; every answer shows it.
         half_life_days: an interaction this much older counts half as much in vectors, words and interests.
-        behaviour_half_life_days: the same for the items that the behaviour leg starts from.
-        co_purchase_days: how far back from `as_of` search.item_neighbours looks.
-        popularity_days: how far back from `as_of` `recent` of search.item_popularity looks.
-        profile: mean sends the profile vector as one semantic leg, interests one leg for each interest.
-        interests: at most so many interests per shopper, 1 to 4.
-        terms: weighted words per shopper.
-        depth: candidates of each leg before fusion.
+        behaviour_half_life_days: the same for the items that co-purchases start from.
+        co_purchase_days: how many days before `as_of` count in search.item_neighbours.
+        popularity_days: how many days before `as_of` count in `recent` of search.item_popularity.
+        profile: mean uses the profile vector as one semantic retriever, interests one retriever for each interest.
+        interests: the most interests of a shopper, 1 to 4.
+        terms: the most weighted words of a shopper.
+        depth: candidates of each retriever before fusion.
         fusion: min-max weighted mean or reciprocal rank.
-        weights: of each kind of leg.
+        weights: of each kind of retriever.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
-        ladder: tiers by which a shopper is answered, the first that has something to say; a profile and a session
-            that are both there answer together. Popularity comes last in any case.
+        fallback_chain: tiers in the order in which they are tried (key `ladder` of the file); the first that knows
+            something about the shopper answers. A profile and a session answer together. Popularity comes last anyway.
     """
 
     version: str = Field(min_length=1)
@@ -67,10 +68,10 @@ class Ranking(_Strict):
     fusion: Literal["minmax", "rrf"]
     weights: Weights
     diversity: Share
-    ladder: tuple[Rung, ...] = get_args(Rung)
+    fallback_chain: tuple[ChainTier, ...] = Field(default=get_args(ChainTier), alias="ladder")
 
     def table_variables(self) -> dict[str, float]:
-        """Return the values that tables depend on, as variables of the SQLMesh project."""
+        """Return the values that SQLMesh models depend on, as variables of the project."""
         names = ("half_life_days", "behaviour_half_life_days", "co_purchase_days", "popularity_days")
         counts = {"interests": self.interests, "terms": self.terms}
         return {name: float(getattr(self, name)) for name in names} | counts
@@ -82,20 +83,16 @@ def write_ranking(ranking: Ranking, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    import yaml
-
     path.write_text(yaml.safe_dump(ranking.model_dump(mode="json"), sort_keys=False), "utf-8")
 
 
 @cache
 def load_ranking(path: Path | None = None) -> Ranking:
-    """Read a ranking configuration, by default the one that ships.
+    """Read a ranking configuration, by default the one that comes with the package.
 
     Raises:
-        UsageError: the file is missing, no YAML, or a value is missing, unknown or outside of its range.
+        UsageError: the file is missing or not YAML, or a value is missing, unknown or outside its range.
     """
-    import yaml
-
     path = path or DEFAULT
     try:
         return Ranking.model_validate(yaml.safe_load(path.read_text("utf-8")))

@@ -1,65 +1,151 @@
-"""From a query to its answer: plan the legs, let the index find candidates, fuse, rank again, explain."""
+"""The one way from a query to its answer: look up facts, plan, retrieve, fuse, rerank, explain."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from vlm4rec_search.search.explanation import Reasons
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.embeddings.encoders import load_sentence_encoder
+from vlm4rec_search.search.backend import Backend, ItemGoneError, Reader, Release, ReleaseGoneError, SentRequest
+from vlm4rec_search.search.explanation import Explainer
+from vlm4rec_search.search.facts import look_up
 from vlm4rec_search.search.fusion import fuse
-from vlm4rec_search.search.model import Plan, Ranked
-from vlm4rec_search.search.planning import plan
-from vlm4rec_search.search.query import Answer, Hit, Query, Tier
+from vlm4rec_search.search.model import Facts, Plan, Vector
+from vlm4rec_search.search.planning import make_plan
+from vlm4rec_search.search.query import Answer, Explanation, Hit, Query, Tier
+from vlm4rec_search.search.ranking import Ranking, load_ranking
 from vlm4rec_search.search.reranking import rerank
-
-if TYPE_CHECKING:
-    from vlm4rec_search.search.backend import Index
+from vlm4rec_search.search.rules import Rule
 
 
-def answer(index: "Index", query: Query) -> Answer:
-    """Answer a query, whatever the backend, see `Index.search`."""
-    started = time.perf_counter()
-    chosen = plan(index, query)
-    ranked = index.fused(chosen, query)
-    hits = _found(index, query, chosen) if ranked is None else _hits(ranked)
-    notes = [(None if hits else _all_seen(index, query, chosen)) or _note(query, chosen), _unknown(query, chosen)]
-    note = "; ".join(said for said in notes if said) or None
-    took = round((time.perf_counter() - started) * 1000.0, 2)
-    return Answer(query.user, query.mode, chosen.tier, index.meta.name, took, hits, index.ranking.version, note)
+class Searcher:
+    """Answers queries from an open release; use it in a `with` block. Several threads may search at once.
+
+    Attributes:
+        backend: where the release is read from.
+        ranking: the ranking configuration.
+        rules: business rules.
+    """
+
+    def __init__(
+        self, backend: Backend, encoder: str | None = None, ranking: Ranking | None = None, rules: Sequence[Rule] = ()
+    ) -> None:
+        """Check that the caller's encoder made the release.
+
+        Args:
+            backend: an open release; `close` closes it.
+            encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
+            ranking: None takes the one that comes with the package.
+            rules: business rules.
+
+        Raises:
+            UsageError: the release was built by another encoder.
+        """
+        self.backend, self.ranking, self.rules = backend, ranking or load_ranking(), rules
+        self._encoder_name = encoder
+        self._encoder = QueryEncoder(backend.release.encoder, encoder)
+
+    @property
+    def release(self) -> Release:
+        """The release that answers."""
+        return self.backend.release
+
+    def search(self, query: Query) -> Answer:
+        """Answer a query.
+
+        Where the release was deleted since it was opened, the release that answers now is opened and searched.
+
+        Raises:
+            UsageError: a filter names an unknown field, the release has no item of the session, or the encoder of the
+                text is missing.
+            RunError: the backend does not answer.
+        """
+        try:
+            try:
+                return self._answer(query)
+            except ItemGoneError:
+                return self._answer(query)
+        except ReleaseGoneError:
+            if not self.backend.reopen():
+                raise
+            self._encoder = QueryEncoder(self.backend.release.encoder, self._encoder_name)
+            return self._answer(query)
+
+    def requests(self, query: Query) -> list[SentRequest]:
+        """Answer a query and return the requests that were sent to a server for it, in order.
+
+        Raises:
+            UsageError: there is no server.
+        """
+        sent: list[SentRequest] = []
+        self._answer(query, sent)
+        return sent
+
+    def plan(self, reader: Reader, query: Query) -> tuple[Facts, Plan]:
+        """Return what the release knows about the subject of a query, and how the query would be answered."""
+        facts = look_up(reader, query, self.ranking, self._encoder.encode)
+        return facts, make_plan(query, facts, self.ranking, self.rules)
+
+    def _answer(self, query: Query, sent: list[SentRequest] | None = None) -> Answer:
+        started = time.perf_counter()
+        reader = self.backend.reader(sent)
+        facts, plan = self.plan(reader, query)
+        hits = _find_hits(reader, facts, plan)
+        nothing_left = None if hits else self._note_nothing_left(query, facts)
+        notes = [nothing_left or _note_fallback(plan, facts), _note_missing_items(query, facts)]
+        note = "; ".join(each for each in notes if each) or None
+        took = round((time.perf_counter() - started) * 1000.0, 2)
+        return Answer(query.user, query.mode, plan.tier, reader.release.name, took, hits, self.ranking.version, note)
+
+    def _note_nothing_left(self, query: Query, facts: Facts) -> str | None:
+        """Return a note where the answer is empty because the shopper has seen every item that fits."""
+        if facts.user is None or query.include_seen:
+            return None
+        if not self._answer(replace(query, include_seen=True, explain=False, k=1)).hits:
+            return None
+        return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
+
+    def close(self) -> None:
+        """Close the backend."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        """Return the searcher itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the backend."""
+        self.close()
 
 
-def _found(index: "Index", query: Query, chosen: Plan) -> tuple[Hit, ...]:
-    found = index.find(chosen.request)
-    fused = fuse(found.candidates, chosen.weights, query.fusion or index.ranking.fusion)
-    ranked = rerank(index, found, fused, query)
-    hits = _hits(ranked)
-    if not query.explain or not hits:
-        return hits
-    reasons = Reasons(index, query, chosen, found).of(ranked)
-    return tuple(replace(hit, explanation=reason) for hit, reason in zip(hits, reasons, strict=True))
+def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> tuple[Hit, ...]:
+    ranked = reader.rank(plan)
+    explanations: Sequence[Explanation | None] = []
+    if ranked is None:
+        retrieved = reader.retrieve(plan.request)
+        ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion), plan)
+        if plan.query.explain and ranked.records:
+            explanations = Explainer(reader, facts, plan, retrieved).explain(ranked)
+    scored = zip(ranked.scores, ranked.records, explanations or [None] * len(ranked.records), strict=True)
+    return tuple(
+        Hit(rank=rank, score=float(score), explanation=explanation, **record)
+        for rank, (score, record, explanation) in enumerate(scored, 1)
+    )
 
 
-def _hits(ranked: Ranked) -> tuple[Hit, ...]:
-    scored = enumerate(zip(ranked.scores, ranked.records, strict=True), 1)
-    return tuple(Hit(rank=rank, score=float(score), **record) for rank, (score, record) in scored)
-
-
-def _all_seen(index: "Index", query: Query, chosen: Plan) -> str | None:
-    """Say that the shopper has seen all that fits, when that is why nothing is left."""
-    if chosen.user is None or query.include_seen:
-        return None
-    if not answer(index, replace(query, include_seen=True, explain=False, k=1)).hits:
-        return None
-    return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
-
-
-def _unknown(query: Query, chosen: Plan) -> str | None:
-    """Say which items of the session the release does not have."""
-    known = chosen.session.seen if chosen.session else ()
+def _note_missing_items(query: Query, facts: Facts) -> str | None:
+    """Return a note about the session's items that the release does not have."""
+    known = facts.session.seen if facts.session else ()
     missing = [item for item in query.items if item not in known]
     return f"not in the release, and left out of the session: {', '.join(missing[:5])}" if missing else None
 
 
-_INSTEAD: dict[Tier, str] = {
+_ANSWERED_WITH: dict[Tier, str] = {
     "session": "what goes with the session's items",
     "text": "what fits the text alone",
     "segment": "what is popular in the user's segment",
@@ -68,17 +154,68 @@ _INSTEAD: dict[Tier, str] = {
 }
 
 
-def _note(query: Query, chosen: Plan) -> str | None:
-    """Say what is answered where neither the shopper's profile nor, without a shopper, the session has a part in it."""
+def _note_fallback(plan: Plan, facts: Facts) -> str | None:
+    """Return a note where the answer uses neither the shopper's profile nor, without a shopper, the session."""
+    query = plan.query
     if query.user is None:
-        answered = not query.items or chosen.tier in ("session", "text")
-        return None if answered else f"nothing is known of the items for this mode: this is {_INSTEAD[chosen.tier]}"
-    own = any(leg.name in ("profile", "interest") for leg in chosen.legs)
-    if own or chosen.tier == "profile" or (chosen.user is not None and chosen.tier == "text"):
+        if not query.items or plan.tier in ("session", "text"):
+            return None
+        return f"nothing is known of the items for this mode: this is {_ANSWERED_WITH[plan.tier]}"
+    uses_profile = any(retriever.name in ("profile", "interest") for retriever in plan.retrievers)
+    if uses_profile or plan.tier == "profile" or (facts.user is not None and plan.tier == "text"):
         return None
-    who = f"nothing is known of user {query.user} for this mode"
-    if chosen.user is None:
-        who = f"user {query.user} is not known"
-    elif chosen.otherwise:
-        who = f"the ladder does not come to the profile of user {query.user}"
-    return f"{who}: this is {_INSTEAD[chosen.tier]}"
+    reason = f"nothing is known of user {query.user} for this mode"
+    if facts.user is None:
+        reason = f"user {query.user} is not known"
+    elif plan.profile_skipped:
+        reason = f"the fallback chain puts another tier before the profile of user {query.user}"
+    return f"{reason}: this is {_ANSWERED_WITH[plan.tier]}"
+
+
+class QueryEncoder:
+    """Encodes the texts of queries with the encoder that made a release."""
+
+    def __init__(self, made_by: str, wanted: str | None) -> None:
+        """Check that the wanted encoder made the release.
+
+        Args:
+            made_by: id of the encoder that made the release, <name>@<revision>.
+            wanted: name, id or folder of the caller's encoder; None takes the one that made the release.
+
+        Raises:
+            UsageError: they are different encoders.
+        """
+        self._made_by = made_by
+        name = _split_id(made_by)[0]
+        self._name = name if wanted in (None, made_by) else str(wanted)
+        if self._name == name:
+            return
+        # The revision of an encoder in a folder is the hash of its weights, so that the folder may have another name.
+        is_folder = Path(self._name).is_dir()
+        if not is_folder or _split_id(load_sentence_encoder(self._name).id)[1] != _split_id(made_by)[1]:
+            raise UsageError(
+                f"the index was built by the encoder {made_by}, not by {wanted}: set VLM4REC_ENCODER to the first, or"
+                " run `sqlmesh plan` and `vlm4rec index` for a new index"
+            )
+
+    def encode(self, text: str) -> Vector:
+        """Return the unit vector of a text, float32 (d,).
+
+        Raises:
+            UsageError: the installed encoder has another revision than the one that made the release.
+        """
+        encoder = load_sentence_encoder(self._name)
+        revision = _split_id(encoder.id)[1]
+        if revision != _split_id(self._made_by)[1]:
+            raise UsageError(
+                f"the index was built by the encoder {self._made_by}, but revision {revision} of it is installed here:"
+                " publish again with `vlm4rec index`"
+            )
+        vector: Vector = encoder.encode([text])[0]
+        return vector
+
+
+def _split_id(encoder: str) -> tuple[str, str]:
+    """Return name and revision of an encoder id."""
+    name, _, revision = encoder.rpartition("@")
+    return name or revision, revision

@@ -13,12 +13,13 @@ from vlm4rec_search.common.vectors import Floats, Ints
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.splits import Part
 from vlm4rec_search.evaluation.top_k import NOBODY
-from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
+from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.fusion import Candidates, min_max_mean, reciprocal_rank
-from vlm4rec_search.search.planning import leg_weights, plan
+from vlm4rec_search.search.planning import retriever_weights
 from vlm4rec_search.search.query import KINDS, Fusion, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.reranking import POOL, diversify
+from vlm4rec_search.search.searcher import Searcher
 
 # The candidates of every leg for every user of a split, asked from the index once, as arrays.
 
@@ -52,23 +53,23 @@ class Pool:
     documents: Ints
 
 
-def ask(index: EmbeddedIndex, part: Part, ranking: Ranking) -> list[Asked]:
+def ask(searcher: Searcher, store: Store, part: Part, ranking: Ranking) -> list[Asked]:
     """Ask the index for the candidates of every leg of every user of a part, in the order of its targets.
 
     The kind of profile and the depth are those of the configuration; weights are not looked at.
     Documents become rows of the part's catalogue, which stand in the same order.
     """
-    rows = part.split.catalogue.positions(list(index.store.places))
+    rows = part.split.catalogue.positions(list(store.places))
     everything: dict[str, float] = dict.fromkeys(KINDS, 1.0)
-    index.ranking = ranking
+    searcher.ranking, reader = ranking, searcher.backend.reader()
     answers = []
     with bar("candidates of every leg", len(part.targets.users)) as advance:
         for user in part.split.user_ids[part.targets.users]:
             query = Query(user=str(user), weights=everything, include_seen=part.split.repeat)
-            chosen = plan(index, query)
-            legs = index.find(chosen.request).candidates
+            _, plan = searcher.plan(reader, query)
+            legs = reader.retrieve(plan.request).candidates
             legs = [replace(leg, documents=rows[leg.documents]) for leg in legs]
-            answers.append(Asked(legs, leg_weights(chosen.legs, everything)))
+            answers.append(Asked(legs, retriever_weights(plan.retrievers, everything)))
             advance(1)
     return answers
 

@@ -19,6 +19,7 @@ from vlm4rec_search.evaluation.systems.product import publish_split
 from vlm4rec_search.evaluation.tuning.sweep import Asked, Pool, ask, best_weights, judge, judge_diverse, pool
 from vlm4rec_search.search.query import KINDS, Fusion
 from vlm4rec_search.search.ranking import Ranking, Weights, load_ranking, write_ranking
+from vlm4rec_search.search.searcher import Searcher
 
 Say = Callable[[str], None]
 
@@ -135,7 +136,7 @@ class _Trials:
 
     @contextmanager
     def _asked(self, ranking: Ranking) -> "Iterator[tuple[dict[str, list[Asked]], Part]]":
-        from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
+        from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
         from vlm4rec_search.indexes.embedded.pointer import current_release
         from vlm4rec_search.indexes.embedded.store import Store
 
@@ -145,9 +146,13 @@ class _Trials:
             path = current_release(Path(folder))
             if path is None:
                 raise UsageError("the tables hold nothing to search")
-            with EmbeddedIndex(Store(path)) as index:
+            store = Store(path)
+            with Searcher(EmbeddedBackend(store)) as searcher:
                 deep = ranking.model_copy(update={"depth": max(*DEPTHS, ranking.depth)})
-                yield {name: ask(index, part, deep.model_copy(update={"profile": name})) for name in PROFILES}, part
+                yield (
+                    {name: ask(searcher, store, part, deep.model_copy(update={"profile": name})) for name in PROFILES},
+                    part,
+                )
 
     def _part(self, ranking: Ranking) -> Part:
         """Build the tables of a configuration as of the validation cut, and read them."""

@@ -1,78 +1,87 @@
-"""The embedded index: an exact scan over the vectors of one release, and BM25 over its postings, in memory."""
+"""The embedded backend: an exact scan over the vectors of one release, and BM25 over its postings, in memory."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from vlm4rec_search.common.vectors import Vectors, cosines
-from vlm4rec_search.indexes.embedded.store import Mask, Store
-from vlm4rec_search.search.backend import Found, Index
-from vlm4rec_search.search.fusion import Candidates, Integers
-from vlm4rec_search.search.model import Item, Leg, Record, Request, User, Word, item_of, user_of
-from vlm4rec_search.search.ranking import Ranking
-from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.vectors import Floats, Ints, Mask, Vectors, cosines
+from vlm4rec_search.indexes.embedded.store import Store
+from vlm4rec_search.indexes.release import ReleaseMeta
+from vlm4rec_search.indexes.rows import to_item, to_user
+from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest
+from vlm4rec_search.search.fusion import Candidates
+from vlm4rec_search.search.model import Item, Record, Request, Retriever, User, Word
 
 
-class EmbeddedIndex(Index):
-    """One release of the embedded index, see `open_index`."""
+class EmbeddedBackend(Backend, Reader):
+    """One release in memory; it never changes, so that one reader serves every query."""
 
-    def __init__(
-        self,
-        store: Store,
-        encoder: str | None = None,
-        ranking: Ranking | None = None,
-        rules: Sequence[Rule] = (),
-    ) -> None:
-        """Search an open release, which closes with the index, see `Index`."""
-        super().__init__(store.meta, encoder, ranking, rules)
+    def __init__(self, store: Store) -> None:
+        """Read from an open release, which closes with the backend."""
         self.store = store
-        self._matching = lru_cache(maxsize=64)(store.matching)  # a release never changes
+        self._matching = lru_cache(maxsize=64)(store.matching)
+
+    @property
+    def release(self) -> ReleaseMeta:
+        """What made the release."""
+        return self.store.meta
+
+    def reader(self, sent: list[SentRequest] | None = None) -> Reader:
+        """Return the backend itself.
+
+        Raises:
+            UsageError: `sent` is given: the embedded index sends no requests.
+        """
+        if sent is not None:
+            raise UsageError("the embedded index sends no requests: let VLM4REC_INDEX_URL or --index name a server")
+        return self
 
     def user(self, user_id: str) -> User | None:
         """Return what the release knows of a shopper."""
         row = self.store.user(user_id)
-        return None if row is None else user_of(user_id, row)
+        return None if row is None else to_user(user_id, row)
 
     def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
-        """Return the items that the release has."""
-        documents = self._places(item_ids)
+        """Return the items of the release by id."""
+        documents = self._documents(item_ids)
         terms = self.store.words(documents) if words else {}
         rows = zip(documents, self.store.records(documents), strict=True)
         return {
-            record["item_id"]: item_of(record, self.store.vectors[document], terms.get(document, ()))
+            record["item_id"]: to_item(record, self.store.vectors[document], terms.get(document, ()))
             for document, record in rows
         }
 
-    def sources(self, item_ids: Sequence[str]) -> dict[str, Item]:
-        """Return the items that the release has, with their neighbours."""
-        documents = self._places(item_ids)
+    def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
+        """Return the items of the release by id with their neighbours."""
+        documents = self._documents(item_ids)
         rows = zip(documents, self.store.records(documents), strict=True)
         return {
-            record["item_id"]: item_of(record, neighbours=self.store.neighbours_of(document))
+            record["item_id"]: to_item(record, neighbours=self.store.neighbours_of(document))
             for document, record in rows
         }
 
-    def _places(self, item_ids: Sequence[str]) -> list[int]:
+    def _documents(self, item_ids: Sequence[str]) -> list[int]:
         return [self.store.places[item] for item in item_ids if item in self.store.places]
 
-    def segment(self, name: str) -> Mapping[str, float]:
-        """Return the most popular items of a segment."""
-        return self.store.segment(name)
+    def popular(self, segment: str) -> Mapping[str, float]:
+        """Return the popular items of a segment."""
+        return self.store.segment(segment)
 
-    def find(self, request: Request) -> "EmbeddedFound":
-        """Return the candidates of every leg."""
-        return EmbeddedFound(self.store, request, self._allowed(request))
+    def retrieve(self, request: Request) -> "EmbeddedRetrieved":
+        """Return the candidates of every retriever."""
+        return EmbeddedRetrieved(self.store, request.retrievers, self._allowed(request), request.depth)
 
     def _allowed(self, request: Request) -> Mask | None:
+        """Return which documents the request may return, bool (n,), None for all."""
         masks = [self._matching(condition) for condition in request.conditions]
-        left_out = [*(request.user.seen if request.user else ()), *request.without]
-        if left_out:
-            unseen = np.ones(self.meta.documents, dtype=np.bool_)
-            unseen[[self.store.places[item] for item in left_out if item in self.store.places]] = False
-            masks.append(unseen)
+        excluded = self._documents([*(request.user.seen if request.user else ()), *request.without])
+        if excluded:
+            is_left = np.ones(self.release.documents, dtype=np.bool_)
+            is_left[excluded] = False
+            masks.append(is_left)
         return np.logical_and.reduce(masks) if masks else None
 
     def close(self) -> None:
@@ -80,87 +89,100 @@ class EmbeddedIndex(Index):
         self.store.close()
 
 
-class EmbeddedFound(Found):
-    """The scores of all documents in every leg, and the best of them."""
+class EmbeddedRetrieved(Retrieved):
+    """The scores of all documents in every retriever, and the best of them."""
 
-    def __init__(self, store: Store, request: Request, allowed: Mask | None) -> None:
-        self._store, self._legs = store, request.legs
-        self._scores = [self._score(leg) for leg in request.legs]
-        pairs = zip(request.legs, self._scores, strict=True)
-        self.candidates = [top_candidates(leg, scores, allowed, request.depth) for leg, scores in pairs]
+    def __init__(self, store: Store, retrievers: Sequence[Retriever], allowed: Mask | None, depth: int) -> None:
+        """Score every document in every retriever.
 
-    def _score(self, leg: Leg) -> Vectors:
-        """Return the score of every document in one leg, float32 (n,)."""
-        if leg.vector is not None:
-            return cosines(self._store.vectors, leg.vector)
-        if leg.items:
-            return self._listed(leg.items)
-        if leg.kind == "popularity":
+        Args:
+            store: the release.
+            retrievers: of the request.
+            allowed: which documents may be candidates, bool (n,), None for all.
+            depth: the most candidates of each retriever.
+        """
+        self._store, self._retrievers = store, retrievers
+        self._scores = [self._score(retriever) for retriever in retrievers]
+        scored = zip(retrievers, self._scores, strict=True)
+        self.candidates = [top_candidates(retriever, scores, allowed, depth) for retriever, scores in scored]
+
+    def _score(self, retriever: Retriever) -> Vectors:
+        """Return the score of every document in one retriever, float32 (n,)."""
+        if retriever.vector is not None:
+            return cosines(self._store.vectors, retriever.vector)
+        if retriever.items:
+            return self._score_items(retriever.items)
+        if retriever.kind == "popularity":
             return self._store.popularity
-        rows, weights = self._store.rows({term: word.weight for term, word in leg.words.items()})
+        rows, weights = self._store.rows({term: word.weight for term, word in retriever.words.items()})
         scores: Vectors = self._store.postings[rows].T @ weights
         return scores
 
-    def _listed(self, items: Mapping[str, float]) -> Vectors:
+    def _score_items(self, items: Mapping[str, float]) -> Vectors:
         places = self._store.places
         known = [(places[item], score) for item, score in items.items() if item in places]
         scores = np.zeros(len(places), dtype=np.float32)
-        scores[[place for place, _ in known]] = [score for _, score in known]
+        scores[[document for document, _ in known]] = [score for _, score in known]
         return scores
 
-    def records(self, documents: Sequence[int] | Integers) -> list[Record]:
+    def records(self, documents: Sequence[int] | Ints) -> list[Record]:
         """Return what hits show."""
         return [Record(**row) for row in self._store.records(documents)]  # type: ignore[typeddict-item]
 
-    def vectors(self, documents: Integers) -> Vectors:
+    def vectors(self, documents: Ints) -> Vectors:
         """Return the vectors of documents."""
         return self._store.vectors[documents]
 
-    def facets(self, documents: Integers) -> list[Mapping[str, Sequence[str]]]:
+    def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
         """Return the values that filters see."""
         return list(self._store.facets(documents.tolist()))
 
-    def scores(self, documents: Integers) -> npt.NDArray[np.float64]:
-        """Return each leg's score of documents."""
+    def scores(self, documents: Ints) -> Floats:
+        """Return the score of documents in every retriever."""
         return np.stack([scores[documents] for scores in self._scores], axis=1).astype(np.float64).round(6)
 
-    def words(self, documents: Integers) -> list[Mapping[str, float]]:
-        """Return what each word adds."""
-        words, block = self._matched
-        scores = block[:, documents].toarray()
-        return [_by_form(words, scores[:, column]) for column in range(len(documents))]
+    def words(self, documents: Ints) -> list[Mapping[str, float]]:
+        """Return what each word adds to the lexical score."""
+        words, postings = self._matched
+        scores = postings[:, documents].toarray()
+        return [_sum_by_form(words, scores[:, column]) for column in range(len(documents))]
 
     @cached_property
     def _matched(self) -> tuple[list[Word], Any]:
-        """Return the words that the postings have, and their rows."""
-        known = [(self._store.terms[term], word) for leg in self._legs for term, word in leg.words.items()
-                 if term in self._store.terms]  # fmt: skip
+        """Return the words of all retrievers that the postings have, and their rows of the postings."""
+        known = [
+            (self._store.terms[term], word)
+            for retriever in self._retrievers
+            for term, word in retriever.words.items()
+            if term in self._store.terms
+        ]
         return [word for _, word in known], self._store.postings[[row for row, _ in known]]
 
 
-def top_candidates(leg: Leg, scores: Vectors, allowed: Mask | None, depth: int) -> Candidates:
-    """Return the best documents of a leg among the allowed ones, equal scores by document.
+def top_candidates(retriever: Retriever, scores: Vectors, allowed: Mask | None, depth: int) -> Candidates:
+    """Return the best documents of a retriever among the allowed ones, equal scores by document.
 
     Args:
-        leg: a leg of words or listed items finds only documents with a score above 0.
+        retriever: one with words or items finds only documents with a score above 0.
         scores: float32 (n,), one for each document.
         allowed: bool (n,), None for all.
-        depth: how many at most.
+        depth: the most candidates.
     """
-    usable = scores > 0.0 if leg.kind == "lexical" or leg.items else None
+    usable = scores > 0.0 if retriever.kind == "lexical" or retriever.items else None
     if allowed is not None:
         usable = allowed if usable is None else usable & allowed
     documents = np.arange(len(scores)) if usable is None else np.flatnonzero(usable)
     values = scores if usable is None else scores[documents]
     if len(values) > depth:
         lowest = np.partition(values, len(values) - depth)[len(values) - depth]
-        kept = np.flatnonzero(values >= lowest)
-        documents, values = documents[kept], values[kept]
+        near = np.flatnonzero(values >= lowest)
+        documents, values = documents[near], values[near]
     order = np.argsort(-values, kind="stable")[:depth]
-    return Candidates(leg.name, leg.kind, documents[order].astype(np.int64), values[order].astype(np.float64).round(6))
+    best_scores = values[order].astype(np.float64).round(6)
+    return Candidates(retriever.name, retriever.kind, documents[order].astype(np.int64), best_scores)
 
 
-def _by_form(words: Sequence[Word], scores: Vectors) -> dict[str, float]:
+def _sum_by_form(words: Sequence[Word], scores: Vectors) -> dict[str, float]:
     shares: dict[str, float] = {}
     for word, score in zip(words, scores, strict=True):
         shares[word.form] = shares.get(word.form, 0.0) + float(score) * word.weight

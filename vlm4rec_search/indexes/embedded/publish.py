@@ -15,12 +15,13 @@ from vlm4rec_search.common.progress import Advance, bar
 from vlm4rec_search.common.vectors import cosines
 from vlm4rec_search.indexes import tables
 from vlm4rec_search.indexes.checks import smoke
-from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, publishing
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.staging import STEPS, count, one_line, stage
+from vlm4rec_search.search.searcher import Searcher
 
 # What a release has to show before the pointer may name it.
 
@@ -65,7 +66,8 @@ def verify_file(path: Path, scans: list[tuple[list[float], list[float]]]) -> Non
 
 def _smoke(store: Store) -> None:
     # A stem need not be its own stem: only a term that is can be searched for as a text, and has to be found.
-    smoke(EmbeddedIndex(store), store.any_user(), next((term for term in store.terms if analyze(term) == [term]), None))
+    text = next((term for term in store.terms if analyze(term) == [term]), None)
+    smoke(Searcher(EmbeddedBackend(store)), store.any_user(), text)
 
 
 def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -> ReleaseSummary:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.embedded import pointer
-from vlm4rec_search.indexes.embedded.backend import EmbeddedIndex
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import SCHEMA_VERSION, Publication, ReleaseMeta
@@ -17,6 +17,7 @@ from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.tables import HASHES
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.search.searcher import Searcher
 
 _BATCH = 1_000
 _DOCUMENTS = """
@@ -71,9 +72,9 @@ class EmbeddedReleases(Releases):
         """Remove old files."""
         return pointer.prune(self.folder, kept)
 
-    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> EmbeddedIndex:
+    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
         """Load a release file."""
-        return EmbeddedIndex(Store(pointer.release_path(self.folder, name)), None, ranking, rules)
+        return Searcher(EmbeddedBackend(Store(pointer.release_path(self.folder, name))), None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         """Read documents with their vectors, popularity and neighbours."""

@@ -15,7 +15,7 @@ from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.vectors import Vectors
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
-from vlm4rec_search.search.filters import Filter, unknown_field
+from vlm4rec_search.search.filters import Filter, check_field
 
 Numbers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -148,7 +148,7 @@ class Store:
         found = np.asarray(cursor.fetchnumpy()["document"], dtype=np.int64)
         if len(found) == 0:
             rows = self._connection.cursor().execute("SELECT DISTINCT field FROM facets").fetchall()
-            unknown_field(condition, {field for (field,) in rows})
+            check_field(condition, {field for (field,) in rows})
         mask = np.zeros(self.meta.documents, dtype=np.bool_)
         mask[found] = True
         return mask

@@ -17,9 +17,9 @@ from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.release import Publication, ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.search.backend import Index
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.search.searcher import Searcher
 
 _PAGE = 500
 _MOST = 10_000  # hits of one request
@@ -81,11 +81,11 @@ class OpenSearchReleases(Releases):
                 needed = names[max(names.index(live) - 1, 0) : names.index(live) + 1] if live in names else []
                 return prune(self.catalogue, set(needed), kept)
 
-    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Index:
+    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
         """Search the indices of a release, whatever the aliases name."""
-        from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+        from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 
-        return OpenSearchIndex(self.catalogue, name, None, ranking, rules)
+        return Searcher(OpenSearchBackend(self.catalogue, name), None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         """Read the sources of all items."""

@@ -13,10 +13,11 @@ from vlm4rec_search.common.analyzer import analyze
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.checks import smoke
 from vlm4rec_search.indexes.opensearch.aliases import Catalogue
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import reason_of
 from vlm4rec_search.indexes.opensearch.documents import read_bodies, read_hashes
 from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, Body, Kind
+from vlm4rec_search.search.searcher import Searcher
 
 LOWEST_RECALL = 0.95
 EF_SEARCH = (200, 400, 800, 1_600)  # tried in this order
@@ -94,7 +95,7 @@ def verify_searches(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection,
     users = connection.execute("SELECT user_id FROM outgoing_profiles LIMIT 1").fetchall()
     titles = connection.execute("SELECT title FROM outgoing_items ORDER BY item_id LIMIT 1000").fetchall()
     text = next((title for (title,) in titles if analyze(title)), None)  # one of stop words finds nothing
-    smoke(OpenSearchIndex(catalogue, release), users[0][0] if users else None, text)
+    smoke(Searcher(OpenSearchBackend(catalogue, release)), users[0][0] if users else None, text)
 
 
 def wait_for_copies(client: OpenSearch, indices: Sequence[str]) -> None:

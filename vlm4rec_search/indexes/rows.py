@@ -1,0 +1,47 @@
+"""From the rows and documents of a release to the shoppers and items of a search."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from vlm4rec_search.search.model import Interest, Item, User, Vector, Word
+
+_NO_VECTOR: Vector = np.empty(0, dtype=np.float32)
+
+
+def to_user(user_id: str, row: Mapping[str, Any]) -> User:
+    """Return the shopper of a row with the columns of a release's table `users`; the vector may be missing."""
+    return User(
+        user_id,
+        vector=None if row.get("vector") is None else _to_vector(row["vector"]),
+        words=_to_words(row["terms"]),
+        history={entry["item_id"]: entry["weight"] for entry in row["history"]},
+        interests=tuple(
+            Interest(_to_vector(entry["vector"]), entry["importance"], entry["medoid"], tuple(entry["items"]))
+            for entry in row["interests"]
+        ),
+        behaviour={entry["item_id"]: entry["weight"] for entry in row["behaviour"]},
+        seen=row["seen"],
+        segment=row["segment"],
+        categories=tuple(row["categories"]),
+    )
+
+
+def to_item(
+    record: Mapping[str, Any],
+    vector: Sequence[float] | Vector = _NO_VECTOR,
+    words: Sequence[Mapping[str, Any]] = (),
+    neighbours: Mapping[str, float] = MappingProxyType({}),
+) -> Item:
+    """Return the item of a record with item_id, title, category and price."""
+    return Item(**record, vector=_to_vector(vector), words=_to_words(words), neighbours=neighbours)
+
+
+def _to_words(entries: Sequence[Mapping[str, Any]]) -> dict[str, Word]:
+    return {entry["term"]: Word(entry["word"], entry["weight"]) for entry in entries}
+
+
+def _to_vector(values: Sequence[float] | Vector) -> Vector:
+    return np.asarray(values, dtype=np.float32)

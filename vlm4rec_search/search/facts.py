@@ -1,0 +1,48 @@
+"""Looks up what a release knows about the subject of a query."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.search.backend import Reader
+from vlm4rec_search.search.model import Facts, User, Vector
+from vlm4rec_search.search.planning import co_purchase_starts, early_request, fallback_segments
+from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.retrievers import session_profile
+
+
+def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[str], Vector]) -> Facts:
+    """Read the facts that a plan for the query needs, and nothing more.
+
+    Args:
+        reader: reads the release.
+        query: the query.
+        ranking: decides whether co-purchases and the segments of the fallback chain are needed.
+        encode: returns the unit vector of a text.
+
+    Raises:
+        UsageError: the release has no item of the session, or the text cannot be encoded.
+    """
+    user = None if query.user is None else reader.user(query.user)
+    facts = Facts(user, _session(reader, query))
+    if starts := co_purchase_starts(query, facts, ranking):
+        # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
+        reader.prefetch(early_request(query, facts, ranking))
+        facts = replace(facts, neighbours=reader.neighbours(starts))
+    if query.text is not None and query.mode in ("hybrid", "semantic"):
+        return replace(facts, text_vector=encode(query.text))
+    for segment in fallback_segments(query, facts, ranking):
+        if items := reader.popular(segment):
+            return replace(facts, popular={segment: items})
+    return facts
+
+
+def _session(reader: Reader, query: Query) -> User | None:
+    if not query.items:
+        return None
+    items = reader.items(list(dict.fromkeys(query.items)), words=True)
+    if not items:
+        missing = ", ".join(query.items[:5])
+        raise UsageError(f"no item of the session is in the release {reader.release.name}: {missing}")
+    return session_profile(list(items.values()))
