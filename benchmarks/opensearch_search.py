@@ -24,7 +24,7 @@ from opensearchpy import OpenSearch
 
 from benchmarks.search import DIMENSION, catalogue, neighbours, shoppers
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.publish import publish_release
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1_000)
     parser.add_argument("--searches", type=int, default=200)
     asked = parser.parse_args()
-    place = Catalogue(connect(asked.url, Settings(), timeout=600), f"benchmark-{uuid4().hex[:8]}-")
+    place = ReleaseCatalogue(connect(asked.url, Settings(), timeout=600), f"benchmark-{uuid4().hex[:8]}-")
     made = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
     publish_release(place, tables(asked.documents, asked.users), made)
     try:

@@ -11,7 +11,7 @@ import pytest
 from helpers.six_items import documents, given, meta
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch import lease
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.documents import prepare, read_bodies
 from vlm4rec_search.indexes.opensearch.publish import publish_release
@@ -25,7 +25,7 @@ class Window:
 
     def __init__(self, url: str, prefix: str) -> None:
         self.url = url
-        self.catalogue = Catalogue(connect(url, Settings()), prefix)
+        self.catalogue = ReleaseCatalogue(connect(url, Settings()), prefix)
         self.client = self.catalogue.client
 
     @property

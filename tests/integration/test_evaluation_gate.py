@@ -3,6 +3,7 @@
 import csv
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
     releases = open_releases("index", settings)
     with read(settings.warehouse) as connection:
         good = publish.read_tables(connection)
-    assert judge_release(settings, releases, good, 0.01, lambda step: None) is None, "nothing to compare with yet"
+    assert judge_release(settings, 0.01, releases, good) is None, "nothing to compare with yet"
     releases.publish(good.tables, good.release("passed"), incremental=False, force=False)
     # Every item says what another one is.
     wrong = np.random.default_rng(1).permutation(good.tables.documents.num_rows)
@@ -62,9 +63,9 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
         documents = documents.set_column(place, name, documents[name].take(wrong))
     bad = replace(good, tables=replace(good.tables, documents=documents))
     with pytest.raises(RunError, match="not published: the new release is worse than items__"):
-        publish._gate(settings, releases, bad, 0.01, force=False)
+        publish._require_gate(partial(judge_release, settings, 0.01), releases, bad, force=False)
     with pytest.raises(UsageError, match="from 0 to 1"):
-        judge_release(settings, releases, good, -0.1, lambda step: None)
+        judge_release(settings, -0.1, releases, good)
 
 
 @pytest.mark.parametrize(

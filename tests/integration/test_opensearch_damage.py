@@ -55,9 +55,9 @@ def test_what_was_restored_under_another_name_goes_on_answering(window: Window) 
 def test_a_release_of_another_package_is_passed_over(window: Window) -> None:
     old, other = (window.publish(relabelled(label)).meta.name for label in ("old", "other"))
     tell_otherwise(window, other, lambda told: {name: told[name] for name in told if name != "users"})
-    assert list(window.catalogue.whole()) == [old]
+    assert list(window.catalogue.list()) == [old]
     new = window.publish(relabelled("new")).meta.name
-    assert list(window.catalogue.whole()) == [old, new]
+    assert list(window.catalogue.list()) == [old, new]
     assert len(window.indexes()) == 3 * len(KINDS)
 
 

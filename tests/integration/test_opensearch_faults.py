@@ -6,10 +6,10 @@ import sys
 import threading
 
 import pytest
+from helpers.alias_reader import publish_labelled, reading
 from helpers.faulty_proxy import Fault, proxy
 from helpers.server_releases import Window, relabelled
 from helpers.six_items import documents
-from test_opensearch_reader import publish, reading
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch import lease
@@ -19,10 +19,10 @@ from vlm4rec_search.search.query import Query
 PUBLISHER = """
 import sys
 from helpers.server_releases import Window
-from test_opensearch_reader import publish
+from helpers.alias_reader import publish_labelled
 from vlm4rec_search.indexes.opensearch import lease
-lease.LOST = 2.0
-publish(Window(sys.argv[1], sys.argv[2]), sys.argv[3])
+lease.LOST, lease.RENEWED = 2.0, 0.5  # renewed often, so that a busy machine does not make the holder look dead
+publish_labelled(Window(sys.argv[1], sys.argv[2]), sys.argv[3])
 """
 
 
@@ -53,19 +53,19 @@ def kill_at(window: Window, bulk: int) -> None:
 
 
 def test_a_publication_killed_half_way_twice_is_followed_by_a_whole_one(window: Window) -> None:
-    publish(window, "old")
+    publish_labelled(window, "old")
     with reading(window) as reader:
         kill_at(window, 0)
         assert len(window.indexes()) == 4  # three that answer, one that was begun
         kill_at(window, 1)
         assert len(window.indexes()) == 5  # what the first left is gone
-        publish(window, "new")
-    reader.saw("old", "new")
+        publish_labelled(window, "new")
+    reader.assert_saw("old", "new")
     assert len(window.indexes()) == 6
 
 
 def test_of_two_publishers_one_publishes_and_the_other_says_so(window: Window) -> None:
-    publish(window, "old")
+    publish_labelled(window, "old")
     began, refused = threading.Event(), threading.Event()
 
     def judge(_number: int, _body: bytes) -> None:
@@ -76,11 +76,11 @@ def test_of_two_publishers_one_publishes_and_the_other_says_so(window: Window) -
         first = publisher(url, window, "first")
         assert began.wait(60)
         with pytest.raises(RunError, match=rf"another publication is running \(process {first.pid} of "):
-            publish(window, "new")
+            publish_labelled(window, "new")
         refused.set()
         assert first.communicate(timeout=120)[1].count("Traceback") == 0
     assert first.returncode == 0
-    reader.saw("old", "first")
+    reader.assert_saw("old", "first")
 
 
 def test_a_publisher_that_lost_its_lease_does_not_publish(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,20 +100,20 @@ def test_a_publisher_that_lost_its_lease_does_not_publish(window: Window, monkey
 
 
 def test_a_rollback_while_somebody_searches_is_one_step(window: Window) -> None:
-    old, new = (publish(window, label).meta.name for label in ("old", "new"))
+    old, new = (publish_labelled(window, label).meta.name for label in ("old", "new"))
     with reading(window) as reader:
         for _ in range(5):
             assert window.releases.rollback(None) == old
             assert window.releases.rollback(new) == new
         window.releases.rollback(old)
-    reader.saw("old", "new")
+    reader.assert_saw("old", "new")
 
 
 def test_an_empty_catalogue_is_refused(window: Window) -> None:
-    publish(window, "old")
+    publish_labelled(window, "old")
     with reading(window) as reader, pytest.raises(RunError, match="not published: there are no documents"):
         window.publish(documents()[:0])
-    reader.saw("old")
+    reader.assert_saw("old")
     assert len(window.indexes()) == 3
 
 

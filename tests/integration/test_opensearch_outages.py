@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.alias_reader import SERVER_AWAY, publish_labelled, reading
 from helpers.faulty_proxy import Fault, proxy
 from helpers.opensearch_server import HEAP_MB, QUICK
 from helpers.server_releases import Window
-from test_opensearch_reader import AWAY, publish, reading
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.loader import load
@@ -24,7 +24,7 @@ def start(own_server: Path, port: int = 0, nodes: int | None = None) -> str:
 
 def test_a_server_that_restarts_during_the_load_loses_nothing(own_server: Path) -> None:
     window = Window(start(own_server), "shop-")
-    publish(window, "old")
+    publish_labelled(window, "old")
 
     def restart() -> None:
         server.stop(own_server)
@@ -32,7 +32,7 @@ def test_a_server_that_restarts_during_the_load_loses_nothing(own_server: Path) 
 
     with reading(window) as reader:
         publish_while(window, restart)
-    reader.saw("old", "new", failing=AWAY)
+    reader.assert_saw("old", "new", failing=SERVER_AWAY)
 
 
 def test_a_cluster_of_three_that_loses_a_node_during_the_load_loses_nothing(
@@ -40,11 +40,11 @@ def test_a_cluster_of_three_that_loses_a_node_during_the_load_loses_nothing(
 ) -> None:
     monkeypatch.setitem(load.__kwdefaults__, "patience", 40.0)  # an index whose only copy is lost does not come back
     window = Window(start(own_server, nodes=3), "shop-")
-    publish(window, "old")
+    publish_labelled(window, "old")
     window.client.cluster.health(index="shop-*", wait_for_status="green")  # each document has its copy
 
     def lose() -> None:
-        found = process.running(own_server / "node-3")
+        found = process.find_running(own_server / "node-3")
         assert found is not None
         os.kill(found.pid, 9)
 
@@ -52,8 +52,8 @@ def test_a_cluster_of_three_that_loses_a_node_during_the_load_loses_nothing(
         try:
             publish_while(window, lose)
         except RunError:  # the node had the only copy of an index that was being loaded: the release is given up
-            publish(window, "new")
-    reader.saw("old", "new")  # the two that are left answer every search
+            publish_labelled(window, "new")
+    reader.assert_saw("old", "new")  # the two that are left answer every search
 
 
 def publish_while(window: Window, disturb: Callable[[], None]) -> None:
@@ -67,5 +67,5 @@ def publish_while(window: Window, disturb: Callable[[], None]) -> None:
         return None
 
     with proxy(window.url, judge) as url:
-        publish(Window(url, window.catalogue.prefix), "new")
+        publish_labelled(Window(url, window.catalogue.prefix), "new")
     thread.join()

@@ -70,7 +70,7 @@ def test_an_incremental_release_sends_what_changed_alone_and_holds_the_same(wind
     after = {kind: window.documents(kind) for kind in ("items", "profiles", "segments")}
     window.publish(changed)
     assert after == {kind: window.documents(kind) for kind in after}
-    window.catalogue.switch(first)
+    window.catalogue.activate(first)
     assert window.documents()["a"]["title"] == "red dress"  # the release that was copied is as it was
 
 
@@ -143,16 +143,16 @@ def test_names_with_dots_and_every_field_of_the_metadata_survive(window: Window)
     made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None, "forced: captions", "2713214556")
     published = publish_release(window.catalogue, given(documents().assign(encoder=made.encoder)), made).meta
     assert "e5-v1.5" in published.name
-    assert window.catalogue.whole() == {published.name: replace(made, documents=6, users=4)}
+    assert window.catalogue.list() == {published.name: replace(made, documents=6, users=4)}
     assert window.catalogue.live() == published.name
 
 
 def test_the_newest_releases_stay_with_the_one_that_answered(window: Window) -> None:
     names = [window.publish().meta.name]
     for _ in range(2):
-        window.catalogue.switch(names[0])
+        window.catalogue.activate(names[0])
         names.append(window.publish().meta.name)
-    assert list(window.releases.whole()) == names
+    assert list(window.releases.list()) == names
     assert window.releases.rollback(None) == names[1]
     assert window.releases.prune(1) == []  # the one that answers, the one before it, and the newest
     assert window.releases.rollback(names[2]) == names[2]
@@ -167,7 +167,7 @@ def test_a_release_that_lost_documents_is_not_gone_back_to(window: Window) -> No
     old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
     index = window.catalogue.index("items", old)
     window.client.delete(index=index, id="a", refresh=True)
-    with pytest.raises(RunError, match=f"{old} is not whole: {index} holds 5 of 6 documents"):
+    with pytest.raises(RunError, match=f"{old} is incomplete: {index} holds 5 of 6 documents"):
         window.releases.rollback(None)
     assert window.catalogue.live() == new
 

@@ -16,10 +16,10 @@ def test_verification_tells_documents_that_are_missing_too_many_or_others(window
     faults = {
         "1 documents of .* are missing": lambda: window.client.delete(index=index, id="f"),
         "1 documents of .* are too many": lambda: window.client.index(index=index, id="z", body=good),
-        "1 documents of .* are not what was sent": lambda: window.client.index(
+        "1 documents of .* differ from what was sent": lambda: window.client.index(
             index=index, id="a", body={**good, "body_hash": "other"}
         ),
-        "a of .* is not what was sent": lambda: window.client.index(
+        "a of .* differs from what was sent": lambda: window.client.index(
             index=index, id="a", body={**good, "vector": [0, 0, 0, 1]}
         ),
     }
@@ -56,7 +56,7 @@ def test_scores_that_are_too_high_do_not_pass_for_recall(window: Window, monkeyp
 
 
 def test_copies_that_do_not_come_are_told_and_an_index_that_is_lost_is_refused(
-    window: Window, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    window: Window, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(verify, "COPYING", 1.0)
     yellow, red = (f"{window.catalogue.prefix}{status}__1" for status in ("yellow", "red"))
@@ -66,7 +66,7 @@ def test_copies_that_do_not_come_are_told_and_an_index_that_is_lost_is_refused(
         body = {"settings": {"index": settings}}
         window.client.indices.create(index=name, body=body, params={"wait_for_active_shards": "0"})
     verify.wait_for_copies(window.client, [yellow])
-    assert "copies of the release that are not there after 1 s: 20; until they are" in capsys.readouterr().err
+    assert "after 1 s the cluster lacks 20 copies of the release; until it has them" in caplog.text
     with pytest.raises(RunError, match=f"not published: {yellow} or {red} has lost its only copy"):
         verify.wait_for_copies(window.client, [yellow, red])
 

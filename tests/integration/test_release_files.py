@@ -13,9 +13,9 @@ from helpers.six_items import documents, given, meta, publish
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.embedded.pointer import current_release, publishing, release_path, switch
+from vlm4rec_search.indexes.embedded.pointer import activate, current_release, publishing, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
-from vlm4rec_search.indexes.releases import KEPT
+from vlm4rec_search.indexes.releases import RETAINED
 
 
 def files(folder: Path) -> list[str]:
@@ -39,11 +39,11 @@ def test_a_release_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_switch_goes_back_and_refuses_what_is_not_there(tmp_path: Path) -> None:
     first, second = publish(tmp_path).release, publish(tmp_path).release
-    switch(tmp_path, first)
+    activate(tmp_path, first)
     assert current_release(tmp_path) == release_path(tmp_path, first) != release_path(tmp_path, second)
     for name in ("items__gone", "../outside", ""):
         with pytest.raises(UsageError):
-            switch(tmp_path, name)
+            activate(tmp_path, name)
 
 
 def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_a_killed_build_leaves_the_pointer_and_is_swept(tmp_path: Path) -> None:
 
 
 def test_the_newest_releases_stay_and_the_one_that_answered_before(tmp_path: Path) -> None:
-    names = [publish(tmp_path).release for _ in range(KEPT + 2)]
+    names = [publish(tmp_path).release for _ in range(RETAINED + 2)]
     assert files(tmp_path) == [f"{name}.duckdb" for name in names[2:]]
-    switch(tmp_path, names[2])
+    activate(tmp_path, names[2])
     later = publish(tmp_path).release
     assert files(tmp_path) == [f"{name}.duckdb" for name in (*names[2:], later)], "gone back to, so it stays"
     for path in (tmp_path / "releases").iterdir():

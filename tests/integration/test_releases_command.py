@@ -13,8 +13,8 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.embedded.pointer import publishing
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.pipeline.diff import compare
-from vlm4rec_search.pipeline.record import record, record_failure
+from vlm4rec_search.pipeline.diff import compare_releases
+from vlm4rec_search.pipeline.record import record_failure, record_publication
 from vlm4rec_search.search.rules import Rule
 
 
@@ -24,7 +24,7 @@ def publish(releases: Releases, label: str) -> str:
 
 def test_rollback_goes_to_the_release_before_or_to_a_named_one(releases: Releases) -> None:
     first, second, third = (publish(releases, label) for label in ("one", "two", "three"))
-    assert list(releases.whole()) == [first, second, third]
+    assert list(releases.list()) == [first, second, third]
     assert (releases.rollback(None), releases.live()) == (second, second)
     assert releases.rollback(None) == first
     with pytest.raises(UsageError, match=f"there is no release before {first}"):
@@ -33,7 +33,7 @@ def test_rollback_goes_to_the_release_before_or_to_a_named_one(releases: Release
     with pytest.raises(UsageError, match=r"there is no release items__v4__none in .*`vlm4rec releases list`"):
         releases.rollback("items__v4__none")
     assert releases.prune(1) == [first]  # the one before the one that answers stays
-    assert list(releases.whole()) == [second, third]
+    assert list(releases.list()) == [second, third]
 
 
 def test_diff_counts_documents_and_what_users_keep(releases: Releases) -> None:
@@ -43,20 +43,20 @@ def test_diff_counts_documents_and_what_users_keep(releases: Releases) -> None:
     frame.loc[1, "content_hash"] = "b2"
     frame.loc[2, "item_id"] = "new"
     releases.publish(given(frame[:5]), meta(), incremental=False, force=True)
-    found = compare(releases, first, None, 10)
+    found = compare_releases(releases, first, None, 10)
     assert (found.added, found.changed, found.deleted) == (1, 1, 2)
     assert found.second == releases.live()
     # all unseen items are hits: u1 has b, c, e, f, then b, e, new; u2 a, b, d, e, f, then a, b, d, e, new;
     # u3 (has seen f) a, b, c, d, e, then a, b, d, e, new; u4 all six, then a, b, d, e, new
-    assert found.kept["semantic"] == pytest.approx((2 / 4 + 4 / 5 + 4 / 5 + 4 / 6) / 4, abs=1e-4)
+    assert found.overlap["semantic"] == pytest.approx((2 / 4 + 4 / 5 + 4 / 5 + 4 / 6) / 4, abs=1e-4)
     assert found.users == 4
     dropped = ("dresses", "lamps")  # what is left is c and f, then new
     rules = [Rule(action="drop", filter=f"category={category}") for category in dropped]
-    assert compare(releases, first, None, 10, rules=rules).kept["semantic"] == 0.0
+    assert compare_releases(releases, first, None, 10, rules=rules).overlap["semantic"] == 0.0
 
 
 def test_nothing_is_published_yet(releases: Releases) -> None:
-    assert (releases.live(), list(releases.whole())) == (None, [])
+    assert (releases.live(), list(releases.list())) == (None, [])
     with pytest.raises(UsageError, match=r"nothing is published in .*: run `vlm4rec index` first"):
         releases.rollback(None)
 
@@ -72,7 +72,7 @@ def test_an_embedded_release_is_built_whole_and_one_at_a_time(tmp_path: Path) ->
         for act in (lambda: releases.rollback(None), lambda: releases.prune(1)):
             with pytest.raises(RunError, match="another build is running"):
                 act()
-    assert name in releases.whole()
+    assert name in releases.list()
 
 
 def test_publications_are_recorded_with_what_was_refused(releases: Releases, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_publications_are_recorded_with_what_was_refused(releases: Releases, tmp
     frame = documents()
     frame.loc[5, "encoder"] = "other@1"
     publication = releases.publish(given(frame), meta(), False, False)
-    record(file, releases.url, "full", publication)
+    record_publication(file, releases.url, "full", publication)
     record_failure(file, releases.url, "incremental", meta(), "it was not to be")
     with duckdb.connect(str(file)) as connection:
         rows = connection.execute("SELECT release, mode, outcome, documents, rejected FROM releases").fetchall()

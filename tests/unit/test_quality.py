@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
-from vlm4rec_search.cli.check import check
+from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.pipeline.quality import run_suites
@@ -43,7 +43,7 @@ def execute(path: Path, sql: str) -> None:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(check, list(arguments))
+    return CliRunner().invoke(main, ["check", *arguments])
 
 
 def test_good_tables_pass_and_data_docs_are_written(environment: Path) -> None:

@@ -43,12 +43,12 @@ def open_index(url: str, encoder: str | None = None, ranking: Path | None = None
 
 def _open_server(url: str, encoder: str | None, ranking: "Ranking", rules: "Sequence[Rule]") -> Index:
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+    from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
     from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
     from vlm4rec_search.indexes.opensearch.connection import connect
 
     here = settings()
-    return OpenSearchIndex(Catalogue(connect(url, here), here.index_prefix), None, encoder, ranking, rules)
+    return OpenSearchIndex(ReleaseCatalogue(connect(url, here), here.index_prefix), None, encoder, ranking, rules)
 
 
 def _open_folder(url: str, encoder: str | None, ranking: "Ranking", rules: "Sequence[Rule]") -> Index:

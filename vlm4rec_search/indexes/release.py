@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from vlm4rec_search.common.analyzer import ID as ANALYZER
-from vlm4rec_search.common.errors import UsageError, Vlm4recError
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 
 SCHEMA_VERSION = 4  # of the tables in a release file: raise it when a reader of the last version could not read them
 
@@ -123,9 +123,6 @@ def new_release(
     )
 
 
-_KEPT = "refused"  # attribute of an error
-
-
 REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
 
 
@@ -159,12 +156,14 @@ class Publication:
     refused: pa.Table = field(default_factory=REFUSED.empty_table)
 
 
-def keep_refused(error: Vlm4recError, refused: pa.Table) -> None:
-    """Let the error of a publication that failed keep what was refused until then, rows of `REFUSED`."""
-    vars(error)[_KEPT] = refused
+class PublicationError(RunError):
+    """A publication failed after documents had been refused.
 
+    Attributes:
+        refused: rows of `REFUSED`.
+    """
 
-def refused_by(error: str | Vlm4recError) -> pa.Table:
-    """Return what `keep_refused` has kept, rows of `REFUSED`, none where that is nothing."""
-    found: pa.Table = getattr(error, _KEPT, None) or REFUSED.empty_table()
-    return found
+    def __init__(self, cause: Vlm4recError, refused: pa.Table) -> None:
+        """Take message and exit code over from the cause."""
+        super().__init__(str(cause))
+        self.exit_code, self.refused = cause.exit_code, refused

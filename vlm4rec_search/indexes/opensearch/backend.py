@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vlm4rec_search.common.concurrency import called, started
 from vlm4rec_search.common.vectors import cosines
 from vlm4rec_search.indexes.opensearch import native
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue, live, opened
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue, find_live_release, read_release
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.mapping import Kind, field_name
 from vlm4rec_search.indexes.opensearch.queries import allowed, leg_body, words_body
@@ -181,7 +181,7 @@ class OpenSearchIndex(Index):
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        catalogue: ReleaseCatalogue,
         release: str | None = None,
         encoder: str | None = None,
         ranking: Ranking | None = None,
@@ -202,7 +202,7 @@ class OpenSearchIndex(Index):
         self._catalogue, self._follows, self._encoder_asked = catalogue, release is None, encoder
         self._sender = Sender(catalogue.client)
         with server_errors():
-            self._release = opened(catalogue, release or live(catalogue))
+            self._release = read_release(catalogue, release or find_live_release(catalogue))
             self._fuses = native.is_there(self._sender)
         super().__init__(self._release.meta, encoder, ranking, rules)
 
