@@ -142,7 +142,9 @@ def render_user_documents(project: Path) -> str:
     for path in sorted((project / "macros").glob("[!_]*.py")):
         _run_module(path)  # registers its macros
     *_, query = parse((project / "models/search/user_documents.sql").read_text("utf-8"), default_dialect="duckdb")
-    model = create_sql_model("search.user_documents", query, dialect="duckdb", macros=macro.get_registry())
+    model = create_sql_model(
+        "search.user_documents", query, dialect="duckdb", macros=macro.get_registry(), module_path=project.resolve()
+    )
     sql: str = model.render_query_or_raise().sql(dialect="duckdb", comments=False)
     return sql
 
