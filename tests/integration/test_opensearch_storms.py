@@ -1,4 +1,4 @@
-"""Publications that the server refuses, wholly or in part, under the eyes of a service that searches all the time."""
+"""Publications that the server refuses, wholly or in part, while a service searches all the time."""
 
 from dataclasses import replace
 
@@ -15,10 +15,10 @@ from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
 from vlm4rec_search.indexes.opensearch.loader import load
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 
-BAD = '{"a": 1, "a": 2}'  # attributes that the server does not take: no field twice
+BAD = '{"a": 1, "a": 2}'  # attributes that the server refuses, since a field is repeated
 
 
-def test_a_storm_of_429_delays_a_publication_and_nothing_else(window: Window) -> None:
+def test_many_answers_of_429_only_delay_a_publication(window: Window) -> None:
     publish_labelled(window, "old")
     busy = Fault(429, (("retry-after", "0"),))
     with (
@@ -38,8 +38,8 @@ def test_one_bad_document_in_ten_thousand_keeps_no_other_from_answering(window: 
     with reading(window, many_documents=True) as reader:
         publication = publish_release(window.catalogue, labelled_tables("new", bad), meta())
     assert (publication.summary.documents, publication.loads[0].rejected) == (9_999, 1)
-    ((letter),) = publication.refused.to_pylist()
-    assert (letter["id"], "Duplicate field" in letter["reason"]) == ("z04444", True)
+    (refused,) = publication.refused.to_pylist()
+    assert (refused["id"], "Duplicate field" in refused["reason"]) == ("z04444", True)
     reader.assert_saw("old", new=labelled_tables("new", more[more["item_id"] != "z04444"]))
 
 
@@ -67,7 +67,9 @@ def test_a_disk_watermark_ends_a_publication_unless_space_is_freed(
     monkeypatch.setitem(load.__kwdefaults__, "patience", 60.0 if freed else 2.0)
 
     def judge(number: int, _: bytes) -> None:
-        blocked = None if freed and number >= 2 else True  # set each time: the server lifts it when it sees the disk
+        blocked = (
+            None if freed and number >= 2 else True
+        )  # at each request, since the server lifts the block when it looks at the disk
         for name in window.indexes() - before:
             settings = {"index.blocks.read_only_allow_delete": blocked}
             window.client.indices.put_settings(index=window.catalogue.prefix + name, body=settings)
@@ -82,7 +84,7 @@ def test_a_disk_watermark_ends_a_publication_unless_space_is_freed(
     reader.assert_saw("old", *(["new"] if freed else []))
 
 
-def test_an_index_in_the_place_of_an_alias_stays_and_so_do_the_answers(window: Window) -> None:
+def test_an_index_in_place_of_an_alias_stays_and_the_release_keeps_answering(window: Window) -> None:
     live = publish_labelled(window, "old").meta.name
     alias, source = f"{window.catalogue.prefix}items", window.catalogue.index("items", live)
     window.client.indices.put_settings(index=source, body={"index.blocks.write": True})
@@ -96,7 +98,7 @@ def test_an_index_in_the_place_of_an_alias_stays_and_so_do_the_answers(window: W
     assert len(window.indexes()) == 3
 
 
-def test_a_release_of_another_encoder_is_refused_step_by_step_and_answers_as_a_whole(window: Window) -> None:
+def test_a_release_of_another_encoder_is_refused_as_incremental_and_published_as_full(window: Window) -> None:
     publish_labelled(window, "old")
     tables = labelled_tables("new")
     assert isinstance(tables.documents, pd.DataFrame)

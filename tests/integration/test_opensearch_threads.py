@@ -1,4 +1,4 @@
-"""Threads that share an index, and the requests that a search sends beside others."""
+"""Threads that share an index, and requests of one search that are sent at the same time."""
 
 import threading
 
@@ -15,13 +15,13 @@ from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.search.model import User
 
 
-def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(
+def test_deleting_a_release_between_two_requests_does_not_mix_answers(
     window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = publish_labelled(window, "old").meta.name
     index, profile = OpenSearchIndex(window.catalogue), OpenSearchIndex.user
     has_read, may_go_on = threading.Event(), threading.Event()
-    told: list[object] = []
+    answers: list[object] = []
 
     def user(self: OpenSearchIndex, user_id: str) -> User | None:
         found = profile(self, user_id)
@@ -31,19 +31,19 @@ def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(
         return found
 
     monkeypatch.setattr(OpenSearchIndex, "user", user)
-    slow = threading.Thread(target=lambda: told.append(search_hits(index)))
+    slow = threading.Thread(target=lambda: answers.append(search_hits(index)))
     slow.start()
     assert has_read.wait(60)  # the profile of the old release
     new = publish_labelled(window, "new").meta.name
     window.catalogue.delete(old)
     expected = (new, expected_hits(labelled_tables("new")))
-    assert search_hits(index) == expected  # and from here on the index is the new release's
+    assert search_hits(index) == expected  # from here on the index searches the new release
     may_go_on.set()
     slow.join()
-    assert told == [expected]
+    assert answers == [expected]
 
 
-def test_an_index_that_follows_encodes_texts_as_the_next_release_does(window: Window) -> None:
+def test_an_index_that_follows_the_alias_uses_the_encoder_of_the_next_release(window: Window) -> None:
     old = window.publish().meta.name
     index = OpenSearchIndex(window.catalogue)
     made = meta("other-4@1")
@@ -54,7 +54,7 @@ def test_an_index_that_follows_encodes_texts_as_the_next_release_does(window: Wi
 
 
 @pytest.mark.parametrize("status", [404, 503])
-def test_a_request_that_fails_beside_another_is_told_or_followed_by_a_whole_search(window: Window, status: int) -> None:
+def test_a_failed_parallel_request_is_reported_or_the_search_is_repeated(window: Window, status: int) -> None:
     live = publish_labelled(window, "old").meta.name
     expected = (live, expected_hits(labelled_tables("old")))
     fails = {0}  # the legs that are asked for while the co-purchases are read

@@ -187,7 +187,7 @@ def _tls_failure(host: str, error: exceptions.SSLError) -> RunError | UsageError
         hint = "for a CA of your own set VLM4REC_INDEX_CA to its PEM file"
         return UsageError(f"the certificate of {host} is not trusted: {root.verify_message.rstrip('.')}; {hint}")
     if getattr(root, "reason", None) in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
-        return UsageError(f"{host} does not speak TLS: is it http://?")
+        return UsageError(f"{host} does not speak TLS: try http://")
     return UnreachableError(f"cannot reach {host}: {_describe_cause(root)}")
 
 
