@@ -51,7 +51,7 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
     settings = Settings()
     releases = open_releases("index", settings)
     with read(settings.warehouse) as connection:
-        good = publish.read_tables(connection)
+        good = publish.read_search_layer(connection)
     assert judge_release(settings, releases, good, 0.01, lambda step: None) is None, "nothing to compare with yet"
     releases.publish(good.tables, good.release("passed"), incremental=False, force=False)
     # Every item says what another one is.

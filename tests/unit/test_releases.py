@@ -1,6 +1,6 @@
 """Releases: what a build counts, refuses and leaves behind, also when it is killed."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -107,8 +107,9 @@ def test_nothing_to_publish_keeps_the_last_release(tmp_path: Path, frame: pd.Dat
 
 
 def test_a_missing_column_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="search documents have no column caption, price"):
-        publish(tmp_path, documents().drop(columns=["price", "caption"]))
+    incomplete = replace(given(documents()), documents=documents().drop(columns=["price", "caption"]))
+    with pytest.raises(UsageError, match=r"search\.item_documents has no column caption, price"):
+        build_release(tmp_path, incomplete, meta())
     assert current_release(tmp_path) is None
 
 

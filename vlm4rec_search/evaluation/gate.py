@@ -27,7 +27,7 @@ from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
-from vlm4rec_search.indexes.search_layer import Handover, SearchTables
+from vlm4rec_search.indexes.search_layer import SearchLayer, SearchTables
 from vlm4rec_search.search.query import Mode
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Verdict:
 
 
 def judge_release(
-    settings: Settings, releases: "Releases", new: Handover, tolerance: float, say: Callable[[str], None]
+    settings: Settings, releases: "Releases", new: SearchLayer, tolerance: float, say: Callable[[str], None]
 ) -> Verdict | None:
     """Compare what is about to be published with what answers; None where nothing answers yet.
 
@@ -132,7 +132,7 @@ def judge_release(
     return Verdict(name, len(before), *mean, float(low[0]), float(high[0]), tolerance)
 
 
-def _found(part: Part, handed: Handover) -> Floats:
+def _found(part: Part, handed: SearchLayer) -> Floats:
     """Return the metric of each user, (u,)."""
     split = replace(part.split, tables=handed)
     product = Product("gate", MODE)
@@ -141,16 +141,16 @@ def _found(part: Part, handed: Handover) -> Floats:
     return accuracy(ranking, part.targets.relevant, (JUDGED_BY,))[:, 0]
 
 
-def _live(releases: "Releases", meta: "ReleaseMeta") -> Handover:
+def _live(releases: "Releases", meta: "ReleaseMeta") -> SearchLayer:
     """Return a release's documents, without its users."""
     documents = pa.Table.from_batches(releases.documents(meta.name))
     for column, value in (("encoder", meta.encoder), ("captioner", meta.captioner), ("attributes", None)):
         documents = documents.append_column(column, pa.array([value] * len(documents), pa.string()))
-    tables = SearchTables(documents, *(pa.table({}) for _ in range(4)))
-    return Handover(tables, meta.encoder, meta.dimension, meta.captioner, meta.prompt, meta.as_of)
+    tables = SearchTables(documents, *(pa.table({}) for _ in range(6)))
+    return SearchLayer(tables, meta.encoder, meta.dimension, meta.captioner, meta.prompt, meta.as_of)
 
 
-def _at_cut(split: Split, release: Handover, settings: Settings) -> Handover:
+def _at_cut(split: Split, release: SearchLayer, settings: Settings) -> SearchLayer:
     """Return a release's documents with everything else as it stood at the split's moment."""
     from vlm4rec_search.search.ranking import load_ranking
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
-from vlm4rec_search.indexes.search_layer import Handover
-from vlm4rec_search.indexes.staging import one_line, stage
+from vlm4rec_search.indexes.search_layer import SearchLayer
+from vlm4rec_search.indexes.staging import duckdb_errors, stage_release
 from vlm4rec_search.indexes.tables import HASHES
 from vlm4rec_search.search.query import Query
 
@@ -80,7 +80,7 @@ class Finding:
         return asdict(self)
 
 
-def examine(releases: Releases, handed: Handover, users: int) -> list[Finding]:
+def examine(releases: Releases, handed: SearchLayer, users: int) -> list[Finding]:
     """Return the findings on the release that answers, none where all is well.
 
     Args:
@@ -95,8 +95,8 @@ def examine(releases: Releases, handed: Handover, users: int) -> list[Finding]:
     name = releases.find(None)
     live = releases.whole()[name]
     check_readable(name, live.schema_version, live.analyzer)
-    with one_line(), duckdb.connect() as connection:
-        made = stage(connection, handed.tables, handed.release(live.checks), lambda _: None)
+    with duckdb_errors(), duckdb.connect() as connection:
+        made = stage_release(connection, handed.tables, handed.new_release(live.checks), lambda _: None)
         connection.execute(_LIVE)
         for batch in releases.documents(name, (*COLUMNS, *BEHAVIOUR)):
             connection.register("batch", batch)

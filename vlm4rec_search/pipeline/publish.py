@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.indexes.search_layer import Handover, read_tables
+from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 
 if TYPE_CHECKING:
     from vlm4rec_search.indexes.release import ReleaseSummary
@@ -48,11 +48,11 @@ def publish_index(
     releases = open_releases(url or settings.index_url, settings)
     with read(settings.warehouse) as connection:
         measured = measure_suites(connection, settings.project / "expectations", environment)
-        handed = read_tables(connection, environment)
+        handed = read_search_layer(connection, environment)
     checks = _verdict(judge(measured, {"max_age_days": settings.max_age_days}), force)
     if tolerance is not None:
         checks += _gate(settings, releases, handed, tolerance, force)
-    meta = handed.release(checks)
+    meta = handed.new_release(checks)
     mode = "incremental" if incremental else "full"
     try:
         publication = releases.publish(handed.tables, meta, incremental, force)
@@ -67,7 +67,7 @@ def publish_index(
     return publication.summary
 
 
-def _gate(settings: Settings, releases: "Releases", handed: Handover, tolerance: float, force: bool) -> str:
+def _gate(settings: Settings, releases: "Releases", handed: SearchLayer, tolerance: float, force: bool) -> str:
     """Return what the gate found, for the release's record."""
     from vlm4rec_search.evaluation.gate import judge_release
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
-from vlm4rec_search.indexes.release import Publication, ReleaseMeta, refused_by
+from vlm4rec_search.indexes.release import Publication, ReleaseMeta, refused_rows
 
 PATIENCE = 30.0  # seconds for which another process may have the file
 _CREATE = """
@@ -52,7 +52,7 @@ def record_failure(path: Path, url: str, mode: str, meta: ReleaseMeta, reason: s
     Raises:
         RunError: the file cannot be written.
     """
-    refused = _letters(refused_by(reason), meta.name)
+    refused = _letters(refused_rows(reason), meta.name)
     row = _release(url, meta) | {"mode": mode, "outcome": str(reason)}
     _insert(path, {"releases": [row], "dead_letters": refused})
 

@@ -17,21 +17,21 @@ from vlm4rec_search.indexes.opensearch.aliases import Catalogue
 from vlm4rec_search.indexes.opensearch.bulk import Operation, Rejection
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.documents import (
+    check_compatible,
     check_losses,
-    check_same_make,
     count_changes,
-    prepare,
+    find_updates,
+    prepare_documents,
     read_bodies,
     read_hashes,
-    updates,
 )
 from vlm4rec_search.indexes.opensearch.lease import check_unchanged, lease, prune, switch, switching
 from vlm4rec_search.indexes.opensearch.loader import load, loading
 from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, Kind, Vectors, index_body, meta_body
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
-from vlm4rec_search.indexes.release import Load, Publication, ReleaseMeta, ReleaseSummary, keep_refused
+from vlm4rec_search.indexes.release import Load, Publication, ReleaseMeta, ReleaseSummary, attach_refused_rows
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.indexes.staging import STEPS, count, one_line, stage
+from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
 
 # Makes the indices of a release and fills them: anew, or from a copy of the release that answers.
 
@@ -57,7 +57,7 @@ class Filling:
         base: str | None,
         vectors: Vectors,
     ) -> None:
-        """Fill with the outgoing tables of `prepare`, from the release `base` or, where it is None, from nothing.
+        """Fill with the tables of `prepare_documents`, from the release `base` or, where it is None, from nothing.
 
         A copy keeps its vectors as the release does of which it is made.
         """
@@ -83,7 +83,7 @@ class Filling:
 
     def _operations(self, kind: Kind) -> tuple[Iterator[Operation], int]:
         if self._base:
-            return updates(self._connection, kind, f"live_{kind}")
+            return find_updates(self._connection, kind, f"live_{kind}")
         return read_bodies(self._connection, kind), len(self._connection.table(f"outgoing_{kind}"))
 
     def _create(self, kind: Kind, index: str) -> None:
@@ -160,7 +160,7 @@ def publish_release(
             incremental one.
         RunError: nothing is left to publish, somebody else is publishing, too much would be deleted, verification
             fails, somebody let another release answer meanwhile, or the server does not answer or refuses. It keeps
-            what was refused, see `publications.refused_by`.
+            what was refused, see `refused_rows`.
     """
     started = time.perf_counter()
     with _told(), lease(catalogue.client, catalogue.prefix) as held, _scratch() as connection:
@@ -169,8 +169,8 @@ def publish_release(
         catalogue.sweep()
         before = catalogue.whole().get(live) if live else None
         with bar("staging the tables", STEPS + 1) as advance:
-            meta = stage(connection, given, meta, advance)
-            facets = prepare(connection)
+            meta = stage_release(connection, given, meta, advance)
+            facets = prepare_documents(connection)
             advance(1)
         _read_live(catalogue, connection, live)
         base = _base(before, meta) if incremental and before else None
@@ -190,7 +190,7 @@ def publish_release(
 @contextmanager
 def _told() -> Iterator[None]:
     """Turn the errors of DuckDB and of the server into one line."""
-    with one_line(), server_errors():
+    with duckdb_errors(), server_errors():
         yield
 
 
@@ -209,7 +209,7 @@ def _scratch() -> Iterator[duckdb.DuckDBPyConnection]:
                 yield connection
         except Vlm4recError as error:
             with suppress(duckdb.Error):  # nothing was staged yet
-                keep_refused(error, connection.execute(_REFUSED).to_arrow_table())
+                attach_refused_rows(error, connection.execute(_REFUSED).to_arrow_table())
             raise
 
 
@@ -235,7 +235,7 @@ def _read_live(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection, live
 
 def _base(live: ReleaseMeta, meta: ReleaseMeta) -> str:
     """Check that what answers can be changed into the new release, and return its name."""
-    check_same_make(live, meta)
+    check_compatible(live, meta)
     return live.name
 
 
@@ -294,7 +294,7 @@ def _summary(connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta, before: R
         added,
         changed,
         deleted,
-        users=count(connection, "outgoing_profiles"),
+        users=count_rows(connection, "outgoing_profiles"),
         users_before=before.users if before else 0,
         rejected=rejected.get("document", 0),
         rejected_users=rejected.get("user", 0),

@@ -10,7 +10,7 @@ from opensearchpy import OpenSearch, helpers
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.aliases import Catalogue
 from vlm4rec_search.indexes.opensearch.connection import server_errors
-from vlm4rec_search.indexes.opensearch.documents import hashes
+from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease, prune, switch, switching
 from vlm4rec_search.indexes.opensearch.mapping import Kind, Vectors
 from vlm4rec_search.indexes.opensearch.publish import publish_release
@@ -100,7 +100,7 @@ class OpenSearchReleases(Releases):
     def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
         """Read the ids and the hashes."""
         with server_errors():
-            for page in hashes(self.catalogue.client, self.catalogue.index(kind, name)):
+            for page in scan_hashes(self.catalogue.client, self.catalogue.index(kind, name)):
                 yield page.select(["id", "body_hash"])
 
     def users(self, name: str, count: int) -> list[str]:
