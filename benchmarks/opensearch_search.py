@@ -21,17 +21,15 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import numpy as np
-import pandas as pd
 from opensearchpy import OpenSearch
 
-from benchmarks.search import DIMENSION, catalogue, neighbours, shoppers
+from benchmarks.search import DIMENSION, draw_tables
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.release import new_release
-from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.backend import Index, Sent
 from vlm4rec_search.search.query import Query
 
@@ -41,16 +39,6 @@ ASKED: dict[str, dict[str, Any]] = {
     "semantic": {"mode": "semantic"},
     "lexical": {"mode": "lexical"},
 }
-
-
-def tables(documents: int, users: int) -> SearchTables[Frame]:
-    """Draw a catalogue with shoppers."""
-    draw = np.random.default_rng(7)
-    items = catalogue(documents, draw)
-    counts = draw.integers(1, 999, len(items))
-    popular = pd.DataFrame({"item_id": items["item_id"], "interactions": counts, "recent": counts // 10})
-    segments = pd.DataFrame({"segment": ["s"], "item_id": ["i000000"], "interactions": [1]})
-    return SearchTables[Frame](items, shoppers(items, users, draw), popular, neighbours(items, draw), segments)
 
 
 Send = Callable[[Sent], object]
@@ -144,7 +132,7 @@ def main() -> None:
     asked = parser.parse_args()
     place = ReleaseCatalogue(connect(asked.url, Settings(), timeout=600), f"benchmark-{uuid4().hex[:8]}-")
     made = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
-    publish_release(place, tables(asked.documents, asked.users), made)
+    publish_release(place, draw_tables(asked.documents, asked.users), made)
     try:
         index, pool = OpenSearchIndex(place, made.name), ThreadPoolExecutor(1)
         client = sent_by(place.client)

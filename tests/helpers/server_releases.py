@@ -13,11 +13,11 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch import lease
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.connection import connect
-from vlm4rec_search.indexes.opensearch.documents import prepare, read_bodies
+from vlm4rec_search.indexes.opensearch.documents import prepare_documents, read_bodies
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.release import Publication
-from vlm4rec_search.indexes.staging import stage
+from vlm4rec_search.indexes.staging import stage_release
 
 
 class Window:
@@ -46,8 +46,8 @@ class Window:
     def staged(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yield a connection with the six items staged and prepared, as a publication sends them."""
         with duckdb.connect() as connection:
-            stage(connection, given(documents()), meta(), lambda _: None)
-            prepare(connection)
+            stage_release(connection, given(documents()), meta(), lambda _: None)
+            prepare_documents(connection)
             yield connection
 
     def repair(self, index: str) -> None:

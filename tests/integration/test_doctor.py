@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.derived_tables import scored
 from helpers.six_items import ENCODER, documents, given, meta, neighbours, popularity, segments, users
 
 from vlm4rec_search.common.errors import UsageError
@@ -15,13 +16,13 @@ from vlm4rec_search.indexes.embedded.pointer import release_path
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.indexes.search_layer import Frame, Handover, SearchTables
+from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.pipeline.doctor import Finding, examine
 
 
-def search_layer(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> Handover:
+def search_layer(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> SearchLayer:
     tables = given(frame, people, popularity())
-    return Handover(tables, encoder, len(frame["vector"][0]), "attributes@1", "none@1", None)
+    return SearchLayer(tables, encoder, len(frame["vector"][0]), "attributes@1", "none@1", None)
 
 
 def publish(releases: Releases, frame: pd.DataFrame, people: pd.DataFrame | None = None) -> None:
@@ -74,7 +75,7 @@ def test_changed_behaviour_is_reported(releases: Releases) -> None:
     near.at[0, "similarity"] = 0.75  # of a
     liked = segments()
     liked.loc[[0, 2], "segment"] = ["t", "category:lamps"]  # only c remains in s
-    changed = SearchTables[Frame](tables.documents, tables.users, more, near, liked)
+    changed = replace(tables, popularity=scored(more), neighbours=near, segments=liked)
     assert findings_of(examine(releases, replace(search_layer(documents()), tables=changed), 10), "error") == {
         "stale_behaviour": (2, ("a", "e")),
         "missing_segments": (1, ("t",)),

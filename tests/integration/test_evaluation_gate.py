@@ -52,9 +52,9 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
     settings = Settings()
     releases = open_releases("index", settings)
     with read(settings.warehouse) as connection:
-        good = publish.read_tables(connection)
+        good = publish.read_search_layer(connection)
     assert judge_release(settings, 0.01, releases, good) is None, "nothing to compare with yet"
-    releases.publish(good.tables, good.release("passed"), incremental=False, force=False)
+    releases.publish(good.tables, good.new_release("passed"), incremental=False, force=False)
     # Every item gets the title and the vector of another item.
     wrong = np.random.default_rng(1).permutation(good.tables.documents.num_rows)
     documents = good.tables.documents

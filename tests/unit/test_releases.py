@@ -1,6 +1,6 @@
 """Builds of embedded releases: counts, refused rows, and verification."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -107,8 +107,9 @@ def test_a_build_without_documents_keeps_the_last_release(tmp_path: Path, frame:
 
 
 def test_a_missing_column_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="search documents have no column caption, price"):
-        publish(tmp_path, documents().drop(columns=["price", "caption"]))
+    incomplete = replace(given(documents()), documents=documents().drop(columns=["price", "caption"]))
+    with pytest.raises(UsageError, match=r"search\.item_documents has no column caption, price"):
+        build_release(tmp_path, incomplete, meta())
     assert current_release(tmp_path) is None
 
 

@@ -26,11 +26,11 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.common.warehouse import read
     from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.indexes.search_layer import read_tables
+    from vlm4rec_search.indexes.search_layer import read_search_layer
     from vlm4rec_search.pipeline.doctor import examine
 
     with read(settings().warehouse) as connection:
-        search_layer = read_tables(connection, environment)
+        search_layer = read_search_layer(connection, environment)
     findings = examine(open_releases(url or settings().index_url, settings()), search_layer, users)
     success = all(finding.severity != "error" for finding in findings)
     if as_json:

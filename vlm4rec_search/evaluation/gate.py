@@ -33,7 +33,7 @@ from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.indexes.search_layer import Handover, SearchTables
+from vlm4rec_search.indexes.search_layer import SearchLayer, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
 from vlm4rec_search.search.query import Mode
 from vlm4rec_search.search.ranking import Ranking, load_ranking
@@ -94,7 +94,9 @@ class Verdict:
         )
 
 
-def judge_release(settings: Settings, tolerance: float, releases: Releases, search_layer: Handover) -> Verdict | None:
+def judge_release(
+    settings: Settings, tolerance: float, releases: Releases, search_layer: SearchLayer
+) -> Verdict | None:
     """Compare the release that would be made of a search layer with the live release; None where none is live.
 
     Args:
@@ -155,7 +157,7 @@ def _run_module(path: Path) -> None:
         spec.loader.exec_module(module_from_spec(spec))
 
 
-def _measure(part: Part, search_layer: Handover) -> Floats:
+def _measure(part: Part, search_layer: SearchLayer) -> Floats:
     """Return the metric of each held-out user, (u,)."""
     split = replace(part.split, tables=search_layer)
     product = Product("gate", MODE)
@@ -164,16 +166,16 @@ def _measure(part: Part, search_layer: Handover) -> Floats:
     return accuracy(ranking, part.targets.relevant, (METRIC,))[:, 0]
 
 
-def _read_release(releases: Releases, meta: ReleaseMeta) -> Handover:
+def _read_release(releases: Releases, meta: ReleaseMeta) -> SearchLayer:
     """Return the documents of a release as a search layer whose other tables are empty."""
     documents = pa.Table.from_batches(releases.documents(meta.name))
     for column, value in (("encoder", meta.encoder), ("captioner", meta.captioner), ("attributes", None)):
         documents = documents.append_column(column, pa.array([value] * len(documents), pa.string()))
-    tables = SearchTables(documents, *(pa.table({}) for _ in range(4)))
-    return Handover(tables, meta.encoder, meta.dimension, meta.captioner, meta.prompt, meta.as_of)
+    tables = SearchTables(documents, *(pa.table({}) for _ in range(6)))
+    return SearchLayer(tables, meta.encoder, meta.dimension, meta.captioner, meta.prompt, meta.as_of)
 
 
-def _as_of_cut(split: Split, search_layer: Handover, query: str, ranking: Ranking) -> Handover:
+def _as_of_cut(split: Split, search_layer: SearchLayer, query: str, ranking: Ranking) -> SearchLayer:
     """Return the documents of a search layer with all its other tables as of the moment of the split."""
     if split.tables is None:
         raise UsageError("the gate needs the tables of the search layer")

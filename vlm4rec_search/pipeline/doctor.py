@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
-from vlm4rec_search.indexes.search_layer import Handover
-from vlm4rec_search.indexes.staging import one_line, stage
+from vlm4rec_search.indexes.search_layer import SearchLayer
+from vlm4rec_search.indexes.staging import duckdb_errors, stage_release
 from vlm4rec_search.indexes.tables import HASHES
 from vlm4rec_search.search.query import Query
 
@@ -76,7 +76,7 @@ class Finding:
     examples: tuple[str, ...]
 
 
-def examine(releases: Releases, search_layer: Handover, users: int) -> list[Finding]:
+def examine(releases: Releases, search_layer: SearchLayer, users: int) -> list[Finding]:
     """Return the findings on the live release, an empty list if it is fine.
 
     Args:
@@ -91,8 +91,8 @@ def examine(releases: Releases, search_layer: Handover, users: int) -> list[Find
     name = releases.find(None)
     live = releases.list()[name]
     check_readable(name, live.schema_version, live.analyzer)
-    with one_line(), duckdb.connect() as connection:
-        staged = stage(connection, search_layer.tables, search_layer.release(live.checks), lambda _: None)
+    with duckdb_errors(), duckdb.connect() as connection:
+        staged = stage_release(connection, search_layer.tables, search_layer.new_release(live.checks), lambda _: None)
         connection.execute(_LIVE)
         for batch in releases.documents(name, (*COLUMNS, *BEHAVIOUR)):
             connection.register("batch", batch)

@@ -11,7 +11,7 @@ from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.release import ReleaseSummary
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.indexes.search_layer import Handover, read_tables
+from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
 from vlm4rec_search.pipeline.record import record_failure, record_publication
 
@@ -30,7 +30,7 @@ class GateVerdict(Protocol):
         """Whether the new release may replace the live one."""
 
 
-Gate: TypeAlias = Callable[[Releases, Handover], GateVerdict | None]  # None: no release is live
+Gate: TypeAlias = Callable[[Releases, SearchLayer], GateVerdict | None]  # None: no release is live
 
 
 def publish_index(
@@ -61,11 +61,11 @@ def publish_index(
     releases = open_releases(url or settings.index_url, settings)
     with read(settings.warehouse) as connection:
         measured = measure_suites(connection, settings.project / "expectations", environment)
-        search_layer = read_tables(connection, environment)
+        search_layer = read_search_layer(connection, environment)
     checks = _require_suites(judge(measured, {"max_age_days": settings.max_age_days}), force)
     if gate is not None:
         checks += _require_gate(gate, releases, search_layer, force)
-    meta = search_layer.release(checks)
+    meta = search_layer.new_release(checks)
     mode = "incremental" if incremental else "full"
     try:
         publication = releases.publish(search_layer.tables, meta, incremental, force)
@@ -97,7 +97,7 @@ def _require_suites(report: QualityReport, force: bool) -> str:
     return f"forced: {failed}" if failed else "passed"
 
 
-def _require_gate(gate: Gate, releases: Releases, search_layer: Handover, force: bool) -> str:
+def _require_gate(gate: Gate, releases: Releases, search_layer: SearchLayer, force: bool) -> str:
     """Return the verdict of the gate for the release's metadata.
 
     Raises:

@@ -58,7 +58,7 @@ def ask(index: EmbeddedIndex, part: Part, ranking: Ranking) -> list[Asked]:
     The kind of profile and the depth are those of the configuration; weights are not looked at.
     Documents become rows of the part's catalogue, which stand in the same order.
     """
-    rows = part.split.catalogue.positions(list(index.store.places))
+    rows = part.split.catalogue.positions(list(index.store.numbers))
     everything: dict[str, float] = dict.fromkeys(KINDS, 1.0)
     index.ranking = ranking
     answers = []

@@ -56,7 +56,7 @@ class EmbeddedIndex(Index):
         }
 
     def _places(self, item_ids: Sequence[str]) -> list[int]:
-        return [self.store.places[item] for item in item_ids if item in self.store.places]
+        return [self.store.numbers[item] for item in item_ids if item in self.store.numbers]
 
     def segment(self, name: str) -> Mapping[str, float]:
         """Return the most popular items of a segment."""
@@ -71,7 +71,7 @@ class EmbeddedIndex(Index):
         left_out = [*(request.user.seen if request.user else ()), *request.without]
         if left_out:
             unseen = np.ones(self.meta.documents, dtype=np.bool_)
-            unseen[[self.store.places[item] for item in left_out if item in self.store.places]] = False
+            unseen[[self.store.numbers[item] for item in left_out if item in self.store.numbers]] = False
             masks.append(unseen)
         return np.logical_and.reduce(masks) if masks else None
 
@@ -102,7 +102,7 @@ class EmbeddedFound(Found):
         return scores
 
     def _listed(self, items: Mapping[str, float]) -> Vectors:
-        places = self._store.places
+        places = self._store.numbers
         known = [(places[item], score) for item, score in items.items() if item in places]
         scores = np.zeros(len(places), dtype=np.float32)
         scores[[place for place, _ in known]] = [score for _, score in known]

@@ -28,13 +28,13 @@ from vlm4rec_search.indexes.opensearch.aliases import (
 from vlm4rec_search.indexes.opensearch.bulk import Rejection
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.documents import (
+    check_compatible,
     check_losses,
-    check_same_make,
     count_changes,
-    prepare,
+    find_updates,
+    prepare_documents,
     read_bodies,
     read_hashes,
-    updates,
 )
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
@@ -42,7 +42,7 @@ from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, Kind, V
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.indexes.staging import STEPS, count, one_line, stage
+from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
 
 logger = logging.getLogger(__name__)
 
@@ -91,14 +91,14 @@ def publish_release(
         catalogue.delete_unfinished()
         previous = catalogue.list().get(live) if live else None
         with bar("staging the tables", STEPS + 1) as advance:
-            meta = stage(connection, given, meta, advance)
-            facets = prepare(connection)
+            meta = stage_release(connection, given, meta, advance)
+            facets = prepare_documents(connection)
             advance(1)
         for kind in KINDS:
             read_hashes(catalogue.client, catalogue.index(kind, live) if live else None, connection, f"live_{kind}")
         base = previous if incremental else None
         if base:
-            check_same_make(base, meta)
+            check_compatible(base, meta)
         _check_losses(connection, force)
         with _deleted_on_failure(catalogue, meta.name):
             builder = IndexBuilder(catalogue, connection, meta, facets, base.name if base else None, vectors)
@@ -129,7 +129,7 @@ class IndexBuilder:
         base: str | None,
         vectors: Vectors,
     ) -> None:
-        """Build from the outgoing tables of `prepare`, as changes of the release `base` or, where it is None, anew."""
+        """Build from the tables of `prepare_documents`: changes of the release `base`, or everything if it is None."""
         self._catalogue, self._connection, self._meta = catalogue, connection, meta
         self._facets, self._base, self._vectors = facets, base, vectors
 
@@ -155,9 +155,9 @@ class IndexBuilder:
 
     def _load(self, kind: Kind, index: str, rejected: list[Rejection]) -> Loaded:
         if self._base:
-            operations, total = updates(self._connection, kind, f"live_{kind}")
+            operations, total = find_updates(self._connection, kind, f"live_{kind}")
         else:
-            operations, total = read_bodies(self._connection, kind), count(self._connection, f"outgoing_{kind}")
+            operations, total = read_bodies(self._connection, kind), count_rows(self._connection, f"outgoing_{kind}")
         return load(self._catalogue.client, index, operations, total, rejected.append)
 
     def _copy(self, kind: Kind, base: str) -> None:
@@ -206,7 +206,7 @@ def _raise(rejection: Rejection) -> None:
 @contextmanager
 def _publication_errors() -> Iterator[None]:
     """Turn the errors of DuckDB and of the server into one line."""
-    with one_line(), server_errors():
+    with duckdb_errors(), server_errors():
         yield
 
 
@@ -294,7 +294,7 @@ def _summarize(
         added,
         changed,
         deleted,
-        users=count(connection, "outgoing_profiles"),
+        users=count_rows(connection, "outgoing_profiles"),
         users_before=previous.users if previous else 0,
         rejected=rejected.get("document", 0),
         rejected_users=rejected.get("user", 0),

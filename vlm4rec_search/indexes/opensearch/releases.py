@@ -11,7 +11,7 @@ from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue, activate_release, activating, delete_old
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
 from vlm4rec_search.indexes.opensearch.connection import server_errors
-from vlm4rec_search.indexes.opensearch.documents import hashes
+from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.mapping import Kind, Vectors
 from vlm4rec_search.indexes.opensearch.publish import publish_release
@@ -98,7 +98,7 @@ class OpenSearchReleases(Releases):
     def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
         """Read the ids and the hashes."""
         with server_errors():
-            for page in hashes(self.catalogue.client, self.catalogue.index(kind, name)):
+            for page in scan_hashes(self.catalogue.client, self.catalogue.index(kind, name)):
                 yield page.select(["id", "body_hash"])
 
     def users(self, name: str, count: int) -> Sequence[str]:

@@ -11,7 +11,7 @@ from opensearchpy import OpenSearch
 
 from vlm4rec_search.common.analyzer import analyze
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.checks import smoke
+from vlm4rec_search.indexes.checks import run_smoke_searches
 from vlm4rec_search.indexes.opensearch.aliases import EF_SEARCH, ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchIndex
 from vlm4rec_search.indexes.opensearch.connection import describe_error
@@ -96,7 +96,7 @@ def verify_searches(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConn
     users = connection.execute("SELECT user_id FROM outgoing_profiles LIMIT 1").fetchall()
     titles = connection.execute("SELECT title FROM outgoing_items ORDER BY item_id LIMIT 1000").fetchall()
     text = next((title for (title,) in titles if analyze(title)), None)  # a title of stop words alone has no hits
-    smoke(OpenSearchIndex(catalogue, release), users[0][0] if users else None, text)
+    run_smoke_searches(OpenSearchIndex(catalogue, release), users[0][0] if users else None, text)
 
 
 def wait_for_copies(client: OpenSearch, indices: Sequence[str]) -> None:
