@@ -129,7 +129,7 @@ class IndexBuilder:
         base: str | None,
         vectors: Vectors,
     ) -> None:
-        """Build from the outgoing tables of `prepare`, as changes of the release `base` or, where it is None, anew."""
+        """Build from the tables of `prepare`: changes of the release `base`, or everything if it is None."""
         self._catalogue, self._connection, self._meta = catalogue, connection, meta
         self._facets, self._base, self._vectors = facets, base, vectors
 
