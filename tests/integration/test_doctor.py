@@ -54,7 +54,7 @@ def test_changed_tables_are_reported(releases: Releases) -> None:
     }
 
 
-def test_drift_in_the_index_itself_is_findings_of(releases: Releases) -> None:
+def test_drift_in_the_index_itself_is_found(releases: Releases) -> None:
     publish(releases, documents())
     damage(releases)
     errors = findings_of(examine(releases, search_layer(documents()), 10), "error")
@@ -83,7 +83,7 @@ def test_changed_behaviour_is_reported(releases: Releases) -> None:
     }
 
 
-def test_drift_of_profiles_is_findings_of(opensearch_url: str, own_prefix: str) -> None:
+def test_drift_of_profiles_is_found(opensearch_url: str, own_prefix: str) -> None:
     releases = OpenSearchReleases(connect(opensearch_url, Settings()), own_prefix, opensearch_url)
     publish(releases, documents())
     index, client = releases.catalogue.index("profiles", releases.live() or ""), releases.catalogue.client

@@ -57,7 +57,7 @@ def test_an_index_that_follows_the_alias_uses_the_encoder_of_the_next_release(wi
 def test_a_failed_parallel_request_is_reported_or_the_search_is_repeated(window: Window, status: int) -> None:
     live = publish_labelled(window, "old").meta.name
     expected = (live, expected_hits(labelled_tables("old")))
-    fails = {0}  # the legs that are asked for while the co-purchases are read
+    fails = {0}  # the request of the retrievers, which is sent while the co-purchases are read
     with proxy(window.url, lambda number, _: Fault(status) if number in fails else None, judged="/_msearch") as url:
         index = OpenSearchIndex(Window(url, window.catalogue.prefix).catalogue)
         index._fuses = False  # a server that can fuse has no request beside another

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool) -> None:
-    """Check the tables with the expectation suites and write Data Docs (HTML).
+    """Check the tables with expectation suites.
 
-    Exits with 1 when a rule fails. Warnings do not fail.
+    The results are also written as Data Docs (HTML). Exits with 1 when a rule fails; warnings do not fail.
 
     \b
     Example:

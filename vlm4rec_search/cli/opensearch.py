@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 @click.group()
 def templates() -> None:
-    """Store searches on the OpenSearch server, for services in any language.
+    """Store searches on the OpenSearch server.
+
+    Services in any language can then run them by name.
 
     \b
     Example:
@@ -53,9 +55,10 @@ def install(url: str | None, as_json: bool) -> None:
 
 @click.group()
 def opensearch() -> None:
-    """Run OpenSearch with the k-NN plug-in on this machine, without Docker or an installed Java.
+    """Run OpenSearch on this machine.
 
-    It listens on 127.0.0.1 only and keeps its data in the folder VLM4REC_OPENSEARCH.
+    It needs neither Docker nor an installed Java, has the k-NN plug-in, listens on 127.0.0.1 only, and keeps
+    its data in the folder VLM4REC_OPENSEARCH.
 
     \b
     Example:
@@ -91,7 +94,9 @@ def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None
 
 @opensearch.command()
 def stop() -> None:
-    """Stop the server and wait until it is gone; its data stay for the next start.
+    """Stop the server and wait until it is gone.
+
+    Its data stay for the next start.
 
     \b
     Example:

@@ -46,7 +46,9 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
 
 @click.group()
 def releases() -> None:
-    """List, compare, activate and remove releases, in a folder or on a server.
+    """List, compare, activate and remove releases.
+
+    The index is a folder or a server.
 
     \b
     Example:
@@ -58,7 +60,9 @@ def releases() -> None:
 @json_option
 @url_option
 def list_releases(as_json: bool, url: str | None) -> None:
-    """List the complete releases, the oldest first, and mark the live one.
+    """List the releases and mark the live one.
+
+    Only complete releases are listed, the oldest first.
 
     \b
     Example:
@@ -85,9 +89,10 @@ def list_releases(as_json: bool, url: str | None) -> None:
 @json_option
 @url_option
 def diff(first: str, second: str | None, users: int, as_json: bool, url: str | None) -> None:
-    """Compare the documents of two releases and the hits of a sample of users.
+    """Compare two releases.
 
-    Without SECOND, FIRST is compared with the live release.
+    Documents are compared by content, and a sample of users is searched for in both. Without SECOND, FIRST is compared
+    with the live release.
 
     \b
     Example:
@@ -140,7 +145,9 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
 @json_option
 @url_option
 def prune(keep: int, as_json: bool, url: str | None) -> None:
-    """Remove old releases; the live release and the one before it always stay.
+    """Remove old releases.
+
+    The live release and the one before it always stay.
 
     \b
     Example:

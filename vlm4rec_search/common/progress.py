@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from vlm4rec_search.common.logging import is_quiet
 
 logger = logging.getLogger(__name__)
@@ -23,9 +26,6 @@ def bar(label: str, total: int) -> Iterator[Advance]:
 
     Nothing is shown when only warnings are wanted (`vlm4rec --quiet`).
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
