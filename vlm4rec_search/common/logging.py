@@ -19,7 +19,7 @@ _DETAILED = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def configure_logging(verbosity: int = 0, log_format: LogFormat = "text") -> None:
-    """Write the records of this package to stderr; a second call replaces what the first one set.
+    """Write the records of this package to stderr; a second call replaces the first configuration.
 
     Args:
         verbosity: -1 shows warnings and errors, 0 also notices, 1 also details, 2 adds time, level and logger to
@@ -43,7 +43,7 @@ def is_quiet() -> bool:
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at that moment: progress bars and tests replace it."""
+    """Writes to the current `sys.stderr`, which progress bars and tests replace."""
 
     @property
     def stream(self) -> TextIO:

@@ -97,7 +97,7 @@ class Verdict:
 def judge_release(
     settings: Settings, tolerance: float, releases: Releases, search_layer: SearchLayer
 ) -> Verdict | None:
-    """Compare the release that would be made of a search layer with the live release; None where none is live.
+    """Compare a release of this search layer with the live release; return None where no release is live.
 
     Args:
         settings: of the warehouse, which is only read, and of the SQLMesh project.

@@ -121,7 +121,7 @@ class Releases(ABC):
         """Return the name of the release that was made before another one.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no release is older.
         """
         names = [*self.list()]
         position = names.index(name) if name in names else len(names)

@@ -114,7 +114,7 @@ def examine(releases: Releases, search_layer: SearchLayer, users: int) -> list[F
 def _by_hash(
     connection: duckdb.DuckDBPyConnection, kind: Hashed, live: Iterator[pa.RecordBatch], same_model: bool
 ) -> Iterator[Finding]:
-    """Compare by id and, where the same model made their content, by hash."""
+    """Compare ids, and also hashes if the same model made the content."""
     connection.execute(_LIVE_HASHES)
     connection.execute(f"CREATE OR REPLACE VIEW staged_hashes AS {HASHES[kind]}")
     for batch in live:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class GateVerdict(Protocol):
-    """What a gate decided; its text says what it measured."""
+    """The decision of a gate; its text holds the measurements."""
 
     @property
     def live(self) -> str:

@@ -89,7 +89,7 @@ class ReleaseCatalogue:
             self.client.indices.delete(index=self.index(kind, release), ignore_unavailable=True)
 
     def delete_unfinished(self) -> None:
-        """Delete what killed publications left; only the holder of the publisher's lease may do so.
+        """Delete the unfinished indices of killed publications; only the holder of the publisher's lease may do so.
 
         An index that an alias names stays, even if it is damaged or was restored from a snapshot under another name.
         """
@@ -130,13 +130,13 @@ def _is_complete(bodies: Mapping[Kind, Mapping[str, Any]]) -> bool:
 
 @dataclass(frozen=True)
 class OpenedRelease:
-    """What a search has to know of a release.
+    """The parts of a release that a search needs.
 
     Attributes:
-        meta: what made it.
+        meta: its metadata.
         indices: names by kind.
         fields: names that filters may use.
-        ef_search: candidates of an approximate search that verification found to be enough.
+        ef_search: number of candidates with which its approximate search reached the required recall.
     """
 
     meta: ReleaseMeta

@@ -73,7 +73,7 @@ class OpenSearchReleases(Releases):
             activate_release(self.catalogue, name, held)
 
     def prune(self, retained: int) -> Sequence[str]:
-        """Delete the indices of old releases, and what killed publications left."""
+        """Delete the indices of old releases and of killed publications."""
         with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
             self.catalogue.delete_unfinished()
             with activating(self.catalogue):

@@ -1,4 +1,4 @@
-"""The process of a node: its command line, how it is started detached, found and ended.
+"""The process of a node: its command line, its detached start, how it is found, and its end.
 
 A node inherits a lock on its folder, and the kernel releases the lock when the process ends for whatever reason. So a
 state file of a dead node, or a process id that now belongs to another program, is never mistaken for a running node.
