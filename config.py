@@ -13,9 +13,11 @@ from sqlmesh.core.config import (
 from sqlmesh.utils.errors import ConfigError
 
 from vlm4rec_search.common.errors import Vlm4recError
+from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.pipeline.variables import project_variables
 
+configure_logging()
 try:
     variables = project_variables(settings())
 except Vlm4recError as error:

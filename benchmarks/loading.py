@@ -1,12 +1,16 @@
 """Documents per second into OpenSearch: `python -m benchmarks.loading URL` (40,000 documents x 384, 5 rounds).
 
-Three loaders put the same bytes into equal new indexes (one shard, no replicas, everything else as the server has it):
-`streaming_bulk` of opensearch-py with 500 per chunk, as its documentation shows it; this package's `load` within
-`loading`, from arrow batches; and bare posts of chunks made before the clock starts, over 4 connections and without
-refreshes, which is what the server can take. The clock stops when the documents are searchable. They take turns, so
-that whatever else the machine does falls on all of them; the ratios are medians over the rounds. Beside them stands how
-many seconds the server's cores worked: the least time that any loader can take is that, divided by their number. Most
-of it is Lucene's graph of neighbours; `--without-graph` keeps the vectors as mere numbers, and shows the loaders alone.
+Three loaders put the same bytes into equal new indexes (one shard, no replicas, otherwise default settings):
+
+- `streaming_bulk` of opensearch-py with 500 documents per chunk, as its documentation shows it;
+- `load` of this package inside `loading`, from arrow batches;
+- bare posts of chunks that were encoded before the clock starts, over 4 connections and without refreshes. They show
+  how fast the server takes documents.
+
+The clock stops when the documents are searchable. The loaders take turns, so that other load on the machine affects
+all of them, and the ratios are medians over the rounds. The table also shows for how many seconds the server's cores
+worked; divided by their number it is a lower bound for every loader. Most of that work builds Lucene's graph of
+neighbours; `--without-graph` stores the vectors as plain numbers and so compares the loaders alone.
 """
 
 import argparse
@@ -30,7 +34,7 @@ from vlm4rec_search.indexes.opensearch.bulk import Line, Rejection, documents, e
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.loader import CHUNK_BYTES, CONNECTIONS, load, loading
 
-DIMENSION, WORDS = 384, (6, 18, 16)
+DIMENSION, WORDS = 384, (6, 18, 16)  # words of title, description and caption
 OURS = "vlm4rec load"
 TEXTS = ("title", "description", "caption")
 SETTINGS = {"knn": True, "number_of_shards": 1, "number_of_replicas": 0}
@@ -43,16 +47,16 @@ PROPERTIES = {
 }
 NUMBERS = {"type": "float", "index": False, "doc_values": False}
 
-Act = Callable[[str], int]  # loads an index and returns the number of documents
+Loader = Callable[[str], int]  # loads an index and returns the number of documents
 
 
-def table(size: int) -> pa.Table:
-    """Draw documents around 100 cluster centres, with texts of 40 words; the vectors are lists of float32."""
+def draw_documents(size: int) -> pa.Table:
+    """Draw documents around 100 cluster centres, with texts of 40 words and vectors as lists of float32."""
     draw = np.random.default_rng(7)
     vectors = draw.standard_normal((100, DIMENSION))[draw.integers(0, 100, size)]
     vectors += 0.7 * draw.standard_normal(vectors.shape)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    columns = {"item_id": [f"i{place:06d}" for place in range(size)]}
+    columns = {"item_id": [f"i{number:06d}" for number in range(size)]}
     for name, words in zip(TEXTS, WORDS, strict=True):
         columns[name] = [" ".join(f"w{word}x" for word in row) for row in draw.zipf(1.2, (size, words)) % 20_000]
     columns["category"] = [f"c{number}" for number in draw.integers(0, 20, size)]
@@ -61,13 +65,13 @@ def table(size: int) -> pa.Table:
     return pa.table({**columns, "price": prices, "vector": lists})
 
 
-def loaders(client: OpenSearch, rows: pa.Table) -> dict[str, Act]:
-    """Return the loaders by name; each begins with what it would get from a warehouse, or with bytes."""
+def make_loaders(client: OpenSearch, rows: pa.Table) -> dict[str, Loader]:
+    """Return the loaders by name; each starts from the rows as a warehouse gives them, or from encoded bytes."""
     bodies = {name: body for name, body in documents(rows.to_batches(), "item_id", "vector") if body}
-    # the float64 that print as the float32 do: so the other loader sends as many bytes
+    # float64 values that print like the float32 ones, so that both loaders send equally many bytes
     dictionaries: list[dict[str, Any]] = [orjson.loads(body) for body in bodies.values()]
     lines = [encode(operation) for operation in bodies.items()]
-    posts = list(chunked(lines))
+    posts = list(cut_into_chunks(lines))
 
     def stream(index: str) -> int:
         actions = ({"_index": index, "_id": row["item_id"], "_source": row} for row in dictionaries)
@@ -87,8 +91,8 @@ def loaders(client: OpenSearch, rows: pa.Table) -> dict[str, Act]:
     return {"streaming_bulk": stream, OURS: ours, "bare posts": bare}
 
 
-def chunked(lines: list[Line]) -> Iterator[list[Line]]:
-    """Cut lines into chunks of about the size that `load` sends."""
+def cut_into_chunks(lines: list[Line]) -> Iterator[list[Line]]:
+    """Yield chunks of about the size that `load` sends."""
     step = max(1, CHUNK_BYTES * len(lines) // sum(len(line.data) for line in lines))
     for start in range(0, len(lines), step):
         yield lines[start : start + step]
@@ -99,18 +103,18 @@ def refuse(rejection: Rejection) -> None:
     raise RunError(rejection.reason)
 
 
-def timed(client: OpenSearch, act: Act, graph: bool) -> tuple[float, float]:
-    """Load a new index and return the seconds until all is searchable, and those that the server's cores worked."""
+def measure(client: OpenSearch, loader: Loader, graph: bool) -> tuple[float, float]:
+    """Load a new index; return the seconds until all documents are searchable, and the seconds of CPU time."""
     index, properties = f"benchmark-loading-{uuid4().hex}", PROPERTIES if graph else {**PROPERTIES, "vector": NUMBERS}
     client.indices.create(index=index, body={"settings": {"index": SETTINGS}, "mappings": {"properties": properties}})
     try:
         started, worked = time.perf_counter(), cpu_seconds(client)
-        loaded = act(index)
+        loaded = loader(index)
         client.indices.refresh(index=index)
         seconds, work = time.perf_counter() - started, cpu_seconds(client) - worked
-        found = client.count(index=index)["count"]
-        if loaded != found:
-            raise RunError(f"{loaded} loaded, {found} found")
+        count = client.count(index=index)["count"]
+        if loaded != count:
+            raise RunError(f"{loaded} documents loaded, {count} in the index")
         return seconds, work
     finally:
         client.indices.delete(index=index)
@@ -123,29 +127,31 @@ def cpu_seconds(client: OpenSearch) -> float:
 
 
 def main() -> None:
-    """Let the loaders take turns and print the table."""
+    """Run the loaders in turns and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", help="an OpenSearch server with k-NN on this machine, as `vlm4rec opensearch start`'s")
+    parser.add_argument(
+        "url", help="an OpenSearch server with k-NN on this machine, such as that of `vlm4rec opensearch start`"
+    )
     parser.add_argument("--documents", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--without-graph", action="store_true", help="keep the vectors as mere numbers")
-    asked = parser.parse_args()
-    client, cores, graph = connect(asked.url, Settings(), timeout=600), os.cpu_count() or 1, not asked.without_graph
-    acts = loaders(client, table(asked.documents))
-    told = "" if graph else ", no graph"
-    print(f"{asked.documents:,} documents x {DIMENSION}, {asked.rounds} rounds, {cores} cores{told}")
-    timed(client, acts["bare posts"], graph)  # the server's first load is slow, whoever sends it
-    rounds = [{name: timed(client, act, graph) for name, act in acts.items()} for _ in range(asked.rounds)]
+    parser.add_argument("--without-graph", action="store_true", help="store the vectors as plain numbers")
+    options = parser.parse_args()
+    client, cores, graph = connect(options.url, Settings(), timeout=600), os.cpu_count() or 1, not options.without_graph
+    loaders = make_loaders(client, draw_documents(options.documents))
+    suffix = "" if graph else ", no graph"
+    print(f"{options.documents:,} documents x {DIMENSION}, {options.rounds} rounds, {cores} cores{suffix}")
+    measure(client, loaders["bare posts"], graph)  # the first load of a server is always slow
+    rounds = [{name: measure(client, loader, graph) for name, loader in loaders.items()} for _ in range(options.rounds)]
     print(f"{'documents/s, median':<22}{'loaded':>9}{'server CPU s':>14}   each round")
-    for name in acts:
-        rates = [asked.documents / times[name][0] for times in rounds]
+    for name in loaders:
+        rates = [options.documents / times[name][0] for times in rounds]
         work = median(times[name][1] for times in rounds)
         print(f"{name:<22}{median(rates):>9,.0f}{work:>14.1f}   {', '.join(f'{rate:,.0f}' for rate in rates)}")
-    for other in [name for name in acts if name != OURS]:
+    for other in [name for name in loaders if name != OURS]:
         ratios = [times[other][0] / times[OURS][0] for times in rounds]
         print(f"{OURS} / {other}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     most = median(times["streaming_bulk"][0] / (times["bare posts"][1] / cores) for times in rounds)
-    print(f"{cores} cores that do nothing else could be {most:.2f} times as fast as streaming_bulk")
+    print(f"{cores} cores without other work could be {most:.2f} times as fast as streaming_bulk")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""What a search costs beside its bare requests: `python -m benchmarks.opensearch_search URL` (40,000 x 384, 1 minute).
+"""Overhead of a search over its bare requests: `python -m benchmarks.opensearch_search URL` (40,000 x 384, 1 minute).
 
-The catalogue of `benchmarks.search` is published on a server under a prefix of its own, which is removed in the end.
-Then `Index.search` and the very requests of it (`Index.requests`) take turns, another shopper each time, so that
-whatever else the machine does falls on all. The requests are sent by opensearch-py, as who has no package sends them,
-with the same two at once as the search ("client") and one after the other ("in turn"); and as bytes over plain
-connections, by what parses no answer, which is the least that there is.
+The catalogue of `benchmarks.search` is published on a server under a prefix of its own, which is removed at the end.
+Then a search and its own requests (`Index.requests`) take turns, another shopper each time, so that other load on the
+machine affects all of them. The requests are sent in three ways:
+
+- by opensearch-py, two at once like the search ("client");
+- by opensearch-py, one after the other ("in turn");
+- as bytes over plain connections, without parsing the answer, which is the lower bound ("bytes").
 """
 
 import argparse
@@ -19,44 +21,32 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import numpy as np
-import pandas as pd
 from opensearchpy import OpenSearch
 
-from benchmarks.search import DIMENSION, catalogue, neighbours, shoppers
+from benchmarks.search import DIMENSION, draw_tables
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.release import new_release
-from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.backend import SentRequest
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.searcher import Searcher
 
 ASKED: dict[str, dict[str, Any]] = {
-    "hybrid, 4 legs": {},
+    "hybrid, 4 retrievers": {},
     "hybrid, vectors, words": {"weights": {"behaviour": 0, "popularity": 0}},
     "semantic": {"mode": "semantic"},
     "lexical": {"mode": "lexical"},
 }
 
 
-def tables(documents: int, users: int) -> SearchTables[Frame]:
-    """Draw a catalogue with shoppers."""
-    draw = np.random.default_rng(7)
-    items = catalogue(documents, draw)
-    counts = draw.integers(1, 999, len(items))
-    popular = pd.DataFrame({"item_id": items["item_id"], "interactions": counts, "recent": counts // 10})
-    segments = pd.DataFrame({"segment": ["s"], "item_id": ["i000000"], "interactions": [1]})
-    return SearchTables[Frame](items, shoppers(items, users, draw), popular, neighbours(items, draw), segments)
-
-
 Send = Callable[[SentRequest], object]
 
 
 def bare(url: str) -> Send:
-    """Return what posts a request over a plain connection, one for each thread, and reads the answer."""
+    """Return a sender that posts over a plain connection for each thread, and reads the answer without parsing it."""
     parts, own = urlsplit(url), threading.local()
 
     def send(sent: SentRequest) -> None:
@@ -72,7 +62,7 @@ def bare(url: str) -> Send:
 
 
 def sent_by(client: OpenSearch) -> Send:
-    """Return what sends a request by opensearch-py, which parses the answer."""
+    """Return a sender that uses opensearch-py, which parses the answer."""
 
     def send(sent: SentRequest) -> object:
         headers = {"content-type": kind_of(sent)}
@@ -82,7 +72,7 @@ def sent_by(client: OpenSearch) -> Send:
 
 
 def alike(send: Send, pool: ThreadPoolExecutor) -> Callable[[list[SentRequest]], None]:
-    """Return what sends requests as a search does: those that go together at the same time."""
+    """Return a function that sends requests like a search: those that belong together at the same time."""
 
     def replay(requests: list[SentRequest]) -> None:
         beside: list[Future[object]] = []
@@ -98,7 +88,7 @@ def alike(send: Send, pool: ThreadPoolExecutor) -> Callable[[list[SentRequest]],
 
 
 def in_turn(send: Send) -> Callable[[list[SentRequest]], None]:
-    """Return what sends requests one after the other."""
+    """Return a function that sends requests one after the other."""
 
     def replay(requests: list[SentRequest]) -> None:
         for sent in requests:
@@ -128,7 +118,7 @@ def compare(
     for number, (query, requests) in enumerate(asked):
         acts = [lambda q=query: index.search(q), *(lambda s=replay, r=requests: s(r) for replay in replays)]  # type: ignore[misc]
         for turn in range(len(acts)):
-            place = (number + turn) % len(acts)  # none always finds what another has warmed
+            place = (number + turn) % len(acts)  # so that none always profits from caches that another has filled
             times[number, place] = milliseconds(acts[place])
     p50, p95 = np.percentile(times[len(times) // 10 :], (50, 95), axis=0)
     parts = "".join(f"{middle:>9.2f}{slow:>8.2f}" for middle, slow in zip(p50, p95, strict=True))
@@ -136,16 +126,16 @@ def compare(
 
 
 def main() -> None:
-    """Publish, compare, and delete what was published."""
+    """Publish a release, compare, and delete the release."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", help="an OpenSearch server with k-NN, such as `vlm4rec opensearch start` gives")
     parser.add_argument("--documents", type=int, default=40_000)
     parser.add_argument("--users", type=int, default=1_000)
     parser.add_argument("--searches", type=int, default=200)
     asked = parser.parse_args()
-    place = Catalogue(connect(asked.url, Settings(), timeout=600), f"benchmark-{uuid4().hex[:8]}-")
+    place = ReleaseCatalogue(connect(asked.url, Settings(), timeout=600), f"benchmark-{uuid4().hex[:8]}-")
     made = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
-    publish_release(place, tables(asked.documents, asked.users), made)
+    publish_release(place, draw_tables(asked.documents, asked.users), made)
     try:
         index, pool = OpenSearchBackend(place, made.name), ThreadPoolExecutor(1)
         client = sent_by(place.client)

@@ -1,10 +1,11 @@
 """Times of the embedded index: `python -m benchmarks.search` (40,000 documents x 384, 50,000 users, 2 minutes).
 
-Clustered random vectors and texts of 40 words drawn by Zipf's law, histories of 50 items. Beside the exact scan stands
-DuckDB's HNSW index where the package `duckdb-extension-vss` is installed (the extra `dev`).
+Vectors are random around cluster centres, texts have 40 words drawn by Zipf's law, and histories have 50 items. Where
+the package `duckdb-extension-vss` is installed (extra `dev`), DuckDB's HNSW index is measured beside the exact scan.
 """
 
 import argparse
+import json
 import os
 import tempfile
 import time
@@ -24,6 +25,7 @@ from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_vectors
+from vlm4rec_search.profiles.item_terms import item_terms
 from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.query import Query
 
@@ -53,7 +55,7 @@ def catalogue(documents: int, draw: np.random.Generator) -> pd.DataFrame:
 
 
 def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.Table:
-    """Draw histories and let the package make the profiles, as the tables have them."""
+    """Draw histories, and return search.user_documents with the profiles that the package makes of them."""
     picks = draw.integers(0, len(items), (users, HISTORY))
     ids = items["item_id"].to_numpy()
     names = np.repeat([f"u{place:06d}" for place in range(users)], HISTORY)
@@ -76,12 +78,40 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
         """).to_arrow_table()
 
 
+def facets(items: pd.DataFrame) -> pd.DataFrame:
+    """Return search.item_facets of the catalogue: category, price, and the attributes."""
+    attributes = pd.DataFrame(map(json.loads, items["attributes"]))
+    fields = {"category": items["category"], "price": items["price"].map("{:.15g}".format), **attributes}
+    ids = items["item_id"]
+    frames = [pd.DataFrame({"item_id": ids, "field": field, "value": values}) for field, values in fields.items()]
+    table = pd.concat(frames, ignore_index=True)
+    return table.assign(number=pd.to_numeric(table["value"].where(table["field"] == "price")))
+
+
 def neighbours(items: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
     """Draw 50 neighbours for each item."""
     ids = items["item_id"].to_numpy()
     picks = ids[draw.integers(0, len(ids), (len(ids), 50))]
     pairs = pd.DataFrame({"item_id": np.repeat(ids, 50), "neighbour_id": picks.ravel()})
     return pairs.drop_duplicates().assign(similarity=lambda frame: draw.uniform(0.01, 0.5, len(frame)))
+
+
+def draw_tables(documents: int, users: int) -> SearchTables[Frame]:
+    """Draw the tables of a search layer, always the same for the same sizes."""
+    draw = np.random.default_rng(7)
+    items = catalogue(documents, draw)
+    people = shoppers(items, users, draw)
+    counts = draw.integers(1, 999, len(items))
+    popularity = pd.DataFrame({"item_id": items["item_id"], "interactions": counts, "recent": counts // 10})
+    return SearchTables[Frame](
+        documents=items,
+        users=people,
+        popularity=popularity.assign(score=popularity["recent"] + counts / (1 + counts.max())),
+        neighbours=neighbours(items, draw),
+        segments=pd.DataFrame({"segment": ["s"], "item_id": ["i000000"], "interactions": [1]}),
+        facets=facets(items),
+        terms=item_terms(items),
+    )
 
 
 def milliseconds(act: Callable[[int], object], repeats: int = REPEATS) -> tuple[float, float]:
@@ -164,16 +194,10 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=40_000)
     parser.add_argument("--users", type=int, default=50_000)
     sizes = parser.parse_args()
-    draw = np.random.default_rng(7)
-    items = catalogue(sizes.documents, draw)
-    users = shoppers(items, sizes.users, draw)
-    counts = draw.integers(1, 999, len(items))
-    popularity = pd.DataFrame({"item_id": items["item_id"], "interactions": counts, "recent": counts // 10})
-    segments = pd.DataFrame({"segment": ["s"], "item_id": ["i000000"], "interactions": [1]})
-    given = SearchTables[Frame](items, users, popularity, neighbours(items, draw), segments)
+    tables = draw_tables(sizes.documents, sizes.users)
     with tempfile.TemporaryDirectory() as folder:
         meta = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
-        built = build_release(Path(folder), given, meta)
+        built = build_release(Path(folder), tables, meta)
         started = time.perf_counter()
         index = open_index(folder)
         opened = time.perf_counter() - started

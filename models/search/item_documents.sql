@@ -1,4 +1,4 @@
-/* Exactly what is indexed: one document for each item, with a hash of its content. */
+/* One document for each item, as a release publishes it, with a hash of its content. */
 MODEL (
   kind FULL,
   grain item_id,
@@ -27,16 +27,16 @@ WITH described AS (
 SELECT
   items.item_id, /* the shop's id of the item */
   items.title, /* name of the item */
-  items.description, /* the shop's own text; may be NULL */
-  described.caption, /* what the captioner says of the photo; may be NULL */
-  items.category, /* the shop's own category; may be NULL */
-  items.price, /* price in the shop's currency; may be NULL */
-  items.available, /* can it be bought */
-  items.image, /* photo; may be NULL */
-  described.attributes::JSON AS attributes, /* every other column of the catalogue, and what the captioner found where it has none */
-  embeddings.vector, /* unit vector of the item's text */
-  embeddings.encoder, /* encoder and its revision */
-  described.captioner, /* captioner and its revision */
+  items.description, /* the shop's own text; NULL without one */
+  described.caption, /* description of the photo by the captioner; NULL without one */
+  items.category, /* the shop's own category; NULL without one */
+  items.price, /* price in the shop's currency; NULL without one */
+  items.available, /* whether the item can be bought */
+  items.image, /* file name or address of the photo; NULL without one */
+  described.attributes::JSON AS attributes, /* all other columns of the catalogue; the captioner's attributes fill those that are missing */
+  embeddings.vector, /* embedding of the item's text, of length 1 */
+  embeddings.encoder, /* id of the sentence encoder, with its revision */
+  described.captioner, /* id of the captioner, with its revision */
   SHA256(
     TO_JSON(
       [
@@ -45,7 +45,7 @@ SELECT
         described.captioner
       ]
     )::TEXT
-  ) AS content_hash /* changes when, and only when, the document does */
+  ) AS content_hash /* SHA-256 of the other columns; encoder and embedded text stand for the vector */
 FROM staging.items AS items
 INNER JOIN described
   ON described.item_id = items.item_id

@@ -1,4 +1,4 @@
-/* What a group of shoppers takes, for members of whom no more is known; and what is taken of a category. */
+/* The 200 most popular items of each segment of shoppers and of each category, for shoppers without a profile. */
 MODEL (
   kind FULL,
   grain (segment, item_id),
@@ -45,13 +45,13 @@ WITH recent AS (
     recent.item_id
 )
 SELECT
-  counts.segment, /* a segment of staging.users, or category:<a category of staging.items> */
-  counts.item_id, /* an item that an event of the last days speaks for */
-  counts.interactions, /* how many such events in the last days (co_purchase_days of the ranking configuration) */
+  counts.segment, /* a segment of staging.users, or category:<category> with a category of staging.items */
+  counts.item_id, /* an item that shoppers of the segment took, or an item of the category */
+  counts.interactions, /* number of events of profiles.likes in the last co_purchase_days days (ranking configuration) */
   ROW_NUMBER() OVER (
     PARTITION BY counts.segment
     ORDER BY counts.interactions DESC, counts.item_id
-  )::INT AS rank /* 1 is the most popular; 200 at most */
+  )::INT AS rank /* 1 for the most popular item of the segment; 200 at most */
 FROM counts
 QUALIFY
   rank <= 200

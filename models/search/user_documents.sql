@@ -1,4 +1,4 @@
-/* Exactly what is indexed for each shopper who has a history or stands in the users file. */
+/* One document for each shopper with a history or a row in the users file, as a release publishes it. */
 MODEL (
   kind FULL,
   grain user_id,
@@ -13,7 +13,7 @@ MODEL (
 WITH histories AS (
   SELECT
     weights.user_id,
-    LIST_SORT(ARRAY_AGG(weights.item_id) FILTER(WHERE weights.counts)) AS seen, /* what was merely shown may be shown again */
+    LIST_SORT(ARRAY_AGG(weights.item_id) FILTER(WHERE weights.counts)) AS seen, /* items that were only shown to the shopper may come again */
     LIST_SORT(
       ARRAY_AGG(STRUCT_PACK(item_id := weights.item_id, weight := weights.weight / profiles.length))
       FILTER(WHERE weights.weight <> 0 AND NOT profiles.length IS NULL)
@@ -40,15 +40,15 @@ WITH histories AS (
 )
 SELECT
   COALESCE(histories.user_id, users.user_id) AS user_id, /* the shop's id of the shopper */
-  COALESCE(profiles.items, 0)::INT AS items, /* number of items behind the vector */
-  profiles.vector, /* unit vector of the profile; NULL where nothing speaks for a direction */
-  COALESCE(histories.history, []) AS history, /* items with weights such that the vector is the sum of weight x item vector */
-  COALESCE(histories.seen, []) AS seen, /* items of the history, but for those merely shown; left out of answers */
-  COALESCE(words.terms, [])::STRUCT(term TEXT, word TEXT, weight DOUBLE)[] AS terms, /* the weighted words of the lexical leg */
-  COALESCE(tastes.interests, [])::STRUCT(vector FLOAT[], importance DOUBLE, medoid TEXT, items TEXT[])[] AS interests, /* profiles.interests, the most important first */
-  COALESCE(starts.items, [])::STRUCT(item_id TEXT, weight DOUBLE)[] AS behaviour, /* profiles.recent_items: where co-purchases start; weights sum to 1 */
-  users.segment, /* group that the shop puts the shopper into; may be NULL */
-  COALESCE(favourites.categories, [])::TEXT[] AS categories /* profiles.favourite_categories: up to three, best first */
+  COALESCE(profiles.items, 0)::INT AS items, /* number of items that the vector is made of */
+  profiles.vector, /* profile vector, of length 1; NULL without an item that the shopper likes */
+  COALESCE(histories.history, []) AS history, /* items of the profile; the sum of weight x item vector is the profile vector */
+  COALESCE(histories.seen, []) AS seen, /* items that answers leave out: those of the history, except items that were only shown */
+  COALESCE(words.terms, [])::STRUCT(term TEXT, word TEXT, weight DOUBLE)[] AS terms, /* weighted words of the lexical retriever, the largest weight first */
+  COALESCE(tastes.interests, [])::STRUCT(vector FLOAT[], importance DOUBLE, medoid TEXT, items TEXT[])[] AS interests, /* interests of profiles.interests, the most important first */
+  COALESCE(starts.items, [])::STRUCT(item_id TEXT, weight DOUBLE)[] AS behaviour, /* items of profiles.recent_items, from which the co-purchase retriever starts; the weights sum to 1 */
+  users.segment, /* the shop's own group of the shopper; NULL without one */
+  COALESCE(favourites.categories, [])::TEXT[] AS categories /* up to three categories of profiles.favourite_categories, the best first */
 FROM histories
 FULL JOIN staging.users AS users
   ON users.user_id = histories.user_id

@@ -12,7 +12,7 @@ from helpers.six_items import RANKING, documents, given, meta
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes import Searcher, open_index, open_releases
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
@@ -58,7 +58,7 @@ class Server(Backend):
         self.releases = OpenSearchReleases(connect(self.url, Settings()), self.prefix, self.url)
 
     def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Searcher:
-        place = Catalogue(connect(self.url, Settings()), self.prefix)
+        place = ReleaseCatalogue(connect(self.url, Settings()), self.prefix)
         return Searcher(OpenSearchBackend(place), encoder, load_ranking(ranking), load_rules(rules))
 
 

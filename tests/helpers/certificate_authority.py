@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own."""
+"""A certificate authority for tests."""
 
 import ipaddress
 import ssl
@@ -14,7 +14,7 @@ _PEM = serialization.Encoding.PEM
 
 
 def authority(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
-    """Return the PEM file of a new authority, and a server's context with a certificate of it for 127.0.0.1."""
+    """Return the PEM file of a new authority, and a TLS context for a server with its certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     root = _certificate(name, name, key, key, x509.BasicConstraints(ca=True, path_length=None))
     own_key = ec.generate_private_key(ec.SECP256R1())

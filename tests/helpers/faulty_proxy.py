@@ -1,4 +1,4 @@
-"""A real HTTP proxy of the tests' own, which can refuse, delay and cut."""
+"""A real HTTP proxy that can refuse, delay and cut off requests."""
 
 import http.client
 import ssl
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 
 class Fault(NamedTuple):
-    """What happens to a judged request: an answer in the server's place, or a cut before or after it got there."""
+    """A fault of one request: another answer, a delay, or a cut before or after the request reaches the server."""
 
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
@@ -32,9 +32,9 @@ def proxy(
     tls: ssl.SSLContext | None = None,
     judged: str = "/_bulk",
 ) -> Iterator[str]:
-    """Yield the URL of a proxy in front of the server, which speaks TLS where it gets a context.
+    """Yield the URL of a proxy in front of the server; it speaks TLS if it gets a context.
 
-    Requests whose path ends with `judged` are judged; the others are passed on.
+    Requests whose path ends with `judged` are judged; other requests are passed on.
     """
     numbers = iter(range(10**9))
     lock = threading.Lock()
@@ -73,9 +73,9 @@ def proxy(
             kinds = {"content-type": self.headers["content-type"]} if self.headers["content-type"] else {}
             connection.request(self.command, self.path, body, kinds)
             answer = connection.getresponse()
-            told = answer.status, answer.getheader("content-type") or "", answer.read()
+            forwarded = answer.status, answer.getheader("content-type") or "", answer.read()
             connection.close()
-            return told
+            return forwarded
 
         def reply(self, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> None:
             self.send_response(status)

@@ -1,4 +1,4 @@
-"""An index of the tests' own on the real server, and documents to load into it."""
+"""An index for tests of the loader on the real server, and documents to load into it."""
 
 import json
 from collections.abc import Iterator
@@ -28,12 +28,12 @@ def item(number: int, title: str = "shoe") -> tuple[str, bytes]:
     return f"i{number:05d}", json.dumps(body).encode()
 
 
-class Shelf:
-    """An index with a name that nobody else has."""
+class LoadingIndex:
+    """An index with a unique name."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.name = f"test-shelf-{uuid4().hex}"
+        self.name = f"test-loading-{uuid4().hex}"
         self.client: OpenSearch = connect(url, Settings())
 
     def create(self, **settings: object) -> None:
@@ -41,12 +41,12 @@ class Shelf:
         self.client.indices.create(index=self.name, body={"settings": {"index": index}, "mappings": MAPPING})
 
     def settings(self) -> dict[str, Any]:
-        ((_, found),) = self.client.indices.get_settings(index=self.name, flat_settings=True).items()
-        return {name.removeprefix("index."): value for name, value in found["settings"].items()}
+        ((_, body),) = self.client.indices.get_settings(index=self.name, flat_settings=True).items()
+        return {name.removeprefix("index."): value for name, value in body["settings"].items()}
 
     def meta(self) -> Any:
-        ((_, found),) = self.client.indices.get_mapping(index=self.name).items()
-        return found["mappings"]["_meta"]
+        ((_, body),) = self.client.indices.get_mapping(index=self.name).items()
+        return body["mappings"]["_meta"]
 
     def titles(self) -> dict[str, str]:
         """Return the title of every document by id."""
@@ -56,9 +56,9 @@ class Shelf:
 
 
 @contextmanager
-def shelf(url: str, **settings: object) -> Iterator[Shelf]:
-    """Yield a new index; it is removed in the end."""
-    own = Shelf(url)
+def loading_index(url: str, **settings: object) -> Iterator[LoadingIndex]:
+    """Yield a new index, and delete it afterwards."""
+    own = LoadingIndex(url)
     own.create(**settings)
     try:
         yield own

@@ -1,6 +1,6 @@
-"""A real OpenSearch for tests: `OPENSEARCH_URL` when it is set, else one server that the workers of a run share.
+"""A real OpenSearch for tests: the one at `OPENSEARCH_URL`, or else a server that the workers of a run share.
 
-Each test uses names of its own (`own_prefix`) and deletes nothing but those.
+Each test uses names with a prefix of its own (`own_prefix`) and deletes only those.
 """
 
 import fcntl
@@ -18,8 +18,8 @@ from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.indexes.opensearch.local import server
 
 HEAP_MB = 512
-QUICK = ("-XX:TieredStopAtLevel=1",)  # half the processor time until it is up; slower once it is warm
-# else it looks at the disk every 30 s, and lifts the blocks by which tests make it full
+QUICK = ("-XX:TieredStopAtLevel=1",)  # halves the processor time of a start, but a warm server is slower
+# By default the server looks at the disk every 30 s, and would lift the blocks with which tests simulate a full disk.
 SELDOM = {"cluster.info.update.interval": "60m"}
 
 
@@ -41,7 +41,7 @@ def opensearch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             try:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return  # another worker uses it still
+                return  # another worker still uses it
             server.stop(folder / "server")
 
 
@@ -54,16 +54,16 @@ def own_prefix(opensearch_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def own_server(opensearch_url: str, tmp_path: Path) -> Iterator[Path]:
-    """A folder for a server of the test's own, which may be stopped and killed; what runs in the end is stopped."""
+    """A folder for a server that the test may stop and kill; it is stopped afterwards."""
     if os.environ.get("OPENSEARCH_URL"):
-        pytest.skip("OPENSEARCH_URL is set: a server on this machine is not what is tested")
+        pytest.skip("OPENSEARCH_URL is set, so no server on this machine is tested")
     yield tmp_path / "server"
     server.stop(tmp_path / "server")
 
 
 @contextmanager
 def prefixed(opensearch_url: str) -> Iterator[str]:
-    """Yield a prefix that nobody else has; its indexes are deleted afterwards."""
+    """Yield a unique prefix; its indexes are deleted afterwards."""
     prefix = f"t{uuid.uuid4().hex[:10]}"
     yield prefix
     rows = httpx.get(f"{opensearch_url}/_cat/indices/{prefix}*?format=json&expand_wildcards=all", timeout=60).json()
@@ -72,20 +72,21 @@ def prefixed(opensearch_url: str) -> Iterator[str]:
 
 
 def forget(client: OpenSearch, names: list[str]) -> None:
-    """Delete what `templates.install` says that it has stored."""
+    """Delete the templates and pipelines that `templates.install` stored."""
     for name in names:
         kind = "_search/pipeline" if "-minmax-" in name else "_scripts"
         client.transport.perform_request("DELETE", f"/{kind}/{name}")
 
 
 def running(folder: Path) -> str:
-    found = server.status(folder)
+    """Return the URL of the server of a folder, which is started if it does not run."""
+    status = server.status(folder)
     try:
-        if not found.running:
-            found = server.start(folder, port=0, heap_mb=HEAP_MB, settings=SELDOM, java_options=QUICK)
+        if not status.running:
+            status = server.start(folder, port=0, heap_mb=HEAP_MB, settings=SELDOM, java_options=QUICK)
     except Vlm4recError as error:
         _unavailable(str(error))
-    return found.url or _unavailable("it did not start")
+    return status.url or _unavailable("it did not start")
 
 
 def _unavailable(reason: str) -> str:
@@ -97,7 +98,7 @@ def _unavailable(reason: str) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a lock against the other workers of the run."""
+    """Hold a lock that the workers of a run share."""
     with (folder / "start").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

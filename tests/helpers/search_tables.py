@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from helpers.derived_tables import facets, scored, terms
 from helpers.workspace import ROOT
 from vlm4rec_search.datasets.demo_shop.catalogue import draw_items
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
@@ -64,10 +65,16 @@ def tables(catalogue: pd.DataFrame, history: int = HISTORY) -> SearchTables[Fram
     whole = whole.assign(captioner="attributes@1", content_hash=whole["item_id"])
     log = _log(catalogue["item_id"].to_numpy(dtype=object), history)
     counts = log["item_id"].value_counts()
-    popular = pd.DataFrame(
-        {"item_id": counts.index, "interactions": counts.to_numpy(), "recent": counts.to_numpy() // 2}
+    popularity = {"item_id": counts.index, "interactions": counts.to_numpy(), "recent": counts.to_numpy() // 2}
+    return SearchTables[Frame](
+        documents=whole,
+        users=_people(log, whole),
+        popularity=scored(pd.DataFrame(popularity)),
+        neighbours=_neighbours(log),
+        segments=_segments(log, catalogue),
+        facets=facets(whole),
+        terms=terms(whole),
     )
-    return SearchTables[Frame](whole, _people(log, whole), popular, _neighbours(log), _segments(log, catalogue))
 
 
 def _log(ids: np.ndarray, history: int) -> pd.DataFrame:  # type: ignore[type-arg]
@@ -82,17 +89,17 @@ def _people(log: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     weights = log.assign(weight=0.9 ** (log.groupby("user_id").cumcount()))
     profiles = user_vectors(weights, items).set_index("user_id")
     interests = user_interests(weights, items, 3).groupby("user_id")
-    terms = term_weights(weights, items, 64).groupby("user_id")
+    words = term_weights(weights, items, 64).groupby("user_id")
     rows = []
     for user, of in weights.groupby("user_id"):
         length = profiles.loc[user, "length"]
         history = [{"item_id": item, "weight": weight / length}
                    for item, weight in zip(of["item_id"], of["weight"], strict=True)]  # fmt: skip
         behaviour = [{"item_id": item, "weight": 1.0} for item in of["item_id"][:5]]
-        words = terms.get_group(user)[["term", "word", "weight"]].to_dict("records")
+        weighted = words.get_group(user)[["term", "word", "weight"]].to_dict("records")
         tastes = interests.get_group(user)[["vector", "importance", "medoid", "items"]].to_dict("records")
         vector = np.array(profiles.loc[user, "vector"], dtype=np.float32)
-        rows.append((user, len(of), vector, history, of["item_id"].tolist(), words, tastes, behaviour, None, []))
+        rows.append((user, len(of), vector, history, of["item_id"].tolist(), weighted, tastes, behaviour, None, []))
     rows += [(f"s{number:02d}", 0, None, [], [], [], [], [], segment, ["gone"])
              for number, segment in enumerate(["young", "nobody", None])]  # fmt: skip
     names = [

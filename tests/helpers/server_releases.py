@@ -1,4 +1,4 @@
-"""A server's releases of the six items under a prefix of the test's own."""
+"""Releases of the six items on a server, under a prefix that only one test uses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ import pytest
 from helpers.six_items import documents, given, meta
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch import lease
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.connection import connect
-from vlm4rec_search.indexes.opensearch.documents import prepare, read_bodies
+from vlm4rec_search.indexes.opensearch.documents import prepare_documents, read_bodies
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.release import Publication
-from vlm4rec_search.indexes.staging import stage
+from vlm4rec_search.indexes.staging import stage_release
 
 
 class Window:
@@ -25,7 +25,7 @@ class Window:
 
     def __init__(self, url: str, prefix: str) -> None:
         self.url = url
-        self.catalogue = Catalogue(connect(url, Settings()), prefix)
+        self.catalogue = ReleaseCatalogue(connect(url, Settings()), prefix)
         self.client = self.catalogue.client
 
     @property
@@ -37,21 +37,21 @@ class Window:
         return publish_release(self.catalogue, tables, meta(), **options)
 
     def documents(self, kind: str = "items") -> dict[str, dict[str, Any]]:
-        """Return what the alias holds, by id."""
+        """Return the documents behind an alias by id."""
         body = {"size": 10_000, "query": {"match_all": {}}}
         hits = self.client.search(index=f"{self.catalogue.prefix}{kind}", body=body)["hits"]["hits"]
         return {hit["_id"]: hit["_source"] for hit in hits}
 
     @contextmanager
     def staged(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Yield the six items as a publication has them before it sends them."""
+        """Yield a connection with the six items staged and prepared, as a publication sends them."""
         with duckdb.connect() as connection:
-            stage(connection, given(documents()), meta(), lambda _: None)
-            prepare(connection)
+            stage_release(connection, given(documents()), meta(), lambda _: None)
+            prepare_documents(connection)
             yield connection
 
     def repair(self, index: str) -> None:
-        """Let an index of items hold the six items again."""
+        """Restore the six items in an index of items."""
         self.client.delete_by_query(index=index, body={"query": {"match_all": {}}}, refresh=True)
         with self.staged() as connection:
             for name, body in read_bodies(connection, "items"):
@@ -59,8 +59,8 @@ class Window:
 
     def indexes(self) -> set[str]:
         """Return the indices of releases under the prefix, without the prefix."""
-        found = self.client.indices.get(index=f"{self.catalogue.prefix}*__*")
-        return {name.removeprefix(self.catalogue.prefix) for name in found}
+        indices = self.client.indices.get(index=f"{self.catalogue.prefix}*__*")
+        return {name.removeprefix(self.catalogue.prefix) for name in indices}
 
 
 @pytest.fixture
@@ -70,12 +70,12 @@ def window(opensearch_url: str, own_prefix: str) -> Window:
 
 @pytest.fixture
 def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let whoever does not renew a lease be taken for dead after 5 seconds."""
+    """Renew leases every half second, and take a lease over after 5 seconds without a renewal."""
     monkeypatch.setattr(lease, "RENEWED", 0.5)
     monkeypatch.setattr(lease, "LOST", 5.0)
 
 
 def relabelled(label: str) -> pd.DataFrame:
-    """Return the six items with a label in every title, so that a hit tells its release."""
+    """Return the six items with a label in every title, so that a hit shows its release."""
     frame = documents()
     return frame.assign(title=label + " " + frame["title"], content_hash=frame["item_id"] + label)

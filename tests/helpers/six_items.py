@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from helpers.derived_tables import facets, scored, terms
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary, new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -84,7 +85,7 @@ def _interest(item: str, importance: float) -> dict[str, object]:
 
 
 def popularity() -> pd.DataFrame:
-    """Return search.item_popularity; d and f have no interactions, b and c equally many."""
+    """Return the counts of search.item_popularity; d and f have no interactions, b and c equally many."""
     return pd.DataFrame({"item_id": ["a", "b", "c", "e"], "interactions": [3, 7, 7, 1], "recent": [3, 7, 7, 1]})
 
 
@@ -100,11 +101,23 @@ def segments() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["segment", "item_id", "interactions"])
 
 
-def given(documents: Frame, people: Frame | None = None, popular: Frame | None = None) -> SearchTables[Frame]:
-    """Return the search layer of documents, with the users and the popularity of the six items or others."""
-    people = users() if people is None else people
-    popular = popularity() if popular is None else popular
-    return SearchTables[Frame](documents, people, popular, neighbours(), segments())
+def given(documents: Frame, people: Frame | None = None, counts: pd.DataFrame | None = None) -> SearchTables[Frame]:
+    """Return the search layer of documents.
+
+    Args:
+        documents: of search.item_documents; facets and terms follow from them.
+        people: of search.user_documents; default: the shoppers of `users`.
+        counts: of search.item_popularity, without the score; default: `popularity`.
+    """
+    return SearchTables[Frame](
+        documents=documents,
+        users=users() if people is None else people,
+        popularity=scored(popularity() if counts is None else counts),
+        neighbours=neighbours(),
+        segments=segments(),
+        facets=facets(documents),
+        terms=terms(documents),
+    )
 
 
 def meta(encoder: str = ENCODER, dimension: int = 4) -> ReleaseMeta:

@@ -89,8 +89,16 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"user_id": "u", "term": "oak", "word": "oak", "weight": 0.5, "rank": 2},
     ),
     "search.item_popularity": (
-        {"item_id": "a", "interactions": 2, "recent": 0, "rank": 1},
-        {"item_id": "b", "interactions": 1, "recent": 0, "rank": 2},
+        {"item_id": "a", "interactions": 2, "recent": 0, "score": 0.5, "rank": 1},
+        {"item_id": "b", "interactions": 1, "recent": 0, "score": 0.25, "rank": 2},
+    ),
+    "search.item_facets": (
+        {"item_id": "a", "field": "price", "value": "3", "number": 3.0},
+        {"item_id": "b", "field": "category", "value": "chairs", "number": None},
+    ),
+    "search.item_terms": (
+        {"item_id": "a", "term": "oak", "word": "oak", "weight": 1.0, "rank": 1},
+        {"item_id": "a", "term": "chair", "word": "chair", "weight": 0.5, "rank": 2},
     ),
     "search.item_neighbours": (
         {"item_id": "a", "neighbour_id": "b", "similarity": 1.0, "rank": 1},

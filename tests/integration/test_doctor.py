@@ -1,4 +1,4 @@
-"""The doctor finds each drift that is seeded in a real index, in a folder and on a server."""
+"""The doctor finds every seeded difference between tables and index, in a folder and on a server."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.derived_tables import scored
 from helpers.six_items import ENCODER, documents, given, meta, neighbours, popularity, segments, users
 
 from vlm4rec_search.common.errors import UsageError
@@ -15,36 +16,36 @@ from vlm4rec_search.indexes.embedded.pointer import release_path
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.indexes.search_layer import Frame, Handover, SearchTables
+from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.pipeline.doctor import Finding, examine
 
 
-def handed(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> Handover:
+def search_layer(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> SearchLayer:
     tables = given(frame, people, popularity())
-    return Handover(tables, encoder, len(frame["vector"][0]), "attributes@1", "none@1", None)
+    return SearchLayer(tables, encoder, len(frame["vector"][0]), "attributes@1", "none@1", None)
 
 
 def publish(releases: Releases, frame: pd.DataFrame, people: pd.DataFrame | None = None) -> None:
     releases.publish(given(frame, people), meta(), False, False)
 
 
-def found(findings: list[Finding], severity: str) -> dict[str, tuple[int, tuple[str, ...]]]:
-    return {one.kind: (one.count, one.examples) for one in findings if one.severity == severity}
+def findings_of(findings: list[Finding], severity: str) -> dict[str, tuple[int, tuple[str, ...]]]:
+    return {finding.kind: (finding.count, finding.examples) for finding in findings if finding.severity == severity}
 
 
 def test_an_index_of_these_tables_has_no_errors(releases: Releases) -> None:
     publish(releases, documents())
-    findings = examine(releases, handed(documents()), 10)
-    assert found(findings, "error") == {}
+    findings = examine(releases, search_layer(documents()), 10)
+    assert findings_of(findings, "error") == {}
 
 
-def test_tables_that_went_on_are_told_apart(releases: Releases) -> None:
+def test_changed_tables_are_reported(releases: Releases) -> None:
     publish(releases, documents())
     frame = documents()
     frame.at[0, "title"] = "crimson dress"
     frame.loc[1, "item_id"] = "new"
     frame.at[2, "vector"] = np.float32([0, 0, 0, 1])
-    errors = found(examine(releases, handed(frame), 10), "error")
+    errors = findings_of(examine(releases, search_layer(frame), 10), "error")
     assert errors == {
         "missing": (1, ("new",)),
         "extra": (1, ("b",)),
@@ -56,7 +57,7 @@ def test_tables_that_went_on_are_told_apart(releases: Releases) -> None:
 def test_drift_in_the_index_itself_is_found(releases: Releases) -> None:
     publish(releases, documents())
     damage(releases)
-    errors = found(examine(releases, handed(documents()), 10), "error")
+    errors = findings_of(examine(releases, search_layer(documents()), 10), "error")
     assert errors == {
         "missing": (1, ("f",)),
         "extra": (1, ("z",)),
@@ -65,17 +66,17 @@ def test_drift_in_the_index_itself_is_found(releases: Releases) -> None:
     }
 
 
-def test_behaviour_that_went_on_is_told(releases: Releases) -> None:
+def test_changed_behaviour_is_reported(releases: Releases) -> None:
     publish(releases, documents())
-    tables = handed(documents()).tables
+    tables = search_layer(documents()).tables
     more = popularity()
     more.at[3, "recent"] = 9  # of e
     near = neighbours()
     near.at[0, "similarity"] = 0.75  # of a
     liked = segments()
-    liked.loc[[0, 2], "segment"] = ["t", "category:lamps"]  # of s nothing but c is left
-    went_on = SearchTables[Frame](tables.documents, tables.users, more, near, liked)
-    assert found(examine(releases, replace(handed(documents()), tables=went_on), 10), "error") == {
+    liked.loc[[0, 2], "segment"] = ["t", "category:lamps"]  # only c remains in s
+    changed = replace(tables, popularity=scored(more), neighbours=near, segments=liked)
+    assert findings_of(examine(releases, replace(search_layer(documents()), tables=changed), 10), "error") == {
         "stale_behaviour": (2, ("a", "e")),
         "missing_segments": (1, ("t",)),
         "stale_segments": (1, ("s",)),
@@ -88,23 +89,23 @@ def test_drift_of_profiles_is_found(opensearch_url: str, own_prefix: str) -> Non
     index, client = releases.catalogue.index("profiles", releases.live() or ""), releases.catalogue.client
     client.delete(index=index, id="u4")
     client.index(index=index, id="u9", body={"user_id": "u9"})
-    client.index(index=index, id="u3", body={"user_id": "u3"}, refresh=True)  # by hand: it has no hash
+    client.index(index=index, id="u3", body={"user_id": "u3"}, refresh=True)  # edited by hand, without a hash
     people = users()
-    people.at[0, "seen"] = ["a", "d"]  # u1 has not seen "gone" any more
-    findings = examine(releases, handed(documents(), people=people), 10)
-    assert found(findings, "error") == {
+    people.at[0, "seen"] = ["a", "d"]  # without "gone"
+    findings = examine(releases, search_layer(documents(), people=people), 10)
+    assert findings_of(findings, "error") == {
         "missing_profiles": (1, ("u4",)),
         "extra_profiles": (1, ("u9",)),
         "stale_profiles": (2, ("u1", "u3")),
     }
 
 
-def test_tables_whose_profiles_went_on_are_told(releases: Releases) -> None:
+def test_changed_profiles_are_reported(releases: Releases) -> None:
     publish(releases, documents())
     people = users()
     people.at[0, "seen"] = ["a", "d"]
     people.loc[1, "user_id"] = "u8"
-    assert found(examine(releases, handed(documents(), people=people), 10), "error") == {
+    assert findings_of(examine(releases, search_layer(documents(), people=people), 10), "error") == {
         "missing_profiles": (1, ("u8",)),
         "extra_profiles": (1, ("u2",)),
         "stale_profiles": (1, ("u1",)),
@@ -112,7 +113,7 @@ def test_tables_whose_profiles_went_on_are_told(releases: Releases) -> None:
 
 
 def damage(releases: Releases) -> None:
-    """Take f away, add z, change the title of b and the vector of c."""
+    """Delete f, add z, and change the title of b and the vector of c."""
     name = releases.live() or ""
     if isinstance(releases, OpenSearchReleases):
         index, client = releases.catalogue.index("items", name), releases.catalogue.client
@@ -129,10 +130,10 @@ def damage(releases: Releases) -> None:
         connection.execute("UPDATE vectors SET vector = [0, 0, 0, 1] WHERE document = 2")
 
 
-def test_another_model_is_named_once(releases: Releases) -> None:
+def test_another_model_is_reported_once(releases: Releases) -> None:
     publish(releases, documents())
     frame = documents().assign(encoder="other-4@1")
-    errors = found(examine(releases, handed(frame, "other-4@1"), 10), "error")
+    errors = findings_of(examine(releases, search_layer(frame, "other-4@1"), 10), "error")
     assert errors == {"wrong_model": (1, ("encoder hashing-4@1 in the index, other-4@1 in the tables",))}
 
 
@@ -140,16 +141,16 @@ def test_captions_that_items_share_are_a_warning(releases: Releases) -> None:
     frame = documents()
     frame.loc[[0, 3], "caption"] = "the same"
     publish(releases, frame)
-    findings = examine(releases, handed(frame), 10)
-    assert found(findings, "error") == {}
-    assert found(findings, "warning")["duplicate_captions"] == (2, ("a", "d"))
+    findings = examine(releases, search_layer(frame), 10)
+    assert findings_of(findings, "error") == {}
+    assert findings_of(findings, "warning")["duplicate_captions"] == (2, ("a", "d"))
 
 
-def test_an_item_among_everybodys_hits_is_a_hub(releases: Releases) -> None:
+def test_an_item_among_the_hits_of_all_shoppers_is_a_hub(releases: Releases) -> None:
     assert crowded(releases, last=(0.0, 0.0, 1.0, 0.0)) == {"hubs": (1, ("i119",))}
 
 
-def test_an_item_among_nobodys_hits_is_never_shown(releases: Releases) -> None:
+def test_an_item_among_the_hits_of_no_shopper_is_never_shown(releases: Releases) -> None:
     assert crowded(releases, last=(0.0, 0.0, -1.0, 0.0)) == {"never_shown": (1, ("i119",))}
 
 
@@ -165,7 +166,7 @@ def crowded(releases: Releases, last: tuple[float, ...]) -> dict[str, tuple[int,
     people = pd.concat([users()[3:]] * 60, ignore_index=True)
     people = people.assign(user_id=[f"u{number}" for number in range(60)], vector=circle(60, 0.6, 0.8))
     publish(releases, frame, people)
-    return found(examine(releases, handed(frame, people=people), 60), "warning")
+    return findings_of(examine(releases, search_layer(frame, people=people), 60), "warning")
 
 
 def circle(count: int, radius: float, height: float) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
@@ -173,6 +174,6 @@ def circle(count: int, radius: float, height: float) -> list[np.ndarray[tuple[in
     return [np.float32([radius * np.cos(angle), radius * np.sin(angle), height, 0.0]) for angle in angles]
 
 
-def test_where_nothing_is_published_the_doctor_says_so(releases: Releases) -> None:
+def test_an_index_without_a_release_is_reported(releases: Releases) -> None:
     with pytest.raises(UsageError, match="nothing is published in"):
-        examine(releases, handed(documents()), 10)
+        examine(releases, search_layer(documents()), 10)

@@ -1,8 +1,9 @@
-"""The gate of a release, on real tables: one that says the wrong things of its items is refused."""
+"""The gate on real tables: a release whose items have the texts and vectors of other items is refused."""
 
 import csv
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from vlm4rec_search.pipeline import publish
 GROUPS = ("wool hat", "clay vase", "desk lamp", "silk scarf", "oak chair", "tin mug", "rain boot", "felt rug")
 
 
-def write(folder: Path) -> None:
-    """Write 160 items whose titles name one of 8 groups, and 150 users who take six items of theirs, on six days."""
+def write_data(folder: Path) -> None:
+    """Write 160 items whose titles name one of 8 groups, and 150 users who take six items of one group on six days."""
     draw = np.random.default_rng(5)
     folder.mkdir()
     with (folder / "items.csv").open("w", newline="") as file:
@@ -40,7 +41,7 @@ def write(folder: Path) -> None:
 
 
 def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(workspace.data)
+    write_data(workspace.data)
     workspace.plan()
     monkeypatch.chdir(workspace.folder)
     for name in [name for name in os.environ if name.startswith("VLM4REC_")]:
@@ -51,10 +52,10 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
     settings = Settings()
     releases = open_releases("index", settings)
     with read(settings.warehouse) as connection:
-        good = publish.read_tables(connection)
-    assert judge_release(settings, releases, good, 0.01, lambda step: None) is None, "nothing to compare with yet"
-    releases.publish(good.tables, good.release("passed"), incremental=False, force=False)
-    # Every item says what another one is.
+        good = publish.read_search_layer(connection)
+    assert judge_release(settings, 0.01, releases, good) is None, "nothing to compare with yet"
+    releases.publish(good.tables, good.new_release("passed"), incremental=False, force=False)
+    # Every item gets the title and the vector of another item.
     wrong = np.random.default_rng(1).permutation(good.tables.documents.num_rows)
     documents = good.tables.documents
     for name in ("title", "vector"):
@@ -62,15 +63,15 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
         documents = documents.set_column(place, name, documents[name].take(wrong))
     bad = replace(good, tables=replace(good.tables, documents=documents))
     with pytest.raises(RunError, match="not published: the new release is worse than items__"):
-        publish._gate(settings, releases, bad, 0.01, force=False)
+        publish._require_gate(partial(judge_release, settings, 0.01), releases, bad, force=False)
     with pytest.raises(UsageError, match="from 0 to 1"):
-        judge_release(settings, releases, good, -0.1, lambda step: None)
+        judge_release(settings, -0.1, releases, good)
 
 
 @pytest.mark.parametrize(
     ("high", "passed"), [(-0.02, False), (-0.01, True), (0.0, True)], ids=["surely-worse", "at-tolerance", "unsure"]
 )
-def test_only_a_sure_fall_beyond_the_tolerance_is_refused(high: float, passed: bool) -> None:
+def test_only_a_certain_fall_beyond_the_tolerance_is_refused(high: float, passed: bool) -> None:
     verdict = Verdict("r", 100, 0.3, 0.25, -0.08, high, 0.01)
     assert verdict.passed is passed
     assert str(verdict).startswith("nDCG@10 0.3000 -> 0.2500 (-0.0500, 95% interval -0.0800 to")

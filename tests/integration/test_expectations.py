@@ -1,4 +1,4 @@
-"""Every expectation of every suite: good tables pass, and a change made for it makes exactly that rule fail."""
+"""Every expectation of every suite: good tables pass, and one bad row makes exactly that expectation fail."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +34,12 @@ def tables() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def broken(connection: duckdb.DuckDBPyConnection, suite: str) -> set[Rule]:
-    """Judge one suite and name the rules that the tables break."""
+def broken_rules(connection: duckdb.DuckDBPyConnection, suite: str) -> set[Rule]:
+    """Judge one suite and return the rules that the tables break."""
     report = judge([(SUITES[suite], measure(connection, SUITES[suite]))], {"max_age_days": 30.0})
     result = report.suites[0]
-    found = [(finding, "critical") for finding in result.failed] + [(finding, "warning") for finding in result.warnings]
-    return {(finding.expectation, finding.column, severity) for finding, severity in found}
+    findings = {"critical": result.failed, "warning": result.warnings}
+    return {(one.expectation, one.column, severity) for severity, many in findings.items() for one in many}
 
 
 def test_every_expectation_has_a_bad_case() -> None:
@@ -53,7 +53,7 @@ def test_every_expectation_has_a_bad_case() -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_good_tables_pass(tables: duckdb.DuckDBPyConnection, suite: str) -> None:
-    assert broken(tables, suite) == set()
+    assert broken_rules(tables, suite) == set()
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_each_expectation_fails_on_a_bad_row(
     tables: duckdb.DuckDBPyConnection, suite: str, case: dict[str, str]
 ) -> None:
     tables.execute(case["sql"])
-    found = broken(tables, suite)
-    assert key(case) in found
-    assert {column for _, column, _ in found - {key(case)}} == set(case.get("also", []))
+    rules = broken_rules(tables, suite)
+    assert key(case) in rules
+    assert {column for _, column, _ in rules - {key(case)}} == set(case.get("also", []))
 
 
 def test_exactly_half_distinct_captions_are_enough(tables: duckdb.DuckDBPyConnection) -> None:
@@ -75,7 +75,7 @@ def test_exactly_half_distinct_captions_are_enough(tables: duckdb.DuckDBPyConnec
         "'The same words.' as caption from range(5)"
     )
     tables.execute(f"update {CAPTIONS} set photo_hash = 'n1', caption = 'The same words.' where item_id = 'i4'")
-    assert (IN_SET, "repeats", "warning") not in broken(tables, "item_captions")
+    assert (IN_SET, "repeats", "warning") not in broken_rules(tables, "item_captions")
 
 
 @pytest.mark.parametrize("suite", sorted(set(SUITES) - {"item_documents"}))
@@ -84,8 +84,8 @@ def test_empty_tables_fail_no_suite_but_the_documents(tables: duckdb.DuckDBPyCon
         if table != "histories.as_of":
             tables.execute(f"delete from {table}")
     tables.execute("update histories.as_of set as_of = null, newest = null")
-    assert {severity for *_, severity in broken(tables, suite)} <= {"warning"}
-    assert broken(tables, "item_documents") == {("expect_table_row_count_to_be_between", None, "critical")}
+    assert {severity for *_, severity in broken_rules(tables, suite)} <= {"warning"}
+    assert broken_rules(tables, "item_documents") == {("expect_table_row_count_to_be_between", None, "critical")}
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -93,7 +93,7 @@ def test_a_catalogue_without_photos_passes(tables: duckdb.DuckDBPyConnection, su
     tables.execute("update staging.items set image = null; delete from embeddings.image_embeddings")
     tables.execute(f"update {CAPTIONS} set image = null, photo_hash = null, status = 'no_photo', caption = null")
     tables.execute("update search.item_documents set image = null, caption = null")
-    assert broken(tables, suite) == set()
+    assert broken_rules(tables, suite) == set()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,9 @@ def test_a_catalogue_without_photos_passes(tables: duckdb.DuckDBPyConnection, su
         ("", False),
     ],
 )
-def test_refusals_are_told_from_descriptions(tables: duckdb.DuckDBPyConnection, text: str, refusal: bool) -> None:
+def test_refusals_are_distinguished_from_descriptions(
+    tables: duckdb.DuckDBPyConnection, text: str, refusal: bool
+) -> None:
     assert tables.execute("select is_refusal(?)", [text]).fetchall() == [(refusal,)]
 
 
@@ -144,5 +146,5 @@ def test_refusals_are_told_from_descriptions(tables: duckdb.DuckDBPyConnection, 
         ("SET OF 3 CAKE TINS PANTRY DESIGN {RETRO}", False),
     ],
 )
-def test_markup_is_told_from_text(tables: duckdb.DuckDBPyConnection, text: str, markup: bool) -> None:
+def test_markup_is_distinguished_from_text(tables: duckdb.DuckDBPyConnection, text: str, markup: bool) -> None:
     assert tables.execute("select has_markup(?)", [text]).fetchall() == [(markup,)]

@@ -1,29 +1,31 @@
-"""The whole job against a real server: plan, index, search, drift, doctor, and an incremental release."""
+"""All steps against a real server: plan, index, search, doctor after a loss, and an incremental release."""
 
 import duckdb
 from helpers.server_releases import Window
 from helpers.workspace import Workspace
 
 
-def version(workspace: Workspace) -> str:
-    """Return the number by which SQLMesh names the table behind search.item_documents."""
+def table_version(workspace: Workspace) -> str:
+    """Return the number that SQLMesh gives the table behind search.item_documents."""
     ((name,),) = workspace.query(
         "SELECT table_name FROM duckdb_tables() WHERE table_name LIKE 'search__item_documents%'"
     )
     return str(name).removeprefix("search__item_documents__")
 
 
-def told_version(workspace: Workspace, url: str) -> list[str]:
+def listed_versions(workspace: Workspace, url: str) -> list[str]:
     return [release["table_version"] for release in workspace.json("releases", "list", "--url", url)["releases"]]
 
 
-def test_tables_get_to_a_server_and_stay_true(workspace: Workspace, opensearch_url: str, own_prefix: str) -> None:
+def test_tables_are_published_to_a_server_and_differences_are_repaired(
+    workspace: Workspace, opensearch_url: str, own_prefix: str
+) -> None:
     workspace.settings["VLM4REC_INDEX_PREFIX"] = own_prefix
     workspace.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "20", "--clean")
     workspace.plan()
     first = workspace.json("index", "--url", opensearch_url)
     assert (first["added"], first["changed"], first["deleted"], first["rejected"]) == (first["documents"], 0, 0, 0)
-    assert told_version(workspace, opensearch_url) == [version(workspace)]
+    assert listed_versions(workspace, opensearch_url) == [table_version(workspace)]
     hits = workspace.json("search", "--user", "u001", "--url", opensearch_url)
     assert (hits["release"], len(hits["hits"])) == (first["release"], 10)
     assert workspace.json("doctor", "--url", opensearch_url)["success"] is True
@@ -31,8 +33,8 @@ def test_tables_get_to_a_server_and_stay_true(workspace: Workspace, opensearch_u
     window = Window(opensearch_url, own_prefix)
     lost = hits["hits"][0]["item_id"]
     window.client.delete(index=f"{own_prefix}items", id=lost, refresh=True)
-    told = workspace.vlm4rec("doctor", "--url", opensearch_url, code=1)
-    assert f"error: 1 missing, such as {lost}" in told
+    output = workspace.vlm4rec("doctor", "--url", opensearch_url, code=1)
+    assert f"error: 1 missing, such as {lost}" in output
 
     second = workspace.json("index", "--url", opensearch_url, "--incremental")
     assert (second["documents"], second["added"], second["changed"], second["deleted"]) == (first["documents"], 1, 0, 0)

@@ -1,4 +1,4 @@
-"""Trust, credentials and what is said when a connection does not work."""
+"""Certificates, credentials, and the messages for connections that fail."""
 
 import logging
 import socket
@@ -23,7 +23,7 @@ KEY = "ApiKey os_12345"
 
 
 def guard(authorization: str | None) -> int:
-    """Let alice and the key in, refuse bob what alice may, and nobody else."""
+    """Accept alice and the key, answer 403 to bob and 401 to everybody else."""
     if authorization and authorization.startswith("Basic Ym9i"):
         return 403
     return 0 if authorization in (BASIC, KEY) else 401
@@ -36,18 +36,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def secure(opensearch_url: str, folder: Path) -> Iterator[str]:
-    """A TLS front with users before the real server; the file `ours.pem` is its authority."""
+    """A TLS proxy with users in front of the real server; its certificate authority is the file `ours.pem`."""
     _, context = authority(folder, "ours")
     with proxy(opensearch_url, guard=guard, tls=context) as url:
         yield url
 
 
-def test_own_authority_and_password(secure: str, folder: Path) -> None:
+def test_an_own_authority_and_a_password_are_accepted(secure: str, folder: Path) -> None:
     settings = Settings(index_ca=folder / "ours.pem", index_user="alice", index_password=SecretStr(PASSWORD))
     assert connect(secure, settings).info()["version"]["distribution"] == "opensearch"
 
 
-def test_password_and_key_from_files(secure: str, folder: Path) -> None:
+def test_password_and_key_are_read_from_files(secure: str, folder: Path) -> None:
     (folder / "password").write_text(f"{PASSWORD}\n", encoding="utf-8")
     (folder / "key").write_text("os_12345\n")
     by_password = Settings(index_ca=folder / "ours.pem", index_user="alice", index_password_file=folder / "password")
@@ -56,7 +56,7 @@ def test_password_and_key_from_files(secure: str, folder: Path) -> None:
         assert connect(secure, settings).ping()
 
 
-def test_password_in_the_url_of_the_settings_but_not_in_another(secure: str, folder: Path) -> None:
+def test_only_the_url_of_the_settings_may_hold_a_password(secure: str, folder: Path) -> None:
     url = secure.replace("://", f"://alice:{QUOTED}@")
     assert connect(url, Settings(index_ca=folder / "ours.pem", index_url=url)).ping()
     with pytest.raises(UsageError, match="has a password, which other users") as caught:
@@ -65,18 +65,20 @@ def test_password_in_the_url_of_the_settings_but_not_in_another(secure: str, fol
 
 
 @pytest.mark.parametrize(
-    ("user", "said"),
+    ("user", "message"),
     [("alice", "does not accept these credentials"), ("bob", "does not allow this"), (None, "does not accept")],
 )
-def test_refused_credentials(secure: str, folder: Path, user: str | None, said: str) -> None:
+def test_refused_credentials_are_reported_without_the_secret(
+    secure: str, folder: Path, user: str | None, message: str
+) -> None:
     password = SecretStr("wrong-secret") if user else None
     client = connect(secure, Settings(index_ca=folder / "ours.pem", index_user=user, index_password=password))
-    with pytest.raises(UsageError, match=said) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         client.info()
     assert "wrong-secret" not in str(caught.value)
 
 
-def test_a_certificate_of_somebody_else_is_refused(secure: str, folder: Path) -> None:
+def test_a_certificate_of_another_authority_is_refused(secure: str, folder: Path) -> None:
     other, _ = authority(folder, "other")
     for ca in (other, None):
         with pytest.raises(
@@ -91,14 +93,14 @@ def test_a_certificate_for_another_name_is_refused(secure: str, folder: Path) ->
         connect(secure.replace("127.0.0.1", "localhost"), settings).info()
 
 
-def test_tls_to_a_server_without_it_and_the_other_way_round(secure: str, opensearch_url: str) -> None:
-    with pytest.raises(UsageError, match="does not speak TLS: is it http://"):
+def test_the_wrong_scheme_is_reported(secure: str, opensearch_url: str) -> None:
+    with pytest.raises(UsageError, match="does not speak TLS: try http://"):
         connect(opensearch_url.replace("http:", "https:"), Settings()).info()
     with pytest.raises(Vlm4recError, match="cannot reach http://127"):
         connect(secure.replace("https:", "http:"), Settings()).info()
 
 
-def test_nobody_there_nobody_known_and_too_slow(opensearch_url: str) -> None:
+def test_closed_ports_unknown_hosts_and_time_outs_are_reported(opensearch_url: str) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -111,7 +113,7 @@ def test_nobody_there_nobody_known_and_too_slow(opensearch_url: str) -> None:
         connect(url, Settings(), timeout=0.2).bulk(body=b"\n")
 
 
-def test_the_cause_is_told_though_something_else_failed_before(opensearch_url: str) -> None:
+def test_the_cause_is_reported_inside_the_handler_of_another_error(opensearch_url: str) -> None:
     with proxy(opensearch_url, lambda _number, _body: Fault(cut="before")) as url:
         try:
             raise ValueError("something else")
@@ -120,13 +122,13 @@ def test_the_cause_is_told_though_something_else_failed_before(opensearch_url: s
                 connect(url, Settings()).bulk(body=b"\n")
 
 
-def test_other_refusals_stay_the_clients_own(opensearch_url: str) -> None:
+def test_other_refusals_stay_exceptions_of_the_client(opensearch_url: str) -> None:
     with pytest.raises(exceptions.NotFoundError):
         connect(opensearch_url, Settings()).indices.get(index="test-never-there")
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"index_user": "alice"}, "no VLM4REC_INDEX_PASSWORD"),
         ({"index_password": "secret-1"}, "no VLM4REC_INDEX_USER"),
@@ -139,9 +141,9 @@ def test_other_refusals_stay_the_clients_own(opensearch_url: str) -> None:
         ({"index_ca": __file__}, "holds no certificate in PEM form"),
     ],
 )
-def test_settings_that_contradict_each_other(values: dict[str, str], said: str) -> None:
+def test_invalid_and_contradicting_settings_are_refused(values: dict[str, str], message: str) -> None:
     settings = Settings.model_validate(values)
-    with pytest.raises(UsageError, match=said) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         connect("https://127.0.0.1:1", settings)
     assert "secret" not in f"{caught.value}{settings!r}"
 
@@ -161,13 +163,13 @@ def test_settings_that_contradict_each_other(values: dict[str, str], said: str) 
         "u:secret@h",
     ],
 )
-def test_what_is_no_url_is_refused_without_showing_secrets(url: str) -> None:
+def test_an_invalid_url_is_refused_without_showing_secrets(url: str) -> None:
     with pytest.raises(UsageError, match="is not the URL of a server") as caught:
         connect(url, Settings())
     assert "secret" not in str(caught.value)
 
 
-def test_redacted() -> None:
+def test_redacted_urls_have_no_userinfo() -> None:
     assert redacted("https://u:p%40@h:9200/x") == "https://h:9200/x"
     assert redacted("http://u:a/b@h:9200") == "http://h:9200"
     assert redacted("u:a@h:9200") == "h:9200"
@@ -182,6 +184,6 @@ def test_logs_and_repr_have_no_secrets(secure: str, folder: Path, caplog: pytest
         client = connect(url, settings)
         client.info()
         client.indices.exists(index="test-never-there")
-    told = f"{caplog.text}{client!r}{settings!r}"
-    assert "test-never-there" in told
-    assert not any(secret in told for secret in (PASSWORD, QUOTED, BASIC.split()[1]))
+    logged = f"{caplog.text}{client!r}{settings!r}"
+    assert "test-never-there" in logged
+    assert not any(secret in logged for secret in (PASSWORD, QUOTED, BASIC.split()[1]))

@@ -1,4 +1,4 @@
-"""Releases that somebody damaged, restored or made with another package: nothing that answers is taken away."""
+"""Releases that were damaged, restored, or built by another package version: the live release always stays."""
 
 import http.server
 import math
@@ -23,14 +23,14 @@ from vlm4rec_search.indexes.opensearch.sender import ReleaseGoneError, Sender
 from vlm4rec_search.search.searcher import Searcher
 
 
-def tell_otherwise(window: Window, release: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Change what the items of a release say of themselves."""
+def change_metadata(window: Window, release: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change `_meta` of the items of a release."""
     index = window.catalogue.index("items", release)
-    told = window.client.indices.get_mapping(index=index)[index]["mappings"]["_meta"]
-    window.client.indices.put_mapping(index=index, body={"_meta": change(told)})
+    meta = window.client.indices.get_mapping(index=index)[index]["mappings"]["_meta"]
+    window.client.indices.put_mapping(index=index, body={"_meta": change(meta)})
 
 
-def test_pruning_leaves_a_release_that_answers_though_it_lost_an_index(window: Window) -> None:
+def test_pruning_keeps_a_live_release_that_lost_an_index(window: Window) -> None:
     live = window.publish().meta.name
     window.client.indices.delete(index=window.catalogue.index("segments", live))
     with pytest.raises(UsageError, match="the aliases do not point to one release"):
@@ -38,7 +38,7 @@ def test_pruning_leaves_a_release_that_answers_though_it_lost_an_index(window: W
     assert set(window.documents()) == set("abcdef")
 
 
-def test_what_was_restored_under_another_name_goes_on_answering(window: Window) -> None:
+def test_indices_restored_under_another_name_stay_live(window: Window) -> None:
     live = window.publish().meta.name
     actions: list[dict[str, Any]] = []
     for kind, alias in window.catalogue.aliases.items():
@@ -53,25 +53,25 @@ def test_what_was_restored_under_another_name_goes_on_answering(window: Window) 
     assert set(window.documents()) == set("abcdef")
 
 
-def test_a_release_of_another_package_is_passed_over(window: Window) -> None:
+def test_a_release_of_another_package_version_is_not_listed(window: Window) -> None:
     old, other = (window.publish(relabelled(label)).meta.name for label in ("old", "other"))
-    tell_otherwise(window, other, lambda told: {name: told[name] for name in told if name != "users"})
-    assert list(window.catalogue.whole()) == [old]
+    change_metadata(window, other, lambda meta: {name: meta[name] for name in meta if name != "users"})
+    assert list(window.catalogue.list()) == [old]
     new = window.publish(relabelled("new")).meta.name
-    assert list(window.catalogue.whole()) == [old, new]
+    assert list(window.catalogue.list()) == [old, new]
     assert len(window.indexes()) == 3 * len(KINDS)
 
 
-def test_a_release_that_this_package_cannot_search_is_not_gone_back_to(window: Window) -> None:
+def test_a_rollback_to_a_release_of_another_schema_is_refused(window: Window) -> None:
     old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
-    tell_otherwise(window, old, lambda told: {**told, "schema_version": 1})
+    change_metadata(window, old, lambda meta: {**meta, "schema_version": 1})
     with pytest.raises(UsageError, match=f"the release {old} has schema version and analyzer"):
         window.releases.rollback(None)
     assert window.catalogue.live() == new
 
 
 @pytest.mark.parametrize("incremental", [False, True], ids=["full", "incremental"])
-def test_what_the_server_refuses_counts_as_lost(window: Window, incremental: bool) -> None:
+def test_documents_that_the_server_refuses_count_as_lost(window: Window, incremental: bool) -> None:
     live = window.publish().meta.name
     frame = documents()
     frame.loc[:1, "attributes"] = '{"a": 1, "a": 2}'  # the server takes no field twice
@@ -81,7 +81,7 @@ def test_what_the_server_refuses_counts_as_lost(window: Window, incremental: boo
     assert len(window.indexes()) == len(KINDS)
 
 
-def test_a_document_taken_down_by_hand_breaks_no_search(window: Window) -> None:
+def test_a_document_deleted_by_hand_breaks_no_search(window: Window) -> None:
     window.publish()
     index = Searcher(OpenSearchBackend(window.catalogue))
     first = index.search(Query(user="u1")).hits[0].item_id
@@ -100,14 +100,14 @@ def test_a_document_written_by_hand_without_popularity_spoils_no_score(window: W
     after = {hit.item_id: hit.score for hit in index.search(Query(user="u1", explain=True)).hits}
     assert set(after) == {*before, "z"}
     assert all(math.isfinite(score) for score in after.values())
-    assert index.search(Query(items=["z"])).hits  # which it was bought with is told for nothing
+    assert index.search(Query(items=["z"])).hits  # its list of co-purchases is damaged
 
 
 def test_an_item_deleted_between_two_requests_of_a_search_is_left_out(window: Window) -> None:
     live = window.publish().meta.name
 
     def judge(number: int, _: bytes) -> None:
-        if number == 2:  # after the shopper and her co-purchases: what the hits show
+        if number == 2:  # reads the fields that hits show, after profile and co-purchases
             window.client.delete(index=window.catalogue.index("items", live), id="b", refresh=True)
 
     with proxy(window.url, judge, judged="/_mget") as url:
@@ -115,7 +115,7 @@ def test_an_item_deleted_between_two_requests_of_a_search_is_left_out(window: Wi
         assert {hit.item_id for hit in index.search(Query(user="u1")).hits} == set("cef")
 
 
-def test_an_index_that_is_gone_is_told_from_other_refusals(window: Window) -> None:
+def test_a_deleted_index_is_distinguished_from_other_refusals(window: Window) -> None:
     with pytest.raises(ReleaseGoneError, match="the release is no longer there: index_not_found_exception"):
         Sender(window.client).search(f"{window.catalogue.prefix}items__none", {})
     index = window.catalogue.index("items", window.publish().meta.name)
@@ -123,17 +123,17 @@ def test_an_index_that_is_gone_is_told_from_other_refusals(window: Window) -> No
         Sender(window.client).search(index, {"query": {"nonsense": {}}})
 
 
-def test_a_lease_that_somebody_else_had_meanwhile_ends_a_publication(
+def test_a_publication_ends_when_another_process_held_its_lease_meanwhile(
     window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = window.publish(relabelled("old")).meta.name
-    monkeypatch.setattr(lease, "RENEWED", 60.0)  # it seems dead
+    monkeypatch.setattr(lease, "RENEWED", 60.0)  # so the holder seems dead
     monkeypatch.setattr(lease, "LOST", 1.0)
 
     def judge(number: int, _: bytes) -> None:
         if number == 0:
             with lease.lease(window.client, window.catalogue.prefix):
-                pass  # what is being built stays: nothing but the lease can tell
+                pass  # the unfinished indices stay, so only the lease shows that it was taken
 
     with proxy(window.url, judge) as url, pytest.raises(RunError, match="another publication is running"):
         Window(url, window.catalogue.prefix).publish(relabelled("new"))
@@ -166,10 +166,10 @@ def website() -> Iterator[str]:
     front.server_close()
 
 
-def test_a_page_for_an_answer_is_told_in_one_line(website: str) -> None:
+def test_a_web_page_in_place_of_an_answer_is_reported_in_one_line(website: str) -> None:
     client = connect(website, Settings())
-    said = "does not answer as OpenSearch does"
-    with pytest.raises(UnreachableError, match=said):
+    message = "does not answer as OpenSearch does"
+    with pytest.raises(UnreachableError, match=message):
         OpenSearchReleases(client, "", website).live()
-    with pytest.raises(UnreachableError, match=said):
+    with pytest.raises(UnreachableError, match=message):
         Sender(client).search("items", {})

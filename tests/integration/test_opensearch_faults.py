@@ -1,4 +1,4 @@
-"""Publications that are killed, raced, cut off or refused; whoever searches the alias meanwhile sees whole releases."""
+"""Publications that are killed, raced, cut off or refused; a service that searches meanwhile sees whole releases."""
 
 import os
 import subprocess
@@ -6,10 +6,10 @@ import sys
 import threading
 
 import pytest
+from helpers.alias_reader import publish_labelled, reading
 from helpers.faulty_proxy import Fault, proxy
 from helpers.server_releases import Window, relabelled
 from helpers.six_items import documents
-from test_opensearch_reader import publish, reading
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch import lease
@@ -17,27 +17,27 @@ from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.searcher import Searcher
 
-PUBLISHER = """
+PUBLISHER_CODE = """
 import sys
 from helpers.server_releases import Window
-from test_opensearch_reader import publish
+from helpers.alias_reader import publish_labelled
 from vlm4rec_search.indexes.opensearch import lease
-lease.LOST = 2.0
-publish(Window(sys.argv[1], sys.argv[2]), sys.argv[3])
+lease.LOST, lease.RENEWED = 2.0, 0.5  # renewed often, so that a busy machine does not make the holder look dead
+publish_labelled(Window(sys.argv[1], sys.argv[2]), sys.argv[3])
 """
 
 
 pytestmark = pytest.mark.usefixtures("quick_leases")
 
 
-def publisher(url: str, window: Window, label: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", PUBLISHER, url, window.catalogue.prefix, label]
+def start_publisher(url: str, window: Window, label: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", PUBLISHER_CODE, url, window.catalogue.prefix, label]
     return subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stderr=subprocess.PIPE, text=True
     )
 
 
-def kill_at(window: Window, bulk: int) -> None:
+def kill_publisher_at(window: Window, bulk: int) -> None:
     """Start a publication and kill it when it sends its n-th bulk request (from 0)."""
     running: list[subprocess.Popen[str]] = []
 
@@ -48,25 +48,25 @@ def kill_at(window: Window, bulk: int) -> None:
         return None
 
     with proxy(window.url, judge) as url:
-        running.append(publisher(url, window, "killed"))
+        running.append(start_publisher(url, window, "killed"))
         running[0].communicate(timeout=120)
     assert running[0].returncode == -9
 
 
-def test_a_publication_killed_half_way_twice_is_followed_by_a_whole_one(window: Window) -> None:
-    publish(window, "old")
+def test_a_publication_after_two_killed_ones_is_complete(window: Window) -> None:
+    publish_labelled(window, "old")
     with reading(window) as reader:
-        kill_at(window, 0)
-        assert len(window.indexes()) == 4  # three that answer, one that was begun
-        kill_at(window, 1)
-        assert len(window.indexes()) == 5  # what the first left is gone
-        publish(window, "new")
-    reader.saw("old", "new")
+        kill_publisher_at(window, 0)
+        assert len(window.indexes()) == 4  # three live indices, and one that was begun
+        kill_publisher_at(window, 1)
+        assert len(window.indexes()) == 5  # what the first one left is deleted
+        publish_labelled(window, "new")
+    reader.assert_saw("old", "new")
     assert len(window.indexes()) == 6
 
 
-def test_of_two_publishers_one_publishes_and_the_other_says_so(window: Window) -> None:
-    publish(window, "old")
+def test_of_two_publishers_one_publishes_and_the_other_is_refused(window: Window) -> None:
+    publish_labelled(window, "old")
     began, refused = threading.Event(), threading.Event()
 
     def judge(_number: int, _body: bytes) -> None:
@@ -74,19 +74,19 @@ def test_of_two_publishers_one_publishes_and_the_other_says_so(window: Window) -
         refused.wait(60)
 
     with proxy(window.url, judge) as url, reading(window) as reader:
-        first = publisher(url, window, "first")
+        first = start_publisher(url, window, "first")
         assert began.wait(60)
         with pytest.raises(RunError, match=rf"another publication is running \(process {first.pid} of "):
-            publish(window, "new")
+            publish_labelled(window, "new")
         refused.set()
         assert first.communicate(timeout=120)[1].count("Traceback") == 0
     assert first.returncode == 0
-    reader.saw("old", "first")
+    reader.assert_saw("old", "first")
 
 
 def test_a_publisher_that_lost_its_lease_does_not_publish(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     live = window.publish(relabelled("old")).meta.name
-    monkeypatch.setattr(lease, "RENEWED", 60.0)  # it seems dead
+    monkeypatch.setattr(lease, "RENEWED", 60.0)  # so the holder seems dead
     late = Window(window.url, window.catalogue.prefix)
 
     def judge(number: int, _: bytes) -> None:
@@ -100,25 +100,25 @@ def test_a_publisher_that_lost_its_lease_does_not_publish(window: Window, monkey
     assert len(window.indexes()) == 3
 
 
-def test_a_rollback_while_somebody_searches_is_one_step(window: Window) -> None:
-    old, new = (publish(window, label).meta.name for label in ("old", "new"))
+def test_a_rollback_is_one_step_for_a_searching_service(window: Window) -> None:
+    old, new = (publish_labelled(window, label).meta.name for label in ("old", "new"))
     with reading(window) as reader:
         for _ in range(5):
             assert window.releases.rollback(None) == old
             assert window.releases.rollback(new) == new
         window.releases.rollback(old)
-    reader.saw("old", "new")
+    reader.assert_saw("old", "new")
 
 
 def test_an_empty_catalogue_is_refused(window: Window) -> None:
-    publish(window, "old")
+    publish_labelled(window, "old")
     with reading(window) as reader, pytest.raises(RunError, match="not published: there are no documents"):
         window.publish(documents()[:0])
-    reader.saw("old")
+    reader.assert_saw("old")
     assert len(window.indexes()) == 3
 
 
-def test_an_alias_that_is_an_index_is_left_alone(window: Window) -> None:
+def test_an_index_with_the_name_of_an_alias_is_left_alone(window: Window) -> None:
     name = f"{window.catalogue.prefix}profiles"
     window.client.indices.create(index=name)
     with pytest.raises(UsageError, match=f"{name} is an index on the server, not an alias"):
@@ -128,7 +128,7 @@ def test_an_alias_that_is_an_index_is_left_alone(window: Window) -> None:
         window.releases.rollback(None)
 
 
-def test_aliases_of_somebody_else_and_of_two_releases_are_told(window: Window) -> None:
+def test_foreign_aliases_and_aliases_of_two_releases_are_reported(window: Window) -> None:
     prefix = window.catalogue.prefix
     window.client.indices.create(index=f"{prefix}shoes", body={"aliases": {f"{prefix}items": {}}})
     with pytest.raises(UsageError, match="the aliases do not point to one release"):
@@ -142,7 +142,7 @@ def test_aliases_of_somebody_else_and_of_two_releases_are_told(window: Window) -
     assert window.releases.rollback(new) == window.catalogue.live() == new
 
 
-def test_an_open_index_stays_with_its_release_until_that_is_deleted(window: Window) -> None:
+def test_an_open_index_stays_with_its_release_until_the_release_is_deleted(window: Window) -> None:
     first = window.publish(relabelled("old")).meta.name
     with pytest.raises(UsageError, match="was built by the encoder hashing-4@1, not by other-4@1"):
         Searcher(OpenSearchBackend(window.catalogue), "other-4@1")

@@ -1,4 +1,8 @@
-"""An incremental release answers as a whole one of the same tables does, over a catalogue of some size."""
+"""An incremental release gives the same answers as a full release of the same tables.
+
+The search of neighbours is approximate, so only lists that are deeper than the catalogue are compared exactly; the top
+ten have to overlap by 95% on average.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +25,7 @@ TEXTS = ["striped bag", "warm jacket for the winter", "blue cotton dress", "a gi
 
 
 class Pair(NamedTuple):
-    """The release made step by step, and the whole one; `changed` and `gone` are items."""
+    """The incremental and the full release of the same tables; `changed` and `gone` are items."""
 
     step: Searcher
     whole: Searcher
@@ -39,7 +43,7 @@ class Pair(NamedTuple):
 
 
 def one_percent_changed(catalogue: pd.DataFrame) -> pd.DataFrame:
-    """Return the items with one new, one of another text, and one taken out."""
+    """Return the items with one added, one changed, and one removed."""
     frame = pd.concat([catalogue[1:], catalogue[5:6].assign(item_id="new")], ignore_index=True)
     place = frame.index[frame["item_id"] == catalogue["item_id"][2]][0]
     frame.loc[place, ["title", "content_hash"]] = ["Velvet hoodie of the year", "changed"]
@@ -59,14 +63,14 @@ def pair(opensearch_url: str) -> Iterator[Pair]:
         places[0].publish(before, search_tables.made())
         step = places[0].releases.publish(after, search_tables.made(), True, False)
         assert (step.summary.added, step.summary.changed, step.summary.deleted) == (1, 1, 1)
-        # two items, and those that have the one that is gone among their neighbours
+        # the deleted item; the new and the changed one
         assert (step.loads[0].deleted, step.loads[0].indexed) == (1, 2)
         places[1].publish(after, search_tables.made())
         with places[0].open() as changed, places[1].open() as whole:
             yield Pair(changed, whole, ids[2], ids[0])
 
 
-def test_semantic_hits_are_the_same(pair: Pair) -> None:
+def test_complete_semantic_lists_are_equal(pair: Pair) -> None:
     queries = [Query(user=user, mode="semantic", depth=1_000) for user in SHOPPERS]
     for query in [*queries, *(Query(text=text, mode="semantic", depth=1_000) for text in TEXTS)]:
         one, other = pair.tops(query)
@@ -81,7 +85,7 @@ def test_the_top_ten_overlap(pair: Pair, mode: str) -> None:
     assert pair.overlap(queries) >= 0.95
 
 
-def test_what_changed_is_found_and_what_is_gone_is_not(pair: Pair) -> None:
+def test_changed_items_are_found_and_removed_items_are_not(pair: Pair) -> None:
     for mode in ("lexical", "hybrid"):
         one, other = pair.tops(Query(text="velvet hoodie of the year", mode=mode))  # type: ignore[arg-type]
         assert one[0] == other[0] == pair.changed

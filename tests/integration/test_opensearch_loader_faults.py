@@ -1,4 +1,4 @@
-"""Nothing is lost when the server, the network, the disk or the loader itself fails half-way."""
+"""No document is lost when the server, the network, the disk or the loader itself fails during a load."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from helpers.faulty_proxy import Fault, Judge, proxy
-from helpers.loading_index import Shelf, item, shelf
+from helpers.loading_index import LoadingIndex, item, loading_index
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
@@ -17,7 +17,7 @@ from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
 
 ITEMS = 400
 
-# a loader that stops for ever after the half of its documents
+# a loader that hangs after half of its documents
 LOADER = f"""
 import sys
 from helpers.loading_index import item
@@ -40,13 +40,13 @@ with loading(client, sys.argv[2]):
 
 
 @pytest.fixture
-def index(opensearch_url: str) -> Iterator[Shelf]:
-    with shelf(opensearch_url, refresh_interval="7s") as own:
+def index(opensearch_url: str) -> Iterator[LoadingIndex]:
+    with loading_index(opensearch_url, refresh_interval="7s") as own:
         yield own
 
 
-def load_through(own: Shelf, judge: Judge, timeout: float = 60.0, connections: int = 4) -> Loaded:
-    """Load through a proxy that interferes; fail unless each document arrives and none is rejected."""
+def load_through(own: LoadingIndex, judge: Judge, timeout: float = 60.0, connections: int = 4) -> Loaded:
+    """Load through a proxy that interferes, and check that every document arrives and none is rejected."""
     rejected: list[Rejection] = []
     options = {"chunk_bytes": 8_000, "connections": connections}
     with proxy(own.url, judge) as url, loading(own.client, own.name):
@@ -70,21 +70,21 @@ def load_through(own: Shelf, judge: Judge, timeout: float = 60.0, connections: i
     ],
     ids=["429", "502", "503", "504", "a-page-for-an-answer", "cut-before", "cut-after"],
 )
-def test_a_storm_loses_nothing(index: Shelf, fault: Fault) -> None:
+def test_repeated_faults_lose_no_document(index: LoadingIndex, fault: Fault) -> None:
     loaded = load_through(index, lambda number, _: fault if number % 3 == 0 else None)
     assert loaded.repeated > 2
 
 
-def test_answers_that_come_too_late_are_asked_for_again(index: Shelf) -> None:
+def test_a_request_that_times_out_is_repeated(index: LoadingIndex) -> None:
     assert load_through(index, lambda n, _: Fault(delay=1.5) if n == 1 else None, timeout=0.7).repeated > 0
 
 
-def test_a_server_that_says_when_is_left_alone_so_long(index: Shelf) -> None:
+def test_the_pause_of_retry_after_is_kept(index: LoadingIndex) -> None:
     loaded = load_through(index, lambda number, _: Fault(429, (("retry-after", "2"),)) if number == 0 else None)
     assert loaded.seconds >= 2.0
 
 
-def test_requests_too_large_are_halved_and_the_next_are_smaller(index: Shelf) -> None:
+def test_too_large_requests_are_halved_and_later_ones_are_smaller(index: LoadingIndex) -> None:
     refused: list[int] = []
 
     def judge(_: int, body: bytes) -> Fault | None:
@@ -92,14 +92,11 @@ def test_requests_too_large_are_halved_and_the_next_are_smaller(index: Shelf) ->
         return Fault(413) if len(body) > 3_000 else None
 
     load_through(index, judge, connections=1)
-    assert [round(size, -3) for size in refused] == [
-        8_000,
-        4_000,
-        4_000,
-    ]  # the first chunk and its halves, no later one
+    # the first chunk and its halves, but no later chunk
+    assert [round(size, -3) for size in refused] == [8_000, 4_000, 4_000]
 
 
-def test_a_document_too_large_for_any_request_is_rejected(index: Shelf) -> None:
+def test_a_document_too_large_for_any_request_is_rejected(index: LoadingIndex) -> None:
     operations: list[Operation] = [item(1), ("big", b'{"title":"%b"}' % (b"x" * 5_000)), item(2)]
     rejected: list[Rejection] = []
     with (
@@ -111,7 +108,7 @@ def test_a_document_too_large_for_any_request_is_rejected(index: Shelf) -> None:
     assert set(index.titles()) == {"i00001", "i00002"}
 
 
-def test_one_bad_document_in_ten_thousand_is_kept_with_the_reason(index: Shelf) -> None:
+def test_one_bad_document_in_ten_thousand_is_rejected_with_the_reason(index: LoadingIndex) -> None:
     bad = 7_777
     operations = (item(n) if n != bad else ("bad", b'{"price":"cheap"}') for n in range(10_000))
     rejected: list[Rejection] = []
@@ -123,7 +120,7 @@ def test_one_bad_document_in_ten_thousand_is_kept_with_the_reason(index: Shelf) 
     assert "failed to parse field [price] of type [double]" in rejected[0].reason
 
 
-def test_a_full_disk_ends_the_load_in_one_line_and_the_settings_are_restored(index: Shelf) -> None:
+def test_a_full_disk_ends_the_load_in_one_line_and_the_settings_are_restored(index: LoadingIndex) -> None:
     blocked = {"index.blocks.read_only_allow_delete": True}
 
     def operations() -> Iterator[Operation]:
@@ -132,8 +129,8 @@ def test_a_full_disk_ends_the_load_in_one_line_and_the_settings_are_restored(ind
                 index.client.indices.put_settings(index=index.name, body=blocked)
             yield item(number)
 
-    said = r"takes no documents: 429, .*disk usage.* Free disk space"
-    with pytest.raises(RunError, match=said) as caught, loading(index.client, index.name):
+    message = r"takes no documents: 429, .*disk usage.* Free disk space"
+    with pytest.raises(RunError, match=message) as caught, loading(index.client, index.name):
         load(index.client, index.name, operations(), ITEMS, print, chunk_bytes=2_000, patience=2.0)
     assert "\n" not in str(caught.value)
     assert (index.settings()["refresh_interval"], index.settings()["number_of_replicas"]) == ("7s", "0")
@@ -142,7 +139,7 @@ def test_a_full_disk_ends_the_load_in_one_line_and_the_settings_are_restored(ind
     load_through(index, lambda _number, _body: None)
 
 
-def test_an_index_deleted_during_the_load_is_not_made_again(index: Shelf) -> None:
+def test_an_index_deleted_during_the_load_is_not_created_again(index: LoadingIndex) -> None:
     def judge(number: int, _: bytes) -> None:
         if number == 2:
             index.client.indices.delete(index=index.name)
@@ -153,12 +150,12 @@ def test_an_index_deleted_during_the_load_is_not_made_again(index: Shelf) -> Non
     assert index.client.cat.indices(index=f"{index.name}*", format="json") == []
 
 
-def test_a_server_that_stays_away_ends_the_load(index: Shelf) -> None:
+def test_a_server_that_stays_away_ends_the_load(index: LoadingIndex) -> None:
     with proxy(index.url, lambda number, _: Fault(503)) as url, pytest.raises(RunError, match="503"):
         load(connect(url, Settings()), index.name, [item(1)], 1, print, patience=1.0)
 
 
-def test_a_loader_killed_twice_half_way_is_followed_by_a_whole_load(index: Shelf) -> None:
+def test_a_load_after_two_killed_ones_is_complete_and_restores_the_settings(index: LoadingIndex) -> None:
     for _ in range(2):
         command = [sys.executable, "-c", LOADER, index.url, index.name]
         pipe = subprocess.PIPE

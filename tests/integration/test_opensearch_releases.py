@@ -1,4 +1,4 @@
-"""Releases on a real server: what they hold, what they count, and which of them stay."""
+"""Releases on a real server: their documents, their counts, and which of them are kept."""
 
 import json
 from dataclasses import replace
@@ -23,8 +23,12 @@ def test_a_release_holds_the_tables(window: Window) -> None:
     items = window.documents()
     assert sorted(items) == list("abcdef")
     assert items["a"]["facets"] == {
-        "available": ["true"], "brand": ["Alder"], "category": ["dresses"], "price": ["50"], "tags": ["new", "silk"],
-    }  # fmt: skip
+        "available": ["true"],
+        "brand": ["Alder"],
+        "category": ["dresses"],
+        "price": ["50"],
+        "tags": ["new", "silk"],
+    }
     assert items["a"]["attributes"] == {"brand": "Alder", "tags": ["new", "silk"]}
     assert items["d"]["facets"][field_name('we"ird.$/~field')] == ["x"]
     assert field_name("a.b*") == "a%2Eb%2A"
@@ -35,18 +39,18 @@ def test_a_release_holds_the_tables(window: Window) -> None:
     assert window.documents("segments")["s"]["items"] == [{"item_id": "e", "score": 5}, {"item_id": "c", "score": 2}]
 
 
-def test_an_index_says_what_made_it_and_takes_no_other_field(window: Window) -> None:
+def test_an_index_holds_its_metadata_and_takes_no_other_field(window: Window) -> None:
     made = window.publish().meta
     index = window.catalogue.index("items", made.name)
     assert index == f"{window.catalogue.prefix}{made.name}"
-    found = window.client.indices.get(index=index)[index]
-    assert read_meta(found["mappings"]["_meta"]) == made
-    assert (made.documents, made.users, found["mappings"]["_meta"]["whole"]) == (6, 4, True)
-    assert found["mappings"]["dynamic"] == "strict"
-    assert "refresh_interval" not in found["settings"]["index"]  # restored after loading
-    older = {name: value for name, value in found["mappings"]["_meta"].items() if name != "table_version"}
-    assert read_meta(older) == made  # what an older package did not say is not known
-    assert set(found["aliases"]) == {f"{window.catalogue.prefix}items"}
+    body = window.client.indices.get(index=index)[index]
+    assert read_meta(body["mappings"]["_meta"]) == made
+    assert (made.documents, made.users, body["mappings"]["_meta"]["whole"]) == (6, 4, True)
+    assert body["mappings"]["dynamic"] == "strict"
+    assert "refresh_interval" not in body["settings"]["index"]  # restored after loading
+    older = {name: value for name, value in body["mappings"]["_meta"].items() if name != "table_version"}
+    assert read_meta(older) == made  # a field that an older package did not write is None
+    assert set(body["aliases"]) == {f"{window.catalogue.prefix}items"}
 
 
 def test_changes_are_counted_against_the_release_before(window: Window) -> None:
@@ -58,23 +62,23 @@ def test_changes_are_counted_against_the_release_before(window: Window) -> None:
     assert (summary.documents, summary.added, summary.changed, summary.deleted) == (5, 1, 1, 2)
 
 
-def test_an_incremental_release_sends_what_changed_alone_and_holds_the_same(window: Window) -> None:
+def test_an_incremental_release_sends_only_changes_and_holds_the_same_documents(window: Window) -> None:
     first = window.publish().meta.name
     changed = documents()
     changed.loc[0, ["title", "content_hash"]] = ["crimson dress", "a2"]
     changed.loc[1, "item_id"] = "new"
-    changed.loc[2, "attributes"] = '{"colour": "blue", "brand": "Alder"}'  # a field that no item had
+    changed.loc[2, "attributes"] = '{"colour": "blue", "brand": "Alder"}'  # a new field
     step = window.publish(changed, incremental=True)
     assert (step.summary.documents, step.summary.added, step.summary.changed, step.summary.deleted) == (6, 1, 1, 1)
     assert [(load.indexed, load.deleted) for load in step.loads] == [(3, 1), (0, 0), (0, 0)]
     after = {kind: window.documents(kind) for kind in ("items", "profiles", "segments")}
     window.publish(changed)
     assert after == {kind: window.documents(kind) for kind in after}
-    window.catalogue.switch(first)
-    assert window.documents()["a"]["title"] == "red dress"  # the release that was copied is as it was
+    window.catalogue.activate(first)
+    assert window.documents()["a"]["title"] == "red dress"  # the copied release has not changed
 
 
-def test_an_incremental_release_where_nothing_is_published_is_a_whole_one(window: Window) -> None:
+def test_the_first_release_is_full_even_if_incremental_is_asked_for(window: Window) -> None:
     assert window.publish(incremental=True).summary.added == 6
 
 
@@ -91,7 +95,7 @@ def test_a_release_may_lose_a_fifth_at_most_unless_forced(window: Window, increm
     assert window.publish(documents()[:3], incremental=incremental, force=True).summary.deleted == 2
 
 
-def test_an_incremental_release_of_another_encoder_is_refused_and_a_whole_one_is_not(window: Window) -> None:
+def test_a_release_of_another_encoder_has_to_be_full(window: Window) -> None:
     live = window.publish().meta.name
     other = documents().assign(encoder="other-4@1")
     made = replace(meta("other-4@1"))
@@ -102,23 +106,25 @@ def test_an_incremental_release_of_another_encoder_is_refused_and_a_whole_one_is
     assert window.catalogue.live() == made.name
 
 
-def test_what_the_server_does_not_take_is_kept_with_the_reason(window: Window) -> None:
+def test_refused_documents_are_recorded_with_the_reason(window: Window) -> None:
     window.publish()
     frame = documents()
-    frame.loc[0, "attributes"] = '{"a": 1, "a": 2}'  # the server takes no field twice
+    frame.loc[0, "attributes"] = '{"a": 1, "a": 2}'  # the server refuses a repeated field
     frame.loc[1, "item_id"] = "b" * 513
     frame.loc[2, "encoder"] = "other@1"
     publication = window.publish(frame, incremental=True, force=True)
-    told = {row["id"][:3]: row["reason"] for row in publication.refused.to_pylist()}
+    reasons = {row["id"][:3]: row["reason"] for row in publication.refused.to_pylist()}
     assert (publication.summary.documents, publication.summary.rejected) == (3, 3)
-    assert "Duplicate field" in told["a"]
-    assert told["bbb"] == "item_id of more than 512 bytes"
-    assert told["c"] == "vector of the encoder other@1"
-    assert sorted(window.documents()) == ["d", "e", "f"]  # the old `a` does not stay in its place
+    assert "Duplicate field" in reasons["a"]
+    assert reasons["bbb"] == "item_id of more than 512 bytes"
+    assert reasons["c"] == "vector of the encoder other@1"
+    assert sorted(window.documents()) == ["d", "e", "f"]  # the old version of `a` is gone
 
 
 @pytest.mark.parametrize("incremental", [False, True], ids=["full", "incremental"])
-def test_what_was_refused_is_kept_when_the_publication_fails(window: Window, tmp_path: Path, incremental: bool) -> None:
+def test_refused_documents_are_recorded_when_the_publication_fails(
+    window: Window, tmp_path: Path, incremental: bool
+) -> None:
     window.publish()
     frame = documents()
     frame.loc[:1, "attributes"] = '{"a": 1, "a": 2}'
@@ -143,18 +149,18 @@ def test_names_with_dots_and_every_field_of_the_metadata_survive(window: Window)
     made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None, "forced: captions", "2713214556")
     published = publish_release(window.catalogue, given(documents().assign(encoder=made.encoder)), made).meta
     assert "e5-v1.5" in published.name
-    assert window.catalogue.whole() == {published.name: replace(made, documents=6, users=4)}
+    assert window.catalogue.list() == {published.name: replace(made, documents=6, users=4)}
     assert window.catalogue.live() == published.name
 
 
-def test_the_newest_releases_stay_with_the_one_that_answered(window: Window) -> None:
+def test_the_newest_releases_and_the_previous_live_one_are_kept(window: Window) -> None:
     names = [window.publish().meta.name]
     for _ in range(2):
-        window.catalogue.switch(names[0])
+        window.catalogue.activate(names[0])
         names.append(window.publish().meta.name)
-    assert list(window.releases.whole()) == names
+    assert list(window.releases.list()) == names
     assert window.releases.rollback(None) == names[1]
-    assert window.releases.prune(1) == []  # the one that answers, the one before it, and the newest
+    assert window.releases.prune(1) == []  # the live one, the one before it, and the newest are kept
     assert window.releases.rollback(names[2]) == names[2]
     assert window.releases.prune(1) == [names[0]]
     assert {name.split("__")[0] for name in window.indexes()} == {"items", "profiles", "segments"}
@@ -163,11 +169,11 @@ def test_the_newest_releases_stay_with_the_one_that_answered(window: Window) -> 
         window.releases.rollback(names[0])
 
 
-def test_a_release_that_lost_documents_is_not_gone_back_to(window: Window) -> None:
+def test_a_rollback_to_a_release_that_lost_documents_is_refused(window: Window) -> None:
     old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
     index = window.catalogue.index("items", old)
     window.client.delete(index=index, id="a", refresh=True)
-    with pytest.raises(RunError, match=f"{old} is not whole: {index} holds 5 of 6 documents"):
+    with pytest.raises(RunError, match=f"{old} is incomplete: {index} holds 5 of 6 documents"):
         window.releases.rollback(None)
     assert window.catalogue.live() == new
 

@@ -1,4 +1,4 @@
-"""The server goes away during a load and comes back."""
+"""The server is stopped and killed during a load, and comes back."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from helpers.loading_index import item, shelf
+from helpers.loading_index import item, loading_index
 from helpers.opensearch_server import HEAP_MB, running
 
 from vlm4rec_search.indexes.opensearch.bulk import Operation, Rejection
@@ -17,8 +17,8 @@ from vlm4rec_search.indexes.opensearch.local import server
 ITEMS = 400
 
 
-def test_a_server_stopped_and_killed_during_the_load_loses_nothing(tmp_path: Path) -> None:
-    """The loader waits while its server is away, twice: ended in order, then killed."""
+def test_stopping_and_killing_the_server_during_a_load_loses_no_document(tmp_path: Path) -> None:
+    """The loader waits while its server is away: first it was stopped, then killed."""
     url = running(tmp_path)
 
     def come_back() -> None:
@@ -38,7 +38,7 @@ def test_a_server_stopped_and_killed_during_the_load_loses_nothing(tmp_path: Pat
             yield item(number)
 
     rejected: list[Rejection] = []
-    with shelf(url, refresh_interval="7s") as own:
+    with loading_index(url, refresh_interval="7s") as own:
         with loading(own.client, own.name):
             loaded = load(own.client, own.name, operations(), ITEMS, rejected.append, chunk_bytes=2_000, patience=300)
         assert (loaded.indexed, rejected) == (ITEMS, [])

@@ -179,6 +179,6 @@ def test_errors_are_those_of_a_folder(server: Server, index: Searcher, own_prefi
     with pytest.raises(UsageError, match=r"has schema version and analyzer \(99, 'english@1'\), this package reads"):
         server.releases.open(named)
     client.indices.put_mapping(index=place, body={"_meta": {}})
-    with pytest.raises(UsageError, match="does not say what made it"):
+    with pytest.raises(UsageError, match="has no readable metadata"):
         server.releases.open(named)
     client.indices.put_mapping(index=place, body={"_meta": told})

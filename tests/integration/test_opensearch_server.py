@@ -1,4 +1,4 @@
-"""The local server: started, found, killed, stopped and started again as a user would."""
+"""The local server: start, status, stop, and what happens to it when a node is killed."""
 
 import os
 import signal
@@ -16,9 +16,9 @@ from vlm4rec_search.indexes.opensearch.local import process, server
 ONE_COPY = {"settings": {"number_of_shards": 1, "number_of_replicas": 1}}
 
 
-def test_it_searches_vectors_with_a_filter_and_english_words(opensearch_url: str, own_prefix: str) -> None:
-    vector = {"type": "knn_vector", "dimension": 2, "space_type": "cosinesimil",
-              "method": {"name": "hnsw", "engine": "lucene"}}  # fmt: skip
+def test_the_server_searches_vectors_with_a_filter_and_english_words(opensearch_url: str, own_prefix: str) -> None:
+    method = {"name": "hnsw", "engine": "lucene"}
+    vector = {"type": "knn_vector", "dimension": 2, "space_type": "cosinesimil", "method": method}
     properties = {"vector": vector, "title": {"type": "text", "analyzer": "english"}}
     with httpx.Client(base_url=f"{opensearch_url}/{own_prefix}", timeout=60) as index:
         index.put("", json={"settings": {"index.knn": True}, "mappings": {"properties": properties}}).raise_for_status()
@@ -33,65 +33,60 @@ def test_it_searches_vectors_with_a_filter_and_english_words(opensearch_url: str
 
 
 def test_start_status_kill_start_stop(own_server: Path, workspace: Workspace) -> None:
-    workspace.settings |= {
-        "VLM4REC_OPENSEARCH": str(own_server),
-        "PATH": str(own_server),
-        "JAVA_HOME": "",
-    }  # no Java anywhere
+    # no Java can be found
+    workspace.settings |= {"VLM4REC_OPENSEARCH": str(own_server), "PATH": str(own_server), "JAVA_HOME": ""}
     assert workspace.json("opensearch", "status")["running"] is False
-    told = workspace.json("opensearch", "start", "--port", "0", "--heap", str(HEAP_MB))
-    assert told["running"] and told["version"] == "3.5.0" and told["nodes"] == 1 and told["health"] == "green"
-    assert "org.opensearch.knn.plugin.KNNPlugin" in told["plugins"]
-    assert told == workspace.json("opensearch", "status")
+    status = workspace.json("opensearch", "start", "--port", "0", "--heap", str(HEAP_MB))
+    assert (status["running"], status["version"], status["nodes"], status["health"]) == (True, "3.5.0", 1, "green")
+    assert "org.opensearch.knn.plugin.KNNPlugin" in status["plugins"]
+    assert status == workspace.json("opensearch", "status")
     assert "runs already" in workspace.vlm4rec("opensearch", "start", code=2)
     for kind in ("http", "transport"):
-        (node,) = httpx.get(f"{told['url']}/_nodes/{kind}", timeout=60).json()["nodes"].values()
+        (node,) = httpx.get(f"{status['url']}/_nodes/{kind}", timeout=60).json()["nodes"].values()
         assert [address.split(":")[0] for address in node[kind]["bound_address"]] == ["127.0.0.1"]
-    httpx.put(f"{told['url']}/kept/_doc/1", json={"word": "kept"}, timeout=60).raise_for_status()
+    httpx.put(f"{status['url']}/kept/_doc/1", json={"word": "kept"}, timeout=60).raise_for_status()
 
-    found = process.running(own_server / "node-1")
-    assert found is not None
-    os.kill(found.pid, signal.SIGKILL)
-    process.end([own_server / "node-1"])  # waits until the kernel has taken it away
-    assert workspace.json("opensearch", "status") == {
-        "running": False, "url": None, "version": None, "plugins": [], "nodes": 0, "health": None,
-    }  # fmt: skip
+    node_process = process.find_running(own_server / "node-1")
+    assert node_process is not None
+    os.kill(node_process.pid, signal.SIGKILL)
+    process.end([own_server / "node-1"])  # waits until the kernel has released its lock
+    nothing = {"running": False, "url": None, "version": None, "plugins": [], "nodes": 0, "health": None}
+    assert workspace.json("opensearch", "status") == nothing
     again = server.start(own_server, port=0, heap_mb=HEAP_MB, java_options=QUICK)
     assert httpx.get(f"{again.url}/kept/_doc/1", timeout=60).json()["_source"] == {"word": "kept"}
     assert "has stopped" in workspace.vlm4rec("opensearch", "stop")
     assert "no OpenSearch runs" in workspace.vlm4rec("opensearch", "stop")
 
 
-def test_a_cluster_of_three_loses_a_node_and_goes_on(own_server: Path) -> None:
+def test_a_cluster_of_three_nodes_survives_the_loss_of_one(own_server: Path) -> None:
     cluster = server.start(own_server, port=0, nodes=3, heap_mb=256, java_options=QUICK)
     assert (cluster.nodes, cluster.health) == (3, "green")
     httpx.put(f"{cluster.url}/copied", json=ONE_COPY, timeout=60).raise_for_status()
     everywhere = "?refresh=true&wait_for_active_shards=all"
     httpx.put(f"{cluster.url}/copied/_doc/1{everywhere}", json={"word": "kept"}, timeout=60).raise_for_status()
     (row,) = httpx.get(f"{cluster.url}/_cat/shards/copied?format=json&h=node,prirep", timeout=60).json()[:1]
-    lost = process.running(own_server / row["node"])
+    lost = process.find_running(own_server / row["node"])
     assert lost is not None
     os.kill(lost.pid, signal.SIGKILL)
-    left = next(
-        found for path in sorted(own_server.glob("node-*")) if (found := process.running(path)) and found != lost
-    )
-    health = httpx.get(f"{left.url}/_cluster/health?wait_for_nodes=2&timeout=60s", timeout=90).json()
+    nodes = filter(None, map(process.find_running, sorted(own_server.glob("node-*"))))
+    remaining = next(node for node in nodes if node != lost)
+    health = httpx.get(f"{remaining.url}/_cluster/health?wait_for_nodes=2&timeout=60s", timeout=90).json()
     assert health["number_of_nodes"] == 2
     assert health["status"] != "red"
-    assert httpx.get(f"{left.url}/copied/_doc/1", timeout=60).json()["_source"] == {"word": "kept"}
+    assert httpx.get(f"{remaining.url}/copied/_doc/1", timeout=60).json()["_source"] == {"word": "kept"}
     assert server.status(own_server).nodes == 2
     assert server.stop(own_server)
     with pytest.raises(UsageError, match="holds the data of 3 node"):
         server.start(own_server, nodes=1)
 
 
-def test_a_node_that_dies_tells_why(own_server: Path) -> None:
+def test_the_error_of_a_node_that_dies_is_reported(own_server: Path) -> None:
     with pytest.raises(RunError, match=r"died while it started: .*no_such_setting.* \(log: "):
         server.start(own_server, port=0, heap_mb=256, settings={"no_such_setting": "1"}, java_options=QUICK)
     assert not server.status(own_server).running
 
 
-def test_a_taken_port_and_an_impossible_one(own_server: Path, workspace: Workspace) -> None:
+def test_taken_and_invalid_ports_are_refused(own_server: Path, workspace: Workspace) -> None:
     workspace.settings["VLM4REC_OPENSEARCH"] = str(own_server)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -101,48 +96,50 @@ def test_a_taken_port_and_an_impossible_one(own_server: Path, workspace: Workspa
     assert "use 1024 to 65533" in workspace.vlm4rec("opensearch", "start", "--port", "65534", "--nodes", "3", code=2)
 
 
-def test_a_download_that_fails_and_a_damaged_jar(own_server: Path, workspace: Workspace) -> None:
+def test_a_failed_download_leaves_a_damaged_jar_untouched(own_server: Path, workspace: Workspace) -> None:
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "M2_REPO": str(own_server / "m2")}
     workspace.settings |= {**nowhere, "VLM4REC_OPENSEARCH": str(own_server)}
     damaged = own_server / "m2" / "args4j" / "args4j" / "2.33" / "args4j-2.33.jar"
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"half of a jar")
-    told = workspace.vlm4rec("opensearch", "start", "--port", "0", code=1)
-    assert "args4j:args4j:jar:2.33 could not be downloaded from Maven Central" in told
+    output = workspace.vlm4rec("opensearch", "start", "--port", "0", code=1)
+    assert "args4j:args4j:jar:2.33 could not be downloaded from Maven Central" in output
     assert damaged.read_bytes() == b"half of a jar"
     assert sorted(path.name for path in damaged.parent.iterdir()) == [damaged.name]
 
 
-def test_another_java_and_what_is_none(own_server: Path, tmp_path: Path, workspace: Workspace) -> None:
-    own = process.java(own_server, HEAP_MB).line
-    assert not [option for option in own if "vector" in option]  # the packaged Java has no SIMD
+def test_another_java_is_used_and_an_unsuitable_folder_is_refused(
+    own_server: Path, tmp_path: Path, workspace: Workspace
+) -> None:
+    packaged = process.prepare_java(own_server, HEAP_MB).command
+    assert not [option for option in packaged if "vector" in option]  # the packaged Java has no SIMD
     full = tmp_path / "jdk"
     (full / "bin").mkdir(parents=True)
-    (full / "bin" / "java").symlink_to(own[0])
+    (full / "bin" / "java").symlink_to(packaged[0])
     (full / "release").write_text('JAVA_VERSION="25.0.3"\nMODULES="java.base jdk.incubator.vector"\n', "utf-8")
-    line = process.java(own_server, HEAP_MB, home=full).line
-    assert line[0] == str(full / "bin" / "java")
-    assert "--add-modules=jdk.incubator.vector" in line
+    command = process.prepare_java(own_server, HEAP_MB, home=full).command
+    assert command[0] == str(full / "bin" / "java")
+    assert "--add-modules=jdk.incubator.vector" in command
     workspace.settings |= {"VLM4REC_OPENSEARCH_JAVA": str(full), "VLM4REC_OPENSEARCH": str(own_server)}
-    for told in ('JAVA_VERSION="17.0.15"\n', "something else"):
-        (full / "release").write_text(told, "utf-8")
+    for release in ('JAVA_VERSION="17.0.15"\n', "something else"):
+        (full / "release").write_text(release, "utf-8")
         assert f"{full} is not the folder of a Java 21 or later" in workspace.vlm4rec("opensearch", "start", code=2)
 
 
-def test_a_left_over_state_is_not_a_server(tmp_path: Path) -> None:
-    with process.claimed(tmp_path):
+def test_a_state_file_without_a_lock_is_not_a_running_server(tmp_path: Path) -> None:
+    with process.locked(tmp_path):
         pass
     (tmp_path / "server.json").write_text(f'{{"pid": {os.getpid()}, "url": "http://127.0.0.1:9"}}', "utf-8")
-    assert process.running(tmp_path) is None
-    assert not process.end([tmp_path])  # and this test's own process is not asked to end
+    assert process.find_running(tmp_path) is None
+    assert not process.end([tmp_path])  # this test's own process, which the file names, is not ended
 
 
-def test_two_starts_at_once(tmp_path: Path) -> None:
-    with process.claimed(tmp_path), pytest.raises(UsageError, match="another start is under way"):
+def test_two_starts_at_once_are_refused(tmp_path: Path) -> None:
+    with process.locked(tmp_path), pytest.raises(UsageError, match="another start is under way"):
         server.start(tmp_path)
 
 
 def test_free_ports_differ_and_are_free() -> None:
-    chosen = server.choose(0, 3)
+    chosen = server.choose_ports(0, 3)
     assert len(set(chosen)) == 3
-    assert all(server.free(port) for port in chosen)
+    assert all(server.is_free(port) for port in chosen)

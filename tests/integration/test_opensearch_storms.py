@@ -1,14 +1,14 @@
-"""Publications that the server refuses, wholly or in part, under the eyes of a service that searches all the time."""
+"""Publications that the server refuses, wholly or in part, while a service searches all the time."""
 
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.alias_reader import labelled_tables, publish_labelled, reading
 from helpers.faulty_proxy import Fault, proxy
 from helpers.server_releases import Window
 from helpers.six_items import documents, meta
-from test_opensearch_reader import labelled, publish, reading
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
@@ -16,39 +16,39 @@ from vlm4rec_search.indexes.opensearch.loader import load
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.search.searcher import Searcher
 
-BAD = '{"a": 1, "a": 2}'  # attributes that the server does not take: no field twice
+BAD = '{"a": 1, "a": 2}'  # attributes that the server refuses, since a field is repeated
 
 
-def test_a_storm_of_429_delays_a_publication_and_nothing_else(window: Window) -> None:
-    publish(window, "old")
+def test_many_answers_of_429_only_delay_a_publication(window: Window) -> None:
+    publish_labelled(window, "old")
     busy = Fault(429, (("retry-after", "0"),))
     with (
         proxy(window.url, lambda number, _: None if number % 3 == 2 else busy) as url,
         reading(window) as reader,
     ):
-        loads = publish(Window(url, window.catalogue.prefix), "new").loads
+        loads = publish_labelled(Window(url, window.catalogue.prefix), "new").loads
     assert [load.indexed for load in loads] == [6, 4, 2]
     assert sum(load.repeated for load in loads) > 5
-    reader.saw("old", "new")
+    reader.assert_saw("old", "new")
 
 
 def test_one_bad_document_in_ten_thousand_keeps_no_other_from_answering(window: Window) -> None:
-    publish(window, "old")
+    publish_labelled(window, "old")
     more = fillers(9_994)
     bad = more.assign(attributes=[BAD if item == "z04444" else None for item in more["item_id"]])
-    with reading(window) as reader:
-        publication = publish_release(window.catalogue, labelled("new", bad), meta())
+    with reading(window, many_documents=True) as reader:
+        publication = publish_release(window.catalogue, labelled_tables("new", bad), meta())
     assert (publication.summary.documents, publication.loads[0].rejected) == (9_999, 1)
-    ((letter),) = publication.refused.to_pylist()
-    assert (letter["id"], "Duplicate field" in letter["reason"]) == ("z04444", True)
-    reader.saw("old", new=labelled("new", more[more["item_id"] != "z04444"]))
+    (refused,) = publication.refused.to_pylist()
+    assert (refused["id"], "Duplicate field" in refused["reason"]) == ("z04444", True)
+    reader.assert_saw("old", new=labelled_tables("new", more[more["item_id"] != "z04444"]))
 
 
 def fillers(count: int) -> pd.DataFrame:
-    """Return items that are among nobody's best: without interactions, words of u1, or a vector near to any.
+    """Return items that are among no shopper's best: without interactions, terms of u1, or a vector near to others.
 
-    All are equally far from the taste "new", so that what the server leaves out of so many changes no score, and no two
-    are the same: a graph of neighbours may fall apart over thousands of equals.
+    All are equally far from the taste "new", so that no score depends on which of them an approximate search returns.
+    No two vectors are equal, because a graph of neighbours may fall apart over thousands of equal vectors.
     """
     frame = pd.concat([documents()[5:]] * count, ignore_index=True)
     names = [f"z{number:05d}" for number in range(count)]
@@ -63,28 +63,30 @@ def fillers(count: int) -> pd.DataFrame:
 def test_a_disk_watermark_ends_a_publication_unless_space_is_freed(
     window: Window, monkeypatch: pytest.MonkeyPatch, freed: bool
 ) -> None:
-    live = publish(window, "old").meta.name
+    live = publish_labelled(window, "old").meta.name
     before = window.indexes()
     monkeypatch.setitem(load.__kwdefaults__, "patience", 60.0 if freed else 2.0)
 
     def judge(number: int, _: bytes) -> None:
-        blocked = None if freed and number >= 2 else True  # set each time: the server lifts it when it sees the disk
+        blocked = (
+            None if freed and number >= 2 else True
+        )  # at each request, since the server lifts the block when it looks at the disk
         for name in window.indexes() - before:
             settings = {"index.blocks.read_only_allow_delete": blocked}
             window.client.indices.put_settings(index=window.catalogue.prefix + name, body=settings)
 
     with proxy(window.url, judge) as url, reading(window) as reader:
         if freed:
-            publish(Window(url, window.catalogue.prefix), "new")
+            publish_labelled(Window(url, window.catalogue.prefix), "new")
         else:
             with pytest.raises(RunError, match=r"takes no documents: 429, .*disk usage.* Free disk space"):
-                publish(Window(url, window.catalogue.prefix), "new")
+                publish_labelled(Window(url, window.catalogue.prefix), "new")
             assert (window.catalogue.live(), window.indexes()) == (live, before)
-    reader.saw("old", *(["new"] if freed else []))
+    reader.assert_saw("old", *(["new"] if freed else []))
 
 
-def test_an_index_in_the_place_of_an_alias_stays_and_so_do_the_answers(window: Window) -> None:
-    live = publish(window, "old").meta.name
+def test_an_index_in_place_of_an_alias_stays_and_the_release_keeps_answering(window: Window) -> None:
+    live = publish_labelled(window, "old").meta.name
     alias, source = f"{window.catalogue.prefix}items", window.catalogue.index("items", live)
     window.client.indices.put_settings(index=source, body={"index.blocks.write": True})
     window.client.indices.delete_alias(index=source, name=alias)
@@ -92,14 +94,14 @@ def test_an_index_in_the_place_of_an_alias_stays_and_so_do_the_answers(window: W
     with reading(window, live) as reader:
         for incremental in (False, True):
             with pytest.raises(UsageError, match=f"{alias} is an index on the server, not an alias"):
-                publish(window, "new", incremental=incremental)
-    reader.saw("old")
+                publish_labelled(window, "new", incremental=incremental)
+    reader.assert_saw("old")
     assert len(window.indexes()) == 3
 
 
-def test_a_release_of_another_encoder_is_refused_step_by_step_and_answers_as_a_whole(window: Window) -> None:
-    publish(window, "old")
-    tables = labelled("new")
+def test_a_release_of_another_encoder_is_refused_as_incremental_and_published_as_full(window: Window) -> None:
+    publish_labelled(window, "old")
+    tables = labelled_tables("new")
     assert isinstance(tables.documents, pd.DataFrame)
     other = replace(tables, documents=tables.documents.assign(encoder="other-4@1"))
     with reading(window) as reader:
@@ -109,4 +111,4 @@ def test_a_release_of_another_encoder_is_refused_step_by_step_and_answers_as_a_w
         publish_release(window.catalogue, other, meta("other-4@1"))
         with pytest.raises(UsageError, match="was built by the encoder other-4@1, not by hashing-4@1"):
             Searcher(OpenSearchBackend(window.catalogue), "hashing-4@1")
-    reader.saw("old", "new")
+    reader.assert_saw("old", "new")

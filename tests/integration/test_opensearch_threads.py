@@ -1,12 +1,12 @@
-"""Threads that share an index, and the requests that a search sends beside others."""
+"""Threads that share an index, and requests of one search that are sent at the same time."""
 
 import threading
 
 import pytest
+from helpers.alias_reader import expected_hits, labelled_tables, publish_labelled, search_hits
 from helpers.faulty_proxy import Fault, proxy
 from helpers.server_releases import Window
 from helpers.six_items import documents, given, meta
-from test_opensearch_reader import hits_of, labelled, publish, right
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import RunError
@@ -16,13 +16,13 @@ from vlm4rec_search.search.model import User
 from vlm4rec_search.search.searcher import Searcher
 
 
-def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(
+def test_deleting_a_release_between_two_requests_does_not_mix_answers(
     window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = publish(window, "old").meta.name
+    old = publish_labelled(window, "old").meta.name
     index, profile = Searcher(OpenSearchBackend(window.catalogue)), OpenSearchReader.user
     has_read, may_go_on = threading.Event(), threading.Event()
-    told: list[object] = []
+    answers: list[object] = []
 
     def user(self: OpenSearchReader, user_id: str) -> User | None:
         found = profile(self, user_id)
@@ -32,19 +32,19 @@ def test_a_release_that_goes_away_between_two_requests_leaves_no_mixed_answer(
         return found
 
     monkeypatch.setattr(OpenSearchReader, "user", user)
-    slow = threading.Thread(target=lambda: told.append(hits_of(index)))
+    slow = threading.Thread(target=lambda: answers.append(search_hits(index)))
     slow.start()
     assert has_read.wait(60)  # the profile of the old release
-    new = publish(window, "new").meta.name
+    new = publish_labelled(window, "new").meta.name
     window.catalogue.delete(old)
-    expected = (new, right(labelled("new")))
-    assert hits_of(index) == expected  # and from here on the index is the new release's
+    expected = (new, expected_hits(labelled_tables("new")))
+    assert search_hits(index) == expected  # from here on the index searches the new release
     may_go_on.set()
     slow.join()
-    assert told == [expected]
+    assert answers == [expected]
 
 
-def test_an_index_that_follows_encodes_texts_as_the_next_release_does(window: Window) -> None:
+def test_an_index_that_follows_the_alias_uses_the_encoder_of_the_next_release(window: Window) -> None:
     old = window.publish().meta.name
     index = Searcher(OpenSearchBackend(window.catalogue))
     made = meta("other-4@1")
@@ -55,14 +55,14 @@ def test_an_index_that_follows_encodes_texts_as_the_next_release_does(window: Wi
 
 
 @pytest.mark.parametrize("status", [404, 503])
-def test_a_request_that_fails_beside_another_is_told_or_followed_by_a_whole_search(window: Window, status: int) -> None:
-    live = publish(window, "old").meta.name
-    expected = (live, right(labelled("old")))
-    fails = {0}  # the legs that are asked for while the co-purchases are read
+def test_a_failed_parallel_request_is_reported_or_the_search_is_repeated(window: Window, status: int) -> None:
+    live = publish_labelled(window, "old").meta.name
+    expected = (live, expected_hits(labelled_tables("old")))
+    fails = {0}  # the request of the retrievers, which is sent while the co-purchases are read
     with proxy(window.url, lambda number, _: Fault(status) if number in fails else None, judged="/_msearch") as url:
         index = Searcher(OpenSearchBackend(Window(url, window.catalogue.prefix).catalogue))
         index.backend._can_fuse = False  # a server that can fuse has no request beside another
         if status == 503:
             with pytest.raises(RunError, match="503"):
-                hits_of(index)
-        assert hits_of(index) == expected
+                search_hits(index)
+        assert search_hits(index) == expected

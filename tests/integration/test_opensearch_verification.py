@@ -1,4 +1,4 @@
-"""What keeps a release on a real server from answering: documents, neighbours, searches."""
+"""Verification on a real server refuses releases with wrong documents, poor recall or failing searches."""
 
 import pytest
 from helpers import search_tables
@@ -9,17 +9,17 @@ from vlm4rec_search.indexes.opensearch import mapping, verify
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 
 
-def test_verification_tells_documents_that_are_missing_too_many_or_others(window: Window) -> None:
+def test_verification_finds_missing_extra_and_different_documents(window: Window) -> None:
     made = window.publish().meta
     index = window.catalogue.index("items", made.name)
     good = window.documents()["a"]
     faults = {
         "1 documents of .* are missing": lambda: window.client.delete(index=index, id="f"),
         "1 documents of .* are too many": lambda: window.client.index(index=index, id="z", body=good),
-        "1 documents of .* are not what was sent": lambda: window.client.index(
+        "1 documents of .* differ from what was sent": lambda: window.client.index(
             index=index, id="a", body={**good, "body_hash": "other"}
         ),
-        "a of .* is not what was sent": lambda: window.client.index(
+        "a of .* differs from what was sent": lambda: window.client.index(
             index=index, id="a", body={**good, "vector": [0, 0, 0, 1]}
         ),
     }
@@ -33,7 +33,7 @@ def test_verification_tells_documents_that_are_missing_too_many_or_others(window
             window.repair(index)
 
 
-def test_verification_searches_as_everybody_will(window: Window) -> None:
+def test_verification_runs_a_search_of_each_kind(window: Window) -> None:
     release = window.publish().meta.name
     with window.staged() as connection:
         verify.verify_searches(window.catalogue, connection, release)
@@ -48,15 +48,15 @@ def test_verification_compares_approximate_with_exact_neighbours(window: Window)
         assert verify.verify_recall(window.client, connection, index) == 200
 
 
-def test_scores_that_are_too_high_do_not_pass_for_recall(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_quantized_vectors_do_not_count_as_recall(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     compressed = {**mapping._HNSW, "parameters": {"encoder": {"name": "sq"}}}
     monkeypatch.setitem(mapping._METHODS, "float32", {"method": compressed})
     with pytest.raises(RunError, match=r"of the 10 nearest items the approximate search of .* finds 0\.\d+, less than"):
         publish_release(window.catalogue, search_tables.tables(search_tables.shop()), search_tables.made())
 
 
-def test_copies_that_do_not_come_are_told_and_an_index_that_is_lost_is_refused(
-    window: Window, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_missing_copies_are_a_warning_and_a_lost_index_is_refused(
+    window: Window, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(verify, "COPYING", 1.0)
     yellow, red = (f"{window.catalogue.prefix}{status}__1" for status in ("yellow", "red"))
@@ -66,12 +66,12 @@ def test_copies_that_do_not_come_are_told_and_an_index_that_is_lost_is_refused(
         body = {"settings": {"index": settings}}
         window.client.indices.create(index=name, body=body, params={"wait_for_active_shards": "0"})
     verify.wait_for_copies(window.client, [yellow])
-    assert "copies of the release that are not there after 1 s: 20; until they are" in capsys.readouterr().err
+    assert "after 1 s the cluster lacks 20 copies of the release; until it has them" in caplog.text
     with pytest.raises(RunError, match=f"not published: {yellow} or {red} has lost its only copy"):
         verify.wait_for_copies(window.client, [yellow, red])
 
 
-def test_a_release_that_fails_leaves_nothing_behind(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_release_leaves_nothing_behind(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     live = window.publish(relabelled("old")).meta.name
     before = window.indexes()
     monkeypatch.setattr(verify, "LOWEST_RECALL", 1.1)
@@ -80,14 +80,14 @@ def test_a_release_that_fails_leaves_nothing_behind(window: Window, monkeypatch:
     assert (window.catalogue.live(), window.indexes()) == (live, before)
 
 
-def test_vectors_in_less_memory_find_the_same(window: Window) -> None:
+def test_vectors_on_disk_can_be_published_incrementally(window: Window) -> None:
     index = window.catalogue.index("items", window.publish(vectors="on_disk").meta.name)
-    told = window.client.indices.get_mapping(index=index)[index]["mappings"]["properties"]["vector"]
-    assert told["mode"] == "on_disk"
+    vector = window.client.indices.get_mapping(index=index)[index]["mappings"]["properties"]["vector"]
+    assert vector["mode"] == "on_disk"
     window.publish(incremental=True)
     assert len(window.documents()) == 6
 
 
-def test_faiss_is_refused_where_its_libraries_are_not(window: Window) -> None:
+def test_faiss_is_refused_on_a_server_without_its_libraries(window: Window) -> None:
     with pytest.raises(UsageError, match="this server has no faiss"):
         window.publish(vectors="faiss")

@@ -1,4 +1,4 @@
-"""The folder of the releases: one build at a time, nothing overwritten, switched, swept, killed."""
+"""The folder of the releases: locking, activation, removal of old files, and killed builds."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ from helpers.six_items import documents, given, meta, publish
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.embedded.pointer import current_release, publishing, release_path, switch
+from vlm4rec_search.indexes.embedded.pointer import activate, current_release, publishing, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
-from vlm4rec_search.indexes.releases import KEPT
+from vlm4rec_search.indexes.releases import RETAINED
 
 
 def files(folder: Path) -> list[str]:
@@ -37,16 +37,16 @@ def test_a_release_is_never_overwritten(tmp_path: Path) -> None:
         build_release(tmp_path, given(documents()), replace(meta(), name=name))
 
 
-def test_switch_goes_back_and_refuses_what_is_not_there(tmp_path: Path) -> None:
+def test_activate_accepts_existing_releases_only(tmp_path: Path) -> None:
     first, second = publish(tmp_path).release, publish(tmp_path).release
-    switch(tmp_path, first)
+    activate(tmp_path, first)
     assert current_release(tmp_path) == release_path(tmp_path, first) != release_path(tmp_path, second)
     for name in ("items__gone", "../outside", ""):
         with pytest.raises(UsageError):
-            switch(tmp_path, name)
+            activate(tmp_path, name)
 
 
-def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="cannot write the index folder"):
         publish(tmp_path / "file")
@@ -67,13 +67,13 @@ build.build_release(Path(sys.argv[1]), given(documents()), meta())
 """
 
 
-HERE = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-def test_a_killed_build_leaves_the_pointer_and_is_swept(tmp_path: Path) -> None:
+def test_a_killed_build_leaves_the_pointer_and_its_file_is_removed(tmp_path: Path) -> None:
     before = publish(tmp_path).release
     arguments = [sys.executable, "-c", SLOW_BUILD, str(tmp_path)]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=HERE)
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert process.stdout is not None
     assert process.stdout.readline() == "built\n"
     process.send_signal(signal.SIGKILL)
@@ -86,12 +86,12 @@ def test_a_killed_build_leaves_the_pointer_and_is_swept(tmp_path: Path) -> None:
     assert files(tmp_path) == sorted([f"{before}.duckdb", f"{after.release}.duckdb"])
 
 
-def test_the_newest_releases_stay_and_the_one_that_answered_before(tmp_path: Path) -> None:
-    names = [publish(tmp_path).release for _ in range(KEPT + 2)]
+def test_the_newest_releases_and_the_previous_live_one_are_kept(tmp_path: Path) -> None:
+    names = [publish(tmp_path).release for _ in range(RETAINED + 2)]
     assert files(tmp_path) == [f"{name}.duckdb" for name in names[2:]]
-    switch(tmp_path, names[2])
+    activate(tmp_path, names[2])
     later = publish(tmp_path).release
-    assert files(tmp_path) == [f"{name}.duckdb" for name in (*names[2:], later)], "gone back to, so it stays"
+    assert files(tmp_path) == [f"{name}.duckdb" for name in (*names[2:], later)], "it was live, so it is kept"
     for path in (tmp_path / "releases").iterdir():
         os.utime(path, (2e10, 2e10))  # a clock that was set back since
     last = publish(tmp_path).release

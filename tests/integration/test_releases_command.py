@@ -1,4 +1,4 @@
-"""`vlm4rec releases`: list, diff, rollback and prune, in a folder and on a server; and the file of records."""
+"""`vlm4rec releases` lists, compares, rolls back and prunes in a folder and on a server; and the file of records."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.embedded.pointer import publishing
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.pipeline.diff import compare
-from vlm4rec_search.pipeline.record import record, record_failure
+from vlm4rec_search.pipeline.diff import compare_releases
+from vlm4rec_search.pipeline.record import record_failure, record_publication
 from vlm4rec_search.search.rules import Rule
 
 
@@ -22,9 +22,9 @@ def publish(releases: Releases, label: str) -> str:
     return releases.publish(given(relabelled(label)), meta(), False, False).meta.name
 
 
-def test_rollback_goes_to_the_release_before_or_to_a_named_one(releases: Releases) -> None:
+def test_rollback_activates_the_previous_or_a_named_release(releases: Releases) -> None:
     first, second, third = (publish(releases, label) for label in ("one", "two", "three"))
-    assert list(releases.whole()) == [first, second, third]
+    assert list(releases.list()) == [first, second, third]
     assert (releases.rollback(None), releases.live()) == (second, second)
     assert releases.rollback(None) == first
     with pytest.raises(UsageError, match=f"there is no release before {first}"):
@@ -32,36 +32,36 @@ def test_rollback_goes_to_the_release_before_or_to_a_named_one(releases: Release
     assert releases.rollback(third) == releases.live() == third
     with pytest.raises(UsageError, match=r"there is no release items__v4__none in .*`vlm4rec releases list`"):
         releases.rollback("items__v4__none")
-    assert releases.prune(1) == [first]  # the one before the one that answers stays
-    assert list(releases.whole()) == [second, third]
+    assert releases.prune(1) == [first]  # the one before the live release is kept
+    assert list(releases.list()) == [second, third]
 
 
-def test_diff_counts_documents_and_what_users_keep(releases: Releases) -> None:
+def test_diff_counts_documents_and_the_overlap_of_hits(releases: Releases) -> None:
     first = publish(releases, "one")
     frame = relabelled("one")
-    frame.at[1, "vector"] = frame.at[5, "vector"]  # b goes where f is
+    frame.at[1, "vector"] = frame.at[5, "vector"]  # b moves to f
     frame.loc[1, "content_hash"] = "b2"
     frame.loc[2, "item_id"] = "new"
     releases.publish(given(frame[:5]), meta(), incremental=False, force=True)
-    found = compare(releases, first, None, 10)
-    assert (found.added, found.changed, found.deleted) == (1, 1, 2)
-    assert found.second == releases.live()
+    differences = compare_releases(releases, first, None, 10)
+    assert (differences.added, differences.changed, differences.deleted) == (1, 1, 2)
+    assert differences.second == releases.live()
     # all unseen items are hits: u1 has b, c, e, f, then b, e, new; u2 a, b, d, e, f, then a, b, d, e, new;
     # u3 (has seen f) a, b, c, d, e, then a, b, d, e, new; u4 all six, then a, b, d, e, new
-    assert found.kept["semantic"] == pytest.approx((2 / 4 + 4 / 5 + 4 / 5 + 4 / 6) / 4, abs=1e-4)
-    assert found.users == 4
-    dropped = ("dresses", "lamps")  # what is left is c and f, then new
+    assert differences.overlap["semantic"] == pytest.approx((2 / 4 + 4 / 5 + 4 / 5 + 4 / 6) / 4, abs=1e-4)
+    assert differences.users == 4
+    dropped = ("dresses", "lamps")  # c and f remain, then new
     rules = [Rule(action="drop", filter=f"category={category}") for category in dropped]
-    assert compare(releases, first, None, 10, rules=rules).kept["semantic"] == 0.0
+    assert compare_releases(releases, first, None, 10, rules=rules).overlap["semantic"] == 0.0
 
 
-def test_nothing_is_published_yet(releases: Releases) -> None:
-    assert (releases.live(), list(releases.whole())) == (None, [])
+def test_an_empty_index_has_no_releases(releases: Releases) -> None:
+    assert (releases.live(), list(releases.list())) == (None, [])
     with pytest.raises(UsageError, match=r"nothing is published in .*: run `vlm4rec index` first"):
         releases.rollback(None)
 
 
-def test_an_embedded_release_is_built_whole_and_one_at_a_time(tmp_path: Path) -> None:
+def test_an_embedded_release_is_built_whole_and_alone(tmp_path: Path) -> None:
     releases = open_releases(str(tmp_path), Settings())
     with pytest.raises(UsageError, match="always built whole: leave out --incremental"):
         releases.publish(given(documents()), meta(), True, False)
@@ -72,28 +72,28 @@ def test_an_embedded_release_is_built_whole_and_one_at_a_time(tmp_path: Path) ->
         for act in (lambda: releases.rollback(None), lambda: releases.prune(1)):
             with pytest.raises(RunError, match="another build is running"):
                 act()
-    assert name in releases.whole()
+    assert name in releases.list()
 
 
-def test_publications_are_recorded_with_what_was_refused(releases: Releases, tmp_path: Path) -> None:
+def test_publications_are_recorded_with_refused_documents(releases: Releases, tmp_path: Path) -> None:
     file = tmp_path / "records" / "releases.duckdb"
     frame = documents()
     frame.loc[5, "encoder"] = "other@1"
     publication = releases.publish(given(frame), meta(), False, False)
-    record(file, releases.url, "full", publication)
+    record_publication(file, releases.url, "full", publication)
     record_failure(file, releases.url, "incremental", meta(), "it was not to be")
     with duckdb.connect(str(file)) as connection:
         rows = connection.execute("SELECT release, mode, outcome, documents, rejected FROM releases").fetchall()
-        letters = connection.execute("SELECT * FROM dead_letters").fetchall()
+        dead_letters = connection.execute("SELECT * FROM dead_letters").fetchall()
         loads = connection.execute("SELECT release, indexed FROM loads ORDER BY indexed").fetchall()
     name = publication.meta.name
     assert rows[0] == (name, "full", "published", 5, 1)
     assert rows[1][1:] == ("incremental", "it was not to be", 0, None)
-    assert letters == [(name, "document", "f", "grey chair", "vector of the encoder other@1")]
+    assert dead_letters == [(name, "document", "f", "grey chair", "vector of the encoder other@1")]
     assert loads == ([] if "://" not in releases.url else [(name, 2), (name, 4), (name, 5)])
 
 
-def test_the_file_of_records_is_waited_for_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_records_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlm4rec_search.pipeline.record.PATIENCE", 0.5)
     (tmp_path / "releases.duckdb").write_text("no database")
     with pytest.raises(RunError, match=r"cannot write .*releases\.duckdb .*: close it elsewhere, or set VLM4REC_REL"):

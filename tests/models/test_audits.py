@@ -39,7 +39,7 @@ def name(arguments: Arguments, key: str) -> str:
 # For each column of a condition, a value that breaks it.
 BREAKS: dict[str, Callable[[Table], object]] = {
     **dict.fromkeys(("value", "value_cap", "repeat_cap", "similarity"), lambda _: 0.0),
-    **dict.fromkeys(("weight", "recent"), lambda _: float("inf")),
+    **dict.fromkeys(("weight", "recent", "number"), lambda _: float("inf")),
     "item_id": lambda table: table[1]["neighbour_id"],
     "neighbour_id": lambda table: table[1]["item_id"],
 }

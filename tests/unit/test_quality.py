@@ -1,4 +1,4 @@
-"""`vlm4rec check` on a real DuckDB file: report, Data Docs, exit codes, mistakes in one line."""
+"""`vlm4rec check` on a real DuckDB file: report, Data Docs, exit codes, and errors in one line."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
-from vlm4rec_search.cli.check import check
+from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.pipeline.quality import run_suites
@@ -43,7 +43,7 @@ def execute(path: Path, sql: str) -> None:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(check, list(arguments))
+    return CliRunner().invoke(main, ["check", *arguments])
 
 
 def test_good_tables_pass_and_data_docs_are_written(environment: Path) -> None:
@@ -57,7 +57,7 @@ def test_good_tables_pass_and_data_docs_are_written(environment: Path) -> None:
     assert pages == {path.stem for path in SUITES.glob("*.yaml")}
 
 
-def test_a_failure_is_told_and_exits_with_1(environment: Path, warehouse: Path) -> None:
+def test_a_failure_is_reported_and_exits_with_1(environment: Path, warehouse: Path) -> None:
     execute(warehouse, "update search.item_documents set price = -1 where item_id = 'i3'")
     result = run("--suite", "item_documents")
     assert result.exit_code == 1
@@ -98,7 +98,7 @@ def test_warnings_do_not_fail_and_follow_the_setting(warehouse: Path) -> None:
     ]
 
 
-def test_dev_tables_are_checked_apart_from_prod(warehouse: Path) -> None:
+def test_tables_of_another_environment_are_checked_separately(warehouse: Path) -> None:
     dev = GOOD
     for layer in LAYERS:
         dev = dev.replace(f"{layer}.", f"{layer}__dev.").replace(f"schema {layer};", f"schema {layer}__dev;")
@@ -159,12 +159,12 @@ RULE = "table: t.t, description: d, expectations: [{type: %s, kwargs: {column: a
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_suite_is_told_in_one_line(warehouse: Path, tmp_path: Path, case: str) -> None:
+def test_a_broken_suite_is_reported_in_one_line(warehouse: Path, tmp_path: Path, case: str) -> None:
     text, message = BROKEN[case]
     assert_refused(warehouse, tmp_path, text.replace("%s", RULE % "expect_column_values_to_be_unique"), message)
 
 
-def test_an_unknown_expectation_is_told_in_one_line(warehouse: Path, tmp_path: Path) -> None:
+def test_an_unknown_expectation_is_reported_in_one_line(warehouse: Path, tmp_path: Path) -> None:
     text = "{ids: [a], query: select 1 as a, %s}" % (RULE % "expect_miracles")
     assert_refused(warehouse, tmp_path, text, "expect_miracles")
 
@@ -179,7 +179,7 @@ def assert_refused(warehouse: Path, folder: Path, text: str, message: str) -> No
     assert "\n" not in str(error.value)
 
 
-def test_unknown_suites_and_missing_tables_are_told(warehouse: Path, tmp_path: Path) -> None:
+def test_unknown_suites_and_missing_tables_are_reported(warehouse: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown suite 'nope': choose one of as_of, image_embeddings"):
         run_suites(warehouse, SUITES, only="nope")
     with pytest.raises(UsageError, match="no expectation suites"):

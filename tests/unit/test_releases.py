@@ -1,6 +1,6 @@
-"""Releases: what a build counts, refuses and leaves behind, also when it is killed."""
+"""Builds of embedded releases: counts, refused rows, and verification."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -40,14 +40,14 @@ def test_changes_are_counted_against_the_release_before(tmp_path: Path) -> None:
     assert set(asdict(second)) >= {"release", "documents", "added", "changed", "deleted", "rejected", "seconds"}
 
 
-def test_the_release_knows_what_made_it(tmp_path: Path) -> None:
+def test_a_release_holds_its_metadata(tmp_path: Path) -> None:
     made = new_release("org/Some_Model v2@abc", 4, "attributes@1", "facts@3", datetime(2025, 6, 30), "forced: captions")
     assert made.name.startswith("items__v4__some-model-v2__2")
     frame = documents().assign(encoder=made.encoder)
     build_release(tmp_path, given(frame), made)
-    found = rows(tmp_path, "SELECT name, encoder, prompt, as_of, checks, analyzer, documents, users FROM release")
+    stored = rows(tmp_path, "SELECT name, encoder, prompt, as_of, checks, analyzer, documents, users FROM release")
     expected = (made.name, made.encoder, "facts@3", datetime(2025, 6, 30), "forced: captions", "english@1", 6, 4)
-    assert found == [expected]
+    assert stored == [expected]
 
 
 BAD = {
@@ -62,7 +62,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("reason", BAD)
-def test_bad_documents_are_kept_with_the_reason(tmp_path: Path, reason: str) -> None:
+def test_bad_documents_are_rejected_with_the_reason(tmp_path: Path, reason: str) -> None:
     frame = documents()
     for column, value in BAD[reason].items():
         frame.at[5, column] = value
@@ -80,7 +80,7 @@ def test_a_null_component_is_not_finite(tmp_path: Path) -> None:
     assert rows(tmp_path, "SELECT id, reason FROM rejected") == [("f", "vector is not finite")]
 
 
-def test_bad_users_are_kept_with_the_reason(tmp_path: Path) -> None:
+def test_bad_users_are_rejected_with_the_reason(tmp_path: Path) -> None:
     people = users()
     people.at[1, "vector"] = np.float32([np.inf, 0, 0, 0])
     summary = build_release(tmp_path, given(documents(), people, popularity()), meta())
@@ -98,7 +98,7 @@ def test_bad_users_are_kept_with_the_reason(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_nothing_to_publish_keeps_the_last_release(tmp_path: Path, frame: pd.DataFrame, complaint: str) -> None:
+def test_a_build_without_documents_keeps_the_last_release(tmp_path: Path, frame: pd.DataFrame, complaint: str) -> None:
     before = publish(tmp_path).release
     with pytest.raises(RunError, match=complaint):
         publish(tmp_path, frame)
@@ -106,9 +106,10 @@ def test_nothing_to_publish_keeps_the_last_release(tmp_path: Path, frame: pd.Dat
     assert files(tmp_path) == [f"{before}.duckdb"]
 
 
-def test_a_missing_column_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="search documents have no column caption, price"):
-        publish(tmp_path, documents().drop(columns=["price", "caption"]))
+def test_a_missing_column_is_a_usage_error(tmp_path: Path) -> None:
+    incomplete = replace(given(documents()), documents=documents().drop(columns=["price", "caption"]))
+    with pytest.raises(UsageError, match=r"search\.item_documents has no column caption, price"):
+        build_release(tmp_path, incomplete, meta())
     assert current_release(tmp_path) is None
 
 

@@ -1,14 +1,18 @@
-"""The `vlm4rec` command: thin click commands, found on first use."""
+"""The `vlm4rec` command: thin click commands that are imported on first use."""
 
+import logging
 from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from vlm4rec_search.cli.output import printable
-from vlm4rec_search.common.errors import Vlm4recError
+from vlm4rec_search.common.errors import UsageError, Vlm4recError, one_line
+from vlm4rec_search.common.logging import LogFormat, configure_logging
 
-# In the order of the job; a module is imported when its command is asked for, or listed by --help.
+logger = logging.getLogger(__name__)
+
+# In the order of the work; `--help` imports all of these modules, a command only its own.
 COMMANDS = {
     "demo": "demo:demo",
     "shop": "data:shop",
@@ -31,10 +35,10 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """A group that imports a command's module when it is needed and tells every mistake in one line."""
+    """A group that imports a command's module when it is needed, and reports every error in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of the job."""
+        """Return the commands in the order of the work."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -50,29 +54,49 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except Vlm4recError as error:
-            _fail(str(error), error.exit_code)
+            _fail(ctx, str(error), error.exit_code)
         except OSError as error:
-            _fail(f"{error.filename or 'the machine'}: {error.strerror or error}", 1)
+            _fail(ctx, f"{error.filename or 'this machine'}: {error.strerror or error}", 1)
         except KeyboardInterrupt:
-            _fail("stopped; what was done so far is kept", 1)
+            _fail(ctx, "stopped; finished work is kept", 1)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {' '.join(printable(message).split())}", err=True)
+def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
+    """Report an error in the chosen log format and exit."""
+    line = one_line(printable(message))
+    if ctx.params["log_format"] == "json":
+        logger.error("%s", line)
+    else:
+        click.echo(f"Error: {line}", err=True)
     raise SystemExit(code)
 
 
 @click.command(cls=Commands)
 @click.version_option(package_name="vlm4rec-search")
-def main() -> None:
-    """Logs and product photos in, profile search out.
+@click.option(
+    "-v", "--verbose", count=True, help="Show details on stderr; -vv adds time, level and module to each line."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors only, without notices and progress.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How notices and errors are written to stderr: plain lines, or one JSON object per line.",
+)
+def main(verbose: int, quiet: bool, log_format: LogFormat) -> None:
+    """Turn shop logs and product photos into a profile search.
 
-    The tables are rebuilt by `sqlmesh plan`; these commands stand around it. Settings come from the environment
-    (VLM4REC_DATA_DIR, VLM4REC_WAREHOUSE, VLM4REC_INDEX_URL ...; the README lists them).
+    `sqlmesh plan` builds the tables; these commands prepare its input, check and publish its tables, and search. The
+    environment has the settings (VLM4REC_DATA_DIR, VLM4REC_WAREHOUSE, VLM4REC_INDEX_URL ...); the README lists them.
+    The options below stand before the command: `vlm4rec -v index`.
 
     \b
-    Example, on your own data:
+    Example with your own data:
       export VLM4REC_DATA_DIR=data
       sqlmesh plan && vlm4rec check && vlm4rec index
       vlm4rec search --user U1 --explain
     """
+    if quiet and verbose:
+        raise UsageError("use --quiet or --verbose, not both")
+    configure_logging(-1 if quiet else verbose, log_format)

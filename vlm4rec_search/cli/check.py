@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--environment", default="prod", show_default=True, help="SQLMesh environment whose tables are checked.")
-@click.option("--suite", help="Run this suite only (a file name in expectations/ without .yaml).")
+@click.option("--suite", help="Run only this suite (a file in expectations/, without .yaml).")
 @json_option
 @click.pass_context
 def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool) -> None:
-    """Judge the tables by the expectation suites and write Data Docs (HTML).
+    """Check the tables with expectation suites.
 
-    Exits with 1 when a rule fails; warnings do not fail.
+    The results are also written as Data Docs (HTML). Exits with 1 when a rule fails; warnings do not fail.
 
     \b
     Example:
@@ -39,8 +39,14 @@ def _run(environment: str, suite: str | None) -> "QualityReport":
     from vlm4rec_search.pipeline.quality import run_suites
 
     options = settings()
-    suites, days, docs = options.project / "expectations", options.max_age_days, options.quality
-    return run_suites(options.warehouse, suites, environment, max_age_days=days, docs=docs, only=suite)
+    return run_suites(
+        options.warehouse,
+        options.project / "expectations",
+        environment,
+        max_age_days=options.max_age_days,
+        docs=options.quality,
+        only=suite,
+    )
 
 
 def _print_table(report: "QualityReport") -> None:

@@ -1,25 +1,36 @@
 """`vlm4rec index`: publish a release."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from vlm4rec_search.cli.output import echo_json, json_option
 
+if TYPE_CHECKING:
+    from vlm4rec_search.common.settings import Settings
+    from vlm4rec_search.pipeline.publish import Gate
+
 
 @click.command()
 @click.option("--environment", default="prod", show_default=True, help="SQLMesh environment to publish.")
-@click.option("--url", help="Where to: a folder, or http(s)://HOST:PORT; default: VLM4REC_INDEX_URL.")
-@click.option("--incremental", is_flag=True, help="On a server: change a copy of what answers, send what changed only.")
+@click.option("--url", help="Folder or http(s)://HOST:PORT of the index; default: VLM4REC_INDEX_URL.")
+@click.option(
+    "--incremental", is_flag=True, help="On a server: copy the live release and send only documents that changed."
+)
 @click.option(
     "--force",
     is_flag=True,
-    help="Publish though a suite fails, which the release records; on a server also though more than a fifth of what"
-    " answers is gone, or another release was made to answer meanwhile.",
+    help="Publish although a suite or the gate fails; the release records it. On a server also although more than a"
+    " fifth of the live documents would be deleted, or another release was activated meanwhile.",
 )
+@click.option("--gate", is_flag=True, help="Refuse a release that is worse than the live one on held-out interactions.")
 @click.option(
-    "--gate", is_flag=True, help="Refuse a release that finds less than the one that answers, with confidence."
+    "--tolerance",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="How far nDCG@10 of held-out users may fall under --gate.",
 )
-@click.option("--tolerance", type=float, default=0.01, show_default=True,
-              help="How much nDCG@10 of held-out users may fall under --gate.")  # fmt: skip
 @json_option
 def index(
     environment: str,
@@ -32,9 +43,9 @@ def index(
 ) -> None:
     """Publish the search tables as a verified release.
 
-    The expectation suites are run first; a failure refuses to publish. The release that answers now goes on
-    answering until the new one is complete and verified; then a pointer, or all aliases, are replaced in one step.
-    With --gate both are asked, as of an earlier moment, what held-out users took after it; --force publishes anyway.
+    The expectation suites run first; nothing is published when one fails. The live release answers until the new one is
+    complete and verified. Then the pointer of the folder, or all aliases of the server, are replaced in one step. With
+    --gate both releases are searched as of an earlier moment for what held-out users took after it.
 
     \b
     Example:
@@ -42,14 +53,14 @@ def index(
       vlm4rec index --gate --tolerance 0.005
       vlm4rec index --url http://localhost:9200 --incremental --json
     """
-    from dataclasses import asdict
-
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.pipeline.publish import publish_index
 
-    summary = publish_index(settings(), environment, force, url, incremental, tolerance if gate else None)
+    options = settings()
+    compare = _gate(options, tolerance) if gate else None
+    summary = publish_index(options, environment, force, url, incremental, compare)
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(summary)
         return
     click.echo(
         f"Published {summary.release}: {summary.documents:,} documents ({summary.added:,} added,"
@@ -59,6 +70,14 @@ def index(
     if summary.rejected or summary.rejected_users:
         click.echo(
             f"Refused: {summary.rejected:,} documents and {summary.rejected_users:,} profiles; the table `dead_letters`"
-            f" of {settings().releases} has the reasons"
+            f" of {options.releases} has the reasons"
         )
     click.echo("Next: vlm4rec search --user USER --explain")
+
+
+def _gate(options: "Settings", tolerance: float) -> "Gate":
+    from functools import partial
+
+    from vlm4rec_search.evaluation.gate import judge_release
+
+    return partial(judge_release, options, tolerance)

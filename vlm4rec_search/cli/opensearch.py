@@ -1,4 +1,4 @@
-"""`vlm4rec opensearch`: a real OpenSearch on this machine."""
+"""`vlm4rec opensearch` runs a real OpenSearch on this machine; `vlm4rec templates` stores searches on a server."""
 
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,11 @@ if TYPE_CHECKING:
     from vlm4rec_search.indexes.opensearch.local.server import Status
 
 
-# `vlm4rec templates`: searches that are stored on the server, for services in any language.
-
-
 @click.group()
 def templates() -> None:
     """Store searches on the OpenSearch server.
+
+    Services in any language can then run them by name.
 
     \b
     Example:
@@ -24,10 +23,12 @@ def templates() -> None:
 
 
 @templates.command()
-@click.option("--url", help="The server; default: VLM4REC_INDEX_URL.")
+@click.option("--url", help="URL of the server; default: VLM4REC_INDEX_URL.")
 @json_option
 def install(url: str | None, as_json: bool) -> None:
-    """Store the search templates, and where the server joins legs by itself the hybrid one with its pipeline.
+    """Store the search templates for semantic and lexical searches.
+
+    On a server that can fuse sub-queries itself, the hybrid template and its search pipeline are stored too.
 
     \b
     Example:
@@ -39,24 +40,25 @@ def install(url: str | None, as_json: bool) -> None:
     from vlm4rec_search.indexes.opensearch.templates import install as store
     from vlm4rec_search.search.ranking import load_ranking
 
-    here = settings()
-    place = url or here.index_url
-    if "://" not in place:
-        raise UsageError("templates are for servers: let VLM4REC_INDEX_URL or --url name one")
-    names = store(connect(place, here), here.index_prefix, load_ranking(here.ranking))
+    options = settings()
+    server = url or options.index_url
+    if "://" not in server:
+        raise UsageError("templates need a server: set VLM4REC_INDEX_URL or --url to its URL")
+    names = store(connect(server, options), options.index_prefix, load_ranking(options.ranking))
     if as_json:
         echo_json({"installed": names})
         return
     for name in names:
         click.echo(f"Installed {name}")
-    click.echo(f"Next: POST /{here.index_prefix}items/_search/template with its id and params")
+    click.echo(f"Next: POST /{options.index_prefix}items/_search/template with its id and params")
 
 
 @click.group()
 def opensearch() -> None:
-    """Run a real OpenSearch with the k-NN plug-in on this machine, without Docker and without an installed Java.
+    """Run OpenSearch on this machine.
 
-    It listens on 127.0.0.1 only. Its data stay in VLM4REC_OPENSEARCH (default: in the cache's folder).
+    It needs neither Docker nor an installed Java, has the k-NN plug-in, listens on 127.0.0.1 only, and keeps
+    its data in the folder VLM4REC_OPENSEARCH.
 
     \b
     Example:
@@ -65,16 +67,19 @@ def opensearch() -> None:
 
 
 @opensearch.command()
-@click.option("--port", type=int, help="Port of the first node; 0: any free one.  [default: 9200, or any free one]")
-@click.option("--nodes", type=click.IntRange(1, 5), help="Nodes of the cluster.  [default: as before, else 1]")
 @click.option(
-    "--heap", type=click.IntRange(256), default=1024, show_default=True, help="Most Java memory of a node, in MiB."
+    "--port", type=int, help="Port of the first node; 0 takes any free port.  [default: 9200, or any free port]"
+)
+@click.option("--nodes", type=click.IntRange(1, 5), help="Number of nodes.  [default: as many as hold data, else 1]")
+@click.option(
+    "--heap", type=click.IntRange(256), default=1024, show_default=True, help="Largest Java heap of a node, in MiB."
 )
 @json_option
 def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None:
-    """Start it and wait until the cluster is green; the first time downloads 90 MB of jars.
+    """Start the server and wait until its cluster is green.
 
-    With a full JDK in VLM4REC_OPENSEARCH_JAVA it compares vectors by SIMD and is about twice as fast at loads.
+    The first start downloads 90 MB of jars. With a full JDK in VLM4REC_OPENSEARCH_JAVA the server compares vectors by
+    SIMD and loads documents about twice as fast.
 
     \b
     Example:
@@ -83,13 +88,15 @@ def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes.opensearch.local import server
 
-    chosen = settings()
-    _tell(server.start(chosen.opensearch, port, nodes, heap, java_home=chosen.opensearch_java), as_json)
+    options = settings()
+    _print_status(server.start(options.opensearch, port, nodes, heap, java_home=options.opensearch_java), as_json)
 
 
 @opensearch.command()
 def stop() -> None:
-    """Stop it and wait until it is gone; its data stay for the next start.
+    """Stop the server and wait until it is gone.
+
+    Its data stay for the next start.
 
     \b
     Example:
@@ -105,7 +112,7 @@ def stop() -> None:
 @opensearch.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Tell whether it runs, where, and with which plug-ins.
+    """Show whether the server runs, its URL, and its plug-ins.
 
     \b
     Example:
@@ -114,18 +121,16 @@ def status(as_json: bool) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes.opensearch.local import server
 
-    _tell(server.status(settings().opensearch), as_json)
+    _print_status(server.status(settings().opensearch), as_json)
 
 
-def _tell(found: "Status", as_json: bool) -> None:
+def _print_status(status: "Status", as_json: bool) -> None:
     if as_json:
-        from dataclasses import asdict
-
-        echo_json(asdict(found))
-    elif found.running:
-        click.echo(f"OpenSearch {found.version} runs at {found.url}: {found.nodes} node(s), cluster {found.health}")
-        click.echo("with " + ", ".join(name.split(".")[-1] for name in found.plugins))
-    elif found.url:
-        click.echo(f"OpenSearch is there but does not answer at {found.url} (coming up, or stuck)")
+        echo_json(status)
+    elif status.running:
+        click.echo(f"OpenSearch {status.version} runs at {status.url}: {status.nodes} node(s), cluster {status.health}")
+        click.echo("Plug-ins: " + ", ".join(name.split(".")[-1] for name in status.plugins))
+    elif status.url:
+        click.echo(f"OpenSearch runs but does not answer at {status.url}: it is starting, or stuck")
     else:
-        click.echo("no OpenSearch runs; `vlm4rec opensearch start` starts one")
+        click.echo("no OpenSearch runs; `vlm4rec opensearch start` starts it")

@@ -1,23 +1,23 @@
-"""`vlm4rec releases`: which releases there are, what differs between them, and back to another one."""
+"""`vlm4rec releases` lists, compares, activates and removes releases; `vlm4rec doctor` compares one with the tables."""
 
 import click
 
 from vlm4rec_search.cli.output import echo_json, json_option, printable
 
-# `vlm4rec doctor`: the tables against the index.
+url_option = click.option("--url", help="Folder or URL of the index; default: VLM4REC_INDEX_URL.")
 
 
 @click.command()
-@click.option("--url", help="Where the index is; default: VLM4REC_INDEX_URL.")
+@url_option
 @click.option("--environment", default="prod", show_default=True, help="SQLMesh environment of the tables.")
-@click.option("--users", default=200, show_default=True, type=click.IntRange(1), help="Users whose hits are looked at.")
+@click.option("--users", default=200, show_default=True, type=click.IntRange(1), help="Users whose hits are examined.")
 @json_option
 def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None:
-    """Compare the tables with the release that answers; exit code 1 when they differ.
+    """Compare the live release with the tables.
 
-    Errors are items, profiles and segments that are missing, extra or stale, other popularity or co-purchases of items
-    (stale behaviour), other vectors, and another model. Warnings are captions that items share, items that are among
-    the hits of too many users, and items that are among nobody's.
+    Exits with 1 when they differ: items, profiles or segments are missing, extra or stale, popularity or co-purchases
+    of items differ (stale behaviour), vectors differ, or another model made them. Warnings do not fail: items that
+    share a caption, items among the hits of too many users, and items among the hits of no user.
 
     \b
     Example:
@@ -26,30 +26,29 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.common.warehouse import read
     from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.indexes.search_layer import read_tables
+    from vlm4rec_search.indexes.search_layer import read_search_layer
     from vlm4rec_search.pipeline.doctor import examine
 
     with read(settings().warehouse) as connection:
-        handed = read_tables(connection, environment)
-    findings = examine(open_releases(url or settings().index_url, settings()), handed, users)
+        search_layer = read_search_layer(connection, environment)
+    findings = examine(open_releases(url or settings().index_url, settings()), search_layer, users)
     success = all(finding.severity != "error" for finding in findings)
     if as_json:
-        echo_json({"success": success, "findings": [finding.to_json() for finding in findings]})
+        echo_json({"success": success, "findings": findings})
     else:
         for finding in findings:
-            kind, shown = finding.kind.replace("_", " "), ", ".join(finding.examples)
-            click.echo(f"{finding.severity}: {finding.count:,} {kind}, such as {printable(shown)}")
-        click.echo("The index holds what the tables say" if success else "Next: vlm4rec index")
+            kind, examples = finding.kind.replace("_", " "), ", ".join(finding.examples)
+            click.echo(f"{finding.severity}: {finding.count:,} {kind}, such as {printable(examples)}")
+        click.echo("The index agrees with the tables" if success else "Next: vlm4rec index")
     if not success:
         raise SystemExit(1)
 
 
-url_option = click.option("--url", help="Where the index is; default: VLM4REC_INDEX_URL.")
-
-
 @click.group()
 def releases() -> None:
-    """List, compare, roll back and prune releases, in a folder or on a server.
+    """List, compare, activate and remove releases.
+
+    The index is a folder or a server.
 
     \b
     Example:
@@ -61,7 +60,9 @@ def releases() -> None:
 @json_option
 @url_option
 def list_releases(as_json: bool, url: str | None) -> None:
-    """Show the releases that can answer, the oldest first.
+    """List the releases and mark the live one.
+
+    Only complete releases are listed, the oldest first.
 
     \b
     Example:
@@ -70,15 +71,15 @@ def list_releases(as_json: bool, url: str | None) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
 
-    found = open_releases(url or settings().index_url, settings())
-    live, metas = found.live(), list(found.whole().values())
+    index = open_releases(url or settings().index_url, settings())
+    live, metas = index.live(), index.list().values()
     if as_json:
         echo_json({"live": live, "releases": [{**meta.to_json(), "live": meta.name == live} for meta in metas]})
         return
     for meta in metas:
         mark = "*" if meta.name == live else " "
         click.echo(f"{mark} {meta.name}  {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
-    click.echo("* answers" if live else "Nothing is published: `vlm4rec index` does it")
+    click.echo("* is live" if live else "Nothing is published. Next: vlm4rec index")
 
 
 @releases.command()
@@ -88,7 +89,10 @@ def list_releases(as_json: bool, url: str | None) -> None:
 @json_option
 @url_option
 def diff(first: str, second: str | None, users: int, as_json: bool, url: str | None) -> None:
-    """Compare two releases: documents, and what a sample of users gets; SECOND is by default the one that answers.
+    """Compare two releases.
+
+    Documents are compared by content, and a sample of users is searched for in both. Without SECOND, FIRST is compared
+    with the live release.
 
     \b
     Example:
@@ -96,20 +100,23 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.pipeline.diff import compare
+    from vlm4rec_search.pipeline.diff import compare_releases
     from vlm4rec_search.search.ranking import load_ranking
     from vlm4rec_search.search.rules import load_rules
 
-    here = settings()
-    places = open_releases(url or here.index_url, here)
-    found = compare(places, first, second, users, load_ranking(here.ranking), load_rules(here.rules))
+    options = settings()
+    index = open_releases(url or options.index_url, options)
+    ranking, rules = load_ranking(options.ranking), load_rules(options.rules)
+    differences = compare_releases(index, first, second, users, ranking, rules)
     if as_json:
-        echo_json(found.to_json())
+        echo_json(differences.to_json())
         return
-    click.echo(f"{found.first} -> {found.second}")
-    click.echo(f"documents: {found.added:,} added, {found.changed:,} changed, {found.deleted:,} deleted")
-    for mode, share in found.kept.items():
-        click.echo(f"top 10, {mode}: {share:.1%} stays ({found.users:,} users)")
+    click.echo(f"{differences.first} -> {differences.second}")
+    click.echo(
+        f"documents: {differences.added:,} added, {differences.changed:,} changed, {differences.deleted:,} deleted"
+    )
+    for mode, share in differences.overlap.items():
+        click.echo(f"top 10, {mode}: {share:.1%} in both releases ({differences.users:,} users)")
 
 
 @releases.command()
@@ -117,9 +124,10 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
 @json_option
 @url_option
 def rollback(release: str | None, as_json: bool, url: str | None) -> None:
-    """Let another release answer: RELEASE, or the one made before the one that answers.
+    """Make another release live.
 
-    On a server it does not wait for a publication that is running, which then does not take its place unless forced.
+    Without RELEASE it is the one that was made before the live release. On a server, rollback does not wait for a
+    running publication, and the publication does not replace the release afterwards unless it is forced.
 
     \b
     Example:
@@ -129,15 +137,17 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
     from vlm4rec_search.indexes import open_releases
 
     name = open_releases(url or settings().index_url, settings()).rollback(release)
-    echo_json({"live": name}) if as_json else click.echo(f"{name} answers now")
+    echo_json({"live": name}) if as_json else click.echo(f"{name} is live now")
 
 
 @releases.command()
-@click.option("--keep", default=5, show_default=True, type=click.IntRange(1), help="Newest releases that stay.")
+@click.option("--keep", default=5, show_default=True, type=click.IntRange(1), help="Number of newest releases to keep.")
 @json_option
 @url_option
 def prune(keep: int, as_json: bool, url: str | None) -> None:
-    """Remove old releases; the one that answers and the one before it stay.
+    """Remove old releases.
+
+    The live release and the one before it always stay.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The two ways in which a command can end badly, each told in one clear line."""
+"""Exceptions whose message is one clear line, and how to get such a line from the exceptions of other libraries."""
 
 
 class Vlm4recError(Exception):
@@ -8,10 +8,21 @@ class Vlm4recError(Exception):
 
 
 class UsageError(Vlm4recError):
-    """Wrong usage: the caller has to change the call, the settings or the input (exit code 2)."""
+    """The caller has to change the call, the settings or the input (exit code 2)."""
 
     exit_code = 2
 
 
 class RunError(Vlm4recError):
-    """A run or a check failed though it was asked for rightly (exit code 1)."""
+    """A run or a check failed although it was called correctly (exit code 1)."""
+
+
+def one_line(error: object) -> str:
+    """Return a text or the message of an exception with white space collapsed; the type's name if it is empty."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an exception's message: DuckDB writes hints and the SQL below it."""
+    lines = str(error).strip().splitlines()
+    return one_line(lines[0]) if lines else type(error).__name__

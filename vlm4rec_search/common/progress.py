@@ -1,13 +1,20 @@
 """Progress of long work, with rate and time left.
 
-`bar` draws on a terminal; `lines` prints plain lines, for work inside `sqlmesh plan`, whose own display owns the
-terminal, and for logs.
+`bar` draws on a terminal. `lines` logs plain lines: for work inside `sqlmesh plan`, whose own display owns the
+terminal, and for output that is not a terminal.
 """
 
-import sys
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vlm4rec_search.common.logging import is_quiet
+
+logger = logging.getLogger(__name__)
 
 Advance = Callable[[int], None]
 Show = Callable[[str, int], AbstractContextManager[Advance]]
@@ -15,10 +22,10 @@ Show = Callable[[str, int], AbstractContextManager[Advance]]
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Advance]:
-    """Show a progress bar on stderr while the block runs; call the yielded function with the number of steps done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """Show a progress bar on stderr while the block runs; call the yielded function with the number of steps done.
 
+    Nothing is shown when only warnings are wanted (`vlm4rec --quiet`).
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -27,7 +34,7 @@ def bar(label: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if is_quiet() or not console.is_terminal:
         with lines(label, total) as advance:
             yield advance
         return
@@ -43,7 +50,7 @@ def bar(label: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def lines(label: str, total: int, every: float = 2.0) -> Iterator[Advance]:
-    """Print `label done/total, rate, time left` to stderr at most once in `every` seconds, and at the end."""
+    """Log `label: done/total, rate, time left` at most once in `every` seconds, and at the end."""
     start = last = time.monotonic()
     done = 0
 
@@ -55,6 +62,6 @@ def lines(label: str, total: int, every: float = 2.0) -> Iterator[Advance]:
             last = now
             rate = done / max(now - start, 1e-9)
             left = (total - done) / rate if rate else 0.0
-            print(f"{label}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+            logger.info("%s: %d/%d, %.1f/s, %.0f s left", label, done, total, rate, left)
 
     yield advance

@@ -11,7 +11,7 @@ from scipy import sparse
 from vlm4rec_search.common.vectors import Ints, Mask, Scores, Texts, Times
 
 if TYPE_CHECKING:
-    from vlm4rec_search.indexes.search_layer import Handover
+    from vlm4rec_search.indexes.search_layer import SearchLayer
 
 
 class Targets(NamedTuple):
@@ -95,7 +95,7 @@ class Split:
     candidates: Mask
     repeat: bool = False
     seed: int = 7
-    tables: "Handover | None" = None
+    tables: "SearchLayer | None" = None
 
     @property
     def shape(self) -> tuple[int, int]:

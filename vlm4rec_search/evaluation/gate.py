@@ -1,20 +1,24 @@
-"""The gate of `vlm4rec index`: would the new release find less of what people take next than the one that answers?
+"""The gate of `vlm4rec index`: does a new release find less of what shoppers take next than the live release?
 
-Both releases are asked as they would have been asked at one earlier moment, the test cut of the time split: histories,
-weights, co-purchases and popularity are those of that moment, from the same log; what differs is the documents of each
-release, their texts and vectors, and with them the profile vectors, interests and words of the same weights. So no
-release knows what it is asked for, and both know equally much.
+Both releases are searched as of one earlier moment, the test cut of the time split. Histories, weights, co-purchases
+and popularity are those of that moment and come from the same log. The documents of each release differ: their texts
+and vectors, and with them the profile vectors, interests and terms that follow from the same weights. So neither
+release knows the interactions that it has to find, and both know equally much of the past.
 
-What this can see: another captioner, prompt, encoder or text rule. What it cannot see: another arithmetic of weights,
-profiles or fusion, since a release holds none to compare with (`vlm4rec evaluate` and the tuner judge that); and items
-that are gone, since staging refuses their interactions, too. Items newer than the cut have no part in it.
+The gate notices another captioner, prompt, encoder or text rule. It does not notice another arithmetic of weights,
+profiles or fusion, because a release holds no such arithmetic to compare with; `vlm4rec evaluate` and `vlm4rec tune`
+judge that. It does not notice missing items either, because staging refuses their interactions too. Items that are
+newer than the cut take no part.
 """
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
+import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import UsageError
@@ -27,53 +31,46 @@ from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
-from vlm4rec_search.indexes.search_layer import Handover, SearchTables
+from vlm4rec_search.indexes.release import ReleaseMeta
+from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.indexes.search_layer import SearchLayer, SearchTables
+from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
 from vlm4rec_search.search.query import Mode
+from vlm4rec_search.search.ranking import Ranking, load_ranking
 
-if TYPE_CHECKING:
-    import pandas as pd
+logger = logging.getLogger(__name__)
 
-    from vlm4rec_search.indexes.release import ReleaseMeta
-    from vlm4rec_search.indexes.releases import Releases
-    from vlm4rec_search.search.ranking import Ranking
-
-JUDGED_BY = "nDCG@10"
+METRIC = "nDCG@10"
 MODE: Mode = "hybrid"
 
-_USERS = """
-WITH weighted AS (
-    SELECT weights.user_id, LIST({'item_id': weights.item_id, 'weight': weights.weight / vectors.length}
-        ORDER BY weights.item_id) AS history
-    FROM weights INNER JOIN vectors ON vectors.user_id = weights.user_id GROUP BY ALL
-), words AS (
-    SELECT user_id, LIST({'term': term, 'word': word, 'weight': weight} ORDER BY rank) AS terms FROM terms GROUP BY ALL
-), tastes AS (
-    SELECT user_id, LIST({'vector': vector::FLOAT[], 'importance': importance, 'medoid': medoid, 'items': items}
-        ORDER BY rank) AS interests
-    FROM interests GROUP BY ALL
-)
-SELECT users.* REPLACE (
-    COALESCE(vectors.items, 0)::INT AS items, vectors.vector::FLOAT[] AS vector,
-    COALESCE(weighted.history, []) AS history, COALESCE(words.terms, []) AS terms,
-    COALESCE(tastes.interests, []) AS interests)
-FROM users LEFT JOIN vectors ON vectors.user_id = users.user_id
-LEFT JOIN weighted ON weighted.user_id = users.user_id
-LEFT JOIN words ON words.user_id = users.user_id
-LEFT JOIN tastes ON tastes.user_id = users.user_id
-ORDER BY users.user_id
+# The tables that the model search.user_documents reads. Weights, vectors, terms and interests belong to one release;
+# the table `users` holds the model's own rows as of the cut, from which everything else is taken.
+_INPUTS = """
+CREATE SCHEMA profiles;
+CREATE SCHEMA staging;
+CREATE VIEW staging.users AS SELECT user_id, segment FROM users;
+CREATE VIEW profiles.recent_items AS SELECT user_id, behaviour AS items FROM users;
+CREATE VIEW profiles.favourite_categories AS SELECT user_id, categories FROM users;
+CREATE VIEW profiles.user_profiles AS SELECT user_id, items, length, vector::FLOAT[] AS vector FROM vectors;
+CREATE VIEW profiles.term_weights AS SELECT * FROM terms;
+CREATE VIEW profiles.interests AS SELECT * FROM tastes;
+CREATE VIEW profiles.profile_weights AS
+SELECT user_id, item_id, weight, FALSE AS counts FROM weights SEMI JOIN users USING (user_id)
+UNION ALL SELECT user_id, UNNEST(seen), 0, TRUE FROM users
+UNION ALL SELECT user_id, NULL, 0, FALSE FROM users  -- so that every shopper has a history, be it an empty one
 """
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """New release minus live one, in the mean nDCG@10 of the same held-out users.
+    """The mean nDCG@10 of the live and of the new release over the same held-out users.
 
     Attributes:
-        live: name of the release that answers.
-        users: how many were asked.
+        live: name of the live release.
+        users: number of held-out users.
         before, after: mean of the live and of the new release.
-        low, high: 95% interval of the difference, by a paired bootstrap over users.
-        tolerance: how much worse the new release may be.
+        low, high: 95% interval of the difference (after minus before), by a paired bootstrap over users.
+        tolerance: largest accepted fall.
     """
 
     live: str
@@ -86,11 +83,11 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether a fall by more than the tolerance is not certain."""
+        """Whether the interval of the difference reaches above a fall by the tolerance."""
         return self.high >= -self.tolerance
 
     def __str__(self) -> str:
-        """Say what was found."""
+        """Return both means, the interval, the number of users and the tolerance."""
         return (
             f"nDCG@10 {self.before:.4f} -> {self.after:.4f} ({self.after - self.before:+.4f}, 95% interval"
             f" {self.low:+.4f} to {self.high:+.4f}, {self.users} held-out users, tolerance {self.tolerance:g})"
@@ -98,72 +95,97 @@ class Verdict:
 
 
 def judge_release(
-    settings: Settings, releases: "Releases", new: Handover, tolerance: float, say: Callable[[str], None]
+    settings: Settings, tolerance: float, releases: Releases, search_layer: SearchLayer
 ) -> Verdict | None:
-    """Compare what is about to be published with what answers; None where nothing answers yet.
+    """Compare a release of this search layer with the live release; return None where no release is live.
 
     Args:
-        settings: of the warehouse, which is only read.
+        settings: of the warehouse, which is only read, and of the SQLMesh project.
+        tolerance: largest accepted fall of nDCG@10, 0 to 1.
         releases: where the live release is.
-        new: what is about to be published.
-        tolerance: how much nDCG@10 may fall, 0 or more.
-        say: told each long step.
+        search_layer: the tables that are about to be published.
 
     Raises:
-        UsageError: the tolerance is negative, the live release cannot be read by this version, or nobody can be asked.
-        RunError: the warehouse is being written, or the plan of the earlier moment fails.
+        UsageError: the tolerance is out of range, this version cannot read the live release, or there are no held-out
+            users.
+        RunError: another process is writing the warehouse, or the plan of the earlier moment fails.
     """
     if not 0 <= tolerance <= 1:
         raise UsageError("the tolerance of the gate is a number from 0 to 1")
     name = releases.live()
     if name is None:
         return None
-    meta = releases.whole().get(name)
+    meta = releases.list().get(name)
     if meta is None:
-        raise UsageError(
-            f"the release {name} was made by another version and cannot be compared: leave out --gate once"
-        )
-    part = build_parts(settings, Protocol(), frozenset(), False, say).test
-    say(f"Asking both releases for {len(part.targets.users)} held-out users")
-    sides = [_at_cut(part.split, _live(releases, meta), settings), _at_cut(part.split, new, settings)]
-    before, after = (_found(part, side) for side in sides)
+        raise UsageError(f"the live release {name} is of another package version: leave out --gate once")
+    part = build_parts(settings, Protocol(), frozenset(), False, logger.info).test
+    logger.info("Searching both releases for %d held-out users", len(part.targets.users))
+    query = render_user_documents(settings.project)
+    ranking = load_ranking(settings.ranking)
+    before, after = (
+        _measure(part, _as_of_cut(part.split, layer, query, ranking))
+        for layer in (_read_release(releases, meta), search_layer)
+    )
     low, high = interval(resampled_means((after - before)[:, None], part.split.seed))
-    mean = (float(before.mean()), float(after.mean()))
-    return Verdict(name, len(before), *mean, float(low[0]), float(high[0]), tolerance)
+    means = (float(before.mean()), float(after.mean()))
+    return Verdict(name, len(before), *means, float(low[0]), float(high[0]), tolerance)
 
 
-def _found(part: Part, handed: Handover) -> Floats:
-    """Return the metric of each user, (u,)."""
-    split = replace(part.split, tables=handed)
+def render_user_documents(project: Path) -> str:
+    """Return the query of the project's model search.user_documents as DuckDB SQL, with its macros expanded.
+
+    Importing SQLMesh takes about two seconds. Its `Context` would do the same, but it loads every model and reads the
+    raw files again.
+    """
+    from sqlmesh.core.dialect import parse
+    from sqlmesh.core.macros import macro
+    from sqlmesh.core.model import create_sql_model
+
+    for path in sorted((project / "macros").glob("[!_]*.py")):
+        _run_module(path)  # registers its macros
+    *_, query = parse((project / "models/search/user_documents.sql").read_text("utf-8"), default_dialect="duckdb")
+    model = create_sql_model(
+        "search.user_documents", query, dialect="duckdb", macros=macro.get_registry(), module_path=project.resolve()
+    )
+    sql: str = model.render_query_or_raise().sql(dialect="duckdb", comments=False)
+    return sql
+
+
+def _run_module(path: Path) -> None:
+    spec = spec_from_file_location(path.stem, path)
+    if spec is not None and spec.loader is not None:
+        spec.loader.exec_module(module_from_spec(spec))
+
+
+def _measure(part: Part, search_layer: SearchLayer) -> Floats:
+    """Return the metric of each held-out user, (u,)."""
+    split = replace(part.split, tables=search_layer)
     product = Product("gate", MODE)
     product.fit(split)
     ranking = rank(product.scores, split, part.targets.users, 10)
-    return accuracy(ranking, part.targets.relevant, (JUDGED_BY,))[:, 0]
+    return accuracy(ranking, part.targets.relevant, (METRIC,))[:, 0]
 
 
-def _live(releases: "Releases", meta: "ReleaseMeta") -> Handover:
-    """Return a release's documents, without its users."""
+def _read_release(releases: Releases, meta: ReleaseMeta) -> SearchLayer:
+    """Return the documents of a release as a search layer whose other tables are empty."""
     documents = pa.Table.from_batches(releases.documents(meta.name))
     for column, value in (("encoder", meta.encoder), ("captioner", meta.captioner), ("attributes", None)):
         documents = documents.append_column(column, pa.array([value] * len(documents), pa.string()))
-    tables = SearchTables(documents, *(pa.table({}) for _ in range(4)))
-    return Handover(tables, meta.encoder, meta.dimension, meta.captioner, meta.prompt, meta.as_of)
+    tables = SearchTables(documents, *(pa.table({}) for _ in range(6)))
+    return SearchLayer(tables, meta.encoder, meta.dimension, meta.captioner, meta.prompt, meta.as_of)
 
 
-def _at_cut(split: Split, release: Handover, settings: Settings) -> Handover:
-    """Return a release's documents with everything else as it stood at the split's moment."""
-    from vlm4rec_search.search.ranking import load_ranking
-
+def _as_of_cut(split: Split, search_layer: SearchLayer, query: str, ranking: Ranking) -> SearchLayer:
+    """Return the documents of a search layer with all its other tables as of the moment of the split."""
     if split.tables is None:
         raise UsageError("the gate needs the tables of the search layer")
-    documents, cut = release.tables.documents, split.tables.tables
-    users = _users(cut.users, _weights(split), documents, load_ranking(settings.ranking))
-    return replace(release, tables=replace(cut, documents=documents, users=users), as_of=split.tables.as_of)
+    documents, cut = search_layer.tables.documents, split.tables.tables
+    users = _user_documents(query, cut.users, _weights(split), documents, ranking)
+    return replace(search_layer, tables=replace(cut, documents=documents, users=users), as_of=split.tables.as_of)
 
 
-def _weights(split: Split) -> "pd.DataFrame":
-    import pandas as pd
-
+def _weights(split: Split) -> pd.DataFrame:
+    """Return the weights of the split's histories: user_id, item_id, weight."""
     cells = split.weights.tocoo()
     users, items = cells.coords
     return pd.DataFrame(
@@ -171,12 +193,10 @@ def _weights(split: Split) -> "pd.DataFrame":
     ).astype({"weight": np.float64})
 
 
-def _users(users: pa.Table, weights: "pd.DataFrame", documents: pa.Table, ranking: "Ranking") -> pa.Table:
-    """Return search.user_documents with what follows from the documents computed from these."""
-    import duckdb
-
-    from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
-
+def _user_documents(
+    query: str, users: pa.Table, weights: pd.DataFrame, documents: pa.Table, ranking: Ranking
+) -> pa.Table:
+    """Return search.user_documents with vectors, histories, terms and interests computed from these documents."""
     texts = documents.select(["item_id", "title", "description", "caption"]).to_pandas()
     items = documents.select(["item_id", "vector"]).to_pandas()
     weights = weights[weights["item_id"].isin(items["item_id"])]
@@ -185,9 +205,10 @@ def _users(users: pa.Table, weights: "pd.DataFrame", documents: pa.Table, rankin
         "weights": weights[weights["weight"] != 0],
         "vectors": user_vectors(weights, items),
         "terms": term_weights(weights, texts, ranking.terms),
-        "interests": user_interests(weights, items, ranking.interests),
+        "tastes": user_interests(weights, items, ranking.interests),
     }
     with duckdb.connect() as connection:
         for name, frame in frames.items():
             connection.register(name, frame)
-        return connection.execute(_USERS).to_arrow_table()
+        connection.execute(_INPUTS)
+        return connection.sql(query).order("user_id").to_arrow_table()

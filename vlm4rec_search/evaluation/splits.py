@@ -22,7 +22,7 @@ from vlm4rec_search.evaluation.protocol import (
     taken_between,
 )
 from vlm4rec_search.evaluation.snapshots import Workbench, workbench
-from vlm4rec_search.indexes.search_layer import Handover, read_tables
+from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
     from vlm4rec_search.common.warehouse import in_environment, read
 
     with read(settings.warehouse) as connection:
-        handed = read_tables(connection, environment)
+        handed = read_search_layer(connection, environment)
         queries = (_HISTORIES, _WEIGHTS, _PHOTOS, _MOMENT)
         frames = [connection.execute(in_environment(query, environment)).df() for query in queries]
     histories, weights, photos, moment = frames
@@ -103,7 +103,7 @@ def _weights(
     return sparse.coo_array(cells, shape=(len(user_ids), len(catalogue.item_ids))).tocsr()
 
 
-def _catalogue(settings: Settings, handed: Handover, photos: "pd.DataFrame", needs: frozenset[str]) -> Catalogue:
+def _catalogue(settings: Settings, handed: SearchLayer, photos: "pd.DataFrame", needs: frozenset[str]) -> Catalogue:
     documents = handed.tables.documents
     columns = documents.select(["item_id", "title", "image"]).to_pydict()
     ids, titles, images = (np.array(columns[name], dtype=object) for name in ("item_id", "title", "image"))

@@ -100,11 +100,11 @@ def open_index_of(settings: Settings, url: str | None = None) -> Searcher:
 def _open_backend(url: str, settings: Settings) -> Backend:
     if _is_server(url):
         # opensearch-py takes a second to import, which a search in a folder need not pay.
-        from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+        from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
         from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
         from vlm4rec_search.indexes.opensearch.connection import connect
 
-        return OpenSearchBackend(Catalogue(connect(url, settings), settings.index_prefix))
+        return OpenSearchBackend(ReleaseCatalogue(connect(url, settings), settings.index_prefix))
     folder = Path(url)
     path = current_release(folder)
     if path is None:

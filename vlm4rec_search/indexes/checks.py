@@ -1,4 +1,4 @@
-"""What every release is checked for, whatever its backend: its rows, and a search of each kind."""
+"""Checks of a new release that do not depend on its backend: every row is accounted for, and searches work."""
 
 import duckdb
 
@@ -6,39 +6,51 @@ from vlm4rec_search.common.errors import RunError, Vlm4recError
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.searcher import Searcher
 
-_IDS = """
-WITH wanted AS (SELECT item_id FROM judged_documents WHERE reason IS NULL)
-SELECT (SELECT count(*) FROM (FROM wanted EXCEPT SELECT item_id FROM documents)),
-    (SELECT count(*) FROM (SELECT item_id FROM documents EXCEPT FROM wanted)),
-    (SELECT count(*) FROM documents) - (SELECT count(DISTINCT item_id) FROM documents),
-    (SELECT count(*) FROM documents) - (SELECT count(*) FROM vectors),
-    (SELECT count(*) FROM judged_documents) - (SELECT count(*) FROM documents)
-        - (SELECT count(*) FROM rejected WHERE kind = 'document'),
-    (SELECT count(*) FROM judged_users) - (SELECT count(*) FROM users)
-        - (SELECT count(*) FROM rejected WHERE kind = 'user')
-"""
-
-
-_FAULTS = (
-    "documents are missing", "documents are too many", "item ids are repeated", "documents have no vector",
-    "documents are neither published nor rejected", "users are neither published nor rejected",
-)  # fmt: skip
+# How many rows show each fault; all are 0 in a sound release.
+_FAULTS = {
+    "documents are missing": """
+        SELECT count(*) FROM (FROM wanted EXCEPT SELECT item_id FROM documents)
+    """,
+    "documents are too many": """
+        SELECT count(*) FROM (SELECT item_id FROM documents EXCEPT FROM wanted)
+    """,
+    "item ids are repeated": """
+        SELECT (SELECT count(*) FROM documents) - (SELECT count(DISTINCT item_id) FROM documents)
+    """,
+    "documents have no vector": """
+        SELECT (SELECT count(*) FROM documents) - (SELECT count(*) FROM vectors)
+    """,
+    "documents are neither published nor rejected": """
+        SELECT (SELECT count(*) FROM judged_documents) - (SELECT count(*) FROM documents)
+            - (SELECT count(*) FROM rejected WHERE kind = 'document')
+    """,
+    "users are neither published nor rejected": """
+        SELECT (SELECT count(*) FROM judged_users) - (SELECT count(*) FROM users)
+            - (SELECT count(*) FROM rejected WHERE kind = 'user')
+    """,
+}
 
 
 def verify_rows(connection: duckdb.DuckDBPyConnection) -> None:
-    """Compare the release's rows with what was handed over, while the build is still open.
+    """Compare the rows of a release with the judged rows of the search layer, while the build is still open.
 
     Raises:
-        RunError: rows are missing or too many, with how many and what they are.
+        RunError: rows are missing or too many; the message gives their number.
     """
-    counts = connection.execute(_IDS).fetchone() or ()
-    for number, fault in zip(counts, _FAULTS, strict=True):
+    for fault, query in _FAULTS.items():
+        with_wanted = f"WITH wanted AS (SELECT item_id FROM judged_documents WHERE reason IS NULL) {query}"  # noqa: S608
+        (number,) = connection.execute(with_wanted).fetchone() or (0,)
         if number:
-            raise RunError(f"the release was not published: {abs(number)} {fault}; the last one still answers")
+            raise RunError(f"the release was not published: {abs(number)} {fault}; the release before it still answers")
 
 
-def smoke(searcher: Searcher, user: str | None, text: str | None) -> None:
-    """Search once for a user that nobody knows, a known user, and a text that some document has.
+def run_smoke_searches(searcher: Searcher, user: str | None, text: str | None) -> None:
+    """Search for a shopper whom the release does not know, for a known shopper, and for a text of some document.
+
+    Args:
+        searcher: of the new release.
+        user: a shopper of the release, None to leave out this search.
+        text: words that a document contains, None to leave out this search.
 
     Raises:
         RunError: a search fails, finds nothing, or has a negative score.

@@ -1,37 +1,39 @@
-"""What a release says of itself: what made it, and what changed against the release before it."""
+"""The metadata of a release, and the result of its publication."""
 
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 import pyarrow as pa
 
 from vlm4rec_search.common.analyzer import ID as ANALYZER
-from vlm4rec_search.common.errors import UsageError, Vlm4recError
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 
-SCHEMA_VERSION = 4  # of the tables in a release file: raise it when a reader of the last version could not read them
+SCHEMA_VERSION = 4  # of the tables of a release file; raise it when the package before this one cannot read them
+REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseMeta:
-    """What made a release; it is the one row of the table `release`, and answers name it.
+    """What produced a release. It is the one row of the table `release`; answers contain the name.
 
     Attributes:
         name: items__<schema>__<model>__<time>, see `new_release`.
         created_at: UTC.
         encoder: id of the sentence encoder, with its revision.
-        dimension: of its vectors.
+        dimension: of the encoder's vectors.
         captioner: id of the captioner, with its revision.
         prompt: id of the caption prompt.
-        as_of: the moment of the tables.
+        as_of: the moment up to which the tables count events.
         checks: "passed", or "forced: <failed suites>".
         package: version of this package.
         analyzer: name and version of the analyzer.
         schema_version: of the tables in the file.
-        documents: how many the release holds; the build fills it in.
-        users: how many profiles it holds; the build fills it in.
-        table_version: SQLMesh's, of search.item_documents; another one when a definition or a raw file changes. None
-            where no warehouse handed them over.
+        documents: number of documents; the build sets it.
+        users: number of profiles; the build sets it.
+        table_version: SQLMesh's version of search.item_documents, which changes with a model or a raw file. None for
+            tables that come from no warehouse.
     """
 
     name: str
@@ -58,11 +60,17 @@ class ReleaseMeta:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseSummary:
-    """What a build did: added, changed and deleted are documents against the release before it.
+    """The differences between a new release and the one that answered before it.
 
     Attributes:
-        users: profiles that the release holds; users_before: those of the release before it.
-        rejected: documents that were refused; table `rejected` of the release has them with their reasons.
+        release: name of the new release.
+        documents: number of its documents.
+        added: documents that only the new release has.
+        changed: documents whose content differs.
+        deleted: documents that only the release before has.
+        users: number of its profiles.
+        users_before: number of profiles of the release before.
+        rejected: documents that were refused; the table `rejected` of the release has their reasons.
         rejected_users: profiles that were refused, likewise.
         seconds: duration of the build.
     """
@@ -79,18 +87,44 @@ class ReleaseSummary:
     seconds: float = 0.0
 
 
-def check_readable(name: str, schema_version: object, analyzer: object) -> None:
-    """Refuse a release that this package does not read.
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was sent to one index.
 
-    Raises:
-        UsageError: it is of another schema version, or its words are another analyzer's.
+    Attributes:
+        index: its name.
+        indexed: documents that the server took.
+        deleted: documents that the server removed.
+        rejected: documents that the server refused.
+        requests: number of bulk requests.
+        repeated: how many of the requests repeated a failed one.
+        seconds: duration of the load.
     """
-    found, needed = (schema_version, analyzer), (SCHEMA_VERSION, ANALYZER)
-    if found != needed:
-        raise UsageError(
-            f"the release {name} has schema version and analyzer {found}, this package reads {needed}: publish again"
-            " with `vlm4rec index`"
-        )
+
+    index: str
+    indexed: int
+    deleted: int
+    rejected: int
+    requests: int
+    repeated: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The result of a successful publication.
+
+    Attributes:
+        meta: of the release, with its counts.
+        summary: differences from the release before.
+        loads: one for each index of a server; empty for the embedded index.
+        refused: rows of `REFUSED`, each with its reason.
+    """
+
+    meta: ReleaseMeta
+    summary: ReleaseSummary
+    loads: tuple[Load, ...] = ()
+    refused: pa.Table = field(default_factory=REFUSED.empty_table)
 
 
 def new_release(
@@ -102,9 +136,10 @@ def new_release(
     checks: str = "passed",
     table_version: str | None = None,
 ) -> ReleaseMeta:
-    """Name a release that is about to be built, now, from the ids of what made its documents."""
-    from importlib.metadata import version
+    """Return the metadata of a release that is about to be built; the name contains the encoder and the present time.
 
+    The arguments are fields of `ReleaseMeta`.
+    """
     now = datetime.now(UTC)
     model = re.sub(r"[^a-z0-9.]+", "-", encoder.split("@")[0].rsplit("/", 1)[-1].lower()).strip("-.") or "model"
     moment = f"{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}"
@@ -123,48 +158,28 @@ def new_release(
     )
 
 
-_KEPT = "refused"  # attribute of an error
+def check_readable(name: str, schema_version: object, analyzer: object) -> None:
+    """Refuse a release that this package cannot read.
+
+    Raises:
+        UsageError: the release has another schema version, or another analyzer made its words.
+    """
+    actual, needed = (schema_version, analyzer), (SCHEMA_VERSION, ANALYZER)
+    if actual != needed:
+        raise UsageError(
+            f"the release {name} has schema version and analyzer {actual}, this package reads {needed}: publish again"
+            " with `vlm4rec index`"
+        )
 
 
-REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What was sent to one index: documents indexed, deleted and rejected, requests, and how many were repeats."""
-
-    index: str
-    indexed: int
-    deleted: int
-    rejected: int
-    requests: int
-    repeated: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A publication that ended well.
+class PublicationError(RunError):
+    """A publication failed after documents had been refused.
 
     Attributes:
-        meta: of the release, with its counts.
-        summary: what changed.
-        loads: nothing for the embedded index.
-        refused: rows of `REFUSED`, each with its reason.
+        refused: rows of `REFUSED`.
     """
 
-    meta: ReleaseMeta
-    summary: ReleaseSummary
-    loads: tuple[Load, ...] = ()
-    refused: pa.Table = field(default_factory=REFUSED.empty_table)
-
-
-def keep_refused(error: Vlm4recError, refused: pa.Table) -> None:
-    """Let the error of a publication that failed keep what was refused until then, rows of `REFUSED`."""
-    vars(error)[_KEPT] = refused
-
-
-def refused_by(error: str | Vlm4recError) -> pa.Table:
-    """Return what `keep_refused` has kept, rows of `REFUSED`, none where that is nothing."""
-    found: pa.Table = getattr(error, _KEPT, None) or REFUSED.empty_table()
-    return found
+    def __init__(self, cause: Vlm4recError, refused: pa.Table) -> None:
+        """Take message and exit code over from the cause."""
+        super().__init__(str(cause))
+        self.exit_code, self.refused = cause.exit_code, refused

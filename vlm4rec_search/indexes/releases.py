@@ -1,4 +1,4 @@
-"""The releases of an index, whatever its backend: publish, list, switch, remove, compare."""
+"""The releases of an index on any backend: publish, list, activate, remove, and read them for comparisons."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +13,9 @@ from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 
-KEPT = 5  # releases that stay, the one that answers included: enough to go back to
+RETAINED = 5  # releases that a publication leaves, the live one included: enough to go back to
 
-
-Hashed = Literal["profiles", "segments"]
+Hashed = Literal["profiles", "segments"]  # kinds of documents that are compared by their hashes
 
 COLUMNS = (
     "item_id",
@@ -34,65 +33,67 @@ BEHAVIOUR = ("popularity", "neighbours")  # further columns of the documents, wh
 
 
 class Releases(ABC):
-    """Where releases live, one of which answers.
+    """The releases in a folder or on a server. At most one of them is live: searches get their answers from it.
 
     Attributes:
-        url: without credentials.
+        url: of the index, without credentials.
     """
 
     url: str
 
     @abstractmethod
     def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
-        """Build, verify and publish a release.
+        """Build, verify and activate a release.
 
         Raises:
-            UsageError: a column is missing, or an incremental release cannot be made of what answers.
-            RunError: nothing is left to publish, verification fails, or somebody else is publishing.
+            UsageError: a column is missing, or the live release cannot be the base of an incremental release.
+            RunError: nothing is left to publish, verification fails, or another publication is running.
         """
 
     @abstractmethod
     def live(self) -> str | None:
-        """Return the name of the release that answers, None where nothing is published.
+        """Return the name of the live release, None where nothing is published.
 
         Raises:
-            UsageError: what names it is damaged.
+            UsageError: the pointer or the aliases are damaged.
         """
 
     @abstractmethod
-    def whole(self) -> Mapping[str, ReleaseMeta]:
-        """Return what the releases say of themselves that could answer, oldest first."""
+    def list(self) -> Mapping[str, ReleaseMeta]:
+        """Return the metadata of every complete release by name, the oldest first."""
 
     @abstractmethod
-    def switch(self, name: str) -> None:
-        """Let another release answer, in one step.
+    def activate(self, name: str) -> None:
+        """Make another release live, in one step.
 
         Raises:
-            UsageError: there is no such release, or it was made for another package version.
-            RunError: it has lost documents, or somebody is publishing.
+            UsageError: there is no such release, or it is of another package version.
+            RunError: it has lost documents, or a publication is running.
         """
 
     @abstractmethod
-    def prune(self, kept: int) -> list[str]:
-        """Remove all but the newest releases, and return their names; the one that answers and the one before stay.
+    def prune(self, retained: int) -> Sequence[str]:
+        """Remove all but the newest `retained` releases, and return the names of the removed ones.
+
+        The live release and the one before it always stay.
 
         Raises:
-            RunError: somebody is publishing.
+            RunError: a publication is running.
         """
 
     @abstractmethod
     def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
-        """Open a release, whether it answers or not; `ranking` and `rules` as of `Searcher`.
+        """Open a release, live or not; for `ranking` and `rules` see `Searcher`.
 
         Raises:
-            UsageError: it was made for another package version.
+            UsageError: it is of another package version.
         """
 
     @abstractmethod
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
-        """Yield the documents of a release, some or all of `COLUMNS` and `BEHAVIOUR`.
+        """Yield the documents of a release with the given columns of `COLUMNS` and `BEHAVIOUR`.
 
-        Vectors are lists of float32, neighbours of (item_id, similarity), nearest first.
+        Vectors are lists of float32, neighbours are lists of (item_id, similarity), the nearest first.
         """
 
     @abstractmethod
@@ -100,11 +101,11 @@ class Releases(ABC):
         """Yield id and body_hash (`tables.BODY_HASH`) of all profiles or segments of a release."""
 
     @abstractmethod
-    def users(self, name: str, count: int) -> list[str]:
-        """Return the ids of a sample of the users of a release, the same one every time."""
+    def users(self, name: str, count: int) -> Sequence[str]:
+        """Return the ids of a sample of the users of a release, the same sample every time."""
 
     def find(self, name: str | None) -> str:
-        """Return the name of the release that answers for None, else `name`.
+        """Return `name`, or the name of the live release for None, after checking that it exists.
 
         Raises:
             UsageError: nothing is published, or there is no such release.
@@ -112,31 +113,29 @@ class Releases(ABC):
         chosen = name or self.live()
         if chosen is None:
             raise UsageError(f"nothing is published in {self.url}: run `vlm4rec index` first")
-        if chosen not in self.whole():
-            raise UsageError(
-                f"there is no release {chosen} in {self.url}: `vlm4rec releases list` shows those that are"
-            )
+        if chosen not in self.list():
+            raise UsageError(f"there is no release {chosen} in {self.url}: `vlm4rec releases list` shows all releases")
         return chosen
 
-    def before(self, name: str) -> str:
-        """Return the release that was made before another one.
+    def previous(self, name: str) -> str:
+        """Return the name of the release that was made before another one.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no release is older.
         """
-        names = list(self.whole())
-        place = names.index(name) if name in names else len(names)
-        if place == 0:
+        names = [*self.list()]
+        position = names.index(name) if name in names else len(names)
+        if position == 0:
             raise UsageError(f"there is no release before {name} in {self.url}")
-        return names[place - 1]
+        return names[position - 1]
 
     def rollback(self, name: str | None) -> str:
-        """Let the named release answer, or the one before the one that answers, and return its name.
+        """Activate the named release, or the one made before the live release, and return its name.
 
         Raises:
             UsageError: there is no such release.
-            RunError: somebody is publishing.
+            RunError: a publication is running.
         """
-        chosen = self.find(name) if name else self.before(self.find(None))
-        self.switch(chosen)
+        chosen = self.find(name) if name else self.previous(self.find(None))
+        self.activate(chosen)
         return chosen

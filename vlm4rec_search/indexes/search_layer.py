@@ -1,53 +1,71 @@
-"""The search layer of the warehouse, read at one moment."""
+"""A snapshot of the warehouse's search layer: the tables that a release is made of, all read at one moment."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
-from duckdb import DuckDBPyConnection
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.warehouse import in_environment, schema
 from vlm4rec_search.indexes.release import ReleaseMeta, new_release
 
 Frame: TypeAlias = pa.Table | pd.DataFrame | duckdb.DuckDBPyRelation
-Given = TypeVar("Given", bound=Frame, covariant=True)
+FrameT = TypeVar("FrameT", bound=Frame, covariant=True)
 
 
 @dataclass(frozen=True)
-class SearchTables(Generic[Given]):
-    """The search layer, by columns of its tables (`tables.REQUIRED`).
+class SearchTables(Generic[FrameT]):
+    """The tables that a release is made of; `MODELS` names the model and the columns of each.
 
     Attributes:
-        documents: of search.item_documents.
-        users: of search.user_documents.
-        popularity: of search.item_popularity.
-        neighbours: of search.item_neighbours.
-        segments: of search.segment_popularity.
+        documents: one row for each item.
+        users: one row for each shopper.
+        popularity: how often each item was taken, and its score.
+        neighbours: pairs of items that the same shoppers took.
+        segments: the popular items of each segment.
+        facets: the values that filters compare, by item and field.
+        terms: the weighted words of each item.
     """
 
-    documents: Given
-    users: Given
-    popularity: Given
-    neighbours: Given
-    segments: Given
+    documents: FrameT
+    users: FrameT
+    popularity: FrameT
+    neighbours: FrameT
+    segments: FrameT
+    facets: FrameT
+    terms: FrameT
 
 
-QUERIES = {
-    "documents": "SELECT * FROM search.item_documents ORDER BY item_id",
-    "users": "SELECT * FROM search.user_documents ORDER BY user_id",
-    "popularity": "SELECT item_id, interactions, recent FROM search.item_popularity ORDER BY rank",
-    "neighbours": "SELECT item_id, neighbour_id, similarity FROM search.item_neighbours ORDER BY item_id, rank",
-    "segments": "SELECT segment, item_id, interactions FROM search.segment_popularity ORDER BY segment, rank",
+class Model(NamedTuple):
+    """A model of the search layer: its name, the columns that publication needs, and the order of its rows."""
+
+    name: str
+    columns: tuple[str, ...]
+    order: str
+
+
+_ITEM = ("item_id", "title", "description", "caption", "category", "price", "available", "image", "attributes")
+_USER = ("user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "segment", "categories")
+# one model for each field of `SearchTables`
+MODELS = {
+    "documents": Model(
+        "search.item_documents", (*_ITEM, "vector", "encoder", "captioner", "content_hash"), order="item_id"
+    ),
+    "users": Model("search.user_documents", _USER, order="user_id"),
+    "popularity": Model("search.item_popularity", ("item_id", "interactions", "recent", "score"), order="rank"),
+    "neighbours": Model("search.item_neighbours", ("item_id", "neighbour_id", "similarity"), order="item_id, rank"),
+    "segments": Model("search.segment_popularity", ("segment", "item_id", "interactions"), order="segment, rank"),
+    "facets": Model("search.item_facets", ("item_id", "field", "value", "number"), order="item_id, field, value"),
+    "terms": Model("search.item_terms", ("item_id", "term", "word", "weight", "rank"), order="item_id, rank"),
 }
-MADE_BY = """
+_PROVENANCE = """
     SELECT
       ANY_VALUE(documents.encoder), ANY_VALUE(LEN(documents.vector)), ANY_VALUE(documents.captioner),
       (SELECT ANY_VALUE(prompt) FROM captions.item_captions), (SELECT ANY_VALUE(as_of) FROM histories.as_of),
-      -- the view of an environment names the table behind it, and so its version
+      -- the view of an environment contains the name of SQLMesh's table behind it, which ends with the version
       (SELECT ANY_VALUE(regexp_extract(sql, 'item_documents__([0-9]+)', 1))
        FROM duckdb_views() WHERE schema_name = ? AND view_name = 'item_documents')
     FROM search.item_documents AS documents
@@ -55,8 +73,18 @@ MADE_BY = """
 
 
 @dataclass(frozen=True)
-class Handover:
-    """The search layer of the warehouse, read at one moment, and what made it."""
+class SearchLayer:
+    """A snapshot of the search layer, and what produced it.
+
+    Attributes:
+        tables: the rows.
+        encoder: id of the sentence encoder, with its revision.
+        dimension: of the encoder's vectors.
+        captioner: id of the captioner, with its revision.
+        prompt: id of the caption prompt.
+        as_of: the moment up to which the tables count events.
+        table_version: SQLMesh's version of search.item_documents; None for tables that come from no warehouse.
+    """
 
     tables: SearchTables[pa.Table]
     encoder: str
@@ -64,27 +92,29 @@ class Handover:
     captioner: str
     prompt: str
     as_of: datetime | None
-    table_version: str | None = None  # SQLMesh's, of search.item_documents
+    table_version: str | None = None
 
-    def release(self, checks: str) -> ReleaseMeta:
-        """Name a release of these tables, whose suites ended with `checks`."""
-        made_by = (self.encoder, self.dimension, self.captioner, self.prompt, self.as_of)
-        return new_release(*made_by, checks, self.table_version)
+    def new_release(self, checks: str) -> ReleaseMeta:
+        """Return the metadata of a new release of these tables; `checks` is the verdict of the expectation suites."""
+        return new_release(
+            self.encoder, self.dimension, self.captioner, self.prompt, self.as_of, checks, self.table_version
+        )
 
 
-def read_tables(connection: DuckDBPyConnection, environment: str = "prod") -> Handover:
-    """Read the search layer of an environment.
+def read_search_layer(connection: duckdb.DuckDBPyConnection, environment: str = "prod") -> SearchLayer:
+    """Read a snapshot of the search layer of an environment.
 
     Raises:
-        UsageError: there are no documents.
+        UsageError: search.item_documents is empty.
     """
-    of = [schema("search", environment)]
-    made_by = connection.execute(in_environment(MADE_BY, environment), of).fetchone()
-    if made_by is None or made_by[0] is None:
+    views = [schema("search", environment)]
+    provenance = connection.execute(in_environment(_PROVENANCE, environment), views).fetchone()
+    if provenance is None or provenance[0] is None:
         raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
-    frames = {name: _read(connection, query, environment) for name, query in QUERIES.items()}
-    return Handover(SearchTables(**frames), *made_by)
+    tables = {name: _read_model(connection, model, environment) for name, model in MODELS.items()}
+    return SearchLayer(SearchTables(**tables), *provenance)
 
 
-def _read(connection: DuckDBPyConnection, query: str, environment: str) -> pa.Table:
+def _read_model(connection: duckdb.DuckDBPyConnection, model: Model, environment: str) -> pa.Table:
+    query = f"SELECT * FROM {model.name} ORDER BY {model.order}"  # noqa: S608  names of this module
     return connection.execute(in_environment(query, environment)).to_arrow_table()

@@ -1,11 +1,14 @@
-"""What every backend publishes: the tables of the search layer, judged row by row, in one DuckDB connection."""
+"""Copies the tables of the search layer into a DuckDB connection, as every backend publishes them.
+
+Each document and each user is judged on its own: the tables of a release hold those that can be searched, and the table
+`rejected` holds the others with the reason.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, replace
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -13,57 +16,63 @@ from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.indexes import tables
 from vlm4rec_search.indexes.checks import verify_rows
 from vlm4rec_search.indexes.release import ReleaseMeta
-from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.profiles import term_weights
-from vlm4rec_search.search.retrievers import MAX_ITEMS, MAX_TERMS
+from vlm4rec_search.indexes.search_layer import MODELS, Frame, SearchTables
+from vlm4rec_search.search.retrievers import MAX_ITEMS
 
-STEPS = 5  # of `stage`, for progress
+STEPS = 5  # how often `stage_release` advances its progress bar
 
 
-def stage(
+def stage_release(
     connection: duckdb.DuckDBPyConnection, given: SearchTables[Frame], meta: ReleaseMeta, advance: Advance
 ) -> ReleaseMeta:
-    """Fill the tables of a release, in `STEPS` steps, and return the metadata with the counts.
+    """Create and fill the tables of a release, and return its metadata with the numbers of documents and users.
 
-    Documents and users that cannot be searched (no or a repeated id, another encoder, a vector that is missing, of
-    another dimension, not finite or not of length 1) go to the table `rejected`, with the reason.
+    A document or user is rejected when its id is missing or repeated, when its vector is missing, has another
+    dimension, is not finite or not of length 1, or when another encoder made the vector. The first row with an id
+    stays.
+
+    Args:
+        connection: an empty database.
+        given: the tables of the search layer.
+        meta: of the release; its encoder and dimension are those that the vectors must have.
+        advance: called `STEPS` times.
 
     Raises:
         UsageError: a column is missing.
-        RunError: nothing is left to publish, or rows got lost.
+        RunError: no document can be published, or a row is neither published nor rejected.
     """
-    _register(connection, given)
+    _register_tables(connection, given)
     connection.execute(tables.CREATE)
     connection.execute(tables.JUDGE_DOCUMENTS, {"dimension": meta.dimension, "encoder": meta.encoder})
     connection.execute(tables.JUDGE_USERS, {"dimension": meta.dimension})
-    connection.execute(tables.FILL_DOCUMENTS)
-    _refuse_nothing(connection)
+    connection.execute(tables.COPY_DOCUMENTS)
+    _require_documents(connection)
     advance(1)
-    connection.execute(tables.FILL_FACETS)
+    connection.execute(tables.COPY_FACETS)
     advance(1)
-    connection.execute(tables.FILL_BEHAVIOUR, {"listed": MAX_ITEMS})
+    connection.execute(tables.COPY_BEHAVIOUR, {"listed": MAX_ITEMS})
     advance(1)
-    _fill_words(connection)
+    connection.execute(tables.COPY_TERMS)
     advance(1)
-    connection.execute(tables.FILL_USERS)
+    connection.execute(tables.COPY_USERS)
     verify_rows(connection)
-    meta = replace(meta, documents=count(connection, "documents"), users=count(connection, "users"))
+    meta = replace(meta, documents=count_rows(connection, "documents"), users=count_rows(connection, "users"))
     connection.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(meta))
     advance(1)
     return meta
 
 
-def count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+def count_rows(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     """Return the number of rows of a table."""
     return len(connection.table(table))
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
-    """Turn DuckDB's errors into one line.
+def duckdb_errors() -> Iterator[None]:
+    """Turn an error of DuckDB into one of this package.
 
     Raises:
-        RunError: in the place of an error of DuckDB.
+        RunError: DuckDB raised an error; the message is its first line.
     """
     try:
         yield
@@ -71,28 +80,20 @@ def one_line() -> Iterator[None]:
         raise RunError(f"the release was not published: {str(error).splitlines()[0]}") from error
 
 
-def _register(connection: duckdb.DuckDBPyConnection, given: SearchTables[Frame]) -> None:
-    for name in (field.name for field in fields(given)):
+def _register_tables(connection: duckdb.DuckDBPyConnection, given: SearchTables[Frame]) -> None:
+    for name, model in MODELS.items():
         frame: Frame = getattr(given, name)
-        columns = list(frame.column_names if isinstance(frame, pa.Table) else frame.columns)
-        missing = [column for column in tables.REQUIRED[name] if column not in columns]
+        columns = frame.column_names if isinstance(frame, pa.Table) else frame.columns
+        missing = [column for column in model.columns if column not in columns]
         if missing:
-            raise UsageError(f"search {name} have no column {', '.join(missing)}: run `sqlmesh plan` and try again")
+            raise UsageError(f"{model.name} has no column {', '.join(missing)}: run `sqlmesh plan` and try again")
         rows = frame.to_arrow_table() if isinstance(frame, duckdb.DuckDBPyRelation) else frame
         connection.register(f"incoming_{name}", rows)
 
 
-def _refuse_nothing(connection: duckdb.DuckDBPyConnection) -> None:
-    if count(connection, "documents"):
+def _require_documents(connection: duckdb.DuckDBPyConnection) -> None:
+    if count_rows(connection, "documents"):
         return
     row = connection.execute("SELECT reason, count(*) FROM rejected GROUP BY reason ORDER BY 2 DESC").fetchone()
     why = f"all documents were rejected, {row[1]} of them for: {row[0]}" if row else "there are no documents"
     raise RunError(f"the release was not published: {why}")
-
-
-def _fill_words(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give every item the words that tell it from the catalogue: those of a shopper who knows nothing else."""
-    texts = connection.execute("SELECT item_id, title, description, caption FROM documents ORDER BY document").df()
-    alone = pd.DataFrame({"user_id": texts["item_id"], "item_id": texts["item_id"], "weight": 1.0})
-    connection.register("incoming_words", term_weights(alone, texts, MAX_TERMS))
-    connection.execute(tables.FILL_WORDS)

@@ -1,27 +1,8 @@
-"""The tables of a release file, and the SQL that fills them from what the warehouse hands over.
+"""The tables of a release file, and the SQL that judges the rows of the search layer and copies them.
 
-A document is known by its number, `document`: 0, 1, ... in the order of item_id, which is also the order of ties.
+Every document has a number, `document`: 0, 1, ... in the order of item_id. Items of equal score are ordered by it.
+The tables of the search layer are registered as `incoming_<field of SearchTables>`.
 """
-
-REQUIRED = {
-    "documents": (
-        "item_id", "title", "description", "caption", "category", "price", "available", "image", "attributes",
-        "vector", "encoder", "captioner", "content_hash",
-    ),
-    "users": (
-        "user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "segment", "categories",
-    ),
-    "popularity": ("item_id", "interactions", "recent"),
-    "neighbours": ("item_id", "neighbour_id", "similarity"),
-    "segments": ("segment", "item_id", "interactions"),
-}  # fmt: skip
-
-# SQL, of a row `body`: what stands in an index is the same document if, and only if, the hash of every column is
-BODY_HASH = "sha256(to_json(body)::VARCHAR) AS body_hash"
-HASHES = {
-    "profiles": f"SELECT user_id AS id, {BODY_HASH} FROM users AS body",  # noqa: S608  our own names
-    "segments": f"SELECT segment AS id, {BODY_HASH} FROM segments AS body",  # noqa: S608
-}
 
 CREATE = """
 CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
@@ -32,7 +13,7 @@ CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, descri
     content_hash VARCHAR);
 CREATE TABLE vectors (document INTEGER, vector FLOAT[]);
 CREATE TABLE facets (field VARCHAR, value VARCHAR, number DOUBLE, document INTEGER);
-CREATE TABLE popularity (document INTEGER, score FLOAT);
+CREATE TABLE popularity (document INTEGER, interactions BIGINT, recent BIGINT, score FLOAT);
 CREATE TABLE words (document INTEGER, words STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[]);
 CREATE TABLE neighbours (document INTEGER, neighbours STRUCT(item_id VARCHAR, similarity DOUBLE)[]);
 CREATE TABLE segments (segment VARCHAR PRIMARY KEY, items STRUCT(item_id VARCHAR, score DOUBLE)[]);
@@ -43,13 +24,15 @@ CREATE TABLE users (user_id VARCHAR PRIMARY KEY, items INTEGER, vector FLOAT[],
     behaviour STRUCT(item_id VARCHAR, weight DOUBLE)[], segment VARCHAR, categories VARCHAR[]);
 CREATE TABLE rejected (kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
 """
-POSTINGS = "CREATE TABLE postings (field VARCHAR, term VARCHAR, df INTEGER, documents INTEGER[], scores FLOAT[])"
+CREATE_POSTINGS = """
+CREATE TABLE postings (field VARCHAR, term VARCHAR, df INTEGER, documents INTEGER[], scores FLOAT[])
+"""
 
-# one reason for each row that is refused, NULL for the others; a vector that is not finite has no finite sum, and one
-# with a NULL inside, at which list_inner_product would stop the build, is replaced by one that is not finite
+# list_inner_product raises an error at a NULL inside a vector, so such a vector becomes one that is not finite
 _VECTOR = """
     CASE WHEN list_count(vector::FLOAT[]) < len(vector::FLOAT[]) THEN ['nan'::FLOAT] ELSE vector::FLOAT[] END AS vector
 """
+# the sum of a vector is finite if, and only if, all of its components are
 _VECTOR_REASON = """
     WHEN vector IS NULL THEN 'no vector'
     WHEN NOT isfinite(list_sum(vector)) THEN 'vector is not finite'
@@ -57,6 +40,7 @@ _VECTOR_REASON = """
     WHEN abs(list_inner_product(vector, vector) - 1) > 2e-3 THEN 'vector is not of length 1'
 """
 
+# `reason` says why a row is rejected; it is NULL for a row that is published.
 JUDGE_DOCUMENTS = f"""
 CREATE TEMP TABLE judged_documents AS
 WITH numbered AS (
@@ -70,73 +54,6 @@ SELECT *, CASE
     {_VECTOR_REASON} END AS reason
 FROM numbered
 """  # noqa: S608
-
-FILL_DOCUMENTS = """
-INSERT INTO documents
-SELECT row_number() OVER (ORDER BY item_id) - 1, item_id, coalesce(title, ''), description, caption, category, price,
-    available, image, attributes, captioner, content_hash
-FROM judged_documents WHERE reason IS NULL ORDER BY item_id;
-INSERT INTO vectors
-SELECT documents.document, judged.vector
-FROM judged_documents AS judged INNER JOIN documents ON documents.item_id = judged.item_id
-WHERE judged.reason IS NULL ORDER BY documents.document;
-INSERT INTO rejected SELECT 'document', item_id, title, reason FROM judged_documents WHERE reason IS NOT NULL;
-"""
-
-# Popularity is the recent one; what is older only decides between equals, as a part of less than one interaction.
-FILL_BEHAVIOUR = """
-INSERT INTO popularity
-SELECT documents.document, incoming.recent + incoming.interactions / (1 + max(incoming.interactions) OVER ())
-FROM incoming_popularity AS incoming INNER JOIN documents ON documents.item_id = incoming.item_id
-ORDER BY documents.document;
-INSERT INTO neighbours
-SELECT documents.document, list({'item_id': incoming.neighbour_id, 'similarity': round(incoming.similarity, 6)}
-    ORDER BY incoming.similarity DESC, incoming.neighbour_id)
-FROM incoming_neighbours AS incoming INNER JOIN documents ON documents.item_id = incoming.item_id
-WHERE isfinite(incoming.similarity) AND incoming.similarity > 0
-GROUP BY documents.document ORDER BY documents.document;
-INSERT INTO segments
-SELECT segment, list({'item_id': item_id, 'score': interactions} ORDER BY interactions DESC, item_id)[:$listed]
-FROM incoming_segments WHERE interactions > 0 GROUP BY segment;
-"""
-
-FILL_WORDS = """
-INSERT INTO words
-SELECT documents.document, list({'term': term, 'word': word, 'weight': weight} ORDER BY rank)
-FROM incoming_words AS incoming INNER JOIN documents ON documents.item_id = incoming.user_id
-GROUP BY documents.document ORDER BY documents.document
-"""
-
-# Values are written as `filters.plain` writes what people ask for: 5 for 5.0, 6.5 for 6.50, true for True.
-PLAIN = """
-    CASE WHEN lower(value) IN ('true', 'false') THEN lower(value)
-        WHEN regexp_full_match(value, '-?(0|[1-9][0-9]*)\\.[0-9]+')
-            THEN regexp_replace(regexp_replace(value, '0+$', ''), '\\.$', '')
-        ELSE value END
-"""
-# A list counts with each of its values, be it JSON or its text in a column of text; any other nested value with its
-# JSON text.
-FILL_FACETS = f"""
-INSERT INTO facets
-WITH attributes AS (
-    SELECT documents.document, pair.key AS field, pair.type,
-        CASE WHEN pair.type = 'VARCHAR' THEN json_extract_string(pair.value, '$') ELSE pair.value::VARCHAR END AS text
-    FROM documents, json_each(documents.attributes) AS pair
-), listed AS (
-    SELECT document, field, unnest(
-        CASE WHEN type IN ('ARRAY', 'VARCHAR') AND text LIKE '[%' AND coalesce(json_valid(text), FALSE)
-            THEN json_extract_string(text, '$[*]') ELSE [text] END) AS value
-    FROM attributes WHERE type <> 'NULL'
-), fields AS (
-    SELECT document, 'category' AS field, category AS value, TRY_CAST(category AS DOUBLE) AS number FROM documents
-    UNION ALL SELECT document, 'price', price::VARCHAR, price FROM documents
-    UNION ALL SELECT document, 'available', available::VARCHAR, NULL FROM documents
-    UNION ALL SELECT document, field, value, TRY_CAST(value AS DOUBLE) FROM listed
-)
-SELECT field, {PLAIN}, CASE WHEN isfinite(number) THEN number END, document
-FROM fields WHERE value IS NOT NULL ORDER BY field, document
-"""  # noqa: S608
-
 JUDGE_USERS = f"""
 CREATE TEMP TABLE judged_users AS
 WITH numbered AS (
@@ -151,17 +68,63 @@ WITH numbered AS (
 SELECT *, CASE
     WHEN user_id IS NULL OR trim(user_id) = '' THEN 'no user_id'
     WHEN row_number() OVER (PARTITION BY user_id ORDER BY line) > 1 THEN 'repeated user_id'
-    WHEN len(list_filter(interests, lambda part: len(part.vector) <> $dimension)) > 0
+    WHEN len(list_filter(interests, lambda interest: len(interest.vector) <> $dimension)) > 0
         THEN 'interest of a dimension that is not ' || $dimension
     WHEN vector IS NULL THEN NULL
     {_VECTOR_REASON} END AS reason
 FROM numbered
 """  # noqa: S608
 
-FILL_USERS = """
+COPY_DOCUMENTS = """
+INSERT INTO documents
+SELECT row_number() OVER (ORDER BY item_id) - 1, item_id, coalesce(title, ''), description, caption, category, price,
+    available, image, attributes, captioner, content_hash
+FROM judged_documents WHERE reason IS NULL ORDER BY item_id;
+INSERT INTO vectors
+SELECT documents.document, judged.vector
+FROM judged_documents AS judged INNER JOIN documents ON documents.item_id = judged.item_id
+WHERE judged.reason IS NULL ORDER BY documents.document;
+INSERT INTO rejected SELECT 'document', item_id, title, reason FROM judged_documents WHERE reason IS NOT NULL;
+"""
+COPY_FACETS = """
+INSERT INTO facets
+SELECT facets.field, facets.value, facets.number, documents.document
+FROM incoming_facets AS facets INNER JOIN documents ON documents.item_id = facets.item_id
+ORDER BY facets.field, documents.document, facets.value
+"""
+COPY_BEHAVIOUR = """
+INSERT INTO popularity
+SELECT documents.document, popularity.interactions, popularity.recent, popularity.score
+FROM incoming_popularity AS popularity INNER JOIN documents ON documents.item_id = popularity.item_id
+ORDER BY documents.document;
+INSERT INTO neighbours
+SELECT documents.document,
+    list({'item_id': neighbours.neighbour_id, 'similarity': round(neighbours.similarity, 6)}
+        ORDER BY neighbours.similarity DESC, neighbours.neighbour_id)
+FROM incoming_neighbours AS neighbours INNER JOIN documents ON documents.item_id = neighbours.item_id
+WHERE isfinite(neighbours.similarity) AND neighbours.similarity > 0
+GROUP BY documents.document ORDER BY documents.document;
+INSERT INTO segments
+SELECT segment, list({'item_id': item_id, 'score': interactions} ORDER BY interactions DESC, item_id)[:$listed]
+FROM incoming_segments WHERE interactions > 0 GROUP BY segment;
+"""
+COPY_TERMS = """
+INSERT INTO words
+SELECT documents.document, list({'term': terms.term, 'word': terms.word, 'weight': terms.weight} ORDER BY terms.rank)
+FROM incoming_terms AS terms INNER JOIN documents ON documents.item_id = terms.item_id
+GROUP BY documents.document ORDER BY documents.document
+"""
+COPY_USERS = """
 INSERT INTO rejected SELECT 'user', user_id, NULL, reason FROM judged_users WHERE reason IS NOT NULL;
 INSERT INTO users
 SELECT user_id, items, vector, coalesce(history, []), coalesce(seen, []), coalesce(terms, []),
     coalesce(interests, []), coalesce(behaviour, []), segment, coalesce(categories, [])
 FROM judged_users WHERE reason IS NULL ORDER BY user_id;
 """
+
+# The hash of all columns of a row that is named `body`. An index holds the same document if it has the same hash.
+BODY_HASH = "sha256(to_json(body)::VARCHAR) AS body_hash"
+HASHES = {
+    "profiles": f"SELECT user_id AS id, {BODY_HASH} FROM users AS body",  # noqa: S608  names of this module
+    "segments": f"SELECT segment AS id, {BODY_HASH} FROM segments AS body",  # noqa: S608
+}

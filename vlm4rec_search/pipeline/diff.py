@@ -1,4 +1,4 @@
-"""What differs between two releases: documents, and what shoppers get."""
+"""Compares two releases: their documents, and the hits that shoppers get."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 
 TOP = 10
-_CHANGES = """
+_COUNTS = """
 SELECT count(*) FILTER (first.item_id IS NULL), count(*) FILTER (first.item_id = second.item_id
     AND first.content_hash IS DISTINCT FROM second.content_hash), count(*) FILTER (second.item_id IS NULL)
 FROM first FULL JOIN second ON first.item_id = second.item_id
@@ -22,12 +22,14 @@ FROM first FULL JOIN second ON first.item_id = second.item_id
 
 
 @dataclass(frozen=True, slots=True)
-class Churn:
-    """Documents added, changed and deleted from the first to the second release, and how the answers differ.
+class ReleaseDiff:
+    """Differences from the first to the second release.
 
     Attributes:
-        users: how many were asked for.
-        kept: by mode, the mean share of a user's ten hits that stays.
+        first, second: names of the releases.
+        added, changed, deleted: numbers of documents.
+        users: number of users whose hits were compared.
+        overlap: by mode, the mean share of a user's ten hits that both releases have.
     """
 
     first: str
@@ -36,58 +38,62 @@ class Churn:
     changed: int
     deleted: int
     users: int
-    kept: Mapping[str, float]
+    overlap: Mapping[str, float]
 
     def to_json(self) -> dict[str, object]:
-        """Return the fields."""
-        return asdict(self)
+        """Return the stable shape of `vlm4rec releases diff --json`."""
+        fields = asdict(self)
+        return fields | {"kept": fields.pop("overlap")}
 
 
-def compare(
+def compare_releases(
     releases: Releases,
     first: str,
     second: str | None,
     users: int,
     ranking: Ranking | None = None,
     rules: Sequence[Rule] = (),
-) -> Churn:
+) -> ReleaseDiff:
     """Compare two releases.
 
     Args:
-        releases: where both are.
+        releases: of the index.
         first: name of a release.
-        second: name of another one; None takes the one that answers.
-        users: size of the sample, of those that both releases know.
-        ranking, rules: with which both are searched, see `Searcher`.
+        second: name of another release; None takes the live one.
+        users: size of the sample of users of the first release; users that the second one lacks are left out.
+        ranking, rules: for the searches in both releases, see `Searcher`.
 
     Raises:
         UsageError: there is no such release.
     """
     first, second = releases.find(first), releases.find(second)
-    added, changed, deleted = _changes(releases, first, second)
-    with releases.open(first, ranking, rules) as one, releases.open(second, ranking, rules) as other:
-        sample = [user for user in releases.users(first, users) if other.backend.reader().user(user) is not None]
-        kept = {mode: share for mode in get_args(Mode) if (share := _kept(one, other, sample, mode)) is not None}
-    return Churn(first, second, added, changed, deleted, len(sample), kept)
+    added, changed, deleted = _count_changes(releases, first, second)
+    with releases.open(first, ranking, rules) as before, releases.open(second, ranking, rules) as after:
+        sample = [user for user in releases.users(first, users) if after.backend.reader().user(user) is not None]
+        shares = {mode: _mean_overlap(before, after, sample, mode) for mode in get_args(Mode)}
+    overlap = {mode: share for mode, share in shares.items() if share is not None}
+    return ReleaseDiff(first, second, added, changed, deleted, len(sample), overlap)
 
 
-def _changes(releases: Releases, first: str, second: str) -> tuple[int, int, int]:
+def _count_changes(releases: Releases, first: str, second: str) -> tuple[int, int, int]:
     with duckdb.connect() as connection:
         for table, name in (("first", first), ("second", second)):
             connection.execute(f"CREATE TABLE {table} (item_id VARCHAR, content_hash VARCHAR)")
             for batch in releases.documents(name, ("item_id", "content_hash")):
                 connection.register("batch", batch)
                 connection.execute(f"INSERT INTO {table} SELECT * FROM batch")  # noqa: S608  our own names
-        added, changed, deleted = connection.execute(_CHANGES).fetchone() or (0, 0, 0)
+        added, changed, deleted = connection.execute(_COUNTS).fetchone() or (0, 0, 0)
     return added, changed, deleted
 
 
-def _kept(one: Searcher, other: Searcher, users: list[str], mode: Mode) -> float | None:
-    """Return the mean share of hits that stay, None where nobody is asked for."""
-    shares = [share for user in users if (share := _share(one, other, Query(user=user, mode=mode, k=TOP))) is not None]
+def _mean_overlap(before: Searcher, after: Searcher, users: list[str], mode: Mode) -> float | None:
+    """Return the mean overlap over the users who have hits, None without such users."""
+    overlaps = [_overlap(before, after, Query(user=user, mode=mode, k=TOP)) for user in users]
+    shares = [overlap for overlap in overlaps if overlap is not None]
     return round(float(np.mean(shares)), 4) if shares else None
 
 
-def _share(one: Searcher, other: Searcher, query: Query) -> float | None:
-    before, after = ({hit.item_id for hit in index.search(query).hits} for index in (one, other))
-    return len(before & after) / max(len(before), len(after)) if before or after else None
+def _overlap(before: Searcher, after: Searcher, query: Query) -> float | None:
+    """Return the number of common hits over the larger number of hits, None without any hit."""
+    first, second = ({hit.item_id for hit in index.search(query).hits} for index in (before, after))
+    return len(first & second) / max(len(first), len(second)) if first or second else None

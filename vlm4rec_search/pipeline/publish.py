@@ -1,17 +1,36 @@
-"""From the warehouse's search layer to a published release: check the tables, read them, build, switch."""
+"""Publishes the warehouse's search layer: check the tables, ask the gate, build and activate a release, record it."""
 
-import sys
+import logging
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeAlias
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.indexes.search_layer import Handover, read_tables
+from vlm4rec_search.common.warehouse import read
+from vlm4rec_search.indexes import open_releases
+from vlm4rec_search.indexes.release import ReleaseSummary
+from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
+from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
+from vlm4rec_search.pipeline.record import record_failure, record_publication
 
-if TYPE_CHECKING:
-    from vlm4rec_search.indexes.release import ReleaseSummary
-    from vlm4rec_search.indexes.releases import Releases
-    from vlm4rec_search.pipeline.quality import QualityReport
+logger = logging.getLogger(__name__)
+
+
+class GateVerdict(Protocol):
+    """The decision of a gate; its text holds the measurements."""
+
+    @property
+    def live(self) -> str:
+        """Name of the live release that the new one was compared with."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the new release may replace the live one."""
+
+
+Gate: TypeAlias = Callable[[Releases, SearchLayer], GateVerdict | None]  # None: no release is live
 
 
 def publish_index(
@@ -20,70 +39,55 @@ def publish_index(
     force: bool = False,
     url: str | None = None,
     incremental: bool = False,
-    tolerance: float | None = None,
-) -> "ReleaseSummary":
-    """Check the tables, build a release of them, verify it, let it answer, and record what was done.
+    gate: Gate | None = None,
+) -> ReleaseSummary:
+    """Check the tables, build and verify a release of them, activate it, and record the publication.
 
-    What is published is what was checked: both are read in one short connection.
+    The suites and the release see the same data, since one short connection reads both.
 
     Args:
-        settings: warehouse, expectations, credentials; the file of records.
-        environment: of SQLMesh.
-        force: publish though a suite fails, which the release records; on a server also though much of what answers
-            would be gone, or another release was made to answer meanwhile.
-        url: where; None takes the settings'.
-        incremental: change a copy of the release that answers, on a server.
-        tolerance: how much nDCG@10 may fall against the release that answers, see `evaluation.gate`; None asks not.
+        settings: warehouse, expectations, credentials, file of records.
+        environment: SQLMesh environment of the tables.
+        force: publish although a suite or the gate fails, which the release records; on a server also although much of
+            the live release would be deleted, or somebody activated another release meanwhile.
+        url: of the index; None takes the settings'.
+        incremental: on a server, change a copy of the live release.
+        gate: compares the tables with the live release before anything is built.
 
     Raises:
-        UsageError: no warehouse or tables; or an index URL that cannot be used.
-        RunError: another process is writing the warehouse; an expectation suite or the gate refused; or the build
-            failed.
+        UsageError: there is no warehouse, a table is missing, or the index URL cannot be used.
+        RunError: another process is writing the warehouse, a suite or the gate refused, or the build failed.
     """
-    from vlm4rec_search.common.warehouse import read
-    from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.pipeline.quality import judge, measure_suites
-    from vlm4rec_search.pipeline.record import record, record_failure
-
     releases = open_releases(url or settings.index_url, settings)
     with read(settings.warehouse) as connection:
         measured = measure_suites(connection, settings.project / "expectations", environment)
-        handed = read_tables(connection, environment)
-    checks = _verdict(judge(measured, {"max_age_days": settings.max_age_days}), force)
-    if tolerance is not None:
-        checks += _gate(settings, releases, handed, tolerance, force)
-    meta = handed.release(checks)
+        search_layer = read_search_layer(connection, environment)
+    checks = _require_suites(judge(measured, {"max_age_days": settings.max_age_days}), force)
+    if gate is not None:
+        checks += _require_gate(gate, releases, search_layer, force)
+    meta = search_layer.new_release(checks)
     mode = "incremental" if incremental else "full"
     try:
-        publication = releases.publish(handed.tables, meta, incremental, force)
+        publication = releases.publish(search_layer.tables, meta, incremental, force)
     except Vlm4recError as error:
-        with suppress(Vlm4recError):  # what went wrong first is what has to be told
+        with suppress(Vlm4recError):  # the first error matters more than a record that cannot be written
             record_failure(settings.releases, releases.url, mode, meta, error)
         raise
     try:
-        record(settings.releases, releases.url, mode, publication)
+        record_publication(settings.releases, releases.url, mode, publication)
     except RunError as error:
-        raise RunError(f"{meta.name} answers, but there is no record of it: {error}") from None
+        raise RunError(f"{meta.name} is live, but its publication could not be recorded: {error}") from None
     return publication.summary
 
 
-def _gate(settings: Settings, releases: "Releases", handed: Handover, tolerance: float, force: bool) -> str:
-    """Return what the gate found, for the release's record."""
-    from vlm4rec_search.evaluation.gate import judge_release
+def _require_suites(report: QualityReport, force: bool) -> str:
+    """Return the verdict of the suites for the release's metadata.
 
-    verdict = judge_release(settings, releases, handed, tolerance, lambda step: print(step, file=sys.stderr))
-    if verdict is None:
-        print("gate: nothing answers yet that the new release could be compared with", file=sys.stderr)
-        return "; gate: first release"
-    print(f"gate: {verdict}", file=sys.stderr)
-    if not verdict.passed and not force:
-        raise RunError(f"not published: the new release is worse than {verdict.live}: {verdict}; --force publishes it")
-    return f"; gate {'passed' if verdict.passed else 'forced'}: {verdict}"
-
-
-def _verdict(report: "QualityReport", force: bool) -> str:
+    Raises:
+        RunError: a suite failed, and `force` is not set.
+    """
     if warnings := sum(len(suite.warnings) for suite in report.suites):
-        print(f"{warnings} warnings: `vlm4rec check` says of what", file=sys.stderr)
+        logger.info("%d warnings: `vlm4rec check` lists them", warnings)
     failed = ", ".join(suite.suite for suite in report.suites if not suite.success)
     if failed and not force:
         raise RunError(
@@ -91,3 +95,19 @@ def _verdict(report: "QualityReport", force: bool) -> str:
             " records it"
         )
     return f"forced: {failed}" if failed else "passed"
+
+
+def _require_gate(gate: Gate, releases: Releases, search_layer: SearchLayer, force: bool) -> str:
+    """Return the verdict of the gate for the release's metadata.
+
+    Raises:
+        RunError: the new release is worse than the live one, and `force` is not set.
+    """
+    verdict = gate(releases, search_layer)
+    if verdict is None:
+        logger.info("gate: no release is live yet, so there is nothing to compare with")
+        return "; gate: first release"
+    logger.info("gate: %s", verdict)
+    if not verdict.passed and not force:
+        raise RunError(f"not published: the new release is worse than {verdict.live}: {verdict}; --force publishes it")
+    return f"; gate {'passed' if verdict.passed else 'forced'}: {verdict}"

@@ -74,4 +74,4 @@ def publish_split(split: Split, folder: Path) -> None:
     documents = split.tables.tables.documents
     kept = pa.array([item in allowed for item in documents["item_id"].to_pylist()])
     given = replace(split.tables.tables, documents=documents.filter(kept))
-    build_release(folder, given, split.tables.release("evaluation"))
+    build_release(folder, given, split.tables.new_release("evaluation"))

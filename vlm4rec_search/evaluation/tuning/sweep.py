@@ -59,7 +59,7 @@ def ask(searcher: Searcher, store: Store, part: Part, ranking: Ranking) -> list[
     The kind of profile and the depth are those of the configuration; weights are not looked at.
     Documents become rows of the part's catalogue, which stand in the same order.
     """
-    rows = part.split.catalogue.positions(list(store.places))
+    rows = part.split.catalogue.positions(list(store.numbers))
     everything: dict[str, float] = dict.fromkeys(KINDS, 1.0)
     searcher.ranking, reader = ranking, searcher.backend.reader()
     answers = []

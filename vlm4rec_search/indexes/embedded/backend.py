@@ -64,7 +64,7 @@ class EmbeddedBackend(Backend, Reader):
         }
 
     def _documents(self, item_ids: Sequence[str]) -> list[int]:
-        return [self.store.places[item] for item in item_ids if item in self.store.places]
+        return [self.store.numbers[item] for item in item_ids if item in self.store.numbers]
 
     def popular(self, segment: str) -> Mapping[str, float]:
         """Return the popular items of a segment."""
@@ -119,7 +119,7 @@ class EmbeddedRetrieved(Retrieved):
         return scores
 
     def _score_items(self, items: Mapping[str, float]) -> Vectors:
-        places = self._store.places
+        places = self._store.numbers
         known = [(places[item], score) for item, score in items.items() if item in places]
         scores = np.zeros(len(places), dtype=np.float32)
         scores[[document for document, _ in known]] = [score for _, score in known]

@@ -1,10 +1,10 @@
-"""Releases of the embedded index: one immutable file each, and a pointer that is replaced in one step.
+"""The files of the embedded index: one immutable file per release, and a pointer that is replaced in one step.
 
-    index/current                            the name of the release that answers
-    index/releases/<name>.duckdb             complete, verified, never written again
-    index/releases/.building-<name>.duckdb   what a running or killed build left
+    index/current                            name of the live release
+    index/releases/<name>.duckdb             a complete, verified release, which is never written again
+    index/releases/.building-<name>.duckdb   a release that is being built, or a file that a killed build left
 
-Readers open the file that the pointer names and keep it, whatever happens to the pointer afterwards.
+A reader opens the file that the pointer names and keeps reading it when the pointer changes.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.releases import KEPT
+from vlm4rec_search.indexes.releases import RETAINED
 
 POINTER = "current"
 _BUILDING = ".building-"
@@ -27,7 +27,7 @@ def release_path(folder: Path, name: str) -> Path:
     """Return the file of a release.
 
     Raises:
-        UsageError: the text is no name of a release.
+        UsageError: the text cannot be the name of a release.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not the name of a release")
@@ -35,10 +35,10 @@ def release_path(folder: Path, name: str) -> Path:
 
 
 def current_release(folder: Path) -> Path | None:
-    """Return the file of the release that answers, None where nothing is published yet.
+    """Return the file of the live release, None where nothing is published yet.
 
     Raises:
-        UsageError: the pointer is damaged or names a file that is not there.
+        UsageError: the pointer is damaged, or names a file that does not exist.
     """
     try:
         name = (folder / POINTER).read_text(encoding="utf-8").strip()
@@ -54,8 +54,8 @@ def current_release(folder: Path) -> Path | None:
     return path
 
 
-def switch(folder: Path, name: str) -> None:
-    """Let the pointer name another release, in one step; readers that are open go on with theirs.
+def activate(folder: Path, name: str) -> None:
+    """Let the pointer name another release, in one step; open readers keep their release.
 
     Raises:
         UsageError: there is no such release.
@@ -72,34 +72,34 @@ def switch(folder: Path, name: str) -> None:
 
 @contextmanager
 def publishing(folder: Path, name: str) -> Iterator[Path]:
-    """Yield the temporary file of a build; when the block ends well it has become the release that answers.
+    """Yield the temporary file of a build, and make it the live release when the block ends without an error.
 
-    Only one build runs in a folder at a time, the switch included, so that the last one to begin is the one that
-    answers; what killed builds left is removed first, and releases older than the newest `KEPT` last. A block that
-    raises leaves no file behind.
+    The lock of the folder is held until the new release is live, so that the build that began last is live in the end.
+    Files of killed builds are removed first, releases older than the newest `RETAINED` last. A block that raises leaves
+    no file behind.
 
     Raises:
         RunError: another build is running, the release exists, or the folder cannot be written.
     """
     final = release_path(folder, name)
-    with alone(folder):
-        _sweep(final.parent)
+    with folder_lock(folder):
+        _remove_unfinished(final.parent)
         if final.exists():
             raise RunError(f"the release {name} exists already: build again for a new name")
         temporary = final.with_name(f"{_BUILDING}{final.name}")
         try:
             yield temporary
             temporary.replace(final)
-            answered = _target(folder)
-            switch(folder, name)
-            _prune(folder, {name, answered, _target(folder)}, KEPT)
+            previous = _live_name(folder)
+            activate(folder, name)
+            _remove_old(folder, {name, previous, _live_name(folder)}, RETAINED)
         finally:
-            _sweep(final.parent)
+            _remove_unfinished(final.parent)
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of the folder, which is made where it is missing.
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder, which is created where it is missing.
 
     Raises:
         RunError: a build is running, or the folder cannot be written.
@@ -110,59 +110,56 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"cannot write the index folder {folder}: {error.strerror}") from None
     with lock:
-        _lock(lock.fileno(), folder)
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"another build is running in {folder}: wait until it has ended") from None
         yield
 
 
-def prune(folder: Path, kept: int) -> list[str]:
-    """Remove all but the newest `kept` releases, and return their names.
+def prune(folder: Path, retained: int) -> list[str]:
+    """Remove all but the newest `retained` releases, and return the names of the removed ones.
 
-    The release that answers stays, and the one before it in age.
+    The live release and the next older one always stay.
 
     Raises:
         RunError: a build is running, or the folder cannot be written.
     """
-    with alone(folder):
-        names, live = [path.stem for path in _by_age(folder)], _target(folder)
-        before = names[: names.index(live)][-1:] if live in names else []
-        return _prune(folder, {live, *before}, kept)
+    with folder_lock(folder):
+        names, live = [path.stem for path in _by_age(folder)], _live_name(folder)
+        previous = names[: names.index(live)][-1:] if live in names else []
+        return _remove_old(folder, {live, *previous}, retained)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise RunError(f"another build is running in {folder}: wait until it has ended") from None
-
-
-def _target(folder: Path) -> str | None:
-    """Return the name that the pointer holds, None where it holds none."""
+def _live_name(folder: Path) -> str | None:
+    """Return the name that the pointer holds, None where it cannot be read."""
     try:
         return (folder / POINTER).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
 
 
-def _prune(folder: Path, needed: set[str | None], kept: int) -> list[str]:
-    """Remove all but the newest releases; whoever has one of the others open goes on reading it.
+def _remove_old(folder: Path, needed: set[str | None], retained: int) -> list[str]:
+    """Remove all but the newest and the needed releases; a reader that has a removed file open keeps reading it.
 
-    The release that answers and the one that answered before it stay, however old somebody made them by a rollback.
+    The live release and the one that was live before are needed even if a rollback made an old one live.
     """
-    old = [path for path in _by_age(folder)[:-kept] if path.stem not in needed]
+    old = [path for path in _by_age(folder)[:-retained] if path.stem not in needed]
     for path in old:
-        with suppress(OSError):  # a publication that has ended well must not end badly over this
+        with suppress(OSError):  # a successful publication must not fail because an old file cannot be removed
             path.unlink()
     return [path.stem for path in old]
 
 
 def _by_age(folder: Path) -> list[Path]:
+    """Return the release files, the oldest first."""
     files = (folder / "releases").glob("[!.]*.duckdb")
     return sorted(files, key=lambda path: (path.stat().st_mtime, path.name))
 
 
-def _sweep(releases: Path) -> None:
-    for left in releases.glob(f"{_BUILDING}*"):
-        if left.is_dir():
-            shutil.rmtree(left)
+def _remove_unfinished(releases: Path) -> None:
+    for unfinished in releases.glob(f"{_BUILDING}*"):
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
         else:
-            left.unlink()
+            unfinished.unlink()

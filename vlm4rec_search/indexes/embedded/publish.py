@@ -1,4 +1,4 @@
-"""Builds a release file from what the warehouse hands over, verifies it and lets the pointer name it."""
+"""Builds a release file from the tables of the search layer, verifies it, and makes it the current release."""
 
 import time
 from dataclasses import replace
@@ -13,18 +13,17 @@ from vlm4rec_search.common.bm25 import BOOSTS, bm25, count_terms
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import Advance, bar
 from vlm4rec_search.common.vectors import cosines
-from vlm4rec_search.indexes import tables
-from vlm4rec_search.indexes.checks import smoke
+from vlm4rec_search.indexes.checks import run_smoke_searches
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, publishing
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.indexes.staging import STEPS, count, one_line, stage
+from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
+from vlm4rec_search.indexes.tables import CREATE_POSTINGS
 from vlm4rec_search.search.searcher import Searcher
 
-# What a release has to show before the pointer may name it.
-
+# The file and the judged tables must give the same best cosines for some random vectors.
 _SAMPLE = 16
 _TOP = 10
 _TOLERANCE = 1e-5
@@ -34,10 +33,49 @@ SELECT list(score) FROM (
     ORDER BY score DESC LIMIT $top
 )
 """
+_CHANGES = """
+SELECT count(*) FILTER (old.item_id IS NULL),
+    count(*) FILTER (old.content_hash IS DISTINCT FROM new.content_hash AND old.item_id = new.item_id),
+    count(*) FILTER (new.item_id IS NULL),
+    (SELECT count(*) FROM rejected WHERE kind = 'document'), (SELECT count(*) FROM rejected WHERE kind = 'user')
+FROM documents AS new FULL JOIN previous AS old ON old.item_id = new.item_id
+"""
 
 
-def sample_scans(connection: duckdb.DuckDBPyConnection, dimension: int) -> list[tuple[list[float], list[float]]]:
-    """Return random unit vectors, each with its best cosines as DuckDB computes them from what was handed over."""
+def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -> ReleaseSummary:
+    """Build, verify and publish a release. The release before it answers until the new one is verified.
+
+    Documents and users that cannot be searched go to the release's table `rejected`, see `stage_release`.
+
+    Args:
+        folder: of the embedded index.
+        given: the tables of the search layer.
+        meta: from `new_release`; its encoder and dimension are those that the vectors must have.
+
+    Raises:
+        UsageError: a column is missing.
+        RunError: no document can be published, verification fails, another build is running, or the file cannot be
+            written.
+    """
+    started = time.perf_counter()
+    steps = STEPS + len(BOOSTS) + 1
+    with publishing(folder, meta.name) as path, duckdb_errors(), bar("building the release", steps) as advance:
+        connection = duckdb.connect(str(path))
+        try:
+            meta = stage_release(connection, given, meta, advance)
+            _write_postings(connection, advance)
+            scans = scan_samples(connection, meta.dimension)
+            summary = _summarize_changes(connection, folder, meta)
+            connection.execute("CHECKPOINT")
+        finally:
+            connection.close()
+        verify_file(path, scans)
+        advance(1)
+    return replace(summary, seconds=round(time.perf_counter() - started, 2))
+
+
+def scan_samples(connection: duckdb.DuckDBPyConnection, dimension: int) -> list[tuple[list[float], list[float]]]:
+    """Return random unit vectors, each with the ten best cosines that DuckDB computes from the judged documents."""
     draws = np.random.default_rng(0).standard_normal((_SAMPLE, dimension))
     queries = (draws / np.linalg.norm(draws, axis=1, keepdims=True)).astype(np.float32).tolist()
     scans = [connection.execute(_SCAN, {"query": query, "top": _TOP}).fetchone() for query in queries]
@@ -45,10 +83,15 @@ def sample_scans(connection: duckdb.DuckDBPyConnection, dimension: int) -> list[
 
 
 def verify_file(path: Path, scans: list[tuple[list[float], list[float]]]) -> None:
-    """Read a finished file as a search would, and ask it something.
+    """Open a finished file as a search does, compare its vectors with those of the tables, and search.
+
+    Args:
+        path: of the file.
+        scans: from `scan_samples`.
 
     Raises:
-        RunError: it cannot be read, vectors are not finite unit vectors, its scan differs, or a search fails.
+        RunError: the file cannot be read, a vector is not finite or not of length 1, the best cosines differ, or a
+            search fails.
     """
     store = Store(path)
     try:
@@ -59,51 +102,15 @@ def verify_file(path: Path, scans: list[tuple[list[float], list[float]]]) -> Non
             best = np.sort(cosines(store.vectors, np.array(query, dtype=np.float32)))[::-1][: len(expected)]
             if np.abs(best - expected).max() > _TOLERANCE:
                 raise RunError("the release was not published: its vectors rank otherwise than the tables' vectors")
-        _smoke(store)
+        # A text search analyzes its text: only a term that the analyzer leaves as it is must be found.
+        text = next((term for term in store.terms if analyze(term) == [term]), None)
+        run_smoke_searches(Searcher(EmbeddedBackend(store)), store.any_user(), text)
     finally:
         store.close()
 
 
-def _smoke(store: Store) -> None:
-    # A stem need not be its own stem: only a term that is can be searched for as a text, and has to be found.
-    text = next((term for term in store.terms if analyze(term) == [term]), None)
-    smoke(Searcher(EmbeddedBackend(store)), store.any_user(), text)
-
-
-def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -> ReleaseSummary:
-    """Build, verify and publish a release; until it is verified, and if anything fails, the last one answers.
-
-    What cannot be searched is kept in the release's table `rejected`, see `staging.stage`.
-
-    Args:
-        folder: of the embedded index.
-        given: the search layer.
-        meta: from `new_release`; its encoder and dimension are what documents have to have.
-
-    Raises:
-        UsageError: a column is missing.
-        RunError: nothing is left to publish, verification fails, another build is running, or the disk does not take
-            the file.
-    """
-    started = time.perf_counter()
-    steps = STEPS + len(BOOSTS) + 1
-    with publishing(folder, meta.name) as path, one_line(), bar("building the release", steps) as advance:
-        connection = duckdb.connect(str(path))
-        try:
-            meta = stage(connection, given, meta, advance)
-            _fill_postings(connection, advance)
-            scans = sample_scans(connection, meta.dimension)
-            summary = _summary(connection, folder, meta)
-            connection.execute("CHECKPOINT")
-        finally:
-            connection.close()
-        verify_file(path, scans)
-        advance(1)
-    return replace(summary, seconds=round(time.perf_counter() - started, 2))
-
-
-def _fill_postings(connection: duckdb.DuckDBPyConnection, advance: Advance) -> None:
-    connection.execute(tables.POSTINGS)
+def _write_postings(connection: duckdb.DuckDBPyConnection, advance: Advance) -> None:
+    connection.execute(CREATE_POSTINGS)
     for field in BOOSTS:
         texts = connection.table("documents").order("document").project(f'"{field}"').fetchall()
         terms, _, counts = count_terms(text for (text,) in texts)
@@ -122,29 +129,32 @@ def _fill_postings(connection: duckdb.DuckDBPyConnection, advance: Advance) -> N
         advance(1)
 
 
-def _summary(connection: duckdb.DuckDBPyConnection, folder: Path, meta: ReleaseMeta) -> ReleaseSummary:
-    """Compare what was built with the release that answers so far."""
-    previous, users_before = _previous(folder)
+def _summarize_changes(connection: duckdb.DuckDBPyConnection, folder: Path, meta: ReleaseMeta) -> ReleaseSummary:
+    """Compare the new release with the current one."""
+    previous, users_before = _read_current(folder)
     connection.register("previous", previous)
-    added, changed, deleted, documents, users = connection.execute("""
-        SELECT count(*) FILTER (old.item_id IS NULL),
-            count(*) FILTER (old.content_hash IS DISTINCT FROM new.content_hash AND old.item_id = new.item_id),
-            count(*) FILTER (new.item_id IS NULL),
-            (SELECT count(*) FROM rejected WHERE kind = 'document'), (SELECT count(*) FROM rejected WHERE kind = 'user')
-        FROM documents AS new FULL JOIN previous AS old ON old.item_id = new.item_id
-    """).fetchall()[0]
-    changes = {"added": added, "changed": changed, "deleted": deleted, "rejected": documents, "rejected_users": users}
-    return ReleaseSummary(meta.name, meta.documents, users=meta.users, users_before=users_before, **changes)
+    added, changed, deleted, rejected, rejected_users = connection.execute(_CHANGES).fetchall()[0]
+    return ReleaseSummary(
+        meta.name,
+        meta.documents,
+        added,
+        changed,
+        deleted,
+        users=meta.users,
+        users_before=users_before,
+        rejected=rejected,
+        rejected_users=rejected_users,
+    )
 
 
-def _previous(folder: Path) -> tuple[pa.Table, int]:
-    """Return item_id and content_hash of the current release, and its number of users; nothing where there is none."""
+def _read_current(folder: Path) -> tuple[pa.Table, int]:
+    """Return item_id and content_hash of the current release, and its number of users; empty without a release."""
     try:
         path = current_release(folder)
         if path is not None:
             with duckdb.connect(str(path), read_only=True) as connection:
                 documents = connection.execute("SELECT item_id, content_hash FROM documents").to_arrow_table()
-                return documents, count(connection, "users")
+                return documents, count_rows(connection, "users")
     except (UsageError, duckdb.Error):
-        pass  # a damaged index is repaired by publishing again: every document counts as added
+        pass  # the new release repairs a damaged index: all of its documents count as added
     return pa.table({"item_id": pa.array([], pa.string()), "content_hash": pa.array([], pa.string())}), 0

@@ -1,4 +1,4 @@
-"""The releases of the embedded index: files in a folder."""
+"""The releases of the embedded index: files in a folder, and the pointer to the live one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.publish import build_release
@@ -19,7 +19,7 @@ from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 
-_BATCH = 1_000
+_BATCH = 1_000  # rows in memory
 _DOCUMENTS = """
     SELECT *, coalesce(score, 0) AS popularity
     FROM documents INNER JOIN vectors USING (document) LEFT JOIN popularity USING (document)
@@ -29,48 +29,48 @@ _REFUSED = "SELECT kind, id, title, reason FROM rejected"
 
 
 class EmbeddedReleases(Releases):
-    """Release files and the pointer in a folder."""
+    """The release files of a folder and its pointer."""
 
     def __init__(self, folder: Path) -> None:
-        """Look into a folder, which need not be there yet."""
+        """Use a folder, which need not exist yet."""
         self.folder, self.url = folder, str(folder)
 
     def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
-        """Build a release file; `force` has no meaning here."""
+        """Build a release file; `force` has no effect here."""
         if incremental:
             raise UsageError("an embedded release is always built whole: leave out --incremental")
         summary = build_release(self.folder, given, meta)
-        with self._read(meta.name) as connection:
+        with self._connect(meta.name) as connection:
             refused = connection.execute(_REFUSED).to_arrow_table()
-            made = _meta(connection)
-        return Publication(made or meta, summary, refused=refused)
+            built = _read_meta(connection)
+        return Publication(built or meta, summary, refused=refused)
 
     def live(self) -> str | None:
         """Return the name in the pointer."""
         path = pointer.current_release(self.folder)
         return path.stem if path else None
 
-    def whole(self) -> Mapping[str, ReleaseMeta]:
-        """Return the metadata of the files that this version can read."""
-        found = []
+    def list(self) -> Mapping[str, ReleaseMeta]:
+        """Return the metadata of the files that this version can read, the oldest first."""
+        metas = []
         for path in (self.folder / "releases").glob("[!.]*.duckdb"):
             try:
-                with self._read(path.stem) as connection:
-                    found.append(_meta(connection))
+                with self._connect(path.stem) as connection:
+                    metas.append(_read_meta(connection))
             except RunError:
-                continue  # damaged: nothing that could answer
-        metas = sorted((meta for meta in found if meta), key=lambda meta: (meta.created_at, meta.name))
-        return {meta.name: meta for meta in metas}
+                continue  # a damaged file cannot answer
+        readable = sorted((meta for meta in metas if meta), key=lambda meta: (meta.created_at, meta.name))
+        return {meta.name: meta for meta in readable}
 
-    def switch(self, name: str) -> None:
+    def activate(self, name: str) -> None:
         """Replace the pointer, after opening the release as a search does."""
         self.open(name).close()
-        with pointer.alone(self.folder):
-            pointer.switch(self.folder, name)
+        with pointer.folder_lock(self.folder):
+            pointer.activate(self.folder, name)
 
-    def prune(self, kept: int) -> list[str]:
+    def prune(self, retained: int) -> Sequence[str]:
         """Remove old files."""
-        return pointer.prune(self.folder, kept)
+        return pointer.prune(self.folder, retained)
 
     def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
         """Load a release file."""
@@ -79,32 +79,33 @@ class EmbeddedReleases(Releases):
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         """Read documents with their vectors, popularity and neighbours."""
         sql = f"SELECT {', '.join(columns)} FROM ({_DOCUMENTS}) ORDER BY document"  # noqa: S608  our own names
-        with self._read(name) as connection:
+        with self._connect(name) as connection:
             yield from connection.execute(sql).to_arrow_reader(_BATCH)
 
     def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
         """Read the rows and hash them."""
-        with self._read(name) as connection:
+        with self._connect(name) as connection:
             yield from connection.execute(HASHES[kind]).to_arrow_reader(_BATCH)
 
-    def users(self, name: str, count: int) -> list[str]:
+    def users(self, name: str, count: int) -> Sequence[str]:
         """Return the users whose ids have the smallest hashes."""
-        with self._read(name) as connection:
+        with self._connect(name) as connection:
             rows = connection.execute("SELECT user_id FROM users ORDER BY md5(user_id) LIMIT ?", [count]).fetchall()
         return [user for (user,) in rows]
 
-    def _read(self, name: str) -> duckdb.DuckDBPyConnection:
+    def _connect(self, name: str) -> duckdb.DuckDBPyConnection:
         path = pointer.release_path(self.folder, name)
         try:
             return duckdb.connect(str(path), read_only=True)
         except duckdb.Error as error:
-            raise RunError(f"cannot read the release {path} ({str(error).splitlines()[0]})") from None
+            raise RunError(f"cannot read the release {path} ({first_line(error)})") from None
 
 
-def _meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta | None:
+def _read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta | None:
+    """Return the metadata of a release file, None for one of another schema version."""
     try:
         (row,) = connection.execute("SELECT * FROM release").to_arrow_table().to_pylist()
         meta = ReleaseMeta(**row)
     except (duckdb.Error, TypeError, ValueError):
-        return None  # of another schema version
+        return None
     return meta if meta.schema_version == SCHEMA_VERSION else None

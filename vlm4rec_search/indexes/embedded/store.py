@@ -1,4 +1,8 @@
-"""A release file in memory: vectors, postings and neighbours as arrays, users, facets and filters by query."""
+"""A release file that is open for searches.
+
+Vectors, postings, neighbours and popularity are arrays in memory. Users, segments, words and facets stay in the file,
+and each read of them is a query.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,33 +31,34 @@ SELECT document FROM facets WHERE field = $field
     AND CASE WHEN $high_open THEN number < $high ELSE number <= $high END
 """
 _WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
+_FACETS = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
 _NEIGHBOURS = """
-WITH pairs AS (SELECT document, unnest(neighbours) AS part, generate_subscripts(neighbours, 1) AS place FROM neighbours)
-SELECT pairs.document, documents.document AS neighbour, pairs.part.similarity
-FROM pairs INNER JOIN documents ON documents.item_id = pairs.part.item_id ORDER BY pairs.document, pairs.place
+WITH pairs AS (SELECT document, unnest(neighbours) AS pair, generate_subscripts(neighbours, 1) AS rank FROM neighbours)
+SELECT pairs.document, documents.document AS neighbour, pairs.pair.similarity
+FROM pairs INNER JOIN documents ON documents.item_id = pairs.pair.item_id ORDER BY pairs.document, pairs.rank
 """
 
 
 class Store:
-    """One release, opened read-only and loaded once.
+    """One release file, opened read-only.
 
     Attributes:
-        meta: what made the release.
-        vectors: float32 (n, d), unit rows, by document.
+        meta: of the release.
+        vectors: float32 (n, d), a unit vector for each document.
         terms: row of each term in `postings`.
-        postings: boosted BM25, terms x documents, float32.
-        popularity: float32 (n,).
-        places: document of each item id.
+        postings: BM25 scores with the boosts of the fields, terms x documents, float32.
+        popularity: score of each document, float32 (n,); 0 without interactions.
+        numbers: number of the document of each item id.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open and load a release file.
+        """Open a release file and load its arrays.
 
         Raises:
-            UsageError: the file is of another schema version, or its words are another analyzer's.
-            RunError: it cannot be read.
+            UsageError: the file has another schema version, or another analyzer made its words.
+            RunError: the file cannot be read.
         """
-        with _readable(path), ExitStack() as closing:
+        with _duckdb_errors(path), ExitStack() as closing:
             self._connection = closing.enter_context(duckdb.connect(str(path), read_only=True))
             self._load(path)
             closing.pop_all()
@@ -65,26 +70,26 @@ class Store:
         self.vectors = self._load_vectors()
         self.terms, self.postings = self._load_postings()
         self._records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
-        self.places = {item: place for place, item in enumerate(self._records["item_id"].to_pylist())}
+        self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
         self._load_neighbours()
         self.popularity = np.zeros(self.meta.documents, dtype=np.float32)
-        popular = self._table("SELECT document, score FROM popularity")
-        self.popularity[popular["document"].to_numpy()] = popular["score"].to_numpy()
+        scores = self._table("SELECT document, score FROM popularity")
+        self.popularity[scores["document"].to_numpy()] = scores["score"].to_numpy()
 
     def _table(self, sql: str) -> pa.Table:
         return self._connection.execute(sql).to_arrow_table()
 
     def _load_neighbours(self) -> None:
         pairs = self._table(_NEIGHBOURS)
-        self._ids = np.array(list(self.places), dtype=object)
+        self._ids = np.array(list(self.numbers), dtype=object)
         self._starts = np.searchsorted(pairs["document"].to_numpy(), np.arange(len(self._ids) + 1))
         self._neighbours = pairs["neighbour"].to_numpy()
         self._similarities = pairs["similarity"].to_numpy()
 
     def _load_vectors(self) -> Vectors:
         column = self._table("SELECT vector FROM vectors ORDER BY document")["vector"]
-        parts = [chunk.flatten().to_numpy() for chunk in column.chunks]
-        return np.concatenate(parts).reshape(-1, self.meta.dimension)
+        chunks = [chunk.flatten().to_numpy() for chunk in column.chunks]
+        return np.concatenate(chunks).reshape(-1, self.meta.dimension)
 
     def _load_postings(self) -> tuple[dict[str, int], sparse.csr_array]:
         table = self._table("SELECT field, term, df, documents, scores FROM postings").combine_chunks()
@@ -101,13 +106,13 @@ class Store:
         return {term: row for row, term in enumerate(terms)}, matrix
 
     def user(self, user_id: str) -> dict[str, Any] | None:
-        """Return the row of table `users`, None for an unknown user."""
+        """Return the row of the table `users`, None for an unknown shopper."""
         return self._row("SELECT * FROM users WHERE user_id = ?", user_id)
 
     def segment(self, name: str) -> dict[str, float]:
-        """Return the most popular items of a segment with their scores."""
+        """Return the scores of the most popular items of a segment by item id, empty for an unknown segment."""
         row = self._row("SELECT items FROM segments WHERE segment = ?", name)
-        return {part["item_id"]: part["score"] for part in row["items"]} if row else {}
+        return {item["item_id"]: item["score"] for item in row["items"]} if row else {}
 
     def _row(self, sql: str, key: str) -> dict[str, Any] | None:
         cursor = self._connection.cursor().execute(sql, [key])
@@ -115,21 +120,21 @@ class Store:
         return dict(zip((column[0] for column in cursor.description or ()), row, strict=True)) if row else None
 
     def any_user(self) -> str | None:
-        """Return the id of one known user, None where there are none."""
+        """Return the id of some shopper, None for a release without shoppers."""
         row = self._connection.cursor().execute("SELECT user_id FROM users LIMIT 1").fetchone()
         return None if row is None else str(row[0])
 
     def words(self, documents: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-        """Return the words of documents that have some."""
+        """Return the weighted words of documents; a document without words is missing."""
         return dict(self._connection.cursor().execute(_WORDS, [list(documents)]).fetchall())
 
     def neighbours_of(self, document: int) -> dict[str, float]:
-        """Return the neighbours of a document by item id, the nearest first."""
+        """Return the similarities of a document's neighbours by item id, the nearest first."""
         low, high = self._starts[document : document + 2]
         return dict(zip(self._ids[self._neighbours[low:high]], self._similarities[low:high].tolist(), strict=True))
 
     def rows(self, weights: Mapping[str, float]) -> tuple[Numbers, Vectors]:
-        """Return the rows of the terms that the postings have, and their weights (float32)."""
+        """Return the rows of `postings` for the terms that it contains, and the weights of these terms (float32)."""
         known = [(self.terms[term], weight) for term, weight in weights.items() if term in self.terms]
         return np.array([row for row, _ in known], np.int64), np.array([weight for _, weight in known], np.float32)
 
@@ -137,7 +142,7 @@ class Store:
         """Return which documents fulfil a condition, bool (n,).
 
         Raises:
-            UsageError: no document has such a field.
+            UsageError: no document has the field of the condition.
         """
         parameters: dict[str, object] = {"field": condition.field}
         if condition.values:
@@ -145,21 +150,20 @@ class Store:
         else:
             parameters |= {name: getattr(condition, name) for name in ("low", "high", "low_open", "high_open")}
         cursor = self._connection.cursor().execute(_EQUAL if condition.values else _RANGE, parameters)
-        found = np.asarray(cursor.fetchnumpy()["document"], dtype=np.int64)
-        if len(found) == 0:
+        documents = np.asarray(cursor.fetchnumpy()["document"], dtype=np.int64)
+        if len(documents) == 0:
             rows = self._connection.cursor().execute("SELECT DISTINCT field FROM facets").fetchall()
             check_field(condition, {field for (field,) in rows})
         mask = np.zeros(self.meta.documents, dtype=np.bool_)
-        mask[found] = True
+        mask[documents] = True
         return mask
 
     def facets(self, documents: Sequence[int]) -> list[dict[str, list[str]]]:
-        """Return the values by field of each document."""
-        sql = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
-        found: dict[int, dict[str, list[str]]] = {document: {} for document in documents}
-        for document, field, value in self._connection.cursor().execute(sql, [list(documents)]).fetchall():
-            found[document].setdefault(field, []).append(value)
-        return [found[document] for document in documents]
+        """Return the values of each document by field."""
+        values: dict[int, dict[str, list[str]]] = {document: {} for document in documents}
+        for document, field, value in self._connection.cursor().execute(_FACETS, [list(documents)]).fetchall():
+            values[document].setdefault(field, []).append(value)
+        return [values[document] for document in documents]
 
     def records(self, documents: Numbers | Sequence[int]) -> list[dict[str, Any]]:
         """Return item_id, title, category and price of documents, in the given order."""
@@ -172,7 +176,7 @@ class Store:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _duckdb_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:

@@ -1,22 +1,34 @@
-"""The releases on a server: which there are, which one answers, and the switch from one to another."""
+"""The releases on a server: list them, read one, activate one, remove old ones.
 
-from collections.abc import Mapping
-from contextlib import suppress
+A release is three indices (items, profiles, segments). Three aliases under a prefix name the indices of the live
+release; one request moves all three.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from opensearchpy import OpenSearch, exceptions
+from tenacity import Retrying, retry_if_exception, stop_after_delay
+from tenacity.wait import wait_random_exponential
 
-from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.indexes.opensearch.mapping import KINDS, Body, Kind, index_name, read_meta
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
+from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, is_transient
+from vlm4rec_search.indexes.opensearch.lease import ACTIVATION, Lease, lease
+from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind, index_name, read_meta
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
+from vlm4rec_search.indexes.releases import RETAINED
+
+EF_SEARCH = 200  # where verification has not stored another value
+PATIENCE = 60.0  # seconds to wait for another activation, and for a server that went away during ours
 
 
-class Catalogue:
-    """The releases under a prefix; each is three indices, and three aliases name the one that answers."""
+class ReleaseCatalogue:
+    """The releases under a prefix, and the aliases that name the live one."""
 
     def __init__(self, client: OpenSearch, prefix: str) -> None:
-        """Look at the server through a client of `connect`."""
+        """Use a client of `connect`; nothing is sent yet."""
         self.client, self.prefix = client, prefix
         self.aliases: Mapping[Kind, str] = {kind: f"{prefix}{kind}" for kind in KINDS}
 
@@ -25,99 +37,107 @@ class Catalogue:
         return index_name(self.prefix, kind, release)
 
     def live(self) -> str | None:
-        """Return the release that answers, None where nothing is published.
+        """Return the name of the live release, None where nothing is published.
 
         Raises:
             UsageError: an alias is an index, or the aliases do not point to one release.
         """
-        names, found = list(self.aliases.values()), self._answering()
-        if taken := [name for name in names if name in found]:
+        names, indices = [*self.aliases.values()], self._aliased_indices()
+        if taken := [name for name in names if name in indices]:
             raise UsageError(
                 f"{taken[0]} is an index on the server, not an alias: rename or delete it, or set VLM4REC_INDEX_PREFIX"
             )
-        owners = {name: sorted(one for one, of in found.items() if name in of.get("aliases", {})) for name in names}
-        releases = {self._release(one) for many in owners.values() for one in many}
-        if len(releases) > 1 or releases == {""} or (releases and any(len(many) != 1 for many in owners.values())):
-            told = "; ".join(f"{name} -> {' and '.join(many) or 'nothing'}" for name, many in owners.items())
+        targets = {
+            alias: sorted(index for index, body in indices.items() if alias in body.get("aliases", {}))
+            for alias in names
+        }
+        releases = {self._release_of(index) for aliased in targets.values() for index in aliased}
+        has_gaps = any(len(aliased) != 1 for aliased in targets.values())
+        if len(releases) > 1 or releases == {""} or (releases and has_gaps):
+            listing = "; ".join(
+                f"{alias} -> {' and '.join(aliased) or 'nothing'}" for alias, aliased in targets.items()
+            )
             raise UsageError(
-                f"the aliases do not point to one release ({told}): `vlm4rec releases rollback RELEASE` sets them;"
-                " for aliases that are somebody else's set VLM4REC_INDEX_PREFIX"
+                f"the aliases do not point to one release ({listing}): `vlm4rec releases rollback RELEASE` sets them;"
+                " if they belong to another application, set VLM4REC_INDEX_PREFIX"
             )
         return releases.pop() if releases else None
 
-    def whole(self) -> dict[str, ReleaseMeta]:
-        """Return what the releases say of themselves that were verified and have all their indices, oldest first.
+    def list(self) -> dict[str, ReleaseMeta]:
+        """Return the metadata of every verified release that has all its indices, the oldest first.
 
-        Those of a package that says other things of a release are passed over.
+        Releases whose metadata this package version cannot read are left out.
         """
-        metas: list[ReleaseMeta] = []
-        for of in self._metas().values():
+        metas = []
+        for bodies in self._meta_bodies().values():
             with suppress(KeyError, TypeError, ValueError):
-                metas += [read_meta(of["items"])] if _is_whole(of) else []
+                metas += [read_meta(bodies["items"])] if _is_complete(bodies) else []
         return {meta.name: meta for meta in sorted(metas, key=lambda meta: (meta.created_at, meta.name))}
 
-    def switch(self, release: str) -> None:
+    def activate(self, release: str) -> None:
         """Let all aliases name a release, in one request."""
-        actions: list[Body] = []
+        actions = []
         for kind, alias in self.aliases.items():
-            # by pattern: whatever release answers at that moment is taken away
+            # by pattern, to remove the alias from whatever release it names at that moment
             actions.append({"remove": {"index": f"{alias}__*", "alias": alias, "must_exist": False}})
             actions.append({"add": {"index": self.index(kind, release), "alias": alias}})
         self.client.indices.update_aliases(body={"actions": actions})
 
     def delete(self, release: str) -> None:
-        """Delete what there is of a release."""
+        """Delete all existing indices of a release."""
         for kind in KINDS:
             self.client.indices.delete(index=self.index(kind, release), ignore_unavailable=True)
 
-    def sweep(self) -> None:
-        """Delete what killed publications left; only whoever has the lease may do so.
+    def delete_unfinished(self) -> None:
+        """Delete the unfinished indices of killed publications; only the holder of the publisher's lease may do so.
 
-        What an alias names stays, however damaged, or restored from a snapshot under another name.
+        An index that an alias names stays, even if it is damaged or was restored from a snapshot under another name.
         """
-        answering = {self._release(index) for index in self._answering()}
-        for name, of in self._metas().items():
-            if not _is_whole(of) and name not in answering:
+        aliased = {self._release_of(index) for index in self._aliased_indices()}
+        for name, bodies in self._meta_bodies().items():
+            if not _is_complete(bodies) and name not in aliased:
                 self.delete(name)
 
-    def _answering(self) -> dict[str, Any]:
+    def _aliased_indices(self) -> dict[str, Any]:
         """Return the indices that our aliases name, with their aliases."""
-        names, shown = ",".join(self.aliases.values()), "*.aliases,*.settings.index.uuid"
-        found: dict[str, Any] = self.client.indices.get(index=names, ignore_unavailable=True, filter_path=shown)
-        return found
+        names, fields = ",".join(self.aliases.values()), "*.aliases,*.settings.index.uuid"
+        indices: dict[str, Any] = self.client.indices.get(index=names, ignore_unavailable=True, filter_path=fields)
+        return indices
 
-    def _metas(self) -> dict[str, dict[Kind, Mapping[str, Any]]]:
-        """Return `_meta` of every index that a release of ours has, by release and kind."""
+    def _meta_bodies(self) -> dict[str, dict[Kind, Mapping[str, Any]]]:
+        """Return `_meta` of every index of our releases, by release and kind."""
         patterns = ",".join(f"{alias}__*" for alias in self.aliases.values())
-        found = self.client.indices.get_mapping(index=patterns, filter_path="*.mappings._meta")
-        metas: dict[str, dict[Kind, Mapping[str, Any]]] = {}
+        mappings = self.client.indices.get_mapping(index=patterns, filter_path="*.mappings._meta")
+        bodies: dict[str, dict[Kind, Mapping[str, Any]]] = {}
         for kind, alias in self.aliases.items():
-            for index in found:
-                meta = found[index]["mappings"]["_meta"]
-                name = self._release(index)
+            for index in mappings:
+                meta = mappings[index]["mappings"]["_meta"]
+                name = self._release_of(index)
                 if index.startswith(f"{alias}__") and "whole" in meta:
-                    # a fresh copy still says what the index says from which it was made
-                    metas.setdefault(name, {})[kind] = meta if meta.get("name") == name else {}
-        return metas
+                    # a fresh copy still has the metadata of the index that it was copied from
+                    bodies.setdefault(name, {})[kind] = meta if meta.get("name") == name else {}
+        return bodies
 
-    def _release(self, index: str) -> str:
-        """Return the release to which an index belongs, "" for none."""
+    def _release_of(self, index: str) -> str:
+        """Return the release to which an index belongs, "" for an index of another application."""
         alias = next((alias for alias in self.aliases.values() if index.startswith(f"{alias}__")), None)
         return f"items{index.removeprefix(alias)}" if alias else ""
 
 
-def _is_whole(of: Mapping[Kind, Mapping[str, Any]]) -> bool:
-    return all(of.get(kind, {}).get("whole") for kind in KINDS)
-
-
-# What is read of a release on a server before it is searched.
-
-EF_SEARCH = 200  # where verification has not said otherwise
+def _is_complete(bodies: Mapping[Kind, Mapping[str, Any]]) -> bool:
+    return all(bodies.get(kind, {}).get("whole") for kind in KINDS)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What makes it, its indices, the fields that filters may name, and the `ef_search` that is enough for it."""
+class OpenedRelease:
+    """The parts of a release that a search needs.
+
+    Attributes:
+        meta: its metadata.
+        indices: names by kind.
+        fields: names that filters may use.
+        ef_search: number of candidates with which its approximate search reached the required recall.
+    """
 
     meta: ReleaseMeta
     indices: Mapping[Kind, str]
@@ -125,45 +145,123 @@ class Opened:
     ef_search: int
 
 
-def live(catalogue: Catalogue) -> str:
-    """Return the name of the release that answers.
+def find_live_release(catalogue: ReleaseCatalogue) -> str:
+    """Return the name of the live release.
 
     Raises:
-        UsageError: there is none.
+        UsageError: nothing is published, or the aliases do not point to one release.
     """
     name = catalogue.live()
     if name is None:
-        where = catalogue.client.transport.get_connection().host
-        raise UsageError(f"nothing is published in {where} as {catalogue.aliases['items']}: run `vlm4rec index` first")
+        host = catalogue.client.transport.get_connection().host
+        raise UsageError(f"nothing is published in {host} as {catalogue.aliases['items']}: run `vlm4rec index` first")
     return name
 
 
-def live_ef_search(catalogue: Catalogue) -> int:
-    """Return what verification has found to be enough for the release that answers, `EF_SEARCH` where none does.
+def live_ef_search(catalogue: ReleaseCatalogue) -> int:
+    """Return the `ef_search` of the live release, `EF_SEARCH` where nothing is published.
 
     Raises:
-        UsageError: the aliases do not point to one release, or it does not say what made it.
+        UsageError: the aliases do not point to one release, or its metadata cannot be read.
     """
     name = catalogue.live()
-    return opened(catalogue, name).ef_search if name else EF_SEARCH
+    return read_release(catalogue, name).ef_search if name else EF_SEARCH
 
 
-def opened(catalogue: Catalogue, name: str) -> Opened:
-    """Read what a release says of itself.
+def read_release(catalogue: ReleaseCatalogue, name: str) -> OpenedRelease:
+    """Read the metadata of a release.
 
     Raises:
-        UsageError: it is not there, or was built for another package version.
+        UsageError: it does not exist, or is of another package version.
     """
     index = catalogue.index("items", name)
     try:
         mapping = catalogue.client.indices.get_mapping(index=index)[index]["mappings"]
-        told = mapping["_meta"]
-        check_readable(name, told["schema_version"], told["analyzer"])
-        meta = read_meta(told)
+        body = mapping["_meta"]
+        check_readable(name, body["schema_version"], body["analyzer"])
+        meta = read_meta(body)
     except exceptions.NotFoundError:
-        raise UsageError(f"there is no release {name}: `vlm4rec releases list` shows those that are") from None
+        raise UsageError(f"there is no release {name}: `vlm4rec releases list` shows all releases") from None
     except (KeyError, TypeError, ValueError):
-        raise UsageError(f"{index} does not say what made it: publish again with `vlm4rec index`") from None
+        raise UsageError(f"{index} has no readable metadata: publish again with `vlm4rec index`") from None
     fields = frozenset(mapping["properties"]["facets"].get("properties", ()))
     indices = {kind: catalogue.index(kind, name) for kind in KINDS}
-    return Opened(meta, indices, fields, int(told.get("ef_search", EF_SEARCH)))
+    return OpenedRelease(meta, indices, fields, int(body.get("ef_search", EF_SEARCH)))
+
+
+@contextmanager
+def activating(catalogue: ReleaseCatalogue) -> Iterator[Lease]:
+    """Keep other processes from activating or removing releases while the block runs; a running load is not waited for.
+
+    Raises:
+        HeldError: another process has been activating or removing releases for `PATIENCE` seconds.
+    """
+    with lease(catalogue.client, catalogue.prefix, ACTIVATION, PATIENCE) as held:
+        yield held
+
+
+def activate_release(catalogue: ReleaseCatalogue, release: str, held: Lease) -> None:
+    """Activate a release in a block of `activating`, and make sure of the outcome.
+
+    When the server's answer is lost, the aliases may have moved or not. So the live release is read, and the request is
+    repeated unless it is this one.
+
+    Raises:
+        RunError: the server refuses and nothing has changed, or it stays away and the outcome is unknown.
+    """
+    back_off = wait_random_exponential(multiplier=0.5, max=5.0)
+    stop = stop_after_delay(PATIENCE)
+    try:
+        for attempt in Retrying(retry=retry_if_exception(is_transient), stop=stop, wait=back_off, reraise=True):
+            with attempt:
+                if attempt.retry_state.attempt_number > 1:
+                    if _is_live(catalogue, release):
+                        return
+                    held.renew()  # otherwise this request could undo an activation by another process
+                catalogue.activate(release)
+    except (UnreachableError, exceptions.TransportError) as error:
+        if not is_transient(error):
+            raise
+        reason = describe_refusal(error) if isinstance(error, exceptions.TransportError) else str(error)
+        raise RunError(
+            f"it is unknown whether {release} is live; it is complete and is kept: {reason}; `vlm4rec releases list`"
+            " shows it when the server is back"
+        ) from None
+
+
+def check_unchanged(catalogue: ReleaseCatalogue, before: str | None, release: str) -> None:
+    """Refuse to replace a release that another process activated while this one was built.
+
+    Raises:
+        RunError: the live release is not `before`.
+    """
+    now = catalogue.live()
+    if now != before:
+        raise RunError(
+            f"not published: {now or 'no release'} was activated while {release} was built. The new release is"
+            f" complete: `vlm4rec releases rollback {release}` activates it, and --force skips this check"
+        )
+
+
+def delete_old(catalogue: ReleaseCatalogue, needed: set[str], retained: int = RETAINED) -> list[str]:
+    """Delete all but the newest `retained` and the needed releases, in a block of `activating`.
+
+    A search that has a deleted release open opens the live one.
+
+    Returns:
+        Names of the deleted releases.
+    """
+    deleted = []
+    with suppress(Vlm4recError, exceptions.TransportError):  # a successful publication must not fail because of this
+        for name in [*catalogue.list()][:-retained]:
+            if name not in needed:
+                catalogue.delete(name)
+                deleted.append(name)
+    return deleted
+
+
+def _is_live(catalogue: ReleaseCatalogue, release: str) -> bool:
+    try:
+        return catalogue.live() == release
+    except UsageError:  # the aliases are in the disorder that this activation ends
+        return False

@@ -8,7 +8,7 @@ from typing import Any
 
 from vlm4rec_search.common.concurrency import called, started
 from vlm4rec_search.indexes.opensearch import native
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue, Opened, live, opened
+from vlm4rec_search.indexes.opensearch.aliases import OpenedRelease, ReleaseCatalogue, find_live_release, read_release
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.mapping import Body, Kind, field_name
 from vlm4rec_search.indexes.opensearch.queries import allowed, retriever_body
@@ -36,7 +36,7 @@ _NEIGHBOUR_FIELDS = ("neighbours.item_id", "neighbours.similarity")
 class OpenSearchBackend(Backend):
     """One release on a server. Requests name the release's own indices, so that an answer never mixes two releases."""
 
-    def __init__(self, catalogue: Catalogue, release: str | None = None) -> None:
+    def __init__(self, catalogue: ReleaseCatalogue, release: str | None = None) -> None:
         """Open a release.
 
         Args:
@@ -50,7 +50,7 @@ class OpenSearchBackend(Backend):
         self._catalogue, self._follows_alias = catalogue, release is None
         self._sender = Sender(catalogue.client)
         with server_errors():
-            self._release = opened(catalogue, release or live(catalogue))
+            self._release = read_release(catalogue, release or find_live_release(catalogue))
             self._can_fuse = native.is_installed(self._sender)
 
     @property
@@ -66,7 +66,7 @@ class OpenSearchBackend(Backend):
         """Open the release that answers now, unless the backend was opened for a named release."""
         if self._follows_alias:
             with server_errors():
-                self._release = opened(self._catalogue, live(self._catalogue))
+                self._release = read_release(self._catalogue, find_live_release(self._catalogue))
         return self._follows_alias
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class OpenSearchBackend(Backend):
 class OpenSearchReader(Reader):
     """Reads one release for one query."""
 
-    def __init__(self, sender: Sender, release: Opened, can_fuse: bool) -> None:
+    def __init__(self, sender: Sender, release: OpenedRelease, can_fuse: bool) -> None:
         self._sender, self._release, self._can_fuse = sender, release, can_fuse
         self._early_bodies: list[bytes] = []
         self._early_hits: Future[list[Hits]] = Future()

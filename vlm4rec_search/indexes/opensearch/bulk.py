@@ -1,5 +1,6 @@
-"""Brings one chunk of operations to the server, in as many requests as it takes."""
+"""Sends operations through the server's `_bulk` API: one request, and a chunk in as many requests as it takes."""
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
@@ -13,23 +14,36 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_us
 from tenacity.wait import wait_random_exponential
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.opensearch.connection import UnreachableError, one_line, reason_of
+from vlm4rec_search.indexes.opensearch.connection import (
+    TRANSIENT_STATUSES,
+    UnreachableError,
+    connection_errors,
+    describe_error,
+)
 
-# One `_bulk` request: what goes in, and what the server says of it.
+logger = logging.getLogger(__name__)
 
 Operation: TypeAlias = tuple[str, bytes | None]  # id, and the whole document as JSON; None deletes
 _Item: TypeAlias = Mapping[str, Mapping[str, Any]]  # Any: whatever JSON the server sends
-_PATH = {"filter_path": "errors,error,items.*.status,items.*.error"}
-_TOLD = frozenset(range(400, 600)) - {401, 403}  # statuses that come as a reply; the others are raised
+
+DISK_FULL = "read-only-allow-delete"  # in the server's reason when the disk is full
+_PARAMETERS = {"filter_path": "errors,error,items.*.status,items.*.error"}
+_REPLIES = frozenset(range(400, 600)) - {401, 403}  # statuses that become a reply; the others are raised
 _NDJSON = {"content-type": "application/x-ndjson"}
+_INVALID, _TOO_LARGE = 400, 413
+_BACK_OFF = wait_random_exponential(multiplier=0.5, max=15.0)
+_LONGEST_PAUSE = 60.0  # seconds, even if Retry-After asks for more
 
 
 class Line(NamedTuple):
-    """An operation as it is sent."""
+    """An operation in the form in which it is sent."""
 
     id: str
     data: bytes
     deletes: bool
+
+
+_Pieces: TypeAlias = list[list[Line]]
 
 
 class Rejection(NamedTuple):
@@ -41,7 +55,14 @@ class Rejection(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The answer to a request: `refused` is by place in the request; `pause` (seconds) is what Retry-After asks."""
+    """The answer to a request.
+
+    Attributes:
+        status: of HTTP.
+        reason: why the whole request was refused, "" otherwise.
+        pause: seconds that Retry-After asks for.
+        refused: refused operations by their position in the request.
+    """
 
     status: int
     reason: str
@@ -52,29 +73,27 @@ class Reply(NamedTuple):
 def encode(operation: Operation) -> Line:
     """Return the lines of an operation.
 
-    A line break in a body, which can only be white space between its tokens, would begin another operation.
+    Line breaks in a body can only be white space between its tokens; they become spaces, since a line break would begin
+    another operation.
     """
     name, body = operation
-    action = orjson.dumps({"index" if body is not None else "delete": {"_id": name}})
-    return Line(
-        name, b"%b\n%b\n" % (action, body.replace(b"\n", b" ")) if body is not None else action + b"\n", body is None
-    )
+    if body is None:
+        return Line(name, orjson.dumps({"delete": {"_id": name}}) + b"\n", deletes=True)
+    action = orjson.dumps({"index": {"_id": name}})
+    return Line(name, b"%b\n%b\n" % (action, body.replace(b"\n", b" ")), deletes=False)
 
 
 def documents(
     batches: Iterable[pa.RecordBatch], id_column: str, vector_column: str, json_columns: Collection[str] = ()
 ) -> Iterator[Operation]:
-    """Yield each row as an operation that indexes it whole.
+    """Yield each row as an operation that indexes the whole document.
 
-    The vectors (lists of float32) are written straight from the arrow buffer, as the shortest decimals that are the
-    same float32. A null vector is left out of its document; `json_columns` hold JSON text, which stays what it is;
-    other columns are written as they are.
+    The vectors (lists of float32) are written straight from the arrow buffer, as the shortest decimals that read as the
+    same float32. A null vector is left out of its document. `json_columns` hold JSON text, which is written unchanged.
     """
     for batch in batches:
-        place = batch.schema.get_field_index(vector_column)
-        vectors = batch.column(place)
-        fields = batch.drop_columns([vector_column]).to_pylist()
-        for row, values in enumerate(fields):
+        vectors = batch.column(batch.schema.get_field_index(vector_column))
+        for row, values in enumerate(batch.drop_columns([vector_column]).to_pylist()):
             if vectors[row].is_valid:
                 values[vector_column] = vectors[row].values.to_numpy()
             values |= {name: orjson.Fragment(values[name]) for name in json_columns if values[name] is not None}
@@ -86,41 +105,45 @@ def post(client: OpenSearch, index: str, lines: Sequence[Line], is_alias: bool =
 
     Args:
         client: from `connect`.
-        index: its name; the server makes it, with guessed types, where it is not there (any more).
+        index: its name; the server creates a missing index and guesses the types of its fields.
         lines: the operations.
-        is_alias: the name has to be an alias, which an index that is deleted takes along: then nothing is made.
+        is_alias: refuse the request unless `index` is an alias. An alias disappears together with its index, so a
+            deleted index is not created anew.
 
     Raises:
-        UnreachableError: no answer.
+        UnreachableError: there is no answer.
         UsageError: certificate, credentials or rights are refused.
     """
-    connection = client.transport.get_connection()  # the pooled connection itself: only it gives status and headers
+    connection = client.transport.get_connection()  # the pooled connection, which gives status and headers
     path, body = f"/{quote(index, safe='')}/_bulk", b"".join(line.data for line in lines)
-    asked = {**_PATH, "require_alias": "true"} if is_alias else _PATH
-    with one_line(f"{connection.host}{connection.url_prefix}"):
-        status, headers, text = connection.perform_request("POST", path, asked, body, ignore=_TOLD, headers=_NDJSON)
-    answer = _parsed(text)
+    parameters = {**_PARAMETERS, "require_alias": "true"} if is_alias else _PARAMETERS
+    with connection_errors(f"{connection.host}{connection.url_prefix}"):
+        status, headers, text = connection.perform_request(
+            "POST", path, parameters, body, ignore=_REPLIES, headers=_NDJSON
+        )
+    answer = _parse(text)
     pause = _seconds(headers.get("retry-after", ""))
     if status != 200:
-        return Reply(status, reason_of(answer.get("error")) or f"status {status}", pause, {})
+        return Reply(status, describe_error(answer.get("error")) or f"status {status}", pause, {})
     items = answer.get("items", [])
     if "errors" not in answer or len(items) != len(lines):
-        return Reply(502, "the answer is not one of OpenSearch", pause, {})
+        return Reply(502, "the answer does not come from OpenSearch", pause, {})
     return Reply(status, "", pause, dict(_refused(lines, items)) if answer["errors"] else {})
 
 
 def _refused(lines: Sequence[Line], items: Sequence[_Item]) -> Iterator[tuple[int, Rejection]]:
-    for place, (line, item) in enumerate(zip(lines, items, strict=True)):
-        (told,) = item.values()
-        if "error" in told:  # a document to delete that is not there has status 404 and no error
-            yield place, Rejection(line.id, told["status"], reason_of(told["error"]))
+    for position, (line, item) in enumerate(zip(lines, items, strict=True)):
+        (outcome,) = item.values()
+        if "error" in outcome:  # deleting a missing document has status 404 and no error
+            yield position, Rejection(line.id, outcome["status"], describe_error(outcome["error"]))
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
+    """Return the answer, {} for the page of a proxy."""
     try:
         answer = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return {}  # a page of a proxy
+        return {}
     return answer if isinstance(answer, dict) else {}
 
 
@@ -128,27 +151,23 @@ def _seconds(header: str) -> float:
     return float(header) if header.isdecimal() else 0.0
 
 
-MAY_PASS = frozenset({429, 500, 502, 503, 504})  # statuses, of a request or of one document
-FULL = "read-only-allow-delete"  # in the reason when the disk is full
-_WRONG, _TOO_LARGE = 400, 413
-_BACK_OFF = wait_random_exponential(multiplier=0.5, max=15.0)
-_LONGEST_PAUSE = 60.0  # seconds, whatever a Retry-After says
-_Pieces: TypeAlias = list[list[Line]]
-
-
 class BusyError(RunError):
-    """The server takes no documents at the moment; it asks to wait `pause` seconds."""
+    """The server takes no documents at the moment.
+
+    Attributes:
+        pause: seconds that the server asks to wait.
+    """
 
     def __init__(self, index: str, status: int, reason: str, pause: float) -> None:
-        """Say what the server said."""
-        hint = " Free disk space: the server then opens the index by itself." if FULL in reason else ""
+        """Quote the server's reason."""
+        hint = " Free disk space: the server then opens the index by itself." if DISK_FULL in reason else ""
         super().__init__(f"{index} takes no documents: {status}, {reason.rstrip('.;')}.{hint}")
         self.pause = min(pause, _LONGEST_PAUSE)
 
 
 @dataclass
 class Delivered:
-    """How a chunk fared: what was rejected, requests sent, and how many of them had to be followed by another."""
+    """The outcome of a chunk: rejected documents, requests sent, and how many of these were followed by a repeat."""
 
     rejected: list[Rejection] = field(default_factory=list)
     requests: int = 0
@@ -159,11 +178,11 @@ class Delivery:
     """Cuts operations into chunks and delivers them; several threads may deliver at once.
 
     Attributes:
-        stopped: set it, and no thread sends or waits any longer.
+        stopped: once it is set, no thread sends or waits any longer.
     """
 
     def __init__(self, client: OpenSearch, index: str, alias: str, chunk_bytes: int, patience: float) -> None:
-        """Deliver to an index by an alias, in requests of at most `chunk_bytes`, each tried for `patience` seconds."""
+        """Deliver to an index through its alias, in requests of at most `chunk_bytes`, each for `patience` seconds."""
         self.stopped = Event()
         self._client, self._index, self._alias, self._limit = client, index, alias, chunk_bytes
         self._retrying = Retrying(
@@ -175,7 +194,7 @@ class Delivery:
         )
 
     def chunks(self, operations: Iterable[Operation]) -> Iterator[list[Line]]:
-        """Yield the operations in chunks of at most the limit, a single larger document alone."""
+        """Yield the operations in chunks of at most the limit; a larger document is a chunk of its own."""
         chunk: list[Line] = []
         size = 0
         for line in map(encode, operations):
@@ -188,20 +207,20 @@ class Delivery:
             yield chunk
 
     def deliver(self, chunk: list[Line]) -> Delivered:
-        """Send a chunk, again and in halves where needed, until each operation is done or rejected.
+        """Send a chunk, and repeat parts of it, until every operation is done or rejected.
 
         Raises:
-            UnreachableError, BusyError: a piece of it was not taken in time.
+            UnreachableError, BusyError: the server did not take a part of the chunk in time.
             UsageError: certificate, credentials or rights are refused.
-            RunError: the index is refused, whatever the document; or the delivery was stopped.
+            RunError: the index takes no document at all, or the delivery was stopped.
         """
-        pieces, delivered = [chunk], Delivered()  # the piece that is next stands last
+        pieces, delivered = [chunk], Delivered()  # the last piece is sent next
         while pieces:
             self._retrying(self._send, pieces, delivered)
         return delivered
 
     def _send(self, pieces: _Pieces, delivered: Delivered) -> None:
-        """Send the next piece; put back what has to be sent again, and raise when that has to wait."""
+        """Send the next piece; put back what has to be repeated, and raise when the repeat has to wait."""
         if self.stopped.is_set():
             raise RunError("the load was stopped")
         delivered.requests += 1
@@ -212,16 +231,16 @@ class Delivery:
             _put_back(pieces, piece, delivered)
             raise
         if reply.status == 200:
-            self._sort_out(piece, reply, pieces, delivered)
-        elif reply.status in MAY_PASS:
+            self._sort_refused(piece, reply, pieces, delivered)
+        elif reply.status in TRANSIENT_STATUSES:
             _put_back(pieces, piece, delivered)
             raise BusyError(self._index, reply.status, reply.reason, reply.pause)
         else:
-            self._refused(piece, reply, pieces, delivered)
+            self._narrow_down(piece, reply, pieces, delivered)
 
-    def _refused(self, piece: list[Line], reply: Reply, pieces: _Pieces, delivered: Delivered) -> None:
-        """Find what makes a request too large or wrong, as one id that is too long does."""
-        if reply.status not in (_WRONG, _TOO_LARGE):
+    def _narrow_down(self, piece: list[Line], reply: Reply, pieces: _Pieces, delivered: Delivered) -> None:
+        """Find the document that makes a request too large or invalid, such as one whose id is too long."""
+        if reply.status not in (_INVALID, _TOO_LARGE):
             raise RunError(f"cannot load {self._index}: {reply.reason}")
         if len(piece) == 1:
             delivered.rejected.append(Rejection(piece[0].id, reply.status, reply.reason))
@@ -230,22 +249,22 @@ class Delivery:
             self._limit = min(self._limit, sum(len(line.data) for line in piece) // 2)
         _put_back(pieces, piece, delivered)
 
-    def _sort_out(self, piece: list[Line], reply: Reply, pieces: _Pieces, delivered: Delivered) -> None:
-        """Keep what the server rejects for good, and put back what it may take later."""
+    def _sort_refused(self, piece: list[Line], reply: Reply, pieces: _Pieces, delivered: Delivered) -> None:
+        """Count invalid documents as rejected, and put back documents that the server may take later."""
         for refused in reply.refused.values():
-            if refused.status != _WRONG and refused.status not in MAY_PASS:
+            if refused.status != _INVALID and refused.status not in TRANSIENT_STATUSES:
                 raise RunError(f"cannot load {self._index}: {refused.reason}")
-        delivered.rejected += [refused for refused in reply.refused.values() if refused.status == _WRONG]
-        later = {place: refused for place, refused in reply.refused.items() if refused.status in MAY_PASS}
+        delivered.rejected += [refused for refused in reply.refused.values() if refused.status == _INVALID]
+        later = {position: refused for position, refused in reply.refused.items() if refused.status != _INVALID}
         if later:
-            pieces.append([piece[place] for place in later])
+            pieces.append([piece[position] for position in later])
             delivered.repeated += 1
             first = next(iter(later.values()))
             raise BusyError(self._index, first.status, first.reason, reply.pause)
 
 
 def _put_back(pieces: _Pieces, piece: list[Line], delivered: Delivered) -> None:
-    """Halve the piece: a smaller request may pass where this one was too much."""
+    """Put back the halves of a piece: a smaller request may pass."""
     middle = len(piece) // 2
     pieces.extend(half for half in (piece[middle:], piece[:middle]) if half)
     delivered.repeated += 1
@@ -253,4 +272,6 @@ def _put_back(pieces: _Pieces, piece: list[Line], delivered: Delivered) -> None:
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    return max(_BACK_OFF(state), error.pause if isinstance(error, BusyError) else 0.0)
+    seconds = max(_BACK_OFF(state), error.pause if isinstance(error, BusyError) else 0.0)
+    logger.debug("a bulk request is repeated in %.1f s: %s", seconds, error)
+    return seconds

@@ -1,7 +1,7 @@
-"""Connections to an OpenSearch server: whom to trust, who we are, and one clear line when it does not work.
+"""Connections to an OpenSearch server: credentials, trusted certificates, and errors in one clear line.
 
-Credentials come from the settings (environment or file) or from the userinfo in VLM4REC_INDEX_URL. They travel in a
-header alone: no message, log line or `repr` of the client has them.
+Credentials come from the settings or from the userinfo in VLM4REC_INDEX_URL. They travel only in a header: no message,
+log line or `repr` of the client holds them.
 """
 
 import logging
@@ -17,40 +17,41 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from opensearchpy import OpenSearch, Transport, exceptions
 from opensearchpy.helpers.errors import ScanError
 
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.common.settings import Settings, secret
 
-CONNECTIONS = 32  # kept open at most, for threads that share a client; a search has up to two at once
+CONNECTIONS = 32  # most open connections, for threads that share a client; a search uses up to two at once
 TIMEOUT = 60.0  # seconds
+TRANSIENT_STATUSES = frozenset({429, 500, 502, 503, 504})  # of a request or of one document in it
 _PORTS = {"http": 9200, "https": 443}
 
-# Without a handler Python itself would print the client's warnings, tracebacks included, beside our one line.
+# Without a handler Python itself would print the client's warnings and tracebacks beside our one line.
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
 
 
 class UnreachableError(RunError):
-    """The server did not answer: refused, cut, or too slow. The same request may succeed later."""
+    """The server did not answer: connection refused or cut, or a time-out. The same request may succeed later."""
 
 
 def connect(url: str, settings: Settings, timeout: float = TIMEOUT) -> OpenSearch:
-    """Return a client for a server; nothing is sent yet, and every request is sent once.
+    """Return a client for a server; nothing is sent yet, and the client never repeats a request.
 
-    Whatever is called on it raises UnreachableError when there is no answer, and UsageError when certificate,
-    credentials or rights are refused; other refusals stay exceptions of opensearch-py. Threads may share it.
+    Every method of the client raises UnreachableError when there is no answer, and UsageError when certificate,
+    credentials or rights are refused; other refusals stay exceptions of opensearch-py. Threads may share the client.
 
     Args:
         url: `http[s]://host[:port][/prefix]`. Certificates are always verified, against `settings.index_ca` where set.
-        settings: credentials and CA.
-        timeout: seconds until a request that is not answered fails.
+        settings: credentials and certificate authority.
+        timeout: seconds until a request without an answer fails.
 
     Raises:
-        UsageError: the URL is none, has a password though it is not the one of the settings, the credentials
+        UsageError: the URL is invalid, a URL other than `settings.index_url` has a password, the credentials
             contradict each other, or a file cannot be read.
     """
     parts = _split(url)
     if parts.password is not None and url != settings.index_url:
         raise UsageError(
-            f"{redacted(url)} has a password, which other users of this machine can see: leave it out and set "
+            f"{redacted(url)} has a password, which other users of this machine can see: remove it and set "
             "VLM4REC_INDEX_USER and VLM4REC_INDEX_PASSWORD, or VLM4REC_INDEX_PASSWORD_FILE"
         )
     host = {"host": parts.hostname, "port": parts.port or _PORTS[parts.scheme], "url_prefix": parts.path.rstrip("/")}
@@ -68,13 +69,13 @@ def connect(url: str, settings: Settings, timeout: float = TIMEOUT) -> OpenSearc
 
 def redacted(url: str) -> str:
     """Return the URL without user and password, for messages and records."""
-    scheme, found, rest = url.partition("://") if "://" in url else ("", "", url)
-    return scheme + found + rest.rpartition("@")[2]  # the last one: a password may have a slash that nobody escaped
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    return scheme + separator + rest.rpartition("@")[2]  # the last @, since a password may hold unescaped characters
 
 
 @contextmanager
-def one_line(host: str) -> Iterator[None]:
-    """Turn the client's exceptions about connection and credentials into ours; the others pass.
+def connection_errors(host: str) -> Iterator[None]:
+    """Turn the client's exceptions about connection and credentials into one line; other exceptions pass.
 
     Raises:
         UnreachableError: no answer, or not in time.
@@ -87,7 +88,7 @@ def one_line(host: str) -> Iterator[None]:
     except exceptions.ConnectionTimeout:
         raise UnreachableError(f"{host} did not answer in time") from None
     except exceptions.ConnectionError as error:
-        raise UnreachableError(f"cannot reach {host}: {_told(_root(error.info))}") from None
+        raise UnreachableError(f"cannot reach {host}: {_describe_cause(_innermost(error.info))}") from None
     except (exceptions.SerializationError, JSONDecodeError):  # a page of a proxy or of another server
         raise UnreachableError(f"{host} does not answer as OpenSearch does") from None
     except exceptions.AuthenticationException:
@@ -98,39 +99,58 @@ def one_line(host: str) -> Iterator[None]:
     except exceptions.AuthorizationException as error:
         if error.error == "cluster_block_exception":
             raise
-        raise UsageError(f"{host} does not allow this to these credentials: {refusal(error)}") from None
+        raise UsageError(f"{host} does not allow this to these credentials: {describe_refusal(error)}") from None
 
 
-def reason_of(error: object) -> str:
+@contextmanager
+def server_errors() -> Iterator[None]:
+    """Turn the exceptions of the client about a refused request into one line.
+
+    Raises:
+        RunError: the server refuses a request, or lost a node while all documents were read.
+    """
+    try:
+        yield
+    except exceptions.TransportError as error:
+        raise RunError(f"the server refuses: {describe_refusal(error)}") from None
+    except ScanError as error:
+        raise RunError(f"the server did not read all documents: {error}") from None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same request may succeed later."""
+    busy = isinstance(error, exceptions.TransportError) and error.status_code in TRANSIENT_STATUSES
+    return busy or isinstance(error, UnreachableError)
+
+
+def describe_error(error: object) -> str:
     """Return `type: reason (innermost cause)` of the `error` in a server's answer, on one line."""
     if not isinstance(error, Mapping):
-        return " ".join(str(error or "").split())
-    told = f"{error.get('type')}: {error.get('reason')}"
-    if "caused_by" in error:
-        told += f" ({reason_of(error['caused_by'])})"
-    return " ".join(told.split())
+        return one_line(error) if error else ""
+    cause = f" ({describe_error(error['caused_by'])})" if "caused_by" in error else ""
+    return one_line(f"{error.get('type')}: {error.get('reason')}{cause}")
 
 
-def refusal(error: exceptions.TransportError) -> str:
-    """Return what the server said of a request that it refused, on one line."""
-    told = error.info.get("error") if isinstance(error.info, Mapping) else None
-    return reason_of(told) or f"status {error.status_code}"
+def describe_refusal(error: exceptions.TransportError) -> str:
+    """Return the server's reason for refusing a request, on one line."""
+    reason = error.info.get("error") if isinstance(error.info, Mapping) else None
+    return describe_error(reason) or f"status {error.status_code}"
 
 
 class _Transport(Transport):
     def perform_request(self, *args: Any, **kwargs: Any) -> Any:  # Any: the client's own signature
         connection = self.get_connection()
-        with one_line(f"{connection.host}{connection.url_prefix}"):
+        with connection_errors(f"{connection.host}{connection.url_prefix}"):
             return super().perform_request(*args, **kwargs)
 
 
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        good = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment or "@" in parts.path:
+        is_valid = False
+    if not is_valid or parts.query or parts.fragment or "@" in parts.path:
         hint = " (/ as %2F and @ as %40 in a password)" if "@" in url else ""
         raise UsageError(f"{redacted(url)!r} is not the URL of a server: write http(s)://host:port{hint}")
     return parts
@@ -154,49 +174,32 @@ def _authorization(parts: SplitResult, settings: Settings) -> dict[str, str]:
     if key and (user or password):
         raise UsageError("give either VLM4REC_INDEX_API_KEY or user and password, not both")
     if bool(user) != bool(password):
-        have, lack = ("user", "PASSWORD") if user else ("password", "USER")
-        raise UsageError(f"there is a {have} for the server but no VLM4REC_INDEX_{lack}")
+        present, missing = ("user", "PASSWORD") if user else ("password", "USER")
+        raise UsageError(f"there is a {present} for the server but no VLM4REC_INDEX_{missing}")
     if key:
         return {"authorization": f"ApiKey {key}"}
     return {"authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"} if user else {}
 
 
 def _tls_failure(host: str, error: exceptions.SSLError) -> RunError | UsageError:
-    root = _root(error.info)
+    root = _innermost(error.info)
     if isinstance(root, ssl.SSLCertVerificationError):
         hint = "for a CA of your own set VLM4REC_INDEX_CA to its PEM file"
         return UsageError(f"the certificate of {host} is not trusted: {root.verify_message.rstrip('.')}; {hint}")
     if getattr(root, "reason", None) in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
-        return UsageError(f"{host} does not speak TLS: is it http://?")
-    return UnreachableError(f"cannot reach {host}: {_told(root)}")
+        return UsageError(f"{host} does not speak TLS: try http://")
+    return UnreachableError(f"cannot reach {host}: {_describe_cause(root)}")
 
 
-def _root(error: object) -> BaseException:
+def _innermost(error: object) -> BaseException:
     """Return the innermost exception that the client wrapped."""
     if not isinstance(error, BaseException):
         return RunError(str(error))
-    inner = error.__cause__ or next((part for part in error.args[::-1] if isinstance(part, BaseException)), None)
-    return error if inner is None else _root(inner)
+    inner = error.__cause__ or next(
+        (argument for argument in error.args[::-1] if isinstance(argument, BaseException)), None
+    )
+    return error if inner is None else _innermost(inner)
 
 
-def _told(error: BaseException) -> str:
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(told.split()) or type(error).__name__
-
-
-# What a server refuses becomes one line.
-
-
-@contextmanager
-def server_errors() -> Iterator[None]:
-    """Turn what the server refuses into one line.
-
-    Raises:
-        RunError: in the place of an error of the client.
-    """
-    try:
-        yield
-    except exceptions.TransportError as error:
-        raise RunError(f"the server refuses: {refusal(error)}") from None
-    except ScanError as error:  # a node was lost while all documents were read
-        raise RunError(f"the server did not read all documents: {error}") from None
+def _describe_cause(error: BaseException) -> str:
+    return one_line(error.strerror if isinstance(error, OSError) and error.strerror else error)

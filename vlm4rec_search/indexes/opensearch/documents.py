@@ -1,6 +1,11 @@
-"""The documents of a release as its tables say them: columns as they are indexed, and a hash of the whole."""
+"""The documents of a release for a server, and their differences from the documents of an index.
 
-from collections.abc import Iterator
+`prepare_documents` makes a table `outgoing_<kind>` for each kind of document, with one row for each and a hash of the
+whole row. Two documents are the same if they have the same hash, so that an incremental publication sends only the
+others.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import duckdb
@@ -15,8 +20,12 @@ from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, LONGEST
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.tables import BODY_HASH
 
-BATCH = 1_000  # rows in memory
-_JSON = ("attributes", "facets", "numbers")  # columns of JSON text, written as they are
+BATCH = 1_000  # documents in memory
+LARGEST_LOSS = 0.2  # share of the live documents that a publication may delete without force
+_PAGE = 5_000  # hashes that one request reads
+_JSON = ("attributes", "facets", "numbers")  # columns of JSON text, which documents contain as JSON
+_HASHES = ("content_hash", "body_hash")
+_SCHEMA = pa.schema([("id", pa.string()), *((name, pa.string()) for name in _HASHES)])
 
 _REJECT = """
 INSERT INTO rejected SELECT 'document', item_id, title, 'item_id of more than ' || $longest || ' bytes'
@@ -26,30 +35,32 @@ FROM users WHERE strlen(user_id) > $longest;
 INSERT INTO rejected SELECT 'segment', segment, NULL, 'segment of more than ' || $longest || ' bytes'
 FROM segments WHERE strlen(segment) > $longest;
 """
-# The words of an item hang a little on every other item: an item is not sent again for that, a whole release does it.
+# The weights of an item's words depend on all items. An item is not sent again when only they change, so that one new
+# item does not change every document; a whole release brings them up to date.
 _ITEM_HASH = "sha256(to_json(struct_update(body, words := NULL))::VARCHAR) AS body_hash"
-# Neighbours are two lists, since a reader makes an object of each pair otherwise, thousands for a search.
+# Neighbours are two lists: of a list of pairs, a search would have to build thousands of objects.
 _CREATE = "CREATE TABLE outgoing_{kind} AS SELECT *, {body_hash} FROM ({rows}) AS body"
 _ROWS = {
     "items": """
-        WITH listed AS (
+        WITH fields AS (
             SELECT document, name, list(DISTINCT value ORDER BY value) AS "values",
                 list(DISTINCT number ORDER BY number) FILTER (number IS NOT NULL) AS numbers
             FROM facets INNER JOIN facet_names USING (field) GROUP BY document, name
-        ), told AS (
+        ), objects AS (
             SELECT document,
                 string_agg(to_json(name)::VARCHAR || ':' || to_json("values")::VARCHAR, ',' ORDER BY name) AS facets,
                 string_agg(to_json(name)::VARCHAR || ':' || to_json(numbers)::VARCHAR, ',' ORDER BY name) AS numbers
-            FROM listed GROUP BY document
+            FROM fields GROUP BY document
         )
         SELECT item_id, title, description, caption, category, price, available, image,
             attributes::VARCHAR AS attributes, '{' || coalesce(facets, '') || '}' AS facets,
             '{' || coalesce(numbers, '') || '}' AS numbers, coalesce(score, 0) AS popularity,
+            coalesce(interactions, 0) AS interactions, coalesce(recent, 0) AS recent_interactions,
             coalesce(words, []) AS words, struct_pack(
-                item_id := list_transform(coalesce(neighbours, []), near -> near.item_id),
-                similarity := list_transform(coalesce(neighbours, []), near -> near.similarity)
+                item_id := list_transform(coalesce(neighbours, []), neighbour -> neighbour.item_id),
+                similarity := list_transform(coalesce(neighbours, []), neighbour -> neighbour.similarity)
             ) AS neighbours, vector, content_hash
-        FROM documents INNER JOIN vectors USING (document) LEFT JOIN told USING (document)
+        FROM documents INNER JOIN vectors USING (document) LEFT JOIN objects USING (document)
             LEFT JOIN popularity USING (document) LEFT JOIN words USING (document)
             LEFT JOIN neighbours USING (document)
         WHERE strlen(item_id) <= $longest ORDER BY item_id
@@ -59,8 +70,8 @@ _ROWS = {
 }
 
 
-def prepare(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Make the tables `outgoing_<kind>` of what `stage` has left, and return the fields that filters may name.
+def prepare_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Make the tables `outgoing_<kind>` from the tables of `stage_release`, and return the fields that filters may use.
 
     Documents whose id is too long for the server go to the table `rejected`.
     """
@@ -68,22 +79,23 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> list[str]:
     facets = [str(field) for (field,) in rows]
     names = pa.table({"field": pa.array(facets, pa.string()), "name": pa.array(map(field_name, facets), pa.string())})
     connection.register("facet_names", names)
-    for statement in (
-        *_REJECT.strip().split(";\n"),
-        *(_CREATE.format(kind=k, rows=_ROWS[k], body_hash=_ITEM_HASH if k == "items" else BODY_HASH) for k in KINDS),
-    ):
-        connection.execute(statement.rstrip(";"), {"longest": LONGEST_ID})
+    statements = _REJECT.strip().rstrip(";").split(";\n")
+    for kind in KINDS:
+        body_hash = _ITEM_HASH if kind == "items" else BODY_HASH
+        statements.append(_CREATE.format(kind=kind, rows=_ROWS[kind], body_hash=body_hash))
+    for statement in statements:
+        connection.execute(statement, {"longest": LONGEST_ID})
     connection.unregister("facet_names")
     return facets
 
 
 def read_bodies(connection: duckdb.DuckDBPyConnection, kind: Kind, where: str = "TRUE") -> Iterator[Operation]:
-    """Yield the documents of a kind, in batches of `BATCH`, as operations that index them whole.
+    """Yield operations that index the documents of a kind; at most `BATCH` of them are in memory.
 
     Args:
-        connection: with the tables of `prepare`.
-        kind: which of them.
-        where: SQL of this package's own, a condition on their columns.
+        connection: with the tables of `prepare_documents`.
+        kind: which of the tables.
+        where: a condition on its columns, in SQL of this package, never of a user.
     """
     sql = f"SELECT * FROM outgoing_{kind} AS outgoing WHERE {where}"  # noqa: S608  no text of a user
     batches = connection.cursor().execute(sql).to_arrow_reader(BATCH)
@@ -93,12 +105,6 @@ def read_bodies(connection: duckdb.DuckDBPyConnection, kind: Kind, where: str = 
     return bulk.documents(batches, ID_COLUMNS[kind], "vector", _JSON if kind == "items" else ())
 
 
-# What is different between the tables and an index: read from the server by hash, compared in SQL.
-
-LARGEST_LOSS = 0.2  # of the documents that a release may have less than the one that answers, without force
-_PAGE = 5_000
-_HASHES = ("content_hash", "body_hash")
-_SCHEMA = pa.schema([("id", pa.string()), *((name, pa.string()) for name in _HASHES)])
 _SAME = "EXISTS (SELECT 1 FROM {table} AS old WHERE old.id = outgoing.{id} AND old.body_hash = outgoing.body_hash)"
 _GONE = "SELECT old.id FROM {table} AS old ANTI JOIN outgoing_{kind} AS outgoing ON outgoing.{id} = old.id"
 _ITEMS = """
@@ -109,49 +115,66 @@ FROM outgoing_items AS outgoing FULL JOIN live_items AS old ON old.id = outgoing
 
 
 def read_hashes(client: OpenSearch, index: str | None, connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Fill a new table (id, content_hash, body_hash) with what an index holds, nothing for None; constant memory."""
+    """Make a table (id, content_hash, body_hash) of the documents of an index, page by page; empty without an index."""
     connection.register("no_hashes", _SCHEMA.empty_table())
-    connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM no_hashes")  # noqa: S608  our own names
+    connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM no_hashes")  # noqa: S608  names of this package
     connection.unregister("no_hashes")
-    for page in hashes(client, index) if index else ():
+    for page in scan_hashes(client, index) if index else ():
         connection.register("page", page)
         connection.execute(f"INSERT INTO {table} SELECT * FROM page")  # noqa: S608
         connection.unregister("page")
 
 
-def hashes(client: OpenSearch, index: str) -> Iterator[pa.RecordBatch]:
-    """Yield the documents of an index: id, content_hash (of items) and body_hash."""
+def scan_hashes(client: OpenSearch, index: str) -> Iterator[pa.RecordBatch]:
+    """Yield id, content_hash (only items have one) and body_hash of all documents of an index."""
     query = {"_source": False, "docvalue_fields": list(_HASHES), "query": {"match_all": {}}}
     hits = helpers.scan(client, query, index=index, size=_PAGE, request_timeout=120)
     while page := list(islice(hits, _PAGE)):
-        rows = [{"id": hit["_id"], **{name: told[0] for name, told in hit.get("fields", {}).items()}} for hit in page]
+        rows = [{"id": hit["_id"], **_first_values(hit.get("fields", {}))} for hit in page]
         yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
 
 
+def _first_values(fields: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return {name: values[0] for name, values in fields.items()}
+
+
 def count_changes(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
-    """Return how many items are added, changed (their content is) and deleted: `outgoing_items` and `live_items`."""
+    """Return how many items are added, changed (they have other content) and deleted by the publication.
+
+    The tables `outgoing_items` and `live_items` are compared.
+    """
     added, changed, deleted = connection.execute(_ITEMS).fetchone() or (0, 0, 0)
     return added, changed, deleted
 
 
-def updates(connection: duckdb.DuckDBPyConnection, kind: Kind, table: str) -> tuple[Iterator[Operation], int]:
-    """Return what makes an index that holds `table` hold the outgoing documents, and how many operations that are."""
-    same = "NOT " + _SAME.format(table=table, id=ID_COLUMNS[kind])
+def find_updates(connection: duckdb.DuckDBPyConnection, kind: Kind, table: str) -> tuple[Iterator[Operation], int]:
+    """Return the operations that turn an index with the documents of `table` into the outgoing documents.
+
+    Args:
+        connection: with the tables of `prepare_documents`.
+        kind: of the documents.
+        table: from `read_hashes`.
+
+    Returns:
+        the operations, deletions first, and their number.
+    """
+    changed = "NOT " + _SAME.format(table=table, id=ID_COLUMNS[kind])
     gone = connection.execute(_GONE.format(table=table, kind=kind, id=ID_COLUMNS[kind])).fetchall()
-    counted = connection.execute(f"SELECT count(*) FROM outgoing_{kind} AS outgoing WHERE {same}").fetchone()  # noqa: S608
+    sql = f"SELECT count(*) FROM outgoing_{kind} AS outgoing WHERE {changed}"  # noqa: S608  names of this package
+    (number,) = connection.execute(sql).fetchone() or (0,)
 
     def operations() -> Iterator[Operation]:
         yield from ((str(name), None) for (name,) in gone)
-        yield from read_bodies(connection, kind, same)
+        yield from read_bodies(connection, kind, changed)
 
-    return operations(), len(gone) + (counted[0] if counted else 0)
+    return operations(), len(gone) + number
 
 
 def check_losses(connection: duckdb.DuckDBPyConnection, kind: Kind, table: str) -> None:
-    """Refuse to delete more than `LARGEST_LOSS` of what answers.
+    """Refuse to delete more than the share `LARGEST_LOSS` of the live documents, a table from `read_hashes`.
 
     Raises:
-        RunError: it would be more.
+        RunError: the publication would delete more.
     """
     gone = len(connection.execute(_GONE.format(table=table, kind=kind, id=ID_COLUMNS[kind])).fetchall())
     total = len(connection.table(table))
@@ -162,11 +185,11 @@ def check_losses(connection: duckdb.DuckDBPyConnection, kind: Kind, table: str) 
         )
 
 
-def check_same_make(live: ReleaseMeta, new: ReleaseMeta) -> None:
-    """Refuse to change a release of another make document by document.
+def check_compatible(live: ReleaseMeta, new: ReleaseMeta) -> None:
+    """Refuse an incremental publication onto a release whose documents cannot be compared with the new ones.
 
     Raises:
-        UsageError: encoder, dimension, analyzer or schema differ.
+        UsageError: encoder, dimension, analyzer or schema version differ.
     """
     for name in ("encoder", "dimension", "analyzer", "schema_version"):
         old, wanted = getattr(live, name), getattr(new, name)

@@ -1,4 +1,4 @@
-"""What the indices of a release look like: names, strict mappings, and what they say of themselves in `_meta`."""
+"""The indices of a release on a server: their names, strict mappings, and `_meta` with the release's metadata."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -17,45 +17,47 @@ Vectors = Literal["float32", "on_disk", "faiss"]
 KINDS: tuple[Kind, ...] = ("items", "profiles", "segments")
 ID_COLUMNS: Mapping[Kind, str] = {"items": "item_id", "profiles": "user_id", "segments": "segment"}
 LONGEST_ID = 512  # bytes, of the server's `_id`
-LONGEST_VALUE = 8_191  # signs of a keyword, whose term has at most 32,766 bytes; longer values are not filtered on
-_FIELDS = 1_000  # of a mapping, the server's default limit
+LONGEST_VALUE = 8_191  # characters of a keyword, since a term has at most 32,766 bytes; filters ignore longer values
+_FIELDS = 1_000  # fields of a mapping: the server's default limit
 _TIMES = ("created_at", "as_of")
 
 _KEYWORD: Body = {"type": "keyword", "ignore_above": LONGEST_VALUE}
 _STORED: Body = {"type": "object", "enabled": False}
-_KEPT: Body = {"type": "keyword", "index": False, "doc_values": False}  # a terms lookup reads the source
-# searches read these fields beside the source, all of which would be parsed for one of them
-_READ: Body = {"index": False, "doc_values": False, "store": True}
-_HASH: Body = {"type": "keyword", "index": False}  # columns of their own, read without the source
+_SOURCE_ONLY: Body = {"type": "keyword", "index": False, "doc_values": False}  # for a terms lookup, which reads _source
+_READ: Body = {"index": False, "doc_values": False, "store": True}  # read without parsing the whole _source
+_HASH: Body = {"type": "keyword", "index": False}  # doc values, read without _source
+_COUNT: Body = {"type": "long", "index": False}  # for aggregations
 
 
 def index_name(prefix: str, kind: Kind, release: str) -> str:
-    """Return the name of one of the three indices of a release, whose name is that of its items."""
+    """Return the name of one of the three indices of a release; the index of items has the release's own name."""
     return f"{prefix}{kind}{release.removeprefix('items')}"
 
 
 def field_name(field: str) -> str:
-    """Return the name of a field under `facets` and `numbers`: percent-encoded, since dots and stars mean paths."""
+    """Return the name of a field below `facets` and `numbers`: percent-encoded, since dots and stars mean paths."""
     return quote(field, safe="").replace(".", "%2E") or "%"
 
 
 def index_body(kind: Kind, meta: ReleaseMeta, facets: Iterable[str], vectors: Vectors = "float32") -> Body:
-    """Return settings and mappings of a new index, whose `_meta` says that it is being built.
+    """Return settings and mappings of a new index; its `_meta` says that the release is not complete yet.
 
     Args:
-        kind: which of the three.
-        meta: what makes the release.
-        facets: fields that filters may name.
-        vectors: how they are kept, see `_METHODS`.
+        kind: of the documents.
+        meta: of the release.
+        facets: fields that filters may use.
+        vectors: how the server stores the vectors, see `_METHODS`.
     """
-    properties = _PROPERTIES[kind] | ({} if kind != "items" else _of_items(meta.dimension, facets, vectors))
+    properties = dict(_PROPERTIES[kind])
+    if kind == "items":
+        properties |= _item_properties(meta.dimension, facets, vectors)
     settings: Body = {
-        "number_of_shards": 1,  # one statistic of words for all documents
+        "number_of_shards": 1,  # BM25 needs the document frequencies of all documents
         "auto_expand_replicas": "0-1",
         "mapping.total_fields.limit": _FIELDS + 2 * len(properties.get("facets", {}).get("properties", {})),
     }
     if kind == "items":
-        # vectors stay in the source: taking them from the graph instead fails after a merge ("Already closed", 3.5.0)
+        # vectors stay in _source: OpenSearch 3.5.0 fails to derive them from the graph after a merge ("Already closed")
         settings |= {"knn": True, "knn.derived_source.enabled": False}
         settings |= {"similarity.default": {"type": "BM25", "k1": K1, "b": B}}
     return {
@@ -65,15 +67,20 @@ def index_body(kind: Kind, meta: ReleaseMeta, facets: Iterable[str], vectors: Ve
 
 
 def meta_body(meta: ReleaseMeta, whole: bool) -> Body:
-    """Return `_meta`: every field of the metadata, times in ISO form, and whether the release is whole and verified."""
+    """Return `_meta`: the fields of the metadata, times in ISO form, and `whole`.
+
+    Args:
+        meta: of the release.
+        whole: whether the release is complete and verified.
+    """
     return {**meta.to_json(), "whole": whole}
 
 
 def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
-    """Return the metadata that `_meta` holds; what an older package did not say is None where it may be.
+    """Return the metadata in `_meta`; an optional field that an older package did not write is None.
 
     Raises:
-        KeyError, ValueError: it was not written by `meta_body`.
+        KeyError, ValueError: `meta_body` did not write this `_meta`.
     """
     needed = [field.name for field in fields(ReleaseMeta) if field.name in body or field.default is not None]
     values = {name: body[name] for name in needed}
@@ -81,7 +88,7 @@ def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
     return ReleaseMeta(**{**values, **times})
 
 
-def _of_items(dimension: int, facets: Iterable[str], vectors: Vectors) -> Body:
+def _item_properties(dimension: int, facets: Iterable[str], vectors: Vectors) -> Body:
     names = [field_name(field) for field in facets]
     return {
         "facets": {"properties": dict.fromkeys(names, _KEYWORD)},
@@ -91,7 +98,7 @@ def _of_items(dimension: int, facets: Iterable[str], vectors: Vectors) -> Body:
 
 
 _HNSW: Body = {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"}
-# on_disk: 7 bits for each number in memory; what is found is compared again with the whole vectors
+# on_disk: the graph has 7 bits for each number; the server compares its hits again with the full vectors
 _METHODS: Mapping[Vectors, Body] = {
     "float32": {"method": _HNSW},
     "on_disk": {"mode": "on_disk", "compression_level": "4x", "method": _HNSW},
@@ -101,12 +108,14 @@ _PROPERTIES: Mapping[Kind, Body] = {
     "items": {
         "item_id": {"type": "keyword"},
         **{field: {"type": "text", "analyzer": ANALYZER, "store": field == "title"} for field in BOOSTS},
-        "category": {"type": "keyword"} | _READ,  # filters ask its facet
+        "category": {"type": "keyword"} | _READ,  # filters use its facet
         "price": {"type": "double", "store": True},
         "available": {"type": "boolean"},
         "image": {"type": "keyword", "index": False, "doc_values": False},
         "attributes": _STORED,
         "popularity": {"type": "float"},
+        "interactions": _COUNT,
+        "recent_interactions": _COUNT,
         "words": _STORED,
         "neighbours": {
             "properties": {"item_id": {"type": "keyword"} | _READ, "similarity": {"type": "double"} | _READ}
@@ -119,7 +128,7 @@ _PROPERTIES: Mapping[Kind, Body] = {
         "items": {"type": "integer", "index": False},
         "vector": {"type": "float", "index": False, "doc_values": False},
         "history": _STORED,
-        "seen": _KEPT,
+        "seen": _SOURCE_ONLY,
         "terms": _STORED,
         "interests": _STORED,
         "behaviour": _STORED,

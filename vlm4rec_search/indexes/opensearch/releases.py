@@ -1,4 +1,4 @@
-"""The releases of a server, as every backend shows them."""
+"""The releases on a server, behind the interface that all backends share."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -8,10 +8,11 @@ import pyarrow as pa
 from opensearchpy import OpenSearch, helpers
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue, activate_release, activating, delete_old
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import server_errors
-from vlm4rec_search.indexes.opensearch.documents import hashes
-from vlm4rec_search.indexes.opensearch.lease import lease, prune, switch, switching
+from vlm4rec_search.indexes.opensearch.documents import scan_hashes
+from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.mapping import Kind, Vectors
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.release import Publication, ReleaseMeta, check_readable
@@ -22,7 +23,7 @@ from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 
 _PAGE = 500
-_MOST = 10_000  # hits of one request
+_MOST_HITS = 10_000  # of one request
 _NEIGHBOURS = pa.list_(pa.struct([("item_id", pa.string()), ("similarity", pa.float64())]))
 _TYPES = {
     "price": pa.float64(),
@@ -38,8 +39,8 @@ class OpenSearchReleases(Releases):
     """Releases behind the aliases of a prefix."""
 
     def __init__(self, client: OpenSearch, prefix: str, url: str, vectors: Vectors = "float32") -> None:
-        """Look at the server through a client of `connect`; `url` is for messages and records."""
-        self.catalogue, self.url, self._vectors = Catalogue(client, prefix), url, vectors
+        """Use a client of `connect`; `url` appears in messages and records, `vectors` is for new releases."""
+        self.catalogue, self.url, self._vectors = ReleaseCatalogue(client, prefix), url, vectors
 
     def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
         """Publish, see `publish_release`."""
@@ -50,46 +51,43 @@ class OpenSearchReleases(Releases):
         with server_errors():
             return self.catalogue.live()
 
-    def whole(self) -> Mapping[str, ReleaseMeta]:
-        """Return the metadata of the releases that were verified and have all their indices."""
+    def list(self) -> Mapping[str, ReleaseMeta]:
+        """Return the metadata of every verified release that has all its indices, the oldest first."""
         with server_errors():
-            return self.catalogue.whole()
+            return self.catalogue.list()
 
-    def switch(self, name: str) -> None:
-        """Let all aliases name a release, in one request, after counting what it holds.
+    def activate(self, name: str) -> None:
+        """Let all aliases name a release, in one request, after counting its documents.
 
-        A publication that is running is not waited for; when it sees what was done it does not publish.
+        A running publication is not waited for; it notices the activation and does not replace the release.
         """
-        with server_errors(), switching(self.catalogue) as turn:
-            meta = self.whole()[self.find(name)]
+        with server_errors(), activating(self.catalogue) as held:
+            meta = self.list()[self.find(name)]
             check_readable(name, meta.schema_version, meta.analyzer)
-            counts: dict[Kind, int] = {"items": meta.documents, "profiles": meta.users}
-            for kind, said in counts.items():
+            expected: dict[Kind, int] = {"items": meta.documents, "profiles": meta.users}
+            for kind, count in expected.items():
                 index = self.catalogue.index(kind, name)
-                held = self.catalogue.client.count(index=index)["count"]
-                if held != said:
-                    raise RunError(f"{name} is not whole: {index} holds {held:,} of {said:,} documents")
-            switch(self.catalogue, name, turn)
+                actual = self.catalogue.client.count(index=index)["count"]
+                if actual != count:
+                    raise RunError(f"{name} is incomplete: {index} holds {actual:,} of {count:,} documents")
+            activate_release(self.catalogue, name, held)
 
-    def prune(self, kept: int) -> list[str]:
-        """Delete the indices of old releases, and what killed publications left."""
+    def prune(self, retained: int) -> Sequence[str]:
+        """Delete the indices of old releases and of killed publications."""
         with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
-            self.catalogue.sweep()
-            with switching(self.catalogue):
-                live = self.catalogue.live()
-                names = list(self.whole())
+            self.catalogue.delete_unfinished()
+            with activating(self.catalogue):
+                live, names = self.catalogue.live(), [*self.list()]
                 needed = names[max(names.index(live) - 1, 0) : names.index(live) + 1] if live in names else []
-                return prune(self.catalogue, set(needed), kept)
+                return delete_old(self.catalogue, set(needed), retained)
 
     def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
-        """Search the indices of a release, whatever the aliases name."""
-        from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
-
+        """Search the indices of a release, live or not."""
         return Searcher(OpenSearchBackend(self.catalogue, name), None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         """Read the sources of all items."""
-        query = {"_source": list(columns), "query": {"match_all": {}}}
+        query = {"_source": [*columns], "query": {"match_all": {}}}
         index, client = self.catalogue.index("items", name), self.catalogue.client
         schema = pa.schema([_SCHEMA.field(column) for column in columns])
         with server_errors():
@@ -100,20 +98,20 @@ class OpenSearchReleases(Releases):
     def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
         """Read the ids and the hashes."""
         with server_errors():
-            for page in hashes(self.catalogue.client, self.catalogue.index(kind, name)):
+            for page in scan_hashes(self.catalogue.client, self.catalogue.index(kind, name)):
                 yield page.select(["id", "body_hash"])
 
-    def users(self, name: str, count: int) -> list[str]:
-        """Return the users that a random order with a fixed seed puts first."""
+    def users(self, name: str, count: int) -> Sequence[str]:
+        """Return the first users in a random order with a fixed seed."""
         score = {"function_score": {"random_score": {"seed": 1, "field": "user_id"}}}
-        body = {"size": min(count, _MOST), "_source": False, "query": score}
+        body = {"size": min(count, _MOST_HITS), "_source": False, "query": score}
         with server_errors():
-            found = self.catalogue.client.search(index=self.catalogue.index("profiles", name), body=body)
-        return [hit["_id"] for hit in found["hits"]["hits"]]
+            answer = self.catalogue.client.search(index=self.catalogue.index("profiles", name), body=body)
+        return [hit["_id"] for hit in answer["hits"]["hits"]]
 
 
 def _row(hit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the source; a document that somebody wrote by hand may have values of any type."""
+    """Return the source of a hit as a row; in a document that was edited by hand, values may have any type."""
     source: Mapping[str, Any] = hit["_source"]
     texts = {name: str(value) for name, value in source.items() if name not in _TYPES and value is not None}
     numbers = {name: _number(source.get(name)) for name in ("price", "popularity")}
@@ -130,7 +128,7 @@ def _number(value: object) -> float | None:
 
 
 def _pairs(neighbours: object) -> list[dict[str, Any]]:
-    """Return the neighbours with their similarities, none where they are not the two lists that we write."""
+    """Return the neighbours with their similarities; none unless they are the two lists that we write."""
     lists = [neighbours.get(name) for name in ("item_id", "similarity")] if isinstance(neighbours, Mapping) else []
     if not lists or not all(isinstance(values, list) for values in lists):
         return []

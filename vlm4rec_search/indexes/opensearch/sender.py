@@ -9,7 +9,12 @@ import orjson
 from opensearchpy import OpenSearch, exceptions
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.opensearch.connection import one_line, reason_of, refusal, server_errors
+from vlm4rec_search.indexes.opensearch.connection import (
+    connection_errors,
+    describe_error,
+    describe_refusal,
+    server_errors,
+)
 from vlm4rec_search.search.backend import ReleaseGoneError, SentRequest
 
 _JSON = {"content-type": "application/json"}
@@ -85,11 +90,11 @@ class Sender:
         if self.sent is not None:
             self.sent.append(SentRequest("POST", path, content.decode()))
         connection = self.client.transport.get_connection()
-        with server_errors(), one_line(f"{connection.host}{connection.url_prefix}"):
+        with server_errors(), connection_errors(f"{connection.host}{connection.url_prefix}"):
             try:
                 _, _, text = connection.perform_request("POST", path, None, content, headers=headers)
             except exceptions.NotFoundError as error:
-                raise ReleaseGoneError(f"the release is no longer there: {refusal(error)}") from None
+                raise ReleaseGoneError(f"the release is no longer there: {describe_refusal(error)}") from None
             return orjson.loads(text)
 
 
@@ -104,4 +109,4 @@ def _check(answer: Mapping[str, Any]) -> None:
     if error:
         gone = error.get("type") == _GONE
         problem = "the release is no longer there" if gone else "the server refuses"
-        raise (ReleaseGoneError if gone else RunError)(f"{problem}: {reason_of(error)}")
+        raise (ReleaseGoneError if gone else RunError)(f"{problem}: {describe_error(error)}")

@@ -18,7 +18,7 @@ from opensearchpy import OpenSearch
 
 from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.indexes.opensearch import native
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue, live_ef_search
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue, live_ef_search
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.mapping import Body
 from vlm4rec_search.indexes.opensearch.retrieved import SHOWN
@@ -88,7 +88,7 @@ def install(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
     """
     joined, pipeline = _named(prefix, "hybrid"), _named(prefix, "minmax")
     with server_errors():
-        ef_search = live_ef_search(Catalogue(client, prefix))
+        ef_search = live_ef_search(ReleaseCatalogue(client, prefix))
         named = {_named(prefix, kind): source for kind, source in sources(prefix, ef_search, ranking).items()}
         if native.is_installed(Sender(client)):
             client.transport.perform_request("PUT", f"/_search/pipeline/{pipeline}", body=_pipeline(ranking))

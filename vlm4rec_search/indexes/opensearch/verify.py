@@ -1,6 +1,6 @@
-"""What a release on a server has to show before the aliases may name it."""
+"""The checks that a release on a server has to pass before the aliases may name it."""
 
-import sys
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,28 +11,30 @@ from opensearchpy import OpenSearch
 
 from vlm4rec_search.common.analyzer import analyze
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.checks import smoke
-from vlm4rec_search.indexes.opensearch.aliases import Catalogue
+from vlm4rec_search.indexes.checks import run_smoke_searches
+from vlm4rec_search.indexes.opensearch.aliases import EF_SEARCH, ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
-from vlm4rec_search.indexes.opensearch.connection import reason_of
+from vlm4rec_search.indexes.opensearch.connection import describe_error
 from vlm4rec_search.indexes.opensearch.documents import read_bodies, read_hashes
 from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, Body, Kind
 from vlm4rec_search.search.searcher import Searcher
 
+logger = logging.getLogger(__name__)
+
 LOWEST_RECALL = 0.95
-EF_SEARCH = (200, 400, 800, 1_600)  # tried in this order
-COPYING = 60.0  # seconds
+EF_SEARCHES = (EF_SEARCH, 2 * EF_SEARCH, 4 * EF_SEARCH, 8 * EF_SEARCH)  # tried in this order
+COPYING = 60.0  # seconds to wait for the copies of a cluster
 _TOP = 10
 _SAMPLE = 50
-_LONGEST_SEEN = 1_000
+_LONGEST_SEEN = 1_000  # items that a sampled shopper may have seen: they travel in the request
 _TOLERANCE = 1e-5
 _COMPARE = """
-SELECT count(*) FILTER (found.id IS NULL), count(*) FILTER (outgoing.{id} IS NULL),
-    count(*) FILTER (found.id = outgoing.{id} AND found.body_hash IS DISTINCT FROM outgoing.body_hash),
-    (SELECT count(*) FROM found) - (SELECT count(DISTINCT id) FROM found)
-FROM outgoing_{kind} AS outgoing FULL JOIN found ON found.id = outgoing.{id}
+SELECT count(*) FILTER (indexed.id IS NULL), count(*) FILTER (outgoing.{id} IS NULL),
+    count(*) FILTER (indexed.id = outgoing.{id} AND indexed.body_hash IS DISTINCT FROM outgoing.body_hash),
+    (SELECT count(*) FROM indexed) - (SELECT count(DISTINCT id) FROM indexed)
+FROM outgoing_{kind} AS outgoing FULL JOIN indexed ON indexed.id = outgoing.{id}
 """
-_FAULTS = ("are missing", "are too many", "are not what was sent", "are there twice")
+_FAULTS = ("are missing", "are too many", "differ from what was sent", "are there twice")
 _PROFILES = """
 SELECT vector, seen FROM outgoing_profiles WHERE vector IS NOT NULL AND len(seen) <= $longest
 ORDER BY hash(user_id) LIMIT $sample
@@ -41,43 +43,43 @@ _ITEMS = "SELECT vector, [item_id] FROM outgoing_items ORDER BY hash(item_id) LI
 
 
 def verify_documents(client: OpenSearch, connection: duckdb.DuckDBPyConnection, kind: Kind, index: str) -> int:
-    """Compare every id and hash of an index with the outgoing documents, and some documents sign by sign.
+    """Compare ids and hashes of all documents of an index with the outgoing documents, and a sample value by value.
 
     Returns:
-        How many documents the index holds.
+        The number of documents in the index.
 
     Raises:
-        RunError: documents are missing, too many, or others.
+        RunError: documents are missing, too many, or different.
     """
-    read_hashes(client, index, connection, "found")
+    read_hashes(client, index, connection, "indexed")
     counts = connection.execute(_COMPARE.format(kind=kind, id=ID_COLUMNS[kind])).fetchone() or ()
     for count, fault in zip(counts, _FAULTS, strict=True):
         if count:
             raise RunError(f"the release was not published: {count:,} documents of {index} {fault}")
     _compare_sample(client, connection, kind, index)
-    return len(connection.table("found"))
+    return len(connection.table("indexed"))
 
 
 def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, index: str) -> int:
-    """Compare approximate with exact neighbours of profile vectors, what was seen left out.
+    """Compare approximate with exact neighbours of profile vectors among unseen items.
 
     Returns:
-        The `ef_search` with which the mean recall of the ten nearest is at least `LOWEST_RECALL`.
+        The smallest of `EF_SEARCHES` for which the mean recall of the ten nearest is at least `LOWEST_RECALL`.
 
     Raises:
-        RunError: there is none.
+        RunError: none is enough.
     """
     parameters = {"longest": _LONGEST_SEEN, "sample": _SAMPLE}
     sample = connection.execute(_PROFILES, parameters).fetchall()
     sample = sample or connection.execute(_ITEMS, {"sample": _SAMPLE}).fetchall()
     exact = _best(client, index, [_exact(vector, _unseen(seen)) for vector, seen in sample])
     recall = 0.0
-    for ef_search in EF_SEARCH:
+    for ef_search in EF_SEARCHES:
         near = _best(client, index, [_near(vector, seen, ef_search) for vector, seen in sample])
-        # by the whole vectors: the score of a quantized one may be too high
+        # scored again with the full vectors: the score of a quantized vector may be too high
         pairs = zip(sample, near, strict=True)
-        near = _best(client, index, [_exact(vector, _among(found)) for (vector, _), found in pairs])
-        recall = float(np.mean([_share(found, best) for found, best in zip(near, exact, strict=True)]))
+        near = _best(client, index, [_exact(vector, _among(hits)) for (vector, _), hits in pairs])
+        recall = float(np.mean([_recall(hits, best) for hits, best in zip(near, exact, strict=True)]))
         if recall >= LOWEST_RECALL:
             return ef_search
     raise RunError(
@@ -86,36 +88,35 @@ def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, ind
     )
 
 
-def verify_searches(catalogue: Catalogue, connection: duckdb.DuckDBPyConnection, release: str) -> None:
-    """Search as everybody will, once for a stranger, a shopper and a text.
+def verify_searches(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, release: str) -> None:
+    """Search the release once for an unknown user, a known user and a text.
 
     Raises:
         RunError: a search fails, finds nothing, or has a negative score.
     """
     users = connection.execute("SELECT user_id FROM outgoing_profiles LIMIT 1").fetchall()
     titles = connection.execute("SELECT title FROM outgoing_items ORDER BY item_id LIMIT 1000").fetchall()
-    text = next((title for (title,) in titles if analyze(title)), None)  # one of stop words finds nothing
-    smoke(Searcher(OpenSearchBackend(catalogue, release)), users[0][0] if users else None, text)
+    text = next((title for (title,) in titles if analyze(title)), None)  # a title of stop words alone has no hits
+    run_smoke_searches(Searcher(OpenSearchBackend(catalogue, release)), users[0][0] if users else None, text)
 
 
 def wait_for_copies(client: OpenSearch, indices: Sequence[str]) -> None:
-    """Give a cluster of several nodes the time to copy the indices, so that no node alone has them when they answer.
+    """Give a cluster of several nodes time to copy the indices, so that losing one node loses no index.
 
-    What takes longer goes on while they answer, and is told: a large release is not given up over it.
+    Copies that take longer are made while the release is live; a warning says so.
 
     Raises:
         RunError: an index cannot be searched at all.
     """
     waited = {"wait_for_status": "green", "timeout": f"{COPYING:.0f}s"}
-    found = client.cluster.health(index=",".join(indices), params=waited, request_timeout=COPYING + 30, ignore=408)
-    if found["status"] == "red":
+    health = client.cluster.health(index=",".join(indices), params=waited, request_timeout=COPYING + 30, ignore=408)
+    if health["status"] == "red":
         raise RunError(f"the release was not published: {' or '.join(indices)} has lost its only copy")
-    if found["status"] != "green":
-        missing = found["unassigned_shards"] + found["initializing_shards"]
-        print(
-            f"copies of the release that are not there after {COPYING:.0f} s: {missing}; until they are, a node that is"
-            " lost takes it along",
-            file=sys.stderr,
+    if health["status"] != "green":
+        logger.warning(
+            "after %.0f s the cluster lacks %d copies of the release; until it has them, losing a node may lose it",
+            COPYING,
+            health["unassigned_shards"] + health["initializing_shards"],
         )
 
 
@@ -128,20 +129,22 @@ def _compare_sample(client: OpenSearch, connection: duckdb.DuckDBPyConnection, k
     answer = client.mget(index=index, body={"ids": list(expected)})
     for document in answer["docs"]:
         if "error" in document:
-            raise RunError(f"the release was not published: {index} cannot be read: {reason_of(document['error'])}")
-        if not same_document(document.get("_source", {}), expected[document["_id"]]):
-            raise RunError(f"the release was not published: {document['_id']} of {index} is not what was sent")
+            raise RunError(
+                f"the release was not published: {index} cannot be read: {describe_error(document['error'])}"
+            )
+        if not are_equal(document.get("_source", {}), expected[document["_id"]]):
+            raise RunError(f"the release was not published: {document['_id']} of {index} differs from what was sent")
 
 
-def same_document(found: dict[str, Any], expected: dict[str, Any]) -> bool:
-    """Tell whether two documents are the same, but for what `documents` leaves out of an item's hash: its words.
+def are_equal(indexed: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """Return whether two documents are equal, apart from their words, which the hash of an item leaves out too.
 
-    The server may write numbers of a vector otherwise.
+    The server may write the numbers of a vector with other decimals.
     """
-    one, other = (np.asarray(document.get("vector", []), np.float32) for document in (found, expected))
-    same_vector = one.shape == other.shape and bool(np.allclose(one, other, rtol=0, atol=1e-6))
-    apart = {"vector": None, "words": None}
-    return same_vector and {**found, **apart} == {**expected, **apart}
+    actual, wanted = (np.asarray(document.get("vector", []), np.float32) for document in (indexed, expected))
+    same_vector = actual.shape == wanted.shape and bool(np.allclose(actual, wanted, rtol=0, atol=1e-6))
+    ignored = {"vector": None, "words": None}
+    return same_vector and {**indexed, **ignored} == {**expected, **ignored}
 
 
 def _exact(vector: Sequence[float], within: Body) -> Body:
@@ -151,8 +154,9 @@ def _exact(vector: Sequence[float], within: Body) -> Body:
 
 
 def _near(vector: Sequence[float], seen: Sequence[str], ef_search: int) -> Body:
-    asked = {"vector": vector, "k": EF_SEARCH[0], "filter": _unseen(seen)}
-    return {"query": {"knn": {"vector": {**asked, "method_parameters": {"ef_search": ef_search}}}}}
+    parameters = {"ef_search": ef_search}
+    query = {"vector": vector, "k": EF_SEARCH, "filter": _unseen(seen), "method_parameters": parameters}
+    return {"query": {"knn": {"vector": query}}}
 
 
 def _unseen(seen: Sequence[str]) -> Body:
@@ -163,20 +167,20 @@ def _among(items: Iterable[str]) -> Body:
     return {"bool": {"filter": [{"terms": {"item_id": list(items)}}]}}
 
 
-def _share(found: Mapping[str, float], best: Mapping[str, float]) -> float:
-    """Return how much of the best is found; another item that scores as well will do."""
+def _recall(hits: Mapping[str, float], best: Mapping[str, float]) -> float:
+    """Return the share of the best items among the hits; an item with an equally good score counts as one of them."""
     least = min(best.values(), default=0.0) - _TOLERANCE
-    return sum(item in best or score >= least for item, score in found.items()) / len(best) if best else 1.0
+    return sum(item in best or score >= least for item, score in hits.items()) / len(best) if best else 1.0
 
 
 def _best(client: OpenSearch, index: str, bodies: Sequence[Body]) -> list[dict[str, float]]:
     """Return the ten best hits of each request, with their scores."""
-    lines = [part for body in bodies for part in ({}, {**body, "size": _TOP, "_source": False})]
+    lines = [line for body in bodies for line in ({}, {**body, "size": _TOP, "_source": False})]
     answers = client.msearch(body=lines, index=index, request_timeout=300)["responses"]
     for answer in answers:
         if "error" in answer:
-            raise RunError(f"the release was not published: a search failed with {reason_of(answer['error'])}")
-    found = [{hit["_id"]: hit["_score"] for hit in answer["hits"]["hits"]} for answer in answers]
-    if any(score < 0 for hits in found for score in hits.values()):
+            raise RunError(f"the release was not published: a search failed with {describe_error(answer['error'])}")
+    scores = [{hit["_id"]: hit["_score"] for hit in answer["hits"]["hits"]} for answer in answers]
+    if any(score < 0 for hits in scores for score in hits.values()):
         raise RunError(f"the release was not published: a search of {index} gives negative scores")
-    return found
+    return scores

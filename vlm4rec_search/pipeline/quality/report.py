@@ -1,4 +1,4 @@
-"""What a check found, for people and for programs."""
+"""The report of a check, for people and for programs."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,9 +12,13 @@ Example: TypeAlias = dict[str, Value]
 class Finding:
     """One expectation that the table does not meet.
 
-    `column` is a column of the suite's query, or None for a rule about the whole table; `observed` is what was
-    measured; `unexpected` counts the rows that break the rule, None where rows cannot be counted; `examples` are a
-    few of these rows; `note` is the reason for the rule.
+    Attributes:
+        expectation: type of the rule.
+        column: of the suite's query; None for a rule about the whole table.
+        observed: the measured value.
+        unexpected: number of rows that break the rule; None where rows cannot be counted.
+        examples: a few of these rows.
+        note: the reason for the rule.
     """
 
     expectation: str
@@ -33,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """The answer of one suite; `rows` are those of its query, `rules` the number of its expectations."""
+    """The result of one suite; `rows` counts the rows of its query, `rules` its expectations."""
 
     suite: str
     table: str
@@ -44,20 +48,20 @@ class SuiteResult:
 
     @property
     def success(self) -> bool:
-        """True when no critical expectation failed; warnings do not count."""
+        """Whether no critical expectation failed; warnings do not count."""
         return not self.failed
 
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The answers of all suites, and where the Data Docs are (`index.html`), if they were written."""
+    """The results of all suites, and the first page of the Data Docs if they were written."""
 
     suites: list[SuiteResult]
     docs: Path | None = None
 
     @property
     def success(self) -> bool:
-        """True when every suite succeeded."""
+        """Whether every suite succeeded."""
         return all(suite.success for suite in self.suites)
 
     def as_json(self) -> dict[str, object]:

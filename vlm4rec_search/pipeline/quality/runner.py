@@ -1,6 +1,7 @@
 """Run expectation suites with Great Expectations and write its Data Docs."""
 
 import html
+import logging
 import math
 import shutil
 import sys
@@ -9,20 +10,23 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from vlm4rec_search.common.errors import UsageError
+import pandas as pd
+from duckdb import DuckDBPyConnection
+
+from vlm4rec_search.common.errors import UsageError, one_line
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.pipeline.quality.report import Example, Finding, QualityReport, SuiteResult, Value
 from vlm4rec_search.pipeline.quality.suites import Suite, define_macros, load_suites, measure
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.data_context import AbstractDataContext
-    from pandas import DataFrame
+
+logger = logging.getLogger(__name__)
 
 Parameters = Mapping[str, float]
-Measured: TypeAlias = "tuple[Suite, DataFrame]"
+Measured: TypeAlias = tuple[Suite, pd.DataFrame]
 EXAMPLES = 5
 SITE = "data_docs"
 
@@ -38,13 +42,19 @@ def run_suites(
 ) -> QualityReport:
     """Measure the tables of an environment and judge them by the suites of a folder.
 
-    The warehouse is open only while the queries run. `max_age_days` (days) is the parameter of that name in the
-    suites. `docs` is the folder that gets the Data Docs, in a folder `data_docs` that is replaced; None writes none.
-    `only` picks one suite by name.
+    The warehouse is open only while the queries run.
+
+    Args:
+        warehouse: the DuckDB file.
+        expectations: folder of the suites.
+        environment: of SQLMesh.
+        max_age_days: parameter of that name in the suites, in days.
+        docs: folder in which `data_docs` is replaced by new Data Docs; None writes none.
+        only: name of the only suite to run.
 
     Raises:
-        UsageError: no warehouse, a table that no plan has built, an unknown suite, or a broken suite file.
-        RunError: another process writes the warehouse.
+        UsageError: there is no warehouse, no plan has built a table, a suite is unknown, or a suite file is invalid.
+        RunError: another process is writing the warehouse.
     """
     with read(warehouse) as connection:
         measured = measure_suites(connection, expectations, environment, only)
@@ -52,22 +62,22 @@ def run_suites(
 
 
 def measure_suites(
-    connection: "DuckDBPyConnection", expectations: Path, environment: str = "prod", only: str | None = None
+    connection: DuckDBPyConnection, expectations: Path, environment: str = "prod", only: str | None = None
 ) -> list[Measured]:
-    """Return each suite of a folder with the rows that its query measures in the tables; see `run_suites`."""
+    """Return each suite of a folder with the result of its query; see `run_suites`."""
     suites = load_suites(expectations, only)
     define_macros(connection, expectations)
     return [(suite, measure(connection, suite, environment)) for suite in suites]
 
 
 def judge(measured: Sequence[Measured], parameters: Parameters, docs: Path | None = None) -> QualityReport:
-    """Judge measured frames by their suites, write the Data Docs below `docs`, and show progress.
+    """Judge the results of the queries by their suites, and write the Data Docs below `docs`.
 
     Raises:
-        UsageError: an expectation that Great Expectations does not know, or that asks for a column not measured.
+        UsageError: Great Expectations does not know an expectation, or the query lacks a column that one needs.
     """
     site = docs / SITE if docs else None
-    print("Loading Great Expectations (about 5 s) ...", file=sys.stderr, flush=True)
+    logger.info("Loading Great Expectations (about 5 s) ...")
     context = _context(site)
     results = []
     with bar("suites", len(measured)) as advance:
@@ -98,14 +108,14 @@ def _context(site: Path | None) -> "AbstractDataContext":
 
 
 def _validate(
-    context: "AbstractDataContext", suite: Suite, frame: "DataFrame", parameters: Parameters
+    context: "AbstractDataContext", suite: Suite, frame: pd.DataFrame, parameters: Parameters
 ) -> "ExpectationSuiteValidationResult":
     import great_expectations as gx
     from great_expectations.exceptions import GreatExpectationsError
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     try:
-        # Built one by one: a suite made of configurations would leave out, with a log line only, what it does not know.
+        # One by one: a suite built from configurations leaves unknown expectations out, with no more than a log line.
         rules = [ExpectationConfiguration(**rule.model_dump()).to_domain_obj() for rule in suite.expectations]
         source = context.data_sources.add_or_update_pandas("warehouse")
         data = source.add_dataframe_asset(suite.table).add_batch_definition_whole_dataframe(suite.name)
@@ -121,11 +131,11 @@ def _validate(
             },
         )
     except (GreatExpectationsError, ValueError, TypeError) as error:
-        raise UsageError(f"{suite.file}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{suite.file}: {one_line(error)}") from None
 
 
-def _escaped(frame: "DataFrame") -> "DataFrame":
-    """Escape text for HTML: the Data Docs show examples as they are, and a catalogue may contain page script."""
+def _escaped(frame: pd.DataFrame) -> pd.DataFrame:
+    """Escape text for HTML: the Data Docs show examples unchanged, and a catalogue may contain scripts."""
     texts = frame.select_dtypes("object")
     return frame.assign(**{str(name): texts[name].map(_escape) for name in texts})
 
@@ -145,13 +155,13 @@ def _summary(suite: Suite, rows: int, result: "ExpectationSuiteValidationResult"
 
 
 def _refuse_exception(suite: Suite, entry: "ExpectationValidationResult") -> None:
-    """Raise when a rule could not be evaluated: that is a mistake in the suite, not a finding about the data."""
+    """Raise when a rule could not be evaluated, which is a mistake in the suite and not a finding about the data."""
     info = entry.exception_info or {}
     errors = [info] if "raised_exception" in info else list(info.values())
     for error in errors:
         if error.get("raised_exception"):
             rule = entry.expectation_config
-            message = " ".join(str(error.get("exception_message")).split())
+            message = one_line(error.get("exception_message"))
             raise UsageError(f"{suite.file}: {rule.type}({rule.kwargs.get('column', '')}): {message}")
 
 
@@ -175,25 +185,23 @@ def _example(row: Mapping[str, Any]) -> Example:
 
 
 def _plain(value: Any) -> Value:
-    """Turn a value of a frame into one that JSON knows, and text back into what the table holds."""
-    from pandas import isna
-
+    """Turn a value of a frame into one that JSON knows, and escaped text into the original text."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, str):
         return html.unescape(value)
-    if isna(value):
+    if pd.isna(value):
         return None
     return str(value) if value in (math.inf, -math.inf) else value
 
 
 def _write_docs(context: "AbstractDataContext", site: Path) -> Path | None:
-    """Write the pages and return the first; a folder that cannot be written must not cost the verdict."""
+    """Write the pages and return the first one, None if the folder cannot be written: the verdict counts without it."""
     try:
         if site.exists():
-            shutil.rmtree(site)  # pages of earlier checks would stay, in no index
+            shutil.rmtree(site)  # pages of earlier checks would stay without a link to them
         with redirect_stdout(sys.stderr):
             context.build_data_docs()
     except OSError as error:
-        print(f"The Data Docs cannot be written to {site}: {error.strerror or error}", file=sys.stderr)
+        logger.warning("The Data Docs cannot be written to %s: %s", site, error.strerror or error)
         return None
     return site / "index.html"

@@ -1,18 +1,18 @@
-"""Expectation suites as YAML files: a table, a query that measures it, and rules in Great Expectations' own form."""
+"""Expectation suites as YAML files: a table, a query that measures it, and rules in the form of Great Expectations."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+import duckdb
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import UsageError, first_line, one_line
 from vlm4rec_search.common.patterns import MARKUP, REFUSAL
 from vlm4rec_search.common.warehouse import in_environment
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-    from pandas import DataFrame
+from vlm4rec_search.common.yaml_files import read_yaml
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 MACROS = "macros.sql"
@@ -23,13 +23,13 @@ class _Strict(BaseModel):
 
 
 class Meta(_Strict):
-    """What an expectation says to people: the reason for the rule."""
+    """Notes for people: the reason for the rule."""
 
     notes: Text
 
 
 class Expectation(_Strict):
-    """One rule, as Great Expectations configures it; a failed `warning` does not fail the suite."""
+    """One rule in Great Expectations' configuration; a failed `warning` does not fail the suite."""
 
     type: Text
     kwargs: dict[str, object] = {}
@@ -38,7 +38,7 @@ class Expectation(_Strict):
 
 
 class Suite(_Strict):
-    """One suite: `query` derives the columns that the rules speak of, `ids` name those that show a row in examples."""
+    """One suite. The rules apply to the columns of `query`; the columns `ids` identify a row in examples."""
 
     name: Text
     table: Annotated[str, StringConstraints(pattern=r"^\w+\.\w+$")]
@@ -57,37 +57,23 @@ def load_suites(folder: Path, only: str | None = None) -> list[Suite]:
     """Read every `<name>.yaml` of the folder in the order of names, or the suite `only`.
 
     Raises:
-        UsageError: no suite there, no suite of that name, or a file that cannot be read or is not a suite.
+        UsageError: the folder has no suite, or none of that name, or a file cannot be read or is invalid.
     """
     files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     if not files:
         raise UsageError(f"no expectation suites (*.yaml) in {folder}")
     if only is not None and only not in files:
         raise UsageError(f"unknown suite {only!r}: choose one of {', '.join(files)}")
-    return [_load(path) for name, path in files.items() if only in (None, name)]
+    chosen = [path for name, path in files.items() if only in (None, name)]
+    return [read_yaml(path, Suite, "the suite", defaults={"name": path.stem}) for path in chosen]
 
 
-def _load(path: Path) -> Suite:
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-        return Suite.model_validate({"name": path.stem, **content} if isinstance(content, dict) else content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{path}: {where + ': ' if where else ''}{first['msg']}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
-
-
-def define_macros(connection: "DuckDBPyConnection", folder: Path) -> None:
+def define_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Define the temporary macros of the suites: `has_markup`, `is_refusal`, and `macros.sql` of the folder.
 
     Raises:
         UsageError: the file is not valid SQL.
     """
-    import duckdb
-    from sqlglot import exp
-
     for name, regex in (("has_markup", MARKUP), ("is_refusal", REFUSAL)):
         pattern = exp.Literal.string(regex).sql("duckdb")
         connection.execute(f"CREATE OR REPLACE TEMP MACRO {name}(text) AS REGEXP_MATCHES(text, {pattern})")
@@ -97,22 +83,18 @@ def define_macros(connection: "DuckDBPyConnection", folder: Path) -> None:
     try:
         connection.execute(path.read_text("utf-8"))
     except duckdb.Error as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{path}: {one_line(error)}") from None
 
 
-def measure(connection: "DuckDBPyConnection", suite: Suite, environment: str = "prod") -> "DataFrame":
-    """Run the suite's query in an environment and return its rows; vectors never leave DuckDB.
+def measure(connection: duckdb.DuckDBPyConnection, suite: Suite, environment: str = "prod") -> pd.DataFrame:
+    """Run the suite's query in an environment and return its rows.
 
     Raises:
-        UsageError: the query is not valid SQL, or asks for a column that the tables do not have.
+        UsageError: the query is not valid SQL, or names a column that the tables lack.
     """
-    import duckdb
-    from sqlglot.errors import SqlglotError
-
     try:
         return connection.sql(in_environment(suite.query, environment)).df()
     except duckdb.CatalogException:
-        raise  # a missing table: `warehouse.read` says what to do
+        raise  # a missing table, for which `warehouse.read` has a hint
     except (SqlglotError, duckdb.Error) as error:
-        detail = str(error).strip().splitlines()[0]
-        raise UsageError(f"{suite.file}: the query fails: {detail}") from None
+        raise UsageError(f"{suite.file}: the query fails: {first_line(error)}") from None

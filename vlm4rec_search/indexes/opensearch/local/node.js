@@ -1,4 +1,4 @@
-// One node, run by Rhino: the runner of the jars with settings of ours, which its own command line cannot take.
+// Runs one node under Rhino. The command line of OpenSearchRunner takes no settings, so this script passes them.
 var given = JSON.parse(arguments[0]);
 var runner = new Packages.org.codelibs.opensearch.runner.OpenSearchRunner();
 runner.onBuild(function (number, builder) {

@@ -1,7 +1,7 @@
-"""A node's process: detached, and known by a lock on its folder that it holds for as long as it lives.
+"""The process of a node: its command line, its detached start, how it is found, and its end.
 
-The lock is inherited, so the kernel takes it back when the process ends, however it ends: a state file that was left
-behind, or a process id that now belongs to another program, is never mistaken for a running node.
+A node inherits a lock on its folder, and the kernel releases the lock when the process ends for whatever reason. So a
+state file of a dead node, or a process id that now belongs to another program, is never mistaken for a running node.
 """
 
 import fcntl
@@ -18,33 +18,34 @@ from pathlib import Path
 
 from vlm4rec_search.common.errors import RunError, UsageError
 
-# The command line of a node: Java, the class path, and the settings of a cluster on 127.0.0.1.
-
 _PLUGINS = "org.opensearch.knn.plugin.KNNPlugin"
-_OLDEST = 21  # Java that OpenSearch 3 runs on
-_SIMD = "jdk.incubator.vector"  # with it Lucene compares vectors by SIMD, as a full distribution of OpenSearch does
+_OLDEST = 21  # version of Java that OpenSearch 3 needs
+_SIMD = "jdk.incubator.vector"  # module with which Lucene compares vectors by SIMD
 _SCRIPT = Path(__file__).with_name("node.js")
 _MAIN = ["org.mozilla.javascript.tools.shell.Main", str(_SCRIPT)]
+
+_POLL = 0.1  # seconds
+_SHOWN = 300  # characters of a log line in a message
 
 Setting = str | list[str]
 
 
 @dataclass(frozen=True)
 class Java:
-    """A command line up to the node's own argument, and the whole environment, which holds no secret of the caller."""
+    """The command without the node's own argument, and its whole environment, which holds no secret of the caller."""
 
-    line: list[str]
+    command: list[str]
     environment: dict[str, str]
 
 
-def java(folder: Path, heap_mb: int, further: Sequence[str] = (), home: Path | None = None) -> Java:
-    """Return how Java runs a node; missing jars are downloaded first.
+def prepare_java(folder: Path, heap_mb: int, options: Sequence[str] = (), home: Path | None = None) -> Java:
+    """Return the command that runs a node; missing jars are downloaded first.
 
     Args:
         folder: of the server.
-        heap_mb: most Java memory, in MiB.
-        further: options of Java.
-        home: a Java in place of the packaged one, which is cut down and has no SIMD.
+        heap_mb: largest Java heap, in MiB.
+        options: further options of Java.
+        home: folder of the Java to use; None takes the packaged one, which is reduced and has no SIMD.
 
     Raises:
         UsageError: the packages of the extra `opensearch-local` are missing, or `home` holds no Java for the server.
@@ -55,70 +56,72 @@ def java(folder: Path, heap_mb: int, further: Sequence[str] = (), home: Path | N
 
         from vlm4rec_search.indexes.opensearch.local import jars
     except ImportError as error:
-        raise UsageError(f"a local OpenSearch needs the package {error.name}: "
-                         "pip install -c constraints.txt '.[opensearch-local]'") from None  # fmt: skip
-    home = (home or JAVA_HOME).absolute()  # the node runs in another folder
-    simd = _simd(home)  # before anything is downloaded
+        raise UsageError(
+            f"a local OpenSearch needs the package {error.name}: pip install -c constraints.txt '.[opensearch-local]'"
+        ) from None
+    home = (home or JAVA_HOME).absolute()  # the node has another working directory
+    simd = _simd_options(home)  # checks the Java before anything is downloaded
     paths = jars.class_path(jars.fetch(), folder / "plugins")
-    options = ["-Xms128m", f"-Xmx{heap_mb}m", "-XX:+ExitOnOutOfMemoryError", "--enable-native-access=ALL-UNNAMED",
-               "-Djava.locale.providers=CLDR,SPI"]  # fmt: skip
+    memory = ["-Xms128m", f"-Xmx{heap_mb}m", "-XX:+ExitOnOutOfMemoryError"]
+    access = ["--enable-native-access=ALL-UNNAMED", "-Djava.locale.providers=CLDR,SPI"]
     environment = {"CLASSPATH": os.pathsep.join(map(str, paths)), "PATH": os.defpath}
-    return Java([str(home / "bin" / "java"), *options, *simd, *further, *_MAIN], environment)
+    return Java([str(home / "bin" / "java"), *memory, *access, *simd, *options, *_MAIN], environment)
 
 
-def _simd(home: Path) -> list[str]:
-    """Return the option that lets Lucene use SIMD, none where the Java cannot."""
+def _simd_options(home: Path) -> list[str]:
+    """Return the option that lets Lucene use SIMD, none for a Java without it."""
     try:
-        told = dict(line.split("=", 1) for line in (home / "release").read_text("utf-8").splitlines() if "=" in line)
-        version = int(told["JAVA_VERSION"].strip('"').partition(".")[0])
+        lines = (home / "release").read_text("utf-8").splitlines()
+        release = dict(line.split("=", 1) for line in lines if "=" in line)
+        version = int(release["JAVA_VERSION"].strip('"').partition(".")[0])
     except (OSError, ValueError, KeyError):
         version = 0
     if version < _OLDEST or not (home / "bin" / "java").is_file():
         raise UsageError(f"VLM4REC_OPENSEARCH_JAVA: {home} is not the folder of a Java {_OLDEST} or later")
-    return [f"--add-modules={_SIMD}"] if _SIMD in told.get("MODULES", "").strip('"').split() else []
+    return [f"--add-modules={_SIMD}"] if _SIMD in release.get("MODULES", "").strip('"').split() else []
 
 
-def node(folder: Path, cluster: Mapping[str, Setting], name: str, http: int, transport: int) -> str:
-    """Return the argument that makes `node.js` one node of the cluster, with its data in a folder."""
+def node_argument(folder: Path, cluster: Mapping[str, Setting], name: str, http: int, transport: int) -> str:
+    """Return the argument that makes `node.js` run one node of the cluster, with its data in a folder."""
     settings = {**cluster, "node.name": name, "http.port": str(http), "transport.port": str(transport)}
-    options = ["-basePath", str(folder), "-numOfNode", "1", "-pluginTypes", _PLUGINS, "-clusterName",
-               str(cluster["cluster.name"])]  # fmt: skip
-    return json.dumps({"settings": settings, "options": options})
+    options = {
+        "-basePath": str(folder),
+        "-numOfNode": "1",
+        "-pluginTypes": _PLUGINS,
+        "-clusterName": str(cluster["cluster.name"]),
+    }
+    return json.dumps({"settings": settings, "options": [word for option in options.items() for word in option]})
 
 
-def cluster(folder: Path, names: Sequence[str], transports: Sequence[int]) -> dict[str, Setting]:
-    """Return what the nodes of a cluster share; nothing listens beyond 127.0.0.1."""
+def cluster_settings(folder: Path, names: Sequence[str], transports: Sequence[int]) -> dict[str, Setting]:
+    """Return the settings that the nodes of a cluster share; they listen on 127.0.0.1 only."""
     shared: dict[str, Setting] = {"cluster.name": cluster_name(folder), "network.host": "127.0.0.1"}
     if len(names) == 1:
         return {**shared, "discovery.type": "single-node"}
     seeds = [f"127.0.0.1:{port}" for port in transports]
-    return {**shared, "discovery.type": "zen", "discovery.seed_hosts": seeds,
-            "cluster.initial_cluster_manager_nodes": list(names)}  # fmt: skip
+    discovery: dict[str, Setting] = {"discovery.type": "zen", "discovery.seed_hosts": seeds}
+    return {**shared, **discovery, "cluster.initial_cluster_manager_nodes": list(names)}
 
 
 def cluster_name(folder: Path) -> str:
-    """Return a name that no other folder's cluster has, so that two servers never join."""
+    """Return a name that is unique to the folder, so that two servers never join each other's cluster."""
     return f"vlm4rec-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
-_POLL = 0.1  # seconds
-_SHOWN = 300  # characters of a log line in a message
-
-
 @dataclass(frozen=True)
-class Running:
-    """A process and where it answers."""
+class RunningNode:
+    """The process of a node, and the URL at which it answers."""
 
     pid: int
     url: str
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[int]:
-    """Hold the folder's lock, and yield its file descriptor for a process to inherit.
+def locked(folder: Path) -> Iterator[int]:
+    """Hold the folder's lock, and yield its file descriptor, which a process can inherit.
 
     Raises:
-        BlockingIOError: somebody holds it.
+        BlockingIOError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -130,63 +133,69 @@ def claimed(folder: Path) -> Iterator[int]:
 
 
 def launch(folder: Path, command: Sequence[str], environment: Mapping[str, str], url: str) -> "subprocess.Popen[bytes]":
-    """Start a process in a session of its own, write down where it answers, and what it says into `server.log`.
+    """Start a node in a session of its own; its output goes to `server.log`, its process id and URL to `server.json`.
 
     Raises:
-        BlockingIOError: one runs in the folder.
+        BlockingIOError: a node runs in the folder.
     """
-    with claimed(folder) as lock, log(folder).open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - no shell, and nobody's text but ours
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True, pass_fds=[lock], cwd=folder,
-        )  # fmt: skip
+    with locked(folder) as lock, log_path(folder).open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  no shell, and every argument is our own
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[lock],
+            cwd=folder,
+        )
     fresh = folder / "server.json.new"
-    fresh.write_text(json.dumps(asdict(Running(process.pid, url))), "utf-8")
+    fresh.write_text(json.dumps(asdict(RunningNode(process.pid, url))), "utf-8")
     fresh.replace(folder / "server.json")
     return process
 
 
-def running(folder: Path) -> Running | None:
-    """Return the process that lives in the folder, or None."""
+def find_running(folder: Path) -> RunningNode | None:
+    """Return the node that runs in the folder, None without one."""
     if not (folder / "lock").exists():
         return None
-    with suppress(BlockingIOError), claimed(folder):
+    with suppress(BlockingIOError), locked(folder):
         return None
     with suppress(OSError, ValueError, TypeError):
-        return Running(**json.loads((folder / "server.json").read_text("utf-8")))
+        return RunningNode(**json.loads((folder / "server.json").read_text("utf-8")))
     return None
 
 
 def end(folders: Sequence[Path], patience: float = 60.0) -> bool:
-    """Ask the folders' processes to end, and wait until they are gone; return whether there was one.
+    """End the nodes of the folders and wait until they are gone; return whether there was one.
 
-    Those that stay for `patience` seconds are killed.
+    Nodes that still run after `patience` seconds are killed.
 
     Raises:
-        RunError: one cannot be ended.
+        RunError: a node cannot be ended.
     """
-    left = [folder for folder in folders if running(folder)]
-    found = bool(left)
+    remaining = [folder for folder in folders if find_running(folder)]
+    any_running = bool(remaining)
     for request in (signal.SIGTERM, signal.SIGKILL):
-        for process in filter(None, map(running, left)):
+        for node in filter(None, map(find_running, remaining)):
             with suppress(ProcessLookupError):
-                os.kill(process.pid, request)
+                os.kill(node.pid, request)
         deadline = time.monotonic() + patience
-        while (left := [folder for folder in left if running(folder)]) and time.monotonic() < deadline:
+        while (remaining := [folder for folder in remaining if find_running(folder)]) and time.monotonic() < deadline:
             time.sleep(_POLL)
-    if left:
-        raise RunError(f"OpenSearch does not end; look at {log(left[0])}")
-    return found
+    if remaining:
+        raise RunError(f"OpenSearch does not end; look at {log_path(remaining[0])}")
+    return any_running
 
 
-def log(folder: Path) -> Path:
-    """Return the file that holds what the process said."""
+def log_path(folder: Path) -> Path:
+    """Return the file with the output of the node."""
     return folder / "server.log"
 
 
-def last_words(folder: Path) -> str:
-    """Return the last error of the log, or its last line, shortened, and where the log is."""
-    lines = [line.strip() for line in log(folder).read_text("utf-8", "replace").splitlines() if line.strip()]
+def last_error(folder: Path) -> str:
+    """Return the last error of the log or else its last line, shortened, with the path of the log."""
+    lines = [line.strip() for line in log_path(folder).read_text("utf-8", "replace").splitlines() if line.strip()]
     errors = [line for line in lines if not line.startswith("at ") and ("ERROR" in line or "Exception" in line)]
-    told = (errors or lines or ["it said nothing"])[-1][:_SHOWN]
-    return f"{told} (log: {log(folder)})"
+    shown = (errors or lines or ["it wrote nothing"])[-1][:_SHOWN]
+    return f"{shown} (log: {log_path(folder)})"

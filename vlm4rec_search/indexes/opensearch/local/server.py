@@ -1,4 +1,4 @@
-"""Start, stop and look at the OpenSearch of a folder: one process and one sub-folder (`node-1` ...) per node."""
+"""Start, stop and inspect the OpenSearch of a folder: each node has a process and a sub-folder (`node-1` ...)."""
 
 import socket
 import subprocess
@@ -14,30 +14,33 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.indexes.opensearch.local import process
 
-# Free ports of 127.0.0.1.
+DEFAULT_PORT = 9200  # where clients look for OpenSearch
+HEAP_MB = 1024
+_PATIENCE = 300.0  # seconds until a start has failed; one node takes 6 on an idle machine
+_POLL = 0.3  # seconds
 
-USUAL = 9200  # where clients look for OpenSearch
+Node = tuple[Path, str, "subprocess.Popen[bytes]"]  # folder, URL, process
 
 
-def choose(wanted: int | None, count: int) -> list[int]:
-    """Return `count` ports: those from `wanted` on; without it those from 9200 on, or any when one is taken.
+def choose_ports(wanted: int | None, count: int) -> list[int]:
+    """Return `count` consecutive free ports of 127.0.0.1, the first of them `wanted`.
 
-    A `wanted` of 0 asks for any, as the operating system gives them out.
+    None takes ports from 9200 on, or any free ones if one of these is taken; 0 takes any free ones.
 
     Raises:
-        UsageError: a wanted port is taken or cannot be a port.
+        UsageError: a wanted port is taken or out of range.
     """
-    first = USUAL if wanted is None else wanted
+    first = DEFAULT_PORT if wanted is None else wanted
     if not 0 <= first <= 65536 - count or 0 < first < 1024:
         raise UsageError(f"--port {first}: use 1024 to {65536 - count}, or 0 for any free one")
     ports = list(range(first, first + count))
-    taken = [port for port in ports if first and not free(port)]
+    taken = [port for port in ports if first and not is_free(port)]
     if taken and wanted is not None:
-        raise UsageError(f"port {taken[0]} is taken by another program: choose another --port, or leave it out")
-    return ports if first and not taken else any_free(count)
+        raise UsageError(f"port {taken[0]} is taken by another program: choose another --port, or leave --port out")
+    return ports if first and not taken else find_free_ports(count)
 
 
-def any_free(count: int) -> list[int]:
+def find_free_ports(count: int) -> list[int]:
     """Return different ports that the operating system gives out; they are free again at once."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -46,8 +49,8 @@ def any_free(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def free(port: int) -> bool:
-    """Tell whether a server could listen on the port."""
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -57,16 +60,18 @@ def free(port: int) -> bool:
     return True
 
 
-HEAP_MB = 1024
-_PATIENCE = 300.0  # seconds until a start has failed; one node takes 6 on an idle machine
-_POLL = 0.3
-
-Node = tuple[Path, str, "subprocess.Popen[bytes]"]
-
-
 @dataclass(frozen=True)
 class Status:
-    """What runs in a folder: `plugins` as the server names them, `health` green, yellow or red, `nodes` that live."""
+    """The server of a folder.
+
+    Attributes:
+        running: whether it answers.
+        url: of its first node that runs.
+        version: of OpenSearch.
+        plugins: as the server names them.
+        nodes: number of nodes that run.
+        health: green, yellow or red.
+    """
 
     running: bool
     url: str | None = None
@@ -85,25 +90,32 @@ def start(
     java_options: Sequence[str] = (),
     java_home: Path | None = None,
 ) -> Status:
-    """Start the server and wait until its cluster is green (or yellow for good: an index wants more nodes).
+    """Start the server and wait until its cluster is green, or yellow because an index wants more nodes.
 
-    Jars that are missing are downloaded first. The first node answers on `port` of 127.0.0.1 (default: 9200, or any
-    when it is taken; 0: any), the others on the ports after it. `nodes` is by default what the folder holds, else 1;
-    each has at most `heap_mb` MiB of Java memory. `settings` and `java_options` are further ones of every node;
-    `java_home` is a Java in place of the packaged one.
+    Missing jars are downloaded first.
+
+    Args:
+        folder: of the server.
+        port: of 127.0.0.1, for the first node; the other nodes take the ports after it. See `choose_ports`.
+        nodes: number of nodes; None takes the number that the folder holds data of, else 1.
+        heap_mb: largest Java heap of each node, in MiB.
+        settings: further settings of every node.
+        java_options: further options of Java.
+        java_home: folder of the Java to use in place of the packaged one.
 
     Raises:
-        UsageError: it runs already, a port cannot be had, the folder holds another number of nodes, `java_home` is no
-            Java for it, or the packages of the extra `opensearch-local` are missing.
+        UsageError: the server runs already, a port is not free, the folder holds data of another number of nodes,
+            `java_home` holds no Java for it, or the packages of the extra `opensearch-local` are missing.
         RunError: a download failed, or the server died or did not come up.
     """
     folder = folder.resolve()
     try:
-        with process.claimed(folder):
-            if there := status(folder).url:
-                raise UsageError(f"OpenSearch runs already at {there}; `vlm4rec opensearch stop` ends it")
-            http = choose(port, _count(folder, nodes))
-            started = _launch(folder, http, process.java(folder, heap_mb, java_options, java_home), settings or {})
+        with process.locked(folder):
+            if url := status(folder).url:
+                raise UsageError(f"OpenSearch runs already at {url}; `vlm4rec opensearch stop` ends it")
+            ports = choose_ports(port, _count_nodes(folder, nodes))
+            java = process.prepare_java(folder, heap_mb, java_options, java_home)
+            started = _launch(folder, ports, java, settings or {})
             try:
                 _wait(process.cluster_name(folder), started)
             except BaseException:
@@ -117,18 +129,18 @@ def start(
 
 
 def stop(folder: Path) -> bool:
-    """Stop the server and wait until it is gone; return whether there was one. Its data stay.
+    """Stop the server and wait until it is gone; return whether it was running. Its data stay.
 
     Raises:
         RunError: it does not end.
     """
-    return process.end(_folders(folder.resolve()))
+    return process.end(_node_folders(folder.resolve()))
 
 
 def status(folder: Path) -> Status:
-    """Return what runs in the folder; `running` is false, with a `url`, for one that does not answer (yet)."""
-    alive = [found for found in map(process.running, _folders(folder.resolve())) if found]
-    for node in alive:
+    """Return the status of the folder's server; a server that runs but does not answer has a `url` only."""
+    nodes = [node for node in map(process.find_running, _node_folders(folder.resolve())) if node]
+    for node in nodes:
         try:
             with httpx.Client(base_url=node.url, timeout=10.0, trust_env=False) as client:
                 version = client.get("/").json()["version"]["number"]
@@ -136,52 +148,54 @@ def status(folder: Path) -> Status:
                 plugins = {row["component"] for row in client.get("/_cat/plugins?format=json").json()}
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             continue
-        return Status(True, node.url, version, sorted(plugins), len(alive), health)
-    return Status(False, alive[0].url if alive else None, nodes=len(alive))
+        return Status(True, node.url, version, sorted(plugins), len(nodes), health)
+    return Status(False, nodes[0].url if nodes else None, nodes=len(nodes))
 
 
-def _folders(folder: Path) -> list[Path]:
+def _node_folders(folder: Path) -> list[Path]:
     return sorted(folder.glob("node-*"))
 
 
-def _count(folder: Path, wanted: int | None) -> int:
-    """Return how many nodes to start: a cluster that was made by three does not come up with one."""
-    there = len([node for node in _folders(folder) if any(node.glob("node_*/data/nodes"))])
-    if there and wanted not in (None, there):
-        raise UsageError(f"{folder} holds the data of {there} node(s): start it with --nodes {there}, or set "
-                         "VLM4REC_OPENSEARCH to another folder")  # fmt: skip
-    return there or wanted or 1
+def _count_nodes(folder: Path, wanted: int | None) -> int:
+    """Return the number of nodes to start: a cluster that three nodes formed does not come up with one."""
+    existing = len([node for node in _node_folders(folder) if any(node.glob("node_*/data/nodes"))])
+    if existing and wanted not in (None, existing):
+        raise UsageError(
+            f"{folder} holds the data of {existing} node(s): start it with --nodes {existing}, or set"
+            " VLM4REC_OPENSEARCH to another folder"
+        )
+    return existing or wanted or 1
 
 
-def _launch(folder: Path, http: list[int], java: process.Java, extra: Mapping[str, process.Setting]) -> list[Node]:
-    names = [f"node-{number}" for number in range(1, len(http) + 1)]
-    transport = any_free(len(http))
-    cluster = {**process.cluster(folder, names, transport), **extra}
+def _launch(folder: Path, ports: list[int], java: process.Java, extra: Mapping[str, process.Setting]) -> list[Node]:
+    names = [f"node-{number}" for number in range(1, len(ports) + 1)]
+    transports = find_free_ports(len(ports))
+    cluster = {**process.cluster_settings(folder, names, transports), **extra}
     started: list[Node] = []
-    for name, port, inner in zip(names, http, transport, strict=True):
-        line = [*java.line, process.node(folder / name, cluster, name, port, inner)]
+    for name, port, transport in zip(names, ports, transports, strict=True):
+        command = [*java.command, process.node_argument(folder / name, cluster, name, port, transport)]
         url = f"http://127.0.0.1:{port}"
-        started.append((folder / name, url, process.launch(folder / name, line, java.environment, url)))
+        started.append((folder / name, url, process.launch(folder / name, command, java.environment, url)))
     return started
 
 
 def _wait(cluster: str, started: list[Node]) -> None:
-    """Wait until all nodes have joined and no shard is on its way any more."""
-    deadline, seen = time.monotonic() + _PATIENCE, 0
+    """Wait until all nodes have joined and no shard is moving."""
+    deadline, shown = time.monotonic() + _PATIENCE, 0
     with bar("OpenSearch: nodes", len(started)) as advance:
         while time.monotonic() < deadline:
             for folder, _, child in started:
                 if child.poll() is not None:
-                    raise RunError(f"OpenSearch died while it started: {process.last_words(folder)}")
+                    raise RunError(f"OpenSearch died while it started: {process.last_error(folder)}")
             health = _health(started[0][1])
             joined = int(health.get("number_of_nodes", 0)) if health.get("cluster_name") == cluster else 0
-            if joined > seen:
-                advance(joined - seen)
-                seen = joined
-            if joined == len(started) and _settled(health):
+            if joined > shown:
+                advance(joined - shown)
+                shown = joined
+            if joined == len(started) and _is_settled(health):
                 return
             time.sleep(_POLL)
-    raise RunError(f"OpenSearch did not come up within {_PATIENCE:.0f} s: {process.last_words(started[0][0])}")
+    raise RunError(f"OpenSearch did not come up within {_PATIENCE:.0f} s: {process.last_error(started[0][0])}")
 
 
 def _health(url: str) -> dict[str, str | int]:
@@ -192,8 +206,8 @@ def _health(url: str) -> dict[str, str | int]:
     return answer
 
 
-def _settled(health: dict[str, str | int]) -> bool:
-    """Tell whether the cluster is green, or yellow for good."""
+def _is_settled(health: dict[str, str | int]) -> bool:
+    """Return whether the cluster is green, or yellow and no shard is moving."""
     moving = ("initializing_shards", "relocating_shards", "delayed_unassigned_shards", "number_of_pending_tasks")
-    still = not any(health.get(name) for name in moving)
-    return health.get("status") == "green" or (health.get("status") == "yellow" and still)
+    at_rest = not any(health.get(name) for name in moving)
+    return health.get("status") == "green" or (health.get("status") == "yellow" and at_rest)

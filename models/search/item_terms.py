@@ -1,0 +1,36 @@
+import typing as t
+
+from pandas import DataFrame
+from sqlglot import exp
+from sqlmesh import ExecutionContext, model
+from sqlmesh.core.model import ModelKindName
+
+
+@model(
+    kind={"name": ModelKindName.FULL},
+    grains=["(item_id, term)"],
+    description="The words that distinguish each item from the catalogue: terms of its texts, weighted by rarity.",
+    columns={"item_id": "TEXT", "term": "TEXT", "word": "TEXT", "weight": "DOUBLE", "rank": "INT"},
+    column_descriptions={
+        "item_id": "the shop's id of the item",
+        "term": "token that the analyzer makes of the word",
+        "word": "the most frequent spelling of the term in the catalogue",
+        "weight": "inverse document frequency of the term, divided by the item's largest; between 0 and 1",
+        "rank": "1 for the largest weight; 32 at most",
+    },
+    audits=[
+        ("not_null", {"columns": exp.tuple_("item_id", "term", "word", "weight", "rank")}),
+        ("unique_combination_of_columns", {"columns": exp.tuple_("item_id", "term")}),
+        ("at_least", {"column": exp.column("weight"), "bound": exp.Literal.number(0)}),
+        ("at_least", {"column": exp.column("rank"), "bound": exp.Literal.number(1)}),
+    ],
+)
+def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.common.frames import unless_empty
+    from vlm4rec_search.profiles.item_terms import item_terms
+
+    context.var("analyzer")  # a new analyzer rebuilds this table
+    context.var("profiles")  # a new version of the arithmetic rebuilds this table
+    columns = exp.select("item_id", "title", "description", "caption")
+    documents = context.fetchdf(columns.from_(context.resolve_table("search.item_documents")).order_by("item_id"))
+    yield from unless_empty(item_terms(documents))

@@ -1,0 +1,46 @@
+"""The tables of the search layer that follow from others, made as the models make them."""
+
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from vlm4rec_search.indexes.search_layer import Frame
+from vlm4rec_search.profiles.item_terms import item_terms
+
+MODEL = Path(__file__).parents[2] / "models" / "search" / "item_facets.sql"
+TYPED = """
+    CREATE TABLE documents AS
+    SELECT item_id::VARCHAR AS item_id, category::VARCHAR AS category, price::DOUBLE AS price,
+        available::BOOLEAN AS available, attributes::JSON AS attributes
+    FROM frame
+"""
+
+
+def facets(documents: Frame) -> pa.Table:
+    """Return search.item_facets of documents, by the query of the model."""
+    _, query = MODEL.read_text().split(");\n", 1)
+    with duckdb.connect() as connection:
+        connection.register("frame", unique(documents))
+        connection.execute(TYPED)
+        return connection.execute(query.replace("search.item_documents", "documents")).to_arrow_table()
+
+
+def terms(documents: Frame) -> pd.DataFrame:
+    """Return search.item_terms of documents."""
+    return item_terms(unique(documents))
+
+
+def scored(popularity: pd.DataFrame) -> pd.DataFrame:
+    """Return search.item_popularity of counts: with the score recent + interactions / (1 + the largest)."""
+    counts = popularity["interactions"]
+    return popularity.assign(score=popularity["recent"] + counts / (1 + counts.max()))
+
+
+def unique(documents: Frame) -> pd.DataFrame:
+    """Return the documents as pandas, without rows whose id is missing or repeats that of a row before."""
+    if isinstance(documents, pa.Table):
+        documents = documents.to_pandas()
+    frame = documents if isinstance(documents, pd.DataFrame) else documents.df()
+    return frame[frame["item_id"].notna()].drop_duplicates("item_id")

@@ -1,0 +1,50 @@
+"""YAML files that people write, read into pydantic models; every mistake becomes one line that names the place."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vlm4rec_search.common.errors import UsageError, one_line
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """Return `field.subfield: message` of the first mistake that pydantic found, without the place if there is none."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+
+
+def read_yaml(
+    path: Path,
+    model: type[ModelT],
+    subject: str,
+    hint: str = "",
+    loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader,
+    defaults: Mapping[str, object] | None = None,
+) -> ModelT:
+    """Read a YAML file into a model.
+
+    Args:
+        path: of the file.
+        model: the pydantic model that validates the content.
+        subject: noun for error messages, such as "the ranking configuration".
+        hint: end of the message about a file that cannot be read, such as "set VLM4REC_RANKING".
+        loader: `yaml.BaseLoader` keeps every value as text.
+        defaults: fields that the file may leave out.
+
+    Raises:
+        UsageError: the file cannot be read, is not YAML, or does not validate.
+    """
+    try:
+        content = yaml.load(path.read_text("utf-8"), loader)  # noqa: S506  safe loaders only
+        return model.model_validate({**(defaults or {}), **content} if isinstance(content, dict) else content)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {subject} {path} ({one_line(error)}){hint and ': '}{hint}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{subject} {path} is not YAML: {one_line(error)}") from None
+    except ValidationError as error:
+        raise UsageError(f"{subject} {path}: {describe_validation_error(error)}") from None
