@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
+from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.generate import fill_captions
-from vlm4rec_search.captioning.registry import Caption, Captioner, Context
 from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.common.cache.policy import Effort
 from vlm4rec_search.datasets.photos.locate import find

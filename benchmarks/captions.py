@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vlm4rec_search.captioning.base import Context
 from vlm4rec_search.captioning.generate import fill_captions
-from vlm4rec_search.captioning.registry import Context, load_captioner
+from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.common.cache.policy import Effort
 from vlm4rec_search.common.settings import Settings

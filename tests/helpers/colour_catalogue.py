@@ -18,7 +18,7 @@ Item = tuple[str, tuple[int, int, int], int]
 
 _MODULE = """
 import os, time
-from vlm4rec_search.captioning.registry import Caption, Captioner, CaptionError
+from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError
 
 class Colour(Captioner):
     id, prompt, batch_size, workers = "colour@1", "told-1", 1, 4

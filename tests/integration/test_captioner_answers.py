@@ -7,8 +7,8 @@ import pytest
 from helpers.caption_server import CaptionServer, Reply, answer, serving
 from test_captioner_openai import captioner, one
 
-from vlm4rec_search.captioning.captioners.openai.client import Completion
-from vlm4rec_search.captioning.registry import Caption, CaptionError, Context
+from vlm4rec_search.captioning.base import Caption, CaptionError, Context
+from vlm4rec_search.captioning.captioners.openai.responses import Completion
 from vlm4rec_search.common.concurrency import completed
 
 MESSAGE = {"role": "assistant", "content": "A red bag."}
@@ -47,7 +47,7 @@ def test_a_usable_text_is_never_lost_and_its_tokens_are_estimated(case: str) -> 
     prompt = len(client.render(Context("red bag", "Bags")))
     assert caption.tokens_in == prompt // 4 + 24 * 16 // 750
     assert caption.tokens_out == len("A red bag.") // 4
-    assert caption.note == "tokens are estimated: the server tells none"
+    assert caption.note == "tokens are estimated: the server reports none"
 
 
 def test_counts_that_the_server_tells_are_taken_as_they_are() -> None:

@@ -8,8 +8,8 @@ import pytest
 from helpers.caption_server import HANG, CaptionServer, Reply, answer, refusal, serving
 from PIL import Image
 
+from vlm4rec_search.captioning.base import Caption, CaptionError, Context
 from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
-from vlm4rec_search.captioning.registry import Caption, CaptionError, Context
 from vlm4rec_search.common.concurrency import completed
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
@@ -86,10 +86,10 @@ def test_a_photo_without_a_caption_says_why_and_is_not_asked_again(case: str) ->
 END_OF_RUN = {
     "wrong key": (refusal(401, f"Incorrect API key provided: {SECRET}"), UsageError, r"key \(401.*: \*\*\*\).*_KEY"),
     "no permission": (refusal(403, "no access"), UsageError, "refuses the key"),
-    "no model": (refusal(404, "The model llava does not exist"), UsageError, "knows no such address or model"),
-    "moved": (Reply(307, "", {"location": "/other"}), UsageError, "knows no such address or model"),
+    "no model": (refusal(404, "The model llava does not exist"), UsageError, "has no such address or model"),
+    "moved": (Reply(307, "", {"location": "/other"}), UsageError, "has no such address or model"),
     "no quota": (refusal(429, "You exceeded your quota", "insufficient_quota"), RunError, "has no quota left"),
-    "come tomorrow": (refusal(429, "daily limit", Retry_After="86400"), RunError, "come again in 86400 s"),
+    "come tomorrow": (refusal(429, "daily limit", Retry_After="86400"), RunError, "a pause of 86400 s"),
 }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ import pytest
 from helpers.random_models import make_llava_next
 from PIL import Image
 
-from vlm4rec_search.captioning.registry import Caption, Context, load_captioner
+from vlm4rec_search.captioning.base import Caption, Context
+from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.concurrency import completed
 from vlm4rec_search.common.settings import Settings
 

@@ -13,9 +13,10 @@ import pytest
 from helpers.random_models import make_blip, make_llava_next
 from PIL import Image
 
+from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
 from vlm4rec_search.captioning.captioners.transformers.captioner import TransformersCaptioner
 from vlm4rec_search.captioning.prompts import Prompt
-from vlm4rec_search.captioning.registry import Caption, Captioner, CaptionError, Context, load_captioner
+from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 
@@ -104,17 +105,18 @@ def test_a_photo_that_cannot_be_done_takes_no_other_along(llava: Path, tmp_path:
 
 
 def test_an_image_to_text_model_without_chat_template_sees_photos_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     captioner = TransformersCaptioner(str(make_blip(tmp_path / "blip")), SHORT)
     assert texts(captioner, photos()) == texts(captioner, photos(), TITLES[::-1])
-    assert "sees photos alone, no titles and no prompt" in capsys.readouterr().err
+    assert "it gets the photos without prompt and titles" in caplog.text
 
 
 def test_the_id_follows_the_weights_and_costs_no_torch(llava: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from vlm4rec_search.captioning.registry import load_captioner;"
-        f"print(load_captioner('transformers:{llava}').id); sys.exit('torch' in sys.modules)"
+        "from vlm4rec_search.common.settings import Settings;"
+        f"print(load_captioner('transformers:{llava}', Settings()).id); sys.exit('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

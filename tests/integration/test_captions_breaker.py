@@ -9,9 +9,9 @@ from helpers.caption_server import Behaviour, CaptionServer, Reply, answer, refu
 from helpers.colour_catalogue import catalogue
 from helpers.workspace import Workspace
 
+from vlm4rec_search.captioning.base import CaptionError
 from vlm4rec_search.captioning.generate import IN_A_ROW, Breaker
-from vlm4rec_search.captioning.registry import CaptionError
-from vlm4rec_search.captioning.run import run_captions, standing
+from vlm4rec_search.captioning.run import look_up_captions, run_captions
 from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
@@ -37,7 +37,9 @@ def test_calls_that_all_fail_alike_end_the_run_and_nothing_is_lost(tmp_path: Pat
             run_captions(options)
         assert IN_A_ROW <= len(server.calls) < IN_A_ROW + WORKERS
         with Cache(options.cache) as cache:
-            assert standing(options, cache).counts()["failed"] == len(server.calls), "each failure is kept"
+            assert look_up_captions(options, cache).count_statuses()["failed"] == len(server.calls), (
+                "each failure is kept"
+            )
         broken.append(lambda title, earlier: answer("A red mug."))
         rest = run_captions(options)
         assert rest.computed == 100 - rest.statuses["failed"]
@@ -57,7 +59,7 @@ def test_what_fails_for_ever_keeps_nothing_else_from_its_turn(tmp_path: Path) ->
             with suppress(RunError):
                 run_captions(options, retry=("failed",))
         with Cache(options.cache) as cache:
-            assert standing(options, cache).counts() == {"failed": 60, "ok": 40}
+            assert look_up_captions(options, cache).count_statuses() == {"failed": 60, "ok": 40}
 
 
 def test_failures_for_other_reasons_in_turn_end_the_run_too(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_a_run_of_nothing_but_failures_has_exit_code_1(workspace: Workspace) -> 
         catalogue(workspace.folder, ("a", (9, 0, 0), 0))
         workspace.settings |= {"VLM4REC_CAPTIONER": "openai:llava", "VLM4REC_OPENAI_URL": server.url}
         told = workspace.vlm4rec("captions", "run", code=1)
-        assert "nothing but failures came of this run: 400: the image does not fit" in told
+        assert "this run produced failures only: 400: the image does not fit" in told
         assert "1 failed" in told
         behave.append(answer(None, refusal="No."))
         assert '"refused": 1' in workspace.vlm4rec("captions", "retry", "--json"), "a refusal is an answer"

@@ -12,8 +12,8 @@ import pytest
 from helpers.colour_catalogue import WORKERS, calls, catalogue, install
 from helpers.workspace import Workspace
 
-from vlm4rec_search.captioning.estimate import estimate
-from vlm4rec_search.captioning.run import items_by_priority, preview, run_captions
+from vlm4rec_search.captioning.estimate import estimate_captions
+from vlm4rec_search.captioning.run import preview_captions, read_items_by_priority, run_captions
 from vlm4rec_search.common.cache.cache import FILE, Cache
 from vlm4rec_search.common.errors import UsageError
 
@@ -70,7 +70,7 @@ def test_the_priority_is_popularity_and_recency(tmp_path: Path) -> None:
     settings = catalogue(tmp_path, ("a", (1, 0, 0), 1), ("b", (2, 0, 0), 4), ("c", (3, 0, 0), 0), ("d", (4, 0, 0), 0))
     with duckdb.connect(str(settings.warehouse)) as connection:
         connection.execute("INSERT INTO histories.user_histories VALUES ('d', '2025-01-11'), ('a', '2025-01-06')")
-    found = [(item.item_id, round(item.priority, 4)) for item in items_by_priority(settings)]
+    found = [(item.item_id, round(item.priority, 4)) for item in read_items_by_priority(settings)]
     # 0.7 x 4/4 + 0.3 x 0/10 days; 0.7 x 2/4 + 0.3 x 5/10; 0.7 x 1/4 + 0.3 x 10/10; nothing
     assert found == [("b", 0.7), ("a", 0.5), ("d", 0.475), ("c", 0.0)]
 
@@ -129,14 +129,14 @@ def test_an_answer_that_is_asked_for_again_stays_until_there_is_a_better_one(col
 
 def test_an_estimate_counts_and_measures(colour: Path) -> None:
     settings = catalogue(colour, *[(f"i{n}", (10 + n, 0, 0), 0) for n in range(5)], price_in=10, price_out=100)
-    before = estimate(settings)
+    before = estimate_captions(settings)
     assert (before.items, before.cached, before.todo, before.measured) == (5, 0, 5, 0)
     assert (before.tokens_in, before.tokens_out, before.hours) == (5 * 1500, 5 * 120, None)
     assert before.cost == pytest.approx(5 * 0.027)
-    assert [one.answer for one in preview(settings, 2)] == [
+    assert [one.answer for one in preview_captions(settings, 2)] == [
         "An item of the colour 10 0 0.", "An item of the colour 11 0 0."
     ]  # fmt: skip
-    after = estimate(settings)
+    after = estimate_captions(settings)
     assert (after.cached, after.todo, after.measured) == (2, 3, 2)
     assert (after.tokens_in, after.tokens_out) == (300, 30)
     assert after.cost == pytest.approx(3 * 0.002)
@@ -146,7 +146,7 @@ def test_an_estimate_counts_and_measures(colour: Path) -> None:
 def test_a_preview_shows_what_failed_before_and_pays_only_for_what_is_pending(colour: Path) -> None:
     settings = catalogue(colour, ("blue", (0, 0, 255), 1), ("good", (90, 90, 90), 0))
     for _ in range(2):
-        assert [one.status for one in preview(settings, 2)] == ["refused", "ok"]
+        assert [one.status for one in preview_captions(settings, 2)] == ["refused", "ok"]
     assert Counter(calls(colour)) == {"0 0 255": 1, "90 90 90": 1}
 
 

@@ -7,7 +7,7 @@ from helpers.caption_server import CaptionServer, Reply, answer, serving
 from helpers.colour_catalogue import catalogue
 from helpers.workspace import Workspace
 
-from vlm4rec_search.captioning.estimate import estimate
+from vlm4rec_search.captioning.estimate import estimate_captions
 from vlm4rec_search.captioning.run import run_captions
 from vlm4rec_search.common.cache.policy import Meter, Prices
 from vlm4rec_search.common.settings import Settings
@@ -70,25 +70,25 @@ def test_the_run_says_that_the_cap_ended_it(workspace: Workspace) -> None:
         own = {"CAPTIONER": "openai:llava", "OPENAI_URL": server.url, "PRICE_IN": "10", "PRICE_OUT": "100"}
         workspace.settings |= {f"VLM4REC_{name}": value for name, value in own.items()}
         told = workspace.vlm4rec("captions", "run", "--max-cost", "0.0285")
-        assert "The cap on spend ended the run: 2 photos are left; a higher --max-cost" in told
-        assert "The cap" not in workspace.vlm4rec("captions", "run", "--max-cost", "10")
+        assert "The spending cap ended the run: 2 photos are left; continue with a higher --max-cost" in told
+        assert "The spending cap" not in workspace.vlm4rec("captions", "run", "--max-cost", "10")
 
 
 def test_hours_follow_from_seconds_of_a_call_workers_and_limits(tmp_path: Path) -> None:
     with serving(lambda title, earlier: Reply(body=answer("A plain red mug.").body, delay=0.1)) as server:
         options = settings(tmp_path, server)
-        before = estimate(options)
+        before = estimate_captions(options)
         assert (before.hours, before.pace) == (None, "")
         limited = options.model_copy(update={"openai_rpm": 60, "openai_tpm": 81_000})
-        unmeasured = estimate(limited)
+        unmeasured = estimate_captions(limited)
         assert unmeasured.hours == pytest.approx(30 * 1620 / 81_000 / 60)  # 0.01; requests alone 30 / 60 / 60
         assert unmeasured.pace == "at least; seconds of a call are not known: 81,000 assumed tokens a minute"
         run_captions(options, limit=10)
-        after = estimate(options)
+        after = estimate_captions(options)
         assert (after.todo, after.measured) == (20, 10)
         assert after.hours is not None
         assert 20 * 0.1 / 2 / 3600 <= after.hours < 20 * 5 / 2 / 3600
         assert "s a call measured, 2 at once" in after.pace
-        slow = estimate(options.model_copy(update={"openai_rpm": 1}))
+        slow = estimate_captions(options.model_copy(update={"openai_rpm": 1}))
         assert slow.hours == pytest.approx(20 / 60)
         assert slow.pace == "1 requests a minute"

@@ -7,7 +7,7 @@ import pytest
 from helpers.colour_catalogue import calls, catalogue, install
 from helpers.workspace import Workspace
 
-from vlm4rec_search.captioning.comparison import compare
+from vlm4rec_search.captioning.comparison import compare_captioners
 from vlm4rec_search.captioning.run import run_captions
 from vlm4rec_search.common.errors import UsageError
 
@@ -51,12 +51,12 @@ def compared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]
     items = [("i1", (200, 0, 0), 3), ("i2", (200, 0, 0), 2), ("<b>i3", (0, 200, 0), 1), ("i4", (0, 0, 255), 0)]
     settings = catalogue(folder, *items)
     with pytest.raises(UsageError, match="have described 0 items together"):
-        compare(settings, "colour", "attributes", folder / "page.html")
+        compare_captioners(settings, "colour", "attributes", folder / "page.html")
     run_captions(settings)
     run_captions(settings, "attributes")
     with pytest.raises(UsageError, match="are the same captioner"):
-        compare(settings, "colour:0", "colour:9", folder / "page.html")
-    return compare(settings, "colour:0", "attributes", folder / "page.html", count=2)
+        compare_captioners(settings, "colour:0", "colour:9", folder / "page.html")
+    return compare_captioners(settings, "colour:0", "attributes", folder / "page.html", count=2)
 
 
 def test_two_captioners_are_compared_on_one_page_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from helpers.caption_server import HANG, Reply, answer, refusal, serving
 from helpers.colour_catalogue import catalogue
 
-from vlm4rec_search.captioning.run import run_captions, standing
+from vlm4rec_search.captioning.run import look_up_captions, run_captions
 from vlm4rec_search.common.cache.cache import Cache
 
 ITEMS, PER_MINUTE, WORKERS = 1000, 3600, 16
@@ -49,7 +49,7 @@ def test_a_thousand_items_end_once_each_within_the_limits_and_a_second_run_asks_
     assert summary.statuses == {"ok": 960, "refused": 20, "empty": 20}
     assert (summary.computed, summary.failed) == (960, 40)
     with Cache(settings.cache) as cache:
-        known = standing(settings, cache)
+        known = look_up_captions(settings, cache)
     said = {
         item.item_id: one.answer for item, one in zip(known.items, known.outcomes, strict=True) if one.status == "ok"
     }

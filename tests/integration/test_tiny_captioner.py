@@ -8,11 +8,12 @@ from PIL import Image
 
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.captioners.tiny import WEIGHTS
-from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_up, draw_one
-from vlm4rec_search.captioning.captioners.tiny.sentences import attributes, describe, read_attributes
-from vlm4rec_search.captioning.captioners.tiny.train import accuracy, captions_of, held_out
+from vlm4rec_search.captioning.captioners.tiny.accuracy import caption_photos, draw_held_out, measure_accuracy
+from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_tiles, draw_one
+from vlm4rec_search.captioning.captioners.tiny.sentences import describe, read_attributes, visible_attributes
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, Look, draw_look
 
 HAT = Look("hat", "romantic", "linen", "party", "light blue", "rose", "floral")
@@ -22,7 +23,7 @@ BAG = Look("tote", "sporty", "denim", "outdoor", "blue", "white", "striped")
 
 @pytest.fixture(scope="module")
 def tiny() -> Captioner:
-    return load_captioner("tiny")
+    return load_captioner("tiny", Settings())
 
 
 def test_a_sentence_names_everything_that_the_photo_shows() -> None:
@@ -38,12 +39,12 @@ def test_a_sentence_names_everything_that_the_photo_shows() -> None:
 def test_every_sentence_is_read_back_as_it_was_meant() -> None:
     rng = np.random.default_rng(1)
     looks = [draw_look(shape, rng) for shape in MATERIALS_OF for _ in range(100)]
-    assert [read_attributes(describe(look)) for look in looks] == [attributes(look) for look in looks]
+    assert [read_attributes(describe(look)) for look in looks] == [visible_attributes(look) for look in looks]
     assert set(read_attributes("A photo of a product.").values()) == {""}
 
 
 def test_accuracy_counts_each_attribute_and_the_second_colour_only_where_it_shows() -> None:
-    shares = accuracy([HAT, MUG, BAG], [describe(HAT), describe(MUG).replace("wood", "metal"), ""])
+    shares = measure_accuracy([HAT, MUG, BAG], [describe(HAT), describe(MUG).replace("wood", "metal"), ""])
     assert shares["category"] == 2 / 3
     assert shares["material"] == 1 / 3
     assert shares["second colour"] == 1 / 2
@@ -73,7 +74,7 @@ def test_no_text_beside_a_photo_reaches_the_model_and_training_sees_the_same_pix
 
     plain, steered = inputs("Describe this product."), inputs("A vintage leather chair <image> </s>")
     assert plain["input_ids"].tolist() == steered["input_ids"].tolist() == [[4] * 88 + [2]]
-    np.testing.assert_allclose(plain["pixel_values"][0], cut_up(photo) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(plain["pixel_values"][0], cut_tiles(photo) / 127.5 - 1, atol=1e-6)
 
 
 def test_held_out_photos_are_others_and_always_the_same() -> None:
@@ -86,17 +87,17 @@ def test_training_repeats_itself_and_learns() -> None:
     import torch
 
     from vlm4rec_search.captioning.captioners.tiny.architecture import new_model, new_processor
-    from vlm4rec_search.captioning.captioners.tiny.training import teach_seeing, teach_writing
+    from vlm4rec_search.captioning.captioners.tiny.training import train_decoder, train_vision_tower
 
     drawn = [draw_one(TRAINING, number) for number in range(8)]
-    tiles, looks = np.stack([cut_up(photo) for photo, _ in drawn]), [look for _, look in drawn]
+    tiles, looks = np.stack([cut_tiles(photo) for photo, _ in drawn]), [look for _, look in drawn]
     processor = new_processor()
 
     def losses() -> tuple[list[float], list[float]]:
         torch.manual_seed(1)
         model = new_model(processor.tokenizer)
-        seeing = list(teach_seeing(model, tiles, looks, steps=10, batch=8))
-        return seeing, list(teach_writing(model, processor, tiles, looks, steps=10, batch=8))
+        seeing = list(train_vision_tower(model, tiles, looks, steps=10, batch=8))
+        return seeing, list(train_decoder(model, processor, tiles, looks, steps=10, batch=8))
 
     seeing, writing = losses()
     assert (seeing, writing) == losses()
@@ -108,37 +109,37 @@ def test_training_repeats_itself_and_learns() -> None:
 def test_training_moves_a_photo_with_all_its_tiles() -> None:
     import torch
 
-    from vlm4rec_search.captioning.captioners.tiny.training import moved
+    from vlm4rec_search.captioning.captioners.tiny.training import shift_photos
 
     photo, _ = draw_one(TRAINING, 1)
     pixels = np.roll(np.asarray(photo), (4, -6), axis=(0, 1))  # down, right
-    tiles = torch.from_numpy(cut_up(photo))[None]
-    shifted = moved(tiles, right=-3, down=2)[0].numpy()
-    expected = cut_up(Image.fromarray(pixels))
+    tiles = torch.from_numpy(cut_tiles(photo))[None]
+    shifted = shift_photos(tiles, right=-3, down=2)[0].numpy()
+    expected = cut_tiles(Image.fromarray(pixels))
     np.testing.assert_array_equal(shifted[1:], expected[1:])
     np.testing.assert_array_equal(shifted[0, :, 8:-8, 8:-8], expected[0, :, 8:-8, 8:-8])
-    np.testing.assert_array_equal(moved(tiles, right=0, down=0), tiles)
+    np.testing.assert_array_equal(shift_photos(tiles, right=0, down=0), tiles)
 
 
 def test_training_mirrors_a_photo_with_all_its_tiles() -> None:
     import torch
 
-    from vlm4rec_search.captioning.captioners.tiny.training import mirrored
+    from vlm4rec_search.captioning.captioners.tiny.training import mirror_photos
 
     photo, _ = draw_one(TRAINING, 1)
-    tiles = torch.from_numpy(cut_up(photo))[None]
-    expected = cut_up(Image.fromarray(np.asarray(photo)[:, ::-1]))
-    np.testing.assert_array_equal(mirrored(tiles)[0].numpy(), expected)
+    tiles = torch.from_numpy(cut_tiles(photo))[None]
+    expected = cut_tiles(Image.fromarray(np.asarray(photo)[:, ::-1]))
+    np.testing.assert_array_equal(mirror_photos(tiles)[0].numpy(), expected)
 
 
 def test_training_leaves_other_folders_alone(tmp_path: Path) -> None:
-    from vlm4rec_search.captioning.captioners.tiny.train import make_model
+    from vlm4rec_search.captioning.captioners.tiny.train import train_model
 
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds other files"):
-        make_model(tmp_path, photos=1, seeing=1, writing=1)
+    with pytest.raises(UsageError, match="contains other files"):
+        train_model(tmp_path, photos=1, seeing=1, writing=1)
     with pytest.raises(UsageError, match="at least 1 photo"):
-        make_model(tmp_path / "new", photos=0, seeing=1, writing=1)
+        train_model(tmp_path / "new", photos=0, seeing=1, writing=1)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -150,8 +151,8 @@ def test_the_packaged_model_is_small_and_says_what_it_is_for() -> None:
 
 
 def test_the_packaged_model_says_what_unseen_photos_show(tiny: Captioner) -> None:
-    photos, looks = held_out(100)
-    shares = accuracy(looks, captions_of(tiny, photos))
+    photos, looks = draw_held_out(100)
+    shares = measure_accuracy(looks, caption_photos(tiny, photos))
     shares.pop("all of them")
     # the card says 0.97 or more of each for 1,000 photos; of 100, 0.9 is three standard errors less
     assert min(shares.values()) >= 0.9, shares
@@ -166,7 +167,7 @@ def test_the_command_trains_what_is_packaged() -> None:
 
 
 def test_captions_depend_neither_on_the_batch_nor_on_the_catalogue(tiny: Captioner) -> None:
-    photos, _ = held_out(6)
+    photos, _ = draw_held_out(6)
     photos.append(photos[0].resize((300, 200)))  # another shape, and so another number of image tokens
     prompt = tiny.render(Context("Harlow vintage leather chair", "furniture"))
     together = tiny.caption(photos, [prompt] * len(photos))

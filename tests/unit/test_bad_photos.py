@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm4rec_search.captioning.registry import Caption, Captioner, Context
+from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.table import caption_items
 from vlm4rec_search.common.cache.policy import Effort
 from vlm4rec_search.datasets.photos.locate import Remote

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from vlm4rec_search.captioning.base import Caption, Context
 from vlm4rec_search.captioning.captioners.attributes.colours import distance, name_of, to_lab
-from vlm4rec_search.captioning.registry import Caption, Context, load_captioner
+from vlm4rec_search.captioning.registry import load_captioner
+from vlm4rec_search.common.settings import Settings
 
 MAGENTO = Path(__file__).parents[3] / "shared" / "data" / "magento_luma"
 Painter = Callable[[ImageDraw.ImageDraw], None]
@@ -31,7 +33,7 @@ def product(
 
 
 def described(photo: Image.Image, category: str = "bags") -> str:
-    captioner = load_captioner("attributes")
+    captioner = load_captioner("attributes", Settings())
     (caption,) = captioner.caption([photo], [captioner.render(Context("ignored", category))])
     assert isinstance(caption, Caption)
     return caption.text
@@ -143,7 +145,7 @@ def test_textures_differ() -> None:
 
 
 def test_only_the_category_is_used_and_only_its_last_part() -> None:
-    captioner = load_captioner("attributes")
+    captioner = load_captioner("attributes", Settings())
     assert captioner.render(Context("Red shoe", "Men/Tops/Tees & Tanks")) == "tees & tanks"
     assert captioner.render(Context("Blue shoe", "")) == ""
     assert "item, plain" in described(product("#ce242a"), category="")
@@ -151,7 +153,7 @@ def test_only_the_category_is_used_and_only_its_last_part() -> None:
 
 def test_captions_do_not_depend_on_the_batch() -> None:
     photos = [product("#ce242a"), product("#22306a", dots)]
-    captioner = load_captioner("attributes")
+    captioner = load_captioner("attributes", Settings())
     assert captioner.caption(photos, ["a", "b"]) == [
         captioner.caption([p], [c])[0] for p, c in zip(photos, "ab", strict=True)
     ]

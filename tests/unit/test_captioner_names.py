@@ -10,7 +10,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 
 PLUGIN = """
-from vlm4rec_search.captioning.registry import Caption, Captioner
+from vlm4rec_search.captioning.base import Caption, Captioner
 
 class Echo(Captioner):
     prompt = "title@1"
@@ -43,7 +43,9 @@ def test_another_package_brings_a_captioner_and_gets_its_argument(site: Path) ->
     install(site, "echo-captioner", "echo = echo_captioner:Echo")
     captioner = load_captioner("echo:loud", Settings())
     assert captioner.id == "echo-loud@1"
-    with pytest.raises(UsageError, match=r"unknown captioner 'oracle'.* attributes, tiny, .*openai:<model>, echo$"):
+    with pytest.raises(
+        UsageError, match=r"unknown captioner 'oracle'.* one of attributes, tiny, .*openai:<model>, echo$"
+    ):
         load_captioner("oracle", Settings())
 
 

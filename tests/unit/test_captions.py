@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm4rec_search.captioning.registry import Caption, Captioner, Context
+from vlm4rec_search.captioning.base import Caption, Captioner, Context
+from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.table import COLUMNS, caption_items
 from vlm4rec_search.common.cache.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
 
 
 class SizeCaptioner(Captioner):
@@ -129,9 +131,9 @@ def test_a_captioner_that_breaks_its_contract_is_refused(tmp_path: Path) -> None
         run(tmp_path, SilentCaptioner(), ("1", "a.png"))
 
 
-def test_unknown_captioner_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown captioner 'oracle': VLM4REC_CAPTIONER can be attributes"):
-        caption_items(catalogue(), "oracle", tmp_path, tmp_path / "cache")
+def test_the_error_for_an_unknown_captioner_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="unknown captioner 'oracle': set VLM4REC_CAPTIONER to one of attributes"):
+        load_captioner("oracle", Settings())
 
 
 def test_an_empty_catalogue_gives_an_empty_frame(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from test_captions import SizeCaptioner, catalogue, photo
 
-from vlm4rec_search.captioning.registry import Caption
-from vlm4rec_search.captioning.table import Edit, caption_items, edits_hash, read_edits
+from vlm4rec_search.captioning.base import Caption
+from vlm4rec_search.captioning.edits import Edit, hash_edits, read_edits
+from vlm4rec_search.captioning.table import caption_items
 from vlm4rec_search.common.errors import UsageError
 
 
@@ -25,10 +26,10 @@ def test_a_file_of_edits_is_read_with_its_provenance(tmp_path: Path) -> None:
     )
     assert read_edits(path) == {"007": Edit("A red mug.", "ann", "wrong colour"), "8": Edit("A bag, blue")}
     assert read_edits(None) == {}
-    assert edits_hash(None) is None
-    before = edits_hash(path)
+    assert hash_edits(None) is None
+    before = hash_edits(path)
     path.write_text("item_id,caption\n8,A bag\n")
-    assert edits_hash(path) != before
+    assert hash_edits(path) != before
 
 
 @pytest.mark.parametrize(
@@ -49,13 +50,13 @@ def test_a_file_that_cannot_be_meant_so_is_refused(tmp_path: Path, text: str, me
 
 def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"VLM4REC_CAPTION_EDITS: .* cannot be read"):
-        edits_hash(tmp_path / "absent.csv")
+        hash_edits(tmp_path / "absent.csv")
     (tmp_path / "edits.csv").write_bytes(b"item_id,caption\n1,\xff\xfe\n")
     with pytest.raises(UsageError, match="cannot be read as CSV in UTF-8"):
         read_edits(tmp_path / "edits.csv")
 
 
-def test_words_by_hand_win_and_the_answer_stays_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_by_hand_win_and_the_answer_stays_beside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     items = catalogue(("a", photo(tmp_path, "a.png", 30)), ("b", photo(tmp_path, "b.png", 13)), ("c", None))
     edits = {"a": Edit("A good bag.", "ann", "shorter"), "c": Edit("A bag without a photo."), "zz": Edit("Nothing.")}
     frame = caption_items(items, SizeCaptioner(), tmp_path, tmp_path / "cache", edits=edits)
@@ -65,7 +66,7 @@ def test_words_by_hand_win_and_the_answer_stays_beside(tmp_path: Path, capsys: p
         ["b", "failed", None, None, None, None],
         ["c", "ok", "A bag without a photo.", None, "unknown", None],
     ]
-    assert "1 captions by hand are for items that the catalogue lacks: 'zz'" in capsys.readouterr().err
+    assert "1 manual captions are for items that are not in the catalogue: 'zz'" in caplog.text
 
 
 def test_other_captioners_stand_beside_and_are_never_called(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import pandas as pd
 from click.testing import CliRunner
 
 from vlm4rec_search.captioning.captioners.tiny.sentences import read_attributes
+from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.table import caption_items
 from vlm4rec_search.cli import main
+from vlm4rec_search.common.settings import Settings
 
 ITEMS = 120
 SHOWN = {
@@ -60,7 +62,8 @@ def test_shuffled_photos_take_the_planted_effects_along(tmp_path: Path) -> None:
     items["category"] = None  # the one thing besides pixels that this captioner may use
 
     def captions() -> list[str]:
-        return list(caption_items(items, "attributes", tmp_path / "data", tmp_path / "cache")["caption"])
+        captioner = load_captioner("attributes", Settings())
+        return list(caption_items(items, captioner, tmp_path / "data", tmp_path / "cache")["caption"])
 
     real = captions()
     order = shuffle([tmp_path / "data" / image for image in items["image"]])
@@ -76,7 +79,8 @@ def test_the_small_model_reads_nothing_but_the_photo(tmp_path: Path) -> None:
     items, labels = shop(tmp_path / "data")
 
     def right() -> dict[str, float]:
-        captions = caption_items(items, "tiny", tmp_path / "data", tmp_path / "cache")["caption"]
+        captioner = load_captioner("tiny", Settings())
+        captions = caption_items(items, captioner, tmp_path / "data", tmp_path / "cache")["caption"]
         said = [read_attributes(caption) for caption in captions]
         return {name: float(np.mean([one[name] == label for one, label in zip(said, labels[column], strict=True)]))
                 for name, column in SHOWN.items()}  # fmt: skip

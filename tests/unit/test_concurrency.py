@@ -6,7 +6,7 @@ from threading import Barrier, Event, get_ident
 
 import pytest
 
-from vlm4rec_search.captioning.captioners.openai.rate_limit import Gate
+from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
 from vlm4rec_search.common.concurrency import completed
 
 
@@ -82,10 +82,10 @@ class Clock:
 @pytest.mark.parametrize("limit", [1, 7, 60, 90, 600])
 def test_no_sixty_seconds_see_more_requests_than_the_limit(limit: int) -> None:
     clock = Clock()
-    gate = Gate(limit, None, clock.time, clock.sleep)
+    limiter = RateLimiter(limit, None, clock.time, clock.sleep)
     moments = []
     for _ in range(3 * limit + 3):
-        gate.enter(1_000)
+        limiter.acquire(1_000)
         moments.append(clock.now)
     for start in moments:
         assert sum(start <= moment <= start + 60 - 1e-6 for moment in moments) <= limit
@@ -94,9 +94,9 @@ def test_no_sixty_seconds_see_more_requests_than_the_limit(limit: int) -> None:
 
 def test_no_sixty_seconds_see_more_tokens_than_the_limit() -> None:
     clock = Clock()
-    gate, sizes, moments = Gate(None, 6_000, clock.time, clock.sleep), (100, 20, 60, 3), []
+    limiter, sizes, moments = RateLimiter(None, 6_000, clock.time, clock.sleep), (100, 20, 60, 3), []
     for number in range(400):
-        gate.enter(sizes[number % 4])
+        limiter.acquire(sizes[number % 4])
         moments.append((clock.now, sizes[number % 4]))
     for start, _ in moments:
         assert sum(size for moment, size in moments if start <= moment <= start + 60 - 1e-6) <= 6_000
@@ -106,36 +106,36 @@ def test_no_sixty_seconds_see_more_tokens_than_the_limit() -> None:
 def test_tokens_by_hand() -> None:
     """600 a minute: 10 at once, then (600 - 10) / 60 = 9.8333 a second; 5 take 0.508475 s, 10 take 1.016949 s."""
     clock = Clock()
-    gate = Gate(None, 600, clock.time, clock.sleep)
-    gate.enter(10)
-    gate.enter(5)
-    gate.enter(10)
+    limiter = RateLimiter(None, 600, clock.time, clock.sleep)
+    limiter.acquire(10)
+    limiter.acquire(5)
+    limiter.acquire(10)
     assert clock.slept == [0.508475, 1.016949]
-    gate.correct(10)
-    gate.enter(10)
+    limiter.give_back(10)
+    limiter.acquire(10)
     assert len(clock.slept) == 2
-    gate.correct(-5)
-    gate.enter(0)
+    limiter.give_back(-5)
+    limiter.acquire(0)
     assert clock.slept[2:] == [0.508475]
 
 
 def test_a_pause_that_is_extended_lasts_until_its_end() -> None:
     clock = Clock()
-    gate = Gate(None, None, clock.time, clock.sleep)
-    gate.enter(1)
+    limiter = RateLimiter(None, None, clock.time, clock.sleep)
+    limiter.acquire(1)
     assert clock.slept == []
-    gate.pause.extend(5)
-    gate.pause.extend(2)
-    gate.enter(1)
+    limiter.pause(5)
+    limiter.pause(2)
+    limiter.acquire(1)
     assert clock.now == 105.0
 
 
 def test_nobody_takes_a_place_during_a_pause() -> None:
     """60 a minute, one at once: after the pause the second waits for the 60 / 59 s of its own place."""
     clock = Clock()
-    gate = Gate(60, None, clock.time, clock.sleep)
-    gate.enter(0)
-    gate.pause.extend(3)
-    gate.enter(0)
-    gate.enter(0)
+    limiter = RateLimiter(60, None, clock.time, clock.sleep)
+    limiter.acquire(0)
+    limiter.pause(3)
+    limiter.acquire(0)
+    limiter.acquire(0)
     assert clock.slept == [3.0, 1.016949]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm4rec_search.captioning.answers import Reply, caption_from, parse_answer
+from vlm4rec_search.captioning.base import Caption, CaptionError, Context
 from vlm4rec_search.captioning.prompts import Prompt, load_prompt, quoted
-from vlm4rec_search.captioning.registry import Caption, CaptionError, Context
-from vlm4rec_search.captioning.validation import echoed
+from vlm4rec_search.captioning.validation import find_echo
 from vlm4rec_search.common.errors import UsageError
 
 JSON = Prompt("j@1", "x", "json")
@@ -64,7 +64,7 @@ def test_a_prompt_of_ones_own_is_told_apart_by_its_content(tmp_path: Path) -> No
         ("version: 1", "text"),
         ("version: 1\ntext: a\ntokens: 0", "greater than or equal to 1"),
         ("version: 1\ntext: a\nmodel: b", "model"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is not valid YAML"),
         ("version: 1\ntext: '{{ title.__class__.__mro__ }}'", "cannot be rendered"),
     ],
 )
@@ -132,9 +132,9 @@ ORDERS = [
 
 @pytest.mark.parametrize(("title", "caption", "words"), ORDERS)
 def test_a_caption_that_follows_a_title_is_flagged(title: str, caption: str, words: str) -> None:
-    assert echoed(caption, Context(title)) == words
-    assert echoed(caption, Context("Lamp", title)) == words
-    assert echoed("A plain cotton shirt with short sleeves.", Context(title)) is None
+    assert find_echo(caption, Context(title)) == words
+    assert find_echo(caption, Context("Lamp", title)) == words
+    assert find_echo("A plain cotton shirt with short sleeves.", Context(title)) is None
 
 
 @pytest.mark.parametrize(
@@ -145,4 +145,4 @@ def test_a_caption_that_follows_a_title_is_flagged(title: str, caption: str, wor
     ],
 )  # fmt: skip
 def test_a_title_that_orders_nothing_may_be_repeated(title: str) -> None:
-    assert echoed(f"This is a {title.lower()}, as the title says: {title}", Context(title)) is None
+    assert find_echo(f"This is a {title.lower()}, as the title says: {title}", Context(title)) is None

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
-from vlm4rec_search.captioning.registry import Caption, Captioner, CaptionError, Context
-from vlm4rec_search.captioning.validation import judge
+from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
+from vlm4rec_search.captioning.validation import validate_caption
 from vlm4rec_search.common.cache.cache import Cache, Filled, Result, result_key
 from vlm4rec_search.common.cache.policy import EarlierError, Effort, Meter, PendingError
 from vlm4rec_search.common.errors import RunError, Vlm4recError
@@ -132,7 +132,7 @@ def outcome(result: Result, context: Context) -> Outcome:
     """Read a result of the cache and judge it."""
     if isinstance(result, bytes):
         entry = json.loads(result)
-        status, reason = judge(entry["caption"], context, entry.get("attributes", {}))
+        status, reason = validate_caption(entry["caption"], context, entry.get("attributes", {}))
         usage = (entry.get("tokens_in"), entry.get("tokens_out"), entry.get("seconds"))
         return Outcome(status, entry["caption"], reason or entry["note"] or None, entry.get("attributes", {}), *usage)
     if isinstance(result, PendingError):

@@ -1,4 +1,4 @@
-"""The product in its photo: what is not background, and the outline's proportions."""
+"""The product in its photo: separation from the background, and the proportions of its outline."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,17 @@ from scipy import ndimage
 from vlm4rec_search.captioning.captioners.attributes.colours import Floats, Mask, to_lab
 
 SIDE = 256
+"""Pixels of the longer side at which photos are measured."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """The smallest box around the product, at most SIDE x SIDE pixels: Lab (h, w, 3), mask (h, w), weight (h, w).
+    """The smallest box around the product, at most SIDE x SIDE pixels.
 
-    The weight is 0 outside the mask and falls off from the middle of the photo.
+    Attributes:
+        lab: Lab colours (h, w, 3).
+        mask: whether a pixel belongs to the product (h, w).
+        weight: importance of each pixel (h, w); 0 outside the mask, and falling from the middle of the photo outwards.
     """
 
     lab: Floats
@@ -25,15 +29,17 @@ class Figure:
 
 
 def cut_out(photo: Image) -> Figure:
-    """Separate the product from a plain or softly graded background, known from the photo's border."""
+    """Separate the product from a plain or softly graded background, which is estimated from the photo's border."""
     small = photo.copy()
     small.thumbnail((SIDE, SIDE))
-    small = small.resize((max(small.width, 8), max(small.height, 8)))  # the smallest that has an inside and a border
+    small = small.resize((max(small.width, 8), max(small.height, 8)))  # smaller photos have no pixels inside the border
     lab = to_lab(np.asarray(small.convert("RGB"), dtype=np.uint8))
     ground = _background(lab)
-    mask = _cleaned(_unlike(lab - ground, darker=0.4, limit=7.0))
-    if np.median(ground[..., 0]) > 98.5 or mask.mean() < 0.06:  # studio white, or a pale product: look closer
-        mask = _cleaned(_unlike(lab - ground, darker=1.0, limit=2.5))
+    mask = _clean(_differs(lab - ground, darker=0.4, limit=7.0))
+    if (
+        np.median(ground[..., 0]) > 98.5 or mask.mean() < 0.06
+    ):  # a white studio or a pale product needs a lower threshold
+        mask = _clean(_differs(lab - ground, darker=1.0, limit=2.5))
     if mask.mean() < 0.02:
         mask = np.ones_like(mask)
     weight = (_centred(*mask.shape) * mask).astype(np.float32)
@@ -52,13 +58,13 @@ def _extent(mask: Mask, axis: int) -> slice:
 
 
 def _background(lab: Floats) -> Floats:
-    """Return the background (h, w, 3) as a plane through the border's colours, outliers left out."""
+    """Return the background (h, w, 3): a plane fitted to the border's colours without outliers."""
     height, width = lab.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     strip = max(2, min(height, width) // 24)
     border = np.ones((height, width), dtype=bool)
     border[strip:-strip, strip:-strip] = False
-    border[-strip:] = False  # what a person or a product stands on is cut off below
+    border[-strip:] = False  # the lower border often shows the ground or the product
     usual = np.median(lab[border], axis=0)
     border &= np.sqrt(((lab - usual) ** 2).sum(axis=-1)) < 16
     if border.sum() < 16:
@@ -68,26 +74,29 @@ def _background(lab: Floats) -> Floats:
     return np.asarray(terms @ plane, dtype=np.float32)
 
 
-def _unlike(difference: Floats, darker: float, limit: float) -> Mask:
-    """A shadow is darker than the ground and has its hue, so darkness alone counts less."""
+def _differs(difference: Floats, darker: float, limit: float) -> Mask:
+    """Return the pixels whose Lab difference exceeds the limit.
+
+    A shadow is darker than the background and has the same hue, so darkness alone is weighted by `darker`.
+    """
     light = difference[..., 0]
     light = np.where(light < 0, darker * light, light)
     return np.asarray(np.sqrt(light**2 + difference[..., 1] ** 2 + difference[..., 2] ** 2) > limit)
 
 
-def _cleaned(mask: Mask) -> Mask:
-    """Drop specks and everything much smaller than the largest part, fill holes of a few pixels."""
+def _clean(mask: Mask) -> Mask:
+    """Remove specks and parts much smaller than the largest one, and fill small holes."""
     opened = ndimage.binary_opening(mask, iterations=2)
     labels, count = ndimage.label(opened)
     if not count:
         return np.zeros_like(mask)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    kept = np.isin(labels, np.flatnonzero(sizes >= 0.15 * sizes.max()))
-    holes, count = ndimage.label(~kept)
+    parts = np.isin(labels, np.flatnonzero(sizes >= 0.15 * sizes.max()))
+    holes, count = ndimage.label(~parts)
     small = np.bincount(holes.ravel(), minlength=count + 1) < 0.01 * mask.size
     small[0] = False
-    return np.asarray(kept | small[holes])
+    return np.asarray(parts | small[holes])
 
 
 def _centred(height: int, width: int) -> NDArray[np.float64]:
