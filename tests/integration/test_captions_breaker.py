@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.caption_server import Behaviour, CaptionServer, Reply, answer, refusal, serving
-from helpers.colour_catalogue import catalogue
+from helpers.colour_catalogue import write_catalogue
 from helpers.workspace import Workspace
 
 from vlm4rec_search.captioning.base import CaptionError
@@ -24,7 +24,7 @@ BAD = refusal(400, "the image does not fit the context")
 
 def settings(folder: Path, server: CaptionServer) -> Settings:
     options = {"captioner": "openai:llava", "openai_url": server.url, "openai_workers": WORKERS}
-    return catalogue(folder, *ITEMS, **options)
+    return write_catalogue(folder, *ITEMS, **options)
 
 
 def test_calls_that_all_fail_alike_end_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_refusals_and_photos_that_cannot_be_read_say_nothing_of_the_captioner(tm
 def test_a_run_of_nothing_but_failures_has_exit_code_1(workspace: Workspace) -> None:
     behave: list[Reply] = [BAD]
     with serving(lambda title, earlier: behave[-1]) as server:
-        catalogue(workspace.folder, ("a", (9, 0, 0), 0))
+        write_catalogue(workspace.folder, ("a", (9, 0, 0), 0))
         workspace.settings |= {"VLM4REC_CAPTIONER": "openai:llava", "VLM4REC_OPENAI_URL": server.url}
         told = workspace.vlm4rec("captions", "run", code=1)
         assert "this run produced failures only: 400: the image does not fit" in told

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from helpers.colour_catalogue import WORKERS, calls, catalogue, install
+from helpers.colour_catalogue import WORKERS, install_colour_captioner, read_calls, write_catalogue
 from helpers.workspace import Workspace
 
 from vlm4rec_search.captioning.estimate import estimate_captions
@@ -29,32 +29,32 @@ def kept(cache: Path) -> int:
 
 def test_five_kills_lose_no_more_than_the_calls_in_flight(workspace: Workspace) -> None:
     folder, cache = workspace.folder, workspace.folder / ".cache" / "vlm4rec"
-    workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install(folder)}
-    catalogue(folder, *[(f"i{n:03}", (n, 100, 200), 0) for n in range(100)])
+    workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install_colour_captioner(folder)}
+    write_catalogue(folder, *[(f"i{n:03}", (n, 100, 200), 0) for n in range(100)])
     draw = random.Random(5)
     for kill in range(1, 6):
-        wanted = len(calls(folder, "end")) + draw.randint(3, 9)
+        wanted = len(read_calls(folder, "end")) + draw.randint(3, 9)
         running = workspace.start("vlm4rec", "captions", "run")
-        while len(calls(folder, "end")) < wanted and running.poll() is None:
+        while len(read_calls(folder, "end")) < wanted and running.poll() is None:
             time.sleep(0.001)
         time.sleep(draw.random() * 0.04)
         running.send_signal(signal.SIGKILL)
         running.communicate()
         assert running.returncode == -signal.SIGKILL, "it was killed while it was at work"
-        assert len(calls(folder)) - kept(cache) <= kill * WORKERS
-    started, done = len(calls(folder)), kept(cache)
+        assert len(read_calls(folder)) - kept(cache) <= kill * WORKERS
+    started, done = len(read_calls(folder)), kept(cache)
     assert 15 <= done < 100
     summary = workspace.json("captions", "run")
     assert (summary["computed"], summary["statuses"]) == (100 - done, {"ok": 100})
-    assert len(calls(folder)) == started + 100 - done, "what was finished is not called again"
+    assert len(read_calls(folder)) == started + 100 - done, "what was finished is not called again"
 
 
 def test_ctrl_c_keeps_what_was_done_and_ends_with_one_line(workspace: Workspace) -> None:
     folder, cache = workspace.folder, workspace.folder / ".cache" / "vlm4rec"
-    workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install(folder)}
-    catalogue(folder, *[(f"i{n:03}", (n, 100, 200), 0) for n in range(200)])
+    workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install_colour_captioner(folder)}
+    write_catalogue(folder, *[(f"i{n:03}", (n, 100, 200), 0) for n in range(200)])
     running = workspace.start("vlm4rec", "captions", "run")
-    while len(calls(folder, "end")) < 10 and running.poll() is None:
+    while len(read_calls(folder, "end")) < 10 and running.poll() is None:
         time.sleep(0.001)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=30)
@@ -62,12 +62,14 @@ def test_ctrl_c_keeps_what_was_done_and_ends_with_one_line(workspace: Workspace)
     assert "Traceback" not in out + err
     assert err.splitlines()[-1] == "Error: stopped; what was done so far is kept"
     done = kept(cache)
-    assert len(calls(folder)) - WORKERS <= done < 200
+    assert len(read_calls(folder)) - WORKERS <= done < 200
     assert workspace.json("captions", "run")["computed"] == 200 - done
 
 
 def test_the_priority_is_popularity_and_recency(tmp_path: Path) -> None:
-    settings = catalogue(tmp_path, ("a", (1, 0, 0), 1), ("b", (2, 0, 0), 4), ("c", (3, 0, 0), 0), ("d", (4, 0, 0), 0))
+    settings = write_catalogue(
+        tmp_path, ("a", (1, 0, 0), 1), ("b", (2, 0, 0), 4), ("c", (3, 0, 0), 0), ("d", (4, 0, 0), 0)
+    )
     with duckdb.connect(str(settings.warehouse)) as connection:
         connection.execute("INSERT INTO histories.user_histories VALUES ('d', '2025-01-11'), ('a', '2025-01-06')")
     found = [(item.item_id, round(item.priority, 4)) for item in read_items_by_priority(settings)]
@@ -76,18 +78,20 @@ def test_the_priority_is_popularity_and_recency(tmp_path: Path) -> None:
 
 
 def test_a_limit_takes_the_most_wanted_and_nothing_is_called_twice(colour: Path) -> None:
-    settings = catalogue(colour, ("a", (10, 0, 0), 1), ("b", (20, 0, 0), 3), ("c", (30, 0, 0), 0), ("d", (40, 0, 0), 2))
+    settings = write_catalogue(
+        colour, ("a", (10, 0, 0), 1), ("b", (20, 0, 0), 3), ("c", (30, 0, 0), 0), ("d", (40, 0, 0), 2)
+    )
     summary = run_captions(settings, limit=2)
-    assert sorted(calls(colour)) == ["20 0 0", "40 0 0"]
+    assert sorted(read_calls(colour)) == ["20 0 0", "40 0 0"]
     assert summary.statuses == {"ok": 2, "pending": 2}
     assert run_captions(settings).computed == 2
     assert run_captions(settings).computed == 0
-    assert set(Counter(calls(colour)).values()) == {1}
+    assert set(Counter(read_calls(colour)).values()) == {1}
 
 
 def test_a_cap_on_spend_ends_the_run_and_the_ledger_tells_the_cost(colour: Path) -> None:
     # 100 tokens in at 10 and 10 out at 100 for a million: 0.002 a call; the first is taken to cost 0.027
-    settings = catalogue(colour, *[(f"i{n}", (10 + n, 0, 0), 0) for n in range(20)], price_in=10, price_out=100)
+    settings = write_catalogue(colour, *[(f"i{n}", (10 + n, 0, 0), 0) for n in range(20)], price_in=10, price_out=100)
     assert run_captions(settings, max_cost=0.02).computed == 0
     first = run_captions(settings, max_cost=0.031)
     assert (first.computed, first.left) == (15, 5), "one call alone, then as many as 0.031 pays for"
@@ -104,17 +108,17 @@ def test_a_cap_on_spend_ends_the_run_and_the_ledger_tells_the_cost(colour: Path)
 
 
 def test_what_went_wrong_is_retried_on_demand_only(colour: Path) -> None:
-    settings = catalogue(colour, ("blue", (0, 0, 255), 0), ("good", (90, 90, 90), 0))
+    settings = write_catalogue(colour, ("blue", (0, 0, 255), 0), ("good", (90, 90, 90), 0))
     first = run_captions(settings)
     assert (first.computed, first.failed, first.statuses) == (1, 1, {"ok": 1, "refused": 1})
     assert run_captions(settings).failed == 0, "a run does not pay for the same refusal again"
     again = run_captions(settings, retry=("refused",))
     assert (again.computed, again.failed, again.tokens_in) == (0, 1, 100)
-    assert Counter(calls(colour)) == {"0 0 255": 2, "90 90 90": 1}
+    assert Counter(read_calls(colour)) == {"0 0 255": 2, "90 90 90": 1}
 
 
 def test_an_answer_that_is_asked_for_again_stays_until_there_is_a_better_one(colour: Path) -> None:
-    settings = catalogue(colour, ("black", (0, 0, 0), 0))
+    settings = write_catalogue(colour, ("black", (0, 0, 0), 0))
 
     def title(text: str) -> None:
         with duckdb.connect(str(settings.warehouse)) as connection:
@@ -124,11 +128,11 @@ def test_an_answer_that_is_asked_for_again_stays_until_there_is_a_better_one(col
     assert run_captions(settings).statuses == {"refused": 1}, "an answer that declines is a refusal, too"
     retried = run_captions(settings, retry=("refused",))
     assert (retried.computed, retried.statuses) == (1, {"refused": 1})
-    assert len(calls(colour)) == 2
+    assert len(read_calls(colour)) == 2
 
 
 def test_an_estimate_counts_and_measures(colour: Path) -> None:
-    settings = catalogue(colour, *[(f"i{n}", (10 + n, 0, 0), 0) for n in range(5)], price_in=10, price_out=100)
+    settings = write_catalogue(colour, *[(f"i{n}", (10 + n, 0, 0), 0) for n in range(5)], price_in=10, price_out=100)
     before = estimate_captions(settings)
     assert (before.items, before.cached, before.todo, before.measured) == (5, 0, 5, 0)
     assert (before.tokens_in, before.tokens_out, before.hours) == (5 * 1500, 5 * 120, None)
@@ -144,13 +148,13 @@ def test_an_estimate_counts_and_measures(colour: Path) -> None:
 
 
 def test_a_preview_shows_what_failed_before_and_pays_only_for_what_is_pending(colour: Path) -> None:
-    settings = catalogue(colour, ("blue", (0, 0, 255), 1), ("good", (90, 90, 90), 0))
+    settings = write_catalogue(colour, ("blue", (0, 0, 255), 1), ("good", (90, 90, 90), 0))
     for _ in range(2):
         assert [one.status for one in preview_captions(settings, 2)] == ["refused", "ok"]
-    assert Counter(calls(colour)) == {"0 0 255": 1, "90 90 90": 1}
+    assert Counter(read_calls(colour)) == {"0 0 255": 1, "90 90 90": 1}
 
 
 def test_there_is_nothing_to_caption_before_the_first_plan(workspace: Workspace) -> None:
     assert "no warehouse at warehouse.duckdb: run `sqlmesh plan` first" in workspace.vlm4rec("captions", "run", code=2)
     wrong = workspace.vlm4rec("captions", "retry", "--status", "lost", code=2)
-    assert "unknown status lost: choose of failed, refused" in wrong
+    assert "unknown status lost: choose from failed, refused" in wrong

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers.caption_server import CaptionServer, Reply, answer, serving
-from helpers.colour_catalogue import catalogue
+from helpers.colour_catalogue import write_catalogue
 from helpers.workspace import Workspace
 
 from vlm4rec_search.captioning.estimate import estimate_captions
@@ -17,7 +17,7 @@ ITEMS = [(f"i{n:02}", (10 + n, 0, 0), 0) for n in range(30)]
 
 def settings(folder: Path, server: CaptionServer, **options: object) -> Settings:
     given = {"captioner": "openai:llava", "openai_url": server.url, "openai_workers": 2, **options}
-    return catalogue(folder, *ITEMS, price_in=10, price_out=100, **given)
+    return write_catalogue(folder, *ITEMS, price_in=10, price_out=100, **given)
 
 
 def test_a_call_costs_the_mean_of_those_that_cost_something() -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.colour_catalogue import calls, catalogue, install
+from helpers.colour_catalogue import install_colour_captioner, read_calls, write_catalogue
 from helpers.workspace import Workspace
 
 from vlm4rec_search.captioning.comparison import compare_captioners
@@ -16,11 +16,11 @@ STATUSES = "SELECT status, COUNT(*) FROM captions.item_captions GROUP BY ALL ORD
 
 def test_a_plan_keeps_its_budget_and_sees_what_came_in_since(workspace: Workspace) -> None:
     own = {"VLM4REC_CAPTIONER": "colour:0", "VLM4REC_CAPTION_BUDGET": "5", "VLM4REC_OTHER_CAPTIONERS": "attributes"}
-    workspace.settings |= {**own, **install(workspace.folder)}
+    workspace.settings |= {**own, **install_colour_captioner(workspace.folder)}
     workspace.vlm4rec("shop", "--to", "data", "--items", "16", "--shoppers", "10", "--clean")
     workspace.plan()
     assert workspace.query(STATUSES) == [("ok", 5), ("pending", 11)]
-    assert len(calls(workspace.folder)) == 5
+    assert len(read_calls(workspace.folder)) == 5
     assert workspace.query("SELECT active, COUNT(*) FROM captions.all_captions GROUP BY ALL ORDER BY ALL") == [
         (False, 16), (True, 16),
     ]  # fmt: skip
@@ -34,7 +34,7 @@ def test_a_plan_keeps_its_budget_and_sees_what_came_in_since(workspace: Workspac
     assert "captions.all_captions" in planned
     assert "histories.user_histories" not in planned
     assert workspace.query(STATUSES) == [("ok", 16)]
-    assert len(calls(workspace.folder)) == 16
+    assert len(read_calls(workspace.folder)) == 16
     (edited,) = workspace.query("SELECT caption, editor FROM captions.item_captions WHERE item_id = '00001'")
     assert edited == ("A thing that Ann has seen.", "ann")
     documents = dict(workspace.query("SELECT item_id, attributes ->> '$.red' FROM search.item_documents"))
@@ -46,10 +46,10 @@ def test_a_plan_keeps_its_budget_and_sees_what_came_in_since(workspace: Workspac
 
 def compared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("COLOUR_LOG", install(folder)["COLOUR_LOG"])
+    monkeypatch.setenv("COLOUR_LOG", install_colour_captioner(folder)["COLOUR_LOG"])
     # i1 and i2 are of one colour, i3 is not; the title is markup on purpose
     items = [("i1", (200, 0, 0), 3), ("i2", (200, 0, 0), 2), ("<b>i3", (0, 200, 0), 1), ("i4", (0, 0, 255), 0)]
-    settings = catalogue(folder, *items)
+    settings = write_catalogue(folder, *items)
     with pytest.raises(UsageError, match="have described 0 items together"):
         compare_captioners(settings, "colour", "attributes", folder / "page.html")
     run_captions(settings)

@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 
 from helpers.caption_server import HANG, Reply, answer, refusal, serving
-from helpers.colour_catalogue import catalogue
+from helpers.colour_catalogue import write_catalogue
 
 from vlm4rec_search.captioning.run import look_up_captions, run_captions
 from vlm4rec_search.common.cache.cache import Cache
@@ -42,7 +42,7 @@ def test_a_thousand_items_end_once_each_within_the_limits_and_a_second_run_asks_
     items = [(f"i{number}", colour, 0) for number, colour in enumerate(colours)]
     with serving(behave) as server:
         options = {"openai_url": server.url, "openai_rpm": PER_MINUTE, "openai_timeout": 8.0}
-        settings = catalogue(tmp_path, *items, captioner="openai:llava", **options)
+        settings = write_catalogue(tmp_path, *items, captioner="openai:llava", **options)
         summary = run_captions(settings)
         calls = len(server.calls)
         again = run_captions(settings)
@@ -69,7 +69,9 @@ def test_a_retry_asks_only_for_what_failed(tmp_path: Path) -> None:
     replies = (answer(None, refusal="No."), answer("A red mug."))
     with serving(lambda title, earlier: replies[next(asked) % 2]) as server:
         options = {"openai_url": server.url, "openai_workers": 1}
-        settings = catalogue(tmp_path, ("a", (1, 2, 3), 1), ("b", (3, 2, 1), 0), captioner="openai:llava", **options)
+        settings = write_catalogue(
+            tmp_path, ("a", (1, 2, 3), 1), ("b", (3, 2, 1), 0), captioner="openai:llava", **options
+        )
         assert run_captions(settings).statuses == {"refused": 1, "ok": 1}
         next(asked)
         assert run_captions(settings, retry=("refused",)).statuses == {"ok": 2}

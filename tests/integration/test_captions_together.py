@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers.colour_catalogue import calls, catalogue, install
+from helpers.colour_catalogue import install_colour_captioner, read_calls, write_catalogue
 from helpers.workspace import Workspace
 
 from vlm4rec_search.common.cache.cache import CLAIMS, Cache, Claims
@@ -63,12 +63,12 @@ def test_processes_that_open_a_new_cache_at_once_all_get_it(tmp_path: Path) -> N
 
 
 def test_two_runs_at_once_call_once_for_each_photo(workspace: Workspace) -> None:
-    workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install(workspace.folder)}
-    catalogue(workspace.folder, *ITEMS)
+    workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install_colour_captioner(workspace.folder)}
+    write_catalogue(workspace.folder, *ITEMS)
     runs = [workspace.start("vlm4rec", "captions", "run", "--json") for _ in range(2)]
     told = [run.communicate(timeout=120) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], told
-    assert Counter(Counter(calls(workspace.folder)).values()) == {1: 60}
+    assert Counter(Counter(read_calls(workspace.folder)).values()) == {1: 60}
     assert workspace.json("captions", "run")["statuses"] == {"ok": 60}
     rows = workspace.json("captions", "ledger")["rows"]
     assert sum(row["computed"] for row in rows) == 60

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
-from helpers.colour_catalogue import calls, catalogue
+from helpers.colour_catalogue import read_calls, write_catalogue
 from helpers.image_server import Shop, opened, png
 
 from vlm4rec_search.captioning.run import run_captions
@@ -12,7 +12,7 @@ from vlm4rec_search.captioning.run import run_captions
 
 def test_a_retry_sees_photos_that_were_replaced_and_addresses_that_are_allowed(colour: Path) -> None:
     with opened() as url:
-        closed = catalogue(colour, *[(name, (0, 0, 0), 0) for name in ("html", "cut", "gone", "fine")])
+        closed = write_catalogue(colour, *[(name, (0, 0, 0), 0) for name in ("html", "cut", "gone", "fine")])
         with duckdb.connect(str(closed.warehouse)) as connection:
             connection.execute("UPDATE staging.items SET image = ? || '/' || item_id || '.png'", [url])
         assert run_captions(closed).statuses == {"blocked": 4}
@@ -25,7 +25,7 @@ def test_a_retry_sees_photos_that_were_replaced_and_addresses_that_are_allowed(c
         Shop.window["/fine.png"] = ("image/png", png(5))
         bad = {"wrong_type": 1, "unreadable": 1, "unreachable": 1, "ok": 1}
         assert run_captions(options, retry=("blocked",)).statuses == bad
-        assert calls(colour) == ["255 0 0"]
+        assert read_calls(colour) == ["255 0 0"]
         asked = len(Shop.asked)
         assert run_captions(options).statuses == bad
         assert len(Shop.asked) == asked, "a run asks for nothing that was bad"
@@ -37,5 +37,5 @@ def test_a_retry_sees_photos_that_were_replaced_and_addresses_that_are_allowed(c
         assert (retried.computed, retried.failed, retried.tokens_in) == (2, 1, 200), "reading it again costs nothing"
         Shop.window["/cut.png"] = ("image/png", png(9))
         assert run_captions(options, retry=("unreadable",)).statuses == {"ok": 4}
-        assert Counter(calls(colour)) == {"255 0 0": 4}
+        assert Counter(read_calls(colour)) == {"255 0 0": 4}
         assert Shop.asked.count(("localhost", "/fine.png")) == 1

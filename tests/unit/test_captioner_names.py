@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.entry_points import write_distribution
 
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.errors import UsageError
@@ -23,14 +24,6 @@ class Echo(Captioner):
 """
 
 
-def install(folder: Path, package: str, line: str) -> None:
-    """Put a package with an entry point into a folder, as an installer would."""
-    info = folder / f"{package}-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[vlm4rec_search.captioners]\n{line}\n")
-
-
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "echo_captioner.py").write_text(PLUGIN)
@@ -40,7 +33,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_another_package_brings_a_captioner_and_gets_its_argument(site: Path) -> None:
-    install(site, "echo-captioner", "echo = echo_captioner:Echo")
+    write_distribution(site, "echo-captioner", "echo = echo_captioner:Echo")
     captioner = load_captioner("echo:loud", Settings())
     assert captioner.id == "echo-loud@1"
     with pytest.raises(
@@ -51,13 +44,13 @@ def test_another_package_brings_a_captioner_and_gets_its_argument(site: Path) ->
 
 def test_two_packages_with_one_name_are_told_apart_by_nobody(site: Path) -> None:
     for package in ("first", "second"):
-        install(site, package, "twin = echo_captioner:Echo")
+        write_distribution(site, package, "twin = echo_captioner:Echo")
     with pytest.raises(UsageError, match=r"'twin' is offered by several packages \(first, second\)"):
         load_captioner("twin", Settings())
 
 
 def test_a_package_that_is_broken_is_named(site: Path) -> None:
-    install(site, "broken", "broken = no_such_module:make")
+    write_distribution(site, "broken", "broken = no_such_module:make")
     with pytest.raises(UsageError, match="'broken' cannot be imported: No module named 'no_such_module'"):
         load_captioner("broken", Settings())
 
