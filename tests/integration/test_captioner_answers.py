@@ -97,7 +97,7 @@ def test_a_server_that_drips_is_left_after_the_timeout() -> None:
         start = time.monotonic()
         assert isinstance(one(captioner(server, openai_timeout=0.8)[0]), Caption)
     assert time.monotonic() - start < 30
-    assert server.asked == {"red bag": 2}
+    assert server.requests == {"red bag": 2}
 
 
 def test_a_body_that_drips_is_left_after_the_timeout() -> None:

@@ -127,7 +127,7 @@ def test_a_failure_that_passes_is_tried_again_but_not_for_ever(case: str) -> Non
         client, _ = captioner(server)
         caption, error = one(client, "good"), one(client, "bad")
     assert isinstance(caption, Caption)
-    assert server.asked == {"good": 2, "bad": 6}
+    assert server.requests == {"good": 2, "bad": 6}
     assert isinstance(error, CaptionError)
     assert str(error).startswith("tried 6 times: ")
 

@@ -54,14 +54,14 @@ def test_a_thousand_items_end_once_each_within_the_limits_and_a_second_run_asks_
         item.item_id: one.answer for item, one in zip(known.items, known.outcomes, strict=True) if one.status == "ok"
     }
     assert said == {f"i{item}": f"Item {item} of the catalogue." for item in range(ITEMS) if item % 50 not in FINAL}
-    assert server.answered == {f"Item i{item}": 1 for item in range(ITEMS)}, "no item twice, none lost"
+    assert server.answers == {f"Item i{item}": 1 for item in range(ITEMS)}, "no item twice, none lost"
     assert calls == ITEMS + 5 * 20 + len(HANGING) + len(PAUSING)
     assert (len(server.calls), again.computed, again.statuses) == (calls, 0, summary.statuses)
     # a bucket of one second's worth that gains (3600 - 60) / 60 a second; what was in flight may come late, too
     times = [moment for moment, _ in server.calls]
     for seconds in (1.0, 5.0, 60.0):
         assert most_within(times, seconds) <= 60 + 59 * seconds + WORKERS, seconds
-    assert 4 < server.most_at_once <= WORKERS
+    assert 4 < server.most_in_flight <= WORKERS
 
 
 def test_a_retry_asks_only_for_what_failed(tmp_path: Path) -> None:
@@ -75,4 +75,4 @@ def test_a_retry_asks_only_for_what_failed(tmp_path: Path) -> None:
         assert run_captions(settings).statuses == {"refused": 1, "ok": 1}
         next(asked)
         assert run_captions(settings, retry=("refused",)).statuses == {"ok": 2}
-    assert server.asked == Counter({"Item a": 2, "Item b": 1})
+    assert server.requests == Counter({"Item a": 2, "Item b": 1})
