@@ -18,11 +18,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from vlm4rec_search.captioning.generate import fill_captions
+from vlm4rec_search.captioning.generate import caption_photos
 from vlm4rec_search.captioning.registry import Caption, Captioner, Context
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort
-from vlm4rec_search.datasets.photos.locate import find
+from vlm4rec_search.common.cache import Cache, FillPolicy
+from vlm4rec_search.datasets.photos.locate import locate_photos
 
 BOUND_MS = 20.0
 MEGAPIXEL = (1250, 800)
@@ -74,7 +73,7 @@ def measure(size: tuple[int, int], photos: int, kind: str) -> tuple[float, float
 
         def work() -> None:
             with Cache(folder / "cache") as cache:
-                outcomes, _ = fill_captions(Instant(), find(names, folder, cache), told, cache, Effort())
+                outcomes, _ = caption_photos(Instant(), locate_photos(names, folder, cache), told, cache, FillPolicy())
             if any(one.status != "ok" for one in outcomes):
                 raise SystemExit(f"a photo was not captioned: {outcomes[0]}")
 

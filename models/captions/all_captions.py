@@ -54,7 +54,7 @@ from sqlmesh.core.model import ModelKindName
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.captioning.table import caption_table
-    from vlm4rec_search.common.frames import folders, unless_empty
+    from vlm4rec_search.common.python_models import ModelFolders, yield_unless_empty
     from vlm4rec_search.common.settings import settings
 
     context.var("photos")  # named, so that changed photos rebuild this table
@@ -64,5 +64,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     context.var("caption_budget")  # and so does a larger budget
     columns = exp.select("item_id", "image", "title", "category")
     items = context.fetchdf(columns.from_(context.resolve_table("staging.items")).order_by("item_id"))
-    place, captioner = folders(settings(), context.var("data_dir")), context.var("captioner")
-    yield from unless_empty(caption_table(items, captioner, context.var("other_captioners"), place, settings()))
+    place, captioner = ModelFolders.from_settings(settings(), context.var("data_dir")), context.var("captioner")
+    yield from yield_unless_empty(caption_table(items, captioner, context.var("other_captioners"), place, settings()))

@@ -16,7 +16,7 @@ from helpers.random_models import make_llava_next
 from PIL import Image
 
 from vlm4rec_search.captioning.registry import Caption, Context, load_captioner
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.settings import Settings
 
 pytestmark = pytest.mark.skipif(find_spec("uvicorn") is None, reason="the extra `transformers[serving]` is missing")
@@ -73,7 +73,7 @@ def test_a_served_model_says_what_it_says_here(tmp_path: Path) -> None:
             (outcome,) = there.caption([photos[place]], [prompts[place]])
             return outcome
 
-        answers = dict(completed(ask, range(4), there.workers))
+        answers = dict(run_concurrently(ask, range(4), there.workers))
     expected = here.caption(photos, prompts)
     assert len({caption.text for caption in expected if isinstance(caption, Caption)}) > 1
     for place, own in enumerate(expected):

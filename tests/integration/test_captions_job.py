@@ -14,7 +14,7 @@ from helpers.workspace import Workspace
 
 from vlm4rec_search.captioning.estimate import estimate
 from vlm4rec_search.captioning.run import items_by_priority, preview, run_captions
-from vlm4rec_search.common.cache.cache import FILE, Cache
+from vlm4rec_search.common.cache import FILE, Cache
 from vlm4rec_search.common.errors import UsageError
 
 

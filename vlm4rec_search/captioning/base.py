@@ -1,7 +1,7 @@
 """What a captioner is: a versioned prompt and one batch method from photos to sentences.
 
 How the job around it calls it: at most `workers` calls of `caption` run at once, each on at most `batch_size` photos,
-in threads of the job (`common.concurrency.completed`). What a call returns is committed as soon as it returns,
+in threads of the job (`common.concurrency.run_concurrently`). What a call returns is committed as soon as it returns,
 so that no result waits for a slower one and a killed run loses only the calls in flight. A local model has one worker
 and larger batches; the client of a server has many workers and batches of one, and keeps limits and retries to itself.
 """

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from vlm4rec_search.captioning.run import Standing, standing
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Vectors
-from vlm4rec_search.datasets.photos.decode import Found, PhotoError, read
+from vlm4rec_search.datasets.photos.decode import PhotoError, PhotoFile, read_photo
 
 NEIGHBOURS, SIDE = 5, 128
 
@@ -133,10 +133,10 @@ def _nearest(vectors: Vectors, rows: int) -> list[list[int]]:
     return [[int(other) for other in row] for row in order]
 
 
-def _photo(found: Found) -> str:
+def _photo(found: PhotoFile) -> str:
     """Return a small photo as a data URL, "" when it cannot be read any more."""
     try:
-        image = read(found).image
+        image = read_photo(found).image
     except PhotoError:
         return ""
     image.thumbnail((SIDE, SIDE))

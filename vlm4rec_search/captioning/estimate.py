@@ -5,9 +5,7 @@ from dataclasses import asdict, dataclass
 from vlm4rec_search.captioning.registry import Captioner
 from vlm4rec_search.captioning.run import RETRIED, Standing, standing
 from vlm4rec_search.captioning.table import read_edits, unknown_items
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import ASSUMED_IN, ASSUMED_OUT, prices
-from vlm4rec_search.common.cache.store import LedgerRow
+from vlm4rec_search.common.cache import ASSUMED_IN, ASSUMED_OUT, Cache, LedgerRow, Prices
 from vlm4rec_search.common.settings import Settings
 
 
@@ -59,14 +57,18 @@ def estimate(settings: Settings, captioner: str | None = None, environment: str 
     """
     with Cache(settings.cache) as cache:
         known = standing(settings, cache, captioner, environment)
-        past = [row for row in cache.ledger() if (row.kind, row.maker) == ("caption", known.maker.id) and row.computed]
+        past = [
+            row for row in cache.ledger() if (row.kind, row.producer) == ("caption", known.maker.id) and row.computed
+        ]
     todo, wrong, ok = len(known.at(("pending",))), len(known.at(RETRIED)), len(known.at(("ok",)))
     each, measured = _tokens(known, past)
     tokens = round(todo * each[0]), round(todo * each[1])
     unknown = unknown_items(read_edits(settings.caption_edits), [item.item_id for item in known.items])
     counts = (len(known.items), ok, todo, wrong, len(known.items) - ok - todo - wrong)
     pace = _hours(known.maker, todo, sum(tokens), _seconds(known, past), measured > 0)
-    return Estimate(known.maker.id, *counts, *tokens, prices(settings).cost(*tokens), *pace, measured, unknown)
+    return Estimate(
+        known.maker.id, *counts, *tokens, Prices.from_settings(settings).cost(*tokens), *pace, measured, unknown
+    )
 
 
 def _tokens(known: Standing, past: list[LedgerRow]) -> tuple[tuple[float, float], int]:

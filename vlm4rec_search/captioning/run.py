@@ -4,17 +4,16 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
-from vlm4rec_search.captioning.generate import Outcome, caption_keys, fill_captions
+from vlm4rec_search.captioning.generate import Entry, Outcome, caption_keys, caption_photos
 from vlm4rec_search.captioning.registry import Captioner, Context, load_captioner
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort, Filled, meter
+from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, Results
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read, schema
-from vlm4rec_search.datasets.photos.decode import Found
+from vlm4rec_search.datasets.photos.decode import PhotoFile
 from vlm4rec_search.datasets.photos.fetch import photo_key
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find, is_url
+from vlm4rec_search.datasets.photos.locate import FetchPolicy, is_url, locate_photos
 
 # The items to caption, the most wanted first, read without holding the warehouse.
 
@@ -118,7 +117,7 @@ class Standing:
 
     maker: Captioner
     items: list[Item]
-    found: list[Found]
+    found: list[PhotoFile]
     outcomes: list[Outcome]
 
     def at(self, statuses: Collection[str]) -> list[int]:
@@ -139,9 +138,9 @@ def standing(settings: Settings, cache: Cache, captioner: str | None = None, env
     """
     maker = load_captioner(captioner or settings.captioner, settings)
     items = items_by_priority(settings, environment)
-    known = find([item.image for item in items], settings.data_dir, cache, ONLY_FETCHED)
+    known = locate_photos([item.image for item in items], settings.data_dir, cache)
     told = [item.context for item in items]
-    outcomes, _ = fill_captions(maker, known, told, cache, Effort(limit=0, failed=False))
+    outcomes, _ = caption_photos(maker, known, told, cache, FillPolicy(limit=0, retry_failed=False))
     return Standing(maker, items, known, outcomes)
 
 
@@ -168,15 +167,13 @@ def run_captions(
         UsageError: unknown captioner, no tables yet, a cap without prices, or a captioner that cannot work.
         RunError: warehouse or cache cannot be used, the captioner breaks its contract, or every call fails.
     """
-    counter = meter(settings, max_cost)
-    effort = Effort(failed=bool(retry), origin="retry" if retry else "run", meter=counter, show=bar)
+    counter = CostMeter.from_settings(settings, max_cost)
+    policy = FillPolicy(retry_failed=bool(retry), origin="retry" if retry else "run", cost_meter=counter, show=bar)
     with Cache(settings.cache) as cache:
         before = standing(settings, cache, captioner, environment)
         chosen = before.at(retry or ("pending",))
         chosen = (_longest_untried(before, chosen, cache) if retry else chosen)[:limit]
-        outcomes, filled = (
-            caption_these(before, chosen, settings, cache, effort) if chosen else ([], Filled([], 0, 0, 0))
-        )
+        outcomes, filled = caption_these(before, chosen, settings, cache, policy) if chosen else ([], Results())
         after = standing(settings, cache, captioner, environment) if chosen else before
     counts = (filled.computed, filled.cached, filled.failed)
     spent = (counter.tokens_in, counter.tokens_out, counter.cost)
@@ -187,12 +184,12 @@ def run_captions(
 def _longest_untried(known: Standing, chosen: list[int], cache: Cache) -> list[int]:
     """Return the positions, what failed longest ago first: what fails for ever keeps nothing else from its turn."""
     keys = _keys(known, chosen, [known.found[position] for position in chosen])
-    tried = cache.tried(keys)
+    tried = cache.failed_attempts(keys)
     last = {position: tried.get(key, 0) for position, key in zip(chosen, keys, strict=True)}
     return sorted(chosen, key=last.__getitem__)
 
 
-def _keys(known: Standing, chosen: list[int], found: list[Found]) -> list[str]:
+def _keys(known: Standing, chosen: list[int], found: list[PhotoFile]) -> list[str]:
     prompts = [known.maker.render(known.items[position].context) for position in chosen]
     return caption_keys(known.maker, found, prompts)
 
@@ -202,8 +199,8 @@ def _broken(outcomes: list[Outcome]) -> str | None:
 
 
 def caption_these(
-    known: Standing, chosen: list[int], settings: Settings, cache: Cache, effort: Effort
-) -> tuple[list[Outcome], Filled]:
+    known: Standing, chosen: list[int], settings: Settings, cache: Cache, policy: FillPolicy
+) -> tuple[list[Outcome], Results[Entry]]:
     """Fetch and caption the items at these positions; a retry asks again where there is an answer or a bad photo.
 
     Raises:
@@ -212,12 +209,12 @@ def caption_these(
     items = [known.items[position] for position in chosen]
     bad = [known.items[at].image for at in chosen if known.outcomes[at].status in PHOTOS]
     urls = {photo_key(image.strip()) for image in bad if is_url(image)}
-    fetching = Effort(failed=effort.failed, again=urls, origin=effort.origin, show=effort.show)
-    remote = Remote(fetching, settings.allow_private_addresses)
-    found = find([item.image for item in items], settings.data_dir, cache, remote)
+    fetching = FillPolicy(retry_failed=policy.retry_failed, recompute=urls, origin=policy.origin, show=policy.show)
+    remote = FetchPolicy(fetching, settings.allow_private_addresses)
+    found = locate_photos([item.image for item in items], settings.data_dir, cache, remote)
     told = [item.context for item in items]
-    again = set(_keys(known, chosen, found)) if effort.origin == "retry" else set()
-    return fill_captions(known.maker, found, told, cache, replace(effort, again=again))
+    again = set(_keys(known, chosen, found)) if policy.origin == "retry" else set()
+    return caption_photos(known.maker, found, told, cache, replace(policy, recompute=again))
 
 
 # The first captions of a catalogue, to look at before the rest is paid for.
@@ -252,11 +249,11 @@ def preview(settings: Settings, count: int, captioner: str | None = None, enviro
     Raises:
         UsageError, RunError: as `run_captions`.
     """
-    effort = Effort(failed=False, origin="preview", meter=meter(settings), show=bar)
+    policy = FillPolicy(retry_failed=False, origin="preview", cost_meter=CostMeter.from_settings(settings), show=bar)
     with Cache(settings.cache) as cache:
         known = standing(settings, cache, captioner, environment)
         chosen = [at for at, one in enumerate(known.outcomes) if one.status not in _WITHOUT_PHOTO][:count]
-        outcomes, _ = caption_these(known, chosen, settings, cache, effort)
+        outcomes, _ = caption_these(known, chosen, settings, cache, policy)
     return [_previewed(known, position, one) for position, one in zip(chosen, outcomes, strict=True)]
 
 

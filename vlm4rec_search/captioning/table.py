@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm4rec_search.captioning.generate import Outcome, fill_captions
+from vlm4rec_search.captioning.generate import Outcome, caption_photos
 from vlm4rec_search.captioning.registry import Captioner, Context, load_captioner
 from vlm4rec_search.captioning.validation import VERSION
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort, meter
+from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.frames import texts
+from vlm4rec_search.common.python_models import nullable_texts
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Found
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find
+from vlm4rec_search.datasets.photos.decode import PREPROCESSING, PhotoFile
+from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vlm4rec_search.common.frames import Folders
+    from vlm4rec_search.common.python_models import ModelFolders
 
 
 # Captions corrected by hand: a CSV file of item_id and caption, with who did it and why.
@@ -102,8 +101,8 @@ def caption_items(
     cache: Path,
     *,
     others: Sequence[str | Captioner] = (),
-    effort: Effort | None = None,
-    remote: Remote = ONLY_FETCHED,
+    policy: FillPolicy | None = None,
+    remote: FetchPolicy = NO_FETCH,
     edits: Mapping[str, Edit] | None = None,
 ) -> "pd.DataFrame":
     """Caption the photo of each item through the cache.
@@ -114,7 +113,7 @@ def caption_items(
         data_dir: the folder that photos must lie in.
         cache: folder of the results of model calls.
         others: captioners that stand beside; what they said is read from the cache, nothing is computed for them.
-        effort: how many captions are computed now, by default all; the others are pending.
+        policy: how many captions are computed now, by default all; the others are pending.
         remote: how many photos behind URLs are fetched now.
         edits: captions written by hand, by item id; they take the place of the active captioner's words and attributes.
 
@@ -132,12 +131,12 @@ def caption_items(
     import pandas as pd
 
     makers = [load_captioner(one) if isinstance(one, str) else one for one in (captioner, *others)]
-    images = texts(items["image"])
+    images = nullable_texts(items["image"])
     with Cache(cache) as store:
-        found = find(images, data_dir, store, remote)
-        told, first = contexts(items), effort or Effort()
-        outcomes, filled = fill_captions(makers[0], found, told, store, first)
-        beside = [fill_captions(maker, found, told, store, Effort(limit=0))[0] for maker in makers[1:]]
+        found = locate_photos(images, data_dir, store, remote)
+        told, first = contexts(items), policy or FillPolicy()
+        outcomes, filled = caption_photos(makers[0], found, told, store, first)
+        beside = [caption_photos(maker, found, told, store, FillPolicy(limit=0))[0] for maker in makers[1:]]
     if filled.left:
         print(f"the cap on spend ended the captioning: {filled.left} photos are left", file=sys.stderr)
     written = dict(edits or {})
@@ -154,7 +153,7 @@ def caption_items(
 
 def contexts(items: "pd.DataFrame") -> list[Context]:
     """Return what captioners may know of each item: title and category."""
-    pairs = zip(texts(items["title"]), texts(items["category"]), strict=True)
+    pairs = zip(nullable_texts(items["title"]), nullable_texts(items["category"]), strict=True)
     return [Context(title or "", category or "") for title, category in pairs]
 
 
@@ -165,7 +164,7 @@ def _tell_unknown(edits: Mapping[str, Edit], items: "pd.Series[str]") -> None:
 
 
 def _row(
-    maker: Captioner, active: bool, item: str, image: str | None, photo: Found, one: Outcome, edit: Edit | None
+    maker: Captioner, active: bool, item: str, image: str | None, photo: PhotoFile, one: Outcome, edit: Edit | None
 ) -> tuple[object, ...]:
     status, error = ("ok", None) if edit else (one.status, one.error)
     caption = edit.caption if edit else one.answer if one.status == "ok" else None
@@ -193,7 +192,7 @@ def _row(
 
 
 def caption_table(
-    items: "pd.DataFrame", captioner: str, others: str | None, place: "Folders", settings: Settings
+    items: "pd.DataFrame", captioner: str, others: str | None, place: "ModelFolders", settings: Settings
 ) -> "pd.DataFrame":
     """Return the rows of captions.all_captions as `caption_items` does, computing at most the budget of the settings.
 
@@ -203,22 +202,22 @@ def caption_table(
         UsageError: an unknown captioner, edits that cannot be used, or a spending cap without prices.
         RunError: the cache cannot be used, or a captioner breaks its contract.
     """
-    effort = Effort(limit=settings.caption_budget, failed=False, meter=meter(settings))
+    policy = FillPolicy(limit=settings.caption_budget, retry_failed=False, cost_meter=CostMeter.from_settings(settings))
     return caption_items(
         items,
         captioner,
         place.photos,
         place.cache,
         others=names(others),
-        effort=effort,
+        policy=policy,
         remote=plan_remote(settings),
         edits=read_edits(settings.caption_edits),
     )
 
 
-def plan_remote(settings: Settings) -> Remote:
+def plan_remote(settings: Settings) -> FetchPolicy:
     """Return how far a plan fetches photos behind URLs: as many as it may caption, failed ones not again."""
-    return Remote(Effort(limit=settings.caption_budget, failed=False), settings.allow_private_addresses)
+    return FetchPolicy(FillPolicy(limit=settings.caption_budget, retry_failed=False), settings.allow_private_addresses)
 
 
 def names(others: str | None) -> list[str]:
