@@ -19,10 +19,9 @@ import numpy as np
 from PIL import Image
 
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
-from vlm4rec_search.captioning.generate import fill_captions
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort
-from vlm4rec_search.datasets.photos.locate import find
+from vlm4rec_search.captioning.generate import caption_photos
+from vlm4rec_search.common.cache import Cache, FillPolicy
+from vlm4rec_search.datasets.photos.locate import locate_photos
 
 BOUND_MS = 20.0
 MEGAPIXEL = (1250, 800)
@@ -74,7 +73,8 @@ def measure(size: tuple[int, int], photos: int, kind: str) -> tuple[float, float
 
         def work() -> None:
             with Cache(folder / "cache") as cache:
-                outcomes, _ = fill_captions(InstantCaptioner(), find(names, folder, cache), contexts, cache, Effort())
+                photo_files = locate_photos(names, folder, cache)
+                outcomes, _ = caption_photos(InstantCaptioner(), photo_files, contexts, cache, FillPolicy())
             if any(outcome.status != "ok" for outcome in outcomes):
                 raise SystemExit(f"a photo was not captioned: {outcomes[0]}")
 

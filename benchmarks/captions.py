@@ -16,12 +16,11 @@ import numpy as np
 from PIL import Image
 
 from vlm4rec_search.captioning.base import Context
-from vlm4rec_search.captioning.generate import fill_captions
+from vlm4rec_search.captioning.generate import caption_photos
 from vlm4rec_search.captioning.registry import load_captioner
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort
+from vlm4rec_search.common.cache import Cache, FillPolicy
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.datasets.photos.locate import find
+from vlm4rec_search.datasets.photos.locate import locate_photos
 
 SERVER_SECONDS, SMALLEST_SPEEDUP = 0.2, 12.0
 BODY = (
@@ -67,9 +66,9 @@ def measure_throughput(url: str, folder: Path, workers: int, items: int) -> floa
     photos = sorted(path.name for path in folder.glob("*.jpg"))
     contexts = [Context(f"item {number}") for number in range(items)]
     with Cache(folder / f"cache-{workers}") as cache:
-        found = find([photos[number % len(photos)] for number in range(items)], folder, cache)
+        found = locate_photos([photos[number % len(photos)] for number in range(items)], folder, cache)
         start, cpu = time.monotonic(), time.process_time()
-        outcomes, _ = fill_captions(captioner, found, contexts, cache, Effort())
+        outcomes, _ = caption_photos(captioner, found, contexts, cache, FillPolicy())
         seconds, cpu = time.monotonic() - start, time.process_time() - cpu
     print(
         f"{workers:2} in flight: {items / seconds:6.2f} captions/s, {1000 * cpu / items:.1f} ms of CPU for each caption"

@@ -9,7 +9,7 @@ from test_captioner_openai import captioner, one
 
 from vlm4rec_search.captioning.base import Caption, CaptionError, Context
 from vlm4rec_search.captioning.captioners.openai.responses import Completion
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.concurrency import run_concurrently
 
 MESSAGE = {"role": "assistant", "content": "A red bag."}
 
@@ -114,5 +114,5 @@ def test_the_limit_of_tokens_is_kept() -> None:
         client, _ = captioner(server, openai_tpm=60_000)
         reserved = 12 * (len(client.render(Context("0", "Bags"))) // 4 + 150)
         start = time.monotonic()
-        assert len(list(completed(lambda item: one(client, str(item)), range(12), 12))) == 12
+        assert len(list(run_concurrently(lambda item: one(client, str(item)), range(12), 12))) == 12
     assert time.monotonic() - start > (reserved - 1_000) / 983.4 - 0.1 > 1.0

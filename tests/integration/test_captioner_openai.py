@@ -10,7 +10,7 @@ from PIL import Image
 
 from vlm4rec_search.captioning.base import Caption, CaptionError, Context
 from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 
@@ -154,6 +154,6 @@ def test_requests_per_minute_are_kept_over_all_threads() -> None:
     """1,200 a minute: 20 at once, then 19.67 a second; the last of 40 comes 20 / 19.67 = 1.02 s after the first."""
     with serving(lambda title, earlier: answer("ok")) as server:
         client, _ = captioner(server, openai_rpm=1200)
-        assert len(list(completed(lambda item: one(client, str(item)), range(40), client.workers))) == 40
+        assert len(list(run_concurrently(lambda item: one(client, str(item)), range(40), client.workers))) == 40
     times = sorted(moment for moment, _ in server.calls)
     assert times[-1] - times[0] > 0.8

@@ -17,7 +17,7 @@ from PIL import Image
 
 from vlm4rec_search.captioning.base import Caption, Context
 from vlm4rec_search.captioning.registry import load_captioner
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.settings import Settings
 
 pytestmark = pytest.mark.skipif(find_spec("uvicorn") is None, reason="the extra `transformers[serving]` is missing")
@@ -74,7 +74,7 @@ def test_a_served_model_says_what_it_says_here(tmp_path: Path) -> None:
             (outcome,) = there.caption([photos[place]], [prompts[place]])
             return outcome
 
-        answers = dict(completed(ask, range(4), there.workers))
+        answers = dict(run_concurrently(ask, range(4), there.workers))
     expected = here.caption(photos, prompts)
     assert len({caption.text for caption in expected if isinstance(caption, Caption)}) > 1
     for place, own in enumerate(expected):

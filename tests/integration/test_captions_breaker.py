@@ -9,13 +9,11 @@ from helpers.caption_server import Behaviour, CaptionServer, Reply, answer, refu
 from helpers.colour_catalogue import write_catalogue
 from helpers.workspace import Workspace
 
-from vlm4rec_search.captioning.base import CaptionError
-from vlm4rec_search.captioning.generate import IN_A_ROW, Breaker
+from vlm4rec_search.captioning.generate import MAX_FAILURES_IN_A_ROW, CircuitBreaker
 from vlm4rec_search.captioning.run import look_up_captions, run_captions
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache, Failure
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.datasets.photos.decode import PhotoError
 
 ITEMS = [(f"i{n:03}", (n, 0, 0), 0) for n in range(100)]
 WORKERS = 8
@@ -32,10 +30,10 @@ def test_calls_that_all_fail_alike_end_the_run_and_nothing_is_lost(tmp_path: Pat
     with serving(lambda title, earlier: broken[-1](title, earlier)) as server:
         options = settings(tmp_path, server)
         with pytest.raises(
-            RunError, match=r"llava@1: \d+ calls in a row failed \(400: the image .* `run` for the rest"
+            RunError, match=r"llava@1: \d+ calls in a row failed \(400: the image .* `vlm4rec captions run`"
         ):
             run_captions(options)
-        assert IN_A_ROW <= len(server.calls) < IN_A_ROW + WORKERS
+        assert MAX_FAILURES_IN_A_ROW <= len(server.calls) < MAX_FAILURES_IN_A_ROW + WORKERS
         with Cache(options.cache) as cache:
             assert look_up_captions(options, cache).count_statuses()["failed"] == len(server.calls), (
                 "each failure is kept"
@@ -79,23 +77,40 @@ def test_single_failures_between_answers_end_nothing(tmp_path: Path) -> None:
     assert (summary.computed, summary.failed, summary.broken) == (5, 95, None)
 
 
-def test_refusals_and_photos_that_cannot_be_read_say_nothing_of_the_captioner(tmp_path: Path) -> None:
-    breaker = Breaker("m@1")
-    failed, photo = CaptionError("failed", "tried 6 times: 500: oops"), PhotoError("unreadable", "damaged")
-    breaker.see([failed] * (IN_A_ROW - 1) + [photo] * 99)
-    breaker.see([CaptionError("refused", "no")])
-    breaker.see([failed] * 20 + [photo] * 9 + [failed] * (IN_A_ROW - 21))  # a photo is no sign of life either
+def test_refusals_and_answers_close_the_circuit_again() -> None:
+    breaker = CircuitBreaker("m@1")
+    failure = Failure("failed", "tried 6 times: 500: oops")
+    breaker.record([failure] * (MAX_FAILURES_IN_A_ROW - 1))
+    breaker.record([Failure("refused", "no")])
+    breaker.record([failure] * 20)
+    breaker.record([])
+    breaker.record([failure] * (MAX_FAILURES_IN_A_ROW - 21))
     breaker.check()
-    breaker.see([CaptionError("failed", "tried 5 times: 429: slow down"), photo])
-    with pytest.raises(RunError, match=rf"m@1: {IN_A_ROW} calls in a row failed \(tried 5 times: 429"):
+    breaker.record([Failure("failed", "tried 5 times: 429: slow down")])
+    with pytest.raises(RunError, match=rf"m@1: {MAX_FAILURES_IN_A_ROW} calls in a row failed \(tried 5 times: 429"):
         breaker.check()
-    breaker.see([failed, b"a caption at the end of a batch"])
+    breaker.record([failure, {"caption": "a caption at the end of a batch"}])
     breaker.check()
+
+
+def make_unreadable(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / "data" / "images" / f"{name}.png").write_bytes(b"no photo " + name.encode())
+
+
+def test_unreadable_photos_do_not_count_as_failed_calls(tmp_path: Path) -> None:
     with serving(lambda title, earlier: answer("ok")) as server:
         options = settings(tmp_path, server)
-        for name, *_ in ITEMS[:60]:
-            (tmp_path / "data" / "images" / f"{name}.png").write_bytes(b"no photo " + name.encode())
+        make_unreadable(tmp_path, *(name for name, *_ in ITEMS[:60]))
         assert run_captions(options).statuses == {"wrong_type": 60, "ok": 40}
+
+
+def test_unreadable_photos_between_failed_calls_do_not_close_the_circuit(tmp_path: Path) -> None:
+    with serving(lambda title, earlier: BAD) as server:
+        options = settings(tmp_path, server)
+        make_unreadable(tmp_path, *(name for name, *_ in ITEMS[::2]))
+        with pytest.raises(RunError, match="calls in a row failed"):
+            run_captions(options)
 
 
 def test_a_run_of_nothing_but_failures_has_exit_code_1(workspace: Workspace) -> None:

@@ -14,7 +14,7 @@ from helpers.workspace import Workspace
 
 from vlm4rec_search.captioning.estimate import estimate_captions
 from vlm4rec_search.captioning.run import preview_captions, read_items_by_priority, run_captions
-from vlm4rec_search.common.cache.cache import FILE, Cache
+from vlm4rec_search.common.cache import FILE, Cache
 from vlm4rec_search.common.errors import UsageError
 
 

@@ -9,7 +9,7 @@ from helpers.workspace import Workspace
 
 from vlm4rec_search.captioning.estimate import estimate_captions
 from vlm4rec_search.captioning.run import run_captions
-from vlm4rec_search.common.cache.policy import Meter, Prices
+from vlm4rec_search.common.cache import CostMeter, Prices
 from vlm4rec_search.common.settings import Settings
 
 ITEMS = [(f"i{n:02}", (10 + n, 0, 0), 0) for n in range(30)]
@@ -21,7 +21,7 @@ def settings(folder: Path, server: CaptionServer, **options: object) -> Settings
 
 
 def test_a_call_costs_the_mean_of_those_that_cost_something() -> None:
-    meter = Meter(Prices(10, 100), cap=0.1)
+    meter = CostMeter(Prices(10, 100), cap=0.1)
     assert meter.allows(3)  # 3 x (1500 x 10 + 120 x 100) / 1e6 = 0.081
     assert not meter.allows(4)  # 0.108
     assert not meter.allows(1, unanswered=1)  # what a call costs is not known

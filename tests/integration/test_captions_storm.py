@@ -8,7 +8,7 @@ from helpers.caption_server import HANG, Reply, answer, refusal, serving
 from helpers.colour_catalogue import write_catalogue
 
 from vlm4rec_search.captioning.run import look_up_captions, run_captions
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 
 ITEMS, PER_MINUTE, WORKERS = 1000, 3600, 16
 FAULTS = {

@@ -1,35 +1,36 @@
-"""Several processes at one cache: nobody pays for what another process is at, or is through with."""
+"""Several processes at one cache: no process pays for a call that another process is making or has finished."""
 
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from helpers.colour_catalogue import install_colour_captioner, read_calls, write_catalogue
 from helpers.workspace import Workspace
 
-from vlm4rec_search.common.cache.cache import CLAIMS, Cache, Claims
-from vlm4rec_search.common.cache.policy import EarlierError, Effort
+from vlm4rec_search.common.cache import LOCK_FILE, RAW, Cache, Failure, FillPolicy
+from vlm4rec_search.common.cache.scheduler import KeyLocks
 
 ITEMS = [(f"i{n:02}", (n, 100, 200), 0) for n in range(60)]
 HOLDING = """
 import sys, time
 from pathlib import Path
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import RAW, Cache
 
-def compute(positions):
+def compute(batch):
     print("at work", flush=True)
     time.sleep(float(sys.argv[2]))
-    return [b"by the other" for position in positions]
+    return [b"by the other" for _ in batch]
 
-Cache(Path(sys.argv[1])).fill("caption", "test@1", ["a"], compute, paid=True)
+Cache(Path(sys.argv[1])).get_or_compute("caption", "test@1", {"a": "a"}, compute, RAW, exclusive=True)
 """
 OPENING = """
 import sys
 from pathlib import Path
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 
 print("ready", flush=True)
 for number in range(20):
@@ -74,41 +75,44 @@ def test_two_runs_at_once_call_once_for_each_photo(workspace: Workspace) -> None
     assert sum(row["computed"] for row in rows) == 60
 
 
-def test_what_another_process_is_at_is_waited_for_and_not_computed(tmp_path: Path) -> None:
+def test_a_call_of_another_process_is_awaited_and_not_repeated(tmp_path: Path) -> None:
     with other(tmp_path, 1.0), Cache(tmp_path) as cache:
-        filled = cache.fill("caption", "test@1", ["a", "b"], lambda positions: [b"by us"] * len(positions), paid=True)
-    assert filled.values == [b"by the other", b"by us"]
-    assert (filled.computed, filled.cached) == (1, 1)
+        results = cache.get_or_compute(
+            "caption", "test@1", {"a": "a", "b": "b"}, lambda batch: [b"by us"] * len(batch), RAW, exclusive=True
+        )
+    assert results.values == {"a": b"by the other", "b": b"by us"}
+    assert (results.computed, results.cached) == (1, 1)
     with Cache(tmp_path) as cache:
         assert [(row.computed, row.cached) for row in cache.ledger()] == [(1, 0), (1, 1)]
 
 
-def test_who_is_killed_holds_nothing(tmp_path: Path) -> None:
+def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
     with other(tmp_path, 600.0) as process, Cache(tmp_path) as cache:
-        claims = Claims(tmp_path / CLAIMS.format("caption"))
-        assert (claims.take("a"), claims.take("b")) == (False, True)
-        claims.give("b")
+        locks = KeyLocks(tmp_path / LOCK_FILE.format("caption"))
+        assert (locks.acquire("a"), locks.acquire("b")) == (False, True)
+        locks.release("b")
         process.send_signal(signal.SIGKILL)
         assert process.wait(30) == -signal.SIGKILL
-        filled = cache.fill("caption", "test@1", ["a"], lambda positions: [b"by us"], paid=True)
-    assert filled.values == [b"by us"]
+        results = cache.get_or_compute("caption", "test@1", {"a": "a"}, lambda batch: [b"by us"], RAW, exclusive=True)
+    assert results.values == {"a": b"by us"}
 
 
 @pytest.mark.parametrize("retry", [False, True], ids=["run", "retry"])
-def test_what_failed_elsewhere_meanwhile_is_not_tried_again(tmp_path: Path, retry: bool) -> None:
-    def fails(positions: object) -> list[bytes | Exception]:
-        return [ValueError("no")]
+def test_a_fresh_failure_of_another_process_is_not_tried_again(tmp_path: Path, retry: bool) -> None:
+    def fail(batch: Sequence[str]) -> list[bytes | Failure]:
+        return [Failure("failed", "no")]
 
-    def compute(positions: object) -> list[bytes | Exception]:
+    def compute(batch: Sequence[str]) -> list[bytes | Failure]:
         with Cache(tmp_path) as another:  # finishes the second key while the first is computed
-            another.fill("caption", "test@1", ["b"], fails)
+            another.get_or_compute("caption", "test@1", {"b": "b"}, fail, RAW)
         return [b"by us"]
 
-    effort = Effort(failed=retry)
+    policy = FillPolicy(retry_failed=retry)
+    inputs = {"a": "a", "b": "b"}
     with Cache(tmp_path) as cache:
         if retry:
-            cache.fill("caption", "test@1", ["b"], fails)
-        filled = cache.fill("caption", "test@1", ["a", "b"], compute, batch_size=1, paid=True, effort=effort)
-    assert filled.values[0] == b"by us"
-    assert isinstance(filled.values[1], EarlierError)
-    assert (filled.computed, filled.failed, filled.cached) == (1, 0, 0)
+            cache.get_or_compute("caption", "test@1", {"b": "b"}, fail, RAW)
+        results = cache.get_or_compute("caption", "test@1", inputs, compute, RAW, policy, batch_size=1, exclusive=True)
+    assert results.values == {"a": b"by us"}
+    assert results.failures == {"b": Failure("failed", "no")}
+    assert (results.computed, results.failed, results.cached) == (1, 0, 0)

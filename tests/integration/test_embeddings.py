@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm4rec_search.common.cache.cache import FILE, Cache
+from vlm4rec_search.common.cache import FILE, Cache
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.embeddings.encoders import load_sentence_encoder
-from vlm4rec_search.embeddings.tables import embed_photos, embed_texts, encode_query
+from vlm4rec_search.embeddings.encoders import encode_query, load_sentence_encoder
+from vlm4rec_search.embeddings.tables import embed_photos, embed_texts
 
 
 def item_texts(*texts: str | None) -> pd.DataFrame:
@@ -92,15 +92,15 @@ def test_cached_vectors_need_no_torch(tmp_path: Path) -> None:
 import sys
 import numpy as np, pandas as pd
 from pathlib import Path
-from vlm4rec_search.common.cache.cache import Cache, result_key
+from vlm4rec_search.common.cache import RAW, Cache, result_key
 from vlm4rec_search.embeddings.tables import embed_texts
 import hashlib
 cache = Path({str(tmp_path)!r})
-maker = "all-MiniLM-L6-v2@53aa51172d14-1"
-key = result_key("sentence", maker, hashlib.sha256(b"lamp").hexdigest())
+encoder = "all-MiniLM-L6-v2@53aa51172d14-1"
+key = result_key("sentence", encoder, hashlib.sha256(b"lamp").hexdigest())
 unit = np.eye(1, 384, dtype="<f4")[0].tobytes()
 with Cache(cache) as store:
-    store.fill("sentence", maker, [key], lambda positions: [unit])
+    store.get_or_compute("sentence", encoder, {{key: "lamp"}}, lambda batch: [unit], RAW)
 frame = embed_texts(pd.DataFrame({{"item_id": ["a"], "text": ["lamp"]}}), "all-MiniLM-L6-v2", cache)
 assert frame["vector"][0][0] == 1.0
 sys.exit("torch" in sys.modules)

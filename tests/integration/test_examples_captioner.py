@@ -11,7 +11,7 @@ from helpers.workspace import ROOT
 from vlm4rec_search.captioning.base import Captioner
 from vlm4rec_search.captioning.registry import GROUP, load_captioner
 from vlm4rec_search.captioning.run import look_up_captions, run_captions
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.settings import Settings
 
 EXAMPLE = ROOT / "examples" / "own_captioner"

@@ -13,8 +13,8 @@ from PIL import Image
 
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.table import caption_items
-from vlm4rec_search.common.cache.policy import Effort
-from vlm4rec_search.datasets.photos.locate import Remote
+from vlm4rec_search.common.cache import FillPolicy
+from vlm4rec_search.datasets.photos.locate import FetchPolicy
 
 RED = (200, 30, 30)
 
@@ -98,7 +98,7 @@ def rows(tmp_path: Path) -> pd.DataFrame:
     (tmp_path / "outside.jpg").write_bytes(encoded(PLAIN, "JPEG"))
     (data / "link.jpg").symlink_to(tmp_path / "outside.jpg")
     items = pd.DataFrame({"item_id": list(EXPECTED), "image": list(EXPECTED), "title": "A mug", "category": "mugs"})
-    return caption_items(items, Seen(), data, tmp_path / "cache", remote=Remote(Effort()))
+    return caption_items(items, Seen(), data, tmp_path / "cache", remote=FetchPolicy(FillPolicy()))
 
 
 def test_each_bad_photo_is_a_row_with_a_clear_status(rows: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.table import COLUMNS, caption_items
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 

@@ -7,7 +7,7 @@ from threading import Barrier, Event, get_ident
 import pytest
 
 from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.concurrency import run_concurrently
 
 
 def test_results_come_as_calls_end_and_each_task_once() -> None:
@@ -19,7 +19,7 @@ def test_results_come_as_calls_end_and_each_task_once() -> None:
         return task * 10
 
     seen = []
-    for task, result in completed(call, range(20), workers=2):
+    for task, result in run_concurrently(call, range(20), workers=2):
         assert result == task * 10
         seen.append(task)
         if len(seen) == 19:
@@ -35,7 +35,7 @@ def test_so_many_calls_run_at_once_and_no_more_tasks_are_taken() -> None:
             taken.append(task)
             yield task
 
-    ended = completed(lambda task: together.wait(30), tasks(), workers=4)
+    ended = run_concurrently(lambda task: together.wait(30), tasks(), workers=4)
     next(ended)  # the barrier opens only when four calls are in it
     assert taken == [0, 1, 2, 3]
     assert len(list(ended)) == 7
@@ -54,14 +54,14 @@ def test_a_failure_keeps_what_was_in_flight_and_starts_nothing_new() -> None:
 
     kept = []
     with pytest.raises(ValueError, match="no"):
-        for task, _ in completed(call, count(), workers=3):
+        for task, _ in run_concurrently(call, count(), workers=3):
             kept.append(task)
     assert {0, 2} <= set(kept)
     assert 1 not in kept
 
 
 def test_one_worker_works_in_the_callers_thread() -> None:
-    assert list(completed(lambda task: get_ident(), "ab", workers=1)) == [("a", get_ident()), ("b", get_ident())]
+    assert list(run_concurrently(lambda task: get_ident(), "ab", workers=1)) == [("a", get_ident()), ("b", get_ident())]
 
 
 class Clock:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.profiles import term_weights, user_vectors
 
@@ -81,7 +81,7 @@ def test_what_histories_were_is_not_kept_for_ever(tmp_path: Path, monkeypatch: p
             return int(store._db.execute("SELECT COUNT(*) FROM results").fetchone()[0])
 
     assert kept() == 11, "a trial on little data costs nothing of what stands there"
-    monkeypatch.setattr("vlm4rec_search.profiles.incremental._ALWAYS", 0)
+    monkeypatch.setattr("vlm4rec_search.profiles.incremental._ALWAYS_KEPT", 0)
     assert kept() <= 4
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.profiles import user_interests
-from vlm4rec_search.profiles.interests import NEAR, ward
+from vlm4rec_search.profiles.interests import NEAR, cluster_ward
 
 EAST, NORTH, WEST = np.float32([1, 0, 0]), np.float32([0, 1, 0]), np.float32([-1, 0, 0])
 BY_EAST = np.float32([0.96, 0.28, 0])  # cosine with EAST 0.96, squared distance 0.08
@@ -30,7 +30,7 @@ def test_clusters_are_those_of_scipy(size: int, limit: int) -> None:
     points /= np.linalg.norm(points, axis=2, keepdims=True)
     squares = np.zeros((20, size + 2, size + 2), dtype=np.float32)  # with padding
     squares[:, :size, :size] = 2 - 2 * points @ points.transpose(0, 2, 1)
-    found = ward(np.maximum(squares, 0), np.full(20, size), limit)
+    found = cluster_ward(np.maximum(squares, 0), np.full(20, size), limit)
     assert (found[:, size:] == -1).all()
     for labels, cloud in zip(found[:, :size], points, strict=True):
         tree = linkage(cloud, "ward")

@@ -10,11 +10,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from vlm4rec_search.captioning.run import CatalogueCaptions, look_up_captions
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Vectors
-from vlm4rec_search.datasets.photos.decode import Found, PhotoError, read
+from vlm4rec_search.datasets.photos.decode import PhotoError, PhotoFile, read_photo
 from vlm4rec_search.embeddings.tables import embed_texts
 
 NEIGHBOURS, THUMBNAIL_SIDE = 5, 128
@@ -136,10 +136,10 @@ def _find_nearest(vectors: Vectors, rows: int) -> list[list[int]]:
     return [[int(other) for other in row] for row in order]
 
 
-def _make_thumbnail(photo: Found) -> str:
+def _make_thumbnail(photo: PhotoFile) -> str:
     """Return a small photo as a data URL, or "" if the photo can no longer be read."""
     try:
-        image = read(photo).image
+        image = read_photo(photo).image
     except PhotoError:
         return ""
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from vlm4rec_search.captioning.base import Captioner
 from vlm4rec_search.captioning.edits import find_unknown_items, read_edits
 from vlm4rec_search.captioning.run import RETRYABLE, CatalogueCaptions, look_up_captions
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import ASSUMED_IN, ASSUMED_OUT, prices
-from vlm4rec_search.common.cache.store import LedgerRow
+from vlm4rec_search.common.cache import ASSUMED_IN, ASSUMED_OUT, Cache, LedgerRow, Prices
 from vlm4rec_search.common.settings import Settings
 
 
@@ -61,7 +59,7 @@ def estimate_captions(settings: Settings, captioner: str | None = None, environm
     with Cache(settings.cache) as cache:
         captions = look_up_captions(settings, cache, captioner, environment)
         producer = ("caption", captions.captioner.id)
-        earlier = [row for row in cache.ledger() if (row.kind, row.maker) == producer and row.computed]
+        earlier = [row for row in cache.ledger() if (row.kind, row.producer) == producer and row.computed]
     items = len(captions.items)
     todo, wrong, ok = (len(captions.positions(statuses)) for statuses in (("pending",), RETRYABLE, ("ok",)))
     (mean_in, mean_out), measured = _mean_tokens(captions, earlier)
@@ -77,7 +75,7 @@ def estimate_captions(settings: Settings, captioner: str | None = None, environm
         unusable=items - ok - todo - wrong,
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        cost=prices(settings).cost(tokens_in, tokens_out),
+        cost=Prices.from_settings(settings).cost(tokens_in, tokens_out),
         hours=hours,
         pace=pace,
         measured=measured,

@@ -5,17 +5,16 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from vlm4rec_search.captioning.base import Captioner, Context
-from vlm4rec_search.captioning.generate import Outcome, caption_keys, fill_captions
+from vlm4rec_search.captioning.generate import Entry, Outcome, caption_keys, caption_photos
 from vlm4rec_search.captioning.registry import load_captioner
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort, Filled, meter
+from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, Results
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read, schema
-from vlm4rec_search.datasets.photos.decode import Found
+from vlm4rec_search.datasets.photos.decode import PhotoFile
 from vlm4rec_search.datasets.photos.fetch import photo_key
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find, is_url
+from vlm4rec_search.datasets.photos.locate import FetchPolicy, is_url, locate_photos
 
 RETRYABLE_PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
 """Statuses of photos that may be replaced at the same path or URL. A retry reads such a photo again, and costs nothing
@@ -117,7 +116,7 @@ class CatalogueCaptions:
 
     captioner: Captioner
     items: list[Item]
-    photos: list[Found]
+    photos: list[PhotoFile]
     outcomes: list[Outcome]
 
     def positions(self, statuses: Collection[str]) -> list[int]:
@@ -146,9 +145,9 @@ def look_up_captions(
     """
     loaded = load_captioner(captioner or settings.captioner, settings)
     items = read_items_by_priority(settings, environment)
-    photos = find([item.image for item in items], settings.data_dir, cache, ONLY_FETCHED)
+    photos = locate_photos([item.image for item in items], settings.data_dir, cache)
     contexts = [item.context for item in items]
-    outcomes, _ = fill_captions(loaded, photos, contexts, cache, Effort(limit=0, failed=False))
+    outcomes, _ = caption_photos(loaded, photos, contexts, cache, FillPolicy(limit=0, retry_failed=False))
     return CatalogueCaptions(loaded, items, photos, outcomes)
 
 
@@ -203,48 +202,47 @@ def run_captions(
             without prices.
         RunError: warehouse or cache cannot be used, the captioner breaks its contract, or every call fails.
     """
-    counter = meter(settings, max_cost)
-    effort = Effort(failed=bool(retry), origin="retry" if retry else "run", meter=counter, show=bar)
+    cost_meter = CostMeter.from_settings(settings, max_cost)
+    origin = "retry" if retry else "run"
+    policy = FillPolicy(retry_failed=bool(retry), origin=origin, cost_meter=cost_meter, show=bar)
     with Cache(settings.cache) as cache:
         before = look_up_captions(settings, cache, captioner, environment)
         selected = before.positions(retry or ("pending",))
         selected = (_order_by_last_try(before, selected, cache) if retry else selected)[:limit]
-        outcomes, filled = (
-            caption_selected(before, selected, settings, cache, effort) if selected else ([], Filled([], 0, 0, 0))
-        )
+        outcomes, results = caption_selected(before, selected, settings, cache, policy) if selected else ([], Results())
         after = look_up_captions(settings, cache, captioner, environment) if selected else before
     failures = [outcome.error for outcome in outcomes if outcome.status == "failed"]
     return RunSummary(
         captioner=before.captioner.id,
         prompt=before.captioner.prompt,
-        computed=filled.computed,
-        cached=filled.cached,
-        failed=filled.failed,
-        tokens_in=counter.tokens_in,
-        tokens_out=counter.tokens_out,
-        cost=counter.cost,
+        computed=results.computed,
+        cached=results.cached,
+        failed=results.failed,
+        tokens_in=cost_meter.tokens_in,
+        tokens_out=cost_meter.tokens_out,
+        cost=cost_meter.cost,
         statuses=after.count_statuses(),
-        left=filled.left,
-        broken=failures[0] if failures and not filled.computed and filled.failed else None,
+        left=results.left,
+        broken=failures[0] if failures and not results.computed and results.failed else None,
     )
 
 
 def _order_by_last_try(captions: CatalogueCaptions, selected: list[int], cache: Cache) -> list[int]:
     """Return the positions by the time of their last try, oldest first, so that no permanent failure blocks others."""
     keys = _caption_keys(captions, selected, [captions.photos[position] for position in selected])
-    tried = cache.tried(keys)
+    tried = cache.failed_attempts(keys)
     last_try = {position: tried.get(key, 0) for position, key in zip(selected, keys, strict=True)}
     return sorted(selected, key=last_try.__getitem__)
 
 
-def _caption_keys(captions: CatalogueCaptions, selected: list[int], photos: list[Found]) -> list[str]:
+def _caption_keys(captions: CatalogueCaptions, selected: list[int], photos: list[PhotoFile]) -> list[str]:
     prompts = [captions.captioner.render(captions.items[position].context) for position in selected]
     return caption_keys(captions.captioner, photos, prompts)
 
 
 def caption_selected(
-    captions: CatalogueCaptions, selected: list[int], settings: Settings, cache: Cache, effort: Effort
-) -> tuple[list[Outcome], Filled]:
+    captions: CatalogueCaptions, selected: list[int], settings: Settings, cache: Cache, policy: FillPolicy
+) -> tuple[list[Outcome], Results[Entry]]:
     """Fetch and caption the items at these positions. A retry repeats answered calls and reads bad photos again.
 
     Raises:
@@ -253,12 +251,12 @@ def caption_selected(
     items = [captions.items[position] for position in selected]
     bad = [captions.items[at].image for at in selected if captions.outcomes[at].status in RETRYABLE_PHOTOS]
     urls = {photo_key(image.strip()) for image in bad if is_url(image)}
-    fetching = Effort(failed=effort.failed, again=urls, origin=effort.origin, show=effort.show)
-    remote = Remote(fetching, settings.allow_private_addresses)
-    photos = find([item.image for item in items], settings.data_dir, cache, remote)
+    fetching = FillPolicy(retry_failed=policy.retry_failed, recompute=urls, origin=policy.origin, show=policy.show)
+    remote = FetchPolicy(fetching, settings.allow_private_addresses)
+    photos = locate_photos([item.image for item in items], settings.data_dir, cache, remote)
     contexts = [item.context for item in items]
-    again = set(_caption_keys(captions, selected, photos)) if effort.origin == "retry" else set()
-    return fill_captions(captions.captioner, photos, contexts, cache, replace(effort, again=again))
+    recompute = set(_caption_keys(captions, selected, photos)) if policy.origin == "retry" else set()
+    return caption_photos(captions.captioner, photos, contexts, cache, replace(policy, recompute=recompute))
 
 
 @dataclass(frozen=True)
@@ -286,11 +284,11 @@ def preview_captions(
     Raises:
         UsageError, RunError: as `run_captions`.
     """
-    effort = Effort(failed=False, origin="preview", meter=meter(settings), show=bar)
+    policy = FillPolicy(retry_failed=False, origin="preview", cost_meter=CostMeter.from_settings(settings), show=bar)
     with Cache(settings.cache) as cache:
         captions = look_up_captions(settings, cache, captioner, environment)
         selected = [at for at, outcome in enumerate(captions.outcomes) if outcome.status not in _WITHOUT_PHOTO][:count]
-        outcomes, _ = caption_selected(captions, selected, settings, cache, effort)
+        outcomes, _ = caption_selected(captions, selected, settings, cache, policy)
     pairs = zip((captions.items[position] for position in selected), outcomes, strict=True)
     return [_preview(captions.captioner, item, outcome) for item, outcome in pairs]
 

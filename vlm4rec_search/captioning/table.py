@@ -9,16 +9,15 @@ import pandas as pd
 
 from vlm4rec_search.captioning.base import Captioner, Context
 from vlm4rec_search.captioning.edits import Edit, find_unknown_items, hash_edits, read_edits
-from vlm4rec_search.captioning.generate import Outcome, fill_captions
+from vlm4rec_search.captioning.generate import Outcome, caption_photos
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.validation import VERSION
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort, meter
+from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.frames import Folders, texts
+from vlm4rec_search.common.python_models import ModelFolders, nullable_texts
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find
+from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ COLUMNS = [
 
 
 def caption_table(
-    items: pd.DataFrame, captioner: str, others: str | None, folders: Folders, settings: Settings
+    items: pd.DataFrame, captioner: str, others: str | None, folders: ModelFolders, settings: Settings
 ) -> pd.DataFrame:
     """Return the rows of captions.all_captions for a plan, see `caption_items`.
 
@@ -61,13 +60,14 @@ def caption_table(
         UsageError: a captioner is unknown, the edits are invalid, or there is a spending cap without prices.
         RunError: the cache cannot be used, or a captioner breaks its contract.
     """
+    policy = FillPolicy(limit=settings.caption_budget, retry_failed=False, cost_meter=CostMeter.from_settings(settings))
     return caption_items(
         items,
         load_captioner(captioner, settings),
         folders.photos,
         folders.cache,
         others=[load_captioner(name, settings) for name in split_names(others)],
-        effort=Effort(limit=settings.caption_budget, failed=False, meter=meter(settings)),
+        policy=policy,
         remote=plan_remote(settings),
         edits=read_edits(settings.caption_edits),
     )
@@ -80,8 +80,8 @@ def caption_items(
     cache: Path,
     *,
     others: Sequence[Captioner] = (),
-    effort: Effort | None = None,
-    remote: Remote = ONLY_FETCHED,
+    policy: FillPolicy | None = None,
+    remote: FetchPolicy = NO_FETCH,
     edits: Mapping[str, Edit] | None = None,
 ) -> pd.DataFrame:
     """Caption the photo of each item through the cache.
@@ -92,7 +92,7 @@ def caption_items(
         data_dir: the folder that contains the photos.
         cache: the folder of the results of model calls.
         others: captioners for comparison. Their captions are read from the cache and never made here.
-        effort: the number of captions to make now, by default all; the other items are pending.
+        policy: the number of captions to make now, by default all; the other items are pending.
         remote: the number of photos behind URLs to fetch now.
         edits: manual captions by item id; they replace caption and attributes of the active captioner.
 
@@ -106,14 +106,14 @@ def caption_items(
     Raises:
         RunError: the cache cannot be used, or a captioner breaks its contract.
     """
-    images = texts(items["image"])
+    images = nullable_texts(items["image"])
     with Cache(cache) as store:
-        photos = find(images, data_dir, store, remote)
+        photos = locate_photos(images, data_dir, store, remote)
         contexts = _contexts(items)
-        outcomes, filled = fill_captions(captioner, photos, contexts, store, effort or Effort())
-        other_outcomes = [fill_captions(other, photos, contexts, store, Effort(limit=0))[0] for other in others]
-    if filled.left:
-        logger.warning("The spending cap ended the captioning; %d photos are left.", filled.left)
+        outcomes, results = caption_photos(captioner, photos, contexts, store, policy or FillPolicy())
+        other_outcomes = [caption_photos(other, photos, contexts, store, FillPolicy(limit=0))[0] for other in others]
+    if results.left:
+        logger.warning("The spending cap ended the captioning; %d photos are left.", results.left)
     manual = dict(edits or {})
     if unknown := find_unknown_items(manual, items["item_id"]):
         shown = ", ".join(map(repr, unknown[:5]))
@@ -136,7 +136,7 @@ def caption_items(
 
 
 def _contexts(items: pd.DataFrame) -> list[Context]:
-    pairs = zip(texts(items["title"]), texts(items["category"]), strict=True)
+    pairs = zip(nullable_texts(items["title"]), nullable_texts(items["category"]), strict=True)
     return [Context(title or "", category or "") for title, category in pairs]
 
 
@@ -165,9 +165,9 @@ def _caption_columns(outcome: Outcome, edit: Edit | None) -> dict[str, object]:
     }
 
 
-def plan_remote(settings: Settings) -> Remote:
+def plan_remote(settings: Settings) -> FetchPolicy:
     """Return the rule by which a plan fetches photos behind URLs: as many as its captions, and no earlier failures."""
-    return Remote(Effort(limit=settings.caption_budget, failed=False), settings.allow_private_addresses)
+    return FetchPolicy(FillPolicy(limit=settings.caption_budget, retry_failed=False), settings.allow_private_addresses)
 
 
 def split_names(names: str | None) -> list[str]:

@@ -7,7 +7,7 @@ import click
 from vlm4rec_search.cli.output import echo_json, json_option
 
 if TYPE_CHECKING:
-    from vlm4rec_search.common.cache.cache import LedgerRow
+    from vlm4rec_search.common.cache import LedgerRow
 
 
 @click.command()
@@ -25,7 +25,7 @@ def ledger(as_json: bool) -> None:
 
 def show_ledger(as_json: bool, kind: str | None = None) -> None:
     """Print the runs, optionally of one kind of model call only."""
-    from vlm4rec_search.common.cache.cache import FILE, Cache
+    from vlm4rec_search.common.cache import FILE, Cache
     from vlm4rec_search.common.settings import settings
 
     rows: list[LedgerRow] = []
@@ -44,7 +44,7 @@ def _json_row(row: "LedgerRow") -> dict[str, str | int | float | bool]:
     return {
         "run": row.run,
         "kind": row.kind,
-        "captioner": row.maker,
+        "captioner": row.producer,
         "computed": row.computed,
         "cached": row.cached,
         "failed": row.failed,
@@ -72,5 +72,5 @@ def _print_table(rows: "list[LedgerRow]") -> None:
         counts = (str(row.computed), str(row.cached), str(row.failed), f"{row.seconds:.1f}")
         usage = (f"{row.tokens_in + row.tokens_out:,}", f"{row.cost:.2f}")
         state = "" if row.finished else "not finished"
-        table.add_row(str(row.run), row.started_at, row.kind, row.maker, row.origin, *counts, *usage, state)
+        table.add_row(str(row.run), row.started_at, row.kind, row.producer, row.origin, *counts, *usage, state)
     Console().print(table)

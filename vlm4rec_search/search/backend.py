@@ -165,7 +165,7 @@ class Index(ABC):
         Raises:
             UsageError: the encoder that is here has another revision than the release's.
         """
-        from vlm4rec_search.embeddings.tables import encode_query
+        from vlm4rec_search.embeddings.encoders import encode_query
 
         needed = self.meta.encoder
         if self._present() != _revision(needed):

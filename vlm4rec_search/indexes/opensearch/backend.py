@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 
-from vlm4rec_search.common.concurrency import called, started
+from vlm4rec_search.common.concurrency import call_now, start_in_thread
 from vlm4rec_search.common.vectors import cosines
 from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.aliases import Catalogue, live, opened
@@ -268,8 +268,8 @@ class OpenSearchIndex(Index):
             return {}
         ask = partial(self._hits, request, request.legs)
         if self._sender.kept is None:
-            return dict.fromkeys(request.legs, started(ask))
-        outcome = called(ask)
+            return dict.fromkeys(request.legs, start_in_thread(ask))
+        outcome = call_now(ask)
         self._sender.kept[-1] = replace(self._sender.kept[-1], together=True)
         return dict.fromkeys(request.legs, outcome)
 
