@@ -57,18 +57,16 @@ def estimate(settings: Settings, captioner: str | None = None, environment: str 
     """
     with Cache(settings.cache) as cache:
         known = standing(settings, cache, captioner, environment)
-        past = [
-            row for row in cache.ledger() if (row.kind, row.producer) == ("caption", known.maker.id) and row.computed
-        ]
+        ledger = cache.ledger()
+    past = [row for row in ledger if (row.kind, row.producer) == ("caption", known.maker.id) and row.computed]
     todo, wrong, ok = len(known.at(("pending",))), len(known.at(RETRIED)), len(known.at(("ok",)))
     each, measured = _tokens(known, past)
     tokens = round(todo * each[0]), round(todo * each[1])
     unknown = unknown_items(read_edits(settings.caption_edits), [item.item_id for item in known.items])
     counts = (len(known.items), ok, todo, wrong, len(known.items) - ok - todo - wrong)
     pace = _hours(known.maker, todo, sum(tokens), _seconds(known, past), measured > 0)
-    return Estimate(
-        known.maker.id, *counts, *tokens, Prices.from_settings(settings).cost(*tokens), *pace, measured, unknown
-    )
+    cost = Prices.from_settings(settings).cost(*tokens)
+    return Estimate(known.maker.id, *counts, *tokens, cost, *pace, measured, unknown)
 
 
 def _tokens(known: Standing, past: list[LedgerRow]) -> tuple[tuple[float, float], int]:
