@@ -13,7 +13,7 @@ from sqlmesh.core.model import ModelKindName
     columns={"item_id": "TEXT", "encoder": "TEXT", "photo_hash": "TEXT", "vector": "FLOAT[]"},
     column_descriptions={
         "item_id": "id of an item in staging.items whose photo is readable",
-        "encoder": "id of the image encoder: name@revision",
+        "encoder": "name and revision of the image encoder",
         "photo_hash": "sha256 of the bytes of the photo, in hex",
         "vector": "vector of length 1",
     },

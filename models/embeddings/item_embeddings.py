@@ -13,7 +13,7 @@ from sqlmesh.core.model import ModelKindName
     columns={"item_id": "TEXT", "encoder": "TEXT", "text_hash": "TEXT", "vector": "FLOAT[]"},
     column_descriptions={
         "item_id": "id of an item in embeddings.item_texts",
-        "encoder": "id of the sentence encoder: name@revision",
+        "encoder": "name and revision of the sentence encoder",
         "text_hash": "sha256 of the encoded text (UTF-8), in hex",
         "vector": "vector of length 1",
     },

@@ -60,7 +60,7 @@ def by_key(*texts: str) -> dict[str, str]:
     return {f"key of {text}": text for text in texts}
 
 
-def test_result_key_is_sha256_of_a_json_list_and_unambiguous() -> None:
+def test_result_key_is_the_sha256_of_a_json_list() -> None:
     assert result_key("a", "b") == hashlib.sha256(b'["a", "b"]').hexdigest()
     assert len({result_key("ab", "c"), result_key("a", "bc"), result_key("abc"), result_key('a", "bc')}) == 4
 
@@ -143,7 +143,7 @@ def test_ledger_has_one_row_for_each_recorded_run(tmp_path: Path) -> None:
     assert all(row.seconds >= 0.0 and row.started_at.endswith("+00:00") for row in rows)
 
 
-def test_a_killed_run_keeps_its_batches_and_the_next_computes_the_rest(tmp_path: Path) -> None:
+def test_a_killed_run_keeps_its_batches_and_the_next_run_computes_the_rest(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     computed: list[int] = []
@@ -162,7 +162,7 @@ def test_a_killed_run_keeps_its_batches_and_the_next_computes_the_rest(tmp_path:
 
 
 def test_two_processes_use_one_cache_at_once(tmp_path: Path) -> None:
-    starts = [(0, 100), (100, 100)]  # keys 100 to 199 are wanted by both
+    starts = [(0, 100), (100, 100)]  # both processes need the keys 100 to 199
     runs = [subprocess.Popen([sys.executable, "-c", TOGETHER, str(tmp_path), str(first)]) for first, _ in starts]
     assert [run.wait(60) for run in runs] == [0, 0]
     inputs = {f"k{number}": number for number in range(300)}

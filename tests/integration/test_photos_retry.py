@@ -1,4 +1,4 @@
-"""Photos behind URLs that were bad: a retry looks at them again, and pays only for those that are good now."""
+"""A retry of photos behind URLs fetches bad photos again and captions only those that are good now."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,7 +10,7 @@ from helpers.image_server import ImageServer, png, serve_images
 from vlm4rec_search.captioning.run import run_captions
 
 
-def test_a_retry_sees_photos_that_were_replaced_and_addresses_that_are_allowed(colour: Path) -> None:
+def test_a_retry_fetches_replaced_photos_and_newly_allowed_addresses(colour: Path) -> None:
     with serve_images() as url:
         closed = write_catalogue(colour, *[(name, (0, 0, 0), 0) for name in ("html", "cut", "gone", "fine")])
         with duckdb.connect(str(closed.warehouse)) as connection:
@@ -28,13 +28,13 @@ def test_a_retry_sees_photos_that_were_replaced_and_addresses_that_are_allowed(c
         assert read_calls(colour) == ["255 0 0"]
         asked = len(ImageServer.requests)
         assert run_captions(options).statuses == bad
-        assert len(ImageServer.requests) == asked, "a run asks for nothing that was bad"
+        assert len(ImageServer.requests) == requests, "a run does not fetch bad photos again"
 
         for name, width in (("html", 6), ("gone", 7)):
             ImageServer.responses[f"/{name}.png"] = ("image/png", png(width))
         retried = run_captions(options, retry=("wrong_type", "unreadable", "unreachable"))
         assert retried.statuses == {"ok": 3, "unreadable": 1}
-        assert (retried.computed, retried.failed, retried.tokens_in) == (2, 1, 200), "reading it again costs nothing"
+        assert (retried.computed, retried.failed, retried.tokens_in) == (2, 1, 200), "decoding costs no tokens"
         ImageServer.responses["/cut.png"] = ("image/png", png(9))
         assert run_captions(options, retry=("unreadable",)).statuses == {"ok": 4}
         assert Counter(read_calls(colour)) == {"255 0 0": 4}

@@ -1,4 +1,4 @@
-"""Photos behind URLs: fetched once from a real server, within limits."""
+"""Photos behind URLs: fetched once from a real server, within limits of size and time."""
 
 import time
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ def test_a_photo_is_fetched_once_and_read_like_any_other(tmp_path: Path, shop: s
     first, same = locate_served(tmp_path, url, f" {url} ")
     assert read_photo(first).image.size == (7, 4)
     assert first == same == locate_served(tmp_path, url, limit=0)[0]
-    assert ImageServer.requests == [("localhost", "/good.png")], "the server is asked by the host's name, once"
+    assert ImageServer.requests == [("localhost", "/good.png")], "one request, with the name of the host"
     assert first.path is not None
     first.path.unlink()
     assert photo_status(locate_served(tmp_path, url, limit=0)[0]) == "pending"
-    assert photo_status(locate_served(tmp_path, url)[0]) == "ok", "what was lost from the cache is fetched again"
+    assert photo_status(locate_served(tmp_path, url)[0]) == "ok", "a photo that the cache lost is fetched again"
 
 
-def test_only_so_many_are_fetched_and_failures_are_remembered(tmp_path: Path, shop: str) -> None:
+def test_the_limit_of_fetches_holds_and_failures_are_remembered(tmp_path: Path, shop: str) -> None:
     urls = [f"{shop}/{name}.png" for name in ("good1", "absent", "good2")]
-    assert [photo_status(one) for one in locate_served(tmp_path, *urls, limit=2)] == ["ok", "unreachable", "pending"]
+    assert [photo_status(file) for file in locate_served(tmp_path, *urls, limit=2)] == ["ok", "unreachable", "pending"]
     again = locate_served(tmp_path, *urls, retry_failed=False)
-    assert [photo_status(one) for one in again] == ["ok", "unreachable", "ok"]
+    assert [photo_status(file) for file in again] == ["ok", "unreachable", "ok"]
     assert sorted(path for _, path in ImageServer.requests) == ["/absent.png", "/good1.png", "/good2.png"]
     assert again[1].failure.message == "the server answers 404"
 
@@ -64,24 +64,24 @@ def test_limits_hold(tmp_path: Path, shop: str, monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setattr(fetch, "SECONDS", 0.6)
     assert photo_status(locate_served(tmp_path, shop + path)[0]) == expected
     assert len(ImageServer.requests) <= 1 + fetch.REDIRECTS
-    assert time.monotonic() - start < 30, "no server holds a photo for ever"
+    assert time.monotonic() - start < 30, "no server can delay a photo without end"
 
 
 @pytest.mark.parametrize(
     "url", ["ftp://shop.example/a.jpg", "http://user:secret@localhost/a.jpg", "file:///etc/passwd"]
 )
 def test_other_schemes_and_user_names_are_blocked(tmp_path: Path, url: str) -> None:
-    (one,) = locate_served(tmp_path, url)
-    assert photo_status(one) == "blocked"
-    assert "secret" not in str(one.failure)
+    (file,) = locate_served(tmp_path, url)
+    assert photo_status(file) == "blocked"
+    assert "secret" not in str(file.failure)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://nowhere.invalid/a.jpg", "http://[::zz]/a.jpg", "http://a b/c.jpg"])
-def test_urls_that_lead_nowhere_are_told(tmp_path: Path, url: str) -> None:
+def test_urls_that_lead_nowhere_have_a_status(tmp_path: Path, url: str) -> None:
     assert photo_status(locate_served(tmp_path, url)[0]) in ("unreachable", "blocked")
 
 
-def test_a_cache_that_takes_no_photo_is_one_clear_line(tmp_path: Path, shop: str) -> None:
+def test_a_cache_that_cannot_store_photos_is_one_clear_line(tmp_path: Path, shop: str) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "photos").write_text("in the way")
     with pytest.raises(RunError, match=r"cannot be stored in .*photos.*: make room there, or set VLM4REC_CACHE"):

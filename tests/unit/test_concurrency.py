@@ -1,4 +1,4 @@
-"""Calls at once and limits per minute; the clock is the test's."""
+"""Concurrent calls in threads, and rate limits on a simulated clock."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -10,7 +10,7 @@ from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
 from vlm4rec_search.common.concurrency import run_concurrently
 
 
-def test_results_come_as_calls_end_and_each_task_once() -> None:
+def test_results_are_yielded_in_the_order_in_which_calls_end() -> None:
     release = Event()
 
     def call(task: int) -> int:
@@ -18,16 +18,16 @@ def test_results_come_as_calls_end_and_each_task_once() -> None:
             assert release.wait(30)
         return task * 10
 
-    seen = []
+    finished = []
     for task, result in run_concurrently(call, range(20), workers=2):
         assert result == task * 10
-        seen.append(task)
-        if len(seen) == 19:
+        finished.append(task)
+        if len(finished) == 19:
             release.set()
-    assert seen == [*range(1, 20), 0]
+    assert finished == [*range(1, 20), 0]
 
 
-def test_so_many_calls_run_at_once_and_no_more_tasks_are_taken() -> None:
+def test_as_many_calls_run_at_once_as_there_are_workers() -> None:
     together, taken = Barrier(4), []
 
     def tasks() -> Iterator[int]:
@@ -42,7 +42,7 @@ def test_so_many_calls_run_at_once_and_no_more_tasks_are_taken() -> None:
     assert taken == list(range(8))
 
 
-def test_a_failure_keeps_what_was_in_flight_and_starts_nothing_new() -> None:
+def test_after_a_failure_calls_in_flight_are_yielded_and_no_task_starts() -> None:
     together = Barrier(3)
 
     def call(task: int) -> int:
@@ -52,20 +52,20 @@ def test_a_failure_keeps_what_was_in_flight_and_starts_nothing_new() -> None:
             raise ValueError("no")
         return task
 
-    kept = []
+    yielded = []
     with pytest.raises(ValueError, match="no"):
         for task, _ in run_concurrently(call, count(), workers=3):
-            kept.append(task)
-    assert {0, 2} <= set(kept)
-    assert 1 not in kept
+            yielded.append(task)
+    assert {0, 2} <= set(yielded)
+    assert 1 not in yielded
 
 
-def test_one_worker_works_in_the_callers_thread() -> None:
+def test_one_worker_runs_in_the_callers_thread() -> None:
     assert list(run_concurrently(lambda task: get_ident(), "ab", workers=1)) == [("a", get_ident()), ("b", get_ident())]
 
 
 class Clock:
-    """Time that passes only in sleep."""
+    """A clock whose time passes only in `sleep`."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -104,7 +104,7 @@ def test_no_sixty_seconds_see_more_tokens_than_the_limit() -> None:
 
 
 def test_tokens_by_hand() -> None:
-    """600 a minute: 10 at once, then (600 - 10) / 60 = 9.8333 a second; 5 take 0.508475 s, 10 take 1.016949 s."""
+    """600 tokens/minute: 10 at once, then (600 - 10) / 60 = 9.8333 a second; 5 take 0.508475 s, 10 take 1.016949 s."""
     clock = Clock()
     limiter = RateLimiter(None, 600, clock.time, clock.sleep)
     limiter.acquire(10)
@@ -119,7 +119,7 @@ def test_tokens_by_hand() -> None:
     assert clock.slept[2:] == [0.508475]
 
 
-def test_a_pause_that_is_extended_lasts_until_its_end() -> None:
+def test_an_extended_pause_lasts_until_its_latest_end() -> None:
     clock = Clock()
     limiter = RateLimiter(None, None, clock.time, clock.sleep)
     limiter.acquire(1)
@@ -130,8 +130,8 @@ def test_a_pause_that_is_extended_lasts_until_its_end() -> None:
     assert clock.now == 105.0
 
 
-def test_nobody_takes_a_place_during_a_pause() -> None:
-    """60 a minute, one at once: after the pause the second waits for the 60 / 59 s of its own place."""
+def test_calls_that_wait_in_a_pause_still_keep_their_distance() -> None:
+    """60 requests a minute, one at once: after the pause, the second request waits for another 60 / 59 s."""
     clock = Clock()
     limiter = RateLimiter(60, None, clock.time, clock.sleep)
     limiter.acquire(0)

@@ -103,7 +103,7 @@ def caption_photos(
         photos = read_photos([file for file, _ in batch])
         prompts = [prompt for _, prompt in batch]
         readable = [(photo, prompt) for photo, prompt in zip(photos, prompts, strict=True) if isinstance(photo, Photo)]
-        answers = _call_captioner(captioner, readable, policy)
+        answers = _call_captioner(captioner, readable, policy.cost_meter)
         breaker.record(answers)
         remaining = iter(answers)
         return [photo if isinstance(photo, Failure) else next(remaining) for photo in photos]
@@ -151,7 +151,7 @@ def _describe_failure(failure: Failure) -> Outcome:
 
 
 def _call_captioner(
-    captioner: Captioner, photos: Sequence[tuple[Photo, str]], policy: FillPolicy
+    captioner: Captioner, photos: Sequence[tuple[Photo, str]], cost_meter: CostMeter
 ) -> list[Entry | Failure]:
     """Caption photos with their prompts; when a batch fails, caption each photo alone, to isolate the faulty one."""
     if not photos:
@@ -163,15 +163,15 @@ def _call_captioner(
     except Exception as error:
         if len(photos) == 1:
             return [Failure.from_error(error)]
-        return [result for pair in photos for result in _call_captioner(captioner, [pair], policy)]
+        return [result for pair in photos for result in _call_captioner(captioner, [pair], cost_meter)]
     if len(captions) != len(photos):
         raise RunError(f"captioner {captioner.id} returned {len(captions)} captions for {len(photos)} photos")
-    return [_make_entry(caption, photo, policy) for caption, (photo, _) in zip(captions, photos, strict=True)]
+    return [_make_entry(caption, photo, cost_meter) for caption, (photo, _) in zip(captions, photos, strict=True)]
 
 
-def _make_entry(caption: Caption | Exception, photo: Photo, policy: FillPolicy) -> Entry | Failure:
+def _make_entry(caption: Caption | Exception, photo: Photo, cost_meter: CostMeter) -> Entry | Failure:
     if isinstance(caption, Caption | CaptionError):
-        policy.cost_meter.add(caption.tokens_in, caption.tokens_out)
+        cost_meter.add(caption.tokens_in, caption.tokens_out)
     if isinstance(caption, Exception):
         return Failure.from_error(caption)
     text = " ".join(caption.text.split())

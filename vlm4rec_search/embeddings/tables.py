@@ -83,14 +83,18 @@ def embed_photos(
     def encode_batch(batch: Sequence[PhotoFile]) -> list[Vectors | Failure]:
         photos = read_photos(batch)
         images = [photo.image for photo in photos if isinstance(photo, Photo)]
-        vectors = iter(loaded.encode(images) if images else ())
-        return [photo if isinstance(photo, Failure) else next(vectors) for photo in photos]
+        vectors = loaded.encode(images) if images else ()
+        if len(vectors) != len(images):
+            raise RunError(
+                f"{loaded.id} returned {len(vectors)} vectors for {len(images)} photos: this is a defect in it"
+            )
+        remaining = iter(vectors)
+        return [photo if isinstance(photo, Failure) else next(remaining) for photo in photos]
 
     with Cache(cache) as store:
         files = locate_photos(nullable_texts(items["image"]), data_dir, store, fetching)
-        keys = {
-            file.digest: result_key("image", loaded.id, PREPROCESSING, file.digest) for file in files if file.digest
-        }
+        digests = dict.fromkeys(file.digest for file in files if file.digest)
+        keys = {digest: result_key("image", loaded.id, PREPROCESSING, digest) for digest in digests}
         results = store.get_or_compute(
             "image",
             loaded.id,
@@ -123,6 +127,5 @@ def _check_vectors(results: Results[Vectors], encoder: str) -> None:
 
 def _frame(encoder: str, hash_column: str, rows: Iterable[tuple[str, str, Vectors]]) -> pd.DataFrame:
     columns = ["item_id", "encoder", hash_column, "vector"]
-    return pd.DataFrame(
-        [(item, encoder, digest, vector) for item, digest, vector in rows], columns=columns, dtype=object
-    )
+    values = [(item, encoder, digest, vector) for item, digest, vector in rows]
+    return pd.DataFrame(values, columns=columns, dtype=object)

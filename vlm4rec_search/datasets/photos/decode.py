@@ -82,7 +82,7 @@ def read_photo(file: PhotoFile) -> Photo:
     except Image.DecompressionBombError:
         raise PhotoError("too_large", f"more than {MAX_PIXELS:,} pixels, perhaps a decompression bomb") from None
     except Exception as error:  # decoders raise almost anything on hostile bytes
-        raise _explain(content, error) from None
+        raise _classify_error(content, error) from None
 
 
 def _read_bytes(file: PhotoFile) -> bytes:
@@ -148,10 +148,10 @@ def _stretch_to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
 
 
-def _explain(content: bytes, error: Exception) -> PhotoError:
-    """Tell a damaged photo from a file of another type, by its first bytes."""
+def _classify_error(content: bytes, error: Exception) -> PhotoError:
+    """Return the error of bytes that cannot be decoded; the first bytes tell a damaged photo from another type."""
     head = content[:12]
-    known = head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
-    if head and not known:
+    has_signature = head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
+    if head and not has_signature:
         return PhotoError("wrong_type", f"not one of {', '.join(FORMATS)}")
     return PhotoError("unreadable", f"damaged or cut off ({type(error).__name__})" if head else "the file is empty")
