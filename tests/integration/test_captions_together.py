@@ -11,7 +11,8 @@ import pytest
 from helpers.colour_catalogue import install_colour_captioner, read_calls, write_catalogue
 from helpers.workspace import Workspace
 
-from vlm4rec_search.common.cache import LOCK_FILE, RAW, Cache, Failure, FillPolicy
+from vlm4rec_search.common.cache import RAW, Cache, Failure, FillPolicy
+from vlm4rec_search.common.cache.cache import LOCK_FILE
 from vlm4rec_search.common.cache.scheduler import KeyLocks
 
 ITEMS = [(f"i{n:02}", (n, 100, 200), 0) for n in range(60)]

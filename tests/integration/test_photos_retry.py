@@ -26,7 +26,7 @@ def test_a_retry_fetches_replaced_photos_and_newly_allowed_addresses(colour: Pat
         bad = {"wrong_type": 1, "unreadable": 1, "unreachable": 1, "ok": 1}
         assert run_captions(options, retry=("blocked",)).statuses == bad
         assert read_calls(colour) == ["255 0 0"]
-        asked = len(ImageServer.requests)
+        requests = len(ImageServer.requests)
         assert run_captions(options).statuses == bad
         assert len(ImageServer.requests) == requests, "a run does not fetch bad photos again"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
 from vlm4rec_search.captioning.validation import validate_caption
-from vlm4rec_search.common.cache import Cache, Codec, Failure, FillPolicy, Results, result_key
+from vlm4rec_search.common.cache import Cache, Codec, CostMeter, Failure, FillPolicy, Results, result_key
 from vlm4rec_search.common.errors import RunError, Vlm4recError
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Photo, PhotoFile, read_photos
 
