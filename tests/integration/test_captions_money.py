@@ -1,4 +1,4 @@
-"""What a run may spend: the cap ends it, says so, and counts what a server does not."""
+"""The spending cap of a run, and token counts that a server does not report."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from vlm4rec_search.common.settings import Settings
 ITEMS = [(f"i{n:02}", (10 + n, 0, 0), 0) for n in range(30)]
 
 
-def settings(folder: Path, server: CaptionServer, **options: object) -> Settings:
+def write_settings(folder: Path, server: CaptionServer, **options: object) -> Settings:
     given = {"captioner": "openai:llava", "openai_url": server.url, "openai_workers": 2, **options}
     return write_catalogue(folder, *ITEMS, price_in=10, price_out=100, **given)
 
@@ -34,21 +34,21 @@ def test_a_call_costs_the_mean_of_those_that_cost_something() -> None:
     assert not meter.allows(5)
 
 
-def test_a_model_that_costs_far_more_than_assumed_is_found_out_by_its_first_call(tmp_path: Path) -> None:
+def test_the_first_call_reveals_a_model_that_costs_far_more_than_assumed(tmp_path: Path) -> None:
     """20,000 tokens at 10 and 1,000 at 100 for a million: 0.3 a call, where 0.027 is assumed."""
     usage = {"prompt_tokens": 20_000, "completion_tokens": 1_000}
     dear = Reply(body={"choices": [{"message": {"content": "A plain red mug."}}], "usage": usage})
     with serving(lambda title, earlier: dear) as server:
-        summary = run_captions(settings(tmp_path, server, openai_workers=16), max_cost=0.7)
+        summary = run_captions(write_settings(tmp_path, server, openai_workers=16), max_cost=0.7)
     assert (summary.computed, summary.left) == (2, 28)
     assert summary.cost == pytest.approx(0.6)
 
 
-def test_a_server_that_tells_no_tokens_cannot_be_asked_for_ever(tmp_path: Path) -> None:
+def test_the_cap_holds_for_a_server_that_reports_no_tokens(tmp_path: Path) -> None:
     """A prompt of 138 tokens at 10 and 5 answered at 100 for a million: 0.00188 a call, 21 of which are 0.0395."""
     silent = Reply(body={"choices": [{"message": {"content": "A plain red mug, new."}}]})
     with serving(lambda title, earlier: silent) as server:
-        options = settings(tmp_path, server)
+        options = write_settings(tmp_path, server)
         summary = run_captions(options, max_cost=0.04)
         assert (summary.computed, summary.left) == (21, 9)
         assert summary.cost == pytest.approx(0.0395, abs=0.0001)
@@ -56,27 +56,27 @@ def test_a_server_that_tells_no_tokens_cannot_be_asked_for_ever(tmp_path: Path) 
         assert run_captions(options).left == 0
 
 
-def test_answers_that_never_arrive_end_a_capped_run_too(tmp_path: Path) -> None:
+def test_lost_answers_count_towards_the_cap(tmp_path: Path) -> None:
     with serving(lambda title, earlier: Reply(200, '{"choices": [') if title != "Item i00" else answer("ok")) as server:
-        summary = run_captions(settings(tmp_path, server, openai_workers=1), limit=2, max_cost=1.0)
+        summary = run_captions(write_settings(tmp_path, server, openai_workers=1), limit=2, max_cost=1.0)
     assert (summary.computed, summary.failed) == (1, 1)
     assert summary.tokens_out == 7 + 6 * 150
     assert summary.tokens_in > 30 + 6 * 100
 
 
-def test_the_run_says_that_the_cap_ended_it(workspace: Workspace) -> None:
+def test_a_run_that_the_cap_ended_says_so(workspace: Workspace) -> None:
     with serving(lambda title, earlier: answer("A plain red mug.")) as server:
-        settings(workspace.folder, server)
+        write_settings(workspace.folder, server)
         own = {"CAPTIONER": "openai:llava", "OPENAI_URL": server.url, "PRICE_IN": "10", "PRICE_OUT": "100"}
         workspace.settings |= {f"VLM4REC_{name}": value for name, value in own.items()}
-        told = workspace.vlm4rec("captions", "run", "--max-cost", "0.0285")
-        assert "The spending cap ended the run: 2 photos are left; continue with a higher --max-cost" in told
+        printed = workspace.vlm4rec("captions", "run", "--max-cost", "0.0285")
+        assert "The spending cap ended the run: 2 photos are left; continue with a higher --max-cost" in printed
         assert "The spending cap" not in workspace.vlm4rec("captions", "run", "--max-cost", "10")
 
 
-def test_hours_follow_from_seconds_of_a_call_workers_and_limits(tmp_path: Path) -> None:
+def test_estimated_hours_depend_on_seconds_per_call_workers_and_limits(tmp_path: Path) -> None:
     with serving(lambda title, earlier: Reply(body=answer("A plain red mug.").body, delay=0.1)) as server:
-        options = settings(tmp_path, server)
+        options = write_settings(tmp_path, server)
         before = estimate_captions(options)
         assert (before.hours, before.pace) == (None, "")
         limited = options.model_copy(update={"openai_rpm": 60, "openai_tpm": 81_000})

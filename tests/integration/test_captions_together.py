@@ -1,4 +1,4 @@
-"""Several processes at one cache: no process pays for a call that another process is making or has finished."""
+"""Several processes with one cache: no process repeats a call that another one makes or has finished."""
 
 import signal
 import subprocess
@@ -40,8 +40,8 @@ for number in range(20):
 """
 
 
-def other(folder: Path, seconds: float) -> "subprocess.Popen[str]":
-    """Start a process that computes key "a" for so many seconds, and wait until it is at it."""
+def start_other_process(folder: Path, seconds: float) -> "subprocess.Popen[str]":
+    """Start a process that computes key "a" for this many seconds, and wait until the computation has started."""
     command = [sys.executable, "-c", HOLDING, str(folder), str(seconds)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -60,16 +60,16 @@ def test_processes_that_open_a_new_cache_at_once_all_get_it(tmp_path: Path) -> N
         assert opener.stdin is not None
         opener.stdin.write("go\n" * 20)
         opener.stdin.flush()
-    told = [opener.communicate(timeout=60)[1] for opener in openers]
-    assert [opener.returncode for opener in openers] == [0] * 4, told
+    outputs = [opener.communicate(timeout=60)[1] for opener in openers]
+    assert [opener.returncode for opener in openers] == [0] * 4, outputs
 
 
 def test_two_runs_at_once_call_once_for_each_photo(workspace: Workspace) -> None:
     workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install_colour_captioner(workspace.folder)}
     write_catalogue(workspace.folder, *ITEMS)
     runs = [workspace.start("vlm4rec", "captions", "run", "--json") for _ in range(2)]
-    told = [run.communicate(timeout=120) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], told
+    outputs = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
     assert Counter(Counter(read_calls(workspace.folder)).values()) == {1: 60}
     assert workspace.json("captions", "run")["statuses"] == {"ok": 60}
     rows = workspace.json("captions", "ledger")["rows"]
@@ -77,7 +77,7 @@ def test_two_runs_at_once_call_once_for_each_photo(workspace: Workspace) -> None
 
 
 def test_a_call_of_another_process_is_awaited_and_not_repeated(tmp_path: Path) -> None:
-    with other(tmp_path, 1.0), Cache(tmp_path) as cache:
+    with start_other_process(tmp_path, 1.0), Cache(tmp_path) as cache:
         results = cache.get_or_compute(
             "caption", "test@1", {"a": "a", "b": "b"}, lambda batch: [b"by us"] * len(batch), RAW, exclusive=True
         )
@@ -88,7 +88,7 @@ def test_a_call_of_another_process_is_awaited_and_not_repeated(tmp_path: Path) -
 
 
 def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
-    with other(tmp_path, 600.0) as process, Cache(tmp_path) as cache:
+    with start_other_process(tmp_path, 600.0) as process, Cache(tmp_path) as cache:
         locks = KeyLocks(tmp_path / LOCK_FILE.format("caption"))
         assert (locks.acquire("a"), locks.acquire("b")) == (False, True)
         locks.release("b")

@@ -1,4 +1,4 @@
-"""The small vision-language model: its sentences, its inputs, its training, and what the packaged one gets right."""
+"""The small vision-language model: its sentences, inputs and training, and the accuracy of the packaged model."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def tiny() -> Captioner:
     return load_captioner("tiny", Settings())
 
 
-def test_a_sentence_names_everything_that_the_photo_shows() -> None:
+def test_a_sentence_names_all_visible_attributes() -> None:
     assert describe(HAT) == (
         "A romantic hat in light blue linen, with a rose floral print, trimmed with lace and a bow; made for parties."
     )
@@ -36,14 +36,14 @@ def test_a_sentence_names_everything_that_the_photo_shows() -> None:
     )
 
 
-def test_every_sentence_is_read_back_as_it_was_meant() -> None:
+def test_the_attributes_of_every_sentence_are_read_back() -> None:
     rng = np.random.default_rng(1)
     looks = [draw_look(shape, rng) for shape in MATERIALS_OF for _ in range(100)]
     assert [read_attributes(describe(look)) for look in looks] == [visible_attributes(look) for look in looks]
     assert set(read_attributes("A photo of a product.").values()) == {""}
 
 
-def test_accuracy_counts_each_attribute_and_the_second_colour_only_where_it_shows() -> None:
+def test_accuracy_counts_the_second_colour_only_where_a_pattern_shows_it() -> None:
     shares = measure_accuracy([HAT, MUG, BAG], [describe(HAT), describe(MUG).replace("wood", "metal"), ""])
     assert shares["category"] == 2 / 3
     assert shares["material"] == 1 / 3
@@ -51,7 +51,7 @@ def test_accuracy_counts_each_attribute_and_the_second_colour_only_where_it_show
     assert shares["all of them"] == 1 / 3
 
 
-def test_words_survive_the_tokenizer() -> None:
+def test_the_tokenizer_preserves_every_word() -> None:
     from vlm4rec_search.captioning.captioners.tiny.architecture import new_tokenizer
 
     tokenizer = new_tokenizer()
@@ -61,7 +61,7 @@ def test_words_survive_the_tokenizer() -> None:
     assert tokenizer.decode(ids) == describe(HAT)
 
 
-def test_no_text_beside_a_photo_reaches_the_model_and_training_sees_the_same_pixels() -> None:
+def test_the_model_gets_no_text_and_the_same_pixels_as_in_training() -> None:
     from vlm4rec_search.captioning.captioners.tiny.architecture import new_processor
 
     processor, (photo, _) = new_processor(), draw_one(HELD_OUT, 0)
@@ -77,13 +77,13 @@ def test_no_text_beside_a_photo_reaches_the_model_and_training_sees_the_same_pix
     np.testing.assert_allclose(plain["pixel_values"][0], cut_tiles(photo) / 127.5 - 1, atol=1e-6)
 
 
-def test_held_out_photos_are_others_and_always_the_same() -> None:
+def test_held_out_photos_are_reproducible_and_differ_from_those_for_training() -> None:
     first, again = draw_one(HELD_OUT, 3)[0], draw_one(HELD_OUT, 3)[0]
     assert first.size == (256, 256)
     assert first.tobytes() == again.tobytes() != draw_one(TRAINING, 3)[0].tobytes()
 
 
-def test_training_repeats_itself_and_learns() -> None:
+def test_training_is_reproducible_and_reduces_the_loss() -> None:
     import torch
 
     from vlm4rec_search.captioning.captioners.tiny.architecture import new_model, new_processor
@@ -106,7 +106,7 @@ def test_training_repeats_itself_and_learns() -> None:
     assert writing[-1] < writing[0] - 0.5
 
 
-def test_training_moves_a_photo_with_all_its_tiles() -> None:
+def test_a_shift_moves_a_photo_and_all_its_tiles() -> None:
     import torch
 
     from vlm4rec_search.captioning.captioners.tiny.training import shift_photos
@@ -121,7 +121,7 @@ def test_training_moves_a_photo_with_all_its_tiles() -> None:
     np.testing.assert_array_equal(shift_photos(tiles, right=0, down=0), tiles)
 
 
-def test_training_mirrors_a_photo_with_all_its_tiles() -> None:
+def test_mirroring_flips_a_photo_and_all_its_tiles() -> None:
     import torch
 
     from vlm4rec_search.captioning.captioners.tiny.training import mirror_photos
@@ -132,7 +132,7 @@ def test_training_mirrors_a_photo_with_all_its_tiles() -> None:
     np.testing.assert_array_equal(mirror_photos(tiles)[0].numpy(), expected)
 
 
-def test_training_leaves_other_folders_alone(tmp_path: Path) -> None:
+def test_training_does_not_overwrite_other_folders(tmp_path: Path) -> None:
     from vlm4rec_search.captioning.captioners.tiny.train import train_model
 
     (tmp_path / "notes.txt").write_text("mine")
@@ -143,22 +143,22 @@ def test_training_leaves_other_folders_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_the_packaged_model_is_small_and_says_what_it_is_for() -> None:
+def test_the_packaged_model_is_small_and_its_card_states_its_purpose() -> None:
     files = {path.name: path.stat().st_size for path in WEIGHTS.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "processor_config.json"} < set(files)
     assert sum(files.values()) < 8_000_000
     assert "Never use it for anybody else's photos" in (WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-def test_the_packaged_model_says_what_unseen_photos_show(tiny: Captioner) -> None:
+def test_the_packaged_model_describes_unseen_photos_correctly(tiny: Captioner) -> None:
     photos, looks = draw_held_out(100)
     shares = measure_accuracy(looks, caption_photos(tiny, photos))
     shares.pop("all of them")
-    # the card says 0.97 or more of each for 1,000 photos; of 100, 0.9 is three standard errors less
+    # the card states at least 0.97 on 1,000 photos; on 100 photos, 0.9 is three standard errors below
     assert min(shares.values()) >= 0.9, shares
 
 
-def test_the_command_trains_what_is_packaged() -> None:
+def test_the_defaults_of_the_command_are_those_of_the_packaged_model() -> None:
     from vlm4rec_search.cli.captions import train_demo
 
     options = {option.name: option.default for option in train_demo.params}
@@ -166,9 +166,9 @@ def test_the_command_trains_what_is_packaged() -> None:
     assert command in (WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-def test_captions_depend_neither_on_the_batch_nor_on_the_catalogue(tiny: Captioner) -> None:
+def test_captions_depend_neither_on_the_batch_nor_on_the_catalogue_text(tiny: Captioner) -> None:
     photos, _ = draw_held_out(6)
-    photos.append(photos[0].resize((300, 200)))  # another shape, and so another number of image tokens
+    photos.append(photos[0].resize((300, 200)))  # another shape gives another number of image tokens
     prompt = tiny.render(Context("Harlow vintage leather chair", "furniture"))
     together = tiny.caption(photos, [prompt] * len(photos))
     alone = [tiny.caption([photo], [tiny.render(Context())])[0] for photo in photos]

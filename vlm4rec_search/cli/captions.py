@@ -42,10 +42,11 @@ def captions() -> None:
 @environment_option
 @json_option
 def run(captioner: str | None, limit: int | None, max_cost: float | None, environment: str, as_json: bool) -> None:
-    """Caption pending photos: popular and recent items first, and every answer is stored as soon as it arrives.
+    """Caption pending photos, popular and recent items first.
 
-    Ctrl-C or a crash loses only the calls in flight; the next run continues. --max-cost replaces
-    VLM4REC_CAPTION_MAX_COST. The items are those of the last `sqlmesh plan`; the next plan reads the new captions.
+    Every answer is stored as soon as it arrives. Ctrl-C or a crash loses only the calls in flight; the next run
+    continues. --max-cost replaces VLM4REC_CAPTION_MAX_COST. The items are those of the last `sqlmesh plan`; the next
+    plan reads the new captions.
 
     \b
     Example:
@@ -123,10 +124,10 @@ def print_run(summary: "RunSummary", as_json: bool) -> None:
 @environment_option
 @json_option
 def estimate(captioner: str | None, environment: str, as_json: bool) -> None:
-    """Show the remaining items with their tokens, cost and hours, before any money is spent.
+    """Estimate the cost and time of captioning the remaining items.
 
-    Tokens and time are measured on earlier captions by the same captioner; `preview` makes the first ones. Assumptions
-    are marked as such. Prices are VLM4REC_PRICE_IN and VLM4REC_PRICE_OUT, per million tokens.
+    No model is called. Tokens and time are measured on earlier captions by the same captioner; `preview` makes the
+    first ones. Assumptions are marked as such. Prices are VLM4REC_PRICE_IN and VLM4REC_PRICE_OUT, per million tokens.
 
     Example: vlm4rec captions estimate --json
     """
@@ -164,9 +165,9 @@ def print_estimate(estimated: "Estimate") -> None:
 @environment_option
 @json_option
 def preview(count: int, prompts: bool, captioner: str | None, environment: str, as_json: bool) -> None:
-    """Caption the first few items and show the answers, which are stored, so that no call is paid twice.
+    """Caption a few items and show the answers.
 
-    An earlier failure is shown and not retried.
+    The answers are stored, so that no call is paid twice. An earlier failure is shown and not retried.
 
     Example: vlm4rec captions preview -n 3 --prompts
     """
@@ -200,9 +201,10 @@ def preview(count: int, prompts: bool, captioner: str | None, environment: str, 
 @environment_option
 @json_option
 def compare(first: str, second: str, path: Path, count: int, environment: str, as_json: bool) -> None:
-    """Compare two captioners on one HTML page: photos, both captions, and the nearest neighbours by each caption.
+    """Compare two captioners on one HTML page.
 
-    Only items that both have captioned before are compared: `vlm4rec captions run --captioner NAME --limit N` first.
+    The page shows photos, both captions, and the nearest neighbours by each caption. It contains only items that both
+    captioners have described before; `vlm4rec captions run --captioner NAME --limit N` describes more.
 
     Example: vlm4rec captions compare attributes tiny --to captions.html
     """
@@ -219,7 +221,7 @@ def compare(first: str, second: str, path: Path, count: int, environment: str, a
 @captions.command()
 @json_option
 def ledger(as_json: bool) -> None:
-    """Show the captioning runs: captions made, found in the cache, failed, and their cost.
+    """Show the captioning runs and their cost.
 
     Example: vlm4rec captions ledger --json
     """
@@ -239,11 +241,11 @@ def ledger(as_json: bool) -> None:
 @click.option("--writing", type=int, default=1_600, show_default=True, help="Steps of the decoder on captions.")
 @json_option
 def train_demo(to: Path, photos: int, seeing: int, writing: int, as_json: bool) -> None:
-    """Train the small vision-language model of the built-in shop from random weights, on this machine's CPU.
+    """Train the small model of the built-in shop.
 
-    The captioner `tiny` is such a model. Training takes three quarters of an hour on two cores and 6 GB of memory.
-    Then the model captions 1,000 drawings that it has not seen, and MODEL_CARD.md is written. Use the model with
-    VLM4REC_CAPTIONER=transformers:tiny-captioner.
+    The captioner `tiny` is such a vision-language model. Training starts from random weights and runs on the CPU. It
+    takes three quarters of an hour on two cores and 6 GB of memory. Then the model captions 1,000 drawings that it has
+    not seen, and MODEL_CARD.md is written. Use the model with VLM4REC_CAPTIONER=transformers:tiny-captioner.
 
     \b
     Example:

@@ -86,7 +86,7 @@ _NAMES = list(_PALETTE)
 _NAMED = to_lab(np.array(list(_PALETTE.values()), dtype=np.uint8))
 
 
-def name_of(lab: Floats) -> str:
+def name_colour(lab: Floats) -> str:
     """Return the name of the nearest palette colour."""
     return _NAMES[int(distance(_NAMED, lab).argmin())]
 
@@ -100,18 +100,18 @@ def main_colours(lab: Floats, weight: Floats, limit: int = 4) -> list[Colour]:
     total, colours = float(weight.sum()), list[Colour]()
     left = np.ones(len(lab), dtype=bool)
     while total and len(colours) < limit and weight[left].sum() > 0.04 * total:
-        centre = _peak(lab[left], weight[left])
+        centre = _find_peak(lab[left], weight[left])
         near = left & (distance(lab, centre) < _RADIUS)
         share = float(weight[near].sum())
         if share <= 0.0:
             break
         mean = np.average(lab[near], axis=0, weights=weight[near]).astype(np.float32)
-        colours.append(Colour(name_of(mean), mean, share / total))
+        colours.append(Colour(name_colour(mean), mean, share / total))
         left &= ~near
     return _merge_names(colours)
 
 
-def _peak(lab: Floats, weight: Floats) -> Floats:
+def _find_peak(lab: Floats, weight: Floats) -> Floats:
     cells = ((lab + np.array([0, 128, 128])) // np.array([100 / _BINS[0], 256 / _BINS[1], 256 / _BINS[2]])).astype(int)
     flat = np.ravel_multi_index(tuple(cells.clip(0, np.array(_BINS) - 1).T), _BINS)
     inside = flat == np.bincount(flat, weights=weight).argmax()

@@ -34,30 +34,30 @@ def cut_out(photo: Image) -> Figure:
     small.thumbnail((SIDE, SIDE))
     small = small.resize((max(small.width, 8), max(small.height, 8)))  # smaller photos have no pixels inside the border
     lab = to_lab(np.asarray(small.convert("RGB"), dtype=np.uint8))
-    ground = _background(lab)
-    mask = _clean(_differs(lab - ground, darker=0.4, limit=7.0))
+    ground = _estimate_background(lab)
+    mask = _clean(_find_differences(lab - ground, darker=0.4, limit=7.0))
     if (
         np.median(ground[..., 0]) > 98.5 or mask.mean() < 0.06
     ):  # a white studio or a pale product needs a lower threshold
-        mask = _clean(_differs(lab - ground, darker=1.0, limit=2.5))
+        mask = _clean(_find_differences(lab - ground, darker=1.0, limit=2.5))
     if mask.mean() < 0.02:
         mask = np.ones_like(mask)
-    weight = (_centred(*mask.shape) * mask).astype(np.float32)
-    box = np.s_[_extent(mask, 1), _extent(mask, 0)]
+    weight = (_weigh_centre(*mask.shape) * mask).astype(np.float32)
+    box = np.s_[_find_extent(mask, 1), _find_extent(mask, 0)]
     return Figure(lab[box], mask[box], weight[box])
 
 
 def describe_outline(mask: Mask) -> str:
     """Return words for the proportions of a mask that fills its box, such as `tall outline, wider at the bottom`."""
-    return ", ".join([f"{_proportions(mask)} outline", *_taper(mask), *_parts(mask)])
+    return ", ".join([f"{_name_proportions(mask)} outline", *_name_taper(mask), *_name_parts(mask)])
 
 
-def _extent(mask: Mask, axis: int) -> slice:
+def _find_extent(mask: Mask, axis: int) -> slice:
     filled = np.flatnonzero(mask.any(axis=axis))
     return slice(int(filled[0]), int(filled[-1]) + 1)
 
 
-def _background(lab: Floats) -> Floats:
+def _estimate_background(lab: Floats) -> Floats:
     """Return the background (h, w, 3): a plane fitted to the border's colours without outliers."""
     height, width = lab.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
@@ -74,7 +74,7 @@ def _background(lab: Floats) -> Floats:
     return np.asarray(terms @ plane, dtype=np.float32)
 
 
-def _differs(difference: Floats, darker: float, limit: float) -> Mask:
+def _find_differences(difference: Floats, darker: float, limit: float) -> Mask:
     """Return the pixels whose Lab difference exceeds the limit.
 
     A shadow is darker than the background and has the same hue, so darkness alone is weighted by `darker`.
@@ -99,12 +99,12 @@ def _clean(mask: Mask) -> Mask:
     return np.asarray(parts | small[holes])
 
 
-def _centred(height: int, width: int) -> NDArray[np.float64]:
+def _weigh_centre(height: int, width: int) -> NDArray[np.float64]:
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     return np.asarray(np.exp(-2.0 * (x**2 + y**2)))
 
 
-def _proportions(box: Mask) -> str:
+def _name_proportions(box: Mask) -> str:
     ratio = box.shape[0] / box.shape[1]
     for limit, word in ((2.2, "very tall"), (1.3, "tall"), (0.77, "compact"), (0.45, "wide")):
         if ratio > limit:
@@ -112,9 +112,9 @@ def _proportions(box: Mask) -> str:
     return "very wide"
 
 
-def _taper(box: Mask) -> list[str]:
+def _name_taper(box: Mask) -> list[str]:
     """Compare the spans (leftmost to rightmost pixel) of the upper, middle and lower thirds."""
-    spans = [_span(third) for third in np.array_split(box, 3)]
+    spans = [_measure_span(third) for third in np.array_split(box, 3)]
     top, middle, bottom = spans
     if middle < 0.75 * min(top, bottom):
         return ["narrow in the middle"]
@@ -123,14 +123,14 @@ def _taper(box: Mask) -> list[str]:
     return ["wider at the top"] if top > 1.35 * bottom else []
 
 
-def _span(rows: Mask) -> float:
+def _measure_span(rows: Mask) -> float:
     filled = rows[rows.any(axis=1)]
     if not len(filled):
         return 1.0
     return float((filled.shape[1] - filled.argmax(axis=1) - filled[:, ::-1].argmax(axis=1)).mean())
 
 
-def _parts(box: Mask) -> list[str]:
+def _name_parts(box: Mask) -> list[str]:
     words = []
     lowest = np.asarray(box[-max(2, len(box) // 8) :].any(axis=0))
     runs, _ = ndimage.label(ndimage.binary_closing(lowest, iterations=2))

@@ -29,13 +29,13 @@ class Surface:
     gloss: float
 
 
-def measure(figure: Figure, pixels: Mask) -> Surface:
+def measure_surface(figure: Figure, pixels: Mask) -> Surface:
     """Measure the surface over a mask (h, w) of `pixels` inside the product and away from the edges of its pattern."""
     light = figure.lab[..., 0]
     blurred = [_blur(light, figure.mask, sigma) for sigma in _BLURS]
     bands = [fine - coarse for fine, coarse in pairwise(blurred)]
-    rough = tuple(_spread(band[pixels]) for band in bands)
-    lines = [_lines(band, pixels) for band in bands]
+    rough = tuple(_estimate_spread(band[pixels]) for band in bands)
+    lines = [_measure_lines(band, pixels) for band in bands]
     gloss = float((light - blurred[-1] > 14)[pixels].mean())
     return Surface(rough, tuple(line[0] for line in lines), tuple(line[1] for line in lines), gloss)
 
@@ -51,12 +51,12 @@ def _blur(light: Floats, mask: Mask, sigma: float) -> Floats:
     return np.asarray(ndimage.gaussian_filter(light * inside, sigma, truncate=3) / np.maximum(weight, 1e-3))
 
 
-def _spread(values: Floats) -> float:
+def _estimate_spread(values: Floats) -> float:
     """Return the standard deviation, estimated from the median absolute deviation, which ignores seams and trims."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def _lines(band: Floats, pixels: Mask) -> tuple[float, float]:
+def _measure_lines(band: Floats, pixels: Mask) -> tuple[float, float]:
     """Return coherence and angle of the mean structure tensor of the pixels (Bigun and Granlund 1987)."""
     down, across = np.gradient(band, axis=0), np.gradient(band, axis=1)
     xx, yy, xy = (float(np.mean(product[pixels])) for product in (across**2, down**2, across * down))

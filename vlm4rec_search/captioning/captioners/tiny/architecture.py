@@ -87,19 +87,19 @@ def new_model(tokenizer: "PreTrainedTokenizerFast") -> "LlavaNextForConditionalG
 
     vocabulary = tokenizer.get_vocab()
     config = LlavaNextConfig(
-        vision_config=_vision(),
-        text_config=_text(vocabulary),
+        vision_config=_vision_config(),
+        text_config=_text_config(vocabulary),
         image_token_index=vocabulary[_IMAGE],
         image_grid_pinpoints=_RESOLUTIONS,
         vision_feature_layer=-1,
         image_seq_length=(TILE // PATCH) ** 2,
     )
     model = Model(config)
-    model.generation_config = _generation(vocabulary)
+    model.generation_config = _generation_config(vocabulary)
     return model
 
 
-def _vision() -> "CLIPVisionConfig":
+def _vision_config() -> "CLIPVisionConfig":
     from transformers import CLIPVisionConfig
 
     return CLIPVisionConfig(
@@ -113,7 +113,7 @@ def _vision() -> "CLIPVisionConfig":
     )
 
 
-def _text(vocabulary: dict[str, int]) -> "LlamaConfig":
+def _text_config(vocabulary: dict[str, int]) -> "LlamaConfig":
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -129,7 +129,7 @@ def _text(vocabulary: dict[str, int]) -> "LlamaConfig":
     )
 
 
-def _generation(vocabulary: dict[str, int]) -> "GenerationConfig":
+def _generation_config(vocabulary: dict[str, int]) -> "GenerationConfig":
     from transformers import GenerationConfig
 
     return GenerationConfig(  # type: ignore[no-untyped-call]

@@ -35,13 +35,13 @@ def train_vision_tower(
 ) -> Iterator[float]:
     """Train the vision tower in place; yield the loss of each step (nats per attribute)."""
     tower = model.model.vision_tower
-    targets, sizes = _classes(looks)
+    targets, sizes = _encode_classes(looks)
     heads = nn.Linear(2 * tower.config.hidden_size, sum(sizes))
     optimizer = _Optimizer([tower, heads], steps)
     model.set_attn_implementation("eager")  # the fused one has a slow backward pass in bfloat16
-    for rows, photos in _batches(tiles, steps, batch):
+    for rows, photos in _iterate_batches(tiles, steps, batch):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            scores = heads(_means(tower, photos)).float().split(sizes, dim=1)
+            scores = heads(_mean_patches(tower, photos)).float().split(sizes, dim=1)
         pairs = zip(scores, targets[rows].T, strict=True)
         losses = [nn.functional.cross_entropy(score, target) for score, target in pairs]
         yield optimizer.step(torch.stack(losses).mean())
@@ -56,20 +56,20 @@ def train_decoder(
     batch: int = BATCH,
 ) -> Iterator[float]:
     """Train projector and decoder in place; yield the loss of each step (nats per token)."""
-    prompt, captions = _tokens(processor, looks)
+    prompt, captions = _tokenize(processor, looks)
     parts = [model.model.multi_modal_projector, model.model.language_model, model.lm_head]
     optimizer = _Optimizer(parts, steps)
     model.model.vision_tower.requires_grad_(False)
     model.set_attn_implementation("eager")
-    for rows, photos in _batches(tiles, steps, batch):
+    for rows, photos in _iterate_batches(tiles, steps, batch):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = _loss(model, photos, prompt, captions[rows])
+            loss = _compute_loss(model, photos, prompt, captions[rows])
         yield optimizer.step(loss)
 
 
-def _means(tower: nn.Module, photos: torch.Tensor) -> torch.Tensor:
+def _mean_patches(tower: nn.Module, photos: torch.Tensor) -> torch.Tensor:
     """Return the mean patches (n, 2 * width) of the whole photo and of its four tiles, as the decoder sees them."""
-    patches = tower(_scaled(photos).flatten(0, 1), output_hidden_states=True).hidden_states[-1][:, 1:]
+    patches = tower(_scale(photos).flatten(0, 1), output_hidden_states=True).hidden_states[-1][:, 1:]
     tiles = patches.mean(dim=1).reshape(*photos.shape[:2], -1)
     return torch.cat([tiles[:, 0], tiles[:, 1:].mean(dim=1)], dim=1)
 
@@ -106,14 +106,14 @@ class _Optimizer:
         return loss.item()
 
 
-def _classes(looks: list[Look]) -> tuple[torch.Tensor, list[int]]:
+def _encode_classes(looks: list[Look]) -> tuple[torch.Tensor, list[int]]:
     """Return the attributes of the looks as class numbers (n, attributes), and the number of classes of each."""
     columns = zip(*(visible_attributes(look).values() for look in looks), strict=True)
     coded = [np.unique(column, return_inverse=True) for column in columns]
     return torch.from_numpy(np.stack([codes for _, codes in coded], axis=1)), [len(names) for names, _ in coded]
 
 
-def _tokens(processor: "LlavaNextProcessor", looks: list[Look]) -> tuple[torch.Tensor, torch.Tensor]:
+def _tokenize(processor: "LlavaNextProcessor", looks: list[Look]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the tokens of the prompt (1, p), which is the same for every square photo, and of the captions (n, c).
 
     Captions are padded at the end.
@@ -127,7 +127,7 @@ def _tokens(processor: "LlavaNextProcessor", looks: list[Look]) -> tuple[torch.T
     return prompt, captions
 
 
-def _batches(tiles: Tiles, steps: int, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _iterate_batches(tiles: Tiles, steps: int, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield row numbers and photos; every photo is used once before any is used again.
 
     Each batch is shifted by a few pixels, and about half of them are mirrored, like the shop's own photos. So a weave
@@ -161,11 +161,11 @@ def mirror_photos(tiles: torch.Tensor) -> torch.Tensor:
     return tiles[:, [0, 2, 1, 4, 3]].flip(-1)
 
 
-def _scaled(tiles: torch.Tensor) -> torch.Tensor:
+def _scale(tiles: torch.Tensor) -> torch.Tensor:
     return tiles / 127.5 - 1  # like the image processor
 
 
-def _loss(
+def _compute_loss(
     model: "LlavaNextForConditionalGeneration", tiles: torch.Tensor, prompt: torch.Tensor, captions: torch.Tensor
 ) -> torch.Tensor:
     tokens = torch.cat([prompt.expand(len(captions), -1), captions], dim=1)
@@ -174,6 +174,6 @@ def _loss(
     labels[tokens == model.generation_config.pad_token_id] = _IGNORED
     sizes = torch.tensor([[256, 256]] * len(captions))
     loss: torch.Tensor = model(
-        input_ids=tokens, pixel_values=_scaled(tiles), image_sizes=sizes, labels=labels, use_cache=False
+        input_ids=tokens, pixel_values=_scale(tiles), image_sizes=sizes, labels=labels, use_cache=False
     ).loss
     return loss

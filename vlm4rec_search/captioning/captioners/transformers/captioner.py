@@ -43,7 +43,7 @@ class TransformersCaptioner(Captioner):
     ) -> None:
         folder = Path(source).expanduser()
         self._prompt, self._quantization = prompt, quantization
-        self._commit = None if folder.is_dir() else _commit(source)
+        self._commit = None if folder.is_dir() else _find_commit(source)
         self._source = source if self._commit else str(folder)
         revision = self._commit or folder_digest(folder)
         self.id = f"{name or (source if self._commit else folder.resolve().name)}@{revision[:12]}-{_REVISION}"
@@ -67,13 +67,13 @@ class TransformersCaptioner(Captioner):
         outcomes: dict[int, Caption | Exception] = {}
         while order:
             batch, order = order[: self._fitting_batch], order[self._fitting_batch :]
-            results = self._captions(
+            results = self._caption_batch(
                 [photos[position] for position in batch], [prompts[position] for position in batch]
             )
             outcomes |= dict(zip(batch, results, strict=True))
         return [outcomes[position] for position in range(len(photos))]
 
-    def _captions(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:
+    def _caption_batch(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:
         try:
             replies = self._model.answer(photos, prompts, self._prompt.tokens)
             return [caption_from(reply, self._prompt) for reply in replies]
@@ -83,10 +83,10 @@ class TransformersCaptioner(Captioner):
             if str(error).startswith("CUDA error"):  # nothing on the device works after one
                 raise RunError(f"{self.id}: {first_line(error)}: earlier captions are kept; run again") from None
             if len(photos) == 1:
-                return [self._failure(error)]
+                return [self._describe_failure(error)]
             self._shrink_batches(error, len(photos) // 2)
         half = len(photos) // 2  # outside of the handler, whose traceback would keep the tensors of the batch in memory
-        return self._captions(photos[:half], prompts[:half]) + self._captions(photos[half:], prompts[half:])
+        return self._caption_batch(photos[:half], prompts[:half]) + self._caption_batch(photos[half:], prompts[half:])
 
     def _shrink_batches(self, error: Exception, half: int) -> None:
         """Use smaller batches from now on if the batch ran out of memory."""
@@ -95,7 +95,7 @@ class TransformersCaptioner(Captioner):
         if out_of_memory(error):
             self._fitting_batch = min(self._fitting_batch, half)
 
-    def _failure(self, error: Exception) -> CaptionError:
+    def _describe_failure(self, error: Exception) -> CaptionError:
         from vlm4rec_search.captioning.captioners.transformers.model import out_of_memory
 
         if out_of_memory(error):
@@ -126,7 +126,7 @@ def make(argument: str, settings: Settings) -> TransformersCaptioner:
     return TransformersCaptioner(argument, prompt, settings.captioner_batch, settings.captioner_quantize)
 
 
-def _commit(name: str) -> str:
+def _find_commit(name: str) -> str:
     try:
         return hub_commit(name)
     except LookupError as error:

@@ -48,7 +48,7 @@ class VisionLanguageModel:
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
-            source, revision=revision, trust_remote_code=False, use_safetensors=True, **_placement(quantization)
+            source, revision=revision, trust_remote_code=False, use_safetensors=True, **_choose_placement(quantization)
         )
         settings = self._model.generation_config
         if settings is not None and settings.pad_token_id is None:
@@ -62,8 +62,8 @@ class VisionLanguageModel:
     def answer(self, photos: Sequence[Image], prompts: Sequence[str], tokens: int) -> list[Reply]:
         """Return the reply to each RGB photo and its prompt, of at most `tokens` new tokens, generated as one batch."""
         start = time.monotonic()
-        inputs = self._inputs(photos, prompts).to(self._model.device, dtype=self._model.dtype)
-        with _few_threads(self._model):
+        inputs = self._prepare_inputs(photos, prompts).to(self._model.device, dtype=self._model.dtype)
+        with _limit_threads(self._model):
             answers: Tensor = self._model.generate(  # type: ignore[operator]
                 **inputs,
                 max_new_tokens=tokens,
@@ -79,10 +79,10 @@ class VisionLanguageModel:
         share = (time.monotonic() - start) / len(photos)
         return [
             Reply(text, count, length, share, cut_off=not ended)
-            for text, count, (length, ended) in zip(texts, sent, self._lengths(new), strict=True)
+            for text, count, (length, ended) in zip(texts, sent, self._measure_lengths(new), strict=True)
         ]
 
-    def _inputs(self, photos: Sequence[Image], prompts: Sequence[str]) -> Any:
+    def _prepare_inputs(self, photos: Sequence[Image], prompts: Sequence[str]) -> Any:
         if not self.chats:
             return self._processor(images=list(photos), return_tensors="pt")
         chats = [
@@ -98,7 +98,7 @@ class VisionLanguageModel:
             processor_kwargs={"padding": True},
         )
 
-    def _lengths(self, new: Tensor) -> list[tuple[int, bool]]:
+    def _measure_lengths(self, new: Tensor) -> list[tuple[int, bool]]:
         """Return the number of tokens of each answer (n, t), including its end token, and whether it has one."""
         ends = self._model.generation_config.eos_token_id
         known = torch.tensor(ends if isinstance(ends, list) else [] if ends is None else [ends], device=new.device)
@@ -107,7 +107,7 @@ class VisionLanguageModel:
 
 
 @contextmanager
-def _few_threads(model: PreTrainedModel) -> Iterator[None]:
+def _limit_threads(model: PreTrainedModel) -> Iterator[None]:
     """Run a small model in one thread: several threads mostly wait for each other (3 photos/s instead of 90)."""
     threads = torch.get_num_threads()
     if model.num_parameters() < _SMALL:
@@ -125,7 +125,7 @@ def _remove_prompt(answers: Tensor, prompt: Tensor | None) -> Tensor:
     return answers[:, prompt.shape[1] :]
 
 
-def _placement(quantization: Quantization) -> dict[str, object]:
+def _choose_placement(quantization: Quantization) -> dict[str, object]:
     """Return the arguments for device and precision of the weights."""
     if not torch.cuda.is_available():
         if quantization != "none":

@@ -1,4 +1,4 @@
-"""A run in which nothing comes back ends early and says so; single bad photos do not end it."""
+"""A run in which every call fails ends early with a clear error; single bad photos do not end it."""
 
 from contextlib import suppress
 from itertools import count
@@ -20,15 +20,15 @@ WORKERS = 8
 BAD = refusal(400, "the image does not fit the context")
 
 
-def settings(folder: Path, server: CaptionServer) -> Settings:
+def write_settings(folder: Path, server: CaptionServer) -> Settings:
     options = {"captioner": "openai:llava", "openai_url": server.url, "openai_workers": WORKERS}
     return write_catalogue(folder, *ITEMS, **options)
 
 
-def test_calls_that_all_fail_alike_end_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
-    broken: list[Behaviour] = [lambda title, earlier: BAD]
-    with serving(lambda title, earlier: broken[-1](title, earlier)) as server:
-        options = settings(tmp_path, server)
+def test_failures_in_a_row_end_the_run_and_no_result_is_lost(tmp_path: Path) -> None:
+    behaviours: list[Behaviour] = [lambda title, earlier: BAD]
+    with serving(lambda title, earlier: behaviours[-1](title, earlier)) as server:
+        options = write_settings(tmp_path, server)
         with pytest.raises(
             RunError, match=r"llava@1: \d+ calls in a row failed \(400: the image .* `vlm4rec captions run`"
         ):
@@ -36,23 +36,23 @@ def test_calls_that_all_fail_alike_end_the_run_and_nothing_is_lost(tmp_path: Pat
         assert MAX_FAILURES_IN_A_ROW <= len(server.calls) < MAX_FAILURES_IN_A_ROW + WORKERS
         with Cache(options.cache) as cache:
             assert look_up_captions(options, cache).count_statuses()["failed"] == len(server.calls), (
-                "each failure is kept"
+                "each failure is recorded"
             )
-        broken.append(lambda title, earlier: answer("A red mug."))
+        behaviours.append(lambda title, earlier: answer("A red mug."))
         rest = run_captions(options)
         assert rest.computed == 100 - rest.statuses["failed"]
         assert run_captions(options, retry=("failed",)).statuses == {"ok": 100}
 
 
-def test_what_fails_for_ever_keeps_nothing_else_from_its_turn(tmp_path: Path) -> None:
-    """The first 60 of 100 stay bad: a first retry ends after about 40 of them, the next ones begin where it ended."""
-    mended: list[bool] = []
-    with serving(lambda title, earlier: answer("ok") if mended and int(title[-3:]) >= 60 else BAD) as server:
-        options = settings(tmp_path, server)
+def test_permanent_failures_do_not_block_the_other_photos(tmp_path: Path) -> None:
+    """The first 60 of 100 photos keep failing. A retry ends after about 40 of them; the next one takes the others."""
+    is_repaired: list[bool] = []
+    with serving(lambda title, earlier: answer("ok") if is_repaired and int(title[-3:]) >= 60 else BAD) as server:
+        options = write_settings(tmp_path, server)
         for retry in ((), (), ()):
             with suppress(RunError):
                 run_captions(options, retry=retry)
-        mended.append(True)
+        is_repaired.append(True)
         for _ in range(4):
             with suppress(RunError):
                 run_captions(options, retry=("failed",))
@@ -60,20 +60,20 @@ def test_what_fails_for_ever_keeps_nothing_else_from_its_turn(tmp_path: Path) ->
             assert look_up_captions(options, cache).count_statuses() == {"failed": 60, "ok": 40}
 
 
-def test_failures_for_other_reasons_in_turn_end_the_run_too(tmp_path: Path) -> None:
-    asked = count()
+def test_alternating_failures_end_the_run_as_well(tmp_path: Path) -> None:
+    requests = count()
     other = refusal(400, "something else")
     with (
-        serving(lambda title, earlier: BAD if next(asked) % 2 else other) as server,
+        serving(lambda title, earlier: BAD if next(requests) % 2 else other) as server,
         pytest.raises(RunError, match="calls in a row failed"),
     ):
-        run_captions(settings(tmp_path, server))
+        run_captions(write_settings(tmp_path, server))
 
 
-def test_single_failures_between_answers_end_nothing(tmp_path: Path) -> None:
-    asked = count()
-    with serving(lambda title, earlier: answer("ok") if next(asked) % 20 == 0 else BAD) as server:
-        summary = run_captions(settings(tmp_path, server))
+def test_failures_between_answers_do_not_end_the_run(tmp_path: Path) -> None:
+    requests = count()
+    with serving(lambda title, earlier: answer("ok") if next(requests) % 20 == 0 else BAD) as server:
+        summary = run_captions(write_settings(tmp_path, server))
     assert (summary.computed, summary.failed, summary.broken) == (5, 95, None)
 
 
@@ -100,26 +100,26 @@ def make_unreadable(folder: Path, *names: str) -> None:
 
 def test_unreadable_photos_do_not_count_as_failed_calls(tmp_path: Path) -> None:
     with serving(lambda title, earlier: answer("ok")) as server:
-        options = settings(tmp_path, server)
+        options = write_settings(tmp_path, server)
         make_unreadable(tmp_path, *(name for name, *_ in ITEMS[:60]))
         assert run_captions(options).statuses == {"wrong_type": 60, "ok": 40}
 
 
 def test_unreadable_photos_between_failed_calls_do_not_close_the_circuit(tmp_path: Path) -> None:
     with serving(lambda title, earlier: BAD) as server:
-        options = settings(tmp_path, server)
+        options = write_settings(tmp_path, server)
         make_unreadable(tmp_path, *(name for name, *_ in ITEMS[::2]))
         with pytest.raises(RunError, match="calls in a row failed"):
             run_captions(options)
 
 
-def test_a_run_of_nothing_but_failures_has_exit_code_1(workspace: Workspace) -> None:
+def test_a_run_with_failures_only_has_exit_code_1(workspace: Workspace) -> None:
     behave: list[Reply] = [BAD]
     with serving(lambda title, earlier: behave[-1]) as server:
         write_catalogue(workspace.folder, ("a", (9, 0, 0), 0))
         workspace.settings |= {"VLM4REC_CAPTIONER": "openai:llava", "VLM4REC_OPENAI_URL": server.url}
-        told = workspace.vlm4rec("captions", "run", code=1)
-        assert "this run produced failures only: 400: the image does not fit" in told
-        assert "1 failed" in told
+        printed = workspace.vlm4rec("captions", "run", code=1)
+        assert "this run produced failures only: 400: the image does not fit" in printed
+        assert "1 failed" in printed
         behave.append(answer(None, refusal="No."))
         assert '"refused": 1' in workspace.vlm4rec("captions", "retry", "--json"), "a refusal is an answer"
