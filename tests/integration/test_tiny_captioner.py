@@ -9,7 +9,7 @@ from PIL import Image
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.captioners.tiny import WEIGHTS
 from vlm4rec_search.captioning.captioners.tiny.accuracy import caption_photos, draw_held_out, measure_accuracy
-from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_tiles, draw_one
+from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_tiles, draw_labelled_photo
 from vlm4rec_search.captioning.captioners.tiny.sentences import describe, read_attributes, visible_attributes
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.errors import UsageError
@@ -64,7 +64,7 @@ def test_the_tokenizer_preserves_every_word() -> None:
 def test_the_model_gets_no_text_and_the_same_pixels_as_in_training() -> None:
     from vlm4rec_search.captioning.captioners.tiny.architecture import new_processor
 
-    processor, (photo, _) = new_processor(), draw_one(HELD_OUT, 0)
+    processor, (photo, _) = new_processor(), draw_labelled_photo(HELD_OUT, 0)
 
     def inputs(text: str) -> dict[str, np.ndarray]:
         parts = [{"type": "image", "image": photo}, {"type": "text", "text": text}]
@@ -78,9 +78,9 @@ def test_the_model_gets_no_text_and_the_same_pixels_as_in_training() -> None:
 
 
 def test_held_out_photos_are_reproducible_and_differ_from_those_for_training() -> None:
-    first, again = draw_one(HELD_OUT, 3)[0], draw_one(HELD_OUT, 3)[0]
+    first, again = draw_labelled_photo(HELD_OUT, 3)[0], draw_labelled_photo(HELD_OUT, 3)[0]
     assert first.size == (256, 256)
-    assert first.tobytes() == again.tobytes() != draw_one(TRAINING, 3)[0].tobytes()
+    assert first.tobytes() == again.tobytes() != draw_labelled_photo(TRAINING, 3)[0].tobytes()
 
 
 def test_training_is_reproducible_and_reduces_the_loss() -> None:
@@ -89,7 +89,7 @@ def test_training_is_reproducible_and_reduces_the_loss() -> None:
     from vlm4rec_search.captioning.captioners.tiny.architecture import new_model, new_processor
     from vlm4rec_search.captioning.captioners.tiny.training import train_decoder, train_vision_tower
 
-    drawn = [draw_one(TRAINING, number) for number in range(8)]
+    drawn = [draw_labelled_photo(TRAINING, number) for number in range(8)]
     tiles, looks = np.stack([cut_tiles(photo) for photo, _ in drawn]), [look for _, look in drawn]
     processor = new_processor()
 
@@ -111,7 +111,7 @@ def test_a_shift_moves_a_photo_and_all_its_tiles() -> None:
 
     from vlm4rec_search.captioning.captioners.tiny.training import shift_photos
 
-    photo, _ = draw_one(TRAINING, 1)
+    photo, _ = draw_labelled_photo(TRAINING, 1)
     pixels = np.roll(np.asarray(photo), (4, -6), axis=(0, 1))  # down, right
     tiles = torch.from_numpy(cut_tiles(photo))[None]
     shifted = shift_photos(tiles, right=-3, down=2)[0].numpy()
@@ -126,7 +126,7 @@ def test_mirroring_flips_a_photo_and_all_its_tiles() -> None:
 
     from vlm4rec_search.captioning.captioners.tiny.training import mirror_photos
 
-    photo, _ = draw_one(TRAINING, 1)
+    photo, _ = draw_labelled_photo(TRAINING, 1)
     tiles = torch.from_numpy(cut_tiles(photo))[None]
     expected = cut_tiles(Image.fromarray(np.asarray(photo)[:, ::-1]))
     np.testing.assert_array_equal(mirror_photos(tiles)[0].numpy(), expected)

@@ -61,7 +61,9 @@ def _describe(photo: Image, category: str) -> str:
     two = len(colours) > 1 and colours[1].share >= _SECOND_SHARE
     layout = lay_out(figure, colours[0], colours[1]) if two else None
     item = f"item ({category})" if category else "item"
-    words = f"{_name_tone(colours[0])}{_name_colours(colours)} {item}, {_name_pattern(layout)}{_name_touches(colours)}"
+    words = (
+        f"{_name_tone(colours[0])}{_name_colours(colours)} {item}, {_describe_pattern(layout)}{_name_touches(colours)}"
+    )
     article = "An" if words[0] in "aeiou" else "A"
     surface = _name_surface(measure_surface(figure, _find_calm_pixels(figure, layout)))
     return f"{article} {words}; {surface} surface; {describe_outline(figure.mask)}."
@@ -106,7 +108,7 @@ _PATTERNS = {
 }
 
 
-def _name_pattern(layout: Layout | None) -> str:
+def _describe_pattern(layout: Layout | None) -> str:
     if layout is None:
         return "plain"
     name = name_pattern(layout)
@@ -114,7 +116,7 @@ def _name_pattern(layout: Layout | None) -> str:
 
 
 def _find_calm_pixels(figure: Figure, layout: Layout | None) -> Mask:
-    """Return the inner pixels away from the edges of the pattern, or all inner pixels if there are too few of them."""
+    """Return the inner pixels away from the edges of the pattern, or all inner pixels if fewer than 300 remain."""
     inner = np.asarray(ndimage.binary_erosion(figure.mask, iterations=4))
     if layout is not None:
         edges = ndimage.gaussian_gradient_magnitude(layout.share, 1.0) > 0.06

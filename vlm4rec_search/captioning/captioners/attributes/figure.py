@@ -36,9 +36,8 @@ def cut_out(photo: Image) -> Figure:
     lab = to_lab(np.asarray(small.convert("RGB"), dtype=np.uint8))
     ground = _estimate_background(lab)
     mask = _clean(_find_differences(lab - ground, darker=0.4, limit=7.0))
-    if (
-        np.median(ground[..., 0]) > 98.5 or mask.mean() < 0.06
-    ):  # a white studio or a pale product needs a lower threshold
+    # A white studio or a pale product needs a lower threshold.
+    if np.median(ground[..., 0]) > 98.5 or mask.mean() < 0.06:
         mask = _clean(_find_differences(lab - ground, darker=1.0, limit=2.5))
     if mask.mean() < 0.02:
         mask = np.ones_like(mask)

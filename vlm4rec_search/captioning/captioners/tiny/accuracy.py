@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from PIL.Image import Image
 
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
-from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, draw_one
+from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, draw_labelled_photo
 from vlm4rec_search.captioning.captioners.tiny.sentences import read_attributes, visible_attributes
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.datasets.demo_shop.looks import Look
@@ -19,7 +19,7 @@ def draw_held_out(count: int) -> tuple[list[Image], list[Look]]:
     drawings = []
     with bar("drawing photos to test on", count) as advance:
         for number in range(count):
-            drawings.append(draw_one(HELD_OUT, number))
+            drawings.append(draw_labelled_photo(HELD_OUT, number))
             advance(1)
     return [photo for photo, _ in drawings], [look for _, look in drawings]
 

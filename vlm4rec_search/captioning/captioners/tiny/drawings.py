@@ -22,8 +22,11 @@ TRAINING, HELD_OUT = 260312625, 260312626
 """Seeds of the two series. Each photo has its own random stream, which no shop uses unless it has the same seed."""
 
 
-def draw_one(series: int, number: int) -> tuple[Image.Image, Look]:
-    """Draw photo `number` of a series like a shop's file: 256 x 256 RGB pixels, after JPEG compression."""
+def draw_labelled_photo(series: int, number: int) -> tuple[Image.Image, Look]:
+    """Draw photo `number` of a series and return it with its look.
+
+    The photo has 256 x 256 RGB pixels and went through JPEG compression, like the files of a shop.
+    """
     rng = np.random.default_rng([series, number])
     look = draw_look(str(rng.choice(list(MATERIALS_OF))), rng)
     jpeg = BytesIO()
@@ -60,5 +63,5 @@ def _image_processor() -> "LlavaNextImageProcessorPil":
 
 
 def _draw_and_cut(series_and_number: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], Look]:
-    photo, look = draw_one(*series_and_number)
+    photo, look = draw_labelled_photo(*series_and_number)
     return cut_tiles(photo), look
