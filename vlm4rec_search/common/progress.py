@@ -1,7 +1,7 @@
 """Progress of long work, with rate and time left.
 
-`bar` draws on a terminal. `lines` writes plain lines: for work inside `sqlmesh plan`, whose own display owns the
-terminal, and for output that goes to a file.
+`bar` draws on a terminal; `lines` prints plain lines, for work inside `sqlmesh plan`, whose own display owns the
+terminal, and for logs.
 """
 
 import sys
@@ -9,24 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 Advance = Callable[[int], None]
 Show = Callable[[str, int], AbstractContextManager[Advance]]
 
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Advance]:
-    """Show a progress bar on stderr while the block runs; the yielded function advances it by a number of steps.
+    """Show a progress bar on stderr while the block runs; call the yielded function with the number of steps done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    Where stderr is no terminal, `lines` are written.
-    """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        with lines(label, total) as advance:
-            yield advance
-        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -34,19 +26,24 @@ def bar(label: str, total: int) -> Iterator[Advance]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        with lines(label, total) as advance:
+            yield advance
+        return
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(label, total=total, rate="")
 
-        def advance_bar(count: int) -> None:
+        def step(count: int) -> None:
             speed = progress.tasks[0].speed or 0.0
             progress.update(task, advance=count, rate=f"{speed:.1f}/s")
 
-        yield advance_bar
+        yield step
 
 
 @contextmanager
 def lines(label: str, total: int, every: float = 2.0) -> Iterator[Advance]:
-    """Write `label: done/total, rate, time left` to stderr at most once in `every` seconds, and at the end."""
+    """Print `label done/total, rate, time left` to stderr at most once in `every` seconds, and at the end."""
     start = last = time.monotonic()
     done = 0
 

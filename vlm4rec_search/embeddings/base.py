@@ -14,8 +14,9 @@ Input = TypeVar("Input")
 class Encoder(ABC, Generic[Input]):
     """Turns inputs into vectors. Subclass `SentenceEncoder` for texts, `ImageEncoder` for photos.
 
-    The project computes the `id` of an encoder in every plan and calls `encode` only for inputs whose vector is not in
-    the cache. Creating an encoder must therefore be cheap: load weights, and import torch, on the first `encode`.
+    `embeddings.encoders` maps the names in the settings to encoders. Every plan creates the encoder for its `id`, and
+    calls `encode` only for inputs whose vector is not in the cache. Creating an encoder must therefore be cheap: load
+    weights, and import torch, in the first call of `encode`.
 
     Attributes:
         id: name@revision. The id and the input are the cache key of a vector: raise the revision whenever the same

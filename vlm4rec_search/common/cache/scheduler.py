@@ -57,7 +57,7 @@ class KeyLocks:
     def wait_for(self, key: str) -> None:
         """Wait until no other process holds the key; the caller must hold no lock, or two processes may deadlock."""
         if not self.acquire(key):
-            logger.warning("waiting for another run to finish the remaining results")
+            logger.info("waiting for another run to finish the remaining results")
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _byte_offset(key))
             except OSError:
