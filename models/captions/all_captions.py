@@ -9,7 +9,7 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(item_id, captioner)"],
-    description="One row for each item and captioner: what it says of the photo, or why it says nothing.",
+    description="One row for each item and captioner, with the caption of the photo or the reason why there is none.",
     columns={
         "item_id": "TEXT",
         "captioner": "TEXT",
@@ -30,21 +30,21 @@ from sqlmesh.core.model import ModelKindName
     },
     column_descriptions={
         "item_id": "an item of staging.items",
-        "captioner": "captioner and its revision",
-        "active": "is it the captioner whose words are searched",
-        "prompt": "prompt and its version",
-        "image": "photo as the catalogue names it; NULL when it names none",
-        "photo_hash": "sha256 of the photo's bytes; NULL when it cannot be read",
-        "status": "ok, or why there is no caption",
-        "caption": "the description; NULL unless the status is ok",
-        "error": "what went wrong, or what was done to the photo before it was shown",
-        "answer": "what the captioner said, whatever the status; NULL when it said nothing",
-        "attributes": "fields of a structured answer",
-        "editor": "who wrote the caption by hand; NULL when the captioner did",
-        "edit_note": "what the editor noted",
-        "tokens_in": "tokens of prompt and photo; NULL when no call was made",
-        "tokens_out": "tokens of the answer; NULL when no call was made",
-        "seconds": "time of the model call; NULL when no call was made",
+        "captioner": "captioner with its revision",
+        "active": "whether this is the captioner whose captions are searched",
+        "prompt": "prompt with its version",
+        "image": "path or URL of the photo in the catalogue; NULL without a photo",
+        "photo_hash": "sha256 of the photo's bytes; NULL if the photo cannot be read",
+        "status": "ok, or the kind of reason why there is no caption",
+        "caption": "description of the photo; NULL unless the status is ok",
+        "error": "reason for the status, or a remark on an ok caption, such as a change to the photo",
+        "answer": "answer of the captioner, whatever the status; NULL without an answer",
+        "attributes": "fields of a structured answer; empty for a manual caption",
+        "editor": "person who wrote a manual caption; NULL for a caption by the captioner",
+        "edit_note": "note of the editor",
+        "tokens_in": "tokens of prompt and photo; NULL without a model call",
+        "tokens_out": "tokens of the answer; NULL without a model call",
+        "seconds": "duration of the model call; NULL without a model call",
     },
     audits=[
         ("not_null", {"columns": exp.tuple_("item_id", "captioner", "active", "status", "attributes")}),
@@ -54,15 +54,18 @@ from sqlmesh.core.model import ModelKindName
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.captioning.table import caption_table
-    from vlm4rec_search.common.frames import folders, unless_empty
+    from vlm4rec_search.common.python_models import ModelFolders, yield_unless_empty
     from vlm4rec_search.common.settings import settings
 
-    context.var("photos")  # named, so that changed photos rebuild this table
-    context.var("captioner_id")  # and so does another revision of a captioner
-    context.var("captions")  # and so do captions, retries and photos that came in since, ahead of the plan
-    context.var("caption_edits")  # and so do captions written by hand
-    context.var("caption_budget")  # and so does a larger budget
+    # A change of any variable that is named here rebuilds this table.
+    context.var("photos")  # the photo files
+    context.var("captioner_id")  # revisions of the captioners
+    context.var("captions")  # captions, retries and photos that were made or fetched ahead of the plan
+    context.var("caption_edits")  # manual captions
+    context.var("caption_budget")
     columns = exp.select("item_id", "image", "title", "category")
     items = context.fetchdf(columns.from_(context.resolve_table("staging.items")).order_by("item_id"))
-    place, captioner = folders(settings(), context.var("data_dir")), context.var("captioner")
-    yield from unless_empty(caption_table(items, captioner, context.var("other_captioners"), place, settings()))
+    options = settings()
+    folders = ModelFolders.from_settings(options, context.var("data_dir"))
+    captioner, others = context.var("captioner"), context.var("other_captioners")
+    yield from yield_unless_empty(caption_table(items, captioner, others, folders, options))

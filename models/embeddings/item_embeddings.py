@@ -9,13 +9,13 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["item_id"],
-    description="One unit vector for each item: the sentence encoder's reading of embeddings.item_texts.",
+    description="The vector of each item's text in embeddings.item_texts, made by the sentence encoder.",
     columns={"item_id": "TEXT", "encoder": "TEXT", "text_hash": "TEXT", "vector": "FLOAT[]"},
     column_descriptions={
-        "item_id": "an item of embeddings.item_texts",
-        "encoder": "encoder and its revision",
-        "text_hash": "sha256 of the text that was embedded",
-        "vector": "unit vector",
+        "item_id": "id of an item in embeddings.item_texts",
+        "encoder": "name and revision of the sentence encoder",
+        "text_hash": "sha256 of the encoded text (UTF-8), in hex",
+        "vector": "vector of length 1",
     },
     audits=[
         ("not_null", {"columns": exp.tuple_("item_id", "encoder", "vector")}),
@@ -25,13 +25,15 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.common.frames import folders, unless_empty
+    from vlm4rec_search.common.python_models import ModelFolders, yield_unless_empty
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.embeddings.tables import embed_texts
 
-    context.var("encoder_id")  # named, so that another revision of the encoder rebuilds this table
+    context.var("encoder_id")  # another encoder, or another revision of it, rebuilds this table
     columns = exp.select("item_id", "text")
     texts = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_texts")).order_by("item_id"))
-    yield from unless_empty(
-        embed_texts(texts, context.var("encoder"), folders(settings(), context.var("data_dir")).cache)
+    yield from yield_unless_empty(
+        embed_texts(
+            texts, context.var("encoder"), ModelFolders.from_settings(settings(), context.var("data_dir")).cache
+        )
     )

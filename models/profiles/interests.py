@@ -9,7 +9,7 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(user_id, rank)"],
-    description="The interests of each shopper: Ward clusters of the history's vectors, each with its medoid.",
+    description="The interests of each shopper: clusters of the item vectors in the history (Ward's method).",
     columns={
         "user_id": "TEXT",
         "rank": "INT",
@@ -20,11 +20,11 @@ from sqlmesh.core.model import ModelKindName
     },
     column_descriptions={
         "user_id": "the shop's id of the shopper",
-        "rank": "1 is the most important",
-        "importance": "share of the history's positive weights; those of a shopper sum to 1",
-        "medoid": "the item of the history that stands for the interest",
-        "items": "the items that the vector is the mean of",
-        "vector": "unit vector: the weighted mean of the items",
+        "rank": "1 for the most important interest of the shopper",
+        "importance": "share of the shopper's positive weights; the interests of a shopper sum to 1",
+        "medoid": "item_id of the item that is nearest to the other items of the interest",
+        "items": "item_ids of the interest; their weighted mean is the vector",
+        "vector": "weighted mean of the item vectors, scaled to length 1",
     },
     audits=[
         ("not_null", {"columns": exp.tuple_("user_id", "rank", "importance", "medoid", "items", "vector")}),
@@ -35,14 +35,14 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.common.frames import folders, unless_empty
+    from vlm4rec_search.common.python_models import ModelFolders, yield_unless_empty
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.profiles import user_interests
 
-    context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table
+    context.var("profiles")  # another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
     columns = exp.select("item_id", "vector")
     items = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
-    cache = folders(settings(), context.var("data_dir")).cache
-    yield from unless_empty(user_interests(weights, items, int(context.var("interests")), cache))
+    cache = ModelFolders.from_settings(settings(), context.var("data_dir")).cache
+    yield from yield_unless_empty(user_interests(weights, items, int(context.var("interests")), cache))

@@ -9,14 +9,14 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(user_id, term)"],
-    description="The words of each shopper's taste: terms of the history's texts by profile weight and rarity.",
+    description="The terms that distinguish each shopper's history: weighted by profile weight and rarity.",
     columns={"user_id": "TEXT", "term": "TEXT", "word": "TEXT", "weight": "DOUBLE", "rank": "INT"},
     column_descriptions={
         "user_id": "the shop's id of the shopper",
-        "term": "token as the analyzer makes it",
-        "word": "the term as people write it",
-        "weight": "1 for the shopper's strongest term",
-        "rank": "1 is the strongest",
+        "term": "token that the analyzer makes of the word",
+        "word": "the most frequent spelling of the term in the catalogue",
+        "weight": "weight of the term, divided by the shopper's largest; between 0 and 1",
+        "rank": "1 for the largest weight",
     },
     audits=[
         ("not_null", {"columns": exp.tuple_("user_id", "term", "word", "weight", "rank")}),
@@ -25,15 +25,15 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.common.frames import unless_empty
+    from vlm4rec_search.common.python_models import yield_unless_empty
     from vlm4rec_search.profiles import term_weights
 
-    context.var("analyzer")  # named, so that another analyzer rebuilds this table
-    context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table
+    context.var("analyzer")  # another analyzer rebuilds this table
+    context.var("profiles")  # another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
     columns = exp.select("items.item_id", "items.title", "items.description", "captions.caption")
     items, captions = context.resolve_table("staging.items"), context.resolve_table("captions.item_captions")
     documents = columns.from_(f"{items} AS items").join(f"{captions} AS captions", using="item_id", join_type="left")
     per_user = int(context.var("terms"))
-    yield from unless_empty(term_weights(weights, context.fetchdf(documents.order_by("items.item_id")), per_user))
+    yield from yield_unless_empty(term_weights(weights, context.fetchdf(documents.order_by("items.item_id")), per_user))

@@ -9,13 +9,13 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["user_id"],
-    description="One unit vector for each shopper: the mean of the history's item vectors by profiles.profile_weights.",
+    description="The profile vector of each shopper: the mean of item vectors, weighted by profiles.profile_weights.",
     columns={"user_id": "TEXT", "items": "INT", "length": "DOUBLE", "vector": "FLOAT[]"},
     column_descriptions={
         "user_id": "the shop's id of the shopper",
-        "items": "number of items behind the vector, those that push away included",
-        "length": "length of the weighted sum of item vectors before it was scaled to 1",
-        "vector": "unit vector",
+        "items": "number of items behind the vector, including items with a negative weight",
+        "length": "length of the weighted sum of item vectors, before scaling to length 1",
+        "vector": "weighted sum of the item vectors, scaled to length 1",
     },
     audits=[
         ("not_null", {"columns": exp.tuple_("user_id", "items", "length", "vector")}),
@@ -25,14 +25,14 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.common.frames import folders, unless_empty
+    from vlm4rec_search.common.python_models import ModelFolders, yield_unless_empty
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.profiles import user_vectors
 
-    context.var("profiles")  # named, so that another version of the arithmetic rebuilds this table
+    context.var("profiles")  # another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
     columns = exp.select("item_id", "vector")
     items = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
-    cache = folders(settings(), context.var("data_dir")).cache
-    yield from unless_empty(user_vectors(weights, items, cache))
+    cache = ModelFolders.from_settings(settings(), context.var("data_dir")).cache
+    yield from yield_unless_empty(user_vectors(weights, items, cache))

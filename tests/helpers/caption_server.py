@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks the chat completions of OpenAI and misbehaves as a test tells it to."""
+"""A real HTTP server with the chat completions of OpenAI that misbehaves as a test prescribes."""
 
 import json
 import re
@@ -16,9 +16,12 @@ USAGE = {"prompt_tokens": 30, "completion_tokens": 7}
 
 @dataclass
 class Reply:
-    """What the server does with one request.
+    """The response to one request.
 
-    `cut` sends half of the body under the full length's name; `drip` sends head and body byte by byte, so far apart.
+    Attributes:
+        delay: seconds before the response.
+        cut: whether the body ends half-way, although the header announces its full length.
+        drip: seconds between the bytes of head and body; 0 to send everything at once.
     """
 
     status: int = 200
@@ -29,75 +32,75 @@ class Reply:
     drip: float = 0.0
 
     @property
-    def arrives(self) -> bool:
-        """Whether it is an answer that a client gets."""
+    def is_complete(self) -> bool:
+        """Whether the client receives a complete answer."""
         return self.status == 200 and isinstance(self.body, dict) and not self.cut and self.delay < HANG
 
 
 HANG = 60.0
-"""Seconds after which nobody waits any more."""
+"""A delay in seconds that is longer than the timeout of any test."""
 
 
 def answer(text: str | None, finish: str = "stop", **message: Any) -> Reply:
-    """A chat completion with that text."""
+    """Return a chat completion with this text."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
     return Reply(body={"id": "1", "object": "chat.completion", "choices": [choice], "usage": USAGE})
 
 
 def refusal(status: int, message: str, code: str | None = None, **headers: str) -> Reply:
-    """An error of the API."""
+    """Return an error of the API."""
     return Reply(status, {"error": {"message": message, "code": code}}, headers)
 
 
 Behaviour = Callable[[str, int], Reply]
-"""From the title that a prompt quotes, and how often it was asked before, to what is done."""
+"""Maps the title in the prompt and the number of earlier requests for it to a response."""
 
 
 @dataclass
 class CaptionServer:
-    """What a test may ask of the server: who was answered, how often, when, and how many at once."""
+    """The record of all requests: their times, titles, bodies and headers, and the most requests in flight."""
 
     behave: Behaviour
     url: str = ""
     calls: list[tuple[float, str]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
-    asked: Counter[str] = field(default_factory=Counter)
-    answered: Counter[str] = field(default_factory=Counter)
-    most_at_once: int = 0
-    _at_once: int = 0
+    requests: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    most_in_flight: int = 0
+    _in_flight: int = 0
     _lock: Lock = field(default_factory=Lock)
 
     def reply(self, body: dict[str, Any], headers: dict[str, str]) -> Reply:
         text = body["messages"][0]["content"][1]["text"]
-        found = re.search(r'title: "(.*)"', text)
-        title = found.group(1) if found else ""
+        match = re.search(r'title: "(.*)"', text)
+        title = match.group(1) if match else ""
         with self._lock:
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
-            earlier = self.asked[title]
-            self.asked[title] += 1
+            self._in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+            earlier = self.requests[title]
+            self.requests[title] += 1
             self.calls.append((time.monotonic(), title))
             self.bodies.append(body)
             self.headers.append(headers)
         reply = self.behave(title, earlier)
         if reply.delay < HANG:
             time.sleep(reply.delay)
-        with self._lock:  # who hangs is no longer counted as in flight: the client gives up on it unseen
-            self._at_once -= 1
-            self.answered[title] += reply.arrives
+        with self._lock:  # a hanging request no longer counts as in flight: the client abandons it unnoticed
+            self._in_flight -= 1
+            self.answers[title] += reply.is_complete
         if reply.delay >= HANG:
             time.sleep(reply.delay)
         return reply
 
     def times(self, title: str) -> list[float]:
-        """When an item was asked for."""
+        """Return the times of the requests for an item."""
         return [moment for moment, name in self.calls if name == title]
 
 
 @contextmanager
 def serving(behave: Behaviour) -> Iterator[CaptionServer]:
-    """Run a server on a free port."""
+    """Run a server on a free port and yield its record."""
     state = CaptionServer(behave)
 
     class Handler(BaseHTTPRequestHandler):

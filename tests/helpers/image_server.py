@@ -1,4 +1,4 @@
-"""A shop's image server with every fault, and what its photos are found to be."""
+"""The image server of a shop with every fault, and a look at the photos it serves."""
 
 import gzip
 import io
@@ -12,10 +12,9 @@ from typing import ClassVar
 
 from PIL import Image
 
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort
-from vlm4rec_search.datasets.photos.decode import Found
-from vlm4rec_search.datasets.photos.locate import Remote, find
+from vlm4rec_search.common.cache import Cache, FillPolicy
+from vlm4rec_search.datasets.photos.decode import PhotoFile
+from vlm4rec_search.datasets.photos.locate import FetchPolicy, locate_photos
 
 
 def png(width: int) -> bytes:
@@ -24,18 +23,18 @@ def png(width: int) -> bytes:
     return content.getvalue()
 
 
-class Shop(BaseHTTPRequestHandler):
-    """A shop's image server with every fault; it notes which host was asked for which path."""
+class ImageServer(BaseHTTPRequestHandler):
+    """The image server of a shop with every fault; it records host and path of each request."""
 
-    asked: ClassVar[list[tuple[str, str]]] = []
-    window: ClassVar[dict[str, tuple[str, bytes]]] = {}
+    requests: ClassVar[list[tuple[str, str]]] = []
+    responses: ClassVar[dict[str, tuple[str, bytes]]] = {}
     """Content type and bytes by path, as a test puts them there."""
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
-        self.asked.append((self.headers["Host"].split(":")[0], path))
-        if path in self.window:
-            return self.answer(200, self.window[path][1], kind=self.window[path][0])
+        self.requests.append((self.headers["Host"].split(":")[0], path))
+        if path in self.responses:
+            return self.answer(200, self.responses[path][1], kind=self.responses[path][0])
         if path.startswith("/loop"):
             return self.answer(302, b"", location="/loop")
         if path.startswith("/to/"):
@@ -84,23 +83,24 @@ class Shop(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def opened() -> Iterator[str]:
+def serve_images() -> Iterator[str]:
     """Run the shop on a free port of 127.0.0.1 and yield its URL."""
-    Shop.asked.clear()
-    Shop.window.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
+    ImageServer.requests.clear()
+    ImageServer.responses.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), ImageServer) as server:
         server.daemon_threads = True
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://localhost:{server.server_port}"
         server.shutdown()
 
 
-def found(folder: Path, *images: str, allow: bool = True, **effort: object) -> list[Found]:
-    """Find photos through a cache in the folder, fetching as far as `effort` says."""
+def locate_served(folder: Path, *images: str, allow_private: bool = True, **policy: object) -> list[PhotoFile]:
+    """Locate photos through a cache in the folder, fetching those that a `FillPolicy` with these fields allows."""
     with Cache(folder / "cache") as cache:
-        return find(images, folder, cache, Remote(Effort(**effort), allow))  # type: ignore[arg-type]
+        fetching = FetchPolicy(FillPolicy(**policy), allow_private)  # type: ignore[arg-type]
+        return locate_photos(images, folder, cache, fetching)
 
 
-def status(one: Found) -> str:
-    """Return ok, or what is wrong with a photo."""
-    return one.error.status if one.error else "ok"
+def photo_status(file: PhotoFile) -> str:
+    """Return ok, or the status of the failure."""
+    return file.failure.status if file.failure else "ok"

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.interaction_logs import Log
+from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.table import caption_items
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.demo_shop.build import build_shop
 from vlm4rec_search.embeddings.tables import embed_photos, embed_texts
 
@@ -17,7 +19,7 @@ def shop_log(folder: Path, world: str, items: int, shoppers: int, seed: int, enc
     catalogue = pd.read_csv(folder / "items.csv", dtype=str)
     log = pd.read_csv(folder / "interactions.csv.gz", dtype={"user_id": str, "item_id": str})
     cache = folder / "cache"
-    told = caption_items(catalogue, "tiny", folder, cache)["caption"]
+    told = caption_items(catalogue, load_captioner("tiny", Settings()), folder, cache)["caption"]
     kinds = {
         "description": embed_texts(pd.DataFrame({"item_id": catalogue["item_id"], "text": told}), encoder, cache),
         "title": embed_texts(catalogue[["item_id"]].assign(text=catalogue["title"]), encoder, cache),

@@ -8,9 +8,9 @@ import pytest
 from helpers.caption_server import HANG, CaptionServer, Reply, answer, refusal, serving
 from PIL import Image
 
+from vlm4rec_search.captioning.base import Caption, CaptionError, Context
 from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
-from vlm4rec_search.captioning.registry import Caption, CaptionError, Context
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 
@@ -18,31 +18,33 @@ PHOTO = Image.new("RGB", (24, 16), (200, 30, 40))
 SECRET = "sk-test-4711"  # noqa: S105
 
 
-def captioner(server: CaptionServer | str, **options: object) -> tuple[OpenAICaptioner, list[float]]:
-    """A client that does not wait between attempts, and what it would have waited."""
+def make_captioner(server: CaptionServer | str, **options: object) -> tuple[OpenAICaptioner, list[float]]:
+    """Return a captioner that does not sleep between attempts, and the list of its would-be waits in seconds."""
     url = server if isinstance(server, str) else server.url
     waits: list[float] = []
     settings = Settings.model_validate({"openai_url": url, "openai_key": SECRET, "openai_timeout": 5.0, **options})
     return OpenAICaptioner("llava", settings, sleep=waits.append), waits
 
 
-def one(client: OpenAICaptioner, title: str = "red bag") -> Caption | Exception:
+def caption_one(client: OpenAICaptioner, title: str = "red bag") -> Caption | Exception:
     (outcome,) = client.caption([PHOTO], [client.render(Context(title, "Bags"))])
     return outcome
 
 
-def test_a_request_holds_photo_prompt_and_key_and_the_answer_its_tokens() -> None:
+def test_a_request_contains_photo_prompt_and_key_and_the_answer_its_tokens() -> None:
     with serving(lambda title, earlier: answer(" A red\nbag. ")) as server:
-        client, _ = captioner(server)
-        caption = one(client)
+        client, _ = make_captioner(server)
+        caption = caption_one(client)
     assert isinstance(caption, Caption)
     assert (caption.text, caption.tokens_in, caption.tokens_out, caption.note) == ("A red bag.", 30, 7, "")
     assert 0 < caption.seconds < 5
     (body,), (headers,) = server.bodies, server.headers
     assert headers["authorization"] == f"Bearer {SECRET}"
     assert {name: body[name] for name in ("model", "max_tokens", "temperature")} == {
-        "model": "llava", "max_tokens": 150, "temperature": 0,
-    }  # fmt: skip
+        "model": "llava",
+        "max_tokens": 150,
+        "temperature": 0,
+    }
     image, text = body["messages"][0]["content"]
     assert 'title: "red bag"' in text["text"]
     scheme, data = image["image_url"]["url"].split(",")
@@ -50,10 +52,10 @@ def test_a_request_holds_photo_prompt_and_key_and_the_answer_its_tokens() -> Non
     assert (scheme, sent.format, sent.size) == ("data:image/jpeg;base64", "JPEG", (24, 16))
 
 
-def test_content_in_parts_is_one_text_and_a_cut_is_noted() -> None:
+def test_content_in_parts_is_joined_and_a_cut_off_answer_is_noted() -> None:
     parts = [{"type": "text", "text": "A red "}, {"type": "text", "text": "bag with"}]
     with serving(lambda title, earlier: answer(None, "length", **{"content": parts})) as server:
-        caption = one(captioner(server)[0])
+        caption = caption_one(make_captioner(server)[0])
     assert isinstance(caption, Caption)
     assert (caption.text, caption.note) == ("A red bag with", "cut off at 7 tokens")
 
@@ -71,10 +73,10 @@ NO_CAPTION = {
 
 
 @pytest.mark.parametrize("case", NO_CAPTION)
-def test_a_photo_without_a_caption_says_why_and_is_not_asked_again(case: str) -> None:
+def test_a_rejected_photo_has_a_reason_and_is_not_retried(case: str) -> None:
     reply, status, reason = NO_CAPTION[case]
     with serving(lambda title, earlier: reply) as server:
-        error = one(captioner(server)[0])
+        error = caption_one(make_captioner(server)[0])
     assert isinstance(error, CaptionError)
     assert error.status == status
     with pytest.raises(CaptionError, match=reason):
@@ -86,28 +88,28 @@ def test_a_photo_without_a_caption_says_why_and_is_not_asked_again(case: str) ->
 END_OF_RUN = {
     "wrong key": (refusal(401, f"Incorrect API key provided: {SECRET}"), UsageError, r"key \(401.*: \*\*\*\).*_KEY"),
     "no permission": (refusal(403, "no access"), UsageError, "refuses the key"),
-    "no model": (refusal(404, "The model llava does not exist"), UsageError, "knows no such address or model"),
-    "moved": (Reply(307, "", {"location": "/other"}), UsageError, "knows no such address or model"),
+    "no model": (refusal(404, "The model llava does not exist"), UsageError, "has no such address or model"),
+    "moved": (Reply(307, "", {"location": "/other"}), UsageError, "has no such address or model"),
     "no quota": (refusal(429, "You exceeded your quota", "insufficient_quota"), RunError, "has no quota left"),
-    "come tomorrow": (refusal(429, "daily limit", Retry_After="86400"), RunError, "come again in 86400 s"),
-}  # fmt: skip
+    "come tomorrow": (refusal(429, "daily limit", Retry_After="86400"), RunError, "a pause of 86400 s"),
+}
 
 
 @pytest.mark.parametrize("case", END_OF_RUN)
-def test_what_would_fail_every_photo_ends_the_run(case: str) -> None:
+def test_an_error_that_affects_every_photo_ends_the_run(case: str) -> None:
     reply, kind, reason = END_OF_RUN[case]
-    with serving(lambda title, earlier: reply) as server, pytest.raises(kind, match=reason) as told:
-        one(captioner(server)[0])
-    assert SECRET not in str(told.value)
+    with serving(lambda title, earlier: reply) as server, pytest.raises(kind, match=reason) as raised:
+        caption_one(make_captioner(server)[0])
+    assert SECRET not in str(raised.value)
     assert len(server.calls) == 1
 
 
 def test_a_server_that_cannot_be_reached_ends_the_run_after_six_attempts() -> None:
     with serving(lambda title, earlier: answer("")) as server:
         pass
-    client, waits = captioner(server)
+    client, waits = make_captioner(server)
     with pytest.raises(RunError, match=r"http://127\.0\.0\.1:\d+ cannot be reached"):
-        one(client)
+        caption_one(client)
     assert len(waits) == 5
     limits = [0.5, 1, 2, 4, 8]  # doubled each time, drawn between 0 and that
     assert all(0 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))
@@ -122,38 +124,38 @@ PASSING = {
 
 
 @pytest.mark.parametrize("case", PASSING)
-def test_a_failure_that_passes_is_tried_again_but_not_for_ever(case: str) -> None:
+def test_a_transient_failure_is_retried_at_most_five_times(case: str) -> None:
     with serving(lambda title, earlier: PASSING[case] if title == "bad" or not earlier else answer("ok")) as server:
-        client, _ = captioner(server)
-        caption, error = one(client, "good"), one(client, "bad")
+        client, _ = make_captioner(server)
+        caption, error = caption_one(client, "good"), caption_one(client, "bad")
     assert isinstance(caption, Caption)
-    assert server.asked == {"good": 2, "bad": 6}
+    assert server.requests == {"good": 2, "bad": 6}
     assert isinstance(error, CaptionError)
     assert str(error).startswith("tried 6 times: ")
 
 
-def test_a_server_that_hangs_is_left_after_the_timeout() -> None:
+def test_a_hanging_request_ends_with_the_timeout() -> None:
     with serving(lambda title, earlier: answer("ok") if earlier else Reply(delay=HANG)) as server:
-        assert isinstance(one(captioner(server, openai_timeout=1.0)[0]), Caption)
+        assert isinstance(caption_one(make_captioner(server, openai_timeout=1.0)[0]), Caption)
     first, second = server.times("red bag")
     assert second - first >= 0.9
 
 
-def test_to_be_asked_to_wait_is_no_failure_and_is_waited_for() -> None:
+def test_a_busy_server_is_not_a_failure_and_gets_the_pause_that_it_asks_for() -> None:
     busy = refusal(429, "slow down", Retry_After="0.2")
     with serving(lambda title, earlier: busy if earlier < 9 else answer("ok")) as server:
-        client, waits = captioner(server)
-        assert isinstance(one(client), Caption)
+        client, waits = make_captioner(server)
+        assert isinstance(caption_one(client), Caption)
     assert all(wait >= 0.2 for wait in waits)
     times = server.times("red bag")
     assert len(times) == 10
     assert all(later - sooner >= 0.2 for sooner, later in pairwise(times))
 
 
-def test_requests_per_minute_are_kept_over_all_threads() -> None:
+def test_the_limit_of_requests_per_minute_holds_over_all_threads() -> None:
     """1,200 a minute: 20 at once, then 19.67 a second; the last of 40 comes 20 / 19.67 = 1.02 s after the first."""
     with serving(lambda title, earlier: answer("ok")) as server:
-        client, _ = captioner(server, openai_rpm=1200)
-        assert len(list(completed(lambda item: one(client, str(item)), range(40), client.workers))) == 40
+        client, _ = make_captioner(server, openai_rpm=1200)
+        assert len(list(run_concurrently(lambda item: caption_one(client, str(item)), range(40), client.workers))) == 40
     times = sorted(moment for moment, _ in server.calls)
     assert times[-1] - times[0] > 0.8

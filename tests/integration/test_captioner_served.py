@@ -1,4 +1,4 @@
-"""The same model behind a real `transformers serve` process gives, through HTTP, what it gives in this process."""
+"""A model behind a real `transformers serve` process gives the same answers over HTTP as in this process."""
 
 import socket
 import subprocess
@@ -15,8 +15,9 @@ import pytest
 from helpers.random_models import make_llava_next
 from PIL import Image
 
-from vlm4rec_search.captioning.registry import Caption, Context, load_captioner
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.captioning.base import Caption, Context
+from vlm4rec_search.captioning.registry import load_captioner
+from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.settings import Settings
 
 pytestmark = pytest.mark.skipif(find_spec("uvicorn") is None, reason="the extra `transformers[serving]` is missing")
@@ -29,8 +30,8 @@ text: describe this {{ title }} photo
 
 
 @contextmanager
-def served(folder: Path, log: Path) -> Iterator[str]:
-    """Run the server of transformers over a folder, and yield its address when it answers."""
+def serve_model(folder: Path, log: Path) -> Iterator[str]:
+    """Run the server of transformers for the model in a folder, and yield its address once it responds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -56,28 +57,28 @@ def wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> Non
     raise AssertionError(log.read_text())
 
 
-def test_a_served_model_says_what_it_says_here(tmp_path: Path) -> None:
+def test_a_served_model_gives_the_same_captions_as_in_this_process(tmp_path: Path) -> None:
     folder = make_llava_next(tmp_path / "llava")
     (tmp_path / "short.yaml").write_text(PROMPT)
     draw = np.random.default_rng(5)
     # smooth photos, which JPEG hardly changes
     photos = [Image.fromarray(draw.integers(0, 256, (2, 2, 3), dtype=np.uint8)).resize((48, 40)) for _ in range(4)]
-    with served(folder, tmp_path / "log") as url:
+    with serve_model(folder, tmp_path / "log") as url:
         options = {"prompt": str(tmp_path / "short.yaml"), "openai_url": url, "openai_workers": 2}
         settings = Settings.model_validate(options)
         here = load_captioner(f"transformers:{folder}", settings)
         there = load_captioner(f"openai:{folder}", settings)
         prompts = [there.render(Context(f"bag {number}")) for number in range(4)]
 
-        def ask(place: int) -> Caption | Exception:
-            (outcome,) = there.caption([photos[place]], [prompts[place]])
+        def ask(position: int) -> Caption | Exception:
+            (outcome,) = there.caption([photos[position]], [prompts[position]])
             return outcome
 
-        answers = dict(completed(ask, range(4), there.workers))
+        answers = dict(run_concurrently(ask, range(4), there.workers))
     expected = here.caption(photos, prompts)
     assert len({caption.text for caption in expected if isinstance(caption, Caption)}) > 1
-    for place, own in enumerate(expected):
-        answer = answers[place]
+    for position, own in enumerate(expected):
+        answer = answers[position]
         assert isinstance(own, Caption)
         assert isinstance(answer, Caption), answer
         assert (answer.text, answer.tokens_in, answer.tokens_out) == (own.text, own.tokens_in, own.tokens_out)

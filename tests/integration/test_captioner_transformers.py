@@ -1,4 +1,4 @@
-"""Models of transformers with tiny random weights through the real path: folder, chat template, batches, generation."""
+"""The captioner for models of transformers, with tiny random weights: folder, chat template, batches, generation."""
 
 import json
 import subprocess
@@ -13,9 +13,10 @@ import pytest
 from helpers.random_models import make_blip, make_llava_next
 from PIL import Image
 
+from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
 from vlm4rec_search.captioning.captioners.transformers.captioner import TransformersCaptioner
 from vlm4rec_search.captioning.prompts import Prompt
-from vlm4rec_search.captioning.registry import Caption, Captioner, CaptionError, Context, load_captioner
+from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 
@@ -31,7 +32,7 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def photos() -> list[Image.Image]:
-    """Upright, wide and square ones, which LLaVA-NeXT cuts into different numbers of tiles."""
+    """Draw upright, wide and square photos, which LLaVA-NeXT cuts into different numbers of tiles."""
     draw = np.random.default_rng(5)
     sizes = [(40, 20), (20, 40), (30, 30), (64, 64), (100, 30)]
     return [Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
@@ -43,7 +44,7 @@ def texts(captioner: Captioner, shown: Sequence[Image.Image], titles: Sequence[s
     return [caption.text for caption in captions if isinstance(caption, Caption)]
 
 
-def test_a_batch_gives_what_each_photo_gives_alone_in_the_callers_order(llava: Path) -> None:
+def test_a_batch_gives_the_same_captions_as_single_photos_in_the_same_order(llava: Path) -> None:
     captioner = TransformersCaptioner(str(llava), SHORT, batch_size=3)
     together = texts(captioner, photos())
     alone = [texts(captioner, [photo], [title])[0] for photo, title in zip(photos(), TITLES, strict=True)]
@@ -51,7 +52,7 @@ def test_a_batch_gives_what_each_photo_gives_alone_in_the_callers_order(llava: P
     assert len(set(together)) > 1
 
 
-def test_a_caption_is_what_the_library_generates_after_the_prompt(llava: Path) -> None:
+def test_a_caption_is_the_text_that_the_library_generates_after_the_prompt(llava: Path) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     processor: Any = AutoProcessor.from_pretrained(llava, backend="pil")
@@ -67,7 +68,7 @@ def test_a_caption_is_what_the_library_generates_after_the_prompt(llava: Path) -
     assert caption.seconds > 0
 
 
-def test_what_does_not_fit_into_memory_is_halved_and_stays_halved(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_exceeds_the_memory_is_halved(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     captioner = TransformersCaptioner(str(llava), SHORT, batch_size=5)
@@ -88,7 +89,7 @@ def test_what_does_not_fit_into_memory_is_halved_and_stays_halved(llava: Path, m
     assert tried == [1] * 5
 
 
-def test_a_photo_that_cannot_be_done_takes_no_other_along(llava: Path, tmp_path: Path) -> None:
+def test_a_failing_photo_does_not_affect_others(llava: Path, tmp_path: Path) -> None:
     photos()[3].save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
     captioner = TransformersCaptioner(str(llava), SHORT)
@@ -103,18 +104,19 @@ def test_a_photo_that_cannot_be_done_takes_no_other_along(llava: Path, tmp_path:
     assert [caption.text for caption in captions if isinstance(caption, Caption)] == good
 
 
-def test_an_image_to_text_model_without_chat_template_sees_photos_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_model_without_chat_template_gets_photos_without_prompts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     captioner = TransformersCaptioner(str(make_blip(tmp_path / "blip")), SHORT)
     assert texts(captioner, photos()) == texts(captioner, photos(), TITLES[::-1])
-    assert "sees photos alone, no titles and no prompt" in capsys.readouterr().err
+    assert "it gets the photos without prompt and titles" in caplog.text
 
 
-def test_the_id_follows_the_weights_and_costs_no_torch(llava: Path, tmp_path: Path) -> None:
+def test_the_id_depends_on_the_weights_and_needs_no_torch(llava: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from vlm4rec_search.captioning.registry import load_captioner;"
-        f"print(load_captioner('transformers:{llava}').id); sys.exit('torch' in sys.modules)"
+        "from vlm4rec_search.common.settings import Settings;"
+        f"print(load_captioner('transformers:{llava}', Settings()).id); sys.exit('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -147,7 +149,7 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_models_and_precisions_that_are_not_there(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_models_and_precisions_are_errors(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
     import torch
 

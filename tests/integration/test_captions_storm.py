@@ -5,22 +5,25 @@ from itertools import count
 from pathlib import Path
 
 from helpers.caption_server import HANG, Reply, answer, refusal, serving
-from helpers.colour_catalogue import catalogue
+from helpers.colour_catalogue import write_catalogue
 
-from vlm4rec_search.captioning.run import run_captions, standing
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.captioning.run import look_up_captions, run_captions
+from vlm4rec_search.common.cache import Cache
 
 ITEMS, PER_MINUTE, WORKERS = 1000, 3600, 16
 FAULTS = {
-    3: refusal(429, "slow down", Retry_After="0"), 9: Reply(500, "oops"), 15: Reply(200, '{"choi'),
-    21: Reply(200, {"choices": []}, cut=True), 33: Reply(502, "<html>"),
-}  # fmt: skip
+    3: refusal(429, "slow down", Retry_After="0"),
+    9: Reply(500, "oops"),
+    15: Reply(200, '{"choi'),
+    21: Reply(200, {"choices": []}, cut=True),
+    33: Reply(502, "<html>"),
+}
 FINAL = {39: answer(None, refusal="No."), 45: answer("")}
 HANGING, PAUSING = (27, 77), (4, 504)
 
 
 def behave(title: str, earlier: int) -> Reply:
-    """Of every 50 items five are answered badly at first, one is refused, one has no words; two hang, two pause all."""
+    """Of every 50 items five fail at first, one is refused, one answer is empty; two items hang, two cause a pause."""
     item = int(title.removeprefix("Item i"))
     if item in HANGING and not earlier:
         return Reply(delay=HANG)
@@ -32,45 +35,46 @@ def behave(title: str, earlier: int) -> Reply:
     return Reply(reply.status, reply.body, delay=0.06 if item % 50 == 48 else 0.02)  # three times slower
 
 
-def most_within(times: list[float], seconds: float) -> int:
-    """Return the most calls that any span of so many seconds saw."""
+def count_most_calls_within(times: list[float], seconds: float) -> int:
+    """Return the largest number of calls in any span of so many seconds."""
     return max(sum(start <= moment <= start + seconds for moment in times) for start in times)
 
 
-def test_a_thousand_items_end_once_each_within_the_limits_and_a_second_run_asks_nothing(tmp_path: Path) -> None:
+def test_a_thousand_items_are_captioned_once_within_the_limits_and_a_second_run_sends_nothing(tmp_path: Path) -> None:
     colours = [(number % 256, number // 256, 90) for number in range(ITEMS)]
     items = [(f"i{number}", colour, 0) for number, colour in enumerate(colours)]
     with serving(behave) as server:
         options = {"openai_url": server.url, "openai_rpm": PER_MINUTE, "openai_timeout": 8.0}
-        settings = catalogue(tmp_path, *items, captioner="openai:llava", **options)
+        settings = write_catalogue(tmp_path, *items, captioner="openai:llava", **options)
         summary = run_captions(settings)
         calls = len(server.calls)
         again = run_captions(settings)
     assert summary.statuses == {"ok": 960, "refused": 20, "empty": 20}
     assert (summary.computed, summary.failed) == (960, 40)
     with Cache(settings.cache) as cache:
-        known = standing(settings, cache)
-    said = {
-        item.item_id: one.answer for item, one in zip(known.items, known.outcomes, strict=True) if one.status == "ok"
-    }
-    assert said == {f"i{item}": f"Item {item} of the catalogue." for item in range(ITEMS) if item % 50 not in FINAL}
-    assert server.answered == {f"Item i{item}": 1 for item in range(ITEMS)}, "no item twice, none lost"
+        captions = look_up_captions(settings, cache)
+    pairs = zip(captions.items, captions.outcomes, strict=True)
+    answers = {item.item_id: outcome.answer for item, outcome in pairs if outcome.status == "ok"}
+    assert answers == {f"i{item}": f"Item {item} of the catalogue." for item in range(ITEMS) if item % 50 not in FINAL}
+    assert server.answers == {f"Item i{item}": 1 for item in range(ITEMS)}, "no item is captioned twice or lost"
     assert calls == ITEMS + 5 * 20 + len(HANGING) + len(PAUSING)
     assert (len(server.calls), again.computed, again.statuses) == (calls, 0, summary.statuses)
-    # a bucket of one second's worth that gains (3600 - 60) / 60 a second; what was in flight may come late, too
+    # a bucket of one second's worth that gains (3600 - 60) / 60 a second; requests in flight may arrive late
     times = [moment for moment, _ in server.calls]
     for seconds in (1.0, 5.0, 60.0):
-        assert most_within(times, seconds) <= 60 + 59 * seconds + WORKERS, seconds
-    assert 4 < server.most_at_once <= WORKERS
+        assert count_most_calls_within(times, seconds) <= 60 + 59 * seconds + WORKERS, seconds
+    assert 4 < server.most_in_flight <= WORKERS
 
 
-def test_a_retry_asks_only_for_what_failed(tmp_path: Path) -> None:
-    asked = count()
+def test_a_retry_repeats_failed_items_only(tmp_path: Path) -> None:
+    requests = count()
     replies = (answer(None, refusal="No."), answer("A red mug."))
-    with serving(lambda title, earlier: replies[next(asked) % 2]) as server:
+    with serving(lambda title, earlier: replies[next(requests) % 2]) as server:
         options = {"openai_url": server.url, "openai_workers": 1}
-        settings = catalogue(tmp_path, ("a", (1, 2, 3), 1), ("b", (3, 2, 1), 0), captioner="openai:llava", **options)
+        settings = write_catalogue(
+            tmp_path, ("a", (1, 2, 3), 1), ("b", (3, 2, 1), 0), captioner="openai:llava", **options
+        )
         assert run_captions(settings).statuses == {"refused": 1, "ok": 1}
-        next(asked)
+        next(requests)
         assert run_captions(settings, retry=("refused",)).statuses == {"ok": 2}
-    assert server.asked == Counter({"Item a": 2, "Item b": 1})
+    assert server.requests == Counter({"Item a": 2, "Item b": 1})

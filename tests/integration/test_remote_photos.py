@@ -1,42 +1,42 @@
-"""Photos behind URLs: fetched once from a real server, within limits."""
+"""Photos behind URLs: fetched once from a real server, within limits of size and time."""
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.image_server import Shop, found, opened, status
+from helpers.image_server import ImageServer, locate_served, photo_status, serve_images
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.datasets.photos import fetch
-from vlm4rec_search.datasets.photos.decode import read
+from vlm4rec_search.datasets.photos.decode import read_photo
 
 
 @pytest.fixture
 def shop() -> Iterator[str]:
-    with opened() as url:
+    with serve_images() as url:
         yield url
 
 
 def test_a_photo_is_fetched_once_and_read_like_any_other(tmp_path: Path, shop: str) -> None:
     url = f"{shop}/good.png?size=1"
-    first, same = found(tmp_path, url, f" {url} ")
-    assert read(first).image.size == (7, 4)
-    assert first == same == found(tmp_path, url, limit=0)[0]
-    assert Shop.asked == [("localhost", "/good.png")], "the server is asked by the host's name, once"
+    first, same = locate_served(tmp_path, url, f" {url} ")
+    assert read_photo(first).image.size == (7, 4)
+    assert first == same == locate_served(tmp_path, url, limit=0)[0]
+    assert ImageServer.requests == [("localhost", "/good.png")], "one request, with the name of the host"
     assert first.path is not None
     first.path.unlink()
-    assert status(found(tmp_path, url, limit=0)[0]) == "pending"
-    assert status(found(tmp_path, url)[0]) == "ok", "what was lost from the cache is fetched again"
+    assert photo_status(locate_served(tmp_path, url, limit=0)[0]) == "pending"
+    assert photo_status(locate_served(tmp_path, url)[0]) == "ok", "a photo that the cache lost is fetched again"
 
 
-def test_only_so_many_are_fetched_and_failures_are_remembered(tmp_path: Path, shop: str) -> None:
+def test_the_limit_of_fetches_holds_and_failures_are_remembered(tmp_path: Path, shop: str) -> None:
     urls = [f"{shop}/{name}.png" for name in ("good1", "absent", "good2")]
-    assert [status(one) for one in found(tmp_path, *urls, limit=2)] == ["ok", "unreachable", "pending"]
-    again = found(tmp_path, *urls, failed=False)
-    assert [status(one) for one in again] == ["ok", "unreachable", "ok"]
-    assert sorted(path for _, path in Shop.asked) == ["/absent.png", "/good1.png", "/good2.png"]
-    assert str(again[1].error) == "the server answers 404"
+    assert [photo_status(file) for file in locate_served(tmp_path, *urls, limit=2)] == ["ok", "unreachable", "pending"]
+    again = locate_served(tmp_path, *urls, retry_failed=False)
+    assert [photo_status(file) for file in again] == ["ok", "unreachable", "ok"]
+    assert sorted(path for _, path in ImageServer.requests) == ["/absent.png", "/good1.png", "/good2.png"]
+    assert again[1].failure.message == "the server answers 404"
 
 
 @pytest.mark.parametrize(
@@ -62,27 +62,27 @@ def test_limits_hold(tmp_path: Path, shop: str, monkeypatch: pytest.MonkeyPatch,
     if path in ("/hang.png", "/drip.png", "/crawl.png"):
         monkeypatch.setattr(fetch, "STEP_SECONDS", 0.4)
         monkeypatch.setattr(fetch, "SECONDS", 0.6)
-    assert status(found(tmp_path, shop + path)[0]) == expected
-    assert len(Shop.asked) <= 1 + fetch.REDIRECTS
-    assert time.monotonic() - start < 30, "no server holds a photo for ever"
+    assert photo_status(locate_served(tmp_path, shop + path)[0]) == expected
+    assert len(ImageServer.requests) <= 1 + fetch.REDIRECTS
+    assert time.monotonic() - start < 30, "no server can delay a photo without end"
 
 
 @pytest.mark.parametrize(
     "url", ["ftp://shop.example/a.jpg", "http://user:secret@localhost/a.jpg", "file:///etc/passwd"]
 )
 def test_other_schemes_and_user_names_are_blocked(tmp_path: Path, url: str) -> None:
-    (one,) = found(tmp_path, url)
-    assert status(one) == "blocked"
-    assert "secret" not in str(one.error)
+    (file,) = locate_served(tmp_path, url)
+    assert photo_status(file) == "blocked"
+    assert "secret" not in str(file.failure)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://nowhere.invalid/a.jpg", "http://[::zz]/a.jpg", "http://a b/c.jpg"])
-def test_urls_that_lead_nowhere_are_told(tmp_path: Path, url: str) -> None:
-    assert status(found(tmp_path, url)[0]) in ("unreachable", "blocked")
+def test_urls_that_lead_nowhere_have_a_status(tmp_path: Path, url: str) -> None:
+    assert photo_status(locate_served(tmp_path, url)[0]) in ("unreachable", "blocked")
 
 
-def test_a_cache_that_takes_no_photo_is_one_clear_line(tmp_path: Path, shop: str) -> None:
+def test_a_cache_that_cannot_store_photos_is_one_clear_line(tmp_path: Path, shop: str) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "photos").write_text("in the way")
-    with pytest.raises(RunError, match=r"a photo cannot be kept in .*photos.*: make room there, or set VLM4REC_CACHE"):
-        found(tmp_path, f"{shop}/good.png")
+    with pytest.raises(RunError, match=r"cannot be stored in .*photos.*: make room there, or set VLM4REC_CACHE"):
+        locate_served(tmp_path, f"{shop}/good.png")

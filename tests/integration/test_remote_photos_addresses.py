@@ -1,4 +1,4 @@
-"""No URL of a catalogue reaches the inside of a network: addresses are judged, and the judged ones are called."""
+"""The address guard: no URL of a catalogue reaches an address inside a network."""
 
 import socket
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.image_server import Shop, found, opened, status
+from helpers.image_server import ImageServer, locate_served, photo_status, serve_images
 
 from vlm4rec_search.datasets.photos.fetch import is_refused
 
@@ -15,13 +15,13 @@ NAME = "shop.example"
 
 @pytest.fixture
 def shop() -> Iterator[str]:
-    with opened() as url:
+    with serve_images() as url:
         yield url
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What the name server answers for `NAME`, one list after the other; a test fills it, each answer empties it."""
+    """Addresses of `NAME`: each answer of the name server takes the first list; a test appends the lists."""
     answers: list[list[str]] = []
     real = socket.getaddrinfo
 
@@ -39,47 +39,47 @@ def named(shop: str) -> str:
     return shop.replace("localhost", NAME)
 
 
-def test_the_connection_goes_to_the_judged_address(tmp_path: Path, shop: str, names: list[list[str]]) -> None:
-    """A second answer of the name server, inside of a cloud, is not asked for."""
+def test_the_connection_goes_to_the_checked_address(tmp_path: Path, shop: str, names: list[list[str]]) -> None:
+    """The guard does not resolve the name a second time, when the answer leads inside a cloud."""
     names += [["127.0.0.1"], ["169.254.169.254"]]
-    assert status(found(tmp_path, f"{named(shop)}/good.png")[0]) == "ok"
+    assert photo_status(locate_served(tmp_path, f"{named(shop)}/good.png")[0]) == "ok"
     assert names == [["169.254.169.254"]]
-    assert Shop.asked == [(NAME, "/good.png")], "the server is asked by the host's name"
+    assert ImageServer.requests == [(NAME, "/good.png")], "the request has the name of the host"
 
 
-def test_every_redirect_is_resolved_and_judged_anew(tmp_path: Path, shop: str, names: list[list[str]]) -> None:
+def test_every_redirect_is_resolved_and_checked_again(tmp_path: Path, shop: str, names: list[list[str]]) -> None:
     names += [["127.0.0.1"], ["169.254.169.254"]]
-    assert status(found(tmp_path, f"{named(shop)}/to//good.png")[0]) == "blocked"
-    assert Shop.asked == [(NAME, "/to//good.png")]
+    assert photo_status(locate_served(tmp_path, f"{named(shop)}/to//good.png")[0]) == "blocked"
+    assert ImageServer.requests == [(NAME, "/to//good.png")]
 
 
 def test_one_bad_address_among_good_ones_blocks_the_host(tmp_path: Path, shop: str, names: list[list[str]]) -> None:
     names += [["127.0.0.1", "169.254.169.254"]]
-    assert status(found(tmp_path, f"{named(shop)}/good.png")[0]) == "blocked"
-    assert Shop.asked == []
+    assert photo_status(locate_served(tmp_path, f"{named(shop)}/good.png")[0]) == "blocked"
+    assert ImageServer.requests == []
 
 
-def test_where_one_address_does_not_answer_the_next_is_called(
+def test_the_next_address_is_called_if_the_first_does_not_answer(
     tmp_path: Path, shop: str, names: list[list[str]]
 ) -> None:
-    names += [["::1", "127.0.0.1"], ["::1"]]  # the shop listens on the second alone
-    assert status(found(tmp_path, f"{named(shop)}/good1.png")[0]) == "ok"
-    assert status(found(tmp_path, f"{named(shop)}/good2.png")[0]) == "unreachable"
-    assert Shop.asked == [(NAME, "/good1.png")]
+    names += [["::1", "127.0.0.1"], ["::1"]]  # the server listens only on the second address
+    assert photo_status(locate_served(tmp_path, f"{named(shop)}/good1.png")[0]) == "ok"
+    assert photo_status(locate_served(tmp_path, f"{named(shop)}/good2.png")[0]) == "unreachable"
+    assert ImageServer.requests == [(NAME, "/good1.png")]
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"])
 def test_addresses_inside_a_network_are_not_called(tmp_path: Path, shop: str, host: str) -> None:
-    (one,) = found(tmp_path, f"{shop.replace('localhost', host)}/good.png", allow=False)
-    assert status(one) == "blocked"
-    assert Shop.asked == []
+    (file,) = locate_served(tmp_path, f"{shop.replace('localhost', host)}/good.png", allow_private=False)
+    assert photo_status(file) == "blocked"
+    assert ImageServer.requests == []
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1"])
-def test_odd_notations_lead_nowhere_else(tmp_path: Path, shop: str, host: str) -> None:
-    (one,) = found(tmp_path, f"{shop.replace('localhost', host)}/good.png", allow=False)
-    assert status(one) in ("blocked", "unreachable")  # a resolver may not know them at all
-    assert Shop.asked == []
+def test_odd_notations_of_addresses_are_refused(tmp_path: Path, shop: str, host: str) -> None:
+    (file,) = locate_served(tmp_path, f"{shop.replace('localhost', host)}/good.png", allow_private=False)
+    assert photo_status(file) in ("blocked", "unreachable")  # some resolvers do not know these notations
+    assert ImageServer.requests == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The small vision-language model: its sentences, its inputs, its training, and what the packaged one gets right."""
+"""The small vision-language model: its sentences, inputs and training, and the accuracy of the packaged model."""
 
 from pathlib import Path
 
@@ -8,11 +8,12 @@ from PIL import Image
 
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.captioners.tiny import WEIGHTS
-from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_up, draw_one
-from vlm4rec_search.captioning.captioners.tiny.sentences import attributes, describe, read_attributes
-from vlm4rec_search.captioning.captioners.tiny.train import accuracy, captions_of, held_out
+from vlm4rec_search.captioning.captioners.tiny.accuracy import caption_photos, draw_held_out, measure_accuracy
+from vlm4rec_search.captioning.captioners.tiny.drawings import HELD_OUT, TRAINING, cut_tiles, draw_labelled_photo
+from vlm4rec_search.captioning.captioners.tiny.sentences import describe, read_attributes, visible_attributes
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, Look, draw_look
 
 HAT = Look("hat", "romantic", "linen", "party", "light blue", "rose", "floral")
@@ -22,10 +23,10 @@ BAG = Look("tote", "sporty", "denim", "outdoor", "blue", "white", "striped")
 
 @pytest.fixture(scope="module")
 def tiny() -> Captioner:
-    return load_captioner("tiny")
+    return load_captioner("tiny", Settings())
 
 
-def test_a_sentence_names_everything_that_the_photo_shows() -> None:
+def test_a_sentence_names_all_visible_attributes() -> None:
     assert describe(HAT) == (
         "A romantic hat in light blue linen, with a rose floral print, trimmed with lace and a bow; made for parties."
     )
@@ -35,22 +36,22 @@ def test_a_sentence_names_everything_that_the_photo_shows() -> None:
     )
 
 
-def test_every_sentence_is_read_back_as_it_was_meant() -> None:
+def test_the_attributes_of_every_sentence_are_read_back() -> None:
     rng = np.random.default_rng(1)
     looks = [draw_look(shape, rng) for shape in MATERIALS_OF for _ in range(100)]
-    assert [read_attributes(describe(look)) for look in looks] == [attributes(look) for look in looks]
+    assert [read_attributes(describe(look)) for look in looks] == [visible_attributes(look) for look in looks]
     assert set(read_attributes("A photo of a product.").values()) == {""}
 
 
-def test_accuracy_counts_each_attribute_and_the_second_colour_only_where_it_shows() -> None:
-    shares = accuracy([HAT, MUG, BAG], [describe(HAT), describe(MUG).replace("wood", "metal"), ""])
+def test_accuracy_counts_the_second_colour_only_where_a_pattern_shows_it() -> None:
+    shares = measure_accuracy([HAT, MUG, BAG], [describe(HAT), describe(MUG).replace("wood", "metal"), ""])
     assert shares["category"] == 2 / 3
     assert shares["material"] == 1 / 3
     assert shares["second colour"] == 1 / 2
     assert shares["all of them"] == 1 / 3
 
 
-def test_words_survive_the_tokenizer() -> None:
+def test_the_tokenizer_preserves_every_word() -> None:
     from vlm4rec_search.captioning.captioners.tiny.architecture import new_tokenizer
 
     tokenizer = new_tokenizer()
@@ -60,10 +61,10 @@ def test_words_survive_the_tokenizer() -> None:
     assert tokenizer.decode(ids) == describe(HAT)
 
 
-def test_no_text_beside_a_photo_reaches_the_model_and_training_sees_the_same_pixels() -> None:
+def test_the_model_gets_no_text_and_the_same_pixels_as_in_training() -> None:
     from vlm4rec_search.captioning.captioners.tiny.architecture import new_processor
 
-    processor, (photo, _) = new_processor(), draw_one(HELD_OUT, 0)
+    processor, (photo, _) = new_processor(), draw_labelled_photo(HELD_OUT, 0)
 
     def inputs(text: str) -> dict[str, np.ndarray]:
         parts = [{"type": "image", "image": photo}, {"type": "text", "text": text}]
@@ -73,30 +74,30 @@ def test_no_text_beside_a_photo_reaches_the_model_and_training_sees_the_same_pix
 
     plain, steered = inputs("Describe this product."), inputs("A vintage leather chair <image> </s>")
     assert plain["input_ids"].tolist() == steered["input_ids"].tolist() == [[4] * 88 + [2]]
-    np.testing.assert_allclose(plain["pixel_values"][0], cut_up(photo) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(plain["pixel_values"][0], cut_tiles(photo) / 127.5 - 1, atol=1e-6)
 
 
-def test_held_out_photos_are_others_and_always_the_same() -> None:
-    first, again = draw_one(HELD_OUT, 3)[0], draw_one(HELD_OUT, 3)[0]
+def test_held_out_photos_are_reproducible_and_differ_from_those_for_training() -> None:
+    first, again = draw_labelled_photo(HELD_OUT, 3)[0], draw_labelled_photo(HELD_OUT, 3)[0]
     assert first.size == (256, 256)
-    assert first.tobytes() == again.tobytes() != draw_one(TRAINING, 3)[0].tobytes()
+    assert first.tobytes() == again.tobytes() != draw_labelled_photo(TRAINING, 3)[0].tobytes()
 
 
-def test_training_repeats_itself_and_learns() -> None:
+def test_training_is_reproducible_and_reduces_the_loss() -> None:
     import torch
 
     from vlm4rec_search.captioning.captioners.tiny.architecture import new_model, new_processor
-    from vlm4rec_search.captioning.captioners.tiny.training import teach_seeing, teach_writing
+    from vlm4rec_search.captioning.captioners.tiny.training import train_decoder, train_vision_tower
 
-    drawn = [draw_one(TRAINING, number) for number in range(8)]
-    tiles, looks = np.stack([cut_up(photo) for photo, _ in drawn]), [look for _, look in drawn]
+    drawn = [draw_labelled_photo(TRAINING, number) for number in range(8)]
+    tiles, looks = np.stack([cut_tiles(photo) for photo, _ in drawn]), [look for _, look in drawn]
     processor = new_processor()
 
     def losses() -> tuple[list[float], list[float]]:
         torch.manual_seed(1)
         model = new_model(processor.tokenizer)
-        seeing = list(teach_seeing(model, tiles, looks, steps=10, batch=8))
-        return seeing, list(teach_writing(model, processor, tiles, looks, steps=10, batch=8))
+        seeing = list(train_vision_tower(model, tiles, looks, steps=10, batch=8))
+        return seeing, list(train_decoder(model, processor, tiles, looks, steps=10, batch=8))
 
     seeing, writing = losses()
     assert (seeing, writing) == losses()
@@ -105,59 +106,59 @@ def test_training_repeats_itself_and_learns() -> None:
     assert writing[-1] < writing[0] - 0.5
 
 
-def test_training_moves_a_photo_with_all_its_tiles() -> None:
+def test_a_shift_moves_a_photo_and_all_its_tiles() -> None:
     import torch
 
-    from vlm4rec_search.captioning.captioners.tiny.training import moved
+    from vlm4rec_search.captioning.captioners.tiny.training import shift_photos
 
-    photo, _ = draw_one(TRAINING, 1)
+    photo, _ = draw_labelled_photo(TRAINING, 1)
     pixels = np.roll(np.asarray(photo), (4, -6), axis=(0, 1))  # down, right
-    tiles = torch.from_numpy(cut_up(photo))[None]
-    shifted = moved(tiles, right=-3, down=2)[0].numpy()
-    expected = cut_up(Image.fromarray(pixels))
+    tiles = torch.from_numpy(cut_tiles(photo))[None]
+    shifted = shift_photos(tiles, right=-3, down=2)[0].numpy()
+    expected = cut_tiles(Image.fromarray(pixels))
     np.testing.assert_array_equal(shifted[1:], expected[1:])
     np.testing.assert_array_equal(shifted[0, :, 8:-8, 8:-8], expected[0, :, 8:-8, 8:-8])
-    np.testing.assert_array_equal(moved(tiles, right=0, down=0), tiles)
+    np.testing.assert_array_equal(shift_photos(tiles, right=0, down=0), tiles)
 
 
-def test_training_mirrors_a_photo_with_all_its_tiles() -> None:
+def test_mirroring_flips_a_photo_and_all_its_tiles() -> None:
     import torch
 
-    from vlm4rec_search.captioning.captioners.tiny.training import mirrored
+    from vlm4rec_search.captioning.captioners.tiny.training import mirror_photos
 
-    photo, _ = draw_one(TRAINING, 1)
-    tiles = torch.from_numpy(cut_up(photo))[None]
-    expected = cut_up(Image.fromarray(np.asarray(photo)[:, ::-1]))
-    np.testing.assert_array_equal(mirrored(tiles)[0].numpy(), expected)
+    photo, _ = draw_labelled_photo(TRAINING, 1)
+    tiles = torch.from_numpy(cut_tiles(photo))[None]
+    expected = cut_tiles(Image.fromarray(np.asarray(photo)[:, ::-1]))
+    np.testing.assert_array_equal(mirror_photos(tiles)[0].numpy(), expected)
 
 
-def test_training_leaves_other_folders_alone(tmp_path: Path) -> None:
-    from vlm4rec_search.captioning.captioners.tiny.train import make_model
+def test_training_does_not_overwrite_other_folders(tmp_path: Path) -> None:
+    from vlm4rec_search.captioning.captioners.tiny.train import train_model
 
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds other files"):
-        make_model(tmp_path, photos=1, seeing=1, writing=1)
+    with pytest.raises(UsageError, match="contains other files"):
+        train_model(tmp_path, photos=1, seeing=1, writing=1)
     with pytest.raises(UsageError, match="at least 1 photo"):
-        make_model(tmp_path / "new", photos=0, seeing=1, writing=1)
+        train_model(tmp_path / "new", photos=0, seeing=1, writing=1)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_the_packaged_model_is_small_and_says_what_it_is_for() -> None:
+def test_the_packaged_model_is_small_and_its_card_states_its_purpose() -> None:
     files = {path.name: path.stat().st_size for path in WEIGHTS.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "processor_config.json"} < set(files)
     assert sum(files.values()) < 8_000_000
     assert "Never use it for anybody else's photos" in (WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-def test_the_packaged_model_says_what_unseen_photos_show(tiny: Captioner) -> None:
-    photos, looks = held_out(100)
-    shares = accuracy(looks, captions_of(tiny, photos))
+def test_the_packaged_model_describes_unseen_photos_correctly(tiny: Captioner) -> None:
+    photos, looks = draw_held_out(100)
+    shares = measure_accuracy(looks, caption_photos(tiny, photos))
     shares.pop("all of them")
-    # the card says 0.97 or more of each for 1,000 photos; of 100, 0.9 is three standard errors less
+    # the card states at least 0.97 on 1,000 photos; on 100 photos, 0.9 is three standard errors below
     assert min(shares.values()) >= 0.9, shares
 
 
-def test_the_command_trains_what_is_packaged() -> None:
+def test_the_defaults_of_the_command_are_those_of_the_packaged_model() -> None:
     from vlm4rec_search.cli.captions import train_demo
 
     options = {option.name: option.default for option in train_demo.params}
@@ -165,9 +166,9 @@ def test_the_command_trains_what_is_packaged() -> None:
     assert command in (WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-def test_captions_depend_neither_on_the_batch_nor_on_the_catalogue(tiny: Captioner) -> None:
-    photos, _ = held_out(6)
-    photos.append(photos[0].resize((300, 200)))  # another shape, and so another number of image tokens
+def test_captions_depend_neither_on_the_batch_nor_on_the_catalogue_text(tiny: Captioner) -> None:
+    photos, _ = draw_held_out(6)
+    photos.append(photos[0].resize((300, 200)))  # another shape gives another number of image tokens
     prompt = tiny.render(Context("Harlow vintage leather chair", "furniture"))
     together = tiny.caption(photos, [prompt] * len(photos))
     alone = [tiny.caption([photo], [tiny.render(Context())])[0] for photo in photos]

@@ -1,4 +1,4 @@
-"""Every kind of bad photo that a catalogue can name, through the whole step: a row each, with a clear status."""
+"""Every kind of bad photo gets a caption row with a clear status."""
 
 import io
 import struct
@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm4rec_search.captioning.registry import Caption, Captioner, Context
+from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.table import caption_items
-from vlm4rec_search.common.cache.policy import Effort
-from vlm4rec_search.datasets.photos.locate import Remote
+from vlm4rec_search.common.cache import FillPolicy
+from vlm4rec_search.datasets.photos.locate import FetchPolicy
 
 RED = (200, 30, 30)
 
 
-class Seen(Captioner):
-    """Says the size and mean colour of what it was shown."""
+class SizeAndColourCaptioner(Captioner):
+    """Describes a photo by its size and mean colour."""
 
     id, prompt = "seen@1", "none-1"
 
@@ -53,7 +53,7 @@ def header(width: int, height: int) -> bytes:
 def rotated() -> bytes:
     image = Image.new("RGB", (40, 20), RED)
     exif = image.getexif()
-    exif[0x0112] = 6  # turn by 90 degrees to be upright
+    exif[0x0112] = 6  # upright after a turn by 90 degrees
     return encoded(image, "JPEG", exif=exif)
 
 
@@ -70,7 +70,7 @@ FILES = {
     "print.jpg": encoded(Image.new("CMYK", (40, 20), (0, 255, 255, 0)), "JPEG"),
     "turned.jpg": rotated(),
 }
-EXPECTED: dict[str, tuple[str, str]] = {  # the status, then the caption or a part of the reason
+EXPECTED: dict[str, tuple[str, str]] = {  # status, and the caption or a part of the reason
     "truncated.jpg": ("unreadable", "damaged or cut off"),
     "empty.jpg": ("unreadable", "the file is empty"),
     "huge.png": ("too_large", "decompression bomb"),
@@ -98,7 +98,7 @@ def rows(tmp_path: Path) -> pd.DataFrame:
     (tmp_path / "outside.jpg").write_bytes(encoded(PLAIN, "JPEG"))
     (data / "link.jpg").symlink_to(tmp_path / "outside.jpg")
     items = pd.DataFrame({"item_id": list(EXPECTED), "image": list(EXPECTED), "title": "A mug", "category": "mugs"})
-    return caption_items(items, Seen(), data, tmp_path / "cache", remote=Remote(Effort()))
+    return caption_items(items, SizeAndColourCaptioner(), data, tmp_path / "cache", remote=FetchPolicy(FillPolicy()))
 
 
 def test_each_bad_photo_is_a_row_with_a_clear_status(rows: pd.DataFrame) -> None:
@@ -114,7 +114,7 @@ def test_each_bad_photo_is_a_row_with_a_clear_status(rows: pd.DataFrame) -> None
             assert "\n" not in row["error"]
 
 
-def test_what_was_done_to_odd_photos_is_noted(rows: pd.DataFrame) -> None:
+def test_conversions_of_odd_photos_are_noted(rows: pd.DataFrame) -> None:
     notes = dict(zip(rows["item_id"], rows["error"], strict=True))
     assert notes["print.jpg"] == "CMYK converted to RGB"
     assert notes["deep.png"] == "I;16 samples stretched to 8 bits"

@@ -1,16 +1,17 @@
-"""Captioners by name, those of other packages among them, and settings that cannot be used."""
+"""Captioners by name, including those of other packages, and invalid settings."""
 
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.entry_points import write_distribution
 
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 
 PLUGIN = """
-from vlm4rec_search.captioning.registry import Caption, Captioner
+from vlm4rec_search.captioning.base import Caption, Captioner
 
 class Echo(Captioner):
     prompt = "title@1"
@@ -23,14 +24,6 @@ class Echo(Captioner):
 """
 
 
-def install(folder: Path, package: str, line: str) -> None:
-    """Put a package with an entry point into a folder, as an installer would."""
-    info = folder / f"{package}-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[vlm4rec_search.captioners]\n{line}\n")
-
-
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "echo_captioner.py").write_text(PLUGIN)
@@ -39,23 +32,25 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_another_package_brings_a_captioner_and_gets_its_argument(site: Path) -> None:
-    install(site, "echo-captioner", "echo = echo_captioner:Echo")
+def test_a_captioner_of_another_package_is_loaded_with_its_argument(site: Path) -> None:
+    write_distribution(site, "echo-captioner", "echo = echo_captioner:Echo")
     captioner = load_captioner("echo:loud", Settings())
     assert captioner.id == "echo-loud@1"
-    with pytest.raises(UsageError, match=r"unknown captioner 'oracle'.* attributes, tiny, .*openai:<model>, echo$"):
+    with pytest.raises(
+        UsageError, match=r"unknown captioner 'oracle'.* one of attributes, tiny, .*openai:<model>, echo$"
+    ):
         load_captioner("oracle", Settings())
 
 
-def test_two_packages_with_one_name_are_told_apart_by_nobody(site: Path) -> None:
+def test_a_name_that_two_packages_offer_is_an_error(site: Path) -> None:
     for package in ("first", "second"):
-        install(site, package, "twin = echo_captioner:Echo")
+        write_distribution(site, package, "twin = echo_captioner:Echo")
     with pytest.raises(UsageError, match=r"'twin' is offered by several packages \(first, second\)"):
         load_captioner("twin", Settings())
 
 
-def test_a_package_that_is_broken_is_named(site: Path) -> None:
-    install(site, "broken", "broken = no_such_module:make")
+def test_a_captioner_that_cannot_be_imported_is_an_error(site: Path) -> None:
+    write_distribution(site, "broken", "broken = no_such_module:make")
     with pytest.raises(UsageError, match="'broken' cannot be imported: No module named 'no_such_module'"):
         load_captioner("broken", Settings())
 
@@ -69,7 +64,7 @@ def test_a_package_that_is_broken_is_named(site: Path) -> None:
         ("attributes:more", "attributes takes no argument"),
     ],
 )
-def test_names_that_say_too_little_or_too_much(name: str, reason: str) -> None:
+def test_a_missing_or_superfluous_argument_is_an_error(name: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         load_captioner(name, Settings())
 
@@ -85,13 +80,13 @@ def test_names_that_say_too_little_or_too_much(name: str, reason: str) -> None:
         ({"prompt": "poem"}, "unknown prompt 'poem'"),
     ],
 )
-def test_settings_that_cannot_be_used_are_told(options: dict[str, object], reason: str) -> None:
-    with pytest.raises(UsageError, match=reason) as told:
+def test_invalid_settings_are_an_error_without_the_key(options: dict[str, object], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as raised:
         load_captioner("openai:llava", Settings.model_validate(options))
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)
 
 
-def test_a_key_comes_from_a_file_and_is_shown_nowhere(tmp_path: Path) -> None:
+def test_the_key_is_read_from_a_file_and_never_shown(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-secret\n")
     options = Settings.model_validate({"openai_key_file": tmp_path / "key", "openai_revision": "2026-01"})
     captioner = load_captioner("openai:llava", options)

@@ -1,4 +1,4 @@
-"""Captions by hand: what the file may hold, whose words win, and who is told to have written them."""
+"""Manual captions: the format of the file, their precedence, and their editor."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,29 +6,30 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from test_captions import SizeCaptioner, catalogue, photo
+from test_captions import SizeCaptioner, make_items, save_photo
 
-from vlm4rec_search.captioning.registry import Caption
-from vlm4rec_search.captioning.table import Edit, caption_items, edits_hash, read_edits
+from vlm4rec_search.captioning.base import Caption
+from vlm4rec_search.captioning.edits import Edit, hash_edits, read_edits
+from vlm4rec_search.captioning.table import caption_items
 from vlm4rec_search.common.errors import UsageError
 
 
-def written(folder: Path, text: str) -> Path:
+def write_edits(folder: Path, text: str) -> Path:
     path = folder / "edits.csv"
     path.write_text(text, "utf-8")
     return path
 
 
-def test_a_file_of_edits_is_read_with_its_provenance(tmp_path: Path) -> None:
-    path = written(
+def test_edits_are_read_with_editor_and_note(tmp_path: Path) -> None:
+    path = write_edits(
         tmp_path, '\ufeffitem_id,caption,editor,note\n007," A red\nmug. ",ann,wrong colour\n8,"A bag, blue",,\n'
     )
     assert read_edits(path) == {"007": Edit("A red mug.", "ann", "wrong colour"), "8": Edit("A bag, blue")}
     assert read_edits(None) == {}
-    assert edits_hash(None) is None
-    before = edits_hash(path)
+    assert hash_edits(None) is None
+    before = hash_edits(path)
     path.write_text("item_id,caption\n8,A bag\n")
-    assert edits_hash(path) != before
+    assert hash_edits(path) != before
 
 
 @pytest.mark.parametrize(
@@ -42,21 +43,21 @@ def test_a_file_of_edits_is_read_with_its_provenance(tmp_path: Path) -> None:
         ("item_id,caption\n1\n", "line 2: no item_id or no caption"),
     ],
 )
-def test_a_file_that_cannot_be_meant_so_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_an_ambiguous_or_incomplete_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        read_edits(written(tmp_path, text))
+        read_edits(write_edits(tmp_path, text))
 
 
-def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_utf8_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"VLM4REC_CAPTION_EDITS: .* cannot be read"):
-        edits_hash(tmp_path / "absent.csv")
+        hash_edits(tmp_path / "absent.csv")
     (tmp_path / "edits.csv").write_bytes(b"item_id,caption\n1,\xff\xfe\n")
     with pytest.raises(UsageError, match="cannot be read as CSV in UTF-8"):
         read_edits(tmp_path / "edits.csv")
 
 
-def test_words_by_hand_win_and_the_answer_stays_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    items = catalogue(("a", photo(tmp_path, "a.png", 30)), ("b", photo(tmp_path, "b.png", 13)), ("c", None))
+def test_a_manual_caption_wins_and_the_answer_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    items = make_items(("a", save_photo(tmp_path, "a.png", 30)), ("b", save_photo(tmp_path, "b.png", 13)), ("c", None))
     edits = {"a": Edit("A good bag.", "ann", "shorter"), "c": Edit("A bag without a photo."), "zz": Edit("Nothing.")}
     frame = caption_items(items, SizeCaptioner(), tmp_path, tmp_path / "cache", edits=edits)
     shown = frame[["item_id", "status", "caption", "answer", "editor", "edit_note"]].astype(object)
@@ -65,14 +66,14 @@ def test_words_by_hand_win_and_the_answer_stays_beside(tmp_path: Path, capsys: p
         ["b", "failed", None, None, None, None],
         ["c", "ok", "A bag without a photo.", None, "unknown", None],
     ]
-    assert "1 captions by hand are for items that the catalogue lacks: 'zz'" in capsys.readouterr().err
+    assert "1 manual captions are for items that are not in the catalogue: 'zz'" in caplog.text
 
 
-def test_other_captioners_stand_beside_and_are_never_called(tmp_path: Path) -> None:
+def test_other_captioners_are_read_from_the_cache_and_never_called(tmp_path: Path) -> None:
     class OtherCaptioner(SizeCaptioner):
         id = "other@1"
 
-    items = catalogue(("a", photo(tmp_path, "a.png", 30)), ("b", photo(tmp_path, "b.png", 40)))
+    items = make_items(("a", save_photo(tmp_path, "a.png", 30)), ("b", save_photo(tmp_path, "b.png", 40)))
     other = OtherCaptioner()
     caption_items(items[:1], OtherCaptioner(), tmp_path, tmp_path / "cache")
     edits = {"b": Edit("A bag.")}
@@ -87,15 +88,15 @@ def test_other_captioners_stand_beside_and_are_never_called(tmp_path: Path) -> N
     ]
 
 
-def test_the_models_attributes_go_with_its_words(tmp_path: Path) -> None:
-    """A caption corrected to blue must not be found under the colour red."""
+def test_a_manual_caption_drops_the_attributes_of_the_model(tmp_path: Path) -> None:
+    """An item whose caption was corrected to blue must not be found under the colour red."""
 
     class Structured(SizeCaptioner):
         def caption(self, photos: Sequence[Image.Image], prompts: Sequence[str]) -> list[Caption | Exception]:
             return [Caption(f"A red bag, {photo.width} wide.", {"colour": "red"}) for photo in photos]
 
-    items = catalogue(("a", photo(tmp_path, "a.png", 30)), ("b", photo(tmp_path, "b.png", 40)))
+    items = make_items(("a", save_photo(tmp_path, "a.png", 30)), ("b", save_photo(tmp_path, "b.png", 40)))
     edits = {"a": Edit("A blue bag.", "ann")}
     frame = caption_items(items, Structured(), tmp_path, tmp_path / "cache", edits=edits)
     assert list(frame["attributes"]) == ["{}", '{"colour": "red"}']
-    assert frame["answer"][0] == "A red bag, 30 wide.", "what the model said is kept beside"
+    assert frame["answer"][0] == "A red bag, 30 wide.", "the answer of the model is kept"

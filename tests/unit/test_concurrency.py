@@ -1,4 +1,4 @@
-"""Calls at once and limits per minute; the clock is the test's."""
+"""Concurrent calls in threads, and rate limits on a simulated clock."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -6,11 +6,11 @@ from threading import Barrier, Event, get_ident
 
 import pytest
 
-from vlm4rec_search.captioning.captioners.openai.rate_limit import Gate
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
+from vlm4rec_search.common.concurrency import run_concurrently
 
 
-def test_results_come_as_calls_end_and_each_task_once() -> None:
+def test_results_are_yielded_in_the_order_in_which_calls_end() -> None:
     release = Event()
 
     def call(task: int) -> int:
@@ -18,16 +18,16 @@ def test_results_come_as_calls_end_and_each_task_once() -> None:
             assert release.wait(30)
         return task * 10
 
-    seen = []
-    for task, result in completed(call, range(20), workers=2):
+    finished = []
+    for task, result in run_concurrently(call, range(20), workers=2):
         assert result == task * 10
-        seen.append(task)
-        if len(seen) == 19:
+        finished.append(task)
+        if len(finished) == 19:
             release.set()
-    assert seen == [*range(1, 20), 0]
+    assert finished == [*range(1, 20), 0]
 
 
-def test_so_many_calls_run_at_once_and_no_more_tasks_are_taken() -> None:
+def test_as_many_calls_run_at_once_as_there_are_workers() -> None:
     together, taken = Barrier(4), []
 
     def tasks() -> Iterator[int]:
@@ -35,14 +35,14 @@ def test_so_many_calls_run_at_once_and_no_more_tasks_are_taken() -> None:
             taken.append(task)
             yield task
 
-    ended = completed(lambda task: together.wait(30), tasks(), workers=4)
+    ended = run_concurrently(lambda task: together.wait(30), tasks(), workers=4)
     next(ended)  # the barrier opens only when four calls are in it
     assert taken == [0, 1, 2, 3]
     assert len(list(ended)) == 7
     assert taken == list(range(8))
 
 
-def test_a_failure_keeps_what_was_in_flight_and_starts_nothing_new() -> None:
+def test_after_a_failure_calls_in_flight_are_yielded_and_no_task_starts() -> None:
     together = Barrier(3)
 
     def call(task: int) -> int:
@@ -52,20 +52,20 @@ def test_a_failure_keeps_what_was_in_flight_and_starts_nothing_new() -> None:
             raise ValueError("no")
         return task
 
-    kept = []
+    yielded = []
     with pytest.raises(ValueError, match="no"):
-        for task, _ in completed(call, count(), workers=3):
-            kept.append(task)
-    assert {0, 2} <= set(kept)
-    assert 1 not in kept
+        for task, _ in run_concurrently(call, count(), workers=3):
+            yielded.append(task)
+    assert {0, 2} <= set(yielded)
+    assert 1 not in yielded
 
 
-def test_one_worker_works_in_the_callers_thread() -> None:
-    assert list(completed(lambda task: get_ident(), "ab", workers=1)) == [("a", get_ident()), ("b", get_ident())]
+def test_one_worker_runs_in_the_callers_thread() -> None:
+    assert list(run_concurrently(lambda task: get_ident(), "ab", workers=1)) == [("a", get_ident()), ("b", get_ident())]
 
 
 class Clock:
-    """Time that passes only in sleep."""
+    """A clock whose time passes only in `sleep`."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -82,10 +82,10 @@ class Clock:
 @pytest.mark.parametrize("limit", [1, 7, 60, 90, 600])
 def test_no_sixty_seconds_see_more_requests_than_the_limit(limit: int) -> None:
     clock = Clock()
-    gate = Gate(limit, None, clock.time, clock.sleep)
+    limiter = RateLimiter(limit, None, clock.time, clock.sleep)
     moments = []
     for _ in range(3 * limit + 3):
-        gate.enter(1_000)
+        limiter.acquire(1_000)
         moments.append(clock.now)
     for start in moments:
         assert sum(start <= moment <= start + 60 - 1e-6 for moment in moments) <= limit
@@ -94,9 +94,9 @@ def test_no_sixty_seconds_see_more_requests_than_the_limit(limit: int) -> None:
 
 def test_no_sixty_seconds_see_more_tokens_than_the_limit() -> None:
     clock = Clock()
-    gate, sizes, moments = Gate(None, 6_000, clock.time, clock.sleep), (100, 20, 60, 3), []
+    limiter, sizes, moments = RateLimiter(None, 6_000, clock.time, clock.sleep), (100, 20, 60, 3), []
     for number in range(400):
-        gate.enter(sizes[number % 4])
+        limiter.acquire(sizes[number % 4])
         moments.append((clock.now, sizes[number % 4]))
     for start, _ in moments:
         assert sum(size for moment, size in moments if start <= moment <= start + 60 - 1e-6) <= 6_000
@@ -104,38 +104,38 @@ def test_no_sixty_seconds_see_more_tokens_than_the_limit() -> None:
 
 
 def test_tokens_by_hand() -> None:
-    """600 a minute: 10 at once, then (600 - 10) / 60 = 9.8333 a second; 5 take 0.508475 s, 10 take 1.016949 s."""
+    """600 tokens/minute: 10 at once, then (600 - 10) / 60 = 9.8333 a second; 5 take 0.508475 s, 10 take 1.016949 s."""
     clock = Clock()
-    gate = Gate(None, 600, clock.time, clock.sleep)
-    gate.enter(10)
-    gate.enter(5)
-    gate.enter(10)
+    limiter = RateLimiter(None, 600, clock.time, clock.sleep)
+    limiter.acquire(10)
+    limiter.acquire(5)
+    limiter.acquire(10)
     assert clock.slept == [0.508475, 1.016949]
-    gate.correct(10)
-    gate.enter(10)
+    limiter.give_back(10)
+    limiter.acquire(10)
     assert len(clock.slept) == 2
-    gate.correct(-5)
-    gate.enter(0)
+    limiter.give_back(-5)
+    limiter.acquire(0)
     assert clock.slept[2:] == [0.508475]
 
 
-def test_a_pause_that_is_extended_lasts_until_its_end() -> None:
+def test_an_extended_pause_lasts_until_its_latest_end() -> None:
     clock = Clock()
-    gate = Gate(None, None, clock.time, clock.sleep)
-    gate.enter(1)
+    limiter = RateLimiter(None, None, clock.time, clock.sleep)
+    limiter.acquire(1)
     assert clock.slept == []
-    gate.pause.extend(5)
-    gate.pause.extend(2)
-    gate.enter(1)
+    limiter.pause(5)
+    limiter.pause(2)
+    limiter.acquire(1)
     assert clock.now == 105.0
 
 
-def test_nobody_takes_a_place_during_a_pause() -> None:
-    """60 a minute, one at once: after the pause the second waits for the 60 / 59 s of its own place."""
+def test_calls_that_wait_in_a_pause_still_keep_their_distance() -> None:
+    """60 requests a minute, one at once: after the pause, the second request waits for another 60 / 59 s."""
     clock = Clock()
-    gate = Gate(60, None, clock.time, clock.sleep)
-    gate.enter(0)
-    gate.pause.extend(3)
-    gate.enter(0)
-    gate.enter(0)
+    limiter = RateLimiter(60, None, clock.time, clock.sleep)
+    limiter.acquire(0)
+    limiter.pause(3)
+    limiter.acquire(0)
+    limiter.acquire(0)
     assert clock.slept == [3.0, 1.016949]

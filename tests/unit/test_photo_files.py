@@ -1,4 +1,4 @@
-"""The photo files of a data folder: where they are, what their bytes are, and what becomes of those that change."""
+"""The photo files of a data folder: their paths, their hashes, and files that change."""
 
 import hashlib
 import io
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, read
-from vlm4rec_search.datasets.photos.locate import _digests, find, fingerprint, locate
+from vlm4rec_search.common.cache import Cache, Failure
+from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, read_photo
+from vlm4rec_search.datasets.photos.locate import _hash_files, fingerprint, locate_photos, resolve_path
 
 
-def written(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
+def write_file(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
     path = folder / name
     path.write_bytes(data)
     return path
@@ -43,7 +43,7 @@ def png(width: int) -> bytes:
         ("loop.jpg", "missing"),
     ],
 )
-def test_locate_says_why_there_is_no_photo(tmp_path: Path, image: str | None, status: str) -> None:
+def test_an_unusable_path_has_a_status(tmp_path: Path, image: str | None, status: str) -> None:
     data = tmp_path / "data"
     (data / "images").mkdir(parents=True)
     (tmp_path / "secret.jpg").write_bytes(b"x")
@@ -51,14 +51,14 @@ def test_locate_says_why_there_is_no_photo(tmp_path: Path, image: str | None, st
     (data / "loop.jpg").symlink_to(data / "loop.jpg")
     os.mkfifo(data / "pipe.jpg")
     with pytest.raises(PhotoError) as caught:
-        locate(data, image)
+        resolve_path(data, image)
     assert caught.value.status == status
 
 
-def test_locate_follows_links_that_stay_inside(tmp_path: Path) -> None:
-    path = written(tmp_path, b"x", "real.jpg")
+def test_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
+    path = write_file(tmp_path, b"x", "real.jpg")
     (tmp_path / "alias.jpg").symlink_to(path)
-    assert locate(tmp_path, "alias.jpg") == path.resolve()
+    assert resolve_path(tmp_path, "alias.jpg") == path.resolve()
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
@@ -66,41 +66,41 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     with Cache(tmp_path / "cache") as cache:
-        (found,) = find(["huge.jpg"], tmp_path, cache)
+        (found,) = locate_photos(["huge.jpg"], tmp_path, cache)
     assert found.digest is None
-    assert found.error is not None
-    assert found.error.status == "too_large"
+    assert found.failure is not None
+    assert found.failure.status == "too_large"
 
 
-def test_digests_follow_the_bytes_not_the_name(tmp_path: Path) -> None:
-    first = written(tmp_path, b"same", "a.jpg")
-    written(tmp_path, b"same", "b.jpg")
+def test_digests_depend_on_the_bytes_and_not_on_the_name(tmp_path: Path) -> None:
+    first = write_file(tmp_path, b"same", "a.jpg")
+    write_file(tmp_path, b"same", "b.jpg")
     with Cache(tmp_path / "cache") as cache:
-        before = find(["a.jpg", "b.jpg", None], tmp_path, cache)
+        before = locate_photos(["a.jpg", "b.jpg", None], tmp_path, cache)
         times = first.stat()
         first.write_bytes(b"else")
-        os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))  # a copy that keeps the old time
-        after = find(["a.jpg", "b.jpg"], tmp_path, cache)
+        os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))  # like a copy that keeps the old time
+        after = locate_photos(["a.jpg", "b.jpg"], tmp_path, cache)
     assert before[0].digest == before[1].digest == after[1].digest
     assert before[0].digest == "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5"
     assert after[0].digest != before[0].digest
-    assert before[2].error is not None
+    assert before[2].failure is not None
 
 
-def test_a_photo_that_was_replaced_since_it_was_hashed_is_not_read(tmp_path: Path) -> None:
-    path = written(tmp_path, png(4), "a.png")
+def test_a_photo_replaced_after_it_was_hashed_is_not_read(tmp_path: Path) -> None:
+    path = write_file(tmp_path, png(4), "a.png")
     with Cache(tmp_path / "cache") as cache:
-        (found,) = find(["a.png"], tmp_path, cache)
-    assert read(found).image.size == (4, 4)
+        (found,) = locate_photos(["a.png"], tmp_path, cache)
+    assert read_photo(found).image.size == (4, 4)
     path.write_bytes(png(5))
     with pytest.raises(PhotoError, match="changed while it was read"):
-        read(found)
+        read_photo(found)
 
 
-def test_the_fingerprint_follows_the_bytes_of_the_photos(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_bytes_of_the_photos(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "images").mkdir(parents=True)
-    photo = written(data / "images", b"one", "a.jpg")
+    photo = write_file(data / "images", b"one", "a.jpg")
     (data / "items.csv").write_text("item_id,title\n")
 
     def current(folder: Path = data) -> str:
@@ -112,7 +112,7 @@ def test_the_fingerprint_follows_the_bytes_of_the_photos(tmp_path: Path) -> None
     (data / "warehouse.duckdb").write_text("no photo")
     (data / ".cache").mkdir()
     (data / ".cache" / "b.jpg").write_text("no photo")
-    assert current() == first, "files that are no photos do not count"
+    assert current() == first, "files other than photos do not count"
     shutil.copytree(data, tmp_path / "copy")
     assert current(tmp_path / "copy") == first, "the same photos elsewhere are the same photos"
     times = photo.stat()
@@ -124,15 +124,14 @@ def test_the_fingerprint_follows_the_bytes_of_the_photos(tmp_path: Path) -> None
     assert current() not in (first, second)
 
 
-def test_a_photo_that_goes_while_others_are_looked_at_is_a_status(tmp_path: Path) -> None:
-    kept, gone = written(tmp_path, png(4), "a.png"), written(tmp_path, png(5), "b.png")
+def test_a_photo_removed_during_the_run_has_a_status(tmp_path: Path) -> None:
+    remaining, removed_file = write_file(tmp_path, png(4), "a.png"), write_file(tmp_path, png(5), "b.png")
     with Cache(tmp_path / "cache") as cache:
-        found = dict(zip(("a", "b"), find(["a.png", "b.png"], tmp_path, cache), strict=True))
-        gone.unlink()
-        with pytest.raises(PhotoError, match="cannot be read: No such file") as told:
-            read(found["b"])
-        assert told.value.status == "unreadable"
-        digest, missing = _digests([kept, gone], cache)  # between the look for the file and the look at it
-    assert digest == hashlib.sha256(png(4)).digest()
-    assert isinstance(missing, PhotoError)
-    assert (missing.status, str(missing)) == ("missing", "the file cannot be found any more: No such file or directory")
+        found = dict(zip(("a", "b"), locate_photos(["a.png", "b.png"], tmp_path, cache), strict=True))
+        removed_file.unlink()
+        with pytest.raises(PhotoError, match="cannot be read: No such file") as caught:
+            read_photo(found["b"])
+        assert caught.value.status == "unreadable"
+        digests = _hash_files([remaining, removed_file], cache)  # the file was removed after it was located
+    removed = Failure("missing", "the file cannot be found any more: No such file or directory")
+    assert digests == {remaining: hashlib.sha256(png(4)).digest(), removed_file: removed}

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlm4rec_search.datasets.photos.decode import LONGEST_SIDE, Found, Photo, PhotoError, read
+from vlm4rec_search.datasets.photos.decode import LONGEST_SIDE, Photo, PhotoError, PhotoFile, read_photo
 
 RED = (200, 30, 30)
 
@@ -33,18 +33,18 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def opened(path: Path) -> Photo:
-    return read(Found(path, hashlib.sha256(path.read_bytes()).hexdigest()))
+def read_file(path: Path) -> Photo:
+    return read_photo(PhotoFile(path, hashlib.sha256(path.read_bytes()).hexdigest()))
 
 
 def status_of(path: Path) -> str:
     with pytest.raises(PhotoError) as caught:
-        opened(path)
+        read_file(path)
     assert "\n" not in str(caught.value)
     return caught.value.status
 
 
-def written(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
+def write_file(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
     path = folder / name
     path.write_bytes(data)
     return path
@@ -52,7 +52,7 @@ def written(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_accepted_formats_are_read_whatever_the_name_says(tmp_path: Path, kind: str) -> None:
-    photo = opened(written(tmp_path, encoded(Image.new("RGB", (40, 20), RED), kind)))
+    photo = read_file(write_file(tmp_path, encoded(Image.new("RGB", (40, 20), RED), kind)))
     assert (photo.image.mode, photo.image.size, photo.note) == ("RGB", (40, 20), "")
     assert np.abs(np.asarray(photo.image, dtype=int) - RED).max() <= 6
 
@@ -73,18 +73,18 @@ def test_accepted_formats_are_read_whatever_the_name_says(tmp_path: Path, kind: 
     ids=["empty", "text", "svg", "pdf", "cut jpeg", "cut png", "bomb", "big", "no width"],
 )
 def test_bad_bytes_end_in_a_status(tmp_path: Path, data: bytes, status: str) -> None:
-    assert status_of(written(tmp_path, data)) == status
+    assert status_of(write_file(tmp_path, data)) == status
 
 
 def test_animation_gives_its_first_frame_and_a_note(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (10, 10), colour) for colour in (RED, (0, 0, 255), (0, 255, 0))]
-    photo = opened(written(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "a.gif"))
+    photo = read_file(write_file(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "a.gif"))
     assert photo.note == "animated or multi-page: first of 3 frames used"
     assert photo.image.getpixel((5, 5)) == RED
 
 
 def test_cmyk_becomes_rgb_with_a_note(tmp_path: Path) -> None:
-    photo = opened(written(tmp_path, encoded(Image.new("CMYK", (10, 10), (0, 255, 255, 0)), "JPEG")))
+    photo = read_file(write_file(tmp_path, encoded(Image.new("CMYK", (10, 10), (0, 255, 255, 0)), "JPEG")))
     assert photo.note == "CMYK converted to RGB"
     red, green, blue = np.asarray(photo.image).reshape(-1, 3).mean(axis=0)
     assert red > 240
@@ -93,13 +93,13 @@ def test_cmyk_becomes_rgb_with_a_note(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "colour"), [("RGBA", (255, 0, 0, 0)), ("LA", (0, 0))])
 def test_transparency_is_laid_on_white(tmp_path: Path, mode: str, colour: tuple[int, ...]) -> None:
-    photo = opened(written(tmp_path, encoded(Image.new(mode, (10, 10), colour), "PNG")))
+    photo = read_file(write_file(tmp_path, encoded(Image.new(mode, (10, 10), colour), "PNG")))
     assert (photo.note, photo.image.getpixel((5, 5))) == ("transparency laid on white", (255, 255, 255))
 
 
 def test_sixteen_bits_are_stretched_not_clipped(tmp_path: Path) -> None:
     ramp = np.array([[1000, 33000, 65000]], dtype=np.uint16)  # (33000 - 1000) / (65000 - 1000) * 255 = 127.5
-    photo = opened(written(tmp_path, encoded(Image.fromarray(ramp), "PNG")))
+    photo = read_file(write_file(tmp_path, encoded(Image.fromarray(ramp), "PNG")))
     assert [photo.image.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (127, 127, 127), (255, 255, 255)]
     assert "stretched to 8 bits" in photo.note
 
@@ -108,11 +108,11 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 20), "white")
     exif = image.getexif()
     exif[0x0112] = 6  # the camera was turned: 90 degrees clockwise to be upright
-    assert opened(written(tmp_path, encoded(image, "JPEG", exif=exif))).image.size == (20, 40)
+    assert read_file(write_file(tmp_path, encoded(image, "JPEG", exif=exif))).image.size == (20, 40)
 
 
 def test_large_photos_are_shrunk(tmp_path: Path) -> None:
-    photo = opened(written(tmp_path, encoded(Image.new("RGB", (3000, 1500), RED), "JPEG")))
+    photo = read_file(write_file(tmp_path, encoded(Image.new("RGB", (3000, 1500), RED), "JPEG")))
     assert photo.image.size == (LONGEST_SIDE, LONGEST_SIDE // 2)
 
 
@@ -125,8 +125,8 @@ def test_no_bytes_crash(tmp_path: Path, valid: bytes, length: int, patches: list
     data = bytearray(valid[: len(valid) - length] if length % 3 else valid)
     for offset, patch in patches:
         data[offset : offset + len(patch)] = patch
-    path = written(tmp_path, bytes(data))
+    path = write_file(tmp_path, bytes(data))
     try:
-        assert opened(path).image.mode == "RGB"
+        assert read_file(path).image.mode == "RGB"
     except PhotoError as error:
         assert error.status in {"unreadable", "wrong_type", "too_large"}

@@ -1,4 +1,4 @@
-"""Profile vectors and weighted words against hand-computed numbers."""
+"""Profile vectors and weighted terms against hand-computed numbers."""
 
 from math import log, sqrt
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.profiles import term_weights, user_vectors
 
@@ -28,30 +28,30 @@ def weights(*rows: tuple[str, str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["user_id", "item_id", "weight"])
 
 
-def computed(cache: Path) -> list[int]:
+def computed_counts(cache: Path) -> list[int]:
     with Cache(cache) as store:
         return [row.computed for row in store.ledger()]
 
 
-def test_vector_is_the_unit_weighted_mean() -> None:
-    found = user_vectors(weights(("u", "b", 1.0), ("u", "a", 2.0), ("t", "c", 0.5), ("u", "gone", 9.0)), ITEMS)
-    assert found["user_id"].tolist() == ["t", "u"]
-    assert found["items"].tolist() == [1, 2]
-    assert found["length"].tolist() == pytest.approx([0.5, sqrt(5)])
-    assert found["vector"].tolist()[1] == pytest.approx([2 / sqrt(5), 1 / sqrt(5)])
-    assert found["vector"].tolist()[0] == pytest.approx([-1, 0])
+def test_the_vector_is_the_weighted_mean_scaled_to_length_1() -> None:
+    result = user_vectors(weights(("u", "b", 1.0), ("u", "a", 2.0), ("t", "c", 0.5), ("u", "gone", 9.0)), ITEMS)
+    assert result["user_id"].tolist() == ["t", "u"]
+    assert result["items"].tolist() == [1, 2]
+    assert result["length"].tolist() == pytest.approx([0.5, sqrt(5)])
+    assert result["vector"].tolist()[1] == pytest.approx([2 / sqrt(5), 1 / sqrt(5)])
+    assert result["vector"].tolist()[0] == pytest.approx([-1, 0])
 
 
-def test_negative_weights_push_away() -> None:
-    found = user_vectors(weights(("u", "a", 1.0), ("u", "b", -1.0)), ITEMS)
-    assert found["vector"].tolist()[0] == pytest.approx([sqrt(0.5), -sqrt(0.5)])
+def test_negative_weights_point_away_from_their_items() -> None:
+    result = user_vectors(weights(("u", "a", 1.0), ("u", "b", -1.0)), ITEMS)
+    assert result["vector"].tolist()[0] == pytest.approx([sqrt(0.5), -sqrt(0.5)])
 
 
-def test_users_without_a_profile_are_left_out() -> None:
+def test_users_without_a_profile_have_no_row() -> None:
     rows = [("opposites", "a", 0.3), ("opposites", "c", 0.3), ("lost", "gone", 1.0), ("angry", "a", -1.0)]
-    found = user_vectors(weights(*rows, ("bored", "a", 0.0)), ITEMS)
-    assert list(found.columns) == ["user_id", "items", "length", "vector"]
-    assert len(found) == 0
+    result = user_vectors(weights(*rows, ("bored", "a", 0.0)), ITEMS)
+    assert list(result.columns) == ["user_id", "items", "length", "vector"]
+    assert len(result) == 0
 
 
 def test_only_users_whose_weights_changed_are_computed_again(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_only_users_whose_weights_changed_are_computed_again(tmp_path: Path) -> 
     # t: the same item at another weight is the same direction; u: an event more; w is new
     after = weights(("t", "a", 1.0), ("u", "a", 1.0), ("u", "b", 2.0), ("v", "c", 0.0), ("w", "b", 1.0))
     first, second = user_vectors(before, ITEMS, tmp_path), user_vectors(after, ITEMS, tmp_path)
-    assert computed(tmp_path) == [3, 2]
+    assert computed_counts(tmp_path) == [3, 2]
     pd.testing.assert_frame_equal(first, user_vectors(before, ITEMS))
     pd.testing.assert_frame_equal(second, user_vectors(after, ITEMS))
     assert second["length"].tolist() == pytest.approx([1.0, sqrt(5), 1.0])
@@ -70,45 +70,44 @@ def test_other_item_vectors_are_other_profiles(tmp_path: Path) -> None:
     user_vectors(rows, ITEMS, tmp_path)
     moved = ITEMS.assign(vector=[np.float32([0.6, 0.8]), *ITEMS["vector"][1:]])
     assert user_vectors(rows, moved, tmp_path)["vector"].tolist()[0] == pytest.approx([0.6, 0.8])
-    assert computed(tmp_path) == [2, 1]
+    assert computed_counts(tmp_path) == [2, 1]
 
 
-def test_what_histories_were_is_not_kept_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def kept() -> int:
+def test_results_of_old_histories_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def count_stored_results() -> int:
         for step in range(1, 12):
             user_vectors(weights(("u", "a", 1.0), ("u", "b", float(step))), ITEMS, tmp_path)
         with Cache(tmp_path) as store:
             return int(store._db.execute("SELECT COUNT(*) FROM results").fetchone()[0])
 
-    assert kept() == 11, "a trial on little data costs nothing of what stands there"
-    monkeypatch.setattr("vlm4rec_search.profiles.incremental._ALWAYS", 0)
-    assert kept() <= 4
+    assert count_stored_results() == 11, "a small data set deletes no results"
+    monkeypatch.setattr("vlm4rec_search.profiles.incremental._ALWAYS_KEPT", 0)
+    assert count_stored_results() <= 4
 
 
-def test_words_are_weighted_by_profile_and_idf() -> None:
-    found = term_weights(weights(("u", "a", 0.75), ("u", "b", 0.25)), DOCUMENTS)
+def test_terms_are_weighted_by_profile_and_idf() -> None:
+    result = term_weights(weights(("u", "a", 0.75), ("u", "b", 0.25)), DOCUMENTS)
     idf = {1: log(1 + 2.5 / 1.5), 2: log(1 + 1.5 / 2.5)}  # of 3 items
     raw = {"dress": 0.75 * idf[1], "red": 1.0 * idf[2], "shoe": 0.25 * idf[2]}
-    assert found["term"].tolist() == ["dress", "red", "shoe"]
-    assert found["weight"].tolist() == pytest.approx([1.0, raw["red"] / raw["dress"], raw["shoe"] / raw["dress"]])
-    assert found["word"].tolist() == ["dresses", "red", "shoe"]
-    assert found["rank"].tolist() == [1, 2, 3]
+    assert result["term"].tolist() == ["dress", "red", "shoe"]
+    assert result["weight"].tolist() == pytest.approx([1.0, raw["red"] / raw["dress"], raw["shoe"] / raw["dress"]])
+    assert result["word"].tolist() == ["dresses", "red", "shoe"]
+    assert result["rank"].tolist() == [1, 2, 3]
 
 
-def test_words_are_bounded_and_ties_are_alphabetical() -> None:
-    found = term_weights(weights(("v", "c", 1.0), ("u", "c", 2.0)), DOCUMENTS, per_user=2)
-    assert list(zip(found["user_id"], found["term"], found["rank"], strict=True)) == [
-        ("u", "blue", 1), ("u", "run", 2), ("v", "blue", 1), ("v", "run", 2),
-    ]  # fmt: skip
-    assert found["weight"].tolist() == [1.0] * 4
+def test_the_number_of_terms_is_limited_and_ties_are_alphabetical() -> None:
+    result = term_weights(weights(("v", "c", 1.0), ("u", "c", 2.0)), DOCUMENTS, per_user=2)
+    ranked = list(zip(result["user_id"], result["term"], result["rank"], strict=True))
+    assert ranked == [("u", "blue", 1), ("u", "run", 2), ("v", "blue", 1), ("v", "run", 2)]
+    assert result["weight"].tolist() == [1.0] * 4
 
 
-def test_words_of_negative_items_are_dropped() -> None:
-    found = term_weights(weights(("u", "a", 1.0), ("u", "b", -2.0)), DOCUMENTS)
-    assert found["term"].tolist() == ["dress"]
+def test_terms_of_items_with_negative_weights_are_dropped() -> None:
+    result = term_weights(weights(("u", "a", 1.0), ("u", "b", -2.0)), DOCUMENTS)
+    assert result["term"].tolist() == ["dress"]
 
 
-def test_blocks_do_not_change_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_change_the_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(5)
     users = [f"u{number:02d}" for number in draw.integers(0, 30, 200)]
     frame = weights(*[(user, item, 1.0) for user, item in zip(users, draw.choice(list("abc"), 200), strict=True)])
@@ -119,9 +118,9 @@ def test_blocks_do_not_change_the_words(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_empty_inputs_give_empty_frames() -> None:
     assert len(user_vectors(weights(), ITEMS)) == len(user_vectors(weights(("u", "a", 1.0)), ITEMS[:0])) == 0
-    found = term_weights(weights(), DOCUMENTS)
-    assert list(found.columns) == ["user_id", "term", "word", "weight", "rank"]
-    assert len(found) == len(term_weights(weights(("u", "a", 1.0)), DOCUMENTS[:0])) == 0
+    result = term_weights(weights(), DOCUMENTS)
+    assert list(result.columns) == ["user_id", "term", "word", "weight", "rank"]
+    assert len(result) == len(term_weights(weights(("u", "a", 1.0)), DOCUMENTS[:0])) == 0
 
 
 def test_a_weight_that_is_not_finite_is_an_error() -> None:

@@ -1,1 +1,1 @@
-"""Captions of item photos: made ahead by `vlm4rec captions run`, judged, corrected by hand, laid out as a table."""
+"""Captions of product photos: captioners, prompts, captioning runs, validation, manual edits, and the caption table."""

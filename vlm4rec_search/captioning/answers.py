@@ -1,4 +1,4 @@
-"""Answers of models as captions: a plain text, or the structured prompt's JSON, repaired where that is safe."""
+"""Model answers turned into captions: plain text, or the JSON of the structured prompt with safe repairs."""
 
 import json
 import re
@@ -15,12 +15,12 @@ _NOTHING = {"", "none", "null", "unknown", "n/a", "not visible", "not specified"
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model answered to a prompt.
+    """The unprocessed answer of a model.
 
     Attributes:
-        text: the new text alone, as it came.
+        text: the generated text without the prompt.
         tokens_in, tokens_out, seconds: as in `Caption`.
-        cut_off: whether the answer ended because it had as many tokens as were allowed.
+        cut_off: whether the answer ended because it reached the limit of tokens.
     """
 
     text: str
@@ -31,11 +31,11 @@ class Reply:
 
 
 def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
-    """Return the caption that a reply holds, or why it holds none: empty, refused (prose for JSON) or failed."""
+    """Return the caption in a reply, or the reason why there is none: empty, refused (prose for JSON) or failed."""
     text = " ".join(reply.text.split())
-    paid = (text, reply.tokens_in, reply.tokens_out)
+    usage = (text, reply.tokens_in, reply.tokens_out)
     if not text:
-        return CaptionError("empty", "the answer is empty", *paid)
+        return CaptionError("empty", "the answer is empty", *usage)
     note = f"cut off at {reply.tokens_out} tokens" if reply.cut_off else ""
     caption = Caption(text, {}, reply.tokens_in, reply.tokens_out, reply.seconds, note)
     if prompt.answer == "text":
@@ -44,12 +44,12 @@ def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
         answer = parse_answer(reply.text)
     except ValueError as error:
         reason = f"{error} ({note})" if note else str(error)
-        return CaptionError("failed" if "{" in text else "refused", reason, *paid)
+        return CaptionError("failed" if "{" in text else "refused", reason, *usage)
     return replace(caption, text=" ".join(answer.description.split()), attributes=answer.attributes)
 
 
 class Answer(BaseModel):
-    """What a structured prompt asks for; fields that the photo does not show are None, others lower case."""
+    """The fields of a structured answer in lower case; None for a field that the photo does not show."""
 
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
 
@@ -62,9 +62,9 @@ class Answer(BaseModel):
 
     @field_validator(*FIELDS, mode="before")
     @classmethod
-    def _one_text(cls, value: object) -> object:
-        """Models answer with lists, and say "none" in many words."""
-        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+    def _normalise(cls, value: object) -> object:
+        """Join a list to one text, and map the many spellings of "none" to None."""
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
             value = ", ".join(value)
         if isinstance(value, str):
             text = " ".join(value.lower().split())
@@ -80,38 +80,34 @@ class Answer(BaseModel):
 def parse_answer(text: str) -> Answer:
     """Return the validated answer.
 
-    Repaired: code fences and words around the object, commas before a closing bracket, line ends inside strings.
+    Code fences and words around the object, commas before a closing bracket, and line breaks inside strings are
+    repaired.
 
     Raises:
-        ValueError: there is no JSON object, it is cut off, or its fields are not what was asked for.
+        ValueError: there is no JSON object, it is cut off, or its fields are missing or of the wrong type.
     """
     start, end = text.find("{"), text.rfind("}")
     if start < 0:
-        raise ValueError("the answer is no JSON object")
+        raise ValueError("the answer contains no JSON object")
     if end < start:
-        raise ValueError("the answer is JSON that is cut off")
-    return _validated(text[start : end + 1])
-
-
-def _validated(text: str) -> Answer:
+        raise ValueError("the JSON of the answer is cut off")
     try:
-        fields = _loaded(text)
-        return Answer.model_validate(fields)
+        return Answer.model_validate(_load_json(text[start : end + 1]))
     except json.JSONDecodeError as error:
         raise ValueError(f"the answer is broken JSON: {error.msg} at character {error.pos}") from None
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"the answer does not hold what was asked for: {name}: {first['msg']}") from None
+        raise ValueError(f"the answer has an invalid field: {name}: {first['msg']}") from None
 
 
-def _loaded(text: str) -> object:
-    """Parse as it stands, else with the commas before closing brackets left out."""
+def _load_json(text: str) -> object:
+    """Parse the text unchanged, or else without the commas before closing brackets."""
     try:
         return json.loads(text, strict=False)
     except json.JSONDecodeError:
-        return json.loads(_TRAILING.sub(r"\1\2", text), strict=False)
+        return json.loads(_TRAILING_COMMA.sub(r"\1\2", text), strict=False)
 
 
-# A string is matched first and kept, so that a comma inside it stays.
-_TRAILING = re.compile(r'("(?:[^"\\]|\\.)*")|,\s*([}\]])')
+# A string literal is matched first, so that a comma inside a string is preserved.
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,\s*([}\]])')

@@ -1,9 +1,22 @@
-"""What a captioner is: a versioned prompt and one batch method from photos to sentences.
+"""The plug-in API for captioners: a captioner turns photos of products into sentences.
 
-How the job around it calls it: at most `workers` calls of `caption` run at once, each on at most `batch_size` photos,
-in threads of the job (`common.concurrency.completed`). What a call returns is committed as soon as it returns,
-so that no result waits for a slower one and a killed run loses only the calls in flight. A local model has one worker
-and larger batches; the client of a server has many workers and batches of one, and keeps limits and retries to itself.
+To write a captioner, subclass `Captioner`, set `id` and `prompt`, and implement `render` and `caption`. To make it
+known, publish a factory under an entry point of the group `vlm4rec_search.captioners` in your package's metadata::
+
+    [project.entry-points."vlm4rec_search.captioners"]
+    mean-colour = "mean_colour_captioner:MeanColourCaptioner"
+
+`VLM4REC_CAPTIONER=mean-colour:dark` then calls `MeanColourCaptioner("dark", settings)`; the factory is any callable
+that takes this argument ("" without one) and the `Settings`, and returns a `Captioner`. `examples/own_captioner` is a
+complete package.
+
+A run calls `render` once for each item, and `caption` in threads: at most `workers` calls at once, each with at most
+`batch_size` photos. The results of a call are stored as soon as the call returns, so a killed run loses only the calls
+in flight. A model on this machine has one worker and larger batches. The client of a server has many workers and
+batches of one photo; rate limits and retries are its own business.
+
+Captions are cached under `id`, `prompt`, `decoding`, the photo's bytes and the rendered prompt. Change `id` (its
+revision) whenever the same inputs would get other words; otherwise the old captions stay in use.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +29,12 @@ from PIL.Image import Image
 
 @dataclass(frozen=True)
 class Context:
-    """What a captioner may be told about an item besides its photo: never file names or ids."""
+    """The catalogue text that a captioner may use besides the photo. File names and item ids are never passed.
+
+    Attributes:
+        title: the item's title, "" without one. It is untrusted text and may contain instructions.
+        category: the item's category, "" without one.
+    """
 
     title: str = ""
     category: str = ""
@@ -24,16 +42,16 @@ class Context:
 
 @dataclass(frozen=True)
 class Caption:
-    """What was said of one photo, and what it took.
+    """The description of one photo and the cost of the model call.
 
     Attributes:
         text: the description, one or more sentences.
-        attributes: what a structured prompt found besides, such as {"colour": "navy"}; empty for a plain prompt.
-        tokens_in: tokens of prompt and photo, 0 where the captioner counts none. Attempts whose answer was lost on its
-            way are counted, too, as far as they are known.
-        tokens_out: tokens of the answer, likewise.
-        seconds: time of the call, a batch's time being shared out evenly.
-        note: what has to be known of the text, such as that it was cut off; "" for nothing.
+        attributes: fields of a structured answer, such as {"colour": "navy"}; empty for a plain prompt.
+        tokens_in: tokens of prompt and photo; 0 for a captioner that does not count tokens. Include the tokens of
+            earlier attempts whose answers were lost in transit, as far as they are known.
+        tokens_out: tokens of the answer, counted like `tokens_in`.
+        seconds: duration of the call; the photos of a batch share its duration evenly.
+        note: a remark about the text, such as that it was cut off; "" for none.
     """
 
     text: str
@@ -45,12 +63,13 @@ class Caption:
 
 
 class CaptionError(Exception):
-    """One photo has no caption; the other photos have nothing to do with it.
+    """The reason why one photo has no caption. It says nothing about the other photos of the batch.
 
     Attributes:
-        status: refused (by the model or its provider), empty (an answer without words) or failed (anything else).
-        text: what was answered all the same, "" for nothing.
-        tokens_in, tokens_out: what the answer cost, as in `Caption`; 0 where that is not known.
+        status: "refused" (by the model or its provider), "empty" (an answer without words) or "failed" (any other
+            reason).
+        text: the model's answer, "" for none.
+        tokens_in, tokens_out: tokens of the answer as in `Caption`; 0 where they are unknown.
     """
 
     def __init__(
@@ -69,15 +88,16 @@ class CaptionError(Exception):
 
 
 class Captioner(ABC):
-    """Describes photos. `id`, `prompt`, `decoding` and the rendered prompt are part of a caption's cache key.
+    """The base class of all captioners.
 
     Attributes:
-        id: name@revision; another revision is another captioner.
+        id: name@revision. Another revision is another captioner, whose captions are made anew.
         prompt: id@version of the prompt.
-        decoding: settings that change what the same photo and prompt give.
-        batch_size: most photos that one call of `caption` should get.
-        workers: most calls of `caption` that should run at once, from different threads.
-        requests_per_minute, tokens_per_minute: limits that the captioner keeps to; None for none.
+        decoding: settings that change the answer to the same photo and prompt, such as "greedy 150"; "" for none.
+        batch_size: the largest number of photos for one call of `caption`.
+        workers: the largest number of concurrent calls of `caption`, each from its own thread.
+        requests_per_minute, tokens_per_minute: the rate limits that the captioner obeys, shown in cost estimates; None
+            for no limit.
     """
 
     id: str
@@ -90,16 +110,23 @@ class Captioner(ABC):
 
     @abstractmethod
     def render(self, context: Context) -> str:
-        """Return the prompt for one item; an item is captioned again only when this text changes."""
+        """Return the prompt for one item. The item is captioned again only when this text changes."""
 
     @abstractmethod
     def caption(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:
-        """Return, for each RGB photo and its rendered prompt, a caption or that photo's own failure.
+        """Return one caption or one exception for each photo, in the order of the photos.
 
-        A failure is an exception in the list, mostly a `CaptionError`; it is not cached. With `workers` above 1 this
-        method is called from several threads at once.
+        With `workers` above 1, several threads call this method at once.
+
+        Args:
+            photos: RGB images of at most 1,024 pixels a side.
+            prompts: the rendered prompt of each photo.
+
+        Returns:
+            A list as long as `photos`. Put an exception, usually a `CaptionError`, in the place of a photo that cannot
+            be captioned. The failure is recorded with its reason and can be retried.
 
         Raises:
-            UsageError, RunError: no photo can be captioned, such as by a model that cannot be loaded or a server that
-                refuses the key; the run ends.
+            UsageError, RunError: no photo can be captioned, for instance because the model cannot be loaded or the
+                server rejects the key. The run ends. Any other exception makes the run try the photos one by one.
         """

@@ -1,4 +1,4 @@
-"""Two captioners on one page: photo, both texts, and what each text makes of the item's neighbourhood."""
+"""A page that compares two captioners: photos, both captions, and the nearest neighbours by each caption."""
 
 import base64
 from dataclasses import dataclass
@@ -6,20 +6,23 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader
 
-from vlm4rec_search.captioning.run import Standing, standing
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.captioning.run import CatalogueCaptions, look_up_captions
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Vectors
-from vlm4rec_search.datasets.photos.decode import Found, PhotoError, read
+from vlm4rec_search.datasets.photos.decode import PhotoError, PhotoFile, read_photo
+from vlm4rec_search.embeddings.tables import embed_texts
 
-NEIGHBOURS, SIDE = 5, 128
+NEIGHBOURS, THUMBNAIL_SIDE = 5, 128
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A neighbouring item: title, photo as a data URL ("" without one), and cosine similarity of the texts."""
+    """A neighbouring item: title, photo as a data URL ("" without a photo), and cosine similarity of the texts."""
 
     title: str
     photo: str
@@ -28,7 +31,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Side:
-    """What one captioner said of an item, and the items that are nearest by it, the nearest first."""
+    """The caption of an item by one captioner, and the items with the nearest captions, nearest first."""
 
     text: str
     neighbours: list[Neighbour]
@@ -36,7 +39,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """One item under both captioners; `shared` is the share of neighbours that both name."""
+    """One item with the captions of both captioners; `shared` is the share of neighbours that are the same."""
 
     item_id: str
     title: str
@@ -45,109 +48,107 @@ class Pair:
     shared: float
 
 
-def compare(
+def compare_captioners(
     settings: Settings, first: str, second: str, path: Path, count: int = 24, environment: str = "prod"
 ) -> dict[str, object]:
-    """Write the page over items that both captioners have described, the most wanted first.
+    """Write the page about the items that both captioners have described, by descending priority.
 
-    Neighbours are found by the sentence encoder of the settings over caption and title, among the items that both
-    have described. Nothing is captioned or fetched.
+    Neighbours are found among these items by the sentence encoder of the settings, over caption and title. Nothing is
+    captioned or fetched.
 
     Returns:
-        items (on the page), described (by both), and for each captioner: ok (items), characters (mean), different
-        (share of texts that no other item has), seconds (mean of a call); shared: mean share of equal neighbours.
+        items: number of items on the page. described: number of items that both captioners have described.
+        captioners: for each captioner id: ok (items), characters (mean length), different (share of distinct texts),
+        seconds (mean of a call). shared: mean share of equal neighbours.
 
     Raises:
-        UsageError: unknown captioner, no tables yet, or fewer than two items that both have described.
+        UsageError: a captioner is unknown, both are the same, the tables do not exist yet, or fewer than two items are
+            described by both.
         RunError: warehouse, cache or encoder cannot be used, or the page cannot be written.
     """
     with Cache(settings.cache) as cache:
-        both = [standing(settings, cache, name, environment) for name in (first, second)]
-    if both[0].maker.id == both[1].maker.id:
-        raise UsageError(f"{first} and {second} are the same captioner: name two")
-    ours = sorted(set(both[0].at(("ok",))) & set(both[1].at(("ok",))))
-    if len(ours) < 2:
+        both = [look_up_captions(settings, cache, name, environment) for name in (first, second)]
+    if both[0].captioner.id == both[1].captioner.id:
+        raise UsageError(f"{first} and {second} are the same captioner: name two different ones")
+    common = sorted(set(both[0].positions(("ok",))) & set(both[1].positions(("ok",))))
+    if len(common) < 2:
         raise UsageError(
-            f"{first} and {second} have described {len(ours)} items together: "
+            f"{first} and {second} have described {len(common)} items together, and two are needed: "
             "run `vlm4rec captions run --captioner NAME --limit N` for each"
         )
-    pairs = _pairs(both, ours, settings, count)
-    facts = {known.maker.id: _facts(known) for known in both}
+    pairs = _pair_items(both, common, settings, count)
+    facts = {captions.captioner.id: _summarise(captions) for captions in both}
     shared = float(np.mean([pair.shared for pair in pairs]))
-    _write(path, pairs=pairs, facts=facts, shared=shared, described=len(ours), encoder=settings.encoder)
-    return {"items": len(pairs), "described": len(ours), "captioners": facts, "shared": round(shared, 4)}
+    _write_page(path, pairs=pairs, facts=facts, shared=shared, described=len(common), encoder=settings.encoder)
+    return {"items": len(pairs), "described": len(common), "captioners": facts, "shared": round(shared, 4)}
 
 
-def _facts(known: Standing) -> dict[str, float]:
-    good = [one for one in known.outcomes if one.status == "ok" and one.answer]
-    said = [one.answer or "" for one in good]
-    times = [one.seconds for one in good if one.seconds is not None]
+def _summarise(captions: CatalogueCaptions) -> dict[str, float]:
+    ok = [outcome for outcome in captions.outcomes if outcome.status == "ok" and outcome.answer]
+    answers = [outcome.answer or "" for outcome in ok]
+    seconds = [outcome.seconds for outcome in ok if outcome.seconds is not None]
     return {
-        "ok": len(good),
-        "characters": round(float(np.mean([len(text) for text in said])), 1),
-        "different": round(len(set(said)) / len(said), 4),
-        "seconds": round(float(np.mean(times)) if times else 0.0, 4),
+        "ok": len(ok),
+        "characters": round(float(np.mean([len(text) for text in answers])), 1),
+        "different": round(len(set(answers)) / len(answers), 4),
+        "seconds": round(float(np.mean(seconds)) if seconds else 0.0, 4),
     }
 
 
-def _pairs(both: list[Standing], ours: list[int], settings: Settings, count: int) -> list[Pair]:
-    vectors = [_vectors(known, ours, settings) for known in both]
-    nearest = [_nearest(matrix, min(count, len(ours))) for matrix in vectors]
-    photos: dict[int, str] = {}
+def _pair_items(both: list[CatalogueCaptions], common: list[int], settings: Settings, count: int) -> list[Pair]:
+    vectors = [_embed_captions(captions, common, settings) for captions in both]
+    nearest = [_find_nearest(matrix, min(count, len(common))) for matrix in vectors]
+    thumbnails: dict[int, str] = {}
 
-    def photo(at: int) -> str:
-        return photos.setdefault(at, photos.get(at) or _photo(both[0].found[ours[at]]))
+    def thumbnail(at: int) -> str:
+        if at not in thumbnails:
+            thumbnails[at] = _make_thumbnail(both[0].photos[common[at]])
+        return thumbnails[at]
 
-    items = [both[0].items[position] for position in ours]
+    items = [both[0].items[position] for position in common]
     pairs = []
     for at in range(len(nearest[0])):
         sides = []
-        for known, matrix, lists in zip(both, vectors, nearest, strict=True):
-            near = [Neighbour(items[n].title, photo(n), float(matrix[at] @ matrix[n])) for n in lists[at]]
-            sides.append(Side(known.outcomes[ours[at]].answer or "", near))
-        equal = len(set(nearest[0][at]) & set(nearest[1][at])) / len(nearest[0][at])
-        pairs.append(Pair(items[at].item_id, items[at].title, photo(at), (sides[0], sides[1]), equal))
+        for captions, matrix, neighbours in zip(both, vectors, nearest, strict=True):
+            near = [Neighbour(items[n].title, thumbnail(n), float(matrix[at] @ matrix[n])) for n in neighbours[at]]
+            sides.append(Side(captions.outcomes[common[at]].answer or "", near))
+        shared = len(set(nearest[0][at]) & set(nearest[1][at])) / len(nearest[0][at])
+        pairs.append(Pair(items[at].item_id, items[at].title, thumbnail(at), (sides[0], sides[1]), shared))
     return pairs
 
 
-def _vectors(known: Standing, ours: list[int], settings: Settings) -> Vectors:
-    """Embed caption and title as embeddings.item_texts does; returns float32 (n, d), rows of length 1."""
-    import pandas as pd
-
-    from vlm4rec_search.embeddings.tables import embed_texts
-
-    items = [known.items[position] for position in ours]
-    said = [known.outcomes[position].answer for position in ours]
-    joined = [f"{(text or '').rstrip('.')}. {item.title}" for item, text in zip(items, said, strict=True)]
+def _embed_captions(captions: CatalogueCaptions, positions: list[int], settings: Settings) -> Vectors:
+    """Embed caption and title like the model embeddings.item_texts; return unit vectors (n, d), float32."""
+    items = [captions.items[position] for position in positions]
+    answers = [captions.outcomes[position].answer for position in positions]
+    joined = [f"{(text or '').rstrip('.')}. {item.title}" for item, text in zip(items, answers, strict=True)]
     ids = [item.item_id for item in items]
     frame = embed_texts(pd.DataFrame({"item_id": ids, "text": joined}), settings.encoder, settings.cache)
     matrix: Vectors = np.stack(list(frame["vector"]))
     return matrix
 
 
-def _nearest(vectors: Vectors, rows: int) -> list[list[int]]:
-    """Return the nearest others of each of the first rows by cosine; equal ones in the order of the items."""
+def _find_nearest(vectors: Vectors, rows: int) -> list[list[int]]:
+    """Return the nearest other rows of each of the first rows by cosine; ties are in the order of the rows."""
     similar = vectors[:rows] @ vectors.T
     similar[np.arange(rows), np.arange(rows)] = -np.inf
     order = np.argsort(-similar, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(vectors) - 1)]
     return [[int(other) for other in row] for row in order]
 
 
-def _photo(found: Found) -> str:
-    """Return a small photo as a data URL, "" when it cannot be read any more."""
+def _make_thumbnail(photo: PhotoFile) -> str:
+    """Return a small photo as a data URL, or "" if the photo can no longer be read."""
     try:
-        image = read(found).image
+        image = read_photo(photo).image
     except PhotoError:
         return ""
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     content = BytesIO()
     image.save(content, "JPEG", quality=75)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _write(path: Path, **values: object) -> None:
-    from jinja2 import Environment, PackageLoader
-
+def _write_page(path: Path, **values: object) -> None:
     environment = Environment(loader=PackageLoader("vlm4rec_search.captioning"), autoescape=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

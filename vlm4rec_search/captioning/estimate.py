@@ -1,34 +1,32 @@
-"""What captioning the rest of a catalogue will take, before anything is spent."""
+"""The work, cost and time of captioning the rest of a catalogue, estimated before any money is spent."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from vlm4rec_search.captioning.registry import Captioner
-from vlm4rec_search.captioning.run import RETRIED, Standing, standing
-from vlm4rec_search.captioning.table import read_edits, unknown_items
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import ASSUMED_IN, ASSUMED_OUT, prices
-from vlm4rec_search.common.cache.store import LedgerRow
+from vlm4rec_search.captioning.base import Captioner
+from vlm4rec_search.captioning.edits import find_unknown_items, read_edits
+from vlm4rec_search.captioning.run import RETRYABLE, CatalogueCaptions, look_up_captions
+from vlm4rec_search.common.cache import ASSUMED_IN, ASSUMED_OUT, Cache, LedgerRow, Prices
 from vlm4rec_search.common.settings import Settings
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Work that is left, and what it takes.
+    """The remaining work and its cost.
 
     Attributes:
         captioner: id.
         items: items of the catalogue.
-        cached: items with an answer already.
-        todo: items that are pending, photos behind URLs not yet fetched among them.
-        wrong: items whose photo or call failed, or whose answer is not to be used: `vlm4rec captions retry`.
-        unusable: items without a photo, or with one that is missing or outside of the data folder.
-        tokens_in, tokens_out: of all that is to do.
-        cost: of these tokens at the prices of the settings.
-        hours: at the seconds of a call so far and so many calls at once as the captioner makes, no sooner than its
-            limits per minute allow; None where neither is known.
-        pace: what the hours follow from, and what of it is assumed; "" without hours.
-        measured: calls of earlier runs that the tokens are measured on; with 0 they are assumed.
-        unknown_edits: ids of captions by hand for items that the catalogue lacks.
+        cached: items with a usable caption.
+        todo: pending items, including those whose photo has not been fetched from its URL yet.
+        wrong: items whose photo or call failed or whose answer is unusable; `vlm4rec captions retry` repeats them.
+        unusable: items without a photo, or whose photo is missing or outside the data folder.
+        tokens_in, tokens_out: tokens of the pending items.
+        cost: price of these tokens, at the prices of the settings.
+        hours: duration, from the mean seconds of a call, the number of concurrent calls, and the rate limits per
+            minute; None if there is neither a measurement nor a limit.
+        pace: explanation of `hours`, including its assumptions; "" without hours.
+        measured: number of earlier calls behind the token counts; 0 if the counts are assumed.
+        unknown_edits: item ids of manual captions that are not in the catalogue.
     """
 
     captioner: str
@@ -45,62 +43,79 @@ class Estimate:
     measured: int
     unknown_edits: list[str]
 
-    def as_json(self) -> dict[str, object]:
-        """Return the fields by name."""
-        return asdict(self)
 
+def estimate_captions(settings: Settings, captioner: str | None = None, environment: str = "prod") -> Estimate:
+    """Count the remaining items and extrapolate from earlier calls. Identical photos count once for each item.
 
-def estimate(settings: Settings, captioner: str | None = None, environment: str = "prod") -> Estimate:
-    """Count what is left and extrapolate from the ledger; equal photos are counted once for each item.
+    Args:
+        settings: the active captioner, prices, photos, cache and edits.
+        captioner: name of another captioner than the active one.
+        environment: the SQLMesh environment of the items.
 
     Raises:
-        UsageError: unknown captioner, no tables yet, or edits that cannot be used.
+        UsageError: the captioner is unknown, the tables do not exist yet, or the edits are invalid.
         RunError: warehouse or cache cannot be used.
     """
     with Cache(settings.cache) as cache:
-        known = standing(settings, cache, captioner, environment)
-        past = [row for row in cache.ledger() if (row.kind, row.maker) == ("caption", known.maker.id) and row.computed]
-    todo, wrong, ok = len(known.at(("pending",))), len(known.at(RETRIED)), len(known.at(("ok",)))
-    each, measured = _tokens(known, past)
-    tokens = round(todo * each[0]), round(todo * each[1])
-    unknown = unknown_items(read_edits(settings.caption_edits), [item.item_id for item in known.items])
-    counts = (len(known.items), ok, todo, wrong, len(known.items) - ok - todo - wrong)
-    pace = _hours(known.maker, todo, sum(tokens), _seconds(known, past), measured > 0)
-    return Estimate(known.maker.id, *counts, *tokens, prices(settings).cost(*tokens), *pace, measured, unknown)
+        captions = look_up_captions(settings, cache, captioner, environment)
+        producer = ("caption", captions.captioner.id)
+        earlier = [row for row in cache.ledger() if (row.kind, row.producer) == producer and row.computed]
+    items = len(captions.items)
+    todo, wrong, ok = (len(captions.positions(statuses)) for statuses in (("pending",), RETRYABLE, ("ok",)))
+    (mean_in, mean_out), measured = _mean_tokens(captions, earlier)
+    tokens_in, tokens_out = round(todo * mean_in), round(todo * mean_out)
+    seconds = _mean_seconds(captions, earlier)
+    hours, pace = _estimate_hours(captions.captioner, todo, tokens_in + tokens_out, seconds, measured > 0)
+    return Estimate(
+        captioner=captions.captioner.id,
+        items=items,
+        cached=ok,
+        todo=todo,
+        wrong=wrong,
+        unusable=items - ok - todo - wrong,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        cost=Prices.from_settings(settings).cost(tokens_in, tokens_out),
+        hours=hours,
+        pace=pace,
+        measured=measured,
+        unknown_edits=find_unknown_items(read_edits(settings.caption_edits), [item.item_id for item in captions.items]),
+    )
 
 
-def _tokens(known: Standing, past: list[LedgerRow]) -> tuple[tuple[float, float], int]:
-    """Return tokens in and out for one call, and how many calls that is measured on: answers, for errors are free."""
-    told = [(one.tokens_in, one.tokens_out or 0) for one in known.outcomes if one.tokens_in]
-    if told:
-        return (sum(sent for sent, _ in told) / len(told), sum(got for _, got in told) / len(told)), len(told)
-    calls = sum(row.computed for row in past)
+def _mean_tokens(captions: CatalogueCaptions, earlier: list[LedgerRow]) -> tuple[tuple[float, float], int]:
+    """Return the mean tokens in and out of a call, and the number of answered calls behind them (failures are free)."""
+    counted = [(outcome.tokens_in, outcome.tokens_out or 0) for outcome in captions.outcomes if outcome.tokens_in]
+    if counted:
+        number = len(counted)
+        return (sum(tokens for tokens, _ in counted) / number, sum(tokens for _, tokens in counted) / number), number
+    calls = sum(row.computed for row in earlier)
     if not calls:
         return (ASSUMED_IN, ASSUMED_OUT), 0
-    return (sum(row.tokens_in for row in past) / calls, sum(row.tokens_out for row in past) / calls), calls
+    return (sum(row.tokens_in for row in earlier) / calls, sum(row.tokens_out for row in earlier) / calls), calls
 
 
-def _seconds(known: Standing, past: list[LedgerRow]) -> float | None:
-    """Return the seconds of one call; where a captioner tells none, those of the runs, shared out."""
-    told = [one.seconds for one in known.outcomes if one.seconds]
-    if told:
-        return sum(told) / len(told)
-    calls = sum(row.computed + row.failed for row in past)
-    return known.maker.workers * sum(row.seconds for row in past) / calls if calls else None
+def _mean_seconds(captions: CatalogueCaptions, earlier: list[LedgerRow]) -> float | None:
+    """Return the mean seconds of a call, as measured by the captioner, or else from the duration of earlier runs."""
+    measured = [outcome.seconds for outcome in captions.outcomes if outcome.seconds]
+    if measured:
+        return sum(measured) / len(measured)
+    calls = sum(row.computed + row.failed for row in earlier)
+    return captions.captioner.workers * sum(row.seconds for row in earlier) / calls if calls else None
 
 
-def _hours(maker: Captioner, calls: int, tokens: int, seconds: float | None, counted: bool) -> tuple[float | None, str]:
-    """Return the hours that so many calls take, and what decides: the slowest of calls, requests and tokens."""
-    at_once = min(maker.workers, calls) or 1
-    ways: list[tuple[float, str]] = []
+def _estimate_hours(
+    captioner: Captioner, calls: int, tokens: int, seconds: float | None, tokens_measured: bool
+) -> tuple[float | None, str]:
+    """Return the hours for all calls and an explanation: the longest of the times for calls, requests and tokens."""
+    concurrent = min(captioner.workers, calls) or 1
+    bounds: list[tuple[float, str]] = []
     if seconds is not None:
-        ways.append((calls * seconds / at_once / 3600, f"{seconds:.2f} s a call measured, {at_once} at once"))
-    unmeasured = "" if seconds is not None else "at least; seconds of a call are not known: "
-    if maker.requests_per_minute:
-        ways.append(
-            (calls / maker.requests_per_minute / 60, f"{unmeasured}{maker.requests_per_minute:,} requests a minute")
-        )
-    if maker.tokens_per_minute:
-        kind = "tokens" if counted else "assumed tokens"
-        ways.append((tokens / maker.tokens_per_minute / 60, f"{unmeasured}{maker.tokens_per_minute:,} {kind} a minute"))
-    return max(ways, default=(None, ""), key=lambda way: way[0] or 0.0)
+        bounds.append((calls * seconds / concurrent / 3600, f"{seconds:.2f} s a call measured, {concurrent} at once"))
+    caveat = "" if seconds is not None else "at least; seconds of a call are not known: "
+    if requests := captioner.requests_per_minute:
+        bounds.append((calls / requests / 60, f"{caveat}{requests:,} requests a minute"))
+    if limit := captioner.tokens_per_minute:
+        kind = "tokens" if tokens_measured else "assumed tokens"
+        bounds.append((tokens / limit / 60, f"{caveat}{limit:,} {kind} a minute"))
+    return max(bounds, default=(None, ""), key=lambda bound: bound[0] or 0.0)

@@ -1,48 +1,76 @@
-"""Captioning ahead of a plan: everything that is pending, or once more what went wrong."""
+"""Captioning runs ahead of a plan: caption the pending items, or retry the failed ones."""
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from vlm4rec_search.captioning.generate import Outcome, caption_keys, fill_captions
-from vlm4rec_search.captioning.registry import Captioner, Context, load_captioner
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort, Filled, meter
+from vlm4rec_search.captioning.base import Captioner, Context
+from vlm4rec_search.captioning.generate import Entry, Outcome, caption_keys, caption_photos
+from vlm4rec_search.captioning.registry import load_captioner
+from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, Results
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read, schema
-from vlm4rec_search.datasets.photos.decode import Found
+from vlm4rec_search.datasets.photos.decode import PhotoFile
 from vlm4rec_search.datasets.photos.fetch import photo_key
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find, is_url
+from vlm4rec_search.datasets.photos.locate import FetchPolicy, is_url, locate_photos
 
-# The items to caption, the most wanted first, read without holding the warehouse.
+RETRYABLE_PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
+"""Statuses of photos that may be replaced at the same path or URL. A retry reads such a photo again, and costs nothing
+if the photo is still bad. A photo that is missing or outside the data folder needs no retry: every run looks for it."""
+RETRYABLE = (
+    "failed",
+    "refused",
+    "empty",
+    "too_long",
+    "repeated",
+    "wrong_language",
+    "markup",
+    "echo",
+    *RETRYABLE_PHOTOS,
+)
+"""Statuses that `vlm4rec captions retry` accepts."""
 
-BY_PRIORITY = """
-    WITH taken AS (
+_WITHOUT_PHOTO = ("no_photo", "missing", "outside", "blocked", "unreadable", "too_large", "wrong_type")
+
+_ITEMS_BY_PRIORITY = """
+    WITH interacted AS (
       SELECT histories.item_id, COUNT(*) AS times, EPOCH(MAX(histories.interacted_at)) AS latest
       FROM "{histories}".user_histories AS histories
       GROUP BY histories.item_id
-    ), wanted AS (
+    ), prioritised AS (
       SELECT
-        taken.item_id,
-        0.7 * taken.times / MAX(taken.times) OVER () + 0.3 * COALESCE(
-          (taken.latest - MIN(taken.latest) OVER ()) / NULLIF(MAX(taken.latest) OVER () - MIN(taken.latest) OVER (), 0),
+        interacted.item_id,
+        0.7 * interacted.times / MAX(interacted.times) OVER () + 0.3 * COALESCE(
+          (interacted.latest - MIN(interacted.latest) OVER ())
+          / NULLIF(MAX(interacted.latest) OVER () - MIN(interacted.latest) OVER (), 0),
           1
         ) AS priority
-      FROM taken
+      FROM interacted
     )
     SELECT
-      items.item_id, items.image, items.title, COALESCE(items.category, ''), COALESCE(wanted.priority, 0) AS priority
+      items.item_id,
+      items.image,
+      items.title,
+      COALESCE(items.category, ''),
+      COALESCE(prioritised.priority, 0) AS priority
     FROM "{staging}".items AS items
-    LEFT JOIN wanted ON wanted.item_id = items.item_id
+    LEFT JOIN prioritised ON prioritised.item_id = items.item_id
     ORDER BY priority DESC, items.item_id
 """
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item of staging.items; `image` is a path in the data folder, a URL, or None; `priority` is from 0 to 1."""
+    """An item of staging.items.
+
+    Attributes:
+        item_id: id of the item.
+        image: path in the data folder, URL, or None.
+        title, category: catalogue text; `category` is "" without one.
+        priority: from 0 to 1, see `read_items_by_priority`.
+    """
 
     item_id: str
     image: str | None
@@ -52,22 +80,24 @@ class Item:
 
     @property
     def context(self) -> Context:
-        """What a captioner may know of the item."""
+        """The catalogue text for a captioner."""
         return Context(self.title, self.category)
 
 
-def items_by_priority(settings: Settings, environment: str = "prod") -> list[Item]:
-    """Return every item, the highest priority first.
+def read_items_by_priority(settings: Settings, environment: str = "prod") -> list[Item]:
+    """Return all items, the highest priority first.
 
-    The priority is the paper's: 0.7 x popularity + 0.3 x recency, each from 0 to 1: interactions as a share of the
-    most popular item's, and the latest interaction's place between the earliest and the newest of all items; 0 for an
-    item without any. While a plan writes the warehouse, the published copy is read.
+    The priority is that of the paper: 0.7 x popularity + 0.3 x recency. Popularity is the number of interactions as a
+    share of the most popular item's. Recency is 0 for the item whose latest interaction is the oldest, and 1 for the
+    newest. An item without interactions has priority 0. While a plan writes the warehouse, the published copy is read.
 
     Raises:
-        UsageError: no plan has built the tables yet.
+        UsageError: the tables do not exist yet.
         RunError: the warehouse is being written, and there is no published copy.
     """
-    query = BY_PRIORITY.format(staging=schema("staging", environment), histories=schema("histories", environment))
+    query = _ITEMS_BY_PRIORITY.format(
+        staging=schema("staging", environment), histories=schema("histories", environment)
+    )
     copy = settings.published / settings.warehouse.name
     try:
         with read(settings.warehouse) as connection:
@@ -80,19 +110,59 @@ def items_by_priority(settings: Settings, environment: str = "prod") -> list[Ite
     return [Item(*row) for row in rows]
 
 
-PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
-"""What another photo at the same place can change; nothing is paid for one that is still bad. A photo that is
-missing or outside of the data folder is looked for by every run."""
-RETRIED = ("failed", "refused", "empty", "too_long", "repeated", "wrong_language", "markup", "echo", *PHOTOS)
+@dataclass(frozen=True)
+class CatalogueCaptions:
+    """The items of the catalogue in order of priority, with the photo and the cached outcome of each."""
+
+    captioner: Captioner
+    items: list[Item]
+    photos: list[PhotoFile]
+    outcomes: list[Outcome]
+
+    def positions(self, statuses: Collection[str]) -> list[int]:
+        """Return the positions of the items with one of these statuses."""
+        return [position for position, outcome in enumerate(self.outcomes) if outcome.status in statuses]
+
+    def count_statuses(self) -> dict[str, int]:
+        """Return the number of items with each status, the most frequent status first."""
+        return dict(Counter(outcome.status for outcome in self.outcomes).most_common())
+
+
+def look_up_captions(
+    settings: Settings, cache: Cache, captioner: str | None = None, environment: str = "prod"
+) -> CatalogueCaptions:
+    """Return the cached caption of every item. Nothing is fetched or captioned.
+
+    Args:
+        settings: the active captioner, the warehouse and the photos.
+        cache: the results of earlier model calls.
+        captioner: name of another captioner than the active one.
+        environment: the SQLMesh environment of the items.
+
+    Raises:
+        UsageError: the captioner is unknown, or the tables do not exist yet.
+        RunError: warehouse or cache cannot be used.
+    """
+    loaded = load_captioner(captioner or settings.captioner, settings)
+    items = read_items_by_priority(settings, environment)
+    photos = locate_photos([item.image for item in items], settings.data_dir, cache)
+    contexts = [item.context for item in items]
+    outcomes, _ = caption_photos(loaded, photos, contexts, cache, FillPolicy(limit=0, retry_failed=False))
+    return CatalogueCaptions(loaded, items, photos, outcomes)
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a run did, in distinct photos (`computed`, `cached`, `failed`), and how the items stand after it.
+class RunSummary:
+    """The results of a run.
 
-    `statuses` counts items; `cost` is in the currency of the prices in the settings. `left` counts photos that were
-    not captioned because the cap on spend ended the run. `broken` says why the captioner failed where nothing but
-    failures came of the run, not all of them refusals or bad photos.
+    Attributes:
+        captioner, prompt: ids.
+        computed, cached, failed: numbers of distinct photos.
+        tokens_in, tokens_out: tokens of the run.
+        cost: money spent, in the currency of the prices in the settings.
+        statuses: number of items with each status after the run.
+        left: number of photos that were not captioned because the spending cap ended the run.
+        broken: reason of a failed call if the run produced failures only and at least one call failed; otherwise None.
     """
 
     captioner: str
@@ -107,43 +177,6 @@ class Summary:
     left: int = 0
     broken: str | None = None
 
-    def as_json(self) -> dict[str, object]:
-        """Return the fields by name."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """The items in order of priority with what the cache knows of each."""
-
-    maker: Captioner
-    items: list[Item]
-    found: list[Found]
-    outcomes: list[Outcome]
-
-    def at(self, statuses: Collection[str]) -> list[int]:
-        """Return the positions of the items with one of these statuses."""
-        return [position for position, one in enumerate(self.outcomes) if one.status in statuses]
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of items by status, the most frequent first."""
-        return dict(Counter(one.status for one in self.outcomes).most_common())
-
-
-def standing(settings: Settings, cache: Cache, captioner: str | None = None, environment: str = "prod") -> Standing:
-    """Look up what is known of every item; nothing is fetched or computed.
-
-    Raises:
-        UsageError: unknown captioner, or no tables yet.
-        RunError: warehouse or cache cannot be used.
-    """
-    maker = load_captioner(captioner or settings.captioner, settings)
-    items = items_by_priority(settings, environment)
-    known = find([item.image for item in items], settings.data_dir, cache, ONLY_FETCHED)
-    told = [item.context for item in items]
-    outcomes, _ = fill_captions(maker, known, told, cache, Effort(limit=0, failed=False))
-    return Standing(maker, items, known, outcomes)
-
 
 def run_captions(
     settings: Settings,
@@ -153,81 +186,82 @@ def run_captions(
     max_cost: float | None = None,
     retry: Collection[str] = (),
     environment: str = "prod",
-) -> Summary:
-    """Fetch and caption what is pending, the most wanted items first; every answer is kept as it comes.
+) -> RunSummary:
+    """Fetch and caption the pending items, by descending priority. Every answer is stored as soon as it arrives.
 
     Args:
         settings: captioner, prices, photos and cache.
-        captioner: another one than the active.
-        limit: most items to work on; of a retry those that failed longest ago.
-        max_cost: most money to spend; default: the settings'.
-        retry: statuses to work on in place of pending, of `RETRIED`.
-        environment: the SQLMesh environment whose items are captioned.
+        captioner: name of another captioner than the active one.
+        limit: the largest number of items. A retry takes the items that failed longest ago.
+        max_cost: the most money to spend; by default that of the settings.
+        retry: statuses of `RETRYABLE` to work on instead of pending.
+        environment: the SQLMesh environment of the items.
 
     Raises:
-        UsageError: unknown captioner, no tables yet, a cap without prices, or a captioner that cannot work.
+        UsageError: the captioner is unknown or cannot work, the tables do not exist yet, or there is a spending cap
+            without prices.
         RunError: warehouse or cache cannot be used, the captioner breaks its contract, or every call fails.
     """
-    counter = meter(settings, max_cost)
-    effort = Effort(failed=bool(retry), origin="retry" if retry else "run", meter=counter, show=bar)
+    cost_meter = CostMeter.from_settings(settings, max_cost)
+    origin = "retry" if retry else "run"
+    policy = FillPolicy(retry_failed=bool(retry), origin=origin, cost_meter=cost_meter, show=bar)
     with Cache(settings.cache) as cache:
-        before = standing(settings, cache, captioner, environment)
-        chosen = before.at(retry or ("pending",))
-        chosen = (_longest_untried(before, chosen, cache) if retry else chosen)[:limit]
-        outcomes, filled = (
-            caption_these(before, chosen, settings, cache, effort) if chosen else ([], Filled([], 0, 0, 0))
-        )
-        after = standing(settings, cache, captioner, environment) if chosen else before
-    counts = (filled.computed, filled.cached, filled.failed)
-    spent = (counter.tokens_in, counter.tokens_out, counter.cost)
-    broken = None if filled.computed or not filled.failed else _broken(outcomes)
-    return Summary(before.maker.id, before.maker.prompt, *counts, *spent, after.counts(), filled.left, broken)
+        before = look_up_captions(settings, cache, captioner, environment)
+        selected = before.positions(retry or ("pending",))
+        selected = (_order_by_last_try(before, selected, cache) if retry else selected)[:limit]
+        outcomes, results = caption_selected(before, selected, settings, cache, policy) if selected else ([], Results())
+        after = look_up_captions(settings, cache, captioner, environment) if selected else before
+    failures = [outcome.error for outcome in outcomes if outcome.status == "failed"]
+    return RunSummary(
+        captioner=before.captioner.id,
+        prompt=before.captioner.prompt,
+        computed=results.computed,
+        cached=results.cached,
+        failed=results.failed,
+        tokens_in=cost_meter.tokens_in,
+        tokens_out=cost_meter.tokens_out,
+        cost=cost_meter.cost,
+        statuses=after.count_statuses(),
+        left=results.left,
+        broken=failures[0] if failures and not results.computed and results.failed else None,
+    )
 
 
-def _longest_untried(known: Standing, chosen: list[int], cache: Cache) -> list[int]:
-    """Return the positions, what failed longest ago first: what fails for ever keeps nothing else from its turn."""
-    keys = _keys(known, chosen, [known.found[position] for position in chosen])
-    tried = cache.tried(keys)
-    last = {position: tried.get(key, 0) for position, key in zip(chosen, keys, strict=True)}
-    return sorted(chosen, key=last.__getitem__)
+def _order_by_last_try(captions: CatalogueCaptions, selected: list[int], cache: Cache) -> list[int]:
+    """Return the positions by the time of their last try, oldest first, so that no permanent failure blocks others."""
+    keys = _caption_keys(captions, selected, [captions.photos[position] for position in selected])
+    tried = cache.failed_attempts(keys)
+    last_try = {position: tried.get(key, 0) for position, key in zip(selected, keys, strict=True)}
+    return sorted(selected, key=last_try.__getitem__)
 
 
-def _keys(known: Standing, chosen: list[int], found: list[Found]) -> list[str]:
-    prompts = [known.maker.render(known.items[position].context) for position in chosen]
-    return caption_keys(known.maker, found, prompts)
+def _caption_keys(captions: CatalogueCaptions, selected: list[int], photos: list[PhotoFile]) -> list[str]:
+    prompts = [captions.captioner.render(captions.items[position].context) for position in selected]
+    return caption_keys(captions.captioner, photos, prompts)
 
 
-def _broken(outcomes: list[Outcome]) -> str | None:
-    return next((one.error for one in outcomes if one.status == "failed"), None)
-
-
-def caption_these(
-    known: Standing, chosen: list[int], settings: Settings, cache: Cache, effort: Effort
-) -> tuple[list[Outcome], Filled]:
-    """Fetch and caption the items at these positions; a retry asks again where there is an answer or a bad photo.
+def caption_selected(
+    captions: CatalogueCaptions, selected: list[int], settings: Settings, cache: Cache, policy: FillPolicy
+) -> tuple[list[Outcome], Results[Entry]]:
+    """Fetch and caption the items at these positions. A retry repeats answered calls and reads bad photos again.
 
     Raises:
         UsageError, RunError: as `run_captions`.
     """
-    items = [known.items[position] for position in chosen]
-    bad = [known.items[at].image for at in chosen if known.outcomes[at].status in PHOTOS]
+    items = [captions.items[position] for position in selected]
+    bad = [captions.items[at].image for at in selected if captions.outcomes[at].status in RETRYABLE_PHOTOS]
     urls = {photo_key(image.strip()) for image in bad if is_url(image)}
-    fetching = Effort(failed=effort.failed, again=urls, origin=effort.origin, show=effort.show)
-    remote = Remote(fetching, settings.allow_private_addresses)
-    found = find([item.image for item in items], settings.data_dir, cache, remote)
-    told = [item.context for item in items]
-    again = set(_keys(known, chosen, found)) if effort.origin == "retry" else set()
-    return fill_captions(known.maker, found, told, cache, replace(effort, again=again))
-
-
-# The first captions of a catalogue, to look at before the rest is paid for.
-
-_WITHOUT_PHOTO = ("no_photo", "missing", "outside", "blocked", "unreadable", "too_large", "wrong_type")
+    fetching = FillPolicy(retry_failed=policy.retry_failed, recompute=urls, origin=policy.origin, show=policy.show)
+    remote = FetchPolicy(fetching, settings.allow_private_addresses)
+    photos = locate_photos([item.image for item in items], settings.data_dir, cache, remote)
+    contexts = [item.context for item in items]
+    recompute = set(_caption_keys(captions, selected, photos)) if policy.origin == "retry" else set()
+    return caption_photos(captions.captioner, photos, contexts, cache, replace(policy, recompute=recompute))
 
 
 @dataclass(frozen=True)
-class Previewed:
-    """One item: the prompt as the captioner gets it, and what became of it, as in `Outcome`."""
+class PreviewedCaption:
+    """One item of a preview: its rendered prompt, and the outcome as in `Outcome`."""
 
     item_id: str
     title: str
@@ -239,28 +273,35 @@ class Previewed:
     tokens_out: int | None
     seconds: float | None
 
-    def as_json(self) -> dict[str, object]:
-        """Return the fields by name."""
-        return asdict(self)
 
+def preview_captions(
+    settings: Settings, count: int, captioner: str | None = None, environment: str = "prod"
+) -> list[PreviewedCaption]:
+    """Caption the `count` items of the highest priority that have a photo, and return new and cached outcomes.
 
-def preview(settings: Settings, count: int, captioner: str | None = None, environment: str = "prod") -> list[Previewed]:
-    """Caption the `count` most wanted items that have a photo, and return what came back, now or before.
-
-    As in a run, what failed before is shown and not asked for again.
+    As in a run, an earlier failure is returned and not retried.
 
     Raises:
         UsageError, RunError: as `run_captions`.
     """
-    effort = Effort(failed=False, origin="preview", meter=meter(settings), show=bar)
+    policy = FillPolicy(retry_failed=False, origin="preview", cost_meter=CostMeter.from_settings(settings), show=bar)
     with Cache(settings.cache) as cache:
-        known = standing(settings, cache, captioner, environment)
-        chosen = [at for at, one in enumerate(known.outcomes) if one.status not in _WITHOUT_PHOTO][:count]
-        outcomes, _ = caption_these(known, chosen, settings, cache, effort)
-    return [_previewed(known, position, one) for position, one in zip(chosen, outcomes, strict=True)]
+        captions = look_up_captions(settings, cache, captioner, environment)
+        selected = [at for at, outcome in enumerate(captions.outcomes) if outcome.status not in _WITHOUT_PHOTO][:count]
+        outcomes, _ = caption_selected(captions, selected, settings, cache, policy)
+    pairs = zip((captions.items[position] for position in selected), outcomes, strict=True)
+    return [_preview(captions.captioner, item, outcome) for item, outcome in pairs]
 
 
-def _previewed(known: Standing, position: int, one: Outcome) -> Previewed:
-    item = known.items[position]
-    said = (one.status, one.answer, one.error, one.tokens_in, one.tokens_out, one.seconds)
-    return Previewed(item.item_id, item.title, known.maker.render(item.context), *said)
+def _preview(captioner: Captioner, item: Item, outcome: Outcome) -> PreviewedCaption:
+    return PreviewedCaption(
+        item_id=item.item_id,
+        title=item.title,
+        prompt=captioner.render(item.context),
+        status=outcome.status,
+        answer=outcome.answer,
+        error=outcome.error,
+        tokens_in=outcome.tokens_in,
+        tokens_out=outcome.tokens_out,
+        seconds=outcome.seconds,
+    )

@@ -1,249 +1,201 @@
-"""The rows of captions.all_captions: one for each item and captioner, whatever the item's photo is."""
+"""The rows of captions.all_captions: one row for each item and captioner, with a caption or the reason for none."""
 
-import csv
-import hashlib
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vlm4rec_search.captioning.generate import Outcome, fill_captions
-from vlm4rec_search.captioning.registry import Captioner, Context, load_captioner
+import pandas as pd
+
+from vlm4rec_search.captioning.base import Captioner, Context
+from vlm4rec_search.captioning.edits import Edit, find_unknown_items, hash_edits, read_edits
+from vlm4rec_search.captioning.generate import Outcome, caption_photos
+from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.validation import VERSION
-from vlm4rec_search.common.cache.cache import Cache
-from vlm4rec_search.common.cache.policy import Effort, meter
+from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.frames import texts
+from vlm4rec_search.common.python_models import ModelFolders, nullable_texts
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Found
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find
+from vlm4rec_search.datasets.photos.decode import PREPROCESSING
+from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from vlm4rec_search.common.frames import Folders
-
-
-# Captions corrected by hand: a CSV file of item_id and caption, with who did it and why.
-
-NOBODY = "unknown"
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A caption that a person wrote; `editor` is `NOBODY` and `note` None where the file does not say."""
-
-    caption: str
-    editor: str = NOBODY
-    note: str | None = None
-
-
-def read_edits(path: Path | None) -> dict[str, Edit]:
-    """Return the edits of a file by item id, none for no file.
-
-    Args:
-        path: CSV in UTF-8 with the columns item_id and caption, and perhaps editor and note (`VLM4REC_CAPTION_EDITS`).
-
-    Raises:
-        UsageError: the file cannot be read, lacks a column, or has a row without id or caption or for an item again.
-    """
-    if path is None:
-        return {}
-    edits: dict[str, Edit] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, row in _rows(csv.DictReader(file), path):
-                item, caption = row.get("item_id", ""), " ".join(row.get("caption", "").split())
-                if not item or not caption or item in edits:
-                    wrong = f"a second caption for {item!r}" if item in edits else "no item_id or no caption"
-                    raise UsageError(f"{path}, line {line}: {wrong}; each item has one row with both")
-                edits[item] = Edit(caption, row.get("editor") or NOBODY, row.get("note") or None)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"VLM4REC_CAPTION_EDITS: {path} cannot be read as CSV in UTF-8: {error}") from None
-    return edits
-
-
-def edits_hash(path: Path | None) -> str | None:
-    """Return the sha256 (hex) of the file of edits, None for none.
-
-    Raises:
-        UsageError: as `read_edits`, so that a plan does not start with a file that cannot be used.
-    """
-    if path is None:
-        return None
-    read_edits(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def unknown_items(edits: Mapping[str, Edit], items: Sequence[str]) -> list[str]:
-    """Return the ids of edits for items that the catalogue does not have."""
-    return sorted(set(edits) - set(items))
-
-
-def _rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    if not {"item_id", "caption"} <= set(reader.fieldnames or ()):
-        raise UsageError(f"{path} needs the columns item_id and caption; it has {', '.join(reader.fieldnames or ())}")
-    for row in reader:
-        yield reader.line_num, {name: value.strip() for name, value in row.items() if name and isinstance(value, str)}
-
+logger = logging.getLogger(__name__)
 
 COLUMNS = [
-    "item_id", "captioner", "active", "prompt", "image", "photo_hash", "status", "caption", "error", "answer",
-    "attributes", "editor", "edit_note", "tokens_in", "tokens_out", "seconds",
-]  # fmt: skip
-
-
-def caption_items(
-    items: "pd.DataFrame",
-    captioner: str | Captioner,
-    data_dir: Path,
-    cache: Path,
-    *,
-    others: Sequence[str | Captioner] = (),
-    effort: Effort | None = None,
-    remote: Remote = ONLY_FETCHED,
-    edits: Mapping[str, Edit] | None = None,
-) -> "pd.DataFrame":
-    """Caption the photo of each item through the cache.
-
-    Args:
-        items: columns item_id, image (path relative to `data_dir`, URL or null), title and category, all text.
-        captioner: name for `load_captioner`, or a captioner: the active one.
-        data_dir: the folder that photos must lie in.
-        cache: folder of the results of model calls.
-        others: captioners that stand beside; what they said is read from the cache, nothing is computed for them.
-        effort: how many captions are computed now, by default all; the others are pending.
-        remote: how many photos behind URLs are fetched now.
-        edits: captions written by hand, by item id; they take the place of the active captioner's words and attributes.
-
-    Returns:
-        One row for each captioner and item, the active captioner first, in the order of the items, with `COLUMNS`, all
-        object: item_id, captioner (id), active (bool), prompt (id), image, photo_hash (sha256 of the bytes), status,
-        caption (null unless ok), error (why it is not ok, or with ok what is to be known), answer (what the captioner
-        said, whatever the status), attributes (JSON; none beside a caption by hand), editor and edit_note (of a caption
-        by hand), tokens_in, tokens_out and seconds (of the model call; null without one).
-
-    Raises:
-        UsageError: unknown captioner.
-        RunError: the cache cannot be used, or a captioner breaks its contract.
-    """
-    import pandas as pd
-
-    makers = [load_captioner(one) if isinstance(one, str) else one for one in (captioner, *others)]
-    images = texts(items["image"])
-    with Cache(cache) as store:
-        found = find(images, data_dir, store, remote)
-        told, first = contexts(items), effort or Effort()
-        outcomes, filled = fill_captions(makers[0], found, told, store, first)
-        beside = [fill_captions(maker, found, told, store, Effort(limit=0))[0] for maker in makers[1:]]
-    if filled.left:
-        print(f"the cap on spend ended the captioning: {filled.left} photos are left", file=sys.stderr)
-    written = dict(edits or {})
-    _tell_unknown(written, items["item_id"])
-    rows: list[tuple[object, ...]] = []
-    for maker, ours in zip(makers, [outcomes, *beside], strict=True):
-        hand = written if maker is makers[0] else {}
-        rows += [
-            _row(maker, maker is makers[0], item, image, photo, one, hand.get(item))
-            for item, image, photo, one in zip(items["item_id"], images, found, ours, strict=True)
-        ]
-    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
-
-
-def contexts(items: "pd.DataFrame") -> list[Context]:
-    """Return what captioners may know of each item: title and category."""
-    pairs = zip(texts(items["title"]), texts(items["category"]), strict=True)
-    return [Context(title or "", category or "") for title, category in pairs]
-
-
-def _tell_unknown(edits: Mapping[str, Edit], items: "pd.Series[str]") -> None:
-    if lost := unknown_items(edits, list(items)):
-        shown = ", ".join(map(repr, lost[:5]))
-        print(f"{len(lost)} captions by hand are for items that the catalogue lacks: {shown}", file=sys.stderr)
-
-
-def _row(
-    maker: Captioner, active: bool, item: str, image: str | None, photo: Found, one: Outcome, edit: Edit | None
-) -> tuple[object, ...]:
-    status, error = ("ok", None) if edit else (one.status, one.error)
-    caption = edit.caption if edit else one.answer if one.status == "ok" else None
-    # a person's words replace all that was said of the photo: "blue" must not be found under the colour red
-    found = dict(one.attributes) if one.status == "ok" and edit is None else {}
-    attributes = json.dumps(found, ensure_ascii=False)
-    by = (edit.editor, edit.note) if edit else (None, None)
-    made = (maker.id, active, maker.prompt, image, photo.digest)
-    return (
-        item,
-        *made,
-        status,
-        caption,
-        error,
-        one.answer,
-        attributes,
-        *by,
-        one.tokens_in,
-        one.tokens_out,
-        one.seconds,
-    )
-
-
-# Captions inside `sqlmesh plan`: what the cache holds, and at most a budget of new ones.
+    "item_id",
+    "captioner",
+    "active",
+    "prompt",
+    "image",
+    "photo_hash",
+    "status",
+    "caption",
+    "error",
+    "answer",
+    "attributes",
+    "editor",
+    "edit_note",
+    "tokens_in",
+    "tokens_out",
+    "seconds",
+]
 
 
 def caption_table(
-    items: "pd.DataFrame", captioner: str, others: str | None, place: "Folders", settings: Settings
-) -> "pd.DataFrame":
-    """Return the rows of captions.all_captions as `caption_items` does, computing at most the budget of the settings.
+    items: pd.DataFrame, captioner: str, others: str | None, folders: ModelFolders, settings: Settings
+) -> pd.DataFrame:
+    """Return the rows of captions.all_captions for a plan, see `caption_items`.
 
-    What failed before is shown with its reason and not tried again: `vlm4rec captions retry` does that.
+    At most `settings.caption_budget` captions are made. An earlier failure is shown with its reason and not retried;
+    `vlm4rec captions retry` does that.
+
+    Args:
+        items: as in `caption_items`.
+        captioner: name of the active captioner.
+        others: names of the other captioners, separated by commas.
+        folders: folders of the photos and of the cache.
+        settings: options of the captioners, budget, spending cap and edits.
 
     Raises:
-        UsageError: an unknown captioner, edits that cannot be used, or a spending cap without prices.
+        UsageError: a captioner is unknown, the edits are invalid, or there is a spending cap without prices.
         RunError: the cache cannot be used, or a captioner breaks its contract.
     """
-    effort = Effort(limit=settings.caption_budget, failed=False, meter=meter(settings))
+    policy = FillPolicy(limit=settings.caption_budget, retry_failed=False, cost_meter=CostMeter.from_settings(settings))
     return caption_items(
         items,
-        captioner,
-        place.photos,
-        place.cache,
-        others=names(others),
-        effort=effort,
+        load_captioner(captioner, settings),
+        folders.photos,
+        folders.cache,
+        others=[load_captioner(name, settings) for name in split_names(others)],
+        policy=policy,
         remote=plan_remote(settings),
         edits=read_edits(settings.caption_edits),
     )
 
 
-def plan_remote(settings: Settings) -> Remote:
-    """Return how far a plan fetches photos behind URLs: as many as it may caption, failed ones not again."""
-    return Remote(Effort(limit=settings.caption_budget, failed=False), settings.allow_private_addresses)
+def caption_items(
+    items: pd.DataFrame,
+    captioner: Captioner,
+    data_dir: Path,
+    cache: Path,
+    *,
+    others: Sequence[Captioner] = (),
+    policy: FillPolicy | None = None,
+    remote: FetchPolicy = NO_FETCH,
+    edits: Mapping[str, Edit] | None = None,
+) -> pd.DataFrame:
+    """Caption the photo of each item through the cache.
+
+    Args:
+        items: the text columns item_id, image (path relative to `data_dir`, URL or null), title and category.
+        captioner: the active captioner.
+        data_dir: the folder that contains the photos.
+        cache: the folder of the results of model calls.
+        others: captioners for comparison. Their captions are read from the cache and never made here.
+        policy: the number of captions to make now, by default all; the other items are pending.
+        remote: the number of photos behind URLs to fetch now.
+        edits: manual captions by item id; they replace caption and attributes of the active captioner.
+
+    Returns:
+        One row for each captioner and item, the active captioner first, in the order of the items. `COLUMNS` are of
+        dtype object: item_id, captioner (id), active (bool), prompt (id), image, photo_hash (sha256 of the bytes),
+        status, caption (null unless the status is ok), error (why the status is not ok, or a remark on an ok caption),
+        answer (of the captioner, whatever its status), attributes (JSON; empty for a manual caption), editor and
+        edit_note (of a manual caption), tokens_in, tokens_out and seconds (of the model call; null without one).
+
+    Raises:
+        RunError: the cache cannot be used, or a captioner breaks its contract.
+    """
+    images = nullable_texts(items["image"])
+    with Cache(cache) as store:
+        photos = locate_photos(images, data_dir, store, remote)
+        contexts = _contexts(items)
+        outcomes, results = caption_photos(captioner, photos, contexts, store, policy or FillPolicy())
+        other_outcomes = [caption_photos(other, photos, contexts, store, FillPolicy(limit=0))[0] for other in others]
+    if results.left:
+        logger.warning("The spending cap ended the captioning; %d photos are left.", results.left)
+    manual = dict(edits or {})
+    if unknown := find_unknown_items(manual, items["item_id"]):
+        shown = ", ".join(map(repr, unknown[:5]))
+        logger.warning("%d manual captions are for items that are not in the catalogue: %s", len(unknown), shown)
+    rows: list[dict[str, object]] = []
+    for producer, produced in zip((captioner, *others), (outcomes, *other_outcomes), strict=True):
+        active = producer is captioner
+        for item, image, photo, outcome in zip(items["item_id"], images, photos, produced, strict=True):
+            item_columns = {
+                "item_id": item,
+                "captioner": producer.id,
+                "active": active,
+                "prompt": producer.prompt,
+                "image": image,
+                "photo_hash": photo.digest,
+            }
+            caption_columns = _caption_columns(outcome, manual.get(item) if active else None)
+            rows.append(dict.fromkeys(COLUMNS) | item_columns | caption_columns)
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
-def names(others: str | None) -> list[str]:
-    """Split a list of captioners as the settings have it."""
-    return [name.strip() for name in (others or "").split(",") if name.strip()]
+def _contexts(items: pd.DataFrame) -> list[Context]:
+    pairs = zip(nullable_texts(items["title"]), nullable_texts(items["category"]), strict=True)
+    return [Context(title or "", category or "") for title, category in pairs]
+
+
+def _caption_columns(outcome: Outcome, edit: Edit | None) -> dict[str, object]:
+    columns: dict[str, object] = {
+        "answer": outcome.answer,
+        "tokens_in": outcome.tokens_in,
+        "tokens_out": outcome.tokens_out,
+        "seconds": outcome.seconds,
+    }
+    if edit:
+        # The attributes of the model are dropped: a caption corrected to "blue" must not be found under the colour red.
+        return columns | {
+            "status": "ok",
+            "caption": edit.caption,
+            "attributes": "{}",
+            "editor": edit.editor,
+            "edit_note": edit.note,
+        }
+    is_ok = outcome.status == "ok"
+    return columns | {
+        "status": outcome.status,
+        "caption": outcome.answer if is_ok else None,
+        "error": outcome.error,
+        "attributes": json.dumps(dict(outcome.attributes) if is_ok else {}, ensure_ascii=False),
+    }
+
+
+def plan_remote(settings: Settings) -> FetchPolicy:
+    """Return the rule by which a plan fetches photos behind URLs: as many as its captions, and no earlier failures."""
+    return FetchPolicy(FillPolicy(limit=settings.caption_budget, retry_failed=False), settings.allow_private_addresses)
+
+
+def split_names(names: str | None) -> list[str]:
+    """Split a list of captioners that are separated by commas."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def caption_variables(settings: Settings, cache: Cache) -> dict[str, str | None]:
-    """Return the variables of the SQLMesh project that make a plan see captioners, captions, retries and edits.
+    """Return the variables through which SQLMesh notices new captioners, captions, retries and edits.
 
     Raises:
-        UsageError: an unknown captioner, or edits that cannot be used.
+        UsageError: a captioner is unknown, or the edits are invalid.
         RunError: the cache cannot be used.
     """
-    makers = [load_captioner(name, settings) for name in (settings.captioner, *names(settings.other_captioners))]
-    if len({maker.id for maker in makers}) < len(makers):
-        raise UsageError("VLM4REC_OTHER_CAPTIONERS names the active captioner, or one captioner twice")
-    revisions = [cache.revision("caption", maker.id) for maker in makers]
+    names = (settings.captioner, *split_names(settings.other_captioners))
+    captioners = [load_captioner(name, settings) for name in names]
+    if len({captioner.id for captioner in captioners}) < len(captioners):
+        raise UsageError("VLM4REC_OTHER_CAPTIONERS contains the active captioner, or one captioner twice: remove it")
+    revisions = [cache.revision("caption", captioner.id) for captioner in captioners]
     return {
         "captioner": settings.captioner,
         "other_captioners": settings.other_captioners,
         "captioner_id": " ".join(
-            part for maker in makers for part in (maker.id, maker.prompt, maker.decoding, PREPROCESSING, VERSION)
+            part
+            for captioner in captioners
+            for part in (captioner.id, captioner.prompt, captioner.decoding, PREPROCESSING, VERSION)
         ),
         "captions": " ".join(revisions),
-        "caption_edits": edits_hash(settings.caption_edits),
+        "caption_edits": hash_edits(settings.caption_edits),
         "caption_budget": str(settings.caption_budget),
     }

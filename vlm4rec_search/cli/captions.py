@@ -1,5 +1,6 @@
-"""`vlm4rec captions`: photos into words ahead of a plan, with what it costs."""
+"""`vlm4rec captions`: caption photos ahead of a plan, and show cost, previews and comparisons."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,108 +8,31 @@ import click
 
 from vlm4rec_search.cli.ledger import show_ledger
 from vlm4rec_search.cli.output import echo_json, json_option, printable
-from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from vlm4rec_search.captioning.estimate import Estimate
-    from vlm4rec_search.captioning.run import Summary
+    from vlm4rec_search.captioning.run import RunSummary
 
-
-# What `vlm4rec captions` prints of a run and of an estimate.
-
-
-def tell(summary: "Summary", as_json: bool) -> None:
-    """Print what a run did.
-
-    Raises:
-        RunError: nothing but failures came of it.
-    """
-    if as_json:
-        echo_json(summary.as_json())
-    else:
-        _tell(summary)
-    if summary.broken:
-        raise RunError(f"nothing but failures came of this run: {summary.broken}")
-
-
-def _tell(summary: "Summary") -> None:
-    click.echo(f"{summary.captioner}: {summary.computed:,} captions made, {summary.failed:,} failed")
-    if summary.tokens_in or summary.tokens_out:
-        cost = f", {summary.cost:,.2f} spent" if summary.cost else ""
-        click.echo(f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out{cost}")
-    if summary.left:
-        more = "a higher --max-cost (or VLM4REC_CAPTION_MAX_COST) goes on"
-        click.echo(f"The cap on spend ended the run: {summary.left:,} photos are left; {more}")
-    click.echo("Items: " + ", ".join(f"{count:,} {status}" for status, count in summary.statuses.items()))
-    if summary.computed or summary.failed:
-        click.echo("Next: sqlmesh plan")
-
-
-def tell_estimate(found: "Estimate") -> None:
-    """Print what is left to do and what it takes."""
-    click.echo(f"{found.captioner}: {found.items:,} items, {found.cached:,} captioned, {found.todo:,} to do, "
-               f"{found.wrong:,} to retry, {found.unusable:,} without a usable photo")  # fmt: skip
-    basis = f"measured on {found.measured:,} captions" if found.measured else "assumed; `captions preview` measures"
-    click.echo(f"{found.tokens_in:,} tokens in, {found.tokens_out:,} out ({basis}); cost {found.cost:,.2f}")
-    click.echo("Time: not known before the first captions" if found.hours is None
-               else f"Time: {found.hours:.2f} h ({found.pace})")  # fmt: skip
-    if found.unknown_edits:
-        click.echo(printable(f"Captions by hand for unknown items: {', '.join(found.unknown_edits)}"))
-
-
-# `vlm4rec captions train-demo`: the demo's own vision-language model, trained from nothing.
-
-
-@click.command("train-demo")
-@click.option("--to", type=click.Path(path_type=Path), default=Path("tiny-captioner"), show_default=True,
-              help="Folder to write; an earlier model in it is replaced.")  # fmt: skip
-@click.option("--photos", type=int, default=20_000, show_default=True, help="Drawings to train on.")
-@click.option("--seeing", type=int, default=7_000, show_default=True, help="Steps of the vision tower alone.")
-@click.option("--writing", type=int, default=1_600, show_default=True, help="Steps of the decoder on captions.")
-@json_option
-def train_demo(to: Path, photos: int, seeing: int, writing: int, as_json: bool) -> None:
-    """Train the small vision-language model of the built-in shop from random weights, on this machine's CPU.
-
-    The captioner `tiny` comes with such a model. Training takes three quarters of an hour on two cores and 6 GB of
-    memory, then 1,000 drawings that it has not seen are captioned and MODEL_CARD.md is written. Use the result with
-    VLM4REC_CAPTIONER=transformers:tiny-captioner.
-
-    \b
-    Example:
-      vlm4rec captions train-demo --to tiny-captioner
-    """
-    from dataclasses import asdict
-
-    from vlm4rec_search.captioning.captioners.tiny.train import make_model
-
-    training = make_model(to, photos, seeing, writing)
-    if as_json:
-        echo_json(asdict(training))
-        return
-    click.echo(f"{to}: {training.parameters:,} parameters, {training.minutes:.0f} minutes, loss {training.loss:.4f}")
-    for name, share in training.accuracy.items():
-        click.echo(f"  {name:<14} {share:.3f}")
-
-
-captioner_option = click.option("--captioner", metavar="NAME", help="Another captioner than VLM4REC_CAPTIONER.")
+captioner_option = click.option("--captioner", metavar="NAME", help="Captioner to use instead of VLM4REC_CAPTIONER.")
 environment_option = click.option(
-    "--environment", default="prod", show_default=True, help="SQLMesh environment whose items are meant."
+    "--environment", default="prod", show_default=True, help="SQLMesh environment from which the items are read."
 )
-limit_option = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Most items to work on.")
+limit_option = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Largest number of items.")
 cap_option = click.option(
     "--max-cost",
     type=click.FloatRange(min=0),
     metavar="MONEY",
-    help="Most to spend; default: VLM4REC_CAPTION_MAX_COST.",
+    help="Most money to spend; default: VLM4REC_CAPTION_MAX_COST.",
 )
 
 
 @click.group()
 def captions() -> None:
-    """Put photos into words ahead of `sqlmesh plan`, which then reads the cache; the warehouse is not held."""
+    """Caption photos ahead of `sqlmesh plan`, which then reads the captions from the cache.
 
-
-captions.add_command(train_demo)
+    These commands do not lock the warehouse.
+    """
 
 
 @captions.command()
@@ -118,10 +42,11 @@ captions.add_command(train_demo)
 @environment_option
 @json_option
 def run(captioner: str | None, limit: int | None, max_cost: float | None, environment: str, as_json: bool) -> None:
-    """Caption what is pending: popular and recent items first, every answer kept as it comes.
+    """Caption pending photos, popular and recent items first.
 
-    Ctrl-C or a crash loses only the calls in flight; the next run goes on. --max-cost takes the place of
-    VLM4REC_CAPTION_MAX_COST. Items come from the last `sqlmesh plan`; the next one sees the captions.
+    Every answer is stored as soon as it arrives. Ctrl-C or a crash loses only the calls in flight; the next run
+    continues. --max-cost replaces VLM4REC_CAPTION_MAX_COST. The items are those of the last `sqlmesh plan`; the next
+    plan reads the new captions.
 
     \b
     Example:
@@ -132,11 +57,11 @@ def run(captioner: str | None, limit: int | None, max_cost: float | None, enviro
     from vlm4rec_search.common.settings import settings
 
     summary = run_captions(settings(), captioner, limit=limit, max_cost=max_cost, environment=environment)
-    tell(summary, as_json)
+    print_run(summary, as_json)
 
 
 @captions.command()
-@click.option("--status", "statuses", multiple=True, help="Only this status; may be given several times.")
+@click.option("--status", "statuses", multiple=True, help="Retry this status only; may be repeated.")
 @captioner_option
 @limit_option
 @cap_option
@@ -150,25 +75,48 @@ def retry(
     environment: str,
     as_json: bool,
 ) -> None:
-    """Ask once more where a call failed or its answer is not to be used, and look once more at photos that were bad.
+    """Retry failed calls, unusable answers and bad photos.
 
-    Statuses: failed, refused, empty, too_long, repeated, wrong_language, markup, echo; and of photos unreachable,
-    blocked, unreadable, too_large, wrong_type: nothing is paid for one that is still so. An answer stays until a new
-    one takes its place.
+    Statuses of captions: failed, refused, empty, too_long, repeated, wrong_language, markup, echo. Statuses of photos:
+    unreachable, blocked, unreadable, too_large, wrong_type; a photo that is still bad costs nothing. An old answer is
+    kept until a new one replaces it.
 
     \b
     Example:
       vlm4rec captions retry --status refused --status failed --limit 100
     """
-    from vlm4rec_search.captioning.run import RETRIED, run_captions
-    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.captioning.run import RETRYABLE, run_captions
     from vlm4rec_search.common.settings import settings
 
-    if wrong := set(statuses) - set(RETRIED):
-        raise UsageError(f"unknown status {', '.join(sorted(wrong))}: choose of {', '.join(RETRIED)}")
-    chosen = statuses or RETRIED
-    summary = run_captions(settings(), captioner, limit=limit, max_cost=max_cost, retry=chosen, environment=environment)
-    tell(summary, as_json)
+    if unknown := set(statuses) - set(RETRYABLE):
+        raise UsageError(f"unknown status {', '.join(sorted(unknown))}: choose from {', '.join(RETRYABLE)}")
+    summary = run_captions(
+        settings(), captioner, limit=limit, max_cost=max_cost, retry=statuses or RETRYABLE, environment=environment
+    )
+    print_run(summary, as_json)
+
+
+def print_run(summary: "RunSummary", as_json: bool) -> None:
+    """Print the results of a run.
+
+    Raises:
+        RunError: the run produced failures only.
+    """
+    if as_json:
+        echo_json(asdict(summary))
+    else:
+        click.echo(f"{summary.captioner}: {summary.computed:,} captions made, {summary.failed:,} failed")
+        if summary.tokens_in or summary.tokens_out:
+            cost = f", {summary.cost:,.2f} spent" if summary.cost else ""
+            click.echo(f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out{cost}")
+        if summary.left:
+            hint = "continue with a higher --max-cost (or VLM4REC_CAPTION_MAX_COST)"
+            click.echo(f"The spending cap ended the run: {summary.left:,} photos are left; {hint}")
+        click.echo("Items: " + ", ".join(f"{count:,} {status}" for status, count in summary.statuses.items()))
+        if summary.computed or summary.failed:
+            click.echo("Next: sqlmesh plan")
+    if summary.broken:
+        raise RunError(f"this run produced failures only: {summary.broken}")
 
 
 @captions.command()
@@ -176,70 +124,94 @@ def retry(
 @environment_option
 @json_option
 def estimate(captioner: str | None, environment: str, as_json: bool) -> None:
-    """Say what is left to do and what it will take, before anything is spent.
+    """Estimate the cost and time of captioning the remaining items.
 
-    Tokens and time are measured on earlier captions by the same captioner; `preview` makes the first. What is assumed
-    is told. Prices are VLM4REC_PRICE_IN and VLM4REC_PRICE_OUT, per million tokens.
+    No model is called. Tokens and time are measured on earlier captions by the same captioner; `preview` makes the
+    first ones. Assumptions are marked as such. Prices are VLM4REC_PRICE_IN and VLM4REC_PRICE_OUT, per million tokens.
 
     Example: vlm4rec captions estimate --json
     """
-    from vlm4rec_search.captioning.estimate import estimate as estimated
+    from vlm4rec_search.captioning.estimate import estimate_captions
     from vlm4rec_search.common.settings import settings
 
-    found = estimated(settings(), captioner, environment)
+    estimated = estimate_captions(settings(), captioner, environment)
     if as_json:
-        echo_json(found.as_json())
+        echo_json(asdict(estimated))
     else:
-        tell_estimate(found)
+        print_estimate(estimated)
+
+
+def print_estimate(estimated: "Estimate") -> None:
+    """Print the remaining work and its cost."""
+    click.echo(
+        f"{estimated.captioner}: {estimated.items:,} items, {estimated.cached:,} captioned, {estimated.todo:,} to do,"
+        f" {estimated.wrong:,} to retry, {estimated.unusable:,} without a usable photo"
+    )
+    measured = f"measured on {estimated.measured:,} captions"
+    basis = measured if estimated.measured else "assumed; `captions preview` measures them"
+    click.echo(f"{estimated.tokens_in:,} tokens in, {estimated.tokens_out:,} out ({basis}); cost {estimated.cost:,.2f}")
+    if estimated.hours is None:
+        click.echo("Time: unknown before the first captions")
+    else:
+        click.echo(f"Time: {estimated.hours:.2f} h ({estimated.pace})")
+    if estimated.unknown_edits:
+        click.echo(printable(f"Manual captions for unknown items: {', '.join(estimated.unknown_edits)}"))
 
 
 @captions.command()
-@click.option("-n", "count", type=click.IntRange(1, 100), default=3, show_default=True, help="How many items.")
-@click.option("--prompts", is_flag=True, help="Show each prompt, too.")
+@click.option("-n", "count", type=click.IntRange(1, 100), default=3, show_default=True, help="Number of items.")
+@click.option("--prompts", is_flag=True, help="Also show each prompt.")
 @captioner_option
 @environment_option
 @json_option
 def preview(count: int, prompts: bool, captioner: str | None, environment: str, as_json: bool) -> None:
-    """Caption the first few items and show what comes back; the answers are kept, so nothing is paid twice.
+    """Caption a few items and show the answers.
 
-    What failed before is shown, not asked for again.
+    The answers are stored, so that no call is paid twice. An earlier failure is shown and not retried.
 
     Example: vlm4rec captions preview -n 3 --prompts
     """
-    from vlm4rec_search.captioning.run import preview as previewed
+    from vlm4rec_search.captioning.run import preview_captions
     from vlm4rec_search.common.settings import settings
 
-    shown = previewed(settings(), count, captioner, environment)
+    previews = preview_captions(settings(), count, captioner, environment)
     if as_json:
-        echo_json({"rows": [one.as_json() for one in shown]})
+        echo_json({"rows": [asdict(row) for row in previews]})
         return
-    for one in shown:
-        click.secho(printable(f"{one.item_id}  {one.title}"), bold=True)
+    for row in previews:
+        click.secho(printable(f"{row.item_id}  {row.title}"), bold=True)
         if prompts:
-            click.echo(one.prompt)
-        usage = f"{one.seconds or 0:.2f} s, {one.tokens_in or 0} tokens in, {one.tokens_out or 0} out"
-        click.echo(printable(f"  [{one.status}] {one.answer or one.error}") + f"  ({usage})")
+            click.echo(row.prompt)
+        usage = f"{row.seconds or 0:.2f} s, {row.tokens_in or 0} tokens in, {row.tokens_out or 0} out"
+        click.echo(printable(f"  [{row.status}] {row.answer or row.error}") + f"  ({usage})")
 
 
 @captions.command()
 @click.argument("first")
 @click.argument("second")
-@click.option("--to", "path", type=click.Path(path_type=Path, dir_okay=False), default="captions.html",
-              show_default=True, help="The page.")  # fmt: skip
-@click.option("-n", "count", type=click.IntRange(1, 500), default=24, show_default=True, help="How many items.")
+@click.option(
+    "--to",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="captions.html",
+    show_default=True,
+    help="HTML file to write.",
+)
+@click.option("-n", "count", type=click.IntRange(1, 500), default=24, show_default=True, help="Number of items.")
 @environment_option
 @json_option
 def compare(first: str, second: str, path: Path, count: int, environment: str, as_json: bool) -> None:
-    """Write one HTML page with photo, both captioners' words, and the nearest neighbours under each.
+    """Compare two captioners on one HTML page.
 
-    Only what both have said before is compared: `vlm4rec captions run --captioner NAME --limit N` first.
+    The page shows photos, both captions, and the nearest neighbours by each caption. It contains only items that both
+    captioners have described before; `vlm4rec captions run --captioner NAME --limit N` describes more.
 
     Example: vlm4rec captions compare attributes tiny --to captions.html
     """
-    from vlm4rec_search.captioning.comparison import compare as compared
+    from vlm4rec_search.captioning.comparison import compare_captioners
     from vlm4rec_search.common.settings import settings
 
-    result = compared(settings(), first, second, path, count, environment)
+    result = compare_captioners(settings(), first, second, path, count, environment)
     if as_json:
         echo_json(result)
     else:
@@ -249,8 +221,42 @@ def compare(first: str, second: str, path: Path, count: int, environment: str, a
 @captions.command()
 @json_option
 def ledger(as_json: bool) -> None:
-    """Show what each run of captions computed, found in the cache, failed to compute, and cost.
+    """Show the captioning runs and their cost.
 
     Example: vlm4rec captions ledger --json
     """
     show_ledger(as_json, "caption")
+
+
+@captions.command("train-demo")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    default=Path("tiny-captioner"),
+    show_default=True,
+    help="Folder to write; an earlier model in it is replaced.",
+)
+@click.option("--photos", type=int, default=20_000, show_default=True, help="Number of drawings to train on.")
+@click.option("--seeing", type=int, default=7_000, show_default=True, help="Steps of the vision tower alone.")
+@click.option("--writing", type=int, default=1_600, show_default=True, help="Steps of the decoder on captions.")
+@json_option
+def train_demo(to: Path, photos: int, seeing: int, writing: int, as_json: bool) -> None:
+    """Train the small model of the built-in shop.
+
+    The captioner `tiny` is such a vision-language model. Training starts from random weights and runs on the CPU. It
+    takes three quarters of an hour on two cores and 6 GB of memory. Then the model captions 1,000 drawings that it has
+    not seen, and MODEL_CARD.md is written. Use the model with VLM4REC_CAPTIONER=transformers:tiny-captioner.
+
+    \b
+    Example:
+      vlm4rec captions train-demo --to tiny-captioner
+    """
+    from vlm4rec_search.captioning.captioners.tiny.train import train_model
+
+    report = train_model(to, photos, seeing, writing)
+    if as_json:
+        echo_json(asdict(report))
+        return
+    click.echo(f"{to}: {report.parameters:,} parameters, {report.minutes:.0f} minutes, loss {report.loss:.4f}")
+    for name, share in report.accuracy.items():
+        click.echo(f"  {name:<14} {share:.3f}")

@@ -1,4 +1,4 @@
-"""`vlm4rec ledger`: what the model calls of each run cost."""
+"""`vlm4rec ledger`: the model calls of each run and their cost."""
 
 from typing import TYPE_CHECKING
 
@@ -7,16 +7,16 @@ import click
 from vlm4rec_search.cli.output import echo_json, json_option
 
 if TYPE_CHECKING:
-    from vlm4rec_search.common.cache.cache import LedgerRow
+    from vlm4rec_search.common.cache import LedgerRow
 
 
 @click.command()
 @json_option
 def ledger(as_json: bool) -> None:
-    """Show what each run computed, found in the cache, and failed to compute.
+    """Show the model calls of each run: computed, found in the cache, and failed.
 
-    One row for each kind of model call in a run: captions, sentence vectors, image vectors. Counts are distinct
-    photos and texts. A run that was killed shows what it had committed.
+    Each run has one row for each kind of model call: captions, sentence vectors, image vectors. Counts are distinct
+    photos or texts. A killed run shows the calls that it had stored.
 
     Example: vlm4rec ledger --json
     """
@@ -24,8 +24,8 @@ def ledger(as_json: bool) -> None:
 
 
 def show_ledger(as_json: bool, kind: str | None = None) -> None:
-    """Print the runs, or those of one kind."""
-    from vlm4rec_search.common.cache.cache import FILE, Cache
+    """Print the runs, optionally of one kind of model call only."""
+    from vlm4rec_search.common.cache import FILE, Cache
     from vlm4rec_search.common.settings import settings
 
     rows: list[LedgerRow] = []
@@ -33,18 +33,18 @@ def show_ledger(as_json: bool, kind: str | None = None) -> None:
         with Cache(settings().cache) as cache:
             rows = [row for row in cache.ledger() if kind in (None, row.kind)]
     if as_json:
-        echo_json({"rows": [_record(row) for row in rows]})
+        echo_json({"rows": [_json_row(row) for row in rows]})
     elif rows:
-        _table(rows)
+        _print_table(rows)
     else:
-        click.echo(f"No model was called yet: {settings().cache} knows of no run. `sqlmesh plan` fills it.")
+        click.echo(f"No model has been called yet: {settings().cache} contains no runs. `sqlmesh plan` adds the first.")
 
 
-def _record(row: "LedgerRow") -> dict[str, str | int | float | bool]:
+def _json_row(row: "LedgerRow") -> dict[str, str | int | float | bool]:
     return {
         "run": row.run,
         "kind": row.kind,
-        "captioner": row.maker,
+        "captioner": row.producer,
         "computed": row.computed,
         "cached": row.cached,
         "failed": row.failed,
@@ -58,7 +58,7 @@ def _record(row: "LedgerRow") -> dict[str, str | int | float | bool]:
     }
 
 
-def _table(rows: "list[LedgerRow]") -> None:
+def _print_table(rows: "list[LedgerRow]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -70,7 +70,7 @@ def _table(rows: "list[LedgerRow]") -> None:
     table.add_column("")
     for row in rows:
         counts = (str(row.computed), str(row.cached), str(row.failed), f"{row.seconds:.1f}")
-        spent = (f"{row.tokens_in + row.tokens_out:,}", f"{row.cost:.2f}")
+        usage = (f"{row.tokens_in + row.tokens_out:,}", f"{row.cost:.2f}")
         state = "" if row.finished else "not finished"
-        table.add_row(str(row.run), row.started_at, row.kind, row.maker, row.origin, *counts, *spent, state)
+        table.add_row(str(row.run), row.started_at, row.kind, row.producer, row.origin, *counts, *usage, state)
     Console().print(table)

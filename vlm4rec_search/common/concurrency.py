@@ -1,4 +1,4 @@
-"""Several calls at once, their results as they come."""
+"""Calls in threads: many at once with their results as they end, or one in the background."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -12,81 +12,81 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def completed(call: Callable[[T], R], tasks: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
-    """Yield each task with `call(task)`, in the order in which the calls end, at most `workers` of them at once.
+def run_concurrently(call: Callable[[T], R], tasks: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+    """Yield each task with `call(task)`, in the order in which the calls end, at most `workers` calls at once.
 
-    A task is taken from `tasks` only when a worker is free, in the caller's thread, so that whoever stops handing out
-    tasks stops the work. With one worker everything happens in the caller's thread. After an exception of a call no
-    task is started; the calls in flight end and are yielded, then it is raised. A caller that leaves early, by ctrl-C
-    or by closing the iterator, waits for no call.
+    A task is taken from `tasks` in the caller's thread, and only when a worker is free, so that an iterator that ends
+    early stops the work. With one worker, the calls run in the caller's thread. After an exception of a call, no task
+    is started; the results of the calls in flight are yielded, then the exception is raised. A caller that leaves
+    early, by ctrl-C or by closing the iterator, waits for no call.
     """
     if workers == 1:
         yield from ((task, call(task)) for task in tasks)
         return
-    crew = _Crew(call, workers)
+    pool = _DaemonPool(call, workers)
     try:
-        yield from crew.work(iter(tasks))
+        yield from pool.run(iter(tasks))
     finally:
-        crew.dismiss()
+        pool.stop()
 
 
-def started(call: Callable[[], R]) -> Future[R]:
-    """Call in a daemon thread of its own, for what a process that ends need not wait for."""
-    outcome: Future[R] = Future()
-    Thread(target=_settle, args=(outcome, call), daemon=True).start()
-    return outcome
+def start_in_thread(call: Callable[[], R]) -> Future[R]:
+    """Start a call in a daemon thread; a process that ends does not wait for it."""
+    future: Future[R] = Future()
+    Thread(target=_resolve, args=(future, call), daemon=True).start()
+    return future
 
 
-def called(call: Callable[[], R]) -> Future[R]:
-    """Call here and now, with an outcome like that of `started`."""
-    outcome: Future[R] = Future()
-    _settle(outcome, call)
-    return outcome
+def call_now(call: Callable[[], R]) -> Future[R]:
+    """Call in the caller's thread, and return a finished future like that of `start_in_thread`."""
+    future: Future[R] = Future()
+    _resolve(future, call)
+    return future
 
 
-def _settle(outcome: Future[R], call: Callable[[], R]) -> None:
+def _resolve(future: Future[R], call: Callable[[], R]) -> None:
     try:
-        outcome.set_result(call())
-    except BaseException as error:  # raised again where the result is asked for
-        outcome.set_exception(error)
+        future.set_result(call())
+    except BaseException as error:  # `future.result()` raises it again
+        future.set_exception(error)
 
 
-class _Crew(Generic[T, R]):
-    """Daemon threads, since those of an executor are waited for when the process ends, calls that hang and all."""
+class _DaemonPool(Generic[T, R]):
+    """Daemon threads: a process that ends would wait for the threads of an executor, even for calls that hang."""
 
     def __init__(self, call: Callable[[T], R], workers: int) -> None:
         self._call = call
-        self._given: SimpleQueue[tuple[T] | None] = SimpleQueue()
-        self._ended: SimpleQueue[tuple[T, Future[R]]] = SimpleQueue()
-        self._threads = [Thread(target=self._serve, daemon=True) for _ in range(workers)]
+        self._tasks: SimpleQueue[tuple[T] | None] = SimpleQueue()
+        self._finished: SimpleQueue[tuple[T, Future[R]]] = SimpleQueue()
+        self._threads = [Thread(target=self._work, daemon=True) for _ in range(workers)]
         for thread in self._threads:
             thread.start()
 
-    def work(self, tasks: Iterator[T]) -> Iterator[tuple[T, R]]:
+    def run(self, tasks: Iterator[T]) -> Iterator[tuple[T, R]]:
         failure: BaseException | None = None
-        running = self._give(tasks, len(self._threads))
+        running = self._start(tasks, len(self._threads))
         while running:
-            task, outcome = self._ended.get()
+            task, future = self._finished.get()
             running -= 1
-            failure = failure or outcome.exception()
-            if outcome.exception() is None:
-                yield task, outcome.result()  # kept by the caller before the next is started: a kill loses no more
-            running += self._give(tasks, 1) if failure is None else 0
+            failure = failure or future.exception()
+            if future.exception() is None:
+                yield task, future.result()  # the caller stores it before the next task starts: a kill loses no more
+            running += self._start(tasks, 1) if failure is None else 0
         if failure is not None:
             raise failure
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         for _ in self._threads:
-            self._given.put(None)
+            self._tasks.put(None)
 
-    def _give(self, tasks: Iterator[T], most: int) -> int:
-        """Hand out the next tasks and return how many there were."""
-        given = 0
+    def _start(self, tasks: Iterator[T], most: int) -> int:
+        """Queue the next tasks and return how many there were."""
+        started = 0
         for task in islice(tasks, most):
-            self._given.put((task,))
-            given += 1
-        return given
+            self._tasks.put((task,))
+            started += 1
+        return started
 
-    def _serve(self) -> None:
-        while (given := self._given.get()) is not None:
-            self._ended.put((given[0], called(partial(self._call, *given))))
+    def _work(self) -> None:
+        while (arguments := self._tasks.get()) is not None:
+            self._finished.put((arguments[0], call_now(partial(self._call, *arguments))))

@@ -1,1 +1,1 @@
-"""Encoders of texts and photos, and the tables of their vectors."""
+"""Encoders of texts and photos, and the rows of the embedding tables."""

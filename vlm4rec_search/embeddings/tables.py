@@ -1,148 +1,131 @@
-"""Unit vectors of texts and photos through the cache; torch is imported only when something is computed."""
+"""The rows of embeddings.item_embeddings and embeddings.image_embeddings, through the cache of model calls."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from vlm4rec_search.common.cache.cache import Cache, Filled, Result, result_key
+from vlm4rec_search.common.cache import Cache, Codec, Failure, Results, result_key
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.frames import texts as text_list
+from vlm4rec_search.common.python_models import nullable_texts
 from vlm4rec_search.common.vectors import Vectors
-from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Found, PhotoError, read
-from vlm4rec_search.datasets.photos.locate import ONLY_FETCHED, Remote, find
-from vlm4rec_search.embeddings.encoders import ImageEncoder, load_image_encoder, load_sentence_encoder
-
-if TYPE_CHECKING:
-    import pandas as pd
+from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Photo, PhotoFile, read_photos
+from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
+from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
 
 TEXT_BATCH = 256
 PHOTO_BATCH = 32
+VECTOR: Codec[Vectors] = Codec(
+    lambda vector: vector.astype("<f4").tobytes(), lambda stored: np.frombuffer(stored, dtype="<f4")
+)
 
 
-def embed_texts(texts: "pd.DataFrame", encoder: str, cache: Path) -> "pd.DataFrame":
+def embed_texts(texts: pd.DataFrame, encoder: str, cache: Path) -> pd.DataFrame:
     """Encode the text of each item; equal texts are encoded once.
 
     Args:
-        texts: columns item_id and text (null counts as empty).
+        texts: columns item_id and text; null counts as an empty text.
         encoder: name for `load_sentence_encoder`.
         cache: folder of the results of model calls.
 
     Returns:
-        One row for each item in the same order: item_id, encoder (id), text_hash (sha256 of the UTF-8 text) and
+        One row for each item, in the order of `texts`: item_id, encoder (id), text_hash (sha256 of the UTF-8 text) and
         vector (float32 (d,), length 1).
 
     Raises:
-        UsageError: unknown encoder, or what it needs is not installed.
+        UsageError: the encoder is unknown, or a package that it needs is not installed.
         RunError: the cache or the weights cannot be used.
     """
-    maker = load_sentence_encoder(encoder)
-    wanted = [text or "" for text in text_list(texts["text"])]
-    distinct = sorted(set(wanted), key=lambda text: (len(text), text))  # batches of like length need little padding
+    loaded = load_sentence_encoder(encoder)
+    item_texts = [text or "" for text in nullable_texts(texts["text"])]
+    distinct = sorted(set(item_texts), key=lambda text: (len(text), text))  # texts of similar length need less padding
     hashes = {text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in distinct}
-    keys = [result_key("sentence", maker.id, hashes[text]) for text in distinct]
-
-    def compute(positions: Sequence[int]) -> list[Result]:
-        return _bytes(maker.encode([distinct[position] for position in positions]))
-
+    keys = {text: result_key("sentence", loaded.id, hashes[text]) for text in distinct}
     with Cache(cache) as store:
-        label = f"text vectors by {maker.id}"
-        filled = store.fill("sentence", maker.id, keys, compute, batch_size=TEXT_BATCH, label=label)
-    vectors = dict(zip(distinct, _vectors(filled, maker.id), strict=True))
-    return _frame(texts["item_id"], maker.id, "text_hash", [(hashes[text], vectors[text]) for text in wanted])
+        results = store.get_or_compute(
+            "sentence",
+            loaded.id,
+            {key: text for text, key in keys.items()},
+            lambda batch: list(loaded.encode(batch)),
+            VECTOR,
+            batch_size=TEXT_BATCH,
+            label=f"text vectors by {loaded.id}",
+        )
+    _check_vectors(results, loaded.id)
+    rows = zip(texts["item_id"], item_texts, strict=True)
+    return _frame(loaded.id, "text_hash", ((item, hashes[text], results.values[keys[text]]) for item, text in rows))
 
 
 def embed_photos(
-    items: "pd.DataFrame", encoder: str, data_dir: Path, cache: Path, remote: Remote = ONLY_FETCHED
-) -> "pd.DataFrame":
+    items: pd.DataFrame, encoder: str, data_dir: Path, cache: Path, fetching: FetchPolicy = NO_FETCH
+) -> pd.DataFrame:
     """Encode the photo of each item that has a readable one; equal photos are encoded once.
 
     Args:
         items: columns item_id and image (path relative to `data_dir`, URL or null).
         encoder: name for `load_image_encoder`.
-        data_dir: the folder that photos must lie in.
+        data_dir: folder that the photos must lie in.
         cache: folder of the results of model calls.
-        remote: how many photos behind URLs are fetched now.
+        fetching: which photos behind URLs are fetched now.
 
     Returns:
         Rows in the order of the items: item_id, encoder (id), photo_hash (sha256 of the bytes) and vector
-        (float32 (d,), length 1). Why the others are left out is in the captions.
+        (float32 (d,), length 1). Items without a readable photo have no row; captions.all_captions shows the reason.
 
     Raises:
-        UsageError: unknown encoder, or what it needs is not installed.
+        UsageError: the encoder is unknown, or a package that it needs is not installed.
         RunError: the cache or the weights cannot be used.
     """
-    maker = load_image_encoder(encoder)
+    loaded = load_image_encoder(encoder)
+
+    def encode_batch(batch: Sequence[PhotoFile]) -> list[Vectors | Failure]:
+        photos = read_photos(batch)
+        images = [photo.image for photo in photos if isinstance(photo, Photo)]
+        vectors = loaded.encode(images) if images else ()
+        if len(vectors) != len(images):
+            raise RunError(
+                f"{loaded.id} returned {len(vectors)} vectors for {len(images)} photos: this is a defect in it"
+            )
+        remaining = iter(vectors)
+        return [photo if isinstance(photo, Failure) else next(remaining) for photo in photos]
+
     with Cache(cache) as store:
-        found = find(text_list(items["image"]), data_dir, store, remote)
-        usable = [(item, photo) for item, photo in zip(items["item_id"], found, strict=True) if photo.digest]
-        filled = _fill_photos(maker, [photo for _, photo in usable], store)
-    pairs = zip(usable, _vectors(filled, maker.id), strict=True)
-    kept = [(item, photo.digest or "", vector) for (item, photo), vector in pairs if vector is not None]
-    return _frame([item for item, *_ in kept], maker.id, "photo_hash", [(key, vector) for _, key, vector in kept])
+        files = locate_photos(nullable_texts(items["image"]), data_dir, store, fetching)
+        digests = dict.fromkeys(file.digest for file in files if file.digest)
+        keys = {digest: result_key("image", loaded.id, PREPROCESSING, digest) for digest in digests}
+        results = store.get_or_compute(
+            "image",
+            loaded.id,
+            {keys[file.digest]: file for file in files if file.digest},
+            encode_batch,
+            VECTOR,
+            batch_size=PHOTO_BATCH,
+            label=f"photo vectors by {loaded.id}",
+        )
+    _check_vectors(results, loaded.id)
+    vectors = {digest: results.values[key] for digest, key in keys.items() if key in results.values}
+    rows = zip(items["item_id"], (file.digest for file in files), strict=True)
+    return _frame(
+        loaded.id, "photo_hash", ((item, digest, vectors[digest]) for item, digest in rows if digest in vectors)
+    )
 
 
-def _fill_photos(maker: ImageEncoder, photos: Sequence[Found], cache: Cache) -> Filled:
-    keys = [result_key("image", maker.id, PREPROCESSING, photo.digest or "") for photo in photos]
-
-    def compute(positions: Sequence[int]) -> list[Result]:
-        return _encoded(maker, [photos[position] for position in positions])
-
-    label = f"photo vectors by {maker.id}"
-    return cache.fill("image", maker.id, keys, compute, batch_size=PHOTO_BATCH, label=label)
-
-
-def encode_query(text: str, encoder: str) -> Vectors:
-    """Return the unit vector float32 (d,) of one text, not cached.
-
-    Raises:
-        UsageError: unknown encoder, or what it needs is not installed.
-        RunError: its weights cannot be used.
-    """
-    vector: Vectors = load_sentence_encoder(encoder).encode([text])[0]
-    return vector
-
-
-def _encoded(maker: ImageEncoder, photos: Sequence[Found]) -> list[Result]:
-    results: dict[int, Result] = {}
-    images = {}
-    for position, photo in enumerate(photos):
-        try:
-            images[position] = read(photo).image
-        except PhotoError as error:
-            results[position] = error
-    results |= dict(zip(images, _bytes(maker.encode(list(images.values()))), strict=True)) if images else {}
-    return [results[position] for position in range(len(photos))]
-
-
-def _bytes(vectors: Vectors) -> list[Result]:
-    return [vector.astype("<f4").tobytes() for vector in vectors]
-
-
-def _vectors(filled: Filled, maker: str) -> list[Vectors | None]:
-    """Return each vector, or None for a failure.
+def _check_vectors(results: Results[Vectors], encoder: str) -> None:
+    """Check that the vectors have one dimension, are finite and have length 1.
 
     Raises:
-        RunError: a vector has another dimension than the others, or is not finite and of length 1.
+        RunError: a vector fails the check.
     """
-    vectors = [np.frombuffer(value, dtype="<f4") if isinstance(value, bytes) else None for value in filled.values]
-    good = [vector for vector in vectors if vector is not None]
-    if len({vector.size for vector in good}) > 1 or any(not abs(float(v @ v) - 1.0) < 1e-3 for v in good):
-        raise RunError(f"vectors of {maker} are not unit vectors of one dimension: the encoder or the cache is damaged")
-    return vectors
+    vectors = results.values.values()
+    if len({vector.size for vector in vectors}) > 1 or any(not abs(float(v @ v) - 1.0) < 1e-3 for v in vectors):
+        raise RunError(
+            f"vectors of {encoder} are not unit vectors of one dimension: the encoder or the cache is damaged"
+        )
 
 
-def _frame(
-    items: "pd.Series[str] | list[str]", maker: str, hashed: str, rows: list[tuple[str, Vectors | None]]
-) -> "pd.DataFrame":
-    import pandas as pd
-
-    columns: dict[str, list[object]] = {
-        "item_id": list(items),
-        "encoder": [maker] * len(rows),
-        hashed: [value for value, _ in rows],
-        "vector": [vector for _, vector in rows],
-    }
-    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+def _frame(encoder: str, hash_column: str, rows: Iterable[tuple[str, str, Vectors]]) -> pd.DataFrame:
+    columns = ["item_id", "encoder", hash_column, "vector"]
+    values = [(item, encoder, digest, vector) for item, digest, vector in rows]
+    return pd.DataFrame(values, columns=columns, dtype=object)

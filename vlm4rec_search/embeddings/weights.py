@@ -1,4 +1,4 @@
-"""Weights as files: found without importing what is around them, and verified before they are loaded."""
+"""Files of weights: located without importing their package, and verified before they are loaded."""
 
 import hashlib
 from importlib.util import find_spec
@@ -7,9 +7,12 @@ from pathlib import Path
 from vlm4rec_search.common.errors import RunError, UsageError
 
 EXTRA = "pip install 'vlm4rec-search[models]'"
+_ALTERNATIVES = (
+    "plan with VLM4REC_ENCODER=hashing-256 and VLM4REC_IMAGE_ENCODER=thumbnail-8, or search with --mode lexical"
+)
 
 
-def packaged(package: str, file: str) -> Path:
+def packaged_file(package: str, file: str) -> Path:
     """Return the path of a file inside an installed package, without importing the package.
 
     Raises:
@@ -22,46 +25,41 @@ def packaged(package: str, file: str) -> Path:
     return Path(folders[0]) / file
 
 
-def verify(path: Path, sha256: str) -> None:
-    """Check that a file is the one that was pinned.
+def verify_sha256(path: Path, sha256: str) -> None:
+    """Check that a file has the pinned hash.
 
     Raises:
-        RunError: it is missing or has another hash.
+        RunError: the file is missing or has another hash.
     """
     try:
-        found = digest(path)
+        actual = file_digest(path)
     except OSError as error:
         raise RunError(f"the weights {path} cannot be read ({error.strerror}): install their package again") from None
-    if found != sha256:
-        raise RunError(f"the weights {path} have sha256 {found}, expected {sha256}: not loaded; install them again")
+    if actual != sha256:
+        raise RunError(f"the weights {path} have sha256 {actual}, expected {sha256}: not loaded; install them again")
 
 
-def digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """Return the sha256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_digest(folder: Path) -> str:
-    """Return a sha256 (hex) over the names and bytes of all files below a folder but hidden ones and Markdown."""
-    whole = hashlib.sha256()
+    """Return a sha256 (hex) over names and bytes of the files below a folder, without hidden files and Markdown."""
+    combined = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and path.suffix != ".md" and not any(part.startswith(".") for part in name.parts):
-            whole.update(f"{name.as_posix()}\0{digest(path)}\n".encode())
-    return whole.hexdigest()
-
-
-_ALTERNATIVES = (
-    "plan with VLM4REC_ENCODER=hashing-256 and VLM4REC_IMAGE_ENCODER=thumbnail-8, or search with --mode lexical"
-)
+            combined.update(f"{name.as_posix()}\0{file_digest(path)}\n".encode())
+    return combined.hexdigest()
 
 
 def hub_commit(repository: str) -> str:
-    """Return the commit (hex) of a model in the local hub cache, else the newest one on the hub.
+    """Return the commit (hex) of a model in the local cache of the Hugging Face hub, else its newest commit on the hub.
 
     Raises:
-        LookupError: it is in neither, in one line.
+        LookupError: the model cannot be found; the message continues a sentence about the model.
         UsageError: huggingface_hub is not installed.
     """
     try:
@@ -74,17 +72,17 @@ def hub_commit(repository: str) -> str:
         pass
     try:
         return str(model_info(repository, timeout=10).sha)
-    except Exception as error:  # the hub's errors have no common class with those of its transport
+    except Exception as error:  # errors of the hub and of its transport have no common class
         raise LookupError(
-            f"is no folder, not in the local hub cache, and cannot be looked up ({first_line(error)})"
+            f"is no folder, not in the local cache of the hub, and cannot be looked up there ({first_line(error)})"
         ) from None
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its class where it has none."""
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def missing_torch(error: ImportError) -> UsageError:
-    """Return the one line that says how to get the models, or to do without."""
+    """Return the error that says how to install the models, and how to work without them."""
     return UsageError(f"{error.name or 'torch'} is not installed: {EXTRA}, or {_ALTERNATIVES}")

@@ -144,17 +144,17 @@ def _tops(outcomes: list[Outcome], row: int) -> Ints:
 
 def _photos(comparison: Comparison, items: list[int], settings: Settings) -> dict[int, str]:
     """Return small photos as data URLs by item; items whose photo cannot be read have none."""
-    from vlm4rec_search.common.cache.cache import Cache
-    from vlm4rec_search.datasets.photos.decode import PhotoError, read
-    from vlm4rec_search.datasets.photos.locate import find
+    from vlm4rec_search.common.cache import Cache
+    from vlm4rec_search.datasets.photos.decode import PhotoError, read_photo
+    from vlm4rec_search.datasets.photos.locate import locate_photos
 
     images = comparison.part.split.catalogue.images
     with Cache(settings.cache) as cache:
-        found = find([images[item] for item in items], settings.data_dir, cache)
+        found = locate_photos([images[item] for item in items], settings.data_dir, cache)
     photos = {}
     for item, one in zip(items, found, strict=True):
         try:
-            image = read(one).image
+            image = read_photo(one).image
         except PhotoError:
             continue
         image.thumbnail((SIDE, SIDE))

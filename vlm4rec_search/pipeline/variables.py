@@ -6,7 +6,7 @@ from pathlib import Path
 from vlm4rec_search import profiles
 from vlm4rec_search.captioning.table import caption_variables
 from vlm4rec_search.common.analyzer import ID as ANALYZER
-from vlm4rec_search.common.cache.cache import Cache
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.patterns import MARKUP
 from vlm4rec_search.common.settings import Settings

@@ -1,13 +1,14 @@
-"""What the weights of a history make of a shopper: a vector, interests, and words.
+"""Profiles of shoppers from the weights of their histories: a vector, interests, and weighted terms.
 
-SQL has decided the weights (`profiles.profile_weights`); here is the arithmetic, as products of sparse matrices and of
-blocks of shoppers, each shopper's once for as long as history and item vectors stay (`upkeep`).
+SQL decides the weights (`profiles.profile_weights`). This room computes the profiles, as products of sparse matrices
+and of blocks of shoppers. A vector or an interest is computed again only when the shopper's history or its item vectors
+change (`incremental`).
 """
 
 from vlm4rec_search.profiles.interests import user_interests
 from vlm4rec_search.profiles.terms import term_weights
 from vlm4rec_search.profiles.vectors import user_vectors
 
-VERSION = 2  # raise it when vectors, interests or words of the same weights change
+VERSION = 2  # raise it when vectors, interests or terms of the same weights change
 
 __all__ = ["VERSION", "term_weights", "user_interests", "user_vectors"]

@@ -1,32 +1,35 @@
-"""Histories and item vectors as matrices."""
+"""Histories and item vectors as matrices, and matrices as columns of frames."""
 
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 from scipy import sparse
 
 from vlm4rec_search.common.errors import RunError
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Vectors = npt.NDArray[np.float32]
-Texts = npt.NDArray[np.object_]
+from vlm4rec_search.common.vectors import Texts, Vectors
 
 
 class Histories(NamedTuple):
-    """The weights of u users for n items: user_ids sorted, matrix (u, n) float64 without zeros, columns in order."""
+    """The weights of u users for n items.
+
+    Attributes:
+        user_ids: (u,) ids as text, sorted.
+        matrix: float64 (u, n) without stored zeros, with sorted columns.
+    """
 
     user_ids: Texts
     matrix: sparse.csr_array
 
 
-def histories(weights: pd.DataFrame, item_ids: pd.Series) -> Histories:
-    """Return a matrix of user_id, item_id, weight; a repeated pair adds up, items not in `item_ids` are left out.
+def build_histories(weights: pd.DataFrame, item_ids: pd.Series) -> Histories:
+    """Return the matrix of the rows user_id, item_id, weight.
+
+    The weights of a repeated pair are added. Items that are not in `item_ids` are left out.
 
     Raises:
-        RunError: a weight that is not finite.
+        RunError: a weight is not finite.
     """
     values = weights["weight"].to_numpy(np.float64)
     if not np.isfinite(values).all():
@@ -42,11 +45,11 @@ def histories(weights: pd.DataFrame, item_ids: pd.Series) -> Histories:
     return Histories(np.asarray(users, dtype=object), matrix)
 
 
-def stacked(vectors: pd.Series) -> Vectors:
-    """Return float32 (n, d), (0, 0) for no vectors.
+def stack_vectors(vectors: pd.Series) -> Vectors:
+    """Return the vectors as float32 (n, d), or (0, 0) if there are none.
 
     Raises:
-        RunError: vectors of different lengths.
+        RunError: the vectors have different lengths.
     """
     lengths = {len(vector) for vector in vectors}
     if len(lengths) > 1:
@@ -54,21 +57,19 @@ def stacked(vectors: pd.Series) -> Vectors:
     return np.stack(list(vectors)).astype(np.float32) if lengths else np.zeros((0, 0), np.float32)
 
 
-def strongest(matrix: sparse.csr_array, most: int) -> sparse.csr_array:
-    """Return the most positive weights of each row, at most `most`; equal ones by column."""
+def keep_largest(matrix: sparse.csr_array, limit: int) -> sparse.csr_array:
+    """Return a matrix with the `limit` largest positive weights of each row; of equal weights, the first columns."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     positive = matrix.data > 0
     rows, columns, values = rows[positive], matrix.indices[positive], matrix.data[positive]
     order = np.lexsort((columns, -values, rows))
     starts = np.searchsorted(rows, np.arange(matrix.shape[0]))
-    kept = np.sort(order[np.arange(len(rows)) - starts[rows] < most])
-    return sparse.csr_array(sparse.coo_array((values[kept], (rows[kept], columns[kept])), shape=matrix.shape))
+    largest = np.sort(order[np.arange(len(rows)) - starts[rows] < limit])
+    return sparse.csr_array(sparse.coo_array((values[largest], (rows[largest], columns[largest])), shape=matrix.shape))
 
 
 def vector_column(vectors: Vectors) -> pd.Series:
-    """Return rows (n, d) as a column of lists that DuckDB takes over without a Python object for each number."""
-    import pyarrow as pa
-
+    """Return rows (n, d) as a column of Arrow lists, which DuckDB reads without a Python object for each number."""
     count, size = vectors.shape
     ends = pa.array(np.arange(count + 1, dtype=np.int64) * size)
     return pd.Series(pd.arrays.ArrowExtensionArray(pa.LargeListArray.from_arrays(ends, pa.array(vectors.ravel()))))

@@ -1,4 +1,7 @@
-"""Several interests for each shopper: Ward clusters of the history's vectors, as PinnerSage has them (KDD 2020)."""
+"""Interests of each shopper: Ward clusters of the history's item vectors, as in PinnerSage (Pal et al., KDD 2020).
+
+Many small histories are clustered at once: `scipy.cluster.hierarchy` spends a millisecond on checks for each.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,38 +9,34 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from vlm4rec_search.profiles.histories import (
-    Floats,
-    Integers,
-    Texts,
-    Vectors,
-    histories,
-    stacked,
-    strongest,
-    vector_column,
-)
-from vlm4rec_search.profiles.incremental import computed_once
+from vlm4rec_search.common.vectors import Floats, Ints, Texts, Vectors
+from vlm4rec_search.profiles.histories import build_histories, keep_largest, stack_vectors, vector_column
+from vlm4rec_search.profiles.incremental import compute_changed_rows
 
-# Ward's agglomerative clustering of many small sets at once: scipy's takes a millisecond of checks for each.
-
-NEAR = 0.8  # clusters whose Ward distance is smaller are one: two unit vectors of a cosine of 0.68 or more
+ITEMS = 30  # largest weights of a history that are clustered, at most 64; 80 were no better on Online Retail
+NEAR = 0.8  # clusters with a smaller Ward distance are merged: two unit vectors with a cosine of 0.68 or more
+_PRODUCER = "ward@2"  # raise it when the interests of the same weights change
 
 
-def ward(squares: Vectors, sizes: Integers, limit: int) -> Integers:
-    """Return the cluster of each item, (b, w), from 0 in order of the first item; -1 for padding.
+def cluster_ward(squares: Vectors, sizes: Ints, limit: int) -> Ints:
+    """Cluster many small sets of items by Ward's agglomerative method.
 
-    The pair of clusters that is nearest is merged while there are more than `limit` clusters or the pair is nearer than
-    `NEAR`. The distance of a merged cluster follows from those of its parts (Lance and Williams 1967), as in
+    The nearest pair of clusters is merged while there are more than `limit` clusters or the pair is nearer than `NEAR`.
+    The distance to a merged cluster follows from the distances before (Lance and Williams 1967), as in
     `scipy.cluster.hierarchy.linkage(..., "ward")`: d(k, ij)^2 = ((n_k + n_i) d(k, i)^2 + (n_k + n_j) d(k, j)^2 -
     n_k d(i, j)^2) / (n_k + n_i + n_j).
 
     Args:
         squares: float32 (b, w, w), squared Euclidean distances; symmetric.
-        sizes: (b,), items of each set; what lies beyond is padding.
-        limit: most clusters, at least 1.
+        sizes: (b,), number of items in each set; the items after them are padding.
+        limit: most clusters of a set, at least 1.
+
+    Returns:
+        The cluster of each item, (b, w): numbers from 0 in the order of the clusters' first items, -1 for padding.
     """
     blocks, width = squares.shape[:2]
     real = np.arange(width) < sizes[:, None]
@@ -56,149 +55,151 @@ def ward(squares: Vectors, sizes: Integers, limit: int) -> Integers:
             break
         first, second = np.divmod(nearest, width)
         _merge(distances, counts, labels, open_sets, first, second)
-    return _renumbered(labels)
+    return _number_by_first_item(labels)
 
 
-def _merge(
-    distances: Vectors, counts: Vectors, labels: Integers, sets: Integers, first: Integers, second: Integers
-) -> None:
+def _merge(distances: Vectors, counts: Vectors, labels: Ints, sets: Ints, first: Ints, second: Ints) -> None:
     """Merge cluster `second` of each set into cluster `first`, in place."""
-    one, other, third = counts[sets, first, None], counts[sets, second, None], counts[sets]
-    apart = distances[sets, first, second][:, None]
-    joined = (third + one) * distances[sets, first] + (third + other) * distances[sets, second] - third * apart
-    joined /= third + one + other
-    distances[sets, first], distances[sets, :, first] = joined, joined
+    n_i, n_j, n_k = counts[sets, first, None], counts[sets, second, None], counts[sets]
+    between = distances[sets, first, second][:, None]
+    merged = (n_k + n_i) * distances[sets, first] + (n_k + n_j) * distances[sets, second] - n_k * between
+    merged /= n_k + n_i + n_j
+    distances[sets, first], distances[sets, :, first] = merged, merged
     distances[sets, second], distances[sets, :, second] = np.inf, np.inf
     distances[sets, first, first] = np.inf
     counts[sets, first] += counts[sets, second]
     counts[sets, second] = 0
-    found = labels[sets]
-    labels[sets] = np.where(found == second[:, None], first[:, None], found)
+    labels[sets] = np.where(labels[sets] == second[:, None], first[:, None], labels[sets])
 
 
-def _renumbered(labels: Integers) -> Integers:
-    """Number the clusters of each row from 0 by their first item; a cluster is called after that item so far."""
+def _number_by_first_item(labels: Ints) -> Ints:
+    """Renumber the clusters of each row from 0; so far, the label of a cluster is the position of its first item."""
     firsts = labels == np.arange(labels.shape[1])
     numbers = np.cumsum(firsts, axis=1) - 1
     return np.where(labels >= 0, np.take_along_axis(numbers, np.maximum(labels, 0), axis=1), -1)
 
 
-ITEMS = 30  # of a history that are clustered, the most weighted ones (64 at most); 80 found no more in Online Retail
-_MAKER = "ward@2"  # raise it when the interests of the same weights change
-
-
 class _Block(NamedTuple):
-    """Histories side by side, padded with weight 0: weights (b, w), vectors (b, w, d), squared distances (b, w, w)."""
+    """The histories of b users, padded to w items with weight 0.
 
-    sizes: Integers
+    Attributes:
+        sizes: (b,) number of items.
+        weights: (b, w).
+        vectors: (b, w, d).
+        squares: (b, w, w) squared Euclidean distances.
+    """
+
+    sizes: Ints
     weights: Floats
     vectors: Vectors
-    distances: Vectors
+    squares: Vectors
 
 
 def user_interests(weights: pd.DataFrame, items: pd.DataFrame, limit: int, cache: Path | None = None) -> pd.DataFrame:
-    """Return up to `limit` interests of each user: clusters of the most positively weighted items.
+    """Return up to `limit` interests of each user: clusters of the items with the largest positive weights.
 
-    The vector of an interest is the unit-length weighted mean of its items; the medoid, the item that stands for it,
-    has the least weighted sum of squared distances to them. (PinnerSage searches with the medoid itself; the mean
-    found more in Online Retail.) Ward's linkage is cut at `limit` clusters, or fewer where they are near (`ward.NEAR`).
+    The vector of an interest is the weighted mean of its items, scaled to length 1. The medoid is the item with the
+    smallest weighted sum of squared distances to the items of the interest. PinnerSage searches with the medoid; the
+    mean found more on Online Retail. Near clusters (`NEAR`) are merged, so that a user may have fewer interests than
+    `limit`.
 
     Args:
-        weights: user_id, item_id, weight; items that push away have no interest.
+        weights: user_id, item_id, weight; items of weight 0 or less are ignored.
         items: item_id (unique), vector (float32 unit vectors of one length).
         limit: most interests of a user, at least 1.
-        cache: folder of results, so that users with the same weights are not computed again; None for none.
+        cache: folder of results, so that users with unchanged weights are not computed again; None for no cache.
 
     Returns:
-        user_id, rank (from 1, by importance), importance (share of the weights, sums to 1), medoid (item_id), items
-        (list of the item_ids that the vector is the mean of), vector (float32 of length 1, an Arrow list), by user_id
-        and rank. Opposites that cancel out are told by the medoid alone.
+        Rows by user_id and rank: user_id, rank (from 1, by importance), importance (share of the user's weights, sums
+        to 1), medoid (item_id), items (list of item_ids whose mean is the vector), vector (float32 of length 1, an
+        Arrow list). If the vectors of an interest cancel out, items and vector are those of the medoid alone.
 
     Raises:
-        RunError: vectors of different lengths, a weight that is not finite, or a cache that cannot be used.
+        RunError: the vectors have different lengths, a weight is not finite, or the cache cannot be used.
     """
-    found = histories(weights, items["item_id"])
-    vectors = stacked(items["vector"])
-    best = strongest(found.matrix, ITEMS)
-    users = np.flatnonzero(np.diff(best.indptr))
-    best = best[users]
-    best.data /= np.repeat(np.maximum.reduceat(best.data, best.indptr[:-1]), np.diff(best.indptr)) if len(users) else 1
-    record = _record(vectors.shape[1])
+    histories = build_histories(weights, items["item_id"])
+    vectors = stack_vectors(items["vector"])
+    largest = keep_largest(histories.matrix, ITEMS)
+    users = np.flatnonzero(np.diff(largest.indptr))
+    largest = largest[users]
+    if len(users):
+        largest.data /= np.repeat(np.maximum.reduceat(largest.data, largest.indptr[:-1]), np.diff(largest.indptr))
+    record_type = _record_type(vectors.shape[1])
 
-    def compute(rows: Integers) -> list[bytes]:
-        with threadpool_limits(1, "blas"):  # thousands of small products: threads only wait for each other there
-            return _clustered(best[rows], vectors, limit, record)
+    def compute(rows: Ints) -> list[bytes]:
+        with threadpool_limits(1, "blas"):  # in thousands of small products, BLAS threads only wait for each other
+            return _compute_interests(largest[rows], vectors, limit, record_type)
 
-    results = computed_once("interests", f"{_MAKER} {limit}", best, vectors, compute, cache)
-    return _frame(found.user_ids[users], best, results, items["item_id"].to_numpy(dtype=object), record)
+    results = compute_changed_rows("interests", f"{_PRODUCER} {limit}", largest, vectors, compute, cache)
+    return _frame(histories.user_ids[users], largest, results, items["item_id"].to_numpy(dtype=object), record_type)
 
 
-def _record(size: int) -> np.dtype[np.void]:
-    """Describe an interest: the medoid's place in the user's row, a bit for each item's place, importance, vector."""
+def _record_type(size: int) -> np.dtype[np.void]:
+    """Return the type of a stored interest; medoid and items are positions in the user's row, items one bit each."""
     return np.dtype([("medoid", "<u1"), ("items", "<u8"), ("importance", "<f8"), ("vector", "<f4", (size,))])
 
 
 def _frame(
-    user_ids: Texts, best: sparse.csr_array, results: list[bytes], item_ids: Texts, record: np.dtype[np.void]
+    user_ids: Texts, largest: sparse.csr_array, results: list[bytes], item_ids: Texts, record_type: np.dtype[np.void]
 ) -> pd.DataFrame:
-    found = np.frombuffer(b"".join(results), dtype=record)
-    counts = np.array([len(result) // record.itemsize for result in results], dtype=np.int64)
+    interests = np.frombuffer(b"".join(results), dtype=record_type)
+    counts = np.array([len(result) // record_type.itemsize for result in results], dtype=np.int64)
     rows = np.repeat(np.arange(len(results)), counts)
     starts = np.cumsum(counts) - counts
-    firsts = best.indptr[:-1][rows]
-    medoids = best.indices[firsts + found["medoid"]]
+    row_starts = largest.indptr[:-1][rows]
+    medoids = largest.indices[row_starts + interests["medoid"]]
     columns = {
         "user_id": user_ids[rows],
         "rank": np.arange(len(rows)) - starts[rows] + 1,
-        "importance": found["importance"],
+        "importance": interests["importance"],
         "medoid": item_ids[medoids],
-        "items": _members(found["items"], best.indices, firsts, item_ids),
+        "items": _item_lists(interests["items"], largest.indices, row_starts, item_ids),
     }
-    return pd.DataFrame({**columns, "vector": vector_column(np.ascontiguousarray(found["vector"]))})
+    return pd.DataFrame({**columns, "vector": vector_column(np.ascontiguousarray(interests["vector"]))})
 
 
-def _members(
-    bits: npt.NDArray[np.uint64], indices: npt.NDArray[np.integer], firsts: npt.NDArray[np.integer], item_ids: Texts
+def _item_lists(
+    bits: npt.NDArray[np.uint64], indices: npt.NDArray[np.integer], row_starts: npt.NDArray[np.integer], item_ids: Texts
 ) -> pd.Series:
-    """Return the items of each interest, by their bits, as a column of lists."""
-    import pyarrow as pa
-
-    chosen = (bits[:, None] >> np.arange(ITEMS, dtype=np.uint64)) & np.uint64(1) == 1
-    rows, places = np.nonzero(chosen)
-    ends = pa.array(np.concatenate([[0], np.cumsum(chosen.sum(axis=1))]).astype(np.int64))
-    items = pa.array(item_ids[indices[firsts[rows] + places]], pa.string())
+    """Return the items of each interest as a column of lists; bit n stands for the item at position n of the row."""
+    is_member = (bits[:, None] >> np.arange(ITEMS, dtype=np.uint64)) & np.uint64(1) == 1
+    rows, positions = np.nonzero(is_member)
+    ends = pa.array(np.concatenate([[0], np.cumsum(is_member.sum(axis=1))]).astype(np.int64))
+    items = pa.array(item_ids[indices[row_starts[rows] + positions]], pa.string())
     return pd.Series(pd.arrays.ArrowExtensionArray(pa.LargeListArray.from_arrays(ends, items)))
 
 
-def _clustered(best: sparse.csr_array, vectors: Vectors, limit: int, record: np.dtype[np.void]) -> list[bytes]:
-    """Return the interests of each row, the most important first, as bytes."""
-    block = _padded(best, vectors)
-    labels = ward(block.distances, block.sizes, limit)
-    member = labels[:, None, :] == np.arange(limit)[:, None]  # (b, limit, w)
-    shares = member * block.weights[:, None, :]
-    masses = shares.sum(axis=2)
-    costs = np.where(member, shares @ block.distances, np.inf)
+def _compute_interests(
+    largest: sparse.csr_array, vectors: Vectors, limit: int, record_type: np.dtype[np.void]
+) -> list[bytes]:
+    """Return the interests of each row as bytes, the most important first."""
+    block = _pad_rows(largest, vectors)
+    labels = cluster_ward(block.squares, block.sizes, limit)
+    is_member = labels[:, None, :] == np.arange(limit)[:, None]  # (b, limit, w)
+    weights = is_member * block.weights[:, None, :]
+    totals = weights.sum(axis=2)
+    costs = np.where(is_member, weights @ block.squares, np.inf)
     medoids = costs.argmin(axis=2)
-    means = shares.astype(np.float32) @ block.vectors
-    lengths = np.linalg.norm(means, axis=2, keepdims=True)
-    at_medoid = np.take_along_axis(block.vectors, medoids[:, :, None], axis=1)
-    told = lengths > 1e-6 * masses[:, :, None]
-    units = np.where(told, means / np.maximum(lengths, 1e-30), at_medoid)
-    bit = np.uint64(1) << np.arange(member.shape[2], dtype=np.uint64)
-    bits = np.where(told[:, :, 0], (member * bit).sum(axis=2, dtype=np.uint64), bit[medoids])
-    found = np.zeros(masses.shape, dtype=record)
-    found["medoid"], found["items"], found["vector"] = medoids, bits, units
-    found["importance"] = masses / masses.sum(axis=1, keepdims=True)
-    order = np.lexsort((medoids, -masses))
-    return [found[row, places][masses[row, places] > 0].tobytes() for row, places in enumerate(order)]
+    sums = weights.astype(np.float32) @ block.vectors
+    lengths = np.linalg.norm(sums, axis=2, keepdims=True)
+    medoid_vectors = np.take_along_axis(block.vectors, medoids[:, :, None], axis=1)
+    has_direction = lengths > 1e-6 * totals[:, :, None]
+    units = np.where(has_direction, sums / np.maximum(lengths, 1e-30), medoid_vectors)
+    bit = np.uint64(1) << np.arange(is_member.shape[2], dtype=np.uint64)
+    bits = np.where(has_direction[:, :, 0], (is_member * bit).sum(axis=2, dtype=np.uint64), bit[medoids])
+    interests = np.zeros(totals.shape, dtype=record_type)
+    interests["medoid"], interests["items"], interests["vector"] = medoids, bits, units
+    interests["importance"] = totals / totals.sum(axis=1, keepdims=True)
+    order = np.lexsort((medoids, -totals))
+    return [interests[row, ranks][totals[row, ranks] > 0].tobytes() for row, ranks in enumerate(order)]
 
 
-def _padded(best: sparse.csr_array, vectors: Vectors) -> _Block:
-    sizes = np.diff(best.indptr).astype(np.int64)
-    places = np.arange(sizes.max())[None, :] < sizes[:, None]
-    weights = np.zeros(places.shape)
-    weights[places] = best.data
-    stack = np.zeros((*places.shape, vectors.shape[1]), dtype=np.float32)
-    stack[places] = vectors[best.indices]
-    cosines = stack @ stack.transpose(0, 2, 1)
-    return _Block(sizes, weights, stack, np.maximum(2.0 - 2.0 * cosines, 0.0))
+def _pad_rows(largest: sparse.csr_array, vectors: Vectors) -> _Block:
+    sizes = np.diff(largest.indptr).astype(np.int64)
+    is_item = np.arange(sizes.max())[None, :] < sizes[:, None]
+    weights = np.zeros(is_item.shape)
+    weights[is_item] = largest.data
+    padded = np.zeros((*is_item.shape, vectors.shape[1]), dtype=np.float32)
+    padded[is_item] = vectors[largest.indices]
+    cosines = padded @ padded.transpose(0, 2, 1)
+    return _Block(sizes, weights, padded, np.maximum(2.0 - 2.0 * cosines, 0.0))

@@ -1,78 +1,88 @@
-"""The weighted words of each history, as a sparse matrix product: users x items times items x terms."""
+"""The weighted terms of each history, as a sparse matrix product: users x items times items x terms."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
 from vlm4rec_search.common.bm25 import count_terms
-from vlm4rec_search.profiles.histories import Floats, Integers, histories
+from vlm4rec_search.common.vectors import Floats, Ints, Texts
+from vlm4rec_search.profiles.histories import build_histories
 
 TEXTS = ("title", "description", "caption")
-_BLOCK = 4_000_000  # (user, term) pairs held at once: about 200 MB
+_BLOCK = 4_000_000  # (user, term) pairs in memory at once, about 200 MB
 
 
-class Terms(NamedTuple):
-    """The words of the catalogue: names and words are sorted by term, occurs is items x terms with 1 where it does."""
+class _Vocabulary(NamedTuple):
+    """The t terms of a catalogue of n items.
 
-    names: npt.NDArray[np.object_]
-    words: npt.NDArray[np.object_]
-    occurs: sparse.csr_array
+    Attributes:
+        terms: (t,) analyzed terms, sorted.
+        words: (t,) the most frequent surface form of each term.
+        occurrences: float64 (n, t), 1 where the text of an item has the term.
+        idf: float64 (t,).
+    """
+
+    terms: Texts
+    words: Texts
+    occurrences: sparse.csr_array
     idf: Floats
 
 
 def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int = 32) -> pd.DataFrame:
-    """Return the words that tell each user's history from the catalogue.
+    """Return the terms that distinguish the history of each user from the rest of the catalogue.
 
     weight(user, term) = idf(term) x sum of the weights of the history's items whose text has the term, divided by
-    the user's largest; idf as in Lucene's BM25, ln(1 + (N - df + 0.5) / (df + 0.5)) over the items' whole texts.
+    the user's largest weight. The idf is that of Lucene's BM25, ln(1 + (N - df + 0.5) / (df + 0.5)), over title,
+    description and caption together.
 
     Args:
         weights: user_id, item_id, weight.
         documents: item_id (unique), title, description, caption (text or missing).
-        per_user: how many terms are kept; terms of weight 0 or less never are.
+        per_user: most terms of a user; terms of weight 0 or less are left out.
 
     Returns:
-        user_id, term (analyzed), word (its most frequent surface form), weight (1 for the user's first term), rank
-        (from 1), by user_id and rank; equal weights are ordered by term.
+        Rows by user_id and rank: user_id, term (analyzed), word (the most frequent surface form of the term), weight
+        (1 for the first term of a user), rank (from 1; equal weights are ordered by term).
 
     Raises:
-        RunError: a weight that is not finite.
+        RunError: a weight is not finite.
     """
-    users, matrix = histories(weights, documents["item_id"])
-    terms = _count_terms(documents)
-    parts = [_top_terms(matrix[low:high], terms, per_user, low) for low, high in _blocks(matrix, terms)]
-    rows, columns, values, ranks = (np.concatenate(part) for part in zip(*parts, strict=True))
+    users, matrix = build_histories(weights, documents["item_id"])
+    vocabulary = _build_vocabulary(documents)
+    blocks = [
+        _top_terms(matrix[low:high], vocabulary, per_user, low) for low, high in _block_ranges(matrix, vocabulary)
+    ]
+    rows, columns, values, ranks = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     return pd.DataFrame(
         {
             "user_id": users[rows.astype(np.int64)],
-            "term": terms.names[columns.astype(np.int64)],
-            "word": terms.words[columns.astype(np.int64)],
+            "term": vocabulary.terms[columns.astype(np.int64)],
+            "word": vocabulary.words[columns.astype(np.int64)],
             "weight": values,
             "rank": ranks.astype(np.int64),
         }
     )
 
 
-def _count_terms(documents: pd.DataFrame) -> Terms:
-    terms, words, counts = count_terms(_whole_texts(documents))
+def _build_vocabulary(documents: pd.DataFrame) -> _Vocabulary:
+    terms, words, counts = count_terms(_joined_texts(documents))
     frequency = np.bincount(counts.indices, minlength=len(terms))
     idf = np.log1p((len(documents) - frequency + 0.5) / (frequency + 0.5))
-    occurs = sparse.csr_array((np.ones(counts.nnz), counts.indices, counts.indptr), shape=counts.shape)
-    return Terms(np.array(terms, dtype=object), np.array(words, dtype=object), occurs, idf)
+    occurrences = sparse.csr_array((np.ones(counts.nnz), counts.indices, counts.indptr), shape=counts.shape)
+    return _Vocabulary(np.array(terms, dtype=object), np.array(words, dtype=object), occurrences, idf)
 
 
-def _whole_texts(documents: pd.DataFrame) -> Iterator[str]:
-    for parts in zip(*(documents[name] for name in TEXTS), strict=True):
-        yield "\n".join(part for part in parts if isinstance(part, str))
+def _joined_texts(documents: pd.DataFrame) -> Iterator[str]:
+    for texts in zip(*(documents[name] for name in TEXTS), strict=True):
+        yield "\n".join(text for text in texts if isinstance(text, str))
 
 
-def _blocks(matrix: sparse.csr_array, terms: Terms) -> Iterator[tuple[int, int]]:
+def _block_ranges(matrix: sparse.csr_array, vocabulary: _Vocabulary) -> Iterator[tuple[int, int]]:
     """Yield ranges of users whose histories hold about `_BLOCK` (item, term) pairs; always at least one range."""
-    sizes = np.diff(terms.occurs.indptr)
+    sizes = np.diff(vocabulary.occurrences.indptr)
     pairs = np.concatenate([[0], np.cumsum(sizes[matrix.indices])])[matrix.indptr]
     low, users = 0, matrix.shape[0]
     while True:
@@ -83,20 +93,22 @@ def _blocks(matrix: sparse.csr_array, terms: Terms) -> Iterator[tuple[int, int]]
             return
 
 
-def _top_terms(block: sparse.csr_array, terms: Terms, per_user: int, first: int) -> tuple[Integers, ...]:
-    """Return rows, term columns, weights and ranks of the best terms of each user of a block."""
-    scores = sparse.csr_array(block @ terms.occurs)
-    scores.sort_indices()  # equal weights then stay in the order of the terms
+def _top_terms(
+    block: sparse.csr_array, vocabulary: _Vocabulary, per_user: int, first_row: int
+) -> tuple[Ints, Ints, Floats, Ints]:
+    """Return rows, term columns, weights and ranks of the heaviest terms of each user of a block."""
+    scores = sparse.csr_array(block @ vocabulary.occurrences)
+    scores.sort_indices()  # so that equal weights are ordered by term
     rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
-    values = scores.data * terms.idf[scores.indices]
+    values = scores.data * vocabulary.idf[scores.indices]
     positive = values > 0
     rows, columns, values = rows[positive], scores.indices[positive], values[positive]
-    best = np.zeros(scores.shape[0])
-    np.maximum.at(best, rows, values)
-    values = values / best[rows]
+    largest = np.zeros(scores.shape[0])
+    np.maximum.at(largest, rows, values)
+    values = values / largest[rows]
     order = np.argsort(2.0 * rows - values, kind="stable")
     rows, columns, values = rows[order], columns[order], values[order]
     starts = np.searchsorted(rows, np.arange(scores.shape[0]))
     ranks = np.arange(len(rows)) - starts[rows] + 1
-    kept = ranks <= per_user
-    return rows[kept] + first, columns[kept], values[kept], ranks[kept]
+    top = ranks <= per_user
+    return rows[top] + first_row, columns[top], values[top], ranks[top]

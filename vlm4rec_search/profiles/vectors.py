@@ -1,4 +1,4 @@
-"""The profile vector: one direction for a whole history."""
+"""The profile vector: the direction of a whole history."""
 
 from pathlib import Path
 
@@ -6,67 +6,68 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from vlm4rec_search.profiles.histories import Floats, Integers, Vectors, histories, stacked, vector_column
-from vlm4rec_search.profiles.incremental import computed_once
+from vlm4rec_search.common.vectors import Floats, Ints, Vectors
+from vlm4rec_search.profiles.histories import build_histories, stack_vectors, vector_column
+from vlm4rec_search.profiles.incremental import compute_changed_rows
 
-_MAKER = "mean@1"  # raise it when the vector of the same weights changes
-_ZERO = 1e-9  # a sum this much shorter than its parts has cancelled out
+_PRODUCER = "mean@1"  # raise it when the vector of the same weights changes
+_ZERO = 1e-9  # weighted vectors have cancelled out if their sum is shorter than this share of their lengths
 
 
 def user_vectors(weights: pd.DataFrame, items: pd.DataFrame, cache: Path | None = None) -> pd.DataFrame:
     """Return the unit-length weighted sum of the vectors of each user's items.
 
     Args:
-        weights: user_id, item_id, weight; weights may be negative, a repeated pair adds up.
+        weights: user_id, item_id, weight; weights may be negative, those of a repeated pair are added.
         items: item_id (unique), vector (float32 arrays of one length).
-        cache: folder of results, so that users with the same weights are not computed again; None for none.
+        cache: folder of results, so that users with unchanged weights are not computed again; None for no cache.
 
     Returns:
-        user_id, items (int: embedded items with a weight), length (float: of the weighted sum before it was scaled
-        to 1), vector (float32 of length 1, an Arrow list), by user_id. Users without an embedded item of positive
-        weight, or whose weighted vectors cancel out, have no profile and are left out.
+        Rows by user_id: user_id, items (int, embedded items with a weight), length (float, the length of the weighted
+        sum before it is scaled to 1), vector (float32 of length 1, an Arrow list). A user without an embedded item of
+        positive weight, or whose weighted vectors cancel out, has no profile and no row.
 
     Raises:
-        RunError: vectors of different lengths, a weight that is not finite, or a cache that cannot be used.
+        RunError: the vectors have different lengths, a weight is not finite, or the cache cannot be used.
     """
-    found = histories(weights, items["item_id"])
-    vectors = stacked(items["vector"])
-    relative, scales = _scaled(found.matrix)
-    summed = vectors.astype(np.float64)
+    histories = build_histories(weights, items["item_id"])
+    vectors = stack_vectors(items["vector"])
+    relative, scales = _scale_rows(histories.matrix)
+    doubles = vectors.astype(np.float64)
 
-    def compute(rows: Integers) -> list[bytes]:
-        return _sums(relative[rows], summed)
+    def compute(rows: Ints) -> list[bytes]:
+        return _sum_vectors(relative[rows], doubles)
 
-    results = computed_once("profile", _MAKER, relative, vectors, compute, cache)
-    keep = np.array([row for row, value in enumerate(results) if value], dtype=np.int64)
-    sums = np.frombuffer(b"".join(results), dtype=_record(vectors))
+    results = compute_changed_rows("profile", _PRODUCER, relative, vectors, compute, cache)
+    with_profile = np.array([row for row, record in enumerate(results) if record], dtype=np.int64)
+    sums = np.frombuffer(b"".join(results), dtype=_record_type(vectors))
     columns = {
-        "user_id": found.user_ids[keep],
-        "items": np.diff(found.matrix.indptr)[keep].astype(np.int64),
-        "length": sums["length"] * scales[keep],
+        "user_id": histories.user_ids[with_profile],
+        "items": np.diff(histories.matrix.indptr)[with_profile].astype(np.int64),
+        "length": sums["length"] * scales[with_profile],
     }
     return pd.DataFrame({**columns, "vector": vector_column(np.ascontiguousarray(sums["vector"]))})
 
 
-def _record(vectors: Vectors | Floats) -> np.dtype[np.void]:
-    """Describe a result: length of the weighted sum, and its direction."""
+def _record_type(vectors: Vectors | Floats) -> np.dtype[np.void]:
+    """Return the type of a stored result: length and direction of the weighted sum."""
     return np.dtype([("length", "<f8"), ("vector", "<f4", (vectors.shape[1],))])
 
 
-def _scaled(matrix: sparse.csr_array) -> tuple[sparse.csr_array, Floats]:
-    """Divide each row by its largest absolute weight, and return that too (1 for empty rows)."""
+def _scale_rows(matrix: sparse.csr_array) -> tuple[sparse.csr_array, Floats]:
+    """Divide each row by its largest absolute weight; return the matrix and the divisors (1 for empty rows)."""
     scales = abs(matrix).max(axis=1).toarray().ravel() if matrix.shape[1] else np.zeros(matrix.shape[0])
     scales[scales == 0] = 1.0
     weights = matrix.data / np.repeat(scales, np.diff(matrix.indptr))
     return sparse.csr_array((weights, matrix.indices, matrix.indptr), shape=matrix.shape), scales
 
 
-def _sums(block: sparse.csr_array, vectors: Floats) -> list[bytes]:
-    """Return a record of each row as bytes, nothing for a row without a profile."""
+def _sum_vectors(block: sparse.csr_array, vectors: Floats) -> list[bytes]:
+    """Return the record of each row as bytes, b"" for a row without a profile."""
     sums = block @ vectors
     lengths = np.linalg.norm(sums, axis=1)
-    liked = sparse.csr_array(block > 0).sum(axis=1) > 0
-    good = liked & (lengths > _ZERO * abs(block).sum(axis=1))
-    found = np.zeros(len(good), dtype=_record(vectors))
-    found["length"], found["vector"] = lengths, sums / np.where(good, lengths, 1)[:, None]
-    return [found[row].tobytes() if good[row] else b"" for row in range(len(good))]
+    has_positive = sparse.csr_array(block > 0).sum(axis=1) > 0
+    has_profile = has_positive & (lengths > _ZERO * abs(block).sum(axis=1))
+    records = np.zeros(len(sums), dtype=_record_type(vectors))
+    records["length"], records["vector"] = lengths, sums / np.where(has_profile, lengths, 1)[:, None]
+    return [records[row].tobytes() if has_profile[row] else b"" for row in range(len(records))]

@@ -1,1 +1,1 @@
-"""The captioners that come with the package."""
+"""The built-in captioners, one package each."""

@@ -1,4 +1,4 @@
-"""Prompts as data: versioned files that say what a captioner is asked, and how catalogue text is shown to it."""
+"""Prompts as versioned YAML files, and the quoting that lets catalogue text into a prompt as data only."""
 
 import hashlib
 import json
@@ -6,30 +6,32 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import yaml
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlm4rec_search.captioning.base import Context
 from vlm4rec_search.common.errors import UsageError
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
 FOLDER = Path(__file__).parent
 LONGEST = 300
-"""Characters of a title, or of a category, that a prompt shows."""
+"""The largest number of characters of a title, or of a category, in a prompt."""
+
+_TO_ROUND_BRACKETS = str.maketrans("<>[]{}", "()()()")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a captioner is asked.
+    """The instruction for a captioner.
 
     Attributes:
-        id: name@version; a file from outside the package has the start of its sha256 as well.
-        text: Jinja template over `title` and `category`, both quoted by `quoted`.
-        answer: text, or json for the fields of `prompts.answers`.
-        tokens: most new tokens of an answer.
+        id: name@version; for a file outside the package also the first 8 hex digits of its sha256.
+        text: Jinja template with the variables `title` and `category`, which are quoted by `quoted`.
+        answer: text, or json for the fields of `captioning.answers.Answer`.
+        tokens: the largest number of new tokens in an answer.
     """
 
     id: str
@@ -43,8 +45,6 @@ class Prompt:
         Raises:
             UsageError: the template is broken.
         """
-        from jinja2 import TemplateError
-
         try:
             template = _template(self.text)
             return template.render(title=quoted(context.title), category=quoted(context.category)).strip()
@@ -53,53 +53,47 @@ class Prompt:
 
 
 def quoted(text: str) -> str:
-    """Return catalogue text as one quoted line that ends nowhere but at its end; "" for no text.
+    """Return catalogue text as one quoted line that it cannot close early; "" for an empty text.
 
-    Quotes and backslashes are escaped as in JSON. Angle, square and curly brackets become round ones: most chat
-    templates build their markers of them (<image>, </s>, [INST]), and so does the block around the text. Runs of white
-    space, control characters and invisible signs become one space, so that a speaker's name ("ASSISTANT:", LLaVA 1.5)
-    starts no line. More than `LONGEST` characters are cut.
+    Quotes and backslashes are escaped as in JSON. Angle, square and curly brackets become round ones, because most
+    chat templates build their markers from them (<image>, </s>, [INST]), and so does the block around the text. Runs
+    of white space, control characters and invisible characters become one space, so that a speaker's name
+    ("ASSISTANT:", LLaVA 1.5) cannot start a line. A text of more than `LONGEST` characters is cut.
     """
     plain = re.sub(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+", " ", text).strip()
     if not plain:
         return ""
     cut = plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
-    return json.dumps(cut.translate(_ROUND), ensure_ascii=False)
+    return json.dumps(cut.translate(_TO_ROUND_BRACKETS), ensure_ascii=False)
 
 
 @cache
-def _template(text: str) -> "Template":
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+def _template(text: str) -> Template:
     return ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(text)
-
-
-_ROUND = str.maketrans("<>[]{}", "()()()")
 
 
 @cache
 def load_prompt(name: str) -> Prompt:
-    """Return the prompt of that name (`VLM4REC_PROMPT`).
+    """Return the prompt with this name (`VLM4REC_PROMPT`).
 
     Args:
         name: product (the paper's), structured, describe, or the path of a YAML file with `version`, `answer`,
             `tokens` and `text`.
 
     Raises:
-        UsageError: there is no such prompt, or its file cannot be used.
+        UsageError: the prompt does not exist, or its file is invalid.
     """
     packaged = FOLDER / f"{name}.yaml"
     if re.fullmatch(r"[a-z]+", name) and packaged.is_file():
-        return _read(packaged, name)
+        return _read_prompt(packaged, name)
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise UsageError(f"unknown prompt {name!r}: VLM4REC_PROMPT can be {known}, or the path of a .yaml file")
-    return _read(path, path.stem)
+    return _read_prompt(path, path.stem)
 
 
-class _Fields(BaseModel):
+class _PromptFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: int
@@ -108,21 +102,19 @@ class _Fields(BaseModel):
     tokens: int = Field(default=150, ge=1, le=4096)
 
 
-def _read(path: Path, name: str) -> Prompt:
-    import yaml
-
+def _read_prompt(path: Path, name: str) -> Prompt:
     try:
         content = path.read_bytes()
-        fields = _Fields.model_validate(yaml.safe_load(content))
+        fields = _PromptFile.model_validate(yaml.safe_load(content))
     except OSError as error:
         raise UsageError(f"the prompt {path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"the prompt {path} cannot be used: {field}: {first['msg']}") from None
+        raise UsageError(f"the prompt {path} is invalid: {field}: {first['msg']}") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"the prompt {path} is no YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"the prompt {path} is not valid YAML: {' '.join(str(error).split())}") from None
     digest = "" if path.parent == FOLDER else f"-{hashlib.sha256(content).hexdigest()[:8]}"
     prompt = Prompt(f"{name}@{fields.version}{digest}", fields.text, fields.answer, fields.tokens)
-    prompt.render(Context("title", "category"))
+    prompt.render(Context("title", "category"))  # a broken template is reported before the first photo is captioned
     return prompt

@@ -1,1 +1,21 @@
-"""Results of model calls, each paid for once."""
+"""The cache of model calls: every result is paid for once, and `Cache.get_or_compute` is the way to it."""
+
+from vlm4rec_search.common.cache.cache import RAW, Cache, Codec, FillPolicy, Results
+from vlm4rec_search.common.cache.cost import ASSUMED_IN, ASSUMED_OUT, CostMeter, Prices
+from vlm4rec_search.common.cache.store import FILE, Failure, LedgerRow, result_key
+
+__all__ = [
+    "ASSUMED_IN",
+    "ASSUMED_OUT",
+    "FILE",
+    "RAW",
+    "Cache",
+    "Codec",
+    "CostMeter",
+    "Failure",
+    "FillPolicy",
+    "LedgerRow",
+    "Prices",
+    "Results",
+    "result_key",
+]

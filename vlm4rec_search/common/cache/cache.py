@@ -1,243 +1,184 @@
-"""Content-addressed results of model calls, paid for once, in SQLite (WAL) outside the warehouse.
+"""Get-or-compute: results of model calls, each paid for once, in a SQLite file outside the warehouse.
 
-A result is found again by what made it: the hash of everything that decides it (`result_key`). Results are committed
-with every batch, so that a killed run resumes. Failures are kept beside them with their reason, to be shown where
-nothing is to be computed; a later run tries them again.
+The key of a result is a hash of everything that decides it (`result_key`). Results are committed with every batch, so
+that a killed run resumes. Failures are stored beside the results with their reason: a run that computes nothing shows
+them, a later run tries them again.
 """
 
-import fcntl
-import hashlib
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from vlm4rec_search.common.cache import store
-from vlm4rec_search.common.cache.policy import Compute, Effort, Filled, Meter, PendingError, Result, batches, result_key
-from vlm4rec_search.common.cache.store import FILE, LedgerRow, Results
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.cache.cost import CostMeter
+from vlm4rec_search.common.cache.scheduler import BatchScheduler, KeyLocks
+from vlm4rec_search.common.cache.store import Failure, LedgerRow, ResultStore
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.progress import Advance
+from vlm4rec_search.common.progress import Advance, Show, lines
 
-# Who is at work on which key: no two processes pay for the same model call at the same moment.
+Input = TypeVar("Input")
+Value = TypeVar("Value")
 
-
-class Claims:
-    """Keys that this process works on, as locks on single bytes of a file; they end with the process, however it ends.
-
-    The locks are the process's own (POSIX): a process has one object for a file at a time. Where the file system knows
-    no locks every claim succeeds.
-
-    Raises:
-        OSError: the file cannot be opened.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-
-    def take(self, key: str) -> bool:
-        """Claim a key and say whether it is ours; False while another process has it."""
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
-        except (BlockingIOError, PermissionError):
-            return False
-        except OSError:
-            pass  # no locks here
-        return True
-
-    def give(self, key: str) -> None:
-        """End a claim."""
-        with suppress(OSError):
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(key))
-
-    def wait(self, key: str) -> None:
-        """Wait until no other process has the key; for who holds no claim, so that no two wait for each other."""
-        if not self.take(key):
-            print("waiting for another run, which is at what is left", file=sys.stderr)
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _place(key))
-            except OSError:
-                time.sleep(0.1)
-        self.give(key)
+LOCK_FILE = "{}.claims"  # of a kind; processes of older versions use the same name
 
 
-def _place(key: str) -> int:
-    """Return the byte of a key, one of 2**56."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
+@dataclass(frozen=True)
+class Codec(Generic[Value]):
+    """Turns a result into the bytes that are stored, and back."""
+
+    encode: Callable[[Value], bytes]
+    decode: Callable[[bytes], Value]
 
 
-# Batches of a fill: each key to one process, as far as the money goes.
-
-Finished = Callable[[Sequence[str]], set[str]]
-"""From keys to those of them that another process has finished meanwhile."""
+RAW: Codec[bytes] = Codec(bytes, bytes)
 
 
-class Handout:
-    """Hands out positions in `keys` to compute; what another process is at comes last, and mostly is done by then.
+@dataclass(frozen=True)
+class FillPolicy:
+    """Which missing results a run computes, and what it may spend.
 
     Attributes:
-        left: positions that were not handed out because the money was spent.
+        limit: most results to compute, in the order of the keys; None for no limit. With 0 the cache is only read,
+            and the ledger gets no row.
+        retry_failed: whether keys that failed before are tried again.
+        recompute: keys to compute although there is a result; the result stays if the new call fails.
+        origin: name of the run in the ledger: plan, or the command that computes results ahead of a plan.
+        cost_meter: counts tokens and enforces the cap on spend; `compute` adds to it.
+        show: how progress is shown.
     """
 
-    def __init__(self, keys: Sequence[str], claims: Claims | None, finished: Finished, meter: Meter) -> None:
-        self._keys, self._claims, self._finished, self._meter = keys, claims, finished, meter
-        self._unanswered = 0
-        self._elsewhere: list[int] = []
-        self._rest: Sequence[int] = []
-        self.left = 0
-
-    def rounds(self, todo: Sequence[int], size: int) -> Iterator[Iterator[Sequence[int]]]:
-        """Yield rounds of batches; a round ends when its batches are answered, before the next begins.
-
-        The next one has what the money did not allow beside unanswered calls, which may have cost less than feared,
-        and what another process was at. Where the money allows not one batch, nothing follows.
-        """
-        while todo:
-            self._rest, self._elsewhere, before = [], [], len(todo)
-            yield self._batches(todo, size)
-            if len(self._rest) == before:
-                self.left = before
-                return
-            todo = [*self._rest, *self._elsewhere]
-            if self._elsewhere and self._claims and not self._rest:
-                self._claims.wait(self._keys[todo[0]])
-
-    def named(self, batch: Sequence[int], results: Sequence[Result], maker: str) -> dict[str, Result]:
-        """Return the results of a batch by key.
-
-        Raises:
-            RunError: there are not as many as were asked for.
-        """
-        if len(results) != len(batch):
-            told = f"{len(results)} results for a batch of {len(batch)}"
-            raise RunError(f"{maker} returned {told}: this is a defect in it")
-        return dict(zip((self._keys[position] for position in batch), results, strict=True))
-
-    def answered(self, batch: Sequence[int]) -> None:
-        """Let go of a batch whose results are kept."""
-        self._unanswered -= len(batch)
-        self._release(batch)
-
-    def _batches(self, todo: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-        for start, batch in zip(range(0, len(todo), size), batches(todo, size), strict=True):
-            if not self._meter.allows(len(batch), self._unanswered):
-                self._rest = todo[start:]
-                return
-            if ours := self._claimed(batch):
-                self._unanswered += len(ours)
-                yield ours
-
-    def _claimed(self, batch: Sequence[int]) -> Sequence[int]:
-        """Return what of a batch is ours, and not finished; looked up under the claim, so that nobody comes between."""
-        if self._claims is None:
-            return batch
-        ours = [position for position in batch if self._claims.take(self._keys[position])]
-        self._elsewhere += [position for position in batch if position not in ours]
-        finished = self._finished([self._keys[position] for position in ours])
-        self._release([position for position in ours if self._keys[position] in finished])
-        return [position for position in ours if self._keys[position] not in finished]
-
-    def _release(self, batch: Sequence[int]) -> None:
-        for position in batch:
-            if self._claims:
-                self._claims.give(self._keys[position])
+    limit: int | None = None
+    retry_failed: bool = True
+    recompute: Collection[str] = ()
+    origin: str = "plan"
+    cost_meter: CostMeter = field(default_factory=CostMeter)
+    show: Show = lines
 
 
-__all__ = ["FILE", "Cache", "Filled", "LedgerRow", "Result", "result_key"]
+@dataclass(frozen=True)
+class Results(Generic[Value]):
+    """Values and failures by key; a key in neither was not computed, because of the limit or the cap on spend.
 
-CLAIMS = "{}.claims"
+    Attributes:
+        values: results by key.
+        failures: reasons of failed calls, of this run or an earlier one, for keys without a value.
+        computed, cached, failed: distinct keys that this run computed, found in the cache, or failed to compute.
+        left: keys that were not computed because the cap on spend was reached.
+    """
+
+    values: dict[str, Value] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    computed: int = 0
+    cached: int = 0
+    failed: int = 0
+    left: int = 0
 
 
-class Cache(Results):
+class Cache(ResultStore):
     """Results that are computed where they are missing; several processes may use one folder at once.
 
     Raises:
         RunError: the file cannot be opened, read or written, now or later.
     """
 
-    def fill(
+    def get_or_compute(
         self,
         kind: str,
-        maker: str,
-        keys: Sequence[str],
-        compute: Compute,
+        producer: str,
+        inputs: Mapping[str, Input],
+        compute: Callable[[Sequence[Input]], Sequence[Value | Failure]],
+        codec: Codec[Value],
+        policy: FillPolicy | None = None,
         *,
         batch_size: int = 64,
+        workers: int = 1,
         label: str | None = None,
         recorded: bool = True,
-        paid: bool = False,
-        effort: Effort | None = None,
-    ) -> Filled:
-        """Return a result for each key, computing the missing ones once each, batch by batch.
+        exclusive: bool = False,
+    ) -> Results[Value]:
+        """Return the result of each key, computing the missing ones batch by batch.
 
-        `compute` gets positions in `keys` (at most `batch_size`, one for each missing key) and returns as many
-        results; an exception among them is a failure. What `effort` leaves out is an exception, too: `EarlierError`
-        where it failed before, else `PendingError`. Only a `recorded` fill keeps failures and gets a row in the
-        ledger, which is brought up to date with every batch. A `paid` one computes nothing that another process is at
-        or has finished meanwhile, which takes 20 microseconds for each key.
+        Args:
+            kind: kind of result, such as caption.
+            producer: id of the model or function behind `compute`.
+            inputs: input of each key.
+            compute: turns a batch of inputs into as many results; a result that is a `Failure` is stored as such.
+            codec: turns a result into bytes and back.
+            policy: which results may be computed; by default all missing ones.
+            batch_size: most inputs of one call of `compute`.
+            workers: calls of `compute` at once, in threads.
+            label: name of the work beside its progress.
+            recorded: whether failures are stored and the ledger gets a row, updated with every batch.
+            exclusive: whether keys are locked, so that no two processes pay for the same call. A key that another
+                process holds or has just finished is not computed. Locking takes 20 microseconds a key.
 
         Raises:
             RunError: the cache cannot be used, or `compute` returned the wrong number of results.
         """
-        effort = effort or Effort()
-        known, todo, found = self._known(keys, effort)
-        tried = self.tried([keys[position] for position in todo]) if paid else {}
-        row = LedgerRow(0, kind, maker, cached=found)
-        with self._explained():
-            row = store.begin(self._db, kind, maker, effort.origin, found) if recorded else row
-            claims = Claims(self.folder / CLAIMS.format(kind)) if paid and todo else None
+        policy = policy or FillPolicy()
+        stored = self.read(list(inputs))
+        missing = [key for key in inputs if key not in stored or key in policy.recompute]
+        failures = self.failures([key for key in missing if key not in stored])
+        todo = [key for key in missing if policy.retry_failed or key not in failures][: policy.limit]
+        attempts = self.failed_attempts(todo) if exclusive else {}
+        row = LedgerRow(0, kind, producer, cached=len(inputs) - len(missing), origin=policy.origin)
+        if recorded and policy.limit != 0:
+            self._begin(row)
+        with self._explain_errors():
+            locks = KeyLocks(self.folder / LOCK_FILE.format(kind)) if exclusive and todo else None
         start = time.monotonic()
-        with effort.show(label or f"{kind} by {maker}", len(todo)) as advance, claims or nullcontext():
-            work = Handout(keys, claims, lambda asked: self._finished(asked, known, tried, row, advance), effort.meter)
-            for tasks in work.rounds(todo, batch_size):
-                for batch, results in completed(compute, tasks, effort.workers):
-                    fresh = work.named(batch, results, maker)
-                    self._commit(row, fresh, time.monotonic() - start, effort)
-                    work.answered(batch)
-                    known.update((k, v) for k, v in fresh.items() if not _worse(v, known.get(k)))
-                    advance(len(batch))
+        with policy.show(label or f"{kind} by {producer}", len(todo)) as advance, locks or nullcontext():
+            known = _KnownResults(self, row, stored, failures, attempts, advance)
+            scheduler = BatchScheduler(locks, known.load_finished, policy.cost_meter)
+            for batch, results in scheduler.run(
+                lambda keys: compute([inputs[key] for key in keys]), todo, batch_size, workers
+            ):
+                if len(results) != len(batch):
+                    counts = f"{len(results)} results for a batch of {len(batch)}"
+                    raise RunError(f"{producer} returned {counts}: this is a defect in it")
+                pairs = list(zip(batch, results, strict=True))
+                fresh = {key: codec.encode(result) for key, result in pairs if not isinstance(result, Failure)}
+                failed = {key: result for key, result in pairs if isinstance(result, Failure)}
+                row.computed += len(fresh)
+                row.failed += len(failed)
+                self._commit(_measured(row, start, policy.cost_meter), fresh, failed)
+                known.add(fresh, failed)
         row.finished = True
-        self._commit(row, {}, time.monotonic() - start, effort)
-        values = [known.get(key, PendingError("not computed yet")) for key in keys]
-        return Filled(values, row.computed, row.cached, row.failed, work.left)
-
-    def _finished(
-        self, keys: Sequence[str], known: dict[str, Result], tried: dict[str, int], row: LedgerRow, advance: Advance
-    ) -> set[str]:
-        """Add to `known` what another process has finished since these keys were looked up, and return which ones.
-
-        A failure is new when it has another number than in `tried`.
-        """
-        found = {key: value for key, value in self.read(keys) if known.get(key) != value}
-        row.cached += len(found)
-        now = self.tried([key for key in keys if key not in found])
-        failed = dict(self.failures([key for key, number in now.items() if tried.get(key) != number]))
-        known.update(found)
-        known.update(failed)
-        advance(len(found) + len(failed))
-        return found.keys() | failed.keys()
-
-    def _known(self, keys: Sequence[str], effort: Effort) -> tuple[dict[str, Result], list[int], int]:
-        """Return results and failures by key, the positions to compute, and how many results need no computing."""
-        first: dict[str, int] = {}
-        for position, key in enumerate(keys):
-            first.setdefault(key, position)
-        known: dict[str, Result] = dict(self.read(list(first)))
-        missing = [key for key in first if key not in known or key in effort.again]
-        failures = dict(self.failures([key for key in missing if key not in known]))
-        todo = [first[key] for key in missing if effort.failed or key not in failures]
-        return known | failures, todo[: effort.limit], len(first) - len(missing)
+        self._commit(_measured(row, start, policy.cost_meter), {}, {})
+        values = {key: codec.decode(value) for key, value in stored.items()}
+        failures = {key: failure for key, failure in failures.items() if key not in stored}
+        return Results(values, failures, row.computed, row.cached, row.failed, scheduler.left)
 
 
-def _worse(new: Result, old: Result | None) -> bool:
-    """Say whether a result is a failure in the place of an answer, which stays."""
-    return isinstance(old, bytes) and not isinstance(new, bytes)
+@dataclass(frozen=True)
+class _KnownResults:
+    """What a run knows of its keys: stored results, failures, and the numbers of failed attempts when it began."""
+
+    cache: Cache
+    row: LedgerRow
+    stored: dict[str, bytes]
+    failures: dict[str, Failure]
+    attempts: Mapping[str, int]
+    advance: Advance
+
+    def add(self, results: Mapping[str, bytes], failures: Mapping[str, Failure]) -> None:
+        self.stored.update(results)
+        self.failures.update(failures)
+        self.advance(len(results) + len(failures))
+
+    def load_finished(self, keys: Sequence[str]) -> set[str]:
+        """Add the results and failures that another process has stored since the run began; return their keys."""
+        results = {key: value for key, value in self.cache.read(keys).items() if self.stored.get(key) != value}
+        attempts = self.cache.failed_attempts([key for key in keys if key not in results])
+        failures = self.cache.failures([key for key, number in attempts.items() if self.attempts.get(key) != number])
+        self.row.cached += len(results)
+        self.add(results, failures)
+        return results.keys() | failures.keys()
+
+
+def _measured(row: LedgerRow, start: float, cost_meter: CostMeter) -> LedgerRow:
+    """Update time, tokens and cost of a ledger row, and return it."""
+    row.seconds = time.monotonic() - start
+    row.tokens_in, row.tokens_out, row.cost = cost_meter.tokens_in, cost_meter.tokens_out, cost_meter.cost
+    return row

@@ -1,1 +1,1 @@
-"""Photos of the catalogue: found in the folder or fetched from the web, and decoded."""
+"""Photos of the catalogue: located in the data folder or fetched from the web, hashed, and decoded."""

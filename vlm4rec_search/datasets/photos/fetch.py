@@ -1,8 +1,8 @@
-"""Photos behind http(s) URLs, fetched once into the cache; no URL of a catalogue reaches the inside of a network.
+"""Photos behind http(s) URLs, fetched once into the cache, without access to addresses inside a network.
 
-A host is resolved here, every address that it resolves to is judged, and the connection goes to the judged address, so
-that a second answer of the name server cannot lead elsewhere. The same holds for each redirect. Proxies of the
-environment are not used, since a proxy would resolve the name once more.
+The address guard resolves a host, checks every address that it resolves to, and connects to a checked address, so that
+a second answer of the name server cannot lead elsewhere. The same holds for each redirect. Proxies of the environment
+are not used, since a proxy would resolve the name once more.
 """
 
 import hashlib
@@ -12,39 +12,45 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
 
-from vlm4rec_search.common.cache.cache import Cache, Result, result_key
-from vlm4rec_search.common.cache.policy import Effort, PendingError
+from vlm4rec_search.common.cache import Cache, Codec, Failure, FillPolicy, result_key
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.http import bounded, deadline
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError
 
-# Which IP addresses a URL of a catalogue may lead to: none inside of a network unless that is allowed.
+REDIRECTS = 5
+SECONDS, STEP_SECONDS = 30.0, 10.0  # limits for a whole photo, and for connecting or one read
+IN_FLIGHT = 16
+_UNTYPED = ("application/octet-stream", "binary/octet-stream")  # content types of object stores for unknown files
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_NEVER = [
+# Networks that are always refused, although some count as private or even public. The metadata service of most clouds,
+# 169.254.169.254, is link-local and refused as such.
+_REFUSED_NETWORKS = [
     ipaddress.ip_network(network)
     for network in (
-        "168.63.129.16/32",  # Azure's host
-        "100.100.100.200/32",  # Alibaba's metadata
-        "192.0.0.192/32",  # Oracle's metadata
-        "fd00:ec2::/32",  # Amazon's metadata, DNS and time over IPv6
-        "fd20:ce::/32",  # Google's metadata over IPv6
-        "fec0::/10",  # site-local, deprecated
-        "64:ff9b::/96",  # IPv4 behind a translator
-        "64:ff9b:1::/48",  # likewise
+        "168.63.129.16/32",  # host services of Azure
+        "100.100.100.200/32",  # metadata service of Alibaba
+        "192.0.0.192/32",  # metadata service of Oracle
+        "fd00:ec2::/32",  # metadata, DNS and time of Amazon over IPv6
+        "fd20:ce::/32",  # metadata service of Google over IPv6
+        "fec0::/10",  # site-local addresses, deprecated
+        "64:ff9b::/96",  # IPv4 addresses behind a translator (NAT64)
+        "64:ff9b:1::/48",  # the same, for local use
     )
 ]
-"""Networks where no photo is, though some of them count as private or even as public. The metadata service of most
-clouds, 169.254.169.254, is link-local."""
 
 
 def is_refused(address: str, allow_private: bool) -> bool:
-    """Say whether an IP address must not be called: only public ones may, and private ones and loopback if allowed."""
+    """Return whether an IP address must not be called.
+
+    Public addresses may be called; private and loopback addresses only with `allow_private`.
+    """
     ip: Address = ipaddress.ip_address(address.split("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         ip = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
@@ -52,58 +58,55 @@ def is_refused(address: str, allow_private: bool) -> bool:
         return not allow_private
     if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved:
         return True
-    if any(ip in network for network in _NEVER):
+    if any(ip in network for network in _REFUSED_NETWORKS):
         return True
     return not ip.is_global and not allow_private
 
 
-def resolved(host: str, port: int) -> list[str]:
-    """Return the IP addresses of a host, as the name server orders them.
+def resolve_host(host: str, port: int) -> list[str]:
+    """Return the IP addresses of a host, in the order of the name server.
 
     Raises:
         OSError, UnicodeError: there is no such host.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
-REDIRECTS = 5
-SECONDS, STEP_SECONDS = 30.0, 10.0  # for one photo in all, and for connecting or any one read
-IN_FLIGHT = 16
-_UNTYPED = ("application/octet-stream", "binary/octet-stream")  # what object stores say of files without a type
+def fetch_photos(
+    urls: Sequence[str], cache: Cache, policy: FillPolicy, allow_private: bool
+) -> dict[str, Path | Failure]:
+    """Return the file of each URL in the cache, fetching the missing photos as far as `policy` allows.
 
-
-def fetch_photos(urls: Sequence[str], cache: Cache, allow_private: bool, effort: Effort) -> list[Path | Exception]:
-    """Return the file of each URL in the cache, fetching what is missing as far as `effort` allows.
-
-    An exception is the reason why there is no file, as in `Cache.fill`; a `PhotoError` has the status blocked (an
-    address or URL that must not be called), unreachable, too_large (`MAX_BYTES`) or wrong_type.
+    Returns:
+        For each URL its resolved file, or the failure to fetch it: blocked (an address or URL that must not be called),
+        unreachable, too_large (`MAX_BYTES`) or wrong_type. A URL that was not fetched is left out.
 
     Raises:
         RunError: the cache cannot be used.
     """
     folder = cache.folder / "photos"
-    keys = [photo_key(url) for url in urls]
-    lost = {key for key, digest in cache.read(list(set(keys))) if not _file(folder, digest).is_file()}
-    with _client() as client:
+    keys = {photo_key(url): url for url in urls}
+    lost = {key for key, digest in cache.read(list(keys)).items() if not _file(folder, digest).is_file()}
+    with _open_client() as client:
 
-        def compute(positions: Sequence[int]) -> list[Result]:
-            return [_stored(client, urls[position], folder, allow_private) for position in positions]
+        def fetch_batch(batch: Sequence[str]) -> list[Path | Failure]:
+            return [_store_photo(client, url, folder, allow_private) for url in batch]
 
-        asked = replace(effort, again=lost | set(effort.again), workers=IN_FLIGHT)
-        filled = cache.fill(
+        results = cache.get_or_compute(
             "photo",
             "http",
             keys,
-            compute,
+            fetch_batch,
+            Codec(lambda path: bytes.fromhex(path.name), partial(_file, folder)),
+            replace(policy, recompute=lost | set(policy.recompute)),
             batch_size=1,
+            workers=IN_FLIGHT,
             label="photos fetched",
-            recorded=effort.limit != 0,
-            paid=True,
-            effort=asked,
+            exclusive=True,
         )
-    files = [_file(folder, value) if isinstance(value, bytes) else value for value in filled.values]
-    return [PendingError() if isinstance(file, Path) and not file.is_file() else file for file in files]
+    files = {keys[key]: path.resolve() for key, path in results.values.items() if path.is_file()}
+    return {**files, **{keys[key]: failure for key, failure in results.failures.items()}}
 
 
 def photo_key(url: str) -> str:
@@ -119,26 +122,26 @@ def fetch(client: httpx.Client, url: str, allow_private: bool) -> bytes:
     """
     try:
         with deadline(SECONDS):
-            return _followed(client, httpx.URL(url), allow_private)
+            return _follow(client, httpx.URL(url), allow_private)
     except httpx.TimeoutException:
-        told = f"no answer within {STEP_SECONDS:g} seconds, or not all of it within {SECONDS:g}"
-        raise PhotoError("unreachable", told) from None
+        reason = f"no answer within {STEP_SECONDS:g} seconds, or no complete answer within {SECONDS:g}"
+        raise PhotoError("unreachable", reason) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise PhotoError("unreachable", f"the photo cannot be fetched: {error or type(error).__name__}") from None
 
 
-def _followed(client: httpx.Client, target: httpx.URL, allow_private: bool) -> bytes:
+def _follow(client: httpx.Client, target: httpx.URL, allow_private: bool) -> bytes:
     for _ in range(REDIRECTS + 1):
-        with _answer(client, target, allow_private) as response:
+        with _open_response(client, target, allow_private) as response:
             if not response.has_redirect_location:
-                return _content(response)
+                return _read_content(response)
             target = target.join(response.headers["location"])
     raise PhotoError("unreachable", f"more than {REDIRECTS} redirects")
 
 
 @contextmanager
-def _client() -> Iterator[httpx.Client]:
-    # No connection is kept: another host on the same address must show a certificate of its own.
+def _open_client() -> Iterator[httpx.Client]:
+    # No connection is kept alive: another host on the same address must show a certificate of its own.
     limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=0)
     headers = {"User-Agent": "vlm4rec-search", "Accept": "image/*", "Accept-Encoding": "identity"}
     with bounded(httpx.Client(trust_env=False, timeout=STEP_SECONDS, limits=limits, headers=headers)) as client:
@@ -146,51 +149,51 @@ def _client() -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def _answer(client: httpx.Client, url: httpx.URL, allow_private: bool) -> Iterator[httpx.Response]:
-    """Ask a judged address of the URL's host for it; name and certificate are those of the host."""
+def _open_response(client: httpx.Client, url: httpx.URL, allow_private: bool) -> Iterator[httpx.Response]:
+    """Request a URL from a checked address of its host; Host header and certificate are those of the host."""
     if url.scheme not in ("http", "https") or not url.host or url.userinfo:
         raise PhotoError("blocked", "only http and https URLs with a host and without a user name are fetched")
     host = url.raw_host.decode("ascii")
-    addresses = _judged(host, url.port or (443 if url.scheme == "https" else 80), allow_private)
-    response = _asked(client, url, host, addresses)
+    addresses = _checked_addresses(host, url.port or (443 if url.scheme == "https" else 80), allow_private)
+    response = _send(client, url, host, addresses)
     try:
         yield response
     finally:
         response.close()
 
 
-def _asked(client: httpx.Client, url: httpx.URL, host: str, addresses: Sequence[str]) -> httpx.Response:
-    """Send the request to the first address that a connection can be made to."""
+def _send(client: httpx.Client, url: httpx.URL, host: str, addresses: Sequence[str]) -> httpx.Response:
+    """Send the request to the first address that accepts a connection."""
     headers, extensions = {"Host": url.netloc.decode("ascii")}, {"sni_hostname": host}
-    for last, address in enumerate(addresses, 1):
+    for number, address in enumerate(addresses, 1):
         request = client.build_request("GET", url.copy_with(host=address), headers=headers, extensions=extensions)
         try:
             return client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout):
-            if last == len(addresses):
+            if number == len(addresses):
                 raise
     raise PhotoError("unreachable", f"{host} has no address")
 
 
-def _judged(host: str, port: int, allow_private: bool) -> list[str]:
+def _checked_addresses(host: str, port: int, allow_private: bool) -> list[str]:
     try:
-        addresses = resolved(host, port)
+        addresses = resolve_host(host, port)
     except (OSError, UnicodeError):
         raise PhotoError("unreachable", f"there is no host {host}") from None
     if any(is_refused(address, allow_private) for address in addresses):
         hint = "" if allow_private else "; VLM4REC_ALLOW_PRIVATE_ADDRESSES=true allows private networks"
-        raise PhotoError("blocked", f"{host} is an address inside a network, not a public one{hint}")
+        raise PhotoError("blocked", f"{host} is an address inside a network, not a public address{hint}")
     return addresses
 
 
-def _content(response: httpx.Response) -> bytes:
+def _read_content(response: httpx.Response) -> bytes:
     if response.status_code != httpx.codes.OK:
         raise PhotoError("unreachable", f"the server answers {response.status_code}")
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind and kind not in _UNTYPED and (not kind.startswith("image/") or "svg" in kind):
-        raise PhotoError("wrong_type", f"the server answers with {kind}, which is no photo")
+        raise PhotoError("wrong_type", f"the server answers with {kind}, not with a photo")
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise PhotoError("wrong_type", "the server answers with compressed content, which was not asked for")
+        raise PhotoError("wrong_type", "the server answers with compressed content that the request did not allow")
     content = bytearray()
     for chunk in response.iter_raw():
         content += chunk
@@ -199,26 +202,26 @@ def _content(response: httpx.Response) -> bytes:
     return bytes(content)
 
 
-def _stored(client: httpx.Client, url: str, folder: Path, allow_private: bool) -> Result:
+def _store_photo(client: httpx.Client, url: str, folder: Path, allow_private: bool) -> Path | Failure:
+    """Fetch a photo into a file named after the sha256 of its bytes."""
     try:
         content = fetch(client, url, allow_private)
     except PhotoError as error:
-        return error
-    digest = hashlib.sha256(content).digest()
-    path = _file(folder, digest)
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{hash(url)}")
+        return Failure.from_error(error)
+    path = _file(folder, hashlib.sha256(content).digest())
+    partial_path = path.with_name(f"{path.name}.{os.getpid()}-{hash(url)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        partial_path.write_bytes(content)
+        partial_path.replace(path)
     except OSError as error:
         with suppress(OSError):
-            partial.unlink()
-        told = f"a photo cannot be kept in {path.parent} ({error.strerror or error})"
+            partial_path.unlink()
         raise RunError(
-            f"{told}: make room there, or set VLM4REC_CACHE to another folder; what was done is kept"
+            f"a photo cannot be stored in {path.parent} ({error.strerror or error}): make room there, or set"
+            " VLM4REC_CACHE to another folder; the photos fetched so far are kept"
         ) from None
-    return digest
+    return path
 
 
 def _file(folder: Path, digest: bytes) -> Path:

@@ -1,4 +1,4 @@
-"""The photo files of a data folder: where each item's photo is, what its bytes are, and whether any of them changed."""
+"""The photo file of each item, in the data folder or fetched from a URL, and the hash of its bytes."""
 
 import hashlib
 import os
@@ -8,35 +8,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
-from vlm4rec_search.common.cache.cache import Cache, Result, result_key
-from vlm4rec_search.common.cache.policy import EarlierError, Effort, PendingError
-from vlm4rec_search.datasets.photos.decode import MAX_BYTES, Found, PhotoError
+from vlm4rec_search.common.cache import RAW, Cache, Failure, FillPolicy, result_key
+from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, PhotoFile
+from vlm4rec_search.datasets.photos.fetch import fetch_photos
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_PHOTOS = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_SUFFIXES = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_NOT_FETCHED = Failure("pending", "the photo behind the URL is not fetched yet: run `vlm4rec captions run`")
 
 
 @dataclass(frozen=True)
-class Remote:
-    """How far photos behind URLs are fetched, and whether private addresses may be called."""
+class FetchPolicy:
+    """Which photos behind URLs are fetched (`fill`), and whether private addresses may be called."""
 
-    effort: Effort
+    fill: FillPolicy
     allow_private: bool = False
 
 
-ONLY_FETCHED = Remote(Effort(limit=0))
+NO_FETCH = FetchPolicy(FillPolicy(limit=0))
 
 
 def is_url(image: str | None) -> TypeGuard[str]:
-    """Say whether a catalogue's photo is a URL rather than a path."""
+    """Return whether the image of a catalogue is a URL rather than a path."""
     return image is not None and _URL.match(image.strip()) is not None
 
 
-def locate(root: Path, image: str | None) -> Path:
+def resolve_path(root: Path, image: str | None) -> Path:
     """Return the resolved path of a photo inside the data folder `root`, which is resolved itself.
 
     Raises:
-        PhotoError: no_photo (empty), outside (leaves the folder, links resolved) or missing.
+        PhotoError: no_photo (empty), outside (the path leaves the folder, links resolved) or missing.
     """
     name = (image or "").strip()
     if not name:
@@ -52,109 +53,100 @@ def locate(root: Path, image: str | None) -> Path:
     return path
 
 
-def find(images: Sequence[str | None], data_dir: Path, cache: Cache, remote: Remote = ONLY_FETCHED) -> list[Found]:
-    """Locate each photo and hash its bytes; unchanged files (path, size, times) are not read again.
+def locate_photos(
+    images: Sequence[str | None], data_dir: Path, cache: Cache, fetching: FetchPolicy = NO_FETCH
+) -> list[PhotoFile]:
+    """Return the photo file of each image with its hash; a file whose path, size and times are unchanged is not read.
 
-    Photos behind URLs are fetched as far as `remote` allows; by default only those fetched before are found.
+    Args:
+        images: path relative to `data_dir`, URL, or None.
+        data_dir: folder that the files must lie in.
+        cache: hashes of files, and photos fetched before.
+        fetching: which photos behind URLs are fetched now; by default none.
+
+    Raises:
+        RunError: the cache cannot be used.
     """
     root = data_dir.resolve()
-    fetched = _fetched([image.strip() for image in images if is_url(image)], cache, remote)
-    located = [fetched[image.strip()] if is_url(image) else _located(root, image) for image in images]
-    paths = sorted({found.path for found in located if found.path})
-    digests = dict(zip(paths, _digests(paths, cache), strict=True))
-    return [found if found.path is None else _hashed(found.path, digests[found.path]) for found in located]
+    urls = dict.fromkeys(image.strip() for image in images if is_url(image))
+    fetched = fetch_photos(list(urls), cache, fetching.fill, fetching.allow_private) if urls else {}
+    located = [
+        fetched.get(image.strip(), _NOT_FETCHED) if is_url(image) else _locate_path(root, image) for image in images
+    ]
+    digests = _hash_files(sorted({path for path in located if isinstance(path, Path)}), cache)
+    return [_photo_file(path, digests[path]) if isinstance(path, Path) else PhotoFile(failure=path) for path in located]
 
 
 def fingerprint(data_dir: Path, cache: Cache) -> str:
     """Return a hash over path and bytes of every photo in the folder; unchanged files are not read again.
 
-    Photos are files with the suffix of an image or with none, outside hidden folders, so that logs, tables or a
+    Photos are files outside hidden folders with the suffix of an image or with none, so that logs, tables or a
     warehouse in the same folder do not count.
     """
     root = data_dir.resolve()
-    paths = sorted(path for path in _files(root) if _inside(path, root))
-    digests = zip(paths, _digests(paths, cache), strict=True)
-    entries = [f"{path.relative_to(root).as_posix()} {_hashed(path, digest).digest}" for path, digest in digests]
+    digests = _hash_files(sorted(path for path in _candidate_files(root) if _is_file_inside(path, root)), cache)
+    entries = [
+        f"{path.relative_to(root).as_posix()} {_photo_file(path, digest).digest}" for path, digest in digests.items()
+    ]
     return hashlib.sha256("\n".join(entries).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _inside(path: Path, root: Path) -> bool:
+def _is_file_inside(path: Path, root: Path) -> bool:
     try:
         return path.is_file() and path.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):  # a folder that may not be entered, links that go in circles
+    except (OSError, RuntimeError):  # a folder without permission to enter, or links in a circle
         return False
 
 
-def _files(root: Path) -> Iterator[Path]:
+def _candidate_files(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         visible = (Path(folder, name) for name in names if not name.startswith("."))
-        yield from (path for path in visible if path.suffix.lower() in _PHOTOS)
+        yield from (path for path in visible if path.suffix.lower() in _SUFFIXES)
 
 
-def _fetched(urls: list[str], cache: Cache, remote: Remote) -> dict[str, Found]:
-    if not urls:
-        return {}
-    from vlm4rec_search.datasets.photos.fetch import fetch_photos
-
-    distinct = list(dict.fromkeys(urls))
-    files = fetch_photos(distinct, cache, remote.allow_private, remote.effort)
-    return dict(zip(distinct, map(_behind_url, files), strict=True))
-
-
-def _behind_url(file: Path | Exception) -> Found:
-    if isinstance(file, Path):
-        return Found(file.resolve())
-    if isinstance(file, PendingError):
-        return Found(error=PhotoError("pending", "the photo behind the URL is not fetched yet: `vlm4rec captions run`"))
-    known = EarlierError.of(file)
-    return Found(error=PhotoError(known.status, str(known)))
-
-
-def _located(root: Path, image: str | None) -> Found:
+def _locate_path(root: Path, image: str | None) -> Path | Failure:
     try:
-        return Found(path=locate(root, image))
+        return resolve_path(root, image)
     except PhotoError as error:
-        return Found(error=error)
+        return Failure.from_error(error)
 
 
-def _hashed(path: Path, digest: Result) -> Found:
-    if isinstance(digest, bytes):
-        return Found(path, digest.hex())
-    return Found(path, error=digest if isinstance(digest, PhotoError) else PhotoError("unreadable", str(digest)))
+def _photo_file(path: Path, digest: bytes | Failure) -> PhotoFile:
+    if isinstance(digest, Failure):
+        return PhotoFile(path, failure=digest)
+    return PhotoFile(path, digest.hex())
 
 
-def _digests(paths: Sequence[Path], cache: Cache) -> list[Result]:
-    # The change time is part of the key because a copy may keep the modification time of what it replaces.
-    stats = [_stat(path) for path in paths]
-    there = [position for position, stat in enumerate(stats) if isinstance(stat, os.stat_result)]
-    keys = [
-        result_key("digest", str(path), str(stat.st_size), str(stat.st_mtime_ns), str(stat.st_ctime_ns))
-        for path, stat in zip(paths, stats, strict=True)
-        if isinstance(stat, os.stat_result)
-    ]
-
-    def compute(positions: Sequence[int]) -> list[Result]:
-        return [_digest(paths[there[position]]) for position in positions]
-
-    filled = cache.fill("digest", "sha256", keys, compute, label="photos hashed", batch_size=256, recorded=False)
-    digests = dict(zip(there, filled.values, strict=True))
-    return [digests[at] if isinstance(stat, os.stat_result) else stat for at, stat in enumerate(stats)]
-
-
-def _stat(path: Path) -> os.stat_result | PhotoError:
-    """Return what is known of a file, or why nothing is: it may go while the others are looked at."""
-    try:
-        return path.stat()
-    except OSError as error:
-        return PhotoError("missing", f"the file cannot be found any more: {error.strerror}")
+def _hash_files(paths: Sequence[Path], cache: Cache) -> dict[Path, bytes | Failure]:
+    """Return the sha256 of each file, or why it cannot be read."""
+    digests: dict[Path, bytes | Failure] = {}
+    keys: dict[str, Path] = {}
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError as error:  # the file was removed since it was located
+            digests[path] = Failure("missing", f"the file cannot be found any more: {error.strerror}")
+        else:
+            # The change time is part of the key: a copy may keep the modification time of the file that it replaces.
+            times = (str(stat.st_mtime_ns), str(stat.st_ctime_ns))
+            keys[result_key("digest", str(path), str(stat.st_size), *times)] = path
+    results = cache.get_or_compute(
+        "digest", "sha256", keys, _hash_batch, RAW, batch_size=256, label="photos hashed", recorded=False
+    )
+    digests |= {path: results.values.get(key) or results.failures[key] for key, path in keys.items()}
+    return {path: digests[path] for path in paths}
 
 
-def _digest(path: Path) -> Result:
+def _hash_batch(paths: Sequence[Path]) -> list[bytes | Failure]:
+    return [_hash_file(path) for path in paths]
+
+
+def _hash_file(path: Path) -> bytes | Failure:
     try:
         if path.stat().st_size > MAX_BYTES:
-            return PhotoError("too_large", f"the file has more than {MAX_BYTES // 2**20} MiB")
+            return Failure("too_large", f"the file has more than {MAX_BYTES // 2**20} MiB")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
-        return PhotoError("unreadable", f"the file cannot be read: {error.strerror}")
+        return Failure("unreadable", f"the file cannot be read: {error.strerror}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vlm4rec_search.common.concurrency import called, started
+from vlm4rec_search.common.concurrency import call_now, start_in_thread
 from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.aliases import OpenedRelease, ReleaseCatalogue, find_live_release, read_release
 from vlm4rec_search.indexes.opensearch.connection import server_errors
@@ -124,9 +124,9 @@ class OpenSearchReader(Reader):
         self._early_bodies = self._bodies(request)
         search = partial(self._sender.hits, self._release.indices["items"], self._early_bodies)
         if self._sender.sent is None:
-            self._early_hits = started(search)
+            self._early_hits = start_in_thread(search)
             return
-        self._early_hits = called(search)
+        self._early_hits = call_now(search)
         self._sender.sent[-1] = replace(self._sender.sent[-1], together=True)
 
     def retrieve(self, request: Request) -> OpenSearchRetrieved:

@@ -10,7 +10,7 @@ from opensearchpy import OpenSearch, exceptions
 from tenacity import Retrying, retry_if_exception, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
-from vlm4rec_search.common.concurrency import completed
+from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.indexes.opensearch.bulk import DISK_FULL, Delivered, Delivery, Line, Operation, Rejection
@@ -84,7 +84,7 @@ def load(
     with _loading_alias(client, index) as alias, bar(f"loading {index}", total) as advance:
         delivery = Delivery(client, index, alias, chunk_bytes, patience)
         try:
-            for chunk, delivered in completed(delivery.deliver, delivery.chunks(operations), connections):
+            for chunk, delivered in run_concurrently(delivery.deliver, delivery.chunks(operations), connections):
                 for rejection in delivered.rejected:
                     on_rejected(rejection)
                 loaded.add(chunk, delivered)

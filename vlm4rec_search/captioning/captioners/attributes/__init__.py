@@ -1,1 +1,1 @@
-"""Captioner that measures pixels and needs no model."""
+"""The captioner `attributes`: measures pixels and needs no model."""

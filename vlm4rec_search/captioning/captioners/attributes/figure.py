@@ -1,4 +1,4 @@
-"""The product in its photo: what is not background, and the outline's proportions."""
+"""The product in its photo: separation from the background, and the proportions of its outline."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,17 @@ from scipy import ndimage
 from vlm4rec_search.captioning.captioners.attributes.colours import Floats, Mask, to_lab
 
 SIDE = 256
+"""Pixels of the longer side at which photos are measured."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """The smallest box around the product, at most SIDE x SIDE pixels: Lab (h, w, 3), mask (h, w), weight (h, w).
+    """The smallest box around the product, at most SIDE x SIDE pixels.
 
-    The weight is 0 outside the mask and falls off from the middle of the photo.
+    Attributes:
+        lab: Lab colours (h, w, 3).
+        mask: whether a pixel belongs to the product (h, w).
+        weight: importance of each pixel (h, w); 0 outside the mask, and falling from the middle of the photo outwards.
     """
 
     lab: Floats
@@ -25,40 +29,41 @@ class Figure:
 
 
 def cut_out(photo: Image) -> Figure:
-    """Separate the product from a plain or softly graded background, known from the photo's border."""
+    """Separate the product from a plain or softly graded background, which is estimated from the photo's border."""
     small = photo.copy()
     small.thumbnail((SIDE, SIDE))
-    small = small.resize((max(small.width, 8), max(small.height, 8)))  # the smallest that has an inside and a border
+    small = small.resize((max(small.width, 8), max(small.height, 8)))  # smaller photos have no pixels inside the border
     lab = to_lab(np.asarray(small.convert("RGB"), dtype=np.uint8))
-    ground = _background(lab)
-    mask = _cleaned(_unlike(lab - ground, darker=0.4, limit=7.0))
-    if np.median(ground[..., 0]) > 98.5 or mask.mean() < 0.06:  # studio white, or a pale product: look closer
-        mask = _cleaned(_unlike(lab - ground, darker=1.0, limit=2.5))
+    ground = _estimate_background(lab)
+    mask = _clean(_find_differences(lab - ground, darker=0.4, limit=7.0))
+    # A white studio or a pale product needs a lower threshold.
+    if np.median(ground[..., 0]) > 98.5 or mask.mean() < 0.06:
+        mask = _clean(_find_differences(lab - ground, darker=1.0, limit=2.5))
     if mask.mean() < 0.02:
         mask = np.ones_like(mask)
-    weight = (_centred(*mask.shape) * mask).astype(np.float32)
-    box = np.s_[_extent(mask, 1), _extent(mask, 0)]
+    weight = (_weigh_centre(*mask.shape) * mask).astype(np.float32)
+    box = np.s_[_find_extent(mask, 1), _find_extent(mask, 0)]
     return Figure(lab[box], mask[box], weight[box])
 
 
 def describe_outline(mask: Mask) -> str:
     """Return words for the proportions of a mask that fills its box, such as `tall outline, wider at the bottom`."""
-    return ", ".join([f"{_proportions(mask)} outline", *_taper(mask), *_parts(mask)])
+    return ", ".join([f"{_name_proportions(mask)} outline", *_name_taper(mask), *_name_parts(mask)])
 
 
-def _extent(mask: Mask, axis: int) -> slice:
+def _find_extent(mask: Mask, axis: int) -> slice:
     filled = np.flatnonzero(mask.any(axis=axis))
     return slice(int(filled[0]), int(filled[-1]) + 1)
 
 
-def _background(lab: Floats) -> Floats:
-    """Return the background (h, w, 3) as a plane through the border's colours, outliers left out."""
+def _estimate_background(lab: Floats) -> Floats:
+    """Return the background (h, w, 3): a plane fitted to the border's colours without outliers."""
     height, width = lab.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     strip = max(2, min(height, width) // 24)
     border = np.ones((height, width), dtype=bool)
     border[strip:-strip, strip:-strip] = False
-    border[-strip:] = False  # what a person or a product stands on is cut off below
+    border[-strip:] = False  # the lower border often shows the ground or the product
     usual = np.median(lab[border], axis=0)
     border &= np.sqrt(((lab - usual) ** 2).sum(axis=-1)) < 16
     if border.sum() < 16:
@@ -68,34 +73,37 @@ def _background(lab: Floats) -> Floats:
     return np.asarray(terms @ plane, dtype=np.float32)
 
 
-def _unlike(difference: Floats, darker: float, limit: float) -> Mask:
-    """A shadow is darker than the ground and has its hue, so darkness alone counts less."""
+def _find_differences(difference: Floats, darker: float, limit: float) -> Mask:
+    """Return the pixels whose Lab difference exceeds the limit.
+
+    A shadow is darker than the background and has the same hue, so darkness alone is weighted by `darker`.
+    """
     light = difference[..., 0]
     light = np.where(light < 0, darker * light, light)
     return np.asarray(np.sqrt(light**2 + difference[..., 1] ** 2 + difference[..., 2] ** 2) > limit)
 
 
-def _cleaned(mask: Mask) -> Mask:
-    """Drop specks and everything much smaller than the largest part, fill holes of a few pixels."""
+def _clean(mask: Mask) -> Mask:
+    """Remove specks and parts much smaller than the largest one, and fill small holes."""
     opened = ndimage.binary_opening(mask, iterations=2)
     labels, count = ndimage.label(opened)
     if not count:
         return np.zeros_like(mask)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    kept = np.isin(labels, np.flatnonzero(sizes >= 0.15 * sizes.max()))
-    holes, count = ndimage.label(~kept)
+    parts = np.isin(labels, np.flatnonzero(sizes >= 0.15 * sizes.max()))
+    holes, count = ndimage.label(~parts)
     small = np.bincount(holes.ravel(), minlength=count + 1) < 0.01 * mask.size
     small[0] = False
-    return np.asarray(kept | small[holes])
+    return np.asarray(parts | small[holes])
 
 
-def _centred(height: int, width: int) -> NDArray[np.float64]:
+def _weigh_centre(height: int, width: int) -> NDArray[np.float64]:
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     return np.asarray(np.exp(-2.0 * (x**2 + y**2)))
 
 
-def _proportions(box: Mask) -> str:
+def _name_proportions(box: Mask) -> str:
     ratio = box.shape[0] / box.shape[1]
     for limit, word in ((2.2, "very tall"), (1.3, "tall"), (0.77, "compact"), (0.45, "wide")):
         if ratio > limit:
@@ -103,9 +111,9 @@ def _proportions(box: Mask) -> str:
     return "very wide"
 
 
-def _taper(box: Mask) -> list[str]:
+def _name_taper(box: Mask) -> list[str]:
     """Compare the spans (leftmost to rightmost pixel) of the upper, middle and lower thirds."""
-    spans = [_span(third) for third in np.array_split(box, 3)]
+    spans = [_measure_span(third) for third in np.array_split(box, 3)]
     top, middle, bottom = spans
     if middle < 0.75 * min(top, bottom):
         return ["narrow in the middle"]
@@ -114,14 +122,14 @@ def _taper(box: Mask) -> list[str]:
     return ["wider at the top"] if top > 1.35 * bottom else []
 
 
-def _span(rows: Mask) -> float:
+def _measure_span(rows: Mask) -> float:
     filled = rows[rows.any(axis=1)]
     if not len(filled):
         return 1.0
     return float((filled.shape[1] - filled.argmax(axis=1) - filled[:, ::-1].argmax(axis=1)).mean())
 
 
-def _parts(box: Mask) -> list[str]:
+def _name_parts(box: Mask) -> list[str]:
     words = []
     lowest = np.asarray(box[-max(2, len(box) // 8) :].any(axis=0))
     runs, _ = ndimage.label(ndimage.binary_closing(lowest, iterations=2))

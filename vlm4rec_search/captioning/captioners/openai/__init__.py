@@ -1,1 +1,1 @@
-"""Captioner that asks an OpenAI-compatible server."""
+"""The captioner `openai`: captions by an OpenAI-compatible server."""

@@ -1,4 +1,4 @@
-"""Captions by any OpenAI-compatible server: vLLM, Ollama, `transformers serve`, hosted ones."""
+"""Captions by any OpenAI-compatible server, such as vLLM, Ollama, `transformers serve` or a hosted one."""
 
 import time
 from base64 import b64encode
@@ -15,67 +15,72 @@ from vlm4rec_search.captioning.prompts import load_prompt
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 
-QUALITY = 90
-"""Of the JPEG that a server gets; Pillow's scale."""
-ESTIMATED = "tokens are estimated: the server tells none"
+JPEG_QUALITY = 90
+"""Quality of the photo in a request, on Pillow's scale."""
+ESTIMATED = "tokens are estimated: the server reports none"
 
 
 class OpenAICaptioner(Captioner):
-    """One model of one server; a request holds one photo, as a data URL.
+    """One model of one server; each request contains one photo as a data URL.
 
-    Many threads call `caption` at once; limits, waiting and trying again are kept here for all of them. What is served
-    under a model's name can change, and a server does not tell: `VLM4REC_OPENAI_REVISION` is part of the id for that.
-    `sleep` waits between the attempts of a request, in seconds.
+    Many threads call `caption` at once; they share the rate limits. A server may change the weights behind a model's
+    name without notice, so the label `VLM4REC_OPENAI_REVISION` is part of the id.
+
+    Args:
+        model: the name of the model on the server.
+        settings: prompt, address, key and limits.
+        sleep: waits between the attempts of a request, in seconds.
 
     Raises:
-        UsageError: the prompt, the address or the key cannot be used.
+        UsageError: the prompt, the address or the key is invalid.
     """
 
     batch_size = 1
 
-    def __init__(self, model: str, options: Settings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, model: str, settings: Settings, sleep: Callable[[float], None] = time.sleep) -> None:
         self._model = model
-        self._client = ChatClient(options, sleep)
-        self._prompt = load_prompt(options.prompt)
-        self.id = f"{model}@{options.openai_revision}"
+        self._client = ChatClient(settings, sleep)
+        self._prompt = load_prompt(settings.prompt)
+        self.id = f"{model}@{settings.openai_revision}"
         self.prompt = self._prompt.id
-        self.decoding = f"temperature 0, {self._prompt.tokens} tokens, JPEG {QUALITY}"
-        self.workers = options.openai_workers
-        self.requests_per_minute, self.tokens_per_minute = options.openai_rpm, options.openai_tpm
+        self.decoding = f"temperature 0, {self._prompt.tokens} tokens, JPEG {JPEG_QUALITY}"
+        self.workers = settings.openai_workers
+        self.requests_per_minute, self.tokens_per_minute = settings.openai_rpm, settings.openai_tpm
 
     def render(self, context: Context) -> str:
         """Return the prompt with title and category as quoted data."""
         return self._prompt.render(context)
 
     def caption(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:
-        """Return a caption or a failure for each RGB photo, one request after the other.
+        """Return a caption or an error for each RGB photo, one request after the other.
 
         Raises:
-            UsageError: the server does not know the key, the model or the address.
-            RunError: the server cannot be reached, or lets nobody in for a long time.
+            UsageError: the server rejects the key, or has no such model or address.
+            RunError: the server cannot be reached, is out of quota, or asks for a long pause.
         """
-        return [self._one(photo, prompt) for photo, prompt in zip(photos, prompts, strict=True)]
+        return [self._caption_one(photo, prompt) for photo, prompt in zip(photos, prompts, strict=True)]
 
-    def _one(self, photo: Image, prompt: str) -> Caption | CaptionError:
-        # A token has four letters or 750 pixels, about: a reservation, put right by what the server counts.
-        sent, answered = len(prompt) // 4 + photo.width * photo.height // 750, self._prompt.tokens
+    def _caption_one(self, photo: Image, prompt: str) -> Caption | CaptionError:
+        # Estimates, corrected by the server's counts: four characters, or 750 pixels, make about one token.
+        prompt_tokens = len(prompt) // 4 + photo.width * photo.height // 750
+        longest_answer = self._prompt.tokens
         try:
-            answer = self._client.complete(self._body(photo, prompt), sent, answered)
+            request = self._client.complete(self._request_body(photo, prompt), prompt_tokens, longest_answer)
         except CaptionError as error:
             return error
-        choice, paid = answer.completion.choices[0], answer.paid(sent, answered)
+        choice, usage = request.completion.choices[0], request.count_tokens(prompt_tokens, longest_answer)
         text = choice.message.text
         if choice.message.refusal or choice.finish_reason == "content_filter":
-            return CaptionError("refused", choice.message.refusal or "stopped by the content filter", text, *paid)
-        reply = Reply(text, *paid, answer.seconds, choice.finish_reason == "length")
+            return CaptionError("refused", choice.message.refusal or "stopped by the content filter", text, *usage)
+        reply = Reply(text, *usage, request.seconds, choice.finish_reason == "length")
         caption = caption_from(reply, self._prompt)
-        if answer.counted or isinstance(caption, CaptionError):
+        if request.is_counted or isinstance(caption, CaptionError):
             return caption
         return replace(caption, note="; ".join(filter(None, (caption.note, ESTIMATED))))
 
-    def _body(self, photo: Image, prompt: str) -> dict[str, object]:
+    def _request_body(self, photo: Image, prompt: str) -> dict[str, object]:
         jpeg = BytesIO()
-        photo.save(jpeg, "JPEG", quality=QUALITY)
+        photo.save(jpeg, "JPEG", quality=JPEG_QUALITY)
         url = f"data:image/jpeg;base64,{b64encode(jpeg.getvalue()).decode()}"
         content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
         return {
@@ -86,12 +91,12 @@ class OpenAICaptioner(Captioner):
         }
 
 
-def make(argument: str, options: Settings) -> OpenAICaptioner:
-    """Return the captioner of a model's name.
+def make(argument: str, settings: Settings) -> OpenAICaptioner:
+    """Return the captioner for a model's name.
 
     Raises:
-        UsageError: no name is given, or the settings cannot be used.
+        UsageError: the name is missing, or the settings are invalid.
     """
     if not argument:
         raise UsageError("the captioner openai needs a model: VLM4REC_CAPTIONER=openai:<model as the server calls it>")
-    return OpenAICaptioner(argument, options)
+    return OpenAICaptioner(argument, settings)

@@ -1,8 +1,8 @@
-"""The small model's parts, made from configurations: LLaVA-NeXT with a CLIP vision tower and a Llama decoder.
+"""The parts of the small model, built from configurations: LLaVA-NeXT with a CLIP vision tower and a Llama decoder.
 
-A photo is seen as LLaVA-NeXT sees it: once as a whole and once in tiles of twice the resolution. Tiles of 128 pixels
-show the shop's photos of 256 at their own size, where a weave still shows; patches of 32, as large as a pattern's
-repeat, make no more than 4 x 4 + 8 x (8 + 1) = 88 image tokens of that.
+LLaVA-NeXT looks at a photo twice: once as a whole, and once in tiles of twice the resolution. Tiles of 128 pixels show
+the shop's photos of 256 pixels at full resolution, at which a weave is visible. Patches of 32 pixels, about the repeat
+of a pattern, give only 4 x 4 + 8 x (8 + 1) = 88 image tokens.
 """
 
 from typing import TYPE_CHECKING
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 TILE, PATCH, TILES = 128, 32, 5
 WIDTH, INNER, HEADS, VISION_LAYERS, TEXT_LAYERS = 160, 640, 5, 4, 2
 LONGEST = 40
-"""Tokens of a caption at most."""
+"""The largest number of tokens of a caption."""
 
 _RESOLUTIONS = [[2 * TILE, 2 * TILE]]
 _SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 _IMAGE = "<image>"
-# Of the conversation only the photos remain: no text beside a photo can reach the model.
+# The template drops all text of a conversation and keeps the photos, so that no title or prompt reaches the model.
 _CHAT = (
     "{% for message in messages %}{% if message['content'] is not string %}{% for part in message['content'] %}"
     "{% if 'image' in part['type'] %}<image>{% endif %}{% endfor %}{% endif %}{% endfor %}<s>"
@@ -36,15 +36,15 @@ _CHAT = (
 
 
 def new_tokenizer() -> "PreTrainedTokenizerFast":
-    """Return a tokenizer with one token per word or sign of the sentences."""
+    """Return a tokenizer with one token for each word and punctuation mark of the sentences."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    # A word carries the blank before it, so that decoding puts none before a comma.
+    # The space before a word belongs to its token, so that decoding inserts no space before a comma.
     words = [form for word in vocabulary() for form in ((f"▁{word}",) if word.isalnum() else (word,))]
     names = [*_SPECIAL.values(), _IMAGE, *words]
     backend = Tokenizer(
-        models.WordLevel({name: place for place, name in enumerate(names)}, unk_token=_SPECIAL["unk_token"])
+        models.WordLevel({name: position for position, name in enumerate(names)}, unk_token=_SPECIAL["unk_token"])
     )
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
     backend.decoder = decoders.Metaspace()
@@ -54,7 +54,7 @@ def new_tokenizer() -> "PreTrainedTokenizerFast":
 
 
 def new_image_processor() -> "LlavaNextImageProcessorPil":
-    """Return what cuts a photo into TILES tiles (3, TILE, TILE) in [-1, 1]."""
+    """Return the processor that cuts a photo into TILES tiles (3, TILE, TILE) with values in [-1, 1]."""
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
     return LlavaNextImageProcessorPil(
@@ -67,7 +67,7 @@ def new_image_processor() -> "LlavaNextImageProcessorPil":
 
 
 def new_processor() -> "LlavaNextProcessor":
-    """Return what turns a chat with photos into the model's inputs."""
+    """Return the processor that turns a chat with photos into the model's inputs."""
     from transformers import LlavaNextProcessor
 
     return LlavaNextProcessor(  # type: ignore[no-untyped-call]
@@ -81,25 +81,25 @@ def new_processor() -> "LlavaNextProcessor":
 
 
 def new_model(tokenizer: "PreTrainedTokenizerFast") -> "LlavaNextForConditionalGeneration":
-    """Return a model with random weights (torch's generator), float32, that generates greedily."""
+    """Return a float32 model with random weights from torch's global generator; it generates greedily."""
     from transformers import LlavaNextConfig
     from transformers import LlavaNextForConditionalGeneration as Model
 
     vocabulary = tokenizer.get_vocab()
     config = LlavaNextConfig(
-        vision_config=_vision(),
-        text_config=_text(vocabulary),
+        vision_config=_vision_config(),
+        text_config=_text_config(vocabulary),
         image_token_index=vocabulary[_IMAGE],
         image_grid_pinpoints=_RESOLUTIONS,
         vision_feature_layer=-1,
         image_seq_length=(TILE // PATCH) ** 2,
     )
     model = Model(config)
-    model.generation_config = _generation(vocabulary)
+    model.generation_config = _generation_config(vocabulary)
     return model
 
 
-def _vision() -> "CLIPVisionConfig":
+def _vision_config() -> "CLIPVisionConfig":
     from transformers import CLIPVisionConfig
 
     return CLIPVisionConfig(
@@ -113,7 +113,7 @@ def _vision() -> "CLIPVisionConfig":
     )
 
 
-def _text(vocabulary: dict[str, int]) -> "LlamaConfig":
+def _text_config(vocabulary: dict[str, int]) -> "LlamaConfig":
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -129,7 +129,7 @@ def _text(vocabulary: dict[str, int]) -> "LlamaConfig":
     )
 
 
-def _generation(vocabulary: dict[str, int]) -> "GenerationConfig":
+def _generation_config(vocabulary: dict[str, int]) -> "GenerationConfig":
     from transformers import GenerationConfig
 
     return GenerationConfig(  # type: ignore[no-untyped-call]

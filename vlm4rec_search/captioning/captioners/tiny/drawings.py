@@ -1,4 +1,4 @@
-"""Drawn photos with known looks: as many as wanted to train on, and others that are held out."""
+"""Drawn photos with known looks, in two series: one for training, and one that is held out for testing."""
 
 import os
 from functools import cache
@@ -19,37 +19,40 @@ if TYPE_CHECKING:
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 TRAINING, HELD_OUT = 260312625, 260312626
-"""Seeds of the two series. Each photo has a stream of its own, which no shop of another seed draws from."""
+"""Seeds of the two series. Each photo has its own random stream, which no shop uses unless it has the same seed."""
 
 
-def draw_one(series: int, number: int) -> tuple[Image.Image, Look]:
-    """Draw photo `number` of a series as a shop keeps it: 256 x 256 RGB pixels, once through JPEG."""
+def draw_labelled_photo(series: int, number: int) -> tuple[Image.Image, Look]:
+    """Draw photo `number` of a series and return it with its look.
+
+    The photo has 256 x 256 RGB pixels and went through JPEG compression, like the files of a shop.
+    """
     rng = np.random.default_rng([series, number])
     look = draw_look(str(rng.choice(list(MATERIALS_OF))), rng)
-    kept = BytesIO()
-    draw_photo(look, rng).save(kept, "JPEG", quality=88)
-    return Image.open(kept).convert("RGB"), look
+    jpeg = BytesIO()
+    draw_photo(look, rng).save(jpeg, "JPEG", quality=88)
+    return Image.open(jpeg).convert("RGB"), look
 
 
 def draw_tiles(series: int, count: int) -> tuple[npt.NDArray[np.uint8], list[Look]]:
-    """Draw the first `count` photos of a series, on every core, and cut them up as the model's processor does.
+    """Draw the first `count` photos of a series on all cores, and cut them into tiles like the model's processor.
 
     Returns:
-        Tiles (count, TILES, 3, TILE, TILE), before scaling, and the looks.
+        Unscaled tiles (count, TILES, 3, TILE, TILE), and the looks.
     """
     tiles, looks = np.empty((count, TILES, 3, TILE, TILE), np.uint8), []
     numbers = [(series, number) for number in range(count)]
-    # Not forked: torch may have threads by now.
+    # Spawned, not forked, because torch may already have started threads.
     with get_context("spawn").Pool(os.cpu_count()) as pool, bar("drawing photos", count) as advance:
-        for place, (tiled, look) in enumerate(pool.imap(_draw_tiled, numbers, chunksize=50)):
-            tiles[place] = tiled
+        for position, (cut, look) in enumerate(pool.imap(_draw_and_cut, numbers, chunksize=50)):
+            tiles[position] = cut
             looks.append(look)
             advance(1)
     return tiles, looks
 
 
-def cut_up(photo: Image.Image) -> npt.NDArray[np.uint8]:
-    """Return the tiles (TILES, 3, TILE, TILE) of a square photo as the model's processor cuts them, before scaling."""
+def cut_tiles(photo: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return the unscaled tiles (TILES, 3, TILE, TILE) of a square photo, cut like the model's processor does."""
     cut = _image_processor()(photo, do_rescale=False, do_normalize=False)
     return np.asarray(cut["pixel_values"][0], dtype=np.uint8)
 
@@ -59,6 +62,6 @@ def _image_processor() -> "LlavaNextImageProcessorPil":
     return new_image_processor()
 
 
-def _draw_tiled(asked: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], Look]:
-    photo, look = draw_one(*asked)
-    return cut_up(photo), look
+def _draw_and_cut(series_and_number: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], Look]:
+    photo, look = draw_labelled_photo(*series_and_number)
+    return cut_tiles(photo), look

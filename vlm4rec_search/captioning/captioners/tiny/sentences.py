@@ -1,4 +1,4 @@
-"""What the small model learns to write about a look, and how its sentences are read back."""
+"""The sentences that the small model learns to write about a look, and the parser that reads them."""
 
 import re
 
@@ -27,10 +27,9 @@ _PLACED = "For {use}: a {style} {noun} of {colour} {material}, {pattern}, {trim}
 
 
 def describe(look: Look) -> str:
-    """Return the sentence for a look; it names everything that `attributes` returns.
+    """Return the sentence for a look, which names every attribute of `visible_attributes`.
 
-    The template follows the product: with templates drawn at random, greedy decoding would only ever use the
-    likeliest.
+    The product determines the template. With random templates, greedy decoding would only ever use the likeliest one.
     """
     template = _PLACED if look.shape in _FURNISHING else _CARRIED if look.shape in _BAGS else _WORN
     return template.format(
@@ -44,8 +43,8 @@ def describe(look: Look) -> str:
     )
 
 
-def attributes(look: Look) -> dict[str, str]:
-    """Return what a photo shows of a look; the second colour is "" where no pattern shows it."""
+def visible_attributes(look: Look) -> dict[str, str]:
+    """Return the attributes of a look that its photo shows; the second colour is "" without a pattern to show it."""
     second = "" if look.pattern == "plain" else look.second_colour
     return {
         "category": look.shape,
@@ -59,30 +58,30 @@ def attributes(look: Look) -> dict[str, str]:
 
 
 def read_attributes(caption: str) -> dict[str, str]:
-    """Return what a caption says, with the keys of `attributes`; "" for what it leaves out."""
+    """Return the attributes that a caption names, with the keys of `visible_attributes`; "" for a missing one."""
     colours = [*_COLOUR.findall(caption), "", ""]
     return {
-        "category": _first(dict(zip(MATERIALS_OF, MATERIALS_OF, strict=True)), caption),
-        "style": _first(dict(zip(STYLES, STYLES, strict=True)), caption),
-        "material": _first({name: name for names in MATERIALS_OF.values() for name in names}, caption),
-        "use": _first(_USES, caption),
+        "category": _find_first(dict(zip(MATERIALS_OF, MATERIALS_OF, strict=True)), caption),
+        "style": _find_first(dict(zip(STYLES, STYLES, strict=True)), caption),
+        "material": _find_first({name: name for names in MATERIALS_OF.values() for name in names}, caption),
+        "use": _find_first(_USES, caption),
         "colour": colours[0],
         "second colour": colours[1],
-        "pattern": _first({name: phrase.split()[-1] for name, phrase in _PATTERNS.items()} | _PLAIN, caption),
+        "pattern": _find_first({name: phrase.split()[-1] for name, phrase in _PATTERNS.items()} | _PLAIN, caption),
     }
 
 
-# The longest name first, so that "light blue" is not read as "blue".
+# Longest names first, so that "light blue" is not read as "blue".
 _COLOUR = re.compile(rf"\b({'|'.join(sorted(COLOURS, key=len, reverse=True))})\b")
 _PLAIN = {"plain": "plain"}
 
 
-def _first(words: dict[str, str], caption: str) -> str:
+def _find_first(words: dict[str, str], caption: str) -> str:
     return next((name for name, word in words.items() if re.search(rf"\b{word}\b", caption)), "")
 
 
 def vocabulary() -> list[str]:
-    """Return every word and sign of the sentences, in a fixed order."""
+    """Return every word and punctuation mark of the sentences, in a fixed order."""
     phrases = [_WORN, _CARRIED, _PLACED, *_PATTERNS.values(), *_TRIMS.values(), *_USES.values(), *_NOUNS.values()]
     names = [*MATERIALS_OF, *STYLES, *USES, *COLOURS, *(name for names in MATERIALS_OF.values() for name in names)]
     text = re.sub(r"\{\w*\}", " ", " ".join([*phrases, *names]))

@@ -1,8 +1,8 @@
-"""Training of the small model from random weights, in two parts as large models are trained; seeded, on one thread.
+"""Training of the small model from random weights, in two stages like a large model; seeded, on one thread.
 
-First the vision tower alone learns to tell the attributes apart, which CLIP's tower brings along: a linear layer over
-the means of its patches names them, and is then dropped. Then projector and decoder learn to write, the tower frozen.
-Learning both at once took several times as long.
+In the first stage the vision tower learns to distinguish the attributes, which a pretrained CLIP tower could do
+already: a linear layer over the means of its patches classifies them, and is then dropped. In the second stage the
+tower is frozen, and projector and decoder learn to write. Training both at once took several times as long.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vlm4rec_search.captioning.captioners.tiny.sentences import attributes, describe
+from vlm4rec_search.captioning.captioners.tiny.sentences import describe, visible_attributes
 from vlm4rec_search.datasets.demo_shop.looks import Look
 
 if TYPE_CHECKING:
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 BATCH, SEED = 32, 7
 ADAM_RATE, MUON_RATE, WARM_UP, WEIGHT_DECAY = 1.2e-3, 0.02, 0.05, 0.05
 FARTHEST = 4
-"""Pixels of the first tile that a photo is moved by at most; a shop's own photos differ by as much."""
-_IGNORED = -100  # no loss where a label says so
+"""The largest shift of a photo, in pixels of the first tile; the photos of a shop vary as much."""
+_IGNORED = -100  # the label of tokens that do not count in the loss
 
 Tiles = npt.NDArray[np.uint8]
-"""Photos (n, TILES, 3, TILE, TILE), before scaling."""
+"""Unscaled photos (n, TILES, 3, TILE, TILE)."""
 
 
-def teach_seeing(
+def train_vision_tower(
     model: "LlavaNextForConditionalGeneration", tiles: Tiles, looks: list[Look], steps: int, batch: int = BATCH
 ) -> Iterator[float]:
     """Train the vision tower in place; yield the loss of each step (nats per attribute)."""
     tower = model.model.vision_tower
-    targets, sizes = _classes(looks)
+    targets, sizes = _encode_classes(looks)
     heads = nn.Linear(2 * tower.config.hidden_size, sum(sizes))
     optimizer = _Optimizer([tower, heads], steps)
-    model.set_attn_implementation("eager")  # the fused one is slow backwards in bfloat16
-    for rows, photos in _batches(tiles, steps, batch):
+    model.set_attn_implementation("eager")  # the fused one has a slow backward pass in bfloat16
+    for rows, photos in _iterate_batches(tiles, steps, batch):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            scores = heads(_means(tower, photos)).float().split(sizes, dim=1)
+            scores = heads(_mean_patches(tower, photos)).float().split(sizes, dim=1)
         pairs = zip(scores, targets[rows].T, strict=True)
         losses = [nn.functional.cross_entropy(score, target) for score, target in pairs]
         yield optimizer.step(torch.stack(losses).mean())
 
 
-def teach_writing(
+def train_decoder(
     model: "LlavaNextForConditionalGeneration",
     processor: "LlavaNextProcessor",
     tiles: Tiles,
@@ -56,29 +56,29 @@ def teach_writing(
     batch: int = BATCH,
 ) -> Iterator[float]:
     """Train projector and decoder in place; yield the loss of each step (nats per token)."""
-    prompt, captions = _tokens(processor, looks)
+    prompt, captions = _tokenize(processor, looks)
     parts = [model.model.multi_modal_projector, model.model.language_model, model.lm_head]
     optimizer = _Optimizer(parts, steps)
     model.model.vision_tower.requires_grad_(False)
     model.set_attn_implementation("eager")
-    for rows, photos in _batches(tiles, steps, batch):
+    for rows, photos in _iterate_batches(tiles, steps, batch):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = _loss(model, photos, prompt, captions[rows])
+            loss = _compute_loss(model, photos, prompt, captions[rows])
         yield optimizer.step(loss)
 
 
-def _means(tower: nn.Module, photos: torch.Tensor) -> torch.Tensor:
-    """Return the means (n, 2 * width) of the patches that the decoder sees: of the whole photo, and of its parts."""
-    patches = tower(_scaled(photos).flatten(0, 1), output_hidden_states=True).hidden_states[-1][:, 1:]
+def _mean_patches(tower: nn.Module, photos: torch.Tensor) -> torch.Tensor:
+    """Return the mean patches (n, 2 * width) of the whole photo and of its four tiles, as the decoder sees them."""
+    patches = tower(_scale(photos).flatten(0, 1), output_hidden_states=True).hidden_states[-1][:, 1:]
     tiles = patches.mean(dim=1).reshape(*photos.shape[:2], -1)
     return torch.cat([tiles[:, 0], tiles[:, 1:].mean(dim=1)], dim=1)
 
 
 class _Optimizer:
-    """Muon for the matrices inside the layers, AdamW for the rest, both at a one-cycle rate."""
+    """Muon for the matrices inside the layers and AdamW for the other weights, both with a one-cycle rate."""
 
     def __init__(self, parts: list[nn.Module], steps: int) -> None:
-        torch.set_num_threads(1)  # sums in one order; and threads that share their cores with others mostly wait
+        torch.set_num_threads(1)  # for a fixed order of sums; and on shared cores, threads mostly wait
         named = [pair for part in parts for pair in part.named_parameters()]
         inner = [weight for name, weight in named if "layers." in name and weight.ndim == 2]
         chosen = {id(weight) for weight in inner}
@@ -95,7 +95,7 @@ class _Optimizer:
         ]
 
     def step(self, loss: torch.Tensor) -> float:
-        """Follow the gradient of a loss and return its value."""
+        """Take one step along the gradient of a loss and return the loss."""
         for optimizer in self._optimizers:
             optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -106,17 +106,20 @@ class _Optimizer:
         return loss.item()
 
 
-def _classes(looks: list[Look]) -> tuple[torch.Tensor, list[int]]:
-    """Return the attributes of the looks as class numbers (n, attributes), and how many classes each has."""
-    columns = zip(*(attributes(look).values() for look in looks), strict=True)
+def _encode_classes(looks: list[Look]) -> tuple[torch.Tensor, list[int]]:
+    """Return the attributes of the looks as class numbers (n, attributes), and the number of classes of each."""
+    columns = zip(*(visible_attributes(look).values() for look in looks), strict=True)
     coded = [np.unique(column, return_inverse=True) for column in columns]
     return torch.from_numpy(np.stack([codes for _, codes in coded], axis=1)), [len(names) for names, _ in coded]
 
 
-def _tokens(processor: "LlavaNextProcessor", looks: list[Look]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the prompt (1, p) that every square photo has, and the captions (n, c), padded at the end."""
+def _tokenize(processor: "LlavaNextProcessor", looks: list[Look]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the tokens of the prompt (1, p), which is the same for every square photo, and of the captions (n, c).
+
+    Captions are padded at the end.
+    """
     message = {"role": "user", "content": [{"type": "image"}]}
-    chat = processor.apply_chat_template([message])  # type: ignore[arg-type]  # its types know no photos
+    chat = processor.apply_chat_template([message])  # type: ignore[arg-type]  # its types do not cover photos
     prompt = processor(images=[Image.new("RGB", (256, 256))], text=[chat], return_tensors="pt")["input_ids"]
     end = processor.tokenizer.eos_token
     sentences = [describe(look) + end for look in looks]
@@ -124,23 +127,23 @@ def _tokens(processor: "LlavaNextProcessor", looks: list[Look]) -> tuple[torch.T
     return prompt, captions
 
 
-def _batches(tiles: Tiles, steps: int, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield row numbers and photos; every photo is seen once before any is seen again.
+def _iterate_batches(tiles: Tiles, steps: int, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield row numbers and photos; every photo is used once before any is used again.
 
-    Each batch is moved by some pixels, and every other one is mirrored, as the shop's own photos are, so that no weave
-    lies on the grid of patches twice in the same way.
+    Each batch is shifted by a few pixels, and about half of them are mirrored, like the shop's own photos. So a weave
+    never lies on the grid of patches in the same way twice.
     """
     rng = np.random.default_rng(SEED)
     rounds = -(-steps * batch // len(tiles))
     order = np.concatenate([rng.permutation(len(tiles)) for _ in range(rounds)])
     for rows in order[: steps * batch].reshape(steps, batch):
         right, down = rng.integers(-FARTHEST, FARTHEST + 1, 2).tolist()
-        photos = moved(torch.from_numpy(tiles[rows]), right, down)
-        yield torch.from_numpy(rows), mirrored(photos) if rng.integers(2) else photos
+        photos = shift_photos(torch.from_numpy(tiles[rows]), right, down)
+        yield torch.from_numpy(rows), mirror_photos(photos) if rng.integers(2) else photos
 
 
-def moved(tiles: torch.Tensor, right: int, down: int) -> torch.Tensor:
-    """Move photos (n, TILES, 3, TILE, TILE) by pixels of the first tile; what leaves comes in on the other side."""
+def shift_photos(tiles: torch.Tensor, right: int, down: int) -> torch.Tensor:
+    """Shift photos (n, TILES, 3, TILE, TILE) by pixels of the first tile; pixels wrap around at the border."""
     side = tiles.shape[-1]
     whole = (
         tiles[:, 1:]
@@ -153,16 +156,16 @@ def moved(tiles: torch.Tensor, right: int, down: int) -> torch.Tensor:
     return torch.cat([tiles[:, :1].roll((down, right), (-2, -1)), parts], dim=1)
 
 
-def mirrored(tiles: torch.Tensor) -> torch.Tensor:
-    """Mirror photos (n, TILES, 3, TILE, TILE): each tile, and the left ones with the right ones."""
+def mirror_photos(tiles: torch.Tensor) -> torch.Tensor:
+    """Mirror photos (n, TILES, 3, TILE, TILE): flip each tile, and swap the left tiles with the right ones."""
     return tiles[:, [0, 2, 1, 4, 3]].flip(-1)
 
 
-def _scaled(tiles: torch.Tensor) -> torch.Tensor:
-    return tiles / 127.5 - 1  # as the image processor does
+def _scale(tiles: torch.Tensor) -> torch.Tensor:
+    return tiles / 127.5 - 1  # like the image processor
 
 
-def _loss(
+def _compute_loss(
     model: "LlavaNextForConditionalGeneration", tiles: torch.Tensor, prompt: torch.Tensor, captions: torch.Tensor
 ) -> torch.Tensor:
     tokens = torch.cat([prompt.expand(len(captions), -1), captions], dim=1)
@@ -171,6 +174,6 @@ def _loss(
     labels[tokens == model.generation_config.pad_token_id] = _IGNORED
     sizes = torch.tensor([[256, 256]] * len(captions))
     loss: torch.Tensor = model(
-        input_ids=tokens, pixel_values=_scaled(tiles), image_sizes=sizes, labels=labels, use_cache=False
+        input_ids=tokens, pixel_values=_scale(tiles), image_sizes=sizes, labels=labels, use_cache=False
     ).loss
     return loss

@@ -1,1 +1,1 @@
-"""Captioner for image-text-to-text models on this machine."""
+"""The captioner `transformers`: image-text-to-text models on this machine."""

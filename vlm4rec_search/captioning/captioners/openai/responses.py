@@ -1,0 +1,182 @@
+"""The responses of an OpenAI-compatible server: chat completions, and the meaning of errors.
+
+Servers differ in the details beside the text (token counts, finish reasons, message parts). A malformed detail becomes
+None, so that no usable text is lost.
+"""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated
+
+import httpx
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+
+from vlm4rec_search.captioning.base import CaptionError
+from vlm4rec_search.common.errors import RunError, UsageError
+
+PATIENCE = 600.0
+"""The longest Retry-After that is accepted, and the longest time for the attempts of one request, in seconds."""
+
+_TRANSIENT = {408, 409, 425, 429}
+_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
+_POLICY = ("content_policy", "content_filter", "moderation", "flagged", "safety")
+
+
+def _none_if_invalid(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+NoneIfInvalid = WrapValidator(_none_if_invalid)
+Text = Annotated[str | None, NoneIfInvalid]
+Count = Annotated[Annotated[int, Field(ge=0)] | None, NoneIfInvalid]
+
+
+class Part(BaseModel):
+    """A part of a message's content; `text` is None for a part of another kind."""
+
+    text: Text = None
+
+
+class Message(BaseModel):
+    """The text of an answer, or the reason for a refusal."""
+
+    content: Annotated[str | Part | list[Annotated[str | Part | None, NoneIfInvalid]] | None, NoneIfInvalid] = None
+    refusal: Text = None
+
+    @property
+    def text(self) -> str:
+        """The text of all parts, "" for none."""
+        parts = self.content if isinstance(self.content, list) else [self.content]
+        return "".join((part.text if isinstance(part, Part) else part) or "" for part in parts)
+
+
+class Choice(BaseModel):
+    """One answer and the reason why it ended."""
+
+    message: Message
+    finish_reason: Text = None
+
+
+class Usage(BaseModel):
+    """The token counts of a request; None where the server reports none."""
+
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+
+
+def _first(choices: object) -> object:
+    return choices[:1] if isinstance(choices, list) else choices
+
+
+class Completion(BaseModel):
+    """The fields of a chat completion that captions need; only the first choice is read."""
+
+    choices: Annotated[list[Choice], BeforeValidator(_first), Field(min_length=1)]
+    usage: Annotated[Usage | None, NoneIfInvalid] = None
+
+
+class TransientError(Exception):
+    """A failure that may pass: no answer in time, a server error, or an answer that was lost in transit.
+
+    Attributes:
+        billed: whether the server had begun to answer, or had finished, and so will charge for the answer.
+    """
+
+    def __init__(self, reason: str, billed: bool = False) -> None:
+        super().__init__(reason)
+        self.billed = billed
+
+
+class UnreachableError(TransientError):
+    """No connection to the server."""
+
+
+class BusyError(TransientError):
+    """The server asks for a pause of `seconds`; None where it names no time."""
+
+    def __init__(self, reason: str, seconds: float | None) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+def parse_completion(response: httpx.Response) -> Completion:
+    """Return the completion in a response with status 200.
+
+    Raises:
+        TransientError: the body is not a chat completion.
+    """
+    try:
+        return Completion.model_validate_json(response.content)
+    except ValidationError as error:
+        reason = f"the answer is not a chat completion: {error.errors()[0]['msg']}"
+        raise TransientError(reason, billed=True) from None
+
+
+def classify_error(response: httpx.Response, server: str, key: str | None) -> Exception:
+    """Return the error that a response with another status than 200 stands for.
+
+    Args:
+        response: the response.
+        server: the name of the server in messages.
+        key: the API key, which is removed from messages.
+
+    Returns:
+        BusyError or TransientError when a retry may help; CaptionError when this photo alone is rejected; UsageError or
+        RunError when every photo would fail.
+    """
+    reason, status = f"{response.status_code}: {error_message(response, key)}", response.status_code
+    if any(word in reason for word in _QUOTA):
+        return RunError(f"{server} has no quota left ({reason}): earlier captions are kept")
+    if status in (400, 403) and any(word in reason for word in _POLICY):
+        return CaptionError("refused", reason)
+    if status in (401, 403):
+        return UsageError(f"{server} refuses the key ({reason}): set VLM4REC_OPENAI_KEY or VLM4REC_OPENAI_KEY_FILE")
+    if status == 404 or response.is_redirect:
+        return UsageError(
+            f"{server} has no such address or model ({reason}): check the model's name; VLM4REC_OPENAI_URL usually ends"
+            " in /v1"
+        )
+    if status == 429 or (status == 503 and "retry-after" in response.headers):
+        seconds = _retry_after(response)
+        if seconds is not None and seconds > PATIENCE:
+            return RunError(f"{server} asks for a pause of {seconds:.0f} s ({reason}): earlier captions are kept")
+        return BusyError(reason, seconds)
+    if status in _TRANSIENT or status >= 500:
+        return TransientError(reason)
+    return CaptionError("failed", reason)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds of Retry-After, a number or a date (RFC 9110, 10.2.3), or None without a valid one."""
+    value = response.headers.get("retry-after", "").strip()
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # a date without a time zone cannot be compared
+        return None
+
+
+class _Error(BaseModel):
+    message: str = ""
+    code: str | int | None = None
+
+
+class _ErrorBody(BaseModel):
+    error: _Error | str = ""
+
+
+def error_message(response: httpx.Response, key: str | None) -> str:
+    """Return the server's error message as one line of at most 200 characters, with the key masked."""
+    try:
+        error = _ErrorBody.model_validate_json(response.content).error
+    except ValidationError:
+        error = ""
+    text = f"{error.message} {error.code or ''}" if isinstance(error, _Error) else error
+    line = " ".join((text.strip() or response.text).split()) or response.reason_phrase
+    return (line.replace(key, "***") if key else line)[:200]
