@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, Validat
 from vlm4rec_search.captioning.base import CaptionError
 from vlm4rec_search.captioning.captioners.openai.rate_limit import Gate
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.http import bounded, deadline
+from vlm4rec_search.common.http import DeadlineTransport, deadline
 from vlm4rec_search.common.settings import Settings, secret
 
 # Chat completions as servers really send them: no usable text is lost for something odd beside it.
@@ -220,7 +220,8 @@ class ChatClient:
         timeout = httpx.Timeout(self._timeout, connect=min(10.0, self._timeout), pool=None)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=options.openai_workers)
         headers = {"authorization": f"Bearer {self._key}"} if self._key else None
-        self._http = bounded(httpx.Client(base_url=url, headers=headers, timeout=timeout, limits=limits))
+        transport = DeadlineTransport(limits, trust_env=True)
+        self._http = httpx.Client(transport=transport, base_url=url, headers=headers, timeout=timeout)
 
     def complete(self, body: Mapping[str, object], sent: int, answered: int) -> Answered:
         """Return the completion; `sent` and `answered` are the tokens that it may cost, until its answer tells.
