@@ -19,7 +19,7 @@ from vlm4rec_search.datasets.demo_shop.shoppers import (
     shopper_ids,
     write_log,
 )
-from vlm4rec_search.datasets.files import find_table, open_table, quoted, reading, require
+from vlm4rec_search.datasets.files import find_file, open_table, quote_name, read_errors, require_columns
 
 MARKER = "SIMULATED.json"
 _LOG = "interactions.csv.gz"
@@ -67,7 +67,7 @@ def simulate(data: Path, shoppers: int, taste: Sequence[str], seed: int) -> Simu
 
 
 def _catalogue(data: Path) -> Path:
-    items, log = find_table(data, "items"), find_table(data, "interactions")
+    items, log = find_file(data, "items"), find_file(data, "interactions")
     if items is None:
         raise UsageError(f"{data} holds no items table (items.csv, items.csv.gz, items.parquet or items.jsonl)")
     if log is not None and (log.name != _LOG or not (data / MARKER).is_file()):
@@ -79,9 +79,9 @@ def _read(items: Path, taste: Sequence[str]) -> tuple[list[str], Ints]:
     """Return the distinct item ids and the codes (items, columns) of their taste values."""
     with closing(duckdb.connect()) as connection:
         table = open_table(connection, items)
-        require(table.columns, ["item_id", *taste], items)
-        columns = ", ".join(f"COALESCE(ANY_VALUE({quoted(name)})::VARCHAR, '')" for name in taste)
-        with reading(items):
+        require_columns(table.columns, ["item_id", *taste], items)
+        columns = ", ".join(f"COALESCE(ANY_VALUE({quote_name(name)})::VARCHAR, '')" for name in taste)
+        with read_errors(items):
             rows = table.filter("TRIM(item_id::VARCHAR) <> ''").aggregate(
                 f"item_id::VARCHAR AS item, {columns}", "item_id"
             )
