@@ -11,22 +11,29 @@ from click.testing import CliRunner
 
 from vlm4rec_search.cli.data import simulate as simulate_command
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.demo_shop.shoppers import END, START, Interactions, Wares, season_of_month, shop_around
+from vlm4rec_search.datasets.demo_shop.shoppers import (
+    END,
+    START,
+    Interactions,
+    ItemTraits,
+    season_of_month,
+    simulate_log,
+)
 from vlm4rec_search.datasets.demo_shop.simulate import simulate
 
 SHOPPERS = 2000
 
 
-def four_values(launch: int = 0) -> Wares:
+def four_values(launch: int = 0) -> ItemTraits:
     """Forty equal items, ten of each of four values; the last ten appear after `launch` months."""
     codes = np.repeat(np.arange(4), 10)[:, None]
     launches = np.where(codes[:, 0] == 3, launch, 0)
-    return Wares(codes, np.ones(40), np.full(40, -1), launches)
+    return ItemTraits(codes, np.ones(40), np.full(40, -1), launches)
 
 
 @pytest.fixture(scope="module")
 def log() -> Interactions:
-    return shop_around(four_values(), SHOPPERS, np.random.default_rng(5))
+    return simulate_log(four_values(), SHOPPERS, np.random.default_rng(5))
 
 
 def test_histories_are_long_tailed_and_everybody_has_one(log: Interactions) -> None:
@@ -59,7 +66,7 @@ def test_events_are_views_some_carts_and_half_as_many_purchases(log: Interaction
 
 
 def test_items_get_no_views_before_their_launch() -> None:
-    log = shop_around(four_values(launch=9), 300, np.random.default_rng(5))
+    log = simulate_log(four_values(launch=9), 300, np.random.default_rng(5))
     late = log.times[log.items >= 30]
     assert len(late) > 0
     assert late.min() >= np.datetime64("2025-04-01")
@@ -68,18 +75,18 @@ def test_items_get_no_views_before_their_launch() -> None:
 def test_seasonal_items_sell_in_their_season() -> None:
     """The year starts in July; of winter's of two equal items is met 2.0 against 0.6 times from December on."""
     assert season_of_month().tolist() == [1, 1, 2, 2, 2, 3, 3, 3, 0, 0, 0, 1]
-    two = Wares(np.zeros((2, 1), np.int64), np.ones(2), np.array([1, 3]), np.zeros(2, np.int64))
-    log = shop_around(two, 3000, np.random.default_rng(5))
+    two = ItemTraits(np.zeros((2, 1), np.int64), np.ones(2), np.array([1, 3]), np.zeros(2, np.int64))
+    log = simulate_log(two, 3000, np.random.default_rng(5))
     winter = (log.times >= np.datetime64("2024-12-01")) & (log.times < np.datetime64("2025-03-01"))
     assert log.items[winter].mean() == pytest.approx(2.0 / 2.6, abs=0.03)
 
 
 def test_rare_values_are_found_by_those_who_like_them() -> None:
     """One item of value 1 among 99 of value 0: half the shoppers have it as their favourite, whatever its share."""
-    rare = Wares(
+    rare = ItemTraits(
         (np.arange(100) == 0).astype(np.int64)[:, None], np.ones(100), np.full(100, -1), np.zeros(100, np.int64)
     )
-    log = shop_around(rare, 3000, np.random.default_rng(5))
+    log = simulate_log(rare, 3000, np.random.default_rng(5))
     assert (log.items[log.events == 0] == 0).mean() == pytest.approx(0.5 * 0.55 + 0.5 * 0.2 + 0.25 * 0.01, abs=0.03)
 
 
