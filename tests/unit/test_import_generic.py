@@ -169,7 +169,7 @@ def test_the_command_prints_counts(source: Path) -> None:
     plain = CliRunner().invoke(import_data, [*arguments, "--map", "items.item_id=id"])
     assert plain.exit_code == 0
     assert "items.parquet: 2 rows" in plain.stdout
-    assert "0 brought, 1 not found" in plain.stdout
+    assert "0 copied, 1 not found" in plain.stdout
     as_json = CliRunner().invoke(import_data, [*arguments, "--map", "items.item_id=id", "--json"])
     assert json.loads(as_json.stdout)["photos"] == {"copied": 0, "not_found": 1, "refused": 0, "remote": 0}
 

@@ -84,4 +84,4 @@ def test_the_command_prints_counts(source: Path, tmp_path: Path) -> None:
     plain = CliRunner().invoke(import_data, ["hm", str(source), "--to", str(tmp_path / "data")])
     assert plain.exit_code == 0, plain.output
     assert "interactions.parquet: 3 rows" in plain.stdout
-    assert "photos: 1 brought, 1 not found" in plain.stdout
+    assert "photos: 1 copied, 1 not found" in plain.stdout

@@ -88,7 +88,7 @@ def _check_arguments(to: Path, world: str, items: int, shoppers: int, seed: int)
     if to.exists() and not to.is_dir():
         raise UsageError(f"{to} is a file; give a folder")
     if to.is_dir() and {path.name for path in to.iterdir()} - {_WORK} and not (to / MARKER).is_file():
-        raise UsageError(f"{to} holds other files and no {MARKER}: give a new or an empty folder")
+        raise UsageError(f"{to} holds other files (no {MARKER}): give a new or an empty folder")
 
 
 def _write_shop(work: Path, world: str, items: int, shoppers: int, seed: int, dirty: bool) -> ShopSummary:
