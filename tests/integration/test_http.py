@@ -53,9 +53,12 @@ def test_the_proxy_of_the_environment_is_used(echo: str, monkeypatch: pytest.Mon
         assert client.get("http://shop.invalid/a?b=1").text == "http://shop.invalid/a?b=1"
 
 
-def test_no_proxy_names_hosts_that_are_reached_directly(echo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("value", ["127.0.0.1", "{}", "*"])
+def test_no_proxy_names_servers_that_are_reached_directly(
+    echo: str, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", value.format(echo))
     with http_client(trust_env=True) as client:
         assert client.get(f"http://{echo}/a").text == "/a"
 

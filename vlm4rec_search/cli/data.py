@@ -18,6 +18,18 @@ with one of these queries in place of QUERY:
   from staging.rejected_items select reason, count(*) group by all
   from profiles.term_weights where rank <= 3 order by user_id, rank limit 30"""
 
+world_option = click.option(
+    "--world",
+    type=click.Choice(["photo", "title"]),
+    default="photo",
+    show_default=True,
+    help="Where the traits that shoppers like can be seen: only in photos, or in titles.",
+)
+items_option = click.option(
+    "--items", type=int, default=240, show_default=True, help="Number of items, without the wrong rows."
+)
+shoppers_option = click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
+seed_option = click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same data.")
 _source = click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
 _to = click.option("--to", type=click.Path(path_type=Path), required=True, help="Data folder to write.")
 _images = click.option("--images/--no-images", default=True, show_default=True, help="Copy the photos.")
@@ -27,16 +39,10 @@ _images = click.option("--images/--no-images", default=True, show_default=True, 
 @click.option(
     "--to", type=click.Path(path_type=Path), help="Data folder to write. Default: VLM4REC_DATA_DIR, or the folder data."
 )
-@click.option(
-    "--world",
-    type=click.Choice(["photo", "title"]),
-    default="photo",
-    show_default=True,
-    help="Where the traits that shoppers like can be seen: only in photos, or in titles.",
-)
-@click.option("--items", type=int, default=240, show_default=True, help="Number of items, without the wrong rows.")
-@click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
-@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same files.")
+@world_option
+@items_option
+@shoppers_option
+@seed_option
 @click.option("--dirty/--clean", default=True, show_default=True, help="Add wrong rows and bad photos.")
 @json_option
 def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirty: bool, as_json: bool) -> None:
@@ -71,9 +77,9 @@ def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirt
     type=click.Path(path_type=Path),
     help="Data folder with the catalogue. Default: VLM4REC_DATA_DIR, or the folder data.",
 )
-@click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
+@shoppers_option
 @click.option("--taste", required=True, help="Item columns that the shoppers' tastes follow, separated by commas.")
-@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same file.")
+@seed_option
 @json_option
 def simulate(data: Path | None, shoppers: int, taste: str, seed: int, as_json: bool) -> None:
     """Simulate shoppers and their interactions for a catalogue that has none.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vlm4rec_search.cli.data import items_option, seed_option, shoppers_option, world_option
 from vlm4rec_search.common.errors import RunError
 
 if TYPE_CHECKING:
@@ -33,16 +34,10 @@ To use your own data, see "Bring your own data" in the README."""
 
 
 @click.command()
-@click.option(
-    "--world",
-    type=click.Choice(["photo", "title"]),
-    default="photo",
-    show_default=True,
-    help="Where the traits that shoppers like can be seen: only in photos, or in titles.",
-)
-@click.option("--items", type=int, default=240, show_default=True, help="Number of items, without the wrong rows.")
-@click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
-@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same shop.")
+@world_option
+@items_option
+@shoppers_option
+@seed_option
 def demo(world: str, items: int, shoppers: int, seed: int) -> None:
     """Run all steps on the built-in shop, offline: draw the shop, build and check the tables, publish, search.
 

@@ -53,7 +53,6 @@ class DeadlineTransport(httpx.BaseTransport):
     def __init__(self, limits: httpx.Limits, trust_env: bool) -> None:
         self._limits = limits
         self._ssl = httpx.create_ssl_context(trust_env=trust_env)
-        self._trust_env = trust_env
         proxies = getproxies() if trust_env else {}
         self._direct = self._pool(None)
         self._proxied = {name: self._pool(url) for name, url in proxies.items() if url and name in _PROXIED}
@@ -79,7 +78,8 @@ class DeadlineTransport(httpx.BaseTransport):
 
     def _pool_for(self, url: httpx.URL) -> httpcore.ConnectionPool:
         pool = self._proxied.get(url.scheme) or self._proxied.get("all")
-        return self._direct if pool is None or proxy_bypass(url.host) else pool
+        host = f"{url.host}:{url.port}" if url.port else url.host
+        return self._direct if pool is None or proxy_bypass(host) else pool
 
     def _pool(self, proxy_url: str | None) -> httpcore.ConnectionPool:
         proxy = None

