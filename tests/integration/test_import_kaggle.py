@@ -25,12 +25,19 @@ FILES = {
 IMAGES = np.array([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0], [0.1, 0.2, 0.3]])
 TEXTS = np.array([[1.0, 0.0], [0.0, 1.0], [np.nan, 0.0]], np.float32)
 META = (
-    {"asin": "B001", "title": "Red shoe", "feature": ["Leather"], "description": ["Made by hand."],
-     "price": "$1,020.50", "category": ["Clothing", "Shoes"],
-     "imageURLHighRes": ["https://images.example/shoe.jpg"], "brand": "Shoemaker"},
+    {
+        "asin": "B001",
+        "title": "Red shoe",
+        "feature": ["Leather"],
+        "description": ["Made by hand."],
+        "price": "$1,020.50",
+        "category": ["Clothing", "Shoes"],
+        "imageURLHighRes": ["https://images.example/shoe.jpg"],
+        "brand": "Shoemaker",
+    },
     {"asin": "B001", "title": "Red shoe again"},
     {"asin": "B009", "title": "Of another category"},
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -65,9 +72,12 @@ def test_interactions_have_their_given_split_and_its_day(source: Path, tmp_path:
         (None, "B001", "2000-01-03", "test", "5"),
     ]
     assert summary.left_out == {
-        "items_without_title": 3, "interactions_of_unknown_users": 1, "interactions_of_unknown_items": 1,
-        "items_without_image_vector": 1, "items_without_text_vector": 1,
-    }  # fmt: skip
+        "items_without_title": 3,
+        "interactions_of_unknown_users": 1,
+        "interactions_of_unknown_items": 1,
+        "items_without_image_vector": 1,
+        "items_without_text_vector": 1,
+    }
 
 
 def test_given_vectors_are_written_with_their_items(source: Path, tmp_path: Path) -> None:
@@ -185,8 +195,11 @@ def test_as_of_selects_the_splits_in_a_plan(source: Path, meta: Path, workspace:
     workspace.settings["VLM4REC_AS_OF"] = "2000-01-02"
     workspace.plan()
     assert workspace.query("SELECT user_id, position, item_id FROM histories.user_histories ORDER BY ALL") == [
-        ("A1", 1, "B003"), ("A1", 2, "B001"), ("A1", 3, "B002"), ("A2", 1, "B003"),
-    ]  # fmt: skip
+        ("A1", 1, "B003"),
+        ("A1", 2, "B001"),
+        ("A1", 3, "B002"),
+        ("A2", 1, "B003"),
+    ]
     refused = "SELECT reason, record ->> '$.attributes.split' FROM staging.rejected_interactions ORDER BY reason"
     assert [reason for reason, _ in workspace.query(refused)] == ["no user id", "unknown item"]
     split = "SELECT attributes ->> 'split', COUNT(*) FROM raw.interactions GROUP BY ALL ORDER BY ALL"

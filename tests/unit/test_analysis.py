@@ -21,7 +21,7 @@ from vlm4rec_search.common.analyzer import STOP_WORDS, analyze, stem, tokens, wo
         ("--- ___ ...", []),
         ("it is not the one", ["on"]),
     ],
-)  # fmt: skip
+)
 def test_analyze(text: str, terms: list[str]) -> None:
     assert analyze(text) == terms
 

@@ -16,26 +16,46 @@ from vlm4rec_search.datasets.importers.amazon import import_amazon
 
 PHOTO = "https://images.example/"
 BRUSH = {
-    "main_category": "All Beauty", "title": "Hair Brush", "average_rating": 4.5, "rating_number": 12,
-    "features": ["Boar bristles", "Wooden handle"], "description": ["A brush.", "For long hair."], "price": 12.5,
+    "main_category": "All Beauty",
+    "title": "Hair Brush",
+    "average_rating": 4.5,
+    "rating_number": 12,
+    "features": ["Boar bristles", "Wooden handle"],
+    "description": ["A brush.", "For long hair."],
+    "price": 12.5,
     "images": [
         {"thumb": PHOTO + "t", "large": PHOTO + "side.jpg", "variant": "PT01", "hi_res": None},
         {"thumb": PHOTO + "t", "large": PHOTO + "main.jpg", "variant": "MAIN", "hi_res": PHOTO + "big.jpg"},
     ],
-    "videos": [{"title": "Look", "url": "https://videos.example"}], "store": "Brushes Ltd",
-    "categories": ["Beauty", "Hair Care", "Brushes"], "details": {"UPC": "0123"}, "parent_asin": "B000000001",
+    "videos": [{"title": "Look", "url": "https://videos.example"}],
+    "store": "Brushes Ltd",
+    "categories": ["Beauty", "Hair Care", "Brushes"],
+    "details": {"UPC": "0123"},
+    "parent_asin": "B000000001",
     "bought_together": None,
-}  # fmt: skip
+}
 SOAP = {
-    "main_category": "All Beauty", "title": "Soap", "features": [], "description": [], "price": "from 9.99",
-    "images": [{"large": None, "variant": "PT01", "hi_res": PHOTO + "soap.jpg"}], "categories": [],
+    "main_category": "All Beauty",
+    "title": "Soap",
+    "features": [],
+    "description": [],
+    "price": "from 9.99",
+    "images": [{"large": None, "variant": "PT01", "hi_res": PHOTO + "soap.jpg"}],
+    "categories": [],
     "parent_asin": "0000000002",
-}  # fmt: skip
+}
 REVIEW = {
-    "rating": 4.0, "title": "Nice", "text": "Very nice", "images": [], "asin": "B00000000X",
-    "parent_asin": "B000000001", "user_id": "U1", "timestamp": 1588687728923, "helpful_vote": 2,
+    "rating": 4.0,
+    "title": "Nice",
+    "text": "Very nice",
+    "images": [],
+    "asin": "B00000000X",
+    "parent_asin": "B000000001",
+    "user_id": "U1",
+    "timestamp": 1588687728923,
+    "helpful_vote": 2,
     "verified_purchase": True,
-}  # fmt: skip
+}
 OLD = {**REVIEW, "timestamp": 946684799000, "verified_purchase": False, "user_id": "U2"}
 
 
@@ -75,15 +95,23 @@ def test_reviews_have_time_rating_and_event_type(source: Path, tmp_path: Path) -
     left_out = import_amazon(source, tmp_path / "data").left_out
     rows = read_rows(tmp_path / "data" / "interactions.parquet")
     assert rows[0] == {
-        "user_id": "U1", "item_id": "B000000001", "timestamp": "2020-05-05 14:08:48.923", "event_type": "purchase",
-        "value": "4.0", "asin": "B00000000X", "helpful_vote": "2",
-    }  # fmt: skip
+        "user_id": "U1",
+        "item_id": "B000000001",
+        "timestamp": "2020-05-05 14:08:48.923",
+        "event_type": "purchase",
+        "value": "4.0",
+        "asin": "B00000000X",
+        "helpful_vote": "2",
+    }
     assert (rows[1]["timestamp"], rows[1]["event_type"]) == ("1999-12-31 23:59:59", "review")
     assert (rows[2]["user_id"], rows[3]["timestamp"]) == (None, "soon")
     assert left_out == {
-        "broken_item_lines": 1, "item_lines_without_id": 1, "prices_that_are_no_number": 1,
-        "broken_interaction_lines": 0, "interaction_lines_without_id": 1,
-    }  # fmt: skip
+        "broken_item_lines": 1,
+        "item_lines_without_id": 1,
+        "prices_that_are_no_number": 1,
+        "broken_interaction_lines": 0,
+        "interaction_lines_without_id": 1,
+    }
 
 
 def test_invalid_prices_and_times_reach_staging_unchanged(source: Path, tmp_path: Path) -> None:

@@ -38,10 +38,15 @@ def test_articles_keep_leading_zeros_and_attributes(source: Path, tmp_path: Path
     summary = import_hm(source, tmp_path / "data")
     top, stockings = read_rows(tmp_path / "data" / "items.parquet")
     assert top == {
-        "item_id": "0108775015", "title": "Strap top", "description": 'Jersey top, with "narrow" straps.',
-        "category": "Vest top", "image": "images/010/0108775015.jpg", "product_code": "0108775",
-        "colour_group_name": "Black", "index_name": "Ladieswear",
-    }  # fmt: skip
+        "item_id": "0108775015",
+        "title": "Strap top",
+        "description": 'Jersey top, with "narrow" straps.',
+        "category": "Vest top",
+        "image": "images/010/0108775015.jpg",
+        "product_code": "0108775",
+        "colour_group_name": "Black",
+        "index_name": "Ladieswear",
+    }
     assert (stockings["item_id"], stockings["description"]) == ("0111565001", None)
     assert (summary.photos.copied, summary.photos.not_found) == (1, 1)
     assert (tmp_path / "data" / "images" / "010" / "0108775015.jpg").read_bytes() == b"photo"
@@ -51,9 +56,13 @@ def test_transactions_are_purchases_and_a_lost_zero_is_restored(source: Path, tm
     summary = import_hm(source, tmp_path / "data", images=False)
     rows = read_rows(tmp_path / "data" / "interactions.parquet")
     assert rows[0] == {
-        "user_id": "c1", "item_id": "0108775015", "timestamp": "2018-09-20", "event_type": "purchase",
-        "price": "0.050830508474576264", "sales_channel_id": "2",
-    }  # fmt: skip
+        "user_id": "c1",
+        "item_id": "0108775015",
+        "timestamp": "2018-09-20",
+        "event_type": "purchase",
+        "price": "0.050830508474576264",
+        "sales_channel_id": "2",
+    }
     assert [row["item_id"] for row in rows] == ["0108775015", "0111565001", "0108775015"]
     assert summary.left_out == {"items_without_article_id": 0, "interactions_without_article_id": 0}
     assert not (tmp_path / "data" / "images").exists()

@@ -38,7 +38,7 @@ _MATERIALS = tuple(sorted({material for materials in MATERIALS_OF.values() for m
 
 @dataclass(frozen=True)
 class ShopSummary:
-    """Numbers of the built shop. `items` and `interactions` count the good rows, `planted_*` the wrong ones by kind."""
+    """Contents of a built shop. `items` and `interactions` count the good rows, `planted_*` the wrong ones by kind."""
 
     world: str
     seed: int
@@ -68,7 +68,7 @@ def build_shop(to: Path, world: str, items: int, shoppers: int, seed: int, dirty
         UsageError: a number is too small, the world is unknown, or `to` holds other files than a shop.
     """
     _check_arguments(to, world, items, shoppers, seed)
-    # Inside `to`: a data folder may be a mounted file system, and a file can only be moved in one step inside of it.
+    # Inside `to`, because files can be moved in one step only within one file system.
     work = to / _WORK
     try:
         shutil.rmtree(work, ignore_errors=True)

@@ -21,7 +21,7 @@ Pixels = list[Point]
 PHOTO = 256
 """Width and height of a photo in pixels."""
 SIZE = 2 * PHOTO
-"""Width and height of the canvas on which it is drawn."""
+"""Width and height of the canvas on which a photo is drawn."""
 _LIGHT = np.linspace(1.06, 0.94, SIZE, dtype=np.float32)  # from the top to the bottom
 
 
@@ -44,7 +44,7 @@ class Placement:
 
 
 def draw_photo(look: Look, rng: np.random.Generator) -> Image.Image:
-    """Draw an RGB photo of PHOTO x PHOTO pixels; `rng` varies position, side and light, which no taste follows."""
+    """Draw an RGB photo of PHOTO x PHOTO pixels; `rng` varies position, direction and light."""
     dx, dy = rng.uniform(-0.02, 0.02, 2).tolist()
     placement = Placement(rng.uniform(0.84, 0.96), dx, dy, bool(rng.integers(2)))
     shape = SHAPES[look.shape]

@@ -67,8 +67,6 @@ _INTERACTIONS = """
   CASE verified_purchase WHEN 'true' THEN 'purchase' ELSE 'review' END AS event_type,
   rating AS value, asin, helpful_vote
 """
-
-
 _LEFT_OUT_ITEMS = {
     "broken_item_lines": "COALESCE(item_id, title, main_category, categories, details) IS NULL",
     "item_lines_without_id": "item_id IS NULL",
