@@ -7,7 +7,7 @@ def test_the_demo_uses_the_packaged_model_and_its_tables_can_be_published_to_a_s
     workspace: Workspace, opensearch_url: str, own_prefix: str
 ) -> None:
     output = workspace.vlm4rec("demo")
-    assert "The photos were described by tiny" in output
+    assert "The photos were described by the captioner tiny" in output
     captioners = "SELECT DISTINCT captioner LIKE 'tiny@%' FROM captions.item_captions WHERE status = 'ok'"
     assert workspace.query(captioners) == [(True,)]
     assert workspace.json("search", "--text", "striped bag")["hits"]

@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 _CAPTIONER = "tiny"  # trained on photos of the built-in shop
 _NEXT = """
-The photos were described by {captioner}. Before you run `sqlmesh plan` on this shop yourself:
+The photos were described by the captioner {captioner}. To run `sqlmesh plan` on this shop yourself, set it first:
   export VLM4REC_CAPTIONER={captioner}
 
 What to try next
-  vlm4rec search --user {user} --text "striped bag" --explain           a search, with the reasons for each hit
+  # search for one shopper with a text, and show the reasons for each hit
+  vlm4rec search --user {user} --text "striped bag" --explain
+  # filter by category and price
   vlm4rec search --user {user} --filter category={category} --filter price=..60
-  vlm4rec ledger                                                        what the model calls cost
-
-What to look at
-  {docs}: the results of all checks, for a browser
+  # show what the model calls cost
+  vlm4rec ledger
+  # show the rows of the catalogue that were refused, and why
   python -c "import duckdb; duckdb.connect('{published}', read_only=True).sql('FROM staging.rejected_items').show()"
-    shows the rows of the catalogue that were refused, and why
 
+Open {docs} in a browser to see the results of all checks.
 To use your own data, see "Bring your own data" in the README."""
 
 
