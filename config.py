@@ -1,4 +1,4 @@
-"""SQLMesh project: DuckDB warehouse, lint rules, and variables that make `plan` see new data and new models."""
+"""The SQLMesh project: warehouse, lint rules, and the variables from which a plan detects new data and models."""
 
 from sqlmesh.core.config import (
     CategorizerConfig,

@@ -3,7 +3,7 @@ AUDIT (
   dialect duckdb
 );
 
-/* The number of rows, when it is not one. */
+/* Fails unless the table has exactly one row. */
 SELECT
   COUNT(*) AS row_count
 FROM @this_model
@@ -15,7 +15,7 @@ AUDIT (
   dialect duckdb
 );
 
-/* Rows whose value lies below the bound. */
+/* Rows whose value is below the bound. */
 SELECT
   *
 FROM @this_model
@@ -27,7 +27,7 @@ AUDIT (
   dialect duckdb
 );
 
-/* The number of rows that stand for every other event type, when it is not one. */
+/* Fails unless exactly one row is for the event type `default`. */
 SELECT
   COUNT(*) AS row_count
 FROM @this_model
@@ -41,7 +41,7 @@ AUDIT (
   dialect duckdb
 );
 
-/* Rows whose text is HTML or page script. */
+/* Rows whose text contains HTML or page script. */
 SELECT
   *
 FROM @this_model
@@ -53,7 +53,7 @@ AUDIT (
   dialect duckdb
 );
 
-/* Rows that happened before their predecessor. */
+/* Rows with an earlier time than the row at the position before. */
 SELECT
   *
 FROM @this_model
@@ -65,7 +65,7 @@ AUDIT (
   dialect duckdb
 );
 
-/* Rows that are neither a caption nor a failure with its reason. */
+/* Rows that have status ok without a caption, or another status with a caption or without an error. */
 SELECT
   *
 FROM @this_model
@@ -81,7 +81,7 @@ AUDIT (
   dialect duckdb
 );
 
-/* Rows that lie after the bound. */
+/* Rows whose time is after the bound. */
 SELECT
   *
 FROM @this_model

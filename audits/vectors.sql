@@ -6,7 +6,7 @@ AUDIT (
   )
 );
 
-/* Vectors whose length is not 1; NaN and NULL inside have none. Whether a row may lack its vector is for not_null. */
+/* Vectors whose length is not 1, or that contain NaN or NULL. Rows without a vector pass; not_null refuses them. */
 SELECT
   *
 FROM @this_model
@@ -23,7 +23,7 @@ AUDIT (
   dialect duckdb
 );
 
-/* Vectors whose dimension is not that of the first. */
+/* Vectors that do not have the smallest dimension of the column. */
 SELECT
   *
 FROM @this_model

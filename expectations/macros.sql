@@ -1,5 +1,5 @@
-/* What several suites measure, run once on the connection before their queries. `has_markup(text)` and
-   `is_refusal(text)` come beside these from the package, which judges by the same patterns. */
+/* DuckDB macros for the queries of the suites. The package adds `has_markup(text)` and `is_refusal(text)`, with the same
+   patterns that staging and the validation of captions use (vlm4rec_search/common/patterns.py). */
 
 create or replace temp macro l2_norm(vector) as sqrt(list_sum(list_transform(vector, lambda x: x::double * x)));
 

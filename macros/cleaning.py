@@ -1,17 +1,17 @@
-"""Rules of the staging layer that more than one model applies."""
+"""Functions of the staging models: clean text, and parse times."""
 
 from sqlmesh.core.macros import SQL, MacroEvaluator, macro
 
 
 @macro()
 def plain_text(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the text with white space collapsed and trimmed; NULL when nothing is left."""
+    """Return the text trimmed and with single spaces; NULL if it is empty."""
     return f"NULLIF(TRIM(REGEXP_REPLACE({text}, '\\s+', ' ', 'g')), '')"
 
 
 @macro()
 def decoded(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the text with the common HTML entities as the characters that they stand for."""
+    """Return the text with common HTML entities replaced by their characters."""
     entities = {"lt": "<", "gt": ">", "quot": '"', "#39": "''", "nbsp": " ", "reg": "®", "trade": "™", "amp": "&"}
     for entity, character in entities.items():
         text = f"REPLACE({text}, '&{entity};', '{character}')"
@@ -20,18 +20,18 @@ def decoded(evaluator: MacroEvaluator, text: SQL) -> str:
 
 @macro()
 def without_tags(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the text without HTML tags and without the content of script and style elements."""
+    """Return the text without HTML tags, and without the content of script and style elements."""
     scripts = f"REGEXP_REPLACE({text}, '<(script|style)[^>]*>.*?</(script|style)>', ' ', 'gis')"
     return f"REGEXP_REPLACE({scripts}, '</?[a-z!][^>]*>', ' ', 'gi')"
 
 
 @macro()
 def parse_time(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the text as a UTC timestamp: ISO 8601 with or without a zone, or an epoch; else NULL.
+    """Return the text as a UTC timestamp, from ISO 8601 with or without a zone or from an epoch; else NULL.
 
-    An epoch has 9 or 10 digits in seconds, 13 in milliseconds, 16 in microseconds; a fraction is allowed, since a
-    column of numbers with a gap is written so. A cast to TIMESTAMP alone would drop an offset without a word; a cast to
-    TIMESTAMPTZ alone would read a text without a zone in the machine's own.
+    An epoch has 9 or 10 digits in seconds, 13 in milliseconds, 16 in microseconds. It may have a fraction, because a
+    column of numbers with missing values is often written as floats. A cast to TIMESTAMP alone would silently drop an
+    offset; a cast to TIMESTAMPTZ alone would read a text without a zone in the local time zone.
     """
     epochs = "".join(
         f"WHEN REGEXP_FULL_MATCH({text}, '\\d{{{digits}}}(\\.\\d*)?') "

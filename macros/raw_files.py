@@ -1,4 +1,4 @@
-"""Reads a raw file in any format of the data contract as one table of text columns."""
+"""Reads a raw file of any format as a table of text columns."""
 
 from sqlglot import exp
 from sqlmesh.core.macros import MacroEvaluator, macro
@@ -8,10 +8,11 @@ from sqlmesh.core.macros import MacroEvaluator, macro
 def raw_file(evaluator: MacroEvaluator, stem: str, version: str, *columns: str) -> exp.Expr:
     """Return a subquery over `<stem>.<suffix>`: file, row_number, columns as text, attributes as JSON.
 
-    `version` is the hash of the file's content, a variable of the project. It has to stand in the query that results,
-    as the column `file`: only then does `plan` see new data as a change that the models below are built on. A column
-    that the file lacks is NULL; a column that is not asked for is kept in `attributes`.
+    `version` is the sha256 of the file, a variable of the project. The query has to contain it, as the column `file`:
+    only then does `sqlmesh plan` see new data as a change that rebuilds the models below. A column that the file lacks
+    is NULL; a column that is not in `columns` goes into `attributes`.
     """
+    # Inside of the function: SQLMesh copies the globals of a macro into its state, and cannot copy these.
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.datasets.raw import raw_query
 

@@ -1,4 +1,4 @@
-/* The moment of the tables: what lies after it does not exist yet. One row. */
+/* The time as of which the tables are built: later interactions are left out. One row. */
 MODEL (
   kind FULL,
   grain as_of,
@@ -11,8 +11,8 @@ WITH moment AS (
   FROM staging.interactions AS interactions
 )
 SELECT
-  ANY_VALUE(moment.as_of) AS as_of, /* VLM4REC_AS_OF, else the latest interaction; NULL when there is neither */
-  MAX(interactions.interacted_at) AS newest /* the latest interaction up to then; NULL when there is none */
+  ANY_VALUE(moment.as_of) AS as_of, /* VLM4REC_AS_OF, or the time of the latest interaction if that is not set; NULL without interactions */
+  MAX(interactions.interacted_at) AS newest /* time of the latest interaction up to as_of; NULL if there is none */
 FROM moment
 LEFT JOIN staging.interactions AS interactions
   ON interactions.interacted_at <= moment.as_of

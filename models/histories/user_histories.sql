@@ -1,4 +1,4 @@
-/* Every shopper's interactions in order of time, as of the moment of the tables. */
+/* The history of each shopper: interactions in order of time, up to histories.as_of. */
 MODEL (
   kind FULL,
   grain (user_id, position),
@@ -14,11 +14,11 @@ SELECT
   ROW_NUMBER() OVER (
     PARTITION BY interactions.user_id
     ORDER BY interactions.interacted_at, interactions.row_number
-  )::INT AS position, /* 1 is the oldest */
+  )::INT AS position, /* 1 is the oldest interaction */
   interactions.item_id, /* an item of staging.items */
-  interactions.event_type, /* what happened, in lower case */
-  interactions.value, /* strength of the interaction, positive */
-  interactions.interacted_at /* when, in UTC */
+  interactions.event_type, /* kind of event in lower case, such as view or purchase */
+  interactions.value, /* strength of the interaction; positive */
+  interactions.interacted_at /* time of the interaction in UTC */
 FROM staging.interactions AS interactions
 CROSS JOIN histories.as_of AS moment
 WHERE

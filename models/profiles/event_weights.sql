@@ -1,4 +1,4 @@
-/* What each kind of event says of a shopper's taste: edit the csv, and the next plan rebuilds the profiles. */
+/* How much each kind of event counts in a profile. Edit the csv file; the next plan rebuilds the profiles. */
 MODEL (
   kind SEED (
     path './event_weights.csv'
@@ -11,11 +11,11 @@ MODEL (
     meaning TEXT
   ),
   column_descriptions (
-    event_type = 'as in staging.interactions; the row default stands for all others',
-    weight = 'of one event of value 1; below 0 pushes away, 0 is ignored',
-    value_cap = 'most that the value of one event multiplies its weight by, as log2(1 + value)',
-    repeat_cap = 'most that repetitions of an event on one item add up to',
-    meaning = 'for people'
+    event_type = 'kind of event as in staging.interactions; the row default is for all other kinds',
+    weight = 'weight of one event of value 1; negative for a dislike, 0 for an event that is ignored',
+    value_cap = 'maximum of log2(1 + value), by which the weight of an event is multiplied',
+    repeat_cap = 'maximum of the sum over repeated events of one kind on one item',
+    meaning = 'the kind of event in words'
   ),
   grain event_type,
   ignored_rules ['nomissingunittest'], /* SQLMesh cannot test a seed: tests/models/test_event_weights.py does */

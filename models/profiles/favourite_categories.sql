@@ -1,4 +1,4 @@
-/* The categories that a shopper likes best: for whom nothing else is known to say, these are popular there. */
+/* The categories with the largest profile weights of each shopper; the fallback chain ranks their popular items. */
 MODEL (
   kind FULL,
   grain user_id,
@@ -24,7 +24,7 @@ WITH liked AS (
 )
 SELECT
   liked.user_id, /* the shop's id of the shopper */
-  LIST_TRANSFORM(@in_order(-liked.weight, liked.category)[1:3], item -> item.category)::TEXT[] AS categories /* up to three, best first */
+  LIST_TRANSFORM(@in_order(-liked.weight, liked.category)[1:3], item -> item.category)::TEXT[] AS categories /* at most three, the largest weight first */
 FROM liked
 GROUP BY
   liked.user_id

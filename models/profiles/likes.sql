@@ -1,4 +1,4 @@
-/* What speaks for an item: the events with a positive weight, and how long before the moment of the tables they were. */
+/* The events with a positive weight, with their age at histories.as_of. */
 MODEL (
   kind VIEW,
   grain (user_id, position),
@@ -11,11 +11,11 @@ MODEL (
 
 SELECT
   histories.user_id, /* the shop's id of the shopper */
-  histories.position, /* of histories.user_histories */
+  histories.position, /* position of the event in histories.user_histories */
   histories.item_id, /* an item of staging.items */
   (
     EPOCH(moment.as_of) - EPOCH(histories.interacted_at)
-  ) / 86400 AS days /* before the moment of the tables */
+  ) / 86400 AS days /* age of the event in days at histories.as_of */
 FROM histories.user_histories AS histories
 CROSS JOIN histories.as_of AS moment
 LEFT JOIN profiles.event_weights AS known

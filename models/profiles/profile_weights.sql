@@ -1,4 +1,4 @@
-/* How much each item of a history counts in the shopper's profile, and why: event weight x value x half-life decay. */
+/* The weight of each item of a history in the shopper's profile: event weight x value x half-life decay, summed. */
 MODEL (
   kind FULL,
   grain (user_id, item_id),
@@ -34,7 +34,7 @@ WITH fallback AS (
     LEAST(LOG2(1 + histories.value), COALESCE(known.value_cap, fallback.value_cap)) AS strength,
     (
       EPOCH(newest.interacted_at) - EPOCH(histories.interacted_at)
-    ) / 86400 AS days /* before the shopper's own latest event: another as_of then changes no weight */
+    ) / 86400 AS days /* before the shopper's own latest event, so that another as_of changes no weight */
   FROM histories.user_histories AS histories
   INNER JOIN newest
     ON newest.user_id = histories.user_id
@@ -75,7 +75,7 @@ WITH fallback AS (
         ARRAY_AGG(PRINTF('%d x %s %+.2f', by_event.times, by_event.event_type, by_event.weight))
       ),
       ', '
-    ) AS why /* an ordered STRING_AGG takes three times as long */
+    ) AS why /* LIST_SORT, because an ordered STRING_AGG takes three times as long */
   FROM by_event
   GROUP BY
     by_event.user_id,
@@ -97,9 +97,9 @@ WITH fallback AS (
 SELECT
   by_item.user_id, /* the shop's id of the shopper */
   by_item.item_id, /* an item of the history */
-  by_item.weight * CASE WHEN by_item.weight < 0 AND balance.dislikes > 0 THEN balance.dislikes ELSE 1 END AS weight, /* of the item's vector and words; below 0 pushes away */
-  by_item.recent, /* the same with the shorter half-life of the behaviour leg */
-  by_item.counts, /* whether any event says something, be it that they cancel out; not so for what was merely shown */
+  by_item.weight * CASE WHEN by_item.weight < 0 AND balance.dislikes > 0 THEN balance.dislikes ELSE 1 END AS weight, /* weight of the item's vector and words; negative for a dislike */
+  by_item.recent, /* the weight with the shorter half-life of the behaviour retriever */
+  by_item.counts, /* whether any event has a weight other than 0, even if the sum is 0; FALSE for an item that was only shown */
   PRINTF(
     '%s; last %d days before the shopper''s latest%s',
     by_item.why,
@@ -109,7 +109,7 @@ SELECT
       THEN PRINTF('; x %.2f, since dislikes count half of likes at most', balance.dislikes)
       ELSE ''
     END
-  )::TEXT AS why /* the reason, for people */
+  )::TEXT AS why /* explanation of the weight in words */
 FROM by_item
 INNER JOIN balance
   ON balance.user_id = by_item.user_id

@@ -1,4 +1,4 @@
-/* From which items the co-purchases of a shopper start: those that count most with the shorter half-life. */
+/* The items with the largest recent weights of each shopper: the behaviour retriever looks up their co-purchases. */
 MODEL (
   kind FULL,
   grain user_id,
@@ -29,5 +29,5 @@ SELECT
   LIST_TRANSFORM(
     totals.items,
     item -> STRUCT_PACK(item_id := item.item_id, weight := item.recent / totals.total)
-  )::STRUCT(item_id TEXT, weight DOUBLE)[] AS items /* at most 100, the weightiest first; weights sum to 1 */
+  )::STRUCT(item_id TEXT, weight DOUBLE)[] AS items /* at most 100 items, the largest weight first; the weights sum to 1 */
 FROM totals

@@ -1,4 +1,4 @@
-/* The interaction log as delivered: one row for each record of interactions.{csv,csv.gz,parquet,jsonl}, as text. */
+/* The interaction log as delivered, as text: one row for each record of interactions.{csv,csv.gz,parquet,jsonl}. */
 MODEL (
   kind FULL,
   grain row_number,
@@ -6,14 +6,14 @@ MODEL (
 );
 
 SELECT
-  files.file::TEXT AS file, /* hash of the file that the row stands in */
-  files.row_number::BIGINT AS row_number, /* position in the file, from 1 */
+  files.file::TEXT AS file, /* sha256 of the file */
+  files.row_number::BIGINT AS row_number, /* number of the row in the file, from 1 */
   files.user_id::TEXT AS user_id, /* the shop's id of the shopper */
-  files.item_id::TEXT AS item_id, /* the item looked at, put into the cart, bought ... */
-  files.timestamp::TEXT AS timestamp, /* when, as written */
-  files.event_type::TEXT AS event_type, /* what happened; NULL when the log has no such column */
-  files.value::TEXT AS value, /* strength of the interaction, as written */
-  files.attributes::JSON AS attributes /* every other column of the file */
+  files.item_id::TEXT AS item_id, /* the shop's id of the item that was viewed, put into the cart, bought ... */
+  files.timestamp::TEXT AS timestamp, /* time of the interaction, as delivered */
+  files.event_type::TEXT AS event_type, /* kind of event, such as view or purchase; NULL if the log has no such column */
+  files.value::TEXT AS value, /* strength of the interaction, such as a quantity or a rating, as delivered */
+  files.attributes::JSON AS attributes /* all other columns of the file */
 FROM @raw_file(
   'interactions', @interactions_file, 'user_id', 'item_id', 'timestamp', 'event_type', 'value'
 ) AS files

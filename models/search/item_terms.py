@@ -26,11 +26,11 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.common.frames import unless_empty
+    from vlm4rec_search.common.python_models import yield_unless_empty
     from vlm4rec_search.profiles.item_terms import item_terms
 
     context.var("analyzer")  # a new analyzer rebuilds this table
     context.var("profiles")  # a new version of the arithmetic rebuilds this table
     columns = exp.select("item_id", "title", "description", "caption")
     documents = context.fetchdf(columns.from_(context.resolve_table("search.item_documents")).order_by("item_id"))
-    yield from unless_empty(item_terms(documents))
+    yield from yield_unless_empty(item_terms(documents))

@@ -1,4 +1,4 @@
-/* The interaction log: clean rows of known items. */
+/* The accepted interactions: typed, cleaned, and with items of the catalogue. */
 MODEL (
   kind VIEW,
   grain row_number,
@@ -10,12 +10,12 @@ MODEL (
 );
 
 SELECT
-  judged.row_number, /* position in the file, from 1 */
+  judged.row_number, /* number of the row in the file, from 1 */
   judged.user_id, /* the shop's id of the shopper */
   judged.item_id, /* an item of staging.items */
-  judged.event_type, /* what happened, in lower case */
-  judged.value, /* strength of the interaction, positive */
-  judged.interacted_at /* when, in UTC */
+  judged.event_type, /* kind of event in lower case, such as view or purchase */
+  judged.value, /* strength of the interaction; positive */
+  judged.interacted_at /* time of the interaction in UTC */
 FROM staging.judged_interactions AS judged
 WHERE
   judged.reason IS NULL

@@ -1,4 +1,4 @@
-/* The catalogue: one clean row for each item. */
+/* The accepted items: one typed, cleaned row for each item. */
 MODEL (
   kind VIEW,
   grain item_id,
@@ -13,12 +13,12 @@ MODEL (
 SELECT
   judged.item_id, /* the shop's id of the item */
   judged.title, /* name of the item as plain text */
-  judged.description, /* the shop's own text without tags; may be NULL */
-  judged.category, /* the shop's own category; may be NULL */
+  judged.description, /* description of the item by the shop, without tags; may be NULL */
+  judged.category, /* category of the item in the shop; may be NULL */
   judged.price, /* price in the shop's currency; may be NULL */
-  judged.image, /* photo: path relative to the data folder, or a URL; may be NULL */
-  judged.available, /* can it be bought */
-  judged.attributes /* every other column of the file, to filter on */
+  judged.image, /* path of the photo relative to the data folder, or its URL; may be NULL */
+  judged.available, /* whether the item can be bought */
+  judged.attributes /* all other columns of the file, for filters */
 FROM staging.judged_items AS judged
 WHERE
   judged.reason IS NULL

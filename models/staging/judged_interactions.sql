@@ -1,4 +1,4 @@
-/* Every interaction, cleaned and typed, with the reason to refuse it, if there is one. */
+/* Every interaction, typed and cleaned. The rules that refuse a row are the CASE of the column `reason`. */
 MODEL (
   kind FULL,
   grain row_number,
@@ -16,12 +16,12 @@ WITH cleaned AS (
   FROM raw.interactions AS raw
 )
 SELECT
-  cleaned.row_number, /* position in the file, from 1 */
+  cleaned.row_number, /* number of the row in the file, from 1 */
   cleaned.user_id, /* the shop's id of the shopper */
-  cleaned.item_id, /* the item looked at, put into the cart, bought ... */
-  cleaned.event_type, /* what happened, in lower case; `interaction` when the log does not say */
-  COALESCE(TRY_CAST(cleaned.value AS DOUBLE), 1) AS value, /* strength of the interaction; 1 when the log does not say */
-  cleaned.interacted_at, /* when, in UTC */
+  cleaned.item_id, /* the shop's id of the item that was viewed, put into the cart, bought ... */
+  cleaned.event_type, /* kind of event in lower case; `interaction` if the log has none */
+  COALESCE(TRY_CAST(cleaned.value AS DOUBLE), 1) AS value, /* strength of the interaction; 1 if the log has none */
+  cleaned.interacted_at, /* time of the interaction in UTC */
   CASE
     WHEN cleaned.user_id IS NULL THEN 'no user id'
     WHEN cleaned.item_id IS NULL THEN 'no item id'
@@ -30,7 +30,7 @@ SELECT
     WHEN NOT cleaned.value IS NULL AND NOT COALESCE(ISFINITE(TRY_CAST(cleaned.value AS DOUBLE)), FALSE) THEN 'value is not a number'
     WHEN TRY_CAST(cleaned.value AS DOUBLE) <= 0 THEN 'value is not positive'
     WHEN items.item_id IS NULL THEN 'unknown item'
-  END AS reason /* why the row is refused; NULL when it is accepted */
+  END AS reason /* why the row is refused; NULL if it is accepted */
 FROM cleaned
 LEFT JOIN staging.items AS items
   ON items.item_id = cleaned.item_id

@@ -1,4 +1,4 @@
-/* Every catalogue row, cleaned and typed, with the reason to refuse it, if there is one. */
+/* Every row of the catalogue, typed and cleaned. The rules that refuse a row are the CASE in `ruled` and `reason`. */
 MODEL (
   kind FULL,
   grain row_number,
@@ -31,20 +31,20 @@ WITH cleaned AS (
   FROM cleaned
 )
 SELECT
-  ruled.row_number, /* position in the file, from 1 */
-  ruled.item_id, /* the shop's id of the item; NULL is refused */
+  ruled.row_number, /* number of the row in the file, from 1 */
+  ruled.item_id, /* the shop's id of the item; a row without one is refused */
   ruled.title, /* name of the item as plain text */
-  CASE WHEN NOT REGEXP_MATCHES(ruled.description, @markup) THEN ruled.description END AS description, /* the shop's own text without tags; NULL when page script is left of it */
-  ruled.category, /* the shop's own category */
+  CASE WHEN NOT REGEXP_MATCHES(ruled.description, @markup) THEN ruled.description END AS description, /* description of the item by the shop, without tags; NULL if it contains page script */
+  ruled.category, /* category of the item in the shop */
   TRY_CAST(ruled.price AS DOUBLE) AS price, /* price in the shop's currency */
-  ruled.image, /* photo: path relative to the data folder, or a URL */
-  TRY_CAST(ruled.available AS BOOLEAN) AS available, /* can it be bought; TRUE unless the shop says otherwise */
-  ruled.attributes, /* every other column of the file */
+  ruled.image, /* path of the photo relative to the data folder, or its URL */
+  TRY_CAST(ruled.available AS BOOLEAN) AS available, /* whether the item can be bought; TRUE if the file has no value */
+  ruled.attributes, /* all other columns of the file */
   COALESCE(
     ruled.rule,
     CASE
       WHEN ROW_NUMBER() OVER (PARTITION BY ruled.item_id, ruled.rule IS NULL ORDER BY ruled.row_number) > 1
       THEN 'duplicate id'
     END
-  ) AS reason /* why the row is refused; NULL when it is accepted; of equal ids the first sound row stays */
+  ) AS reason /* why the row is refused; NULL if it is accepted; of equal ids the first row that breaks no rule is accepted */
 FROM ruled

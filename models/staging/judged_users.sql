@@ -1,4 +1,4 @@
-/* Every row of the users file, cleaned, with the reason to refuse it, if there is one. */
+/* Every row of the users file, cleaned. The rules that refuse a row are the CASE of the column `reason`. */
 MODEL (
   kind FULL,
   grain row_number,
@@ -23,12 +23,12 @@ WITH cleaned AS (
   FROM raw.users AS raw
 )
 SELECT
-  cleaned.row_number, /* position in the file, from 1 */
+  cleaned.row_number, /* number of the row in the file, from 1 */
   cleaned.user_id, /* the shop's id of the shopper */
-  cleaned.segment, /* the column segment; without one the attributes together, such as country FR, tier gold */
+  cleaned.segment, /* the column segment; if it is empty, all attributes in one text, such as "country FR, tier gold" */
   CASE
     WHEN cleaned.user_id IS NULL THEN 'no user id'
     WHEN cleaned.segment LIKE 'category:%' THEN 'segment is named like a category'
     WHEN ROW_NUMBER() OVER (PARTITION BY cleaned.user_id ORDER BY cleaned.row_number) > 1 THEN 'repeated user id'
-  END AS reason /* why the row is refused; NULL when it is accepted */
+  END AS reason /* why the row is refused; NULL if it is accepted */
 FROM cleaned

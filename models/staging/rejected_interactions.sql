@@ -1,4 +1,4 @@
-/* Interactions that staging refused, as delivered, with the reason. */
+/* The refused interactions as delivered, each with the reason (the rules stand in staging.judged_interactions). */
 MODEL (
   kind VIEW,
   grain row_number,
@@ -6,7 +6,7 @@ MODEL (
 );
 
 SELECT
-  judged.row_number, /* position in the file, from 1 */
+  judged.row_number, /* number of the row in the file, from 1 */
   judged.user_id, /* the shop's id of the shopper, if the row has one */
   judged.item_id, /* the shop's id of the item, if the row has one */
   judged.reason, /* why the row is refused */

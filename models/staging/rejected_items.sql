@@ -1,4 +1,4 @@
-/* Catalogue rows that staging refused, as delivered, with the reason. */
+/* The refused rows of the catalogue as delivered, each with the reason (the rules stand in staging.judged_items). */
 MODEL (
   kind VIEW,
   grain row_number,
@@ -6,8 +6,8 @@ MODEL (
 );
 
 SELECT
-  judged.row_number, /* position in the file, from 1 */
-  judged.item_id, /* the shop's id, if the row has one */
+  judged.row_number, /* number of the row in the file, from 1 */
+  judged.item_id, /* the shop's id of the item, if the row has one */
   raw.title, /* the title as delivered */
   judged.reason, /* why the row is refused */
   TO_JSON(

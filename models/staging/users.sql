@@ -1,4 +1,4 @@
-/* The shoppers that the shop tells more of than their histories: one clean row each. */
+/* The accepted rows of the users file: one cleaned row for each shopper. */
 MODEL (
   kind VIEW,
   grain user_id,
@@ -7,7 +7,7 @@ MODEL (
 
 SELECT
   judged.user_id, /* the shop's id of the shopper */
-  judged.segment /* group that the shopper belongs to; may be NULL */
+  judged.segment /* group of the shopper; may be NULL */
 FROM staging.judged_users AS judged
 WHERE
   judged.reason IS NULL

@@ -1,4 +1,4 @@
-"""Mistakes of a user: each ends in one clear line, with exit code 2 or 1, and never in a traceback."""
+"""Mistakes of a user end with one line of message and exit code 2 or 1, never with a traceback."""
 
 import gzip
 import subprocess
@@ -14,58 +14,61 @@ ITEMS = "item_id,title\na,Oak chair\n"
 LOG = "user_id,item_id,timestamp\nu,a,2025-03-01\n"
 
 
-def write(workspace: Workspace, items: str | bytes = ITEMS, log: str | bytes = LOG) -> None:
+def write_data(workspace: Workspace, items: str | bytes = ITEMS, log: str | bytes = LOG) -> None:
     workspace.data.mkdir(exist_ok=True)
     for name, content in (("items.csv", items), ("interactions.csv", log)):
         (workspace.data / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def corrupt_parquet(workspace: Workspace) -> None:
-    write(workspace)
+def write_corrupt_parquet(workspace: Workspace) -> None:
+    write_data(workspace)
     (workspace.data / "items.csv").unlink()
     (workspace.data / "items.parquet").write_bytes(b"PAR1 this is no parquet PAR1")
 
 
-def broken_json(workspace: Workspace) -> None:
-    write(workspace)
+def write_broken_json(workspace: Workspace) -> None:
+    write_data(workspace)
     (workspace.data / "items.csv").unlink()
     (workspace.data / "items.jsonl").write_text('{"item_id": "a", "title": "Oak chair"}\n{"item_id": \n')
 
 
-def truncated_gz(workspace: Workspace) -> None:
-    write(workspace)
+def write_truncated_gz(workspace: Workspace) -> None:
+    write_data(workspace)
     (workspace.data / "interactions.csv").unlink()
     log = LOG + "".join(f"u{n},a,2025-03-01\n" for n in range(10_000))
     (workspace.data / "interactions.csv.gz").write_bytes(gzip.compress(log.encode())[:-2000])
 
 
-def two_formats(workspace: Workspace) -> None:
-    write(workspace)
+def write_two_formats(workspace: Workspace) -> None:
+    write_data(workspace)
     (workspace.data / "items.jsonl").write_text('{"item_id": "a", "title": "Oak chair"}\n')
 
 
 PLANS: dict[str, tuple[Callable[[Workspace], None], str]] = {
     "missing data folder": (lambda w: None, "data folder data does not exist"),
     "missing file": (lambda w: w.data.mkdir(), "holds none of items.csv"),
-    "missing column": (lambda w: write(w, items="id,title\na,Oak chair\n"), "has no column item_id; it has id, title"),
-    "missing column of the log": (lambda w: write(w, log="user_id,item_id\nu,a\n"), "has no column timestamp"),
-    "empty file": (lambda w: write(w, items=""), "items.csv is empty"),
-    "header only": (lambda w: write(w, items="item_id,title\n"), "it has a header and no rows"),
-    "wrong encoding": (lambda w: write(w, items=b"item_id,title\na,Caf\xe9 chair\n"), "it is not UTF-8 text"),
-    "ragged lines": (lambda w: write(w, items=ITEMS + "b,Lamp,one,too,many\n"), "items.csv cannot be read"),
+    "missing column": (
+        lambda w: write_data(w, items="id,title\na,Oak chair\n"),
+        "has no column item_id; it has id, title",
+    ),
+    "missing column of the log": (lambda w: write_data(w, log="user_id,item_id\nu,a\n"), "has no column timestamp"),
+    "empty file": (lambda w: write_data(w, items=""), "items.csv is empty"),
+    "header only": (lambda w: write_data(w, items="item_id,title\n"), "it has a header and no rows"),
+    "wrong encoding": (lambda w: write_data(w, items=b"item_id,title\na,Caf\xe9 chair\n"), "it is not UTF-8 text"),
+    "ragged lines": (lambda w: write_data(w, items=ITEMS + "b,Lamp,one,too,many\n"), "items.csv cannot be read"),
     "mixed line ends": (
-        lambda w: write(w, items="item_id,title\r\n" + "a,Chair\nb,Lamp\r\n" * 50),
+        lambda w: write_data(w, items="item_id,title\r\n" + "a,Chair\nb,Lamp\r\n" * 50),
         "mixed line ends",
     ),
-    "corrupt parquet": (corrupt_parquet, "items.parquet cannot be read"),
-    "broken json lines": (broken_json, "items.jsonl cannot be read"),
-    "truncated gz": (truncated_gz, "interactions.csv.gz cannot be read to its end"),
-    "two formats": (two_formats, "keep one"),
+    "corrupt parquet": (write_corrupt_parquet, "items.parquet cannot be read"),
+    "broken json lines": (write_broken_json, "items.jsonl cannot be read"),
+    "truncated gz": (write_truncated_gz, "interactions.csv.gz cannot be read to its end"),
+    "two formats": (write_two_formats, "keep one"),
 }
 
 
 @pytest.mark.parametrize("case", PLANS)
-def test_a_plan_over_bad_input_says_why(case: str, workspace: Workspace) -> None:
+def test_a_plan_on_bad_input_names_the_mistake(case: str, workspace: Workspace) -> None:
     prepare, message = PLANS[case]
     prepare(workspace)
     answer = workspace.plan(code=1)
@@ -80,11 +83,11 @@ def test_a_plan_over_bad_input_says_why(case: str, workspace: Workspace) -> None
         ("VLM4REC_CAPTIONER", "oracle", "unknown captioner 'oracle'"),
         ("VLM4REC_IMAGE_ENCODER", "oracle", "unknown image encoder 'oracle'"),
         ("VLM4REC_AS_OF", "soon", "VLM4REC_AS_OF"),
-        ("VLM4REC_WAREHOUSE", "my-shop.duckdb", "name the file in letters"),
+        ("VLM4REC_WAREHOUSE", "my-shop.duckdb", "use only letters, digits and _"),
     ],
 )
-def test_a_bad_setting_is_told_in_one_line(setting: str, value: str, message: str, workspace: Workspace) -> None:
-    write(workspace)
+def test_a_bad_setting_is_refused_in_one_line(setting: str, value: str, message: str, workspace: Workspace) -> None:
+    write_data(workspace)
     workspace.settings[setting] = value
     answer = workspace.plan(code=1)
     assert message in answer
@@ -94,8 +97,8 @@ def test_a_bad_setting_is_told_in_one_line(setting: str, value: str, message: st
 HOLD = "import duckdb, sys; c = duckdb.connect('warehouse.duckdb'); print('held', flush=True); sys.stdin.read()"
 
 
-def test_a_warehouse_that_another_process_holds(workspace: Workspace) -> None:
-    write(workspace)
+def test_a_warehouse_that_another_process_has_open_is_refused(workspace: Workspace) -> None:
+    write_data(workspace)
     workspace.plan()
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -110,9 +113,9 @@ def test_a_warehouse_that_another_process_holds(workspace: Workspace) -> None:
     assert "No changes" in workspace.plan()
 
 
-def test_mistakes_of_a_search(workspace: Workspace) -> None:
+def test_mistakes_in_a_search_are_refused_in_one_line(workspace: Workspace) -> None:
     workspace.vlm4rec("search", "--user", "u", code=2)
-    write(workspace)
+    write_data(workspace)
     for command in ("check", "index", "publish-tables"):
         assert "run `sqlmesh plan` first" in workspace.vlm4rec(command, code=2)
     workspace.plan()
@@ -131,8 +134,8 @@ def test_mistakes_of_a_search(workspace: Workspace) -> None:
     away = workspace.vlm4rec(*search, "--index", "http://127.0.0.1:9", code=1)
     assert away == "Error: cannot reach http://127.0.0.1:9: Connection refused\n"
     for address in ("127.0.0.1:9", "me:secret@127.0.0.1:9"):
-        told = workspace.vlm4rec(*search, "--url", address, code=2)
-        assert told == "Error: 127.0.0.1:9 is neither a folder nor the URL of a server: write http://127.0.0.1:9\n"
+        answer = workspace.vlm4rec(*search, "--url", address, code=2)
+        assert answer == "Error: 127.0.0.1:9 is neither a folder nor the URL of a server: write http://127.0.0.1:9\n"
     assert "psychic" in workspace.vlm4rec(*search, "--mode", "psychic", code=2)
     assert "a search needs a user, a text or items" in workspace.vlm4rec("search", code=2)
     other = Workspace(workspace.folder, {"VLM4REC_ENCODER": "hashing-32"})
@@ -141,7 +144,7 @@ def test_mistakes_of_a_search(workspace: Workspace) -> None:
 
 def test_index_refuses_to_publish_when_a_suite_fails_unless_forced(workspace: Workspace) -> None:
     items = "item_id,title,image\n" + "".join(f"{n},Chair {n},images/none.jpg\n" for n in "abc")
-    write(workspace, items=items)
+    write_data(workspace, items=items)
     workspace.plan()
     assert "FAILED item_captions" in workspace.vlm4rec("check", code=1)
     assert "not published: the suites item_captions failed" in workspace.vlm4rec("index", code=1)

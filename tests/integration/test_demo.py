@@ -1,18 +1,18 @@
-"""The demo: the whole job in one command, by the real small model."""
+"""The demo runs all steps in one command, with the packaged vision-language model."""
 
 from helpers.workspace import Workspace
 
 
-def test_the_demo_captions_with_the_small_model_and_its_tables_go_to_a_server(
+def test_the_demo_uses_the_packaged_model_and_its_tables_can_be_published_to_a_server(
     workspace: Workspace, opensearch_url: str, own_prefix: str
 ) -> None:
-    told = workspace.vlm4rec("demo")
-    assert "The photos were described by tiny" in told
+    output = workspace.vlm4rec("demo")
+    assert "The photos were described by the captioner tiny" in output
     captioners = "SELECT DISTINCT captioner LIKE 'tiny@%' FROM captions.item_captions WHERE status = 'ok'"
     assert workspace.query(captioners) == [(True,)]
     assert workspace.json("search", "--text", "striped bag")["hits"]
     workspace.settings["VLM4REC_INDEX_PREFIX"] = own_prefix
     release = workspace.json("index", "--url", opensearch_url)["release"]
-    for asked in (("--user", "u021"), ("--text", "striped bag")):
-        found = workspace.json("search", *asked, "--url", opensearch_url)
-        assert (found["release"], len(found["hits"])) == (release, 10)
+    for query in (("--user", "u021"), ("--text", "striped bag")):
+        answer = workspace.json("search", *query, "--url", opensearch_url)
+        assert (answer["release"], len(answer["hits"])) == (release, 10)

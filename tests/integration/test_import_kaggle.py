@@ -1,4 +1,4 @@
-"""The paper's data set becomes the raw contract, with its splits and vectors."""
+"""The paper's data set is imported into the raw contract, with its splits and vectors."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 import pytest
 from helpers.workspace import Workspace
-from test_import_generic import table
+from test_import_generic import read_rows
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets import raw
@@ -25,12 +25,19 @@ FILES = {
 IMAGES = np.array([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0], [0.1, 0.2, 0.3]])
 TEXTS = np.array([[1.0, 0.0], [0.0, 1.0], [np.nan, 0.0]], np.float32)
 META = (
-    {"asin": "B001", "title": "Red shoe", "feature": ["Leather"], "description": ["Made by hand."],
-     "price": "$1,020.50", "category": ["Clothing", "Shoes"],
-     "imageURLHighRes": ["https://images.example/shoe.jpg"], "brand": "Shoemaker"},
+    {
+        "asin": "B001",
+        "title": "Red shoe",
+        "feature": ["Leather"],
+        "description": ["Made by hand."],
+        "price": "$1,020.50",
+        "category": ["Clothing", "Shoes"],
+        "imageURLHighRes": ["https://images.example/shoe.jpg"],
+        "brand": "Shoemaker",
+    },
     {"asin": "B001", "title": "Red shoe again"},
     {"asin": "B009", "title": "Of another category"},
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -51,10 +58,10 @@ def meta(tmp_path: Path) -> Path:
     return tmp_path / "meta_Shoes.json.gz"
 
 
-def test_interactions_carry_their_given_split_and_a_day_for_each(source: Path, tmp_path: Path) -> None:
+def test_interactions_have_their_given_split_and_its_day(source: Path, tmp_path: Path) -> None:
     summary = import_kaggle(source, tmp_path / "data")
     columns = ("user_id", "item_id", "timestamp", "split", "user_number")
-    rows = table(tmp_path / "data" / "interactions.parquet")
+    rows = read_rows(tmp_path / "data" / "interactions.parquet")
     assert [tuple(row[column] for column in columns) for row in rows] == [
         ("A1", "B003", "2000-01-01", "train", "0"),
         ("A1", "B001", "2000-01-01", "train", "0"),
@@ -65,12 +72,15 @@ def test_interactions_carry_their_given_split_and_a_day_for_each(source: Path, t
         (None, "B001", "2000-01-03", "test", "5"),
     ]
     assert summary.left_out == {
-        "items_without_title": 3, "interactions_of_unknown_users": 1, "interactions_of_unknown_items": 1,
-        "items_without_image_vector": 1, "items_without_text_vector": 1,
-    }  # fmt: skip
+        "items_without_title": 3,
+        "interactions_of_unknown_users": 1,
+        "interactions_of_unknown_items": 1,
+        "items_without_image_vector": 1,
+        "items_without_text_vector": 1,
+    }
 
 
-def test_vectors_go_with_their_items_as_given(source: Path, tmp_path: Path) -> None:
+def test_given_vectors_are_written_with_their_items(source: Path, tmp_path: Path) -> None:
     import_kaggle(source, tmp_path / "data")
     images = duckdb.read_parquet(str(tmp_path / "data" / "image_vectors.parquet"))
     assert (images.columns, list(map(str, images.types))) == (["item_id", "vector"], ["VARCHAR", "FLOAT[]"])
@@ -86,7 +96,7 @@ def test_vectors_go_with_their_items_as_given(source: Path, tmp_path: Path) -> N
 
 def test_titles_and_texts_come_from_the_metadata(source: Path, meta: Path, tmp_path: Path) -> None:
     summary = import_kaggle(source, tmp_path / "data", meta)
-    coat, shoe, belt = table(tmp_path / "data" / "items.parquet")
+    coat, shoe, belt = read_rows(tmp_path / "data" / "items.parquet")
     assert (shoe["item_id"], shoe["title"], shoe["price"]) == ("B001", "Red shoe", 1020.5)
     assert (shoe["description"], shoe["category"]) == ("Leather Made by hand.", "Shoes")
     assert (shoe["image"], shoe["store"]) == ("https://images.example/shoe.jpg", "Shoemaker")
@@ -96,7 +106,7 @@ def test_titles_and_texts_come_from_the_metadata(source: Path, meta: Path, tmp_p
         assert set(raw.REQUIRED[stem]) <= set(raw.inspect(tmp_path / "data", stem, tmp_path / "cache").columns)
 
 
-def test_another_import_removes_what_only_this_data_set_has(source: Path, tmp_path: Path) -> None:
+def test_another_import_removes_the_given_files(source: Path, tmp_path: Path) -> None:
     import_kaggle(source, tmp_path / "data")
     (source / "items.csv").write_text("item_id,title\n1,Hat\n")
     import_generic(source, tmp_path / "data", "items.csv", None)
@@ -116,7 +126,7 @@ def test_another_import_removes_what_only_this_data_set_has(source: Path, tmp_pa
         ("embed_image.npy", "", "cannot be read as a plain numpy array"),
     ],
 )
-def test_files_that_do_not_fit_are_told(
+def test_files_that_do_not_fit_are_refused(
     source: Path, tmp_path: Path, name: str, content: str | None, message: str
 ) -> None:
     (source / name).unlink()
@@ -137,7 +147,7 @@ def test_files_that_do_not_fit_are_told(
         (np.array([[{}], [{}], [{}]]), "cannot be read as a plain numpy array"),  # numpy would pickle these
     ],
 )
-def test_arrays_that_do_not_fit_are_told(source: Path, tmp_path: Path, array: np.ndarray, message: str) -> None:
+def test_arrays_that_do_not_fit_are_refused(source: Path, tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.save(source / "embed_text.npy", array, allow_pickle=True)
     with pytest.raises(UsageError, match=message):
         import_kaggle(source, tmp_path / "data")
@@ -147,7 +157,7 @@ def test_arrays_that_do_not_fit_are_told(source: Path, tmp_path: Path, array: np
     "header",
     ["'shape': (-300, 2), }", f"'shape': (3, {10**20}), }}", f"'shape': (3, {2**62}), }}", "'shape': ((((", "'"],
 )
-def test_a_broken_header_is_told_and_no_more_is_said(
+def test_a_broken_header_is_refused_without_warnings(
     source: Path, tmp_path: Path, header: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     text = ("{'descr': '<f4', 'fortran_order': False, " + header + "\n").encode()
@@ -165,30 +175,31 @@ def test_values_beyond_float32_are_left_out_without_a_warning(
     assert not recwarn.list
 
 
-def test_a_number_that_is_none_is_nobody(source: Path, tmp_path: Path) -> None:
+def test_text_that_is_no_number_is_no_user_and_no_item(source: Path, tmp_path: Path) -> None:
     (source / "train.txt").write_text("user,item\n0.0,1.0\n0.6,1\n0,1.4\n0,\n1e0,-1\n")
     left_out = import_kaggle(source, tmp_path / "data").left_out
-    rows = table(tmp_path / "data" / "interactions.parquet")
+    rows = read_rows(tmp_path / "data" / "interactions.parquet")
     train = {(row["user_id"], row["item_id"]) for row in rows if row["split"] == "train"}
     assert train == {("A1", "B001"), (None, "B001"), ("A1", "1.4"), ("A1", None), (None, "-1")}
     assert (left_out["interactions_of_unknown_users"], left_out["interactions_of_unknown_items"]) == (3, 4)
 
 
-def test_metadata_that_is_not_there_is_told_as_such(source: Path, tmp_path: Path) -> None:
+def test_a_missing_metadata_file_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no file .*gone\.gz: --meta is a file of Amazon item metadata"):
         import_kaggle(source, tmp_path / "data", tmp_path / "gone.gz")
 
 
-def test_a_plan_sees_the_splits_through_the_moment_of_the_tables(
-    source: Path, meta: Path, workspace: Workspace
-) -> None:
-    told = workspace.vlm4rec("import", "kaggle", str(source), "--to", "data", "--meta", str(meta))
-    assert "a day stands in for each split" in told
+def test_as_of_selects_the_splits_in_a_plan(source: Path, meta: Path, workspace: Workspace) -> None:
+    output = workspace.vlm4rec("import", "kaggle", str(source), "--to", "data", "--meta", str(meta))
+    assert "a day stands in for each split" in output
     workspace.settings["VLM4REC_AS_OF"] = "2000-01-02"
     workspace.plan()
     assert workspace.query("SELECT user_id, position, item_id FROM histories.user_histories ORDER BY ALL") == [
-        ("A1", 1, "B003"), ("A1", 2, "B001"), ("A1", 3, "B002"), ("A2", 1, "B003"),
-    ]  # fmt: skip
+        ("A1", 1, "B003"),
+        ("A1", 2, "B001"),
+        ("A1", 3, "B002"),
+        ("A2", 1, "B003"),
+    ]
     refused = "SELECT reason, record ->> '$.attributes.split' FROM staging.rejected_interactions ORDER BY reason"
     assert [reason for reason, _ in workspace.query(refused)] == ["no user id", "unknown item"]
     split = "SELECT attributes ->> 'split', COUNT(*) FROM raw.interactions GROUP BY ALL ORDER BY ALL"

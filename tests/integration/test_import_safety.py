@@ -1,4 +1,4 @@
-"""What an import leaves behind when it fails, and folders and catalogues that set traps."""
+"""Imports that fail leave the data folder as it was; odd folder names and hostile catalogues do no harm."""
 
 import pickle
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from test_import_generic import table
+from test_import_generic import read_rows
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.files import open_table
@@ -47,7 +47,7 @@ def write_kaggle(folder: Path, items: str) -> Path:
     return folder
 
 
-def test_a_table_stands_only_when_its_photos_do(source: Path, tmp_path: Path) -> None:
+def test_no_table_is_written_when_a_photo_cannot_be_copied(source: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "pics").write_text("a file where the folder has to be")
     with pytest.raises(OSError, match="pics"):
@@ -55,19 +55,19 @@ def test_a_table_stands_only_when_its_photos_do(source: Path, tmp_path: Path) ->
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["pics"]
 
 
-def test_an_import_that_fails_late_leaves_the_earlier_tables(tmp_path: Path) -> None:
+def test_an_import_that_fails_late_keeps_the_earlier_tables(tmp_path: Path) -> None:
     data = tmp_path / "data"
     import_kaggle(write_kaggle(tmp_path / "first", "B001"), data)
     (data / "text_vectors.parquet").unlink()
     (data / "text_vectors.parquet").mkdir()  # cannot be replaced by a file
     with pytest.raises(OSError, match="text_vectors"):
         import_kaggle(write_kaggle(tmp_path / "second", "B002"), data)
-    assert [row["item_id"] for row in table(data / "items.parquet")] == ["B001"]
-    assert {row["item_id"] for row in table(data / "interactions.parquet")} == {"B001"}
+    assert [row["item_id"] for row in read_rows(data / "items.parquet")] == ["B001"]
+    assert {row["item_id"] for row in read_rows(data / "interactions.parquet")} == {"B001"}
     assert not (data / ".import.part").exists()
 
 
-def test_what_a_killed_import_left_is_swept(source: Path, tmp_path: Path) -> None:
+def test_files_of_a_killed_import_are_removed(source: Path, tmp_path: Path) -> None:
     left = tmp_path / "data" / ".import.part"
     left.mkdir(parents=True)
     (left / "interactions.parquet").write_bytes(b"half")
@@ -75,7 +75,7 @@ def test_what_a_killed_import_left_is_swept(source: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["items.parquet", "pics"]
 
 
-def test_a_full_disk_is_no_fault_of_the_source(source: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_as_such(source: Path, tmp_path: Path) -> None:
     rows = "".join(f"{row * row},Hat {row * 7919}\n" for row in range(5000))
     (source / "items.csv").write_text("item_id,title\n" + rows)
     command = [sys.executable, "-c", LIMITED, str(source), str(tmp_path / "data")]
@@ -85,18 +85,18 @@ def test_a_full_disk_is_no_fault_of_the_source(source: Path, tmp_path: Path) -> 
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_folders_named_like_columns_are_folders(tmp_path: Path) -> None:
+def test_source_folders_named_like_partitions_add_no_columns(tmp_path: Path) -> None:
     source = tmp_path / "price=9" / "dt=2024-01-01"
     source.mkdir(parents=True)
     (source / "transactions_train.csv").write_text("t_dat,customer_id,article_id,price\n2018-09-20,c1,0108775015,0.5\n")
     summary = import_hm(source, tmp_path / "item_id=5" / "data")
-    (row,) = table(tmp_path / "item_id=5" / "data" / "interactions.parquet")
+    (row,) = read_rows(tmp_path / "item_id=5" / "data" / "interactions.parquet")
     assert (row["item_id"], row["price"], "dt" in row) == ("0108775015", "0.5", False)
     assert summary.left_out == {"interactions_without_article_id": 0}
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".csv", "csv"), (".jsonl", "json"), (".parquet", "parquet")])
-def test_a_data_folder_named_like_a_column_is_a_folder(tmp_path: Path, suffix: str, kind: str) -> None:
+def test_a_data_folder_named_like_a_partition_adds_no_column(tmp_path: Path, suffix: str, kind: str) -> None:
     file = tmp_path / "price=9" / f"items{suffix}"
     file.parent.mkdir()
     with duckdb.connect() as connection:
@@ -106,13 +106,13 @@ def test_a_data_folder_named_like_a_column_is_a_folder(tmp_path: Path, suffix: s
         assert "9" not in str(rows.fetchall())
 
 
-def test_a_photo_is_found_whatever_spaces_stand_around_its_name(source: Path, tmp_path: Path) -> None:
+def test_spaces_around_the_name_of_a_photo_are_ignored(source: Path, tmp_path: Path) -> None:
     (source / "items.csv").write_text('item_id,title,image\n1,a," pics/hat.jpg "\n2,b," https://x/y.jpg"\n')
     photos = import_generic(source, tmp_path / "data", "items.csv", None).photos
     assert (photos.copied, photos.not_found, photos.remote) == (1, 0, 1)
 
 
-def test_what_imports_write_meanwhile_is_no_photo(source: Path, tmp_path: Path) -> None:
+def test_a_temporary_file_of_an_import_is_no_photo(source: Path, tmp_path: Path) -> None:
     (source / ".items.parquet.part").write_bytes(b"x")
     (source / "items.csv").write_text("item_id,title,image\n1,a,.items.parquet.part\n")
     assert import_generic(source, tmp_path / "data", "items.csv", None).photos.refused == 1
@@ -120,19 +120,19 @@ def test_what_imports_write_meanwhile_is_no_photo(source: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["items.csv.gz", "photos.csv.gz"])
-def test_a_missing_or_unusable_gz_is_told_as_such(source: Path, tmp_path: Path, name: str) -> None:
+def test_a_missing_gz_and_a_folder_named_gz_are_no_files(source: Path, tmp_path: Path, name: str) -> None:
     (source / "photos.csv.gz").mkdir()
     with pytest.raises(UsageError, match=f"there is no file .*{name}"):
         import_generic(source, tmp_path / "data", name, None)
 
 
-def test_a_file_of_no_bytes_holds_no_rows(tmp_path: Path) -> None:
+def test_a_file_without_bytes_holds_no_rows(tmp_path: Path) -> None:
     (tmp_path / "articles.csv").write_bytes(b"")
     with pytest.raises(UsageError, match="holds no rows"):
         import_hm(tmp_path, tmp_path / "data")
 
 
-def test_pickled_objects_are_refused_without_advice_to_trust_them(tmp_path: Path) -> None:
+def test_pickled_objects_are_refused_without_advice_to_load_them(tmp_path: Path) -> None:
     source = write_kaggle(tmp_path / "set", "B001")
     (source / "embed_text.npy").write_bytes(pickle.dumps({}))
     with pytest.raises(UsageError, match=r"pickled \(object\) data$"):

@@ -1,4 +1,4 @@
-"""What becomes of the rows of the data folder: refused ones are kept with a reason, and no format is another."""
+"""Rows of the data folder: refused rows are kept with a reason, and all formats give the same tables."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import duckdb
 import pytest
 from helpers.workspace import Workspace
 
-# What staging says of each kind of dirt that the shop plants.
+# The reason in staging for each kind of wrong row in the built-in shop.
 ITEM_REASONS = {
     "no id": "no id",
     "duplicate id": "duplicate id",
@@ -28,7 +28,7 @@ INTERACTION_REASONS = {
 }
 
 
-def test_dirty_rows_and_photos_are_kept_with_their_reasons(workspace: Workspace) -> None:
+def test_wrong_rows_and_bad_photos_are_kept_with_their_reasons(workspace: Workspace) -> None:
     workspace.vlm4rec("shop", "--to", "data", "--items", "100", "--shoppers", "60", "--dirty")
     workspace.plan()
     planted = json.loads((workspace.data / "SHOP.json").read_text())
@@ -36,18 +36,18 @@ def test_dirty_rows_and_photos_are_kept_with_their_reasons(workspace: Workspace)
         expected: Counter[str] = Counter()
         for kind, count in planted[f"planted_{table}"].items():
             expected[reasons[kind]] += count
-        refused = workspace.query(f"SELECT reason, COUNT(*) FROM staging.rejected_{table} GROUP BY ALL")
-        assert dict(refused) == expected
-    raw, kept, lost = workspace.query("""
+        reasons_found = workspace.query(f"SELECT reason, COUNT(*) FROM staging.rejected_{table} GROUP BY ALL")
+        assert dict(reasons_found) == expected
+    delivered, accepted, refused = workspace.query("""
         SELECT (SELECT COUNT(*) FROM raw.items), (SELECT COUNT(*) FROM staging.items),
                (SELECT COUNT(*) FROM staging.rejected_items)
     """)[0]
-    assert raw == kept + lost
+    assert delivered == accepted + refused
     rows = workspace.query("SELECT item_id, status, error FROM captions.item_captions")
     assert {status for _, status, _ in rows} >= {"ok", "no_photo", "missing", "unreadable", "too_large", "wrong_type"}
     assert all(error for _, status, error in rows if status != "ok")
     documents = workspace.query("SELECT COUNT(*) FROM search.item_documents")
-    assert documents == [(kept,)], "an item whose photo is bad still has a document from its title"
+    assert documents == [(accepted,)], "an item whose photo is bad still has a document from its title"
 
 
 # Parquet and JSON lines carry types: numbers, booleans, timestamps.

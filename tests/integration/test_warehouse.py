@@ -1,4 +1,4 @@
-"""The warehouse between processes: a plan that writes, readers that stay open, copies that replace each other."""
+"""The warehouse shared by processes: a plan that writes, readers that stay open, copies that are replaced."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from vlm4rec_search.common import warehouse
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import settings
 
-# A view names its catalog, as SQLMesh's views do.
+# The view names its catalog, as the views of SQLMesh do.
 TABLES = """
 create schema search;
 create table search.numbers as select range as number from range(3);
@@ -36,8 +36,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def process(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run Python code beside the test, from its first line of output on."""
+def running(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run Python code in another process; the block begins when the code prints `ready`."""
     command = [sys.executable, "-c", f"import duckdb, os, sys\n{code}", *map(str, arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
@@ -62,7 +62,7 @@ print(connection.execute("{SUM}").fetchone()[0], flush=True)
 """
 
 
-def total(path: Path) -> int:
+def read_sum(path: Path) -> int:
     with warehouse.read(path) as connection:
         row = connection.execute(SUM).fetchone()
     assert row is not None
@@ -73,11 +73,11 @@ def total(path: Path) -> int:
     ("environment", "name"),
     [("prod", "search"), ("PROD", "search"), ("dev", "search__dev"), ('My-"Env"; x', "search__my__env___x")],
 )
-def test_schemas_are_named_as_sqlmesh_names_them(environment: str, name: str) -> None:
+def test_schemas_have_the_names_of_sqlmesh(environment: str, name: str) -> None:
     assert warehouse.schema("search", environment) == name
 
 
-def test_queries_are_pointed_at_an_environment() -> None:
+def test_queries_get_the_schemas_of_an_environment() -> None:
     query = (
         "with a as (from search.numbers) "
         "select a.number, regexp_matches('b', '(?i)\\bB$') from a join staging.items using (x)"
@@ -97,60 +97,60 @@ def test_read_closes_its_connection(path: Path) -> None:
     duckdb.connect(path).close()
 
 
-def test_mistakes_are_told_in_one_line(path: Path, tmp_path: Path) -> None:
+def test_mistakes_are_refused_in_one_line(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no warehouse at .*none\.duckdb: run `sqlmesh plan` first"):
-        total(tmp_path / "none.duckdb")
+        read_sum(tmp_path / "none.duckdb")
     (tmp_path / "text.duckdb").write_text("words " * 5000)
     with pytest.raises(UsageError, match="is not a DuckDB database"):
-        total(tmp_path / "text.duckdb")
+        read_sum(tmp_path / "text.duckdb")
     with pytest.raises(UsageError, match="Run `sqlmesh plan`"), warehouse.read(path) as connection:
         connection.execute("from search__dev.view")
 
 
-def test_a_writer_is_named_by_its_process_id(path: Path, tmp_path: Path) -> None:
-    with process(WRITER, path) as plan:
-        for call in (lambda: total(path), lambda: warehouse.publish(path, tmp_path / "published")):
+def test_a_writer_is_reported_with_its_process_id(path: Path, tmp_path: Path) -> None:
+    with running(WRITER, path) as plan:
+        for call in (lambda: read_sum(path), lambda: warehouse.publish(path, tmp_path / "published")):
             with pytest.raises(RunError, match=rf"is locked by another process \(PID {plan.pid}\)") as error:
                 call()
             assert "\n" not in str(error.value)
     assert not (tmp_path / "published").exists()
 
 
-def test_a_reader_stands_in_the_way_of_a_plan(path: Path, tmp_path: Path) -> None:
+def test_a_reader_blocks_a_plan(path: Path, tmp_path: Path) -> None:
     warehouse.check_writable(tmp_path / "none.duckdb")
     warehouse.check_writable(path)
-    with process(ANALYST, path) as reader, pytest.raises(RunError, match=rf"\(PID {reader.pid}\)"):
+    with running(ANALYST, path) as reader, pytest.raises(RunError, match=rf"\(PID {reader.pid}\)"):
         warehouse.check_writable(path)
 
 
-def test_a_writer_in_this_process_is_told_as_well(path: Path) -> None:
+def test_a_writer_in_this_process_is_reported(path: Path) -> None:
     with duckdb.connect(path), pytest.raises(RunError, match="is locked by this process"):
-        total(path)
+        read_sum(path)
 
 
-def test_publish_copies_the_write_ahead_log_too(path: Path, tmp_path: Path) -> None:
-    with process(WRITER, path) as plan:
+def test_publish_copies_the_write_ahead_log(path: Path, tmp_path: Path) -> None:
+    with running(WRITER, path) as plan:
         os.kill(plan.pid, signal.SIGKILL)
     assert Path(f"{path}.wal").exists()
     copy = warehouse.publish(path, tmp_path / "published")
-    assert total(copy) == 13
+    assert read_sum(copy) == 13
     assert [file.name for file in copy.parent.iterdir()] == ["warehouse.duckdb"]
 
 
 def test_readers_go_on_while_the_copy_is_replaced(path: Path, tmp_path: Path) -> None:
     copy = warehouse.publish(path, tmp_path / "published")
-    with process(ANALYST, copy) as analyst:
+    with running(ANALYST, copy) as analyst:
         with duckdb.connect(path) as plan:  # the analyst's connection does not lock the warehouse
             plan.execute("insert into search.numbers values (100)")
         assert warehouse.publish(path, copy.parent) == copy
         output, _ = analyst.communicate("go\n")
         assert output == "3\n"
-    assert total(copy) == 103
+    assert read_sum(copy) == 103
 
 
-def test_a_plan_cannot_write_while_the_copy_is_taken(path: Path, tmp_path: Path) -> None:
+def test_a_plan_cannot_write_while_the_copy_is_made(path: Path, tmp_path: Path) -> None:
     attempt = "print('ready', flush=True)\nsys.stdin.readline()\nduckdb.connect(sys.argv[1])"
-    with process(attempt, path) as plan, warehouse.read(path):
+    with running(attempt, path) as plan, warehouse.read(path):
         plan.communicate("go\n")
         assert plan.returncode == 1
 
@@ -158,10 +158,10 @@ def test_a_plan_cannot_write_while_the_copy_is_taken(path: Path, tmp_path: Path)
 def test_a_log_left_beside_the_old_copy_is_not_replayed(path: Path, tmp_path: Path) -> None:
     copy = warehouse.publish(path, tmp_path / "published")
     copy.chmod(0o644)
-    with process(WRITER, copy) as analyst:
+    with running(WRITER, copy) as analyst:
         os.kill(analyst.pid, signal.SIGKILL)
-    assert total(copy) == 13
-    assert total(warehouse.publish(path, copy.parent)) == 3
+    assert read_sum(copy) == 13
+    assert read_sum(warehouse.publish(path, copy.parent)) == 3
 
 
 def test_publish_refuses_the_folder_of_the_warehouse_and_unwritable_ones(path: Path, tmp_path: Path) -> None:
@@ -170,10 +170,10 @@ def test_publish_refuses_the_folder_of_the_warehouse_and_unwritable_ones(path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot publish to"):
         warehouse.publish(path, tmp_path / "file")
-    assert total(path) == 3
+    assert read_sum(path) == 3
 
 
-def test_what_killed_runs_left_is_removed_after_an_hour(path: Path, tmp_path: Path) -> None:
+def test_folders_of_killed_runs_are_removed_after_an_hour(path: Path, tmp_path: Path) -> None:
     old, young = tmp_path / "published/.publishing-old", tmp_path / "published/.publishing-young"
     for folder in (old, young):
         folder.mkdir(parents=True)
@@ -182,7 +182,7 @@ def test_what_killed_runs_left_is_removed_after_an_hour(path: Path, tmp_path: Pa
     assert (old.exists(), young.exists()) == (False, True)
 
 
-def test_publish_tables_says_where_and_how_large(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publish_tables_prints_path_and_size(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLM4REC_WAREHOUSE", str(path))
     monkeypatch.setenv("VLM4REC_PUBLISHED", str(tmp_path / "published"))
     settings.cache_clear()

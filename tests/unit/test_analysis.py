@@ -1,4 +1,4 @@
-"""The analyzer against what Lucene's EnglishAnalyzer is written to do."""
+"""The analyzer gives the terms of Lucene's EnglishAnalyzer."""
 
 import httpx
 import pytest
@@ -21,7 +21,7 @@ from vlm4rec_search.common.analyzer import STOP_WORDS, analyze, stem, tokens, wo
         ("--- ___ ...", []),
         ("it is not the one", ["on"]),
     ],
-)  # fmt: skip
+)
 def test_analyze(text: str, terms: list[str]) -> None:
     assert analyze(text) == terms
 
@@ -29,7 +29,7 @@ def test_analyze(text: str, terms: list[str]) -> None:
 @pytest.mark.parametrize(
     ("word", "term"),
     [
-        ("us", "us"),  # words of one or two letters stay
+        ("us", "us"),  # words of one or two letters stay as they are
         ("ties", "ti"),
         ("possibly", "possibl"),  # -bli -> -ble
         ("technology", "technolog"),  # -logi -> -log
@@ -49,7 +49,7 @@ def test_stop_words_are_lucenes_33() -> None:
     assert [stem(word) for word in sorted(STOP_WORDS)] == [None] * 33
 
 
-def test_tokens_tell_the_surface_form() -> None:
+def test_tokens_give_the_word_of_each_term() -> None:
     assert list(tokens("Red Dresses")) == [("red", "red"), ("dress", "dresses")]
 
 
@@ -60,9 +60,9 @@ def test_long_tokens_are_cut_at_255() -> None:
 @settings(deadline=None)
 @given(st.text())
 def test_any_text_gives_clean_terms(text: str) -> None:
-    found = analyze(text)
-    assert all(term and not any(letter.isspace() for letter in term) for term in found)
-    assert found == [term for term, _ in tokens(text)]
+    terms = analyze(text)
+    assert all(term and not any(letter.isspace() for letter in term) for term in terms)
+    assert terms == [term for term, _ in tokens(text)]
 
 
 ODD = [
@@ -77,7 +77,7 @@ ODD = [
 ]
 
 
-def test_the_analyzer_is_the_servers(opensearch_url: str) -> None:
+def test_the_terms_equal_those_of_the_server(opensearch_url: str) -> None:
     titles = [*search_tables.shop()["title"], *(search_tables.luma()["title"] if search_tables.LUMA.exists() else ())]
     texts = [*ODD, " ".join(titles[:150]), " ".join(titles[-150:])]
     for text in texts:

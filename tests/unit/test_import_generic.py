@@ -1,4 +1,4 @@
-"""A shop's own exports become the raw contract."""
+"""A shop's own exports are imported into the raw contract."""
 
 import gzip
 import json
@@ -30,18 +30,18 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def table(path: Path) -> list[dict[str, object]]:
+def read_rows(path: Path) -> list[dict[str, object]]:
     relation = duckdb.read_parquet(str(path), hive_partitioning=False)
     return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
 
 
-def run(source: Path, items: str | None = "items.jsonl", log: str | None = None, *maps: str) -> ImportSummary:
+def import_files(source: Path, items: str | None = "items.jsonl", log: str | None = None, *maps: str) -> ImportSummary:
     return import_generic(source, source.parent / "data", items, log, maps)
 
 
 def test_jsonl_items_keep_ids_lists_and_unmapped_columns(source: Path) -> None:
-    summary = run(source, "items.jsonl", None, "items.item_id=id", "items.category=categories")
-    first, second = table(source.parent / "data" / "items.parquet")
+    summary = import_files(source, "items.jsonl", None, "items.item_id=id", "items.category=categories")
+    first, second = read_rows(source.parent / "data" / "items.parquet")
     assert (summary.items, summary.interactions) == (2, None)
     assert list(first) == ["item_id", "title", "category", "price", "image", "categories", "tags"]
     assert (first["item_id"], first["category"], first["price"]) == ("007", "Men/Hats", "52")
@@ -50,10 +50,10 @@ def test_jsonl_items_keep_ids_lists_and_unmapped_columns(source: Path) -> None:
     assert (second["title"], second["category"], second["price"]) == ('A "good" mug', None, "4.5")
 
 
-def test_csv_log_is_mapped_and_bad_rows_are_left_to_staging(source: Path) -> None:
-    summary = run(source, None, "log.csv.gz", "interactions.user_id=customer", "interactions.value=quantity")
+def test_a_csv_log_is_mapped_and_bad_rows_reach_staging_unchanged(source: Path) -> None:
+    summary = import_files(source, None, "log.csv.gz", "interactions.user_id=customer", "interactions.value=quantity")
     assert (summary.items, summary.interactions) == (None, 2)
-    assert table(source.parent / "data" / "interactions.parquet") == [
+    assert read_rows(source.parent / "data" / "interactions.parquet") == [
         {"user_id": "c1", "item_id": "007", "timestamp": "2024-01-01 10:00:00", "value": "3"},
         {"user_id": "c2", "item_id": "8", "timestamp": "not a time", "value": None},
     ]
@@ -63,21 +63,21 @@ def test_parquet_keeps_types_and_lists(source: Path) -> None:
     duckdb.sql("SELECT 7 AS item_id, 'x' AS title, 1.5 AS price, ['a', 'b'] AS kinds, {'k': 1} AS more").write_parquet(
         str(source / "p.parquet")
     )
-    run(source, "p.parquet", None, "items.category=kinds")
-    (row,) = table(source.parent / "data" / "items.parquet")
+    import_files(source, "p.parquet", None, "items.category=kinds")
+    (row,) = read_rows(source.parent / "data" / "items.parquet")
     assert (row["item_id"], row["category"], row["kinds"], row["more"]) == ("7", "a", '["a","b"]', '{"k":1}')
     assert float(str(row["price"])) == 1.5
 
 
-def test_a_mapped_name_does_not_drop_the_column_that_had_it(source: Path) -> None:
+def test_a_column_whose_name_is_taken_gets_another_name(source: Path) -> None:
     (source / "two.csv").write_text('item_id,Title,source_Title,"odd ""name"""\n1,upper,y,x\n')
-    run(source, "two.csv", None, "items.title=item_id")
-    assert table(source.parent / "data" / "items.parquet") == [
+    import_files(source, "two.csv", None, "items.title=item_id")
+    assert read_rows(source.parent / "data" / "items.parquet") == [
         {"item_id": "1", "title": "1", "source_source_Title": "upper", "source_Title": "y", 'odd "name"': "x"}
     ]
 
 
-def test_photos_come_along_only_from_inside_the_source(source: Path) -> None:
+def test_photos_are_copied_only_from_inside_the_source(source: Path) -> None:
     (source / "pics" / "mug.jpg").write_bytes(b"photo")
     (source.parent / "secret.jpg").write_bytes(b"secret")
     (source / "link.jpg").symlink_to(source.parent / "secret.jpg")
@@ -93,15 +93,15 @@ def test_photos_come_along_only_from_inside_the_source(source: Path) -> None:
     (source / "list.csv").write_text(
         "\n".join(["item_id,title,image", *(f"{row},t,{name}" for row, name in enumerate(names)), ""])
     )
-    photos = run(source, "list.csv").photos
+    photos = import_files(source, "list.csv").photos
     assert (photos.copied, photos.not_found, photos.refused, photos.remote) == (1, 1, 4, 1)
     data = source.parent / "data"
     assert sorted(str(path.relative_to(data)) for path in data.rglob("*.*")) == ["items.parquet", "pics/mug.jpg"]
     assert (data / "pics" / "mug.jpg").read_bytes() == b"photo"
-    assert run(source, "list.csv").photos == photos
+    assert import_files(source, "list.csv").photos == photos
 
 
-def test_no_images_leaves_photos_alone(source: Path) -> None:
+def test_no_images_copies_no_photos(source: Path) -> None:
     (source / "pics" / "mug.jpg").write_bytes(b"photo")
     summary = import_generic(source, source.parent / "data", "items.jsonl", None, ["items.item_id=id"], images=False)
     assert summary.photos.copied == 0
@@ -121,9 +121,9 @@ def test_no_images_leaves_photos_alone(source: Path) -> None:
         (["items.item_id=id", "interactions.value=q"], "--interactions is not given"),
     ],
 )
-def test_wrong_mappings_are_told_in_one_line(source: Path, maps: list[str], message: str) -> None:
+def test_wrong_mappings_are_refused_in_one_line(source: Path, maps: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        run(source, "items.jsonl", None, *maps)
+        import_files(source, "items.jsonl", None, *maps)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (source.parent / "data" / "items.parquet").exists()
@@ -145,11 +145,11 @@ def test_wrong_mappings_are_told_in_one_line(source: Path, maps: list[str], mess
         ("cut.csv.gz", gzip.compress(b"item_id,title\n1,a\n2,b\n", mtime=0)[:-8], "is the download complete"),
     ],
 )
-def test_unreadable_files_are_told_in_one_line(source: Path, name: str, content: bytes | None, message: str) -> None:
+def test_unreadable_files_are_refused_in_one_line(source: Path, name: str, content: bytes | None, message: str) -> None:
     if content is not None:
         (source / name).write_bytes(content)
     with pytest.raises(UsageError) as caught:
-        run(source, name)
+        import_files(source, name)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list((source.parent / "data").glob("*")) == []
@@ -159,9 +159,9 @@ def test_a_second_table_in_another_format_is_refused(source: Path) -> None:
     (source.parent / "data").mkdir()
     (source.parent / "data" / "items.csv").write_text("item_id,title\n")
     with pytest.raises(UsageError, match="would be ambiguous"):
-        run(source, "items.jsonl", None, "items.item_id=id")
+        import_files(source, "items.jsonl", None, "items.item_id=id")
     with pytest.raises(UsageError, match="nothing to import"):
-        run(source, None)
+        import_files(source, None)
 
 
 def test_the_command_prints_counts(source: Path) -> None:
@@ -169,13 +169,13 @@ def test_the_command_prints_counts(source: Path) -> None:
     plain = CliRunner().invoke(import_data, [*arguments, "--map", "items.item_id=id"])
     assert plain.exit_code == 0
     assert "items.parquet: 2 rows" in plain.stdout
-    assert "0 brought, 1 not found" in plain.stdout
+    assert "0 copied, 1 not found" in plain.stdout
     as_json = CliRunner().invoke(import_data, [*arguments, "--map", "items.item_id=id", "--json"])
     assert json.loads(as_json.stdout)["photos"] == {"copied": 0, "not_found": 1, "refused": 0, "remote": 0}
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")
-def test_real_exports(tmp_path: Path) -> None:
+def test_real_exports_are_imported_completely(tmp_path: Path) -> None:
     luma = ["items.item_id=id", "items.category=categories"]
     summary = import_generic(SHARED / "magento_luma", tmp_path / "luma", "items.jsonl", None, luma)
     assert (summary.items, summary.photos.copied, summary.photos.not_found) == (417, 417, 0)

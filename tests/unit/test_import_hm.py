@@ -1,11 +1,11 @@
-"""H&M Personalized Fashion becomes the raw contract."""
+"""H&M Personalized Fashion is imported into the raw contract."""
 
 import gzip
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_import_generic import table
+from test_import_generic import read_rows
 
 from vlm4rec_search.cli.data import import_data
 from vlm4rec_search.common.errors import UsageError
@@ -34,26 +34,35 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_articles_keep_their_zero_and_their_attributes(source: Path, tmp_path: Path) -> None:
+def test_articles_keep_leading_zeros_and_attributes(source: Path, tmp_path: Path) -> None:
     summary = import_hm(source, tmp_path / "data")
-    top, stockings = table(tmp_path / "data" / "items.parquet")
+    top, stockings = read_rows(tmp_path / "data" / "items.parquet")
     assert top == {
-        "item_id": "0108775015", "title": "Strap top", "description": 'Jersey top, with "narrow" straps.',
-        "category": "Vest top", "image": "images/010/0108775015.jpg", "product_code": "0108775",
-        "colour_group_name": "Black", "index_name": "Ladieswear",
-    }  # fmt: skip
+        "item_id": "0108775015",
+        "title": "Strap top",
+        "description": 'Jersey top, with "narrow" straps.',
+        "category": "Vest top",
+        "image": "images/010/0108775015.jpg",
+        "product_code": "0108775",
+        "colour_group_name": "Black",
+        "index_name": "Ladieswear",
+    }
     assert (stockings["item_id"], stockings["description"]) == ("0111565001", None)
     assert (summary.photos.copied, summary.photos.not_found) == (1, 1)
     assert (tmp_path / "data" / "images" / "010" / "0108775015.jpg").read_bytes() == b"photo"
 
 
-def test_transactions_are_purchases_and_a_lost_zero_comes_back(source: Path, tmp_path: Path) -> None:
+def test_transactions_are_purchases_and_a_lost_zero_is_restored(source: Path, tmp_path: Path) -> None:
     summary = import_hm(source, tmp_path / "data", images=False)
-    rows = table(tmp_path / "data" / "interactions.parquet")
+    rows = read_rows(tmp_path / "data" / "interactions.parquet")
     assert rows[0] == {
-        "user_id": "c1", "item_id": "0108775015", "timestamp": "2018-09-20", "event_type": "purchase",
-        "price": "0.050830508474576264", "sales_channel_id": "2",
-    }  # fmt: skip
+        "user_id": "c1",
+        "item_id": "0108775015",
+        "timestamp": "2018-09-20",
+        "event_type": "purchase",
+        "price": "0.050830508474576264",
+        "sales_channel_id": "2",
+    }
     assert [row["item_id"] for row in rows] == ["0108775015", "0111565001", "0108775015"]
     assert summary.left_out == {"items_without_article_id": 0, "interactions_without_article_id": 0}
     assert not (tmp_path / "data" / "images").exists()
@@ -61,14 +70,14 @@ def test_transactions_are_purchases_and_a_lost_zero_comes_back(source: Path, tmp
         assert set(raw.REQUIRED[stem]) <= set(raw.inspect(tmp_path / "data", stem, tmp_path / "cache").columns)
 
 
-def test_a_truncated_file_is_told(source: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(source: Path, tmp_path: Path) -> None:
     whole = (source / "transactions_train.csv.gz").read_bytes()
     (source / "transactions_train.csv.gz").write_bytes(whole[:60])
     with pytest.raises(UsageError, match="is the download complete"):
         import_hm(source, tmp_path / "data")
 
 
-def test_wrong_folders_are_told(source: Path, tmp_path: Path) -> None:
+def test_wrong_folders_are_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds neither articles.csv nor transactions_train.csv"):
         import_hm(source / "images", tmp_path / "data")
     (source / "articles.csv").write_text("article_id,prod_name\n1,x\n")
@@ -84,4 +93,4 @@ def test_the_command_prints_counts(source: Path, tmp_path: Path) -> None:
     plain = CliRunner().invoke(import_data, ["hm", str(source), "--to", str(tmp_path / "data")])
     assert plain.exit_code == 0, plain.output
     assert "interactions.parquet: 3 rows" in plain.stdout
-    assert "photos: 1 brought, 1 not found" in plain.stdout
+    assert "photos: 1 copied, 1 not found" in plain.stdout

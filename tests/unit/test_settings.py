@@ -1,4 +1,4 @@
-"""Settings from the environment: parsed once, told in one line when they cannot be."""
+"""Settings from the environment, and messages for values that cannot be parsed."""
 
 from datetime import datetime
 
@@ -18,7 +18,7 @@ def test_a_time_with_an_offset_becomes_utc() -> None:
         assert Settings.model_validate({"as_of": text}).as_of == moment
 
 
-def test_a_time_outside_of_the_calendar_is_told() -> None:
+def test_a_time_outside_of_the_calendar_is_refused() -> None:
     with pytest.raises(ValueError, match="outside of the calendar"):
         Settings.model_validate({"as_of": "9999-12-31T23:59:59-05:00"})
 
@@ -29,3 +29,7 @@ def test_a_setting_that_cannot_be_parsed_is_named(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UsageError, match="VLM4REC_MAX_AGE_DAYS is set to 'soon'"):
         settings()
     settings.cache_clear()
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

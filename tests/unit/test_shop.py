@@ -1,4 +1,4 @@
-"""The built-in shop: what is written, what is planted, and what photos and titles tell in each world."""
+"""The built-in shop: its files, its wrong rows and bad photos, and what photos and titles show in each world."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ ITEMS, SHOPPERS = 24, 30
 TABLES = ("items.csv", "interactions.csv.gz", "labels.csv", "SHOP.json")
 
 
-def rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -32,19 +32,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ShopSummary]:
     return folder, build_shop(folder, "photo", ITEMS, SHOPPERS, seed=3, dirty=True)
 
 
-def test_sizes_are_those_asked_for_plus_what_was_planted(built: tuple[Path, ShopSummary]) -> None:
+def test_sizes_are_the_requested_ones_plus_the_wrong_rows(built: tuple[Path, ShopSummary]) -> None:
     folder, summary = built
     assert (summary.items, summary.shoppers) == (24, 30)
-    assert len(rows(folder / "items.csv")) == 24 + 8
-    assert len(rows(folder / "interactions.csv.gz")) == summary.interactions + 5 * 3
-    assert {row["user_id"] for row in rows(folder / "interactions.csv.gz")} - {""} == {
+    assert len(read_rows(folder / "items.csv")) == 24 + 8
+    assert len(read_rows(folder / "interactions.csv.gz")) == summary.interactions + 5 * 3
+    assert {row["user_id"] for row in read_rows(folder / "interactions.csv.gz")} - {""} == {
         f"u{number:03d}" for number in range(1, 31)
     }
 
 
-def test_every_kind_of_dirty_item_is_there_once(built: tuple[Path, ShopSummary]) -> None:
+def test_each_kind_of_wrong_item_occurs_once(built: tuple[Path, ShopSummary]) -> None:
     folder, _ = built
-    items = rows(folder / "items.csv")
+    items = read_rows(folder / "items.csv")
     assert [item["item_id"] for item in items].count("") == 1
     assert [item["item_id"] for item in items].count("00001") == 2
     assert [item["price"] for item in items if not item["price"].replace(".", "").isdigit()] == ["-4.50", "ask us"]
@@ -52,10 +52,10 @@ def test_every_kind_of_dirty_item_is_there_once(built: tuple[Path, ShopSummary])
     assert sum("function()" in item["title"] for item in items) == 1
 
 
-def test_dirty_interactions_differ_from_good_ones_in_one_thing(built: tuple[Path, ShopSummary]) -> None:
+def test_wrong_interactions_differ_from_good_ones_in_one_value(built: tuple[Path, ShopSummary]) -> None:
     folder, summary = built
-    log = rows(folder / "interactions.csv.gz")
-    known = {item["item_id"] for item in rows(folder / "items.csv")}
+    log = read_rows(folder / "interactions.csv.gz")
+    known = {item["item_id"] for item in read_rows(folder / "items.csv")}
     good, bad = log[: summary.interactions], log[summary.interactions :]
     assert all(row["item_id"] in known and "2024-07-01" <= row["timestamp"] < "2025-07-01" for row in good)
     assert [row["timestamp"] for row in good] == sorted(row["timestamp"] for row in good)
@@ -63,9 +63,9 @@ def test_dirty_interactions_differ_from_good_ones_in_one_thing(built: tuple[Path
         assert max(len(row.items() & other.items()) for other in good[:3]) == 4
 
 
-def test_planted_photos_are_what_the_marker_says(built: tuple[Path, ShopSummary]) -> None:
+def test_bad_photos_are_as_the_marker_lists_them(built: tuple[Path, ShopSummary]) -> None:
     folder, summary = built
-    items = {row["item_id"]: row for row in rows(folder / "items.csv")[:ITEMS]}
+    items = {row["item_id"]: row for row in read_rows(folder / "items.csv")[:ITEMS]}
     photo = {kind: folder / items[item_id]["image"] for item_id, kind in summary.planted_photos.items()}
     assert len(photo) == 8
     assert photo["no image"] == folder
@@ -82,9 +82,9 @@ def test_planted_photos_are_what_the_marker_says(built: tuple[Path, ShopSummary]
     assert json.loads((folder / "SHOP.json").read_text())["planted_photos"] == summary.planted_photos
 
 
-def test_good_photos_are_jpegs_with_names_that_tell_nothing(built: tuple[Path, ShopSummary]) -> None:
+def test_good_photos_are_jpegs_named_after_the_item_id(built: tuple[Path, ShopSummary]) -> None:
     folder, summary = built
-    good = [row for row in rows(folder / "items.csv")[:ITEMS] if row["item_id"] not in summary.planted_photos]
+    good = [row for row in read_rows(folder / "items.csv")[:ITEMS] if row["item_id"] not in summary.planted_photos]
     assert [row["image"] for row in good] == [f"images/{row['item_id']}.jpg" for row in good]
     for row in good:
         photo = Image.open(folder / row["image"])
@@ -102,28 +102,28 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(
         assert (other / name).read_bytes() != (built[0] / name).read_bytes()
 
 
-def test_clean_shop_plants_nothing(tmp_path: Path) -> None:
+def test_a_clean_shop_has_no_wrong_rows_and_no_bad_photos(tmp_path: Path) -> None:
     summary = build_shop(tmp_path / "data", "photo", 16, 5, seed=1, dirty=False)
-    assert len(rows(tmp_path / "data" / "items.csv")) == 16
-    assert len(rows(tmp_path / "data" / "interactions.csv.gz")) == summary.interactions
+    assert len(read_rows(tmp_path / "data" / "items.csv")) == 16
+    assert len(read_rows(tmp_path / "data" / "interactions.csv.gz")) == summary.interactions
     assert (summary.planted_items, summary.planted_interactions, summary.planted_photos) == ({}, {}, {})
     assert len(list((tmp_path / "data" / "images").iterdir())) == 16
 
 
-def test_texts_tell_the_taste_in_one_world_only(built: tuple[Path, ShopSummary], tmp_path: Path) -> None:
+def test_texts_name_the_traits_in_the_world_title_only(built: tuple[Path, ShopSummary], tmp_path: Path) -> None:
     build_shop(tmp_path / "data", "title", ITEMS, 5, seed=3, dirty=False)
     words = {*STYLES, *USES, *(material for some in MATERIALS_OF.values() for material in some)}
-    for row in rows(built[0] / "items.csv")[:ITEMS]:
+    for row in read_rows(built[0] / "items.csv")[:ITEMS]:
         assert not words & set(f"{row['title']} {row['description']}".lower().replace(".", "").split())
-    labels = rows(tmp_path / "data" / "labels.csv")
-    for row, label in zip(rows(tmp_path / "data" / "items.csv"), labels, strict=True):
+    labels = read_rows(tmp_path / "data" / "labels.csv")
+    for row, label in zip(read_rows(tmp_path / "data" / "items.csv"), labels, strict=True):
         assert {label["style"], label["material"]} <= set(row["title"].split())
     assert any(label["style"] != label["shown_style"] for label in labels)
-    photo_world = rows(built[0] / "labels.csv")
+    photo_world = read_rows(built[0] / "labels.csv")
     assert [label["style"] for label in photo_world] == [label["shown_style"] for label in photo_world]
 
 
-def test_an_earlier_shop_is_replaced_and_foreign_files_stay(tmp_path: Path) -> None:
+def test_an_earlier_shop_is_replaced_and_other_files_stay(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     build_shop(folder, "photo", 20, 5, seed=1, dirty=True)
     for foreign in ("notes.txt", "images/logo.jpg"):
@@ -169,21 +169,20 @@ def test_the_command_says_that_it_is_a_demo(tmp_path: Path) -> None:
     assert json.loads(CliRunner().invoke(shop, [*sizes, "--json"]).stdout)["items"] == 16
 
 
-def middle_of_the_cushion(material: str, colour: str = "grey", pattern: str = "plain") -> np.ndarray:
+def crop_cushion(material: str, colour: str = "grey", pattern: str = "plain") -> np.ndarray:
     look = Look("cushion", "minimal", material, "office", colour, "white", pattern)
     photo = np.asarray(draw_photo(look, np.random.default_rng(5)), dtype=np.float64)
     return photo[90:166, 90:166]
 
 
 def test_colours_patterns_and_materials_can_be_seen() -> None:
-    """Red is red; stripes run across; denim, silk and leather differ in how fine their grain is."""
-    red = middle_of_the_cushion("knit", "red").mean(axis=(0, 1))
+    """Red is red, stripes are horizontal, and the grain of silk is smoother than that of leather and of denim."""
+    red = crop_cushion("knit", "red").mean(axis=(0, 1))
     assert red[0] > red[1] + 80 and red[0] > red[2] + 80
-    striped = middle_of_the_cushion("linen", "navy", "striped").mean(axis=2)
+    striped = crop_cushion("linen", "navy", "striped").mean(axis=2)
     assert striped.mean(axis=1).std() > 5 * striped.mean(axis=0).std()
     grain = {
-        name: np.abs(np.diff(middle_of_the_cushion(name).mean(axis=2), n=2)).mean()
-        for name in ("denim", "silk", "leather")
+        name: np.abs(np.diff(crop_cushion(name).mean(axis=2), n=2)).mean() for name in ("denim", "silk", "leather")
     }
     assert grain["silk"] < 0.5 * grain["leather"] < 0.5 * grain["denim"]
 

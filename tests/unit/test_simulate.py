@@ -1,4 +1,4 @@
-"""Simulated shoppers: their tastes, their year, and the files that say that they are simulated."""
+"""Simulated shoppers: their tastes, the times of their events, and the marker of simulated files."""
 
 import csv
 import gzip
@@ -11,25 +11,32 @@ from click.testing import CliRunner
 
 from vlm4rec_search.cli.data import simulate as simulate_command
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.demo_shop.shoppers import END, START, Interactions, Wares, season_of_month, shop_around
+from vlm4rec_search.datasets.demo_shop.shoppers import (
+    END,
+    START,
+    Interactions,
+    ItemTraits,
+    season_of_month,
+    simulate_log,
+)
 from vlm4rec_search.datasets.demo_shop.simulate import simulate
 
 SHOPPERS = 2000
 
 
-def four_values(launch: int = 0) -> Wares:
+def make_items(launch: int = 0) -> ItemTraits:
     """Forty equal items, ten of each of four values; the last ten appear after `launch` months."""
     codes = np.repeat(np.arange(4), 10)[:, None]
     launches = np.where(codes[:, 0] == 3, launch, 0)
-    return Wares(codes, np.ones(40), np.full(40, -1), launches)
+    return ItemTraits(codes, np.ones(40), np.full(40, -1), launches)
 
 
 @pytest.fixture(scope="module")
 def log() -> Interactions:
-    return shop_around(four_values(), SHOPPERS, np.random.default_rng(5))
+    return simulate_log(make_items(), SHOPPERS, np.random.default_rng(5))
 
 
-def test_histories_are_long_tailed_and_everybody_has_one(log: Interactions) -> None:
+def test_histories_are_long_tailed_and_every_shopper_has_one(log: Interactions) -> None:
     lengths = np.bincount(log.shoppers[log.events == 0], minlength=SHOPPERS)
     assert lengths.min() == 1
     assert 6 <= np.median(lengths) <= 9
@@ -37,7 +44,7 @@ def test_histories_are_long_tailed_and_everybody_has_one(log: Interactions) -> N
 
 
 def test_a_favourite_value_gets_its_share(log: Interactions) -> None:
-    """First and second choice are drawn from 4 values, equal once in 4: 0.55 + 0.25 x 0.2 + 0.25 x 0.25 = 0.6625."""
+    """Favourite and second favourite are drawn from 4 values and equal with chance 1/4: 0.55 + 0.2 / 4 + 0.25 / 4."""
     views = log.events == 0
     counts = np.zeros((SHOPPERS, 4))
     np.add.at(counts, (log.shoppers[views], log.items[views] // 10), 1)
@@ -59,27 +66,27 @@ def test_events_are_views_some_carts_and_half_as_many_purchases(log: Interaction
 
 
 def test_items_get_no_views_before_their_launch() -> None:
-    log = shop_around(four_values(launch=9), 300, np.random.default_rng(5))
+    log = simulate_log(make_items(launch=9), 300, np.random.default_rng(5))
     late = log.times[log.items >= 30]
     assert len(late) > 0
     assert late.min() >= np.datetime64("2025-04-01")
 
 
 def test_seasonal_items_sell_in_their_season() -> None:
-    """The year starts in July; of winter's of two equal items is met 2.0 against 0.6 times from December on."""
+    """The year starts in July. From December on, the winter item has weight 2.0 and the other, equal item 0.6."""
     assert season_of_month().tolist() == [1, 1, 2, 2, 2, 3, 3, 3, 0, 0, 0, 1]
-    two = Wares(np.zeros((2, 1), np.int64), np.ones(2), np.array([1, 3]), np.zeros(2, np.int64))
-    log = shop_around(two, 3000, np.random.default_rng(5))
+    two = ItemTraits(np.zeros((2, 1), np.int64), np.ones(2), np.array([1, 3]), np.zeros(2, np.int64))
+    log = simulate_log(two, 3000, np.random.default_rng(5))
     winter = (log.times >= np.datetime64("2024-12-01")) & (log.times < np.datetime64("2025-03-01"))
     assert log.items[winter].mean() == pytest.approx(2.0 / 2.6, abs=0.03)
 
 
-def test_rare_values_are_found_by_those_who_like_them() -> None:
-    """One item of value 1 among 99 of value 0: half the shoppers have it as their favourite, whatever its share."""
-    rare = Wares(
+def test_a_favourite_value_is_picked_although_it_is_rare() -> None:
+    """One item has value 1 and 99 have value 0: value 1 is still the favourite of half of the shoppers."""
+    rare = ItemTraits(
         (np.arange(100) == 0).astype(np.int64)[:, None], np.ones(100), np.full(100, -1), np.zeros(100, np.int64)
     )
-    log = shop_around(rare, 3000, np.random.default_rng(5))
+    log = simulate_log(rare, 3000, np.random.default_rng(5))
     assert (log.items[log.events == 0] == 0).mean() == pytest.approx(0.5 * 0.55 + 0.5 * 0.2 + 0.25 * 0.01, abs=0.03)
 
 
@@ -92,7 +99,7 @@ def catalogue(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_simulate_writes_a_log_and_says_that_it_is_simulated(catalogue: Path) -> None:
+def test_simulate_writes_a_log_and_a_marker(catalogue: Path) -> None:
     summary = simulate(catalogue, 40, ["colour", "category"], seed=2)
     with gzip.open(catalogue / "interactions.csv.gz", "rt") as file:
         written = list(csv.DictReader(file))

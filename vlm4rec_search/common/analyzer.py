@@ -1,8 +1,8 @@
-"""The one analyzer of the lexical score: what Lucene's `EnglishAnalyzer` (OpenSearch: `english`) does to a text.
+"""Turns text into index terms as Lucene's `EnglishAnalyzer` (OpenSearch: `english`) does.
 
-Standard tokens (Unicode word boundaries, UAX #29), possessive 's removed, lower case, Lucene's English stop words,
-Porter stemmer. Written from the grammar of Lucene's `StandardTokenizerImpl.jflex` and its `en` package; left out are
-Hebrew quotation marks and emoji sequences longer than one sign.
+The steps are: standard tokens (Unicode word boundaries, UAX #29), removal of possessive 's, lower case, removal of
+Lucene's English stop words, Porter stemmer. The code follows the grammar of Lucene's `StandardTokenizerImpl.jflex` and
+its `en` package, without Hebrew quotation marks and without emoji sequences of more than one character.
 """
 
 import re
@@ -13,7 +13,7 @@ import regex
 import Stemmer
 
 NAME = "english"
-VERSION = 1  # part of every release: raise it when the tokens of any text change
+VERSION = 1  # recorded in every release: raise it when the terms of any text change
 ID = f"{NAME}@{VERSION}"
 
 _STOP_WORDS = (
@@ -21,11 +21,11 @@ _STOP_WORDS = (
     "that the their then there these they this to was will with"
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
-_LONGEST = 255  # the standard tokenizer cuts longer tokens
+_MAX_LENGTH = 255  # the standard tokenizer cuts longer tokens
 _EXTRA = r"[\p{WB=Format}\p{WB=Extend}\p{WB=ZWJ}]*"
 _LETTER = rf"[\p{{WB=ALetter}}\p{{WB=Hebrew_Letter}}]{_EXTRA}"
 _NUMBER = rf"\p{{WB=Numeric}}{_EXTRA}"
-# Lucene's Unicode 9 counts the colon as MidLetter, which later versions of the annex do not
+# The colon is MidLetter in Unicode 9, which Lucene follows, but not in later versions.
 _MID_LETTER = rf"[:\p{{WB=MidLetter}}\p{{WB=MidNumLet}}\p{{WB=Single_Quote}}]{_EXTRA}(?={_LETTER})"
 _MID_NUMBER = rf"[\p{{WB=MidNum}}\p{{WB=MidNumLet}}\p{{WB=Single_Quote}}]{_EXTRA}(?={_NUMBER})"
 _JOINER = rf"\p{{WB=ExtendNumLet}}{_EXTRA}"
@@ -34,7 +34,7 @@ _SINGLE = rf"[\p{{Script=Han}}\p{{Script=Hiragana}}\p{{Extended_Pictographic}}]{
 _TOKEN = regex.compile(
     rf"(?:{_JOINER})*{_RUN}(?:(?:{_JOINER})+{_RUN})*(?:{_JOINER})*|(?:\p{{LB=Complex_Context}}{_EXTRA})+|{_SINGLE}"
 )
-# Java lowers code point by code point: no final sigma, no combining dot
+# Java converts each code point alone to lower case: no final sigma, no combining dot.
 _LOWER = str.maketrans({"\u0130": "i", "\u03a3": "\u03c3"})
 _MEASURE = re.compile(r"[aeiou][^aeiou]|[^aeiou]y[^aeiouy]")  # Porter's m > 0: a vowel, then a consonant
 _DOUBLES = ("cc", "hh", "jj", "kk", "qq", "vv", "ww", "xx")
@@ -42,12 +42,12 @@ _porter = Stemmer.Stemmer("porter")
 
 
 def analyze(text: str) -> list[str]:
-    """Return the index terms of a text, in order, with repetitions."""
+    """Return the index terms of a text in order, with repetitions."""
     return [term for term, _ in tokens(text)]
 
 
 def tokens(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (term, word) of each token that is no stop word; word is the lower-case surface form."""
+    """Yield (term, word) for each token that is no stop word; `word` is the token in lower case before stemming."""
     for word in words(text):
         term = stem(word)
         if term is not None:
@@ -55,21 +55,22 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def words(text: str) -> Iterator[str]:
-    """Yield the standard tokens in lower case without possessive 's, stop words included."""
+    """Yield the standard tokens, stop words included, in lower case and without possessive 's."""
     for token in _TOKEN.findall(text.translate(_LOWER).lower()):
-        for start in range(0, len(token), _LONGEST):
-            piece = token[start : start + _LONGEST]
+        for start in range(0, len(token), _MAX_LENGTH):
+            piece = token[start : start + _MAX_LENGTH]
             yield piece[:-2] if len(piece) > 2 and piece[-1] == "s" and piece[-2] in "'\u2019\uff07" else piece
 
 
 @lru_cache(maxsize=1 << 18)
 def stem(word: str) -> str | None:
-    """Return the term of a lower-case word, None for a stop word.
+    """Return the term of a lower-case word, or None for a stop word.
 
-    Porter's own revision of the 1980 algorithm, as in Lucene's `PorterStemmer`: words of one or two letters stay,
-    `-bli` becomes `-ble` (not only `-abli`), `-logi` becomes `-log`, and every double consonant that -ed or -ing leaves
-    becomes single. PyStemmer has an older form, whose later steps leave these endings alone, so that they can be told
-    from its result. Equal to NLTK's `MARTIN_EXTENSIONS` on 74,877 words.
+    The term is that of Porter's own revision of the 1980 algorithm, as in Lucene's `PorterStemmer`: words of one or two
+    letters stay as they are, `-bli` becomes `-ble` (not only `-abli`), `-logi` becomes `-log`, and a double consonant
+    before -ed or -ing becomes single. PyStemmer implements an older version; its later steps do not change these
+    endings, so they can be corrected in its result. The terms of 74,877 words equal those of NLTK's
+    `MARTIN_EXTENSIONS`.
     """
     if word in STOP_WORDS:
         return None

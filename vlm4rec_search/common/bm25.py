@@ -1,4 +1,4 @@
-"""The words of a whole catalogue at once: counts of terms, and BM25 of one field in Lucene's form."""
+"""Term counts of a whole catalogue, and the BM25 scores of one field as Lucene computes them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ BOOSTS = {"title": 2.0, "description": 1.0, "caption": 1.0}
 
 
 class TermCounts(NamedTuple):
-    """Terms of texts, sorted, the most frequent surface form of each, and how often it occurs: documents x terms."""
+    """The sorted terms of some texts, the most frequent word of each term, and counts of shape (documents, terms)."""
 
     terms: list[str]
     words: list[str]
@@ -24,33 +24,37 @@ class TermCounts(NamedTuple):
 
 
 def count_terms(texts: Iterable[str | None]) -> TermCounts:
-    """Analyze texts, one (or None) for each document; equally frequent forms go by the alphabet."""
-    places: dict[str, int] = {}
+    """Count the terms of texts, one text or None for each document.
+
+    Of equally frequent words of a term the first in the alphabet is returned.
+    """
+    numbers: dict[str, int] = {}
     forms: Counter[tuple[int, str]] = Counter()
     columns: list[int] = []
     ends = [0]
     for text in texts:
-        found = [(places.setdefault(term, len(places)), word) for term, word in tokens(text or "")]
-        forms.update(found)
-        columns.extend(place for place, _ in found)
+        pairs = [(numbers.setdefault(term, len(numbers)), word) for term, word in tokens(text or "")]
+        forms.update(pairs)
+        columns.extend(number for number, _ in pairs)
         ends.append(len(columns))
-    terms = sorted(places)
-    order = np.empty(len(places), dtype=np.int32)
-    order[[places[term] for term in terms]] = np.arange(len(places), dtype=np.int32)
+    terms = sorted(numbers)
+    order = np.empty(len(numbers), dtype=np.int32)
+    order[[numbers[term] for term in terms]] = np.arange(len(numbers), dtype=np.int32)
     indices = order[np.array(columns, dtype=np.int64)]
     cells = (np.ones(len(indices)), indices, np.array(ends, dtype=np.int64))
-    counts = sparse.csr_array(cells, shape=(len(ends) - 1, len(places)))
+    counts = sparse.csr_array(cells, shape=(len(ends) - 1, len(numbers)))
     counts.sum_duplicates()
-    # A later pair replaces an earlier one of the same place: the most frequent form stays.
+    # The dictionary takes the last pair of each term, which is that of its most frequent word.
     words = dict(sorted(forms, key=lambda form: (-forms[form], form[1]), reverse=True))
-    return TermCounts(terms, [words[places[term]] for term in terms], counts)
+    return TermCounts(terms, [words[numbers[term]] for term in terms], counts)
 
 
 def bm25(counts: sparse.csr_array) -> sparse.csc_array:
-    """Return the BM25 of every (document, term), float32, documents x terms.
+    """Return the BM25 score of each term in each document: float32, shape (documents, terms).
 
-    ln(1 + (N - df + 0.5) / (df + 0.5)) x tf / (tf + k1 (1 - b + b dl / avgdl)) with k1 1.2 and b 0.75, as Lucene's
-    `BM25Similarity`: no factor k1 + 1, N and avgdl over the documents that have the field, and dl as Lucene stores it.
+    The score is ln(1 + (N - df + 0.5) / (df + 0.5)) x tf / (tf + k1 (1 - b + b dl / avgdl)) with k1 = 1.2 and b = 0.75,
+    as in Lucene's `BM25Similarity`: without the factor k1 + 1, with N and avgdl over the documents that have the field,
+    and with the length dl as Lucene stores it.
     """
     lengths = counts.sum(axis=1)
     documents = max(int((lengths > 0).sum()), 1)
@@ -65,7 +69,7 @@ def bm25(counts: sparse.csr_array) -> sparse.csc_array:
 
 
 def stored_length(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Round lengths down as Lucene's one-byte norm does (`SmallFloat.intToByte4`): exact to 40, then 4 leading bits."""
+    """Round lengths down as Lucene's `SmallFloat.intToByte4` does: exact up to 40, then the 4 leading bits."""
     above = np.maximum(lengths - 24, 0)
     shift = np.maximum(np.ceil(np.log2(above + 1)).astype(np.int64) - 4, 0)
     return np.where(lengths < 24, lengths, 24 + ((above >> shift) << shift))

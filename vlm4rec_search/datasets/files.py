@@ -1,40 +1,49 @@
-"""Tables in files (csv, csv.gz, parquet, jsonl), read by DuckDB, which streams them; mistakes told in one line."""
+"""Opens tables in files (csv, csv.gz, parquet, jsonl; public data sets also zst) as DuckDB relations.
 
-from collections.abc import Iterable, Iterator
+A relation is lazy and streams, so that a file larger than the memory can be read. Every mistake in a file is a
+`UsageError` of one line that names the file.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from vlm4rec_search.common.errors import UsageError
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".jsonl")
+"""File formats of the raw data contract."""
 COMPRESSIONS = ("", ".gz", ".zst")
-LONGEST_MESSAGE = 500  # of DuckDB's, which quotes the whole line that it cannot read
+_MAX_MESSAGE = 500  # characters; DuckDB quotes the whole line that it cannot read
 
 
-def quoted(name: str) -> str:
-    """Return a column name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def find_table(folder: Path, stem: str) -> Path | None:
-    """Return the one file of the folder that holds a table, e.g. `items.csv` for the stem `items`, or None.
+def find_file(folder: Path, stem: str, suffixes: Iterable[str] = SUFFIXES) -> Path | None:
+    """Return the only file of the folder with this stem and one of the suffixes, or None if there is none.
 
     Raises:
-        UsageError: there are two.
+        UsageError: there is more than one such file.
     """
-    files = [folder / f"{stem}{suffix}" for suffix in SUFFIXES if (folder / f"{stem}{suffix}").is_file()]
-    if len(files) > 1:
-        raise UsageError(f"{folder} holds {' and '.join(path.name for path in files)}; keep one of them")
-    return files[0] if files else None
+    return only_file([path for path in (folder / f"{stem}{suffix}" for suffix in suffixes) if path.is_file()])
+
+
+def only_file(paths: Sequence[Path]) -> Path | None:
+    """Return the only path of a list, or None if the list is empty.
+
+    Raises:
+        UsageError: the list has more than one path.
+    """
+    if len(paths) > 1:
+        raise UsageError(f"{paths[0]} and {paths[1]} hold the same table; keep one of them")
+    return paths[0] if paths else None
 
 
 def open_table(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
-    """Open a file as a lazy relation.
+    """Open a file in one of the formats `SUFFIXES`.
 
-    Columns of csv and jsonl are text as delivered, so that "00001" stays "00001" (nested JSON values are JSON text);
-    columns of parquet keep their types.
+    Columns of csv and jsonl are text as delivered, so that "00001" stays "00001"; nested JSON values are JSON text.
+    Columns of parquet keep their types.
 
     Raises:
         UsageError: the file is missing, empty, of another format, or cannot be read.
@@ -43,32 +52,77 @@ def open_table(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.Duck
         raise UsageError(f"{path} is none of {', '.join(suffix[1:] for suffix in SUFFIXES)}")
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
-    with reading(path):
-        relation = _relation(connection, path)
-        if relation.limit(1).fetchone() is None:
-            raise UsageError(f"{path} holds no rows")
+    check_compression(path)
+    with read_errors(path):
+        if path.suffix == ".parquet":
+            relation = open_parquet(connection, path)
+        elif path.suffix == ".jsonl":
+            # With a depth of 1 every column is JSON, whatever DuckDB would infer from the rows.
+            values = connection.read_json(
+                str(path), format="newline_delimited", maximum_depth=1, sample_size=-1, hive_partitioning=False
+            )
+            texts = (f"{quote_name(name)} ->> '$' AS {quote_name(name)}" for name in values.columns)
+            relation = values.project(", ".join(texts))
+        else:
+            relation = _read_csv(connection, path, separator=None)
+    return _not_empty(relation, path)
+
+
+def open_csv(connection: duckdb.DuckDBPyConnection, path: Path, columns: Iterable[str]) -> duckdb.DuckDBPyRelation:
+    """Open a comma-separated file with a header, plain or compressed; every value is text as delivered.
+
+    Raises:
+        UsageError: the file cannot be read, holds no rows, or lacks one of `columns`.
+    """
+    check_compression(path)
+    with read_errors(path):
+        relation = _read_csv(connection, path, separator=",")
+    relation = _not_empty(relation, path)
+    require_columns(relation.columns, columns, path)
     return relation
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what DuckDB says about a file that it cannot read into one line."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise UsageError(f"{path} cannot be read: {_in_one_line(str(error))}") from None
+def open_json_lines(
+    connection: duckdb.DuckDBPyConnection, path: Path, columns: dict[str, str], ids: Iterable[str]
+) -> duckdb.DuckDBPyRelation:
+    """Open a file with one JSON object per line, plain or compressed.
 
+    A key that a line lacks is NULL; a line that is no JSON object becomes a row of NULLs.
 
-def check_whole(path: Path) -> None:
-    """Decompress a .gz or .zst file to its end: DuckDB takes a truncated one for a shorter one, without a word.
+    Args:
+        connection: the connection of the relation.
+        path: the file.
+        columns: keys to read, with their DuckDB types.
+        ids: some of the keys; the first line must have a value for at least one of them.
 
     Raises:
-        UsageError: the file is damaged, or ends too early.
+        UsageError: the file cannot be read, or its first line has none of the keys `ids`, so that it is a file of
+            another kind.
     """
-    if path.suffix not in COMPRESSIONS:
-        return
-    import pyarrow as pa
+    check_compression(path)
+    with read_errors(path):
+        relation = connection.read_json(
+            str(path), columns=columns, format="newline_delimited", ignore_errors=True, hive_partitioning=False
+        )
+        first = relation.project(", ".join(ids)).limit(1).fetchone()
+    if first is None or all(value is None for value in first):
+        raise UsageError(f"{path} does not begin with a JSON object that has the key {' or '.join(ids)}")
+    return relation
 
+
+def open_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
+    """Open a Parquet file. A folder named price=9 in its path adds no column."""
+    return connection.read_parquet(str(path), hive_partitioning=False)
+
+
+def check_compression(path: Path) -> None:
+    """Decompress a .gz or .zst file to its end, because DuckDB reads a truncated file without an error.
+
+    Raises:
+        UsageError: the file is damaged or truncated.
+    """
+    if path.suffix not in (".gz", ".zst"):
+        return
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
             while stream.read(1 << 20):
@@ -77,36 +131,37 @@ def check_whole(path: Path) -> None:
         raise UsageError(f"{path} cannot be read to its end ({error}): is the download complete?") from None
 
 
-def require(columns: Iterable[str], wanted: Iterable[str], path: Path) -> None:
-    """Check that the columns are there.
+def require_columns(columns: Iterable[str], required: Iterable[str], path: Path) -> None:
+    """Check that `columns`, those of the file `path`, include the required ones.
 
     Raises:
-        UsageError: one is not; the message names those that are.
+        UsageError: a required column is missing; the message names the columns of the file.
     """
-    there = list(columns)
-    if absent := [name for name in wanted if name not in there]:
+    present = list(columns)
+    if absent := [name for name in required if name not in present]:
         raise UsageError(
-            f"{path} has no column {', '.join(absent)}; it has {', '.join(there)}: rename one, or map it with"
+            f"{path} has no column {', '.join(absent)}; it has {', '.join(present)}: rename one, or map it with"
             " `vlm4rec import generic --map`"
         )
 
 
-def read_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
-    """Open a Parquet file; a folder named price=9 is a folder, and adds no column."""
-    return connection.read_parquet(str(path), hive_partitioning=False)
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Raise each DuckDB error of the block as a `UsageError` of one line: `path` cannot be read."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise UsageError(f"{path} cannot be read: {_explain(str(error))}") from None
 
 
-def read_csv(
-    connection: duckdb.DuckDBPyConnection, path: Path, separator: str | None = None
-) -> duckdb.DuckDBPyRelation:
-    """Open a CSV file as text; a folder named price=9 is a folder, and adds no column.
+def quote_name(name: str) -> str:
+    """Return a column name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
-    Args:
-        connection: of the relation.
-        path: the file, its first line the names of the columns.
-        separator: None lets DuckDB find it.
-    """
-    # Without these the sniffer may take a first row that it does not like for a preamble, and drop it.
+
+def _read_csv(connection: duckdb.DuckDBPyConnection, path: Path, separator: str | None) -> duckdb.DuckDBPyRelation:
+    """Read a CSV file with a header as text; without a `separator` DuckDB detects it."""
+    # Without skiprows and the quotes, DuckDB may take an unusual first row for a preamble and drop it.
     return connection.read_csv(
         str(path),
         sep=separator,
@@ -119,84 +174,19 @@ def read_csv(
     )
 
 
-def _relation(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
-    if path.suffix == ".parquet":
-        return read_parquet(connection, path)
-    if path.suffix == ".jsonl":
-        # One level deep every column is JSON, whatever a sample of the rows suggests.
-        values = connection.read_json(
-            str(path), format="newline_delimited", maximum_depth=1, sample_size=-1, hive_partitioning=False
-        )
-        return values.project(", ".join(f"{quoted(name)} ->> '$' AS {quoted(name)}" for name in values.columns))
-    return read_csv(connection, path)
+def _not_empty(relation: duckdb.DuckDBPyRelation, path: Path) -> duckdb.DuckDBPyRelation:
+    with read_errors(path):
+        first = relation.limit(1).fetchone()
+    if first is None:
+        raise UsageError(f"{path} holds no rows")
+    return relation
 
 
-def _in_one_line(message: str) -> str:
+def _explain(message: str) -> str:
     if "not utf-8 encoded" in message:
         return "it is not UTF-8 text; convert it first, e.g. iconv -f latin1 -t utf-8"
     if "sniffing" in message:
         return (
             "its lines do not look like one CSV table; mixed line ends or rows of different lengths are common causes"
         )
-    return ", ".join(message.splitlines()[:3])[:LONGEST_MESSAGE]
-
-
-# Files of public data sets, plain or compressed (gz, zst), as lazy relations that DuckDB streams.
-
-
-def find_file(folder: Path, name: str) -> Path | None:
-    """Return the one file `name`, `name.gz` or `name.zst` of the folder, or None.
-
-    Raises:
-        UsageError: there is more than one of them.
-    """
-    files = [path for path in (folder / f"{name}{end}" for end in COMPRESSIONS) if path.is_file()]
-    return only(files)
-
-
-def only(files: list[Path]) -> Path | None:
-    """Return the one file of a list, or None when it is empty.
-
-    Raises:
-        UsageError: there is more than one.
-    """
-    if len(files) > 1:
-        raise UsageError(f"{files[0]} and {files[1]} hold the same table; keep one of them")
-    return files[0] if files else None
-
-
-def open_csv(connection: duckdb.DuckDBPyConnection, path: Path, columns: Iterable[str]) -> duckdb.DuckDBPyRelation:
-    """Open a comma-separated file with a header; every value is text as delivered.
-
-    Raises:
-        UsageError: the file cannot be read, holds no rows, or lacks one of `columns`.
-    """
-    check_whole(path)
-    with reading(path):
-        relation = read_csv(connection, path, ",")
-        first = relation.limit(1).fetchone()
-    if first is None:
-        raise UsageError(f"{path} holds no rows")
-    require(relation.columns, columns, path)
-    return relation
-
-
-def open_lines(
-    connection: duckdb.DuckDBPyConnection, path: Path, columns: dict[str, str], ids: Iterable[str]
-) -> duckdb.DuckDBPyRelation:
-    """Open a file of one JSON object a line; `columns` are the keys to read, with their types.
-
-    A key that a line lacks is NULL; a line that is no JSON object becomes a row of NULLs.
-
-    Raises:
-        UsageError: the file cannot be read, or its first line has none of the keys `ids`: it is another kind of file.
-    """
-    check_whole(path)
-    with reading(path):
-        relation = connection.read_json(
-            str(path), columns=columns, format="newline_delimited", ignore_errors=True, hive_partitioning=False
-        )
-        first = relation.project(", ".join(ids)).limit(1).fetchone()
-    if first is None or all(value is None for value in first):
-        raise UsageError(f"{path} does not begin with a JSON object that has the key {' or '.join(ids)}")
-    return relation
+    return ", ".join(message.splitlines()[:3])[:_MAX_MESSAGE]

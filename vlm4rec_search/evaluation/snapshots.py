@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import publish, read
-from vlm4rec_search.datasets.raw import find
+from vlm4rec_search.datasets.raw import find_raw_file
 
 _PREFIX = "evaluation-"
 _STALE_SECONDS = 86_400.0
@@ -66,7 +66,7 @@ class Workbench:
         """
         folder = self._folder / environment
         data = self.settings.data_dir
-        log = find(data, "interactions").name
+        log = find_raw_file(data, "interactions").name
         shutil.copytree(
             data, folder, ignore=lambda at, names: {log} if Path(at) == data else set(), copy_function=_link
         )

@@ -1,7 +1,9 @@
-"""What the SQLMesh project needs to know before it loads: is the input sound, and what is it made of."""
+"""The variables of the SQLMesh project, computed before it loads: hashes of the input, and versions of the models."""
 
 import re
 from pathlib import Path
+
+import duckdb
 
 from vlm4rec_search import profiles
 from vlm4rec_search.captioning.table import caption_variables
@@ -19,15 +21,16 @@ from vlm4rec_search.search.ranking import load_ranking
 
 
 def project_variables(settings: Settings) -> dict[str, str | float | None]:
-    """Return the SQLMesh variables: a change of any of them rebuilds the models that name it, and what follows.
+    """Check the raw files and the warehouse, and return the SQLMesh variables.
 
-    The folder's path is not among them: the same files elsewhere are the same data.
+    A changed variable rebuilds the models that use it and all models below. The path of the data folder is no variable,
+    because the same files in another folder are the same data.
 
     Raises:
-        UsageError: raw files or settings that cannot be used.
+        UsageError: a raw file, a setting or the warehouse cannot be used.
         RunError: the warehouse is locked by another process.
     """
-    check_name(settings.warehouse)
+    check_warehouse_name(settings.warehouse)
     check_writable(settings.warehouse)
     images = load_image_encoder(settings.image_encoder)
     with Cache(settings.cache) as cache:
@@ -53,19 +56,17 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
     }
 
 
-def check_name(warehouse: Path) -> None:
-    """Make sure that SQL can name the warehouse's catalog, which DuckDB calls after the file, without quotes.
+def check_warehouse_name(warehouse: Path) -> None:
+    """Check that SQL can name the catalog of the warehouse, which has the name of the file, without quotes.
 
     Raises:
-        UsageError: the file's name without its suffix is no plain identifier, or a reserved word of SQL.
+        UsageError: the name of the file, without its suffix, is no plain identifier or is a reserved word of SQL.
     """
-    import duckdb
-
     reserved = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", warehouse.stem) or (
         (warehouse.stem.lower(),) in duckdb.connect().execute(reserved).fetchall()
     ):
         raise UsageError(
-            f"VLM4REC_WAREHOUSE is {warehouse}: name the file in letters, digits and _, and not like a word of SQL,"
-            " since the tables are called after it"
+            f"VLM4REC_WAREHOUSE is {warehouse}: its name is part of table names, so use only letters, digits and _ and"
+            " no reserved word of SQL"
         )

@@ -19,17 +19,17 @@ from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, STYLES, USES
 from vlm4rec_search.datasets.demo_shop.shoppers import (
     END,
     START,
-    Wares,
-    popularity,
-    rows_of,
-    shop_around,
+    ItemTraits,
+    draw_popularity,
+    log_rows,
     shopper_ids,
+    simulate_log,
     write_log,
 )
 
 MARKER = "SHOP.json"
-FEWEST_ITEMS = 16
-BAD_OF_EACH_KIND = 3
+MIN_ITEMS = 16
+BAD_ROWS_PER_KIND = 3
 _WORK = ".shop-in-progress"
 _OWN_FILES = ("items.csv", "interactions.csv.gz", "labels.csv", MARKER)
 _OWN_PHOTO = re.compile(r"\d{5,}\.(jpg|png|gif)")
@@ -38,7 +38,7 @@ _MATERIALS = tuple(sorted({material for materials in MATERIALS_OF.values() for m
 
 @dataclass(frozen=True)
 class ShopSummary:
-    """What was built. `items` and `interactions` are good rows; `planted_*` count the dirty ones by kind."""
+    """Contents of a built shop. `items` and `interactions` count the good rows, `planted_*` the wrong ones by kind."""
 
     world: str
     seed: int
@@ -50,52 +50,52 @@ class ShopSummary:
     planted_items: dict[str, int]
     planted_interactions: dict[str, int]
     planted_photos: dict[str, str]
-    """Item id -> what is wrong with its photo."""
+    """For each item id with a bad photo the kind of error."""
 
 
 def build_shop(to: Path, world: str, items: int, shoppers: int, seed: int, dirty: bool) -> ShopSummary:
     """Draw the photos, simulate the shoppers and write the folder `to`; the same arguments give the same bytes.
 
     Args:
-        to: data folder; it may be absent, empty, or an earlier shop, which is replaced.
-        world: `photo` (tastes follow what only photos show) or `title` (tastes follow what titles tell).
-        items: number of good items, at least FEWEST_ITEMS.
+        to: data folder. If it exists, it must be empty or an earlier shop, which is replaced.
+        world: `photo` (tastes follow traits that only photos show) or `title` (tastes follow traits named in titles).
+        items: number of good items, at least MIN_ITEMS.
         shoppers: number of shoppers, at least 1.
         seed: 0 or more.
-        dirty: plant wrong rows and bad photos, and list them in SHOP.json.
+        dirty: whether to add wrong rows and bad photos, listed in SHOP.json.
 
     Raises:
-        UsageError: a number is too small, the world is unknown, or `to` holds files that are not a shop's.
+        UsageError: a number is too small, the world is unknown, or `to` holds other files than a shop.
     """
-    _check(to, world, items, shoppers, seed)
-    # Inside `to`, since a data folder may be a file system of its own, across which nothing can be moved in one step.
+    _check_arguments(to, world, items, shoppers, seed)
+    # Inside `to`, because files can be moved in one step only within one file system.
     work = to / _WORK
     try:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        summary = _write(work, world, items, shoppers, seed, dirty)
-        _replace(to, work)
+        summary = _write_shop(work, world, items, shoppers, seed, dirty)
+        _replace_shop(to, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return summary
 
 
-def _check(to: Path, world: str, items: int, shoppers: int, seed: int) -> None:
+def _check_arguments(to: Path, world: str, items: int, shoppers: int, seed: int) -> None:
     if world not in WORLDS:
         raise UsageError(f"there is no world {world!r}; choose one of {', '.join(WORLDS)}")
-    if items < FEWEST_ITEMS or shoppers < 1 or seed < 0:
-        raise UsageError(f"a shop needs at least {FEWEST_ITEMS} items, 1 shopper and a seed of 0 or more")
+    if items < MIN_ITEMS or shoppers < 1 or seed < 0:
+        raise UsageError(f"a shop needs at least {MIN_ITEMS} items, 1 shopper and a seed of 0 or more")
     if to.exists() and not to.is_dir():
         raise UsageError(f"{to} is a file; give a folder")
     if to.is_dir() and {path.name for path in to.iterdir()} - {_WORK} and not (to / MARKER).is_file():
-        raise UsageError(f"{to} holds other files (no {MARKER}), which are left alone; give a new or an empty folder")
+        raise UsageError(f"{to} holds other files (no {MARKER}): give a new or an empty folder")
 
 
-def _write(work: Path, world: str, items: int, shoppers: int, seed: int, dirty: bool) -> ShopSummary:
+def _write_shop(work: Path, world: str, items: int, shoppers: int, seed: int, dirty: bool) -> ShopSummary:
     rng = np.random.default_rng(seed)
     catalogue = draw_items(world, items, rng)
     step = items // len(BAD_PHOTOS)
-    spoiled = {catalogue[step * place].item_id: kind for place, kind in enumerate(BAD_PHOTOS)} if dirty else {}
+    spoiled = {catalogue[step * number].item_id: kind for number, kind in enumerate(BAD_PHOTOS)} if dirty else {}
     rows = [_item_row(item, spoiled.get(item.item_id)) for item in catalogue]
     wrong_items = bad_items(rows[1], items + 1) if dirty else {}
     _write_csv(work / "items.csv", [*rows, *wrong_items.values()])
@@ -155,23 +155,26 @@ def _write_photos(work: Path, catalogue: list[Item], spoiled: dict[str, str], se
 def _write_log(
     work: Path, catalogue: list[Item], shoppers: int, rng: np.random.Generator, dirty: bool
 ) -> tuple[int, dict[str, int]]:
-    log = shop_around(_wares(catalogue, rng), shoppers, rng)
+    log = simulate_log(_item_traits(catalogue, rng), shoppers, rng)
     users, items = shopper_ids(shoppers), [item.item_id for item in catalogue]
-    wrong = bad_interactions(list(islice(rows_of(log, users, items), BAD_OF_EACH_KIND))) if dirty else {}
-    write_log(work / "interactions.csv.gz", chain(rows_of(log, users, items), *wrong.values()))
+    wrong = bad_interactions(list(islice(log_rows(log, users, items), BAD_ROWS_PER_KIND))) if dirty else {}
+    write_log(work / "interactions.csv.gz", chain(log_rows(log, users, items), *wrong.values()))
     return len(log.items), {kind: len(rows) for kind, rows in wrong.items()}
 
 
-def _wares(catalogue: list[Item], rng: np.random.Generator) -> Wares:
+def _item_traits(catalogue: list[Item], rng: np.random.Generator) -> ItemTraits:
     codes = [[STYLES.index(item.style), _MATERIALS.index(item.material), USES.index(item.use)] for item in catalogue]
     seasons = [SEASONS.index(item.season) if item.season in SEASONS else -1 for item in catalogue]
     launches = np.array([item.launch_month for item in catalogue])
     launches[0] = 0
-    return Wares(np.array(codes), popularity(len(catalogue), rng), np.array(seasons), launches)
+    return ItemTraits(np.array(codes), draw_popularity(len(catalogue), rng), np.array(seasons), launches)
 
 
-def _replace(to: Path, work: Path) -> None:
-    """Move the new files in, the marker last, and drop photos of the shop before; other files stay."""
+def _replace_shop(to: Path, work: Path) -> None:
+    """Move the new files into `to` and delete the photos of the earlier shop; other files stay.
+
+    The marker is copied before all other files, so that an interrupted run can be repeated.
+    """
     photos = to / "images"
     photos.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(work / MARKER, to / MARKER)

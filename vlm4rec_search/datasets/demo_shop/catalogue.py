@@ -1,4 +1,4 @@
-"""The items of the built-in shop: what is sold, what is written about it, and what tastes follow."""
+"""Draws the items of the built-in shop: their texts, prices, looks, and the traits that tastes follow."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,31 @@ WORLDS = ("photo", "title")
 SEASONS = ("spring", "summer", "autumn", "winter")
 
 _BRANDS = (
-    "Alder", "Bryn", "Calder", "Dunmore", "Elwin", "Farrow", "Gable", "Harlow", "Ives", "Jessop", "Kestrel", "Larkin",
-    "Merrow", "Nolan", "Orwell", "Pemberly", "Quill", "Rowan", "Selby", "Thorne", "Upton", "Verity", "Wexley", "Yarrow",
-)  # fmt: skip
-_CATEGORIES: dict[str, str] = {
-    "dress": "clothing", "shirt": "clothing", "jacket": "clothing", "trousers": "clothing", "skirt": "clothing",
-    "sneaker": "shoes", "tote": "bags", "backpack": "bags", "hat": "accessories", "cushion": "home", "mug": "kitchen",
-    "vase": "home", "lamp": "lighting", "chair": "furniture",
-}  # fmt: skip
-_NAMES: dict[str, tuple[str, ...]] = {
-    "trousers": ("trousers", "pants"), "sneaker": ("sneakers", "shoes"), "tote": ("tote", "handbag"),
-    "backpack": ("backpack", "rucksack"), "cushion": ("cushion", "pillow"), "mug": ("mug", "cup"),
-    "lamp": ("lamp", "table lamp"), "jacket": ("jacket", "coat"),
-}  # fmt: skip
+    "Alder Bryn Calder Dunmore Elwin Farrow Gable Harlow Ives Jessop Kestrel Larkin "
+    "Merrow Nolan Orwell Pemberly Quill Rowan Selby Thorne Upton Verity Wexley Yarrow"
+)
+_SHAPES = {
+    "clothing": ("dress", "shirt", "jacket", "trousers", "skirt"),
+    "shoes": ("sneaker",),
+    "bags": ("tote", "backpack"),
+    "accessories": ("hat",),
+    "home": ("cushion", "vase"),
+    "kitchen": ("mug",),
+    "lighting": ("lamp",),
+    "furniture": ("chair",),
+}
+_CATEGORIES = {shape: category for category, shapes in _SHAPES.items() for shape in shapes}
+_NAMES = {
+    "trousers": ("trousers", "pants"),
+    "sneaker": ("sneakers", "shoes"),
+    "tote": ("tote", "handbag"),
+    "backpack": ("backpack", "rucksack"),
+    "cushion": ("cushion", "pillow"),
+    "mug": ("mug", "cup"),
+    "lamp": ("lamp", "table lamp"),
+    "jacket": ("jacket", "coat"),
+}
+"""Names in titles of the shapes that have more than one."""
 _PRICES = {
     "clothing": 48,
     "shoes": 75,
@@ -46,7 +58,7 @@ _NEUTRAL = (
 
 @dataclass(frozen=True)
 class Item:
-    """One row of the catalogue. Tastes follow `style`, `material` and `use`; the photo shows `look`."""
+    """One item of the catalogue. Tastes follow `style`, `material` and `use`; the photo shows `look`."""
 
     item_id: str
     title: str
@@ -66,8 +78,8 @@ class Item:
 def draw_items(world: str, count: int, rng: np.random.Generator) -> list[Item]:
     """Draw a catalogue.
 
-    In the world `photo` the photo shows what tastes follow and no text mentions it; in the world `title`
-    title and description say it, and the photo shows a look that was drawn independently.
+    In the world `photo` only the photo shows the traits that tastes follow. In the world `title` the title and the
+    description name them, and the photo shows another look, drawn independently.
     """
     return [_draw_item(world, f"{number:05d}", rng) for number in range(1, count + 1)]
 
@@ -76,7 +88,7 @@ def _draw_item(world: str, item_id: str, rng: np.random.Generator) -> Item:
     shape = str(rng.choice(list(MATERIALS_OF)))
     liked = draw_look(shape, rng)
     shown = liked if world == "photo" else draw_look(shape, rng)
-    brand, season = str(rng.choice(_BRANDS)), str(rng.choice([*SEASONS, "all year"]))
+    brand, season = str(rng.choice(_BRANDS.split())), str(rng.choice([*SEASONS, "all year"]))
     name = str(rng.choice(_NAMES.get(shape, (shape,))))
     title, description = _texts(world, brand, name, liked, rng)
     category = _CATEGORIES[shape]
@@ -102,10 +114,10 @@ def _texts(world: str, brand: str, name: str, liked: Look, rng: np.random.Genera
     if world == "photo":
         return f"{brand} {name}", neutral
     title = f"{brand} {liked.style} {liked.material} {name} for {_OCCASIONS[liked.use]}"
-    said = f"{liked.style.capitalize()} in style and made for {_OCCASIONS[liked.use]}."
-    return title, f"{said} {neutral}".strip()
+    sentence = f"{liked.style.capitalize()} in style and made for {_OCCASIONS[liked.use]}."
+    return title, f"{sentence} {neutral}".strip()
 
 
 def _launch_month(rng: np.random.Generator) -> int:
-    """Most items were there from the start; some appear in the second half of the year."""
+    """Draw a month: 0 for most items, a month of the second half of the year for 15 percent."""
     return int(rng.integers(MONTHS // 2, MONTHS)) if rng.random() < 0.15 else 0

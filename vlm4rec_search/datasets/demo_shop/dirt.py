@@ -1,4 +1,4 @@
-"""Dirt on purpose: rows and photos that are wrong in one known way each, so that every count can be foretold."""
+"""Wrong rows and photos for the built-in shop, each wrong in one known way, so that every count is predictable."""
 
 import struct
 import zlib
@@ -31,32 +31,32 @@ _BAD_INTERACTIONS: dict[str, dict[int, str]] = {
 
 
 def bad_items(good: ItemRow, first_free: int) -> dict[str, ItemRow]:
-    """Return one row per kind of dirt; apart from it each is as good as `good`, under a free id of its own."""
+    """Return one row per kind of error: a copy of `good` with that error and with an id counted from `first_free`."""
     kinds = enumerate(_BAD_ITEMS.items(), start=first_free)
     return {kind: {**good, "item_id": f"{number:05d}", "image": "", **wrong} for number, (kind, wrong) in kinds}
 
 
 def bad_interactions(good: list[Row]) -> dict[str, list[Row]]:
-    """Return, per kind of dirt, the rows of `good` with this one thing wrong."""
-    return {kind: [_spoil(row, wrong) for row in good] for kind, wrong in _BAD_INTERACTIONS.items()}
+    """Return copies of the rows `good` for each kind of error, with that error."""
+    return {kind: [_with_errors(row, wrong) for row in good] for kind, wrong in _BAD_INTERACTIONS.items()}
 
 
-def _spoil(row: Row, wrong: dict[int, str]) -> Row:
-    user, item, time, event, value = (wrong.get(place, text) for place, text in enumerate(row))
+def _with_errors(row: Row, wrong: dict[int, str]) -> Row:
+    user, item, time, event, value = (wrong.get(column, text) for column, text in enumerate(row))
     return user, item, time, event, value
 
 
-def _text(photo: Image.Image, path: Path) -> None:
+def _write_text(photo: Image.Image, path: Path) -> None:
     path.write_text("The photographer has not delivered this one yet.\n", encoding="utf-8")
 
 
-def _truncated(photo: Image.Image, path: Path) -> None:
+def _write_truncated(photo: Image.Image, path: Path) -> None:
     photo.save(path, quality=88)
     path.write_bytes(path.read_bytes()[:2000])
 
 
-def _bomb(photo: Image.Image, path: Path, side: int = 20_000) -> None:
-    """Write a black one-bit PNG of side x side pixels: about 50 kB that unpack to 400 million pixels."""
+def _write_bomb(photo: Image.Image, path: Path, side: int = 20_000) -> None:
+    """Write a black one-bit PNG of side x side pixels: a file of about 50 kB with 400 million pixels."""
     packer = zlib.compressobj(9)
     row = bytes(1 + (side + 7) // 8)
     pixels = b"".join(packer.compress(row * 1000) for _ in range(side // 1000)) + packer.flush()
@@ -69,32 +69,32 @@ def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def _animated(photo: Image.Image, path: Path) -> None:
+def _write_animated(photo: Image.Image, path: Path) -> None:
     frames = [photo.rotate(angle, fillcolor=(225, 225, 225)) for angle in (0, 8, -8)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
 
 
-def _cmyk(photo: Image.Image, path: Path) -> None:
+def _write_cmyk(photo: Image.Image, path: Path) -> None:
     photo.convert("CMYK").save(path, quality=88)
 
 
-def _alpha(photo: Image.Image, path: Path) -> None:
+def _write_alpha(photo: Image.Image, path: Path) -> None:
     photo.putalpha(Image.radial_gradient("L").point([255 if level < 190 else 0 for level in range(256)]))
     photo.save(path)
 
 
-def _nothing(photo: Image.Image, path: Path) -> None:
-    """The catalogue names a file that is not there."""
+def _write_nothing(photo: Image.Image, path: Path) -> None:
+    """Write no file, although the catalogue may name one."""
 
 
 BAD_PHOTOS: dict[str, tuple[str, Callable[[Image.Image, Path], None]]] = {
-    "missing file": (".jpg", _nothing),
-    "text named .jpg": (".jpg", _text),
-    "truncated JPEG": (".jpg", _truncated),
-    "decompression bomb": (".png", _bomb),
-    "animated GIF": (".gif", _animated),
-    "CMYK JPEG": (".jpg", _cmyk),
-    "PNG with alpha": (".png", _alpha),
-    "no image": ("", _nothing),
+    "missing file": (".jpg", _write_nothing),
+    "text named .jpg": (".jpg", _write_text),
+    "truncated JPEG": (".jpg", _write_truncated),
+    "decompression bomb": (".png", _write_bomb),
+    "animated GIF": (".gif", _write_animated),
+    "CMYK JPEG": (".jpg", _write_cmyk),
+    "PNG with alpha": (".png", _write_alpha),
+    "no image": ("", _write_nothing),
 }
-"""Kind of bad photo -> suffix of its file, and how it is written from a good photo."""
+"""For each kind of bad photo the suffix of its file, and the function that writes it from a good photo."""

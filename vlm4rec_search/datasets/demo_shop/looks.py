@@ -1,4 +1,4 @@
-"""The words for how a product looks, and what a style does to colour and pattern."""
+"""How a product can look: the words for it, and the colours and patterns of each style."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,47 @@ _SOFT = ("denim", "knit", "linen", "leather")
 _VESSEL = ("ceramic", "metal", "wood")
 _FURNITURE = ("wood", "metal", "linen", "leather")
 MATERIALS_OF: dict[str, tuple[str, ...]] = {
-    "dress": _GARMENT, "shirt": _GARMENT, "jacket": _GARMENT, "trousers": _GARMENT, "skirt": _GARMENT,
-    "sneaker": _SOFT, "tote": _SOFT, "backpack": _SOFT, "hat": _SOFT, "cushion": _GARMENT,
-    "mug": _VESSEL, "vase": _VESSEL, "lamp": _FURNITURE, "chair": _FURNITURE,
-}  # fmt: skip
+    "dress": _GARMENT,
+    "shirt": _GARMENT,
+    "jacket": _GARMENT,
+    "trousers": _GARMENT,
+    "skirt": _GARMENT,
+    "sneaker": _SOFT,
+    "tote": _SOFT,
+    "backpack": _SOFT,
+    "hat": _SOFT,
+    "cushion": _GARMENT,
+    "mug": _VESSEL,
+    "vase": _VESSEL,
+    "lamp": _FURNITURE,
+    "chair": _FURNITURE,
+}
+"""The materials that each product (shape) comes in."""
 STYLES = ("minimal", "romantic", "sporty", "vintage")
 USES = ("office", "outdoor", "party")
 
 COLOURS: dict[str, Colour] = {
-    "white": (244, 243, 240), "black": (44, 44, 48), "grey": (142, 144, 148), "beige": (212, 194, 164),
-    "navy": (36, 48, 88), "pink": (238, 152, 178), "lilac": (186, 150, 214), "cream": (248, 234, 206),
-    "light blue": (156, 200, 236), "rose": (206, 92, 122), "red": (214, 40, 46), "blue": (30, 90, 204),
-    "green": (60, 176, 74), "orange": (244, 126, 28), "yellow": (248, 212, 44), "mustard": (202, 154, 44),
-    "brown": (124, 80, 50), "olive": (116, 120, 60), "burgundy": (120, 32, 50), "teal": (40, 114, 114),
-}  # fmt: skip
+    "white": (244, 243, 240),
+    "black": (44, 44, 48),
+    "grey": (142, 144, 148),
+    "beige": (212, 194, 164),
+    "navy": (36, 48, 88),
+    "pink": (238, 152, 178),
+    "lilac": (186, 150, 214),
+    "cream": (248, 234, 206),
+    "light blue": (156, 200, 236),
+    "rose": (206, 92, 122),
+    "red": (214, 40, 46),
+    "blue": (30, 90, 204),
+    "green": (60, 176, 74),
+    "orange": (244, 126, 28),
+    "yellow": (248, 212, 44),
+    "mustard": (202, 154, 44),
+    "brown": (124, 80, 50),
+    "olive": (116, 120, 60),
+    "burgundy": (120, 32, 50),
+    "teal": (40, 114, 114),
+}
 _PALETTES: dict[str, tuple[str, ...]] = {
     "minimal": ("white", "black", "grey", "beige", "navy"),
     "romantic": ("pink", "lilac", "cream", "light blue", "rose"),
@@ -47,7 +74,7 @@ _PATTERNS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Everything that a photo shows of one product."""
+    """Everything that the photo of one product shows."""
 
     shape: str
     style: str
@@ -62,9 +89,9 @@ def draw_look(shape: str, rng: np.random.Generator) -> Look:
     """Draw a look for a product; colours and pattern follow the style."""
     style, use, material = (str(rng.choice(words)) for words in (STYLES, USES, MATERIALS_OF[shape]))
     colour = str(rng.choice(_PALETTES[style]))
-    second = str(rng.choice([name for name in _SECOND[style] if _apart(name, colour)]))
+    second = str(rng.choice([name for name in _SECOND[style] if _are_distinct(name, colour)]))
     return Look(shape, style, material, use, colour, second, str(rng.choice(_PATTERNS[style])))
 
 
-def _apart(first: str, second: str) -> bool:
+def _are_distinct(first: str, second: str) -> bool:
     return sum(abs(a - b) for a, b in zip(COLOURS[first], COLOURS[second], strict=True)) > 120

@@ -1,4 +1,4 @@
-"""The outlines of every product that the shop sells."""
+"""The outlines of every product of the built-in shop, in a unit square (x to the right, y downwards)."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,15 +6,13 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-# How a product is outlined, in a unit square (x to the right, y downwards).
-
 Points = tuple[tuple[float, ...], ...]
 """Knots `(x, y)` of a smooth curve; `(x, y, 1)` is a corner."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a product is made of, from back to front."""
+    """The parts of a product, from back to front; `trim` is the point where trims are drawn."""
 
     outlines: tuple[Points, ...]
     strokes: tuple[Points, ...] = ()
@@ -27,9 +25,10 @@ class Shape:
 
 @cache
 def curve(points: Points, closed: bool) -> npt.NDArray[np.float64]:
-    """Return points (n, 2) of a cubic Hermite curve through the knots; the tangent is zero at corners.
+    """Return points (n, 2) of a cubic Hermite curve through the knots.
 
-    Tangents elsewhere are those of a Catmull-Rom spline: half the way between the two neighbours.
+    The tangent at a corner is zero. Elsewhere it is that of a Catmull-Rom spline: half of the vector from the
+    previous knot to the next one.
     """
     knots = np.array([point[:2] for point in points])
     soft = np.array([len(point) == 2 for point in points])[:, None]
@@ -45,7 +44,7 @@ def curve(points: Points, closed: bool) -> npt.NDArray[np.float64]:
 
 
 def mirrored(*left: tuple[float, ...]) -> Points:
-    """Close a left half, given from the top to the bottom, with its mirror image."""
+    """Return a closed outline: the left half, given from top to bottom, and its mirror image."""
     right = tuple((1 - point[0], *point[1:]) for point in reversed(left) if point[0] != 0.5)
     return (*left, *right)
 

@@ -1,12 +1,14 @@
-"""Simulated shoppers: each prefers some values of the taste columns, and picks items accordingly.
+"""Simulates shoppers who each prefer some values of the taste columns, and writes their interactions.
 
 The probability that shopper u picks item i in month m is proportional to
 
     popularity(i) * season(i, m) * launched(i, m) * product over the columns c of lift(u, c, value of i in c),
 
-that is a softmax over additive utilities. `lift` gives a favourite value 0.55 and a second one 0.2 of the picks,
-however rare the value is, and leaves the rest to chance. Items that share the values of all columns form a cell, so
-the work grows with shoppers x cells, not shoppers x items.
+which is a softmax over additive utilities. `lift` gives a shopper's favourite value 0.55 and the second favourite 0.2
+of the picks, however rare the value is; the rest is random. Items with equal values in all columns form a cell, so that
+the work grows with shoppers x cells and not with shoppers x items.
+
+The simulated year ends on a fixed day, so that a seed always gives the same log.
 """
 
 import csv
@@ -19,7 +21,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-# The year of the simulated shoppers. It ends on a fixed day, so that a seed always gives the same log.
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Row = tuple[str, str, str, str, str]
+"""One event as text, a value for each of COLUMNS."""
+
+COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "value")
+EVENTS = ("view", "cart", "purchase")
+_FAVOURITE, _SECOND = 0.55, 0.2
+_CHUNK = 4_000_000  # cells of the matrix shoppers x cells that are in memory at once
 
 START = np.datetime64("2024-07-01T00:00:00", "s")
 END = np.datetime64("2025-06-30T23:59:59", "s")
@@ -30,29 +40,27 @@ _MONTH_OF_DAY = (_DAYS.astype("datetime64[M]") - _DAYS[0].astype("datetime64[M]"
 _HOURS = np.array([1, 1, 1, 1, 1, 1, 2, 4, 5, 6, 6, 7, 8, 7, 6, 6, 7, 8, 10, 12, 13, 11, 7, 3], dtype=np.float64)
 
 
-def season_of_month() -> npt.NDArray[np.int64]:
-    """Return (MONTHS,): 0 spring, 1 summer, 2 autumn, 3 winter, for the northern half of the world."""
+def season_of_month() -> Ints:
+    """Return the season of each month, shape (MONTHS,): 0 spring to 3 winter, on the northern hemisphere."""
     calendar_months = (np.arange(MONTHS) + 6) % 12 + 1
     return (calendar_months - 3) % 12 // 3
 
 
-def _shares_of_days() -> npt.NDArray[np.float64]:
-    """Return the cumulated share of a year's events by day: more on weekends, most before the holidays."""
+def _shares_of_days() -> Floats:
+    """Return the cumulative share of the year's events by day: more on weekends, most before the holidays."""
     weekday = (_DAYS.astype(np.int64) + 3) % 7
     weights = np.where(weekday >= 5, 1.3, 1.0) * np.array([1, 1, 1, 1, 1.4, 1.8, 1.1, 1, 1, 1, 1, 1])[_MONTH_OF_DAY]
-    shares: npt.NDArray[np.float64] = np.cumsum(weights / weights.sum())
+    shares: Floats = np.cumsum(weights / weights.sum())
     return shares
 
 
-def draw_times(
-    shopper: npt.NDArray[np.int64], shoppers: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.int64]]:
-    """Draw a time for each pick, none before its shopper joined.
+def draw_times(shopper: Ints, shoppers: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.datetime64], Ints]:
+    """Draw a time for each pick, after the shopper has joined.
 
     Args:
         shopper: (n,) row number of the shopper of each pick.
-        shoppers: how many shoppers there are.
-        rng: the source of chance.
+        shoppers: number of shoppers.
+        rng: random generator.
 
     Returns:
         Times (n,) in seconds, and months (n,) counted from the start of the year.
@@ -64,31 +72,23 @@ def draw_times(
     return _DAYS[day].astype("datetime64[s]") + seconds.astype("timedelta64[s]"), _MONTH_OF_DAY[day]
 
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-EVENTS = ("view", "cart", "purchase")
-_FAVOURITE, _SECOND = 0.55, 0.2
-_CHUNK = 4_000_000
-
-
 @dataclass(frozen=True)
-class Wares:
-    """What shoppers see of n items."""
+class ItemTraits:
+    """The traits of n items that decide which shopper picks them when."""
 
     tastes: Ints
     """(n, columns): code of each item's value in each taste column."""
     popularity: Floats
-    """(n,): how often an item is met, relative to the others."""
+    """(n,): how often shoppers meet an item, relative to the other items."""
     season: Ints
-    """(n,): 0 spring to 3 winter, -1 all year."""
+    """(n,): 0 spring to 3 winter, -1 for all year."""
     launch_month: Ints
     """(n,): months after the start of the year; at least one item has 0."""
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """A log of n events in order of time; shoppers and items are row numbers."""
+    """A log of n events in order of time; `shoppers` and `items` are row numbers."""
 
     shoppers: Ints
     items: Ints
@@ -98,33 +98,33 @@ class Interactions:
     times: npt.NDArray[np.datetime64]
 
 
-def popularity(items: int, rng: np.random.Generator) -> Floats:
-    """Draw how often each item is met (log-normal, so a few are met often)."""
+def draw_popularity(items: int, rng: np.random.Generator) -> Floats:
+    """Draw how often shoppers meet each item: log-normal, so that a few items are met often."""
     return rng.lognormal(0, 0.7, items)
 
 
-def shop_around(wares: Wares, shoppers: int, rng: np.random.Generator) -> Interactions:
+def simulate_log(items: ItemTraits, shoppers: int, rng: np.random.Generator) -> Interactions:
     """Simulate one year of events; every shopper has at least one."""
-    cells, cell_of = np.unique(wares.tastes, axis=0, return_inverse=True)
-    favourites, lifts = _draw_tastes(wares.tastes, shoppers, rng)
+    cells, cell_of = np.unique(items.tastes, axis=0, return_inverse=True)
+    favourites, lifts = _draw_tastes(items.tastes, shoppers, rng)
     shopper = np.repeat(np.arange(shoppers), _draw_lengths(shoppers, rng))
     times, month = draw_times(shopper, shoppers, rng)
-    weights = _weights(wares)
+    weights = _weights(items)
     cell = _pick_cells(lifts, cells, _cell_mass(weights, cell_of, len(cells)), shopper, month, rng)
     item = _pick_items(weights, cell_of, cell, month, rng)
-    matched = (wares.tastes[item] == favourites[shopper]).mean(axis=1)
+    matched = (items.tastes[item] == favourites[shopper]).mean(axis=1)
     return _follow_up(shopper, item, times, matched, rng)
 
 
 def _draw_lengths(shoppers: int, rng: np.random.Generator) -> Ints:
-    """Heavy-tailed numbers of picks: median about 8, at most 200, one shopper in twenty has a single one."""
+    """Draw the number of picks of each shopper: median about 8, at most 200, a single pick for one in twenty."""
     lengths = np.rint(rng.lognormal(np.log(8), 0.9, shoppers)).clip(1, 200).astype(np.int64)
     lengths[rng.random(shoppers) < 0.05] = 1
     return lengths
 
 
 def _draw_tastes(tastes: Ints, shoppers: int, rng: np.random.Generator) -> tuple[Ints, list[Floats]]:
-    """Return favourites (shoppers, columns), and per column the lifts (shoppers, values)."""
+    """Draw favourites (shoppers, columns), and for each column the lifts (shoppers, values)."""
     favourites = np.empty((shoppers, tastes.shape[1]), np.int64)
     lifts = []
     rows = np.arange(shoppers)
@@ -139,11 +139,11 @@ def _draw_tastes(tastes: Ints, shoppers: int, rng: np.random.Generator) -> tuple
     return favourites, lifts
 
 
-def _weights(wares: Wares) -> Floats:
-    """Return (months, items): how often an item is met, whoever looks."""
+def _weights(items: ItemTraits) -> Floats:
+    """Return how often any shopper meets an item in a month, shape (months, items)."""
     months = np.arange(MONTHS)[:, None]
-    in_season = np.where(wares.season == season_of_month()[:, None], 2.0, 0.6)
-    return wares.popularity * np.where(wares.season < 0, 1.0, in_season) * (wares.launch_month <= months)
+    in_season = np.where(items.season == season_of_month()[:, None], 2.0, 0.6)
+    return items.popularity * np.where(items.season < 0, 1.0, in_season) * (items.launch_month <= months)
 
 
 def _cell_mass(weights: Floats, cell_of: Ints, cells: int) -> Floats:
@@ -153,7 +153,7 @@ def _cell_mass(weights: Floats, cell_of: Ints, cells: int) -> Floats:
 def _pick_cells(
     lifts: list[Floats], cells: Ints, mass: Floats, shopper: Ints, month: Ints, rng: np.random.Generator
 ) -> Ints:
-    """Draw a cell for each pick by inverting the cumulated probabilities, some shoppers at a time."""
+    """Draw a cell for each pick by inverting the cumulative probabilities, a block of shoppers at a time."""
     picked = np.empty(len(shopper), np.int64)
     chance = rng.random(len(shopper))
     step = max(1, _CHUNK // len(cells))
@@ -167,7 +167,7 @@ def _pick_cells(
 
 
 def _invert(likelihood: Floats, row: Ints, chance: Floats) -> Ints:
-    """Return a column per draw, each from the distribution that its row of (rows, columns) gives."""
+    """Return a column for each draw, from the distribution in its row of `likelihood` (rows, columns)."""
     summed = likelihood.cumsum(axis=1)
     summed /= summed[:, -1:]
     stacked = (summed + np.arange(len(summed))[:, None]).ravel()
@@ -176,7 +176,7 @@ def _invert(likelihood: Floats, row: Ints, chance: Floats) -> Ints:
 
 
 def _pick_items(weights: Floats, cell_of: Ints, cell: Ints, month: Ints, rng: np.random.Generator) -> Ints:
-    """Draw an item of each picked cell by its weight in that month."""
+    """Draw an item from each picked cell by its weight in the month of the pick."""
     order = np.argsort(cell_of, kind="stable")
     ends = np.searchsorted(cell_of[order], np.arange(cell_of.max() + 1), side="right")
     picked, chance = np.empty(len(cell), np.int64), rng.random(len(cell))
@@ -184,15 +184,15 @@ def _pick_items(weights: Floats, cell_of: Ints, cell: Ints, month: Ints, rng: np
         rows = np.flatnonzero(month == number)
         summed = np.concatenate([[0.0], row[order].cumsum()])
         low, high = summed[np.concatenate([[0], ends])[cell[rows]]], summed[ends[cell[rows]]]
-        place = np.searchsorted(summed, low + chance[rows] * (high - low), side="right") - 1
-        picked[rows] = order[np.minimum(place, ends[cell[rows]] - 1)]
+        position = np.searchsorted(summed, low + chance[rows] * (high - low), side="right") - 1
+        picked[rows] = order[np.minimum(position, ends[cell[rows]] - 1)]
     return picked
 
 
 def _follow_up(
     shopper: Ints, item: Ints, times: npt.NDArray[np.datetime64], matched: Floats, rng: np.random.Generator
 ) -> Interactions:
-    """Each pick is a view; a cart is likelier the better it matches the taste; half the carts are bought."""
+    """Make each pick a view, some a cart (more if the item matches the taste), half of the carts a purchase."""
     carted = np.flatnonzero(rng.random(len(item)) < 0.12 + 0.4 * matched)
     bought = carted[rng.random(len(carted)) < 0.5]
     rows = np.concatenate([np.arange(len(item)), carted, bought])
@@ -204,20 +204,14 @@ def _follow_up(
     return Interactions(shopper[rows][order], item[rows][order], events[order], values[order], later[order])
 
 
-# Writes a simulated log as `interactions.csv.gz`.
-
-COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "value")
-Row = tuple[str, str, str, str, str]
-
-
 def shopper_ids(count: int) -> list[str]:
-    """Name the shoppers u001, u002 and so on."""
+    """Return the ids u001, u002 and so on."""
     width = max(3, len(str(count)))
     return [f"u{number:0{width}d}" for number in range(1, count + 1)]
 
 
-def rows_of(log: Interactions, shoppers: Sequence[str], items: Sequence[str]) -> Iterable[Row]:
-    """Return the log as text, one row per event."""
+def log_rows(log: Interactions, shoppers: Sequence[str], items: Sequence[str]) -> Iterable[Row]:
+    """Return one row of text for each event of a log."""
     return zip(
         np.array(shoppers, dtype=object)[log.shoppers].tolist(),
         np.array(items, dtype=object)[log.items].tolist(),
@@ -229,7 +223,7 @@ def rows_of(log: Interactions, shoppers: Sequence[str], items: Sequence[str]) ->
 
 
 def write_log(path: Path, rows: Iterable[Row]) -> None:
-    """Write the rows as gzipped CSV; no time stamp in the header, so that equal rows give equal bytes."""
+    """Write the rows as gzipped CSV. The gzip header has no time, so that equal rows give equal bytes."""
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw, mtime=0) as packed,

@@ -1,4 +1,4 @@
-"""What materials and patterns look like: grey-level tiles, made once and cropped at random for each photo."""
+"""Materials and patterns as grey-level tiles, drawn once and cropped at random for each photo."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,11 @@ _Y, _X = np.mgrid[0:TILE, 0:TILE].astype(np.float32)
 
 @dataclass(frozen=True)
 class Material:
-    """How a surface looks: relief in [-1, 1] times `depth`, shine, its own colour, and whether seams are stitched."""
+    """The look of a surface.
+
+    `relief` draws heights in [-1, 1], which are multiplied by `depth`; `gloss` is the strength of the shine in [0, 1];
+    the colour is mixed with `tint` by the share `tinted`; `stitched` is whether seams show stitches.
+    """
 
     relief: Callable[[], Tile]
     depth: float
@@ -32,7 +36,7 @@ def _level(values: npt.ArrayLike) -> Tile:
 
 
 def noise(across: int, down: int, seed: int) -> Tile:
-    """Return smooth noise in about [-1, 1] with the given numbers of cells."""
+    """Return smooth noise in about [-1, 1], interpolated from a grid of `across` x `down` random cells."""
     cells = np.random.default_rng(seed).uniform(-1, 1, (down, across)).astype(np.float32)
     return np.asarray(Image.fromarray(cells).resize((TILE, TILE), Image.Resampling.BICUBIC))
 
@@ -134,5 +138,5 @@ PATTERNS: dict[str, Callable[[], Tile]] = {
 
 @cache
 def pattern(name: str) -> Tile:
-    """Return the share of the second colour at each pixel, in [0, 1]."""
+    """Return the share of the second colour at each pixel of a pattern, in [0, 1]."""
     return PATTERNS[name]()

@@ -1,19 +1,18 @@
 """Imports Amazon Reviews 2023 (McAuley Lab): `meta_<category>.jsonl` and `<category>.jsonl`, plain, .gz or .zst.
 
-Format: https://amazon-reviews-2023.github.io (fields of reviews and of item metadata). Variants of a product share its
-`parent_asin`, which both files have; it becomes the item id.
+Format: https://amazon-reviews-2023.github.io (fields of reviews and of item metadata). The item id is `parent_asin`,
+which the variants of a product share and which both files have.
 """
 
 from collections import defaultdict
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import duckdb
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.files import COMPRESSIONS, only, open_lines
-from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, count, write_tables
+from vlm4rec_search.datasets.files import COMPRESSIONS, only_file, open_json_lines
+from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
 
 _TEXT, _LIST = "VARCHAR", "JSON"
 _META = {
@@ -25,7 +24,7 @@ _META_2018 = {
     **dict.fromkeys(("asin", "main_cat", "brand"), _TEXT),
     **dict.fromkeys(("feature", "category", "imageURL", "imageURLHighRes"), _LIST),
 }
-"""Keys of the 2018 edition, whose products the paper's data set names."""
+"""Keys of the 2018 edition. The paper's data set takes its products from that edition."""
 
 _REVIEW = dict.fromkeys(
     ("user_id", "parent_asin", "asin", "timestamp", "rating", "verified_purchase", "helpful_vote"), _TEXT
@@ -33,14 +32,14 @@ _REVIEW = dict.fromkeys(
 
 
 def _joined(column: str) -> str:
-    """SQL: the elements of a JSON list as one text; a JSON string as it is."""
+    """Return SQL for the elements of a JSON list as one text; a JSON string stays as it is."""
     return f"COALESCE(ARRAY_TO_STRING(TRY_CAST({column} AS VARCHAR[]), ' '), {column} ->> '$')"
 
 
 _PRICE = "TRY_CAST(REPLACE(LTRIM(TRIM(price), '$'), ',', '') AS DOUBLE)"
-# NaN, which some programs write for no price, would be a price that costs the item its place.
+# Some programs write NaN for a missing price. Staging would refuse the item for it.
 _NUMBER = f"CASE WHEN ISFINITE({_PRICE}) THEN {_PRICE} END"
-# As a function, since `->` in an argument would begin a lambda.
+# JSON_EXTRACT in place of `->`, which would begin a lambda inside an argument.
 _PHOTOS = "JSON_EXTRACT(images, '$[*]')"
 _PHOTO = f"COALESCE(LIST_FILTER({_PHOTOS}, lambda photo: photo ->> 'variant' = 'MAIN')[1], {_PHOTOS}[1])"
 _ITEMS = f"""
@@ -56,6 +55,8 @@ _ITEMS = f"""
   COALESCE(store, brand) AS store, average_rating, rating_number, subtitle, author,
   CAST(details AS VARCHAR) AS details
 """
+# Staging reads epoch milliseconds only if they have 13 digits, and those before September 2001 have 12. A number with
+# fewer digits is not in milliseconds and goes to staging unchanged.
 _INTERACTIONS = """
   user_id, parent_asin AS item_id,
   CASE
@@ -66,55 +67,60 @@ _INTERACTIONS = """
   CASE verified_purchase WHEN 'true' THEN 'purchase' ELSE 'review' END AS event_type,
   rating AS value, asin, helpful_vote
 """
-# Staging reads epoch milliseconds of 13 digits only, and reviews of before September 2001 have 12; what has fewer are
-# no milliseconds of a review, and staging reads it as it stands.
+_LEFT_OUT_ITEMS = {
+    "broken_item_lines": "COALESCE(item_id, title, main_category, categories, details) IS NULL",
+    "item_lines_without_id": "item_id IS NULL",
+    "prices_that_are_no_number": "source_price IS NOT NULL",
+}
+_LEFT_OUT_INTERACTIONS = {
+    "broken_interaction_lines": "COALESCE(user_id, item_id, timestamp, value, asin) IS NULL",
+    "interaction_lines_without_id": "user_id IS NULL OR item_id IS NULL",
+}
 
 
 def import_amazon(source: Path, to: Path, category: str | None = None) -> ImportSummary:
-    """Write the metadata and the reviews of one category into `to`; either file alone will do.
+    """Write the metadata and the reviews of one category into `to`. One of the two files is enough.
 
-    The category is the last name of the path `categories`; an attribute keeps the whole path. A price that is no number
-    ("from 9.99") stays in the attribute `source_price`. A rating becomes the value, a verified purchase the event type
-    `purchase`, any other review `review`. The image is an address; nothing is downloaded. Left behind: the texts and
-    photos of reviews, videos, `bought_together`, and all photos of an item but its main one.
+    - items: the category is the last name of the path `categories`; the attribute `categories` is the whole path. A
+      price that is no number ("from 9.99") becomes the attribute `source_price`. The image is the address of the main
+      photo; nothing is downloaded.
+    - interactions: the value is the rating; the event type is `purchase` for a verified purchase, else `review`.
+
+    Texts and photos of reviews, videos, `bought_together` and further photos of an item are not imported.
 
     Args:
-        source: folder with the files, which may lie in folders below it.
-        to: data folder; made when absent. Tables of an earlier import are replaced.
-        category: such as `All_Beauty`; may be None when the folder holds only one.
+        source: folder with the files; subfolders are searched.
+        to: data folder; created if it does not exist. Tables of an earlier import are replaced.
+        category: such as `All_Beauty`; may be None if the folder holds only one.
 
     Raises:
-        UsageError: no such files or more than one category, a file cannot be read, or `to` holds a table in another
-            format.
+        UsageError: there are no such files or more than one category, a file cannot be read, or `to` holds a table in
+            another format.
     """
     check_folders(source, to, set())
-    meta, reviews = _find(source, category)
+    meta, reviews = _find_files(source, category)
     check_folders(source, to, {name for name, path in (("items", meta), ("interactions", reviews)) if path})
     with closing(connect()) as connection:
         tables = {}
         if meta:
-            tables["items"] = Table(metadata(connection, meta), meta)
+            tables["items"] = Table(read_metadata(connection, meta), meta, _LEFT_OUT_ITEMS)
         if reviews:
-            tables["interactions"] = Table(_reviews(connection, reviews), reviews)
-        finish = partial(_left_out, connection, set(tables))
-        return write_tables(connection, tables, source, to, images=True, finish=finish)
+            relation = open_json_lines(connection, reviews, _REVIEW, ("user_id",)).project(_INTERACTIONS)
+            tables["interactions"] = Table(relation, reviews, _LEFT_OUT_INTERACTIONS)
+        return write_tables(connection, tables, source, to, images=True)
 
 
-def metadata(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
+def read_metadata(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
     """Return an item metadata file of the 2023 or the 2018 edition as items of the raw contract.
 
     Raises:
-        UsageError: the file cannot be read, or is no such file.
+        UsageError: the file cannot be read, or is of another kind.
     """
-    return open_lines(connection, path, {**_META, **_META_2018}, ("parent_asin", "asin")).project(_ITEMS)
+    return open_json_lines(connection, path, {**_META, **_META_2018}, ("parent_asin", "asin")).project(_ITEMS)
 
 
-def _reviews(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
-    return open_lines(connection, path, _REVIEW, ("user_id",)).project(_INTERACTIONS)
-
-
-def _find(source: Path, category: str | None) -> tuple[Path | None, Path | None]:
-    """Return the files of the metadata and of the reviews."""
+def _find_files(source: Path, category: str | None) -> tuple[Path | None, Path | None]:
+    """Return the file of the metadata and the file of the reviews, None where there is none."""
     files: dict[str, list[Path]] = defaultdict(list)
     for end in COMPRESSIONS:
         for path in sorted(path for path in source.rglob(f"*.jsonl{end}") if path.is_file()):
@@ -127,20 +133,4 @@ def _find(source: Path, category: str | None) -> tuple[Path | None, Path | None]
     name = category or categories[0]
     if name not in categories:
         raise UsageError(f"{source} holds no category {name}; it has {', '.join(categories)}")
-    return only(files.get(f"meta_{name}", [])), only(files.get(name, []))
-
-
-def _left_out(connection: duckdb.DuckDBPyConnection, tables: set[str], folder: Path) -> dict[str, int]:
-    items, interactions = folder / "items.parquet", folder / "interactions.parquet"
-    counts = {}
-    if "items" in tables:
-        nothing = "COALESCE(item_id, title, main_category, categories, details) IS NULL"
-        counts["broken_item_lines"] = count(connection, items, nothing)
-        counts["item_lines_without_id"] = count(connection, items, "item_id IS NULL")
-        counts["prices_that_are_no_number"] = count(connection, items, "source_price IS NOT NULL")
-    if "interactions" in tables:
-        nothing = "COALESCE(user_id, item_id, timestamp, value, asin) IS NULL"
-        counts["broken_interaction_lines"] = count(connection, interactions, nothing)
-        missing = "user_id IS NULL OR item_id IS NULL"
-        counts["interaction_lines_without_id"] = count(connection, interactions, missing)
-    return counts
+    return only_file(files.get(f"meta_{name}", [])), only_file(files.get(name, []))

@@ -1,4 +1,4 @@
-"""Imports a shop's own exports by a column mapping; DuckDB streams, so memory stays bounded."""
+"""Imports a shop's own exports: a mapping says which of their columns is which column of the raw contract."""
 
 import re
 from collections.abc import Iterable
@@ -8,21 +8,16 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.files import check_whole, open_table, quoted, require
+from vlm4rec_search.datasets.files import open_table, quote_name, require_columns
 from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
-
-# Which column of a shop's export becomes which column of the raw contract.
+from vlm4rec_search.datasets.raw import REQUIRED
 
 CONTRACT: dict[str, tuple[str, ...]] = {
     "items": ("item_id", "title", "description", "category", "price", "image", "available"),
     "interactions": ("user_id", "item_id", "timestamp", "event_type", "value"),
 }
-"""Columns of each table of the raw contract; every other column is kept under its own name."""
+"""Columns of each table that a mapping may name. Every other column of an export keeps its own name."""
 
-REQUIRED: dict[str, tuple[str, ...]] = {
-    "items": ("item_id", "title"),
-    "interactions": ("user_id", "item_id", "timestamp"),
-}
 _TEXT = ("item_id", "user_id", "title", "description", "category", "image")
 _PAIR = re.compile(r"(?P<table>\w+)\.(?P<target>\w+)=(?P<source>.+)", re.DOTALL)
 
@@ -31,10 +26,10 @@ Mapping = dict[str, dict[str, str]]
 
 
 def parse_mapping(pairs: Iterable[str]) -> Mapping:
-    """Parse pairs such as `items.item_id=id`.
+    """Parse the values of `--map`, such as `items.item_id=id`.
 
     Raises:
-        UsageError: a pair has another form, or names an unknown table or column, or one column twice.
+        UsageError: a pair has another form, names an unknown table or column, or maps a column twice.
     """
     mapping: Mapping = {"items": {}, "interactions": {}}
     for pair in pairs:
@@ -50,49 +45,58 @@ def parse_mapping(pairs: Iterable[str]) -> Mapping:
     return mapping
 
 
-def mapped(relation: duckdb.DuckDBPyRelation, table: str, names: dict[str, str], path: Path) -> duckdb.DuckDBPyRelation:
-    """Return the relation with contract names, in the contract's order; columns that are not mapped keep theirs.
+def map_columns(
+    relation: duckdb.DuckDBPyRelation, table: str, sources: dict[str, str], path: Path
+) -> duckdb.DuckDBPyRelation:
+    """Rename the columns of an export to those of the raw contract, in the contract's order; the others follow.
 
-    An unmapped column whose name a mapping takes is kept as `source_<name>`. The source of `category` is kept too,
-    since of a JSON list only the first element becomes the category.
+    A column that is not mapped keeps its name; if a mapped column takes that name, it becomes `source_<name>`. The
+    source column of `category` is kept as well, because only the first element of a JSON list becomes the category.
+
+    Args:
+        relation: the rows of the export.
+        table: items or interactions.
+        sources: the mapping, from column of the contract to column of the export.
+        path: the file, for messages.
 
     Raises:
         UsageError: a source column or a required column is missing.
     """
-    require(relation.columns, names.values(), path)
-    used = [source for target, source in names.items() if target != "category"]
-    spare = [name for name in relation.columns if name not in used]
-    asis = {name: name for name in relation.columns if name in CONTRACT[table] and name not in names}
-    named = {name: {**asis, **names}[name] for name in CONTRACT[table] if name in asis or name in names}
-    if absent := [name for name in REQUIRED[table] if name not in named]:
+    require_columns(relation.columns, sources.values(), path)
+    unmapped = {name: name for name in relation.columns if name in CONTRACT[table] and name not in sources}
+    targets = {**unmapped, **sources}
+    if absent := [name for name in REQUIRED[table] if name not in targets]:
         wanted = ", ".join(f"--map {table}.{name}=..." for name in absent)
         raise UsageError(
             f"{path} has no column {', '.join(absent)}: add {wanted}; it has {', '.join(relation.columns)}"
         )
     types = dict(zip(relation.columns, map(str, relation.types), strict=True))
-    columns = [(target, _expression(target, source, types[source], names)) for target, source in named.items()]
-    columns += [(_free(name, named, relation.columns), _plain(name, types[name])) for name in spare if name not in asis]
-    return relation.project(", ".join(f"{sql} AS {quoted(name)}" for name, sql in columns))
+    columns = []
+    for target in CONTRACT[table]:
+        if source := targets.get(target):
+            sql = _value(source, types[source])
+            if target in _TEXT:
+                sql = f"CAST({sql} AS VARCHAR)"
+            if target == "category" and target in sources:
+                # The first element of a JSON list; text that is no JSON list stays as it is.
+                sql = f"COALESCE(TRY(JSON_EXTRACT_STRING({sql}, '$[0]')), NULLIF({sql}, '[]'))"
+            columns.append((target, sql))
+    renamed = [source for target, source in sources.items() if target != "category"]
+    for name in relation.columns:
+        if name not in renamed and name not in unmapped:
+            columns.append((_free_name(name, targets, relation.columns), _value(name, types[name])))
+    return relation.project(", ".join(f"{sql} AS {quote_name(name)}" for name, sql in columns))
 
 
-def _expression(target: str, source: str, type_name: str, names: dict[str, str]) -> str:
-    value = _plain(source, type_name)
-    if target in _TEXT:
-        value = f"CAST({value} AS VARCHAR)"
-    if target == "category" and target in names:
-        # A JSON list counts by its first element; text that is no JSON list stays as it is.
-        return f"COALESCE(TRY(JSON_EXTRACT_STRING({value}, '$[0]')), NULLIF({value}, '[]'))"
-    return value
+def _value(source: str, type_name: str) -> str:
+    """Return SQL for the value of a source column; a nested value becomes JSON text."""
+    is_nested = type_name.endswith("]") or type_name.startswith(("STRUCT", "MAP", "UNION"))
+    return f"CAST(TO_JSON({quote_name(source)}) AS VARCHAR)" if is_nested else quote_name(source)
 
 
-def _plain(source: str, type_name: str) -> str:
-    nested = type_name.endswith("]") or type_name.startswith(("STRUCT", "MAP", "UNION"))
-    return f"CAST(TO_JSON({quoted(source)}) AS VARCHAR)" if nested else quoted(source)
-
-
-def _free(name: str, named: Iterable[str], columns: Iterable[str]) -> str:
-    """Return a name that no other column has, whatever the case of its letters."""
-    taken = {other.casefold() for other in (*named, *(column for column in columns if column != name))}
+def _free_name(name: str, targets: Iterable[str], columns: Iterable[str]) -> str:
+    """Return a name that no other column has, upper and lower case taken as equal."""
+    taken = {other.casefold() for other in (*targets, *(column for column in columns if column != name))}
     while name.casefold() in taken:
         name = f"source_{name}"
     return name
@@ -101,15 +105,15 @@ def _free(name: str, named: Iterable[str], columns: Iterable[str]) -> str:
 def import_generic(
     source: Path, to: Path, items: str | None, interactions: str | None, maps: Iterable[str] = (), images: bool = True
 ) -> ImportSummary:
-    """Write `items.parquet` and `interactions.parquet` of the raw contract into `to`, and bring the photos.
+    """Write `items.parquet` and `interactions.parquet` of the raw contract into `to`, and copy the photos.
 
     Args:
         source: folder of the exports.
-        to: data folder; made when absent. Tables of an earlier import are replaced.
-        items: file of the catalogue, relative to `source`; None to leave items alone.
-        interactions: file of the log, likewise.
+        to: data folder; created if it does not exist. Tables of an earlier import are replaced.
+        items: file of the catalogue, relative to `source`; None leaves the items of `to` as they are.
+        interactions: file of the interaction log, relative to `source`; None leaves the interactions as they are.
         maps: pairs such as `items.item_id=id`.
-        images: whether to bring the photos named in the column `image`.
+        images: whether to copy the photos that the column `image` names.
 
     Raises:
         UsageError: a file is missing or unreadable, a column is missing, a mapping is malformed, or `to` holds the
@@ -120,15 +124,11 @@ def import_generic(
     check_folders(source, to, set(files))
     if not files:
         raise UsageError("nothing to import: give --items, --interactions or both")
-    if idle := sorted({table for table, names in mapping.items() if names} - set(files)):
-        raise UsageError(f"--map names {idle[0]}, but --{idle[0]} is not given")
-    for path in files.values():
-        if not path.is_file():
-            raise UsageError(f"there is no file {path}")
-        check_whole(path)
+    if unused := sorted({table for table, names in mapping.items() if names} - set(files)):
+        raise UsageError(f"--map names {unused[0]}, but --{unused[0]} is not given")
     with closing(connect()) as connection:
         tables = {
-            table: Table(mapped(open_table(connection, path), table, mapping[table], path), path)
+            table: Table(map_columns(open_table(connection, path), table, mapping[table], path), path)
             for table, path in files.items()
         }
         return write_tables(connection, tables, source, to, images)

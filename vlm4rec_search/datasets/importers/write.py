@@ -1,8 +1,8 @@
-"""Writes the tables of the raw contract into a data folder, and brings the photos: the last step of every import."""
+"""The last step of every import: writes the tables of the raw contract into a data folder, and copies the photos."""
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,104 +11,65 @@ import duckdb
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.datasets.files import SUFFIXES, read_parquet, reading
+from vlm4rec_search.datasets.files import SUFFIXES, open_parquet, read_errors
 
-# Brings the photos that a catalogue names into the data folder.
+ABOUT_GIVEN = "GIVEN.json"
+GIVEN_VECTORS = {"image": "image_vectors.parquet", "text": "text_vectors.parquet"}
+GIVEN = (ABOUT_GIVEN, *GIVEN_VECTORS.values())
+"""Files that only some data sets bring along. The next import removes them, because they do not fit its tables."""
 
-_TABLES = (".csv", ".gz", ".json", ".jsonl", ".parquet", ".part")
-"""A catalogue must not be able to replace the tables of the data folder by calling one a photo."""
+_UNFINISHED = ".import.part"
+_NO_PHOTO_SUFFIXES = (".csv", ".gz", ".json", ".jsonl", ".parquet", ".part")
+"""A catalogue that names one of its tables as a photo must not overwrite a table of the data folder."""
+_IS_REMOTE = "image ILIKE 'http://%' OR image ILIKE 'https://%'"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to write as one table of the raw contract."""
+
+    relation: duckdb.DuckDBPyRelation
+    path: Path
+    """The file or folder to name in the message when the rows cannot be read to the end."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Conditions (SQL) on the written rows, by the reason under which `ImportSummary.left_out` counts them."""
 
 
 @dataclass
 class PhotoCounts:
-    """What became of the photos that the catalogue names, one count per distinct name."""
+    """What became of the photos that the catalogue names; each distinct name counts once."""
 
     copied: int = 0
     """Linked or copied into the data folder, or there already."""
     not_found: int = 0
     refused: int = 0
-    """Named a table, or a place outside the source folder, or would land outside the data folder."""
+    """Named a table or a path outside the source folder, or would be written outside the data folder."""
     remote: int = 0
-    """An http(s) address; nothing is downloaded. Counted per item."""
-
-
-def bring_photos(names: Iterable[str], source: Path, to: Path, advance: Callable[[int], None]) -> PhotoCounts:
-    """Link (or copy, across devices) each named photo from `source` to the same relative place under `to`."""
-    counts, source, to = PhotoCounts(), source.resolve(), to.resolve()
-    for name in names:
-        outcome = _bring_photo(name, source, to)
-        setattr(counts, outcome, getattr(counts, outcome) + 1)
-        advance(1)
-    return counts
-
-
-def _bring_photo(name: str, source: Path, to: Path) -> str:
-    if name.lower().startswith(("http://", "https://")):
-        return "remote"
-    try:
-        photo, place = (source / name).resolve(), (to / name).parent.resolve() / Path(name).name
-        if not photo.is_relative_to(source) or not place.is_relative_to(to) or place.suffix in _TABLES:
-            return "refused"
-        if not photo.is_file() or place.is_dir():
-            return "not_found"
-    except (OSError, ValueError):  # a name with a NUL byte, a loop of links, a name that is too long
-        return "not_found"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists() or not place.samefile(photo):
-        _place(photo, place)
-    return "copied"
-
-
-def _place(photo: Path, place: Path) -> None:
-    """Link or copy under a temporary name first, so that an interrupted import leaves no half photo."""
-    part = place.with_name(f".{place.name}.part")
-    part.unlink(missing_ok=True)
-    try:
-        os.link(photo, part)
-    except OSError:
-        shutil.copyfile(photo, part)
-    part.replace(place)
-
-
-ABOUT_GIVEN = "GIVEN.json"
-GIVEN_VECTORS = {"image": "image_vectors.parquet", "text": "text_vectors.parquet"}
-GIVEN = (ABOUT_GIVEN, *GIVEN_VECTORS.values())
-"""What only some data sets bring along; of no use to the tables of another one."""
-
-_UNFINISHED = ".import.part"
-_REMOTE = "image ILIKE 'http://%' OR image ILIKE 'https://%'"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows to be written, and the file that is named when they cannot be read to the end."""
-
-    relation: duckdb.DuckDBPyRelation
-    path: Path
+    """Items whose photo is an http(s) address; an import downloads nothing."""
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """Rows written (None where that table was not asked for), the photos, and what was left behind."""
+    """Rows written (None for a table that was not imported), photos, and rows that are incomplete."""
 
     items: int | None
     interactions: int | None
     photos: PhotoCounts
     left_out: dict[str, int] = field(default_factory=dict)
-    """How many rows or values could not be carried over as they are, by reason; reasons that did not occur too."""
+    """Number of rows or values that could not be carried over, by reason; a reason that did not occur counts 0."""
 
 
 def connect() -> duckdb.DuckDBPyConnection:
     """Return a connection in memory for one import.
 
-    One thread: the order of the rows has to stay, and with two threads the rows of a compressed file pile up before the
-    writer (30 million rows: 1.3 GB against 0.3 GB).
+    It has one thread, because the rows have to keep their order, and because with two threads the rows of a compressed
+    file wait in memory for the writer (30 million rows: 1.3 GB instead of 0.3 GB).
     """
     return duckdb.connect(config={"threads": 1})
 
 
 def check_folders(source: Path, to: Path, tables: set[str]) -> None:
-    """Check that `source` can be read from and that `tables` can be written into `to`.
+    """Check that `source` is a folder, and that `tables` can be written into the folder `to`.
 
     Raises:
         UsageError: `source` is no folder, `to` is a file, or `to` holds one of the tables in another format.
@@ -128,47 +89,51 @@ def write_tables(
     source: Path,
     to: Path,
     images: bool,
-    finish: Callable[[Path], dict[str, int]] = lambda folder: {},
+    add_files: Callable[[Path, dict[str, int]], None] | None = None,
 ) -> ImportSummary:
-    """Write each table as `<name>.parquet` into `to`, and bring the photos of its column `image` when `images`.
+    """Write each table as `<name>.parquet` into `to`, and copy the photos of the items.
 
-    The new files wait in a folder of their own until all of them are whole and the photos are there; then they take the
-    place of an earlier import's at once.
+    The new files are written to a temporary folder. They replace the files of an earlier import when all of them are
+    complete and the photos are copied.
 
     Args:
-        connection: of the tables' relations.
+        connection: the connection of the tables' relations.
         tables: by name, `items` and `interactions`.
-        source: folder that photos are taken from.
-        to: data folder; made when absent.
-        images: whether to bring the photos.
-        finish: given the folder of the new tables, may add files to it, and returns what was left out, by reason.
+        source: folder with the photos.
+        to: data folder; created if it does not exist.
+        images: whether to copy the photos that the column `image` of the items names.
+        add_files: called with the temporary folder and the counts of `ImportSummary.left_out`; it may write more files
+            into the folder and add counts.
 
     Raises:
-        UsageError: a file cannot be read.
+        UsageError: a source file cannot be read.
         RunError: `to` cannot be written.
     """
     to.mkdir(parents=True, exist_ok=True)
-    with _put_in_place(to) as folder:
-        rows = {name: _write(connection, table, folder / f"{name}.parquet") for name, table in tables.items()}
-        left_out = finish(folder)
-        photos = _bring(connection, folder, source, to) if images and "items" in rows else PhotoCounts()
+    with _replace_files(to) as folder:
+        rows: dict[str, int] = {}
+        left_out: dict[str, int] = {}
+        for name, table in tables.items():
+            written = _write_table(connection, table, folder / f"{name}.parquet")
+            rows[name] = written.shape[0]
+            left_out |= {reason: written.filter(sql).shape[0] for reason, sql in table.left_out.items()}
+        if add_files:
+            add_files(folder, left_out)
+        photos = PhotoCounts()
+        if images and "items" in rows:
+            photos = _copy_photos(open_parquet(connection, folder / "items.parquet"), source, to)
     return ImportSummary(rows.get("items"), rows.get("interactions"), photos, left_out)
 
 
-def count(connection: duckdb.DuckDBPyConnection, table: Path, condition: str) -> int:
-    """Return how many rows of a written table meet an SQL condition."""
-    return int(read_parquet(connection, table).filter(condition).shape[0])
-
-
 @contextmanager
-def _put_in_place(to: Path) -> Iterator[Path]:
-    """Yield a folder whose files are moved into `to` at the end of the block, and not at all when it fails.
+def _replace_files(to: Path) -> Iterator[Path]:
+    """Yield a temporary folder, and move its files into `to` at the end of the block unless the block fails.
 
-    The old catalogue goes first and the new one comes last: without it the data folder is of no use, so that an import
-    that is killed in between leaves nothing that looks whole.
+    The old catalogue is removed first and the new one is moved last. A data folder without a catalogue is refused, so
+    an import that is killed in between cannot leave a mixture that looks complete.
     """
     folder = to / _UNFINISHED
-    shutil.rmtree(folder, ignore_errors=True)  # of an import that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by an import that was killed
     folder.mkdir()
     try:
         yield folder
@@ -182,34 +147,57 @@ def _put_in_place(to: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(connection: duckdb.DuckDBPyConnection, table: Table, path: Path) -> int:
-    """Write one table and return its number of rows."""
+def _write_table(connection: duckdb.DuckDBPyConnection, table: Table, path: Path) -> duckdb.DuckDBPyRelation:
+    """Write one table and return the written rows."""
     try:
-        with reading(table.path):
+        with read_errors(table.path):
             table.relation.write_parquet(str(path), compression="zstd")
     except UsageError as error:
-        if str(path) in str(error):  # it is not the source that DuckDB complains of
+        if str(path) in str(error):  # DuckDB complains about the written file, not about the source
             raise RunError(f"{path.parent.parent} cannot be written: {str(error).split(': ', 1)[-1]}") from None
         raise
-    return int(read_parquet(connection, path).shape[0])
+    return open_parquet(connection, path)
 
 
-def _bring(connection: duckdb.DuckDBPyConnection, folder: Path, source: Path, to: Path) -> PhotoCounts:
-    items = read_parquet(connection, folder / "items.parquet")
-    if "image" not in items.columns:
-        return PhotoCounts()
-    images = items.project("TRIM(image) AS image")  # as staging does
-    # Addresses are only counted, row by row: a catalogue can name millions of them.
-    remote = images.filter(_REMOTE).shape[0]
-    local = images.filter(f"image <> '' AND NOT ({_REMOTE})").distinct().order("image")
+def _copy_photos(items: duckdb.DuckDBPyRelation, source: Path, to: Path) -> PhotoCounts:
+    """Link (or copy, across devices) each named photo from `source` to the same relative path under `to`."""
     photos = PhotoCounts()
-    if names := local.shape[0]:
-        with bar("bringing photos", names) as advance:
-            photos = bring_photos(_each(local), source, to, advance)
-    photos.remote = remote
+    if "image" not in items.columns:
+        return photos
+    images = items.project("TRIM(image) AS image")  # as staging does
+    # Addresses are counted row by row and never listed: a catalogue can name millions of them.
+    photos.remote = images.filter(_IS_REMOTE).shape[0]
+    local = images.filter(f"image <> '' AND NOT ({_IS_REMOTE})").distinct().order("image")
+    if count := local.shape[0]:
+        source, to = source.resolve(), to.resolve()
+        with bar("copying photos", count) as advance:
+            while rows := local.fetchmany(10_000):
+                for (name,) in rows:
+                    outcome = _copy_photo(str(name), source, to)
+                    setattr(photos, outcome, getattr(photos, outcome) + 1)
+                    advance(1)
     return photos
 
 
-def _each(names: duckdb.DuckDBPyRelation) -> Iterator[str]:
-    while rows := names.fetchmany(10_000):
-        yield from (str(name) for (name,) in rows)
+def _copy_photo(name: str, source: Path, to: Path) -> str:
+    """Link or copy one photo and return the name of its count in `PhotoCounts`."""
+    try:
+        photo, target = (source / name).resolve(), (to / name).parent.resolve() / Path(name).name
+        is_inside = photo.is_relative_to(source) and target.is_relative_to(to)
+        if not is_inside or target.suffix in _NO_PHOTO_SUFFIXES:
+            return "refused"
+        if not photo.is_file() or target.is_dir():
+            return "not_found"
+    except (OSError, ValueError):  # a name with a NUL byte, a loop of links, a name that is too long
+        return "not_found"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists() or not target.samefile(photo):
+        # A temporary name first, so that an interrupted import leaves no half photo.
+        part = target.with_name(f".{target.name}.part")
+        part.unlink(missing_ok=True)
+        try:
+            os.link(photo, part)
+        except OSError:
+            shutil.copyfile(photo, part)
+        part.replace(target)
+    return "copied"

@@ -19,7 +19,7 @@ import httpx
 
 from vlm4rec_search.common.cache import Cache, Codec, Failure, FillPolicy, result_key
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.http import bounded, deadline
+from vlm4rec_search.common.http import DeadlineTransport, deadline
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError
 
 REDIRECTS = 5
@@ -144,7 +144,8 @@ def _open_client() -> Iterator[httpx.Client]:
     # No connection is kept alive: another host on the same address must show a certificate of its own.
     limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=0)
     headers = {"User-Agent": "vlm4rec-search", "Accept": "image/*", "Accept-Encoding": "identity"}
-    with bounded(httpx.Client(trust_env=False, timeout=STEP_SECONDS, limits=limits, headers=headers)) as client:
+    transport = DeadlineTransport(limits, trust_env=False)
+    with httpx.Client(transport=transport, trust_env=False, timeout=STEP_SECONDS, headers=headers) as client:
         yield client
 
 

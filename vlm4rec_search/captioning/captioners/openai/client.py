@@ -20,7 +20,7 @@ from vlm4rec_search.captioning.captioners.openai.responses import (
     parse_completion,
 )
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.http import bounded, deadline
+from vlm4rec_search.common.http import DeadlineTransport, deadline
 from vlm4rec_search.common.settings import Settings, secret
 
 ATTEMPTS = 6
@@ -85,7 +85,8 @@ class ChatClient:
         timeout = httpx.Timeout(self._timeout, connect=min(10.0, self._timeout), pool=None)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.openai_workers)
         headers = {"authorization": f"Bearer {self._key}"} if self._key else None
-        self._http = bounded(httpx.Client(base_url=url, headers=headers, timeout=timeout, limits=limits))
+        transport = DeadlineTransport(limits, trust_env=True)
+        self._http = httpx.Client(transport=transport, base_url=url, headers=headers, timeout=timeout)
 
     def complete(self, body: Mapping[str, object], prompt_tokens: int, longest_answer: int) -> CompletedRequest:
         """Send a chat request, retry transient failures, and return the completion.

@@ -1,0 +1,80 @@
+"""The transport of all HTTP calls: proxies of the environment, and errors as httpx names them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import httpx
+import pytest
+
+from vlm4rec_search.common.http import DeadlineTransport, deadline
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with the request target: a proxy is asked for a whole URL, a server for a path."""
+
+    def do_GET(self) -> None:
+        content = self.path.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@contextmanager
+def http_client(trust_env: bool) -> Iterator[httpx.Client]:
+    with httpx.Client(transport=DeadlineTransport(httpx.Limits(), trust_env=trust_env)) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{name}_proxy", raising=False)
+        monkeypatch.delenv(f"{name}_proxy".upper(), raising=False)
+
+
+@pytest.mark.parametrize("value", ["http://{}", "{}"])
+def test_the_proxy_of_the_environment_is_used(echo: str, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", value.format(echo))
+    with http_client(trust_env=True) as client:
+        assert client.get("http://shop.invalid/a?b=1").text == "http://shop.invalid/a?b=1"
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1", "{}", "*"])
+def test_no_proxy_names_servers_that_are_reached_directly(
+    echo: str, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", value.format(echo))
+    with http_client(trust_env=True) as client:
+        assert client.get(f"http://{echo}/a").text == "/a"
+
+
+def test_without_trust_in_the_environment_its_proxy_is_ignored(echo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with http_client(trust_env=False) as client:
+        assert client.get(f"http://{echo}/a").text == "/a"
+
+
+def test_errors_are_those_of_httpx(echo: str) -> None:
+    with http_client(trust_env=False) as client:
+        with pytest.raises(httpx.ConnectError):
+            client.get("http://127.0.0.1:9/")
+        with pytest.raises(httpx.UnsupportedProtocol):
+            client.get("ftp://127.0.0.1/")
+        with deadline(0), pytest.raises(httpx.ConnectTimeout, match="no time left"):
+            client.get(f"http://{echo}/")
+        assert client.get(f"http://{echo}/").status_code == 200, "the deadline ends with its block"
