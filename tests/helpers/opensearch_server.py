@@ -72,7 +72,7 @@ def prefixed(opensearch_url: str) -> Iterator[str]:
 
 
 def forget(client: OpenSearch, names: list[str]) -> None:
-    """Delete the templates and pipelines that `templates.install` stored."""
+    """Delete the templates and pipelines that `install_templates` stored."""
     for name in names:
         kind = "_search/pipeline" if "-minmax-" in name else "_scripts"
         client.transport.perform_request("DELETE", f"/{kind}/{name}")

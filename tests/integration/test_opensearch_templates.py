@@ -11,7 +11,7 @@ from vlm4rec_search.search.ranking import load_ranking
 
 def test_the_hybrid_template_has_its_pipeline_and_both_legs(opensearch_url: str) -> None:
     parameters = {"user": "u1", "text": "t", "vector": [1.0], "filters": [], "k": 3}
-    sent = {"source": templates.sources("shop-", 400, load_ranking(None))["hybrid"], "params": parameters}
+    sent = {"source": templates.template_sources("shop-", 400, load_ranking(None))["hybrid"], "params": parameters}
     answer = httpx.post(f"{opensearch_url}/_render/template", json=sent, timeout=60)
     body = answer.raise_for_status().json()["template_output"]
     (joined,) = body["search_pipeline"]["phase_results_processors"]
@@ -32,7 +32,7 @@ def test_the_semantic_template_explores_what_verification_found_to_be_enough(
     index = window.catalogue.index("items", window.publish().meta.name)
     told = window.client.indices.get_mapping(index=index)[index]["mappings"]["_meta"]
     window.client.indices.put_mapping(index=index, body={"_meta": {**told, "ef_search": 800}})
-    names = templates.install(window.client, own_prefix, load_ranking(None))
+    names = templates.install_templates(window.client, own_prefix, load_ranking(None))
     parameters = {"vector": [1.0, 0.0, 0.0, 0.0], "filters": [], **({"ef_search": asked} if asked else {})}
     try:
         rendered = window.client.render_search_template(body={"id": names[0], "params": parameters})

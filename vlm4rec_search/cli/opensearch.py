@@ -37,14 +37,14 @@ def install(url: str | None, as_json: bool) -> None:
     from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes.opensearch.connection import connect
-    from vlm4rec_search.indexes.opensearch.templates import install as store
+    from vlm4rec_search.indexes.opensearch.templates import install_templates
     from vlm4rec_search.search.ranking import load_ranking
 
     options = settings()
     server = url or options.index_url
     if "://" not in server:
         raise UsageError("templates need a server: set VLM4REC_INDEX_URL or --url to its URL")
-    names = store(connect(server, options), options.index_prefix, load_ranking(options.ranking))
+    names = install_templates(connect(server, options), options.index_prefix, load_ranking(options.ranking))
     if as_json:
         echo_json({"installed": names})
         return

@@ -1,4 +1,4 @@
-"""`vlm4rec search` and `vlm4rec similar`: what the index answers to a shopper, a session, a text, or an item."""
+"""`vlm4rec search` and `vlm4rec similar`: answers for a shopper, a session, a text, or an item."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vlm4rec_search.search.backend import SentRequest
     from vlm4rec_search.search.query import Answer
 
-_SEARCH = """Search the published index for a shopper, a session, a text, or a text in the light of a shopper.
+_SEARCH = """Search the published index for a shopper, a session, a text, or a shopper and a text.
 
 \b
 Examples:
@@ -23,13 +23,13 @@ Examples:
   vlm4rec search --text lamp --filter "price=10..50" --filter brand=Alder --json
   vlm4rec search --user u001 --index http://localhost:9200 --print-request
 
-A filter is field=value, field=10..50, field>=10, field>10, field<=50 or field<50. One field twice with =
-means either value; all other conditions have to hold together. What the shopper has seen is left out unless
+A filter is field=value, field=10..50, field>=10, field>10, field<=50 or field<50. Two = filters on one field
+mean either value; all other filters have to hold together. Items that the shopper has seen are left out unless
 --include-seen is given.
 """
-_SIMILAR = """Find more like an item: alike in meaning and words, and bought by the same shoppers.
+_SIMILAR = """Find items that are like an item in meaning and words, or bought by the same shoppers.
 
-With --mode behaviour only what is bought together with it: complementary items.
+With --mode behaviour: only items that are bought together with it.
 
 \b
 Examples:
@@ -41,19 +41,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _shared(command: F) -> F:
-    """Add the options that both commands have."""
+    """Add the options that both commands share."""
     options = (
         click.option("--mode", default="hybrid", show_default=True, type=click.Choice(_MODES)),
-        click.option("--filter", "filters", multiple=True, metavar="FIELD=VALUE", help="Condition; may be repeated."),
+        click.option("--filter", "filters", multiple=True, metavar="FIELD=VALUE", help="Condition; can be repeated."),
         click.option("-k", "k", default=10, show_default=True, type=int, help="Number of hits, 1 to 10,000."),
         click.option("--fusion", type=click.Choice(["rrf", "minmax"]), help="Default: the ranking configuration's."),
-        click.option("--weight", "weights", multiple=True, metavar="KIND=NUMBER", help="Of a kind of leg; 0: without."),
+        click.option(
+            "--weight",
+            "weights",
+            multiple=True,
+            metavar="KIND=NUMBER",
+            help="Of a kind of retriever; 0: off.",
+        ),
         click.option("--diversity", type=float, help="Share of maximal marginal relevance, 0 to 1."),
-        click.option("--per-category", type=int, help="At most so many hits of one category."),
-        click.option("--explain", is_flag=True, help="Tell for every hit why it is there."),
-        click.option("--print-request", is_flag=True, help="Print what is sent to the server, instead of the hits."),
+        click.option("--per-category", type=int, help="The most hits of one category."),
+        click.option("--explain", is_flag=True, help="Explain every hit."),
+        click.option("--print-request", is_flag=True, help="Print the requests to the server in place of the hits."),
         json_option,
-        click.option("--url", "--index", "url", help="Where the index is; default: VLM4REC_INDEX_URL."),
+        click.option("--url", "--index", "url", help="Folder or URL of the index; default: VLM4REC_INDEX_URL."),
     )
     for option in reversed(options):
         command = option(command)
@@ -62,9 +68,9 @@ def _shared(command: F) -> F:
 
 @click.command(name="search", help=_SEARCH)
 @click.option("--user", help="Id of the shopper.")
-@click.option("--items", default="", help="Ids of the session's items, with commas between.")
-@click.option("--text", help="What to search for.")
-@click.option("--include-seen", is_flag=True, help="Also return what the shopper has seen.")
+@click.option("--items", default="", help="Item ids of the session, separated by commas.")
+@click.option("--text", help="Text to search for.")
+@click.option("--include-seen", is_flag=True, help="Also return items that the shopper has seen.")
 @_shared
 def search(user: str | None, items: str, text: str | None, include_seen: bool, **options: Any) -> None:
     """Answer one query on the terminal."""
@@ -76,7 +82,7 @@ def search(user: str | None, items: str, text: str | None, include_seen: bool, *
 @click.option("--item", required=True, help="Id of the item.")
 @_shared
 def similar(item: str, **options: Any) -> None:
-    """Answer what is like one item."""
+    """Answer one query for an item."""
     _answer({**options, "weights": ("popularity=0", *options["weights"])}, items=[item])
 
 

@@ -1,14 +1,17 @@
-"""Search templates on the server, for services that call it from any language, and the pipeline that joins the legs.
+"""Search templates that are stored on the server, for services in any language, and the pipeline of the hybrid one.
 
-Every template searches the alias of items and leaves out what `user` has seen, whose profile has to exist: a look-up
-that misses excludes nothing. `filters` is a list of clauses, such as {"terms": {"facets.category": ["shoes"]}}, and has
-to be given, if only as []. `text` and `user` are escaped and become values, never query syntax; `vector` and `filters`
-are written as they are, and must be what the service itself has made: there the server would take a text for JSON. The
-hybrid one has its pipeline in itself, since the server does not heed the name of one in a template; the same pipeline
-is stored for services that write hybrid queries of their own, which name it in the address (`?search_pipeline=`). The
-server reads `depth` documents of each leg before it joins them: a service in a hurry asks for less. `ef_search` is by
-default what verification has found to be enough for the release that answered when the templates were stored: store
-them again after one that needs another.
+Every template searches the alias of items and excludes what `user` has seen. The user's profile has to exist: a look-up
+that finds nothing excludes nothing. Parameters:
+
+- `text` and `user` are escaped and become values, never query syntax.
+- `filters` is required: a list of clauses such as {"terms": {"facets.category": ["shoes"]}}, or [].
+- `vector` and `filters` are inserted as JSON. The service has to build them itself and must not pass on text of users.
+- `depth`: the server reads so many documents of each sub-query before it fuses them; fewer are faster.
+- `ef_search`: by default the value that verification found for the release that was live when the templates were
+  stored. Store the templates again after a release that needs another value.
+
+The hybrid template contains its pipeline, because the server ignores the name of a pipeline in a template. The same
+pipeline is stored under a name for services that write hybrid queries themselves (`?search_pipeline=`).
 """
 
 import re
@@ -25,43 +28,43 @@ from vlm4rec_search.indexes.opensearch.retrieved import SHOWN
 from vlm4rec_search.indexes.opensearch.sender import Sender
 from vlm4rec_search.search.ranking import Ranking
 
-VERSION = 1  # of the templates: callers of an older one go on
+VERSION = 1  # part of the names, so that callers of an older version are not affected
 _LISTS = re.compile(r'"(\{\{#toJson\}\}\w+\{\{/toJson\}\})"')
 
 
-def _or(name: str, default: int) -> str:
-    """Return what becomes a parameter, or a number where a request has none."""
+def _parameter(name: str, default: int) -> str:
+    """Return the mustache text of a number that a request may leave out."""
     return f"{{{{{name}}}}}{{{{^{name}}}}}{default}{{{{/{name}}}}}"
 
 
-def _list(name: str) -> str:
-    """Return what becomes the list of a parameter; a text would be written without quotes and escapes."""
+def _list_parameter(name: str) -> str:
+    """Return the mustache text of a list; a text in its place would be inserted without quotes and escapes."""
     return f"{{{{#toJson}}}}{name}{{{{/toJson}}}}"
 
 
-def sources(prefix: str, ef_search: int, ranking: Ranking) -> dict[str, str]:
-    """Return the source of each template, semantic, lexical and hybrid, over the aliases with a prefix.
+def template_sources(prefix: str, ef_search: int, ranking: Ranking) -> dict[str, str]:
+    """Return the mustache source of the semantic, the lexical and the hybrid template.
 
     Args:
         prefix: of the aliases.
-        ef_search: of the k-NN search, where a request does not say; the server takes the depth where that is more.
-        ranking: candidates of each leg, where a request does not say, and the weights of the two kinds.
+        ef_search: default of the k-NN search; the server uses the depth where that is more.
+        ranking: default depth, and the weights of the two sub-queries.
     """
-    deep = _or("depth", ranking.depth)
+    depth = _parameter("depth", ranking.depth)
     seen = {"terms": {"item_id": {"index": f"{prefix}profiles", "id": "{{user}}", "path": "seen"}}}
-    within = {"filter": _list("filters"), "must_not": ["{{#user}}", seen, "{{/user}}"]}
-    near = {"vector": _list("vector"), "k": deep, "filter": {"bool": within}}
-    explored = {"method_parameters": {"ef_search": _or("ef_search", ef_search)}}
-    semantic = {"knn": {"vector": {**near, **explored}}}
+    within = {"filter": _list_parameter("filters"), "must_not": ["{{#user}}", seen, "{{/user}}"]}
+    knn = {"vector": _list_parameter("vector"), "k": depth, "filter": {"bool": within}}
+    method = {"method_parameters": {"ef_search": _parameter("ef_search", ef_search)}}
+    semantic = {"knn": {"vector": {**knn, **method}}}
     matches = [{"match": {field: {"query": "{{text}}", "boost": boost}}} for field, boost in BOOSTS.items()]
     lexical = {"bool": {"should": matches, "minimum_should_match": 1, **within}}
-    hybrid = {"hybrid": {"queries": [semantic, lexical], "pagination_depth": deep}}
-    # without its pipeline a hybrid query answers raw sentinels of about -9.5e9 as scores, with status 200
-    joined = {"search_pipeline": _pipeline(ranking)}
-    return {"semantic": _source(semantic), "lexical": _source(lexical), "hybrid": _source(hybrid, joined)}
+    hybrid = {"hybrid": {"queries": [semantic, lexical], "pagination_depth": depth}}
+    # Without its pipeline a hybrid query answers 200 with internal scores of about -9.5e9.
+    search_pipeline = {"search_pipeline": _pipeline(ranking)}
+    return {"semantic": _source(semantic), "lexical": _source(lexical), "hybrid": _source(hybrid, search_pipeline)}
 
 
-def _named(prefix: str, name: str) -> str:
+def _full_name(prefix: str, name: str) -> str:
     return f"{prefix}vlm4rec-{name}-v{VERSION}"
 
 
@@ -72,31 +75,33 @@ def _source(query: Body, further: Body | None = None) -> str:
     return text.replace('"{{#user}}",', "{{#user}}").replace(',"{{/user}}"', "{{/user}}")
 
 
-def install(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
-    """Store the templates, and the hybrid one and its pipeline where the server can run them.
+def install_templates(client: OpenSearch, prefix: str, ranking: Ranking) -> list[str]:
+    """Store the templates; the hybrid one and its pipeline only where the server has the neural-search plug-in.
 
     Args:
         client: from `connect`.
-        prefix: of the aliases; names begin with it.
-        ranking: its depth, and its weights of the semantic and the lexical kind.
+        prefix: of the aliases and of the stored names.
+        ranking: depth, and weights of the semantic and the lexical sub-query.
 
     Returns:
-        The names of what is stored now, <prefix>vlm4rec-<kind>-v<VERSION>.
+        The stored names, <prefix>vlm4rec-<kind>-v<VERSION>.
 
     Raises:
         RunError: the server refuses.
     """
-    joined, pipeline = _named(prefix, "hybrid"), _named(prefix, "minmax")
+    hybrid, pipeline = _full_name(prefix, "hybrid"), _full_name(prefix, "minmax")
     with server_errors():
         ef_search = live_ef_search(ReleaseCatalogue(client, prefix))
-        named = {_named(prefix, kind): source for kind, source in sources(prefix, ef_search, ranking).items()}
+        named = {
+            _full_name(prefix, kind): source for kind, source in template_sources(prefix, ef_search, ranking).items()
+        }
         if native.is_installed(Sender(client)):
             client.transport.perform_request("PUT", f"/_search/pipeline/{pipeline}", body=_pipeline(ranking))
         else:
-            del named[joined]
+            del named[hybrid]
         for name, source in named.items():
             client.put_script(id=name, body={"script": {"lang": "mustache", "source": source}})
-    return [*named, *([pipeline] if joined in named else [])]
+    return [*named, *([pipeline] if hybrid in named else [])]
 
 
 def _pipeline(ranking: Ranking) -> Body:
