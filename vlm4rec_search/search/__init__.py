@@ -1,1 +1,1 @@
-"""Profile queries: what is asked, which legs answer it, how their answers are fused and explained."""
+"""From a query to its answer: facts, plan, retrievers, fusion, reranking, rules and explanations."""

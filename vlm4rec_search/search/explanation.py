@@ -135,7 +135,7 @@ def build_explanation(
         f'is near "{text}" in meaning ({meaning:.2f})' if meaning > 0.0 else "",
         _word_reason(words),
         _co_purchase_reason(named_bought),
-        # The part below the point only orders items that are equally popular of late.
+        # The part of search.item_popularity.score below the point only orders items with equal recent interactions.
         f"is popular ({int(popularity):,} interactions)" if popularity >= 1.0 else "",
         *notes,
     ]

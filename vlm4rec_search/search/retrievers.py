@@ -10,7 +10,7 @@ from vlm4rec_search.search.model import Item, Retriever, User, Vector, Word
 from vlm4rec_search.search.query import Mode
 
 MAX_ITEMS = 500  # items of a co-purchase retriever: a server takes each of them as a clause
-MAX_TERMS = 32  # words of an item, and of a session
+MAX_TERMS = 32  # words of a session
 
 
 def profile_retrievers(profile: User | None, mode: Mode, by_interest: bool, name: str) -> list[Retriever]:
