@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -102,7 +101,7 @@ class Reader:
         staying = Searcher(OpenSearchBackend(self._own.catalogue, release))  # an index that a service opened long ago
         self._indexes: list[Callable[[], Searcher]] = [lambda: staying]
         if release is None:
-            self._indexes.append(partial(OpenSearchBackend, self._own.catalogue))
+            self._indexes.append(lambda: Searcher(OpenSearchBackend(self._own.catalogue)))
 
     def look(self) -> None:
         """Search once in every way."""
