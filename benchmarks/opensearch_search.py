@@ -137,7 +137,7 @@ def main() -> None:
     made = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
     publish_release(place, draw_tables(asked.documents, asked.users), made)
     try:
-        index, pool = OpenSearchBackend(place, made.name), ThreadPoolExecutor(1)
+        index, pool = Searcher(OpenSearchBackend(place, made.name)), ThreadPoolExecutor(1)
         client = sent_by(place.client)
         replays = [alike(client, pool), in_turn(client), alike(bare(asked.url), pool)]
         print(f"{asked.documents:,} documents x {DIMENSION}, {asked.searches} searches, {os.cpu_count()} cores, ms")

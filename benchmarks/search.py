@@ -28,6 +28,7 @@ from vlm4rec_search.profiles import term_weights, user_vectors
 from vlm4rec_search.profiles.item_terms import item_terms
 from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.searcher import Searcher
 
 DIMENSION, WORDS, HISTORY, REPEATS = 384, 40, 50, 200
 
@@ -131,7 +132,7 @@ def show(name: str, times: tuple[float, float], note: str = "") -> None:
     print(f"{name:<34} {times[0]:9.2f} {times[1]:9.2f}   {note}", flush=True)
 
 
-def measure_queries(index: EmbeddedBackend, users: int) -> None:
+def measure_queries(index: Searcher, users: int) -> None:
     """Print p50 and p95 of each kind of query, another user each time."""
 
     def ask(**options: object) -> Callable[[int], object]:
@@ -140,8 +141,8 @@ def measure_queries(index: EmbeddedBackend, users: int) -> None:
     show("semantic", milliseconds(ask(mode="semantic")))
     show("lexical", milliseconds(ask(mode="lexical")), "32 weighted words")
     show("behaviour", milliseconds(ask(mode="behaviour")), "50 items x 50 neighbours")
-    show("hybrid", milliseconds(ask()), "the default ranking: 4 legs")
-    show("hybrid, vectors and words", milliseconds(ask(weights={"behaviour": 0, "popularity": 0})), "2 legs")
+    show("hybrid", milliseconds(ask()), "the default ranking: 4 retrievers")
+    show("hybrid, vectors and words", milliseconds(ask(weights={"behaviour": 0, "popularity": 0})), "2 retrievers")
     show("hybrid, filtered", milliseconds(ask(filters=["category=c3", "price=10..50"])), "filter used before")
     prices = (f"price>={number / 10}" for number in range(10_000))
     fresh = milliseconds(lambda n: index.search(Query(user=f"u{n:06d}", filters=[next(prices)])))
@@ -149,11 +150,11 @@ def measure_queries(index: EmbeddedBackend, users: int) -> None:
     show("hybrid, explained", milliseconds(ask(explain=True), 50))
 
 
-def build_hnsw(index: EmbeddedBackend, extension: Path) -> tuple[duckdb.DuckDBPyConnection, float]:
+def build_hnsw(backend: EmbeddedBackend, extension: Path) -> tuple[duckdb.DuckDBPyConnection, float]:
     """Return a database with an HNSW index over the release's vectors, and the seconds that it took."""
     connection = duckdb.connect()
     connection.load_extension(str(extension))
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(index.store.vectors.ravel()), DIMENSION)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(backend.store.vectors.ravel()), DIMENSION)
     connection.register("given", pa.table({"document": np.arange(len(vectors)), "vector": vectors}))
     connection.execute("CREATE TABLE items AS FROM given")
     started = time.perf_counter()
@@ -161,7 +162,7 @@ def build_hnsw(index: EmbeddedBackend, extension: Path) -> tuple[duckdb.DuckDBPy
     return connection, time.perf_counter() - started
 
 
-def measure_hnsw(index: EmbeddedBackend, users: int) -> None:
+def measure_hnsw(backend: EmbeddedBackend, users: int) -> None:
     """Print time, build time and recall@10 of HNSW beside the exact scan, for profile vectors, nothing excluded."""
     package = find_spec("duckdb_extension_vss")
     if package is None:
@@ -169,9 +170,9 @@ def measure_hnsw(index: EmbeddedBackend, users: int) -> None:
         return
     places = package.submodule_search_locations or []
     connection, seconds = build_hnsw(
-        index, next(path for at in places for path in Path(at).rglob("*.duckdb_extension"))
+        backend, next(path for at in places for path in Path(at).rglob("*.duckdb_extension"))
     )
-    profiles = [index.user(f"u{number * 37 % users:06d}") for number in range(REPEATS)]
+    profiles = [backend.user(f"u{number * 37 % users:06d}") for number in range(REPEATS)]
     queries = [user.vector for user in profiles if user and user.vector is not None]
     sql = f"SELECT document FROM items ORDER BY array_cosine_distance(vector, $q::FLOAT[{DIMENSION}]) LIMIT 10"  # noqa: S608
 
@@ -179,7 +180,7 @@ def measure_hnsw(index: EmbeddedBackend, users: int) -> None:
         return {row[0] for row in connection.execute(sql, {"q": queries[number].tolist()}).fetchall()}
 
     def scan(number: int) -> set[int]:
-        scores = cosines(index.store.vectors, queries[number])
+        scores = cosines(backend.store.vectors, queries[number])
         return set(top_candidates(Retriever("profile", "semantic"), scores, None, 10).documents.tolist())
 
     recall = np.mean([len(nearest(number) & scan(number)) / 10 for number in range(len(queries))])
@@ -205,9 +206,9 @@ def main() -> None:
         print(
             f"build and verify {built.seconds:.1f} s, open {opened:.2f} s\n{'milliseconds':<34} {'p50':>9} {'p95':>9}"
         )
-        if isinstance(index, EmbeddedBackend):
-            measure_queries(index, sizes.users)
-            measure_hnsw(index, sizes.users)
+        measure_queries(index, sizes.users)
+        if isinstance(index.backend, EmbeddedBackend):
+            measure_hnsw(index.backend, sizes.users)
         index.close()
 
 
