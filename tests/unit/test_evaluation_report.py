@@ -69,7 +69,11 @@ def test_titles_are_text_and_photos_are_inside(tmp_path: Path) -> None:
     assert "Best by nDCG@10: co-purchase" in page
     assert "Its lead over" in page
     assert "Leave-one-out leaks in time" in page
-    assert (page.count("Did it help?</h1>"), page.count("world &ldquo;photo&rdquo;"), page.count("<svg")) == (1, 1, 4)
+    assert (page.count("what users took next?</h1>"), page.count("world &ldquo;photo&rdquo;"), page.count("<svg")) == (
+        1,
+        1,
+        4,
+    )
     assert "Taken by those who took" in page
     assert save(results, evaluation, tmp_path / "results.duckdb") < save(
         results, evaluation, tmp_path / "results.duckdb"

@@ -11,14 +11,22 @@ from scipy import sparse
 
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.top_k import top_k
-from vlm4rec_search.evaluation.tuning.sweep import Asked, around, best_weights, grid, judge, judge_diverse, pool
+from vlm4rec_search.evaluation.tuning.sweep import (
+    UserCandidates,
+    around,
+    best_weights,
+    build_pool,
+    grid,
+    judge,
+    judge_diverse,
+)
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.query import KINDS, Fusion
 
 ITEMS = 40
 
 
-def asked(draw: np.random.Generator) -> Asked:
+def asked(draw: np.random.Generator) -> UserCandidates:
     """Draw the candidates of two semantic legs, words, behaviour and popularity."""
     names = [("interest", "semantic"), ("interest", "semantic"), ("words", "lexical"), ("co-purchase", "behaviour"),
              ("popularity", "popularity")]  # fmt: skip
@@ -27,7 +35,7 @@ def asked(draw: np.random.Generator) -> Asked:
         documents = draw.permutation(ITEMS)[: draw.integers(1, 30)].astype(np.int64)
         scores = np.sort(draw.uniform(0.1, 1, len(documents)).round(6))[::-1]
         legs.append(Candidates(name, kind, documents, scores.copy()))  # type: ignore[arg-type]
-    return Asked(legs, [0.25, 0.75, 1.0, 1.0, 1.0])
+    return UserCandidates(legs, [0.25, 0.75, 1.0, 1.0, 1.0])
 
 
 def wanted(draw: np.random.Generator, users: int) -> sparse.csr_array:
@@ -43,11 +51,11 @@ def test_the_sweep_judges_what_the_product_would_answer(fusion: Fusion, seed: in
     draw = np.random.default_rng(seed)
     answers, relevant = [asked(draw) for _ in range(6)], wanted(draw, 6)
     weights = {kind: part / 10 for kind, part in zip(KINDS, parts, strict=True)}
-    ndcg, recall = judge(pool(answers, relevant, fusion, 20), weights)
+    ndcg, recall = judge(build_pool(answers, relevant, fusion, 20), weights)
 
     scores = np.full((6, ITEMS), -np.inf, dtype=np.float32)
     for row, answer in enumerate(answers):
-        legs = [Candidates(leg.name, leg.kind, leg.documents[:20], leg.scores[:20]) for leg in answer.legs]
+        legs = [Candidates(leg.name, leg.kind, leg.documents[:20], leg.scores[:20]) for leg in answer.retrievers]
         of_legs = [share * weights[leg.kind] for leg, share in zip(legs, answer.shares, strict=True)]
         fused = fuse(legs, of_legs, fusion)
         scores[row, fused.documents] = -np.arange(len(fused.documents))
@@ -62,7 +70,7 @@ def test_a_kind_without_weight_brings_no_documents() -> None:
             Candidates("popularity", "popularity", np.array([5]), np.array([1.0]))]  # fmt: skip
     relevant = sparse.csr_array(np.eye(1, ITEMS, 5, dtype=np.float32))
     only = {kind: float(kind == "lexical") for kind in KINDS}
-    ndcg, recall = judge(pool([Asked(legs, [1.0, 1.0])], relevant, "rrf", 10), only)
+    ndcg, recall = judge(build_pool([UserCandidates(legs, [1.0, 1.0])], relevant, "rrf", 10), only)
     assert (ndcg.tolist(), recall.tolist()) == ([0.0], [0.0])
 
 
@@ -72,10 +80,10 @@ def test_the_best_weighting_is_found_where_one_leg_knows_all() -> None:
     answers = []
     for row in range(30):
         targets = relevant[[row]].indices.astype(np.int64)
-        others = [leg for leg in asked(draw).legs if leg.kind != "behaviour"]
+        others = [leg for leg in asked(draw).retrievers if leg.kind != "behaviour"]
         knows = Candidates("co-purchase", "behaviour", targets, np.linspace(1, 0.5, len(targets)))
-        answers.append(Asked([*others, knows], [0.25, 0.75, 1.0, 1.0, 1.0]))
-    weights, value, tried = best_weights(pool(answers, relevant, "minmax", 30))
+        answers.append(UserCandidates([*others, knows], [0.25, 0.75, 1.0, 1.0, 1.0]))
+    weights, value, tried = best_weights(build_pool(answers, relevant, "minmax", 30))
     assert value == pytest.approx(1.0)
     assert weights["behaviour"] >= 0.5
     assert tried > 286
@@ -84,7 +92,7 @@ def test_the_best_weighting_is_found_where_one_leg_knows_all() -> None:
 def test_diversity_is_judged_over_the_same_candidates() -> None:
     draw = np.random.default_rng(2)
     relevant = wanted(draw, 8)
-    candidates = pool([asked(draw) for _ in range(8)], relevant, "minmax", 30)
+    candidates = build_pool([asked(draw) for _ in range(8)], relevant, "minmax", 30)
     weights = dict.fromkeys(KINDS, 0.25)
     vectors = np.float32(np.linalg.qr(draw.standard_normal((ITEMS, ITEMS)))[0])  # nothing is like anything else
     plain = judge(candidates, weights)

@@ -1,4 +1,4 @@
-"""`vlm4rec evaluate`: did it help?"""
+"""`vlm4rec evaluate` and `vlm4rec tune`: compare systems, and choose a ranking configuration."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,23 +14,20 @@ if TYPE_CHECKING:
     from vlm4rec_search.evaluation.tuning.tune import Tuned
 
 
-# `vlm4rec tune`: choose the ranking configuration on held-out interactions.
-
-
 @click.command()
 @click.option("--to", "target", type=click.Path(path_type=Path, dir_okay=False), default=Path("ranking.yaml"),
               show_default=True, help="File of the new configuration.")  # fmt: skip
 @click.option("--version", default="tuned-1", show_default=True, help="Name of the new configuration.")
 @click.option("--tables/--no-tables", default=True, show_default=True, help="Also try half-lives, windows and words.")
 @click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
-              help="Rank items that somebody had taken before the cut, or the whole catalogue.")  # fmt: skip
+              help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
 @json_option
 def tune(target: Path, version: str, tables: bool, candidates: str, as_json: bool) -> None:
     """Choose fusion, weights, depth, profile, half-lives and windows on a validation split.
 
-    The candidates of every leg are asked once for each set of tables; weightings are then judged in milliseconds. The
-    test split of `vlm4rec evaluate` is not looked at. Let VLM4REC_RANKING name the new file, then run `sqlmesh plan`
-    and `vlm4rec index`.
+    The candidates of every retriever are retrieved once for each set of tables; a weighting is then judged in
+    milliseconds. The test split of `vlm4rec evaluate` plays no role. Afterwards set VLM4REC_RANKING to the new file
+    and run `sqlmesh plan` and `vlm4rec index`.
 
     \b
     Example:
@@ -45,7 +42,7 @@ def tune(target: Path, version: str, tables: bool, candidates: str, as_json: boo
     from vlm4rec_search.search.ranking import write_ranking
 
     if not version.strip():
-        raise UsageError("--version is the name that every answer tells: give one")
+        raise UsageError("--version is empty: give the configuration a name, which every answer shows")
     if not target.resolve().parent.is_dir():
         raise UsageError(f"--to {target}: there is no folder {target.resolve().parent}; make it first")
     protocol = Protocol(candidates=cast("Candidates", candidates))
@@ -75,7 +72,7 @@ def _print_sweep(tuned: "Tuned") -> None:
     from rich.table import Table
 
     title = f"{tuned.users:,} users of the validation split, {tuned.tried:,} rankings; 95% intervals are paired"
-    table = Table("ranking", "nDCG@10", "R@10", "chosen minus it", title=title, title_justify="left")
+    table = Table("ranking", "nDCG@10", "R@10", "chosen minus this", title=title, title_justify="left")
     gains = {found.b: f"{found.difference:+.4f} [{found.low:+.4f} {found.high:+.4f}]" for found in tuned.differences}
     for name, (ndcg, recall) in tuned.rows.items():
         table.add_row(name, f"{ndcg:.4f}", f"{recall:.4f}", gains.get(name, ""))
@@ -89,16 +86,18 @@ _SHOWN = ("R@10", "nDCG@10")
 @click.option("--protocol", "rule", type=click.Choice(["time", "leave-one-out"]), default="time", show_default=True,
               help="Cut all histories at one moment, or hold out each user's last item (leaks in time).")  # fmt: skip
 @click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
-              help="Rank items that somebody had taken before the cut, or the whole catalogue.")  # fmt: skip
-@click.option("--systems", default="", metavar="NAME,NAME", help="Which systems; default: all.")
-@click.option("--repeat", is_flag=True, help="Rank items of the history, too.")
+              help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
+@click.option("--systems", default="", metavar="NAME,NAME", help="Systems to compare; default: all.")
+@click.option("--repeat", is_flag=True, help="Also rank items of the history.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same numbers.")
 @click.option("--world", "worlds", multiple=True, type=click.Choice(["photo", "title"]),
-              help="Evaluate on the built-in shop instead, whose answers are known; repeat for both.")  # fmt: skip
+              help="Evaluate on a simulated world of the built-in shop; can be repeated.")  # fmt: skip
 @click.option(
-    "--paper", is_flag=True, help="Show the paper's numbers beside ours; without --systems, its systems only."
+    "--paper",
+    is_flag=True,
+    help="Show the paper's numbers beside ours; without --systems, only the paper's systems.",
 )
-@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML page.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to this HTML file.")
 @json_option
 def evaluate(
     rule: str,
@@ -113,9 +112,8 @@ def evaluate(
 ) -> None:
     """Compare systems on held-out interactions: same users, same candidates, an interval on every number.
 
-    The tables are built as they stood before the cut, on a copy of the warehouse. What systems have to choose is
-    chosen on a validation part; the test part is scored once. Every run is added to the results file
-    (VLM4REC_RESULTS).
+    The tables are built as of the cut, on a copy of the warehouse. Systems choose their settings on a validation part;
+    the test part is scored once. Every run is added to the results file (VLM4REC_RESULTS).
 
     \b
     Example:
@@ -145,7 +143,7 @@ def evaluate(
 
 
 def _json(found: "dict[str, Results]", paper: bool) -> dict[str, object]:
-    """Return the result of the warehouse as it is, those of worlds under their names."""
+    """Return the result of the warehouse's tables, or the results of simulated worlds by name."""
     from dataclasses import asdict
 
     from vlm4rec_search.evaluation.paper import beside_paper

@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import sparse
 
 from vlm4rec_search.common.vectors import Ints, Mask, Scores, Texts, Times
-
-if TYPE_CHECKING:
-    from vlm4rec_search.indexes.search_layer import SearchLayer
+from vlm4rec_search.indexes.search_layer import SearchLayer
 
 
 class Targets(NamedTuple):
@@ -62,8 +61,6 @@ class Catalogue:
 
     def positions(self, item_ids: npt.ArrayLike) -> Ints:
         """Return the rows of some items, -1 for those that the catalogue does not have."""
-        import pandas as pd
-
         return pd.Index(self.item_ids).get_indexer(pd.Index(np.asarray(item_ids, dtype=object))).astype(np.int64)
 
 

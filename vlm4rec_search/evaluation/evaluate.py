@@ -1,4 +1,4 @@
-"""The whole job of `vlm4rec evaluate`: build the parts, run the systems, keep the results, write the page."""
+"""The job of `vlm4rec evaluate`: build the parts, run the systems, store the results, write the report."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,18 +15,19 @@ from vlm4rec_search.evaluation.snapshots import built_world
 from vlm4rec_search.evaluation.splits import build_parts
 from vlm4rec_search.evaluation.store import save
 from vlm4rec_search.evaluation.systems import load_systems
+from vlm4rec_search.search.ranking import load_ranking
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked.
+    """What to evaluate.
 
     Attributes:
-        protocol: the rules.
-        names: of the systems; none for all.
-        worlds: of the built-in shop; none for the tables of the warehouse.
+        protocol: split, candidates and users.
+        names: of the systems; empty for all.
+        worlds: simulated worlds of the built-in shop; empty for the tables of the warehouse.
         report: HTML file to write, or None.
     """
 
@@ -41,20 +42,20 @@ def run_evaluation(settings: Settings, job: Job, say: Say) -> dict[str, Results]
 
     Args:
         settings: warehouse, data folder, cache and results file.
-        job: what is asked.
-        say: told each long step.
+        job: what to evaluate.
+        say: receives the name of each long step.
 
     Returns:
-        Results by world; the one key is empty for the tables of the warehouse.
+        Results by world; the key of the warehouse's own tables is empty.
 
     Raises:
-        UsageError: an unknown system, no tables yet, or nobody to ask.
+        UsageError: a system is unknown, there are no tables yet, or no user has held-out items.
         RunError: the warehouse is being written, a plan fails, or the results cannot be written.
         OSError: the report cannot be written.
     """
     for path in (settings.results, *([job.report] if job.report else [])):
-        path.parent.mkdir(parents=True, exist_ok=True)  # told before the work, not after it
-    load_systems(job.names)  # an unknown name is told before the work, too
+        path.parent.mkdir(parents=True, exist_ok=True)  # fail before the work, not after it
+    load_systems(job.names)  # the same for unknown names
     with ExitStack() as stack:
         chapters = []
         for world in dict.fromkeys(job.worlds or ("",)):
@@ -67,7 +68,7 @@ def run_evaluation(settings: Settings, job: Job, say: Say) -> dict[str, Results]
 
 
 def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
-    systems = load_systems(job.names)
+    systems = load_systems(job.names, load_ranking(settings.ranking))
     needs = frozenset[str]().union(*(system.needs for system in systems))
     choose = any(system.learns or len(system.variants()) > 1 for system in systems)
     parts = build_parts(settings, job.protocol, needs, choose, say)
@@ -83,7 +84,7 @@ def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
 
 
 def _protocol(settings: Settings, protocol: Protocol) -> dict[str, object]:
-    """Return the rules as plain values; of a split that the data set gives, its days stand in for the shares."""
+    """Return the protocol as plain values; a split that the data set gives is described by its days."""
     given = given_cuts(settings.data_dir) if protocol.rule == "time" else None
     days = {"validation": str(given.validation), "test": str(given.test), "given_split": True} if given else {}
     return protocol.to_json() | days

@@ -123,7 +123,7 @@ def judge_release(
     query = render_user_documents(settings.project)
     ranking = load_ranking(settings.ranking)
     before, after = (
-        _measure(part, _as_of_cut(part.split, layer, query, ranking))
+        _measure(part, _as_of_cut(part.split, layer, query, ranking), ranking)
         for layer in (_read_release(releases, meta), search_layer)
     )
     low, high = interval(resampled_means((after - before)[:, None], part.split.seed))
@@ -157,13 +157,13 @@ def _run_module(path: Path) -> None:
         spec.loader.exec_module(module_from_spec(spec))
 
 
-def _measure(part: Part, search_layer: SearchLayer) -> Floats:
+def _measure(part: Part, search_layer: SearchLayer, ranking: Ranking) -> Floats:
     """Return the metric of each held-out user, (u,)."""
     split = replace(part.split, tables=search_layer)
-    product = Product("gate", MODE)
+    product = Product("gate", MODE, ranking)
     product.fit(split)
-    ranking = rank(product.scores, split, part.targets.users, 10)
-    return accuracy(ranking, part.targets.relevant, (METRIC,))[:, 0]
+    top_ten = rank(product.scores, split, part.targets.users, 10)
+    return accuracy(top_ten, part.targets.relevant, (METRIC,))[:, 0]
 
 
 def _read_release(releases: Releases, meta: ReleaseMeta) -> SearchLayer:

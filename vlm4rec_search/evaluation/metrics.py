@@ -6,17 +6,16 @@ is among the first k.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import ir_measures
 import numpy as np
+from ir_measures import AP, RR, R, Success, nDCG
+from ir_measures.measures import Measure
 from scipy import sparse
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
-
-if TYPE_CHECKING:
-    from ir_measures.measures import Measure
 
 KS = (5, 10, 20, 50)
 DEPTH = max(KS)
@@ -38,8 +37,6 @@ def accuracy(ranking: Ints, relevant: sparse.csr_array, names: Sequence[str] = A
     Raises:
         UsageError: a user has nothing to find, which no metric can judge.
     """
-    import ir_measures
-
     if (np.diff(relevant.indptr) == 0).any():
         raise UsageError("a user without any relevant item cannot be judged: leave the user out of the targets")
     runs = {str(user): _run(row) for user, row in enumerate(ranking.tolist())}
@@ -58,8 +55,6 @@ def _run(row: list[int]) -> dict[str, float]:
 
 
 def _measure(name: str) -> "Measure":
-    from ir_measures import AP, RR, R, Success, nDCG
-
     family, k = name.split("@")
     return {"R": R, "nDCG": nDCG, "MRR": RR, "MAP": AP, "HR": Success}[family] @ int(k)
 

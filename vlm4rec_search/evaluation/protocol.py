@@ -4,19 +4,16 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import pandas as pd
+from duckdb import DuckDBPyConnection
+from pandas import DataFrame
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.importers.write import ABOUT_GIVEN, GIVEN_VECTORS
 from vlm4rec_search.evaluation.data import Split, Targets, incidence
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from duckdb import DuckDBPyConnection
-    from pandas import DataFrame
-
 
 Rule = Literal["time", "leave-one-out"]
 Candidates = Literal["known", "all"]
@@ -147,8 +144,6 @@ def find_targets(split: Split, taken: "DataFrame", history: int) -> Targets:
         taken: user_id, item_id.
         history: fewest different items.
     """
-    import pandas as pd
-
     users = pd.Index(split.user_ids).get_indexer(pd.Index(taken["user_id"])).astype(np.int64)
     items = split.catalogue.positions(taken["item_id"].to_numpy(dtype=object))
     known = (users >= 0) & (items >= 0)
@@ -197,8 +192,6 @@ def given_vectors(data: Path, kind: str) -> "pd.DataFrame | None":
     Raises:
         UsageError: the file cannot be read.
     """
-    import pandas as pd
-
     name = _FILES.get(kind)
     if name is None or not (data / name).is_file() or not (data / ABOUT_GIVEN).is_file():
         return None

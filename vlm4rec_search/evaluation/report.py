@@ -8,9 +8,13 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, PackageLoader
 
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Ints
+from vlm4rec_search.datasets.photos.decode import PhotoError, read_photo
+from vlm4rec_search.datasets.photos.locate import locate_photos
 from vlm4rec_search.evaluation.paper import CAVEAT, beside_paper, effect
 from vlm4rec_search.evaluation.results import SLICED, Results, Row
 from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
@@ -144,10 +148,6 @@ def _tops(outcomes: list[Outcome], row: int) -> Ints:
 
 def _photos(comparison: Comparison, items: list[int], settings: Settings) -> dict[int, str]:
     """Return small photos as data URLs by item; items whose photo cannot be read have none."""
-    from vlm4rec_search.common.cache import Cache
-    from vlm4rec_search.datasets.photos.decode import PhotoError, read_photo
-    from vlm4rec_search.datasets.photos.locate import locate_photos
-
     images = comparison.part.split.catalogue.images
     with Cache(settings.cache) as cache:
         found = locate_photos([images[item] for item in items], settings.data_dir, cache)
@@ -210,8 +210,6 @@ def write_report(path: Path, chapters: Sequence[Chapter]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    from jinja2 import Environment, PackageLoader
-
     environment = Environment(loader=PackageLoader("vlm4rec_search.evaluation"), autoescape=True)
     environment.filters["number"] = _number
     filled = [_fill(chapter) for chapter in chapters]

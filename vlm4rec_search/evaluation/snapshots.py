@@ -15,11 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pyarrow as pa
 from pydantic import SecretStr
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import publish, read
+from vlm4rec_search.datasets.demo_shop.build import build_shop
 from vlm4rec_search.datasets.raw import find_raw_file
 
 _PREFIX = "evaluation-"
@@ -74,8 +76,6 @@ class Workbench:
         plan(self.settings.model_copy(update={"data_dir": folder}), environment)
 
     def _write_log(self, target: Path, rows: "list[int]") -> None:
-        import pyarrow as pa
-
         with read(self.settings.warehouse) as connection:
             connection.register("held_back", pa.table({"row_number": pa.array(rows, pa.int64())}))
             connection.sql(_KEPT).write_parquet(str(target))
@@ -150,8 +150,6 @@ def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], 
         UsageError: there is no such world.
         RunError: the plan failed.
     """
-    from vlm4rec_search.datasets.demo_shop.build import build_shop
-
     settings.cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=settings.cache.resolve(), prefix="evaluation-") as name:
         folder = Path(name)

@@ -3,14 +3,18 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pandas import DataFrame
 from scipy import sparse
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Mask, Scores, Texts, unit
+from vlm4rec_search.common.warehouse import in_environment, read
+from vlm4rec_search.embeddings.tables import embed_texts
 from vlm4rec_search.evaluation.data import Catalogue, Split, Targets
 from vlm4rec_search.evaluation.protocol import (
     LIKED,
@@ -23,12 +27,6 @@ from vlm4rec_search.evaluation.protocol import (
 )
 from vlm4rec_search.evaluation.snapshots import Workbench, workbench
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-    from pandas import DataFrame
-
 
 # From the tables of an environment to a split.
 
@@ -56,10 +54,6 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
         UsageError: a table is missing or empty.
         RunError: the warehouse is being written.
     """
-    import pandas as pd
-
-    from vlm4rec_search.common.warehouse import in_environment, read
-
     with read(settings.warehouse) as connection:
         handed = read_search_layer(connection, environment)
         queries = (_HISTORIES, _WEIGHTS, _PHOTOS, _MOMENT)
@@ -94,8 +88,6 @@ def _candidates(protocol: Protocol, taken: "np.typing.NDArray[np.int64]", items:
 def _weights(
     catalogue: Catalogue, user_ids: "np.typing.NDArray[np.object_]", frame: "pd.DataFrame"
 ) -> sparse.csr_array:
-    import pandas as pd
-
     rows = pd.Index(user_ids).get_indexer(pd.Index(frame["user_id"]))
     columns = catalogue.positions(frame["item_id"].to_numpy(dtype=object))
     known = (rows >= 0) & (columns >= 0)
@@ -129,10 +121,6 @@ def _descriptions(documents: "pa.Table") -> Texts:
 
 
 def _encoded(settings: Settings, ids: Texts, texts: Texts, encoder: str) -> Scores:
-    import pandas as pd
-
-    from vlm4rec_search.embeddings.tables import embed_texts
-
     told = np.flatnonzero(texts != "")
     frame = pd.DataFrame({"item_id": ids[told], "text": texts[told]})
     embedded = embed_texts(frame, encoder.rsplit("@", 1)[0], settings.cache)
@@ -200,8 +188,6 @@ def build_parts(settings: Settings, protocol: Protocol, needs: frozenset[str], c
 
 
 def _in_time(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "dict[str, DataFrame]":
-    from vlm4rec_search.common.warehouse import read
-
     with read(bench.settings.warehouse) as connection:
         cuts = cuts_of(connection, bench.settings.data_dir, protocol)
         later = {TEST: taken_between(connection, cuts.test, cuts.end)}
@@ -215,8 +201,6 @@ def _in_time(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "d
 
 
 def _leave_one_out(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "dict[str, DataFrame]":
-    from vlm4rec_search.common.warehouse import read
-
     later, rows, held = {}, {}, []
     with read(bench.settings.warehouse) as connection:
         connection.execute(_KEPT)

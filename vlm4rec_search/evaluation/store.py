@@ -5,16 +5,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import duckdb
 import numpy as np
+import pandas as pd
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.evaluation.results import METRICS, Results
 from vlm4rec_search.evaluation.run import Comparison, Evaluation
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LISTED = 10
 _CREATE = """
@@ -43,8 +41,6 @@ def save(results: Results, evaluation: Evaluation, path: Path) -> str:
     Raises:
         RunError: the file cannot be written.
     """
-    import duckdb
-
     run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,8 +59,6 @@ def save(results: Results, evaluation: Evaluation, path: Path) -> str:
 
 
 def _frames(results: Results, evaluation: Evaluation) -> "Iterator[tuple[str, pd.DataFrame]]":
-    import pandas as pd
-
     yield "metrics", pd.DataFrame([asdict(row) for row in (*results.rows, *results.slices)])
     pairs = [{"metric": metric, **asdict(one)} for metric, many in results.differences.items() for one in many]
     if pairs:
@@ -77,8 +71,6 @@ def _frames(results: Results, evaluation: Evaluation) -> "Iterator[tuple[str, pd
 
 
 def _user_metrics(comparison: Comparison) -> "Iterator[pd.DataFrame]":
-    import pandas as pd
-
     users = comparison.part.split.user_ids[comparison.part.targets.users]
     for outcome in comparison.outcomes:
         columns = {"user_id": np.repeat(users, len(METRICS)), "metric": np.tile(np.array(METRICS), len(users))}
@@ -87,8 +79,6 @@ def _user_metrics(comparison: Comparison) -> "Iterator[pd.DataFrame]":
 
 
 def _rankings(comparison: Comparison) -> "Iterator[pd.DataFrame]":
-    import pandas as pd
-
     split, targets = comparison.part.split, comparison.part.targets
     for outcome in comparison.outcomes:
         row, place = np.nonzero(outcome.ranking[:, :LISTED] >= 0)

@@ -6,19 +6,23 @@ from importlib.metadata import entry_points
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.systems.base import System
+from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Random, Recent
+from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne, Pair
+from vlm4rec_search.evaluation.systems.learned import ARCHITECTURES, Learned
+from vlm4rec_search.evaluation.systems.product import Product
+from vlm4rec_search.search.ranking import Ranking
 
 GROUP = "vlm4rec_search.systems"
 Make = Callable[[], System]
 
 
-def registry() -> dict[str, Make]:
-    """Return a maker for every system by name, the paper's rows first."""
-    from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Random, Recent
-    from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne, Pair
-    from vlm4rec_search.evaluation.systems.learned import ARCHITECTURES, Learned
-    from vlm4rec_search.evaluation.systems.product import Product
+def registry(ranking: Ranking | None = None) -> dict[str, Make]:
+    """Return the factory of every system by name, the systems of the paper first.
 
-    makers: dict[str, Make] = {
+    Args:
+        ranking: configuration of the product's own systems; None takes the one that comes with the package.
+    """
+    factories: dict[str, Make] = {
         "description-only": lambda: OnlyOne("description-only", "description"),
         "title-only": lambda: OnlyOne("title-only", "title"),
         "vision-only": lambda: OnlyOne("vision-only", "vision"),
@@ -39,24 +43,28 @@ def registry() -> dict[str, Make]:
         "co-purchase": CoPurchase,
         "recent-co-purchase": lambda: Recent("recent-co-purchase", CoPurchase),
         "random": Random,
-        "product-hybrid": lambda: Product("product-hybrid", "hybrid"),
-        "product-semantic": lambda: Product("product-semantic", "semantic"),
-        "product-lexical": lambda: Product("product-lexical", "lexical"),
-        "product-behaviour": lambda: Product("product-behaviour", "behaviour"),
+        "product-hybrid": lambda: Product("product-hybrid", "hybrid", ranking),
+        "product-semantic": lambda: Product("product-semantic", "semantic", ranking),
+        "product-lexical": lambda: Product("product-lexical", "lexical", ranking),
+        "product-behaviour": lambda: Product("product-behaviour", "behaviour", ranking),
     }
-    return makers | {point.name: point.load() for point in entry_points(group=GROUP)}
+    return factories | {point.name: point.load() for point in entry_points(group=GROUP)}
 
 
-def load_systems(names: Sequence[str]) -> list[System]:
-    """Return the systems of these names, all of them for no name.
+def load_systems(names: Sequence[str], ranking: Ranking | None = None) -> list[System]:
+    """Return the systems of these names; without names, all of them.
+
+    Args:
+        names: of the systems.
+        ranking: see `registry`.
 
     Raises:
-        UsageError: an unknown name, or one that is given twice.
+        UsageError: a name is unknown or repeated.
     """
-    makers = registry()
-    unknown = [name for name in names if name not in makers]
+    factories = registry(ranking)
+    unknown = [name for name in names if name not in factories]
     if unknown:
-        raise UsageError(f"there is no system {unknown[0]!r}: choose among {', '.join(makers)}")
+        raise UsageError(f"there is no system {unknown[0]!r}: choose among {', '.join(factories)}")
     if len(set(names)) < len(names):
         raise UsageError("a system is named twice in --systems")
-    return [makers[name]() for name in names or makers]
+    return [factories[name]() for name in names or factories]

@@ -1,4 +1,4 @@
-"""What a system is: it learns from a split, and scores every item for some users."""
+"""The base class of evaluation systems: a system learns from a split and scores every item for some users."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,13 +13,17 @@ NOT_FOUND = np.float32(-np.inf)
 
 
 class System(ABC):
-    """One way of ranking. Third parties register theirs under the entry point group `vlm4rec_search.systems`.
+    """One way of ranking items for users.
+
+    Other packages register a factory without arguments under the entry-point group `vlm4rec_search.systems`; the name
+    of the entry point is the system's name. An evaluation calls `copies`, then `variants` of each copy, fits the
+    variants on the validation part, fits the best one again for the test part, and scores it once.
 
     Attributes:
-        name: what the registry and the results call it.
+        name: in the registry and in the results.
         needs: kinds of item vectors (description, title, vision) that it reads from the catalogue.
-        setting: what was chosen on validation, for people; empty where nothing was.
-        learns: whether it has to be fitted on the validation part first, to find out there when to stop.
+        setting: what was chosen on validation, in words; empty where there is nothing to choose.
+        learns: whether `fit` needs the validation part to find out when to stop training.
     """
 
     name: str
@@ -28,35 +32,37 @@ class System(ABC):
     learns: bool = False
 
     def copies(self) -> "Sequence[System]":
-        """Return the system once for each of its seeds; results are averaged over them, and their spread is shown."""
+        """Return one system for each random seed; results are their mean, and the report shows their spread."""
         return (self,)
 
     def variants(self) -> "Sequence[System]":
-        """Return what to choose from on validation; by default there is nothing to choose."""
+        """Return the candidates among which validation chooses; by default the system itself."""
         return (self,)
 
     @abstractmethod
     def fit(self, split: Split, validation: Targets | None = None) -> None:
-        """Learn from what had happened by the split's moment.
+        """Learn from the interactions before the split's moment.
 
         Args:
-            split: the only thing that may be learned from.
-            validation: what came next, to stop early on or to choose by; None for the last fit, which sees it as part
-                of the split.
+            split: the only data that the system may learn from.
+            validation: what users took next, for early stopping or choosing; None in the last fit, whose split
+                contains it.
         """
 
     @abstractmethod
     def scores(self, users: Ints) -> Scores:
-        """Return float32 (b, n) for rows of the split's users (b,), higher is better; -inf is never ranked."""
+        """Return float32 (b, n) for rows of the split's users (b,); higher is better, -inf is never ranked."""
 
     def covers(self) -> Mask | None:
-        """Return which items (n,) it can rank, None for all; known after `fit`."""
+        """Return which items it can rank, bool (n,), None for all; call it after `fit`."""
         return None
 
     def reasons(self, user: int, items: Ints) -> list[str]:
-        """Return why each of some items (i,) is ranked high for a row of the split's users; empty where it cannot say.
+        """Return a sentence for each item (i,) that says why it is ranked high for a user, empty without a reason.
 
-        The last `fit` has to have been on the split that the user is of.
+        Args:
+            user: row of the users of the last fitted split.
+            items: item numbers.
         """
         return [""] * len(items)
 
@@ -66,8 +72,8 @@ class CosineSystem(System):
 
     Attributes:
         _split: the split of the last fit.
-        _items: float32 (n, d) unit rows, zeros where an item has none.
-        _profiles: float32 (u, d), likewise.
+        _items: float32 (n, d) unit rows, zeros for items without a vector.
+        _profiles: float32 (u, d) unit rows, zeros for users without a vector.
     """
 
     _split: Split
@@ -75,13 +81,13 @@ class CosineSystem(System):
     _profiles: Scores
 
     def scores(self, users: Ints) -> Scores:
-        """Return cosines, float32 (b, n); users without a vector and items without one are not ranked."""
+        """Return cosines, float32 (b, n); users and items without a vector are not ranked."""
         profiles = self._profiles[users]
-        found: Scores = profiles @ self._items.T
+        cosines: Scores = profiles @ self._items.T
         if not (covered := self._covered()).all():
-            found[:, ~covered] = NOT_FOUND
-        found[~has_vector(profiles)] = NOT_FOUND
-        return found
+            cosines[:, ~covered] = NOT_FOUND
+        cosines[~has_vector(profiles)] = NOT_FOUND
+        return cosines
 
     def covers(self) -> Mask | None:
         """Return which items have a vector, bool (n,)."""
@@ -89,7 +95,7 @@ class CosineSystem(System):
         return None if covered.all() else covered
 
     def reasons(self, user: int, items: Ints) -> list[str]:
-        """Name the item of the history that speaks most for each item: the largest weight x cosine."""
+        """Name the history item with the largest weight x cosine."""
         history = self._split.weights[[user]].tocoo()
         shares = history.data[:, None] * (self._items[history.coords[1]] @ self._items[items].T)
         if not len(shares):
@@ -106,14 +112,14 @@ class CosineSystem(System):
 
 
 class VectorSystem(CosineSystem):
-    """A cosine with the user's mean vector, weighted as in the product's profiles."""
+    """Ranks by the cosine with the mean of the history's vectors, weighted like the product's profiles."""
 
     @abstractmethod
     def item_vectors(self, split: Split) -> Scores:
-        """Return float32 (n, d), one row for each item, zeros where it has none; any length."""
+        """Return float32 (n, d), one row for each item, of any length, zeros for items without a vector."""
 
     def fit(self, split: Split, validation: Targets | None = None) -> None:
-        """Take the item vectors, and the mean of every user."""
+        """Keep the item vectors and the mean vector of every user."""
         self._split = split
         self._items = unit(self.item_vectors(split))
         self._profiles = unit((split.weights @ self._items).astype(np.float32))
@@ -123,7 +129,7 @@ def require(split: Split, kind: str) -> Scores:
     """Return the vectors of a kind, float32 (n, d).
 
     Raises:
-        UsageError: no item has one.
+        UsageError: no item has a vector of this kind.
     """
     vectors = split.catalogue.vectors.get(kind)
     if vectors is None or not vectors.any():

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import sparse
 
+from vlm4rec_search.common.bm25 import bm25, count_terms
 from vlm4rec_search.common.vectors import Ints, Scores, unit
 from vlm4rec_search.evaluation.data import Split, Targets, has_vector
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System, VectorSystem, require
@@ -22,8 +23,6 @@ class BM25(System):
 
     def fit(self, split: Split, validation: Targets | None = None) -> None:
         """Weigh the titles of the candidates and of the histories' items."""
-        from vlm4rec_search.common.bm25 import bm25, count_terms
-
         # Titles of items that do not exist yet must not weigh terms.
         exists = split.candidates | (split.popularity > 0)
         texts = [title if known else None for title, known in zip(split.catalogue.titles, exists, strict=True)]

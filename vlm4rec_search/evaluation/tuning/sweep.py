@@ -1,4 +1,4 @@
-"""Thousands of weightings of the same candidates, each judged in milliseconds."""
+"""Judges thousands of weightings: the candidates of every user are retrieved once, as arrays."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,93 +21,91 @@ from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.reranking import POOL, diversify
 from vlm4rec_search.search.searcher import Searcher
 
-# The candidates of every leg for every user of a split, asked from the index once, as arrays.
-
 Tensor = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the legs of one user found, with each leg's share of its kind."""
+class UserCandidates:
+    """The candidates of one user's retrievers, and the share of each retriever in its kind."""
 
-    legs: Sequence[Candidates]
+    retrievers: Sequence[Candidates]
     shares: Sequence[float]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """All documents that any leg found for each of u users, w at most, and what each kind of leg adds to them.
+    """The union of all retrievers' candidates for u users, at most w each, and what each kind of retriever adds.
 
     Attributes:
         added: float32 (u, w, kinds), in the order of `KINDS`; columns beyond a user's documents hold 0.
-        there: bool (u, w), whether the column is a document; documents stand in the order of ties.
-        found: (p, 2) row and column of each document that was to be found.
-        wanted: (u,), how many documents each user has to find, in the pool or not.
+        is_document: bool (u, w); the columns of a user are in the order in which ties are broken.
+        relevant: (p, 2), row and column of each relevant document in the pool.
+        relevant_count: (u,), relevant documents of each user, in the pool or not.
         documents: int64 (u, w).
     """
 
     added: Tensor
-    there: npt.NDArray[np.bool_]
-    found: Ints
-    wanted: Ints
+    is_document: npt.NDArray[np.bool_]
+    relevant: Ints
+    relevant_count: Ints
     documents: Ints
 
 
-def ask(searcher: Searcher, store: Store, part: Part, ranking: Ranking) -> list[Asked]:
-    """Ask the index for the candidates of every leg of every user of a part, in the order of its targets.
+def retrieve_candidates(searcher: Searcher, store: Store, part: Part, ranking: Ranking) -> list[UserCandidates]:
+    """Retrieve the candidates of every user of a part, in the order of its targets.
 
-    The kind of profile and the depth are those of the configuration; weights are not looked at.
-    Documents become rows of the part's catalogue, which stand in the same order.
+    Profile and depth are those of the configuration; its weights play no role. Documents become rows of the part's
+    catalogue, which has the same order.
     """
     rows = part.split.catalogue.positions(list(store.numbers))
-    everything: dict[str, float] = dict.fromkeys(KINDS, 1.0)
+    equal: dict[str, float] = dict.fromkeys(KINDS, 1.0)
     searcher.ranking, reader = ranking, searcher.backend.reader()
-    answers = []
-    with bar("candidates of every leg", len(part.targets.users)) as advance:
+    users = []
+    with bar("candidates of every retriever", len(part.targets.users)) as advance:
         for user in part.split.user_ids[part.targets.users]:
-            query = Query(user=str(user), weights=everything, include_seen=part.split.repeat)
+            query = Query(user=str(user), weights=equal, include_seen=part.split.repeat)
             _, plan = searcher.plan(reader, query)
-            legs = reader.retrieve(plan.request).candidates
-            legs = [replace(leg, documents=rows[leg.documents]) for leg in legs]
-            answers.append(Asked(legs, retriever_weights(plan.retrievers, everything)))
+            retrieved = reader.retrieve(plan.request).candidates
+            in_catalogue = [replace(each, documents=rows[each.documents]) for each in retrieved]
+            users.append(UserCandidates(in_catalogue, retriever_weights(plan.retrievers, equal)))
             advance(1)
-    return answers
+    return users
 
 
-def pool(answers: Sequence[Asked], relevant: sparse.csr_array, fusion: Fusion, depth: int) -> Pool:
-    """Return what each kind of leg adds to each candidate under a rule of fusion at a depth.
+def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusion: Fusion, depth: int) -> Pool:
+    """Return what each kind of retriever adds to each candidate under a fusion at a depth.
 
     Args:
-        answers: of each user, asked at this depth or deeper.
-        relevant: (u, n), 1 for what was to be found, by document.
+        users: candidates of each user, retrieved at this depth or deeper.
+        relevant: (u, n), 1 for the relevant documents of a user.
         fusion: `rrf` or `minmax`.
-        depth: candidates of each leg that count.
+        depth: candidates of each retriever that count.
     """
-    unions = [_union(asked, depth) for asked in answers]
+    unions = [_union(user, depth) for user in users]
     width = max((len(union) for union in unions), default=0)
-    added = np.zeros((len(answers), width, len(KINDS)), dtype=np.float32)
-    documents = np.full((len(answers), width), -1, dtype=np.int64)
-    rule = reciprocal_rank if fusion == "rrf" else min_max_mean
-    for row, (asked, union) in enumerate(zip(answers, unions, strict=True)):
+    added = np.zeros((len(users), width, len(KINDS)), dtype=np.float32)
+    documents = np.full((len(users), width), -1, dtype=np.int64)
+    formula = reciprocal_rank if fusion == "rrf" else min_max_mean
+    for row, (user, union) in enumerate(zip(users, unions, strict=True)):
         documents[row, : len(union)] = union
-        for leg, share in zip(asked.legs, asked.shares, strict=True):
-            cut = _cut(leg, depth)
-            places = np.searchsorted(union, cut.documents)
-            added[row, places, KINDS.index(leg.kind)] += share * rule([cut], [1.0])[0]
-    there = documents >= 0
-    rows, columns = np.nonzero(there)
-    hits = np.asarray(relevant[rows, documents[rows, columns]]).ravel() > 0
-    found = np.stack([rows[hits], columns[hits]], axis=1)
-    return Pool(added, there, found, np.diff(relevant.indptr).astype(np.int64), documents)
+        for candidates, share in zip(user.retrievers, user.shares, strict=True):
+            cut = _cut(candidates, depth)
+            columns = np.searchsorted(union, cut.documents)
+            added[row, columns, KINDS.index(candidates.kind)] += share * formula([cut], [1.0])[0]
+    is_document = documents >= 0
+    rows, columns = np.nonzero(is_document)
+    is_relevant = np.asarray(relevant[rows, documents[rows, columns]]).ravel() > 0
+    cells = np.stack([rows[is_relevant], columns[is_relevant]], axis=1)
+    return Pool(added, is_document, cells, np.diff(relevant.indptr).astype(np.int64), documents)
 
 
-def _union(asked: Asked, depth: int) -> Ints:
-    parts = [leg.documents[:depth] for leg in asked.legs]
+def _union(user: UserCandidates, depth: int) -> Ints:
+    parts = [candidates.documents[:depth] for candidates in user.retrievers]
     return np.unique(np.concatenate(parts)) if parts else np.array([], dtype=np.int64)
 
 
-def _cut(leg: Candidates, depth: int) -> Candidates:
-    return replace(leg, documents=leg.documents[:depth], scores=leg.scores[:depth])
+def _cut(candidates: Candidates, depth: int) -> Candidates:
+    return replace(candidates, documents=candidates.documents[:depth], scores=candidates.scores[:depth])
 
 
 K = 10
@@ -115,19 +113,19 @@ Weights = Mapping[str, float]
 
 
 def judge(pool: Pool, weights: Weights) -> tuple[Floats, Floats]:
-    """Return nDCG@10 and R@10 of each user, float64 (u,), under weights of the kinds of legs.
+    """Return nDCG@10 and R@10 of each user, float64 (u,), for weights of the kinds of retrievers.
 
-    Only the ranks of what was to be found are computed: one more than the documents with a larger score, and those
-    with an equal one that come first.
+    Only the ranks of the relevant documents are computed: one plus the number of documents with a larger score, or
+    with the same score and an earlier column.
     """
     scores = _scores(pool, weights)
     ranks = _ranks(pool, scores)
-    near = (ranks <= K) & (scores[pool.found[:, 0], pool.found[:, 1]] >= 0)
-    users = len(pool.wanted)
-    gains = np.bincount(pool.found[near, 0], weights=1.0 / np.log2(ranks[near] + 1.0), minlength=users)
-    hits = np.bincount(pool.found[near, 0], minlength=users)
+    near = (ranks <= K) & (scores[pool.relevant[:, 0], pool.relevant[:, 1]] >= 0)
+    users = len(pool.relevant_count)
+    gains = np.bincount(pool.relevant[near, 0], weights=1.0 / np.log2(ranks[near] + 1.0), minlength=users)
+    hits = np.bincount(pool.relevant[near, 0], minlength=users)
     ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2.0, K + 2.0)))])
-    return gains / ideal[np.minimum(pool.wanted, K)], hits / pool.wanted
+    return gains / ideal[np.minimum(pool.relevant_count, K)], hits / pool.relevant_count
 
 
 def judge_diverse(
@@ -137,12 +135,12 @@ def judge_diverse(
 
     Args:
         pool: of `relevant`.
-        weights: of the kinds of legs.
+        weights: of the kinds of retrievers.
         diversity: as in a query.
         vectors: unit rows (n, d) of the documents.
-        relevant: (u, n), 1 for what was to be found.
+        relevant: (u, n), 1 for the relevant documents of a user.
     """
-    rankings = np.full((len(pool.wanted), K), NOBODY, dtype=np.int64)
+    rankings = np.full((len(pool.relevant_count), K), NOBODY, dtype=np.int64)
     for row, scores in enumerate(_scores(pool, weights)):
         best = np.argsort(-scores, kind="stable")[: POOL * K]
         best = best[scores[best] >= 0]
@@ -150,23 +148,23 @@ def judge_diverse(
             documents = pool.documents[row, best]
             chosen, _ = diversify(vectors[documents], scores[best].astype(np.float64), diversity, K)
             rankings[row, : len(chosen)] = documents[chosen]
-    found = accuracy(rankings, relevant, ("nDCG@10", "R@10"))
-    return found[:, 0], found[:, 1]
+    values = accuracy(rankings, relevant, ("nDCG@10", "R@10"))
+    return values[:, 0], values[:, 1]
 
 
 def _scores(pool: Pool, weights: Weights) -> npt.NDArray[np.float32]:
-    """Return the fused score of each document, float32 (u, w), -1 where no leg of the weighting found it."""
+    """Return the fused score of each document, float32 (u, w), -1 where no retriever with a weight found it."""
     vector = np.array([weights[kind] for kind in KINDS], dtype=np.float32)
-    heard = pool.there & (pool.added[:, :, vector > 0] > 0).any(axis=2)
-    scores: npt.NDArray[np.float32] = np.where(heard, pool.added @ vector, np.float32(-1.0)).round(7)
+    is_found = pool.is_document & (pool.added[:, :, vector > 0] > 0).any(axis=2)
+    scores: npt.NDArray[np.float32] = np.where(is_found, pool.added @ vector, np.float32(-1.0)).round(7)
     return scores
 
 
 def _ranks(pool: Pool, scores: npt.NDArray[np.float32], block: int = 2_000) -> npt.NDArray[np.int64]:
-    ranks = np.empty(len(pool.found), dtype=np.int64)
+    ranks = np.empty(len(pool.relevant), dtype=np.int64)
     places = np.arange(scores.shape[1])
     for low in range(0, len(ranks), block):
-        rows, columns = pool.found[low : low + block].T
+        rows, columns = pool.relevant[low : low + block].T
         own = scores[rows, columns][:, None]
         others = scores[rows]
         ahead = (others > own) | ((others == own) & (places[None, :] < columns[:, None]))
@@ -175,7 +173,7 @@ def _ranks(pool: Pool, scores: npt.NDArray[np.float32], block: int = 2_000) -> n
 
 
 def grid(step: float) -> Iterator[dict[str, float]]:
-    """Yield every weighting of the kinds in steps that sums to 1."""
+    """Yield every weighting of the kinds that sums to 1, in steps."""
     parts = round(1 / step)
     for numbers in product(range(parts + 1), repeat=len(KINDS) - 1):
         if sum(numbers) <= parts:
@@ -190,8 +188,10 @@ def around(best: Weights, step: float) -> Iterator[dict[str, float]]:
 
 
 def best_weights(pool: Pool) -> tuple[dict[str, float], float, int]:
-    """Return the weighting with the largest mean nDCG@10, in steps of 0.1 and then of 0.05, that mean, and how many
-    weightings were judged.
+    """Search the weighting with the largest mean nDCG@10, in steps of 0.1 and then of 0.05.
+
+    Returns:
+        The weighting, its mean nDCG@10, and how many weightings were judged.
     """
     value, best = max(_judged(pool, grid(0.1)), key=lambda pair: pair[0])
     tried = sum(1 for _ in grid(0.1))
