@@ -1,4 +1,4 @@
-"""What an evaluation works on: what systems may see (`Split`), and what they have to find (`Targets`)."""
+"""The data of an evaluation: what systems may see (`Split`), and the relevant items (`Targets`)."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +14,7 @@ from vlm4rec_search.indexes.search_layer import SearchLayer
 
 
 class Targets(NamedTuple):
-    """What was to be found.
+    """The relevant items of each user.
 
     Attributes:
         users: (u,) rows of the split's users, ascending; each has at least one target.
@@ -25,14 +25,14 @@ class Targets(NamedTuple):
     relevant: sparse.csr_array
 
     def within(self, items: Mask) -> "Targets":
-        """Return the targets among some items (n,), and the users who have one."""
+        """Return the targets among some items (n,), and only the users who have one."""
         kept = sparse.csr_array(self.relevant.multiply(items[None, :].astype(np.float32)))
         kept.eliminate_zeros()
         has_one = np.diff(kept.indptr) > 0
         return Targets(self.users[has_one], kept[has_one])
 
     def some(self, most: int, seed: int) -> "Targets":
-        """Return those of at most so many users, drawn at random."""
+        """Return the targets of at most `most` users, drawn at random."""
         count = len(self.users)
         rows = np.sort(np.random.default_rng(seed).choice(count, min(count, most), replace=False))
         return Targets(self.users[rows], self.relevant[rows])
@@ -60,13 +60,13 @@ class Catalogue:
         return has_vector(self.vectors[kind])
 
     def positions(self, item_ids: npt.ArrayLike) -> Ints:
-        """Return the rows of some items, -1 for those that the catalogue does not have."""
+        """Return the rows of items, -1 for unknown ones."""
         return pd.Index(self.item_ids).get_indexer(pd.Index(np.asarray(item_ids, dtype=object))).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Split:
-    """What a system may see: nothing in it happened after `as_of`.
+    """What a system may see; nothing in it happened after `as_of`.
 
     Attributes:
         catalogue: the items.
@@ -111,7 +111,7 @@ class Split:
 
     @cached_property
     def first_seen(self) -> Times:
-        """(n,), when each item was first taken; NaT for items that nobody has taken yet."""
+        """(n,), when each item was first taken, NaT for items without interactions."""
         first = np.full(self.shape[1], np.datetime64("9999-12-31"), dtype="datetime64[us]")
         np.minimum.at(first, self.items, self.times)
         first[self.popularity == 0] = np.datetime64("NaT")

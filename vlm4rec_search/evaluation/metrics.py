@@ -1,4 +1,4 @@
-"""Metrics per user: how much was found (by ir-measures), and what the lists are like beyond that.
+"""Metrics of each user: accuracy by ir-measures, and further properties of the lists.
 
 Recall@k divides by all targets of the user, MAP@k too (trec_eval's `map_cut`); MRR@k is 1 / rank of the first target
 among the first k; nDCG@k has gain 1 and discount log2(rank + 1) (Jarvelin and Kekalainen 2002); HR@k is 1 if one target
@@ -60,7 +60,7 @@ def _measure(name: str) -> "Measure":
 
 
 def beyond_accuracy(ranking: Ints, split: Split, users: Ints) -> Floats:
-    """Return the metrics `BEYOND` of each user's list, float64 (u, m); NaN where a list is too short to have one.
+    """Return the metrics `BEYOND` of each user's list, float64 (u, m); NaN where a list is too short.
 
     Novelty@k: mean of -log2(p) over the list, p = (users of the item + 1) / (users + 1), in bits (Zhou et al. 2010).
     Diversity@k: mean of 1 - cosine over the pairs of the list, by the documents' vectors (Ziegler et al. 2005).
@@ -89,7 +89,7 @@ def beyond_accuracy(ranking: Ints, split: Split, users: Ints) -> Floats:
 
 
 def coverage(ranking: Ints, split: Split, k: int) -> float:
-    """Return the share of the candidates that stand in the first k of anybody's list."""
+    """Return the share of the candidates that are in the first k of at least one list."""
     shown = np.unique(ranking[:, :k])
     return float((shown >= 0).sum() / max(int(split.candidates.sum()), 1))
 

@@ -1,4 +1,4 @@
-"""The table of the VLM4Rec paper (arXiv 2603.12625), beside whatever was measured here."""
+"""The table of the VLM4Rec paper (arXiv 2603.12625) beside the numbers measured here."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class PaperRow:
 
 
 def beside_paper(rows: Iterable[Row], on: str) -> list[PaperRow]:
-    """Return the paper's rows, in its order, with what was measured here.
+    """Return the paper's rows in its order, with the numbers measured here.
 
     Args:
         rows: of results.

@@ -1,4 +1,4 @@
-"""Who is asked what: where history ends, what has to be found, which users and items take part."""
+"""The protocol: where histories end, which later items are relevant, which users and items take part."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -56,7 +56,7 @@ FROM placed JOIN lasts ON lasts.user_id = placed.user_id AND placed.place >= las
 
 @dataclass(frozen=True)
 class Protocol:
-    """The rules of one evaluation, the same for every system.
+    """The rules of one evaluation; they are the same for every system.
 
     Attributes:
         rule: `time` cuts every history at one moment; `leave-one-out` holds out each user's last new item, so that
@@ -89,7 +89,7 @@ class Protocol:
 
     @property
     def leaks(self) -> bool:
-        """Whether systems see what happened after the moment that they are asked about."""
+        """Whether systems see interactions that happened after the moment of the prediction."""
         return self.rule == "leave-one-out"
 
     def to_json(self) -> dict[str, object]:
@@ -99,7 +99,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Cuts:
-    """Where a time split cuts: history up to a moment; what lies between it and the next is to be found."""
+    """The moments of a time split: histories end at a cut, and items between it and the next cut are relevant."""
 
     validation: datetime
     test: datetime
@@ -107,7 +107,7 @@ class Cuts:
 
 
 def find_cuts(connection: "DuckDBPyConnection", protocol: Protocol) -> Cuts:
-    """Return the moments of a time split of the interactions up to the tables' own moment.
+    """Return the moments of a time split of the interactions up to `as_of` of the tables.
 
     Raises:
         UsageError: there are no interactions, or all of them happened at once.
@@ -116,12 +116,12 @@ def find_cuts(connection: "DuckDBPyConnection", protocol: Protocol) -> Cuts:
     shares = [protocol.validation, protocol.test]
     (cuts,) = connection.execute(_CUTS, {"shares": shares, "until": end}).fetchone() or (None,)
     if not cuts or not cuts[0] < cuts[1] < end:
-        raise UsageError("there are too few interactions, or too few different times, to split them in time")
+        raise UsageError("there are too few interactions or different times for a time split")
     return Cuts(cuts[0], cuts[1], end)
 
 
 def taken_between(connection: "DuckDBPyConnection", since: datetime, until: datetime) -> "DataFrame":
-    """Return user_id and item_id of what was taken after a moment, by events that speak for it, each pair once."""
+    """Return user_id and item_id of positive interactions after a moment, each pair once."""
     return connection.execute(_AFTER, {"since": since, "until": until}).df()
 
 
@@ -137,7 +137,7 @@ def hold_out_last(connection: "DuckDBPyConnection", protocol: Protocol) -> "Data
 
 
 def find_targets(split: Split, taken: "DataFrame", history: int) -> Targets:
-    """Return what each user has to find: candidates taken later, new to the user unless the split allows repeats.
+    """Return the relevant items of each user: candidates taken later, new to the user unless the split allows repeats.
 
     Args:
         split: users with fewer than `history` different items there are left out, and so are unknown ones.
@@ -162,7 +162,7 @@ _FILES = {"vision": GIVEN_VECTORS["image"], "title": GIVEN_VECTORS["text"]}
 
 
 def given_cuts(data: Path) -> Cuts | None:
-    """Return the moments of a data set's own split, None where it has none.
+    """Return the moments of the split that comes with a data set, None without one.
 
     Raises:
         UsageError: GIVEN.json cannot be read.
@@ -178,7 +178,7 @@ def given_cuts(data: Path) -> Cuts | None:
 
 
 def cuts_of(connection: "DuckDBPyConnection", data: Path, protocol: Protocol) -> Cuts:
-    """Return where a time split cuts: as the data set gives it, or else by the shares of the protocol.
+    """Return the moments of the time split: those of the data set, or those of the protocol's shares.
 
     Raises:
         UsageError: GIVEN.json cannot be read, or there are too few interactions to split.
@@ -187,7 +187,7 @@ def cuts_of(connection: "DuckDBPyConnection", data: Path, protocol: Protocol) ->
 
 
 def given_vectors(data: Path, kind: str) -> "pd.DataFrame | None":
-    """Return item_id and vector as the data set gives them for photos (`vision`) or titles (`title`), else None.
+    """Return item_id and vector of the data set's own photo (`vision`) or title vectors (`title`), None without them.
 
     Raises:
         UsageError: the file cannot be read.

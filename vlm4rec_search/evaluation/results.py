@@ -1,4 +1,4 @@
-"""What an evaluation found: means with intervals, slices, and differences between systems."""
+"""The results of an evaluation: means with intervals, slices, and differences between systems."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -17,11 +17,11 @@ from vlm4rec_search.evaluation.significance import Difference, compare, interval
 
 LENGTHS = ((2, 4), (5, 19), (20, None))
 AGES = ((0, 29), (30, 179), (180, None))
-HEAD, TORSO = 0.1, 0.5  # shares of the items that anybody has taken, most taken first
+HEAD, TORSO = 0.1, 0.5  # shares of all items in histories, most popular first
 
 
 class Slice(NamedTuple):
-    """A part: what it is cut by, its name, and its targets."""
+    """A slice: its criterion, its name, and its targets."""
 
     by: str
     name: str
@@ -29,7 +29,7 @@ class Slice(NamedTuple):
 
 
 def cut(split: Split, targets: Targets) -> Iterator[Slice]:
-    """Yield the parts that have a user: by length of the history, and by age and popularity of what was to be found."""
+    """Yield the slices with a user: by length of the history, and by age and popularity of the relevant items."""
     lengths = np.diff(split.seen.indptr)[targets.users]
     for low, high in LENGTHS:
         kept = np.flatnonzero((lengths >= low) & (lengths <= (high or np.inf)))

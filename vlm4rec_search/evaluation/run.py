@@ -1,4 +1,4 @@
-"""One evaluation: choose on validation, fit once more, score once on test, for every system alike."""
+"""Runs systems: each chooses on validation, is fitted again, and is scored once on test."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ EVERYTHING = "all candidates"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one system did.
+    """The results of one system.
 
     Attributes:
         setting: what it chose on validation, by seed.
@@ -40,13 +40,13 @@ class Outcome:
 
     @property
     def ranking(self) -> Ints:
-        """The lists of the first seed."""
+        """The rankings of the first seed."""
         return self.rankings[0]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every system on the same users and the same candidates.
+    """The results of all systems for the same users and candidates.
 
     Attributes:
         on: which candidates: all of them, or those that a system with partial coverage can rank.
@@ -61,7 +61,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The comparison on all candidates first, then the coverage-matched ones; and systems that could not take part.
+    """The comparison on all candidates, the coverage-matched ones, and the reasons of systems that could not take part.
 
     Attributes:
         fitted: the first copy of each system, as it was scored.
@@ -72,7 +72,7 @@ class Evaluation:
     fitted: dict[str, System] = field(default_factory=dict)
 
 
-Ready: TypeAlias = tuple[list[System], Outcome]  # the copies of a system, fitted, and what they did
+Ready: TypeAlias = tuple[list[System], Outcome]  # the fitted copies of a system, and their results
 
 
 def evaluate(parts: Parts, systems: Sequence[System], advance: Callable[[str], None] = lambda name: None) -> Evaluation:
@@ -80,8 +80,8 @@ def evaluate(parts: Parts, systems: Sequence[System], advance: Callable[[str], N
 
     Args:
         parts: from `build_parts`.
-        systems: any; one that has nothing to work with here is skipped, with the reason.
-        advance: told the name of a system whenever one of its copies is done.
+        systems: a system that lacks its input here is skipped, with the reason.
+        advance: receives the name of a system when one of its copies is done.
 
     Raises:
         UsageError: no system can take part.
@@ -116,7 +116,7 @@ def _run(system: System, parts: Parts, advance: Callable[[str], None]) -> Ready:
 
 
 def _choose(system: System, validation: Part | None) -> System:
-    """Return the variant with the best mean `CHOSEN_BY` on validation, the first of equal ones."""
+    """Return the variant with the best mean `CHOSEN_BY` on validation, the first of equals."""
     variants = system.variants()
     if validation is None or (len(variants) == 1 and not system.learns):
         return variants[0]
@@ -124,7 +124,7 @@ def _choose(system: System, validation: Part | None) -> System:
     for variant in variants:
         variant.fit(validation.split, validation.targets)
         if len(variants) == 1:
-            break  # it has learned when to stop, and there is nothing to choose
+            break  # the fit has found when to stop, and there is nothing to choose
         ranking = rank(variant.scores, validation.split, validation.targets.users, DEPTH)
         means.append(accuracy(ranking, validation.targets.relevant, (CHOSEN_BY,)).mean())
     return variants[int(np.argmax(means))] if means else variants[0]
@@ -139,7 +139,7 @@ def _score(name: str, copies: Sequence[System], part: Part) -> Outcome:
 
 
 def _spread(values: Floats) -> Floats:
-    """Return how far the means of the seeds lie apart, (m,), from (seeds, u, m); NaN is left out of a mean."""
+    """Return the largest minus the smallest mean over seeds, (m,), from (seeds, u, m); NaN values are ignored."""
     there = np.maximum((~np.isnan(values)).sum(axis=1), 1)
     means = np.nansum(values, axis=1) / there
     spread: Floats = means.max(axis=0) - means.min(axis=0)
@@ -147,7 +147,7 @@ def _spread(values: Floats) -> Floats:
 
 
 def _coverages(part: Part, ready: list[Ready]) -> list[tuple[str, Mask]]:
-    """Return each partial coverage of the candidates once, under the name of the first system that has it."""
+    """Return each distinct partial coverage of the candidates with the name of the first system that has it."""
     found: list[tuple[str, Mask]] = []
     for copies, outcome in ready:
         mask = copies[0].covers()
@@ -159,7 +159,7 @@ def _coverages(part: Part, ready: list[Ready]) -> list[tuple[str, Mask]]:
 
 
 def _matched(on: str, mask: Mask, test: Part, ready: list[Ready]) -> Comparison | None:
-    """Return the comparison among some candidates; None where nobody has anything to find there.
+    """Return the comparison on some candidates; None where no user has a relevant item among them.
 
     The systems are not fitted again: they rank the same items, fewer of them.
     """

@@ -1,4 +1,4 @@
-"""How sure the numbers are: paired bootstrap over users, and Holm's correction for many comparisons."""
+"""Significance: paired bootstrap over users, and Holm's correction for many comparisons."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -66,7 +66,7 @@ def interval(samples: Floats) -> tuple[Floats, Floats]:
 
 
 def compare(names: list[str], values: Floats, samples: Floats) -> list[Difference]:
-    """Return the difference of every two systems in one metric.
+    """Return the difference of each pair of systems in one metric.
 
     Args:
         names: of the systems.

@@ -52,7 +52,7 @@ class Workbench:
         self.settings = settings.model_copy(update={"warehouse": copy})
 
     def plan_as_of(self, environment: str, as_of: datetime, ranking: Path | None = None) -> None:
-        """Build the tables as they stood at a moment, perhaps with another ranking configuration.
+        """Build the tables as of a moment, if wanted with another ranking configuration.
 
         Raises:
             RunError: the plan failed.
@@ -61,7 +61,7 @@ class Workbench:
         plan(self.settings.model_copy(update=changes), environment)
 
     def plan_without(self, environment: str, rows: "list[int]") -> None:
-        """Build the tables as if some rows of the log (row_number of staging.interactions) had never been.
+        """Build the tables without some rows of the log, given by row_number of staging.interactions.
 
         Raises:
             RunError: the plan failed.
@@ -110,7 +110,7 @@ def workbench(settings: Settings) -> Iterator[Workbench]:
 
 
 def _variables(settings: Settings) -> list[str]:
-    """Return the arguments of `env` that give these settings to a command, whatever it would inherit.
+    """Return the arguments of `env` that run a command with exactly these settings.
 
     Secrets are inherited: arguments of commands can be read by others.
     """
@@ -135,7 +135,7 @@ ITEMS, SHOPPERS = 400, 800  # enough for intervals of a few hundredths
 
 @contextmanager
 def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], None]) -> Iterator[Settings]:
-    """Build a shop and its tables in a folder of their own, and yield settings that name them.
+    """Build a shop and its tables in a temporary folder, and yield its settings.
 
     The captioner is the small model that was trained on this shop's drawings. Encoders, cache and results file stay the
     caller's; folder and tables are removed at the end.

@@ -79,7 +79,7 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
 
 
 def _candidates(protocol: Protocol, taken: "np.typing.NDArray[np.int64]", items: int) -> Mask:
-    """Return which items may be ranked: all, or those of any history, which are those first seen before the cut."""
+    """Return which items may be ranked: all, or those in any history, which were taken before the cut."""
     mask = np.full(items, protocol.candidates == "all")
     mask[taken] = True
     return mask
@@ -113,7 +113,7 @@ def _catalogue(settings: Settings, handed: SearchLayer, photos: "pd.DataFrame", 
 
 
 def _descriptions(documents: "pa.Table") -> Texts:
-    """Return the caption of each item; where a catalogue has none at all, the shop's own text, or else the title."""
+    """Return the caption of each item; a catalogue without captions uses the shop's text, or else the title."""
     rows = [documents[name].to_pylist() for name in ("caption", "description", "title")]
     if any(rows[0]):
         return np.array([caption or "" for caption in rows[0]], dtype=object)
@@ -128,7 +128,7 @@ def _encoded(settings: Settings, ids: Texts, texts: Texts, encoder: str) -> Scor
 
 
 def _stack(vectors: list[list[float]], items: int, rows: "np.typing.NDArray[np.int64]") -> Scores:
-    """Return float32 (items, d) with the vectors in their rows, zeros elsewhere; d is 1 where there are no vectors."""
+    """Return float32 (items, d) with the vectors in their rows and zeros elsewhere; d is 1 without vectors."""
     stacked = np.zeros((items, len(vectors[0]) if vectors else 1), dtype=np.float32)
     for row, vector in zip(rows, vectors, strict=True):
         if row >= 0:
@@ -148,7 +148,7 @@ WHERE interacted_at <= (SELECT as_of FROM histories.as_of)
 
 @dataclass(frozen=True)
 class Part:
-    """One question to every system: what it may see, and what it has to find."""
+    """What every system may see, and what is relevant afterwards."""
 
     split: Split
     targets: Targets
@@ -156,7 +156,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """The part to choose on, None where nothing is to be chosen or nobody takes part, and the part to score once on."""
+    """The validation part, None where there is nothing to choose or no user takes part, and the test part."""
 
     validation: Part | None
     test: Part
@@ -182,7 +182,7 @@ def build_parts(settings: Settings, protocol: Protocol, needs: frozenset[str], c
         test = _part(bench, protocol, needs, TEST, later[TEST])
         validation = None
         if choose:
-            with suppress(UsageError):  # too small to choose on: the first variant is taken, and the results say so
+            with suppress(UsageError):  # without it the first variant is taken, and the results say so
                 validation = _part(bench, protocol, needs, VALIDATION, later[VALIDATION])
     return Parts(validation, test)
 

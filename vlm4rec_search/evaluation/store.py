@@ -1,4 +1,4 @@
-"""The results file: every run, for analysts, in a DuckDB file that no plan touches."""
+"""The results file: every run, for analysts, in a DuckDB file apart from the warehouse."""
 
 import json
 from collections.abc import Iterator

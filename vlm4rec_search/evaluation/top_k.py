@@ -1,4 +1,4 @@
-"""Top k of many users at once: a block of scores, a partition for the k-th best, and a sort of what is left."""
+"""Top k of many users at once: scores in blocks, a partition at the k-th best, and a sort of the best."""
 
 from collections.abc import Callable
 
