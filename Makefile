@@ -1,6 +1,6 @@
 # Everything happens in .venv; uv installs what constraints.txt pins.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help announce demo test test-unit test-long lint bench
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,9 +8,11 @@ export HF_HUB_OFFLINE ?= 1
 ON_FIXTURES := VLM4REC_DATA_DIR=tests/data/raw VLM4REC_CACHE=.cache/test VLM4REC_WAREHOUSE=.cache/test/warehouse.duckdb
 
 help:
-	@echo "make demo   the whole job on the built-in shop, offline"
-	@echo "make test   lint, types, SQL unit tests, pytest"
-	@echo "make bench  search speed at 40,000 documents"
+	@echo "make demo       the whole job on the built-in shop, offline"
+	@echo "make test       lint, types, SQL tests and pytest (about 20 minutes on 2 cores)"
+	@echo "make test-unit  the tests that need no process and no server (under 2 minutes)"
+	@echo "make test-long  the tests that are too heavy for make test"
+	@echo "make bench      search speed at 40,000 documents"
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "== Set up .venv (the first time downloads about 3 GB)"
@@ -22,19 +24,28 @@ help:
 demo: .venv/installed
 	$(BIN)/vlm4rec demo
 
+announce:
+	@echo "== make test takes about 20 minutes on 2 quiet cores; make test-unit takes under 2"
+
 lint: .venv/installed
 	@echo "== Lint and types"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: announce lint
 	@echo "== SQL lint and unit tests"
 	$(ON_FIXTURES) $(BIN)/sqlmesh lint
 	$(ON_FIXTURES) $(BIN)/sqlmesh test
 	@echo "== Tests"
 	$(BIN)/pytest -n 2
 	@echo "All passed. Next: make demo, then look at README.md"
+
+test-unit: .venv/installed
+	$(BIN)/pytest -n 2 tests/unit
+
+test-long: .venv/installed
+	$(BIN)/pytest -n 2 -m long
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.search

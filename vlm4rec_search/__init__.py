@@ -15,6 +15,8 @@ Errors that a caller may expect are `UsageError` (the caller can mend it) and `R
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vlm4rec_search.common import old_paths
+
 if TYPE_CHECKING:
     from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
     from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from vlm4rec_search.search.ranking import Ranking
     from vlm4rec_search.search.rules import Rule
     from vlm4rec_search.search.searcher import Searcher
+
+old_paths.install()
 
 _MODULES = {
     "captioning.base": ("Caption", "CaptionError", "Captioner", "Context"),
