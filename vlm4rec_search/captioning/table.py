@@ -109,7 +109,8 @@ def caption_items(
     images = nullable_texts(items["image"])
     with Cache(cache) as store:
         photos = locate_photos(images, data_dir, store, remote)
-        contexts = _contexts(items)
+        texts = zip(nullable_texts(items["title"]), nullable_texts(items["category"]), strict=True)
+        contexts = [Context(title or "", category or "") for title, category in texts]
         outcomes, results = caption_photos(captioner, photos, contexts, store, policy or FillPolicy())
         other_outcomes = [caption_photos(other, photos, contexts, store, FillPolicy(limit=0))[0] for other in others]
     if results.left:
@@ -133,11 +134,6 @@ def caption_items(
             caption_columns = _caption_columns(outcome, manual.get(item) if active else None)
             rows.append(dict.fromkeys(COLUMNS) | item_columns | caption_columns)
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
-
-
-def _contexts(items: pd.DataFrame) -> list[Context]:
-    pairs = zip(nullable_texts(items["title"]), nullable_texts(items["category"]), strict=True)
-    return [Context(title or "", category or "") for title, category in pairs]
 
 
 def _caption_columns(outcome: Outcome, edit: Edit | None) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """`vlm4rec captions`: caption photos ahead of a plan, and show cost, previews and comparisons."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,7 +102,7 @@ def print_run(summary: "RunSummary", as_json: bool) -> None:
         RunError: the run produced failures only.
     """
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(summary)
     else:
         click.echo(f"{summary.captioner}: {summary.computed:,} captions made, {summary.failed:,} failed")
         if summary.tokens_in or summary.tokens_out:
@@ -136,7 +135,7 @@ def estimate(captioner: str | None, environment: str, as_json: bool) -> None:
 
     estimated = estimate_captions(settings(), captioner, environment)
     if as_json:
-        echo_json(asdict(estimated))
+        echo_json(estimated)
     else:
         print_estimate(estimated)
 
@@ -176,7 +175,7 @@ def preview(count: int, prompts: bool, captioner: str | None, environment: str, 
 
     previews = preview_captions(settings(), count, captioner, environment)
     if as_json:
-        echo_json({"rows": [asdict(row) for row in previews]})
+        echo_json({"rows": previews})
         return
     for row in previews:
         click.secho(printable(f"{row.item_id}  {row.title}"), bold=True)
@@ -255,7 +254,7 @@ def train_demo(to: Path, photos: int, seeing: int, writing: int, as_json: bool) 
 
     report = train_model(to, photos, seeing, writing)
     if as_json:
-        echo_json(asdict(report))
+        echo_json(report)
         return
     click.echo(f"{to}: {report.parameters:,} parameters, {report.minutes:.0f} minutes, loss {report.loss:.4f}")
     for name, share in report.accuracy.items():

@@ -1,6 +1,5 @@
 """The commands `shop`, `simulate` and `import`, which write a data folder, and `publish-tables`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,7 @@ def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirt
     to = to or settings().data_dir
     summary = build_shop(to, world, items, shoppers, seed, dirty)
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(summary)
         return
     click.echo(f"{to}: a demo shop (drawn photos, simulated shoppers), world {world}, seed {seed}")
     click.echo(
@@ -95,7 +94,7 @@ def simulate(data: Path | None, shoppers: int, taste: str, seed: int, as_json: b
     columns = [name.strip() for name in taste.split(",") if name.strip()]
     summary = simulator.simulate(data, shoppers, columns, seed)
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(summary)
         return
     click.echo(
         f"{data}: {summary.interactions} SIMULATED interactions of {summary.shoppers} shoppers with"
@@ -198,7 +197,7 @@ def kaggle(source: Path, to: Path, meta: Path | None, as_json: bool) -> None:
 
 def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool) -> None:
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(summary)
         return
     for name, rows in (("items", summary.items), ("interactions", summary.interactions)):
         if rows is not None:

@@ -87,7 +87,8 @@ def publish_release(
     started = time.perf_counter()
     with _publication_errors(), lease(catalogue.client, catalogue.prefix) as held, _staging_database() as connection:
         live = catalogue.live()
-        _check_engine(catalogue, vectors)
+        if vectors == "faiss":
+            _check_faiss(catalogue)
         catalogue.delete_unfinished()
         previous = catalogue.list().get(live) if live else None
         with bar("staging the tables", STEPS + 1) as advance:
@@ -177,10 +178,7 @@ class IndexBuilder:
         client.cluster.health(index=index, params=started, request_timeout=COPYING + 30)
 
     def _move_refused(self, kind: Kind, rejected: Sequence[Rejection]) -> None:
-        columns = {
-            "id": [rejection.id for rejection in rejected],
-            "reason": [rejection.reason for rejection in rejected],
-        }
+        columns = {name: [getattr(rejection, name) for rejection in rejected] for name in ("id", "reason")}
         self._connection.register("refused", pa.table(columns))
         title = "outgoing.title" if kind == "items" else "NULL"
         insert, delete = _MOVE_REFUSED.format(kind=kind, id=ID_COLUMNS[kind], title=title).split(";")
@@ -231,16 +229,8 @@ def _staging_database() -> Iterator[duckdb.DuckDBPyConnection]:
             raise
 
 
-def _check_engine(catalogue: ReleaseCatalogue, vectors: Vectors) -> None:
-    """Refuse faiss on a server that has the jars of the k-NN plug-in without its native libraries.
-
-    A write to such a server would never end.
-
-    Raises:
-        UsageError: faiss is wanted, and the server lacks the libraries.
-    """
-    if vectors != "faiss":
-        return
+def _check_faiss(catalogue: ReleaseCatalogue) -> None:
+    """Refuse a server with the jars of the k-NN plug-in but not its native libraries: a write would never end."""
     plugins = {row["component"] for row in catalogue.client.cat.plugins(params={"format": "json"})}
     if "opensearch-knn" not in plugins:
         raise UsageError("this server has no faiss: set VLM4REC_INDEX_VECTORS to float32 or on_disk")
