@@ -21,24 +21,9 @@ from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = [
-    "item_id",
-    "captioner",
-    "active",
-    "prompt",
-    "image",
-    "photo_hash",
-    "status",
-    "caption",
-    "error",
-    "answer",
-    "attributes",
-    "editor",
-    "edit_note",
-    "tokens_in",
-    "tokens_out",
-    "seconds",
-]
+_PRODUCED_BY = ("item_id", "captioner", "active", "prompt", "image", "photo_hash")
+_OUTCOME = ("status", "caption", "error", "answer", "attributes", "editor", "edit_note")
+COLUMNS = [*_PRODUCED_BY, *_OUTCOME, "tokens_in", "tokens_out", "seconds"]
 
 
 def caption_table(

@@ -80,9 +80,7 @@ def retry(
     unreachable, blocked, unreadable, too_large, wrong_type; a photo that is still bad costs nothing. An old answer is
     kept until a new one replaces it.
 
-    \b
-    Example:
-      vlm4rec captions retry --status refused --status failed --limit 100
+    Example: vlm4rec captions retry --status refused --status failed --limit 100
     """
     from vlm4rec_search.captioning.run import RETRYABLE, run_captions
     from vlm4rec_search.common.settings import settings
@@ -246,9 +244,7 @@ def train_demo(to: Path, photos: int, seeing: int, writing: int, as_json: bool) 
     takes three quarters of an hour on two cores and 6 GB of memory. Then the model captions 1,000 drawings that it has
     not seen, and MODEL_CARD.md is written. Use the model with VLM4REC_CAPTIONER=transformers:tiny-captioner.
 
-    \b
-    Example:
-      vlm4rec captions train-demo --to tiny-captioner
+    Example: vlm4rec captions train-demo --to tiny-captioner
     """
     from vlm4rec_search.captioning.captioners.tiny.train import train_model
 

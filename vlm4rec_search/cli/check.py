@@ -55,7 +55,6 @@ def _print_table(report: "QualityReport") -> None:
 
 
 def _print_findings(report: "QualityReport") -> None:
-    """Print one line per finding."""
     for suite in report.suites:
         for word, findings in (("FAILED", suite.failed), ("warning", suite.warnings)):
             for finding in findings:

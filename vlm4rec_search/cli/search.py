@@ -41,7 +41,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _shared(command: F) -> F:
-    """Add the options that both commands share."""
     options = (
         click.option("--mode", default="hybrid", show_default=True, type=click.Choice(_MODES)),
         click.option("--filter", "filters", multiple=True, metavar="FIELD=VALUE", help="Condition; can be repeated."),

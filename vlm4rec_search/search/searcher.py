@@ -113,13 +113,11 @@ class Searcher:
         self.backend.close()
 
     def __enter__(self) -> Self:
-        """Return the searcher itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the backend."""
         self.close()
 
 

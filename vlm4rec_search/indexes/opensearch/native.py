@@ -93,7 +93,6 @@ def to_ranked(hits: Hits, records: Sequence[Record], retrievers: int) -> Ranked:
 
 
 def _sub_query(retriever: Retriever, within: Body, depth: int, ef_search: int) -> Body:
-    """Return the query that scores the documents of a retriever of any kind."""
     if retriever.items:
         groups = _by_score(retriever.items).items()
         clauses = [{"filter": {"terms": {"item_id": items}}, "boost": score} for score, items in groups]
@@ -107,7 +106,6 @@ def _sub_query(retriever: Retriever, within: Body, depth: int, ef_search: int) -
 
 
 def _count_clauses(retriever: Retriever) -> int:
-    """Return how many clauses score the documents of a retriever."""
     words = sum(len(list(word_clauses(term, word))) for term, word in retriever.words.items())
     return len(_by_score(retriever.items)) or words or 1
 

@@ -38,7 +38,7 @@ from vlm4rec_search.indexes.opensearch.documents import (
 )
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
-from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, Kind, Vectors, index_body, meta_body
+from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, Kind, Vectors, index_body
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -267,7 +267,7 @@ def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, 
         advance(1)
     wait_for_copies(client, [catalogue.index(kind, meta.name) for kind in KINDS])
     meta = replace(meta, documents=counts["items"], users=counts["profiles"])
-    body = {**meta_body(meta, whole=True), "ef_search": ef_search}
+    body = {**meta.to_json(), "whole": True, "ef_search": ef_search}
     for kind in reversed(KINDS):
         client.indices.put_mapping(index=catalogue.index(kind, meta.name), body={"_meta": body})
     return meta
@@ -276,16 +276,8 @@ def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, 
 def _summarize(
     connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta, previous: ReleaseMeta | None
 ) -> ReleaseSummary:
-    rejected = dict(connection.execute("SELECT kind, count(*) FROM rejected GROUP BY kind").fetchall())
-    added, changed, deleted = count_changes(connection)
-    return ReleaseSummary(
-        meta.name,
-        meta.documents,
-        added,
-        changed,
-        deleted,
-        users=count_rows(connection, "outgoing_profiles"),
-        users_before=previous.users if previous else 0,
-        rejected=rejected.get("document", 0),
-        rejected_users=rejected.get("user", 0),
-    )
+    refused = dict(connection.execute("SELECT kind, count(*) FROM rejected GROUP BY kind").fetchall())
+    rejected, rejected_users = refused.get("document", 0), refused.get("user", 0)
+    users, users_before = count_rows(connection, "outgoing_profiles"), previous.users if previous else 0
+    counts = (*count_changes(connection), users, users_before, rejected, rejected_users)
+    return ReleaseSummary(meta.name, meta.documents, *counts)

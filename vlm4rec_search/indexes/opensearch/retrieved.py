@@ -129,7 +129,6 @@ def read_records(sender: Sender, index: str, ids: Sequence[str]) -> list[Record]
 
 
 def _check_present(ids: Sequence[str], known: Mapping[str, Any], index: str) -> None:
-    """Raise ItemGoneError where one of the items is missing."""
     if gone := [item for item in ids if item not in known]:
         raise ItemGoneError(f"{gone[0]} was deleted from {index} while it was searched: search again")
 
