@@ -17,6 +17,8 @@ with one of these queries in place of QUERY:
   from staging.rejected_items select reason, count(*) group by all
   from profiles.term_weights where rank <= 3 order by user_id, rank limit 30"""
 
+_PATH = click.Path(path_type=Path)
+
 world_option = click.option(
     "--world",
     type=click.Choice(["photo", "title"]),
@@ -29,15 +31,13 @@ items_option = click.option(
 )
 shoppers_option = click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
 seed_option = click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same data.")
-_source = click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-_to = click.option("--to", type=click.Path(path_type=Path), required=True, help="Data folder to write.")
+_source = click.argument("source", metavar="SRC", type=_PATH)
+_to = click.option("--to", type=_PATH, required=True, help="Data folder to write.")
 _images = click.option("--images/--no-images", default=True, show_default=True, help="Copy the photos.")
 
 
 @click.command()
-@click.option(
-    "--to", type=click.Path(path_type=Path), help="Data folder to write. Default: VLM4REC_DATA_DIR, or the folder data."
-)
+@click.option("--to", type=_PATH, help="Data folder to write. Default: VLM4REC_DATA_DIR, or the folder data.")
 @world_option
 @items_option
 @shoppers_option
@@ -72,9 +72,7 @@ def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirt
 
 @click.command()
 @click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Data folder with the catalogue. Default: VLM4REC_DATA_DIR, or the folder data.",
+    "--data", type=_PATH, help="Data folder with the catalogue. Default: VLM4REC_DATA_DIR, or the folder data."
 )
 @shoppers_option
 @click.option("--taste", required=True, help="Item columns that the shoppers' tastes follow, separated by commas.")
@@ -177,7 +175,7 @@ def hm(source: Path, to: Path, images: bool, as_json: bool) -> None:
 @_to
 @click.option(
     "--meta",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     help="File of Amazon item metadata (2018 or 2023) with the titles, texts and photos that SRC lacks.",
 )
 @json_option
