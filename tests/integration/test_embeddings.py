@@ -14,7 +14,7 @@ from PIL import Image
 
 from vlm4rec_search.common.cache import FILE, Cache
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.embeddings.encoders import encode_query, load_sentence_encoder
+from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.embeddings.tables import embed_photos, embed_texts
 
 
@@ -74,7 +74,7 @@ def test_readable_photos_have_vectors_and_failures_are_counted(tmp_path: Path) -
 
 def test_a_query_has_the_same_vector_as_an_equal_text(tmp_path: Path) -> None:
     frame = embed_texts(item_texts("red shoe"), "hashing-64", tmp_path)
-    assert encode_query("red shoe", "hashing-64") == pytest.approx(frame["vector"][0])
+    assert load_sentence_encoder("hashing-64").encode(["red shoe"])[0] == pytest.approx(frame["vector"][0])
 
 
 def test_damaged_vectors_are_refused(tmp_path: Path) -> None:

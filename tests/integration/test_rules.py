@@ -93,7 +93,7 @@ def test_a_cap_counts_what_is_buried(shelf: Backend, tmp_path: Path) -> None:
         ("- {action: boost, items: [a], factor: -1}", "rules.0.factor"),
         ("- {action: boost, items: [a]}", "a boost has a factor"),
         ("- {action: bury, items: [a], factor: 2}", "other actions have none"),
-        ("- [", "are not YAML"),
+        ("- [", "is not YAML"),
     ],
 )
 def test_a_mistake_in_a_rule_is_one_line(shelf: Backend, tmp_path: Path, rules: str, complaint: str) -> None:

@@ -64,7 +64,7 @@ def test_the_id_of_a_custom_prompt_depends_on_its_content(tmp_path: Path) -> Non
         ("version: 1", "text"),
         ("version: 1\ntext: a\ntokens: 0", "greater than or equal to 1"),
         ("version: 1\ntext: a\nmodel: b", "model"),
-        ("a: [", "is not valid YAML"),
+        ("a: [", "is not YAML"),
         ("version: 1\ntext: '{{ title.__class__.__mro__ }}'", "cannot be rendered"),
     ],
 )

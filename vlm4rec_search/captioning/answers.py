@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from vlm4rec_search.captioning.base import Caption, CaptionError
 from vlm4rec_search.captioning.prompts import Prompt
+from vlm4rec_search.common.yaml_files import describe_validation_error
 
 FIELDS = ("colour", "material", "style", "occasion", "season")
 _NOTHING = {"", "none", "null", "unknown", "n/a", "not visible", "not specified", "unspecified"}
@@ -96,9 +97,7 @@ def parse_answer(text: str) -> Answer:
     except json.JSONDecodeError as error:
         raise ValueError(f"the answer is broken JSON: {error.msg} at character {error.pos}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"the answer has an invalid field: {name}: {first['msg']}") from None
+        raise ValueError(f"the answer has an invalid field: {describe_validation_error(error)}") from None
 
 
 def _load_json(text: str) -> object:

@@ -19,17 +19,8 @@ from vlm4rec_search.datasets.photos.locate import FetchPolicy, is_url, locate_ph
 RETRYABLE_PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
 """Statuses of photos that may be replaced at the same path or URL. A retry reads such a photo again, and costs nothing
 if the photo is still bad. A photo that is missing or outside the data folder needs no retry: every run looks for it."""
-RETRYABLE = (
-    "failed",
-    "refused",
-    "empty",
-    "too_long",
-    "repeated",
-    "wrong_language",
-    "markup",
-    "echo",
-    *RETRYABLE_PHOTOS,
-)
+_RETRYABLE_CALLS = ("failed", "refused", "empty", "too_long", "repeated", "wrong_language", "markup", "echo")
+RETRYABLE = (*_RETRYABLE_CALLS, *RETRYABLE_PHOTOS)
 """Statuses that `vlm4rec captions retry` accepts."""
 
 _WITHOUT_PHOTO = ("no_photo", "missing", "outside", "blocked", "unreadable", "too_large", "wrong_type")

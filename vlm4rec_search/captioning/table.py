@@ -21,24 +21,9 @@ from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = [
-    "item_id",
-    "captioner",
-    "active",
-    "prompt",
-    "image",
-    "photo_hash",
-    "status",
-    "caption",
-    "error",
-    "answer",
-    "attributes",
-    "editor",
-    "edit_note",
-    "tokens_in",
-    "tokens_out",
-    "seconds",
-]
+_PRODUCED_BY = ("item_id", "captioner", "active", "prompt", "image", "photo_hash")
+_OUTCOME = ("status", "caption", "error", "answer", "attributes", "editor", "edit_note")
+COLUMNS = [*_PRODUCED_BY, *_OUTCOME, "tokens_in", "tokens_out", "seconds"]
 
 
 def caption_table(
@@ -109,7 +94,8 @@ def caption_items(
     images = nullable_texts(items["image"])
     with Cache(cache) as store:
         photos = locate_photos(images, data_dir, store, remote)
-        contexts = _contexts(items)
+        texts = zip(nullable_texts(items["title"]), nullable_texts(items["category"]), strict=True)
+        contexts = [Context(title or "", category or "") for title, category in texts]
         outcomes, results = caption_photos(captioner, photos, contexts, store, policy or FillPolicy())
         other_outcomes = [caption_photos(other, photos, contexts, store, FillPolicy(limit=0))[0] for other in others]
     if results.left:
@@ -133,11 +119,6 @@ def caption_items(
             caption_columns = _caption_columns(outcome, manual.get(item) if active else None)
             rows.append(dict.fromkeys(COLUMNS) | item_columns | caption_columns)
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
-
-
-def _contexts(items: pd.DataFrame) -> list[Context]:
-    pairs = zip(nullable_texts(items["title"]), nullable_texts(items["category"]), strict=True)
-    return [Context(title or "", category or "") for title, category in pairs]
 
 
 def _caption_columns(outcome: Outcome, edit: Edit | None) -> dict[str, object]:

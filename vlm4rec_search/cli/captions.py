@@ -1,6 +1,5 @@
 """`vlm4rec captions`: caption photos ahead of a plan, and show cost, previews and comparisons."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,9 +80,7 @@ def retry(
     unreachable, blocked, unreadable, too_large, wrong_type; a photo that is still bad costs nothing. An old answer is
     kept until a new one replaces it.
 
-    \b
-    Example:
-      vlm4rec captions retry --status refused --status failed --limit 100
+    Example: vlm4rec captions retry --status refused --status failed --limit 100
     """
     from vlm4rec_search.captioning.run import RETRYABLE, run_captions
     from vlm4rec_search.common.settings import settings
@@ -103,7 +100,7 @@ def print_run(summary: "RunSummary", as_json: bool) -> None:
         RunError: the run produced failures only.
     """
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(summary)
     else:
         click.echo(f"{summary.captioner}: {summary.computed:,} captions made, {summary.failed:,} failed")
         if summary.tokens_in or summary.tokens_out:
@@ -136,7 +133,7 @@ def estimate(captioner: str | None, environment: str, as_json: bool) -> None:
 
     estimated = estimate_captions(settings(), captioner, environment)
     if as_json:
-        echo_json(asdict(estimated))
+        echo_json(estimated)
     else:
         print_estimate(estimated)
 
@@ -176,7 +173,7 @@ def preview(count: int, prompts: bool, captioner: str | None, environment: str, 
 
     previews = preview_captions(settings(), count, captioner, environment)
     if as_json:
-        echo_json({"rows": [asdict(row) for row in previews]})
+        echo_json({"rows": previews})
         return
     for row in previews:
         click.secho(printable(f"{row.item_id}  {row.title}"), bold=True)
@@ -247,15 +244,13 @@ def train_demo(to: Path, photos: int, seeing: int, writing: int, as_json: bool) 
     takes three quarters of an hour on two cores and 6 GB of memory. Then the model captions 1,000 drawings that it has
     not seen, and MODEL_CARD.md is written. Use the model with VLM4REC_CAPTIONER=transformers:tiny-captioner.
 
-    \b
-    Example:
-      vlm4rec captions train-demo --to tiny-captioner
+    Example: vlm4rec captions train-demo --to tiny-captioner
     """
     from vlm4rec_search.captioning.captioners.tiny.train import train_model
 
     report = train_model(to, photos, seeing, writing)
     if as_json:
-        echo_json(asdict(report))
+        echo_json(report)
         return
     click.echo(f"{to}: {report.parameters:,} parameters, {report.minutes:.0f} minutes, loss {report.loss:.4f}")
     for name, share in report.accuracy.items():

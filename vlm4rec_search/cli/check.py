@@ -25,28 +25,18 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
       vlm4rec check
       vlm4rec check --environment dev --suite item_captions --json
     """
-    report = _run(environment, suite)
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.pipeline.quality import run_suites
+
+    options = settings()
+    expectations, docs = options.project / "expectations", options.quality
+    report = run_suites(options.warehouse, expectations, environment, options.max_age_days, docs, suite)
     if as_json:
         echo_json(report.as_json())
     else:
         _print_table(report)
         _print_findings(report)
     ctx.exit(0 if report.success else 1)
-
-
-def _run(environment: str, suite: str | None) -> "QualityReport":
-    from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.pipeline.quality import run_suites
-
-    options = settings()
-    return run_suites(
-        options.warehouse,
-        options.project / "expectations",
-        environment,
-        max_age_days=options.max_age_days,
-        docs=options.quality,
-        only=suite,
-    )
 
 
 def _print_table(report: "QualityReport") -> None:
@@ -65,7 +55,6 @@ def _print_table(report: "QualityReport") -> None:
 
 
 def _print_findings(report: "QualityReport") -> None:
-    """Print one line per finding."""
     for suite in report.suites:
         for word, findings in (("FAILED", suite.failed), ("warning", suite.warnings)):
             for finding in findings:

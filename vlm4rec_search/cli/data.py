@@ -1,6 +1,5 @@
 """The commands `shop`, `simulate` and `import`, which write a data folder, and `publish-tables`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ with one of these queries in place of QUERY:
   from staging.rejected_items select reason, count(*) group by all
   from profiles.term_weights where rank <= 3 order by user_id, rank limit 30"""
 
+_PATH = click.Path(path_type=Path)
+
 world_option = click.option(
     "--world",
     type=click.Choice(["photo", "title"]),
@@ -30,15 +31,13 @@ items_option = click.option(
 )
 shoppers_option = click.option("--shoppers", type=int, default=300, show_default=True, help="Number of shoppers.")
 seed_option = click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same data.")
-_source = click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-_to = click.option("--to", type=click.Path(path_type=Path), required=True, help="Data folder to write.")
+_source = click.argument("source", metavar="SRC", type=_PATH)
+_to = click.option("--to", type=_PATH, required=True, help="Data folder to write.")
 _images = click.option("--images/--no-images", default=True, show_default=True, help="Copy the photos.")
 
 
 @click.command()
-@click.option(
-    "--to", type=click.Path(path_type=Path), help="Data folder to write. Default: VLM4REC_DATA_DIR, or the folder data."
-)
+@click.option("--to", type=_PATH, help="Data folder to write. Default: VLM4REC_DATA_DIR, or the folder data.")
 @world_option
 @items_option
 @shoppers_option
@@ -56,7 +55,7 @@ def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirt
     to = to or settings().data_dir
     summary = build_shop(to, world, items, shoppers, seed, dirty)
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(summary)
         return
     click.echo(f"{to}: a demo shop (drawn photos, simulated shoppers), world {world}, seed {seed}")
     click.echo(
@@ -73,9 +72,7 @@ def shop(to: Path | None, world: str, items: int, shoppers: int, seed: int, dirt
 
 @click.command()
 @click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Data folder with the catalogue. Default: VLM4REC_DATA_DIR, or the folder data.",
+    "--data", type=_PATH, help="Data folder with the catalogue. Default: VLM4REC_DATA_DIR, or the folder data."
 )
 @shoppers_option
 @click.option("--taste", required=True, help="Item columns that the shoppers' tastes follow, separated by commas.")
@@ -95,7 +92,7 @@ def simulate(data: Path | None, shoppers: int, taste: str, seed: int, as_json: b
     columns = [name.strip() for name in taste.split(",") if name.strip()]
     summary = simulator.simulate(data, shoppers, columns, seed)
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(summary)
         return
     click.echo(
         f"{data}: {summary.interactions} SIMULATED interactions of {summary.shoppers} shoppers with"
@@ -178,7 +175,7 @@ def hm(source: Path, to: Path, images: bool, as_json: bool) -> None:
 @_to
 @click.option(
     "--meta",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     help="File of Amazon item metadata (2018 or 2023) with the titles, texts and photos that SRC lacks.",
 )
 @json_option
@@ -198,7 +195,7 @@ def kaggle(source: Path, to: Path, meta: Path | None, as_json: bool) -> None:
 
 def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool) -> None:
     if as_json:
-        echo_json(asdict(summary))
+        echo_json(summary)
         return
     for name, rows in (("items", summary.items), ("interactions", summary.interactions)):
         if rows is not None:

@@ -46,9 +46,7 @@ def demo(world: str, items: int, shoppers: int, seed: int) -> None:
     warehouse.duckdb, index/ ...) and refuses a data folder that holds anything but a built-in shop. With fewer than 100
     items the demo stops at the checks, because the share of bad photos is too large.
 
-    \b
-    Example:
-      vlm4rec demo --world title --items 500
+    Example: vlm4rec demo --world title --items 500
     """
     from vlm4rec_search.common.settings import settings
 

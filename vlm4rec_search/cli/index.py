@@ -1,14 +1,10 @@
 """`vlm4rec index`: publish a release."""
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 import click
 
 from vlm4rec_search.cli.output import echo_json, json_option
-
-if TYPE_CHECKING:
-    from vlm4rec_search.common.settings import Settings
-    from vlm4rec_search.pipeline.publish import Gate
 
 
 @click.command()
@@ -33,13 +29,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def index(
-    environment: str,
-    url: str | None,
-    incremental: bool,
-    force: bool,
-    gate: bool,
-    tolerance: float,
-    as_json: bool,
+    environment: str, url: str | None, incremental: bool, force: bool, gate: bool, tolerance: float, as_json: bool
 ) -> None:
     """Publish the search tables as a verified release.
 
@@ -57,7 +47,11 @@ def index(
     from vlm4rec_search.pipeline.publish import publish_index
 
     options = settings()
-    compare = _gate(options, tolerance) if gate else None
+    compare = None
+    if gate:
+        from vlm4rec_search.evaluation.gate import judge_release
+
+        compare = partial(judge_release, options, tolerance)
     summary = publish_index(options, environment, force, url, incremental, compare)
     if as_json:
         echo_json(summary)
@@ -73,11 +67,3 @@ def index(
             f" of {options.releases} has the reasons"
         )
     click.echo("Next: vlm4rec search --user USER --explain")
-
-
-def _gate(options: "Settings", tolerance: float) -> "Gate":
-    from functools import partial
-
-    from vlm4rec_search.evaluation.gate import judge_release
-
-    return partial(judge_release, options, tolerance)

@@ -1,5 +1,6 @@
 """`vlm4rec ledger`: the model calls of each run and their cost."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -41,21 +42,8 @@ def show_ledger(as_json: bool, kind: str | None = None) -> None:
 
 
 def _json_row(row: "LedgerRow") -> dict[str, str | int | float | bool]:
-    return {
-        "run": row.run,
-        "kind": row.kind,
-        "captioner": row.producer,
-        "computed": row.computed,
-        "cached": row.cached,
-        "failed": row.failed,
-        "seconds": round(row.seconds, 3),
-        "started_at": row.started_at,
-        "finished": row.finished,
-        "origin": row.origin,
-        "tokens_in": row.tokens_in,
-        "tokens_out": row.tokens_out,
-        "cost": round(row.cost, 6),
-    }
+    values = {"captioner" if name == "producer" else name: value for name, value in asdict(row).items()}
+    return values | {"seconds": round(row.seconds, 3), "cost": round(row.cost, 6)}
 
 
 def _print_table(rows: "list[LedgerRow]") -> None:

@@ -16,9 +16,7 @@ def templates() -> None:
 
     Services in any language can then run them by name.
 
-    \b
-    Example:
-      vlm4rec templates install
+    Example: vlm4rec templates install
     """
 
 
@@ -30,9 +28,7 @@ def install(url: str | None, as_json: bool) -> None:
 
     On a server that can fuse sub-queries itself, the hybrid template and its search pipeline are stored too.
 
-    \b
-    Example:
-      vlm4rec templates install --url http://localhost:9200
+    Example: vlm4rec templates install --url http://localhost:9200
     """
     from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.settings import settings
@@ -60,9 +56,7 @@ def opensearch() -> None:
     It needs neither Docker nor an installed Java, has the k-NN plug-in, listens on 127.0.0.1 only, and keeps
     its data in the folder VLM4REC_OPENSEARCH.
 
-    \b
-    Example:
-      vlm4rec opensearch start
+    Example: vlm4rec opensearch start
     """
 
 
@@ -81,9 +75,7 @@ def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None
     The first start downloads 90 MB of jars. With a full JDK in VLM4REC_OPENSEARCH_JAVA the server compares vectors by
     SIMD and loads documents about twice as fast.
 
-    \b
-    Example:
-      vlm4rec opensearch start --nodes 3 --port 9250
+    Example: vlm4rec opensearch start --nodes 3 --port 9250
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes.opensearch.local import server
@@ -98,9 +90,7 @@ def stop() -> None:
 
     Its data stay for the next start.
 
-    \b
-    Example:
-      vlm4rec opensearch stop
+    Example: vlm4rec opensearch stop
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes.opensearch.local import server
@@ -114,9 +104,7 @@ def stop() -> None:
 def status(as_json: bool) -> None:
     """Show whether the server runs, its URL, and its plug-ins.
 
-    \b
-    Example:
-      vlm4rec opensearch status --json
+    Example: vlm4rec opensearch status --json
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes.opensearch.local import server

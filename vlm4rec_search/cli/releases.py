@@ -19,9 +19,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     of items differ (stale behaviour), vectors differ, or another model made them. Warnings do not fail: items that
     share a caption, items among the hits of too many users, and items among the hits of no user.
 
-    \b
-    Example:
-      vlm4rec doctor --url http://localhost:9200 --json
+    Example: vlm4rec doctor --url http://localhost:9200 --json
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.common.warehouse import read
@@ -50,9 +48,7 @@ def releases() -> None:
 
     The index is a folder or a server.
 
-    \b
-    Example:
-      vlm4rec releases list
+    Example: vlm4rec releases list
     """
 
 
@@ -64,9 +60,7 @@ def list_releases(as_json: bool, url: str | None) -> None:
 
     Only complete releases are listed, the oldest first.
 
-    \b
-    Example:
-      vlm4rec releases list --url http://localhost:9200
+    Example: vlm4rec releases list --url http://localhost:9200
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
@@ -94,9 +88,7 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     Documents are compared by content, and a sample of users is searched for in both. Without SECOND, FIRST is compared
     with the live release.
 
-    \b
-    Example:
-      vlm4rec releases diff items__v4__all-minilm-l6-v2__20250630t120000000 --users 100
+    Example: vlm4rec releases diff items__v4__all-minilm-l6-v2__20250630t120000000 --users 100
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
@@ -129,9 +121,7 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
     Without RELEASE it is the one that was made before the live release. On a server, rollback does not wait for a
     running publication, and the publication does not replace the release afterwards unless it is forced.
 
-    \b
-    Example:
-      vlm4rec releases rollback
+    Example: vlm4rec releases rollback
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
@@ -149,9 +139,7 @@ def prune(keep: int, as_json: bool, url: str | None) -> None:
 
     The live release and the one before it always stay.
 
-    \b
-    Example:
-      vlm4rec releases prune --keep 2
+    Example: vlm4rec releases prune --keep 2
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases

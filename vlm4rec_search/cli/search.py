@@ -41,18 +41,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _shared(command: F) -> F:
-    """Add the options that both commands share."""
     options = (
         click.option("--mode", default="hybrid", show_default=True, type=click.Choice(_MODES)),
         click.option("--filter", "filters", multiple=True, metavar="FIELD=VALUE", help="Condition; can be repeated."),
         click.option("-k", "k", default=10, show_default=True, type=int, help="Number of hits, 1 to 10,000."),
         click.option("--fusion", type=click.Choice(["rrf", "minmax"]), help="Default: the ranking configuration's."),
         click.option(
-            "--weight",
-            "weights",
-            multiple=True,
-            metavar="KIND=NUMBER",
-            help="Of a kind of retriever; 0: off.",
+            "--weight", "weights", multiple=True, metavar="KIND=NUMBER", help="Of a kind of retriever; 0: off."
         ),
         click.option("--diversity", type=float, help="Share of maximal marginal relevance, 0 to 1."),
         click.option("--per-category", type=int, help="The most hits of one category."),
@@ -114,10 +109,8 @@ def _answer(options: dict[str, Any], **subject: Any) -> None:
 
 def _print_requests(requests: "Sequence[SentRequest]", as_json: bool) -> None:
     """Print requests as the developer console of OpenSearch takes them."""
-    from dataclasses import asdict
-
     if as_json:
-        echo_json({"requests": [asdict(request) for request in requests]})
+        echo_json({"requests": requests})
         return
     for request in requests:
         note = "# together with the next one\n" if request.together else ""

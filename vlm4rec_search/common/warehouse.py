@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 from sqlglot import exp, parse_one
 
-from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
 
 _PARTIAL = ".publishing-"
 _STALE_SECONDS = 3600.0
@@ -145,7 +145,7 @@ def _open_error(path: Path, error: Exception) -> Vlm4recError:
 
 
 def _first_line(error: Exception) -> str:
-    return re.sub(r"^\w+ Error: ", "", str(error).strip().splitlines()[0])
+    return re.sub(r"^\w+ Error: ", "", first_line(error))
 
 
 def _log_file(database: Path) -> Path:

@@ -4,7 +4,6 @@ import re
 from functools import cache
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.vectors import Vectors
 from vlm4rec_search.embeddings.base import ImageEncoder, SentenceEncoder
 from vlm4rec_search.embeddings.hashing import HashingEncoder, ThumbnailEncoder
 from vlm4rec_search.embeddings.image import EFFICIENTNET, EfficientNetEncoder
@@ -39,17 +38,6 @@ def load_image_encoder(name: str) -> ImageEncoder:
     if name == EFFICIENTNET:
         return EfficientNetEncoder()
     raise UsageError(f"unknown image encoder {name!r}: VLM4REC_IMAGE_ENCODER can be {EFFICIENTNET} or thumbnail-8")
-
-
-def encode_query(text: str, encoder: str) -> Vectors:
-    """Return the unit vector of a query, float32 (d,), without the cache.
-
-    Raises:
-        UsageError: the sentence encoder is unknown, or a package that it needs is not installed.
-        RunError: its weights cannot be used.
-    """
-    vector: Vectors = load_sentence_encoder(encoder).encode([text])[0]
-    return vector
 
 
 def _size(family: str, name: str) -> int | None:

@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.common.vectors import Vectors, unit_rows
 from vlm4rec_search.embeddings.base import SentenceEncoder
-from vlm4rec_search.embeddings.weights import (
-    first_line,
-    folder_digest,
-    hub_commit,
-    missing_torch,
-    packaged_file,
-    verify_sha256,
-)
+from vlm4rec_search.embeddings.weights import folder_digest, hub_commit, missing_torch, packaged_file, verify_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -4,7 +4,7 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError, first_line
 
 EXTRA = "pip install 'vlm4rec-search[models]'"
 _ALTERNATIVES = (
@@ -76,11 +76,6 @@ def hub_commit(repository: str) -> str:
         raise LookupError(
             f"is no folder, not in the local cache of the hub, and cannot be looked up there ({first_line(error)})"
         ) from None
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or the name of its class if the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def missing_torch(error: ImportError) -> UsageError:

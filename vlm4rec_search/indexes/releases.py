@@ -17,18 +17,8 @@ RETAINED = 5  # releases that a publication leaves, the live one included: enoug
 
 Hashed = Literal["profiles", "segments"]  # kinds of documents that are compared by their hashes
 
-COLUMNS = (
-    "item_id",
-    "title",
-    "description",
-    "caption",
-    "category",
-    "price",
-    "available",
-    "image",
-    "content_hash",
-    "vector",
-)
+_TEXTS = ("title", "description", "caption", "category")
+COLUMNS = ("item_id", *_TEXTS, "price", "available", "image", "content_hash", "vector")
 BEHAVIOUR = ("popularity", "neighbours")  # further columns of the documents, which follow from interactions
 
 

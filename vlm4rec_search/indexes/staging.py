@@ -11,7 +11,7 @@ from dataclasses import astuple, replace
 import duckdb
 import pyarrow as pa
 
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.indexes import tables
 from vlm4rec_search.indexes.checks import verify_rows
@@ -77,7 +77,7 @@ def duckdb_errors() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise RunError(f"the release was not published: {str(error).splitlines()[0]}") from error
+        raise RunError(f"the release was not published: {first_line(error)}") from error
 
 
 def _register_tables(connection: duckdb.DuckDBPyConnection, given: SearchTables[Frame]) -> None:

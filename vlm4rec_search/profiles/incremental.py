@@ -1,7 +1,7 @@
 """Results for each shopper, computed again only when the shopper's weights or item vectors change."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,16 +49,12 @@ def compute_changed_rows(
     first_rows: dict[str, int] = {}
     for row, key in enumerate(keys):
         first_rows.setdefault(key, row)
-
-    def compute_batch(batch: Sequence[int]) -> list[bytes]:
-        return compute(np.array(batch, dtype=np.int64))
-
     with Cache(cache) as store:
         results = store.get_or_compute(
             kind,
             producer,
             first_rows,
-            compute_batch,
+            lambda batch: compute(np.array(batch, dtype=np.int64)),
             RAW,
             batch_size=BATCH,
             workers=_WORKERS,

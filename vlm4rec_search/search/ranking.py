@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.yaml_files import read_yaml
 
 DEFAULT = Path(__file__).with_name("default_ranking.yaml")
 
@@ -93,14 +93,4 @@ def load_ranking(path: Path | None = None) -> Ranking:
     Raises:
         UsageError: the file is missing or not YAML, or a value is missing, unknown or outside its range.
     """
-    path = path or DEFAULT
-    try:
-        return Ranking.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the ranking configuration {path} ({error}): set VLM4REC_RANKING") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"the ranking configuration {path} is not YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"the ranking configuration {path}: {place}: {first['msg']}") from None
+    return read_yaml(path or DEFAULT, Ranking, "the ranking configuration", "set VLM4REC_RANKING")

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.yaml_files import read_yaml
 from vlm4rec_search.search.filters import parse_filter
 
 _condition = cache(parse_filter)  # a rule's filter is evaluated for every candidate of every search
@@ -80,14 +80,5 @@ def load_rules(path: Path | None) -> tuple[Rule, ...]:
     """
     if path is None:
         return ()
-    try:
-        # BaseLoader reads every value as text: safe_load would turn the id 00001 into the number 1.
-        return _Rules.model_validate(yaml.load(path.read_text("utf-8"), yaml.BaseLoader)).rules  # noqa: S506
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the rules {path} ({error}): set VLM4REC_RULES") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"the rules {path} are not YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"the rules {path}: {place}: {first['msg']}") from None
+    # BaseLoader reads every value as text: SafeLoader would turn the id 00001 into the number 1.
+    return read_yaml(path, _Rules, "the file of rules", "set VLM4REC_RULES", yaml.BaseLoader).rules

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from vlm4rec_search.common.errors import UsageError
@@ -113,13 +112,9 @@ class Searcher:
         self.backend.close()
 
     def __enter__(self) -> Self:
-        """Return the searcher itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the backend."""
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

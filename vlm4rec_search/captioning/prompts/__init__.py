@@ -8,13 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from vlm4rec_search.captioning.base import Context
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parent
 LONGEST = 300
@@ -103,18 +103,8 @@ class _PromptFile(BaseModel):
 
 
 def _read_prompt(path: Path, name: str) -> Prompt:
-    try:
-        content = path.read_bytes()
-        fields = _PromptFile.model_validate(yaml.safe_load(content))
-    except OSError as error:
-        raise UsageError(f"the prompt {path} cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"the prompt {path} is invalid: {field}: {first['msg']}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"the prompt {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    digest = "" if path.parent == FOLDER else f"-{hashlib.sha256(content).hexdigest()[:8]}"
+    fields = read_yaml(path, _PromptFile, "the prompt")
+    digest = "" if path.parent == FOLDER else f"-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
     prompt = Prompt(f"{name}@{fields.version}{digest}", fields.text, fields.answer, fields.tokens)
     prompt.render(Context("title", "category"))  # a broken template is reported before the first photo is captioned
     return prompt

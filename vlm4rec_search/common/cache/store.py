@@ -141,7 +141,6 @@ class ResultStore:
             time.sleep(0.02)
 
     def _add_missing_columns(self) -> None:
-        """Bring the ledger of an older version up to date."""
         if self._missing_columns():
             with self._transaction():  # another process may be adding the same columns
                 for column in self._missing_columns():

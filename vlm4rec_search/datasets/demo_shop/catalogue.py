@@ -14,17 +14,18 @@ _BRANDS = (
     "Alder Bryn Calder Dunmore Elwin Farrow Gable Harlow Ives Jessop Kestrel Larkin "
     "Merrow Nolan Orwell Pemberly Quill Rowan Selby Thorne Upton Verity Wexley Yarrow"
 )
-_SHAPES = {
-    "clothing": ("dress", "shirt", "jacket", "trousers", "skirt"),
-    "shoes": ("sneaker",),
-    "bags": ("tote", "backpack"),
-    "accessories": ("hat",),
-    "home": ("cushion", "vase"),
-    "kitchen": ("mug",),
-    "lighting": ("lamp",),
-    "furniture": ("chair",),
+_CATEGORIES = {
+    "clothing": (48, ("dress", "shirt", "jacket", "trousers", "skirt")),
+    "shoes": (75, ("sneaker",)),
+    "bags": (65, ("tote", "backpack")),
+    "accessories": (25, ("hat",)),
+    "home": (22, ("cushion", "vase")),
+    "kitchen": (12, ("mug",)),
+    "lighting": (55, ("lamp",)),
+    "furniture": (140, ("chair",)),
 }
-_CATEGORIES = {shape: category for category, shapes in _SHAPES.items() for shape in shapes}
+"""The typical price and the shapes of each category."""
+_CATEGORY_OF = {shape: category for category, (_, shapes) in _CATEGORIES.items() for shape in shapes}
 _NAMES = {
     "trousers": ("trousers", "pants"),
     "sneaker": ("sneakers", "shoes"),
@@ -36,16 +37,6 @@ _NAMES = {
     "jacket": ("jacket", "coat"),
 }
 """Names in titles of the shapes that have more than one."""
-_PRICES = {
-    "clothing": 48,
-    "shoes": 75,
-    "bags": 65,
-    "accessories": 25,
-    "home": 22,
-    "kitchen": 12,
-    "lighting": 55,
-    "furniture": 140,
-}
 _OCCASIONS = {"office": "the office", "outdoor": "the outdoors", "party": "parties"}
 _NEUTRAL = (
     "Ships within two days.",
@@ -91,13 +82,13 @@ def _draw_item(world: str, item_id: str, rng: np.random.Generator) -> Item:
     brand, season = str(rng.choice(_BRANDS.split())), str(rng.choice([*SEASONS, "all year"]))
     name = str(rng.choice(_NAMES.get(shape, (shape,))))
     title, description = _texts(world, brand, name, liked, rng)
-    category = _CATEGORIES[shape]
+    category = _CATEGORY_OF[shape]
     return Item(
         item_id=item_id,
         title=title,
         description=description,
         category=category,
-        price=round(_PRICES[category] * float(rng.lognormal(0, 0.35)), 2),
+        price=round(_CATEGORIES[category][0] * float(rng.lognormal(0, 0.35)), 2),
         brand=brand,
         season=season,
         available=bool(rng.random() < 0.95),

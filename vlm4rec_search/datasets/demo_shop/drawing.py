@@ -241,7 +241,6 @@ def _draw_buttons(canvas: Image.Image, silhouette: Image.Image, spot: Point) -> 
 
 
 def _draw_sparkles(canvas: Image.Image, silhouette: Image.Image, rng: np.random.Generator) -> None:
-    """Scatter glittering sequins over the product."""
     stars = Image.new("L", canvas.size)
     draw = ImageDraw.Draw(stars)
     for x, y, radius in zip(*rng.uniform(0, canvas.width, (2, 60)), rng.uniform(7, 16, 60), strict=True):

@@ -11,20 +11,11 @@ _SOFT = ("denim", "knit", "linen", "leather")
 _VESSEL = ("ceramic", "metal", "wood")
 _FURNITURE = ("wood", "metal", "linen", "leather")
 MATERIALS_OF: dict[str, tuple[str, ...]] = {
-    "dress": _GARMENT,
-    "shirt": _GARMENT,
-    "jacket": _GARMENT,
-    "trousers": _GARMENT,
-    "skirt": _GARMENT,
-    "sneaker": _SOFT,
-    "tote": _SOFT,
-    "backpack": _SOFT,
-    "hat": _SOFT,
+    **dict.fromkeys(("dress", "shirt", "jacket", "trousers", "skirt"), _GARMENT),
+    **dict.fromkeys(("sneaker", "tote", "backpack", "hat"), _SOFT),
     "cushion": _GARMENT,
-    "mug": _VESSEL,
-    "vase": _VESSEL,
-    "lamp": _FURNITURE,
-    "chair": _FURNITURE,
+    **dict.fromkeys(("mug", "vase"), _VESSEL),
+    **dict.fromkeys(("lamp", "chair"), _FURNITURE),
 }
 """The materials that each product (shape) comes in."""
 STYLES = ("minimal", "romantic", "sporty", "vintage")

@@ -89,15 +89,11 @@ def fetch_photos(
     keys = {photo_key(url): url for url in urls}
     lost = {key for key, digest in cache.read(list(keys)).items() if not _file(folder, digest).is_file()}
     with _open_client() as client:
-
-        def fetch_batch(batch: Sequence[str]) -> list[Path | Failure]:
-            return [_store_photo(client, url, folder, allow_private) for url in batch]
-
         results = cache.get_or_compute(
             "photo",
             "http",
             keys,
-            fetch_batch,
+            lambda batch: [_store_photo(client, url, folder, allow_private) for url in batch],
             Codec(lambda path: bytes.fromhex(path.name), partial(_file, folder)),
             replace(policy, recompute=lost | set(policy.recompute)),
             batch_size=1,

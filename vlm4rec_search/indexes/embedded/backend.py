@@ -26,7 +26,6 @@ class EmbeddedBackend(Backend, Reader):
 
     @property
     def release(self) -> ReleaseMeta:
-        """What made the release."""
         return self.store.meta
 
     def reader(self, sent: list[SentRequest] | None = None) -> Reader:
@@ -40,12 +39,10 @@ class EmbeddedBackend(Backend, Reader):
         return self
 
     def user(self, user_id: str) -> User | None:
-        """Return what the release knows of a shopper."""
         row = self.store.user(user_id)
         return None if row is None else to_user(user_id, row)
 
     def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
-        """Return the items of the release by id."""
         documents = self._documents(item_ids)
         terms = self.store.words(documents) if words else {}
         rows = zip(documents, self.store.records(documents), strict=True)
@@ -55,7 +52,6 @@ class EmbeddedBackend(Backend, Reader):
         }
 
     def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
-        """Return the items of the release by id with their neighbours."""
         documents = self._documents(item_ids)
         rows = zip(documents, self.store.records(documents), strict=True)
         return {
@@ -67,11 +63,9 @@ class EmbeddedBackend(Backend, Reader):
         return [self.store.numbers[item] for item in item_ids if item in self.store.numbers]
 
     def popular(self, segment: str) -> Mapping[str, float]:
-        """Return the popular items of a segment."""
         return self.store.segment(segment)
 
     def retrieve(self, request: Request) -> "EmbeddedRetrieved":
-        """Return the candidates of every retriever."""
         return EmbeddedRetrieved(self.store, request.retrievers, self._allowed(request), request.depth)
 
     def _allowed(self, request: Request) -> Mask | None:
@@ -85,7 +79,6 @@ class EmbeddedBackend(Backend, Reader):
         return np.logical_and.reduce(masks) if masks else None
 
     def close(self) -> None:
-        """Close the release's file."""
         self.store.close()
 
 
@@ -126,23 +119,18 @@ class EmbeddedRetrieved(Retrieved):
         return scores
 
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:
-        """Return what hits show."""
         return [Record(**row) for row in self._store.records(documents)]  # type: ignore[typeddict-item]
 
     def vectors(self, documents: Ints) -> Vectors:
-        """Return the vectors of documents."""
         return self._store.vectors[documents]
 
     def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
-        """Return the values that filters see."""
         return list(self._store.facets(documents.tolist()))
 
     def scores(self, documents: Ints) -> Floats:
-        """Return the score of documents in every retriever."""
         return np.stack([scores[documents] for scores in self._scores], axis=1).astype(np.float64).round(6)
 
     def words(self, documents: Ints) -> list[Mapping[str, float]]:
-        """Return what each word adds to the lexical score."""
         words, postings = self._matched
         scores = postings[:, documents].toarray()
         return [_sum_by_form(words, scores[:, column]) for column in range(len(documents))]

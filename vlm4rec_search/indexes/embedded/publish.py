@@ -130,21 +130,11 @@ def _write_postings(connection: duckdb.DuckDBPyConnection, advance: Advance) -> 
 
 
 def _summarize_changes(connection: duckdb.DuckDBPyConnection, folder: Path, meta: ReleaseMeta) -> ReleaseSummary:
-    """Compare the new release with the current one."""
     previous, users_before = _read_current(folder)
     connection.register("previous", previous)
     added, changed, deleted, rejected, rejected_users = connection.execute(_CHANGES).fetchall()[0]
-    return ReleaseSummary(
-        meta.name,
-        meta.documents,
-        added,
-        changed,
-        deleted,
-        users=meta.users,
-        users_before=users_before,
-        rejected=rejected,
-        rejected_users=rejected_users,
-    )
+    counts = (added, changed, deleted, meta.users, users_before, rejected, rejected_users)
+    return ReleaseSummary(meta.name, meta.documents, *counts)
 
 
 def _read_current(folder: Path) -> tuple[pa.Table, int]:

@@ -46,7 +46,6 @@ class EmbeddedReleases(Releases):
         return Publication(built or meta, summary, refused=refused)
 
     def live(self) -> str | None:
-        """Return the name in the pointer."""
         path = pointer.current_release(self.folder)
         return path.stem if path else None
 
@@ -69,21 +68,17 @@ class EmbeddedReleases(Releases):
             pointer.activate(self.folder, name)
 
     def prune(self, retained: int) -> Sequence[str]:
-        """Remove old files."""
         return pointer.prune(self.folder, retained)
 
     def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
-        """Load a release file."""
         return Searcher(EmbeddedBackend(Store(pointer.release_path(self.folder, name))), None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
-        """Read documents with their vectors, popularity and neighbours."""
         sql = f"SELECT {', '.join(columns)} FROM ({_DOCUMENTS}) ORDER BY document"  # noqa: S608  our own names
         with self._connect(name) as connection:
             yield from connection.execute(sql).to_arrow_reader(_BATCH)
 
     def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
-        """Read the rows and hash them."""
         with self._connect(name) as connection:
             yield from connection.execute(HASHES[kind]).to_arrow_reader(_BATCH)
 

@@ -11,18 +11,14 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
 from vlm4rec_search.common.bm25 import BOOSTS
-from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.vectors import Vectors
+from vlm4rec_search.common.errors import RunError, first_line
+from vlm4rec_search.common.vectors import Ints, Mask, Vectors
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.search.filters import Filter, check_field
-
-Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 _EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
 _RANGE = """
@@ -133,7 +129,7 @@ class Store:
         low, high = self._starts[document : document + 2]
         return dict(zip(self._ids[self._neighbours[low:high]], self._similarities[low:high].tolist(), strict=True))
 
-    def rows(self, weights: Mapping[str, float]) -> tuple[Numbers, Vectors]:
+    def rows(self, weights: Mapping[str, float]) -> tuple[Ints, Vectors]:
         """Return the rows of `postings` for the terms that it contains, and the weights of these terms (float32)."""
         known = [(self.terms[term], weight) for term, weight in weights.items() if term in self.terms]
         return np.array([row for row, _ in known], np.int64), np.array([weight for _, weight in known], np.float32)
@@ -165,7 +161,7 @@ class Store:
             values[document].setdefault(field, []).append(value)
         return [values[document] for document in documents]
 
-    def records(self, documents: Numbers | Sequence[int]) -> list[dict[str, Any]]:
+    def records(self, documents: Ints | Sequence[int]) -> list[dict[str, Any]]:
         """Return item_id, title, category and price of documents, in the given order."""
         rows: list[dict[str, Any]] = self._records.take(pa.array(documents, pa.int64())).to_pylist()
         return rows
@@ -180,5 +176,5 @@ def _duckdb_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        detail = str(error).splitlines()[0]
+        detail = first_line(error)
         raise RunError(f"cannot read the release {path} ({detail}): publish again with `vlm4rec index`") from None

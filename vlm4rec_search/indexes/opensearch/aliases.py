@@ -4,8 +4,8 @@ A release is three indices (items, profiles, segments). Three aliases under a pr
 release; one request moves all three.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,15 +189,13 @@ def read_release(catalogue: ReleaseCatalogue, name: str) -> OpenedRelease:
     return OpenedRelease(meta, indices, fields, int(body.get("ef_search", EF_SEARCH)))
 
 
-@contextmanager
-def activating(catalogue: ReleaseCatalogue) -> Iterator[Lease]:
+def activating(catalogue: ReleaseCatalogue) -> AbstractContextManager[Lease]:
     """Keep other processes from activating or removing releases while the block runs; a running load is not waited for.
 
     Raises:
         HeldError: another process has been activating or removing releases for `PATIENCE` seconds.
     """
-    with lease(catalogue.client, catalogue.prefix, ACTIVATION, PATIENCE) as held:
-        yield held
+    return lease(catalogue.client, catalogue.prefix, ACTIVATION, PATIENCE)
 
 
 def activate_release(catalogue: ReleaseCatalogue, release: str, held: Lease) -> None:

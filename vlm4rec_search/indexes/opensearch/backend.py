@@ -55,7 +55,6 @@ class OpenSearchBackend(Backend):
 
     @property
     def release(self) -> ReleaseMeta:
-        """What made the release."""
         return self._release.meta
 
     def reader(self, sent: list[SentRequest] | None = None) -> "OpenSearchReader":
@@ -85,16 +84,13 @@ class OpenSearchReader(Reader):
 
     @property
     def release(self) -> ReleaseMeta:
-        """What made the release."""
         return self._release.meta
 
     def user(self, user_id: str) -> User | None:
-        """Return what the release knows of a shopper."""
         profiles = self._read("profiles", [user_id], _PROFILE_FIELDS)
         return to_user(user_id, {**_EMPTY_PROFILE, **profiles[user_id]}) if user_id in profiles else None
 
     def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
-        """Return the items of the release by id."""
         sources = self._read("items", item_ids, (*SHOWN, "vector", *(("words",) if words else ())))
         return {
             item: to_item(record_of(item, source), source.get("vector", ()), source.get("words", ()))
@@ -102,7 +98,6 @@ class OpenSearchReader(Reader):
         }
 
     def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
-        """Return the items of the release by id with their neighbours."""
         stored = self._sender.stored(self._release.indices["items"], item_ids, (*SHOWN, *_NEIGHBOUR_FIELDS))
         return {
             item: to_item(record_of_stored(item, fields), neighbours=_neighbours_of(fields))
@@ -110,7 +105,6 @@ class OpenSearchReader(Reader):
         }
 
     def popular(self, segment: str) -> Mapping[str, float]:
-        """Return the popular items of a segment."""
         segments = self._read("segments", [segment], ("items",))
         return {entry["item_id"]: entry["score"] for entry in segments[segment]["items"]} if segments else {}
 

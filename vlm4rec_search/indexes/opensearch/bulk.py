@@ -122,7 +122,8 @@ def post(client: OpenSearch, index: str, lines: Sequence[Line], is_alias: bool =
             "POST", path, parameters, body, ignore=_REPLIES, headers=_NDJSON
         )
     answer = _parse(text)
-    pause = _seconds(headers.get("retry-after", ""))
+    retry_after = headers.get("retry-after", "")
+    pause = float(retry_after) if retry_after.isdecimal() else 0.0
     if status != 200:
         return Reply(status, describe_error(answer.get("error")) or f"status {status}", pause, {})
     items = answer.get("items", [])
@@ -145,10 +146,6 @@ def _parse(text: str) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-def _seconds(header: str) -> float:
-    return float(header) if header.isdecimal() else 0.0
 
 
 class BusyError(RunError):

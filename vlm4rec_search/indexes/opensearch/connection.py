@@ -192,7 +192,6 @@ def _tls_failure(host: str, error: exceptions.SSLError) -> RunError | UsageError
 
 
 def _innermost(error: object) -> BaseException:
-    """Return the innermost exception that the client wrapped."""
     if not isinstance(error, BaseException):
         return RunError(str(error))
     inner = error.__cause__ or next(

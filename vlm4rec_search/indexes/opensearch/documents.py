@@ -5,7 +5,7 @@ whole row. Two documents are the same if they have the same hash, so that an inc
 others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import islice
 
 import duckdb
@@ -130,12 +130,9 @@ def scan_hashes(client: OpenSearch, index: str) -> Iterator[pa.RecordBatch]:
     query = {"_source": False, "docvalue_fields": list(_HASHES), "query": {"match_all": {}}}
     hits = helpers.scan(client, query, index=index, size=_PAGE, request_timeout=120)
     while page := list(islice(hits, _PAGE)):
-        rows = [{"id": hit["_id"], **_first_values(hit.get("fields", {}))} for hit in page]
+        fields = [(hit["_id"], hit.get("fields", {})) for hit in page]
+        rows = [{"id": item, **{name: values[0] for name, values in stored.items()}} for item, stored in fields]
         yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
-
-
-def _first_values(fields: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    return {name: values[0] for name, values in fields.items()}
 
 
 def count_changes(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:

@@ -62,25 +62,15 @@ def index_body(kind: Kind, meta: ReleaseMeta, facets: Iterable[str], vectors: Ve
         settings |= {"similarity.default": {"type": "BM25", "k1": K1, "b": B}}
     return {
         "settings": {"index": settings},
-        "mappings": {"dynamic": "strict", "_meta": meta_body(meta, whole=False), "properties": properties},
+        "mappings": {"dynamic": "strict", "_meta": {**meta.to_json(), "whole": False}, "properties": properties},
     }
-
-
-def meta_body(meta: ReleaseMeta, whole: bool) -> Body:
-    """Return `_meta`: the fields of the metadata, times in ISO form, and `whole`.
-
-    Args:
-        meta: of the release.
-        whole: whether the release is complete and verified.
-    """
-    return {**meta.to_json(), "whole": whole}
 
 
 def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
     """Return the metadata in `_meta`; an optional field that an older package did not write is None.
 
     Raises:
-        KeyError, ValueError: `meta_body` did not write this `_meta`.
+        KeyError, ValueError: `_meta` does not hold the metadata of a release.
     """
     needed = [field.name for field in fields(ReleaseMeta) if field.name in body or field.default is not None]
     values = {name: body[name] for name in needed}

@@ -93,9 +93,10 @@ def to_ranked(hits: Hits, records: Sequence[Record], retrievers: int) -> Ranked:
 
 
 def _sub_query(retriever: Retriever, within: Body, depth: int, ef_search: int) -> Body:
-    """Return the query that scores the documents of a retriever of any kind."""
     if retriever.items:
-        return any_of([_constant(items, score) for score, items in _by_score(retriever.items).items()], within)
+        groups = _by_score(retriever.items).items()
+        clauses = [{"filter": {"terms": {"item_id": items}}, "boost": score} for score, items in groups]
+        return any_of([{"constant_score": clause} for clause in clauses], within)
     if retriever.kind == "popularity":
         # A hybrid query drops documents with a score of 0: items that nobody bought get a tiny score.
         anybody = {"constant_score": {"filter": {"bool": within or {"filter": [EVERYTHING]}}, "boost": _TINY_SCORE}}
@@ -105,7 +106,6 @@ def _sub_query(retriever: Retriever, within: Body, depth: int, ef_search: int) -
 
 
 def _count_clauses(retriever: Retriever) -> int:
-    """Return how many clauses score the documents of a retriever."""
     words = sum(len(list(word_clauses(term, word))) for term, word in retriever.words.items())
     return len(_by_score(retriever.items)) or words or 1
 
@@ -116,7 +116,3 @@ def _by_score(items: Mapping[str, float]) -> dict[float, list[str]]:
     for item, score in items.items():
         groups.setdefault(score, []).append(item)
     return groups
-
-
-def _constant(items: Sequence[str], score: float) -> Body:
-    return {"constant_score": {"filter": {"terms": {"item_id": items}}, "boost": score}}

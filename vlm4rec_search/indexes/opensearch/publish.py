@@ -38,7 +38,7 @@ from vlm4rec_search.indexes.opensearch.documents import (
 )
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
-from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, Kind, Vectors, index_body, meta_body
+from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, Kind, Vectors, index_body
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -87,7 +87,8 @@ def publish_release(
     started = time.perf_counter()
     with _publication_errors(), lease(catalogue.client, catalogue.prefix) as held, _staging_database() as connection:
         live = catalogue.live()
-        _check_engine(catalogue, vectors)
+        if vectors == "faiss":
+            _check_faiss(catalogue)
         catalogue.delete_unfinished()
         previous = catalogue.list().get(live) if live else None
         with bar("staging the tables", STEPS + 1) as advance:
@@ -177,10 +178,7 @@ class IndexBuilder:
         client.cluster.health(index=index, params=started, request_timeout=COPYING + 30)
 
     def _move_refused(self, kind: Kind, rejected: Sequence[Rejection]) -> None:
-        columns = {
-            "id": [rejection.id for rejection in rejected],
-            "reason": [rejection.reason for rejection in rejected],
-        }
+        columns = {name: [getattr(rejection, name) for rejection in rejected] for name in ("id", "reason")}
         self._connection.register("refused", pa.table(columns))
         title = "outgoing.title" if kind == "items" else "NULL"
         insert, delete = _MOVE_REFUSED.format(kind=kind, id=ID_COLUMNS[kind], title=title).split(";")
@@ -231,16 +229,8 @@ def _staging_database() -> Iterator[duckdb.DuckDBPyConnection]:
             raise
 
 
-def _check_engine(catalogue: ReleaseCatalogue, vectors: Vectors) -> None:
-    """Refuse faiss on a server that has the jars of the k-NN plug-in without its native libraries.
-
-    A write to such a server would never end.
-
-    Raises:
-        UsageError: faiss is wanted, and the server lacks the libraries.
-    """
-    if vectors != "faiss":
-        return
+def _check_faiss(catalogue: ReleaseCatalogue) -> None:
+    """Refuse a server with the jars of the k-NN plug-in but not its native libraries: a write would never end."""
     plugins = {row["component"] for row in catalogue.client.cat.plugins(params={"format": "json"})}
     if "opensearch-knn" not in plugins:
         raise UsageError("this server has no faiss: set VLM4REC_INDEX_VECTORS to float32 or on_disk")
@@ -277,7 +267,7 @@ def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, 
         advance(1)
     wait_for_copies(client, [catalogue.index(kind, meta.name) for kind in KINDS])
     meta = replace(meta, documents=counts["items"], users=counts["profiles"])
-    body = {**meta_body(meta, whole=True), "ef_search": ef_search}
+    body = {**meta.to_json(), "whole": True, "ef_search": ef_search}
     for kind in reversed(KINDS):
         client.indices.put_mapping(index=catalogue.index(kind, meta.name), body={"_meta": body})
     return meta
@@ -286,16 +276,8 @@ def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, 
 def _summarize(
     connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta, previous: ReleaseMeta | None
 ) -> ReleaseSummary:
-    rejected = dict(connection.execute("SELECT kind, count(*) FROM rejected GROUP BY kind").fetchall())
-    added, changed, deleted = count_changes(connection)
-    return ReleaseSummary(
-        meta.name,
-        meta.documents,
-        added,
-        changed,
-        deleted,
-        users=count_rows(connection, "outgoing_profiles"),
-        users_before=previous.users if previous else 0,
-        rejected=rejected.get("document", 0),
-        rejected_users=rejected.get("user", 0),
-    )
+    refused = dict(connection.execute("SELECT kind, count(*) FROM rejected GROUP BY kind").fetchall())
+    rejected, rejected_users = refused.get("document", 0), refused.get("user", 0)
+    users, users_before = count_rows(connection, "outgoing_profiles"), previous.users if previous else 0
+    counts = (*count_changes(connection), users, users_before, rejected, rejected_users)
+    return ReleaseSummary(meta.name, meta.documents, *counts)

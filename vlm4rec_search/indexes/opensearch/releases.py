@@ -43,11 +43,9 @@ class OpenSearchReleases(Releases):
         self.catalogue, self.url, self._vectors = ReleaseCatalogue(client, prefix), url, vectors
 
     def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
-        """Publish, see `publish_release`."""
         return publish_release(self.catalogue, given, meta, incremental, force, self._vectors)
 
     def live(self) -> str | None:
-        """Return the release that the aliases name."""
         with server_errors():
             return self.catalogue.live()
 
@@ -82,11 +80,9 @@ class OpenSearchReleases(Releases):
                 return delete_old(self.catalogue, set(needed), retained)
 
     def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
-        """Search the indices of a release, live or not."""
         return Searcher(OpenSearchBackend(self.catalogue, name), None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
-        """Read the sources of all items."""
         query = {"_source": [*columns], "query": {"match_all": {}}}
         index, client = self.catalogue.index("items", name), self.catalogue.client
         schema = pa.schema([_SCHEMA.field(column) for column in columns])
@@ -96,7 +92,6 @@ class OpenSearchReleases(Releases):
                 yield pa.RecordBatch.from_pylist(page, schema)
 
     def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
-        """Read the ids and the hashes."""
         with server_errors():
             for page in scan_hashes(self.catalogue.client, self.catalogue.index(kind, name)):
                 yield page.select(["id", "body_hash"])

@@ -39,24 +39,20 @@ class OpenSearchRetrieved(Retrieved):
         self.candidates = [_to_candidates(retriever, each, numbers, request.depth) for retriever, each in pairs]
 
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:
-        """Return what hits show."""
         ids = [self._ids[document] for document in documents]
         missing = [item for item in ids if item not in self._records]
         self._records |= zip(missing, read_records(self._sender, self._index, missing), strict=True)
         return [self._records[item] for item in ids]
 
     def vectors(self, documents: Ints) -> Vectors:
-        """Return the vectors of documents."""
         return np.array(self._read(documents, "vector"), dtype=np.float32)
 
     def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
-        """Return the values that filters see."""
         return [
             {field_of(name): values for name, values in facets.items()} for facets in self._read(documents, "facets")
         ]
 
     def scores(self, documents: Ints) -> Floats:
-        """Return the score of documents in every retriever."""
         columns = [self._score(number, each, documents) for number, each in enumerate(self._retrievers)]
         return np.stack(columns, axis=1).round(6)
 
@@ -74,7 +70,6 @@ class OpenSearchRetrieved(Retrieved):
         return _as_float32(scores)
 
     def words(self, documents: Ints) -> list[Mapping[str, float]]:
-        """Return what each word adds to the lexical score."""
         ids = [self._ids[document] for document in documents]
         shares = self._read_word_shares(ids)
         return [self._sum_by_form(shares[item]) for item in ids]
@@ -93,8 +88,9 @@ class OpenSearchRetrieved(Retrieved):
         if missing and any(retriever.words for retriever in self._retrievers):
             body = words_body(self._retrievers, missing)
             for hit in self._sender.search(self._index, body, "?include_named_queries_score=true"):
-                named = hit["matched_queries"].items()
-                self._word_shares[hit["_id"]] = {_parse_query_name(name): score for name, score in named}
+                # The name of a query is `<number of the retriever> <term>`, see `words_body`.
+                named = [(*name.split(" ", 1), score) for name, score in hit["matched_queries"].items()]
+                self._word_shares[hit["_id"]] = {(int(number), term): score for number, term, score in named}
         return self._word_shares
 
     def _read(self, documents: Sequence[int] | Ints, field: str, default: Any = None) -> list[Any]:
@@ -133,7 +129,6 @@ def read_records(sender: Sender, index: str, ids: Sequence[str]) -> list[Record]
 
 
 def _check_present(ids: Sequence[str], known: Mapping[str, Any], index: str) -> None:
-    """Raise ItemGoneError where one of the items is missing."""
     if gone := [item for item in ids if item not in known]:
         raise ItemGoneError(f"{gone[0]} was deleted from {index} while it was searched: search again")
 
@@ -153,9 +148,3 @@ def record_of_stored(item_id: str, fields: Mapping[str, Sequence[Any]]) -> Recor
 def field_of(name: str) -> str:
     """Return the catalogue's field for a name from `mapping.field_name`."""
     return "" if name == "%" else unquote(name)
-
-
-def _parse_query_name(name: str) -> tuple[int, str]:
-    """Return retriever number and term of a named query of `words_body`."""
-    number, _, term = name.partition(" ")
-    return int(number), term

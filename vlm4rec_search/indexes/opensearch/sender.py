@@ -104,7 +104,6 @@ def serialise(body: Mapping[str, Any]) -> bytes:
 
 
 def _check(answer: Mapping[str, Any]) -> None:
-    """Raise the error that one part of an answer holds, if any."""
     error = answer.get("error")
     if error:
         gone = error.get("type") == _GONE

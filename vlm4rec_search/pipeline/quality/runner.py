@@ -35,7 +35,6 @@ def run_suites(
     warehouse: Path,
     expectations: Path,
     environment: str = "prod",
-    *,
     max_age_days: float = 30.0,
     docs: Path | None = None,
     only: str | None = None,

@@ -37,7 +37,6 @@ class AttributeCaptioner(Captioner):
         return " ".join(last.lower().split())[:60]
 
     def caption(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:
-        """Return one sentence for each RGB photo."""
         return [Caption(_describe(photo, category)) for photo, category in zip(photos, prompts, strict=True)]
 
 

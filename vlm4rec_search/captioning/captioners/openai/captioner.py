@@ -48,7 +48,6 @@ class OpenAICaptioner(Captioner):
         self.requests_per_minute, self.tokens_per_minute = settings.openai_rpm, settings.openai_tpm
 
     def render(self, context: Context) -> str:
-        """Return the prompt with title and category as quoted data."""
         return self._prompt.render(context)
 
     def caption(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:

@@ -10,9 +10,9 @@ from PIL.Image import Image
 from vlm4rec_search.captioning.answers import caption_from
 from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
 from vlm4rec_search.captioning.prompts import Prompt, load_prompt
-from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.embeddings.weights import first_line, folder_digest, hub_commit, missing_torch
+from vlm4rec_search.embeddings.weights import folder_digest, hub_commit, missing_torch
 
 if TYPE_CHECKING:
     from vlm4rec_search.captioning.captioners.transformers.model import Quantization, VisionLanguageModel
@@ -52,7 +52,6 @@ class TransformersCaptioner(Captioner):
         self.batch_size = self._fitting_batch = batch_size
 
     def render(self, context: Context) -> str:
-        """Return the prompt with title and category as quoted data."""
         return self._prompt.render(context)
 
     def caption(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:

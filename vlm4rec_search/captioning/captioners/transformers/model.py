@@ -65,13 +65,7 @@ class VisionLanguageModel:
         inputs = self._prepare_inputs(photos, prompts).to(self._model.device, dtype=self._model.dtype)
         with _limit_threads(self._model):
             answers: Tensor = self._model.generate(  # type: ignore[operator]
-                **inputs,
-                max_new_tokens=tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
+                **inputs, max_new_tokens=tokens, do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None
             )
         new = _remove_prompt(answers, inputs.get("input_ids"))
         sent = inputs["attention_mask"].sum(dim=1).tolist() if "attention_mask" in inputs else [0] * len(photos)

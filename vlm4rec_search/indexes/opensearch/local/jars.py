@@ -81,8 +81,9 @@ def _download(target: Path, coordinate: str, sha256: str) -> None:
         try:
             path = _artifact(MavenContext(repo_cache=Path(folder), timeout=_TIMEOUT), coordinate).resolve()
         except (RuntimeError, OSError) as error:
+            cause = "not found there" if "not found in remote" in str(error) else type(error).__name__
             raise RunError(
-                f"{coordinate} could not be downloaded from Maven Central ({_cause(error)}): check the network or"
+                f"{coordinate} could not be downloaded from Maven Central ({cause}): check the network or"
                 " proxy, then start again; finished downloads are kept"
             ) from None
         if _sha256(path) != sha256:
@@ -91,10 +92,6 @@ def _download(target: Path, coordinate: str, sha256: str) -> None:
                 " Central"
             )
         path.replace(target)
-
-
-def _cause(error: Exception) -> str:
-    return "not found there" if "not found in remote" in str(error) else type(error).__name__
 
 
 def _sha256(path: Path) -> str | None:
@@ -107,18 +104,13 @@ def _sha256(path: Path) -> str | None:
 def pin() -> None:
     """Resolve `ROOTS` with their dependencies and write `jars.txt`, without the QUIC libraries of other machines."""
     context = MavenContext(timeout=_TIMEOUT)
-    roots = [context.create_dependency(_without_packaging(root)) for root in ROOTS if ":jar:" in root]
+    roots = [context.create_dependency(root.replace(":jar:", ":")) for root in ROOTS if ":jar:" in root]
     resolved, dependencies = context.resolver.resolve(roots)
     artifacts = {_coordinate(jar.artifact): jar.artifact for jar in [*resolved, *dependencies]}
     artifacts |= {root: _artifact(context, root) for root in ROOTS if ":zip:" in root}
     pinned = {name: artifact for name, artifact in artifacts.items() if "native-quic:jar:" not in name}
     lines = [f"{name} {_sha256(artifact.resolve())}\n" for name, artifact in sorted(pinned.items())]
     PINS.write_text("".join(lines), "utf-8")
-
-
-def _without_packaging(root: str) -> str:
-    group, name, _, version = root.split(":")
-    return f"{group}:{name}:{version}"
 
 
 def _coordinate(artifact: Artifact) -> str:
