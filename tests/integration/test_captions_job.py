@@ -60,7 +60,7 @@ def test_ctrl_c_keeps_finished_captions_and_prints_one_line(workspace: Workspace
     out, err = running.communicate(timeout=30)
     assert running.returncode == 1, (out, err)
     assert "Traceback" not in out + err
-    assert err.splitlines()[-1] == "Error: stopped; what was done so far is kept"
+    assert err.splitlines()[-1] == "Error: stopped; finished work is kept"
     done = count_captions(cache)
     assert len(read_calls(folder)) - WORKERS <= done < 200
     assert workspace.json("captions", "run")["computed"] == 200 - done
