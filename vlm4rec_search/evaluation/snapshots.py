@@ -33,7 +33,7 @@ WHERE row_number NOT IN (SELECT row_number FROM held_back) ORDER BY row_number
 
 
 class Workbench:
-    """A copy of the warehouse, in a folder of its own, that plans may change.
+    """A copy of the warehouse in a separate folder, which plans may change.
 
     Attributes:
         settings: those of the caller, with the copy as the warehouse.

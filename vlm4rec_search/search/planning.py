@@ -51,7 +51,7 @@ def co_purchase_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str
 
 
 def early_request(query: Query, facts: Facts, ranking: Ranking) -> Request:
-    """Return the request for the retrievers that the plan will have whatever the neighbours are."""
+    """Return the request for the retrievers that do not depend on the neighbours."""
     retrievers = _in_chain(_profile(query, facts, ranking), ranking) + _session(query, facts, ranking)
     weights = _kind_weights(query, ranking)
     used = [retriever for retriever in _with_popularity(query, retrievers) if weights.get(retriever.kind, 0.0) > 0.0]

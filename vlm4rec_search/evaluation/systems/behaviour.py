@@ -1,4 +1,4 @@
-"""Systems that look at nothing but who took what: popularity, co-purchase, and chance."""
+"""Systems that use the interactions alone: popularity, co-purchase, and random order."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from vlm4rec_search.evaluation.data import Split, Targets, incidence
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 
 WINDOWS = (7.0, 14.0, 30.0, 60.0, 90.0, 180.0)
-LONGEST = 2_000  # items of a user whose pairs are counted: a program that took more tells nothing, and costs its square
+LONGEST = 2_000  # users with more items are left out: they are programs, and the cost of their pairs is quadratic
 DAY = np.timedelta64(86_400_000_000, "us")
 
 
 def within(split: Split, days: float | None) -> sparse.csr_array:
-    """Return who took what, float32 (u, n), in the last days before the split's moment; None for ever."""
+    """Return which user took which item in the last days before the split's moment, float32 (u, n); None: ever."""
     if days is None:
         return split.seen
     recent = split.times > split.as_of - np.timedelta64(int(days * 86_400_000_000), "us")
@@ -23,7 +23,7 @@ def within(split: Split, days: float | None) -> sparse.csr_array:
 
 
 class Popularity(System):
-    """The number of users who took the item, the same for everyone."""
+    """Ranks every user's items by the number of users who took them."""
 
     def __init__(self, name: str = "popularity", days: float | None = None) -> None:
         self.name, self.days = name, days
@@ -39,7 +39,7 @@ class Popularity(System):
         return np.tile(self._counts, (len(users), 1))
 
     def reasons(self, user: int, items: Ints) -> list[str]:
-        """Return how many took it."""
+        """Return the number of users who took each item."""
         return [f"Shoppers who took it: {count:,.0f}." for count in self._counts[items]]
 
 
@@ -123,7 +123,7 @@ class Oracle(System):
         """Learn nothing: the answers are known."""
 
     def scores(self, users: Ints) -> Scores:
-        """Return 1 for what is to be found, float32 (b, n), for users of the targets."""
+        """Return 1 for the relevant items of the targets' users, float32 (b, n)."""
         found = self._targets.relevant[np.searchsorted(self._targets.users, users)].toarray()
         return np.where(found > 0, found, NOT_FOUND).astype(np.float32)
 

@@ -46,7 +46,7 @@ class Fusion(nn.Module):
         self.project_first, self.project_second = _projection(first), _projection(second)
 
     def views(self) -> Tensor:
-        """Return what a history is a mean of, (n, width)."""
+        """Return the item vectors whose mean over a history is the profile, (n, width)."""
         return self.fuse(self.project_first(self.first), self.project_second(self.second))
 
     def head(self, views: Tensor) -> Tensor:

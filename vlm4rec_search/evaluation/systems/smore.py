@@ -56,7 +56,7 @@ class Smore(nn.Module):
         self.queries = nn.ModuleList(_query() for _ in range(2))
 
     def views(self) -> Tensor:
-        """Return what a history is a mean of, (n, 4 x WIDTH)."""
+        """Return the item vectors whose mean over a history is the profile, (n, 4 x WIDTH)."""
         views = [self._behaviour()]
         for graph, spectrum, gate in zip(self.graphs, self._spectra(), self.gates, strict=True):
             view = self.items * torch.sigmoid(gate(torch.fft.irfft(spectrum, n=WIDTH, norm="ortho")))
@@ -103,7 +103,7 @@ def item_graphs(first: Scores, second: Scores) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def behaviour_graph(seen: sparse.csr_array) -> Tensor:
-    """Return who took what, sparse (u, n), divided by the roots of both counts (He et al. 2020, LightGCN)."""
+    """Return the user-item incidence, sparse (u, n), over the roots of both counts (He et al. 2020, LightGCN)."""
     users, items = (1.0 / np.sqrt(np.maximum(seen.sum(axis=axis), 1.0)) for axis in (1, 0))
     return _tensor(sparse.csr_array(seen.multiply(users[:, None]).multiply(items[None, :])))
 

@@ -33,7 +33,7 @@ class Model(Protocol):
     rate: float
 
     def views(self) -> Tensor:
-        """Return what a history is a mean of, (n, w)."""
+        """Return the item vectors whose mean over a history is the profile, (n, w)."""
 
     def head(self, views: Tensor) -> Tensor:
         """Return the vectors (..., d) of items or profiles from their views (..., w)."""
