@@ -32,9 +32,14 @@ def modules(package: Path) -> dict[str, ast.Module]:
 
 
 def imported(node: ast.stmt, name: str, known: set[str]) -> Iterator[str]:
-    """Yield the modules that an import statement loads: ours below the package, others by their top package."""
+    """Yield the modules that an import statement loads: ours below the package, others by their top package.
+
+    Relative imports are not followed: `relative_imports` refuses them.
+    """
     if isinstance(node, ast.Import):
-        yield from (alias.name.split(".")[0] for alias in node.names)
+        yield from (
+            alias.name if alias.name.startswith(f"{name}.") else alias.name.split(".")[0] for alias in node.names
+        )
     if isinstance(node, ast.ImportFrom) and node.module:
         top, _, below = node.module.partition(".")
         if top != name:
@@ -109,7 +114,7 @@ def late_imports(package: Path) -> list[str]:
             continue
         for block in ast.walk(tree):
             guard = isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
-            if not guard and not isinstance(block, ast.FunctionDef):
+            if not guard and not isinstance(block, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             for node in ast.walk(block):
                 if (
@@ -129,6 +134,37 @@ def settings_calls(package: Path) -> list[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "settings"
     ]
+
+
+def relative_imports(package: Path) -> list[str]:
+    """Return the imports that name a module by dots: the other rules read absolute names only."""
+    return [
+        f"{name}: {ast.unparse(node)}"
+        for name, tree in modules(package).items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+
+
+def private_names(package: Path) -> list[str]:
+    """Return the uses of a name with one leading underscore outside of the object or module that defines it.
+
+    A private attribute may follow `self` and `cls` only, and no import takes a private name. So no private attribute of
+    a library is used, unless a class of ours inherits from one of its classes.
+    """
+    found = []
+    for name, tree in modules(package).items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and is_private(node.attr):
+                if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+                    found.append(f"{name}: {ast.unparse(node)}")
+            elif isinstance(node, ast.ImportFrom) and any(is_private(alias.name) for alias in node.names):
+                found.append(f"{name}: {ast.unparse(node)}")
+    return found
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
 
 
 def test_the_package_has_ten_rooms_and_nothing_loose() -> None:
@@ -152,6 +188,14 @@ def test_settings_are_passed() -> None:
     assert settings_calls(PACKAGE) == []
 
 
+def test_imports_are_absolute() -> None:
+    assert relative_imports(PACKAGE) == []
+
+
+def test_private_names_stay_inside() -> None:
+    assert private_names(PACKAGE) == []
+
+
 @pytest.fixture
 def bad(tmp_path: Path) -> Path:
     """A package that breaks every rule."""
@@ -162,7 +206,8 @@ def bad(tmp_path: Path) -> Path:
         "common/__init__.py": "",
         "common/a.py": "def f():\n    from house.cli import b\n    import json\n    return settings()\n",
         "cli/__init__.py": "",
-        "cli/b.py": "from house.common.a import f\n",
+        "cli/b.py": "import house.common.a\n",
+        "cli/c.py": "import click\nfrom . import b\nfrom click import _compat\nclick.core._check_nested_chain()\n",
     }
     for name, text in files.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
@@ -176,6 +221,8 @@ def test_every_rule_finds_its_bad_example(bad: Path) -> None:
     assert circles(bad) == ["cli.b", "common.a"]
     assert late_imports(bad) == ["common.a: from house.cli import b", "common.a: import json"]
     assert settings_calls(bad) == ["common.a"]
+    assert relative_imports(bad) == ["cli.c: from . import b"]
+    assert private_names(bad) == ["cli.c: from click import _compat", "cli.c: click.core._check_nested_chain"]
 
 
 def test_a_deprecation_of_our_own_is_an_error() -> None:
