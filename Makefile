@@ -1,4 +1,4 @@
-# Everything happens in .venv; uv installs what constraints.txt pins.
+# Everything runs in .venv, where uv installs the versions that constraints.txt pins.
 .DEFAULT_GOAL := help
 .PHONY: help announce demo test test-unit test-long lint bench
 SHELL := /bin/bash
@@ -8,11 +8,12 @@ export HF_HUB_OFFLINE ?= 1
 ON_FIXTURES := VLM4REC_DATA_DIR=tests/data/raw VLM4REC_CACHE=.cache/test VLM4REC_WAREHOUSE=.cache/test/warehouse.duckdb
 
 help:
-	@echo "make demo       the whole job on the built-in shop, offline"
-	@echo "make test       lint, types, SQL tests and pytest (about 20 minutes on 2 cores)"
-	@echo "make test-unit  the tests that need no process and no server (under 2 minutes)"
-	@echo "make test-long  the tests that are too heavy for make test"
-	@echo "make bench      search speed at 40,000 documents"
+	@echo "make demo       build, publish and search the built-in shop, offline"
+	@echo "make test       lint, types, SQL tests, all tests but the long ones (about 20 minutes on 2 cores)"
+	@echo "make test-unit  the tests that need no process, server or network (about 1 minute)"
+	@echo "make test-long  the tests that take a minute or more each (about 4 minutes)"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      measure the search speed at 40,000 documents"
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "== Set up .venv (the first time downloads about 3 GB)"
@@ -25,7 +26,7 @@ demo: .venv/installed
 	$(BIN)/vlm4rec demo
 
 announce:
-	@echo "== make test takes about 20 minutes on 2 quiet cores; make test-unit takes under 2"
+	@echo "== make test takes about 20 minutes on 2 quiet cores, make test-unit about 1 minute"
 
 lint: .venv/installed
 	@echo "== Lint and types"
@@ -42,9 +43,11 @@ test: announce lint
 	@echo "All passed. Next: make demo, then look at README.md"
 
 test-unit: .venv/installed
+	@echo "== Unit tests: about 1 minute"
 	$(BIN)/pytest -n 2 tests/unit
 
 test-long: .venv/installed
+	@echo "== Long tests: about 4 minutes"
 	$(BIN)/pytest -n 2 -m long
 
 bench: .venv/installed

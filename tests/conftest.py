@@ -19,12 +19,13 @@ pytest_plugins = [
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
+    """An empty folder in which whole commands run with settings of their own."""
     return Workspace(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
-    """The project's models, loaded over the fixture data."""
+    """The SQLMesh project, loaded with the fixture data and without the settings of the user's environment."""
     from vlm4rec_search.common.settings import settings
 
     folder = tmp_path_factory.mktemp("context")

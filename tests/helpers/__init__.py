@@ -1,1 +1,1 @@
-"""What tests build: workspaces, catalogues, servers and their faults."""
+"""Builders for tests: workspaces, catalogues, servers and their faults."""

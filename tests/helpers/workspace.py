@@ -1,4 +1,4 @@
-"""A project of its own for tests that run whole commands."""
+"""A folder in which a test runs whole commands, with data and settings of its own."""
 
 import json
 import os
@@ -14,9 +14,13 @@ BIN = Path(sys.executable).parent
 
 @dataclass
 class Workspace:
-    """A folder with data, warehouse, cache and index of its own; commands run as a user would run them.
+    """A folder with its own data, warehouse, cache and index, in which commands run as in a user's shell.
 
-    The tiny encoders stand for the real ones, so that a plan costs no model.
+    Two encoders without weights replace the default ones, so that a plan loads no model.
+
+    Attributes:
+        folder: the working directory of the commands.
+        settings: environment variables for the commands, on top of the test's own.
     """
 
     folder: Path
@@ -39,12 +43,16 @@ class Workspace:
         return {**inherited, **own, **self.settings}
 
     def start(self, program: str, *arguments: str) -> "subprocess.Popen[str]":
+        """Start a command without waiting for it."""
         command = [str(BIN / program), *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=pipe, stderr=pipe, text=True)
 
     def run(self, program: str, *arguments: str, code: int = 0) -> str:
-        """Run a command to its end and return what it printed; fail when it ends with another exit code."""
+        """Run a command and return its output: stdout, and after an expected failure stdout and stderr.
+
+        Fails on another exit code than `code`, and on a traceback.
+        """
         process = self.start(program, *arguments)
         out, err = process.communicate(timeout=300)
         assert process.returncode == code, f"{program} {arguments}: exit {process.returncode}\n{out}\n{err}"
@@ -52,21 +60,25 @@ class Workspace:
         return out if code == 0 else out + err
 
     def vlm4rec(self, *arguments: str, code: int = 0) -> str:
+        """Run `vlm4rec` and return its output."""
         return self.run("vlm4rec", *arguments, code=code)
 
     def json(self, *arguments: str) -> Any:
+        """Run `vlm4rec ... --json` and return the parsed output."""
         return json.loads(self.vlm4rec(*arguments, "--json"))
 
     def plan(self, *arguments: str, code: int = 0) -> str:
+        """Run `sqlmesh plan` on the project with the data of this folder, and return its output."""
         options = ("--auto-apply", "--no-prompts", "--skip-tests")
         return self.run("sqlmesh", "-p", str(ROOT), "plan", *arguments, *options, code=code)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query on the warehouse of this folder."""
         import duckdb
 
         with duckdb.connect(str(self.folder / "warehouse.duckdb"), read_only=True) as connection:
             return connection.execute(sql).fetchall()
 
     def computed(self, kind: str) -> list[int]:
-        """Return how many results of a kind each run computed, in order of runs."""
+        """Return the number of results of a kind that each run computed, oldest run first."""
         return [row["computed"] for row in self.json("ledger")["rows"] if row["kind"] == kind]

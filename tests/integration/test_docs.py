@@ -1,4 +1,4 @@
-"""The documentation stays true: commands, options, settings, tables and queries that it names exist and work."""
+"""The documentation matches the code: the commands, options, settings, tables and queries in it exist and work."""
 
 import re
 import shlex
@@ -56,14 +56,14 @@ def test_the_readme_names_only_options_that_exist() -> None:
         assert used <= options, f"vlm4rec {name} has no {used - options}"
 
 
-def test_the_readme_tells_every_setting_and_its_default() -> None:
-    told = dict(re.findall(r"^\| `(VLM4REC_\w+)` \| (.+?) \|", README, flags=re.MULTILINE))
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    listed = dict(re.findall(r"^\| `(VLM4REC_\w+)` \| (.+?) \|", README, flags=re.MULTILINE))
     fields = {f"VLM4REC_{name}".upper(): field.default for name, field in Settings.model_fields.items()}
-    del fields["VLM4REC_PROJECT"]  # set by those who move the project, told in --help only
-    assert told.keys() == fields.keys()
+    del fields["VLM4REC_PROJECT"]  # only for a project folder in an unusual location; --help explains it
+    assert listed.keys() == fields.keys()
     for name, default in fields.items():
         if default not in (None, ""):
-            assert str(default).removesuffix(".0") == told[name].strip("`"), name
+            assert str(default).removesuffix(".0") == listed[name].strip("`"), name
 
 
 def test_the_flow_page_draws_every_model() -> None:
@@ -75,11 +75,15 @@ def test_the_flow_page_draws_every_model() -> None:
 def test_the_flow_page_draws_every_dependency_and_no_other(context: Context) -> None:
     page = (ROOT / "models" / "README.md").read_text("utf-8")
     drawn = re.findall(r"^ +(\w+) --> (\w+)$", page, flags=re.MULTILINE)
-    node = {model.name: model.name.replace(".", "_" if model.name.startswith("raw.") else " ").split(" ")[-1]
-            for model in context.models.values()}  # fmt: skip
-    layers = {model.fqn: node[model.name] for model in context.models.values()}
-    built = {(layers[above], node[model.name]) for model in context.models.values() for above in model.depends_on}
+    nodes = {model.fqn: node_name(model.name) for model in context.models.values()}
+    built = {(nodes[source], nodes[model.fqn]) for model in context.models.values() for source in model.depends_on}
     assert set(drawn) == built
+
+
+def node_name(model: str) -> str:
+    """Return the name of a model's node on the flow page: `raw_items` for raw.items, `items` for staging.items."""
+    layer, name = model.split(".")
+    return f"{layer}_{name}" if layer == "raw" else name
 
 
 def test_the_flow_page_names_every_room_and_only_those_that_exist() -> None:
@@ -115,14 +119,16 @@ print(sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)
     assert done.stderr == "[]\n"
 
 
-def test_the_roles_are_for_the_indices_of_releases_and_for_no_others() -> None:
+def test_the_roles_cover_the_indices_of_releases_and_no_others() -> None:
     roles = yaml.safe_load((ROOT / "vlm4rec_search" / "indexes" / "opensearch" / "roles.yml").read_text("utf-8"))
     releases = [index_name("", kind, "items__v4__model__20250630t120000000") for kind in KINDS]
     others = ("items-of-others", "profiles_hr", "itemsets", ".kibana")
     ours = [*releases, f"{releases[0]}__loading", *KINDS, "vlm4rec-lease"]
-    named = {role: {pattern for part in of["index_permissions"] for pattern in part["index_patterns"]}
-             for role, of in roles.items()}  # fmt: skip
-    for pattern in set().union(*named.values()):
+    patterns = {
+        role: {pattern for permission in definition["index_permissions"] for pattern in permission["index_patterns"]}
+        for role, definition in roles.items()
+    }
+    for pattern in set().union(*patterns.values()):
         assert [name for name in ours if fnmatch(name, pattern)], pattern
         assert not [name for name in others if fnmatch(name, pattern)], pattern
-    assert all(any(fnmatch(name, pattern) for pattern in named["vlm4rec_publisher"]) for name in ours)
+    assert all(any(fnmatch(name, pattern) for pattern in patterns["vlm4rec_publisher"]) for name in ours)

@@ -35,6 +35,7 @@ def test_a_restart_during_the_load_loses_no_document(own_server: Path) -> None:
     reader.assert_saw("old", "new", failing=SERVER_AWAY)
 
 
+@pytest.mark.long
 def test_losing_one_of_three_nodes_during_the_load_loses_no_document(
     own_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

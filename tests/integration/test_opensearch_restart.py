@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 from helpers.loading_index import item, loading_index
 from helpers.opensearch_server import HEAP_MB, running
 
@@ -17,6 +18,7 @@ from vlm4rec_search.indexes.opensearch.local import server
 ITEMS = 400
 
 
+@pytest.mark.long
 def test_stopping_and_killing_the_server_during_a_load_loses_no_document(tmp_path: Path) -> None:
     """The loader waits while its server is away: first it was stopped, then killed."""
     url = running(tmp_path)

@@ -1,4 +1,4 @@
-"""What `sqlmesh plan` rebuilds, computes and refuses, seen from the outside with real commands."""
+"""Real `sqlmesh plan` commands: what they rebuild, which results they compute, and how they resume."""
 
 import gzip
 import signal
@@ -21,20 +21,20 @@ def shop(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def last_run(workspace: Workspace) -> dict[str, int]:
-    """Return by kind of model call what the newest run of each kind computed."""
+def computed_by_last_run(workspace: Workspace) -> dict[str, int]:
+    """Return, by kind of model call, the number of results that the newest run computed."""
     kinds = ("caption", "image", "sentence")
     return {row["kind"]: row["computed"] for row in workspace.json("ledger")["rows"] if row["kind"] in kinds}
 
 
-def test_a_plan_computes_each_result_once_and_sees_new_data(shop: Workspace) -> None:
+def test_a_plan_computes_each_result_once_and_notices_new_data(shop: Workspace) -> None:
     shop.plan()
     assert shop.query("SELECT COUNT(*) FROM search.item_documents") == [(100,)]
     assert shop.computed("caption") == [100]
     assert "No changes to plan" in shop.plan()
-    assert len(shop.computed("caption")) == 1, "an unchanged folder starts no model"
+    assert len(shop.computed("caption")) == 1, "an unchanged folder needs no captioner"
 
-    # 1% new items cost exactly that many model calls.
+    # One new item needs one call of each model.
     items = shop.data / "items.csv"
     lines = items.read_text().splitlines()
     header, first = lines[0].split(","), lines[1].split(",")
@@ -46,26 +46,26 @@ def test_a_plan_computes_each_result_once_and_sees_new_data(shop: Workspace) -> 
     shop.plan()
     assert shop.query("SELECT COUNT(*) FROM search.item_documents") == [(101,)]
     assert shop.computed("caption") == [100, 1]
-    assert last_run(shop) == {"caption": 1, "sentence": 1, "image": 1}
+    assert computed_by_last_run(shop) == {"caption": 1, "sentence": 1, "image": 1}
 
-    # Renamed photos cost none.
+    # Renamed photos need none.
     (shop.data / "images").rename(shop.data / "photos")
     items.write_text(items.read_text().replace("images/", "photos/"))
     shop.plan()
     assert shop.query("SELECT COUNT(*) FROM captions.item_captions WHERE status = 'ok' AND image LIKE 'photos/%'") == [
         (101,)
     ]
-    assert last_run(shop) == {"caption": 0, "sentence": 0, "image": 0}
+    assert computed_by_last_run(shop) == {"caption": 0, "sentence": 0, "image": 0}
 
 
 def make_photo(path: Path) -> None:
     Image.linear_gradient("L").convert("RGB").save(path)
 
 
-def test_only_what_depends_on_a_changed_file_is_rebuilt(shop: Workspace) -> None:
+def test_a_plan_rebuilds_only_models_that_depend_on_a_changed_file(shop: Workspace) -> None:
     shop.plan()
     log = shop.data / "interactions.csv.gz"
-    with_one_less(log)
+    drop_last_line(log)
     planned = shop.plan()
     assert "histories.user_histories" in planned
     assert "search.user_documents" in planned
@@ -74,7 +74,7 @@ def test_only_what_depends_on_a_changed_file_is_rebuilt(shop: Workspace) -> None
     assert "search.item_documents" not in planned
 
 
-def with_one_less(log: Path) -> None:
+def drop_last_line(log: Path) -> None:
     with gzip.open(log, "rt") as file:
         lines = file.readlines()
     with gzip.open(log, "wt") as file:
@@ -92,8 +92,8 @@ for line in sys.stdin:
 """
 
 
-def test_nobody_locks_anybody_out(shop: Workspace) -> None:
-    """A search process and an analyst stay open while the tables and the index are built and published again."""
+def test_open_readers_do_not_block_a_new_publication(shop: Workspace) -> None:
+    """A search process and an analyst's connection stay open while tables and index are built and published again."""
     shop.plan()
     shop.vlm4rec("publish-tables")
     first = shop.json("index")["release"]
@@ -118,13 +118,15 @@ def test_nobody_locks_anybody_out(shop: Workspace) -> None:
         shop.vlm4rec("publish-tables")
         summary = shop.json("index")
         changes = {name: summary[name] for name in ("documents", "added", "changed", "deleted")}
-        assert changes == {"documents": 99, "added": 0, "changed": 1, "deleted": 1}, "the hash follows the content"
-        assert answer() == ["100", first], "readers that were open go on with what they had"
+        assert changes == {"documents": 99, "added": 0, "changed": 1, "deleted": 1}, (
+            "the content hash detects the new price"
+        )
+        assert answer() == ["100", first], "open readers keep their release and copy"
         readers.communicate()
     assert shop.json("search", "--text", "chair")["release"] == summary["release"]
 
 
-def test_another_folder_in_dev_leaves_prod_untouched(shop: Workspace) -> None:
+def test_a_plan_of_another_folder_in_dev_leaves_prod_unchanged(shop: Workspace) -> None:
     shop.plan()
     before = shop.query("FROM search.item_documents ORDER BY item_id")
     shop.vlm4rec("shop", "--to", "other", "--items", "30", "--shoppers", "10", "--seed", "3", "--clean")
@@ -136,23 +138,23 @@ def test_another_folder_in_dev_leaves_prod_untouched(shop: Workspace) -> None:
     assert other.json("check", "--environment", "dev")["success"]
 
 
-def test_a_killed_plan_resumes_where_it_was(workspace: Workspace) -> None:
+def test_a_killed_plan_resumes_with_the_captions_it_stored(workspace: Workspace) -> None:
     workspace.vlm4rec("shop", "--to", "data", "--items", "500", "--shoppers", "30", "--clean")
     planning = workspace.start("sqlmesh", "-p", str(ROOT), "plan", "--auto-apply", "--no-prompts", "--skip-tests")
     deadline = time.monotonic() + 120
-    while not (done := captions_done(workspace)) and time.monotonic() < deadline and planning.poll() is None:
+    while not (done := count_stored_captions(workspace)) and time.monotonic() < deadline and planning.poll() is None:
         time.sleep(0.02)
     planning.send_signal(signal.SIGKILL)
     planning.communicate()
-    done = captions_done(workspace)
-    assert 0 < done < 500, f"killed in the middle of captioning, with {done} captions kept"
+    done = count_stored_captions(workspace)
+    assert 0 < done < 500, f"killed in the middle of captioning, with {done} captions stored"
     workspace.plan()
     assert workspace.computed("caption") == [done, 500 - done]
     assert workspace.query("SELECT COUNT(*) FROM captions.item_captions WHERE status = 'ok'") == [(500,)]
 
 
-def captions_done(workspace: Workspace) -> int:
-    """Return the number of captions that the cache holds by now."""
+def count_stored_captions(workspace: Workspace) -> int:
+    """Return the number of captions in the cache."""
     file = workspace.folder / ".cache" / "vlm4rec" / "results.sqlite"
     if not file.exists():
         return 0
@@ -160,4 +162,4 @@ def captions_done(workspace: Workspace) -> int:
         with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
             return int(connection.execute("SELECT COUNT(*) FROM results WHERE kind = 'caption'").fetchone()[0])
     except sqlite3.OperationalError:
-        return 0  # not created yet
+        return 0  # the table is not created yet
