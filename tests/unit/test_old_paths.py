@@ -1,8 +1,9 @@
-"""Plug-ins that use the import paths of version 0.1 still work, and are told the new ones."""
+"""Plug-ins that use the import paths of version 0.1 work, and a warning names the new paths."""
 
 import importlib
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -21,8 +22,8 @@ def test_an_old_path_has_the_names_of_the_new_ones(old: str) -> None:
         public = [key for key in vars(source) if not key.startswith("_")]
         assert public
         assert all(getattr(module, key) is getattr(source, key) for key in public)
-    told = [str(warning.message) for warning in caught if warning.category is DeprecationWarning]
-    assert [message for message in told if f"{name} has moved" in message] or not OLD_PATHS[old]
+    messages = [str(warning.message) for warning in caught if warning.category is DeprecationWarning]
+    assert [message for message in messages if f"{name} has moved" in message] or not OLD_PATHS[old]
 
 
 def test_the_plug_in_types_are_the_same_classes() -> None:
@@ -34,6 +35,16 @@ def test_the_plug_in_types_are_the_same_classes() -> None:
     assert module.Captioner is Captioner
 
 
-def test_a_module_that_never_was_is_not_found() -> None:
+def test_the_warning_points_at_the_line_of_the_plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in = tmp_path / "old_plug_in.py"
+    plug_in.write_text("from vlm4rec_search.captioners.base import Caption, Captioner, CaptionError, Context\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "vlm4rec_search.captioners.base", raising=False)
+    with pytest.warns(DeprecationWarning, match=r"vlm4rec_search\.captioning\.base") as caught:
+        importlib.import_module("old_plug_in")
+    assert Path(caught[-1].filename) == plug_in
+
+
+def test_a_module_that_never_existed_is_not_found() -> None:
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("vlm4rec_search.nothing")

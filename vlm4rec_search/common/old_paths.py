@@ -13,7 +13,7 @@ OLD_PATHS = {
     "captioners": ("captioning.base", "captioning.registry"),
     "captioners.base": ("captioning.base",),
     "encoders": ("embeddings.encoders", "embeddings.base"),
-    "encoders.base": ("embeddings.base",),
+    "encoders.base": ("embeddings.base", "common.vectors"),
     "errors": ("common.errors",),
     "queries": (),
     "queries.query": ("search.query",),
