@@ -234,7 +234,9 @@ def _caption_keys(captions: CatalogueCaptions, selected: list[int], photos: list
 def caption_selected(
     captions: CatalogueCaptions, selected: list[int], settings: Settings, cache: Cache, policy: FillPolicy
 ) -> tuple[list[Outcome], Results[Entry]]:
-    """Fetch and caption the items at these positions. A retry repeats answered calls and reads bad photos again.
+    """Fetch and caption the items at these positions.
+
+    A retry repeats failed calls and unusable answers, and reads bad photos again.
 
     Raises:
         UsageError, RunError: as `run_captions`.

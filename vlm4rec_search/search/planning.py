@@ -24,7 +24,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     """
     profile = _profile(query, facts, ranking) + _co_purchases(query, facts.user, facts)
     session = _session(query, facts, ranking) + _co_purchases(query, facts.session, facts)
-    tier, retrievers = _choose_tier(query, facts, ranking, _in_chain(profile, ranking), session)
+    tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
     weights = retriever_weights(retrievers, _kind_weights(query, ranking))
     weighted = [(retriever, weight) for retriever, weight in zip(retrievers, weights, strict=True) if weight > 0]
     weighted += [(retriever, 0.0) for retriever in _pins(rules)]
@@ -52,7 +52,7 @@ def co_purchase_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str
 
 def early_request(query: Query, facts: Facts, ranking: Ranking) -> Request:
     """Return the request for the retrievers that do not depend on the neighbours."""
-    retrievers = _in_chain(_profile(query, facts, ranking), ranking) + _session(query, facts, ranking)
+    retrievers = _only_in_chain(_profile(query, facts, ranking), ranking) + _session(query, facts, ranking)
     weights = _kind_weights(query, ranking)
     used = [retriever for retriever in _with_popularity(query, retrievers) if weights.get(retriever.kind, 0.0) > 0.0]
     return _request(query, facts, ranking, used if retrievers else [])
@@ -117,7 +117,8 @@ def _co_purchases(query: Query, profile: User | None, facts: Facts) -> list[Retr
     return [Retriever("co-purchase", "behaviour", items=items)] if items else []
 
 
-def _in_chain(profile: list[Retriever], ranking: Ranking) -> list[Retriever]:
+def _only_in_chain(profile: list[Retriever], ranking: Ranking) -> list[Retriever]:
+    """Return the profile's retrievers where the fallback chain has the tier profile, else none."""
     return profile if "profile" in ranking.fallback_chain else []
 
 
