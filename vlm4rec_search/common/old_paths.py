@@ -48,4 +48,4 @@ class OldPathFinder(MetaPathFinder, Loader):
 def install() -> None:
     """Let Python find the old paths; a second call does nothing."""
     if not any(isinstance(finder, OldPathFinder) for finder in sys.meta_path):
-        sys.meta_path.append(OldPathFinder())
+        sys.meta_path.insert(0, OldPathFinder())  # before folders that an old checkout left behind

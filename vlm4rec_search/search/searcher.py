@@ -70,7 +70,6 @@ class Searcher:
         except ReleaseGoneError:
             if not self.backend.reopen():
                 raise
-            self._encoder = QueryEncoder(self.backend.release.encoder, self._encoder_name)
             return self._answer(query)
 
     def requests(self, query: Query) -> list[SentRequest]:
@@ -85,7 +84,10 @@ class Searcher:
 
     def plan(self, reader: Reader, query: Query) -> tuple[Facts, Plan]:
         """Return what the release knows about the subject of a query, and how the query would be answered."""
-        facts = look_up(reader, query, self.ranking, self._encoder.encode)
+        encoder = self._encoder  # read once: another thread may open another release meanwhile
+        if encoder.made_by != reader.release.encoder:
+            encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name)
+        facts = look_up(reader, query, self.ranking, encoder.encode)
         return facts, make_plan(query, facts, self.ranking, self.rules)
 
     def _answer(self, query: Query, sent: list[SentRequest] | None = None) -> Answer:
@@ -180,7 +182,7 @@ class QueryEncoder:
         Raises:
             UsageError: they are different encoders.
         """
-        self._made_by = made_by
+        self.made_by = made_by
         name = _split_id(made_by)[0]
         self._name = name if wanted in (None, made_by) else str(wanted)
         if self._name == name:
@@ -201,9 +203,9 @@ class QueryEncoder:
         """
         encoder = load_sentence_encoder(self._name)
         revision = _split_id(encoder.id)[1]
-        if revision != _split_id(self._made_by)[1]:
+        if revision != _split_id(self.made_by)[1]:
             raise UsageError(
-                f"the index was built by the encoder {self._made_by}, but revision {revision} of it is installed here:"
+                f"the index was built by the encoder {self.made_by}, but revision {revision} of it is installed here:"
                 " publish again with `vlm4rec index`"
             )
         vector: Vector = encoder.encode([text])[0]
