@@ -5,7 +5,13 @@ import pytest
 
 from vlm4rec_search import Query, Ranking, Rule
 from vlm4rec_search.search.model import Facts, Item, User, Word
-from vlm4rec_search.search.planning import co_purchase_starts, early_request, fallback_segments, make_plan
+from vlm4rec_search.search.planning import (
+    co_purchase_starts,
+    early_request,
+    fallback_segments,
+    make_plan,
+    sum_co_purchases,
+)
 from vlm4rec_search.search.ranking import load_ranking
 
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
@@ -13,6 +19,7 @@ RANKING = load_ranking().model_copy(update={"profile": "mean"})
 SHOPPER = User("u1", VECTOR, {"red": Word("red", 1.0)}, {"a": 1.0}, behaviour={"a": 1.0}, seen=["a"])
 STRANGER = User("u2", segment="gold", categories=("lamps", "bags"))
 NEIGHBOURS = {"a": Item("a", "A", None, None, VECTOR, neighbours={"b": 0.5})}
+CO_PURCHASES = sum_co_purchases(Query(user="u1"), Facts(SHOPPER), NEIGHBOURS)
 
 
 def names(query: Query, facts: Facts, ranking: Ranking = RANKING) -> list[str]:
@@ -20,7 +27,7 @@ def names(query: Query, facts: Facts, ranking: Ranking = RANKING) -> list[str]:
 
 
 def test_a_profile_answers_with_every_retriever() -> None:
-    plan = make_plan(Query(user="u1"), Facts(SHOPPER, neighbours=NEIGHBOURS), RANKING)
+    plan = make_plan(Query(user="u1"), Facts(SHOPPER, neighbours=NEIGHBOURS, co_purchases=CO_PURCHASES), RANKING)
     assert plan.tier == "profile"
     assert [each.name for each in plan.retrievers] == ["profile", "words", "co-purchase", "popularity"]
     weights = RANKING.weights
@@ -34,7 +41,7 @@ def test_without_neighbours_there_is_no_co_purchase_retriever() -> None:
 
 def test_a_weight_of_zero_switches_a_kind_off() -> None:
     query = Query(user="u1", weights={"popularity": 0.0, "behaviour": 0.0})
-    assert names(query, Facts(SHOPPER, neighbours=NEIGHBOURS)) == ["profile", "words"]
+    assert names(query, Facts(SHOPPER, neighbours=NEIGHBOURS, co_purchases=CO_PURCHASES)) == ["profile", "words"]
     assert co_purchase_starts(query, Facts(SHOPPER), RANKING) == []
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.model import Facts, User, Vector
-from vlm4rec_search.search.planning import co_purchase_starts, early_request, fallback_segments
+from vlm4rec_search.search.planning import co_purchase_starts, early_request, fallback_segments, sum_co_purchases
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import session_profile
@@ -29,7 +29,8 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
     if starts := co_purchase_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
-        facts = replace(facts, neighbours=reader.neighbours(starts))
+        neighbours = reader.neighbours(starts)
+        facts = replace(facts, neighbours=neighbours, co_purchases=sum_co_purchases(query, facts, neighbours))
     if query.text is not None and query.mode in ("hybrid", "semantic"):
         return replace(facts, text_vector=encode(query.text))
     for segment in fallback_segments(query, facts, ranking):

@@ -118,6 +118,7 @@ class Facts:
         user: None without a user, and for a user that the release does not know.
         session: a profile made of the session's items, None without a session.
         neighbours: the items from which co-purchases start, by id, with their neighbours.
+        co_purchases: scores of the items that are bought together with those of the `profile` and the `session`.
         popular: the popular items of a segment or category, by its name, where the fallback chain needs them.
         text_vector: the encoded text, where the query has a text and its mode uses vectors.
     """
@@ -125,6 +126,7 @@ class Facts:
     user: User | None = None
     session: User | None = None
     neighbours: Mapping[str, Item] = field(default_factory=dict)
+    co_purchases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     popular: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     text_vector: Vector | None = None
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from vlm4rec_search.search.model import PINNED, Facts, Plan, Request, Retriever, User
+from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Request, Retriever, User
 from vlm4rec_search.search.query import Query, Tier
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import co_purchases, profile_retrievers, text_retrievers
@@ -22,8 +22,8 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         ranking: fallback chain, weights and defaults.
         rules: business rules; the items that they pin get a retriever of weight 0.
     """
-    profile = _profile(query, facts, ranking) + _co_purchases(query, facts.user, facts)
-    session = _session(query, facts, ranking) + _co_purchases(query, facts.session, facts)
+    profile = _profile(query, facts, ranking) + _co_purchases(facts, "profile")
+    session = _session(query, facts, ranking) + _co_purchases(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
     weights = retriever_weights(retrievers, _kind_weights(query, ranking))
     weighted = [(retriever, weight) for retriever, weight in zip(retrievers, weights, strict=True) if weight > 0]
@@ -50,6 +50,19 @@ def co_purchase_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str
     return list(dict.fromkeys(item for profile in profiles for item in profile.behaviour))
 
 
+def sum_co_purchases(query: Query, facts: Facts, neighbours: Mapping[str, Item]) -> dict[str, dict[str, float]]:
+    """Return the scores of co-purchases with the items of the profile and of the session, see `co_purchases`.
+
+    They take milliseconds for a long history, so that they are facts and computed once.
+    """
+    profiles = {"profile": facts.user, "session": facts.session}
+    return {
+        tier: co_purchases(profile.behaviour, neighbours, () if query.include_seen else profile.seen)
+        for tier, profile in profiles.items()
+        if profile is not None
+    }
+
+
 def early_request(query: Query, facts: Facts, ranking: Ranking) -> Request:
     """Return the request for the retrievers that do not depend on the neighbours."""
     retrievers = _only_in_chain(_profile(query, facts, ranking), ranking) + _session(query, facts, ranking)
@@ -66,9 +79,9 @@ def fallback_segments(query: Query, facts: Facts, ranking: Ranking) -> Iterator[
     if query.text is not None:
         return
     for tier in ranking.fallback_chain:
-        if tier == "profile" and (_profile(query, facts, ranking) or _co_purchases(query, facts.user, facts)):
+        if tier == "profile" and (_profile(query, facts, ranking) or _co_purchases(facts, "profile")):
             return
-        if tier == "session" and (_session(query, facts, ranking) or _co_purchases(query, facts.session, facts)):
+        if tier == "session" and (_session(query, facts, ranking) or _co_purchases(facts, "session")):
             return
         yield from _segments(tier, facts.user)
         if _answers_alone(tier, query):
@@ -109,11 +122,9 @@ def _session(query: Query, facts: Facts, ranking: Ranking) -> list[Retriever]:
     return profile_retrievers(facts.session, query.mode, ranking.profile == "interests", "session")
 
 
-def _co_purchases(query: Query, profile: User | None, facts: Facts) -> list[Retriever]:
-    """Return the retriever of co-purchases with a profile's items, none where no neighbour is left."""
-    if profile is None:
-        return []
-    items = co_purchases(profile.behaviour, facts.neighbours, () if query.include_seen else profile.seen)
+def _co_purchases(facts: Facts, tier: Tier) -> list[Retriever]:
+    """Return the retriever of co-purchases with the items of the profile or the session, none without co-purchases."""
+    items = facts.co_purchases.get(tier)
     return [Retriever("co-purchase", "behaviour", items=items)] if items else []
 
 
