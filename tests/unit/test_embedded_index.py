@@ -161,6 +161,18 @@ def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["shop.example", "shop.example:9200", "shop.example:9200/search", "10.0.0.1"])
+def test_an_address_without_a_scheme_shows_no_password(tmp_path: Path, host: str) -> None:
+    for password in ("secret", "se@secret", "se:secret"):
+        with pytest.raises(UsageError, match="neither a folder nor the URL of a server") as caught:
+            open_index(f"user:{password}@{host}")
+        assert f"write http://{host}" in str(caught.value)
+        assert "secret" not in str(caught.value)
+    folder = tmp_path / "user:of@shop"
+    with pytest.raises(UsageError, match="nothing is published in"):
+        open_index(str(folder))
+
+
 @pytest.mark.parametrize(
     ("change", "message"), [("schema_version = 99", r"99, 'english@1'"), ("analyzer = 'english@0'", r"4, 'english@0'")]
 )

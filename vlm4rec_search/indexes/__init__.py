@@ -19,7 +19,8 @@ from vlm4rec_search.search.ranking import Ranking, load_ranking
 from vlm4rec_search.search.rules import Rule, load_rules
 from vlm4rec_search.search.searcher import Searcher
 
-_HOST_AND_PORT = re.compile(r"(?:.*@)?([\w.-]+:\d{1,5})/?")  # perhaps after user and password
+# A server without http://: host and port, perhaps after user and password, or any host after user and password.
+_ADDRESS = re.compile(r"(?:.*@)?([\w.-]+:\d{1,5})/?|[^/]*:.*@([\w.-]+(?::\d{1,5})?(?:/.*)?)")
 
 __all__ = ["Searcher", "open_index", "open_index_of", "open_releases"]
 
@@ -134,9 +135,10 @@ def _is_server(url: str) -> bool:
     """Return whether the URL is a server's and not a folder.
 
     Raises:
-        UsageError: it is host and port without http:// or https://.
+        UsageError: it is a server's address without http:// or https://; the message leaves out user and password.
     """
-    address = None if "://" in url or Path(url).is_dir() else _HOST_AND_PORT.fullmatch(url)
+    address = None if "://" in url or Path(url).is_dir() else _ADDRESS.fullmatch(url)
     if address:
-        raise UsageError(f"{address[1]} is neither a folder nor the URL of a server: write http://{address[1]}")
+        host = address[1] or address[2]
+        raise UsageError(f"{host} is neither a folder nor the URL of a server: write http://{host}")
     return "://" in url
