@@ -38,3 +38,14 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
         settings.cache_clear()
         yield Context(paths=[str(ROOT)])
     settings.cache_clear()
+
+
+@pytest.fixture
+def hashing_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The settings name the encoder of the six items, so that a command can open their releases."""
+    from vlm4rec_search.common.settings import settings
+
+    monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()

@@ -1,7 +1,6 @@
 """`vlm4rec search` at a prompt: JSON, tables, notes and mistakes."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,24 +26,14 @@ def run(folder: Path, *arguments: str) -> str:
     return outcome.output
 
 
-@pytest.fixture
-def _hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from vlm4rec_search.common.settings import settings
-
-    monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
-
-
-@pytest.mark.usefixtures("_hashing")
+@pytest.mark.usefixtures("hashing_encoder")
 def test_command_prints_json(folder: Path) -> None:
     answer = json.loads(run(folder, "--user", "u1", "-k", "2", "--json", "--explain", "--filter", "price<40"))
     assert (answer["user"], answer["tier"], [hit["item_id"] for hit in answer["hits"]]) == ("u1", "profile", ["b", "c"])
     assert answer["hits"][0]["explanation"]["words"][0]["word"] == "dress"
 
 
-@pytest.mark.usefixtures("_hashing")
+@pytest.mark.usefixtures("hashing_encoder")
 def test_command_prints_a_table(folder: Path) -> None:
     output = run(folder, "--user", "u1", "--explain", "--fusion", "minmax")
     assert "blue dress" in output
@@ -52,13 +41,13 @@ def test_command_prints_a_table(folder: Path) -> None:
     assert "release items__v4__hashing-4__" in output
 
 
-@pytest.mark.usefixtures("_hashing")
+@pytest.mark.usefixtures("hashing_encoder")
 def test_command_tells_of_an_unknown_user_and_of_no_hits(folder: Path) -> None:
     assert "Note: user nobody is not known" in run(folder, "--user", "nobody")
     assert "No hits" in run(folder, "--text", "zebra", "--mode", "lexical")
 
 
-@pytest.mark.usefixtures("_hashing")
+@pytest.mark.usefixtures("hashing_encoder")
 @pytest.mark.parametrize("arguments", [["--user", "u1", "-k", "0"], ["--user", "u1", "--filter", "nofield=1"], []])
 def test_command_raises_wrong_usage(folder: Path, arguments: list[str]) -> None:
     outcome = CliRunner().invoke(command, [*arguments, "--index", str(folder)])

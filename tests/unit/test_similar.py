@@ -10,7 +10,6 @@ from helpers.six_items import RANKING, documents, given, meta, popularity
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.cli.search import similar
-from vlm4rec_search.common.settings import settings
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.search.searcher import Searcher
 
@@ -27,15 +26,7 @@ def index(folder: Path) -> Iterator[Searcher]:
         yield opened
 
 
-@pytest.fixture
-def _hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
-
-
-@pytest.mark.usefixtures("_hashing")
+@pytest.mark.usefixtures("hashing_encoder")
 def test_popularity_counts_where_it_is_asked_for(folder: Path) -> None:
     names = []
     for more in ([], ["--weight", "popularity=1"]):

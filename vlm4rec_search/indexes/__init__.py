@@ -37,9 +37,10 @@ def open_index(
     ca: Path | None = None,
     prefix: str = "",
 ) -> Searcher:
-    """Open the release that answers now; it stays open and unchanged until `close`.
+    """Open the release that answers now, for all searches until `close`.
 
-    No environment variable is read.
+    Only when a server's release is deleted meanwhile, searches go on with the one that answers then. No environment
+    variable is read.
 
     Args:
         url: a folder for the embedded index, `http(s)://` for an OpenSearch server.
