@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +45,17 @@ class Workspace:
         return {**inherited, **own, **self.settings}
 
     def start(self, program: str, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a command without waiting for it."""
-        command = [str(BIN / program), *arguments]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=pipe, stderr=pipe, text=True)
+        """Start a command without waiting for it; Ctrl-C reaches it also where the tests run in the background."""
+        return subprocess.Popen(
+            [str(BIN / program), *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell starts background jobs with SIGINT ignored, which every process below them inherits.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )
 
     def run(self, program: str, *arguments: str, code: int = 0) -> str:
         """Run a command and return its output: stdout, and after an expected failure stdout and stderr.
