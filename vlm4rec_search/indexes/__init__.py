@@ -45,7 +45,7 @@ def open_index(
     Args:
         url: a folder for the embedded index, `http(s)://` for an OpenSearch server.
         encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
-        ranking: ranking configuration or its file; None takes the one that comes with the package.
+        ranking: ranking configuration or its file; None takes the release's own.
         rules: business rules or their file.
         user: of the server, with `password`.
         password: of that user.
@@ -64,7 +64,7 @@ def open_index(
         index_ca=ca,
         index_prefix=prefix,
     )
-    ranking = ranking if isinstance(ranking, Ranking) else load_ranking(ranking)
+    ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
     rules = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
     return Searcher(_open_backend(url, settings), encoder, ranking, rules)
 
@@ -96,7 +96,8 @@ def open_index_of(settings: Settings, url: str | None = None) -> Searcher:
         UsageError, RunError: see `open_index`.
     """
     backend = _open_backend(url or settings.index_url, settings)
-    return Searcher(backend, settings.encoder, load_ranking(settings.ranking), load_rules(settings.rules))
+    ranking = load_ranking(settings.ranking) if settings.ranking else None
+    return Searcher(backend, settings.encoder, ranking, load_rules(settings.rules))
 
 
 def _open_backend(url: str, settings: Settings) -> Backend:

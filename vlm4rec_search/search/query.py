@@ -8,9 +8,9 @@ from typing import Literal, get_args
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.filters import Filter, parse_filters
 
-Mode = Literal["hybrid", "semantic", "lexical", "behaviour"]
-Fusion = Literal["rrf", "minmax"]
-Kind = Literal["semantic", "lexical", "behaviour", "popularity"]
+Mode = Literal["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers"]
+Fusion = Literal["rrf", "minmax", "blend"]
+Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "popularity"]
 Tier = Literal["profile", "session", "text", "segment", "category", "popularity"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -28,13 +28,13 @@ class Query:
             category, popularity.
         items: item ids of the session, at most 100; answers leave them out.
         text: free text.
-        mode: the retrievers that answer: vectors (semantic), words (lexical), co-purchases (behaviour), or all of them
-            and popularity (hybrid).
+        mode: the retrievers that answer: vectors (semantic), words (lexical), co-purchases (behaviour), what histories
+            predict (ease), what similar shoppers took (shoppers), or all of them and popularity (hybrid).
         filters: conditions that every hit fulfils, see `parse_filters`; they apply inside every retriever.
         k: number of hits, 1 to 10,000.
         include_seen: also return items that the shopper has interacted with.
         fusion: reciprocal rank (rrf) or min-max weighted mean (minmax); None takes the ranking configuration's.
-        weights: weight of each kind of retriever (semantic, lexical, behaviour, popularity), divided among the
+        weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, popularity), divided among the
             retrievers of the kind; 0 switches a kind off. Missing kinds have the ranking configuration's weight.
         depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
@@ -64,16 +64,16 @@ class Query:
         self._check_subject()
         if self.mode not in get_args(Mode):
             raise UsageError(f"mode is {self.mode!r}: use one of {', '.join(get_args(Mode))}")
-        if self.fusion is not None and self.fusion not in get_args(Fusion):
-            raise UsageError(f"fusion is {self.fusion!r}: use one of {', '.join(get_args(Fusion))}")
+        if self.fusion not in (None, "rrf", "minmax"):  # the weights of a blend are in the ranking configuration
+            raise UsageError(f"fusion is {self.fusion!r}: use one of rrf, minmax")
         numbers = {"k": self.k, "depth": self.depth, "per_category": self.per_category}
         for name, value in numbers.items():
             if (value is not None or name == "k") and not _is_count(value):
                 raise UsageError(f"{name} is {value!r}: use a whole number from 1 to {LARGEST_K:,}")
         if self.diversity is not None and not 0.0 <= self.diversity <= 1.0:
             raise UsageError(f"diversity is {self.diversity}: use a number from 0 to 1")
-        if self.mode == "behaviour" and self.text is not None:
-            raise UsageError("a text has no co-purchases: give a user or items, or use another mode")
+        if self.mode in ("behaviour", "ease", "shoppers") and self.text is not None:
+            raise UsageError("a text has no co-purchases or histories: give a user or items, or use another mode")
         self._check_weights()
         parse_filters(self.filters)
 
@@ -109,9 +109,9 @@ class RetrieverPart:
     """The part of one retriever in a hit.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase or popularity.
-        kind: semantic, lexical, behaviour or popularity.
-        score: cosine, weighted BM25, co-purchase score, or popularity.
+        name: profile, interest, session, text, words, co-purchase, ease, shoppers or popularity.
+        kind: semantic, lexical, behaviour, ease, shoppers or popularity.
+        score: cosine, weighted BM25, co-purchase score, sum of EASE weights, score of similar shoppers, or popularity.
         rank: among the retriever's candidates, None when the hit is not one of them.
         contribution: what the retriever adds to the hit's score.
     """

@@ -15,7 +15,7 @@ from vlm4rec_search.search.fusion import fuse
 from vlm4rec_search.search.model import Facts, Plan, Vector
 from vlm4rec_search.search.planning import make_plan
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Query, Tier
-from vlm4rec_search.search.ranking import Ranking, load_ranking
+from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.rules import Rule
 
@@ -25,7 +25,6 @@ class Searcher:
 
     Attributes:
         backend: where the release is read from.
-        ranking: the ranking configuration.
         rules: business rules.
     """
 
@@ -37,13 +36,14 @@ class Searcher:
         Args:
             backend: an open release; `close` closes it.
             encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
-            ranking: None takes the one that comes with the package.
+            ranking: None takes the release's own, also after another release was opened.
             rules: business rules.
 
         Raises:
-            UsageError: the release was built by another encoder.
+            UsageError: the release was built by another encoder, or its ranking configuration cannot be read.
         """
-        self.backend, self.ranking, self.rules = backend, ranking or load_ranking(), rules
+        self.backend, self._given_ranking, self.rules = backend, ranking, rules
+        self._ranking_of(backend.release)  # refuses one that cannot be read
         self._encoder_name = encoder
         self._encoder = QueryEncoder(backend.release.encoder, encoder)
 
@@ -51,6 +51,16 @@ class Searcher:
     def release(self) -> Release:
         """The release that answers."""
         return self.backend.release
+
+    @property
+    def ranking(self) -> Ranking:
+        """The ranking configuration."""
+        return self._ranking_of(self.backend.release)
+
+    def _ranking_of(self, release: Release) -> Ranking:
+        if self._given_ranking is not None:
+            return self._given_ranking
+        return load_ranking() if release.ranking is None else parse_ranking(release.ranking)
 
     def search(self, query: Query) -> Answer:
         """Answer a query.
@@ -87,8 +97,9 @@ class Searcher:
         encoder = self._encoder  # read once: another thread may open another release meanwhile
         if encoder.made_by != reader.release.encoder:
             encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name)
-        facts = look_up(reader, query, self.ranking, encoder.encode)
-        return facts, make_plan(query, facts, self.ranking, self.rules)
+        ranking = self._ranking_of(reader.release)
+        facts = look_up(reader, query, ranking, encoder.encode)
+        return facts, make_plan(query, facts, ranking, self.rules)
 
     def _answer(self, query: Query, sent: list[SentRequest] | None = None) -> Answer:
         started = time.perf_counter()
@@ -99,7 +110,8 @@ class Searcher:
         notes = [nothing_left or _note_fallback(plan, facts), _note_missing_items(query, facts)]
         note = "; ".join(each for each in notes if each) or None
         took = round((time.perf_counter() - started) * 1000.0, 2)
-        return Answer(query.user, query.mode, plan.tier, reader.release.name, took, hits, self.ranking.version, note)
+        version = self._ranking_of(reader.release).version
+        return Answer(query.user, query.mode, plan.tier, reader.release.name, took, hits, version, note)
 
     def _note_nothing_left(self, query: Query, facts: Facts) -> str | None:
         """Return a note where the answer is empty because the shopper has seen every item that fits."""
@@ -125,7 +137,7 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> tuple[Hit, ...]:
     explanations: Sequence[Explanation | None] = []
     if ranked is None:
         retrieved = reader.retrieve(plan.request)
-        ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion), plan)
+        ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
         if plan.query.explain and ranked.records:
             explanations = Explainer(reader, facts, plan, retrieved).explain(ranked)
     scored = zip(ranked.scores, ranked.records, explanations or [None] * len(ranked.records), strict=True)

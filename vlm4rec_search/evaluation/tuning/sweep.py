@@ -59,7 +59,7 @@ def retrieve_candidates(searcher: Searcher, store: Store, part: Part, ranking: R
     """
     rows = part.split.catalogue.positions(list(store.numbers))
     equal: dict[str, float] = dict.fromkeys(KINDS, 1.0)
-    searcher.ranking, reader = ranking, searcher.backend.reader()
+    searcher, reader = Searcher(searcher.backend, ranking=ranking), searcher.backend.reader()
     users = []
     with bar("candidates of every retriever", len(part.targets.users)) as advance:
         for user in part.split.user_ids[part.targets.users]:

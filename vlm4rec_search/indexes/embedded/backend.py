@@ -55,7 +55,9 @@ class EmbeddedBackend(Backend, Reader):
         documents = self._documents(item_ids)
         rows = zip(documents, self.store.records(documents), strict=True)
         return {
-            record["item_id"]: to_item(record, neighbours=self.store.neighbours_of(document))
+            record["item_id"]: to_item(
+                record, neighbours=self.store.neighbours.of(document), ease=self.store.ease.of(document)
+            )
             for document, record in rows
         }
 

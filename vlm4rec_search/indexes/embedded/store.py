@@ -16,7 +16,7 @@ from scipy import sparse
 
 from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.common.errors import RunError, first_line
-from vlm4rec_search.common.vectors import Ints, Mask, Vectors
+from vlm4rec_search.common.vectors import Ints, Mask, Texts, Vectors
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.search.filters import Filter, check_field
 
@@ -28,11 +28,26 @@ SELECT document FROM facets WHERE field = $field
 """
 _WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
 _FACETS = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
-_NEIGHBOURS = """
-WITH pairs AS (SELECT document, unnest(neighbours) AS pair, generate_subscripts(neighbours, 1) AS rank FROM neighbours)
-SELECT pairs.document, documents.document AS neighbour, pairs.pair.similarity
+_PAIRS = """
+WITH pairs AS (SELECT document, unnest({list}) AS pair, generate_subscripts({list}, 1) AS rank FROM {list})
+SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS value
 FROM pairs INNER JOIN documents ON documents.item_id = pairs.pair.item_id ORDER BY pairs.document, pairs.rank
 """
+
+
+class _Pairs:
+    """Lists of neighbours with a value for each, by document."""
+
+    def __init__(self, rows: pa.Table, ids: Texts) -> None:
+        self._ids = ids
+        self._starts = np.searchsorted(rows["document"].to_numpy(), np.arange(len(ids) + 1))
+        self._neighbours = rows["neighbour"].to_numpy()
+        self._values = rows["value"].to_numpy()
+
+    def of(self, document: int) -> dict[str, float]:
+        """Return the values by item id, in the order of the list."""
+        low, high = self._starts[document : document + 2]
+        return dict(zip(self._ids[self._neighbours[low:high]], self._values[low:high].tolist(), strict=True))
 
 
 class Store:
@@ -43,6 +58,8 @@ class Store:
         vectors: float32 (n, d), a unit vector for each document.
         terms: row of each term in `postings`.
         postings: BM25 scores with the boosts of the fields, terms x documents, float32.
+        neighbours: similarities of the co-purchases of each document.
+        ease: weights of each document in the EASE scores of others.
         popularity: score of each document, float32 (n,); 0 without interactions.
         numbers: number of the document of each item id.
     """
@@ -67,20 +84,15 @@ class Store:
         self.terms, self.postings = self._load_postings()
         self._records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
-        self._load_neighbours()
+        ids = np.array(list(self.numbers), dtype=object)
+        self.neighbours = _Pairs(self._table(_PAIRS.format(list="neighbours", value="similarity")), ids)
+        self.ease = _Pairs(self._table(_PAIRS.format(list="ease", value="weight")), ids)
         self.popularity = np.zeros(self.meta.documents, dtype=np.float32)
         scores = self._table("SELECT document, score FROM popularity")
         self.popularity[scores["document"].to_numpy()] = scores["score"].to_numpy()
 
     def _table(self, sql: str) -> pa.Table:
         return self._connection.execute(sql).to_arrow_table()
-
-    def _load_neighbours(self) -> None:
-        pairs = self._table(_NEIGHBOURS)
-        self._ids = np.array(list(self.numbers), dtype=object)
-        self._starts = np.searchsorted(pairs["document"].to_numpy(), np.arange(len(self._ids) + 1))
-        self._neighbours = pairs["neighbour"].to_numpy()
-        self._similarities = pairs["similarity"].to_numpy()
 
     def _load_vectors(self) -> Vectors:
         column = self._table("SELECT vector FROM vectors ORDER BY document")["vector"]
@@ -123,11 +135,6 @@ class Store:
     def words(self, documents: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
         """Return the weighted words of documents; a document without words is missing."""
         return dict(self._connection.cursor().execute(_WORDS, [list(documents)]).fetchall())
-
-    def neighbours_of(self, document: int) -> dict[str, float]:
-        """Return the similarities of a document's neighbours by item id, the nearest first."""
-        low, high = self._starts[document : document + 2]
-        return dict(zip(self._ids[self._neighbours[low:high]], self._similarities[low:high].tolist(), strict=True))
 
     def rows(self, weights: Mapping[str, float]) -> tuple[Ints, Vectors]:
         """Return the rows of `postings` for the terms that it contains, and the weights of these terms (float32)."""

@@ -27,10 +27,11 @@ from vlm4rec_search.search.backend import Backend, Reader, SentRequest
 from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.model import Item, Plan, Ranked, Request, User
 
-_LISTS = ("terms", "history", "interests", "behaviour", "seen", "categories")
+_LISTS = ("terms", "history", "interests", "behaviour", "shoppers", "seen", "categories")
 _PROFILE_FIELDS = ("vector", "segment", *_LISTS)
 _EMPTY_PROFILE = {"segment": None} | dict.fromkeys(_LISTS, ())  # a hand-written profile may lack fields
 _NEIGHBOUR_FIELDS = ("neighbours.item_id", "neighbours.similarity")
+_EASE_FIELDS = ("ease.item_id", "ease.weight")
 
 
 class OpenSearchBackend(Backend):
@@ -98,9 +99,15 @@ class OpenSearchReader(Reader):
         }
 
     def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
-        stored = self._sender.stored(self._release.indices["items"], item_ids, (*SHOWN, *_NEIGHBOUR_FIELDS))
+        stored = self._sender.stored(
+            self._release.indices["items"], item_ids, (*SHOWN, *_NEIGHBOUR_FIELDS, *_EASE_FIELDS)
+        )
         return {
-            item: to_item(record_of_stored(item, fields), neighbours=_neighbours_of(fields))
+            item: to_item(
+                record_of_stored(item, fields),
+                neighbours=_pairs_of(fields, _NEIGHBOUR_FIELDS),
+                ease=_pairs_of(fields, _EASE_FIELDS),
+            )
             for item, fields in stored.items()
         }
 
@@ -157,6 +164,6 @@ class OpenSearchReader(Reader):
         return native.to_ranked(hits, records, len(plan.retrievers))
 
 
-def _neighbours_of(fields: Mapping[str, Sequence[Any]]) -> dict[str, float]:
-    items, similarities = (fields.get(name, ()) for name in _NEIGHBOUR_FIELDS)
-    return dict(zip(items, similarities, strict=False))  # a hand-written document may have lists of different lengths
+def _pairs_of(fields: Mapping[str, Sequence[Any]], names: Sequence[str]) -> dict[str, float]:
+    items, values = (fields.get(name, ()) for name in names)
+    return dict(zip(items, values, strict=False))  # a hand-written document may have lists of different lengths

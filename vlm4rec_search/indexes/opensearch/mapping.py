@@ -104,12 +104,13 @@ _PROPERTIES: Mapping[Kind, Body] = {
         "image": {"type": "keyword", "index": False, "doc_values": False},
         "attributes": _STORED,
         "popularity": {"type": "float"},
-        "interactions": _COUNT,
-        "recent_interactions": _COUNT,
+        "shoppers": _COUNT,
+        "recent_shoppers": _COUNT,
         "words": _STORED,
         "neighbours": {
             "properties": {"item_id": {"type": "keyword"} | _READ, "similarity": {"type": "double"} | _READ}
         },
+        "ease": {"properties": {"item_id": {"type": "keyword"} | _READ, "weight": {"type": "double"} | _READ}},
         "content_hash": _HASH,
         "body_hash": _HASH,
     },
@@ -122,6 +123,7 @@ _PROPERTIES: Mapping[Kind, Body] = {
         "terms": _STORED,
         "interests": _STORED,
         "behaviour": _STORED,
+        "shoppers": _STORED,
         "segment": _KEYWORD,
         "categories": _KEYWORD,
         "body_hash": _HASH,

@@ -142,7 +142,7 @@ def record_of(item_id: str, source: _Source) -> Record:
 
 def record_of_stored(item_id: str, fields: Mapping[str, Sequence[Any]]) -> Record:
     """Return what a hit shows of stored fields, each of which is a list of values."""
-    return record_of(item_id, {name: values[0] for name, values in fields.items()})
+    return record_of(item_id, {name: values[0] for name, values in fields.items() if name in SHOWN})
 
 
 def field_of(name: str) -> str:
