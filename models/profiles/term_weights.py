@@ -9,7 +9,7 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(user_id, term)"],
-    description="The terms that distinguish each shopper's history: weighted by profile weight and rarity.",
+    description="The words of each shopper: terms of the items in the history, weighted by profile weight and rarity.",
     columns={"user_id": "TEXT", "term": "TEXT", "word": "TEXT", "weight": "DOUBLE", "rank": "INT"},
     column_descriptions={
         "user_id": "the shop's id of the shopper",

@@ -9,7 +9,7 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(item_id, term)"],
-    description="The words that distinguish each item from the catalogue: terms of its texts, weighted by rarity.",
+    description="The words of each item, weighted by rarity; a session searches for those of its items.",
     columns={"item_id": "TEXT", "term": "TEXT", "word": "TEXT", "weight": "DOUBLE", "rank": "INT"},
     column_descriptions={
         "item_id": "the shop's id of the item",

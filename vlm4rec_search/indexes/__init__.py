@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -66,7 +67,7 @@ def open_index(
     )
     ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
     rules = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
-    return Searcher(_open_backend(url, settings), encoder, ranking, rules)
+    return _open_searcher(url, settings, encoder, ranking, rules)
 
 
 class _ExplicitSettings(Settings):
@@ -95,9 +96,21 @@ def open_index_of(settings: Settings, url: str | None = None) -> Searcher:
     Raises:
         UsageError, RunError: see `open_index`.
     """
-    backend = _open_backend(url or settings.index_url, settings)
     ranking = load_ranking(settings.ranking) if settings.ranking else None
-    return Searcher(backend, settings.encoder, ranking, load_rules(settings.rules))
+    rules = load_rules(settings.rules)
+    return _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules)
+
+
+def _open_searcher(
+    url: str, settings: Settings, encoder: str | None, ranking: Ranking | None, rules: Sequence[Rule]
+) -> Searcher:
+    """Open a searcher; where the release does not fit the encoder, the backend does not stay open."""
+    with ExitStack() as opened:
+        backend = _open_backend(url, settings)
+        opened.callback(backend.close)
+        searcher = Searcher(backend, encoder, ranking, rules)
+        opened.pop_all()
+    return searcher
 
 
 def _open_backend(url: str, settings: Settings) -> Backend:

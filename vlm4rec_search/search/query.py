@@ -75,7 +75,8 @@ class Query:
         if self.mode in ("behaviour", "ease", "shoppers") and self.text is not None:
             raise UsageError("a text has no co-purchases or histories: give a user or items, or use another mode")
         self._check_weights()
-        parse_filters(self.filters)
+        for condition in self.conditions:
+            _check_utf8("filter", "".join((condition.field, *condition.values)))
 
     def _check_subject(self) -> None:
         if self.user is None and self.text is None and not self.items:
@@ -84,8 +85,7 @@ class Query:
             raise UsageError(f"items is a list of at most {LARGEST_SESSION} item ids")
         texts = [("user id", self.user), ("text", self.text), *(("item id", item) for item in self.items)]
         for name, value in texts:
-            if value is not None and value.encode("utf-8", "replace").decode() != value:
-                raise UsageError(f"the {name} is not UTF-8 text")
+            _check_utf8(name, value or "")
             if value is not None and not value.strip():
                 raise UsageError(f"the {name} is empty")
         if self.text is not None and len(self.text) > LONGEST_TEXT:
@@ -215,6 +215,16 @@ class Answer:
             for hit in answer["hits"]
         ]
         return answer
+
+
+def _check_utf8(name: str, value: str) -> None:
+    """Refuse text that cannot be sent, such as a lone surrogate.
+
+    Raises:
+        UsageError: the text cannot be written as UTF-8.
+    """
+    if value.encode("utf-8", "replace").decode() != value:
+        raise UsageError(f"the {name} is not UTF-8 text")
 
 
 def _is_count(value: object) -> bool:

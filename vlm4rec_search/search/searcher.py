@@ -1,12 +1,13 @@
 """The one way from a query to its answer: look up facts, plan, retrieve, fuse, rerank, explain."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.search.backend import Backend, ItemGoneError, Reader, Release, ReleaseGoneError, SentRequest
 from vlm4rec_search.search.explanation import Explainer
@@ -18,6 +19,8 @@ from vlm4rec_search.search.query import Answer, Explanation, Hit, Query, Tier
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.rules import Rule
+
+T = TypeVar("T")
 
 
 class Searcher:
@@ -72,25 +75,33 @@ class Searcher:
                 text is missing.
             RunError: the backend does not answer.
         """
-        try:
-            try:
-                return self._answer(query)
-            except ItemGoneError:
-                return self._answer(query)
-        except ReleaseGoneError:
-            if not self.backend.reopen():
-                raise
-            return self._answer(query)
+        return self._try_again(partial(self._answer, query))
 
     def requests(self, query: Query) -> list[SentRequest]:
-        """Answer a query and return the requests that were sent to a server for it, in order.
+        """Answer a query as `search` does, and return the requests that were sent to a server for the answer, in order.
 
         Raises:
-            UsageError: there is no server.
+            UsageError: there is no server, or as for `search`.
+            RunError: the backend does not answer.
         """
+        return self._try_again(partial(self._record, query))
+
+    def _record(self, query: Query) -> list[SentRequest]:
         sent: list[SentRequest] = []
         self._answer(query, sent)
         return sent
+
+    def _try_again(self, answer: Callable[[], T]) -> T:
+        """Answer once more where an item or the release was deleted meanwhile."""
+        try:
+            try:
+                return answer()
+            except ItemGoneError:
+                return answer()
+        except ReleaseGoneError:
+            if not self.backend.reopen():
+                raise
+            return answer()
 
     def plan(self, reader: Reader, query: Query) -> tuple[Facts, Plan]:
         """Return what the release knows about the subject of a query, and how the query would be answered."""
@@ -106,19 +117,23 @@ class Searcher:
         reader = self.backend.reader(sent)
         facts, plan = self.plan(reader, query)
         hits = _find_hits(reader, facts, plan)
-        nothing_left = None if hits else self._note_nothing_left(query, facts)
+        nothing_left = None if hits else self._note_nothing_left(reader, query, facts)
         notes = [nothing_left or _note_fallback(plan, facts), _note_missing_items(query, facts)]
         note = "; ".join(each for each in notes if each) or None
         took = round((time.perf_counter() - started) * 1000.0, 2)
         version = self._ranking_of(reader.release).version
         return Answer(query.user, query.mode, plan.tier, reader.release.name, took, hits, version, note)
 
-    def _note_nothing_left(self, query: Query, facts: Facts) -> str | None:
+    def _note_nothing_left(self, reader: Reader, query: Query, facts: Facts) -> str | None:
         """Return a note where the answer is empty because the shopper has seen every item that fits."""
         if facts.user is None or query.include_seen:
             return None
-        if not self._answer(replace(query, include_seen=True, explain=False, k=1)).hits:
-            return None
+        with_seen = replace(query, include_seen=True, explain=False, k=1)
+        try:
+            if not _find_hits(reader, *self.plan(reader, with_seen)):
+                return None
+        except Vlm4recError as error:  # the answer stands without it
+            return f"nothing fits, and whether user {query.user} has seen what fits could not be checked: {error}"
         return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
     read_records,
     record_of,
     record_of_stored,
+    vector_of,
 )
 from vlm4rec_search.indexes.opensearch.sender import Hits, Sender, serialise
 from vlm4rec_search.indexes.release import ReleaseMeta
@@ -50,9 +52,11 @@ class OpenSearchBackend(Backend):
         """
         self._catalogue, self._follows_alias = catalogue, release is None
         self._sender = Sender(catalogue.client)
-        with server_errors():
+        with server_errors(), ExitStack() as opened:
+            opened.callback(self.close)
             self._release = read_release(catalogue, release or find_live_release(catalogue))
             self._can_fuse = native.is_installed(self._sender)
+            opened.pop_all()
 
     @property
     def release(self) -> ReleaseMeta:
@@ -93,8 +97,11 @@ class OpenSearchReader(Reader):
 
     def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
         sources = self._read("items", item_ids, (*SHOWN, "vector", *(("words",) if words else ())))
+        dimension = self._release.meta.dimension
         return {
-            item: to_item(record_of(item, source), source.get("vector", ()), source.get("words", ()))
+            item: to_item(
+                record_of(item, source), vector_of(source.get("vector"), dimension), source.get("words") or ()
+            )
             for item, source in sources.items()
         }
 
@@ -137,7 +144,8 @@ class OpenSearchReader(Reader):
         hits = dict(zip(late, self._sender.hits(index, late), strict=True))
         if len(late) < len(bodies):
             hits |= zip(self._early_bodies, self._early_hits.result(), strict=True)
-        return OpenSearchRetrieved(self._sender, index, request, [hits[body] for body in bodies])
+        found = [hits[body] for body in bodies]
+        return OpenSearchRetrieved(self._sender, index, self._release.meta.dimension, request, found)
 
     def _bodies(self, request: Request) -> list[bytes]:
         """Return the search of each retriever; equal bodies are the same search."""
