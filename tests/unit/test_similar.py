@@ -38,7 +38,10 @@ def test_popularity_counts_where_it_is_asked_for(folder: Path) -> None:
 def test_an_item_that_nobody_bought_with_another_is_told(index: Searcher) -> None:
     answer = index.search(Query(items=["f"], mode="behaviour"))
     assert answer.tier == "popularity"
-    assert answer.note == "nothing is known of the items for this mode: this is what is popular with everyone"
+    assert (
+        answer.note
+        == "a behaviour search finds nothing for these items, so the answer is what is popular with all shoppers"
+    )
     assert index.search(Query(items=["a"], mode="behaviour")).note is None
     assert index.search(Query(items=["a"], text="lamp", mode="lexical")).note is None
 
@@ -49,7 +52,7 @@ def test_recent_interactions_are_counted_without_the_older_ones(index: Searcher)
     assert hits[0].score == pytest.approx(7 + 90 / 101, abs=1e-5)
     reason = hits[0].explanation
     assert reason is not None
-    assert reason.sentence == "Is popular (7 interactions)."
+    assert reason.sentence == "It is popular (chosen 7 times lately)."
 
 
 def test_an_item_of_history_and_session_is_told_once(index: Searcher) -> None:

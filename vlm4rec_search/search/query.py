@@ -114,6 +114,7 @@ class RetrieverPart:
         score: cosine, weighted BM25, co-purchase score, sum of EASE weights, score of similar shoppers, or popularity.
         rank: among the retriever's candidates, None when the hit is not one of them.
         contribution: what the retriever adds to the hit's score.
+        share: contribution / sum of the contributions of all retrievers; 0 where that sum is 0.
     """
 
     name: str
@@ -121,6 +122,7 @@ class RetrieverPart:
     score: float
     rank: int | None
     contribution: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,12 @@ class Explanation:
     """Why a hit is in the answer.
 
     The shares of `history` and `rest` add up to the score of the semantic retriever of the profile or session; those of
-    `words` add up to the lexical score, those of `bought_with` and `bought_rest` to the co-purchase score.
+    `words` add up to the lexical score, those of `bought_with` and `bought_rest` to the co-purchase score, those of
+    `goes_with` and `goes_rest` to the score of `ease`. The contributions of `legs` and `boosted` add up to the hit's
+    score.
 
     Attributes:
-        sentence: the reasons in words.
+        sentence: the reasons in words, see `tell`.
         legs: the part of every retriever.
         history: the history items with the largest shares, best first. A shopper with several interests gets the
             items of the interest that is nearest to the hit.
@@ -157,6 +161,9 @@ class Explanation:
         bought_with: the history items that the same shoppers bought, best first.
         bought_rest: the sum of the shares of all other such items.
         rules: what diversity, category caps and business rules did to the hit, in words.
+        goes_with: the items of the shopper that speak most for the hit in `ease`, best first.
+        goes_rest: the sum of the shares of all other such items.
+        boosted: what boosts of business rules added to the score.
     """
 
     sentence: str
@@ -167,6 +174,9 @@ class Explanation:
     bought_with: tuple[HistoryPart, ...] = ()
     bought_rest: float = 0.0
     rules: tuple[str, ...] = ()
+    goes_with: tuple[HistoryPart, ...] = ()
+    goes_rest: float = 0.0
+    boosted: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

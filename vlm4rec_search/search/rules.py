@@ -60,9 +60,11 @@ class Rule(BaseModel):
     @property
     def note(self) -> str:
         """What explanations say about a hit that the rule applies to."""
-        effects = {"pin": "is pinned", "boost": f"is boosted by {self.factor:g}", "bury": "is put last"}
-        effect = effects.get(self.action, "is left out")
-        return f"{effect} by a rule" + (f" ({self.reason})" if self.reason else "")
+        raised = "is boosted" if self.factor >= 1.0 else "is lowered"
+        effect = {"pin": "is pinned", "boost": raised, "bury": "is put last"}.get(self.action, "is left out")
+        details = [f"factor {self.factor:g}" if self.action == "boost" else "", self.reason]
+        told = ": ".join(detail for detail in details if detail)
+        return f"{effect} by a rule" + (f" ({told})" if told else "")
 
 
 class _Rules(BaseModel):

@@ -134,7 +134,7 @@ class Searcher:
                 return None
         except Vlm4recError as error:  # the answer stands without it
             return f"nothing fits, and whether user {query.user} has seen what fits could not be checked: {error}"
-        return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
+        return f"user {query.user} has seen every item that fits: include seen items, or use fewer filters"
 
     def close(self) -> None:
         """Close the backend."""
@@ -166,15 +166,15 @@ def _note_missing_items(query: Query, facts: Facts) -> str | None:
     """Return a note about the session's items that the release does not have."""
     known = facts.session.seen if facts.session else ()
     missing = [item for item in query.items if item not in known]
-    return f"not in the release, and left out of the session: {', '.join(missing[:5])}" if missing else None
+    return f"the release has no such item, so the session is without it: {', '.join(missing[:5])}" if missing else None
 
 
 _ANSWERED_WITH: dict[Tier, str] = {
-    "session": "what goes with the session's items",
+    "session": "what goes with the items of the session",
     "text": "what fits the text alone",
-    "segment": "what is popular in the user's segment",
+    "segment": "what is popular in the user's segment of shoppers",
     "category": "what is popular in the category",
-    "popularity": "what is popular with everyone",
+    "popularity": "what is popular with all shoppers",
 }
 
 
@@ -184,16 +184,16 @@ def _note_fallback(plan: Plan, facts: Facts) -> str | None:
     if query.user is None:
         if not query.items or plan.tier in ("session", "text"):
             return None
-        return f"nothing is known of the items for this mode: this is {_ANSWERED_WITH[plan.tier]}"
+        return f"a {query.mode} search finds nothing for these items, so the answer is {_ANSWERED_WITH[plan.tier]}"
     uses_profile = any(retriever.name in ("profile", "interest") for retriever in plan.retrievers)
     if uses_profile or plan.tier == "profile" or (facts.user is not None and plan.tier == "text"):
         return None
-    reason = f"nothing is known of user {query.user} for this mode"
+    reason = f"user {query.user} has no history that a {query.mode} search can use"
     if facts.user is None:
         reason = f"user {query.user} is not known"
     elif plan.profile_skipped:
-        reason = f"the fallback chain puts another tier before the profile of user {query.user}"
-    return f"{reason}: this is {_ANSWERED_WITH[plan.tier]}"
+        reason = f"the ranking puts the {plan.tier} before the profile of user {query.user}"
+    return f"{reason}, so the answer is {_ANSWERED_WITH[plan.tier]}"
 
 
 class QueryEncoder:
