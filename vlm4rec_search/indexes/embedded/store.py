@@ -26,6 +26,7 @@ SELECT document FROM facets WHERE field = $field
     AND CASE WHEN $low_open THEN number > $low ELSE number >= $low END
     AND CASE WHEN $high_open THEN number < $high ELSE number <= $high END
 """
+_USERS = "SELECT * FROM users WHERE user_id IN (SELECT unnest(?))"
 _WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
 _FACETS = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
 _NEIGHBOURS = """
@@ -44,6 +45,7 @@ class Store:
         terms: row of each term in `postings`.
         postings: BM25 scores with the boosts of the fields, terms x documents, float32.
         popularity: score of each document, float32 (n,); 0 without interactions.
+        related: similarity of each document's co-purchase neighbours, float64 (n, n).
         numbers: number of the document of each item id.
     """
 
@@ -81,6 +83,8 @@ class Store:
         self._starts = np.searchsorted(pairs["document"].to_numpy(), np.arange(len(self._ids) + 1))
         self._neighbours = pairs["neighbour"].to_numpy()
         self._similarities = pairs["similarity"].to_numpy()
+        cells = (self._similarities, self._neighbours, self._starts)
+        self.related = sparse.csr_array(cells, shape=(len(self._ids), len(self._ids)))
 
     def _load_vectors(self) -> Vectors:
         column = self._table("SELECT vector FROM vectors ORDER BY document")["vector"]
@@ -104,6 +108,18 @@ class Store:
     def user(self, user_id: str) -> dict[str, Any] | None:
         """Return the row of the table `users`, None for an unknown shopper."""
         return self._row("SELECT * FROM users WHERE user_id = ?", user_id)
+
+    def users(self, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the rows of the table `users` by id; an unknown shopper is missing."""
+        cursor = self._connection.cursor().execute(_USERS, [list(user_ids)])
+        names = [column[0] for column in cursor.description or ()]
+        rows = (dict(zip(names, row, strict=True)) for row in cursor.fetchall())
+        return {row["user_id"]: row for row in rows}
+
+    def ids(self, documents: Ints) -> list[str]:
+        """Return the item ids of documents."""
+        ids: list[str] = self._ids[documents].tolist()
+        return ids
 
     def segment(self, name: str) -> dict[str, float]:
         """Return the scores of the most popular items of a segment by item id, empty for an unknown segment."""
