@@ -160,15 +160,15 @@ def _nearest(store: Store, searches: Sequence[_Search]) -> Iterator[Candidates]:
     error = 2.0 * store.meta.dimension * 2.0**-24 + 1e-6
     for low in range(0, len(searches), step := _step(store)):
         block = searches[low : low + step]
-        rough = np.stack([search.retriever.vector for search in block if search.retriever.vector is not None])
-        for search, scores in zip(block, rough @ store.vectors.T, strict=True):
+        queries = np.stack([search.retriever.vector for search in block if search.retriever.vector is not None])
+        for search, query, scores in zip(block, queries, queries @ store.vectors.T, strict=True):
             if search.allowed is not None:
                 scores[~search.allowed] = -np.inf
             lowest = np.float32(np.finfo(np.float32).min)
             if len(scores) > search.depth:
                 lowest = max(lowest, np.partition(scores, -search.depth)[-search.depth] - np.float32(2.0 * error))
             documents = np.flatnonzero(scores >= lowest)
-            exact = cosines(store.vectors[documents], search.retriever.vector)
+            exact = cosines(store.vectors[documents], query)
             yield best_candidates(search.retriever, documents, exact, search.depth)
 
 
