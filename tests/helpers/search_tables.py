@@ -104,7 +104,9 @@ def _people(log: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         weighted = words.get_group(user)[["term", "word", "weight"]].to_dict("records")
         tastes = interests.get_group(user)[["vector", "importance", "medoid", "items"]].to_dict("records")
         vector = np.array(profiles.loc[user, "vector"], dtype=np.float32)
-        rows.append((user, len(of), vector, history, of["item_id"].tolist(), weighted, tastes, behaviour, alike, None, []))
+        rows.append(
+            (user, len(of), vector, history, of["item_id"].tolist(), weighted, tastes, behaviour, alike, None, [])
+        )
     rows += [(f"s{number:02d}", 0, None, [], [], [], [], [], [], segment, ["gone"])
              for number, segment in enumerate(["young", "nobody", None])]  # fmt: skip
     names = [

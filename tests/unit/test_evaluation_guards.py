@@ -1,6 +1,8 @@
 """The guards of the protocol: oracle, chance, leaks, shuffled labels, who takes part."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.systems.base import System
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Oracle, Popularity, Random
+from vlm4rec_search.evaluation.systems.peers import Ease, Factors, ItemKNN, UserKNN
 from vlm4rec_search.evaluation.top_k import rank
 
 NOW = START + 70 * DAY
@@ -38,15 +41,29 @@ def test_the_oracle_is_on_top_and_chance_at_the_bottom() -> None:
     assert honest > 4 * chance
 
 
-def test_shuffled_labels_fall_to_chance() -> None:
+LEARNERS: dict[str, Callable[[], System]] = {
+    "co-purchase": CoPurchase,
+    "ease": Ease,
+    "item-knn": ItemKNN,
+    "user-knn": UserKNN,
+    "als": partial(Factors, "als"),
+    "bpr": partial(Factors, "bpr"),
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_shuffled_labels_fall_to_chance(name: str) -> None:
+    if name in ("als", "bpr"):
+        pytest.importorskip("implicit", reason="the extra peers is not installed")
     log = planted()
     split = log.split(NOW)
-    shuffled = replace(split, items=np.random.default_rng(1).permutation(split.items))
-    wrong = CoPurchase()
     targets = log.targets(split)
-    wrong.fit(shuffled)
+    chance = score(Random(), log, split)
+    assert score(LEARNERS[name](), log, split) > 4 * chance, "there is something to learn"
+    wrong = LEARNERS[name]()
+    wrong.fit(replace(split, items=np.random.default_rng(1).permutation(split.items)))
     found = accuracy(rank(wrong.scores, split, targets.users, 50), targets.relevant, ("R@10",)).mean()
-    assert found == pytest.approx(score(Random(), log, split), abs=0.04)
+    assert found == pytest.approx(chance, abs=0.04)
 
 
 class Hindsight(System):

@@ -33,6 +33,11 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
         facts = add_neighbours(query, facts, ranking, neighbours)
     if query.text is not None and query.mode in ("hybrid", "semantic"):
         return replace(facts, text_vector=encode(query.text))
+    return with_segment(reader, query, facts, ranking)
+
+
+def with_segment(reader: Reader, query: Query, facts: Facts, ranking: Ranking) -> Facts:
+    """Return the facts with the popular items of the first known segment that the fallback chain needs."""
     for segment in fallback_segments(query, facts, ranking):
         if items := reader.popular(segment):
             return replace(facts, popular={segment: items})

@@ -46,7 +46,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
 
 def neighbour_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str]:
     """Return the items whose neighbours the plan needs, none where the query uses neither co-purchases nor EASE."""
-    if not any(_uses(kind, query, facts, ranking) for kind in ("behaviour", "ease")):
+    if not any(uses(kind, query, facts, ranking) for kind in ("behaviour", "ease")):
         return []
     profiles = [profile for profile in (facts.user, facts.session) if profile is not None]
     return list(dict.fromkeys(item for profile in profiles for item in profile.behaviour))
@@ -61,16 +61,16 @@ def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Map
     known = {tier: profile for tier, profile in profiles.items() if profile is not None}
     without = {tier: () if query.include_seen else profile.seen for tier, profile in known.items()}
     co_purchases, ease = {}, {}
-    if _uses("behaviour", query, facts, ranking):
+    if uses("behaviour", query, facts, ranking):
         similar = {item: each.neighbours for item, each in neighbours.items()}
         co_purchases = {tier: sum_neighbours(each.behaviour, similar, without[tier]) for tier, each in known.items()}
-    if _uses("ease", query, facts, ranking):
+    if uses("ease", query, facts, ranking):
         weights = {item: each.ease for item, each in neighbours.items()}
         ease = {tier: sum_neighbours(each.lasting, weights, without[tier]) for tier, each in known.items()}
     return replace(facts, neighbours=neighbours, co_purchases=co_purchases, ease=ease)
 
 
-def _uses(kind: Kind, query: Query, facts: Facts, ranking: Ranking) -> bool:
+def uses(kind: Kind, query: Query, facts: Facts, ranking: Ranking) -> bool:
     """Return whether a query without a text uses a kind of retriever."""
     if query.text is not None or query.mode not in ("hybrid", kind):
         return False

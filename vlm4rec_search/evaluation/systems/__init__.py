@@ -9,6 +9,7 @@ from vlm4rec_search.evaluation.systems.base import System
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Random, Recent
 from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne, Pair
 from vlm4rec_search.evaluation.systems.learned import ARCHITECTURES, Learned
+from vlm4rec_search.evaluation.systems.peers import Ease, Factors, ItemKNN, UserKNN
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.search.ranking import Ranking
 
@@ -42,6 +43,11 @@ def registry(ranking: Ranking | None = None) -> dict[str, Make]:
         "bm25": BM25,
         "co-purchase": CoPurchase,
         "recent-co-purchase": lambda: Recent("recent-co-purchase", CoPurchase),
+        "ease": Ease,
+        "item-knn": ItemKNN,
+        "user-knn": UserKNN,
+        "als": partial(Factors, "als"),
+        "bpr": partial(Factors, "bpr"),
         "random": Random,
         "product-hybrid": lambda: Product("product-hybrid", "hybrid", ranking),
         "product-semantic": lambda: Product("product-semantic", "semantic", ranking),

@@ -11,10 +11,16 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Ints, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
-from vlm4rec_search.indexes import open_index
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.blocks import retrieve_users
+from vlm4rec_search.indexes.embedded.pointer import current_release
 from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.embedded.store import Store
+from vlm4rec_search.search.fusion import fuse
 from vlm4rec_search.search.query import Mode, Query
 from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.reranking import rerank
+from vlm4rec_search.search.searcher import Searcher
 
 
 class Product(System):
@@ -35,31 +41,35 @@ class Product(System):
         self._split = split
         self._folder = TemporaryDirectory(prefix="vlm4rec-evaluation-")
         publish_split(split, Path(self._folder.name))
-        self._places = {item: place for place, item in enumerate(split.catalogue.item_ids)}
-        self._index = open_index(self._folder.name, ranking=self._ranking)
+        path = current_release(Path(self._folder.name))
+        if path is None:
+            raise UsageError(f"{self.name}: the tables have no documents")
+        self._backend = EmbeddedBackend(Store(path))
+        self._index = Searcher(self._backend, ranking=self._ranking)
+        self._places = split.catalogue.positions(list(self._backend.store.numbers))
 
     def scores(self, users: Ints) -> Scores:
         """Return scores float32 (b, n); only the first `depth` hits of each user are ranked."""
         scores = np.full((len(users), self._split.shape[1]), NOT_FOUND, dtype=np.float32)
-        for row, user in enumerate(users):
-            query = Query(
-                user=str(self._split.user_ids[user]),
-                mode=self.mode,
-                k=self._index.ranking.depth,
-                include_seen=self._split.repeat,
-            )
-            hits = self._index.search(query).hits
-            places = [self._places[hit.item_id] for hit in hits]
+        queries = [self._query(user) for user in users.tolist()]
+        for row, (plan, retrieved) in enumerate(retrieve_users(self._backend, queries, self._index.ranking)):
+            fused = fuse(retrieved.candidates, plan.weights, plan.fusion)
+            documents = rerank(retrieved, fused, plan).documents
             # Scores follow the ranks: different fused scores may be the same number in float32.
-            scores[row, places] = -np.arange(len(hits), dtype=np.float32)
+            scores[row, self._places[documents]] = -np.arange(len(documents), dtype=np.float32)
         return scores
+
+    def _query(self, user: int) -> Query:
+        return Query(
+            user=str(self._split.user_ids[user]),
+            mode=self.mode,
+            k=self._index.ranking.depth,
+            include_seen=self._split.repeat,
+        )
 
     def reasons(self, user: int, items: Ints) -> list[str]:
         """Return the sentences of `vlm4rec search --explain`."""
-        name = str(self._split.user_ids[user])
-        query = Query(
-            user=name, mode=self.mode, k=self._index.ranking.depth, include_seen=self._split.repeat, explain=True
-        )
+        query = replace(self._query(user), explain=True)
         sentences = {hit.item_id: hit.explanation.sentence for hit in self._index.search(query).hits if hit.explanation}
         return [sentences.get(str(item), "") for item in self._split.catalogue.item_ids[items]]
 

@@ -13,6 +13,8 @@ from vlm4rec_search.common.vectors import Floats, Ints
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.splits import Part
 from vlm4rec_search.evaluation.top_k import NOBODY
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.fusion import Candidates, min_max_mean, reciprocal_rank
 from vlm4rec_search.search.planning import retriever_weights
@@ -59,14 +61,12 @@ def retrieve_candidates(searcher: Searcher, store: Store, part: Part, ranking: R
     """
     rows = part.split.catalogue.positions(list(store.numbers))
     equal: dict[str, float] = dict.fromkeys(KINDS, 1.0)
-    searcher, reader = Searcher(searcher.backend, ranking=ranking), searcher.backend.reader()
+    names = part.split.user_ids[part.targets.users]
+    queries = [Query(user=str(name), weights=equal, include_seen=part.split.repeat) for name in names]
     users = []
-    with bar("candidates of every retriever", len(part.targets.users)) as advance:
-        for user in part.split.user_ids[part.targets.users]:
-            query = Query(user=str(user), weights=equal, include_seen=part.split.repeat)
-            _, plan = searcher.plan(reader, query)
-            retrieved = reader.retrieve(plan.request).candidates
-            in_catalogue = [replace(each, documents=rows[each.documents]) for each in retrieved]
+    with bar("candidates of every retriever", len(queries)) as advance:
+        for plan, retrieved in retrieve_users(EmbeddedBackend(store), queries, ranking):
+            in_catalogue = [replace(each, documents=rows[each.documents]) for each in retrieved.candidates]
             users.append(UserCandidates(in_catalogue, retriever_weights(plan.retrievers, equal)))
             advance(1)
     return users

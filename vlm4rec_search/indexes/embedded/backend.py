@@ -56,7 +56,9 @@ class EmbeddedBackend(Backend, Reader):
         rows = zip(documents, self.store.records(documents), strict=True)
         return {
             record["item_id"]: to_item(
-                record, neighbours=self.store.neighbours.of(document), ease=self.store.ease.of(document)
+                record,
+                neighbours=self.store.values_of(self.store.neighbours, document),
+                ease=self.store.values_of(self.store.ease, document),
             )
             for document, record in rows
         }
@@ -68,9 +70,9 @@ class EmbeddedBackend(Backend, Reader):
         return self.store.segment(segment)
 
     def retrieve(self, request: Request) -> "EmbeddedRetrieved":
-        return EmbeddedRetrieved(self.store, request.retrievers, self._allowed(request), request.depth)
+        return EmbeddedRetrieved(self.store, request.retrievers, self.allowed(request), request.depth)
 
-    def _allowed(self, request: Request) -> Mask | None:
+    def allowed(self, request: Request) -> Mask | None:
         """Return which documents the request may return, bool (n,), None for all."""
         masks = [self._matching(condition) for condition in request.conditions]
         excluded = self._documents([*(request.user.seen if request.user else ()), *request.without])
@@ -87,38 +89,33 @@ class EmbeddedBackend(Backend, Reader):
 class EmbeddedRetrieved(Retrieved):
     """The scores of all documents in every retriever, and the best of them."""
 
-    def __init__(self, store: Store, retrievers: Sequence[Retriever], allowed: Mask | None, depth: int) -> None:
-        """Score every document in every retriever.
+    def __init__(
+        self,
+        store: Store,
+        retrievers: Sequence[Retriever],
+        allowed: Mask | None,
+        depth: int,
+        candidates: Sequence[Candidates] | None = None,
+    ) -> None:
+        """Score every document in every retriever, unless the candidates are known.
 
         Args:
             store: the release.
             retrievers: of the request.
             allowed: which documents may be candidates, bool (n,), None for all.
             depth: the most candidates of each retriever.
+            candidates: of each retriever, from `retrieve_block`.
         """
         self._store, self._retrievers = store, retrievers
-        self._scores = [self._score(retriever) for retriever in retrievers]
-        scored = zip(retrievers, self._scores, strict=True)
-        self.candidates = [top_candidates(retriever, scores, allowed, depth) for retriever, scores in scored]
+        if candidates is None:
+            scored = zip(retrievers, self._scores, strict=True)
+            candidates = [top_candidates(retriever, scores, allowed, depth) for retriever, scores in scored]
+        self.candidates = candidates
 
-    def _score(self, retriever: Retriever) -> Vectors:
-        """Return the score of every document in one retriever, float32 (n,)."""
-        if retriever.vector is not None:
-            return cosines(self._store.vectors, retriever.vector)
-        if retriever.items:
-            return self._score_items(retriever.items)
-        if retriever.kind == "popularity":
-            return self._store.popularity
-        rows, weights = self._store.rows({term: word.weight for term, word in retriever.words.items()})
-        scores: Vectors = self._store.postings[rows].T @ weights
-        return scores
-
-    def _score_items(self, items: Mapping[str, float]) -> Vectors:
-        places = self._store.numbers
-        known = [(places[item], score) for item, score in items.items() if item in places]
-        scores = np.zeros(len(places), dtype=np.float32)
-        scores[[document for document, _ in known]] = [score for _, score in known]
-        return scores
+    @cached_property
+    def _scores(self) -> list[Vectors]:
+        """The score of every document in each retriever, float32 (n,)."""
+        return [score(self._store, retriever) for retriever in self._retrievers]
 
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:
         return [Record(**row) for row in self._store.records(documents)]  # type: ignore[typeddict-item]
@@ -149,6 +146,27 @@ class EmbeddedRetrieved(Retrieved):
         return [word for _, word in known], self._store.postings[[row for row, _ in known]]
 
 
+def score(store: Store, retriever: Retriever) -> Vectors:
+    """Return the score of every document in one retriever, float32 (n,)."""
+    if retriever.vector is not None:
+        return cosines(store.vectors, retriever.vector)
+    if retriever.items:
+        return _score_items(store, retriever.items)
+    if retriever.kind == "popularity":
+        return store.popularity
+    rows, weights = store.rows({term: word.weight for term, word in retriever.words.items()})
+    scores: Vectors = store.postings[rows].T @ weights
+    return scores
+
+
+def _score_items(store: Store, items: Mapping[str, float]) -> Vectors:
+    places = store.numbers
+    known = [(places[item], value) for item, value in items.items() if item in places]
+    scores = np.zeros(len(places), dtype=np.float32)
+    scores[[document for document, _ in known]] = [value for _, value in known]
+    return scores
+
+
 def top_candidates(retriever: Retriever, scores: Vectors, allowed: Mask | None, depth: int) -> Candidates:
     """Return the best documents of a retriever among the allowed ones, equal scores by document.
 
@@ -162,7 +180,11 @@ def top_candidates(retriever: Retriever, scores: Vectors, allowed: Mask | None, 
     if allowed is not None:
         usable = allowed if usable is None else usable & allowed
     documents = np.arange(len(scores)) if usable is None else np.flatnonzero(usable)
-    values = scores if usable is None else scores[documents]
+    return best_candidates(retriever, documents, scores if usable is None else scores[documents], depth)
+
+
+def best_candidates(retriever: Retriever, documents: Ints, values: Vectors, depth: int) -> Candidates:
+    """Return the best of some documents (b,), ascending, by their scores, float32 (b,); equal scores by document."""
     if len(values) > depth:
         lowest = np.partition(values, len(values) - depth)[len(values) - depth]
         near = np.flatnonzero(values >= lowest)

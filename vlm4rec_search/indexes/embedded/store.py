@@ -26,6 +26,7 @@ SELECT document FROM facets WHERE field = $field
     AND CASE WHEN $low_open THEN number > $low ELSE number >= $low END
     AND CASE WHEN $high_open THEN number < $high ELSE number <= $high END
 """
+_USERS = "SELECT * FROM users WHERE user_id IN (SELECT unnest(?))"
 _WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
 _FACETS = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
 _PAIRS = """
@@ -33,21 +34,6 @@ WITH pairs AS (SELECT document, unnest({list}) AS pair, generate_subscripts({lis
 SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS value
 FROM pairs INNER JOIN documents ON documents.item_id = pairs.pair.item_id ORDER BY pairs.document, pairs.rank
 """
-
-
-class _Pairs:
-    """Lists of neighbours with a value for each, by document."""
-
-    def __init__(self, rows: pa.Table, ids: Texts) -> None:
-        self._ids = ids
-        self._starts = np.searchsorted(rows["document"].to_numpy(), np.arange(len(ids) + 1))
-        self._neighbours = rows["neighbour"].to_numpy()
-        self._values = rows["value"].to_numpy()
-
-    def of(self, document: int) -> dict[str, float]:
-        """Return the values by item id, in the order of the list."""
-        low, high = self._starts[document : document + 2]
-        return dict(zip(self._ids[self._neighbours[low:high]], self._values[low:high].tolist(), strict=True))
 
 
 class Store:
@@ -58,8 +44,8 @@ class Store:
         vectors: float32 (n, d), a unit vector for each document.
         terms: row of each term in `postings`.
         postings: BM25 scores with the boosts of the fields, terms x documents, float32.
-        neighbours: similarities of the co-purchases of each document.
-        ease: weights of each document in the EASE scores of others.
+        neighbours: similarity of each document's co-purchases, float64 (n, n).
+        ease: weight of each document in the EASE scores of others, float64 (n, n).
         popularity: score of each document, float32 (n,); 0 without interactions.
         numbers: number of the document of each item id.
     """
@@ -84,15 +70,22 @@ class Store:
         self.terms, self.postings = self._load_postings()
         self._records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
-        ids = np.array(list(self.numbers), dtype=object)
-        self.neighbours = _Pairs(self._table(_PAIRS.format(list="neighbours", value="similarity")), ids)
-        self.ease = _Pairs(self._table(_PAIRS.format(list="ease", value="weight")), ids)
+        self._ids = np.array(list(self.numbers), dtype=object)
+        self.neighbours = self._load_pairs("neighbours", "similarity")
+        self.ease = self._load_pairs("ease", "weight")
         self.popularity = np.zeros(self.meta.documents, dtype=np.float32)
         scores = self._table("SELECT document, score FROM popularity")
         self.popularity[scores["document"].to_numpy()] = scores["score"].to_numpy()
 
     def _table(self, sql: str) -> pa.Table:
         return self._connection.execute(sql).to_arrow_table()
+
+    def _load_pairs(self, name: str, value: str) -> sparse.csr_array:
+        """Return a list of each document as a row, in the order of the list."""
+        pairs = self._table(_PAIRS.format(list=name, value=value))
+        starts = np.searchsorted(pairs["document"].to_numpy(), np.arange(len(self._ids) + 1))
+        cells = (pairs["value"].to_numpy(), pairs["neighbour"].to_numpy(), starts)
+        return sparse.csr_array(cells, shape=(len(self._ids), len(self._ids)))
 
     def _load_vectors(self) -> Vectors:
         column = self._table("SELECT vector FROM vectors ORDER BY document")["vector"]
@@ -117,6 +110,18 @@ class Store:
         """Return the row of the table `users`, None for an unknown shopper."""
         return self._row("SELECT * FROM users WHERE user_id = ?", user_id)
 
+    def users(self, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the rows of the table `users` by id; an unknown shopper is missing."""
+        cursor = self._connection.cursor().execute(_USERS, [list(user_ids)])
+        names = [column[0] for column in cursor.description or ()]
+        rows = (dict(zip(names, row, strict=True)) for row in cursor.fetchall())
+        return {row["user_id"]: row for row in rows}
+
+    def ids(self, documents: Ints) -> list[str]:
+        """Return the item ids of documents."""
+        ids: list[str] = self._ids[documents].tolist()
+        return ids
+
     def segment(self, name: str) -> dict[str, float]:
         """Return the scores of the most popular items of a segment by item id, empty for an unknown segment."""
         row = self._row("SELECT items FROM segments WHERE segment = ?", name)
@@ -135,6 +140,11 @@ class Store:
     def words(self, documents: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
         """Return the weighted words of documents; a document without words is missing."""
         return dict(self._connection.cursor().execute(_WORDS, [list(documents)]).fetchall())
+
+    def values_of(self, pairs: sparse.csr_array, document: int) -> dict[str, float]:
+        """Return a document's row of `neighbours` or `ease` by item id, in its order."""
+        low, high = pairs.indptr[document : document + 2]
+        return dict(zip(self._ids[pairs.indices[low:high]], pairs.data[low:high].tolist(), strict=True))
 
     def rows(self, weights: Mapping[str, float]) -> tuple[Ints, Vectors]:
         """Return the rows of `postings` for the terms that it contains, and the weights of these terms (float32)."""
