@@ -110,7 +110,8 @@ WHERE isfinite(neighbours.similarity) AND neighbours.similarity > 0
 GROUP BY documents.document ORDER BY documents.document;
 INSERT INTO ease
 SELECT documents.document,
-    list({'item_id': ease.neighbour_id, 'weight': round(ease.weight, 6)} ORDER BY abs(ease.weight) DESC, ease.neighbour_id)
+    list({'item_id': ease.neighbour_id, 'weight': round(ease.weight, 6)}
+        ORDER BY abs(ease.weight) DESC, ease.neighbour_id)
 FROM incoming_ease AS ease INNER JOIN documents ON documents.item_id = ease.item_id
 WHERE isfinite(ease.weight) AND ease.weight <> 0
 GROUP BY documents.document ORDER BY documents.document;

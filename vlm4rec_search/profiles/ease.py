@@ -26,13 +26,18 @@ def solve_ease(history: sparse.csr_array, taken: sparse.csr_array, regularisatio
         taken: float32 (u, n), what is predicted.
         regularisation: above 0.
     """
-    gram = (history.T @ history).toarray().astype(np.float32)
+    gram, shared = (history.T @ history).toarray(), (history.T @ taken).toarray()
+    return solve_normal(gram.astype(np.float32), shared.astype(np.float32), regularisation)
+
+
+def solve_normal(gram: Scores, shared: Scores, regularisation: float) -> Scores:
+    """Return the weights for history' history and history' taken, float32 (n, n) each; the first is overwritten."""
     np.fill_diagonal(gram, gram.diagonal() + np.float32(regularisation))
     factor, _ = linalg.lapack.spotrf(gram, lower=0, overwrite_a=1)
     inverse, _ = linalg.lapack.spotri(factor, lower=0, overwrite_c=1)
     inverse = np.triu(inverse)
     inverse += np.triu(inverse, 1).T
-    weights: Scores = inverse @ (history.T @ taken).toarray().astype(np.float32)
+    weights: Scores = inverse @ shared
     weights -= inverse * (weights.diagonal() / inverse.diagonal())
     np.fill_diagonal(weights, 0.0)
     return weights

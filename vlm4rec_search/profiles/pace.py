@@ -5,7 +5,8 @@ the tables follows from the pace (models/profiles/pace.sql), so that it has to f
 own history: EASE with half-lives in proportion to each pace predicts what shoppers took next, in several windows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from vlm4rec_search.common.vectors import Floats, Ints, Scores
-from vlm4rec_search.profiles.ease import solve_ease
+from vlm4rec_search.profiles.ease import solve_normal
 from vlm4rec_search.profiles.taken import Taken
 
 EVER = 36_500.0  # days: nothing is forgotten
@@ -26,7 +27,7 @@ FEWEST_SHOPPERS = 50  # with something to predict; with fewer the choice would b
 
 _WINDOWS = (0.7, 0.8, 0.9)  # shares of the first purchases before each window
 _LAST = 1.0
-_USERS, _ITEMS, _ASKED = 20_000, 1_000, 1_000  # bound the time: a few seconds for any shop
+_USERS, _ITEMS, _ASKED = 10_000, 1_000, 500  # bound the time: a few seconds for any shop
 _K = 10
 
 
@@ -65,12 +66,13 @@ def choose_pace(likes: pd.DataFrame) -> pd.DataFrame:
     pace = _choose(paces)
     strengths = {each: found(pace, each) for each in REGULARISATIONS}
     strength = _choose(strengths)
+    tried = (("pace_days", paces, pace), ("regularisation", strengths, strength))
     return _trials(
-        [("pace_days", value, shoppers, float(each.mean()), value == pace) for value, each in paces.items()]
-        + [
-            ("regularisation", value, shoppers, float(each.mean()), value == strength)
-            for value, each in strengths.items()
-        ]  # fmt: skip
+        [
+            (name, value, shoppers, float(each.mean()), value == chosen)
+            for name, values, chosen in tried
+            for value, each in values.items()
+        ]
     )
 
 
@@ -80,15 +82,22 @@ class _Trials:
     def __init__(self, windows: list[Window]) -> None:
         self._windows = windows
         self._known: dict[tuple[float, float], Floats] = {}
+        self._products: dict[float, list[tuple[Scores, Scores]]] = {}
 
     def __call__(self, pace: float, regularisation: float) -> Floats:
         if (pace, regularisation) not in self._known:
-            values = [_ndcg_of(window, pace, regularisation) for window in self._windows]
+            if pace not in self._products:
+                self._products = {pace: [_products(window.before, pace) for window in self._windows]}
+            both = zip(self._windows, self._products[pace], strict=True)
+            values = [
+                _ndcg_of(window, pace, solve_normal(gram.copy(), shared, regularisation))
+                for window, (gram, shared) in both
+            ]
             self._known[pace, regularisation] = np.concatenate(values)
         return self._known[pace, regularisation]
 
 
-def _trials(rows: list[tuple[str, float, int, float | None, bool]]) -> pd.DataFrame:
+def _trials(rows: Sequence[tuple[str, float, int, float | None, bool]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["parameter", "value", "shoppers", "ndcg", "chosen"])
 
 
@@ -107,7 +116,7 @@ def _windows(taken: Taken) -> Iterator[Window]:
     if not len(taken.first):
         return
     cuts = np.quantile(taken.first, [1.0 - share for share in (*_WINDOWS, _LAST)])
-    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, end in pairwise(cuts):
         before = taken.before(float(start)).popular_items(_ITEMS)
         columns = np.searchsorted(before.item_ids, taken.item_ids)
         known = columns < len(before.item_ids)
@@ -123,9 +132,13 @@ def _windows(taken: Taken) -> Iterator[Window]:
             yield Window(before, asked, later[asked])
 
 
-def _ndcg_of(window: Window, pace: float, regularisation: float) -> Floats:
+def _products(before: Taken, pace: float) -> tuple[Scores, Scores]:
+    history, taken = before.matrix(HISTORY * pace), before.matrix(TAKEN * pace)
+    return (history.T @ history).toarray(), (history.T @ taken).toarray()
+
+
+def _ndcg_of(window: Window, pace: float, weights: Scores) -> Floats:
     before, asked, later = window
-    weights = solve_ease(before.matrix(HISTORY * pace), before.matrix(TAKEN * pace), regularisation)
     scores: Scores = np.asarray(before.matrix(SHOPPER * pace)[asked] @ weights)
     scores[before.matrix(EVER)[asked].toarray() > 0] = -np.inf
     kept = min(_K, scores.shape[1])

@@ -24,8 +24,8 @@ def similar_shoppers(likes: pd.DataFrame, half_lives: tuple[float, float]) -> pd
         half_lives: days, of the histories that are compared and of what was taken.
 
     Returns:
-        user_id, item_id, score (1 for the shopper's first, rounded to 4 decimals, above 0), rank (from 1, `CANDIDATES` at most), by user_id
-        and rank; equal scores are ordered by item.
+        user_id, item_id, score (1 for the shopper's first, rounded to 4 decimals, above 0), rank (from 1, `CANDIDATES`
+        at most), by user_id and rank; equal scores are ordered by item.
     """
     taken = Taken.from_likes(likes)
     histories, recent = taken.matrix(half_lives[0]), taken.matrix(half_lives[1])

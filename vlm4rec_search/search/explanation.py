@@ -9,7 +9,7 @@ import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.search.backend import Reader, Retrieved
-from vlm4rec_search.search.model import Facts, Plan, Ranked, Retriever, User, Vector
+from vlm4rec_search.search.model import PINNED, Facts, Plan, Ranked, Retriever, User, Vector
 from vlm4rec_search.search.query import Explanation, HistoryPart, RetrieverPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
@@ -46,7 +46,7 @@ class _Parts:
     session: tuple[HistoryPart, ...]
     words: tuple[WordPart, ...]
     bought_with: tuple[HistoryPart, ...]
-    goes_with: tuple[HistoryPart, ...] = ()
+    goes_with: tuple[HistoryPart, ...]
 
 
 class Explainer:
@@ -79,7 +79,8 @@ class Explainer:
             largest(self._history_parts(profile, vector)),
             largest(self._history_parts(session, vector)),
             word_parts(words),
-            largest(self._co_purchase_parts(ranked.records[row]["item_id"], scores)),
+            largest(self._neighbour_parts("co-purchase", ranked.records[row]["item_id"], scores)),
+            largest(self._neighbour_parts("ease", ranked.records[row]["item_id"], scores)),
         )
         nearest = self._nearest(scores, FROM_HISTORY)
         history = parts.session if nearest == session else parts.profile
@@ -101,7 +102,7 @@ class Explainer:
 
     def _retriever_parts(self, document: int, scores: Floats, contributions: Floats) -> tuple[RetrieverPart, ...]:
         total = float(contributions.sum())
-        columns = zip(self._plan.retrievers, self._plan.weights, scores, self._ranks, contributions, strict=True)
+        columns = zip(self._plan.retrievers, scores, self._ranks, contributions, strict=True)
         return tuple(
             RetrieverPart(
                 each.name,
@@ -111,8 +112,8 @@ class Explainer:
                 float(contribution),
                 float(contribution) / total if total else 0.0,
             )
-            for each, weight, score, ranks, contribution in columns
-            if weight > 0
+            for each, score, ranks, contribution in columns
+            if each.name != PINNED
         )
 
     def _sentence(
@@ -215,16 +216,18 @@ class Explainer:
         shares = history_shares(vectors, weights, vector)
         return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]
 
-    def _co_purchase_parts(self, item_id: str, scores: Floats) -> list[HistoryPart]:
-        """Return the shares of the items with which the hit was bought; history and session may share an item."""
-        if self._sum_of("co-purchase", scores) <= 0.0:
+    def _neighbour_parts(self, name: Literal["co-purchase", "ease"], item_id: str, scores: Floats) -> list[HistoryPart]:
+        """Return the shares of items in the score of co-purchases or EASE; history and session may share an item."""
+        if self._sum_of(name, scores) <= 0.0:
             return []
         shares: dict[str, float] = {}
         profiles: list[User] = [each for each in (self._facts.user, self._facts.session) if each is not None]
-        for start, weight in [pair for profile in profiles for pair in profile.behaviour.items()]:
-            source = self._facts.neighbours.get(start)
-            if source is not None and item_id in source.neighbours:
-                shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]
+        for profile in profiles:
+            for start, weight in (profile.lasting if name == "ease" else profile.behaviour).items():
+                if source := self._facts.neighbours.get(start):
+                    values = source.ease if name == "ease" else source.neighbours
+                    if item_id in values:
+                        shares[start] = shares.get(start, 0.0) + weight * values[item_id]
         return [HistoryPart(start, self._facts.neighbours[start].title, share) for start, share in shares.items()]
 
 

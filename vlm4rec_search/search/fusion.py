@@ -99,9 +99,14 @@ def blend(candidates: Sequence[Candidates], weights: Sequence[float], rank_weigh
     1. Both grow with the score, so that a blend with weights of 0 or more never prefers the worse of two candidates.
     """
     return [
-        weight * _min_max(each.scores) + by_rank * (RANK_CONSTANT + 1.0) * reciprocal_rank([each], [1.0])[0]
-        for each, weight, by_rank in zip(candidates, weights, rank_weights, strict=True)
+        weight * _min_max(each.scores) + by_rank
+        for each, weight, by_rank in zip(candidates, weights, rank_share(candidates, rank_weights), strict=True)
     ]
+
+
+def rank_share(candidates: Sequence[Candidates], weights: Sequence[float]) -> list[Floats]:
+    """Return w x 61 / (60 + rank) for the candidates of each retriever."""
+    return [(RANK_CONSTANT + 1.0) * added for added in reciprocal_rank(candidates, weights)]
 
 
 def _min_max(scores: Floats) -> Floats:

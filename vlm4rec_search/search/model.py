@@ -37,7 +37,8 @@ class Retriever:
     """One ranking of the documents that takes part in the fusion.
 
     The kind decides how documents are scored: `vector` (d,) of length 1 is semantic, `words` by term are lexical,
-    `items` with their scores are co-purchases, items of EASE or of similar shoppers, or the popular items of a segment. A popularity retriever without
+    `items` with their scores are those of co-purchases, EASE or similar shoppers, or the popular ones of a segment. A
+    popularity retriever without
     `items` ranks by the popularity of every document.
 
     Attributes:

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.common.errors import RunError, first_line
-from vlm4rec_search.common.vectors import Ints, Mask, Texts, Vectors
+from vlm4rec_search.common.vectors import Ints, Mask, Vectors
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.search.filters import Filter, check_field
 
