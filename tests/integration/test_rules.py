@@ -97,6 +97,7 @@ def test_a_cap_counts_what_is_buried(shelf: Backend, tmp_path: Path) -> None:
         ("- {action: boost, items: [a], factor: -1}", "rules.0.factor"),
         ("- {action: boost, items: [a]}", "a boost has a factor"),
         ("- {action: bury, items: [a], factor: 2}", "other actions have none"),
+        ('- {action: pin, items: ["\\ud800"]}', "the rule is not UTF-8 text"),
         ("- [", "is not YAML"),
     ],
 )

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Literal, get_args
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.search.filters import Filter, parse_filters
+from vlm4rec_search.search.filters import Filter, check_utf8, parse_filters
 
 Mode = Literal["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers"]
 Fusion = Literal["rrf", "minmax", "blend"]
@@ -76,7 +76,7 @@ class Query:
             raise UsageError("a text has no co-purchases or histories: give a user or items, or use another mode")
         self._check_weights()
         for condition in self.conditions:
-            _check_utf8("filter", "".join((condition.field, *condition.values)))
+            check_utf8("filter", "".join((condition.field, *condition.values)))
 
     def _check_subject(self) -> None:
         if self.user is None and self.text is None and not self.items:
@@ -85,7 +85,7 @@ class Query:
             raise UsageError(f"items is a list of at most {LARGEST_SESSION} item ids")
         texts = [("user id", self.user), ("text", self.text), *(("item id", item) for item in self.items)]
         for name, value in texts:
-            _check_utf8(name, value or "")
+            check_utf8(name, value or "")
             if value is not None and not value.strip():
                 raise UsageError(f"the {name} is empty")
         if self.text is not None and len(self.text) > LONGEST_TEXT:
@@ -225,16 +225,6 @@ class Answer:
             for hit in answer["hits"]
         ]
         return answer
-
-
-def _check_utf8(name: str, value: str) -> None:
-    """Refuse text that cannot be sent, such as a lone surrogate.
-
-    Raises:
-        UsageError: the text cannot be written as UTF-8.
-    """
-    if value.encode("utf-8", "replace").decode() != value:
-        raise UsageError(f"the {name} is not UTF-8 text")
 
 
 def _is_count(value: object) -> bool:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlm4rec_search.common.yaml_files import read_yaml
-from vlm4rec_search.search.filters import parse_filter
+from vlm4rec_search.search.filters import check_utf8, parse_filter
 
 _condition = cache(parse_filter)  # a rule's filter is evaluated for every candidate of every search
 
@@ -49,6 +49,7 @@ class Rule(BaseModel):
             raise ValueError("a pin names its items")
         if ("factor" in self.model_fields_set) != (self.action == "boost"):
             raise ValueError("a boost has a factor, other actions have none")
+        check_utf8("rule", "".join((*self.items, self.filter or "", self.reason)))
         if self.filter is not None:
             parse_filter(self.filter)
         return self
