@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
 import numpy as np
 
@@ -26,26 +25,28 @@ from vlm4rec_search.search.reasons import (
 
 SHOWN = 3  # history items that an explanation names
 FROM_HISTORY = ("profile", "interest", "session")  # semantic retrievers whose vector is a sum over history items
-TOP = 0.25  # part of the popularity ranking whose items may be called popular
+TOP = 0.25  # upper part of a retriever's candidates, which may be called popular, or like an item without reserve
 HISTORY, VISIT = "the history", "this visit"
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What speaks for one hit, each largest share first.
+    """What speaks for one hit.
 
     Attributes:
-        profile: items of the history that it resembles; of several interests, those of the nearest.
-        session: items of the session that it resembles.
-        words: the matched words.
-        bought_with: items that were bought together with it.
-        goes_with: items that all shoppers' histories connect with it.
+        like_history: clause of its likeness to items of the history; of several interests, to the one that added most.
+        like_session: clause of its likeness to items of the session.
+        words: the matched words, largest share first.
+        bought_with_history: items of the history that were bought together with it, largest share first.
+        bought_with_session: items of the session that were bought together with it, largest share first.
+        goes_with: items that all shoppers' histories connect with it, largest share first.
     """
 
-    profile: tuple[HistoryPart, ...]
-    session: tuple[HistoryPart, ...]
+    like_history: str
+    like_session: str
     words: tuple[WordPart, ...]
-    bought_with: tuple[HistoryPart, ...]
+    bought_with_history: tuple[HistoryPart, ...]
+    bought_with_session: tuple[HistoryPart, ...]
     goes_with: tuple[HistoryPart, ...] = ()
 
 
@@ -73,26 +74,30 @@ class Explainer:
         self, ranked: Ranked, row: int, scores: Floats, words: Mapping[str, float], vector: Vector
     ) -> Explanation:
         document, contributions, notes = int(ranked.documents[row]), ranked.contributions[row], ranked.notes[row]
-        profile = self._nearest(scores, ("profile", "interest"))
-        session = self._nearest(scores, ("session",))
+        co_purchase = self._sum_of("co-purchase", scores)
+        bought = ranked.records[row]["item_id"] if co_purchase > 0.0 else ""
+        nearest = self._best(scores, FROM_HISTORY)
+        of_profile = self._best(contributions, ("profile", "interest"))
+        of_session = self._best(contributions, ("session",))
+        history = {column: largest(self._history_parts(column, vector)) for column in {nearest, of_profile, of_session}}
         parts = _Parts(
-            largest(self._history_parts(profile, vector)),
-            largest(self._history_parts(session, vector)),
+            resembles(history[of_profile], self._is_top(of_profile, document), HISTORY),
+            resembles(history[of_session], self._is_top(of_session, document), self._visit),
             word_parts(words),
-            largest(self._co_purchase_parts(ranked.records[row]["item_id"], scores)),
+            largest(self._co_purchase_parts(bought, self._facts.user)),
+            largest(self._co_purchase_parts(bought, self._facts.session)),
         )
-        nearest = self._nearest(scores, FROM_HISTORY)
-        history = parts.session if nearest == session else parts.profile
+        bought_with = largest(self._co_purchase_parts(bought, self._facts.user, self._facts.session))
         cosine = 0.0 if nearest is None else float(scores[nearest])
         boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
         return Explanation(
             self._sentence(document, scores, contributions, parts, boosted, notes),
             self._retriever_parts(document, scores, contributions),
-            history,
-            _rest(cosine, history),
+            history[nearest],
+            _rest(cosine, history[nearest]),
             parts.words,
-            parts.bought_with,
-            _rest(self._sum_of("co-purchase", scores), parts.bought_with),
+            bought_with,
+            _rest(co_purchase, bought_with),
             notes,
             parts.goes_with,
             _rest(self._sum_of("ease", scores), parts.goes_with),
@@ -147,24 +152,27 @@ class Explainer:
         retriever, text = self._plan.retrievers[column], self._plan.query.text
         match retriever.name:
             case "profile" | "interest":
-                return resembles(parts.profile, HISTORY)
+                return parts.like_history
             case "session":
-                return resembles(parts.session, self._visit)
+                return parts.like_session
             case "text":
                 return is_near(text or "")
             case "words":
-                return has_words(parts.words) if text else shares_words(parts.words, self._origin("words"))
+                return has_words(parts.words) if text else self._shared_words(retriever, parts.words)
             case "co-purchase":
-                return chosen_with(parts.bought_with)
+                is_session = retriever.items is self._facts.co_purchases.get("session")
+                return chosen_with(parts.bought_with_session if is_session else parts.bought_with_history)
             case "ease":
-                return goes_with(parts.goes_with, self._origin("behaviour"))
+                return goes_with(parts.goes_with, self._origin)
             case "shoppers":
                 return "similar shoppers chose it lately"
             case "popularity":
-                candidates = self._retrieved.candidates[column].documents
-                rank = self._ranks[column].get(document, len(candidates) + 1)
-                return is_popular(score, rank <= ceil(TOP * len(candidates)), self._group(retriever))
+                return is_popular(score, self._is_top(column, document), self._group(retriever))
         return f"the retriever {retriever.name} found it"
+
+    def _is_top(self, column: int | None, document: int) -> bool:
+        ranks = {} if column is None else self._ranks[column]
+        return ranks.get(document, len(ranks) + 1) <= ceil(TOP * len(ranks))
 
     @property
     def _visit(self) -> str:
@@ -172,21 +180,29 @@ class Explainer:
         session, user = self._facts.session, self._facts.user
         return "" if session is None or (user is None and len(session.seen) == 1) else VISIT
 
-    def _origin(self, name: Literal["words", "behaviour"]) -> str:
-        """Return where the items come from whose words or co-purchases are searched for."""
-        user, session = self._facts.user, self._facts.session
-        origins = [HISTORY if user is not None and getattr(user, name) else "", self._visit if session else ""]
+    @property
+    def _origin(self) -> str:
+        """Where the shopper's items come from."""
+        user = self._facts.user
+        origins = [HISTORY if user is not None and user.behaviour else "", self._visit]
         return list_names([origin for origin in origins if origin])
+
+    def _shared_words(self, retriever: Retriever, words: Iterable[WordPart]) -> str:
+        """Return the clause of the words that a hit shares with the history or with the session."""
+        forms = {word.form for word in retriever.words.values()}
+        session = self._facts.session
+        is_session = session is not None and retriever.words is session.words
+        return shares_words([part for part in words if part.word in forms], self._visit if is_session else HISTORY)
 
     def _group(self, retriever: Retriever) -> str:
         if not retriever.items:
             return ""
         return "with shoppers of the same group" if self._plan.tier == "segment" else "in its category"
 
-    def _nearest(self, scores: Floats, names: Collection[str]) -> int | None:
-        """Return the column of the retriever of these names that is nearest to the hit."""
+    def _best(self, values: Floats, names: Collection[str]) -> int | None:
+        """Return the column of the largest value among the retrievers of these names."""
         columns = [column for column, each in enumerate(self._plan.retrievers) if each.name in names]
-        return max(columns, key=lambda column: float(scores[column]), default=None)
+        return max(columns, key=lambda column: float(values[column]), default=None)
 
     def _sum_of(self, name: str, scores: Floats) -> float:
         return float(sum(scores[column] for column, each in enumerate(self._plan.retrievers) if each.name == name))
@@ -215,13 +231,11 @@ class Explainer:
         shares = history_shares(vectors, weights, vector)
         return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]
 
-    def _co_purchase_parts(self, item_id: str, scores: Floats) -> list[HistoryPart]:
-        """Return the shares of the items with which the hit was bought; history and session may share an item."""
-        if self._sum_of("co-purchase", scores) <= 0.0:
-            return []
+    def _co_purchase_parts(self, item_id: str, *profiles: User | None) -> list[HistoryPart]:
+        """Return the shares of the items with which an item was bought; history and session may share one."""
         shares: dict[str, float] = {}
-        profiles: list[User] = [each for each in (self._facts.user, self._facts.session) if each is not None]
-        for start, weight in [pair for profile in profiles for pair in profile.behaviour.items()]:
+        known = [profile for profile in profiles if profile is not None]
+        for start, weight in [pair for profile in known for pair in profile.behaviour.items()]:
             source = self._facts.neighbours.get(start)
             if source is not None and item_id in source.neighbours:
                 shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]

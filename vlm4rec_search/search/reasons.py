@@ -47,7 +47,7 @@ def tell(reasons: Iterable[Reason], notes: Iterable[str] = ()) -> str:
         by_degree: dict[str, list[str]] = defaultdict(list)
         for place, (clause, share) in enumerate(named):
             by_degree[_degree(share, place)].append(f"because {clause}")
-        clauses = [f"{degree} {', and '.join(of_degree)}" for degree, of_degree in by_degree.items()]
+        clauses = [f"{degree} {list_names(of_degree, ', and')}" for degree, of_degree in by_degree.items()]
     else:
         clauses = [clause for clause, _ in named]
     clauses += [f"it {note}" for note in notes]
@@ -63,9 +63,16 @@ def _degree(share: float, place: int) -> str:
     return "mostly" if share >= MOSTLY else "partly"
 
 
-def resembles(parts: Sequence[HistoryPart], origin: str = "") -> str:
-    """Return the clause of likeness to items, largest share first; `origin` says where they come from."""
-    return _join("it resembles", _titles(parts), origin and f"from {origin}") if parts else ""
+def resembles(parts: Sequence[HistoryPart], is_top: bool, origin: str = "") -> str:
+    """Return the clause of likeness to items.
+
+    Args:
+        parts: of the items, largest share first.
+        is_top: few other items are as near to them.
+        origin: where they come from.
+    """
+    verb = "it resembles" if is_top else "it somewhat resembles"
+    return _join(verb, _titles(parts), origin and f"from {origin}") if parts else ""
 
 
 def is_near(text: str) -> str:
@@ -85,7 +92,7 @@ def shares_words(parts: Sequence[WordPart], origin: str = "") -> str:
 
 def chosen_with(parts: Sequence[HistoryPart]) -> str:
     """Return the clause of co-purchases, largest share first; a shop's events need not be purchases."""
-    return f"others who chose {_titles(parts, 'or')} also chose it" if parts else ""
+    return f"others who chose {_titles(parts, ' or')} also chose it" if parts else ""
 
 
 def goes_with(parts: Sequence[HistoryPart], origin: str = "") -> str:
@@ -109,7 +116,7 @@ def is_popular(score: float, is_top: bool, group: str = "") -> str:
     times = {1: "once", 2: "twice"}.get(count, f"{count:,} times")
     if is_top and count >= POPULAR:
         return _join("it is popular", group, f"(chosen {times} lately)")
-    return _join("it was chosen", times, "lately", group)
+    return f"it was chosen {times} lately"
 
 
 def shorten(title: str, longest: int = LONGEST_TITLE) -> str:
@@ -122,12 +129,12 @@ def shorten(title: str, longest: int = LONGEST_TITLE) -> str:
     return (kept if last_space < 0 else kept[:last_space]).rstrip(" ,;:-/(") + "…"
 
 
-def list_names(names: Sequence[str], last: str = "and") -> str:
+def list_names(names: Sequence[str], last: str = " and") -> str:
     """Return names as a list in words, empty without names; `last` stands before the last one."""
-    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _titles(parts: Sequence[HistoryPart], last: str = "and") -> str:
+def _titles(parts: Sequence[HistoryPart], last: str = " and") -> str:
     """Return the titles of the parts that matter; two items may have the same title."""
     titles = [f'"{shorten(part.title)}"' for part in parts[:ITEMS] if part.share >= WEAK * parts[0].share]
     return list_names(list(dict.fromkeys(titles)), last)
