@@ -65,11 +65,11 @@ def test_reasons_stand_in_the_order_of_their_shares_and_none_is_too_small(added:
 @pytest.mark.parametrize(
     ("score", "is_top", "clause"),
     [
-        (1234.9, True, "it is popular (chosen 1,234 times lately)"),
-        (3.0, True, "it is popular (chosen 3 times lately)"),
-        (3.5, False, "it was chosen 3 times lately"),
-        (2.9, True, "it was chosen twice lately"),
-        (1.2, True, "it was chosen once lately"),
+        (1234.9, True, "it is popular (1,234 shoppers chose it lately)"),
+        (3.0, True, "it is popular (3 shoppers chose it lately)"),
+        (3.5, False, "3 shoppers chose it lately"),
+        (2.9, True, "2 shoppers chose it lately"),
+        (1.2, True, "1 shopper chose it lately"),
         (0.4, True, "others chose it some time ago"),
         (0.0, True, ""),
     ],

@@ -1,6 +1,7 @@
 """Why a hit is in the answer: the part of every retriever, of history items and words, and one sentence."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.search.backend import Reader, Retrieved
-from vlm4rec_search.search.model import Facts, Plan, Ranked, Retriever, User, Vector
+from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Ranked, Retriever, Vector
 from vlm4rec_search.search.query import Explanation, HistoryPart, RetrieverPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
@@ -75,7 +76,11 @@ class Explainer:
     ) -> Explanation:
         document, contributions, notes = int(ranked.documents[row]), ranked.contributions[row], ranked.notes[row]
         co_purchase = self._sum_of("co-purchase", scores)
-        bought = ranked.records[row]["item_id"] if co_purchase > 0.0 else ""
+        item_id = ranked.records[row]["item_id"] if co_purchase > 0.0 else ""
+        with_history, with_session = (
+            self._neighbour_parts(item_id, profile.behaviour if profile else {}, lambda item: item.neighbours)
+            for profile in (self._facts.user, self._facts.session)
+        )
         nearest = self._best(scores, FROM_HISTORY)
         of_profile = self._best(contributions, ("profile", "interest"))
         of_session = self._best(contributions, ("session",))
@@ -84,10 +89,10 @@ class Explainer:
             resembles(history[of_profile], self._is_top(of_profile, document), HISTORY),
             resembles(history[of_session], self._is_top(of_session, document), self._visit),
             word_parts(words),
-            largest(self._co_purchase_parts(bought, self._facts.user)),
-            largest(self._co_purchase_parts(bought, self._facts.session)),
+            largest(with_history),
+            largest(with_session),
         )
-        bought_with = largest(self._co_purchase_parts(bought, self._facts.user, self._facts.session))
+        bought_with = largest(add_shares([*with_history, *with_session]))
         cosine = 0.0 if nearest is None else float(scores[nearest])
         boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
         return Explanation(
@@ -106,7 +111,7 @@ class Explainer:
 
     def _retriever_parts(self, document: int, scores: Floats, contributions: Floats) -> tuple[RetrieverPart, ...]:
         total = float(contributions.sum())
-        columns = zip(self._plan.retrievers, self._plan.weights, scores, self._ranks, contributions, strict=True)
+        columns = zip(self._plan.retrievers, scores, self._ranks, contributions, strict=True)
         return tuple(
             RetrieverPart(
                 each.name,
@@ -116,8 +121,8 @@ class Explainer:
                 float(contribution),
                 float(contribution) / total if total else 0.0,
             )
-            for each, weight, score, ranks, contribution in columns
-            if weight > 0
+            for each, score, ranks, contribution in columns
+            if each.name != PINNED
         )
 
     def _sentence(
@@ -197,7 +202,7 @@ class Explainer:
     def _group(self, retriever: Retriever) -> str:
         if not retriever.items:
             return ""
-        return "with shoppers of the same group" if self._plan.tier == "segment" else "in its category"
+        return "in the shopper's group" if self._plan.tier == "segment" else "in its category"
 
     def _best(self, values: Floats, names: Collection[str]) -> int | None:
         """Return the column of the largest value among the retrievers of these names."""
@@ -231,15 +236,19 @@ class Explainer:
         shares = history_shares(vectors, weights, vector)
         return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]
 
-    def _co_purchase_parts(self, item_id: str, *profiles: User | None) -> list[HistoryPart]:
-        """Return the shares of the items with which an item was bought; history and session may share one."""
-        shares: dict[str, float] = {}
-        known = [profile for profile in profiles if profile is not None]
-        for start, weight in [pair for profile in known for pair in profile.behaviour.items()]:
-            source = self._facts.neighbours.get(start)
-            if source is not None and item_id in source.neighbours:
-                shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]
-        return [HistoryPart(start, self._facts.neighbours[start].title, share) for start, share in shares.items()]
+    def _neighbour_parts(
+        self, item_id: str, starts: Mapping[str, float], values: Callable[[Item], Mapping[str, float]]
+    ) -> list[HistoryPart]:
+        """Return the shares of a shopper's items in the sum of weight x value, where their neighbours have the item."""
+        known = [
+            (weight, self._facts.neighbours[start])
+            for start, weight in starts.items()
+            if start in self._facts.neighbours
+        ]
+        pairs = [(weight, item, values(item).get(item_id)) for weight, item in known]
+        return [
+            HistoryPart(item.item_id, item.title, weight * value) for weight, item, value in pairs if value is not None
+        ]
 
 
 def history_shares(vectors: Vectors, weights: Floats, document: Vector) -> Floats:
@@ -264,6 +273,14 @@ def largest(parts: Iterable[HistoryPart]) -> tuple[HistoryPart, ...]:
     """Return the `SHOWN` largest shares that are above 0, best first."""
     ordered = sorted(parts, key=lambda part: (-part.share, part.item_id))[:SHOWN]
     return tuple(part for part in ordered if part.share > 0.0)
+
+
+def add_shares(parts: Iterable[HistoryPart]) -> list[HistoryPart]:
+    """Return one part for each item, with the sum of its shares: history and session may have an item in common."""
+    shares: dict[tuple[str, str], float] = defaultdict(float)
+    for part in parts:
+        shares[part.item_id, part.title] += part.share
+    return [HistoryPart(item_id, title, share) for (item_id, title), share in shares.items()]
 
 
 def _rest(total: float, named: Iterable[HistoryPart]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vlm4rec_search.search.query import HistoryPart, WordPart
 
 NAMED, PARTLY, MOSTLY = 0.05, 0.2, 0.6  # shares of the score from which on a reason is named, and how
-POPULAR = 3  # times that others chose an item lately before it is called popular
+POPULAR = 3  # shoppers who chose an item lately before it is called popular
 ITEMS, WORDS = 2, 3  # the most items and words that a clause names
 WEAK = 0.2  # share of the largest part under which a sentence does not name an item or a word
 LONGEST_TITLE = 40  # characters
@@ -106,17 +106,15 @@ def is_popular(score: float, is_top: bool, group: str = "") -> str:
     """Return the clause of popularity.
 
     Args:
-        score: how often others chose the item lately; the part below the point only orders equal counts.
+        score: how many shoppers chose the item lately; the part below the point only orders equal counts.
         is_top: the item is in the upper part of the popularity ranking.
         group: of the shoppers or items among which it is counted, with its preposition.
     """
     count = int(score)
     if count == 0:
         return "others chose it some time ago" if score > 0.0 else ""
-    times = {1: "once", 2: "twice"}.get(count, f"{count:,} times")
-    if is_top and count >= POPULAR:
-        return _join("it is popular", group, f"(chosen {times} lately)")
-    return f"it was chosen {times} lately"
+    chosen = f"{count:,} {'shopper' if count == 1 else 'shoppers'} chose it lately"
+    return _join("it is popular", group, f"({chosen})") if is_top and count >= POPULAR else chosen
 
 
 def shorten(title: str, longest: int = LONGEST_TITLE) -> str:
