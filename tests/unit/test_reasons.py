@@ -57,7 +57,7 @@ def test_reasons_stand_in_the_order_of_their_shares_and_none_is_too_small(added:
     sentence = tell(Reason(f"it is reason {place}", value) for place, value in enumerate(added))
     told = [added[int(place)] for place in re.findall(r"reason (\d)", sentence)]
     total = sum(value for value in added if value > 0)
-    assert told == sorted([value for value in added if value > 0 and value >= total / 20], reverse=True)
+    assert told == sorted([value for value in added if value > 0 and value >= total / 20], reverse=True)[:4]
     assert sentence.count("because") == (len(told) if len(told) > 1 else 0)
     assert sentence.startswith("Mostly") == (len(told) > 1 and told[0] >= total * 3 / 5)
 

@@ -1,7 +1,6 @@
 """Why a hit is in the answer: the part of every retriever, of history items and words, and one sentence."""
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.search.backend import Reader, Retrieved
-from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Ranked, Retriever, Vector
+from vlm4rec_search.search.model import PINNED, Facts, Plan, Ranked, Retriever, User, Vector
 from vlm4rec_search.search.query import Explanation, HistoryPart, RetrieverPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
@@ -31,24 +30,22 @@ HISTORY, VISIT = "the history", "this visit"
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    """What speaks for one hit.
+class _Hit:
+    """One hit and what its reasons are made of.
 
     Attributes:
+        document: its number.
+        item_id: its id.
         like_history: clause of its likeness to items of the history; of several interests, to the one that added most.
         like_session: clause of its likeness to items of the session.
         words: the matched words, largest share first.
-        bought_with_history: items of the history that were bought together with it, largest share first.
-        bought_with_session: items of the session that were bought together with it, largest share first.
-        goes_with: items that all shoppers' histories connect with it, largest share first.
     """
 
+    document: int
+    item_id: str
     like_history: str
     like_session: str
     words: tuple[WordPart, ...]
-    bought_with_history: tuple[HistoryPart, ...]
-    bought_with_session: tuple[HistoryPart, ...]
-    goes_with: tuple[HistoryPart, ...] = ()
 
 
 class Explainer:
@@ -75,38 +72,32 @@ class Explainer:
         self, ranked: Ranked, row: int, scores: Floats, words: Mapping[str, float], vector: Vector
     ) -> Explanation:
         document, contributions, notes = int(ranked.documents[row]), ranked.contributions[row], ranked.notes[row]
-        co_purchase = self._sum_of("co-purchase", scores)
-        item_id = ranked.records[row]["item_id"] if co_purchase > 0.0 else ""
-        with_history, with_session = (
-            self._neighbour_parts(item_id, profile.behaviour if profile else {}, lambda item: item.neighbours)
-            for profile in (self._facts.user, self._facts.session)
-        )
         nearest = self._best(scores, FROM_HISTORY)
         of_profile = self._best(contributions, ("profile", "interest"))
         of_session = self._best(contributions, ("session",))
         history = {column: largest(self._history_parts(column, vector)) for column in {nearest, of_profile, of_session}}
-        parts = _Parts(
+        hit = _Hit(
+            document,
+            ranked.records[row]["item_id"],
             resembles(history[of_profile], self._is_top(of_profile, document), HISTORY),
             resembles(history[of_session], self._is_top(of_session, document), self._visit),
             word_parts(words),
-            largest(with_history),
-            largest(with_session),
         )
-        bought_with = largest(add_shares([*with_history, *with_session]))
-        cosine = 0.0 if nearest is None else float(scores[nearest])
+        co_purchase = self._sum_of("co-purchase", scores)
+        profiles = [self._facts.user, self._facts.session] if co_purchase > 0.0 else []
+        bought_with = largest(self._co_purchase_parts(hit.item_id, profiles))
         boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
         return Explanation(
-            self._sentence(document, scores, contributions, parts, boosted, notes),
+            self._sentence(hit, scores, contributions, boosted, notes),
             self._retriever_parts(document, scores, contributions),
             history[nearest],
-            _rest(cosine, history[nearest]),
-            parts.words,
+            _rest(0.0 if nearest is None else float(scores[nearest]), history[nearest]),
+            hit.words,
             bought_with,
             _rest(co_purchase, bought_with),
             notes,
-            parts.goes_with,
-            _rest(self._sum_of("ease", scores), parts.goes_with),
-            boosted,
+            goes_rest=round(self._sum_of("ease", scores), 6),
+            boosted=boosted,
         )
 
     def _retriever_parts(self, document: int, scores: Floats, contributions: Floats) -> tuple[RetrieverPart, ...]:
@@ -126,19 +117,13 @@ class Explainer:
         )
 
     def _sentence(
-        self,
-        document: int,
-        scores: Floats,
-        contributions: Floats,
-        parts: _Parts,
-        boosted: float,
-        notes: tuple[str, ...],
+        self, hit: _Hit, scores: Floats, contributions: Floats, boosted: float, notes: tuple[str, ...]
     ) -> str:
         pins, boosts = self._notes_of("pin", notes), self._notes_of("boost", notes)
         if pins:  # whatever the scores are
             return tell([], pins)
         reasons = [
-            Reason(self._clause(column, document, float(scores[column]), parts), float(contribution))
+            Reason(self._clause(column, float(scores[column]), hit), float(contribution))
             for column, contribution in enumerate(contributions)
         ]
         if boosted > 0.0:
@@ -150,30 +135,41 @@ class Explainer:
         of_action = [rule.note for rule in self._plan.rules if rule.action == action]
         return [note for note in notes if note in of_action]
 
-    def _clause(self, column: int, document: int, score: float, parts: _Parts) -> str:
+    def _clause(self, column: int, score: float, hit: _Hit) -> str:
         """Return why a retriever found a hit, in words; empty where its score says nothing for the hit."""
         if score <= 0.0:
             return ""
         retriever, text = self._plan.retrievers[column], self._plan.query.text
+        profile = self._facts.session if self._is_of_session(retriever) else self._facts.user
+        origin = HISTORY if profile is self._facts.user else self._visit
         match retriever.name:
             case "profile" | "interest":
-                return parts.like_history
+                return hit.like_history
             case "session":
-                return parts.like_session
+                return hit.like_session
             case "text":
                 return is_near(text or "")
+            case "words" if text:
+                return has_words(hit.words)
             case "words":
-                return has_words(parts.words) if text else self._shared_words(retriever, parts.words)
+                forms = {word.form for word in retriever.words.values()}
+                return shares_words([part for part in hit.words if part.word in forms], origin)
             case "co-purchase":
-                is_session = retriever.items is self._facts.co_purchases.get("session")
-                return chosen_with(parts.bought_with_session if is_session else parts.bought_with_history)
+                return chosen_with(largest(self._co_purchase_parts(hit.item_id, [profile])))
             case "ease":
-                return goes_with(parts.goes_with, self._origin)
+                return goes_with((), origin)
             case "shoppers":
                 return "similar shoppers chose it lately"
             case "popularity":
-                return is_popular(score, self._is_top(column, document), self._group(retriever))
+                return is_popular(score, self._is_top(column, hit.document), self._group(retriever))
         return f"the retriever {retriever.name} found it"
+
+    def _is_of_session(self, retriever: Retriever) -> bool:
+        """Return whether a retriever searches for the session's words or items, not for those of the history."""
+        session = self._facts.session
+        return session is not None and (
+            retriever.words is session.words or retriever.items is self._facts.co_purchases.get("session")
+        )
 
     def _is_top(self, column: int | None, document: int) -> bool:
         ranks = {} if column is None else self._ranks[column]
@@ -184,20 +180,6 @@ class Explainer:
         """Where the items of the session are; empty where the query is for items that resemble a single one."""
         session, user = self._facts.session, self._facts.user
         return "" if session is None or (user is None and len(session.seen) == 1) else VISIT
-
-    @property
-    def _origin(self) -> str:
-        """Where the shopper's items come from."""
-        user = self._facts.user
-        origins = [HISTORY if user is not None and user.behaviour else "", self._visit]
-        return list_names([origin for origin in origins if origin])
-
-    def _shared_words(self, retriever: Retriever, words: Iterable[WordPart]) -> str:
-        """Return the clause of the words that a hit shares with the history or with the session."""
-        forms = {word.form for word in retriever.words.values()}
-        session = self._facts.session
-        is_session = session is not None and retriever.words is session.words
-        return shares_words([part for part in words if part.word in forms], self._visit if is_session else HISTORY)
 
     def _group(self, retriever: Retriever) -> str:
         if not retriever.items:
@@ -236,19 +218,15 @@ class Explainer:
         shares = history_shares(vectors, weights, vector)
         return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]
 
-    def _neighbour_parts(
-        self, item_id: str, starts: Mapping[str, float], values: Callable[[Item], Mapping[str, float]]
-    ) -> list[HistoryPart]:
-        """Return the shares of a shopper's items in the sum of weight x value, where their neighbours have the item."""
-        known = [
-            (weight, self._facts.neighbours[start])
-            for start, weight in starts.items()
-            if start in self._facts.neighbours
-        ]
-        pairs = [(weight, item, values(item).get(item_id)) for weight, item in known]
-        return [
-            HistoryPart(item.item_id, item.title, weight * value) for weight, item, value in pairs if value is not None
-        ]
+    def _co_purchase_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
+        """Return the shares of the items with which the hit was bought; history and session may share an item."""
+        shares: dict[str, float] = {}
+        known = [profile for profile in profiles if profile is not None]
+        for start, weight in [pair for profile in known for pair in profile.behaviour.items()]:
+            source = self._facts.neighbours.get(start)
+            if source is not None and item_id in source.neighbours:
+                shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]
+        return [HistoryPart(start, self._facts.neighbours[start].title, share) for start, share in shares.items()]
 
 
 def history_shares(vectors: Vectors, weights: Floats, document: Vector) -> Floats:
@@ -273,14 +251,6 @@ def largest(parts: Iterable[HistoryPart]) -> tuple[HistoryPart, ...]:
     """Return the `SHOWN` largest shares that are above 0, best first."""
     ordered = sorted(parts, key=lambda part: (-part.share, part.item_id))[:SHOWN]
     return tuple(part for part in ordered if part.share > 0.0)
-
-
-def add_shares(parts: Iterable[HistoryPart]) -> list[HistoryPart]:
-    """Return one part for each item, with the sum of its shares: history and session may have an item in common."""
-    shares: dict[tuple[str, str], float] = defaultdict(float)
-    for part in parts:
-        shares[part.item_id, part.title] += part.share
-    return [HistoryPart(item_id, title, share) for (item_id, title), share in shares.items()]
 
 
 def _rest(total: float, named: Iterable[HistoryPart]) -> float:

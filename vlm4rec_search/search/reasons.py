@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vlm4rec_search.search.query import HistoryPart, WordPart
 
 NAMED, PARTLY, MOSTLY = 0.05, 0.2, 0.6  # shares of the score from which on a reason is named, and how
+REASONS = 4  # the most that a sentence tells
 POPULAR = 3  # shoppers who chose an item lately before it is called popular
 ITEMS, WORDS = 2, 3  # the most items and words that a clause names
 WEAK = 0.2  # share of the largest part under which a sentence does not name an item or a word
@@ -29,7 +30,7 @@ class Reason:
 def tell(reasons: Iterable[Reason], notes: Iterable[str] = ()) -> str:
     """Return the sentence of a hit.
 
-    Reasons with the same clause are one reason. The largest comes first. "Mostly" stands for at least three fifths of
+    Reasons with the same clause are one reason. The largest comes first; at most `REASONS` are told. "Mostly" stands for at least three fifths of
     the score, "a little" for less than a fifth, and what added less than a twentieth is not named. A reason that is
     named alone needs no such word.
 
@@ -42,7 +43,7 @@ def tell(reasons: Iterable[Reason], notes: Iterable[str] = ()) -> str:
         added[reason.clause] += max(reason.added, 0.0)
     total = sum(added.values())
     named = [(clause, value / total) for clause, value in added.items() if clause and value > 0.0]
-    named = sorted([pair for pair in named if pair[1] >= NAMED], key=lambda pair: -round(pair[1], 6))
+    named = sorted([pair for pair in named if pair[1] >= NAMED], key=lambda pair: -round(pair[1], 6))[:REASONS]
     if len(named) > 1:
         by_degree: dict[str, list[str]] = defaultdict(list)
         for place, (clause, share) in enumerate(named):
