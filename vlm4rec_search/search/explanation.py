@@ -1,6 +1,6 @@
 """Why a hit is in the answer: the part of every retriever, of history items and words, and one sentence."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.search.backend import Reader, Retrieved
-from vlm4rec_search.search.model import PINNED, Facts, Plan, Ranked, Retriever, User, Vector
+from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Ranked, Retriever, User, Vector
 from vlm4rec_search.search.query import Explanation, HistoryPart, RetrieverPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
@@ -219,13 +219,26 @@ class Explainer:
         return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]
 
     def _co_purchase_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
-        """Return the shares of the items with which the hit was bought; history and session may share an item."""
+        """Return the shares of the items with which the hit was bought."""
+        starts = [profile.behaviour for profile in profiles if profile is not None]
+        return self._neighbour_parts(item_id, starts, lambda item: item.neighbours)
+
+    def _neighbour_parts(
+        self, item_id: str, starts: Iterable[Mapping[str, float]], values: Callable[[Item], Mapping[str, float]]
+    ) -> list[HistoryPart]:
+        """Return the shares of a shopper's items in the sum of weight x value of a neighbour.
+
+        Args:
+            item_id: of the neighbour.
+            starts: weights of the shopper's items; history and session may share one.
+            values: returns the values by neighbour of an item.
+        """
         shares: dict[str, float] = {}
-        known = [profile for profile in profiles if profile is not None]
-        for start, weight in [pair for profile in known for pair in profile.behaviour.items()]:
+        for start, weight in [pair for weights in starts for pair in weights.items()]:
             source = self._facts.neighbours.get(start)
-            if source is not None and item_id in source.neighbours:
-                shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]
+            value = values(source).get(item_id) if source is not None else None
+            if value is not None:
+                shares[start] = shares.get(start, 0.0) + weight * value
         return [HistoryPart(start, self._facts.neighbours[start].title, share) for start, share in shares.items()]
 
 

@@ -30,9 +30,9 @@ class Reason:
 def tell(reasons: Iterable[Reason], notes: Iterable[str] = ()) -> str:
     """Return the sentence of a hit.
 
-    Reasons with the same clause are one reason. The largest comes first; at most `REASONS` are told. "Mostly" stands for at least three fifths of
-    the score, "a little" for less than a fifth, and what added less than a twentieth is not named. A reason that is
-    named alone needs no such word.
+    Reasons with the same clause are one reason. The largest comes first; at most `REASONS` are told. "Mostly" stands
+    for at least three fifths of the score, "a little" for less than a fifth. What added less than a twentieth is not
+    named. A reason that is named alone needs no such word.
 
     Args:
         reasons: of the hit; those that took from its score are not named.
