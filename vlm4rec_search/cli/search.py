@@ -136,12 +136,12 @@ def _print_table(answer: "Answer") -> None:
 
 
 def _table(answer: "Answer") -> "Table":
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     is_explained = any(hit.explanation for hit in answer.hits)
-    # A reason needs the width of the column of categories.
-    table = Table("rank", "item", "title and reason" if is_explained else "title")
+    # A reason needs the width of the column of categories; a long id is folded, so that it can be read in full.
+    table = Table("rank", Column("item", overflow="fold"), "title and reason" if is_explained else "title")
     if not is_explained:
         table.add_column("category")
     table.add_column("score")

@@ -1,15 +1,14 @@
 """Why a hit is in the answer: the part of every retriever, of history items and words, and one sentence."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
 import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.search.backend import Reader, Retrieved
-from vlm4rec_search.search.model import PINNED, Facts, Plan, Ranked, Retriever, User, Vector
+from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Ranked, Retriever, User, Vector
 from vlm4rec_search.search.query import Explanation, HistoryPart, RetrieverPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
@@ -26,27 +25,27 @@ from vlm4rec_search.search.reasons import (
 
 SHOWN = 3  # history items that an explanation names
 FROM_HISTORY = ("profile", "interest", "session")  # semantic retrievers whose vector is a sum over history items
-TOP = 0.25  # part of the popularity ranking whose items may be called popular
+TOP = 0.25  # upper part of a retriever's candidates, which may be called popular, or like an item without reserve
 HISTORY, VISIT = "the history", "this visit"
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    """What speaks for one hit, each largest share first.
+class _Hit:
+    """One hit and what its reasons are made of.
 
     Attributes:
-        profile: items of the history that it resembles; of several interests, those of the nearest.
-        session: items of the session that it resembles.
-        words: the matched words.
-        bought_with: items that were bought together with it.
-        goes_with: items that all shoppers' histories connect with it.
+        document: its number.
+        item_id: its id.
+        like_history: clause of its likeness to items of the history; of several interests, to the one that added most.
+        like_session: clause of its likeness to items of the session.
+        words: the matched words, largest share first.
     """
 
-    profile: tuple[HistoryPart, ...]
-    session: tuple[HistoryPart, ...]
+    document: int
+    item_id: str
+    like_history: str
+    like_session: str
     words: tuple[WordPart, ...]
-    bought_with: tuple[HistoryPart, ...]
-    goes_with: tuple[HistoryPart, ...]
 
 
 class Explainer:
@@ -73,30 +72,34 @@ class Explainer:
         self, ranked: Ranked, row: int, scores: Floats, words: Mapping[str, float], vector: Vector
     ) -> Explanation:
         document, contributions, notes = int(ranked.documents[row]), ranked.contributions[row], ranked.notes[row]
-        profile = self._nearest(scores, ("profile", "interest"))
-        session = self._nearest(scores, ("session",))
-        parts = _Parts(
-            largest(self._history_parts(profile, vector)),
-            largest(self._history_parts(session, vector)),
+        nearest = self._best(scores, FROM_HISTORY)
+        of_profile = self._best(contributions, ("profile", "interest"))
+        of_session = self._best(contributions, ("session",))
+        history = {column: largest(self._history_parts(column, vector)) for column in {nearest, of_profile, of_session}}
+        hit = _Hit(
+            document,
+            ranked.records[row]["item_id"],
+            resembles(history[of_profile], self._is_top(of_profile, document), HISTORY),
+            resembles(history[of_session], self._is_top(of_session, document), self._visit),
             word_parts(words),
-            largest(self._neighbour_parts("co-purchase", ranked.records[row]["item_id"], scores)),
-            largest(self._neighbour_parts("ease", ranked.records[row]["item_id"], scores)),
         )
-        nearest = self._nearest(scores, FROM_HISTORY)
-        history = parts.session if nearest == session else parts.profile
-        cosine = 0.0 if nearest is None else float(scores[nearest])
+        co_purchase = self._sum_of("co-purchase", scores)
+        known = [self._facts.user, self._facts.session]
+        bought_with = largest(self._co_purchase_parts(hit.item_id, known if co_purchase > 0.0 else []))
+        ease = self._sum_of("ease", scores)
+        goes_with = largest(self._ease_parts(hit.item_id, known if ease > 0.0 else []))
         boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
         return Explanation(
-            self._sentence(document, scores, contributions, parts, boosted, notes),
+            self._sentence(hit, scores, contributions, boosted, notes),
             self._retriever_parts(document, scores, contributions),
-            history,
-            _rest(cosine, history),
-            parts.words,
-            parts.bought_with,
-            _rest(self._sum_of("co-purchase", scores), parts.bought_with),
+            history[nearest],
+            _rest(0.0 if nearest is None else float(scores[nearest]), history[nearest]),
+            hit.words,
+            bought_with,
+            _rest(co_purchase, bought_with),
             notes,
-            parts.goes_with,
-            _rest(self._sum_of("ease", scores), parts.goes_with),
+            goes_with,
+            _rest(ease, goes_with),
             boosted,
         )
 
@@ -117,19 +120,13 @@ class Explainer:
         )
 
     def _sentence(
-        self,
-        document: int,
-        scores: Floats,
-        contributions: Floats,
-        parts: _Parts,
-        boosted: float,
-        notes: tuple[str, ...],
+        self, hit: _Hit, scores: Floats, contributions: Floats, boosted: float, notes: tuple[str, ...]
     ) -> str:
         pins, boosts = self._notes_of("pin", notes), self._notes_of("boost", notes)
         if pins:  # whatever the scores are
             return tell([], pins)
         reasons = [
-            Reason(self._clause(column, document, float(scores[column]), parts), float(contribution))
+            Reason(self._clause(column, float(scores[column]), hit), float(contribution))
             for column, contribution in enumerate(contributions)
         ]
         if boosted > 0.0:
@@ -141,31 +138,47 @@ class Explainer:
         of_action = [rule.note for rule in self._plan.rules if rule.action == action]
         return [note for note in notes if note in of_action]
 
-    def _clause(self, column: int, document: int, score: float, parts: _Parts) -> str:
+    def _clause(self, column: int, score: float, hit: _Hit) -> str:
         """Return why a retriever found a hit, in words; empty where its score says nothing for the hit."""
         if score <= 0.0:
             return ""
         retriever, text = self._plan.retrievers[column], self._plan.query.text
+        profile = self._facts.session if self._is_of_session(retriever) else self._facts.user
+        origin = HISTORY if profile is self._facts.user else self._visit
         match retriever.name:
             case "profile" | "interest":
-                return resembles(parts.profile, HISTORY)
+                return hit.like_history
             case "session":
-                return resembles(parts.session, self._visit)
+                return hit.like_session
             case "text":
                 return is_near(text or "")
+            case "words" if text:
+                return has_words(hit.words)
             case "words":
-                return has_words(parts.words) if text else shares_words(parts.words, self._origin("words"))
+                forms = {word.form for word in retriever.words.values()}
+                return shares_words([part for part in hit.words if part.word in forms], origin)
             case "co-purchase":
-                return chosen_with(parts.bought_with)
+                return chosen_with(largest(self._co_purchase_parts(hit.item_id, [profile])))
             case "ease":
-                return goes_with(parts.goes_with, self._origin("behaviour"))
+                return goes_with(largest(self._ease_parts(hit.item_id, [profile])), origin)
             case "shoppers":
                 return "similar shoppers chose it lately"
             case "popularity":
-                candidates = self._retrieved.candidates[column].documents
-                rank = self._ranks[column].get(document, len(candidates) + 1)
-                return is_popular(score, rank <= ceil(TOP * len(candidates)), self._group(retriever))
+                return is_popular(score, self._is_top(column, hit.document), self._group(retriever))
         return f"the retriever {retriever.name} found it"
+
+    def _is_of_session(self, retriever: Retriever) -> bool:
+        """Return whether a retriever searches for the session's words or items, not for those of the history."""
+        session = self._facts.session
+        return session is not None and (
+            retriever.words is session.words
+            or retriever.items is self._facts.co_purchases.get("session")
+            or retriever.items is self._facts.ease.get("session")
+        )
+
+    def _is_top(self, column: int | None, document: int) -> bool:
+        ranks = {} if column is None else self._ranks[column]
+        return ranks.get(document, len(ranks) + 1) <= ceil(TOP * len(ranks))
 
     @property
     def _visit(self) -> str:
@@ -173,21 +186,15 @@ class Explainer:
         session, user = self._facts.session, self._facts.user
         return "" if session is None or (user is None and len(session.seen) == 1) else VISIT
 
-    def _origin(self, name: Literal["words", "behaviour"]) -> str:
-        """Return where the items come from whose words or co-purchases are searched for."""
-        user, session = self._facts.user, self._facts.session
-        origins = [HISTORY if user is not None and getattr(user, name) else "", self._visit if session else ""]
-        return list_names([origin for origin in origins if origin])
-
     def _group(self, retriever: Retriever) -> str:
         if not retriever.items:
             return ""
-        return "with shoppers of the same group" if self._plan.tier == "segment" else "in its category"
+        return "in the shopper's group" if self._plan.tier == "segment" else "in its category"
 
-    def _nearest(self, scores: Floats, names: Collection[str]) -> int | None:
-        """Return the column of the retriever of these names that is nearest to the hit."""
+    def _best(self, values: Floats, names: Collection[str]) -> int | None:
+        """Return the column of the largest value among the retrievers of these names."""
         columns = [column for column, each in enumerate(self._plan.retrievers) if each.name in names]
-        return max(columns, key=lambda column: float(scores[column]), default=None)
+        return max(columns, key=lambda column: float(values[column]), default=None)
 
     def _sum_of(self, name: str, scores: Floats) -> float:
         return float(sum(scores[column] for column, each in enumerate(self._plan.retrievers) if each.name == name))
@@ -216,18 +223,32 @@ class Explainer:
         shares = history_shares(vectors, weights, vector)
         return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]
 
-    def _neighbour_parts(self, name: Literal["co-purchase", "ease"], item_id: str, scores: Floats) -> list[HistoryPart]:
-        """Return the shares of items in the score of co-purchases or EASE; history and session may share an item."""
-        if self._sum_of(name, scores) <= 0.0:
-            return []
+    def _co_purchase_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
+        """Return the shares of the items with which the hit was bought."""
+        starts = [profile.behaviour for profile in profiles if profile is not None]
+        return self._neighbour_parts(item_id, starts, lambda item: item.neighbours)
+
+    def _ease_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
+        """Return the shares of items in the score of EASE, negative ones too."""
+        starts = [profile.lasting for profile in profiles if profile is not None]
+        return self._neighbour_parts(item_id, starts, lambda item: item.ease)
+
+    def _neighbour_parts(
+        self, item_id: str, starts: Iterable[Mapping[str, float]], values: Callable[[Item], Mapping[str, float]]
+    ) -> list[HistoryPart]:
+        """Return the shares of a shopper's items in the sum of weight x value of a neighbour.
+
+        Args:
+            item_id: of the neighbour.
+            starts: weights of the shopper's items; history and session may share one.
+            values: returns the values by neighbour of an item.
+        """
         shares: dict[str, float] = {}
-        profiles: list[User] = [each for each in (self._facts.user, self._facts.session) if each is not None]
-        for profile in profiles:
-            for start, weight in (profile.lasting if name == "ease" else profile.behaviour).items():
-                if source := self._facts.neighbours.get(start):
-                    values = source.ease if name == "ease" else source.neighbours
-                    if item_id in values:
-                        shares[start] = shares.get(start, 0.0) + weight * values[item_id]
+        for start, weight in [pair for weights in starts for pair in weights.items()]:
+            source = self._facts.neighbours.get(start)
+            value = values(source).get(item_id) if source is not None else None
+            if value is not None:
+                shares[start] = shares.get(start, 0.0) + weight * value
         return [HistoryPart(start, self._facts.neighbours[start].title, share) for start, share in shares.items()]
 
 

@@ -152,7 +152,7 @@ class Explanation:
     score.
 
     Attributes:
-        sentence: the reasons in words, see `tell`.
+        sentence: the reasons in words, see `tell`. Of several interests it names the items of the one that added most.
         legs: the part of every retriever.
         history: the history items with the largest shares, best first. A shopper with several interests gets the
             items of the interest that is nearest to the hit.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from vlm4rec_search.search.query import HistoryPart, WordPart
 
 NAMED, PARTLY, MOSTLY = 0.05, 0.2, 0.6  # shares of the score from which on a reason is named, and how
-POPULAR = 3  # times that others chose an item lately before it is called popular
+REASONS = 4  # the most that a sentence tells
+POPULAR = 3  # shoppers who chose an item lately before it is called popular
 ITEMS, WORDS = 2, 3  # the most items and words that a clause names
 WEAK = 0.2  # share of the largest part under which a sentence does not name an item or a word
 LONGEST_TITLE = 40  # characters
@@ -29,9 +30,9 @@ class Reason:
 def tell(reasons: Iterable[Reason], notes: Iterable[str] = ()) -> str:
     """Return the sentence of a hit.
 
-    Reasons with the same clause are one reason. The largest comes first. "Mostly" stands for at least three fifths of
-    the score, "a little" for less than a fifth, and what added less than a twentieth is not named. A reason that is
-    named alone needs no such word.
+    Reasons with the same clause are one reason. The largest comes first; at most `REASONS` are told. "Mostly" stands
+    for at least three fifths of the score, "a little" for less than a fifth. What added less than a twentieth is not
+    named. A reason that is named alone needs no such word.
 
     Args:
         reasons: of the hit; those that took from its score are not named.
@@ -42,12 +43,12 @@ def tell(reasons: Iterable[Reason], notes: Iterable[str] = ()) -> str:
         added[reason.clause] += max(reason.added, 0.0)
     total = sum(added.values())
     named = [(clause, value / total) for clause, value in added.items() if clause and value > 0.0]
-    named = sorted([pair for pair in named if pair[1] >= NAMED], key=lambda pair: -round(pair[1], 6))
+    named = sorted([pair for pair in named if pair[1] >= NAMED], key=lambda pair: -round(pair[1], 6))[:REASONS]
     if len(named) > 1:
         by_degree: dict[str, list[str]] = defaultdict(list)
         for place, (clause, share) in enumerate(named):
             by_degree[_degree(share, place)].append(f"because {clause}")
-        clauses = [f"{degree} {', and '.join(of_degree)}" for degree, of_degree in by_degree.items()]
+        clauses = [f"{degree} {list_names(of_degree, ', and')}" for degree, of_degree in by_degree.items()]
     else:
         clauses = [clause for clause, _ in named]
     clauses += [f"it {note}" for note in notes]
@@ -63,9 +64,16 @@ def _degree(share: float, place: int) -> str:
     return "mostly" if share >= MOSTLY else "partly"
 
 
-def resembles(parts: Sequence[HistoryPart], origin: str = "") -> str:
-    """Return the clause of likeness to items, largest share first; `origin` says where they come from."""
-    return _join("it resembles", _titles(parts), origin and f"from {origin}") if parts else ""
+def resembles(parts: Sequence[HistoryPart], is_top: bool, origin: str = "") -> str:
+    """Return the clause of likeness to items.
+
+    Args:
+        parts: of the items, largest share first.
+        is_top: few other items are as near to them.
+        origin: where they come from.
+    """
+    verb = "it resembles" if is_top else "it somewhat resembles"
+    return _join(verb, _titles(parts), origin and f"from {origin}") if parts else ""
 
 
 def is_near(text: str) -> str:
@@ -85,7 +93,7 @@ def shares_words(parts: Sequence[WordPart], origin: str = "") -> str:
 
 def chosen_with(parts: Sequence[HistoryPart]) -> str:
     """Return the clause of co-purchases, largest share first; a shop's events need not be purchases."""
-    return f"others who chose {_titles(parts, 'or')} also chose it" if parts else ""
+    return f"others who chose {_titles(parts, ' or')} also chose it" if parts else ""
 
 
 def goes_with(parts: Sequence[HistoryPart], origin: str = "") -> str:
@@ -99,17 +107,15 @@ def is_popular(score: float, is_top: bool, group: str = "") -> str:
     """Return the clause of popularity.
 
     Args:
-        score: how often others chose the item lately; the part below the point only orders equal counts.
+        score: how many shoppers chose the item lately; the part below the point only orders equal counts.
         is_top: the item is in the upper part of the popularity ranking.
         group: of the shoppers or items among which it is counted, with its preposition.
     """
     count = int(score)
     if count == 0:
         return "others chose it some time ago" if score > 0.0 else ""
-    times = {1: "once", 2: "twice"}.get(count, f"{count:,} times")
-    if is_top and count >= POPULAR:
-        return _join("it is popular", group, f"(chosen {times} lately)")
-    return _join("it was chosen", times, "lately", group)
+    chosen = f"{count:,} {'shopper' if count == 1 else 'shoppers'} chose it lately"
+    return _join("it is popular", group, f"({chosen})") if is_top and count >= POPULAR else chosen
 
 
 def shorten(title: str, longest: int = LONGEST_TITLE) -> str:
@@ -122,12 +128,12 @@ def shorten(title: str, longest: int = LONGEST_TITLE) -> str:
     return (kept if last_space < 0 else kept[:last_space]).rstrip(" ,;:-/(") + "…"
 
 
-def list_names(names: Sequence[str], last: str = "and") -> str:
+def list_names(names: Sequence[str], last: str = " and") -> str:
     """Return names as a list in words, empty without names; `last` stands before the last one."""
-    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _titles(parts: Sequence[HistoryPart], last: str = "and") -> str:
+def _titles(parts: Sequence[HistoryPart], last: str = " and") -> str:
     """Return the titles of the parts that matter; two items may have the same title."""
     titles = [f'"{shorten(part.title)}"' for part in parts[:ITEMS] if part.share >= WEAK * parts[0].share]
     return list_names(list(dict.fromkeys(titles)), last)

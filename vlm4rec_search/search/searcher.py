@@ -166,7 +166,7 @@ def _note_missing_items(query: Query, facts: Facts) -> str | None:
     """Return a note about the session's items that the release does not have."""
     known = facts.session.seen if facts.session else ()
     missing = [item for item in query.items if item not in known]
-    return f"the release has no such item, so the session is without it: {', '.join(missing[:5])}" if missing else None
+    return f"items that the release does not have are ignored: {', '.join(missing[:5])}" if missing else None
 
 
 _ANSWERED_WITH: dict[Tier, str] = {
