@@ -11,7 +11,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Mask
 from vlm4rec_search.evaluation.metrics import DEPTH, KS, accuracy, coverage, judge
 from vlm4rec_search.evaluation.splits import Part, Parts
-from vlm4rec_search.evaluation.systems.base import System
+from vlm4rec_search.evaluation.systems.base import System, UpperBound
 from vlm4rec_search.evaluation.top_k import rank
 
 CHOSEN_BY = "nDCG@10"
@@ -28,6 +28,7 @@ class Outcome:
         values: metrics (u, m) by `judge`, the mean over the seeds.
         spread: (m,), the mean over users of the best seed minus that of the worst.
         coverage: share of the candidates in anybody's first k, by k, the mean over the seeds.
+        is_bound: whether the system knew the answers.
     """
 
     system: str
@@ -37,6 +38,7 @@ class Outcome:
     spread: Floats
     coverage: dict[int, float]
     seconds: float = 0.0
+    is_bound: bool = False
 
     @property
     def ranking(self) -> Ints:
@@ -108,6 +110,8 @@ def _run(system: System, parts: Parts, advance: Callable[[str], None]) -> Ready:
         try:
             chosen = _choose(copy, parts.validation)
             chosen.fit(parts.test.split)
+            if isinstance(chosen, UpperBound):
+                chosen.reveal(parts.test.targets)
             fitted.append(chosen)
         finally:
             advance(system.name)
@@ -135,7 +139,8 @@ def _score(name: str, copies: Sequence[System], part: Part) -> Outcome:
     values = np.stack([judge(ranking, part.split, part.targets) for ranking in rankings])
     covered = {k: float(np.mean([coverage(ranking, part.split, k) for ranking in rankings])) for k in KS}
     setting = ", ".join(filter(None, (copy.setting for copy in copies)))
-    return Outcome(name, setting, rankings, values.mean(axis=0), _spread(values), covered)
+    is_bound = isinstance(copies[0], UpperBound)
+    return Outcome(name, setting, rankings, values.mean(axis=0), _spread(values), covered, is_bound=is_bound)
 
 
 def _spread(values: Floats) -> Floats:

@@ -180,7 +180,7 @@ class _Trials:
         targets = find_targets(split, later, self._protocol.history)
         if not len(targets.users):
             raise UsageError("no user has both a history before the validation cut and an item after it")
-        return Part(split, targets.some(USERS, self._protocol.seed))
+        return Part(split, targets.some(self._protocol.sample or USERS, self._protocol.seed))
 
 
 def _values(ranking: Ranking, users: list[UserCandidates], part: Part) -> dict[str, tuple[Floats, Floats]]:
