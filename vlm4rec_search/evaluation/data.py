@@ -74,12 +74,13 @@ class Split:
         users: (m,) row of the user of each interaction; interactions stand in order of user, then time.
         items: (m,) row of its item.
         times: (m,) when.
-        weights: (u, n), the product's own profiles.profile_weights.
+        weights: (u, n), as profiles.profile_weights computes them, with a half-life that no ranking file moves.
         as_of: the moment.
         candidates: (n,), which items may be ranked.
         repeat: whether items of the history may be ranked, too.
         seed: of everything random.
         tables: the product's own search layer at that moment; None in tests that do without it.
+        profile_weights: (u, n), profiles.profile_weights of the ranking file; None without tables.
     """
 
     catalogue: Catalogue
@@ -93,6 +94,7 @@ class Split:
     repeat: bool = False
     seed: int = 7
     tables: "SearchLayer | None" = None
+    profile_weights: sparse.csr_array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -3,19 +3,25 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.protocol import Protocol, given_cuts
 from vlm4rec_search.evaluation.report import Chapter, write_report
 from vlm4rec_search.evaluation.results import Results, summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.snapshots import built_world
 from vlm4rec_search.evaluation.splits import build_parts
-from vlm4rec_search.evaluation.store import save
+from vlm4rec_search.evaluation.store import Provenance, save
 from vlm4rec_search.evaluation.systems import load_systems
-from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.evaluation.tuning.tune import tune
+from vlm4rec_search.indexes import ranking_in_force
+from vlm4rec_search.indexes.release import SCHEMA_VERSION
+from vlm4rec_search.indexes.search_layer import SearchLayer
+from vlm4rec_search.search.ranking import CHOSEN, Ranking
 
 Say = Callable[[str], None]
 
@@ -68,7 +74,8 @@ def run_evaluation(settings: Settings, job: Job, say: Say) -> dict[str, Results]
 
 
 def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
-    systems = load_systems(job.names, load_ranking(settings.ranking))
+    ranking = _ranking(settings, job.protocol, world, say)
+    systems = load_systems(job.names, ranking)
     needs = frozenset[str]().union(*(system.needs for system in systems))
     choose = any(system.learns or len(system.variants()) > 1 for system in systems)
     parts = build_parts(settings, job.protocol, needs, choose, say)
@@ -79,8 +86,19 @@ def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
     if choose:
         about["validation_users"] = len(parts.validation.targets.users) if parts.validation else None
     results = summarise(evaluation, about, job.protocol.seed)
-    save(results, evaluation, settings.results)
+    save(results, evaluation, settings.results, _provenance(settings, parts.test.split.tables, ranking))
     return Chapter(world, results, evaluation, settings)
+
+
+def _ranking(settings: Settings, protocol: Protocol, world: str, say: Say) -> Ranking:
+    """Return the ranking that the product's rows use: the one in force, or for a simulated world one chosen for it."""
+    if world and not settings.ranking:
+        tuned = tune(settings, Protocol(candidates=protocol.candidates), False, f"{CHOSEN}{world}", say)
+        say(f"Ranking: {tuned.reason}")
+        return tuned.ranking
+    ranking = ranking_in_force(settings)
+    say(f"The product's rows use the ranking {ranking.version}")
+    return ranking
 
 
 def _protocol(settings: Settings, protocol: Protocol) -> dict[str, object]:
@@ -88,3 +106,13 @@ def _protocol(settings: Settings, protocol: Protocol) -> dict[str, object]:
     given = given_cuts(settings.data_dir) if protocol.rule == "time" else None
     days = {"validation": str(given.validation), "test": str(given.test), "given_split": True} if given else {}
     return protocol.to_json() | days
+
+
+def _provenance(settings: Settings, tables: SearchLayer | None, ranking: Ranking) -> Provenance | None:
+    if tables is None:
+        return None
+    with read(settings.warehouse) as connection:
+        texts = connection.execute("SELECT * FROM embeddings.item_texts LIMIT 1").df()
+    recipe = str(texts["recipe"].iloc[0]) if "recipe" in texts else "caption_title"
+    values = sha256(ranking.model_dump_json(exclude={"version"}).encode()).hexdigest()[:12]
+    return Provenance(tables.captioner, tables.prompt, tables.encoder, recipe, ranking.version, values, SCHEMA_VERSION)

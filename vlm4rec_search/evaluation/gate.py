@@ -13,13 +13,12 @@ newer than the cut take no part.
 
 import logging
 from dataclasses import dataclass, replace
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from scipy import sparse
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
@@ -27,16 +26,18 @@ from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.data import Split
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.protocol import Protocol
+from vlm4rec_search.evaluation.rendering import render_model
 from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
+from vlm4rec_search.indexes import ranking_in_force
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
 from vlm4rec_search.search.query import Mode
-from vlm4rec_search.search.ranking import Ranking, load_ranking
+from vlm4rec_search.search.ranking import Ranking
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +121,8 @@ def judge_release(
         raise UsageError(f"the live release {name} is of another package version: leave out --gate once")
     part = build_parts(settings, Protocol(), frozenset(), False, logger.info).test
     logger.info("Searching both releases for %d held-out users", len(part.targets.users))
-    query = render_user_documents(settings.project)
-    ranking = load_ranking(settings.ranking)
+    query = render_model(settings.project, "search.user_documents")
+    ranking = ranking_in_force(settings)
     before, after = (
         _measure(part, _as_of_cut(part.split, layer, query, ranking), ranking)
         for layer in (_read_release(releases, meta), search_layer)
@@ -129,32 +130,6 @@ def judge_release(
     low, high = interval(resampled_means((after - before)[:, None], part.split.seed))
     means = (float(before.mean()), float(after.mean()))
     return Verdict(name, len(before), *means, float(low[0]), float(high[0]), tolerance)
-
-
-def render_user_documents(project: Path) -> str:
-    """Return the query of the project's model search.user_documents as DuckDB SQL, with its macros expanded.
-
-    Importing SQLMesh takes about two seconds. Its `Context` would do the same, but it loads every model and reads the
-    raw files again.
-    """
-    from sqlmesh.core.dialect import parse
-    from sqlmesh.core.macros import macro
-    from sqlmesh.core.model import create_sql_model
-
-    for path in sorted((project / "macros").glob("[!_]*.py")):
-        _run_module(path)  # registers its macros
-    *_, query = parse((project / "models/search/user_documents.sql").read_text("utf-8"), default_dialect="duckdb")
-    model = create_sql_model(
-        "search.user_documents", query, dialect="duckdb", macros=macro.get_registry(), module_path=project.resolve()
-    )
-    sql: str = model.render_query_or_raise().sql(dialect="duckdb", comments=False)
-    return sql
-
-
-def _run_module(path: Path) -> None:
-    spec = spec_from_file_location(path.stem, path)
-    if spec is not None and spec.loader is not None:
-        spec.loader.exec_module(module_from_spec(spec))
 
 
 def _measure(part: Part, search_layer: SearchLayer, ranking: Ranking) -> Floats:
@@ -171,22 +146,22 @@ def _read_release(releases: Releases, meta: ReleaseMeta) -> SearchLayer:
     documents = pa.Table.from_batches(releases.documents(meta.name))
     for column, value in (("encoder", meta.encoder), ("captioner", meta.captioner), ("attributes", None)):
         documents = documents.append_column(column, pa.array([value] * len(documents), pa.string()))
-    tables = SearchTables(documents, *(pa.table({}) for _ in range(6)))
+    tables = SearchTables(documents, *(pa.table({}) for _ in range(7)))
     return SearchLayer(tables, meta.encoder, meta.dimension, meta.captioner, meta.prompt, meta.as_of)
 
 
 def _as_of_cut(split: Split, search_layer: SearchLayer, query: str, ranking: Ranking) -> SearchLayer:
     """Return the documents of a search layer with all its other tables as of the moment of the split."""
-    if split.tables is None:
+    if split.tables is None or split.profile_weights is None:
         raise UsageError("the gate needs the tables of the search layer")
     documents, cut = search_layer.tables.documents, split.tables.tables
-    users = _user_documents(query, cut.users, _weights(split), documents, ranking)
+    users = _user_documents(query, cut.users, _to_frame(split.profile_weights, split), documents, ranking)
     return replace(search_layer, tables=replace(cut, documents=documents, users=users), as_of=split.tables.as_of)
 
 
-def _weights(split: Split) -> pd.DataFrame:
-    """Return the weights of the split's histories: user_id, item_id, weight."""
-    cells = split.weights.tocoo()
+def _to_frame(weights: sparse.csr_array, split: Split) -> pd.DataFrame:
+    """Return the weights (u, n) of the split's histories: user_id, item_id, weight."""
+    cells = weights.tocoo()
     users, items = cells.coords
     return pd.DataFrame(
         {"user_id": split.user_ids[users], "item_id": split.catalogue.item_ids[items], "weight": cells.data}

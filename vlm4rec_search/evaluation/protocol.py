@@ -69,9 +69,10 @@ class Protocol:
         validation: share of the first interactions of a user with an item, that speak for it, up to the validation cut.
         test: the same up to the test cut.
         seed: of everything random.
+        sample: the most users of each part, drawn with the seed; None for all.
 
     Raises:
-        UsageError: shares that are not in order, or a negative seed.
+        UsageError: shares that are not in order, a negative seed, or a sample of nobody.
     """
 
     rule: Rule = "time"
@@ -81,6 +82,7 @@ class Protocol:
     validation: float = 0.8
     test: float = 0.9
     seed: int = 7
+    sample: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -88,6 +90,8 @@ class Protocol:
             raise UsageError("the cuts have to be shares between 0 and 1, validation before test")
         if self.seed < 0 or self.history < 1:
             raise UsageError("the seed has to be 0 or more, and a history at least one item")
+        if self.sample is not None and self.sample < 1:
+            raise UsageError("the number of users has to be 1 or more")
 
     @property
     def leaks(self) -> bool:

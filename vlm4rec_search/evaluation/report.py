@@ -223,7 +223,7 @@ def _fill(chapter: Chapter) -> dict[str, object]:
     """Return what the template shows of a chapter."""
     results, evaluation = chapter.results, chapter.evaluation
     whole = evaluation.comparisons[0]
-    ranked = best_first(results.rows, whole.on)
+    ranked = best_first([row for row in results.rows if not row.is_bound], whole.on)
     return {
         "world": chapter.world,
         "protocol": results.protocol,
@@ -232,7 +232,7 @@ def _fill(chapter: Chapter) -> dict[str, object]:
         "effect": effect(results),
         "sections": [_section(results.rows, comparison.on) for comparison in evaluation.comparisons],
         "paper": [row for row in beside_paper(results.rows, whole.on) if row.ndcg is not None],
-        "slices": _slices(results.slices, ranked),
+        "slices": _slices(results.slices, best_first(results.rows, whole.on)),
         "differences": results.differences[BY],
         "examples": examples(evaluation, [row.system for row in ranked[:2]], chapter.settings),
     }

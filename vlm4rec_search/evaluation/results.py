@@ -90,6 +90,7 @@ class Row:
         setting: what the system chose on validation.
         seeds: how many seeds the value is the mean of.
         spread: best seed minus worst; None where there is one seed.
+        is_bound: whether the system knew the answers; it takes no part in differences.
     """
 
     system: str
@@ -104,6 +105,7 @@ class Row:
     setting: str = ""
     seeds: int = 1
     spread: float | None = None
+    is_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def _rows(comparison: Comparison, samples: Floats) -> Iterator[Row]:
     for outcome in comparison.outcomes:
         seeds = len(outcome.rankings)
         about = Row(outcome.system, "", None, None, None, users, items, comparison.on, "", outcome.setting, seeds)
+        about = replace(about, is_bound=outcome.is_bound)
         for place, metric in enumerate(METRICS):
             value, low, high = next(numbers)
             spread = float(outcome.spread[place]) if seeds > 1 else None
@@ -185,7 +188,8 @@ def _slices(whole: Comparison, seed: int) -> Iterator[Row]:
         for outcome in whole.outcomes:
             for metric in SLICED:
                 value = next(numbers)
-                yield Row(outcome.system, metric, *value, users, items, whole.on, name, outcome.setting)
+                about = Row(outcome.system, metric, *value, users, items, whole.on, name, outcome.setting)
+                yield replace(about, is_bound=outcome.is_bound)
 
 
 def _accuracy(outcome: Outcome, rows: Ints, targets: Targets) -> Floats:
@@ -196,7 +200,8 @@ def _accuracy(outcome: Outcome, rows: Ints, targets: Targets) -> Floats:
 
 
 def _differences(whole: Comparison, samples: Floats) -> dict[str, list[Difference]]:
-    names = [outcome.system for outcome in whole.outcomes]
+    compared = [place for place, outcome in enumerate(whole.outcomes) if not outcome.is_bound]
+    names = [whole.outcomes[place].system for place in compared]
     values = _values(whole)
-    columns = {metric: slice(place, None, len(METRICS)) for place, metric in enumerate(ACCURACY)}
+    columns = {metric: [system * len(METRICS) + place for system in compared] for place, metric in enumerate(ACCURACY)}
     return {metric: compare(names, values[:, every], samples[:, every]) for metric, every in columns.items()}

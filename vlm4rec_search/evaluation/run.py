@@ -11,7 +11,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Mask
 from vlm4rec_search.evaluation.metrics import DEPTH, OF_ALL_LISTS, accuracy, judge, of_all_lists
 from vlm4rec_search.evaluation.splits import Part, Parts
-from vlm4rec_search.evaluation.systems.base import System
+from vlm4rec_search.evaluation.systems.base import System, UpperBound
 from vlm4rec_search.evaluation.top_k import rank
 
 CHOSEN_BY = "nDCG@10"
@@ -28,6 +28,7 @@ class Outcome:
         values: metrics (u, m) by `judge`, the mean over the seeds.
         spread: (m,), the mean over users of the best seed minus that of the worst.
         of_all_lists: the metrics `OF_ALL_LISTS` by name, the mean over the seeds.
+        is_bound: whether the system knew the answers.
     """
 
     system: str
@@ -37,6 +38,7 @@ class Outcome:
     spread: Floats
     of_all_lists: dict[str, float]
     seconds: float = 0.0
+    is_bound: bool = False
 
     @property
     def ranking(self) -> Ints:
@@ -108,6 +110,8 @@ def _run(system: System, parts: Parts, advance: Callable[[str], None]) -> Ready:
         try:
             chosen = _choose(copy, parts.validation)
             chosen.fit(parts.test.split)
+            if isinstance(chosen, UpperBound):
+                chosen.reveal(parts.test.targets)
             fitted.append(chosen)
         finally:
             advance(system.name)
@@ -136,7 +140,8 @@ def _score(name: str, copies: Sequence[System], part: Part) -> Outcome:
     of_all = [of_all_lists(ranking, part.split) for ranking in rankings]
     together = {metric: float(np.mean([one[metric] for one in of_all])) for metric in OF_ALL_LISTS}
     setting = ", ".join(filter(None, (copy.setting for copy in copies)))
-    return Outcome(name, setting, rankings, values.mean(axis=0), _spread(values), together)
+    is_bound = isinstance(copies[0], UpperBound)
+    return Outcome(name, setting, rankings, values.mean(axis=0), _spread(values), together, is_bound=is_bound)
 
 
 def _spread(values: Floats) -> Floats:

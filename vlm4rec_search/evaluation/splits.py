@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from vlm4rec_search.evaluation.protocol import (
     hold_out_last,
     taken_between,
 )
+from vlm4rec_search.evaluation.rendering import render_model
 from vlm4rec_search.evaluation.snapshots import Workbench, workbench
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 
@@ -36,6 +39,8 @@ SELECT user_id, item_id, interacted_at
 FROM histories.user_histories INNER JOIN profiles.likes USING (user_id, position, item_id) ORDER BY user_id, position
 """
 _WEIGHTS = "SELECT user_id, item_id, weight FROM profiles.profile_weights"
+# The weights of all systems but the product's own: the product's arithmetic, whatever the ranking file says.
+_HALF_LIVES = {"half_life_days": 120.0, "behaviour_half_life_days": 20.0}
 _PHOTOS = "SELECT item_id, vector FROM embeddings.image_embeddings"
 _MOMENT = "SELECT as_of FROM histories.as_of"
 
@@ -56,9 +61,9 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
     """
     with read(settings.warehouse) as connection:
         handed = read_search_layer(connection, environment)
-        queries = (_HISTORIES, _WEIGHTS, _PHOTOS, _MOMENT)
+        queries = (_HISTORIES, _fixed_weights(settings.project), _WEIGHTS, _PHOTOS, _MOMENT)
         frames = [connection.execute(in_environment(query, environment)).df() for query in queries]
-    histories, weights, photos, moment = frames
+    histories, weights, profile_weights, photos, moment = frames
     catalogue = _catalogue(settings, handed, photos, needs)
     user_ids = np.array(sorted(histories["user_id"].unique()), dtype=object)
     items = catalogue.positions(histories["item_id"].to_numpy(dtype=object))
@@ -75,7 +80,14 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
         repeat=protocol.repeat,
         seed=protocol.seed,
         tables=handed,
+        profile_weights=_weights(catalogue, user_ids, profile_weights),
     )
+
+
+@cache
+def _fixed_weights(project: Path) -> str:
+    """Return the query of profiles.profile_weights with half-lives of the evaluation's own."""
+    return f"SELECT user_id, item_id, weight FROM ({render_model(project, 'profiles.profile_weights', _HALF_LIVES)})"  # noqa: S608  our own text alone
 
 
 def _candidates(protocol: Protocol, taken: "np.typing.NDArray[np.int64]", items: int) -> Mask:
@@ -222,4 +234,4 @@ def _part(bench: Workbench, protocol: Protocol, needs: frozenset[str], environme
             f"nobody can be evaluated: no user has at least {protocol.history} items before the cut and a new candidate"
             " after it; use a longer log, or --candidates all"
         )
-    return Part(split, targets)
+    return Part(split, targets if protocol.sample is None else targets.some(protocol.sample, protocol.seed))

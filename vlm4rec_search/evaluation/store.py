@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -15,41 +16,85 @@ from vlm4rec_search.evaluation.results import METRICS, Results
 from vlm4rec_search.evaluation.run import Comparison, Evaluation
 
 LISTED = 10
+# The names of the code, where they are words of SQL or too short for a column. Files of 0.1 have them as columns.
+_COLUMNS = {
+    "system": "system_name", "on": "candidates", "slice": "subset", "value": "measured", "rank": "place",
+    "low": "interval_low", "high": "interval_high", "users": "user_count", "items": "item_count",
+    "a": "first_system", "b": "second_system", "p": "p_value", "corrected": "p_corrected",
+}  # fmt: skip
+_OLD = """
+SELECT table_name, column_name FROM duckdb_columns()
+WHERE table_name IN ('metrics', 'differences', 'user_metrics', 'rankings') AND column_name IN (SELECT unnest(?))
+"""
 _CREATE = """
 CREATE TABLE IF NOT EXISTS runs (run VARCHAR PRIMARY KEY, protocol JSON);
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS captioner VARCHAR;
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS prompt VARCHAR;
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS encoder VARCHAR;
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS text_recipe VARCHAR;
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS ranking VARCHAR;
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS ranking_hash VARCHAR;
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS release_schema INT;
 CREATE TABLE IF NOT EXISTS metrics (
-    run VARCHAR, system VARCHAR, setting VARCHAR, "on" VARCHAR, slice VARCHAR, metric VARCHAR,
-    value DOUBLE, low DOUBLE, high DOUBLE, users BIGINT, items BIGINT);
+    run VARCHAR, system_name VARCHAR, setting VARCHAR, candidates VARCHAR, subset VARCHAR, metric VARCHAR,
+    measured DOUBLE, interval_low DOUBLE, interval_high DOUBLE, user_count BIGINT, item_count BIGINT);
 ALTER TABLE metrics ADD COLUMN IF NOT EXISTS seeds INT;
 ALTER TABLE metrics ADD COLUMN IF NOT EXISTS spread DOUBLE;
+ALTER TABLE metrics ADD COLUMN IF NOT EXISTS is_bound BOOLEAN;
 CREATE TABLE IF NOT EXISTS differences (
-    run VARCHAR, metric VARCHAR, a VARCHAR, b VARCHAR, difference DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE,
-    corrected DOUBLE);
+    run VARCHAR, metric VARCHAR, first_system VARCHAR, second_system VARCHAR, difference DOUBLE, interval_low DOUBLE,
+    interval_high DOUBLE, p_value DOUBLE, p_corrected DOUBLE);
 CREATE TABLE IF NOT EXISTS user_metrics (
-    run VARCHAR, system VARCHAR, "on" VARCHAR, user_id VARCHAR, metric VARCHAR, value DOUBLE);
+    run VARCHAR, system_name VARCHAR, candidates VARCHAR, user_id VARCHAR, metric VARCHAR, measured DOUBLE);
 CREATE TABLE IF NOT EXISTS rankings (
-    run VARCHAR, system VARCHAR, user_id VARCHAR, rank INT, item_id VARCHAR, relevant BOOLEAN);
+    run VARCHAR, system_name VARCHAR, user_id VARCHAR, place INT, item_id VARCHAR, relevant BOOLEAN);
 """
 
 
-def save(results: Results, evaluation: Evaluation, path: Path) -> str:
+@dataclass(frozen=True)
+class Provenance:
+    """What a run was made with.
+
+    Attributes:
+        captioner, encoder: ids with their revisions.
+        prompt: id of the caption prompt.
+        text_recipe: which texts of an item were embedded.
+        ranking: version of the ranking configuration.
+        ranking_hash: the first 12 hex digits of the sha256 of its values, which tells two files of one version apart.
+        release_schema: schema version of releases.
+    """
+
+    captioner: str
+    prompt: str
+    encoder: str
+    text_recipe: str
+    ranking: str
+    ranking_hash: str
+    release_schema: int
+
+
+def save(results: Results, evaluation: Evaluation, path: Path, provenance: Provenance | None = None) -> str:
     """Add a run to the results file and return its name.
 
-    Tables: runs; metrics (means with intervals, slices too); differences (pairs of systems); user_metrics (one row for
-    each system, user and metric); rankings (the first ten items of each list).
+    Tables: runs (protocol and provenance); metrics (means with intervals, subsets too); differences (pairs of systems);
+    user_metrics (one row for each system, user and metric); rankings (the first ten items of each list). No column is a
+    reserved word of SQL; columns of files that an older version wrote are renamed.
 
     Raises:
         RunError: the file cannot be written.
     """
     run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    about = asdict(provenance) if provenance else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with duckdb.connect(str(path)) as connection:
-            connection.execute(_CREATE)
             connection.execute("BEGIN")
-            connection.execute("INSERT INTO runs VALUES (?, ?)", [run, json.dumps(results.protocol)])
-            for table, frame in _frames(results, evaluation):
-                connection.register("incoming", frame.assign(run=run))
+            for table, column in connection.execute(_OLD, [list(_COLUMNS)]).fetchall():
+                connection.execute(f'ALTER TABLE {table} RENAME COLUMN "{column}" TO {_COLUMNS[column]}')
+            connection.execute(_CREATE)
+            tables = [("runs", pd.DataFrame([{"protocol": json.dumps(results.protocol), **about}]))]
+            for table, frame in chain(tables, _frames(results, evaluation)):
+                connection.register("incoming", frame.rename(columns=_COLUMNS).assign(run=run))
                 connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")  # noqa: S608  our own names
             connection.execute("COMMIT")
     except duckdb.Error as error:

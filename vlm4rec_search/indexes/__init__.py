@@ -16,14 +16,14 @@ from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
-from vlm4rec_search.search.ranking import Ranking, load_ranking
+from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.rules import Rule, load_rules
 from vlm4rec_search.search.searcher import Searcher
 
 # A server without http://: host and port, perhaps after user and password, or any host after user and password.
 _ADDRESS = re.compile(r"(?:.*@)?([\w.-]+:\d{1,5})/?|[^/]*:.*@([\w.-]+(?::\d{1,5})?(?:/.*)?)")
 
-__all__ = ["Searcher", "open_index", "open_index_of", "open_releases"]
+__all__ = ["Searcher", "open_index", "open_index_of", "open_releases", "ranking_in_force"]
 
 
 def open_index(
@@ -99,6 +99,20 @@ def open_index_of(settings: Settings, url: str | None = None) -> Searcher:
     ranking = load_ranking(settings.ranking) if settings.ranking else None
     rules = load_rules(settings.rules)
     return _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules)
+
+
+def ranking_in_force(settings: Settings) -> Ranking:
+    """Return the ranking of the settings' file, else that of the release that answers now, else the packaged one.
+
+    Raises:
+        UsageError: the file, or the release's ranking, cannot be read.
+        RunError: the server does not answer.
+    """
+    if settings.ranking:
+        return load_ranking(settings.ranking)
+    releases = open_releases(settings.index_url, settings)
+    meta = releases.list().get(releases.live() or "")
+    return parse_ranking(meta.ranking) if meta and meta.ranking else load_ranking()
 
 
 def _open_searcher(

@@ -15,6 +15,7 @@ DEFAULT = Path(__file__).with_name("default_ranking.yaml")
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 ChainTier = Literal["profile", "session", "segment", "category", "popularity"]
+CHOSEN = "shop-"  # a configuration that was chosen for a shop has a version that begins with this
 SCHEMA = 2  # of a ranking file; 2 knows the retrievers ease and shoppers, blends, and weights by length of the history
 DURATIONS = ("pace_days", "half_life_days", "behaviour_half_life_days", "co_purchase_days", "popularity_days")
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -10,7 +10,7 @@ from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, 
 from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne, Pair
 from vlm4rec_search.evaluation.systems.learned import ARCHITECTURES, Learned
 from vlm4rec_search.evaluation.systems.peers import Ease, Factors, ItemKNN, UserKNN
-from vlm4rec_search.evaluation.systems.product import Product
+from vlm4rec_search.evaluation.systems.product import OracleOfLegs, Product
 from vlm4rec_search.search.ranking import Ranking
 
 GROUP = "vlm4rec_search.systems"
@@ -53,6 +53,7 @@ def registry(ranking: Ranking | None = None) -> dict[str, Make]:
         "product-semantic": lambda: Product("product-semantic", "semantic", ranking),
         "product-lexical": lambda: Product("product-lexical", "lexical", ranking),
         "product-behaviour": lambda: Product("product-behaviour", "behaviour", ranking),
+        "oracle-of-legs": lambda: OracleOfLegs(ranking),
     }
     return factories | {point.name: point.load() for point in entry_points(group=GROUP)}
 

@@ -67,6 +67,14 @@ class System(ABC):
         return [""] * len(items)
 
 
+class UpperBound(System):
+    """Is told the answers before it is scored: how much could be gained. It is no system to compare with."""
+
+    @abstractmethod
+    def reveal(self, targets: Targets) -> None:
+        """Learn what has to be found, after `fit`."""
+
+
 class CosineSystem(System):
     """Ranks by the cosine of an item's vector with the user's.
 

@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 from scipy import sparse
 from scipy.linalg import lapack
+from threadpoolctl import threadpool_limits
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Scores
@@ -214,7 +215,6 @@ class Factors(System):
             from implicit.bpr import BayesianPersonalizedRanking
         except ImportError:
             raise UsageError("install the extra peers") from None
-        from threadpoolctl import threadpool_limits
 
         kinds = {"als": AlternatingLeastSquares, "bpr": BayesianPersonalizedRanking}
         with threadpool_limits(1, "blas"):

@@ -10,14 +10,14 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Ints, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
-from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
+from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System, UpperBound
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.pointer import current_release
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.fusion import fuse
-from vlm4rec_search.search.query import Mode, Query
+from vlm4rec_search.search.query import KINDS, Mode, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.searcher import Searcher
@@ -72,6 +72,33 @@ class Product(System):
         query = replace(self._query(user), explain=True)
         sentences = {hit.item_id: hit.explanation.sentence for hit in self._index.search(query).hits if hit.explanation}
         return [sentences.get(str(item), "") for item in self._split.catalogue.item_ids[items]]
+
+
+class OracleOfLegs(Product, UpperBound):
+    """The candidates of all retrievers of the hybrid search, the relevant ones first: what the best fusion could reach.
+
+    What no retriever finds among its first `depth` candidates stays out.
+    """
+
+    def __init__(self, ranking: Ranking | None = None) -> None:
+        super().__init__("oracle-of-legs", "hybrid", ranking)
+        self.setting = "upper bound"
+
+    def reveal(self, targets: Targets) -> None:
+        """Learn what has to be found."""
+        self._targets = targets
+
+    def scores(self, users: Ints) -> Scores:
+        """Return 1 for relevant candidates and 0 for the others, float32 (b, n)."""
+        scores = np.full((len(users), self._split.shape[1]), NOT_FOUND, dtype=np.float32)
+        equal: dict[str, float] = dict.fromkeys(KINDS, 1.0)
+        queries = [replace(self._query(user), weights=equal) for user in users.tolist()]
+        relevant = self._targets.relevant[np.searchsorted(self._targets.users, users)].toarray()
+        for row, (_, retrieved) in enumerate(retrieve_users(self._backend, queries, self._index.ranking)):
+            for candidates in retrieved.candidates:
+                found = self._places[candidates.documents]
+                scores[row, found] = relevant[row, found]
+        return scores
 
 
 def publish_split(split: Split, folder: Path) -> None:

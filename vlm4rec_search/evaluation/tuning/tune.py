@@ -92,7 +92,6 @@ def tune(
     version: str,
     say: Say,
     in_force: Ranking | None = None,
-    users: int = USERS,
 ) -> Tuned:
     """Choose a ranking configuration on rolling windows.
 
@@ -104,12 +103,11 @@ def tune(
 
     Args:
         settings: warehouse, cache and the configuration to start from, whose durations the tables have.
-        protocol: which items may be ranked, and the seed.
+        protocol: which items may be ranked, how many shoppers are asked (by default `USERS`), and the seed.
         tables: also try values that tables depend on, one at a time; each needs a plan.
         version: name of the new configuration.
         say: receives the name of each long step.
         in_force: the ranking that answers now, if it was chosen for this shop.
-        users: the most shoppers of all windows.
 
     Raises:
         UsageError: there are no tables yet.
@@ -122,7 +120,7 @@ def tune(
         def judged(ranking: Ranking) -> _Trial | None:
             file = folder / "ranking.yaml"
             write_ranking(ranking, file)
-            parts = build_windows(bench, protocol, file, users)
+            parts = build_windows(bench, protocol, file, protocol.sample or USERS)
             if sum(len(part.targets.users) for part in parts[:-1]) < FEWEST:
                 return None
             deep = ranking.model_copy(update={"depth": max(*DEPTHS, ranking.depth)})

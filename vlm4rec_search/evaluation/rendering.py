@@ -1,0 +1,42 @@
+"""The project's SQL models as plain DuckDB SQL, for tables that no plan builds."""
+
+from collections.abc import Mapping
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+
+def render_model(project: Path, name: str, variables: Mapping[str, float] | None = None) -> str:
+    """Return the query of a model as DuckDB SQL, with its macros expanded.
+
+    Importing SQLMesh takes about two seconds. Its `Context` would do the same, but it loads every model and reads the
+    raw files again.
+
+    Args:
+        project: folder of the SQLMesh project.
+        name: of an SQL model, <layer>.<table>.
+        variables: those that the query names.
+    """
+    from sqlmesh.core.dialect import parse
+    from sqlmesh.core.macros import macro
+    from sqlmesh.core.model import create_sql_model
+
+    for path in sorted((project / "macros").glob("[!_]*.py")):
+        _run_module(path)  # registers its macros
+    file = project / "models" / f"{name.replace('.', '/')}.sql"
+    *_, query = parse(file.read_text("utf-8"), default_dialect="duckdb")
+    model = create_sql_model(
+        name,
+        query,
+        dialect="duckdb",
+        macros=macro.get_registry(),
+        module_path=project.resolve(),
+        variables=dict(variables or {}),
+    )
+    sql: str = model.render_query_or_raise().sql(dialect="duckdb", comments=False)
+    return sql
+
+
+def _run_module(path: Path) -> None:
+    spec = spec_from_file_location(path.stem, path)
+    if spec is not None and spec.loader is not None:
+        spec.loader.exec_module(module_from_spec(spec))
