@@ -105,5 +105,4 @@ def _choose(options: "Settings", in_force: "Ranking | None") -> "tuple[Ranking, 
     version = f"{CHOSEN}{moment:%Y-%m-%d}" if moment else f"{CHOSEN}new"
     say = partial(click.echo, err=True)
     tuned = tune(options, Protocol(), False, version, say, in_force)
-    say(f"Ranking: {tuned.reason}")
     return tuned.ranking, tuned.reason

@@ -35,7 +35,7 @@ class Query:
         include_seen: also return items that the shopper has interacted with.
         fusion: reciprocal rank (rrf) or min-max weighted mean (minmax); None takes the ranking configuration's.
         weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, popularity), divided
-            among the retrievers of the kind; 0 switches a kind off. Missing kinds have the ranking configuration's weight.
+            among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of the ranking.
         depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
         per_category: the most hits of one category.
