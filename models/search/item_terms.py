@@ -31,6 +31,6 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
 
     context.var("analyzer")  # a new analyzer rebuilds this table
     context.var("profiles")  # a new version of the arithmetic rebuilds this table
-    columns = exp.select("item_id", "title", "description", "caption")
+    columns = exp.select("item_id", "title", "description", "caption", "details")
     documents = context.fetchdf(columns.from_(context.resolve_table("search.item_documents")).order_by("item_id"))
     yield from yield_unless_empty(item_terms(documents))

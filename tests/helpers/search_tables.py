@@ -34,10 +34,11 @@ def shop() -> pd.DataFrame:
     items = draw_items("photo", 300, np.random.default_rng(11))
     rows = [
         (item.item_id, item.title, item.description, f"{item.category} in {item.style}, {item.material}, {item.use}",
-         item.category, item.price, item.available, json.dumps({"brand": item.brand, "season": item.season}))
+         f"{item.category}, {item.brand}, {item.season}", item.category, item.price, item.available,
+         json.dumps({"brand": item.brand, "season": item.season}))
         for item in items
     ]  # fmt: skip
-    names = ["item_id", "title", "description", "caption", "category", "price", "available", "attributes"]
+    names = ["item_id", "title", "description", "caption", "details", "category", "price", "available", "attributes"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -47,6 +48,7 @@ def luma() -> pd.DataFrame:
     frame = pd.DataFrame({"item_id": [row["id"] for row in rows], "title": [row["title"] for row in rows]})
     frame["description"] = [row["description"] for row in rows]
     frame["caption"] = None
+    frame["details"] = [", ".join([*row["categories"], row["color"] or ""]) for row in rows]
     frame["category"] = [row["categories"][0] if row["categories"] else None for row in rows]
     frame["price"] = [float(row["price"]) for row in rows]
     frame["available"] = True

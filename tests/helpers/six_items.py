@@ -40,8 +40,10 @@ ATTRIBUTES = {
 
 def documents() -> pd.DataFrame:
     """Return search.item_documents of the six items."""
-    rows = [(item, *TEXTS[item], CATEGORIES[item], PRICES[item], item != "e", ATTRIBUTES.get(item)) for item in TEXTS]
-    columns = ["item_id", "title", "description", "caption", "category", "price", "available", "attributes"]
+    rows = [
+        (item, *TEXTS[item], None, CATEGORIES[item], PRICES[item], item != "e", ATTRIBUTES.get(item)) for item in TEXTS
+    ]
+    columns = ["item_id", "title", "description", "caption", "details", "category", "price", "available", "attributes"]
     frame = pd.DataFrame(rows, columns=columns).astype({"price": float})
     frame["vector"] = [np.array(VECTORS[item], dtype=np.float32) for item in frame["item_id"]]
     return frame.assign(image=None, encoder=ENCODER, captioner="attributes@1", content_hash=frame["item_id"] + "1")

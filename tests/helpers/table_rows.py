@@ -53,9 +53,13 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"item_id": "a", "status": "ok", "caption": "A chair.", "captioner": "attributes@1"},
         {"item_id": "b", "status": "missing", "error": "no file", "captioner": "attributes@1"},
     ),
+    "captions.item_details": (
+        {"item_id": "a", "captioner": "attributes@1", "attributes": "{}", "details": "chairs"},
+        {"item_id": "b", "captioner": "attributes@1", "attributes": "{}", "details": None},
+    ),
     "embeddings.item_texts": (
-        {"item_id": "a", "text": "Oak chair", "source": "title"},
-        {"item_id": "b", "text": "Oak chair", "source": "caption"},
+        {"item_id": "a", "text": "Oak chair", "recipe": "title_caption", "source": "title"},
+        {"item_id": "b", "text": "Oak chair", "recipe": "title_caption", "source": "caption"},
     ),
     "embeddings.item_embeddings": ({"item_id": "a", **VECTOR}, {"item_id": "b", **VECTOR}),
     "embeddings.image_embeddings": (

@@ -46,7 +46,16 @@ def test_a_release_holds_its_metadata(tmp_path: Path) -> None:
     frame = documents().assign(encoder=made.encoder)
     build_release(tmp_path, given(frame), made)
     stored = rows(tmp_path, "SELECT name, encoder, prompt, as_of, checks, analyzer, documents, users FROM release")
-    expected = (made.name, made.encoder, "facts@3", datetime(2025, 6, 30), "forced: captions", "english@1", 6, 4)
+    expected = (
+        made.name,
+        made.encoder,
+        "facts@3",
+        datetime(2025, 6, 30),
+        "forced: captions",
+        "vlm4rec_english@2",
+        6,
+        4,
+    )
     assert stored == [expected]
 
 

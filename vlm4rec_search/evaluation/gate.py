@@ -36,6 +36,7 @@ from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
+from vlm4rec_search.profiles.terms import TEXTS
 from vlm4rec_search.search.query import Mode
 from vlm4rec_search.search.ranking import Ranking
 
@@ -172,7 +173,7 @@ def _user_documents(
     query: str, users: pa.Table, weights: pd.DataFrame, documents: pa.Table, ranking: Ranking
 ) -> pa.Table:
     """Return search.user_documents with vectors, histories, terms and interests computed from these documents."""
-    texts = documents.select(["item_id", "title", "description", "caption"]).to_pandas()
+    texts = documents.select(["item_id", *TEXTS]).to_pandas()
     items = documents.select(["item_id", "vector"]).to_pandas()
     weights = weights[weights["item_id"].isin(items["item_id"])]
     frames = {

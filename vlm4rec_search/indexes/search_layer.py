@@ -49,7 +49,8 @@ class Model(NamedTuple):
     order: str
 
 
-_ITEM = ("item_id", "title", "description", "caption", "category", "price", "available", "image", "attributes")
+_TEXTS = ("title", "description", "caption", "details")
+_ITEM = ("item_id", *_TEXTS, "category", "price", "available", "image", "attributes")
 _USER = (
     "user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "shoppers", "segment",
     "categories",

@@ -10,8 +10,8 @@ CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimen
     documents BIGINT, users BIGINT, table_version VARCHAR,
     ranking VARCHAR, chosen VARCHAR);
 CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR,
-    category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON, captioner VARCHAR,
-    content_hash VARCHAR);
+    details VARCHAR, category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON,
+    captioner VARCHAR, content_hash VARCHAR);
 CREATE TABLE vectors (document INTEGER, vector FLOAT[]);
 CREATE TABLE facets (field VARCHAR, value VARCHAR, number DOUBLE, document INTEGER);
 CREATE TABLE popularity (document INTEGER, shoppers BIGINT, recent BIGINT, score FLOAT);
@@ -81,8 +81,8 @@ FROM numbered
 
 COPY_DOCUMENTS = """
 INSERT INTO documents
-SELECT row_number() OVER (ORDER BY item_id) - 1, item_id, coalesce(title, ''), description, caption, category, price,
-    available, image, attributes, captioner, content_hash
+SELECT row_number() OVER (ORDER BY item_id) - 1, item_id, coalesce(title, ''), description, caption, details, category,
+    price, available, image, attributes, captioner, content_hash
 FROM judged_documents WHERE reason IS NULL ORDER BY item_id;
 INSERT INTO vectors
 SELECT documents.document, judged.vector

@@ -77,7 +77,7 @@ class Ranking(_Strict):
     popularity_days: Days | None = None
     profile: Literal["mean", "interests"]
     interests: int = Field(ge=1, le=4)
-    terms: int = Field(ge=1, le=300)  # a server takes 1,024 clauses, three for each
+    terms: int = Field(ge=1, le=250)  # a server takes 1,024 clauses, four for each
     depth: int = Field(ge=1, le=10_000)
     fusion: Literal["minmax", "rrf", "blend"]
     weights: Weights

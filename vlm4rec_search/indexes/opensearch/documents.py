@@ -52,7 +52,7 @@ _ROWS = {
                 string_agg(to_json(name)::VARCHAR || ':' || to_json(numbers)::VARCHAR, ',' ORDER BY name) AS numbers
             FROM fields GROUP BY document
         )
-        SELECT item_id, title, description, caption, category, price, available, image,
+        SELECT item_id, title, description, caption, details, category, price, available, image,
             attributes::VARCHAR AS attributes, '{' || coalesce(facets, '') || '}' AS facets,
             '{' || coalesce(numbers, '') || '}' AS numbers, coalesce(score, 0) AS popularity,
             coalesce(shoppers, 0) AS shoppers, coalesce(recent, 0) AS recent_shoppers,
