@@ -14,7 +14,7 @@ from sqlmesh.core.model import ModelKindName
     column_descriptions={
         "user_id": "the shop's id of the shopper",
         "item_id": "an item that similar shoppers took and the shopper did not",
-        "score": "sum of the cosines with the similar shoppers who took it, halved with the age; divided by the largest",
+        "score": "sum of cosines with the shoppers who took it, halved with the age, divided by the largest",
         "rank": "1 for the largest score of the shopper; 100 at most",
     },
     audits=[

@@ -34,6 +34,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
     """
     check_warehouse_name(settings.warehouse)
     check_writable(settings.warehouse)
+    ranking = load_ranking(settings.ranking)
     images = load_image_encoder(settings.image_encoder)
     with Cache(settings.cache) as cache:
         items, interactions = (raw.inspect(settings.data_dir, stem, settings.cache) for stem in raw.REQUIRED)
@@ -53,9 +54,9 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         "image_encoder_id": f"{images.id} {PREPROCESSING}",
         "markup": MARKUP,
         "analyzer": ANALYZER,
-        "text_recipe": default_recipe(load_captioner(settings.captioner, settings).understands),
+        "text_recipe": ranking.text or default_recipe(load_captioner(settings.captioner, settings).understands),
         "profiles": str(profiles.VERSION),
-        **load_ranking(settings.ranking).table_variables(),
+        **ranking.table_variables(),
     }
 
 

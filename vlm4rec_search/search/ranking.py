@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.yaml_files import describe_validation_error, read_yaml
+from vlm4rec_search.embeddings.recipes import Recipe
 
 DEFAULT = Path(__file__).with_name("default_ranking.yaml")
 
@@ -55,6 +56,7 @@ class Ranking(_Strict):
         behaviour_half_life_days: the same for the items that co-purchases start from.
         co_purchase_days: how many days before `as_of` count in search.item_neighbours.
         popularity_days: how many days before `as_of` count in `recent` of search.item_popularity.
+        text: what of an item is embedded, see `embeddings.recipes`; None lets the captioner decide.
         profile: mean uses the profile vector as one semantic retriever, interests one retriever for each interest.
         interests: the most interests of a shopper, 1 to 4.
         terms: the most weighted words of a shopper.
@@ -75,6 +77,7 @@ class Ranking(_Strict):
     behaviour_half_life_days: Days | None = None
     co_purchase_days: Days | None = None
     popularity_days: Days | None = None
+    text: Recipe | None = None
     profile: Literal["mean", "interests"]
     interests: int = Field(ge=1, le=4)
     terms: int = Field(ge=1, le=250)  # a server takes 1,024 clauses, four for each
@@ -104,8 +107,9 @@ class Ranking(_Strict):
         return next(found, self.weights) if self.fusion != "blend" else self.weights
 
     def table_variables(self) -> dict[str, float | None]:
-        """Return the values that SQLMesh models depend on, as variables of the project."""
-        return {name: getattr(self, name) for name in DURATIONS} | {"interests": self.interests, "terms": self.terms}
+        """Return the numbers that SQLMesh models depend on, as variables of the project."""
+        durations = {name: getattr(self, name) for name in DURATIONS}
+        return {**durations, "interests": self.interests, "terms": self.terms}
 
 
 def write_ranking(ranking: Ranking, path: Path) -> None:

@@ -48,7 +48,7 @@ LARGEST_FIRST = 0.1  # share of the shoppers who may see the same first hit
 COVERAGE = 0.8  # of the documents that the first ten hits of all shoppers could cover
 WORTH = 0.1  # share of nDCG@10 that the coverage may cost
 
-TABLES: Mapping[str, tuple[float, ...]] = {
+TABLES: Mapping[str, tuple[float, ...] | tuple[str, ...]] = {
     "pace_days": (10, 20, 60, 180, 36_500),
     "half_life_days": (30, 60, 120, 365),
     "behaviour_half_life_days": (10, 20, 60),
@@ -56,6 +56,7 @@ TABLES: Mapping[str, tuple[float, ...]] = {
     "popularity_days": (14, 30, 60, 36_500),
     "terms": (32, 64, 128),
     "interests": (2, 3, 4),
+    "text": ("title", "title_description", "title_details", "title_caption", "title_details_caption", "caption_title"),
 }
 
 
@@ -136,7 +137,7 @@ def tune(
         tried = best.tried
         for key, values in TABLES.items() if tables else ():
             for value in [value for value in values if value != getattr(best.ranking, key)]:
-                say(f"Building the tables with {key} {value:g}")
+                say(f"Building the tables with {key} {value}")
                 other = judged(best.ranking.model_copy(update={key: value}))
                 tried += other.tried if other else 0
                 if other and _is_above(other.ndcg, best.ndcg):
@@ -382,7 +383,7 @@ def _by_length(ranking: Ranking) -> Iterator[tuple[float, float, Floats]]:
 
 def _durations(ranking: Ranking) -> dict[str, object]:
     """Return the values on which tables depend."""
-    return dict(ranking.table_variables())
+    return {**ranking.table_variables(), "text": ranking.text}
 
 
 def _lowest(gains: Floats) -> float:
