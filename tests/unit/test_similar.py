@@ -16,7 +16,7 @@ from vlm4rec_search.search.searcher import Searcher
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    build_release(tmp_path, given(documents(), None, popularity().assign(interactions=[100, 90, 8, 1])), meta())
+    build_release(tmp_path, given(documents(), None, popularity().assign(shoppers=[100, 90, 8, 1])), meta())
     return tmp_path
 
 
@@ -46,7 +46,7 @@ def test_an_item_that_nobody_bought_with_another_is_told(index: Searcher) -> Non
     assert index.search(Query(items=["a"], text="lamp", mode="lexical")).note is None
 
 
-def test_recent_interactions_are_counted_without_the_older_ones(index: Searcher) -> None:
+def test_recent_shoppers_are_counted_without_the_older_ones(index: Searcher) -> None:
     hits = index.search(Query(user="nobody", k=2, explain=True)).hits
     # b has 7 recent ones and 90 / 101 of one for all that it ever had
     assert hits[0].score == pytest.approx(7 + 90 / 101, abs=1e-5)

@@ -70,7 +70,7 @@ class Workbench:
         settings = self.settings.model_copy(update={"ranking": ranking} if ranking else {})
         now = settings.as_of
         pairs = [(name, (moment or now) and str(moment or now)) for name, moment in moments.items()]
-        run_sqlmesh(settings, sys.executable, "-m", "vlm4rec_search.evaluation.plan_moments", json.dumps(pairs))
+        run_sqlmesh(settings, sys.executable, "-m", "vlm4rec_search.cli.plan_moments", json.dumps(pairs))
 
     def plan_without(self, environment: str, rows: "list[int]") -> None:
         """Build the tables without some rows of the log, given by row_number of staging.interactions.

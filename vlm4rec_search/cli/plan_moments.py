@@ -1,6 +1,6 @@
 """Builds the tables as of several moments in one process, since SQLMesh takes seconds to start.
 
-A command of its own, `python -m vlm4rec_search.evaluation.plan_moments`, that `snapshots.Workbench` runs with the
+A command of its own, `python -m vlm4rec_search.cli.plan_moments`, that `snapshots.Workbench` runs with the
 settings of a workbench in the environment and with [[SQLMesh environment, moment or null], ...] as its argument.
 """
 
