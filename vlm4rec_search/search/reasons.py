@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vlm4rec_search.search.query import HistoryPart, WordPart
 
 NAMED, PARTLY, MOSTLY = 0.05, 0.2, 0.6  # shares of the score from which on a reason is named, and how
-REASONS = 4  # the most that a sentence tells
+REASONS = 3  # the most that a sentence tells
 POPULAR = 3  # shoppers who chose an item lately before it is called popular
 ITEMS, WORDS = 2, 3  # the most items and words that a clause names
 WEAK = 0.2  # share of the largest part under which a sentence does not name an item or a word
