@@ -28,6 +28,8 @@ def similar_shoppers(likes: pd.DataFrame, half_lives: tuple[float, float]) -> pd
         at most), by user_id and rank; equal scores are ordered by item.
     """
     taken = Taken.from_likes(likes)
+    if not len(taken.users):
+        return pd.DataFrame({"user_id": [], "item_id": [], "score": [], "rank": []})
     histories, recent = taken.matrix(half_lives[0]), taken.matrix(half_lives[1])
     lengths = np.sqrt(histories.multiply(histories).sum(axis=1))
     unit = sparse.csr_array(sparse.diags_array((1.0 / np.maximum(lengths, 1e-12)).astype(np.float32)) @ histories)

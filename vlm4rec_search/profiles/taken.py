@@ -38,7 +38,7 @@ class Taken:
         order = np.lexsort((days, keys))
         keys, days = keys[order], days[order]
         starts = np.flatnonzero(np.diff(keys, prepend=-1))
-        ends = np.append(starts[1:], len(keys)) - 1
+        ends = np.append(starts, len(keys))[1:] - 1
         users, items = np.divmod(keys[starts], max(len(item_ids), 1))
         return cls(np.asarray(user_ids, object), np.asarray(item_ids, object), users, items, days[ends], days[starts])
 
