@@ -12,10 +12,12 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate
-from vlm4rec_search.evaluation.splits import build_parts
+from vlm4rec_search.evaluation.splits import build_parts, load_split
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity
 from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne
+from vlm4rec_search.evaluation.systems.peers import Ease, ItemKNN, UserKNN
 from vlm4rec_search.evaluation.systems.product import Product
+from vlm4rec_search.indexes.release import SCHEMA_VERSION
 from vlm4rec_search.search.query import Mode
 
 ONLINE_RETAIL = ROOT.parent / "shared" / "data" / "online_retail"
@@ -86,9 +88,19 @@ def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
     assert not list((workspace.folder / ".cache" / "vlm4rec").glob("evaluation-*"))
 
     # Leave-one-out: the last new item of each of the nine users with three items; it says that it leaks.
-    left = workspace.json("evaluate", "--protocol", "leave-one-out", "--candidates", "all", "--systems", "popularity")
-    assert (left["protocol"]["leaks_in_time"], left["protocol"]["users"], left["protocol"]["items"]) == (True, 8, 12)
-    assert results(workspace) == [(2, 8)]
+    one_system = ("--candidates", "all", "--systems", "popularity")
+    left = workspace.json("evaluate", "--protocol", "leave-one-out", *one_system, "--users", "7")
+    assert (left["protocol"]["leaks_in_time"], left["protocol"]["users"], left["protocol"]["items"]) == (True, 7, 12)
+    assert results(workspace) == [(2, 7)]
+    assert provenance(workspace) == [("hashing-64", "test-1", SCHEMA_VERSION)] * 2
+
+    split = load_split(places(workspace), "prod", Protocol(), frozenset())
+    assert split.profile_weights is not None
+    fixed, own = split.weights.toarray()[0], split.profile_weights.toarray()[0]
+    taken = own > 0
+    days = -90 * np.log2(own[taken] / own.max())
+    assert days.max() > 0.1, "the ranking file has a half-life of 90 days"
+    assert -120 * np.log2(fixed[taken] / fixed.max()) == pytest.approx(days, abs=0.01), "all other systems have 120"
 
 
 def results(workspace: Workspace) -> list[tuple[int, ...]]:
@@ -102,8 +114,31 @@ def results(workspace: Workspace) -> list[tuple[int, ...]]:
         """).fetchall()
 
 
+def provenance(workspace: Workspace) -> list[tuple[str, str, int]]:
+    """Return the encoder without its revision, the ranking and the schema of releases of each run."""
+    import duckdb
+
+    with duckdb.connect(str(workspace.folder / "results.duckdb"), read_only=True) as connection:
+        return connection.execute("""
+            SELECT split_part(encoder, '@', 1), ranking, release_schema FROM runs
+            WHERE length(ranking_hash) = 12 AND captioner <> '' AND text_recipe <> '' ORDER BY run
+        """).fetchall()
+
+
+def places(workspace: Workspace, encoder: str = "hashing-64") -> Settings:
+    """Return the settings of a workspace for calls in this process."""
+    return Settings(
+        encoder=encoder,
+        image_encoder="thumbnail-4",
+        data_dir=workspace.data,
+        warehouse=workspace.folder / "warehouse.duckdb",
+        cache=workspace.folder / ".cache/vlm4rec",
+    )
+
+
 def test_wrong_calls_are_told_in_one_line(workspace: Workspace) -> None:
     assert "there is no system 'magic'" in workspace.vlm4rec("evaluate", "--systems", "magic", code=2)
+    assert "the number of users has to be 1 or more" in workspace.vlm4rec("evaluate", "--users", "0", code=2)
     assert "the seed has to be 0 or more" in workspace.vlm4rec("evaluate", "--seed", "-1", code=2)
 
 
@@ -115,14 +150,9 @@ def test_online_retail_agrees_with_an_independent_script(workspace: Workspace, m
     workspace.vlm4rec("import", "generic", str(ONLINE_RETAIL), "--to", str(workspace.data), *files, *quantity)
     workspace.settings["VLM4REC_ENCODER"] = "all-MiniLM-L6-v2"
     workspace.plan()
-    places = {
-        "data_dir": workspace.data,
-        "warehouse": workspace.folder / "warehouse.duckdb",
-        "cache": workspace.folder / ".cache/vlm4rec",
-    }
-    settings = Settings(encoder="all-MiniLM-L6-v2", image_encoder="thumbnail-4", **places)  # type: ignore[arg-type]
     monkeypatch.chdir(workspace.folder)
-    parts = build_parts(settings, Protocol(candidates="all"), frozenset({"description"}), False, lambda step: None)
+    settings, kinds = places(workspace, "all-MiniLM-L6-v2"), frozenset({"description"})
+    parts = build_parts(settings, Protocol(candidates="all"), kinds, False, lambda step: None)
     split = parts.test.split
     assert (len(parts.test.targets.users), int(split.candidates.sum())) == (1094, 3659)
 
@@ -139,6 +169,9 @@ def test_online_retail_agrees_with_an_independent_script(workspace: Workspace, m
         CoPurchase(),
         CoPurchase("90 days", 90.0),
         OnlyOne("mean", "description"),
+        Ease(20.0, 300.0),
+        UserKNN(10.0, 1_000),
+        ItemKNN(20.0, 0.25),
         Product("default", "hybrid"),
         *product,
     ]
@@ -152,6 +185,9 @@ def test_online_retail_agrees_with_an_independent_script(workspace: Workspace, m
         "last tenth": (0.050, 0.007),
         "bm25": (0.037, 0.007),
         "co-purchase": (0.041, 0.006),
+        "ease": (0.077, 0.008),
+        "user-knn": (0.073, 0.008),
+        "item-knn": (0.063, 0.008),
     }
     for system, (value, half) in expected.items():
         assert found[system] == pytest.approx(value, abs=half), system
@@ -159,6 +195,7 @@ def test_online_retail_agrees_with_an_independent_script(workspace: Workspace, m
     assert sure["popularity", "co-purchase"].corrected < 0.05
     # The shipped ranking, chosen on earlier interactions, beats every leg alone, and what is popular.
     assert found["default"] >= max(0.065, 2 * found["mean"])
+    peers = ("ease", "user-knn", "item-knn", "default")
     gains = {name: -sure[name, "default"].high if (name, "default") in sure else sure["default", name].low
-             for name in found if name != "default"}  # fmt: skip
+             for name in found if name not in peers}  # fmt: skip
     assert min(gains.values()) > 0, gains

@@ -1,9 +1,11 @@
 """The results file: what analysts find in it, and files of an older version."""
 
+import re
 from pathlib import Path
 
 import duckdb
 from helpers.interaction_logs import DAY, START, planted
+from helpers.workspace import ROOT
 
 from vlm4rec_search.common.vectors import Ints, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
@@ -75,6 +77,18 @@ def test_no_column_is_a_word_of_sql_and_runs_say_what_they_were_made_with(tmp_pa
     assert runs == [(run, "default-2", "0123456789ab", "caption_title", 4)]
     assert [system for system, _ in rows] == ["co-purchase", "popularity"]
     assert pairs == [("co-purchase", "popularity")], "an upper bound is no system to compare with"
+
+
+def test_the_query_of_the_readme_runs(tmp_path: Path) -> None:
+    _, query = re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+    evaluation = evaluated()
+    save(summarise(evaluation, {}, 7), evaluation, tmp_path / "results.duckdb", MADE_WITH)
+    with duckdb.connect(str(tmp_path / "results.duckdb"), read_only=True) as connection:
+        rows = connection.execute(query).fetchall()
+    assert [(ranking, system) for ranking, system, *_ in rows] == [
+        ("default-2", "co-purchase"),
+        ("default-2", "popularity"),
+    ]
 
 
 def test_a_file_of_an_older_version_keeps_its_runs(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The project's SQL models as plain DuckDB SQL, for tables that no plan builds."""
 
+import re
 from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -22,16 +23,12 @@ def render_model(project: Path, name: str, variables: Mapping[str, float] | None
 
     for path in sorted((project / "macros").glob("[!_]*.py")):
         _run_module(path)  # registers its macros
-    file = project / "models" / f"{name.replace('.', '/')}.sql"
-    *_, query = parse(file.read_text("utf-8"), default_dialect="duckdb")
-    model = create_sql_model(
-        name,
-        query,
-        dialect="duckdb",
-        macros=macro.get_registry(),
-        module_path=project.resolve(),
-        variables=dict(variables or {}),
-    )
+    text = (project / "models" / f"{name.replace('.', '/')}.sql").read_text("utf-8")
+    # As text: sqlglot remembers what it can print, and where it was used before SQLMesh, it cannot print variables.
+    for variable, value in (variables or {}).items():
+        text = re.sub(rf"@{variable}\b", repr(value), text)
+    *_, query = parse(text, default_dialect="duckdb")
+    model = create_sql_model(name, query, dialect="duckdb", macros=macro.get_registry(), module_path=project.resolve())
     sql: str = model.render_query_or_raise().sql(dialect="duckdb", comments=False)
     return sql
 

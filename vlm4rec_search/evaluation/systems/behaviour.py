@@ -10,6 +10,7 @@ from vlm4rec_search.evaluation.data import Split, Targets, incidence
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 
 WINDOWS = (7.0, 14.0, 30.0, 60.0, 90.0, 180.0)
+DENSE = 0.1  # share of pairs with a similarity from which a full array is faster, which at 12,000 items takes 0.6 GB
 LONGEST = 2_000  # users with more items are left out: they are programs, and the cost of their pairs is quadratic
 DAY = np.timedelta64(86_400_000_000, "us")
 
@@ -61,20 +62,26 @@ class CoPurchase(System):
         counts = np.bincount(taken.indices, minlength=split.shape[1])
         scale = sparse.diags_array((1.0 / np.sqrt(np.maximum(counts, 1))).astype(np.float32))
         similar = scale @ sparse.csr_array(taken.T @ taken) @ scale
-        self._similar = sparse.csr_array(similar - sparse.diags_array(similar.diagonal()))
+        similar = sparse.csr_array(similar - sparse.diags_array(similar.diagonal()))
+        self._similar = similar.toarray() if similar.nnz > DENSE * similar.shape[0] ** 2 else similar
         self._seen, self._titles = split.seen, split.catalogue.titles
 
     def scores(self, users: Ints) -> Scores:
         """Return sums of similarities, float32 (b, n); items that share no user with the history are not ranked."""
-        found = (self._seen[users] @ self._similar).toarray()
+        found = _full(self._seen[users] @ self._similar)
         return np.where(found > 0, found, NOT_FOUND).astype(np.float32)
 
     def reasons(self, user: int, items: Ints) -> list[str]:
         """Name the item of the history that is shared most."""
         history = self._seen.indices[self._seen.indptr[user] : self._seen.indptr[user + 1]]
-        shares = self._similar[history][:, items].toarray()
+        shares = _full(self._similar[history][:, items])
         titles = self._titles[history[shares.argmax(axis=0)]] if len(history) else []
         return [f'Taken by those who took "{title}".' for title in titles]
+
+
+def _full(matrix: Scores | sparse.csr_array) -> Scores:
+    full: Scores = matrix.toarray() if isinstance(matrix, sparse.csr_array) else matrix
+    return full
 
 
 class Recent(System):

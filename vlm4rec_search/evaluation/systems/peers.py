@@ -48,11 +48,12 @@ class _ItemToItem(System):
         self.name, self.half_life = name, half_life
 
     def fit(self, split: Split, validation: Targets | None = None) -> None:
-        """Compute the coefficients from all histories of up to `LONGEST` items."""
+        """Compute the coefficients of the most recent items from all histories of up to `LONGEST` items."""
         self._split, self._histories = split, recent_histories(split, self.half_life)
         learned = self._histories[np.diff(self._histories.indptr) <= LONGEST]
         weights = np.asarray(learned.sum(axis=0)).ravel()
-        self._items = np.sort(np.argsort(-weights, kind="stable")[: min(MOST, int((weights > 0).sum()))])
+        most = min(MOST if validation is None else MOST_WHILE_CHOOSING, int((weights > 0).sum()))
+        self._items = np.sort(np.argsort(-weights, kind="stable")[:most])
         together = learned[:, self._items]
         self._coefficients = self._fit(np.asarray((together.T @ together).todense(), dtype=np.float32))
         np.fill_diagonal(self._coefficients, 0.0)
@@ -80,6 +81,7 @@ class _ItemToItem(System):
 
 
 MOST = 10_000  # items of an item-to-item model, the most recent ones: more need gigabytes and minutes
+MOST_WHILE_CHOOSING = 4_000  # the same where settings are chosen among many
 LAMBDAS = (30.0, 100.0, 300.0)
 
 
@@ -102,13 +104,13 @@ class Ease(_ItemToItem):
             RunError: the matrix is not positive definite, which a lambda above 0 excludes.
         """
         gram[np.diag_indices(len(gram))] += np.float32(self.strength)
-        factor, failed = lapack.spotrf(gram, lower=1)
+        factor, failed = lapack.spotrf(gram.T, lower=1, overwrite_a=1)  # gram.T is gram in LAPACK's order
         inverse, failed_again = lapack.spotri(factor, lower=1, overwrite_c=1)
         if failed or failed_again:
             raise RunError("EASE cannot be fitted: the matrix of the histories is not positive definite")
-        lower = np.tril(inverse)
-        inverse = lower + np.tril(lower, -1).T
-        coefficients: Scores = inverse / -np.diag(inverse)
+        coefficients: Scores = np.tril(inverse)
+        coefficients += np.tril(coefficients, -1).T
+        coefficients /= -np.diag(coefficients)
         return coefficients
 
 
