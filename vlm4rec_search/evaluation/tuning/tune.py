@@ -40,6 +40,7 @@ PROFILES = ("mean", "interests")
 FUSIONS: tuple[Fusion, ...] = ("rrf", "minmax")
 DIVERSITIES = (0.1, 0.2, 0.3)
 FEW = 3  # the rough search looks at every third shopper
+REFINED = 3  # of its results, the best are refined with all shoppers
 USERS = 1_000  # the most shoppers: more would hardly narrow an interval
 FEWEST = 100  # shoppers of all windows; with fewer a choice would be chance
 SHORT = (3, 10)  # items of histories that may get weights of their own
@@ -47,6 +48,8 @@ SHORT = (3, 10)  # items of histories that may get weights of their own
 LARGEST_FIRST = 0.1  # share of the shoppers who may see the same first hit
 COVERAGE = 0.8  # of the documents that the first ten hits of all shoppers could cover
 WORTH = 0.1  # share of nDCG@10 that the coverage may cost
+
+_FIRST, _BOTH = (1.0, 0.0), (1.0, 1.0)  # what a broken limit costs: of the first hit, and of the coverage
 
 TABLES: Mapping[str, tuple[float, ...] | tuple[str, ...]] = {
     "pace_days": (10, 20, 60, 180, 36_500),
@@ -222,9 +225,7 @@ class _Trial:
     def __init__(self, start: Ranking, windows: Windows, diverse: bool) -> None:
         self._start, self._windows, self.tried = start, windows, 0
         self._equal = load_ranking()
-        profile, fusion, rough = self._choose_fusion()
-        self._best = self._option(profile, fusion, start.depth)
-        weights = self._best.climb(rough, (1.0, 0.0), (0.1, 0.05))
+        self._best, weights = self._search_weights()
         self.ranking = self._named(self._best, weights)
         self.ndcg = self._best.ndcg(weights)
         self._sight = self._best.sight(weights)
@@ -242,26 +243,38 @@ class _Trial:
         changes = {"profile": option.profile, "fusion": option.fusion, "depth": option.depth}
         return self._start.model_copy(update={**changes, "weights": as_weights(weights), "schema_version": 2})
 
-    def _choose_fusion(self) -> tuple[str, Fusion, Floats]:
-        """Return profile, fusion and rough weights that are best for a part of the shoppers."""
+    def _search_weights(self) -> tuple[_Option, Floats]:
+        """Return the best profile and fusion, and the best weights under the limit of the first hit.
+
+        A part of the shoppers finds rough weights, from several starts, since the value has many peaks. All shoppers
+        refine the best of them.
+        """
         equal = as_vector(self._equal.weights)
         equal /= equal.sum()
-        found = []
+        popular = np.eye(len(KINDS))[KINDS.index("popularity")]
+        rough = []
         for profile, fusion in product(PROFILES, FUSIONS):
             option = _Option(self._windows, profile, fusion, min(DEPTHS), every=FEW)
             single = max(np.eye(len(KINDS)), key=lambda weights: float(option.ndcg(weights).mean()))
-            for start in (equal, 0.6 * single + 0.4 * equal):
-                weights = option.climb(start, (1.0, 0.0), (0.2, 0.1))
-                found.append((option.value(weights, (1.0, 0.0)), profile, fusion, weights))
+            for start in (equal, 0.6 * single + 0.4 * equal, 0.5 * single + 0.3 * equal + 0.2 * popular):
+                weights = option.climb(start, _FIRST, (0.2, 0.1))
+                rough.append((option.value(weights, _FIRST), profile, fusion, weights))
             self.tried += option.tried
-        _, profile, fusion, weights = max(found, key=lambda each: each[0])
-        return profile, fusion, weights
+        rough.sort(key=lambda each: -each[0])
+        found = []
+        for _, profile, fusion, start in rough[:REFINED]:
+            option = self._option(profile, fusion, self._start.depth)
+            weights = option.climb(start, _FIRST, (0.2, 0.1, 0.05))
+            found.append((option.value(weights, _FIRST), option, weights))
+            self.tried += option.tried
+        _, option, weights = max(found, key=lambda each: each[0])
+        return option, weights
 
     def _cover(self, weights: Floats) -> None:
         """Ask for coverage, and take it where it costs little."""
         if not self._sight.missing[1]:
             return
-        wide = self._best.climb(weights, (1.0, 1.0), (0.2, 0.1, 0.05))
+        wide = self._best.climb(weights, _BOTH, (0.2, 0.1, 0.05))
         sight, ndcg = self._best.sight(wide), self._best.ndcg(wide)
         self._cost = 1.0 - float(ndcg.mean()) / max(float(self.ndcg.mean()), 1e-12)
         if self._cost <= WORTH and not sight.missing[1]:
