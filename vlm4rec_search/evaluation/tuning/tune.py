@@ -24,6 +24,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     as_weights,
     build_pool,
     climb,
+    fit_blend,
     join,
     judge,
     judge_diverse,
@@ -233,6 +234,7 @@ class _Trial:
         self._cover(weights)
         self._try_depths()
         self._try_lengths()
+        self._try_blend()
         if diverse:
             self._try_diversity()
 
@@ -281,7 +283,7 @@ class _Trial:
             self.ranking, self.ndcg, self._sight = self._named(self._best, wide), ndcg, sight
 
     def _try_depths(self) -> None:
-        weights = as_vector(self.ranking.weights)
+        weights = _vector(self.ranking)
         for depth in DEPTHS:
             if depth != self._best.depth:
                 option = self._option(self._best.profile, self._best.fusion, depth)
@@ -308,6 +310,27 @@ class _Trial:
                 of_short = HistoryWeights(up_to=up_to, weights=as_weights(weights))
                 self.ranking = self.ranking.model_copy(update={"by_history": (*self.ranking.by_history, of_short)})
                 self.ndcg = changed
+
+    def _try_blend(self) -> None:
+        """Fit a blend of scores and ranks, judge each window by a fit on the others, and take it where it is better."""
+        pools = [
+            build_pool(window.candidates[self._best.profile], window.part.targets.relevant, "blend", self._best.depth)
+            for window in self._windows.past
+        ]
+        if len(pools) < 2:
+            return
+        others = [[pool for pool in pools if pool is not judged] for judged in pools]
+        ndcg = np.concatenate([judge(pool, fit_blend(rest))[0] for pool, rest in zip(pools, others, strict=True)])
+        self.tried += len(pools)
+        if _lowest(ndcg - self.ndcg) <= 0.0:
+            return
+        option, vector = self._option(self._best.profile, "blend", self._best.depth), fit_blend(pools)
+        sight = option.sight(vector)
+        if sight.missing <= self._sight.missing:
+            by_rank = as_weights(vector[len(KINDS) :])
+            changes = {"rank_weights": by_rank, "by_history": ()}
+            self._best, self._sight, self.ndcg = option, sight, option.ndcg(vector)
+            self.ranking = self._named(option, vector).model_copy(update=changes)
 
     def _try_diversity(self) -> None:
         for diversity in DIVERSITIES:
@@ -372,12 +395,18 @@ class _Trial:
         return not self._sight_of(ranking).missing[0]
 
     def _sight_of(self, ranking: Ranking) -> _Sight:
-        return self._option(ranking.profile, ranking.fusion, ranking.depth).sight(as_vector(ranking.weights))
+        return self._option(ranking.profile, ranking.fusion, ranking.depth).sight(_vector(ranking))
+
+
+def _vector(ranking: Ranking) -> Floats:
+    """Return the weights in the order of the columns of the ranking's pools."""
+    return as_vector(ranking.weights, ranking.rank_weights if ranking.fusion == "blend" else None)
 
 
 def _only(alone: Mapping[Kind, float]) -> dict[str, object]:
     weights = as_weights(np.array([alone[kind] for kind in KINDS]))
-    return {"weights": weights, "by_history": (), "diversity": 0.0}
+    fusion = {"fusion": "minmax", "rank_weights": as_weights(np.zeros(len(KINDS)))}
+    return {"weights": weights, "by_history": (), "diversity": 0.0, **fusion}
 
 
 def _lengths(window: Window) -> Ints:
@@ -391,7 +420,7 @@ def _by_length(ranking: Ranking) -> Iterator[tuple[float, float, Floats]]:
     for each in ranking.by_history:
         yield low, each.up_to, as_vector(each.weights)
         low = each.up_to
-    yield low, np.inf, as_vector(ranking.weights)
+    yield low, np.inf, _vector(ranking)
 
 
 def _durations(ranking: Ranking) -> dict[str, object]:
@@ -413,7 +442,8 @@ def _reason(
     why: str,
 ) -> str:
     single = max(KINDS, key=lambda kind: rows[kind][0])
-    weights = ranking.weights.model_dump()
+    weights, by_rank = ranking.weights.model_dump(), ranking.rank_weights.model_dump()
+    weights = {kind: weights[kind] + by_rank[kind] for kind in KINDS}
     total = sum(weights.values())
     shares = sorted(weights.items(), key=lambda pair: -pair[1])
     told = ", ".join(f"{kind} {weight / total:.0%}" for kind, weight in shares if weight / total >= 0.005)
