@@ -103,13 +103,13 @@ def draw_tables(documents: int, users: int) -> SearchTables[Frame]:
     items = catalogue(documents, draw)
     people = shoppers(items, users, draw)
     counts = draw.integers(1, 999, len(items))
-    popularity = pd.DataFrame({"item_id": items["item_id"], "interactions": counts, "recent": counts // 10})
+    popularity = pd.DataFrame({"item_id": items["item_id"], "shoppers": counts, "recent": counts // 10})
     return SearchTables[Frame](
         documents=items,
         users=people,
         popularity=popularity.assign(score=popularity["recent"] + counts / (1 + counts.max())),
         neighbours=neighbours(items, draw),
-        segments=pd.DataFrame({"segment": ["s"], "item_id": ["i000000"], "interactions": [1]}),
+        segments=pd.DataFrame({"segment": ["s"], "item_id": ["i000000"], "shoppers": [1]}),
         facets=facets(items),
         terms=item_terms(items),
     )

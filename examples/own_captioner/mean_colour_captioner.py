@@ -12,6 +12,7 @@ class MeanColourCaptioner(Captioner):
     """Describes each photo by its mean colour; `VLM4REC_CAPTIONER=mean-colour:shade` changes the noun to "shade"."""
 
     prompt = "category@1"
+    understands = False  # it measures pixels, so that its captions are embedded after the title
 
     def __init__(self, argument: str, settings: Settings) -> None:
         self._noun = argument or "colour"

@@ -3,7 +3,7 @@ MODEL (
   kind FULL,
   grain (user_id, item_id),
   audits (
-    not_null(columns := (user_id, item_id, weight, recent, counts, why)),
+    not_null(columns := (user_id, item_id, weight, recent, lasting, counts, why)),
     unique_combination_of_columns(columns := (user_id, item_id)),
     forall(criteria := (ISFINITE(weight) AND ISFINITE(recent)))
   )
@@ -34,13 +34,17 @@ WITH fallback AS (
     LEAST(LOG2(1 + histories.value), COALESCE(known.value_cap, fallback.value_cap)) AS strength,
     (
       EPOCH(newest.interacted_at) - EPOCH(histories.interacted_at)
-    ) / 86400 AS days /* before the shopper's own latest event, so that another as_of changes no weight */
+    ) / 86400 AS days, /* before the shopper's own latest event, so that another as_of changes no weight */
+    pace.half_life_days,
+    pace.behaviour_half_life_days,
+    pace.lasting_half_life_days
   FROM histories.user_histories AS histories
   INNER JOIN newest
     ON newest.user_id = histories.user_id
   LEFT JOIN profiles.event_weights AS known
     ON known.event_type = histories.event_type
   CROSS JOIN fallback
+  CROSS JOIN profiles.pace AS pace
 ), by_event AS (
   SELECT
     events.user_id,
@@ -50,13 +54,14 @@ WITH fallback AS (
     MIN(events.days) AS days,
     ANY_VALUE(events.weight) <> 0 AS counts,
     ANY_VALUE(events.weight) * LEAST(
-      SUM(events.strength * POWER(0.5, events.days / @half_life_days)),
+      SUM(events.strength * POWER(0.5, events.days / events.half_life_days)),
       ANY_VALUE(events.repeat_cap)
     ) AS weight,
     ANY_VALUE(events.weight) * LEAST(
-      SUM(events.strength * POWER(0.5, events.days / @behaviour_half_life_days)),
+      SUM(events.strength * POWER(0.5, events.days / events.behaviour_half_life_days)),
       ANY_VALUE(events.repeat_cap)
-    ) AS recent
+    ) AS recent,
+    MAX(CASE WHEN events.weight > 0 THEN POWER(0.5, events.days / events.lasting_half_life_days) ELSE 0 END) AS lasting
   FROM events
   GROUP BY
     events.user_id,
@@ -68,6 +73,7 @@ WITH fallback AS (
     by_event.item_id,
     SUM(by_event.weight) AS weight,
     SUM(by_event.recent) AS recent,
+    MAX(by_event.lasting) AS lasting,
     MIN(by_event.days) AS days,
     BOOL_OR(by_event.counts) AS counts,
     ARRAY_TO_STRING(
@@ -99,6 +105,7 @@ SELECT
   by_item.item_id, /* an item of the history */
   by_item.weight * CASE WHEN by_item.weight < 0 AND balance.dislikes > 0 THEN balance.dislikes ELSE 1 END AS weight, /* weight of the item's vector and words; negative for a dislike */
   by_item.recent, /* the weight with the shorter half-life of the behaviour retriever */
+  by_item.lasting, /* 0.5^(days of the latest event with a positive weight / lasting_half_life_days), for EASE; 0 without such an event */
   by_item.counts, /* whether any event has a weight other than 0, even if the sum is 0; FALSE for an item that was only shown */
   PRINTF(
     '%s; last %d days before the shopper''s latest%s',

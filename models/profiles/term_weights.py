@@ -9,7 +9,7 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(user_id, term)"],
-    description="The terms that distinguish each shopper's history: weighted by profile weight and rarity.",
+    description="The words of each shopper: terms of the items in the history, weighted by profile weight and rarity.",
     columns={"user_id": "TEXT", "term": "TEXT", "word": "TEXT", "weight": "DOUBLE", "rank": "INT"},
     column_descriptions={
         "user_id": "the shop's id of the shopper",
@@ -32,8 +32,8 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     context.var("profiles")  # another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
-    columns = exp.select("items.item_id", "items.title", "items.description", "captions.caption")
-    items, captions = context.resolve_table("staging.items"), context.resolve_table("captions.item_captions")
-    documents = columns.from_(f"{items} AS items").join(f"{captions} AS captions", using="item_id", join_type="left")
+    columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
+    items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
+    documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
     per_user = int(context.var("terms"))
     yield from yield_unless_empty(term_weights(weights, context.fetchdf(documents.order_by("items.item_id")), per_user))

@@ -16,8 +16,8 @@ WITH taken AS (
     likes.item_id,
     MIN(likes.days) AS days
   FROM profiles.likes AS likes
-  WHERE
-    likes.days < @co_purchase_days
+  INNER JOIN profiles.pace AS pace
+    ON likes.days < pace.co_purchase_days
   GROUP BY
     likes.user_id,
     likes.item_id
@@ -74,7 +74,7 @@ WITH taken AS (
     ON near.item = directed.neighbour
 )
 SELECT
-  scored.item_id, /* an item that somebody took in the last co_purchase_days days (ranking configuration) */
+  scored.item_id, /* an item that somebody took in the last co_purchase_days days (profiles.pace) */
   scored.neighbour_id, /* another item that at least one of the same shoppers took in these days */
   scored.similarity, /* cosine of the two sets of shoppers: shoppers of both items / sqrt(shoppers of the item x shoppers of the neighbour) */
   ROW_NUMBER() OVER (

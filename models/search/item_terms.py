@@ -9,7 +9,7 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(item_id, term)"],
-    description="The words that distinguish each item from the catalogue: terms of its texts, weighted by rarity.",
+    description="The words of each item, weighted by rarity; a session searches for those of its items.",
     columns={"item_id": "TEXT", "term": "TEXT", "word": "TEXT", "weight": "DOUBLE", "rank": "INT"},
     column_descriptions={
         "item_id": "the shop's id of the item",
@@ -31,6 +31,6 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
 
     context.var("analyzer")  # a new analyzer rebuilds this table
     context.var("profiles")  # a new version of the arithmetic rebuilds this table
-    columns = exp.select("item_id", "title", "description", "caption")
+    columns = exp.select("item_id", "title", "description", "caption", "details")
     documents = context.fetchdf(columns.from_(context.resolve_table("search.item_documents")).order_by("item_id"))
     yield from yield_unless_empty(item_terms(documents))

@@ -3,25 +3,25 @@ MODEL (
   kind FULL,
   grain (segment, item_id),
   audits (
-    not_null(columns := (segment, item_id, interactions, rank)),
+    not_null(columns := (segment, item_id, shoppers, rank)),
     unique_combination_of_columns(columns := (segment, item_id)),
     unique_combination_of_columns(columns := (segment, rank)),
-    at_least(column := interactions, bound := 1)
+    at_least(column := shoppers, bound := 1)
   )
 );
 
 WITH recent AS (
-  SELECT
+  SELECT DISTINCT
     likes.user_id,
     likes.item_id
   FROM profiles.likes AS likes
-  WHERE
-    likes.days < @co_purchase_days
+  INNER JOIN profiles.pace AS pace
+    ON likes.days < pace.co_purchase_days
 ), counts AS (
   SELECT
     users.segment,
     recent.item_id,
-    COUNT(*) AS interactions
+    COUNT(*) AS shoppers
   FROM recent
   INNER JOIN staging.users AS users
     ON users.user_id = recent.user_id
@@ -34,7 +34,7 @@ WITH recent AS (
   SELECT
     'category:' || items.category AS segment,
     recent.item_id,
-    COUNT(*) AS interactions
+    COUNT(*) AS shoppers
   FROM recent
   INNER JOIN staging.items AS items
     ON items.item_id = recent.item_id
@@ -47,10 +47,10 @@ WITH recent AS (
 SELECT
   counts.segment, /* a segment of staging.users, or category:<category> with a category of staging.items */
   counts.item_id, /* an item that shoppers of the segment took, or an item of the category */
-  counts.interactions, /* number of events of profiles.likes in the last co_purchase_days days (ranking configuration) */
+  counts.shoppers, /* number of shoppers who took it in the last co_purchase_days days (profiles.pace) */
   ROW_NUMBER() OVER (
     PARTITION BY counts.segment
-    ORDER BY counts.interactions DESC, counts.item_id
+    ORDER BY counts.shoppers DESC, counts.item_id
   )::INT AS rank /* 1 for the most popular item of the segment; 200 at most */
 FROM counts
 QUALIFY

@@ -3,7 +3,7 @@ MODEL (
   kind FULL,
   grain user_id,
   audits (
-    not_null(columns := (user_id, items, history, seen, terms, interests, behaviour, categories)),
+    not_null(columns := (user_id, items, history, seen, terms, interests, behaviour, shoppers, categories)),
     unique_values(columns := (user_id)),
     unit_vectors(column := vector),
     one_dimension(column := vector)
@@ -37,6 +37,13 @@ WITH histories AS (
   FROM profiles.interests AS interests
   GROUP BY
     interests.user_id
+), similar AS (
+  SELECT
+    similar_shoppers.user_id,
+    @in_order(similar_shoppers.rank, similar_shoppers.item_id, similar_shoppers.score) AS shoppers
+  FROM search.similar_shoppers AS similar_shoppers
+  GROUP BY
+    similar_shoppers.user_id
 )
 SELECT
   COALESCE(histories.user_id, users.user_id) AS user_id, /* the shop's id of the shopper */
@@ -46,7 +53,8 @@ SELECT
   COALESCE(histories.seen, []) AS seen, /* items that answers leave out: those of the history, except items that were only shown */
   COALESCE(words.terms, [])::STRUCT(term TEXT, word TEXT, weight DOUBLE)[] AS terms, /* weighted words of the lexical retriever, the largest weight first */
   COALESCE(tastes.interests, [])::STRUCT(vector FLOAT[], importance DOUBLE, medoid TEXT, items TEXT[])[] AS interests, /* interests of profiles.interests, the most important first */
-  COALESCE(starts.items, [])::STRUCT(item_id TEXT, weight DOUBLE)[] AS behaviour, /* items of profiles.recent_items, from which the co-purchase retriever starts; the weights sum to 1 */
+  COALESCE(starts.items, [])::STRUCT(item_id TEXT, weight DOUBLE, lasting DOUBLE)[] AS behaviour, /* items of profiles.recent_items, from which co-purchases (weight, sum 1) and EASE (lasting) start */
+  COALESCE(similar.shoppers, [])::STRUCT(item_id TEXT, score DOUBLE)[] AS shoppers, /* items of search.similar_shoppers, the largest score first */
   users.segment, /* the shop's own group of the shopper; NULL without one */
   COALESCE(favourites.categories, [])::TEXT[] AS categories /* up to three categories of profiles.favourite_categories, the best first */
 FROM histories
@@ -58,6 +66,8 @@ LEFT JOIN words
   ON words.user_id = histories.user_id
 LEFT JOIN tastes
   ON tastes.user_id = histories.user_id
+LEFT JOIN similar
+  ON similar.user_id = histories.user_id
 LEFT JOIN profiles.recent_items AS starts
   ON starts.user_id = histories.user_id
 LEFT JOIN profiles.favourite_categories AS favourites

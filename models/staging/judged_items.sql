@@ -1,4 +1,4 @@
-/* Every row of the catalogue, typed and cleaned. The rules that refuse a row are the CASE in `ruled` and `reason`. */
+/* Every row of the catalogue, typed and cleaned. The CASE in `ruled` refuses a row for its own values; the column `reason` adds the rule on repeated ids. */
 MODEL (
   kind FULL,
   grain row_number,

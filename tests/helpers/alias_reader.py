@@ -55,7 +55,7 @@ def labelled_tables(label: str, more: pd.DataFrame | None = None) -> SearchTable
     people, taste = users(), TASTES[label]
     people.at[0, "vector"] = np.array(VECTORS[taste], dtype=np.float32)
     start = {"item_id": taste, "weight": 1.0}
-    for name, value in {"seen": [taste], "history": [], "interests": [], "behaviour": [start]}.items():
+    for name, value in {"seen": [taste], "history": [], "interests": [], "behaviour": [start], "shoppers": []}.items():
         people.at[0, name] = value
     frame = relabelled(label)
     tables = given(frame if more is None else pd.concat([frame, more], ignore_index=True), people)

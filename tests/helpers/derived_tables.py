@@ -33,8 +33,8 @@ def terms(documents: Frame) -> pd.DataFrame:
 
 
 def scored(popularity: pd.DataFrame) -> pd.DataFrame:
-    """Return search.item_popularity of counts: with the score recent + interactions / (1 + the largest)."""
-    counts = popularity["interactions"]
+    """Return search.item_popularity of counts: with the score recent + shoppers / (1 + the largest)."""
+    counts = popularity["shoppers"]
     return popularity.assign(score=popularity["recent"] + counts / (1 + counts.max()))
 
 

@@ -17,6 +17,8 @@ from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.indexes.release import ReleaseMeta, new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
+from vlm4rec_search.profiles.ease import ease_weights
+from vlm4rec_search.profiles.shoppers import similar_shoppers
 
 ENCODER, DIMENSION = "hashing-64", 64
 SHOPPERS, HISTORY = 40, 12
@@ -32,10 +34,11 @@ def shop() -> pd.DataFrame:
     items = draw_items("photo", 300, np.random.default_rng(11))
     rows = [
         (item.item_id, item.title, item.description, f"{item.category} in {item.style}, {item.material}, {item.use}",
-         item.category, item.price, item.available, json.dumps({"brand": item.brand, "season": item.season}))
+         f"{item.category}, {item.brand}, {item.season}", item.category, item.price, item.available,
+         json.dumps({"brand": item.brand, "season": item.season}))
         for item in items
     ]  # fmt: skip
-    names = ["item_id", "title", "description", "caption", "category", "price", "available", "attributes"]
+    names = ["item_id", "title", "description", "caption", "details", "category", "price", "available", "attributes"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -45,6 +48,7 @@ def luma() -> pd.DataFrame:
     frame = pd.DataFrame({"item_id": [row["id"] for row in rows], "title": [row["title"] for row in rows]})
     frame["description"] = [row["description"] for row in rows]
     frame["caption"] = None
+    frame["details"] = [", ".join([*row["categories"], row["color"] or ""]) for row in rows]
     frame["category"] = [row["categories"][0] if row["categories"] else None for row in rows]
     frame["price"] = [float(row["price"]) for row in rows]
     frame["available"] = True
@@ -65,7 +69,7 @@ def tables(catalogue: pd.DataFrame, history: int = HISTORY) -> SearchTables[Fram
     whole = whole.assign(captioner="attributes@1", content_hash=whole["item_id"])
     log = _log(catalogue["item_id"].to_numpy(dtype=object), history)
     counts = log["item_id"].value_counts()
-    popularity = {"item_id": counts.index, "interactions": counts.to_numpy(), "recent": counts.to_numpy() // 2}
+    popularity = {"item_id": counts.index, "shoppers": counts.to_numpy(), "recent": counts.to_numpy() // 2}
     return SearchTables[Frame](
         documents=whole,
         users=_people(log, whole),
@@ -74,6 +78,7 @@ def tables(catalogue: pd.DataFrame, history: int = HISTORY) -> SearchTables[Fram
         segments=_segments(log, catalogue),
         facets=facets(whole),
         terms=terms(whole),
+        ease=ease_weights(log.assign(days=1.0), (60.0, 60.0), 3.0),
     )
 
 
@@ -90,17 +95,21 @@ def _people(log: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     profiles = user_vectors(weights, items).set_index("user_id")
     interests = user_interests(weights, items, 3).groupby("user_id")
     words = term_weights(weights, items, 64).groupby("user_id")
+    similar = similar_shoppers(log.assign(days=1.0), (60.0, 60.0))
     rows = []
     for user, of in weights.groupby("user_id"):
         length = profiles.loc[user, "length"]
         history = [{"item_id": item, "weight": weight / length}
                    for item, weight in zip(of["item_id"], of["weight"], strict=True)]  # fmt: skip
-        behaviour = [{"item_id": item, "weight": 1.0} for item in of["item_id"][:5]]
+        behaviour = [{"item_id": item, "weight": 1.0, "lasting": 0.5} for item in of["item_id"][:5]]
+        alike = similar.loc[similar["user_id"] == user, ["item_id", "score"]].to_dict("records")
         weighted = words.get_group(user)[["term", "word", "weight"]].to_dict("records")
         tastes = interests.get_group(user)[["vector", "importance", "medoid", "items"]].to_dict("records")
         vector = np.array(profiles.loc[user, "vector"], dtype=np.float32)
-        rows.append((user, len(of), vector, history, of["item_id"].tolist(), weighted, tastes, behaviour, None, []))
-    rows += [(f"s{number:02d}", 0, None, [], [], [], [], [], segment, ["gone"])
+        rows.append(
+            (user, len(of), vector, history, of["item_id"].tolist(), weighted, tastes, behaviour, alike, None, [])
+        )
+    rows += [(f"s{number:02d}", 0, None, [], [], [], [], [], [], segment, ["gone"])
              for number, segment in enumerate(["young", "nobody", None])]  # fmt: skip
     names = [
         "user_id",
@@ -111,6 +120,7 @@ def _people(log: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         "terms",
         "interests",
         "behaviour",
+        "shoppers",
         "segment",
         "categories",
     ]
@@ -125,9 +135,9 @@ def _neighbours(log: pd.DataFrame) -> pd.DataFrame:
 
 
 def _segments(log: pd.DataFrame, catalogue: pd.DataFrame) -> pd.DataFrame:
-    counts = log["item_id"].value_counts().rename_axis("item_id").reset_index(name="interactions")
+    counts = log["item_id"].value_counts().rename_axis("item_id").reset_index(name="shoppers")
     categories = counts.merge(catalogue[["item_id", "category"]]).dropna()
     young = counts[:20].assign(segment="young")
     return pd.concat([young, categories.assign(segment="category:" + categories["category"])])[
-        ["segment", "item_id", "interactions"]
+        ["segment", "item_id", "shoppers"]
     ]

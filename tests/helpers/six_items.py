@@ -40,8 +40,10 @@ ATTRIBUTES = {
 
 def documents() -> pd.DataFrame:
     """Return search.item_documents of the six items."""
-    rows = [(item, *TEXTS[item], CATEGORIES[item], PRICES[item], item != "e", ATTRIBUTES.get(item)) for item in TEXTS]
-    columns = ["item_id", "title", "description", "caption", "category", "price", "available", "attributes"]
+    rows = [
+        (item, *TEXTS[item], None, CATEGORIES[item], PRICES[item], item != "e", ATTRIBUTES.get(item)) for item in TEXTS
+    ]
+    columns = ["item_id", "title", "description", "caption", "details", "category", "price", "available", "attributes"]
     frame = pd.DataFrame(rows, columns=columns).astype({"price": float})
     frame["vector"] = [np.array(VECTORS[item], dtype=np.float32) for item in frame["item_id"]]
     return frame.assign(image=None, encoder=ENCODER, captioner="attributes@1", content_hash=frame["item_id"] + "1")
@@ -68,11 +70,17 @@ def users() -> pd.DataFrame:
             "seen": [["a", "d", "gone"], ["c"], ["f"], []],
             "terms": [words, [], [], []],
             "interests": interests,
-            "behaviour": [[{"item_id": "a", "weight": 1.0}, {"item_id": "d", "weight": 0.5}], [], [], []],
+            "behaviour": [[start("a", 1.0, 1.0), start("d", 0.5, 0.25)], [], [], []],
+            "shoppers": [[{"item_id": "b", "score": 1.0}, {"item_id": "f", "score": 0.5}], [], [], []],
             "segment": [None, None, "s", None],
             "categories": [["dresses", "lamps"], ["shoes"], [], ["lamps"]],
         }
     )
+
+
+def start(item: str, weight: float, lasting: float) -> dict[str, object]:
+    """Return an item of `behaviour`, from which co-purchases and EASE start."""
+    return {"item_id": item, "weight": weight, "lasting": lasting}
 
 
 def _interest(item: str, importance: float) -> dict[str, object]:
@@ -85,8 +93,8 @@ def _interest(item: str, importance: float) -> dict[str, object]:
 
 
 def popularity() -> pd.DataFrame:
-    """Return the counts of search.item_popularity; d and f have no interactions, b and c equally many."""
-    return pd.DataFrame({"item_id": ["a", "b", "c", "e"], "interactions": [3, 7, 7, 1], "recent": [3, 7, 7, 1]})
+    """Return the counts of search.item_popularity; d and f have no shoppers, b and c equally many."""
+    return pd.DataFrame({"item_id": ["a", "b", "c", "e"], "shoppers": [3, 7, 7, 1], "recent": [3, 7, 7, 1]})
 
 
 def neighbours() -> pd.DataFrame:
@@ -95,10 +103,16 @@ def neighbours() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["item_id", "neighbour_id", "similarity"])
 
 
+def ease() -> pd.DataFrame:
+    """Return search.ease_weights: a speaks for b and against e, d speaks for e and a little for c."""
+    rows = [("a", "b", 0.5), ("a", "e", -0.25), ("d", "e", 0.5), ("d", "c", 0.125)]
+    return pd.DataFrame(rows, columns=["item_id", "neighbour_id", "weight"])
+
+
 def segments() -> pd.DataFrame:
     """Return search.segment_popularity: e and then c in the segment s, e in the category of lamps."""
     rows = [("s", "e", 5), ("s", "c", 2), ("category:lamps", "e", 1)]
-    return pd.DataFrame(rows, columns=["segment", "item_id", "interactions"])
+    return pd.DataFrame(rows, columns=["segment", "item_id", "shoppers"])
 
 
 def given(documents: Frame, people: Frame | None = None, counts: pd.DataFrame | None = None) -> SearchTables[Frame]:
@@ -117,6 +131,7 @@ def given(documents: Frame, people: Frame | None = None, counts: pd.DataFrame | 
         segments=segments(),
         facets=facets(documents),
         terms=terms(documents),
+        ease=ease(),
     )
 
 

@@ -11,7 +11,7 @@ VECTOR = {"encoder": "tiny@1", "vector": [0.6, 0.8]}
 CAPTIONED = {"captioner": "attributes@1", "active": True, "attributes": "{}"}
 EVENT = {"weight": 1.0, "value_cap": 1.0, "repeat_cap": 1.0}
 INTEREST = {"importance": 0.5, "medoid": "a", "items": ["a"], "vector": [0.6, 0.8]}
-LISTS: Row = {name: [] for name in ("history", "seen", "terms", "interests", "behaviour", "categories")}
+LISTS: Row = {name: [] for name in ("history", "seen", "terms", "interests", "behaviour", "shoppers", "categories")}
 ITEM = {"title": "Oak chair", "available": True, "price": 3.0}
 
 # Two good rows of each table, which differ in their keys.
@@ -53,9 +53,13 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"item_id": "a", "status": "ok", "caption": "A chair.", "captioner": "attributes@1"},
         {"item_id": "b", "status": "missing", "error": "no file", "captioner": "attributes@1"},
     ),
+    "captions.item_details": (
+        {"item_id": "a", "captioner": "attributes@1", "attributes": "{}", "details": "chairs"},
+        {"item_id": "b", "captioner": "attributes@1", "attributes": "{}", "details": None},
+    ),
     "embeddings.item_texts": (
-        {"item_id": "a", "text": "Oak chair", "source": "title"},
-        {"item_id": "b", "text": "Oak chair", "source": "caption"},
+        {"item_id": "a", "text": "Oak chair", "recipe": "title_caption", "source": "title"},
+        {"item_id": "b", "text": "Oak chair", "recipe": "title_caption", "source": "caption"},
     ),
     "embeddings.item_embeddings": ({"item_id": "a", **VECTOR}, {"item_id": "b", **VECTOR}),
     "embeddings.image_embeddings": (
@@ -89,8 +93,8 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"user_id": "u", "term": "oak", "word": "oak", "weight": 0.5, "rank": 2},
     ),
     "search.item_popularity": (
-        {"item_id": "a", "interactions": 2, "recent": 0, "score": 0.5, "rank": 1},
-        {"item_id": "b", "interactions": 1, "recent": 0, "score": 0.25, "rank": 2},
+        {"item_id": "a", "shoppers": 2, "recent": 0, "score": 0.5, "rank": 1},
+        {"item_id": "b", "shoppers": 1, "recent": 0, "score": 0.25, "rank": 2},
     ),
     "search.item_facets": (
         {"item_id": "a", "field": "price", "value": "3", "number": 3.0},
@@ -105,8 +109,8 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"item_id": "b", "neighbour_id": "a", "similarity": 1.0, "rank": 1},
     ),
     "search.segment_popularity": (
-        {"segment": "gold", "item_id": "a", "interactions": 2, "rank": 1},
-        {"segment": "gold", "item_id": "b", "interactions": 1, "rank": 2},
+        {"segment": "gold", "item_id": "a", "shoppers": 2, "rank": 1},
+        {"segment": "gold", "item_id": "b", "shoppers": 1, "rank": 2},
     ),
     "search.item_documents": (
         {"item_id": "a", "captioner": "attributes@1", "content_hash": "f0", **ITEM, **VECTOR},

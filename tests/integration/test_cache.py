@@ -123,6 +123,16 @@ def test_keys_beyond_the_limit_have_neither_value_nor_failure(tmp_path: Path) ->
     assert len(rows) == 1, "a run that only reads has no row in the ledger"
 
 
+def test_a_cache_that_is_only_read_waits_for_no_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlm4rec_search.common.cache.store._WRITE_TIMEOUT", 0.1)
+    with Cache(tmp_path) as cache, sqlite3.connect(tmp_path / FILE, isolation_level=None) as writer:
+        cache.get_or_compute("caption", "a@1", by_key("1"), Doubler(), INTEGER)
+        writer.execute("BEGIN IMMEDIATE")
+        read = cache.get_or_compute("caption", "a@1", by_key("1", "2"), Doubler(), INTEGER, FillPolicy(limit=0))
+        writer.execute("ROLLBACK")
+    assert read.values == {"key of 1": 2}
+
+
 def test_more_keys_than_one_read_takes(tmp_path: Path) -> None:
     inputs = by_key(*(str(number) for number in range(2500)))
     with Cache(tmp_path) as cache:

@@ -74,7 +74,7 @@ def test_failures_between_answers_do_not_end_the_run(tmp_path: Path) -> None:
     requests = count()
     with serving(lambda title, earlier: answer("ok") if next(requests) % 20 == 0 else BAD) as server:
         summary = run_captions(write_settings(tmp_path, server))
-    assert (summary.computed, summary.failed, summary.broken) == (5, 95, None)
+    assert (summary.computed, summary.failed, summary.failure) == (5, 95, None)
 
 
 def test_refusals_and_answers_close_the_circuit_again() -> None:

@@ -25,13 +25,13 @@ def test_what_diversity_and_caps_did_is_explained(index: Searcher) -> None:
     told = [hit.explanation.rules for hit in index.search(replace(query, diversity=0.6)).hits if hit.explanation]
     # cosines with a: e 0, c 0; with e: c 0. The order was a, b, d, e, c, f.
     assert told[0] == ()
-    assert told[1:] == [("stood at 4 before diversity and caps",), ("stood at 5 before diversity and caps",)]
+    assert told[1:] == [("was hit 4 before diversity and caps",), ("was hit 5 before diversity and caps",)]
     close = [hit.explanation for hit in index.search(replace(query, diversity=0.3)).hits]
     assert [found.rules[0] for found in close[1:] if found] == [
-        "loses 0.1800 to diversity for likeness to a hit above",  # d: 0.3 x its cosine with a
-        "loses 0.2400 to diversity for likeness to a hit above",  # b
+        "counts 0.1800 less for likeness to a hit above",  # d: 0.3 x its cosine with a
+        "counts 0.2400 less for likeness to a hit above",  # b
     ]
     capped = index.search(replace(query, per_category=1)).hits[1].explanation
     assert capped is not None
-    assert capped.rules == ("stood at 3 before diversity and caps",)
-    assert capped.sentence.endswith("stood at 3 before diversity and caps.")
+    assert capped.rules == ("was hit 3 before diversity and caps",)
+    assert capped.sentence.endswith("was hit 3 before diversity and caps.")

@@ -1,5 +1,6 @@
 """The doctor finds every seeded difference between tables and index, in a folder and on a server."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
-from vlm4rec_search.pipeline.doctor import Finding, examine
+from vlm4rec_search.pipeline.doctor import Diagnosis, examine
+from vlm4rec_search.search.rules import Rule
 
 
 def search_layer(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> SearchLayer:
@@ -29,8 +31,9 @@ def publish(releases: Releases, frame: pd.DataFrame, people: pd.DataFrame | None
     releases.publish(given(frame, people), meta(), False, False)
 
 
-def findings_of(findings: list[Finding], severity: str) -> dict[str, tuple[int, tuple[str, ...]]]:
-    return {finding.kind: (finding.count, finding.examples) for finding in findings if finding.severity == severity}
+def findings_of(diagnosis: Diagnosis, severity: str) -> dict[str, tuple[int, tuple[str, ...]]]:
+    found = [finding for finding in diagnosis.findings if finding.severity == severity]
+    return {finding.kind: (finding.count, finding.examples) for finding in found}
 
 
 def test_an_index_of_these_tables_has_no_errors(releases: Releases) -> None:
@@ -146,16 +149,46 @@ def test_captions_that_items_share_are_a_warning(releases: Releases) -> None:
     assert findings_of(findings, "warning")["duplicate_captions"] == (2, ("a", "d"))
 
 
-def test_an_item_among_the_hits_of_all_shoppers_is_a_hub(releases: Releases) -> None:
-    assert crowded(releases, last=(0.0, 0.0, 1.0, 0.0)) == {"hubs": (1, ("i119",))}
+AXIS = (0.0, 0.0, 1.0, 0.0)  # nearer to every shopper of `crowded` than any other item
+FAR = (0.0, 0.0, -1.0, 0.0)
 
 
-def test_an_item_among_the_hits_of_no_shopper_is_never_shown(releases: Releases) -> None:
-    assert crowded(releases, last=(0.0, 0.0, -1.0, 0.0)) == {"never_shown": (1, ("i119",))}
+def test_shoppers_who_are_told_apart_give_no_warning(releases: Releases) -> None:
+    diagnosis = crowded(releases, FAR)
+    assert findings_of(diagnosis, "warning") == {}
+    assert diagnosis.exposure.verdict.startswith("the ranking tells shoppers apart: 2% of 60 shoppers get the same")
+    assert (diagnosis.exposure.shown, diagnosis.exposure.hidden) == (119, ("i119",))
 
 
-def crowded(releases: Releases, last: tuple[float, ...]) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """Publish 119 items on a circle and one more, for 60 shoppers above the circle, and return the warnings.
+def test_an_item_first_for_all_shoppers_is_reported(releases: Releases) -> None:
+    diagnosis = crowded(releases, AXIS)
+    assert findings_of(diagnosis, "warning") == {"same_first_hits": (60, ("i119",)), "hubs": (1, ("i119",))}
+    verdict = diagnosis.exposure.verdict
+    assert verdict.startswith(
+        "the ranking hardly tells shoppers apart: 100% of 60 shoppers get the same first hit (i119)"
+    )
+    assert verdict.endswith("lower the weight of popularity, or let `vlm4rec tune` choose the weights")
+
+
+def test_items_that_are_never_shown_are_reported_where_there_are_too_many(releases: Releases) -> None:
+    assert findings_of(crowded(releases, FAR, tastes=12), "warning") == {}  # each taste shows ten items of its own
+    warnings = findings_of(crowded(releases, FAR, tastes=4), "warning")
+    assert {kind: count for kind, (count, _) in warnings.items()} == {"same_first_hits": 15, "never_shown": 80}
+
+
+def test_pins_are_left_out(releases: Releases) -> None:
+    assert findings_of(crowded(releases, FAR, rules=[Rule(action="pin", items=("i119",))]), "warning") == {}
+
+
+def test_shoppers_without_a_profile_are_left_out(releases: Releases) -> None:
+    publish(releases, documents())
+    exposure = examine(releases, search_layer(documents()), 10).exposure
+    assert exposure.shoppers == 2  # u3 and u4 get what is popular
+    assert exposure.verdict == "too little to judge: 2 shoppers with a profile, 6 documents"
+
+
+def crowded(releases: Releases, last: tuple[float, ...], tastes: int = 60, rules: Sequence[Rule] = ()) -> Diagnosis:
+    """Publish 119 items on a circle and one more, and examine 60 shoppers of so many tastes above the circle.
 
     A shopper's cosine with the circle is 0.6 at most, with its axis 0.8; the nearest ten of 119 cover the circle.
     """
@@ -164,9 +197,10 @@ def crowded(releases: Releases, last: tuple[float, ...]) -> dict[str, tuple[int,
     names = [f"i{number:03d}" for number in range(120)]
     frame = frame.assign(item_id=names, caption=names, vector=items)
     people = pd.concat([users()[3:]] * 60, ignore_index=True)
-    people = people.assign(user_id=[f"u{number}" for number in range(60)], vector=circle(60, 0.6, 0.8))
+    vectors = circle(tastes, 0.6, 0.8) * (60 // tastes)
+    people = people.assign(user_id=[f"u{number}" for number in range(60)], vector=vectors)
     publish(releases, frame, people)
-    return findings_of(examine(releases, search_layer(frame, people=people), 60), "warning")
+    return examine(releases, search_layer(frame, people=people), 60, rules=rules)
 
 
 def circle(count: int, radius: float, height: float) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
+from helpers.parquet_rows import read_rows
 from helpers.workspace import Workspace
-from test_import_generic import read_rows
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets import raw

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from test_import_generic import read_rows
+from helpers.parquet_rows import read_rows
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.files import open_table

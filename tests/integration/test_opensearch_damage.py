@@ -4,6 +4,7 @@ import http.server
 import math
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from vlm4rec_search.indexes.opensearch.connection import UnreachableError, conne
 from vlm4rec_search.indexes.opensearch.mapping import KINDS
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.opensearch.sender import ReleaseGoneError, Sender
+from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 
 
@@ -101,6 +103,24 @@ def test_a_document_written_by_hand_without_popularity_spoils_no_score(window: W
     assert set(after) == {*before, "z"}
     assert all(math.isfinite(score) for score in after.values())
     assert index.search(Query(items=["z"])).hits  # its list of co-purchases is damaged
+
+
+@pytest.mark.parametrize("lacking", [{}, {"facets": None, "words": None, "title": None}], ids=["absent", "null"])
+def test_a_document_written_by_hand_without_vector_and_facets_breaks_no_search(
+    window: Window, lacking: dict[str, None]
+) -> None:
+    window.publish()
+    body = {"item_id": "z", "popularity": 100, **lacking}
+    window.client.index(index=f"{window.catalogue.prefix}items", id="z", body=body, refresh=True)
+    rules = [Rule(action="bury", filter="category=lamps"), Rule(action="pin", items=("z",))]
+    index = Searcher(OpenSearchBackend(window.catalogue), rules=rules)
+    diverse = Query(user="u1", explain=True, diversity=0.5)
+    for query in (diverse, replace(diverse, items=("z", "b")), Query(items=("b", "z"), mode="semantic", explain=True)):
+        answer = index.search(query)
+        scores = [part.score for hit in answer.hits if hit.explanation for part in hit.explanation.legs]
+        assert scores and all(math.isfinite(score) for score in scores)
+    assert index.search(diverse).hits[0].item_id == "z"
+    assert index.search(Query(items=("z",), explain=True)).hits  # nothing is known of it: what is popular
 
 
 def test_an_item_deleted_between_two_requests_of_a_search_is_left_out(window: Window) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from helpers.backends import Server
+from helpers.faulty_proxy import Fault, proxy
 from helpers.opensearch_server import forget
 from helpers.six_items import RANKING, documents, given, publish, users
 
@@ -19,6 +20,8 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings, settings
 from vlm4rec_search.indexes import Searcher, open_index
 from vlm4rec_search.indexes.opensearch import native
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.sender import Sender
 from vlm4rec_search.search.backend import SentRequest
@@ -160,6 +163,37 @@ def test_a_search_goes_on_when_its_release_is_deleted(server: Server) -> None:
             named.search(Query(user="u1"))
 
 
+def test_requests_are_those_of_the_release_that_answers_after_a_deletion(server: Server) -> None:
+    first = server.publish(given(documents()))
+    with server.open(ranking=RANKING) as opened:
+        server.publish(given(documents()))
+        indices = (f"{server.prefix}{kind}{first.removeprefix('items')}" for kind in ("items", "profiles", "segments"))
+        connect(server.url, Settings()).indices.delete(index=",".join(indices))
+        sent = opened.requests(Query(user="u1"))
+        assert sent
+        assert not [request.path for request in sent if first.removeprefix("items") in request.path]
+
+
+def test_an_empty_answer_survives_when_its_reason_cannot_be_found(server: Server) -> None:
+    server.publish(given(documents().iloc[[0, 3]]))  # u1 has seen both
+    query = Query(user="u1", mode="semantic")
+
+    def judge(number: int, _: bytes) -> Fault | None:
+        return Fault(status=503) if number else None  # the search for what was seen
+
+    with proxy(server.url, judge, judged="/_msearch") as url, Server(url, server.prefix).open() as opened:
+        answer = opened.search(query)
+    assert answer.hits == ()
+    assert "whether user u1 has seen what fits could not be checked: the server refuses" in (answer.note or "")
+
+
+def test_an_index_that_cannot_be_opened_leaves_no_connection(server: Server, own_prefix: str) -> None:
+    catalogue = ReleaseCatalogue(connect(server.url, Settings()), own_prefix)
+    with pytest.raises(UsageError, match="nothing is published"):
+        OpenSearchBackend(catalogue)
+    assert catalogue.client.transport.get_connection().pool is None
+
+
 def test_a_release_that_is_not_there(server: Server) -> None:
     with pytest.raises(UsageError, match="there is no release items__v4__none__1"):
         server.releases.open("items__v4__none__1")
@@ -176,7 +210,9 @@ def test_errors_are_those_of_a_folder(server: Server, index: Searcher, own_prefi
     place = f"{server.prefix}{named}"
     told = client.indices.get_mapping(index=place)[place]["mappings"]["_meta"]
     client.indices.put_mapping(index=place, body={"_meta": {**told, "schema_version": 99}})
-    with pytest.raises(UsageError, match=r"has schema version and analyzer \(99, 'english@1'\), this package reads"):
+    with pytest.raises(
+        UsageError, match=r"has schema version and analyzer \(99, 'vlm4rec_english@2'\), this package reads"
+    ):
         server.releases.open(named)
     client.indices.put_mapping(index=place, body={"_meta": {}})
     with pytest.raises(UsageError, match="has no readable metadata"):

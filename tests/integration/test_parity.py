@@ -9,6 +9,7 @@ from helpers.backend_pair import SHOPPERS, TEXTS, Pair
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.search.rules import Rule
 
 EVERYTHING = 1_000  # candidates: more than documents, so that the approximate search is exact
 
@@ -116,6 +117,22 @@ CASES = {
 def test_whole_answers_with_their_reasons_are_the_same(pair: Pair, name: str) -> None:
     one, other = pair.both(replace(CASES[name], depth=EVERYTHING, explain=True))
     assert alike(one, other) == []
+
+
+def test_what_retrievers_and_boosts_added_sums_to_the_score(pair: Pair) -> None:
+    rules = (Rule(action="boost", filter="price>20", factor=1.5), Rule(action="boost", filter="price<40", factor=0.8))
+    for index in pair:
+        index.rules = rules
+        try:
+            hits = [hit for user in SHOPPERS[:4] for hit in index.search(Query(user=user, explain=True)).hits]
+        finally:
+            index.rules = ()
+        for hit in hits:
+            assert hit.explanation is not None
+            legs = hit.explanation.legs
+            assert sum(leg.contribution for leg in legs) + hit.explanation.boosted == pytest.approx(hit.score, abs=1e-8)
+            assert sum(leg.share for leg in legs) == pytest.approx(1.0)
+        assert any(hit.explanation and hit.explanation.boosted > 0 for hit in hits)
 
 
 def test_sessions_and_similar_items_are_the_same(pair: Pair) -> None:

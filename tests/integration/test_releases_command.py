@@ -110,6 +110,11 @@ def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:
     diff = workspace.json("releases", "diff", first)
     assert (diff["added"], diff["changed"], diff["deleted"]) == (0, 6, 0)
     assert diff["kept"]["semantic"] == 1.0
+    exposures = [diff[f"{place}_exposure"] for place in ("first", "second")]
+    assert exposures[0] == exposures[1]
+    assert (exposures[0]["shoppers"], exposures[0]["documents"]) == (2, 6)
+    share = f"{exposures[0]['first_share']:.0%}"
+    assert f"shoppers with the same first hit: {share} -> {share}" in workspace.vlm4rec("releases", "diff", first)
     assert workspace.json("releases", "rollback") == {"live": first}
     assert workspace.vlm4rec("releases", "prune", "--keep", "1") == "Removed: nothing\n"
     assert "there is no release nothing" in workspace.vlm4rec("releases", "diff", "nothing", code=2)

@@ -62,7 +62,11 @@ def test_a_rule_is_told_and_leaves_the_scores_of_one_leg(shelf: Backend, tmp_pat
     assert second is not None
     assert first.rules == ("is pinned by a rule (launch)",)
     assert [leg.name for leg in second.legs] == ["profile"]
-    assert second.sentence.endswith("is boosted by 2 by a rule.")
+    assert first.sentence == "It is pinned by a rule (launch)."
+    assert second.boosted == pytest.approx(0.6)
+    assert second.sentence == (
+        'Partly because it resembles "blue shoes" from the history; also because it is boosted by a rule (factor 2).'
+    )
 
 
 def test_ids_are_text_as_they_are_written(tmp_path: Path) -> None:
@@ -93,6 +97,7 @@ def test_a_cap_counts_what_is_buried(shelf: Backend, tmp_path: Path) -> None:
         ("- {action: boost, items: [a], factor: -1}", "rules.0.factor"),
         ("- {action: boost, items: [a]}", "a boost has a factor"),
         ("- {action: bury, items: [a], factor: 2}", "other actions have none"),
+        ('- {action: pin, items: ["\\ud800"]}', "the rule is not UTF-8 text"),
         ("- [", "is not YAML"),
     ],
 )

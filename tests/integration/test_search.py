@@ -62,7 +62,7 @@ def test_tiers_and_legs(index: Searcher, query: Query, tier: str, legs: list[str
 def test_unknown_user_gets_what_is_popular_and_is_told(index: Searcher) -> None:
     answer = index.search(Query(user="nobody"))
     assert [hit.item_id for hit in answer.hits] == list("bcaedf")  # 7, 7, 3, 1, then the rest by id
-    assert answer.note == "user nobody is not known: this is what is popular with everyone"
+    assert answer.note == "user nobody is not known, so the answer is what is popular with all shoppers"
     assert ids(index, Query(user="nobody", filters=["category=dresses"])) == "ba"
 
 
@@ -89,7 +89,7 @@ def test_nothing_left_is_told_apart_from_nothing_there(backend: Backend) -> None
     with backend.open(ranking=RANKING) as index:
         answer = index.search(Query(user="u1"))
         assert answer.hits == ()
-        assert answer.note == "user u1 has seen every item that fits: include what was seen, or ask for less"
+        assert answer.note == "user u1 has seen every item that fits: include seen items, or use fewer filters"
         assert index.search(Query(user="u1", filters=["price=1000.."])).note is None
         assert "is not known" in (index.search(Query(user="nobody", filters=["price=1000.."])).note or "")
 
@@ -119,7 +119,8 @@ def test_history_shares_add_up_to_the_cosine(index: Searcher) -> None:
     assert [(leg.rank, leg.contribution) for leg in reason.legs] == [(1, pytest.approx(1 / 61))] * 2
     assert hit.score == pytest.approx(2 / 61)
     assert reason.sentence == (
-        'Resembles "red dress" (83%) and "red lamp" (17%) of the history; shares the word dress.'
+        'Partly because it resembles "red dress" and "red lamp" from the history; '
+        'also because it shares the word "dress" with items of the history.'
     )
 
 
@@ -138,7 +139,7 @@ def test_co_purchases_are_explained_by_what_they_were_bought_with(index: Searche
     assert reason is not None
     assert [(part.item_id, part.share) for part in reason.bought_with] == [("a", 0.25), ("d", 0.25)]
     assert reason.bought_rest == 0.0
-    assert reason.sentence == 'Is bought by those who bought "red dress" and "red lamp".'
+    assert reason.sentence == 'Others who chose "red dress" or "red lamp" also chose it.'
 
 
 def test_500_seen_items_still_leave_k_hits(backend: Backend) -> None:
@@ -169,4 +170,5 @@ def test_the_json_shape(index: Searcher) -> None:
     explained = index.search(Query(user="u1", k=2, explain=True)).to_json()["hits"]
     assert isinstance(explained, list)
     names = {"sentence", "legs", "history", "rest", "words", "bought_with", "bought_rest", "rules"}
-    assert set(explained[0]["explanation"]) == names
+    assert set(explained[0]["explanation"]) == names | {"goes_with", "goes_rest", "boosted"}
+    assert set(explained[0]["explanation"]["legs"][0]) == {"name", "kind", "score", "rank", "contribution", "share"}

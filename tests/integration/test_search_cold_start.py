@@ -14,7 +14,9 @@ from vlm4rec_search.search.searcher import Searcher
 
 def test_a_session_is_the_mean_of_its_items(index: Searcher) -> None:
     answer = index.search(Query(items=["a", "c", "gone"], mode="semantic", explain=True))
-    assert answer.note == "not in the release, and left out of the session: gone"
+    assert answer.hits[0].explanation is not None
+    assert answer.hits[0].explanation.sentence == 'It resembles "red dress" and "blue shoes" from this visit.'
+    assert answer.note == "items that the release does not have are ignored: gone"
     scores = {hit.item_id: hit.score for hit in answer.hits}
     half = 1 / sqrt(2)
     assert scores == pytest.approx({"b": half * 1.4, "d": half * 0.6, "e": 0.0, "f": 0.0}, abs=1e-6)
@@ -32,9 +34,20 @@ def test_a_session_of_unknown_items_is_refused(index: Searcher) -> None:
 
 
 def test_a_segment_is_filled_up_from_popularity(index: Searcher) -> None:
-    answer = index.search(Query(user="u3"))
+    answer = index.search(Query(user="u3", explain=True))
     assert [hit.item_id for hit in answer.hits] == list("ecbad")  # e and c of the segment, f was seen
-    assert answer.note == "nothing is known of user u3 for this mode: this is what is popular in the user's segment"
+    sentences = [hit.explanation.sentence for hit in answer.hits if hit.explanation]
+    assert sentences == [
+        "It is popular in the shopper's group (5 shoppers chose it lately).",
+        "2 shoppers chose it lately.",
+        "It is popular (7 shoppers chose it lately).",
+        "3 shoppers chose it lately.",
+        "Nothing better is left.",
+    ]
+    assert answer.note == (
+        "user u3 has no history that a hybrid search can use, so the answer is what is popular in the user's segment of"
+        " shoppers"
+    )
 
 
 def test_the_fallback_chain_is_data(backend: Backend, tmp_path: Path) -> None:
@@ -45,8 +58,8 @@ def test_the_fallback_chain_is_data(backend: Backend, tmp_path: Path) -> None:
         tiers = {user: index.search(Query(user=user, items=["a"])).tier for user in ("u1", "u3", "u4")}
         assert index.search(Query(user="u3")).tier == "popularity"
         assert index.search(Query(user="u1")).note == (
-            "the fallback chain puts another tier before the profile of user u1: "
-            "this is what is popular in the category"
+            "the ranking puts the category before the profile of user u1, "
+            "so the answer is what is popular in the category"
         )
     assert tiers == {"u1": "category", "u3": "session", "u4": "category"}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.size_captioner import SizeCaptioner, make_items, save_photo
 from PIL import Image
-from test_captions import SizeCaptioner, make_items, save_photo
 
 from vlm4rec_search.captioning.base import Caption
 from vlm4rec_search.captioning.edits import Edit, hash_edits, read_edits

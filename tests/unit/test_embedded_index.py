@@ -14,8 +14,10 @@ from helpers.six_items import RANKING, VECTORS, documents, given, meta, populari
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.bm25 import bm25, count_terms, stored_length
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import cosines
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
+from vlm4rec_search.indexes import open_index_of
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
@@ -38,6 +40,19 @@ def index(folder: Path) -> Iterator[EmbeddedBackend]:
     assert path is not None
     with Searcher(EmbeddedBackend(Store(path)), ranking=load_ranking(RANKING)) as opened:
         yield opened
+
+
+def test_an_index_that_cannot_be_opened_stays_free(tmp_path: Path) -> None:
+    publish(tmp_path)
+    path = current_release(tmp_path)
+    assert path is not None
+    missing = Settings(index_url=str(tmp_path), encoder="hashing-4", rules=tmp_path / "none.yaml")
+    attempts = {"no rules": lambda: open_index_of(missing), "encoder": lambda: open_index(str(tmp_path), "hashing-8")}
+    for attempt in attempts.values():
+        with pytest.raises(UsageError) as refusal:
+            attempt()
+        duckdb.connect(str(path)).close()  # DuckDB refuses to write a file that is open for reading
+        assert refusal
 
 
 def test_bm25_is_lucenes_formula() -> None:
@@ -174,7 +189,8 @@ def test_an_address_without_a_scheme_shows_no_password(tmp_path: Path, host: str
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [("schema_version = 99", r"99, 'english@1'"), ("analyzer = 'english@0'", r"4, 'english@0'")]
+    ("change", "message"),
+    [("schema_version = 99", r"99, 'vlm4rec_english@2'"), ("analyzer = 'english@0'", r"5, 'english@0'")],
 )
 def test_another_schema_or_analyzer_is_refused(tmp_path: Path, change: str, message: str) -> None:
     build_release(tmp_path, given(documents()), meta())

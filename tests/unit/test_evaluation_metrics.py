@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.evaluation.metrics import ACCURACY, BEYOND, accuracy, beyond_accuracy, coverage
+from vlm4rec_search.evaluation.metrics import ACCURACY, BEYOND, accuracy, beyond_accuracy, of_all_lists
 
 
 def relevant(rows: list[list[int]], items: int) -> sparse.csr_array:
@@ -89,5 +89,7 @@ def test_beyond_accuracy_by_hand() -> None:
     assert bias[:2] == pytest.approx([4 / 9 - 1, 1 / 3 - 1])
     assert np.isnan(values[2]).all()
     assert np.isnan(diversity[1]), "one item has no pair"
-    assert coverage(lists, split, 1) == pytest.approx(2 / 3)
-    assert coverage(lists, split, 5) == 1
+    together = of_all_lists(np.pad(lists, ((0, 0), (0, 47)), constant_values=-1), split)
+    assert (together["Coverage@5"], together["Coverage@50"]) == (1, 1)
+    # Two users have a list, with different first items; item 0 is the popular half of the items with interactions.
+    assert (together["TopShare@1"], together["Tail@10"]) == (0.5, 3 / 4)

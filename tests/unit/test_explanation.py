@@ -63,7 +63,8 @@ def test_shares_sum_to_the_scores(
         assert sum(part.share for part in reason.bought_with) + reason.bought_rest == pytest.approx(bought, abs=1e-5)
         words = sum(leg.score for leg in reason.legs if leg.kind == "lexical")
         assert sum(part.share for part in reason.words) == pytest.approx(words, abs=1e-5)
-        assert sum(leg.contribution for leg in reason.legs) == pytest.approx(hit.score, abs=1e-5)
+        assert sum(leg.contribution for leg in reason.legs) + reason.boosted == pytest.approx(hit.score, abs=1e-9)
+        assert sum(leg.share for leg in reason.legs) == pytest.approx(1.0)
 
 
 def shares(weights: pd.DataFrame, items: pd.DataFrame, hit: str, profile: str) -> dict[str, float]:

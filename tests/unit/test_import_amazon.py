@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from test_import_generic import read_rows
+from helpers.parquet_rows import read_rows
 
 from vlm4rec_search.cli.data import import_data
 from vlm4rec_search.common.errors import UsageError

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from click.testing import CliRunner
+from helpers.parquet_rows import read_rows
 
 from vlm4rec_search.cli.data import import_data
 from vlm4rec_search.common.errors import UsageError
@@ -28,11 +29,6 @@ def source(tmp_path: Path) -> Path:
     with gzip.open(folder / "log.csv.gz", "wt") as file:
         file.write("customer,item_id,timestamp,quantity\nc1,007,2024-01-01 10:00:00,3\nc2,8,not a time,\n")
     return folder
-
-
-def read_rows(path: Path) -> list[dict[str, object]]:
-    relation = duckdb.read_parquet(str(path), hive_partitioning=False)
-    return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
 
 
 def import_files(source: Path, items: str | None = "items.jsonl", log: str | None = None, *maps: str) -> ImportSummary:

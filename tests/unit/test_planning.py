@@ -1,25 +1,37 @@
 """Plans are made from facts alone: no index, no model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from vlm4rec_search import Query, Ranking, Rule
 from vlm4rec_search.search.model import Facts, Item, User, Word
 from vlm4rec_search.search.planning import (
-    co_purchase_starts,
+    add_neighbours,
     early_request,
     fallback_segments,
     make_plan,
-    sum_co_purchases,
+    neighbour_starts,
 )
-from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.search.query import Mode
+from vlm4rec_search.search.ranking import HistoryWeights, Weights, load_ranking
 
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
 RANKING = load_ranking().model_copy(update={"profile": "mean"})
-SHOPPER = User("u1", VECTOR, {"red": Word("red", 1.0)}, {"a": 1.0}, behaviour={"a": 1.0}, seen=["a"])
+SHOPPER = User(
+    "u1",
+    VECTOR,
+    {"red": Word("red", 1.0)},
+    {"a": 1.0},
+    behaviour={"a": 1.0},
+    lasting={"a": 0.5},
+    shoppers={"d": 1.0},
+    seen=["a"],
+)
 STRANGER = User("u2", segment="gold", categories=("lamps", "bags"))
-NEIGHBOURS = {"a": Item("a", "A", None, None, VECTOR, neighbours={"b": 0.5})}
-CO_PURCHASES = sum_co_purchases(Query(user="u1"), Facts(SHOPPER), NEIGHBOURS)
+NEIGHBOURS = {"a": Item("a", "A", None, None, VECTOR, neighbours={"b": 0.5}, ease={"c": 0.25})}
+WITH_NEIGHBOURS = add_neighbours(Query(user="u1"), Facts(SHOPPER), RANKING, NEIGHBOURS)
 
 
 def names(query: Query, facts: Facts, ranking: Ranking = RANKING) -> list[str]:
@@ -27,29 +39,62 @@ def names(query: Query, facts: Facts, ranking: Ranking = RANKING) -> list[str]:
 
 
 def test_a_profile_answers_with_every_retriever() -> None:
-    plan = make_plan(Query(user="u1"), Facts(SHOPPER, neighbours=NEIGHBOURS, co_purchases=CO_PURCHASES), RANKING)
+    plan = make_plan(Query(user="u1"), WITH_NEIGHBOURS, RANKING)
     assert plan.tier == "profile"
-    assert [each.name for each in plan.retrievers] == ["profile", "words", "co-purchase", "popularity"]
-    weights = RANKING.weights
-    assert plan.weights == [weights.semantic, weights.lexical, weights.behaviour, weights.popularity]
+    assert [each.name for each in plan.retrievers] == [
+        "profile",
+        "words",
+        "shoppers",
+        "co-purchase",
+        "ease",
+        "popularity",
+    ]
+    assert plan.retrievers[3].items == {"b": 0.5}
+    assert plan.retrievers[4].items == {"c": 0.125}
+    assert plan.weights == [1.0, 1.0, 1.0, 1.0, 1.0, RANKING.weights.popularity]
     assert plan.request.user is SHOPPER
 
 
-def test_without_neighbours_there_is_no_co_purchase_retriever() -> None:
-    assert names(Query(user="u1"), Facts(SHOPPER)) == ["profile", "words", "popularity"]
+def test_without_neighbours_there_is_neither_a_co_purchase_nor_an_ease_retriever() -> None:
+    assert names(Query(user="u1"), Facts(SHOPPER)) == ["profile", "words", "shoppers", "popularity"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("ease", ["ease"]), ("behaviour", ["co-purchase"]), ("shoppers", ["shoppers"])]
+)
+def test_a_mode_uses_one_kind_of_retriever(mode: Mode, expected: list[str]) -> None:
+    query = Query(user="u1", mode=mode)
+    assert names(query, add_neighbours(query, Facts(SHOPPER), RANKING, NEIGHBOURS)) == expected
+
+
+def test_a_short_history_can_have_weights_of_its_own() -> None:
+    words_alone = Weights(semantic=0, lexical=1, behaviour=0, popularity=0)
+    of_short = RANKING.model_copy(update={"by_history": (HistoryWeights(up_to=1, weights=words_alone),)})
+    assert names(Query(user="u1"), Facts(SHOPPER), of_short) == ["words"]
+    longer = replace(SHOPPER, seen=["a", "b"])
+    assert names(Query(user="u1"), Facts(longer), of_short) == ["profile", "words", "shoppers", "popularity"]
+
+
+def test_a_blend_weighs_scores_and_ranks() -> None:
+    weights = {"fusion": "blend", "rank_weights": Weights(semantic=0, lexical=2, behaviour=0, popularity=0)}
+    blend = RANKING.model_copy(update=weights)
+    plan = make_plan(Query(user="u1"), Facts(SHOPPER), blend)
+    assert (plan.fusion, plan.rank_weights) == ("blend", [0.0, 2.0, 0.0, 0.0])
+    own = make_plan(Query(user="u1", weights={"lexical": 0.5}), Facts(SHOPPER), blend)
+    assert (own.fusion, own.rank_weights) == ("minmax", ())
 
 
 def test_a_weight_of_zero_switches_a_kind_off() -> None:
-    query = Query(user="u1", weights={"popularity": 0.0, "behaviour": 0.0})
-    assert names(query, Facts(SHOPPER, neighbours=NEIGHBOURS, co_purchases=CO_PURCHASES)) == ["profile", "words"]
-    assert co_purchase_starts(query, Facts(SHOPPER), RANKING) == []
+    query = Query(user="u1", weights={"popularity": 0.0, "behaviour": 0.0, "ease": 0.0, "shoppers": 0.0})
+    assert names(query, WITH_NEIGHBOURS) == ["profile", "words"]
+    assert neighbour_starts(query, Facts(SHOPPER), RANKING) == []
 
 
 def test_the_early_request_is_part_of_the_plan() -> None:
     query = Query(user="u1")
     early = early_request(query, Facts(SHOPPER), RANKING)
-    assert [each.name for each in early.retrievers] == ["profile", "words", "popularity"]
-    assert co_purchase_starts(query, Facts(SHOPPER), RANKING) == ["a"]
+    assert [each.name for each in early.retrievers] == ["profile", "words", "shoppers", "popularity"]
+    assert neighbour_starts(query, Facts(SHOPPER), RANKING) == ["a"]
 
 
 @pytest.mark.parametrize(

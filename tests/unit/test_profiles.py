@@ -20,6 +20,7 @@ DOCUMENTS = pd.DataFrame(
         "title": ["Red dresses", "red shoe", "blue shoe"],
         "description": ["A dress. Dresses!", None, "for running"],
         "caption": [None, None, "blue"],
+        "details": [None, None, None],
     }
 )
 

@@ -180,7 +180,7 @@ def assert_refused(warehouse: Path, folder: Path, text: str, message: str) -> No
 
 
 def test_unknown_suites_and_missing_tables_are_reported(warehouse: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown suite 'nope': choose one of as_of, image_embeddings"):
+    with pytest.raises(UsageError, match="unknown suite 'nope': choose one of as_of, exposure, image_embeddings"):
         run_suites(warehouse, SUITES, only="nope")
     with pytest.raises(UsageError, match="no expectation suites"):
         run_suites(warehouse, tmp_path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlm4rec_search import Query
+from vlm4rec_search import Filter, Query
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.query import KINDS
 
@@ -23,6 +23,8 @@ from vlm4rec_search.search.query import KINDS
         ({"user": "u", "weights": {"lexical": -1.0}}, "weight lexical=-1.0"),
         ({"user": "u", "weights": dict.fromkeys(KINDS, 0.0)}, "weights are all 0"),
         ({"user": "u", "filters": "category=shoes"}, "a list of filters"),
+        ({"user": "u", "filters": ["category=\ud800"]}, "filter is not UTF-8 text"),
+        ({"user": "u", "filters": [Filter("\udfff", low=1.0)]}, "filter is not UTF-8 text"),
     ],
 )
 def test_queries_check_themselves(options: dict[str, object], complaint: str) -> None:

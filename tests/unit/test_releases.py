@@ -42,11 +42,20 @@ def test_changes_are_counted_against_the_release_before(tmp_path: Path) -> None:
 
 def test_a_release_holds_its_metadata(tmp_path: Path) -> None:
     made = new_release("org/Some_Model v2@abc", 4, "attributes@1", "facts@3", datetime(2025, 6, 30), "forced: captions")
-    assert made.name.startswith("items__v4__some-model-v2__2")
+    assert made.name.startswith("items__v5__some-model-v2__2")
     frame = documents().assign(encoder=made.encoder)
     build_release(tmp_path, given(frame), made)
     stored = rows(tmp_path, "SELECT name, encoder, prompt, as_of, checks, analyzer, documents, users FROM release")
-    expected = (made.name, made.encoder, "facts@3", datetime(2025, 6, 30), "forced: captions", "english@1", 6, 4)
+    expected = (
+        made.name,
+        made.encoder,
+        "facts@3",
+        datetime(2025, 6, 30),
+        "forced: captions",
+        "vlm4rec_english@2",
+        6,
+        4,
+    )
     assert stored == [expected]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from helpers.six_items import publish
+from helpers.six_items import documents, publish
 
 from vlm4rec_search.cli.search import search as command
 from vlm4rec_search.common.errors import UsageError
@@ -37,8 +37,20 @@ def test_command_prints_json(folder: Path) -> None:
 def test_command_prints_a_table(folder: Path) -> None:
     output = run(folder, "--user", "u1", "--explain", "--fusion", "minmax")
     assert "blue dress" in output
-    assert "of the history" in output
-    assert "release items__v4__hashing-4__" in output
+    assert "from the history" in output
+    assert "release items__v5__hashing-4__" in output
+
+
+@pytest.mark.usefixtures("hashing_encoder")
+def test_a_narrow_terminal_shows_whole_ids_and_reasons(tmp_path: Path) -> None:
+    frame = documents()
+    frame["item_id"] = [f"3f2b8c1e-6a74-4f0b-9f3e-1c2d3e4f5a6{item}" for item in frame["item_id"]]
+    publish(tmp_path, frame)
+    arguments = ["--user", "nobody", "-k", "1", "--explain", "--index", str(tmp_path)]
+    output = CliRunner().invoke(command, arguments, env={"COLUMNS": "80"}).output
+    rows = [line.split("│")[1:-1] for line in output.splitlines() if line.startswith("│")]
+    assert "".join(row[1].strip() for row in rows) == "3f2b8c1e-6a74-4f0b-9f3e-1c2d3e4f5a6a"
+    assert " ".join(row[2].strip() for row in rows).strip() == "red dress (dresses) Nothing better is left."
 
 
 @pytest.mark.usefixtures("hashing_encoder")

@@ -16,7 +16,7 @@ from vlm4rec_search.datasets.demo_shop.build import ShopSummary, build_shop
 from vlm4rec_search.datasets.demo_shop.drawing import PHOTO, draw_photo
 from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, STYLES, USES, Look, draw_look
 
-ITEMS, SHOPPERS = 24, 30
+ITEMS, SHOPPERS = 84, 30  # a smaller shop has fewer bad photos
 TABLES = ("items.csv", "interactions.csv.gz", "labels.csv", "SHOP.json")
 
 
@@ -34,8 +34,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ShopSummary]:
 
 def test_sizes_are_the_requested_ones_plus_the_wrong_rows(built: tuple[Path, ShopSummary]) -> None:
     folder, summary = built
-    assert (summary.items, summary.shoppers) == (24, 30)
-    assert len(read_rows(folder / "items.csv")) == 24 + 8
+    assert (summary.items, summary.shoppers) == (84, 30)
+    assert len(read_rows(folder / "items.csv")) == 84 + 8
     assert len(read_rows(folder / "interactions.csv.gz")) == summary.interactions + 5 * 3
     assert {row["user_id"] for row in read_rows(folder / "interactions.csv.gz")} - {""} == {
         f"u{number:03d}" for number in range(1, 31)
@@ -80,6 +80,14 @@ def test_bad_photos_are_as_the_marker_lists_them(built: tuple[Path, ShopSummary]
     assert Image.open(photo["CMYK JPEG"]).mode == "CMYK"
     assert Image.open(photo["PNG with alpha"]).getextrema()[3] == (0, 255)
     assert json.loads((folder / "SHOP.json").read_text())["planted_photos"] == summary.planted_photos
+
+
+def test_a_small_shop_has_so_few_unreadable_photos_that_its_checks_pass(tmp_path: Path) -> None:
+    summary = build_shop(tmp_path / "data", "photo", 60, 5, seed=1, dirty=True)
+    captionable = {"animated GIF", "CMYK JPEG", "PNG with alpha", "no image"}
+    assert captionable < set(summary.planted_photos.values())
+    unreadable = [kind for kind in summary.planted_photos.values() if kind not in captionable]
+    assert len(unreadable) == 2  # a third would be 5.1% of 59 photos; the suite accepts 5%
 
 
 def test_good_photos_are_jpegs_named_after_the_item_id(built: tuple[Path, ShopSummary]) -> None:
@@ -165,7 +173,7 @@ def test_the_command_says_that_it_is_a_demo(tmp_path: Path) -> None:
     answer = CliRunner().invoke(shop, sizes)
     assert answer.exit_code == 0
     assert "a demo shop (drawn photos, simulated shoppers)" in answer.stdout
-    assert "wrong on purpose: 8 item rows, 15 interaction rows, 8 photos" in answer.stdout
+    assert "wrong on purpose: 8 item rows, 15 interaction rows, 4 photos" in answer.stdout
     assert json.loads(CliRunner().invoke(shop, [*sizes, "--json"]).stdout)["items"] == 16
 
 

@@ -16,7 +16,7 @@ from vlm4rec_search.search.searcher import Searcher
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    build_release(tmp_path, given(documents(), None, popularity().assign(interactions=[100, 90, 8, 1])), meta())
+    build_release(tmp_path, given(documents(), None, popularity().assign(shoppers=[100, 90, 8, 1])), meta())
     return tmp_path
 
 
@@ -38,18 +38,21 @@ def test_popularity_counts_where_it_is_asked_for(folder: Path) -> None:
 def test_an_item_that_nobody_bought_with_another_is_told(index: Searcher) -> None:
     answer = index.search(Query(items=["f"], mode="behaviour"))
     assert answer.tier == "popularity"
-    assert answer.note == "nothing is known of the items for this mode: this is what is popular with everyone"
+    assert (
+        answer.note
+        == "a behaviour search finds nothing for these items, so the answer is what is popular with all shoppers"
+    )
     assert index.search(Query(items=["a"], mode="behaviour")).note is None
     assert index.search(Query(items=["a"], text="lamp", mode="lexical")).note is None
 
 
-def test_recent_interactions_are_counted_without_the_older_ones(index: Searcher) -> None:
+def test_recent_shoppers_are_counted_without_the_older_ones(index: Searcher) -> None:
     hits = index.search(Query(user="nobody", k=2, explain=True)).hits
     # b has 7 recent ones and 90 / 101 of one for all that it ever had
     assert hits[0].score == pytest.approx(7 + 90 / 101, abs=1e-5)
     reason = hits[0].explanation
     assert reason is not None
-    assert reason.sentence == "Is popular (7 interactions)."
+    assert reason.sentence == "It is popular (7 shoppers chose it lately)."
 
 
 def test_an_item_of_history_and_session_is_told_once(index: Searcher) -> None:

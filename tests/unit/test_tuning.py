@@ -13,29 +13,30 @@ from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.top_k import top_k
 from vlm4rec_search.evaluation.tuning.sweep import (
     UserCandidates,
-    around,
-    best_weights,
     build_pool,
-    grid,
+    climb,
+    join,
     judge,
     judge_diverse,
+    top_ten,
 )
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.query import KINDS, Fusion
 
 ITEMS = 40
+SHARES = [0.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]
 
 
 def asked(draw: np.random.Generator) -> UserCandidates:
-    """Draw the candidates of two semantic legs, words, behaviour and popularity."""
+    """Draw the candidates of two interests and of one retriever of each other kind."""
     names = [("interest", "semantic"), ("interest", "semantic"), ("words", "lexical"), ("co-purchase", "behaviour"),
-             ("popularity", "popularity")]  # fmt: skip
+             ("ease", "ease"), ("shoppers", "shoppers"), ("popularity", "popularity")]  # fmt: skip
     legs = []
     for name, kind in names:
         documents = draw.permutation(ITEMS)[: draw.integers(1, 30)].astype(np.int64)
         scores = np.sort(draw.uniform(0.1, 1, len(documents)).round(6))[::-1]
         legs.append(Candidates(name, kind, documents, scores.copy()))  # type: ignore[arg-type]
-    return UserCandidates(legs, [0.25, 0.75, 1.0, 1.0, 1.0])
+    return UserCandidates(legs, SHARES)
 
 
 def wanted(draw: np.random.Generator, users: int) -> sparse.csr_array:
@@ -44,37 +45,45 @@ def wanted(draw: np.random.Generator, users: int) -> sparse.csr_array:
     return sparse.csr_array(matrix)
 
 
-@pytest.mark.parametrize("fusion", ["rrf", "minmax"])
-@drawn(seed=st.integers(0, 10_000), parts=st.lists(st.integers(1, 9), min_size=4, max_size=4))
+@pytest.mark.parametrize("fusion", ["rrf", "minmax", "blend"])
+@drawn(seed=st.integers(0, 10_000), parts=st.lists(st.integers(1, 9), min_size=12, max_size=12))
 @settings(max_examples=25, deadline=None)
 def test_the_sweep_judges_what_the_product_would_answer(fusion: Fusion, seed: int, parts: list[int]) -> None:
     draw = np.random.default_rng(seed)
     answers, relevant = [asked(draw) for _ in range(6)], wanted(draw, 6)
-    weights = {kind: part / 10 for kind, part in zip(KINDS, parts, strict=True)}
-    ndcg, recall = judge(build_pool(answers, relevant, fusion, 20), weights)
+    by_score, by_rank = np.array(parts[:6]) / 10, np.array(parts[6:]) / 10
+    vector = np.concatenate([by_score, by_rank]) if fusion == "blend" else by_score
+    pool = build_pool(answers, relevant, fusion, 20)
+    ndcg, recall = judge(pool, vector)
 
     scores = np.full((6, ITEMS), -np.inf, dtype=np.float32)
     for row, answer in enumerate(answers):
         legs = [Candidates(leg.name, leg.kind, leg.documents[:20], leg.scores[:20]) for leg in answer.retrievers]
-        of_legs = [share * weights[leg.kind] for leg, share in zip(legs, answer.shares, strict=True)]
-        fused = fuse(legs, of_legs, fusion)
+        columns = [(share, KINDS.index(leg.kind)) for leg, share in zip(legs, answer.shares, strict=True)]
+        weights = [share * by_score[column] for share, column in columns]
+        ranks = [share * by_rank[column] for share, column in columns] if fusion == "blend" else []
+        fused = fuse(legs, weights, fusion, ranks)
         scores[row, fused.documents] = -np.arange(len(fused.documents))
     expected = accuracy(top_k(scores, 10), relevant, ("nDCG@10", "R@10"))
     # float32 sums may tie where float64 sums do not: one exchange of neighbours is the most that may come of it
     assert (np.abs(np.stack([ndcg, recall], axis=1) - expected) <= [0.11, 0.5]).all()
     assert np.stack([ndcg, recall], axis=1).mean(axis=0) == pytest.approx(expected.mean(axis=0), abs=0.02)
+    shown = accuracy(top_ten(pool, vector), relevant, ("nDCG@10", "R@10"))
+    assert shown.mean(axis=0) == pytest.approx(expected.mean(axis=0), abs=0.02)
 
 
 def test_a_kind_without_weight_brings_no_documents() -> None:
     legs = [Candidates("words", "lexical", np.array([3]), np.array([1.0])),
             Candidates("popularity", "popularity", np.array([5]), np.array([1.0]))]  # fmt: skip
     relevant = sparse.csr_array(np.eye(1, ITEMS, 5, dtype=np.float32))
-    only = {kind: float(kind == "lexical") for kind in KINDS}
-    ndcg, recall = judge(build_pool([UserCandidates(legs, [1.0, 1.0])], relevant, "rrf", 10), only)
+    only = np.array([float(kind == "lexical") for kind in KINDS])
+    pool = build_pool([UserCandidates(legs, [1.0, 1.0])], relevant, "rrf", 10)
+    ndcg, recall = judge(pool, only)
     assert (ndcg.tolist(), recall.tolist()) == ([0.0], [0.0])
+    assert top_ten(pool, only).tolist() == [[3, *[-1] * 9]]
 
 
-def test_the_best_weighting_is_found_where_one_leg_knows_all() -> None:
+def test_the_best_weighting_is_found_where_one_retriever_knows_all() -> None:
     draw = np.random.default_rng(1)
     relevant = wanted(draw, 30)
     answers = []
@@ -82,18 +91,21 @@ def test_the_best_weighting_is_found_where_one_leg_knows_all() -> None:
         targets = relevant[[row]].indices.astype(np.int64)
         others = [leg for leg in asked(draw).retrievers if leg.kind != "behaviour"]
         knows = Candidates("co-purchase", "behaviour", targets, np.linspace(1, 0.5, len(targets)))
-        answers.append(UserCandidates([*others, knows], [0.25, 0.75, 1.0, 1.0, 1.0]))
-    weights, value, tried = best_weights(build_pool(answers, relevant, "minmax", 30))
+        answers.append(UserCandidates([*others, knows], SHARES))
+    pool = build_pool(answers, relevant, "minmax", 30)
+    start = np.full(len(KINDS), 1 / len(KINDS))
+    weights, value, tried = climb(start, lambda weights: float(judge(pool, weights)[0].mean()), (0.2, 0.1))
     assert value == pytest.approx(1.0)
-    assert weights["behaviour"] >= 0.5
-    assert tried > 286
+    assert weights[KINDS.index("behaviour")] >= 0.5
+    assert weights.sum() == pytest.approx(1.0)
+    assert tried > len(KINDS)
 
 
 def test_diversity_is_judged_over_the_same_candidates() -> None:
     draw = np.random.default_rng(2)
     relevant = wanted(draw, 8)
     candidates = build_pool([asked(draw) for _ in range(8)], relevant, "minmax", 30)
-    weights = dict.fromkeys(KINDS, 0.25)
+    weights = np.full(len(KINDS), 0.25)
     vectors = np.float32(np.linalg.qr(draw.standard_normal((ITEMS, ITEMS)))[0])  # nothing is like anything else
     plain = judge(candidates, weights)
     assert np.allclose(judge_diverse(candidates, weights, 0.0, vectors, relevant), plain)
@@ -102,12 +114,17 @@ def test_diversity_is_judged_over_the_same_candidates() -> None:
     assert not np.allclose(judge_diverse(candidates, weights, 0.5, alike, relevant), plain)
 
 
-def test_weightings_sum_to_one() -> None:
-    weightings = list(grid(0.1))
-    assert len(weightings) == 286  # combinations of 10 tenths on 4 kinds
-    moved = list(around(weightings[100], 0.05))
-    assert {round(sum(weights.values()), 6) for weights in [*weightings, *moved]} == {1.0}
-    assert len({tuple(weights.values()) for weights in moved}) == len(moved)
+def test_pools_are_joined_and_divided() -> None:
+    draw = np.random.default_rng(3)
+    relevant = [wanted(draw, 5), wanted(draw, 4)]
+    pools = [build_pool([asked(draw) for _ in range(each.shape[0])], each, "minmax", depth)
+             for each, depth in zip(relevant, (30, 10), strict=True)]  # fmt: skip
+    weights = np.arange(1.0, len(KINDS) + 1.0)
+    whole = join(pools)
+    apart = np.concatenate([judge(pool, weights)[0] for pool in pools])
+    assert np.allclose(judge(whole, weights)[0], apart)
+    some = np.array([1, 4, 7])
+    assert np.allclose(judge(whole.some(some), weights)[0], apart[some])
 
 
 def test_a_written_configuration_is_read_again(tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ class Captioner(ABC):
     Attributes:
         id: name@revision. Another revision is another captioner, whose captions are made anew.
         prompt: id@version of the prompt.
+        understands: whether it recognises what a photo shows, as a vision-language model does. False for one that only
+            measures pixels: its captions are embedded after the title, because at the beginning they would drown it.
         decoding: settings that change the answer to the same photo and prompt, such as "greedy 150"; "" for none.
         batch_size: the largest number of photos for one call of `caption`.
         workers: the largest number of concurrent calls of `caption`, each from its own thread.
@@ -102,6 +104,7 @@ class Captioner(ABC):
 
     id: str
     prompt: str
+    understands: bool = True
     decoding: str = ""
     batch_size: int = 32
     workers: int = 1

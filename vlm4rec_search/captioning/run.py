@@ -153,7 +153,7 @@ class RunSummary:
         cost: money spent, in the currency of the prices in the settings.
         statuses: number of items with each status after the run.
         left: number of photos that were not captioned because the spending cap ended the run.
-        broken: reason of a failed call if the run produced failures only and at least one call failed; otherwise None.
+        failure: reason of a failed call if the run produced failures only and at least one call failed; else None.
     """
 
     captioner: str
@@ -166,7 +166,7 @@ class RunSummary:
     cost: float
     statuses: dict[str, int]
     left: int = 0
-    broken: str | None = None
+    failure: str | None = None
 
 
 def run_captions(
@@ -214,7 +214,7 @@ def run_captions(
         cost=cost_meter.cost,
         statuses=after.count_statuses(),
         left=results.left,
-        broken=failures[0] if failures and not results.computed and results.failed else None,
+        failure=failures[0] if failures and not results.computed and results.failed else None,
     )
 
 

@@ -112,8 +112,8 @@ def print_run(summary: "RunSummary", as_json: bool) -> None:
         click.echo("Items: " + ", ".join(f"{count:,} {status}" for status, count in summary.statuses.items()))
         if summary.computed or summary.failed:
             click.echo("Next: sqlmesh plan")
-    if summary.broken:
-        raise RunError(f"this run produced failures only: {summary.broken}")
+    if summary.failure:
+        raise RunError(f"this run produced failures only: {summary.failure}")
 
 
 @captions.command()

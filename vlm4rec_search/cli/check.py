@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool) -> None:
-    """Check the tables with expectation suites.
+    """Check the tables, and what the ranking shows of them, with expectation suites.
 
-    The results are also written as Data Docs (HTML). Exits with 1 when a rule fails; warnings do not fail.
+    For the suite exposure a release is built in a temporary folder, and 200 shoppers are searched for. The results are
+    also written as Data Docs (HTML). Exits with 1 when a rule fails; warnings do not fail.
 
     \b
     Example:
@@ -27,10 +28,13 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.pipeline.quality import run_suites
+    from vlm4rec_search.search.ranking import load_ranking
+    from vlm4rec_search.search.rules import load_rules
 
     options = settings()
     expectations, docs = options.project / "expectations", options.quality
-    report = run_suites(options.warehouse, expectations, environment, options.max_age_days, docs, suite)
+    ranking, rules = load_ranking(options.ranking), load_rules(options.rules)
+    report = run_suites(options.warehouse, expectations, environment, options.max_age_days, docs, suite, ranking, rules)
     if as_json:
         echo_json(report.as_json())
     else:

@@ -43,8 +43,7 @@ def demo(world: str, items: int, shoppers: int, seed: int) -> None:
     """Run all steps on the built-in shop, offline: draw the shop, build and check the tables, publish, search.
 
     The photos are drawn and the shoppers are simulated. The command writes to the paths of your settings (data/,
-    warehouse.duckdb, index/ ...) and refuses a data folder that holds anything but a built-in shop. With fewer than 100
-    items the demo stops at the checks, because the share of bad photos is too large.
+    warehouse.duckdb, index/ ...) and refuses a data folder that holds anything but a built-in shop.
 
     Example: vlm4rec demo --world title --items 500
     """

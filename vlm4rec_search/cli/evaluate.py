@@ -81,6 +81,7 @@ def _print_sweep(tuned: "Tuned") -> None:
 
 
 _SHOWN = ("R@10", "nDCG@10")
+_SHARES = {"cover": "Coverage@10", "first": "TopShare@1", "tail": "Tail@10"}  # headings that fit into 80 columns
 
 
 @click.command()
@@ -202,18 +203,21 @@ def _table(rows: "list[Row]", on: str) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{on}: {rows[0].users:,} users, {rows[0].items:,} items; in brackets 95% intervals"
-    table = Table(box=SIMPLE, title=title, title_justify="left")
+    title = (
+        f"{on}: {rows[0].users:,} users, {rows[0].items:,} items; in brackets 95% intervals\n"
+        "cover: items in any top ten; first: users with the most frequent first item; tail: long-tail items in top tens"
+    )
+    table = Table(box=SIMPLE, title=title, title_justify="left", collapse_padding=True, pad_edge=False, show_edge=False)
     table.add_column("system", overflow="fold")
-    for metric in (*_SHOWN, "coverage"):
+    for metric in (*_SHOWN, *_SHARES):
         table.add_column(metric, justify="right", no_wrap=True)
     cells = {(row.system, row.metric): row for row in rows}
     names = dict.fromkeys(row.system for row in rows)
     for name in sorted(names, key=lambda system: -(cells[system, "nDCG@10"].value or 0.0)):
         numbers = [_number(cells[name, metric]) for metric in _SHOWN]
         setting = _setting(cells[name, "nDCG@10"])
-        share = cells[name, "Coverage@10"].value or 0.0
-        table.add_row(Text(f"{name} ({setting})" if setting else name), *numbers, f"{share:.0%}")
+        shares = [f"{cells[name, metric].value or 0.0:.0%}" for metric in _SHARES.values()]
+        table.add_row(Text(f"{name} ({setting})" if setting else name), *numbers, *shares)
     return table
 
 

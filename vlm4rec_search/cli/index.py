@@ -1,10 +1,15 @@
 """`vlm4rec index`: publish a release."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from vlm4rec_search.cli.output import echo_json, json_option
+
+if TYPE_CHECKING:
+    from vlm4rec_search.common.settings import Settings
+    from vlm4rec_search.search.ranking import Ranking
 
 
 @click.command()
@@ -27,15 +32,32 @@ from vlm4rec_search.cli.output import echo_json, json_option
     show_default=True,
     help="How far nDCG@10 of held-out users may fall under --gate.",
 )
+@click.option(
+    "--choose/--no-choose",
+    default=True,
+    show_default=True,
+    help="Choose the ranking for this shop on what its shoppers took next (about a minute); without it the live"
+    " release's ranking stays. A file in VLM4REC_RANKING is always taken as it is.",
+)
 @json_option
 def index(
-    environment: str, url: str | None, incremental: bool, force: bool, gate: bool, tolerance: float, as_json: bool
+    environment: str,
+    url: str | None,
+    incremental: bool,
+    force: bool,
+    gate: bool,
+    tolerance: float,
+    choose: bool,
+    as_json: bool,
 ) -> None:
     """Publish the search tables as a verified release.
 
     The expectation suites run first; nothing is published when one fails. The live release answers until the new one is
     complete and verified. Then the pointer of the folder, or all aliases of the server, are replaced in one step. With
     --gate both releases are searched as of an earlier moment for what held-out users took after it.
+
+    The release holds the ranking that searches use. It is chosen on earlier windows of the shop's own history (see
+    `vlm4rec tune --help`), and replaces the ranking in force only where it is better beyond chance.
 
     \b
     Example:
@@ -52,7 +74,9 @@ def index(
         from vlm4rec_search.evaluation.gate import judge_release
 
         compare = partial(judge_release, options, tolerance)
-    summary = publish_index(options, environment, force, url, incremental, compare)
+    summary = publish_index(
+        options, environment, force, url, incremental, compare, partial(_choose, options) if choose else None
+    )
     if as_json:
         echo_json(summary)
         return
@@ -67,3 +91,18 @@ def index(
             f" of {options.releases} has the reasons"
         )
     click.echo("Next: vlm4rec search --user USER --explain")
+
+
+def _choose(options: "Settings", in_force: "Ranking | None") -> "tuple[Ranking, str]":
+    """Choose the ranking for the shop, and say why."""
+    from vlm4rec_search.common.warehouse import read
+    from vlm4rec_search.evaluation.protocol import Protocol
+    from vlm4rec_search.evaluation.tuning.tune import tune
+    from vlm4rec_search.search.ranking import CHOSEN
+
+    with read(options.warehouse) as connection:
+        (moment,) = connection.execute("SELECT as_of FROM histories.as_of").fetchone() or (None,)
+    version = f"{CHOSEN}{moment:%Y-%m-%d}" if moment else f"{CHOSEN}new"
+    say = partial(click.echo, err=True)
+    tuned = tune(options, Protocol(), False, version, say, in_force)
+    return tuned.ranking, tuned.reason

@@ -13,11 +13,13 @@ url_option = click.option("--url", help="Folder or URL of the index; default: VL
 @click.option("--users", default=200, show_default=True, type=click.IntRange(1), help="Users whose hits are examined.")
 @json_option
 def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None:
-    """Compare the live release with the tables.
+    """Compare the live release with the tables, and look at what its ranking shows.
 
     Exits with 1 when they differ: items, profiles or segments are missing, extra or stale, popularity or co-purchases
     of items differ (stale behaviour), vectors differ, or another model made them. Warnings do not fail: items that
-    share a caption, items among the hits of too many users, and items among the hits of no user.
+    share a caption; the same first hit for more than 10% of a sample of shoppers; hubs, which are items in more than
+    30% of their top tens; and items in no top ten, where the top tens show less than half of what they could. Pins of
+    the business rules are left out.
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -26,17 +28,23 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.indexes import open_releases
     from vlm4rec_search.indexes.search_layer import read_search_layer
     from vlm4rec_search.pipeline.doctor import examine
+    from vlm4rec_search.search.ranking import load_ranking
+    from vlm4rec_search.search.rules import load_rules
 
-    with read(settings().warehouse) as connection:
+    options = settings()
+    ranking = load_ranking(options.ranking) if options.ranking else None
+    rules = load_rules(options.rules)
+    with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment)
-    findings = examine(open_releases(url or settings().index_url, settings()), search_layer, users)
-    success = all(finding.severity != "error" for finding in findings)
+    diagnosis = examine(open_releases(url or options.index_url, options), search_layer, users, ranking, rules)
+    success = all(finding.severity != "error" for finding in diagnosis.findings)
     if as_json:
-        echo_json({"success": success, "findings": findings})
+        echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})
     else:
-        for finding in findings:
+        for finding in diagnosis.findings:
             kind, examples = finding.kind.replace("_", " "), ", ".join(finding.examples)
             click.echo(f"{finding.severity}: {finding.count:,} {kind}, such as {printable(examples)}")
+        click.echo(printable(f"Ranking: {diagnosis.exposure.verdict}"))
         click.echo("The index agrees with the tables" if success else "Next: vlm4rec index")
     if not success:
         raise SystemExit(1)
@@ -85,7 +93,8 @@ def list_releases(as_json: bool, url: str | None) -> None:
 def diff(first: str, second: str | None, users: int, as_json: bool, url: str | None) -> None:
     """Compare two releases.
 
-    Documents are compared by content, and a sample of users is searched for in both. Without SECOND, FIRST is compared
+    Documents are compared by content, and a sample of users is searched for in both: how many of their hits are the
+    same, and what the hits show. Without SECOND, FIRST is compared
     with the live release.
 
     Example: vlm4rec releases diff items__v4__all-minilm-l6-v2__20250630t120000000 --users 100
@@ -98,7 +107,8 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
 
     options = settings()
     index = open_releases(url or options.index_url, options)
-    ranking, rules = load_ranking(options.ranking), load_rules(options.rules)
+    ranking = load_ranking(options.ranking) if options.ranking else None
+    rules = load_rules(options.rules)
     differences = compare_releases(index, first, second, users, ranking, rules)
     if as_json:
         echo_json(differences.to_json())
@@ -109,6 +119,11 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     )
     for mode, share in differences.overlap.items():
         click.echo(f"top 10, {mode}: {share:.1%} in both releases ({differences.users:,} users)")
+    one, other = differences.first_exposure, differences.second_exposure
+    click.echo(f"shoppers with the same first hit: {one.first_share:.0%} -> {other.first_share:.0%}")
+    click.echo(f"items in more than 30% of top tens: {len(one.ubiquitous):,} -> {len(other.ubiquitous):,}")
+    click.echo(f"documents in top tens: {one.coverage:.0%} -> {other.coverage:.0%}")
+    click.echo(f"long-tail hits: {one.tail_share:.0%} -> {other.tail_share:.0%}")
 
 
 @releases.command()

@@ -126,7 +126,7 @@ def _print_table(answer: "Answer") -> None:
         console.print(f"Note: {escape(printable(answer.note))}.", style="yellow")
     if answer.hits:
         console.print(_table(answer))
-    elif not answer.note:
+    else:
         console.print("No hits: use fewer filters, other words or --mode semantic.")
     console.print(
         f"tier {answer.tier}, ranking {answer.ranking}, release {answer.release}, {answer.took_ms:.1f} ms",
@@ -136,14 +136,20 @@ def _print_table(answer: "Answer") -> None:
 
 
 def _table(answer: "Answer") -> "Table":
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("rank", "item", "title", "category", "score")
+    is_explained = any(hit.explanation for hit in answer.hits)
+    # A reason needs the width of the column of categories; a long id is folded, so that it can be read in full.
+    table = Table("rank", Column("item", overflow="fold"), "title and reason" if is_explained else "title")
+    if not is_explained:
+        table.add_column("category")
+    table.add_column("score")
     for hit in answer.hits:
-        title = Text(printable(hit.title))
+        title, category = Text(printable(hit.title)), printable(hit.category or "")
         if hit.explanation:
+            title.append(f" ({category})" if category else "", style="dim")
             title.append(f"\n{printable(hit.explanation.sentence)}", style="dim")
-        item, category = Text(printable(hit.item_id)), Text(printable(hit.category or ""))
-        table.add_row(str(hit.rank), item, title, category, f"{hit.score:.4f}")
+        cells = [title] if is_explained else [title, Text(category)]
+        table.add_row(str(hit.rank), Text(printable(hit.item_id)), *cells, f"{hit.score:.4f}")
     return table

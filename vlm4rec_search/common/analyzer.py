@@ -1,6 +1,7 @@
-"""Turns text into index terms as Lucene's `EnglishAnalyzer` (OpenSearch: `english`) does.
+"""Turns text into index terms as Lucene's `EnglishAnalyzer` (OpenSearch: `english`) does, with compounds joined first.
 
-The steps are: standard tokens (Unicode word boundaries, UAX #29), removal of possessive 's, lower case, removal of
+A server applies `JOINS` as character filters (`indexes/opensearch/mapping.py`), so that both sides have the same terms.
+The next steps are: standard tokens (Unicode word boundaries, UAX #29), removal of possessive 's, lower case, removal of
 Lucene's English stop words, Porter stemmer. The code follows the grammar of Lucene's `StandardTokenizerImpl.jflex` and
 its `en` package, without Hebrew quotation marks and without emoji sequences of more than one character.
 """
@@ -12,8 +13,8 @@ from functools import lru_cache
 import regex
 import Stemmer
 
-NAME = "english"
-VERSION = 1  # recorded in every release: raise it when the terms of any text change
+NAME = "vlm4rec_english"
+VERSION = 2  # recorded in every release: raise it when the terms of any text change
 ID = f"{NAME}@{VERSION}"
 
 _STOP_WORDS = (
@@ -41,6 +42,41 @@ _DOUBLES = ("cc", "hh", "jj", "kk", "qq", "vv", "ww", "xx")
 _porter = Stemmer.Stemmer("porter")
 
 
+def _in_any_case(words: str) -> str:
+    """Return a pattern of words in any case: spelled out, because Java and Python fold letters differently."""
+    spelled = ("".join(f"[{letter}{letter.upper()}]" for letter in word) for word in words.split())
+    return f"(?:{'|'.join(spelled)})"
+
+
+_START, _END = r"(?<![\p{L}\p{N}])", r"(?![\p{L}\p{N}])"
+_HYPHEN = r"[-\u2010\u2011]"
+_AMOUNT = r"(?<![.,;])[0-9]+(?:[.,][0-9]+)?"
+_SPACED = {
+    "t": "shirt shirts",
+    "v": "neck necks",
+    "x": "ray rays",
+    "e": "book books reader readers bike bikes scooter scooters",
+    "wi": "fi",
+}
+_UNITS = "inch inches cm mm ml cl kg mg oz lb lbs gb tb mah watt watts pack packs piece pieces pcs"
+_COMPOUNDS = [f"({_in_any_case(first)})(?:{_HYPHEN}| )?({_in_any_case(second)})" for first, second in _SPACED.items()]
+JOINS: tuple[tuple[str, str], ...] = (
+    (rf"{_START}(\p{{L}}{{1,2}}) ?& ?(\p{{L}}{{1,2}}){_END}", "$1$2"),
+    *((f"{_START}{compound}{_END}", "$1$2 $2") for compound in _COMPOUNDS),
+    (rf"{_START}({_AMOUNT})(?:{_HYPHEN}| )({_in_any_case(_UNITS)}){_END}", "$1$2"),
+    (rf"{_START}(\p{{L}}|{_AMOUNT}){_HYPHEN}(\p{{L}}{{3,}}){_END}", "$1$2 $2"),
+)
+"""What shops spell in several ways becomes one word: (pattern, replacement) in the syntax of Java, applied in order.
+
+- `H&M` and `H & M` become `HM`.
+- `t-shirt`, `t shirt` and `tshirt` become `tshirt shirt`: one word, which a search for shirts finds too.
+- `5-inch`, `5 inch` and `5inch` become `5inch`.
+- Any other single letter or number before a hyphen joins the word after it, which also stays: `3-seater` becomes
+  `3seater seater`.
+"""
+_JOINS = [(regex.compile(pattern), replacement.replace("$", "\\")) for pattern, replacement in JOINS]
+
+
 def analyze(text: str) -> list[str]:
     """Return the index terms of a text in order, with repetitions."""
     return [term for term, _ in tokens(text)]
@@ -55,7 +91,9 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def words(text: str) -> Iterator[str]:
-    """Yield the standard tokens, stop words included, in lower case and without possessive 's."""
+    """Yield the tokens, stop words included, in lower case, without possessive 's, and with compounds joined."""
+    for pattern, replacement in _JOINS:
+        text = pattern.sub(replacement, text)
     for token in _TOKEN.findall(text.translate(_LOWER).lower()):
         for start in range(0, len(token), _MAX_LENGTH):
             piece = token[start : start + _MAX_LENGTH]

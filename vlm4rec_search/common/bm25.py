@@ -12,7 +12,14 @@ from vlm4rec_search.common.analyzer import tokens
 
 K1 = 1.2
 B = 0.75
-BOOSTS = {"title": 2.0, "description": 1.0, "caption": 1.0}
+BOOSTS = {"title": 2.0, "description": 1.0, "caption": 1.0, "details": 1.0}
+"""The fields of the lexical index, each with the factor of its score.
+
+A title says what an item is. Details (category, brand, season) are short, so that each of their words scores high, and
+the brand often stands in the title as well. In the built-in shop a factor of 1.5 drowned what captions say of tastes
+(nDCG@10 of the lexical retriever 0.062, with 1.0 0.069), and with 0.5 a search for "striped bag" found a striped mug
+before plain bags.
+"""
 
 
 class TermCounts(NamedTuple):

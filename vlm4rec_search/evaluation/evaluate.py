@@ -17,9 +17,11 @@ from vlm4rec_search.evaluation.snapshots import built_world
 from vlm4rec_search.evaluation.splits import build_parts
 from vlm4rec_search.evaluation.store import Provenance, save
 from vlm4rec_search.evaluation.systems import load_systems
+from vlm4rec_search.evaluation.tuning.tune import tune
+from vlm4rec_search.indexes import ranking_in_force
 from vlm4rec_search.indexes.release import SCHEMA_VERSION
 from vlm4rec_search.indexes.search_layer import SearchLayer
-from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.search.ranking import CHOSEN, Ranking
 
 Say = Callable[[str], None]
 
@@ -72,7 +74,8 @@ def run_evaluation(settings: Settings, job: Job, say: Say) -> dict[str, Results]
 
 
 def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
-    systems = load_systems(job.names, load_ranking(settings.ranking))
+    ranking = _ranking(settings, job.protocol, world, say)
+    systems = load_systems(job.names, ranking)
     needs = frozenset[str]().union(*(system.needs for system in systems))
     choose = any(system.learns or len(system.variants()) > 1 for system in systems)
     parts = build_parts(settings, job.protocol, needs, choose, say)
@@ -83,8 +86,19 @@ def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
     if choose:
         about["validation_users"] = len(parts.validation.targets.users) if parts.validation else None
     results = summarise(evaluation, about, job.protocol.seed)
-    save(results, evaluation, settings.results, _provenance(settings, parts.test.split.tables))
+    save(results, evaluation, settings.results, _provenance(settings, parts.test.split.tables, ranking))
     return Chapter(world, results, evaluation, settings)
+
+
+def _ranking(settings: Settings, protocol: Protocol, world: str, say: Say) -> Ranking:
+    """Return the ranking that the product's rows use: the one in force, or for a simulated world one chosen for it."""
+    if world and not settings.ranking:
+        tuned = tune(settings, Protocol(candidates=protocol.candidates), False, f"{CHOSEN}{world}", say)
+        say(f"Ranking: {tuned.reason}")
+        return tuned.ranking
+    ranking = ranking_in_force(settings)
+    say(f"The product's rows use the ranking {ranking.version}")
+    return ranking
 
 
 def _protocol(settings: Settings, protocol: Protocol) -> dict[str, object]:
@@ -94,12 +108,11 @@ def _protocol(settings: Settings, protocol: Protocol) -> dict[str, object]:
     return protocol.to_json() | days
 
 
-def _provenance(settings: Settings, tables: SearchLayer | None) -> Provenance | None:
+def _provenance(settings: Settings, tables: SearchLayer | None, ranking: Ranking) -> Provenance | None:
     if tables is None:
         return None
     with read(settings.warehouse) as connection:
         texts = connection.execute("SELECT * FROM embeddings.item_texts LIMIT 1").df()
     recipe = str(texts["recipe"].iloc[0]) if "recipe" in texts else "caption_title"
-    ranking = load_ranking(settings.ranking)
     values = sha256(ranking.model_dump_json(exclude={"version"}).encode()).hexdigest()[:12]
     return Provenance(tables.captioner, tables.prompt, tables.encoder, recipe, ranking.version, values, SCHEMA_VERSION)

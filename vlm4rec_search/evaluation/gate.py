@@ -31,12 +31,14 @@ from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
+from vlm4rec_search.indexes import ranking_in_force
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
+from vlm4rec_search.profiles.terms import TEXTS
 from vlm4rec_search.search.query import Mode
-from vlm4rec_search.search.ranking import Ranking, load_ranking
+from vlm4rec_search.search.ranking import Ranking
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +123,7 @@ def judge_release(
     part = build_parts(settings, Protocol(), frozenset(), False, logger.info).test
     logger.info("Searching both releases for %d held-out users", len(part.targets.users))
     query = render_model(settings.project, "search.user_documents")
-    ranking = load_ranking(settings.ranking)
+    ranking = ranking_in_force(settings)
     before, after = (
         _measure(part, _as_of_cut(part.split, layer, query, ranking), ranking)
         for layer in (_read_release(releases, meta), search_layer)
@@ -145,7 +147,7 @@ def _read_release(releases: Releases, meta: ReleaseMeta) -> SearchLayer:
     documents = pa.Table.from_batches(releases.documents(meta.name))
     for column, value in (("encoder", meta.encoder), ("captioner", meta.captioner), ("attributes", None)):
         documents = documents.append_column(column, pa.array([value] * len(documents), pa.string()))
-    tables = SearchTables(documents, *(pa.table({}) for _ in range(6)))
+    tables = SearchTables(documents, *(pa.table({}) for _ in range(7)))
     return SearchLayer(tables, meta.encoder, meta.dimension, meta.captioner, meta.prompt, meta.as_of)
 
 
@@ -171,7 +173,7 @@ def _user_documents(
     query: str, users: pa.Table, weights: pd.DataFrame, documents: pa.Table, ranking: Ranking
 ) -> pa.Table:
     """Return search.user_documents with vectors, histories, terms and interests computed from these documents."""
-    texts = documents.select(["item_id", "title", "description", "caption"]).to_pandas()
+    texts = documents.select(["item_id", *TEXTS]).to_pandas()
     items = documents.select(["item_id", "vector"]).to_pandas()
     weights = weights[weights["item_id"].isin(items["item_id"])]
     frames = {

@@ -16,12 +16,15 @@ from scipy import sparse
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
+from vlm4rec_search.search.exposure import measure_exposure
 
 KS = (5, 10, 20, 50)
 DEPTH = max(KS)
 _FAMILIES = ("R", "nDCG", "MRR", "MAP", "HR")
 ACCURACY = tuple(f"{family}@{k}" for k in KS for family in _FAMILIES)
 BEYOND = tuple(f"{name}@{k}" for k in KS for name in ("Novelty", "Diversity", "PopularityBias"))
+
+OF_ALL_LISTS = (*(f"Coverage@{k}" for k in KS), "TopShare@1", "Ubiquitous@10", "Tail@10")
 
 
 def accuracy(ranking: Ints, relevant: sparse.csr_array, names: Sequence[str] = ACCURACY) -> Floats:
@@ -88,10 +91,18 @@ def beyond_accuracy(ranking: Ints, split: Split, users: Ints) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def coverage(ranking: Ints, split: Split, k: int) -> float:
-    """Return the share of the candidates that are in the first k of at least one list."""
-    shown = np.unique(ranking[:, :k])
-    return float((shown >= 0).sum() / max(int(split.candidates.sum()), 1))
+def of_all_lists(ranking: Ints, split: Split) -> dict[str, float]:
+    """Return the metrics `OF_ALL_LISTS`, which say what all lists together show; see `measure_exposure`.
+
+    Coverage@k: share of the candidates in the first k of at least one list. TopShare@1: share of the users whose first
+    item is the most frequent first item. Ubiquitous@10: number of items in more than 30% of top tens. Tail@10: share of
+    the items in top tens that are outside the most popular half of the items with interactions.
+    """
+    items, documents = split.catalogue.item_ids, int(split.candidates.sum())
+    exposures = {k: measure_exposure(ranking[:, :k], items, split.popularity, documents) for k in KS}
+    ten = exposures[10]
+    shares = {"TopShare@1": ten.first_share, "Ubiquitous@10": float(len(ten.ubiquitous)), "Tail@10": ten.tail_share}
+    return {f"Coverage@{k}": exposure.coverage for k, exposure in exposures.items()} | shares
 
 
 def _pair_sums(ranking: Ints, vectors: Scores) -> Floats:

@@ -1,8 +1,10 @@
 """The protocol: where histories end, which later items are relevant, which users and items take part."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -116,12 +118,24 @@ def find_cuts(connection: "DuckDBPyConnection", protocol: Protocol) -> Cuts:
     Raises:
         UsageError: there are no interactions, or all of them happened at once.
     """
+    return Cuts(*find_moments(connection, (protocol.validation, protocol.test, 1.0)))
+
+
+def find_moments(connection: "DuckDBPyConnection", shares: Sequence[float]) -> list[datetime]:
+    """Return the moments before which these shares of the first interactions of users with items happened.
+
+    The share 1 is the moment of the tables.
+
+    Raises:
+        UsageError: there are no interactions, or two moments are the same.
+    """
     (end,) = connection.execute(_SPAN).fetchone() or (None,)
-    shares = [protocol.validation, protocol.test]
-    (cuts,) = connection.execute(_CUTS, {"shares": shares, "until": end}).fetchone() or (None,)
-    if not cuts or not cuts[0] < cuts[1] < end:
+    inner = [share for share in shares if share < 1.0]
+    (found,) = connection.execute(_CUTS, {"shares": inner, "until": end}).fetchone() or (None,)
+    moments = [*(found or ()), end]
+    if not found or any(later <= earlier for earlier, later in pairwise(moments)):
         raise UsageError("there are too few interactions or different times for a time split")
-    return Cuts(cuts[0], cuts[1], end)
+    return moments[: len(shares)]
 
 
 def taken_between(connection: "DuckDBPyConnection", since: datetime, until: datetime) -> "DataFrame":

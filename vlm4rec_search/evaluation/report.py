@@ -185,7 +185,8 @@ def _example(evaluation: Evaluation, outcomes: list[Outcome], row: int, photos: 
 
 BY = "nDCG@10"
 COLUMNS = (
-    "R@10", "nDCG@10", "MRR@10", "MAP@10", "HR@10", "Coverage@10", "Novelty@10", "Diversity@10", "PopularityBias@10",
+    "R@10", "nDCG@10", "MRR@10", "MAP@10", "HR@10", "Coverage@10", "TopShare@1", "Ubiquitous@10", "Tail@10",
+    "Novelty@10", "Diversity@10", "PopularityBias@10",
 )  # fmt: skip
 
 

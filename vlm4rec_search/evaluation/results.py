@@ -9,15 +9,16 @@ from scipy import sparse
 
 from vlm4rec_search.common.vectors import Floats, Ints, Mask
 from vlm4rec_search.evaluation.data import Split, Targets
-from vlm4rec_search.evaluation.metrics import ACCURACY, BEYOND, KS, accuracy
+from vlm4rec_search.evaluation.metrics import ACCURACY, BEYOND, accuracy
 from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
 from vlm4rec_search.evaluation.significance import Difference, compare, interval, resampled_means
+from vlm4rec_search.search.exposure import TORSO
 
 # Parts of the users and of what they had to find: where does a system win, and where does it lose?
 
 LENGTHS = ((2, 4), (5, 19), (20, None))
 AGES = ((0, 29), (30, 179), (180, None))
-HEAD, TORSO = 0.1, 0.5  # shares of all items in histories, most popular first
+HEAD = 0.1  # share of all items in histories, most popular first, as TORSO is
 
 
 class Slice(NamedTuple):
@@ -82,7 +83,7 @@ class Row:
     """One number: the mean of a metric over users, with its 95% bootstrap interval.
 
     Attributes:
-        low, high: None for coverage, which is no mean over users.
+        low, high: None for the metrics of all lists, such as coverage, which are no means over users.
         users, items: how many were asked, and how many candidates they were offered.
         on: which candidates.
         slice: which part of users or targets; empty for all.
@@ -163,8 +164,8 @@ def _rows(comparison: Comparison, samples: Floats) -> Iterator[Row]:
             value, low, high = next(numbers)
             spread = float(outcome.spread[place]) if seeds > 1 else None
             yield replace(about, metric=metric, value=value, low=low, high=high, spread=spread)
-        for k in KS:
-            yield replace(about, metric=f"Coverage@{k}", value=outcome.coverage[k])
+        for metric, value in outcome.of_all_lists.items():
+            yield replace(about, metric=metric, value=value)
 
 
 def _numbers(values: Floats, samples: Floats) -> list[Number]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Mask
-from vlm4rec_search.evaluation.metrics import DEPTH, KS, accuracy, coverage, judge
+from vlm4rec_search.evaluation.metrics import DEPTH, OF_ALL_LISTS, accuracy, judge, of_all_lists
 from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.systems.base import System, UpperBound
 from vlm4rec_search.evaluation.top_k import rank
@@ -27,7 +27,7 @@ class Outcome:
         rankings: for each seed lists (u, 50) of items for the targets' users; one for a system without seeds.
         values: metrics (u, m) by `judge`, the mean over the seeds.
         spread: (m,), the mean over users of the best seed minus that of the worst.
-        coverage: share of the candidates in anybody's first k, by k, the mean over the seeds.
+        of_all_lists: the metrics `OF_ALL_LISTS` by name, the mean over the seeds.
         is_bound: whether the system knew the answers.
     """
 
@@ -36,7 +36,7 @@ class Outcome:
     rankings: list[Ints]
     values: Floats
     spread: Floats
-    coverage: dict[int, float]
+    of_all_lists: dict[str, float]
     seconds: float = 0.0
     is_bound: bool = False
 
@@ -137,10 +137,11 @@ def _choose(system: System, validation: Part | None) -> System:
 def _score(name: str, copies: Sequence[System], part: Part) -> Outcome:
     rankings = [rank(copy.scores, part.split, part.targets.users, DEPTH) for copy in copies]
     values = np.stack([judge(ranking, part.split, part.targets) for ranking in rankings])
-    covered = {k: float(np.mean([coverage(ranking, part.split, k) for ranking in rankings])) for k in KS}
+    of_all = [of_all_lists(ranking, part.split) for ranking in rankings]
+    together = {metric: float(np.mean([one[metric] for one in of_all])) for metric in OF_ALL_LISTS}
     setting = ", ".join(filter(None, (copy.setting for copy in copies)))
     is_bound = isinstance(copies[0], UpperBound)
-    return Outcome(name, setting, rankings, values.mean(axis=0), _spread(values), covered, is_bound=is_bound)
+    return Outcome(name, setting, rankings, values.mean(axis=0), _spread(values), together, is_bound=is_bound)
 
 
 def _spread(values: Floats) -> Floats:

@@ -4,12 +4,13 @@ Captions and embeddings stand in the copy already, so only histories and what fo
 itself is neither locked nor filled with tables that nobody asked for.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +61,17 @@ class Workbench:
         changes = {"as_of": as_of} | ({"ranking": ranking} if ranking else {})
         plan(self.settings.model_copy(update=changes), environment)
 
+    def plan_moments(self, moments: Mapping[str, datetime | None], ranking: Path | None = None) -> None:
+        """Build the tables as of several moments, each in its environment; None is the settings' own moment.
+
+        Raises:
+            RunError: a plan failed.
+        """
+        settings = self.settings.model_copy(update={"ranking": ranking} if ranking else {})
+        now = settings.as_of
+        pairs = [(name, (moment or now) and str(moment or now)) for name, moment in moments.items()]
+        run_sqlmesh(settings, sys.executable, "-m", "vlm4rec_search.cli.plan_moments", json.dumps(pairs))
+
     def plan_without(self, environment: str, rows: "list[int]") -> None:
         """Build the tables without some rows of the log, given by row_number of staging.interactions.
 
@@ -89,8 +101,17 @@ def plan(settings: Settings, environment: str) -> None:
     """
     program = str(Path(sys.executable).with_name("sqlmesh"))
     options = ["--include-unmodified", "--auto-apply", "--no-prompts", "--skip-tests"]
-    command = ["/usr/bin/env", *_variables(settings), program, "-p", str(settings.project), "plan", environment]
-    done = subprocess.run([*command, *options], check=False, capture_output=True, text=True)  # noqa: S603  no shell
+    run_sqlmesh(settings, program, "-p", str(settings.project), "plan", environment, *options)
+
+
+def run_sqlmesh(settings: Settings, *command: str) -> None:
+    """Run a command that plans under these settings.
+
+    Raises:
+        RunError: the command failed.
+    """
+    whole = ["/usr/bin/env", *_variables(settings), *command]
+    done = subprocess.run(whole, check=False, capture_output=True, text=True)  # noqa: S603  no shell
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         errors = [line for line in lines if "rror" in line]

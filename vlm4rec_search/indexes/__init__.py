@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -15,14 +16,14 @@ from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
-from vlm4rec_search.search.ranking import Ranking, load_ranking
+from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.rules import Rule, load_rules
 from vlm4rec_search.search.searcher import Searcher
 
 # A server without http://: host and port, perhaps after user and password, or any host after user and password.
 _ADDRESS = re.compile(r"(?:.*@)?([\w.-]+:\d{1,5})/?|[^/]*:.*@([\w.-]+(?::\d{1,5})?(?:/.*)?)")
 
-__all__ = ["Searcher", "open_index", "open_index_of", "open_releases"]
+__all__ = ["Searcher", "open_index", "open_index_of", "open_releases", "ranking_in_force"]
 
 
 def open_index(
@@ -45,7 +46,7 @@ def open_index(
     Args:
         url: a folder for the embedded index, `http(s)://` for an OpenSearch server.
         encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
-        ranking: ranking configuration or its file; None takes the one that comes with the package.
+        ranking: ranking configuration or its file; None takes the release's own.
         rules: business rules or their file.
         user: of the server, with `password`.
         password: of that user.
@@ -64,9 +65,9 @@ def open_index(
         index_ca=ca,
         index_prefix=prefix,
     )
-    ranking = ranking if isinstance(ranking, Ranking) else load_ranking(ranking)
+    ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
     rules = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
-    return Searcher(_open_backend(url, settings), encoder, ranking, rules)
+    return _open_searcher(url, settings, encoder, ranking, rules)
 
 
 class _ExplicitSettings(Settings):
@@ -95,8 +96,35 @@ def open_index_of(settings: Settings, url: str | None = None) -> Searcher:
     Raises:
         UsageError, RunError: see `open_index`.
     """
-    backend = _open_backend(url or settings.index_url, settings)
-    return Searcher(backend, settings.encoder, load_ranking(settings.ranking), load_rules(settings.rules))
+    ranking = load_ranking(settings.ranking) if settings.ranking else None
+    rules = load_rules(settings.rules)
+    return _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules)
+
+
+def ranking_in_force(settings: Settings) -> Ranking:
+    """Return the ranking of the settings' file, else that of the release that answers now, else the packaged one.
+
+    Raises:
+        UsageError: the file, or the release's ranking, cannot be read.
+        RunError: the server does not answer.
+    """
+    if settings.ranking:
+        return load_ranking(settings.ranking)
+    releases = open_releases(settings.index_url, settings)
+    meta = releases.list().get(releases.live() or "")
+    return parse_ranking(meta.ranking) if meta and meta.ranking else load_ranking()
+
+
+def _open_searcher(
+    url: str, settings: Settings, encoder: str | None, ranking: Ranking | None, rules: Sequence[Rule]
+) -> Searcher:
+    """Open a searcher; where the release does not fit the encoder, the backend does not stay open."""
+    with ExitStack() as opened:
+        backend = _open_backend(url, settings)
+        opened.callback(backend.close)
+        searcher = Searcher(backend, encoder, ranking, rules)
+        opened.pop_all()
+    return searcher
 
 
 def _open_backend(url: str, settings: Settings) -> Backend:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from vlm4rec_search.common.analyzer import ID as ANALYZER
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 
-SCHEMA_VERSION = 4  # of the tables of a release file; raise it when the package before this one cannot read them
+SCHEMA_VERSION = 5  # of the tables of a release file; raise it when the package before this one cannot read them
 REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
 
 
@@ -34,6 +34,9 @@ class ReleaseMeta:
         users: number of profiles; the build sets it.
         table_version: SQLMesh's version of search.item_documents, which changes with a model or a raw file. None for
             tables that come from no warehouse.
+        ranking: the ranking configuration as JSON, which searches use unless they name another; None for the packaged
+            one.
+        chosen: one line on why it is this configuration.
     """
 
     name: str
@@ -50,6 +53,8 @@ class ReleaseMeta:
     documents: int = 0
     users: int = 0
     table_version: str | None = None
+    ranking: str | None = None
+    chosen: str | None = None
 
     def to_json(self) -> dict[str, str | int | None]:
         """Return the fields, times in ISO form."""

@@ -23,6 +23,8 @@ def to_user(user_id: str, row: Mapping[str, Any]) -> User:
             for entry in row["interests"]
         ),
         behaviour={entry["item_id"]: entry["weight"] for entry in row["behaviour"]},
+        lasting={entry["item_id"]: entry.get("lasting", 0.0) for entry in row["behaviour"]},
+        shoppers={entry["item_id"]: entry["score"] for entry in row["shoppers"]},
         seen=row["seen"],
         segment=row["segment"],
         categories=tuple(row["categories"]),
@@ -34,9 +36,10 @@ def to_item(
     vector: Sequence[float] | Vector = _NO_VECTOR,
     words: Sequence[Mapping[str, Any]] = (),
     neighbours: Mapping[str, float] = MappingProxyType({}),
+    ease: Mapping[str, float] = MappingProxyType({}),
 ) -> Item:
     """Return the item of a record with item_id, title, category and price."""
-    return Item(**record, vector=_to_vector(vector), words=_to_words(words), neighbours=neighbours)
+    return Item(**record, vector=_to_vector(vector), words=_to_words(words), neighbours=neighbours, ease=ease)
 
 
 def _to_words(entries: Sequence[Mapping[str, Any]]) -> dict[str, Word]:

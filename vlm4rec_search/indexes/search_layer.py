@@ -28,6 +28,7 @@ class SearchTables(Generic[FrameT]):
         segments: the popular items of each segment.
         facets: the values that filters compare, by item and field.
         terms: the weighted words of each item.
+        ease: pairs of items with the weight of the first in the score of the second.
     """
 
     documents: FrameT
@@ -37,6 +38,7 @@ class SearchTables(Generic[FrameT]):
     segments: FrameT
     facets: FrameT
     terms: FrameT
+    ease: FrameT
 
 
 class Model(NamedTuple):
@@ -47,19 +49,24 @@ class Model(NamedTuple):
     order: str
 
 
-_ITEM = ("item_id", "title", "description", "caption", "category", "price", "available", "image", "attributes")
-_USER = ("user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "segment", "categories")
+_TEXTS = ("title", "description", "caption", "details")
+_ITEM = ("item_id", *_TEXTS, "category", "price", "available", "image", "attributes")
+_USER = (
+    "user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "shoppers", "segment",
+    "categories",
+)  # fmt: skip
 # one model for each field of `SearchTables`
 MODELS = {
     "documents": Model(
         "search.item_documents", (*_ITEM, "vector", "encoder", "captioner", "content_hash"), order="item_id"
     ),
     "users": Model("search.user_documents", _USER, order="user_id"),
-    "popularity": Model("search.item_popularity", ("item_id", "interactions", "recent", "score"), order="rank"),
+    "popularity": Model("search.item_popularity", ("item_id", "shoppers", "recent", "score"), order="rank"),
     "neighbours": Model("search.item_neighbours", ("item_id", "neighbour_id", "similarity"), order="item_id, rank"),
-    "segments": Model("search.segment_popularity", ("segment", "item_id", "interactions"), order="segment, rank"),
+    "segments": Model("search.segment_popularity", ("segment", "item_id", "shoppers"), order="segment, rank"),
     "facets": Model("search.item_facets", ("item_id", "field", "value", "number"), order="item_id, field, value"),
     "terms": Model("search.item_terms", ("item_id", "term", "word", "weight", "rank"), order="item_id, rank"),
+    "ease": Model("search.ease_weights", ("item_id", "neighbour_id", "weight"), order="item_id, rank"),
 }
 _PROVENANCE = """
     SELECT

@@ -57,7 +57,7 @@ def stage_release(
     connection.execute(tables.COPY_USERS)
     verify_rows(connection)
     meta = replace(meta, documents=count_rows(connection, "documents"), users=count_rows(connection, "users"))
-    connection.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(meta))
+    connection.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(meta))
     advance(1)
     return meta
 

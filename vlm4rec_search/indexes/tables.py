@@ -7,21 +7,24 @@ The tables of the search layer are registered as `incoming_<field of SearchTable
 CREATE = """
 CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
     prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,
-    documents BIGINT, users BIGINT, table_version VARCHAR);
+    documents BIGINT, users BIGINT, table_version VARCHAR,
+    ranking VARCHAR, chosen VARCHAR);
 CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR,
-    category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON, captioner VARCHAR,
-    content_hash VARCHAR);
+    details VARCHAR, category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON,
+    captioner VARCHAR, content_hash VARCHAR);
 CREATE TABLE vectors (document INTEGER, vector FLOAT[]);
 CREATE TABLE facets (field VARCHAR, value VARCHAR, number DOUBLE, document INTEGER);
-CREATE TABLE popularity (document INTEGER, interactions BIGINT, recent BIGINT, score FLOAT);
+CREATE TABLE popularity (document INTEGER, shoppers BIGINT, recent BIGINT, score FLOAT);
 CREATE TABLE words (document INTEGER, words STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[]);
 CREATE TABLE neighbours (document INTEGER, neighbours STRUCT(item_id VARCHAR, similarity DOUBLE)[]);
+CREATE TABLE ease (document INTEGER, ease STRUCT(item_id VARCHAR, weight DOUBLE)[]);
 CREATE TABLE segments (segment VARCHAR PRIMARY KEY, items STRUCT(item_id VARCHAR, score DOUBLE)[]);
 CREATE TABLE users (user_id VARCHAR PRIMARY KEY, items INTEGER, vector FLOAT[],
     history STRUCT(item_id VARCHAR, weight DOUBLE)[], seen VARCHAR[],
     terms STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[],
     interests STRUCT(vector FLOAT[], importance DOUBLE, medoid VARCHAR, items VARCHAR[])[],
-    behaviour STRUCT(item_id VARCHAR, weight DOUBLE)[], segment VARCHAR, categories VARCHAR[]);
+    behaviour STRUCT(item_id VARCHAR, weight DOUBLE, lasting DOUBLE)[],
+    shoppers STRUCT(item_id VARCHAR, score DOUBLE)[], segment VARCHAR, categories VARCHAR[]);
 CREATE TABLE rejected (kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
 """
 CREATE_POSTINGS = """
@@ -61,7 +64,8 @@ WITH numbered AS (
         history::STRUCT(item_id VARCHAR, weight DOUBLE)[] AS history,
         terms::STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[] AS terms,
         interests::STRUCT(vector FLOAT[], importance DOUBLE, medoid VARCHAR, items VARCHAR[])[] AS interests,
-        behaviour::STRUCT(item_id VARCHAR, weight DOUBLE)[] AS behaviour, segment::VARCHAR AS segment,
+        behaviour::STRUCT(item_id VARCHAR, weight DOUBLE, lasting DOUBLE)[] AS behaviour,
+        shoppers::STRUCT(item_id VARCHAR, score DOUBLE)[] AS shoppers, segment::VARCHAR AS segment,
         categories::VARCHAR[] AS categories)
     FROM incoming_users
 )
@@ -77,8 +81,8 @@ FROM numbered
 
 COPY_DOCUMENTS = """
 INSERT INTO documents
-SELECT row_number() OVER (ORDER BY item_id) - 1, item_id, coalesce(title, ''), description, caption, category, price,
-    available, image, attributes, captioner, content_hash
+SELECT row_number() OVER (ORDER BY item_id) - 1, item_id, coalesce(title, ''), description, caption, details, category,
+    price, available, image, attributes, captioner, content_hash
 FROM judged_documents WHERE reason IS NULL ORDER BY item_id;
 INSERT INTO vectors
 SELECT documents.document, judged.vector
@@ -94,7 +98,7 @@ ORDER BY facets.field, documents.document, facets.value
 """
 COPY_BEHAVIOUR = """
 INSERT INTO popularity
-SELECT documents.document, popularity.interactions, popularity.recent, popularity.score
+SELECT documents.document, popularity.shoppers, popularity.recent, popularity.score
 FROM incoming_popularity AS popularity INNER JOIN documents ON documents.item_id = popularity.item_id
 ORDER BY documents.document;
 INSERT INTO neighbours
@@ -104,9 +108,16 @@ SELECT documents.document,
 FROM incoming_neighbours AS neighbours INNER JOIN documents ON documents.item_id = neighbours.item_id
 WHERE isfinite(neighbours.similarity) AND neighbours.similarity > 0
 GROUP BY documents.document ORDER BY documents.document;
+INSERT INTO ease
+SELECT documents.document,
+    list({'item_id': ease.neighbour_id, 'weight': round(ease.weight, 6)}
+        ORDER BY abs(ease.weight) DESC, ease.neighbour_id)
+FROM incoming_ease AS ease INNER JOIN documents ON documents.item_id = ease.item_id
+WHERE isfinite(ease.weight) AND ease.weight <> 0
+GROUP BY documents.document ORDER BY documents.document;
 INSERT INTO segments
-SELECT segment, list({'item_id': item_id, 'score': interactions} ORDER BY interactions DESC, item_id)[:$listed]
-FROM incoming_segments WHERE interactions > 0 GROUP BY segment;
+SELECT segment, list({'item_id': item_id, 'score': shoppers} ORDER BY shoppers DESC, item_id)[:$listed]
+FROM incoming_segments WHERE shoppers > 0 GROUP BY segment;
 """
 COPY_TERMS = """
 INSERT INTO words
@@ -118,7 +129,7 @@ COPY_USERS = """
 INSERT INTO rejected SELECT 'user', user_id, NULL, reason FROM judged_users WHERE reason IS NOT NULL;
 INSERT INTO users
 SELECT user_id, items, vector, coalesce(history, []), coalesce(seen, []), coalesce(terms, []),
-    coalesce(interests, []), coalesce(behaviour, []), segment, coalesce(categories, [])
+    coalesce(interests, []), coalesce(behaviour, []), coalesce(shoppers, []), segment, coalesce(categories, [])
 FROM judged_users WHERE reason IS NULL ORDER BY user_id;
 """
 

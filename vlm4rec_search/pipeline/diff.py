@@ -8,12 +8,13 @@ import duckdb
 import numpy as np
 
 from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.pipeline.exposure import TOP, measure_release
+from vlm4rec_search.search.exposure import Exposure
 from vlm4rec_search.search.query import Mode, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 
-TOP = 10
 _COUNTS = """
 SELECT count(*) FILTER (first.item_id IS NULL), count(*) FILTER (first.item_id = second.item_id
     AND first.content_hash IS DISTINCT FROM second.content_hash), count(*) FILTER (second.item_id IS NULL)
@@ -30,6 +31,7 @@ class ReleaseDiff:
         added, changed, deleted: numbers of documents.
         users: number of users whose hits were compared.
         overlap: by mode, the mean share of a user's ten hits that both releases have.
+        first_exposure, second_exposure: what the top tens of these users show in each release.
     """
 
     first: str
@@ -39,11 +41,14 @@ class ReleaseDiff:
     deleted: int
     users: int
     overlap: Mapping[str, float]
+    first_exposure: Exposure
+    second_exposure: Exposure
 
     def to_json(self) -> dict[str, object]:
         """Return the stable shape of `vlm4rec releases diff --json`."""
         fields = asdict(self)
-        return fields | {"kept": fields.pop("overlap")}
+        exposures = {name: getattr(self, name).to_json() for name in ("first_exposure", "second_exposure")}
+        return fields | {"kept": fields.pop("overlap")} | exposures
 
 
 def compare_releases(
@@ -72,7 +77,8 @@ def compare_releases(
         sample = [user for user in releases.users(first, users) if after.backend.reader().user(user) is not None]
         shares = {mode: _mean_overlap(before, after, sample, mode) for mode in get_args(Mode)}
     overlap = {mode: share for mode, share in shares.items() if share is not None}
-    return ReleaseDiff(first, second, added, changed, deleted, len(sample), overlap)
+    exposures = [measure_release(releases, name, sample, ranking, rules) for name in (first, second)]
+    return ReleaseDiff(first, second, added, changed, deleted, len(sample), overlap, *exposures)
 
 
 def _count_changes(releases: Releases, first: str, second: str) -> tuple[int, int, int]:

@@ -1,6 +1,5 @@
-"""Compares the live release with the tables of the warehouse, and looks for items that spoil its searches."""
+"""Compares the live release with the tables of the warehouse, and looks at what its ranking shows to shoppers."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,10 +12,11 @@ from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.indexes.staging import duckdb_errors, stage_release
 from vlm4rec_search.indexes.tables import HASHES
-from vlm4rec_search.search.query import Query
+from vlm4rec_search.pipeline.exposure import measure_release
+from vlm4rec_search.search.exposure import Exposure
+from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.rules import Rule
 
-TOP = 10
-HUB = 0.25  # an item in more than this share of the shoppers' hits is a hub
 EXAMPLES = 5
 _TOLERANCE = 1e-4  # distance up to which two vectors count as equal
 _LIVE = """
@@ -42,6 +42,7 @@ _QUERIES = {
         SELECT item_id FROM live WHERE caption IS NOT NULL QUALIFY count(*) OVER (PARTITION BY caption) > 1
     """,
 }
+_POPULARITY = "SELECT item_id, coalesce(popularity, 0) FROM live ORDER BY item_id"
 _MOVED_VECTORS = f"""
 SELECT item_id FROM live INNER JOIN documents USING (item_id) INNER JOIN vectors USING (document)
 WHERE CASE WHEN len(live.vector) = len(vectors.vector)
@@ -66,8 +67,9 @@ class Finding:
 
     Kinds of errors: wrong_model; missing, extra and stale items of the index; stale_behaviour (popularity or
     co-purchases differ); vector_mismatch; missing_profiles, extra_profiles, stale_profiles, and the same for segments.
-    Kinds of warnings: duplicate_captions (items that share a caption), hubs (items among the hits of too many
-    shoppers), never_shown (items among no shopper's hits).
+    Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
+    frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
+    shoppers), never_shown (items in no top ten, if they are too many).
     """
 
     kind: str
@@ -76,13 +78,28 @@ class Finding:
     examples: tuple[str, ...]
 
 
-def examine(releases: Releases, search_layer: SearchLayer, users: int) -> list[Finding]:
-    """Return the findings on the live release, an empty list if it is fine.
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The findings on a release, none if it is fine, and what its ranking shows to a sample of shoppers."""
+
+    findings: list[Finding]
+    exposure: Exposure
+
+
+def examine(
+    releases: Releases,
+    search_layer: SearchLayer,
+    users: int,
+    ranking: Ranking | None = None,
+    rules: Sequence[Rule] = (),
+) -> Diagnosis:
+    """Compare the live release with the tables, and look at the top tens that shoppers get.
 
     Args:
         releases: of the index.
         search_layer: of the warehouse.
-        users: number of shoppers whose hits are examined.
+        users: number of shoppers whose top tens are examined.
+        ranking, rules: that answer, see `Searcher`.
 
     Raises:
         UsageError: nothing is published, or the release is of another schema version.
@@ -107,8 +124,10 @@ def examine(releases: Releases, search_layer: SearchLayer, users: int) -> list[F
             findings.append(_finding("vector_mismatch", "error", _ids(connection, _MOVED_VECTORS)))
         findings += _by_hash(connection, "profiles", releases.hashes(name, "profiles"), same_model)
         findings += _by_hash(connection, "segments", releases.hashes(name, "segments"), same_model=True)
-        findings += _exposure(releases, name, users, _ids(connection, "SELECT item_id FROM live"))
-    return [finding for finding in findings if finding.count]
+        popularity = dict(connection.execute(_POPULARITY).fetchall())
+    exposure = measure_release(releases, name, releases.users(name, users), ranking, rules, popularity)
+    findings += _judge(exposure)
+    return Diagnosis([finding for finding in findings if finding.count], exposure)
 
 
 def _by_hash(
@@ -132,19 +151,14 @@ def _model_changes(live: ReleaseMeta, staged: ReleaseMeta) -> Iterator[str]:
             yield f"{name} {indexed} in the index, {tabled} in the tables"
 
 
-def _exposure(releases: Releases, name: str, users: int, items: Sequence[str]) -> Iterator[Finding]:
-    """Count how many shoppers have each item among their nearest items."""
-    audiences: Counter[str] = Counter()
-    shoppers = 0
-    with releases.open(name) as index:
-        for user in releases.users(name, users):
-            hits = index.search(Query(user=user, mode="semantic", k=TOP, diversity=0.0)).hits
-            audiences.update(hit.item_id for hit in hits)
-            shoppers += bool(hits)
-    if shoppers:
-        limit = max(HUB, min(3 * TOP / len(items), 1.0)) * shoppers  # in a small catalogue every item has a large share
-        yield _finding("hubs", "warning", [item for item, audience in audiences.most_common() if audience > limit])
-        yield _finding("never_shown", "warning", [item for item in items if item not in audiences])
+def _judge(exposure: Exposure) -> Iterator[Finding]:
+    """Yield the warnings about what the ranking shows."""
+    if exposure.is_same_for_many:
+        yield Finding("same_first_hits", "warning", exposure.same_first, (str(exposure.first_item),))
+    if exposure.is_judged:
+        yield _finding("hubs", "warning", exposure.ubiquitous)
+    if exposure.is_narrow:
+        yield Finding("never_shown", "warning", exposure.documents - exposure.shown, exposure.hidden)
 
 
 def _ids(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:

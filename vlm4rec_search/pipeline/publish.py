@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
@@ -14,6 +15,7 @@ from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
 from vlm4rec_search.pipeline.record import record_failure, record_publication
+from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking, parse_ranking
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ class GateVerdict(Protocol):
 Gate: TypeAlias = Callable[[Releases, SearchLayer], GateVerdict | None]  # None: no release is live
 
 
+Choose: TypeAlias = Callable[[Ranking | None], tuple[Ranking, str]]  # the ranking in force -> a ranking, and why
+
+
 def publish_index(
     settings: Settings,
     environment: str = "prod",
@@ -40,6 +45,7 @@ def publish_index(
     url: str | None = None,
     incremental: bool = False,
     gate: Gate | None = None,
+    choose: Choose | None = None,
 ) -> ReleaseSummary:
     """Check the tables, build and verify a release of them, activate it, and record the publication.
 
@@ -53,6 +59,7 @@ def publish_index(
         url: of the index; None takes the settings'.
         incremental: on a server, change a copy of the live release.
         gate: compares the tables with the live release before anything is built.
+        choose: chooses the ranking configuration that the release holds; without it, that of the live release stays.
 
     Raises:
         UsageError: there is no warehouse, a table is missing, or the index URL cannot be used.
@@ -65,7 +72,9 @@ def publish_index(
     checks = _require_suites(judge(measured, {"max_age_days": settings.max_age_days}), force)
     if gate is not None:
         checks += _require_gate(gate, releases, search_layer, force)
-    meta = search_layer.new_release(checks)
+    ranking, reason = _choose_ranking(settings, releases, choose)
+    logger.info("ranking: %s", reason)
+    meta = replace(search_layer.new_release(checks), ranking=ranking.model_dump_json(), chosen=reason)
     mode = "incremental" if incremental else "full"
     try:
         publication = releases.publish(search_layer.tables, meta, incremental, force)
@@ -78,6 +87,21 @@ def publish_index(
     except RunError as error:
         raise RunError(f"{meta.name} is live, but its publication could not be recorded: {error}") from None
     return publication.summary
+
+
+def _choose_ranking(settings: Settings, releases: Releases, choose: Choose | None) -> tuple[Ranking, str]:
+    """Return the ranking configuration of the new release, and one line that says why it is this one."""
+    if settings.ranking:
+        ranking = load_ranking(settings.ranking)
+        return ranking, f"{ranking.version}, named by VLM4REC_RANKING"
+    name = releases.live()
+    live = releases.list().get(name) if name else None
+    in_force = parse_ranking(live.ranking) if live and live.ranking else None
+    if choose is not None:
+        return choose(in_force if in_force and in_force.version.startswith(CHOSEN) else None)
+    if in_force is not None and live is not None:
+        return in_force, f"{in_force.version}, taken over from {live.name}"
+    return load_ranking(), f"{load_ranking().version}, equal weights, since nothing was chosen yet"
 
 
 def _require_suites(report: QualityReport, force: bool) -> str:

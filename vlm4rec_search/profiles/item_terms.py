@@ -13,7 +13,7 @@ def item_terms(documents: pd.DataFrame, per_item: int = PER_ITEM) -> pd.DataFram
     The weight of a term is its inverse document frequency, divided by the largest of the item (see `term_weights`).
 
     Args:
-        documents: item_id (unique), title, description, caption (text or missing).
+        documents: item_id (unique), title, description, caption, details (text or missing).
         per_item: most terms of an item.
 
     Returns:

@@ -8,10 +8,12 @@ import pandas as pd
 from scipy import sparse
 
 from vlm4rec_search.common.bm25 import count_terms
+from vlm4rec_search.common.boilerplate import remove_boilerplate
+from vlm4rec_search.common.python_models import nullable_texts
 from vlm4rec_search.common.vectors import Floats, Ints, Texts
 from vlm4rec_search.profiles.histories import build_histories
 
-TEXTS = ("title", "description", "caption")
+TEXTS = ("title", "description", "caption", "details")
 _BLOCK = 4_000_000  # (user, term) pairs in memory at once, about 200 MB
 
 
@@ -22,7 +24,7 @@ class _Vocabulary(NamedTuple):
         terms: (t,) analyzed terms, sorted.
         words: (t,) the most frequent surface form of each term.
         occurrences: float64 (n, t), 1 where the text of an item has the term.
-        idf: float64 (t,).
+        idf: float64 (t,); 0 for numbers and codes, which are no taste.
     """
 
     terms: Texts
@@ -35,12 +37,13 @@ def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int =
     """Return the terms that distinguish the history of each user from the rest of the catalogue.
 
     weight(user, term) = idf(term) x sum of the weights of the history's items whose text has the term, divided by
-    the user's largest weight. The idf is that of Lucene's BM25, ln(1 + (N - df + 0.5) / (df + 0.5)), over title,
-    description and caption together.
+    the user's largest weight. The idf is that of Lucene's BM25, ln(1 + (N - df + 0.5) / (df + 0.5)), over all texts of
+    an item together. Captions count without their boilerplate (`remove_boilerplate`), and numbers and codes are no
+    words of a taste.
 
     Args:
         weights: user_id, item_id, weight.
-        documents: item_id (unique), title, description, caption (text or missing).
+        documents: item_id (unique), title, description, caption, details (text or missing).
         per_user: most terms of a user; terms of weight 0 or less are left out.
 
     Returns:
@@ -71,13 +74,22 @@ def _build_vocabulary(documents: pd.DataFrame) -> _Vocabulary:
     terms, words, counts = count_terms(_joined_texts(documents))
     frequency = np.bincount(counts.indices, minlength=len(terms))
     idf = np.log1p((len(documents) - frequency + 0.5) / (frequency + 0.5))
+    idf[[is_code(term) for term in terms]] = 0.0
     occurrences = sparse.csr_array((np.ones(counts.nnz), counts.indices, counts.indptr), shape=counts.shape)
     return _Vocabulary(np.array(terms, dtype=object), np.array(words, dtype=object), occurrences, idf)
 
 
+def is_code(term: str) -> bool:
+    """Return whether a term is a number or a code: it has digits, and fewer letters than twice as many."""
+    digits = sum(character.isnumeric() for character in term)
+    return digits > 0 and sum(character.isalpha() for character in term) < 2 * digits
+
+
 def _joined_texts(documents: pd.DataFrame) -> Iterator[str]:
-    for texts in zip(*(documents[name] for name in TEXTS), strict=True):
-        yield "\n".join(text for text in texts if isinstance(text, str))
+    columns = {name: nullable_texts(documents[name]) for name in TEXTS}
+    columns["caption"] = remove_boilerplate(columns["caption"])
+    for texts in zip(*columns.values(), strict=True):
+        yield "\n".join(filter(None, texts))
 
 
 def _block_ranges(matrix: sparse.csr_array, vocabulary: _Vocabulary) -> Iterator[tuple[int, int]]:

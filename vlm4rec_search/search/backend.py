@@ -30,6 +30,10 @@ class Release(Protocol):
     def encoder(self) -> str:
         """Id of the sentence encoder that made its vectors, <name>@<revision>."""
 
+    @property
+    def ranking(self) -> str | None:
+        """The ranking configuration as JSON, None for the one that comes with the package."""
+
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:

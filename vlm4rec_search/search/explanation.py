@@ -1,16 +1,51 @@
 """Why a hit is in the answer: the part of every retriever, of history items and words, and one sentence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.search.backend import Reader, Retrieved
-from vlm4rec_search.search.model import Facts, Plan, Ranked, Retriever, User, Vector
+from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Ranked, Retriever, User, Vector
 from vlm4rec_search.search.query import Explanation, HistoryPart, RetrieverPart, WordPart
+from vlm4rec_search.search.reasons import (
+    Reason,
+    chosen_with,
+    goes_with,
+    has_words,
+    is_near,
+    is_popular,
+    list_names,
+    resembles,
+    shares_words,
+    tell,
+)
 
 SHOWN = 3  # history items that an explanation names
 FROM_HISTORY = ("profile", "interest", "session")  # semantic retrievers whose vector is a sum over history items
+TOP = 0.25  # upper part of a retriever's candidates, which may be called popular, or like an item without reserve
+HISTORY, VISIT = "the history", "this visit"
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """One hit and what its reasons are made of.
+
+    Attributes:
+        document: its number.
+        item_id: its id.
+        like_history: clause of its likeness to items of the history; of several interests, to the one that added most.
+        like_session: clause of its likeness to items of the session.
+        words: the matched words, largest share first.
+    """
+
+    document: int
+    item_id: str
+    like_history: str
+    like_session: str
+    words: tuple[WordPart, ...]
 
 
 class Explainer:
@@ -18,10 +53,8 @@ class Explainer:
 
     def __init__(self, reader: Reader, facts: Facts, plan: Plan, retrieved: Retrieved) -> None:
         self._facts, self._plan, self._retrieved = facts, plan, retrieved
-        self._from_history = [
-            column for column, retriever in enumerate(plan.retrievers) if retriever.name in FROM_HISTORY
-        ]
-        used = {item for column in self._from_history for item in self._history_weights(plan.retrievers[column])}
+        from_history = [retriever for retriever in plan.retrievers if retriever.name in FROM_HISTORY]
+        used = {item for retriever in from_history for item in self._history_weights(retriever)}
         self._history = reader.items(sorted(used)) if used else {}
         self._ranks = [
             {int(document): rank for rank, document in enumerate(each.documents, 1)} for each in retrieved.candidates
@@ -31,27 +64,140 @@ class Explainer:
         """Return the explanation of each hit."""
         scores, words = self._retrieved.scores(ranked.documents), self._retrieved.words(ranked.documents)
         vectors = self._retrieved.vectors(ranked.documents)
-        columns = [column for column, each in enumerate(self._plan.retrievers) if each.name == "co-purchase"]
-        is_co_purchase = scores[:, columns].sum(axis=1) > 0.0
         return [
-            build_explanation(
-                self._retriever_parts(int(document), scores[row], ranked.contributions[row]),
-                self._history_parts(scores[row], vectors[row]),
-                word_parts(words[row]),
-                self._co_purchase_parts(ranked.records[row]["item_id"]) if is_co_purchase[row] else [],
-                self._plan.query.text,
-                ranked.notes[row],
-            )
-            for row, document in enumerate(ranked.documents)
+            self._explain(ranked, row, scores[row], words[row], vectors[row]) for row in range(len(ranked.documents))
         ]
 
-    def _retriever_parts(self, document: int, scores: Floats, contributions: Floats) -> list[RetrieverPart]:
-        columns = zip(self._plan.retrievers, self._plan.weights, scores, self._ranks, contributions, strict=True)
-        return [
-            RetrieverPart(each.name, each.kind, round(float(score), 6), ranks.get(document), float(contribution))
-            for each, weight, score, ranks, contribution in columns
-            if weight > 0
+    def _explain(
+        self, ranked: Ranked, row: int, scores: Floats, words: Mapping[str, float], vector: Vector
+    ) -> Explanation:
+        document, contributions, notes = int(ranked.documents[row]), ranked.contributions[row], ranked.notes[row]
+        nearest = self._best(scores, FROM_HISTORY)
+        of_profile = self._best(contributions, ("profile", "interest"))
+        of_session = self._best(contributions, ("session",))
+        history = {column: largest(self._history_parts(column, vector)) for column in {nearest, of_profile, of_session}}
+        hit = _Hit(
+            document,
+            ranked.records[row]["item_id"],
+            resembles(history[of_profile], self._is_top(of_profile, document), HISTORY),
+            resembles(history[of_session], self._is_top(of_session, document), self._visit),
+            word_parts(words),
+        )
+        co_purchase = self._sum_of("co-purchase", scores)
+        known = [self._facts.user, self._facts.session]
+        bought_with = largest(self._co_purchase_parts(hit.item_id, known if co_purchase > 0.0 else []))
+        ease = self._sum_of("ease", scores)
+        goes_with = largest(self._ease_parts(hit.item_id, known if ease > 0.0 else []))
+        boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
+        return Explanation(
+            self._sentence(hit, scores, contributions, boosted, notes),
+            self._retriever_parts(document, scores, contributions),
+            history[nearest],
+            _rest(0.0 if nearest is None else float(scores[nearest]), history[nearest]),
+            hit.words,
+            bought_with,
+            _rest(co_purchase, bought_with),
+            notes,
+            goes_with,
+            _rest(ease, goes_with),
+            boosted,
+        )
+
+    def _retriever_parts(self, document: int, scores: Floats, contributions: Floats) -> tuple[RetrieverPart, ...]:
+        total = float(contributions.sum())
+        columns = zip(self._plan.retrievers, scores, self._ranks, contributions, strict=True)
+        return tuple(
+            RetrieverPart(
+                each.name,
+                each.kind,
+                round(float(score), 6),
+                ranks.get(document),
+                float(contribution),
+                float(contribution) / total if total else 0.0,
+            )
+            for each, score, ranks, contribution in columns
+            if each.name != PINNED
+        )
+
+    def _sentence(
+        self, hit: _Hit, scores: Floats, contributions: Floats, boosted: float, notes: tuple[str, ...]
+    ) -> str:
+        pins, boosts = self._notes_of("pin", notes), self._notes_of("boost", notes)
+        if pins:  # whatever the scores are
+            return tell([], pins)
+        reasons = [
+            Reason(self._clause(column, float(scores[column]), hit), float(contribution))
+            for column, contribution in enumerate(contributions)
         ]
+        if boosted > 0.0:
+            reasons.append(Reason(f"it {list_names(boosts)}", boosted))
+            notes = tuple(note for note in notes if note not in boosts)
+        return tell(reasons, notes)
+
+    def _notes_of(self, action: str, notes: Iterable[str]) -> list[str]:
+        of_action = [rule.note for rule in self._plan.rules if rule.action == action]
+        return [note for note in notes if note in of_action]
+
+    def _clause(self, column: int, score: float, hit: _Hit) -> str:
+        """Return why a retriever found a hit, in words; empty where its score says nothing for the hit."""
+        if score <= 0.0:
+            return ""
+        retriever, text = self._plan.retrievers[column], self._plan.query.text
+        profile = self._facts.session if self._is_of_session(retriever) else self._facts.user
+        origin = HISTORY if profile is self._facts.user else self._visit
+        match retriever.name:
+            case "profile" | "interest":
+                return hit.like_history
+            case "session":
+                return hit.like_session
+            case "text":
+                return is_near(text or "")
+            case "words" if text:
+                return has_words(hit.words)
+            case "words":
+                forms = {word.form for word in retriever.words.values()}
+                return shares_words([part for part in hit.words if part.word in forms], origin)
+            case "co-purchase":
+                return chosen_with(largest(self._co_purchase_parts(hit.item_id, [profile])))
+            case "ease":
+                return goes_with(largest(self._ease_parts(hit.item_id, [profile])), origin)
+            case "shoppers":
+                return "similar shoppers chose it lately"
+            case "popularity":
+                return is_popular(score, self._is_top(column, hit.document), self._group(retriever))
+        return f"the retriever {retriever.name} found it"
+
+    def _is_of_session(self, retriever: Retriever) -> bool:
+        """Return whether a retriever searches for the session's words or items, not for those of the history."""
+        session = self._facts.session
+        return session is not None and (
+            retriever.words is session.words
+            or retriever.items is self._facts.co_purchases.get("session")
+            or retriever.items is self._facts.ease.get("session")
+        )
+
+    def _is_top(self, column: int | None, document: int) -> bool:
+        ranks = {} if column is None else self._ranks[column]
+        return ranks.get(document, len(ranks) + 1) <= ceil(TOP * len(ranks))
+
+    @property
+    def _visit(self) -> str:
+        """Where the items of the session are; empty where the query is for items that resemble a single one."""
+        session, user = self._facts.session, self._facts.user
+        return "" if session is None or (user is None and len(session.seen) == 1) else VISIT
+
+    def _group(self, retriever: Retriever) -> str:
+        if not retriever.items:
+            return ""
+        return "in the shopper's group" if self._plan.tier == "segment" else "in its category"
+
+    def _best(self, values: Floats, names: Collection[str]) -> int | None:
+        """Return the column of the largest value among the retrievers of these names."""
+        columns = [column for column, each in enumerate(self._plan.retrievers) if each.name in names]
+        return max(columns, key=lambda column: float(values[column]), default=None)
+
+    def _sum_of(self, name: str, scores: Floats) -> float:
+        return float(sum(scores[column] for column, each in enumerate(self._plan.retrievers) if each.name == name))
 
     def _history_weights(self, retriever: Retriever) -> Mapping[str, float]:
         """Return the items whose vectors a retriever sums, with their weights; those of an interest are not scaled."""
@@ -61,30 +207,48 @@ class Explainer:
             return {item: history.get(item, 1.0) for item in retriever.sources}
         return history
 
-    def _history_parts(self, scores: Floats, vector: Vector) -> list[HistoryPart]:
-        """Return the shares of history items in the score of the semantic retriever that is nearest to the hit."""
-        if not self._from_history:
+    def _history_parts(self, column: int | None, vector: Vector) -> list[HistoryPart]:
+        """Return the shares of history items in the score of a semantic retriever, none without a retriever."""
+        if column is None:
             return []
-        nearest = self._plan.retrievers[max(self._from_history, key=lambda column: float(scores[column]))]
-        weights_by_item = self._history_weights(nearest)
+        retriever = self._plan.retrievers[column]
+        weights_by_item = self._history_weights(retriever)
         items = [self._history[item] for item in weights_by_item if item in self._history]
         if not items:
             return []
         vectors = np.stack([item.vector for item in items])
         weights = np.array([weights_by_item[item.item_id] for item in items])
-        if nearest.sources:
+        if retriever.sources:
             weights /= np.linalg.norm(weights @ vectors.astype(np.float64))
         shares = history_shares(vectors, weights, vector)
         return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]
 
-    def _co_purchase_parts(self, item_id: str) -> list[HistoryPart]:
-        """Return the shares of the items with which the hit was bought; history and session may share an item."""
+    def _co_purchase_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
+        """Return the shares of the items with which the hit was bought."""
+        starts = [profile.behaviour for profile in profiles if profile is not None]
+        return self._neighbour_parts(item_id, starts, lambda item: item.neighbours)
+
+    def _ease_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
+        """Return the shares of items in the score of EASE, negative ones too."""
+        starts = [profile.lasting for profile in profiles if profile is not None]
+        return self._neighbour_parts(item_id, starts, lambda item: item.ease)
+
+    def _neighbour_parts(
+        self, item_id: str, starts: Iterable[Mapping[str, float]], values: Callable[[Item], Mapping[str, float]]
+    ) -> list[HistoryPart]:
+        """Return the shares of a shopper's items in the sum of weight x value of a neighbour.
+
+        Args:
+            item_id: of the neighbour.
+            starts: weights of the shopper's items; history and session may share one.
+            values: returns the values by neighbour of an item.
+        """
         shares: dict[str, float] = {}
-        profiles: list[User] = [each for each in (self._facts.user, self._facts.session) if each is not None]
-        for start, weight in [pair for profile in profiles for pair in profile.behaviour.items()]:
+        for start, weight in [pair for weights in starts for pair in weights.items()]:
             source = self._facts.neighbours.get(start)
-            if source is not None and item_id in source.neighbours:
-                shares[start] = shares.get(start, 0.0) + weight * source.neighbours[item_id]
+            value = values(source).get(item_id) if source is not None else None
+            if value is not None:
+                shares[start] = shares.get(start, 0.0) + weight * value
         return [HistoryPart(start, self._facts.neighbours[start].title, share) for start, share in shares.items()]
 
 
@@ -106,77 +270,11 @@ def word_parts(shares: Mapping[str, float]) -> tuple[WordPart, ...]:
     return tuple(WordPart(word, share) for word, share in ordered if share > 0.0)
 
 
-def build_explanation(
-    retrievers: Sequence[RetrieverPart],
-    history: Sequence[HistoryPart],
-    words: tuple[WordPart, ...],
-    bought_with: Sequence[HistoryPart] = (),
-    text: str | None = None,
-    notes: tuple[str, ...] = (),
-) -> Explanation:
-    """Return the explanation of a hit from its parts.
-
-    Args:
-        retrievers: the part of every retriever.
-        history: the shares of all history items in the score of a semantic retriever; the `SHOWN` largest are named,
-            the others summed.
-        words: the matched words.
-        bought_with: the shares of all items in the co-purchase score, likewise.
-        text: the text of the query.
-        notes: what rules, diversity and category caps did to the hit after fusion.
-    """
-    semantic = max((each.score for each in retrievers if each.name in FROM_HISTORY), default=0.0)
-    behaviour = sum(each.score for each in retrievers if each.kind == "behaviour")
-    named_history, named_bought = _largest(history), _largest(bought_with)
-    meaning = next((each.score for each in retrievers if each.name == "text"), 0.0)
-    popularity = max((each.score for each in retrievers if each.kind == "popularity"), default=0.0)
-    reasons = [
-        _history_reason(named_history, semantic),
-        f'is near "{text}" in meaning ({meaning:.2f})' if meaning > 0.0 else "",
-        _word_reason(words),
-        _co_purchase_reason(named_bought),
-        # The part of search.item_popularity.score below the point only orders items with equal recent interactions.
-        f"is popular ({int(popularity):,} interactions)" if popularity >= 1.0 else "",
-        *notes,
-    ]
-    sentence = "; ".join(reason for reason in reasons if reason) or "is among the nearest items"
-    return Explanation(
-        sentence[0].upper() + sentence[1:] + ".",
-        tuple(retrievers),
-        named_history,
-        _rest(semantic, named_history),
-        words,
-        named_bought,
-        _rest(behaviour, named_bought),
-        notes,
-    )
-
-
-def _largest(parts: Sequence[HistoryPart]) -> tuple[HistoryPart, ...]:
+def largest(parts: Iterable[HistoryPart]) -> tuple[HistoryPart, ...]:
+    """Return the `SHOWN` largest shares that are above 0, best first."""
     ordered = sorted(parts, key=lambda part: (-part.share, part.item_id))[:SHOWN]
     return tuple(part for part in ordered if part.share > 0.0)
 
 
-def _rest(total: float, named: Sequence[HistoryPart]) -> float:
+def _rest(total: float, named: Iterable[HistoryPart]) -> float:
     return round(total - sum(part.share for part in named), 6)
-
-
-def _history_reason(history: Sequence[HistoryPart], score: float) -> str:
-    if not history or score <= 0.0:
-        return ""
-    names = [f'"{part.title}" ({part.share / score:.0%})' for part in history]
-    return f"resembles {_enumerate(names)} of the history"
-
-
-def _word_reason(words: Sequence[WordPart]) -> str:
-    noun = "word" if len(words) == 1 else "words"
-    return f"shares the {noun} {_enumerate([part.word for part in words[:5]])}" if words else ""
-
-
-def _co_purchase_reason(parts: Sequence[HistoryPart]) -> str:
-    names = [f'"{part.title}"' for part in parts]
-    return f"is bought by those who bought {_enumerate(names)}" if names else ""
-
-
-def _enumerate(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

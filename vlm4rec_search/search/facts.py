@@ -6,7 +6,7 @@ from dataclasses import replace
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.model import Facts, User, Vector
-from vlm4rec_search.search.planning import co_purchase_starts, early_request, fallback_segments, sum_co_purchases
+from vlm4rec_search.search.planning import add_neighbours, early_request, fallback_segments, neighbour_starts
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import session_profile
@@ -26,11 +26,11 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
     """
     user = None if query.user is None else reader.user(query.user)
     facts = Facts(user, _session(reader, query))
-    if starts := co_purchase_starts(query, facts, ranking):
+    if starts := neighbour_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
         neighbours = reader.neighbours(starts)
-        facts = replace(facts, neighbours=neighbours, co_purchases=sum_co_purchases(query, facts, neighbours))
+        facts = add_neighbours(query, facts, ranking, neighbours)
     if query.text is not None and query.mode in ("hybrid", "semantic"):
         return replace(facts, text_vector=encode(query.text))
     return with_segment(reader, query, facts, ranking)

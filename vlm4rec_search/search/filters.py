@@ -120,6 +120,16 @@ def plain(value: str) -> str:
     return value.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(value) else value
 
 
+def check_utf8(name: str, value: str) -> None:
+    """Refuse text that cannot be sent, such as a lone surrogate.
+
+    Raises:
+        UsageError: the text cannot be written as UTF-8.
+    """
+    if value.encode("utf-8", "replace").decode() != value:
+        raise UsageError(f"the {name} is not UTF-8 text")
+
+
 def check_field(condition: Filter, fields: Collection[str]) -> None:
     """Refuse a condition on a field that no document has.
 

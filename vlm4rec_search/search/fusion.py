@@ -32,7 +32,9 @@ class Fused:
     contributions: Floats
 
 
-def fuse(candidates: Sequence[Candidates], weights: Sequence[float], fusion: Fusion) -> Fused:
+def fuse(
+    candidates: Sequence[Candidates], weights: Sequence[float], fusion: Fusion, rank_weights: Sequence[float] = ()
+) -> Fused:
     """Return one ranking of the documents that any retriever found.
 
     The scores of a single retriever stay as they are. A retriever of weight 0 takes no part.
@@ -40,16 +42,21 @@ def fuse(candidates: Sequence[Candidates], weights: Sequence[float], fusion: Fus
     Args:
         candidates: of each retriever; documents with a smaller number come first among equal scores.
         weights: of each retriever, 0 or more; at least one is above 0.
-        fusion: `reciprocal_rank` (rrf) or `min_max_mean` (minmax).
+        fusion: `reciprocal_rank` (rrf), `min_max_mean` (minmax), or `blend`.
+        rank_weights: of each retriever in a blend.
     """
-    columns = [column for column, weight in enumerate(weights) if weight > 0]
+    by_rank = rank_weights or [0.0] * len(weights)
+    columns = [column for column, pair in enumerate(zip(weights, by_rank, strict=True)) if sum(pair) > 0]
     active = [candidates[column] for column in columns]
     if len(active) == 1:
         contributions = np.zeros((len(active[0].documents), len(candidates)))
         contributions[:, columns[0]] = active[0].scores
         return Fused(active[0].documents, active[0].scores, contributions)
-    formula = reciprocal_rank if fusion == "rrf" else min_max_mean
-    added = formula(active, [weights[column] for column in columns])
+    used = [weights[column] for column in columns]
+    if fusion == "blend":
+        added = blend(active, used, [by_rank[column] for column in columns])
+    else:
+        added = (reciprocal_rank if fusion == "rrf" else min_max_mean)(active, used)
     documents = _distinct(np.concatenate([each.documents for each in active]))
     contributions = np.zeros((len(documents), len(candidates)))
     for column, each, scores in zip(columns, active, added, strict=True):
@@ -83,6 +90,23 @@ def min_max_mean(candidates: Sequence[Candidates], weights: Sequence[float]) -> 
     """
     total = float(sum(weights))
     return [weight / total * _min_max(each.scores) for each, weight in zip(candidates, weights, strict=True)]
+
+
+def blend(candidates: Sequence[Candidates], weights: Sequence[float], rank_weights: Sequence[float]) -> list[Floats]:
+    """Return w x (s - min) / (max - min) + v x 61 / (60 + rank) for the candidates of each retriever.
+
+    The first term is that of `min_max_mean`, the second that of `reciprocal_rank`, scaled so that the first rank gives
+    1. Both grow with the score, so that a blend with weights of 0 or more never prefers the worse of two candidates.
+    """
+    return [
+        weight * _min_max(each.scores) + by_rank
+        for each, weight, by_rank in zip(candidates, weights, rank_share(candidates, rank_weights), strict=True)
+    ]
+
+
+def rank_share(candidates: Sequence[Candidates], weights: Sequence[float]) -> list[Floats]:
+    """Return w x 61 / (60 + rank) for the candidates of each retriever."""
+    return [(RANK_CONSTANT + 1.0) * added for added in reciprocal_rank(candidates, weights)]
 
 
 def _min_max(scores: Floats) -> Floats:

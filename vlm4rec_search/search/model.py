@@ -37,11 +37,12 @@ class Retriever:
     """One ranking of the documents that takes part in the fusion.
 
     The kind decides how documents are scored: `vector` (d,) of length 1 is semantic, `words` by term are lexical,
-    `items` with their scores are co-purchases or the popular items of a segment. A popularity retriever without
+    `items` with their scores are those of co-purchases, EASE or similar shoppers, or the popular ones of a segment. A
+    popularity retriever without
     `items` ranks by the popularity of every document.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase, popularity or pinned.
+        name: profile, interest, session, text, words, co-purchase, ease, shoppers, popularity or pinned.
         weight: share in the fusion among the retrievers of the same kind.
         sources: of an interest, the history items whose vectors it averages.
     """
@@ -81,6 +82,8 @@ class User:
         words: weighted words by term.
         history: item ids with weights such that the vector is the sum of weight x item vector.
         behaviour: items from which co-purchases start, with their weights.
+        lasting: the same items with the weights from which EASE starts.
+        shoppers: what similar shoppers took, with scores.
         seen: item ids that answers leave out.
         segment: from the users file.
         categories: favourite categories, best first.
@@ -92,6 +95,8 @@ class User:
     history: Mapping[str, float] = field(default_factory=dict)
     interests: tuple[Interest, ...] = ()
     behaviour: Mapping[str, float] = field(default_factory=dict)
+    lasting: Mapping[str, float] = field(default_factory=dict)
+    shoppers: Mapping[str, float] = field(default_factory=dict)
     seen: Sequence[str] = ()
     segment: str | None = None
     categories: tuple[str, ...] = ()
@@ -99,7 +104,14 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What a release knows of an item: vector (d,), weighted words by term, and co-purchase neighbours by item id."""
+    """What a release knows of an item.
+
+    Attributes:
+        vector: (d,).
+        words: weighted words by term.
+        neighbours: similarities of co-purchases by item id.
+        ease: weights in the EASE scores of other items, by item id.
+    """
 
     item_id: str
     title: str
@@ -108,6 +120,7 @@ class Item:
     vector: Vector
     words: Mapping[str, Word] = field(default_factory=dict)
     neighbours: Mapping[str, float] = field(default_factory=dict)
+    ease: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +130,9 @@ class Facts:
     Attributes:
         user: None without a user, and for a user that the release does not know.
         session: a profile made of the session's items, None without a session.
-        neighbours: the items from which co-purchases start, by id, with their neighbours.
+        neighbours: the items from which co-purchases and EASE start, by id, with their neighbours.
         co_purchases: scores of the items that are bought together with those of the `profile` and the `session`.
+        ease: scores of EASE for the items of the `profile` and the `session`.
         popular: the popular items of a segment or category, by its name, where the fallback chain needs them.
         text_vector: the encoded text, where the query has a text and its mode uses vectors.
     """
@@ -127,6 +141,7 @@ class Facts:
     session: User | None = None
     neighbours: Mapping[str, Item] = field(default_factory=dict)
     co_purchases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ease: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     popular: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     text_vector: Vector | None = None
 
@@ -158,7 +173,8 @@ class Plan:
         tier: of the fallback chain.
         request: at least one retriever.
         weights: of each retriever in the fusion; a retriever of weight 0 only finds pinned items.
-        fusion: reciprocal rank or min-max.
+        fusion: reciprocal rank, min-max, or blend.
+        rank_weights: of each retriever's ranks in a blend, else empty.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
         rules: business rules.
         profile_skipped: the shopper's profile could have answered, but the fallback chain puts another tier first.
@@ -172,6 +188,7 @@ class Plan:
     diversity: float
     rules: Sequence[Rule] = ()
     profile_skipped: bool = False
+    rank_weights: Sequence[float] = ()
 
     @property
     def retrievers(self) -> Sequence[Retriever]:

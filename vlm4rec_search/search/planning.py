@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Request, Retriever, User
-from vlm4rec_search.search.query import Query, Tier
+from vlm4rec_search.search.query import Kind, Query, Tier
 from vlm4rec_search.search.ranking import Ranking
-from vlm4rec_search.search.retrievers import co_purchases, profile_retrievers, text_retrievers
+from vlm4rec_search.search.retrievers import profile_retrievers, sum_neighbours, text_retrievers
 from vlm4rec_search.search.rules import Rule
 
 POPULARITY = Retriever("popularity", "popularity")
@@ -22,51 +22,66 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         ranking: fallback chain, weights and defaults.
         rules: business rules; the items that they pin get a retriever of weight 0.
     """
-    profile = _profile(query, facts, ranking) + _co_purchases(facts, "profile")
-    session = _session(query, facts, ranking) + _co_purchases(facts, "session")
+    profile = _profile(query, facts, ranking) + _from_neighbours(facts, "profile")
+    session = _session(query, facts, ranking) + _from_neighbours(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
-    weights = retriever_weights(retrievers, _kind_weights(query, ranking))
-    weighted = [(retriever, weight) for retriever, weight in zip(retrievers, weights, strict=True) if weight > 0]
-    weighted += [(retriever, 0.0) for retriever in _pins(rules)]
+    weights = retriever_weights(retrievers, _kind_weights(query, facts, ranking))
+    blend = ranking.fusion == "blend" and not (query.fusion or query.weights or query.text)
+    by_rank = retriever_weights(retrievers, ranking.rank_weights.model_dump()) if blend else [0.0] * len(weights)
+    used = [each for each in zip(retrievers, weights, by_rank, strict=True) if each[1] + each[2] > 0]
+    used += [(retriever, 0.0, 0.0) for retriever in _pins(rules)]
+    fusion = query.fusion or ("minmax" if ranking.fusion == "blend" and not blend else ranking.fusion)
     return Plan(
         query,
         tier,
-        _request(query, facts, ranking, [retriever for retriever, _ in weighted]),
-        [weight for _, weight in weighted],
-        query.fusion or ranking.fusion,
+        _request(query, facts, ranking, [retriever for retriever, _, _ in used]),
+        [weight for _, weight, _ in used],
+        fusion,
         ranking.diversity if query.diversity is None else query.diversity,
         rules,
         profile_skipped=bool(profile) and query.text is None and profile[0] not in retrievers,
+        rank_weights=[weight for _, _, weight in used] if blend else (),
     )
 
 
-def co_purchase_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str]:
-    """Return the items whose neighbours the plan needs, none where the query uses no co-purchases."""
-    if query.text is not None or query.mode not in ("hybrid", "behaviour"):
-        return []
-    if query.mode == "hybrid" and not _kind_weights(query, ranking).get("behaviour", 0.0) > 0.0:
+def neighbour_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str]:
+    """Return the items whose neighbours the plan needs, none where the query uses neither co-purchases nor EASE."""
+    if not any(uses(kind, query, facts, ranking) for kind in ("behaviour", "ease")):
         return []
     profiles = [profile for profile in (facts.user, facts.session) if profile is not None]
     return list(dict.fromkeys(item for profile in profiles for item in profile.behaviour))
 
 
-def sum_co_purchases(query: Query, facts: Facts, neighbours: Mapping[str, Item]) -> dict[str, dict[str, float]]:
-    """Return the scores of co-purchases with the items of the profile and of the session, see `co_purchases`.
+def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Mapping[str, Item]) -> Facts:
+    """Return the facts with the neighbours, and with the scores of co-purchases and EASE that the plan needs.
 
-    They take milliseconds for a long history, so that they are facts and computed once.
+    The sums take milliseconds for a long history, so that they are facts and computed once.
     """
     profiles = {"profile": facts.user, "session": facts.session}
-    return {
-        tier: co_purchases(profile.behaviour, neighbours, () if query.include_seen else profile.seen)
-        for tier, profile in profiles.items()
-        if profile is not None
-    }
+    known = {tier: profile for tier, profile in profiles.items() if profile is not None}
+    without = {tier: () if query.include_seen else profile.seen for tier, profile in known.items()}
+    co_purchases, ease = {}, {}
+    if uses("behaviour", query, facts, ranking):
+        similar = {item: each.neighbours for item, each in neighbours.items()}
+        co_purchases = {tier: sum_neighbours(each.behaviour, similar, without[tier]) for tier, each in known.items()}
+    if uses("ease", query, facts, ranking):
+        weights = {item: each.ease for item, each in neighbours.items()}
+        ease = {tier: sum_neighbours(each.lasting, weights, without[tier]) for tier, each in known.items()}
+    return replace(facts, neighbours=neighbours, co_purchases=co_purchases, ease=ease)
+
+
+def uses(kind: Kind, query: Query, facts: Facts, ranking: Ranking) -> bool:
+    """Return whether a query without a text uses a kind of retriever."""
+    if query.text is not None or query.mode not in ("hybrid", kind):
+        return False
+    by_rank = ranking.rank_weights.model_dump() if ranking.fusion == "blend" else {}
+    return query.mode == kind or _kind_weights(query, facts, ranking).get(kind, 0.0) + by_rank.get(kind, 0.0) > 0.0
 
 
 def early_request(query: Query, facts: Facts, ranking: Ranking) -> Request:
     """Return the request for the retrievers that do not depend on the neighbours."""
     retrievers = _only_in_chain(_profile(query, facts, ranking), ranking) + _session(query, facts, ranking)
-    weights = _kind_weights(query, ranking)
+    weights = _kind_weights(query, facts, ranking)
     used = [retriever for retriever in _with_popularity(query, retrievers) if weights.get(retriever.kind, 0.0) > 0.0]
     return _request(query, facts, ranking, used if retrievers else [])
 
@@ -79,9 +94,9 @@ def fallback_segments(query: Query, facts: Facts, ranking: Ranking) -> Iterator[
     if query.text is not None:
         return
     for tier in ranking.fallback_chain:
-        if tier == "profile" and (_profile(query, facts, ranking) or _co_purchases(facts, "profile")):
+        if tier == "profile" and (_profile(query, facts, ranking) or _from_neighbours(facts, "profile")):
             return
-        if tier == "session" and (_session(query, facts, ranking) or _co_purchases(facts, "session")):
+        if tier == "session" and (_session(query, facts, ranking) or _from_neighbours(facts, "session")):
             return
         yield from _segments(tier, facts.user)
         if _answers_alone(tier, query):
@@ -100,10 +115,12 @@ def retriever_weights(retrievers: Sequence[Retriever], kinds: Mapping[str, float
     return weights if sum(weights) > 0 else [retriever.weight for retriever in retrievers]
 
 
-def _kind_weights(query: Query, ranking: Ranking) -> dict[str, float]:
+def _kind_weights(query: Query, facts: Facts, ranking: Ranking) -> dict[str, float]:
     """Return the weight of each kind; by default the meaning and the words of a text count alike."""
-    default = {"semantic": 0.5, "lexical": 0.5} if query.text is not None else ranking.weights.model_dump()
-    return {**default, **query.weights}
+    if query.text is not None:
+        return {"semantic": 0.5, "lexical": 0.5, **query.weights}
+    length = max((len(each.seen) for each in (facts.user, facts.session) if each is not None), default=0)
+    return {**ranking.weights_for(length).model_dump(), **query.weights}
 
 
 def _request(query: Query, facts: Facts, ranking: Ranking, retrievers: Sequence[Retriever]) -> Request:
@@ -113,19 +130,22 @@ def _request(query: Query, facts: Facts, ranking: Ranking, retrievers: Sequence[
 
 
 def _profile(query: Query, facts: Facts, ranking: Ranking) -> list[Retriever]:
-    """Return the retrievers of the shopper's profile, without co-purchases."""
+    """Return the retrievers of the shopper's profile, without co-purchases and EASE."""
     return profile_retrievers(facts.user, query.mode, ranking.profile == "interests", "profile")
 
 
 def _session(query: Query, facts: Facts, ranking: Ranking) -> list[Retriever]:
-    """Return the retrievers of the session, without co-purchases."""
+    """Return the retrievers of the session, without co-purchases and EASE."""
     return profile_retrievers(facts.session, query.mode, ranking.profile == "interests", "session")
 
 
-def _co_purchases(facts: Facts, tier: Tier) -> list[Retriever]:
-    """Return the retriever of co-purchases with the items of the profile or the session, none without co-purchases."""
-    items = facts.co_purchases.get(tier)
-    return [Retriever("co-purchase", "behaviour", items=items)] if items else []
+def _from_neighbours(facts: Facts, tier: Tier) -> list[Retriever]:
+    """Return the retrievers of co-purchases and of EASE for the profile or the session, where they found items."""
+    retrievers = [
+        Retriever("co-purchase", "behaviour", items=facts.co_purchases.get(tier, {})),
+        Retriever("ease", "ease", items=facts.ease.get(tier, {})),
+    ]
+    return [retriever for retriever in retrievers if retriever.items]
 
 
 def _only_in_chain(profile: list[Retriever], ranking: Ranking) -> list[Retriever]:

@@ -6,11 +6,11 @@ from math import isfinite
 from typing import Literal, get_args
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.search.filters import Filter, parse_filters
+from vlm4rec_search.search.filters import Filter, check_utf8, parse_filters
 
-Mode = Literal["hybrid", "semantic", "lexical", "behaviour"]
-Fusion = Literal["rrf", "minmax"]
-Kind = Literal["semantic", "lexical", "behaviour", "popularity"]
+Mode = Literal["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers"]
+Fusion = Literal["rrf", "minmax", "blend"]
+Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "popularity"]
 Tier = Literal["profile", "session", "text", "segment", "category", "popularity"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -28,14 +28,14 @@ class Query:
             category, popularity.
         items: item ids of the session, at most 100; answers leave them out.
         text: free text.
-        mode: the retrievers that answer: vectors (semantic), words (lexical), co-purchases (behaviour), or all of them
-            and popularity (hybrid).
+        mode: the retrievers that answer: vectors (semantic), words (lexical), co-purchases (behaviour), what histories
+            predict (ease), what similar shoppers took (shoppers), or all of them and popularity (hybrid).
         filters: conditions that every hit fulfils, see `parse_filters`; they apply inside every retriever.
         k: number of hits, 1 to 10,000.
         include_seen: also return items that the shopper has interacted with.
         fusion: reciprocal rank (rrf) or min-max weighted mean (minmax); None takes the ranking configuration's.
-        weights: weight of each kind of retriever (semantic, lexical, behaviour, popularity), divided among the
-            retrievers of the kind; 0 switches a kind off. Missing kinds have the ranking configuration's weight.
+        weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, popularity), divided
+            among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of the ranking.
         depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
         per_category: the most hits of one category.
@@ -64,18 +64,19 @@ class Query:
         self._check_subject()
         if self.mode not in get_args(Mode):
             raise UsageError(f"mode is {self.mode!r}: use one of {', '.join(get_args(Mode))}")
-        if self.fusion is not None and self.fusion not in get_args(Fusion):
-            raise UsageError(f"fusion is {self.fusion!r}: use one of {', '.join(get_args(Fusion))}")
+        if self.fusion not in (None, "rrf", "minmax"):  # the weights of a blend are in the ranking configuration
+            raise UsageError(f"fusion is {self.fusion!r}: use one of rrf, minmax")
         numbers = {"k": self.k, "depth": self.depth, "per_category": self.per_category}
         for name, value in numbers.items():
             if (value is not None or name == "k") and not _is_count(value):
                 raise UsageError(f"{name} is {value!r}: use a whole number from 1 to {LARGEST_K:,}")
         if self.diversity is not None and not 0.0 <= self.diversity <= 1.0:
             raise UsageError(f"diversity is {self.diversity}: use a number from 0 to 1")
-        if self.mode == "behaviour" and self.text is not None:
-            raise UsageError("a text has no co-purchases: give a user or items, or use another mode")
+        if self.mode in ("behaviour", "ease", "shoppers") and self.text is not None:
+            raise UsageError("a text has no co-purchases or histories: give a user or items, or use another mode")
         self._check_weights()
-        parse_filters(self.filters)
+        for condition in self.conditions:
+            check_utf8("filter", "".join((condition.field, *condition.values)))
 
     def _check_subject(self) -> None:
         if self.user is None and self.text is None and not self.items:
@@ -84,8 +85,7 @@ class Query:
             raise UsageError(f"items is a list of at most {LARGEST_SESSION} item ids")
         texts = [("user id", self.user), ("text", self.text), *(("item id", item) for item in self.items)]
         for name, value in texts:
-            if value is not None and value.encode("utf-8", "replace").decode() != value:
-                raise UsageError(f"the {name} is not UTF-8 text")
+            check_utf8(name, value or "")
             if value is not None and not value.strip():
                 raise UsageError(f"the {name} is empty")
         if self.text is not None and len(self.text) > LONGEST_TEXT:
@@ -109,11 +109,12 @@ class RetrieverPart:
     """The part of one retriever in a hit.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase or popularity.
-        kind: semantic, lexical, behaviour or popularity.
-        score: cosine, weighted BM25, co-purchase score, or popularity.
+        name: profile, interest, session, text, words, co-purchase, ease, shoppers or popularity.
+        kind: semantic, lexical, behaviour, ease, shoppers or popularity.
+        score: cosine, weighted BM25, co-purchase score, sum of EASE weights, score of similar shoppers, or popularity.
         rank: among the retriever's candidates, None when the hit is not one of them.
         contribution: what the retriever adds to the hit's score.
+        share: contribution / sum of the contributions of all retrievers; 0 where that sum is 0.
     """
 
     name: str
@@ -121,6 +122,7 @@ class RetrieverPart:
     score: float
     rank: int | None
     contribution: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,12 @@ class Explanation:
     """Why a hit is in the answer.
 
     The shares of `history` and `rest` add up to the score of the semantic retriever of the profile or session; those of
-    `words` add up to the lexical score, those of `bought_with` and `bought_rest` to the co-purchase score.
+    `words` add up to the lexical score, those of `bought_with` and `bought_rest` to the co-purchase score, those of
+    `goes_with` and `goes_rest` to the score of `ease`. The contributions of `legs` and `boosted` add up to the hit's
+    score.
 
     Attributes:
-        sentence: the reasons in words.
+        sentence: the reasons in words, see `tell`. Of several interests it names the items of the one that added most.
         legs: the part of every retriever.
         history: the history items with the largest shares, best first. A shopper with several interests gets the
             items of the interest that is nearest to the hit.
@@ -157,6 +161,9 @@ class Explanation:
         bought_with: the history items that the same shoppers bought, best first.
         bought_rest: the sum of the shares of all other such items.
         rules: what diversity, category caps and business rules did to the hit, in words.
+        goes_with: the items of the shopper that speak most for the hit in `ease`, best first.
+        goes_rest: the sum of the shares of all other such items.
+        boosted: what boosts of business rules added to the score.
     """
 
     sentence: str
@@ -167,6 +174,9 @@ class Explanation:
     bought_with: tuple[HistoryPart, ...] = ()
     bought_rest: float = 0.0
     rules: tuple[str, ...] = ()
+    goes_with: tuple[HistoryPart, ...] = ()
+    goes_rest: float = 0.0
+    boosted: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

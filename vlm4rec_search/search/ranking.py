@@ -1,19 +1,24 @@
 """The ranking configuration: one versioned YAML file for the tables, the searches and the tuner."""
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from vlm4rec_search.common.yaml_files import read_yaml
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.yaml_files import describe_validation_error, read_yaml
+from vlm4rec_search.embeddings.recipes import Recipe
 
 DEFAULT = Path(__file__).with_name("default_ranking.yaml")
 
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 ChainTier = Literal["profile", "session", "segment", "category", "popularity"]
+CHOSEN = "shop-"  # a configuration that was chosen for a shop has a version that begins with this
+SCHEMA = 2  # of a ranking file; 2 knows the retrievers ease and shoppers, blends, and weights by length of the history
+DURATIONS = ("pace_days", "half_life_days", "behaviour_half_life_days", "co_purchase_days", "popularity_days")
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -22,59 +27,89 @@ class _Strict(BaseModel):
 
 
 class Weights(_Strict):
-    """The weight of each kind of retriever in the fusion; 0 switches it off."""
+    """The weight of each kind of retriever in the fusion; 0 switches it off. Files of schema 1 lack the last two."""
 
     semantic: Weight
     lexical: Weight
     behaviour: Weight
     popularity: Weight
+    ease: Weight = 0.0
+    shoppers: Weight = 0.0
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not any(self.model_dump().values()):
-            raise ValueError("at least one weight has to be above 0")
-        return self
+
+class HistoryWeights(_Strict):
+    """Other weights for shoppers, or sessions, with at most `up_to` different items."""
+
+    up_to: int = Field(ge=1)
+    weights: Weights
 
 
 class Ranking(_Strict):
     """How profiles are made and how the retrievers of a search are fused.
 
     Attributes:
+        schema_version: of the file (key `schema`); a larger number than `SCHEMA` needs a newer package.
         version: name of this configuration; every answer shows it.
-        half_life_days: an interaction this much older counts half as much in vectors, words and interests.
+        pace_days: half-life of what shoppers take; None lets profiles.pace_trials choose it for the shop.
+        half_life_days: an interaction this much older counts half as much in vectors, words and interests. This and the
+            next three follow from the pace where they are None, see profiles.pace.
         behaviour_half_life_days: the same for the items that co-purchases start from.
         co_purchase_days: how many days before `as_of` count in search.item_neighbours.
         popularity_days: how many days before `as_of` count in `recent` of search.item_popularity.
+        text: what of an item is embedded, see `embeddings.recipes`; None lets the captioner decide.
         profile: mean uses the profile vector as one semantic retriever, interests one retriever for each interest.
         interests: the most interests of a shopper, 1 to 4.
         terms: the most weighted words of a shopper.
         depth: candidates of each retriever before fusion.
-        fusion: min-max weighted mean or reciprocal rank.
+        fusion: min-max weighted mean, reciprocal rank, or a blend of both.
         weights: of each kind of retriever.
+        rank_weights: of the ranks of each kind in a blend.
+        by_history: other weights for short histories; the first that holds is used, not with a blend.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
         fallback_chain: tiers in the order in which they are tried (key `ladder` of the file); the first that knows
             something about the shopper answers. A profile and a session answer together. Popularity comes last anyway.
     """
 
+    schema_version: int = Field(default=1, ge=1, le=SCHEMA, alias="schema")
     version: str = Field(min_length=1)
-    half_life_days: Days
-    behaviour_half_life_days: Days
-    co_purchase_days: Days
-    popularity_days: Days
+    pace_days: Days | None = None
+    half_life_days: Days | None = None
+    behaviour_half_life_days: Days | None = None
+    co_purchase_days: Days | None = None
+    popularity_days: Days | None = None
+    text: Recipe | None = None
     profile: Literal["mean", "interests"]
     interests: int = Field(ge=1, le=4)
-    terms: int = Field(ge=1, le=300)  # a server takes 1,024 clauses, three for each
+    terms: int = Field(ge=1, le=250)  # a server takes 1,024 clauses, four for each
     depth: int = Field(ge=1, le=10_000)
-    fusion: Literal["minmax", "rrf"]
+    fusion: Literal["minmax", "rrf", "blend"]
     weights: Weights
+    rank_weights: Weights = Weights(**dict.fromkeys(Weights.model_fields, 0.0))
+    by_history: tuple[HistoryWeights, ...] = ()
     diversity: Share
     fallback_chain: tuple[ChainTier, ...] = Field(default=get_args(ChainTier), alias="ladder")
 
-    def table_variables(self) -> dict[str, float]:
-        """Return the values that SQLMesh models depend on, as variables of the project."""
-        names = ("half_life_days", "behaviour_half_life_days", "co_purchase_days", "popularity_days")
-        counts = {"interests": self.interests, "terms": self.terms}
-        return {name: float(getattr(self, name)) for name in names} | counts
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        by_rank = self.rank_weights.model_dump().values()
+        if self.fusion != "blend" and any(by_rank):
+            raise ValueError("rank_weights belong to the fusion blend")
+        for weights in (self.weights, *(each.weights for each in self.by_history)):
+            if not any((*weights.model_dump().values(), *by_rank)):
+                raise ValueError("at least one weight has to be above 0")
+        if list(self.by_history) != sorted(self.by_history, key=lambda each: each.up_to):
+            raise ValueError("by_history has to be in the order of up_to")
+        return self
+
+    def weights_for(self, items: int) -> Weights:
+        """Return the weights for a history of this many different items."""
+        found = (each.weights for each in self.by_history if items <= each.up_to)
+        return next(found, self.weights) if self.fusion != "blend" else self.weights
+
+    def table_variables(self) -> dict[str, float | None]:
+        """Return the numbers that SQLMesh models depend on, as variables of the project."""
+        durations = {name: getattr(self, name) for name in DURATIONS}
+        return {**durations, "interests": self.interests, "terms": self.terms}
 
 
 def write_ranking(ranking: Ranking, path: Path) -> None:
@@ -94,3 +129,17 @@ def load_ranking(path: Path | None = None) -> Ranking:
         UsageError: the file is missing or not YAML, or a value is missing, unknown or outside its range.
     """
     return read_yaml(path or DEFAULT, Ranking, "the ranking configuration", "set VLM4REC_RANKING")
+
+
+@lru_cache(maxsize=8)
+def parse_ranking(text: str) -> Ranking:
+    """Read the ranking configuration that a release holds as JSON.
+
+    Raises:
+        UsageError: this package cannot read it.
+    """
+    try:
+        return Ranking.model_validate_json(text)
+    except ValidationError as error:
+        detail = describe_validation_error(error)
+        raise UsageError(f"cannot read the release's ranking configuration ({detail}): set VLM4REC_RANKING") from None

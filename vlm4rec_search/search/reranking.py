@@ -90,14 +90,14 @@ class _Table:
         """Note what likeness to the hits above has cost each row."""
         for row, penalty in zip(rows.tolist(), penalties.tolist(), strict=True):
             if round(penalty, 4) > 0.0:
-                self.notes.setdefault(row, []).append(f"loses {penalty:.4f} to diversity for likeness to a hit above")
+                self.notes.setdefault(row, []).append(f"counts {penalty:.4f} less for likeness to a hit above")
 
     def note_ranks(self, rows: Ints, before: Ints) -> None:
         """Note the rank that a row had before diversity and category caps, where it has changed."""
         ranks = {row: rank for rank, row in enumerate(before.tolist())}
         for rank, row in enumerate(rows.tolist()):
             if ranks[row] != rank:
-                self.notes.setdefault(row, []).append(f"stood at {ranks[row] + 1} before diversity and caps")
+                self.notes.setdefault(row, []).append(f"was hit {ranks[row] + 1} before diversity and caps")
 
 
 def _cap_categories(records: Sequence[Record], rows: Ints, cap: int) -> Ints:

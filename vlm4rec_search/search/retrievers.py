@@ -14,7 +14,7 @@ MAX_TERMS = 32  # words of a session
 
 
 def profile_retrievers(profile: User | None, mode: Mode, by_interest: bool, name: str) -> list[Retriever]:
-    """Return the retrievers of a profile that the mode uses, without co-purchases.
+    """Return the retrievers of a profile that the mode uses, without co-purchases and EASE.
 
     Args:
         profile: of a shopper or a session; None has no retrievers.
@@ -34,6 +34,8 @@ def profile_retrievers(profile: User | None, mode: Mode, by_interest: bool, name
         retrievers.append(Retriever(name, "semantic", profile.vector))
     if profile.words:
         retrievers.append(Retriever("words", "lexical", words=profile.words))
+    if profile.shoppers:
+        retrievers.append(Retriever("shoppers", "shoppers", items=profile.shoppers))
     return [retriever for retriever in retrievers if mode in ("hybrid", retriever.kind)]
 
 
@@ -68,6 +70,7 @@ def session_profile(items: Sequence[Item]) -> User:
         words=_sum_words([item.words for item in items]),
         history={item.item_id: 1.0 / length for item in items} if has_direction else {},
         behaviour={item.item_id: 1.0 for item in items},
+        lasting={item.item_id: 1.0 for item in items},
         seen=[item.item_id for item in items],
     )
 
@@ -83,23 +86,22 @@ def _sum_words(words_of_items: Sequence[Mapping[str, Word]]) -> dict[str, Word]:
     return {term: Word(forms[term], weight / best[0][1]) for term, weight in best}
 
 
-def co_purchases(
-    weights: Mapping[str, float], items: Mapping[str, Item], without: Collection[str] = ()
+def sum_neighbours(
+    weights: Mapping[str, float], neighbours: Mapping[str, Mapping[str, float]], without: Collection[str] = ()
 ) -> dict[str, float]:
-    """Return the `MAX_ITEMS` items that were bought most often together with a shopper's items.
+    """Return the `MAX_ITEMS` items with the largest sums over a shopper's items: of co-purchases, or of EASE.
 
-    score(j) = sum over i of weight(i) x similarity(i, j), rounded to 6 decimals; equal scores by item id.
+    score(j) = sum over i of weight(i) x value(i, j), rounded to 6 decimals, above 0; equal scores by item id.
 
     Args:
         weights: of the shopper's items, by id.
-        items: by id, with their neighbours; an item that is missing adds nothing.
+        neighbours: values by neighbour of each item; an item that is missing adds nothing.
         without: item ids to exclude.
     """
     scores: dict[str, float] = defaultdict(float)
     for item_id, weight in weights.items():
-        if item := items.get(item_id):
-            for neighbour, similarity in item.neighbours.items():
-                scores[neighbour] += weight * similarity
+        for neighbour, value in neighbours.get(item_id, {}).items():
+            scores[neighbour] += weight * value
     for item_id in without:
         scores.pop(item_id, None)
     values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores)).round(6)

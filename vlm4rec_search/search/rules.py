@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlm4rec_search.common.yaml_files import read_yaml
-from vlm4rec_search.search.filters import parse_filter
+from vlm4rec_search.search.filters import check_utf8, parse_filter
 
 _condition = cache(parse_filter)  # a rule's filter is evaluated for every candidate of every search
 
@@ -49,6 +49,7 @@ class Rule(BaseModel):
             raise ValueError("a pin names its items")
         if ("factor" in self.model_fields_set) != (self.action == "boost"):
             raise ValueError("a boost has a factor, other actions have none")
+        check_utf8("rule", "".join((*self.items, self.filter or "", self.reason)))
         if self.filter is not None:
             parse_filter(self.filter)
         return self
@@ -60,9 +61,11 @@ class Rule(BaseModel):
     @property
     def note(self) -> str:
         """What explanations say about a hit that the rule applies to."""
-        effects = {"pin": "is pinned", "boost": f"is boosted by {self.factor:g}", "bury": "is put last"}
-        effect = effects.get(self.action, "is left out")
-        return f"{effect} by a rule" + (f" ({self.reason})" if self.reason else "")
+        raised = "is boosted" if self.factor >= 1.0 else "is lowered"
+        effect = {"pin": "is pinned", "boost": raised, "bury": "is put last"}.get(self.action, "is left out")
+        details = [f"factor {self.factor:g}" if self.action == "boost" else "", self.reason]
+        told = ": ".join(detail for detail in details if detail)
+        return f"{effect} by a rule" + (f" ({told})" if told else "")
 
 
 class _Rules(BaseModel):

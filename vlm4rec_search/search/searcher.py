@@ -1,12 +1,13 @@
 """The one way from a query to its answer: look up facts, plan, retrieve, fuse, rerank, explain."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.search.backend import Backend, ItemGoneError, Reader, Release, ReleaseGoneError, SentRequest
 from vlm4rec_search.search.explanation import Explainer
@@ -15,9 +16,11 @@ from vlm4rec_search.search.fusion import fuse
 from vlm4rec_search.search.model import Facts, Plan, Vector
 from vlm4rec_search.search.planning import make_plan
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Query, Tier
-from vlm4rec_search.search.ranking import Ranking, load_ranking
+from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.rules import Rule
+
+T = TypeVar("T")
 
 
 class Searcher:
@@ -25,7 +28,6 @@ class Searcher:
 
     Attributes:
         backend: where the release is read from.
-        ranking: the ranking configuration.
         rules: business rules.
     """
 
@@ -37,13 +39,14 @@ class Searcher:
         Args:
             backend: an open release; `close` closes it.
             encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
-            ranking: None takes the one that comes with the package.
+            ranking: None takes the release's own, also after another release was opened.
             rules: business rules.
 
         Raises:
-            UsageError: the release was built by another encoder.
+            UsageError: the release was built by another encoder, or its ranking configuration cannot be read.
         """
-        self.backend, self.ranking, self.rules = backend, ranking or load_ranking(), rules
+        self.backend, self._given_ranking, self.rules = backend, ranking, rules
+        self._ranking_of(backend.release)  # refuses one that cannot be read
         self._encoder_name = encoder
         self._encoder = QueryEncoder(backend.release.encoder, encoder)
 
@@ -51,6 +54,16 @@ class Searcher:
     def release(self) -> Release:
         """The release that answers."""
         return self.backend.release
+
+    @property
+    def ranking(self) -> Ranking:
+        """The ranking configuration."""
+        return self._ranking_of(self.backend.release)
+
+    def _ranking_of(self, release: Release) -> Ranking:
+        if self._given_ranking is not None:
+            return self._given_ranking
+        return load_ranking() if release.ranking is None else parse_ranking(release.ranking)
 
     def search(self, query: Query) -> Answer:
         """Answer a query.
@@ -62,52 +75,66 @@ class Searcher:
                 text is missing.
             RunError: the backend does not answer.
         """
-        try:
-            try:
-                return self._answer(query)
-            except ItemGoneError:
-                return self._answer(query)
-        except ReleaseGoneError:
-            if not self.backend.reopen():
-                raise
-            return self._answer(query)
+        return self._try_again(partial(self._answer, query))
 
     def requests(self, query: Query) -> list[SentRequest]:
-        """Answer a query and return the requests that were sent to a server for it, in order.
+        """Answer a query as `search` does, and return the requests that were sent to a server for the answer, in order.
 
         Raises:
-            UsageError: there is no server.
+            UsageError: there is no server, or as for `search`.
+            RunError: the backend does not answer.
         """
+        return self._try_again(partial(self._record, query))
+
+    def _record(self, query: Query) -> list[SentRequest]:
         sent: list[SentRequest] = []
         self._answer(query, sent)
         return sent
+
+    def _try_again(self, answer: Callable[[], T]) -> T:
+        """Answer once more where an item or the release was deleted meanwhile."""
+        try:
+            try:
+                return answer()
+            except ItemGoneError:
+                return answer()
+        except ReleaseGoneError:
+            if not self.backend.reopen():
+                raise
+            return answer()
 
     def plan(self, reader: Reader, query: Query) -> tuple[Facts, Plan]:
         """Return what the release knows about the subject of a query, and how the query would be answered."""
         encoder = self._encoder  # read once: another thread may open another release meanwhile
         if encoder.made_by != reader.release.encoder:
             encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name)
-        facts = look_up(reader, query, self.ranking, encoder.encode)
-        return facts, make_plan(query, facts, self.ranking, self.rules)
+        ranking = self._ranking_of(reader.release)
+        facts = look_up(reader, query, ranking, encoder.encode)
+        return facts, make_plan(query, facts, ranking, self.rules)
 
     def _answer(self, query: Query, sent: list[SentRequest] | None = None) -> Answer:
         started = time.perf_counter()
         reader = self.backend.reader(sent)
         facts, plan = self.plan(reader, query)
         hits = _find_hits(reader, facts, plan)
-        nothing_left = None if hits else self._note_nothing_left(query, facts)
+        nothing_left = None if hits else self._note_nothing_left(reader, query, facts)
         notes = [nothing_left or _note_fallback(plan, facts), _note_missing_items(query, facts)]
         note = "; ".join(each for each in notes if each) or None
         took = round((time.perf_counter() - started) * 1000.0, 2)
-        return Answer(query.user, query.mode, plan.tier, reader.release.name, took, hits, self.ranking.version, note)
+        version = self._ranking_of(reader.release).version
+        return Answer(query.user, query.mode, plan.tier, reader.release.name, took, hits, version, note)
 
-    def _note_nothing_left(self, query: Query, facts: Facts) -> str | None:
+    def _note_nothing_left(self, reader: Reader, query: Query, facts: Facts) -> str | None:
         """Return a note where the answer is empty because the shopper has seen every item that fits."""
         if facts.user is None or query.include_seen:
             return None
-        if not self._answer(replace(query, include_seen=True, explain=False, k=1)).hits:
-            return None
-        return f"user {query.user} has seen every item that fits: include what was seen, or ask for less"
+        with_seen = replace(query, include_seen=True, explain=False, k=1)
+        try:
+            if not _find_hits(reader, *self.plan(reader, with_seen)):
+                return None
+        except Vlm4recError as error:  # the answer stands without it
+            return f"nothing fits, and whether user {query.user} has seen what fits could not be checked: {error}"
+        return f"user {query.user} has seen every item that fits: include seen items, or use fewer filters"
 
     def close(self) -> None:
         """Close the backend."""
@@ -125,7 +152,7 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> tuple[Hit, ...]:
     explanations: Sequence[Explanation | None] = []
     if ranked is None:
         retrieved = reader.retrieve(plan.request)
-        ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion), plan)
+        ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
         if plan.query.explain and ranked.records:
             explanations = Explainer(reader, facts, plan, retrieved).explain(ranked)
     scored = zip(ranked.scores, ranked.records, explanations or [None] * len(ranked.records), strict=True)
@@ -139,15 +166,15 @@ def _note_missing_items(query: Query, facts: Facts) -> str | None:
     """Return a note about the session's items that the release does not have."""
     known = facts.session.seen if facts.session else ()
     missing = [item for item in query.items if item not in known]
-    return f"not in the release, and left out of the session: {', '.join(missing[:5])}" if missing else None
+    return f"items that the release does not have are ignored: {', '.join(missing[:5])}" if missing else None
 
 
 _ANSWERED_WITH: dict[Tier, str] = {
-    "session": "what goes with the session's items",
+    "session": "what goes with the items of the session",
     "text": "what fits the text alone",
-    "segment": "what is popular in the user's segment",
+    "segment": "what is popular in the user's segment of shoppers",
     "category": "what is popular in the category",
-    "popularity": "what is popular with everyone",
+    "popularity": "what is popular with all shoppers",
 }
 
 
@@ -157,16 +184,16 @@ def _note_fallback(plan: Plan, facts: Facts) -> str | None:
     if query.user is None:
         if not query.items or plan.tier in ("session", "text"):
             return None
-        return f"nothing is known of the items for this mode: this is {_ANSWERED_WITH[plan.tier]}"
+        return f"a {query.mode} search finds nothing for these items, so the answer is {_ANSWERED_WITH[plan.tier]}"
     uses_profile = any(retriever.name in ("profile", "interest") for retriever in plan.retrievers)
     if uses_profile or plan.tier == "profile" or (facts.user is not None and plan.tier == "text"):
         return None
-    reason = f"nothing is known of user {query.user} for this mode"
+    reason = f"user {query.user} has no history that a {query.mode} search can use"
     if facts.user is None:
         reason = f"user {query.user} is not known"
     elif plan.profile_skipped:
-        reason = f"the fallback chain puts another tier before the profile of user {query.user}"
-    return f"{reason}: this is {_ANSWERED_WITH[plan.tier]}"
+        reason = f"the ranking puts the {plan.tier} before the profile of user {query.user}"
+    return f"{reason}, so the answer is {_ANSWERED_WITH[plan.tier]}"
 
 
 class QueryEncoder:

@@ -145,7 +145,8 @@ class Cache(ResultStore):
                 self._commit(_measured(row, start, policy.cost_meter), fresh, failed)
                 known.add(fresh, failed)
         row.finished = True
-        self._commit(_measured(row, start, policy.cost_meter), {}, {})
+        if row.run:  # a run that the ledger does not record has nothing left to write, and waits for no other writer
+            self._commit(_measured(row, start, policy.cost_meter), {}, {})
         values = {key: codec.decode(value) for key, value in stored.items()}
         failures = {key: failure for key, failure in failures.items() if key not in stored}
         return Results(values, failures, row.computed, row.cached, row.failed, scheduler.left)

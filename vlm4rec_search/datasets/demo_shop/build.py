@@ -13,7 +13,7 @@ import numpy as np
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.datasets.demo_shop.catalogue import SEASONS, WORLDS, Item, draw_items
-from vlm4rec_search.datasets.demo_shop.dirt import BAD_PHOTOS, ItemRow, bad_interactions, bad_items
+from vlm4rec_search.datasets.demo_shop.dirt import BAD_PHOTOS, ItemRow, bad_interactions, bad_items, bad_photo_kinds
 from vlm4rec_search.datasets.demo_shop.drawing import draw_photo
 from vlm4rec_search.datasets.demo_shop.looks import MATERIALS_OF, STYLES, USES
 from vlm4rec_search.datasets.demo_shop.shoppers import (
@@ -94,8 +94,8 @@ def _check_arguments(to: Path, world: str, items: int, shoppers: int, seed: int)
 def _write_shop(work: Path, world: str, items: int, shoppers: int, seed: int, dirty: bool) -> ShopSummary:
     rng = np.random.default_rng(seed)
     catalogue = draw_items(world, items, rng)
-    step = items // len(BAD_PHOTOS)
-    spoiled = {catalogue[step * number].item_id: kind for number, kind in enumerate(BAD_PHOTOS)} if dirty else {}
+    kinds = bad_photo_kinds(items) if dirty else []
+    spoiled = {catalogue[items // len(kinds) * number].item_id: kind for number, kind in enumerate(kinds)}
     rows = [_item_row(item, spoiled.get(item.item_id)) for item in catalogue]
     wrong_items = bad_items(rows[1], items + 1) if dirty else {}
     _write_csv(work / "items.csv", [*rows, *wrong_items.values()])

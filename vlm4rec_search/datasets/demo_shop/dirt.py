@@ -98,3 +98,16 @@ BAD_PHOTOS: dict[str, tuple[str, Callable[[Image.Image, Path], None]]] = {
     "no image": ("", _write_nothing),
 }
 """For each kind of bad photo the suffix of its file, and the function that writes it from a good photo."""
+
+_UNREADABLE = ("missing file", "text named .jpg", "truncated JPEG", "decompression bomb")
+_UNREADABLE_SHARE = 0.05  # of the photos; above it the suite item_captions refuses a catalogue
+
+
+def bad_photo_kinds(items: int) -> list[str]:
+    """Return the kinds of bad photos of a shop; a small one has fewer unreadable photos, so that it passes its checks.
+
+    Args:
+        items: number of good items; each has a photo, except the one of the kind "no image".
+    """
+    excess = _UNREADABLE[int(_UNREADABLE_SHARE * (items - 1)) :]
+    return [kind for kind in BAD_PHOTOS if kind not in excess]

@@ -67,12 +67,12 @@ _INTERACTIONS = """
   CASE verified_purchase WHEN 'true' THEN 'purchase' ELSE 'review' END AS event_type,
   rating AS value, asin, helpful_vote
 """
-_LEFT_OUT_ITEMS = {
+_INCOMPLETE_ITEMS = {
     "broken_item_lines": "COALESCE(item_id, title, main_category, categories, details) IS NULL",
     "item_lines_without_id": "item_id IS NULL",
     "prices_that_are_no_number": "source_price IS NOT NULL",
 }
-_LEFT_OUT_INTERACTIONS = {
+_INCOMPLETE_INTERACTIONS = {
     "broken_interaction_lines": "COALESCE(user_id, item_id, timestamp, value, asin) IS NULL",
     "interaction_lines_without_id": "user_id IS NULL OR item_id IS NULL",
 }
@@ -103,10 +103,10 @@ def import_amazon(source: Path, to: Path, category: str | None = None) -> Import
     with closing(connect()) as connection:
         tables = {}
         if meta:
-            tables["items"] = Table(read_metadata(connection, meta), meta, _LEFT_OUT_ITEMS)
+            tables["items"] = Table(read_metadata(connection, meta), meta, _INCOMPLETE_ITEMS)
         if reviews:
             relation = open_json_lines(connection, reviews, _REVIEW, ("user_id",)).project(_INTERACTIONS)
-            tables["interactions"] = Table(relation, reviews, _LEFT_OUT_INTERACTIONS)
+            tables["interactions"] = Table(relation, reviews, _INCOMPLETE_INTERACTIONS)
         return write_tables(connection, tables, source, to, images=True)
 
 

@@ -74,8 +74,8 @@ _INTERACTIONS = """
   LEFT JOIN users ON users.number = pairs.user_number
   ORDER BY timestamp, pairs.user_number, pairs.item_number
 """
-_LEFT_OUT_ITEMS = {"items_without_title": "title = item_id"}
-_LEFT_OUT_INTERACTIONS = {
+_INCOMPLETE_ITEMS = {"items_without_title": "title = item_id"}
+_INCOMPLETE_INTERACTIONS = {
     "interactions_of_unknown_users": "user_id IS NULL",
     "interactions_of_unknown_items": "item_id IS NULL OR item_id NOT IN (SELECT id FROM items)",
 }
@@ -152,8 +152,8 @@ def _read_tables(connection: duckdb.DuckDBPyConnection, source: Path, meta: Path
     texts = read_metadata(connection, meta) if meta else connection.sql(no_texts)
     texts.create_view("texts")
     return {
-        "items": Table(connection.sql(_ITEMS), meta or source / "items.txt", _LEFT_OUT_ITEMS),
-        "interactions": Table(connection.sql(_INTERACTIONS), source, _LEFT_OUT_INTERACTIONS),
+        "items": Table(connection.sql(_ITEMS), meta or source / "items.txt", _INCOMPLETE_ITEMS),
+        "interactions": Table(connection.sql(_INTERACTIONS), source, _INCOMPLETE_INTERACTIONS),
     }
 
 

@@ -31,8 +31,11 @@ class Table:
     relation: duckdb.DuckDBPyRelation
     path: Path
     """The file or folder to name in the message when the rows cannot be read to the end."""
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    """Conditions (SQL) on the written rows, by the reason under which `ImportSummary.left_out` counts them."""
+    incomplete: Mapping[str, str] = field(default_factory=dict)
+    """Conditions (SQL) that find incomplete rows, by the reason under which `ImportSummary.left_out` counts them.
+
+    The rows are written all the same: what they lack could not be carried over.
+    """
 
 
 @dataclass
@@ -116,7 +119,7 @@ def write_tables(
         for name, table in tables.items():
             written = _write_table(connection, table, folder / f"{name}.parquet")
             rows[name] = written.shape[0]
-            left_out |= {reason: written.filter(sql).shape[0] for reason, sql in table.left_out.items()}
+            left_out |= {reason: written.filter(sql).shape[0] for reason, sql in table.incomplete.items()}
         if add_files:
             add_files(folder, left_out)
         photos = PhotoCounts()

@@ -1,6 +1,6 @@
 """Judges thousands of weightings: the candidates of every user are retrieved once, as arrays."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -16,10 +16,10 @@ from vlm4rec_search.evaluation.top_k import NOBODY
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.search.fusion import Candidates, min_max_mean, reciprocal_rank
+from vlm4rec_search.search.fusion import Candidates, min_max_mean, rank_share, reciprocal_rank
 from vlm4rec_search.search.planning import retriever_weights
 from vlm4rec_search.search.query import KINDS, Fusion, Query
-from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.ranking import Ranking, Weights
 from vlm4rec_search.search.reranking import POOL, diversify
 from vlm4rec_search.search.searcher import Searcher
 
@@ -39,7 +39,7 @@ class Pool:
     """The union of all retrievers' candidates for u users, at most w each, and what each kind of retriever adds.
 
     Attributes:
-        added: float32 (u, w, kinds), in the order of `KINDS`; columns beyond a user's documents hold 0.
+        added: float32 (u, w, columns): a column for each of `KINDS`; in a blend, the same kinds' ranks follow.
         is_document: bool (u, w); the columns of a user are in the order in which ties are broken.
         relevant: (p, 2), row and column of each relevant document in the pool.
         relevant_count: (u,), relevant documents of each user, in the pool or not.
@@ -52,6 +52,32 @@ class Pool:
     relevant_count: Ints
     documents: Ints
 
+    def some(self, users: Ints) -> "Pool":
+        """Return the rows of some users, given in ascending order."""
+        rows = np.searchsorted(users, self.relevant[:, 0])
+        kept = np.isin(self.relevant[:, 0], users)
+        cells = np.stack([rows[kept], self.relevant[kept, 1]], axis=1)
+        count = self.relevant_count[users]
+        return Pool(self.added[users], self.is_document[users], cells, count, self.documents[users])
+
+
+def join(pools: Sequence[Pool]) -> Pool:
+    """Return one pool of the users of several, in order."""
+    width = max(pool.documents.shape[1] for pool in pools)
+    starts = np.cumsum([0, *(len(pool.documents) for pool in pools)])
+
+    def widen(values: npt.NDArray[np.generic], filler: float) -> npt.NDArray[np.generic]:
+        missing = width - values.shape[1]
+        return np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)], constant_values=filler)
+
+    return Pool(
+        np.concatenate([widen(pool.added, 0.0) for pool in pools]).astype(np.float32),
+        np.concatenate([widen(pool.is_document, False) for pool in pools]).astype(np.bool_),
+        np.concatenate([pool.relevant + np.array([start, 0]) for pool, start in zip(pools, starts[:-1], strict=True)]),
+        np.concatenate([pool.relevant_count for pool in pools]),
+        np.concatenate([widen(pool.documents, -1) for pool in pools]).astype(np.int64),
+    )
+
 
 def retrieve_candidates(searcher: Searcher, store: Store, part: Part, ranking: Ranking) -> list[UserCandidates]:
     """Retrieve the candidates of every user of a part, in the order of its targets.
@@ -61,7 +87,6 @@ def retrieve_candidates(searcher: Searcher, store: Store, part: Part, ranking: R
     """
     rows = part.split.catalogue.positions(list(store.numbers))
     equal: dict[str, float] = dict.fromkeys(KINDS, 1.0)
-    searcher.ranking = ranking
     names = part.split.user_ids[part.targets.users]
     queries = [Query(user=str(name), weights=equal, include_seen=part.split.repeat) for name in names]
     users = []
@@ -79,20 +104,22 @@ def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusi
     Args:
         users: candidates of each user, retrieved at this depth or deeper.
         relevant: (u, n), 1 for the relevant documents of a user.
-        fusion: `rrf` or `minmax`.
+        fusion: `rrf`, `minmax` or `blend`.
         depth: candidates of each retriever that count.
     """
     unions = [_union(user, depth) for user in users]
     width = max((len(union) for union in unions), default=0)
-    added = np.zeros((len(users), width, len(KINDS)), dtype=np.float32)
+    formulas = {"rrf": (reciprocal_rank,), "minmax": (min_max_mean,), "blend": (min_max_mean, rank_share)}[fusion]
+    added = np.zeros((len(users), width, len(KINDS) * len(formulas)), dtype=np.float32)
     documents = np.full((len(users), width), -1, dtype=np.int64)
-    formula = reciprocal_rank if fusion == "rrf" else min_max_mean
     for row, (user, union) in enumerate(zip(users, unions, strict=True)):
         documents[row, : len(union)] = union
         for candidates, share in zip(user.retrievers, user.shares, strict=True):
             cut = _cut(candidates, depth)
             columns = np.searchsorted(union, cut.documents)
-            added[row, columns, KINDS.index(candidates.kind)] += share * formula([cut], [1.0])[0]
+            for place, formula in enumerate(formulas):
+                column = place * len(KINDS) + KINDS.index(candidates.kind)
+                added[row, columns, column] += share * formula([cut], [1.0])[0]
     is_document = documents >= 0
     rows, columns = np.nonzero(is_document)
     is_relevant = np.asarray(relevant[rows, documents[rows, columns]]).ravel() > 0
@@ -110,11 +137,21 @@ def _cut(candidates: Candidates, depth: int) -> Candidates:
 
 
 K = 10
-Weights = Mapping[str, float]
 
 
-def judge(pool: Pool, weights: Weights) -> tuple[Floats, Floats]:
-    """Return nDCG@10 and R@10 of each user, float64 (u,), for weights of the kinds of retrievers.
+def as_vector(weights: Weights, rank_weights: Weights | None = None) -> Floats:
+    """Return the weights in the order of the columns of a pool."""
+    parts = [weights] if rank_weights is None else [weights, rank_weights]
+    return np.array([float(getattr(part, kind)) for part in parts for kind in KINDS])
+
+
+def as_weights(vector: Floats) -> Weights:
+    """Return the first weights of a vector by kind, rounded to 4 decimals."""
+    return Weights(**{kind: round(float(value), 4) for kind, value in zip(KINDS, vector[: len(KINDS)], strict=True)})
+
+
+def judge(pool: Pool, weights: Floats) -> tuple[Floats, Floats]:
+    """Return nDCG@10 and R@10 of each user, float64 (u,), for weights of the pool's columns.
 
     Only the ranks of the relevant documents are computed: one plus the number of documents with a larger score, or
     with the same score and an earlier column.
@@ -130,13 +167,13 @@ def judge(pool: Pool, weights: Weights) -> tuple[Floats, Floats]:
 
 
 def judge_diverse(
-    pool: Pool, weights: Weights, diversity: float, vectors: npt.NDArray[np.float32], relevant: sparse.csr_array
+    pool: Pool, weights: Floats, diversity: float, vectors: npt.NDArray[np.float32], relevant: sparse.csr_array
 ) -> tuple[Floats, Floats]:
     """Return nDCG@10 and R@10 of each user, float64 (u,), after maximal marginal relevance as in a search.
 
     Args:
         pool: of `relevant`.
-        weights: of the kinds of retrievers.
+        weights: of the pool's columns.
         diversity: as in a query.
         vectors: unit rows (n, d) of the documents.
         relevant: (u, n), 1 for the relevant documents of a user.
@@ -153,12 +190,26 @@ def judge_diverse(
     return values[:, 0], values[:, 1]
 
 
-def _scores(pool: Pool, weights: Weights) -> npt.NDArray[np.float32]:
+def top_ten(pool: Pool, weights: Floats) -> Ints:
+    """Return the first ten documents of each user, int64 (u, 10), `NOBODY` where a list is shorter."""
+    scores = _scores(pool, weights)
+    kept = min(K, scores.shape[1])
+    columns = np.argpartition(-scores, kept - 1, axis=1)[:, :kept] if kept else np.zeros((len(scores), 0), np.int64)
+    columns.sort(axis=1)  # equal scores in the order in which ties are broken
+    best = np.take_along_axis(scores, columns, axis=1)
+    order = np.argsort(-best, axis=1, kind="stable")
+    columns, best = np.take_along_axis(columns, order, axis=1), np.take_along_axis(best, order, axis=1)
+    found = np.where(best >= 0, np.take_along_axis(pool.documents, columns, axis=1), NOBODY)
+    return np.pad(found, [(0, 0), (0, K - kept)], constant_values=NOBODY).astype(np.int64)
+
+
+def _scores(pool: Pool, weights: Floats) -> npt.NDArray[np.float32]:
     """Return the fused score of each document, float32 (u, w), -1 where no retriever with a weight found it."""
-    vector = np.array([weights[kind] for kind in KINDS], dtype=np.float32)
-    is_found = pool.is_document & (pool.added[:, :, vector > 0] > 0).any(axis=2)
-    scores: npt.NDArray[np.float32] = np.where(is_found, pool.added @ vector, np.float32(-1.0)).round(7)
-    return scores
+    vector = weights.astype(np.float32)
+    scores = pool.added @ vector
+    # What a retriever adds is above 0, so that a sum of 0 was found by none; a blend may round to 0.
+    found: npt.NDArray[np.float32] = np.where(pool.is_document & (scores > 0), scores, np.float32(-1.0)).round(7)
+    return found
 
 
 def _ranks(pool: Pool, scores: npt.NDArray[np.float32], block: int = 2_000) -> npt.NDArray[np.int64]:
@@ -173,41 +224,28 @@ def _ranks(pool: Pool, scores: npt.NDArray[np.float32], block: int = 2_000) -> n
     return ranks
 
 
-def grid(step: float) -> Iterator[dict[str, float]]:
-    """Yield every weighting of the kinds that sums to 1, in steps."""
-    parts = round(1 / step)
-    for numbers in product(range(parts + 1), repeat=len(KINDS) - 1):
-        if sum(numbers) <= parts:
-            yield _weights([*numbers, parts - sum(numbers)], parts)
+def climb(start: Floats, value: Callable[[Floats], float], steps: Sequence[float]) -> tuple[Floats, float, int]:
+    """Raise or lower one weight after the other, as long as that helps (coordinate ascent, Metzler and Croft 2007).
 
-
-def around(best: Weights, step: float) -> Iterator[dict[str, float]]:
-    """Yield the weightings that move one step from one kind to another."""
-    for giver, taker in product(KINDS, repeat=2):
-        if giver != taker and best[giver] >= step:
-            yield {**best, giver: round(best[giver] - step, 6), taker: round(best[taker] + step, 6)}
-
-
-def best_weights(pool: Pool) -> tuple[dict[str, float], float, int]:
-    """Search the weighting with the largest mean nDCG@10, in steps of 0.1 and then of 0.05.
+    Args:
+        start: weights that sum to 1, float64 (columns,).
+        value: of weights; larger is better.
+        steps: by which weights change, the largest first.
 
     Returns:
-        The weighting, its mean nDCG@10, and how many weightings were judged.
+        The best weights, scaled to a sum of 1, their value, and how many were judged.
     """
-    value, best = max(_judged(pool, grid(0.1)), key=lambda pair: pair[0])
-    tried = sum(1 for _ in grid(0.1))
-    while True:
-        near = _judged(pool, around(best, 0.05))
-        tried += len(near)
-        higher, candidate = max(near, key=lambda pair: pair[0])
-        if higher <= value:
-            return best, value, tried
-        value, best = higher, candidate
-
-
-def _judged(pool: Pool, weightings: Iterable[dict[str, float]]) -> list[tuple[float, dict[str, float]]]:
-    return [(float(judge(pool, weights)[0].mean()), weights) for weights in weightings]
-
-
-def _weights(numbers: list[int], parts: int) -> dict[str, float]:
-    return {kind: number / parts for kind, number in zip(KINDS, numbers, strict=True)}
+    best, highest, tried = start, value(start), 1
+    for step in steps:
+        improved = True
+        while improved:
+            improved = False
+            for column, change in product(range(len(start)), (step, -step)):
+                weights = best.copy()
+                weights[column] = max(0.0, weights[column] + change)
+                if weights[column] == best[column] or not weights.any():
+                    continue
+                found, tried = value(weights), tried + 1
+                if found > highest + 1e-6:
+                    best, highest, improved = weights / weights.sum(), found, True
+    return best, highest, tried

@@ -1,8 +1,11 @@
-"""The job of `vlm4rec tune`: chooses tables, fusion and weights on a validation split."""
+"""Chooses the ranking of a shop on rolling windows of its own history: `vlm4rec tune`, and `vlm4rec index`.
+
+The test part of `vlm4rec evaluate` lies behind the last window and plays no role.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,43 +13,50 @@ import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.common.vectors import Floats
-from vlm4rec_search.common.warehouse import read
-from vlm4rec_search.evaluation.protocol import Protocol, cuts_of, find_targets, taken_between
-from vlm4rec_search.evaluation.significance import Difference, compare, resampled_means
-from vlm4rec_search.evaluation.snapshots import Workbench, workbench
-from vlm4rec_search.evaluation.splits import VALIDATION, Part, load_split
-from vlm4rec_search.evaluation.systems.product import publish_split
+from vlm4rec_search.common.vectors import Floats, Ints
+from vlm4rec_search.evaluation.protocol import Protocol
+from vlm4rec_search.evaluation.significance import Difference, compare, interval, resampled_means
+from vlm4rec_search.evaluation.snapshots import workbench
+from vlm4rec_search.evaluation.top_k import NOBODY
 from vlm4rec_search.evaluation.tuning.sweep import (
     Pool,
-    UserCandidates,
-    best_weights,
+    as_vector,
+    as_weights,
     build_pool,
+    climb,
+    join,
     judge,
     judge_diverse,
-    retrieve_candidates,
+    top_ten,
 )
-from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
-from vlm4rec_search.indexes.embedded.pointer import current_release
-from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.search.query import KINDS, Fusion
-from vlm4rec_search.search.ranking import Ranking, Weights, load_ranking, write_ranking
-from vlm4rec_search.search.searcher import Searcher
+from vlm4rec_search.evaluation.tuning.windows import Window, Windows, build_windows, retrieve_windows
+from vlm4rec_search.search.query import KINDS, Fusion, Kind
+from vlm4rec_search.search.ranking import HistoryWeights, Ranking, load_ranking, write_ranking
 
 Say = Callable[[str], None]
 
 DEPTHS = (100, 200, 400)
 PROFILES = ("mean", "interests")
-USERS = 2_000  # the most users: more would hardly narrow an interval
-DIVERSITIES = (0.0, 0.1, 0.2, 0.3)
 FUSIONS: tuple[Fusion, ...] = ("rrf", "minmax")
-TABLES: Mapping[str, tuple[float, ...]] = {
+DIVERSITIES = (0.1, 0.2, 0.3)
+FEW = 3  # the rough search looks at every third shopper
+USERS = 1_000  # the most shoppers: more would hardly narrow an interval
+FEWEST = 100  # shoppers of all windows; with fewer a choice would be chance
+SHORT = (3, 10)  # items of histories that may get weights of their own
+
+LARGEST_FIRST = 0.1  # share of the shoppers who may see the same first hit
+COVERAGE = 0.8  # of the documents that the first ten hits of all shoppers could cover
+WORTH = 0.1  # share of nDCG@10 that the coverage may cost
+
+TABLES: Mapping[str, tuple[float, ...] | tuple[str, ...]] = {
+    "pace_days": (10, 20, 60, 180, 36_500),
     "half_life_days": (30, 60, 120, 365),
     "behaviour_half_life_days": (10, 20, 60),
-    "co_purchase_days": (60, 90, 180),
-    "popularity_days": (14, 30, 60),
+    "co_purchase_days": (60, 90, 180, 36_500),
+    "popularity_days": (14, 30, 60, 36_500),
     "terms": (32, 64, 128),
     "interests": (2, 3, 4),
+    "text": ("title", "title_description", "title_details", "title_caption", "title_details_caption", "caption_title"),
 }
 
 
@@ -56,156 +66,351 @@ class Tuned:
 
     Attributes:
         ranking: the chosen configuration.
-        users: number of users that judged it.
-        rows: mean nDCG@10 and R@10 of the choice, of the configuration before it, and of each kind of retriever alone.
+        reason: one line that says what was chosen and why.
+        users: number of shoppers that judged it.
+        rows: mean nDCG@10 and R@10 of the choice, of the ranking in force, of equal weights, and of each kind of
+            retriever alone; empty where nothing could be judged.
         differences: nDCG@10 of the choice minus that of each other row, with 95% intervals.
         tried: number of rankings that were judged.
+        first: share of shoppers whose first hit is the most frequent one.
+        coverage: share of the documents in the first ten hits of any shopper.
     """
 
     ranking: Ranking
+    reason: str
     users: int
-    rows: Mapping[str, tuple[float, float]]
-    differences: list[Difference]
-    tried: int
+    rows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+    tried: int = 0
+    first: float | None = None
+    coverage: float | None = None
 
 
-def tune(settings: Settings, protocol: Protocol, tables: bool, version: str, say: Say) -> Tuned:
-    """Choose a ranking configuration on the validation part of a protocol; its test part plays no role.
+def tune(
+    settings: Settings,
+    protocol: Protocol,
+    tables: bool,
+    version: str,
+    say: Say,
+    in_force: Ranking | None = None,
+) -> Tuned:
+    """Choose a ranking configuration on rolling windows.
 
-    One value of the tables is changed at a time, and kept where it helps. For each, every fusion, depth, kind of
-    profile and weighting of the retrievers is judged over the same candidates.
+    The weighting with the largest mean nDCG@10 is searched, under two limits: no item is the first hit of more than
+    `LARGEST_FIRST` of the shoppers, and the first ten hits of all shoppers cover `COVERAGE` of the documents where that
+    costs at most `WORTH` of nDCG@10. Equal weights stay where the gain is within one standard error, and the ranking in
+    force stays unless the 95% interval of the difference lies above 0. With fewer than `FEWEST` shoppers the packaged
+    configuration is chosen.
 
     Args:
-        settings: warehouse, cache and the configuration to start from.
-        protocol: its validation cut splits the history.
-        tables: also try values that tables depend on; each needs a plan.
+        settings: warehouse, cache and the configuration to start from, whose durations the tables have.
+        protocol: which items may be ranked, how many shoppers are asked (by default `USERS`), and the seed.
+        tables: also try values that tables depend on, one at a time; each needs a plan.
         version: name of the new configuration.
         say: receives the name of each long step.
+        in_force: the ranking that answers now, if it was chosen for this shop.
 
     Raises:
-        UsageError: there are no tables yet, or no user has held-out items.
+        UsageError: there are no tables yet.
         RunError: the warehouse is being written, or a plan fails.
     """
-    with workbench(settings) as bench, TemporaryDirectory(dir=settings.cache) as folder:
-        trials = _Trials(bench, protocol, Path(folder), say)
-        first = best = trials.judge(load_ranking(settings.ranking))
-        for name, values in TABLES.items() if tables else ():
-            for value in [value for value in values if value != getattr(best.ranking, name)]:
-                other = trials.judge(best.ranking.model_copy(update={name: value}))
-                best = other if other.value > best.value else best
-    return _result(best, first.users["before"], version, trials.tried)
+    start = load_ranking(settings.ranking)
+    with workbench(settings) as bench, TemporaryDirectory(dir=settings.cache) as name:
+        folder = Path(name)
+
+        def judged(ranking: Ranking) -> _Trial | None:
+            file = folder / "ranking.yaml"
+            write_ranking(ranking, file)
+            parts = build_windows(bench, protocol, file, protocol.sample or USERS)
+            if sum(len(part.targets.users) for part in parts[:-1]) < FEWEST:
+                return None
+            deep = ranking.model_copy(update={"depth": max(*DEPTHS, ranking.depth)})
+            return _Trial(ranking, retrieve_windows(parts, deep, folder), diverse=tables)
+
+        say("Building the tables as of three earlier moments, to choose the ranking on what shoppers took next")
+        try:
+            best = judged(start)
+        except UsageError as error:
+            return _too_little(str(error))
+        if best is None:
+            return _too_little(f"fewer than {FEWEST} shoppers have a history and took something new after it")
+        tried = best.tried
+        for key, values in TABLES.items() if tables else ():
+            for value in [value for value in values if value != getattr(best.ranking, key)]:
+                say(f"Building the tables with {key} {value}")
+                other = judged(best.ranking.model_copy(update={key: value}))
+                tried += other.tried if other else 0
+                if other and _is_above(other.ndcg, best.ndcg):
+                    best = other
+        return best.result(version, in_force, tried)
+
+
+def _too_little(why: str) -> Tuned:
+    ranking = load_ranking()
+    return Tuned(ranking, f"{ranking.version}, equal weights, since the history is too short to choose: {why}", 0)
+
+
+def _is_above(values: Floats, others: Floats) -> bool:
+    """Return whether the mean difference is more than one standard error above 0, paired over shoppers."""
+    gain = values - others
+    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """The best ranking over one set of tables, its mean nDCG@10, and values of each user.
+class _Sight:
+    """What shoppers are about to see: the share with the most frequent first hit, and the coverage of the top tens."""
 
-    Attributes:
-        users: nDCG@10 and R@10 of each user for the choice, each kind of retriever alone, and the first configuration.
-    """
+    first: float
+    coverage: float
+    most: float  # coverage that is asked for
 
-    ranking: Ranking
-    value: float
-    users: dict[str, tuple[Floats, Floats]]
+    @property
+    def missing(self) -> tuple[float, float]:
+        """By how much each limit is broken, 0 where it holds."""
+        return max(0.0, self.first - LARGEST_FIRST), max(0.0, self.most - self.coverage)
 
 
-class _Trials:
-    def __init__(self, bench: Workbench, protocol: Protocol, folder: Path, say: Say) -> None:
-        self._bench, self._protocol, self._folder, self._say = bench, protocol, folder, say
+class _Option:
+    """Pools of one profile, fusion and depth, and the best weights over them."""
+
+    def __init__(self, windows: Windows, profile: str, fusion: Fusion, depth: int, every: int = 1) -> None:
+        """Build the pools; `every` takes each so many-th shopper."""
+
+        def pool(window: Window) -> Pool:
+            relevant = window.part.targets.relevant
+            return build_pool(window.candidates[profile][::every], relevant[::every], fusion, depth)
+
+        self.profile, self.fusion, self.depth = profile, fusion, depth
+        self.past = join([pool(window) for window in windows.past])
+        self.now, self._documents = pool(windows.now), int(windows.now.part.split.candidates.sum())
         self.tried = 0
 
-    def judge(self, ranking: Ranking) -> _Trial:
-        """Build the tables of a configuration and return the best ranking over them."""
-        with self._retrieved(ranking) as (answers, part):
-            options = [self._option(ranking, part, users, {"profile": name, "fusion": rule})
-                       for name, users in answers.items() for rule in FUSIONS]  # fmt: skip
-            value, chosen = max(options, key=lambda option: option[0])
-            users = answers[chosen.profile]
-            deeper = [self._option(chosen, part, users, {"depth": depth}) for depth in DEPTHS if depth != chosen.depth]
-            value, chosen = max([(value, chosen), *deeper], key=lambda option: option[0])
-            value, chosen = max((self._diverse(chosen, part, users, share) for share in DIVERSITIES),
-                                key=lambda option: option[0])  # fmt: skip
-            self._say(f"nDCG@10 {value:.4f} with {_describe(chosen)}")
-            values = _values(chosen, users, part)
-            values["before"] = _values(ranking, answers[ranking.profile], part)["chosen"]
-            return _Trial(chosen, value, values)
-
-    def _option(
-        self, ranking: Ranking, part: Part, users: list[UserCandidates], update: dict[str, object]
-    ) -> tuple[float, Ranking]:
-        """Return the best weighting of the retrievers for a configuration with some values changed."""
-        changed = ranking.model_copy(update=update)
-        candidates = build_pool(users, part.targets.relevant, changed.fusion, changed.depth)
-        weights, value, tried = best_weights(candidates)
-        self.tried += tried
-        return value, changed.model_copy(update={"weights": Weights(**weights)})
-
-    def _diverse(
-        self, ranking: Ranking, part: Part, users: list[UserCandidates], diversity: float
-    ) -> tuple[float, Ranking]:
+    def ndcg(self, weights: Floats) -> Floats:
+        """Return nDCG@10 of every shopper of the windows."""
         self.tried += 1
-        changed = ranking.model_copy(update={"diversity": diversity})
-        candidates = build_pool(users, part.targets.relevant, changed.fusion, changed.depth)
-        return float(_as_searched(changed, candidates, part)[0].mean()), changed
+        return judge(self.past, weights)[0]
 
-    @contextmanager
-    def _retrieved(self, ranking: Ranking) -> Iterator[tuple[dict[str, list[UserCandidates]], Part]]:
-        part = self._part(ranking)
-        with TemporaryDirectory(dir=self._folder) as folder:
-            publish_split(part.split, Path(folder))
-            path = current_release(Path(folder))
-            if path is None:
-                raise UsageError("the tables have no documents")
-            store = Store(path)
-            with Searcher(EmbeddedBackend(store)) as searcher:
-                deep = ranking.model_copy(update={"depth": max(*DEPTHS, ranking.depth)})
-                yield (
-                    {
-                        name: retrieve_candidates(searcher, store, part, deep.model_copy(update={"profile": name}))
-                        for name in PROFILES
-                    },
-                    part,
-                )
+    def sight(self, weights: Floats) -> _Sight:
+        """Return what the shoppers of the present tables would see."""
+        shown = top_ten(self.now, weights)
+        first = shown[:, 0][shown[:, 0] != NOBODY]
+        share = np.bincount(first).max() / len(first) if len(first) else 0.0
+        covered = len(np.unique(shown[shown != NOBODY])) / max(self._documents, 1)
+        # Drawn at random, s slots cover 1 - exp(-s / n) of n documents.
+        reachable = 1.0 - np.exp(-shown.size / max(self._documents, 1))
+        return _Sight(float(share), covered, float(COVERAGE * reachable))
 
-    def _part(self, ranking: Ranking) -> Part:
-        """Build the tables of a configuration as of the validation cut, and read them."""
-        file = self._folder / "ranking.yaml"
-        write_ranking(ranking, file)
-        with read(self._bench.settings.warehouse) as connection:
-            cuts = cuts_of(connection, self._bench.settings.data_dir, self._protocol)
-            later = taken_between(connection, cuts.validation, cuts.test)
-        self._say("Building the tables with " + ", ".join(f"{name} {getattr(ranking, name):g}" for name in TABLES))
-        self._bench.plan_as_of(VALIDATION, cuts.validation, file)
-        split = load_split(self._bench.settings, VALIDATION, self._protocol, frozenset())
-        targets = find_targets(split, later, self._protocol.history)
-        if not len(targets.users):
-            raise UsageError("no user has both a history before the validation cut and an item after it")
-        return Part(split, targets.some(self._protocol.sample or USERS, self._protocol.seed))
+    def value(self, weights: Floats, limits: tuple[float, float]) -> float:
+        """Return the mean nDCG@10, less what is missing from each limit times its weight."""
+        missing = self.sight(weights).missing
+        return float(self.ndcg(weights).mean()) - limits[0] * missing[0] - limits[1] * missing[1]
+
+    def climb(self, start: Floats, limits: tuple[float, float], steps: tuple[float, ...]) -> Floats:
+        """Return the weights with the best value."""
+        return climb(start, lambda weights: self.value(weights, limits), steps)[0]
 
 
-def _values(ranking: Ranking, users: list[UserCandidates], part: Part) -> dict[str, tuple[Floats, Floats]]:
-    candidates = build_pool(users, part.targets.relevant, ranking.fusion, ranking.depth)
-    alone: dict[str, dict[str, float]] = {kind: {other: float(other == kind) for other in KINDS} for kind in KINDS}
-    chosen = _as_searched(ranking, candidates, part)
-    return {"chosen": chosen, **{kind: judge(candidates, only) for kind, only in alone.items()}}
+class _Trial:
+    """The best ranking over one set of tables.
+
+    Attributes:
+        ranking: the best configuration.
+        ndcg: its nDCG@10 of every shopper of the windows.
+        tried: number of rankings that were judged.
+    """
+
+    def __init__(self, start: Ranking, windows: Windows, diverse: bool) -> None:
+        self._start, self._windows, self.tried = start, windows, 0
+        self._equal = load_ranking()
+        profile, fusion, rough = self._choose_fusion()
+        self._best = self._option(profile, fusion, start.depth)
+        weights = self._best.climb(rough, (1.0, 0.0), (0.1, 0.05))
+        self.ranking = self._named(self._best, weights)
+        self.ndcg = self._best.ndcg(weights)
+        self._sight = self._best.sight(weights)
+        self._cost: float | None = None
+        self._cover(weights)
+        self._try_depths()
+        self._try_lengths()
+        if diverse:
+            self._try_diversity()
+
+    def _option(self, profile: str, fusion: Fusion, depth: int) -> _Option:
+        return _Option(self._windows, profile, fusion, depth)
+
+    def _named(self, option: _Option, weights: Floats) -> Ranking:
+        changes = {"profile": option.profile, "fusion": option.fusion, "depth": option.depth}
+        return self._start.model_copy(update={**changes, "weights": as_weights(weights), "schema_version": 2})
+
+    def _choose_fusion(self) -> tuple[str, Fusion, Floats]:
+        """Return profile, fusion and rough weights that are best for a part of the shoppers."""
+        equal = as_vector(self._equal.weights)
+        equal /= equal.sum()
+        found = []
+        for profile, fusion in product(PROFILES, FUSIONS):
+            option = _Option(self._windows, profile, fusion, min(DEPTHS), every=FEW)
+            single = max(np.eye(len(KINDS)), key=lambda weights: float(option.ndcg(weights).mean()))
+            for start in (equal, 0.6 * single + 0.4 * equal):
+                weights = option.climb(start, (1.0, 0.0), (0.2, 0.1))
+                found.append((option.value(weights, (1.0, 0.0)), profile, fusion, weights))
+            self.tried += option.tried
+        _, profile, fusion, weights = max(found, key=lambda each: each[0])
+        return profile, fusion, weights
+
+    def _cover(self, weights: Floats) -> None:
+        """Ask for coverage, and take it where it costs little."""
+        if not self._sight.missing[1]:
+            return
+        wide = self._best.climb(weights, (1.0, 1.0), (0.2, 0.1, 0.05))
+        sight, ndcg = self._best.sight(wide), self._best.ndcg(wide)
+        self._cost = 1.0 - float(ndcg.mean()) / max(float(self.ndcg.mean()), 1e-12)
+        if self._cost <= WORTH and not sight.missing[1]:
+            self.ranking, self.ndcg, self._sight = self._named(self._best, wide), ndcg, sight
+
+    def _try_depths(self) -> None:
+        weights = as_vector(self.ranking.weights)
+        for depth in DEPTHS:
+            if depth != self._best.depth:
+                option = self._option(self._best.profile, self._best.fusion, depth)
+                self._keep_if_above(option, weights, self._named(option, weights))
+                self.tried += option.tried
+
+    def _try_lengths(self) -> None:
+        """Give short histories weights of their own where that helps."""
+        lengths = np.concatenate([_lengths(window) for window in self._windows.past])
+        for up_to in SHORT:
+            rows = np.flatnonzero(lengths <= up_to)
+            if not FEWEST <= len(rows) <= len(lengths) - FEWEST:
+                continue
+            pool = self._best.past.some(rows)
+            weights, _, tried = climb(
+                as_vector(self.ranking.weights_for(up_to)),
+                lambda weights, pool=pool: float(judge(pool, weights)[0].mean()),  # type: ignore[misc]
+                (0.1, 0.05),
+            )
+            self.tried += tried
+            changed = self.ndcg.copy()
+            changed[rows] = judge(pool, weights)[0]
+            if _lowest(changed[rows] - self.ndcg[rows]) > 0.0:
+                of_short = HistoryWeights(up_to=up_to, weights=as_weights(weights))
+                self.ranking = self.ranking.model_copy(update={"by_history": (*self.ranking.by_history, of_short)})
+                self.ndcg = changed
+
+    def _try_diversity(self) -> None:
+        for diversity in DIVERSITIES:
+            ranking = self.ranking.model_copy(update={"diversity": diversity})
+            ndcg = self._judge(ranking)[0]
+            self.tried += 1
+            if _is_above(ndcg, self.ndcg):
+                self.ranking, self.ndcg = ranking, ndcg
+
+    def _keep_if_above(self, option: _Option, weights: Floats, ranking: Ranking) -> None:
+        sight, ndcg = option.sight(weights), option.ndcg(weights)
+        if _is_above(ndcg, self.ndcg) and sight.missing <= self._sight.missing:
+            self._best, self.ranking, self.ndcg, self._sight = option, ranking, ndcg, sight
+
+    def _judge(self, ranking: Ranking) -> tuple[Floats, Floats]:
+        """Return nDCG@10 and R@10 of every shopper for a configuration over these tables, as a search would answer."""
+        found = []
+        for window in self._windows.past:
+            candidates, relevant = window.candidates[ranking.profile], window.part.targets.relevant
+            pool = build_pool(candidates, relevant, ranking.fusion, ranking.depth)
+            lengths = _lengths(window)
+            values = np.zeros((len(lengths), 2))
+            for low, high, weights in _by_length(ranking):
+                rows = np.flatnonzero((lengths > low) & (lengths <= high))
+                if ranking.diversity:
+                    vectors = window.part.split.catalogue.vectors["document"]
+                    judged = judge_diverse(pool.some(rows), weights, ranking.diversity, vectors, relevant[rows])
+                else:
+                    judged = judge(pool.some(rows), weights)
+                values[rows] = np.stack(judged, axis=1)
+            found.append(values)
+        values = np.concatenate(found)
+        return values[:, 0], values[:, 1]
+
+    def result(self, version: str, in_force: Ranking | None, tried: int) -> Tuned:
+        """Compare the best ranking with equal weights, with the ranking in force and with each kind alone."""
+        chosen = self.ranking.model_copy(update={"version": version})
+        equal = self._equal.model_copy(update=_durations(self._start))
+        rows = {"chosen": self._judge(chosen), "equal weights": self._judge(equal)}
+        why = ""
+        if not _is_above(rows["chosen"][0], rows["equal weights"][0]) and self._allowed(equal):
+            chosen, rows["chosen"] = equal, rows["equal weights"]
+            why = "no weighting is better than equal weights beyond chance"
+        if in_force is not None:
+            in_force = in_force.model_copy(update=_durations(self._start))
+            rows["in force"] = self._judge(in_force)
+            if _lowest(rows["chosen"][0] - rows["in force"][0]) <= 0.0 and self._allowed(in_force):
+                chosen, rows["chosen"] = in_force, rows["in force"]
+                why = "it was in force, and the best new weighting is not better beyond chance"
+        for kind in KINDS:
+            alone: dict[Kind, float] = {name: float(name == kind) for name in KINDS}
+            rows[kind] = self._judge(chosen.model_copy(update=_only(alone)))
+        names = list(rows)
+        values = np.stack([rows[name][0] for name in names], axis=1)
+        differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
+        means = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in rows.items()}
+        sight = self._sight_of(chosen)
+        reason = _reason(chosen, means, self._windows, sight, self._cost, why)
+        return Tuned(chosen, reason, len(values), means, differences, tried, sight.first, sight.coverage)
+
+    def _allowed(self, ranking: Ranking) -> bool:
+        return not self._sight_of(ranking).missing[0]
+
+    def _sight_of(self, ranking: Ranking) -> _Sight:
+        return self._option(ranking.profile, ranking.fusion, ranking.depth).sight(as_vector(ranking.weights))
 
 
-def _as_searched(ranking: Ranking, candidates: Pool, part: Part) -> tuple[Floats, Floats]:
-    weights: dict[str, float] = ranking.weights.model_dump()
-    vectors = part.split.catalogue.vectors["document"]
-    return judge_diverse(candidates, weights, ranking.diversity, vectors, part.targets.relevant)
+def _only(alone: Mapping[Kind, float]) -> dict[str, object]:
+    weights = as_weights(np.array([alone[kind] for kind in KINDS]))
+    return {"weights": weights, "by_history": (), "diversity": 0.0}
 
 
-def _result(best: _Trial, before: tuple[Floats, Floats], version: str, tried: int) -> Tuned:
-    users = {**best.users, "before": before}
-    names = list(users)
-    values = np.stack([users[name][0] for name in names], axis=1)
-    samples = resampled_means(values, seed=7)
-    differences = [found for found in compare(names, values, samples) if found.a == "chosen"]
-    rows = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in users.items()}
-    return Tuned(best.ranking.model_copy(update={"version": version}), len(values), rows, differences, tried)
+def _lengths(window: Window) -> Ints:
+    """Return the number of different items of each shopper's history."""
+    return np.diff(window.part.split.seen.indptr)[window.part.targets.users]
 
 
-def _describe(ranking: Ranking) -> str:
-    weights = ", ".join(f"{kind} {weight:g}" for kind, weight in ranking.weights.model_dump().items() if weight)
-    return f"{ranking.fusion}, depth {ranking.depth}, {ranking.profile}: {weights}"
+def _by_length(ranking: Ranking) -> Iterator[tuple[float, float, Floats]]:
+    """Yield the lengths of histories, above the first and up to the second, with their weights."""
+    low = -1.0
+    for each in ranking.by_history:
+        yield low, each.up_to, as_vector(each.weights)
+        low = each.up_to
+    yield low, np.inf, as_vector(ranking.weights)
+
+
+def _durations(ranking: Ranking) -> dict[str, object]:
+    """Return the values on which tables depend."""
+    return {**ranking.table_variables(), "text": ranking.text}
+
+
+def _lowest(gains: Floats) -> float:
+    """Return the low end of the 95% interval of the mean gain."""
+    return float(interval(resampled_means(gains[:, None], seed=7))[0][0])
+
+
+def _reason(
+    ranking: Ranking,
+    rows: Mapping[str, tuple[float, float]],
+    windows: Windows,
+    sight: _Sight,
+    cost: float | None,
+    why: str,
+) -> str:
+    single = max(KINDS, key=lambda kind: rows[kind][0])
+    weights = ranking.weights.model_dump()
+    total = sum(weights.values())
+    shares = sorted(weights.items(), key=lambda pair: -pair[1])
+    told = ", ".join(f"{kind} {weight / total:.0%}" for kind, weight in shares if weight / total >= 0.005)
+    line = (
+        f"{ranking.version} ({ranking.fusion}: {told}): nDCG@10 {rows['chosen'][0]:.4f} against"
+        f" {rows['equal weights'][0]:.4f} of equal weights and {rows[single][0]:.4f} of {single} alone, on"
+        f" {windows.shoppers:,} shoppers of {len(windows.past)} windows; the most frequent first hit reaches"
+        f" {sight.first:.0%} of the shoppers, the top tens {sight.coverage:.0%} of the documents"
+    )
+    if cost is not None:
+        fate = "was taken" if not sight.missing[1] else "was not taken"
+        line += f" (a coverage of {sight.most:.0%} costs {max(cost, 0.0):.0%} of nDCG@10 and {fate})"
+    return f"{line}; {why}" if why else line

@@ -55,7 +55,11 @@ class EmbeddedBackend(Backend, Reader):
         documents = self._documents(item_ids)
         rows = zip(documents, self.store.records(documents), strict=True)
         return {
-            record["item_id"]: to_item(record, neighbours=self.store.neighbours_of(document))
+            record["item_id"]: to_item(
+                record,
+                neighbours=self.store.values_of(self.store.neighbours, document),
+                ease=self.store.values_of(self.store.ease, document),
+            )
             for document, record in rows
         }
 

@@ -24,7 +24,7 @@ from vlm4rec_search.indexes.rows import to_user
 from vlm4rec_search.search.facts import with_segment
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Facts, Plan, Request, Retriever
-from vlm4rec_search.search.planning import co_purchase_starts, make_plan
+from vlm4rec_search.search.planning import make_plan, uses
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import MAX_ITEMS
@@ -55,13 +55,16 @@ def look_up_block(backend: EmbeddedBackend, queries: Sequence[Query], ranking: R
     rows = backend.store.users([query.user for query in queries if query.user is not None])
     users = [to_user(str(query.user), rows[query.user]) if query.user in rows else None for query in queries]
     facts = [Facts(user) for user in users]
-    starts = [co_purchase_starts(query, each, ranking) for query, each in zip(queries, facts, strict=True)]
-    weights = [user.behaviour if user and items else {} for user, items in zip(users, starts, strict=True)]
     seen = [user.seen if user and not query.include_seen else () for user, query in zip(users, queries, strict=True)]
-    together = sum_related(backend.store, backend.store.related, weights, seen)
+    pairs = list(zip(queries, facts, strict=True))
+    behaviour = [each.user.behaviour if each.user and uses("behaviour", query, each, ranking) else {}
+                 for query, each in pairs]  # fmt: skip
+    lasting = [each.user.lasting if each.user and uses("ease", query, each, ranking) else {} for query, each in pairs]
+    co_purchases = sum_related(backend.store, backend.store.neighbours, behaviour, seen)
+    ease = sum_related(backend.store, backend.store.ease, lasting, seen)
     known = [
-        replace(each, co_purchases={"profile": items}) if items else each
-        for each, items in zip(facts, together, strict=True)
+        replace(each, co_purchases={"profile": bought}, ease={"profile": fitting})
+        for each, bought, fitting in zip(facts, co_purchases, ease, strict=True)
     ]
     return [with_segment(backend, query, each, ranking) for query, each in zip(queries, known, strict=True)]
 
@@ -72,7 +75,7 @@ def sum_related(
     weights: Sequence[Mapping[str, float]],
     without: Sequence[Collection[str]],
 ) -> list[dict[str, float]]:
-    """Return the `MAX_ITEMS` items with the largest sums of weight x coefficient of each shopper, see `co_purchases`.
+    """Return the `MAX_ITEMS` items with the largest sums of weight x coefficient of each shopper, see `sum_neighbours`.
 
     Args:
         store: numbers the items.

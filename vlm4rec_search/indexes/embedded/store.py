@@ -29,9 +29,9 @@ SELECT document FROM facets WHERE field = $field
 _USERS = "SELECT * FROM users WHERE user_id IN (SELECT unnest(?))"
 _WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
 _FACETS = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
-_NEIGHBOURS = """
-WITH pairs AS (SELECT document, unnest(neighbours) AS pair, generate_subscripts(neighbours, 1) AS rank FROM neighbours)
-SELECT pairs.document, documents.document AS neighbour, pairs.pair.similarity
+_PAIRS = """
+WITH pairs AS (SELECT document, unnest({list}) AS pair, generate_subscripts({list}, 1) AS rank FROM {list})
+SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS value
 FROM pairs INNER JOIN documents ON documents.item_id = pairs.pair.item_id ORDER BY pairs.document, pairs.rank
 """
 
@@ -44,8 +44,9 @@ class Store:
         vectors: float32 (n, d), a unit vector for each document.
         terms: row of each term in `postings`.
         postings: BM25 scores with the boosts of the fields, terms x documents, float32.
+        neighbours: similarity of each document's co-purchases, float64 (n, n).
+        ease: weight of each document in the EASE scores of others, float64 (n, n).
         popularity: score of each document, float32 (n,); 0 without interactions.
-        related: similarity of each document's co-purchase neighbours, float64 (n, n).
         numbers: number of the document of each item id.
     """
 
@@ -69,7 +70,9 @@ class Store:
         self.terms, self.postings = self._load_postings()
         self._records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
-        self._load_neighbours()
+        self._ids = np.array(list(self.numbers), dtype=object)
+        self.neighbours = self._load_pairs("neighbours", "similarity")
+        self.ease = self._load_pairs("ease", "weight")
         self.popularity = np.zeros(self.meta.documents, dtype=np.float32)
         scores = self._table("SELECT document, score FROM popularity")
         self.popularity[scores["document"].to_numpy()] = scores["score"].to_numpy()
@@ -77,14 +80,12 @@ class Store:
     def _table(self, sql: str) -> pa.Table:
         return self._connection.execute(sql).to_arrow_table()
 
-    def _load_neighbours(self) -> None:
-        pairs = self._table(_NEIGHBOURS)
-        self._ids = np.array(list(self.numbers), dtype=object)
-        self._starts = np.searchsorted(pairs["document"].to_numpy(), np.arange(len(self._ids) + 1))
-        self._neighbours = pairs["neighbour"].to_numpy()
-        self._similarities = pairs["similarity"].to_numpy()
-        cells = (self._similarities, self._neighbours, self._starts)
-        self.related = sparse.csr_array(cells, shape=(len(self._ids), len(self._ids)))
+    def _load_pairs(self, name: str, value: str) -> sparse.csr_array:
+        """Return a list of each document as a row, in the order of the list."""
+        pairs = self._table(_PAIRS.format(list=name, value=value))
+        starts = np.searchsorted(pairs["document"].to_numpy(), np.arange(len(self._ids) + 1))
+        cells = (pairs["value"].to_numpy(), pairs["neighbour"].to_numpy(), starts)
+        return sparse.csr_array(cells, shape=(len(self._ids), len(self._ids)))
 
     def _load_vectors(self) -> Vectors:
         column = self._table("SELECT vector FROM vectors ORDER BY document")["vector"]
@@ -140,10 +141,10 @@ class Store:
         """Return the weighted words of documents; a document without words is missing."""
         return dict(self._connection.cursor().execute(_WORDS, [list(documents)]).fetchall())
 
-    def neighbours_of(self, document: int) -> dict[str, float]:
-        """Return the similarities of a document's neighbours by item id, the nearest first."""
-        low, high = self._starts[document : document + 2]
-        return dict(zip(self._ids[self._neighbours[low:high]], self._similarities[low:high].tolist(), strict=True))
+    def values_of(self, pairs: sparse.csr_array, document: int) -> dict[str, float]:
+        """Return a document's row of `neighbours` or `ease` by item id, in its order."""
+        low, high = pairs.indptr[document : document + 2]
+        return dict(zip(self._ids[pairs.indices[low:high]], pairs.data[low:high].tolist(), strict=True))
 
     def rows(self, weights: Mapping[str, float]) -> tuple[Ints, Vectors]:
         """Return the rows of `postings` for the terms that it contains, and the weights of these terms (float32)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
     read_records,
     record_of,
     record_of_stored,
+    vector_of,
 )
 from vlm4rec_search.indexes.opensearch.sender import Hits, Sender, serialise
 from vlm4rec_search.indexes.release import ReleaseMeta
@@ -27,10 +29,11 @@ from vlm4rec_search.search.backend import Backend, Reader, SentRequest
 from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.model import Item, Plan, Ranked, Request, User
 
-_LISTS = ("terms", "history", "interests", "behaviour", "seen", "categories")
+_LISTS = ("terms", "history", "interests", "behaviour", "shoppers", "seen", "categories")
 _PROFILE_FIELDS = ("vector", "segment", *_LISTS)
 _EMPTY_PROFILE = {"segment": None} | dict.fromkeys(_LISTS, ())  # a hand-written profile may lack fields
 _NEIGHBOUR_FIELDS = ("neighbours.item_id", "neighbours.similarity")
+_EASE_FIELDS = ("ease.item_id", "ease.weight")
 
 
 class OpenSearchBackend(Backend):
@@ -49,9 +52,11 @@ class OpenSearchBackend(Backend):
         """
         self._catalogue, self._follows_alias = catalogue, release is None
         self._sender = Sender(catalogue.client)
-        with server_errors():
+        with server_errors(), ExitStack() as opened:
+            opened.callback(self.close)
             self._release = read_release(catalogue, release or find_live_release(catalogue))
             self._can_fuse = native.is_installed(self._sender)
+            opened.pop_all()
 
     @property
     def release(self) -> ReleaseMeta:
@@ -92,15 +97,24 @@ class OpenSearchReader(Reader):
 
     def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
         sources = self._read("items", item_ids, (*SHOWN, "vector", *(("words",) if words else ())))
+        dimension = self._release.meta.dimension
         return {
-            item: to_item(record_of(item, source), source.get("vector", ()), source.get("words", ()))
+            item: to_item(
+                record_of(item, source), vector_of(source.get("vector"), dimension), source.get("words") or ()
+            )
             for item, source in sources.items()
         }
 
     def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
-        stored = self._sender.stored(self._release.indices["items"], item_ids, (*SHOWN, *_NEIGHBOUR_FIELDS))
+        stored = self._sender.stored(
+            self._release.indices["items"], item_ids, (*SHOWN, *_NEIGHBOUR_FIELDS, *_EASE_FIELDS)
+        )
         return {
-            item: to_item(record_of_stored(item, fields), neighbours=_neighbours_of(fields))
+            item: to_item(
+                record_of_stored(item, fields),
+                neighbours=_pairs_of(fields, _NEIGHBOUR_FIELDS),
+                ease=_pairs_of(fields, _EASE_FIELDS),
+            )
             for item, fields in stored.items()
         }
 
@@ -130,7 +144,8 @@ class OpenSearchReader(Reader):
         hits = dict(zip(late, self._sender.hits(index, late), strict=True))
         if len(late) < len(bodies):
             hits |= zip(self._early_bodies, self._early_hits.result(), strict=True)
-        return OpenSearchRetrieved(self._sender, index, request, [hits[body] for body in bodies])
+        found = [hits[body] for body in bodies]
+        return OpenSearchRetrieved(self._sender, index, self._release.meta.dimension, request, found)
 
     def _bodies(self, request: Request) -> list[bytes]:
         """Return the search of each retriever; equal bodies are the same search."""
@@ -157,6 +172,6 @@ class OpenSearchReader(Reader):
         return native.to_ranked(hits, records, len(plan.retrievers))
 
 
-def _neighbours_of(fields: Mapping[str, Sequence[Any]]) -> dict[str, float]:
-    items, similarities = (fields.get(name, ()) for name in _NEIGHBOUR_FIELDS)
-    return dict(zip(items, similarities, strict=False))  # a hand-written document may have lists of different lengths
+def _pairs_of(fields: Mapping[str, Sequence[Any]], names: Sequence[str]) -> dict[str, float]:
+    items, values = (fields.get(name, ()) for name in names)
+    return dict(zip(items, values, strict=False))  # a hand-written document may have lists of different lengths

@@ -35,9 +35,9 @@ FROM users WHERE strlen(user_id) > $longest;
 INSERT INTO rejected SELECT 'segment', segment, NULL, 'segment of more than ' || $longest || ' bytes'
 FROM segments WHERE strlen(segment) > $longest;
 """
-# The weights of an item's words depend on all items. An item is not sent again when only they change, so that one new
-# item does not change every document; a whole release brings them up to date.
-_ITEM_HASH = "sha256(to_json(struct_update(body, words := NULL))::VARCHAR) AS body_hash"
+# The weights of an item's words and of EASE depend on all items and histories. An item is not sent again when only they
+# change, so that one new item does not change every document; a whole release brings them up to date.
+_ITEM_HASH = "sha256(to_json(struct_update(body, words := NULL, ease := NULL))::VARCHAR) AS body_hash"
 # Neighbours are two lists: of a list of pairs, a search would have to build thousands of objects.
 _CREATE = "CREATE TABLE outgoing_{kind} AS SELECT *, {body_hash} FROM ({rows}) AS body"
 _ROWS = {
@@ -52,17 +52,20 @@ _ROWS = {
                 string_agg(to_json(name)::VARCHAR || ':' || to_json(numbers)::VARCHAR, ',' ORDER BY name) AS numbers
             FROM fields GROUP BY document
         )
-        SELECT item_id, title, description, caption, category, price, available, image,
+        SELECT item_id, title, description, caption, details, category, price, available, image,
             attributes::VARCHAR AS attributes, '{' || coalesce(facets, '') || '}' AS facets,
             '{' || coalesce(numbers, '') || '}' AS numbers, coalesce(score, 0) AS popularity,
-            coalesce(interactions, 0) AS interactions, coalesce(recent, 0) AS recent_interactions,
+            coalesce(shoppers, 0) AS shoppers, coalesce(recent, 0) AS recent_shoppers,
             coalesce(words, []) AS words, struct_pack(
                 item_id := list_transform(coalesce(neighbours, []), neighbour -> neighbour.item_id),
                 similarity := list_transform(coalesce(neighbours, []), neighbour -> neighbour.similarity)
-            ) AS neighbours, vector, content_hash
+            ) AS neighbours, struct_pack(
+                item_id := list_transform(coalesce(ease, []), neighbour -> neighbour.item_id),
+                weight := list_transform(coalesce(ease, []), neighbour -> neighbour.weight)
+            ) AS ease, vector, content_hash
         FROM documents INNER JOIN vectors USING (document) LEFT JOIN objects USING (document)
             LEFT JOIN popularity USING (document) LEFT JOIN words USING (document)
-            LEFT JOIN neighbours USING (document)
+            LEFT JOIN neighbours USING (document) LEFT JOIN ease USING (document)
         WHERE strlen(item_id) <= $longest ORDER BY item_id
     """,
     "profiles": "SELECT * FROM users WHERE strlen(user_id) <= $longest ORDER BY user_id",

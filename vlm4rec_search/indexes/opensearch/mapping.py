@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
+from vlm4rec_search.common.analyzer import JOINS
 from vlm4rec_search.common.analyzer import NAME as ANALYZER
 from vlm4rec_search.common.bm25 import BOOSTS, K1, B
 from vlm4rec_search.indexes.release import ReleaseMeta
@@ -20,6 +21,24 @@ LONGEST_ID = 512  # bytes, of the server's `_id`
 LONGEST_VALUE = 8_191  # characters of a keyword, since a term has at most 32,766 bytes; filters ignore longer values
 _FIELDS = 1_000  # fields of a mapping: the server's default limit
 _TIMES = ("created_at", "as_of")
+
+_CHAR_FILTERS: Body = {
+    f"join_{number}": {"type": "pattern_replace", "pattern": pattern, "replacement": replacement}
+    for number, (pattern, replacement) in enumerate(JOINS)
+}
+ANALYSIS: Body = {
+    "char_filter": _CHAR_FILTERS,
+    "filter": {"english_possessive": {"type": "stemmer", "language": "possessive_english"}},
+    "analyzer": {
+        ANALYZER: {
+            "type": "custom",
+            "char_filter": list(_CHAR_FILTERS),
+            "tokenizer": "standard",
+            "filter": ["english_possessive", "lowercase", "stop", "porter_stem"],
+        }
+    },
+}
+"""The analyzer of `common/analyzer.py`: its joins as character filters, then the parts of `EnglishAnalyzer`."""
 
 _KEYWORD: Body = {"type": "keyword", "ignore_above": LONGEST_VALUE}
 _STORED: Body = {"type": "object", "enabled": False}
@@ -59,7 +78,7 @@ def index_body(kind: Kind, meta: ReleaseMeta, facets: Iterable[str], vectors: Ve
     if kind == "items":
         # vectors stay in _source: OpenSearch 3.5.0 fails to derive them from the graph after a merge ("Already closed")
         settings |= {"knn": True, "knn.derived_source.enabled": False}
-        settings |= {"similarity.default": {"type": "BM25", "k1": K1, "b": B}}
+        settings |= {"analysis": ANALYSIS, "similarity.default": {"type": "BM25", "k1": K1, "b": B}}
     return {
         "settings": {"index": settings},
         "mappings": {"dynamic": "strict", "_meta": {**meta.to_json(), "whole": False}, "properties": properties},
@@ -104,12 +123,13 @@ _PROPERTIES: Mapping[Kind, Body] = {
         "image": {"type": "keyword", "index": False, "doc_values": False},
         "attributes": _STORED,
         "popularity": {"type": "float"},
-        "interactions": _COUNT,
-        "recent_interactions": _COUNT,
+        "shoppers": _COUNT,
+        "recent_shoppers": _COUNT,
         "words": _STORED,
         "neighbours": {
             "properties": {"item_id": {"type": "keyword"} | _READ, "similarity": {"type": "double"} | _READ}
         },
+        "ease": {"properties": {"item_id": {"type": "keyword"} | _READ, "weight": {"type": "double"} | _READ}},
         "content_hash": _HASH,
         "body_hash": _HASH,
     },
@@ -122,6 +142,7 @@ _PROPERTIES: Mapping[Kind, Body] = {
         "terms": _STORED,
         "interests": _STORED,
         "behaviour": _STORED,
+        "shoppers": _STORED,
         "segment": _KEYWORD,
         "categories": _KEYWORD,
         "body_hash": _HASH,

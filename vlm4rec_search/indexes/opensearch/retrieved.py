@@ -11,7 +11,7 @@ from vlm4rec_search.indexes.opensearch.queries import words_body
 from vlm4rec_search.indexes.opensearch.sender import Hits, Sender
 from vlm4rec_search.search.backend import ItemGoneError, Retrieved
 from vlm4rec_search.search.fusion import Candidates
-from vlm4rec_search.search.model import Record, Request, Retriever
+from vlm4rec_search.search.model import Record, Request, Retriever, Vector
 
 SHOWN = ("title", "category", "price")  # fields of a hit
 _Source = Mapping[str, Any]
@@ -20,16 +20,17 @@ _Source = Mapping[str, Any]
 class OpenSearchRetrieved(Retrieved):
     """The hits of each retriever."""
 
-    def __init__(self, sender: Sender, index: str, request: Request, hits: Sequence[Hits]) -> None:
+    def __init__(self, sender: Sender, index: str, dimension: int, request: Request, hits: Sequence[Hits]) -> None:
         """Number the documents in the order of their item ids.
 
         Args:
             sender: reads the details.
             index: of the items.
+            dimension: of the vectors.
             request: that was sent.
             hits: of each retriever.
         """
-        self._sender, self._index, self._retrievers = sender, index, request.retrievers
+        self._sender, self._index, self._dimension, self._retrievers = sender, index, dimension, request.retrievers
         self._ids = sorted({item for each in hits for _, item in each})
         numbers = {item: number for number, item in enumerate(self._ids)}
         self._sources: dict[str, dict[str, _Source]] = {}
@@ -45,11 +46,13 @@ class OpenSearchRetrieved(Retrieved):
         return [self._records[item] for item in ids]
 
     def vectors(self, documents: Ints) -> Vectors:
-        return np.array(self._read(documents, "vector"), dtype=np.float32)
+        vectors = [vector_of(vector, self._dimension) for vector in self._read(documents, "vector")]
+        return np.array(vectors, dtype=np.float32).reshape(len(vectors), self._dimension)
 
     def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
         return [
-            {field_of(name): values for name, values in facets.items()} for facets in self._read(documents, "facets")
+            {field_of(name): [values] if isinstance(values, str) else values or () for name, values in facets.items()}
+            for facets in self._read(documents, "facets", {})
         ]
 
     def scores(self, documents: Ints) -> Floats:
@@ -94,12 +97,13 @@ class OpenSearchRetrieved(Retrieved):
         return self._word_shares
 
     def _read(self, documents: Sequence[int] | Ints, field: str, default: Any = None) -> list[Any]:
-        """Return one field of documents; each document is read once."""
+        """Return one field of documents, the default where a hand-written document lacks it; each is read once."""
         known = self._sources.setdefault(field, {})
         ids = [self._ids[document] for document in documents]
         known |= self._sender.documents(self._index, [item for item in ids if item not in known], [field])
         _check_present(ids, known, self._index)
-        return [known[item].get(field, default) if default is not None else known[item][field] for item in ids]
+        values = [known[item].get(field) for item in ids]
+        return [default if value is None else value for value in values]
 
 
 def _to_candidates(retriever: Retriever, hits: Hits, numbers: Mapping[str, int], depth: int) -> Candidates:
@@ -133,6 +137,11 @@ def _check_present(ids: Sequence[str], known: Mapping[str, Any], index: str) -> 
         raise ItemGoneError(f"{gone[0]} was deleted from {index} while it was searched: search again")
 
 
+def vector_of(values: Sequence[float] | None, dimension: int) -> Vector:
+    """Return the vector of a document, float32 (d,); a hand-written one may lack it, and zeros are near nothing."""
+    return np.array([0.0] * dimension if values is None else values, dtype=np.float32)
+
+
 def record_of(item_id: str, source: _Source) -> Record:
     """Return what a hit shows of a document; a hand-written document may lack fields."""
     return Record(
@@ -142,7 +151,7 @@ def record_of(item_id: str, source: _Source) -> Record:
 
 def record_of_stored(item_id: str, fields: Mapping[str, Sequence[Any]]) -> Record:
     """Return what a hit shows of stored fields, each of which is a list of values."""
-    return record_of(item_id, {name: values[0] for name, values in fields.items()})
+    return record_of(item_id, {name: values[0] for name, values in fields.items() if name in SHOWN})
 
 
 def field_of(name: str) -> str:

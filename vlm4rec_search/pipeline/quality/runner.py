@@ -6,18 +6,25 @@ import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import duckdb
 import pandas as pd
+import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from vlm4rec_search.common.errors import UsageError, one_line
+from vlm4rec_search.common.errors import UsageError, Vlm4recError, one_line
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.warehouse import read
+from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
+from vlm4rec_search.pipeline.exposure import measure_tables
 from vlm4rec_search.pipeline.quality.report import Example, Finding, QualityReport, SuiteResult, Value
-from vlm4rec_search.pipeline.quality.suites import Suite, define_macros, load_suites, measure
+from vlm4rec_search.pipeline.quality.suites import EXPOSURE, Suite, define_macros, load_suites, measure
+from vlm4rec_search.search.exposure import NOTHING
+from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.rules import Rule
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
@@ -38,8 +45,10 @@ def run_suites(
     max_age_days: float = 30.0,
     docs: Path | None = None,
     only: str | None = None,
+    ranking: Ranking | None = None,
+    rules: Sequence[Rule] = (),
 ) -> QualityReport:
-    """Measure the tables of an environment and judge them by the suites of a folder.
+    """Measure the tables of an environment, and what a ranking shows of them, and judge both by the suites of a folder.
 
     The warehouse is open only while the queries run.
 
@@ -50,23 +59,48 @@ def run_suites(
         max_age_days: parameter of that name in the suites, in days.
         docs: folder in which `data_docs` is replaced by new Data Docs; None writes none.
         only: name of the only suite to run.
+        ranking, rules: that answer, see `Searcher`.
 
     Raises:
         UsageError: there is no warehouse, no plan has built a table, a suite is unknown, or a suite file is invalid.
         RunError: another process is writing the warehouse.
     """
+    about_ranking = [suite for suite in load_suites(expectations, only) if suite.table == EXPOSURE]
+    search_layer = None
     with read(warehouse) as connection:
         measured = measure_suites(connection, expectations, environment, only)
-    return judge(measured, {"max_age_days": max_age_days}, docs)
+        if about_ranking:
+            with suppress(UsageError):  # there are no documents, which another suite tells
+                search_layer = read_search_layer(connection, environment)
+    measured += _measure_ranking(about_ranking, search_layer, ranking, rules)
+    return judge(sorted(measured, key=lambda pair: pair[0].name), {"max_age_days": max_age_days}, docs)
 
 
 def measure_suites(
     connection: DuckDBPyConnection, expectations: Path, environment: str = "prod", only: str | None = None
 ) -> list[Measured]:
-    """Return each suite of a folder with the result of its query; see `run_suites`."""
-    suites = load_suites(expectations, only)
+    """Return each suite of a folder about tables with the result of its query; see `run_suites`.
+
+    Suites about the ranking are left out: they need a release, and only warn.
+    """
+    suites = [suite for suite in load_suites(expectations, only) if suite.table != EXPOSURE]
     define_macros(connection, expectations)
     return [(suite, measure(connection, suite, environment)) for suite in suites]
+
+
+def _measure_ranking(
+    suites: Sequence[Suite], search_layer: SearchLayer | None, ranking: Ranking | None, rules: Sequence[Rule]
+) -> list[Measured]:
+    """Return the suites about the ranking with the results of their queries on what the ranking shows."""
+    exposure = NOTHING
+    if search_layer is not None:
+        try:
+            exposure = measure_tables(search_layer, ranking, rules)
+        except Vlm4recError as error:
+            logger.warning("The ranking is not examined: %s", error)
+    with duckdb.connect() as connection:
+        connection.register("exposure", pa.Table.from_pylist([exposure.to_json()]))
+        return [(suite, measure(connection, suite)) for suite in suites]
 
 
 def judge(measured: Sequence[Measured], parameters: Parameters, docs: Path | None = None) -> QualityReport:

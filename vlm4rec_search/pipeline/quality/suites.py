@@ -16,6 +16,7 @@ from vlm4rec_search.common.yaml_files import read_yaml
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 MACROS = "macros.sql"
+EXPOSURE = "ranking.exposure"  # no table of the warehouse: its suites read `exposure`, see `Exposure.to_json`
 
 
 class _Strict(BaseModel):

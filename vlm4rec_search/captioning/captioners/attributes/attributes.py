@@ -30,6 +30,7 @@ class AttributeCaptioner(Captioner):
 
     id = "attributes@1"
     prompt = "category-1"
+    understands = False
 
     def render(self, context: Context) -> str:
         """Return the last part of the category, such as `tees` of `Men/Tops/Tees`; the title is ignored."""

@@ -14,6 +14,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 def make_tiny(argument: str, settings: Settings) -> TransformersCaptioner:
     """Return the packaged model. It ignores the settings: it was trained with one prompt and reads no titles.
 
+    It `understands` photos: it recognises the drawn products. On photos of other shops its captions are wrong anyway.
+
     Raises:
         UsageError: an argument was given.
         RunError: the weights are missing from the package.

@@ -1,0 +1,31 @@
+import typing as t
+
+from pandas import DataFrame
+from sqlglot import exp
+from sqlmesh import ExecutionContext, model
+from sqlmesh.core.model import ModelKindName
+
+
+@model(
+    kind={"name": ModelKindName.FULL},
+    grains=["(parameter, value)"],
+    description="How well EASE predicts what shoppers took next, in windows of the past, for each pace of the shop.",
+    columns={"parameter": "TEXT", "value": "DOUBLE", "shoppers": "INT", "ndcg": "DOUBLE", "chosen": "BOOLEAN"},
+    column_descriptions={
+        "parameter": "pace_days or regularisation",
+        "value": "the value that was tried; a pace of 36500 days forgets nothing",
+        "shoppers": "number of shoppers of all windows, who had a history before and took something new in it",
+        "ndcg": "their mean nDCG at 10; NULL where the shop has too few shoppers to choose",
+        "chosen": "whether profiles.pace uses the value",
+    },
+    audits=[
+        ("not_null", {"columns": exp.tuple_("parameter", "value", "shoppers", "chosen")}),
+        ("unique_combination_of_columns", {"columns": exp.tuple_("parameter", "value")}),
+    ],
+)
+def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.profiles.pace import choose_pace
+
+    context.var("profiles")  # another version of the arithmetic rebuilds this table
+    columns = exp.select("user_id", "item_id", "days")
+    yield choose_pace(context.fetchdf(columns.from_(context.resolve_table("profiles.likes"))))

@@ -1,0 +1,37 @@
+import typing as t
+
+from pandas import DataFrame
+from sqlglot import exp
+from sqlmesh import ExecutionContext, model
+from sqlmesh.core.model import ModelKindName
+
+
+@model(
+    kind={"name": ModelKindName.FULL},
+    grains=["(user_id, item_id)"],
+    description="User-kNN: what the 200 shoppers with the most similar histories took of late.",
+    columns={"user_id": "TEXT", "item_id": "TEXT", "score": "DOUBLE", "rank": "INT"},
+    column_descriptions={
+        "user_id": "the shop's id of the shopper",
+        "item_id": "an item that similar shoppers took and the shopper did not",
+        "score": "sum of cosines with the shoppers who took it, halved with the age, divided by the largest",
+        "rank": "1 for the largest score of the shopper; 100 at most",
+    },
+    audits=[
+        ("not_null", {"columns": exp.tuple_("user_id", "item_id", "score", "rank")}),
+        ("unique_combination_of_columns", {"columns": exp.tuple_("user_id", "item_id")}),
+        ("forall", {"criteria": exp.condition("ISFINITE(score) AND score > 0")}),
+    ],
+)
+def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.common.python_models import yield_unless_empty
+    from vlm4rec_search.profiles.shoppers import similar_shoppers
+
+    context.var("profiles")  # another version of the arithmetic rebuilds this table
+    columns = exp.select("user_id", "item_id", "days")
+    likes = context.fetchdf(columns.from_(context.resolve_table("profiles.likes")))
+    columns = exp.select("half_life_days", "shoppers_half_life_days")
+    histories, taken = (
+        context.fetchdf(columns.from_(context.resolve_table("profiles.pace"))).astype(float).to_numpy()[0]
+    )
+    yield from yield_unless_empty(similar_shoppers(likes, (histories, taken)))

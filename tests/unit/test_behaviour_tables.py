@@ -1,0 +1,121 @@
+"""EASE, user-kNN and the pace of a shop, against numbers that follow from their definitions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from vlm4rec_search.profiles.ease import NEIGHBOURS, ease_weights, solve_ease
+from vlm4rec_search.profiles.pace import FEWEST_SHOPPERS, USUAL, choose_pace
+from vlm4rec_search.profiles.shoppers import CANDIDATES, similar_shoppers
+from vlm4rec_search.profiles.taken import Taken
+
+
+def log(rows: list[tuple[str, str, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "days"])
+
+
+@drawn(seed=st.integers(0, 1_000), regularisation=st.sampled_from([0.5, 5.0, 50.0]))
+@settings(max_examples=20, deadline=None)
+def test_ease_minimises_its_loss(seed: int, regularisation: float) -> None:
+    draw = np.random.default_rng(seed)
+    history, taken = (np.float32(draw.random((30, 8)) * (draw.random((30, 8)) < 0.4)) for _ in range(2))
+    weights = solve_ease(sparse.csr_array(history), sparse.csr_array(taken), regularisation)
+
+    def loss(values: np.ndarray) -> float:  # type: ignore[type-arg]
+        return float(np.square(taken - history @ values).sum() + regularisation * np.square(values).sum())
+
+    assert np.diag(weights).tolist() == [0.0] * 8
+    for _ in range(20):
+        other = weights + draw.normal(0, 0.02, weights.shape).astype(np.float32)
+        np.fill_diagonal(other, 0.0)
+        assert loss(other) > loss(weights)
+
+
+def test_ease_keeps_the_largest_weights_negative_ones_too() -> None:
+    draw = np.random.default_rng(2)
+    rows = [(f"u{user:03d}", f"i{item:03d}", float(draw.integers(0, 90)))
+            for user in range(60) for item in draw.choice(150, 12, replace=False)]  # fmt: skip
+    weights = ease_weights(log(rows), (90.0, 30.0), 3.0)
+    sizes = weights.assign(size=weights["weight"].abs()).groupby("item_id")["size"]
+    assert weights.groupby("item_id").size().max() == NEIGHBOURS
+    assert (weights["weight"] < 0).any()
+    assert all(
+        of["size"].is_monotonic_decreasing for _, of in weights.assign(size=weights["weight"].abs()).groupby("item_id")
+    )
+    assert sizes.min().gt(0).all()
+    assert (weights["item_id"] != weights["neighbour_id"]).all()
+
+
+def test_empty_histories_have_no_weights() -> None:
+    assert len(ease_weights(log([]), (60.0, 60.0), 3.0)) == 0
+    assert len(similar_shoppers(log([]), (60.0, 60.0))) == 0
+    assert len(ease_weights(log([("u", "a", 0.0)]), (60.0, 60.0), 3.0)) == 0
+    assert len(similar_shoppers(log([("u", "a", 0.0)]), (60.0, 60.0))) == 0
+
+
+def test_similar_shoppers_equal_a_plain_computation() -> None:
+    draw = np.random.default_rng(4)
+    rows = [(f"u{user:02d}", f"i{item:02d}", float(draw.integers(0, 100)))
+            for user in range(40) for item in draw.choice(30, draw.integers(1, 9), replace=False)]  # fmt: skip
+    frame = log(rows)
+    found = similar_shoppers(frame, (50.0, 20.0))
+    wide = frame.pivot_table(index="user_id", columns="item_id", values="days", aggfunc="min")
+    history, recent = (np.exp2(-wide / half_life).fillna(0.0).to_numpy() for half_life in (50.0, 20.0))
+    unit = history / np.linalg.norm(history, axis=1, keepdims=True)
+    similar = unit @ unit.T
+    np.fill_diagonal(similar, 0.0)
+    scores = np.where(history > 0, 0.0, similar @ recent)  # fewer shoppers than neighbours: all count
+    scores /= scores.max(axis=1, keepdims=True)
+    for user, of in found.groupby("user_id"):
+        expected = scores[wide.index.get_loc(user)]
+        assert of["score"].tolist() == pytest.approx(
+            sorted(expected[expected > 5e-5], reverse=True)[:CANDIDATES], abs=1e-4
+        )
+        assert of["rank"].tolist() == list(range(1, len(of) + 1))
+
+
+def test_another_moment_alone_changes_no_similar_shopper() -> None:
+    rows = [("u1", "a", 1.0), ("u2", "a", 3.0), ("u2", "b", 2.0), ("u3", "a", 9.0), ("u3", "c", 8.0)]
+    later = [(user, item, days + 40.0) for user, item, days in rows]
+    pd.testing.assert_frame_equal(similar_shoppers(log(rows), (30.0, 10.0)), similar_shoppers(log(later), (30.0, 10.0)))
+
+
+def test_the_past_of_a_log_counts_ages_from_there() -> None:
+    taken = Taken.from_likes(log([("u", "a", 9.0), ("u", "a", 1.0), ("u", "b", 3.0), ("v", "a", 12.0)]))
+    past = taken.before(5.0)
+    assert past.first.tolist() == [4.0, 7.0]
+    assert past.last.tolist() == [4.0, 7.0]  # that u took a again one day ago was not known then
+    assert (past.user_ids[past.users].tolist(), past.item_ids[past.items].tolist()) == (["u", "v"], ["a", "a"])
+
+
+def fashion(weeks: int, every: int) -> pd.DataFrame:
+    """Return a log in which everybody takes items of one shelf, which changes after each so many weeks."""
+    draw = np.random.default_rng(6)
+    rows = []
+    for week in range(weeks):
+        shelf = 10 * (week // every)
+        for user in draw.choice(300, 120, replace=False):
+            rows += [(f"u{user:03d}", f"i{item:03d}", 7.0 * (weeks - week)) for item in shelf + draw.choice(20, 2)]
+    return log(rows)
+
+
+def test_a_shop_whose_shelf_changes_gets_a_short_pace_and_a_steady_one_a_long() -> None:
+    paces = []
+    for every in (2, 1_000):
+        trials = choose_pace(fashion(30, every))
+        of_pace = trials[trials["parameter"] == "pace_days"]
+        assert of_pace["shoppers"].min() >= FEWEST_SHOPPERS
+        assert trials.groupby("parameter")["chosen"].sum().tolist() == [1, 1]
+        paces.append(float(of_pace.loc[of_pace["chosen"], "value"].iloc[0]))
+    assert paces[0] <= 20.0
+    assert paces[1] >= 180.0
+
+
+def test_a_shop_without_a_history_gets_the_usual_pace() -> None:
+    trials = choose_pace(log([("u", "a", 1.0)]))
+    assert trials.loc[trials["parameter"] == "pace_days", "value"].tolist() == [USUAL]
+    assert trials["ndcg"].isna().all()

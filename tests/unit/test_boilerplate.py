@@ -1,0 +1,27 @@
+"""What most captions share is removed; what tells items apart stays."""
+
+from vlm4rec_search.common.boilerplate import remove_boilerplate
+
+COLOURS = ["navy", "red", "green", "white", "black"]
+TEMPLATE = "A {} item (bags), smooth matte surface; tall outline."
+
+
+def test_shared_words_and_phrases_are_removed() -> None:
+    captions = [TEMPLATE.format(COLOURS[number % 5]) for number in range(40)]
+    assert set(remove_boilerplate(captions)) == {f"A {colour}" for colour in COLOURS}
+
+
+def test_a_trait_of_a_third_of_the_items_stays() -> None:
+    uses = ["parties", "offices", "gardens"]
+    captions = [f"A {COLOURS[number % 5]} bag for {uses[number % 3]}." for number in range(45)]
+    assert remove_boilerplate(captions)[:2] == ["A navy for parties.", "A red for offices."]
+
+
+def test_a_caption_of_boilerplate_alone_is_none() -> None:
+    captions = [*["A photo of a product."] * 30, None, "A lamp."]
+    assert remove_boilerplate(captions)[-3:] == [None, None, "A lamp."]
+
+
+def test_a_small_catalogue_has_no_boilerplate() -> None:
+    captions: list[str | None] = ["A mug.", "A mug.", None]
+    assert remove_boilerplate(captions) == captions

@@ -1,0 +1,155 @@
+"""The sentence of an explanation, as a shopper reads it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.six_items import RANKING, publish
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlm4rec_search import Query, open_index
+from vlm4rec_search.search.explanation import Explainer
+from vlm4rec_search.search.fusion import fuse
+from vlm4rec_search.search.model import Facts, Plan, Request, Retriever
+from vlm4rec_search.search.query import Explanation, HistoryPart, WordPart
+from vlm4rec_search.search.reasons import (
+    Reason,
+    chosen_with,
+    goes_with,
+    is_popular,
+    resembles,
+    shares_words,
+    shorten,
+    tell,
+)
+from vlm4rec_search.search.reranking import rerank
+
+
+def test_what_added_most_is_told_first() -> None:
+    reasons = [Reason("it shares a word", 0.1), Reason("it is red", 0.24), Reason("it is popular", 0.66)]
+    assert tell(reasons) == "Mostly because it is popular; also because it is red; a little because it shares a word."
+
+
+def test_equal_reasons_are_told_together() -> None:
+    reasons = [Reason(f"it is {quality}", 1 / 61) for quality in ("red", "round", "new", "blue")]
+    assert tell(reasons) == "Partly because it is red; also because it is round, and because it is new."
+
+
+def test_what_made_a_hit_alone_is_told_alone() -> None:
+    assert tell([Reason("it is popular", 0.97), Reason("it is red", 0.03)]) == "It is popular."
+    assert tell([Reason("it is red", 0.5), Reason("it is red", 0.4), Reason("it is blue", -0.3)]) == "It is red."
+
+
+def test_a_reason_without_words_still_counts_in_the_shares() -> None:
+    assert tell([Reason("", 0.9), Reason("it is red", 0.07), Reason("it is new", 0.03)]) == "It is red."
+    assert tell([Reason("", 0.9)], ["is put last by a rule"]) == "It is put last by a rule."
+    assert tell([Reason("it is red", -0.2)]) == "Nothing better is left."
+
+
+@given(added=st.lists(st.integers(-1000, 1000), min_size=1, max_size=9))
+@settings(max_examples=200, deadline=None)
+def test_reasons_stand_in_the_order_of_their_shares_and_none_is_too_small(added: list[int]) -> None:
+    sentence = tell(Reason(f"it is reason {place}", value) for place, value in enumerate(added))
+    told = [added[int(place)] for place in re.findall(r"reason (\d)", sentence)]
+    total = sum(value for value in added if value > 0)
+    assert told == sorted([value for value in added if value > 0 and value >= total / 20], reverse=True)[:3]
+    assert sentence.count("because") == (len(told) if len(told) > 1 else 0)
+    assert sentence.startswith("Mostly") == (len(told) > 1 and told[0] >= total * 3 / 5)
+
+
+@pytest.mark.parametrize(
+    ("score", "is_top", "clause"),
+    [
+        (1234.9, True, "it is popular (1,234 shoppers chose it lately)"),
+        (3.0, True, "it is popular (3 shoppers chose it lately)"),
+        (3.5, False, "3 shoppers chose it lately"),
+        (2.9, True, "2 shoppers chose it lately"),
+        (1.2, True, "1 shopper chose it lately"),
+        (0.4, True, "others chose it some time ago"),
+        (0.0, True, ""),
+    ],
+)
+def test_few_choices_are_not_called_popular(score: float, is_top: bool, clause: str) -> None:
+    assert is_popular(score, is_top) == clause
+
+
+def parts(*shares: float, title: str = "item") -> list[HistoryPart]:
+    return [HistoryPart(str(place), f"{title} {place}", share) for place, share in enumerate(shares)]
+
+
+def test_items_are_named_without_their_shares() -> None:
+    assert resembles(parts(0.4, 0.3, 0.2), True, "this visit") == 'it resembles "item 0" and "item 1" from this visit'
+    assert resembles(parts(0.4, 0.05), False) == 'it somewhat resembles "item 0"'
+    assert chosen_with(parts(0.4, 0.3)) == 'others who chose "item 0" or "item 1" also chose it'
+    assert goes_with(parts(0.4), "the history") == 'it goes with "item 0"'
+    assert goes_with([], "the history") == "it goes with items of the history"
+    assert chosen_with([]) == resembles([], True) == shares_words([]) == ""
+
+
+def test_items_with_the_same_title_are_named_once() -> None:
+    twice = [HistoryPart("1", "Bag", 0.5), HistoryPart("2", "Bag", 0.5)]
+    assert resembles(twice, True, "the history") == 'it resembles "Bag" from the history'
+
+
+def test_one_word_is_a_word() -> None:
+    words = [WordPart("bag", 2.0), WordPart("stripe", 1.0)]
+    assert shares_words(words, "the history") == 'it shares the words "bag" and "stripe" with items of the history'
+    assert shares_words(words[:1]) == 'it shares the word "bag"'
+
+
+@pytest.mark.parametrize(
+    ("title", "short"),
+    [
+        ("Striped bag", "Striped bag"),
+        ("Striped\n  bag", "Striped bag"),
+        ("Wireless noise cancelling headphones, over-ear, black", "Wireless noise cancelling headphones…"),
+        ("x" * 60, "x" * 39 + "…"),
+        ("a " + "字" * 60, "a " + "字" * 37 + "…"),
+        ("y" * 40, "y" * 40),
+        ("Wireless noise cancelling headphone over ear", "Wireless noise cancelling headphone…"),
+    ],
+)
+def test_long_titles_are_shortened_behind_a_word(title: str, short: str) -> None:
+    assert shorten(title) == short
+    assert len(shorten(title)) <= 40
+
+
+def explain(folder: Path, retrievers: Sequence[Retriever], weights: Sequence[float]) -> list[Explanation]:
+    """Return the explanations of u1 for retrievers that a plan may have."""
+    publish(folder)
+    query = Query(user="u1", explain=True)
+    with open_index(str(folder), ranking=RANKING) as index:
+        reader = index.backend.reader()
+        facts = Facts(reader.user("u1"))
+        plan = Plan(query, "profile", Request(retrievers, (), facts.user, (), 10), weights, "minmax", 0.0)
+        retrieved = reader.retrieve(plan.request)
+        ranked = rerank(retrieved, fuse(retrieved.candidates, weights, "minmax"), plan)
+        return Explainer(reader, facts, plan, retrieved).explain(ranked)
+
+
+def test_the_interest_that_added_most_is_told(tmp_path: Path) -> None:
+    dresses = Retriever("interest", "semantic", np.float32([1, 0, 0, 0]), sources=("a",))
+    lamps = Retriever("interest", "semantic", np.float32([0.6, 0, 0.8, 0]), sources=("d",))
+    b = explain(tmp_path, [dresses, lamps], [0.1, 0.9])[1]
+    # b is nearer to a (0.8) than to d (0.48), but lamps weigh nine times as much
+    assert [part.item_id for part in b.history] == ["a"]
+    assert b.sentence == 'It somewhat resembles "red lamp" from the history.'
+
+
+def test_collaborative_retrievers_give_reasons(tmp_path: Path) -> None:
+    ease = Retriever("ease", "behaviour", items={"b": 0.9, "c": 0.3})
+    shoppers = Retriever("shoppers", "behaviour", items={"b": 0.5, "c": 0.1})
+    first = explain(tmp_path, [ease, shoppers], [0.7, 0.3])[0]
+    assert first.sentence == (
+        "Mostly because it goes with items of the history; also because similar shoppers chose it lately."
+    )
+    assert [leg.share for leg in first.legs] == pytest.approx([0.7, 0.3])
+    assert first.goes_rest == pytest.approx(0.9)
+
+
+def test_a_retriever_of_another_name_is_told_by_its_name(tmp_path: Path) -> None:
+    first = explain(tmp_path, [Retriever("two-tower", "behaviour", items={"b": 0.9})], [1.0])[0]
+    assert first.sentence == "The retriever two-tower found it."

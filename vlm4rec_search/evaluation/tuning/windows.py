@@ -1,0 +1,119 @@
+"""The rolling windows on which a ranking is chosen: tables as of earlier moments, and what shoppers took next."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.warehouse import read
+from vlm4rec_search.evaluation.data import Targets, incidence
+from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, given_cuts, taken_between
+from vlm4rec_search.evaluation.snapshots import Workbench
+from vlm4rec_search.evaluation.splits import Part, load_split
+from vlm4rec_search.evaluation.systems.product import publish_split
+from vlm4rec_search.evaluation.tuning.sweep import UserCandidates, retrieve_candidates
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.pointer import current_release
+from vlm4rec_search.indexes.embedded.store import Store
+from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.searcher import Searcher
+
+STARTS = (0.6, 0.7, 0.8)  # shares of the first interactions before each window; the test part begins at 0.9
+NOW = "tune_now"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some shoppers of one moment.
+
+    Attributes:
+        part: tables as of the moment, and what the shoppers took next; nothing for the present moment.
+        candidates: of each kind of profile (mean, interests), one for each shopper.
+    """
+
+    part: Part
+    candidates: dict[str, list[UserCandidates]]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The past windows, and the present tables, whose first ten hits shoppers are about to see."""
+
+    past: list[Window]
+    now: Window
+
+    @property
+    def shoppers(self) -> int:
+        """Number of shoppers of all past windows."""
+        return sum(len(window.part.targets.users) for window in self.past)
+
+
+def moments_of(bench: Workbench, protocol: Protocol) -> list[datetime]:
+    """Return the starts of the windows and the end of the last, which is the start of the test part.
+
+    A data set with a split of its own has one window, its validation part.
+
+    Raises:
+        UsageError: there are too few interactions for windows, or GIVEN.json cannot be read.
+    """
+    if given := given_cuts(bench.settings.data_dir):
+        return [given.validation, given.test]
+    with read(bench.settings.warehouse) as connection:
+        return find_moments(connection, (*STARTS, protocol.test))
+
+
+def build_windows(bench: Workbench, protocol: Protocol, ranking: Path, users: int) -> list[Part]:
+    """Build the tables as of each window's start and as of now, and return the parts; that of now comes last.
+
+    Args:
+        bench: a copy of the warehouse.
+        protocol: which items may be ranked.
+        ranking: file of the configuration, on whose durations the tables depend.
+        users: the most shoppers of all windows together, and of now.
+
+    Raises:
+        UsageError: there are too few interactions for windows.
+        RunError: a plan fails.
+    """
+    moments = moments_of(bench, protocol)
+    names = [f"tune_{number}" for number in range(len(moments) - 1)]
+    bench.plan_moments({**dict(zip(names, moments, strict=False)), NOW: None}, ranking)
+    parts = []
+    for name, start, end in zip(names, moments[:-1], moments[1:], strict=True):
+        split = load_split(bench.settings, name, protocol, frozenset())
+        with read(bench.settings.warehouse) as connection:
+            targets = find_targets(split, taken_between(connection, start, end), protocol.history)
+        if len(targets.users):
+            parts.append(Part(split, targets.some(max(1, users // len(names)), protocol.seed)))
+    split = load_split(bench.settings, NOW, protocol, frozenset())
+    everybody = np.arange(split.shape[0])
+    nothing = incidence(everybody[:0], everybody[:0], split.shape)
+    return [*parts, Part(split, Targets(everybody, nothing).some(users, protocol.seed))]
+
+
+def retrieve_windows(parts: list[Part], ranking: Ranking, folder: Path) -> Windows:
+    """Publish the tables of every part in a temporary folder and retrieve the candidates of all their shoppers.
+
+    Raises:
+        UsageError: the tables of a part have no documents.
+    """
+    windows = [_retrieve(part, ranking, folder) for part in parts]
+    return Windows(windows[:-1], windows[-1])
+
+
+def _retrieve(part: Part, ranking: Ranking, folder: Path) -> Window:
+    with TemporaryDirectory(dir=folder) as place:
+        publish_split(part.split, Path(place))
+        path = current_release(Path(place))
+        if path is None:
+            raise UsageError("the tables have no documents")
+        store = Store(path)
+        with Searcher(EmbeddedBackend(store)) as searcher:
+            found = {
+                profile: retrieve_candidates(searcher, store, part, ranking.model_copy(update={"profile": profile}))
+                for profile in ("mean", "interests")
+            }
+    return Window(part, found)

@@ -1,0 +1,74 @@
+"""Asks a ranking for the top tens of many shoppers, and measures what they show."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.indexes.search_layer import SearchLayer
+from vlm4rec_search.search.exposure import Exposure, measure_exposure
+from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.rules import Rule
+
+TOP = 10
+SAMPLE = 200  # shoppers
+
+
+def measure_release(
+    releases: Releases,
+    name: str,
+    users: Sequence[str],
+    ranking: Ranking | None = None,
+    rules: Sequence[Rule] = (),
+    popularity: Mapping[str, float] | None = None,
+) -> Exposure:
+    """Return what the top tens of shoppers show in a release.
+
+    Answers of a fallback tier are left out: they do not know the shopper. So are pins, which give all shoppers the same
+    first hits on purpose.
+
+    Args:
+        releases: of the index.
+        name: of the release.
+        users: ids of the shoppers, such as `Releases.users`.
+        ranking, rules: see `Searcher`.
+        popularity: score of each document in the popularity retriever, by item id; None reads it from the release.
+
+    Raises:
+        UsageError: the release cannot be searched by this package version.
+        RunError: the index does not answer.
+    """
+    popularity = _read_popularity(releases, name) if popularity is None else popularity
+    numbers = {item: number for number, item in enumerate(popularity)}
+    lists = np.full((len(users), TOP), -1, dtype=np.int64)
+    with releases.open(name, ranking, [rule for rule in rules if rule.action != "pin"]) as index:
+        for row, user in enumerate(users):
+            answer = index.search(Query(user=user, k=TOP))
+            if answer.tier == "profile":
+                known = [numbers[hit.item_id] for hit in answer.hits if hit.item_id in numbers]
+                lists[row, : len(known)] = known
+    return measure_exposure(lists, list(popularity), np.array(list(popularity.values()), dtype=np.float64))
+
+
+def measure_tables(search_layer: SearchLayer, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Exposure:
+    """Return what the top tens of `SAMPLE` shoppers would show in a release of these tables, see `measure_release`.
+
+    Raises:
+        RunError: nothing of the tables can be published.
+    """
+    with TemporaryDirectory(prefix="vlm4rec-exposure-") as folder:
+        releases = EmbeddedReleases(Path(folder))
+        name = releases.publish(search_layer.tables, search_layer.new_release("none"), False, False).meta.name
+        return measure_release(releases, name, releases.users(name, SAMPLE), ranking, rules)
+
+
+def _read_popularity(releases: Releases, name: str) -> dict[str, float]:
+    return {
+        row["item_id"]: row["popularity"] or 0.0
+        for batch in releases.documents(name, ("item_id", "popularity"))
+        for row in batch.to_pylist()
+    }

@@ -1,0 +1,148 @@
+"""The sentence of an explanation: the reasons for a hit in the order of what they added to its score."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vlm4rec_search.search.query import HistoryPart, WordPart
+
+NAMED, PARTLY, MOSTLY = 0.05, 0.2, 0.6  # shares of the score from which on a reason is named, and how
+REASONS = 3  # the most that a sentence tells
+POPULAR = 3  # shoppers who chose an item lately before it is called popular
+ITEMS, WORDS = 2, 3  # the most items and words that a clause names
+WEAK = 0.2  # share of the largest part under which a sentence does not name an item or a word
+LONGEST_TITLE = 40  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason for a hit.
+
+    Attributes:
+        clause: follows "because"; empty where there is nothing to say.
+        added: to the hit's score.
+    """
+
+    clause: str
+    added: float
+
+
+def tell(reasons: Iterable[Reason], notes: Iterable[str] = ()) -> str:
+    """Return the sentence of a hit.
+
+    Reasons with the same clause are one reason. The largest comes first; at most `REASONS` are told. "Mostly" stands
+    for at least three fifths of the score, "a little" for less than a fifth. What added less than a twentieth is not
+    named. A reason that is named alone needs no such word.
+
+    Args:
+        reasons: of the hit; those that took from its score are not named.
+        notes: predicates such as `is put last by a rule`, which follow the reasons.
+    """
+    added: dict[str, float] = defaultdict(float)
+    for reason in reasons:
+        added[reason.clause] += max(reason.added, 0.0)
+    total = sum(added.values())
+    named = [(clause, value / total) for clause, value in added.items() if clause and value > 0.0]
+    named = sorted([pair for pair in named if pair[1] >= NAMED], key=lambda pair: -round(pair[1], 6))[:REASONS]
+    if len(named) > 1:
+        by_degree: dict[str, list[str]] = defaultdict(list)
+        for place, (clause, share) in enumerate(named):
+            by_degree[_degree(share, place)].append(f"because {clause}")
+        clauses = [f"{degree} {list_names(of_degree, ', and')}" for degree, of_degree in by_degree.items()]
+    else:
+        clauses = [clause for clause, _ in named]
+    clauses += [f"it {note}" for note in notes]
+    sentence = "; ".join(clauses or ["nothing better is left"])
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _degree(share: float, place: int) -> str:
+    if share < PARTLY:
+        return "a little"
+    if place > 0:
+        return "also"
+    return "mostly" if share >= MOSTLY else "partly"
+
+
+def resembles(parts: Sequence[HistoryPart], is_top: bool, origin: str = "") -> str:
+    """Return the clause of likeness to items.
+
+    Args:
+        parts: of the items, largest share first.
+        is_top: few other items are as near to them.
+        origin: where they come from.
+    """
+    verb = "it resembles" if is_top else "it somewhat resembles"
+    return _join(verb, _titles(parts), origin and f"from {origin}") if parts else ""
+
+
+def is_near(text: str) -> str:
+    """Return the clause of nearness to the text of a query."""
+    return f'it is among the nearest to "{shorten(text)}" in meaning'
+
+
+def has_words(parts: Sequence[WordPart]) -> str:
+    """Return the clause of the words that a query's text and the hit have in common, largest share first."""
+    return _join("it has the", _words(parts)) if parts else ""
+
+
+def shares_words(parts: Sequence[WordPart], origin: str = "") -> str:
+    """Return the clause of the words that the items of `origin` and the hit have in common, largest share first."""
+    return _join("it shares the", _words(parts), origin and f"with items of {origin}") if parts else ""
+
+
+def chosen_with(parts: Sequence[HistoryPart]) -> str:
+    """Return the clause of co-purchases, largest share first; a shop's events need not be purchases."""
+    return f"others who chose {_titles(parts, ' or')} also chose it" if parts else ""
+
+
+def goes_with(parts: Sequence[HistoryPart], origin: str = "") -> str:
+    """Return the clause of items that all shoppers' histories connect, largest share first."""
+    if parts:
+        return f"it goes with {_titles(parts)}"
+    return f"it goes with items of {origin}" if origin else "others chose both"
+
+
+def is_popular(score: float, is_top: bool, group: str = "") -> str:
+    """Return the clause of popularity.
+
+    Args:
+        score: how many shoppers chose the item lately; the part below the point only orders equal counts.
+        is_top: the item is in the upper part of the popularity ranking.
+        group: of the shoppers or items among which it is counted, with its preposition.
+    """
+    count = int(score)
+    if count == 0:
+        return "others chose it some time ago" if score > 0.0 else ""
+    chosen = f"{count:,} {'shopper' if count == 1 else 'shoppers'} chose it lately"
+    return _join("it is popular", group, f"({chosen})") if is_top and count >= POPULAR else chosen
+
+
+def shorten(title: str, longest: int = LONGEST_TITLE) -> str:
+    """Return a title of at most `longest` characters, cut behind a word where there is one in its second half."""
+    title = " ".join(title.split())
+    if len(title) <= longest:
+        return title
+    kept = title[: longest - 1]
+    last_space = title.rfind(" ", longest // 2, longest)
+    return (kept if last_space < 0 else kept[:last_space]).rstrip(" ,;:-/(") + "…"
+
+
+def list_names(names: Sequence[str], last: str = " and") -> str:
+    """Return names as a list in words, empty without names; `last` stands before the last one."""
+    return f"{last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _titles(parts: Sequence[HistoryPart], last: str = " and") -> str:
+    """Return the titles of the parts that matter; two items may have the same title."""
+    titles = [f'"{shorten(part.title)}"' for part in parts[:ITEMS] if part.share >= WEAK * parts[0].share]
+    return list_names(list(dict.fromkeys(titles)), last)
+
+
+def _words(parts: Sequence[WordPart]) -> str:
+    words = [f'"{part.word}"' for part in parts[:WORDS] if part.share >= WEAK * parts[0].share]
+    return f"{'word' if len(words) == 1 else 'words'} {list_names(words)}"
+
+
+def _join(*phrases: str) -> str:
+    return " ".join(phrase for phrase in phrases if phrase)
