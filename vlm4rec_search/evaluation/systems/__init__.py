@@ -53,6 +53,8 @@ def registry(ranking: Ranking | None = None) -> dict[str, Make]:
         "product-semantic": lambda: Product("product-semantic", "semantic", ranking),
         "product-lexical": lambda: Product("product-lexical", "lexical", ranking),
         "product-behaviour": lambda: Product("product-behaviour", "behaviour", ranking),
+        "product-ease": lambda: Product("product-ease", "ease", ranking),
+        "product-shoppers": lambda: Product("product-shoppers", "shoppers", ranking),
         "oracle-of-legs": lambda: OracleOfLegs(ranking),
     }
     return factories | {point.name: point.load() for point in entry_points(group=GROUP)}
