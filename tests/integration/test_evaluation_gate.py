@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.six_items import RANKING
 from helpers.workspace import Workspace
 
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -42,6 +43,9 @@ def write_data(folder: Path) -> None:
 
 def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     write_data(workspace.data)
+    workspace.settings["VLM4REC_RANKING"] = str(
+        RANKING
+    )  # vectors and words: what co-purchases know would hide the fall
     workspace.plan()
     monkeypatch.chdir(workspace.folder)
     for name in [name for name in os.environ if name.startswith("VLM4REC_")]:

@@ -1,6 +1,7 @@
 """The protocol on the product's own tables, by real plans: who takes part, what is seen, and known numbers."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from vlm4rec_search.indexes.release import SCHEMA_VERSION
 from vlm4rec_search.search.query import Mode
 
 ONLINE_RETAIL = ROOT.parent / "shared" / "data" / "online_retail"
-SYSTEMS = "popularity,recent-popularity,description-only,product-semantic,product-hybrid,vision-only"
+SYSTEMS = "popularity,recent-popularity,description-only,product-semantic,product-hybrid,vision-only,oracle-of-legs"
 FIRST = [(user, item) for user in range(9) for item in range(4)]
 
 
@@ -80,7 +81,11 @@ def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
         assert values["product-semantic", metric]["value"] == values["description-only", metric]["value"]
     assert {row["items"] for row in answer["rows"] if row["on"] == "what vision-only covers"} == {4}
 
+    assert values["oracle-of-legs", "nDCG@10"]["value"] == 1, "six candidates: every retriever finds both"
+    assert {one["a"] for one in answer["differences"]} & {"oracle-of-legs"} == set()
+
     page = (workspace.folder / "out" / "page.html").read_text()
+    assert re.search("Best by nDCG@10: (?!oracle)", page)
     assert "data:image/jpeg;base64," in page
     assert "thing number 4 of kind 1" in page
     assert not any(mark in page for mark in ("<script", "http://", "https://"))

@@ -50,9 +50,14 @@ MODE: Mode = "hybrid"
 _INPUTS = """
 CREATE SCHEMA profiles;
 CREATE SCHEMA staging;
+CREATE SCHEMA search;
 CREATE VIEW staging.users AS SELECT user_id, segment FROM users;
 CREATE VIEW profiles.recent_items AS SELECT user_id, behaviour AS items FROM users;
 CREATE VIEW profiles.favourite_categories AS SELECT user_id, categories FROM users;
+CREATE VIEW search.similar_shoppers AS
+SELECT user_id, shopper.item_id, shopper.score, rank FROM (
+    SELECT user_id, UNNEST(shoppers) AS shopper, GENERATE_SUBSCRIPTS(shoppers, 1) AS rank FROM users
+);
 CREATE VIEW profiles.user_profiles AS SELECT user_id, items, length, vector::FLOAT[] AS vector FROM vectors;
 CREATE VIEW profiles.term_weights AS SELECT * FROM terms;
 CREATE VIEW profiles.interests AS SELECT * FROM tastes;

@@ -1,12 +1,10 @@
 """The project's SQL models as plain DuckDB SQL, for tables that no plan builds."""
 
-import re
-from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 
-def render_model(project: Path, name: str, variables: Mapping[str, float] | None = None) -> str:
+def render_model(project: Path, name: str) -> str:
     """Return the query of a model as DuckDB SQL, with its macros expanded.
 
     Importing SQLMesh takes about two seconds. Its `Context` would do the same, but it loads every model and reads the
@@ -14,8 +12,7 @@ def render_model(project: Path, name: str, variables: Mapping[str, float] | None
 
     Args:
         project: folder of the SQLMesh project.
-        name: of an SQL model, <layer>.<table>.
-        variables: those that the query names.
+        name: of an SQL model without variables, <layer>.<table>.
     """
     from sqlmesh.core.dialect import parse
     from sqlmesh.core.macros import macro
@@ -23,11 +20,8 @@ def render_model(project: Path, name: str, variables: Mapping[str, float] | None
 
     for path in sorted((project / "macros").glob("[!_]*.py")):
         _run_module(path)  # registers its macros
-    text = (project / "models" / f"{name.replace('.', '/')}.sql").read_text("utf-8")
-    # As text: sqlglot remembers what it can print, and where it was used before SQLMesh, it cannot print variables.
-    for variable, value in (variables or {}).items():
-        text = re.sub(rf"@{variable}\b", repr(value), text)
-    *_, query = parse(text, default_dialect="duckdb")
+    file = project / "models" / f"{name.replace('.', '/')}.sql"
+    *_, query = parse(file.read_text("utf-8"), default_dialect="duckdb")
     model = create_sql_model(name, query, dialect="duckdb", macros=macro.get_registry(), module_path=project.resolve())
     sql: str = model.render_query_or_raise().sql(dialect="duckdb", comments=False)
     return sql

@@ -40,7 +40,9 @@ FROM histories.user_histories INNER JOIN profiles.likes USING (user_id, position
 """
 _WEIGHTS = "SELECT user_id, item_id, weight FROM profiles.profile_weights"
 # The weights of all systems but the product's own: the product's arithmetic, whatever the ranking file says.
-_HALF_LIVES = {"half_life_days": 120.0, "behaviour_half_life_days": 20.0}
+_HALF_LIVES = (
+    "(SELECT 120 AS half_life_days, 20 AS behaviour_half_life_days, 80 AS lasting_half_life_days)"  # of profiles.pace
+)
 _PHOTOS = "SELECT item_id, vector FROM embeddings.image_embeddings"
 _MOMENT = "SELECT as_of FROM histories.as_of"
 
@@ -87,7 +89,8 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
 @cache
 def _fixed_weights(project: Path) -> str:
     """Return the query of profiles.profile_weights with half-lives of the evaluation's own."""
-    return f"SELECT user_id, item_id, weight FROM ({render_model(project, 'profiles.profile_weights', _HALF_LIVES)})"  # noqa: S608  our own text alone
+    weights = render_model(project, "profiles.profile_weights").replace('"profiles"."pace"', _HALF_LIVES)
+    return f"SELECT user_id, item_id, weight FROM ({weights})"  # noqa: S608  our own text alone
 
 
 def _candidates(protocol: Protocol, taken: "np.typing.NDArray[np.int64]", items: int) -> Mask:

@@ -29,7 +29,7 @@ from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import MAX_ITEMS
 
-USERS = 256  # shoppers whose rows are in memory at once
+USERS = 1_000  # shoppers whose rows, candidates and masks are in memory at once: 200 MB at 40,000 documents
 CELLS = 8_000_000  # scores in memory at once: 32 MB
 
 
