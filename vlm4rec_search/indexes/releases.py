@@ -17,7 +17,7 @@ RETAINED = 5  # releases that a publication leaves, the live one included: enoug
 
 Hashed = Literal["profiles", "segments"]  # kinds of documents that are compared by their hashes
 
-_TEXTS = ("title", "description", "caption", "category")
+_TEXTS = ("title", "description", "caption", "details", "category")
 COLUMNS = ("item_id", *_TEXTS, "price", "available", "image", "content_hash", "vector")
 BEHAVIOUR = ("popularity", "neighbours")  # further columns of the documents, which follow from interactions
 
