@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vlm4rec_search.search.ranking import DEFAULT
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
@@ -18,7 +20,8 @@ BIN = Path(sys.executable).parent
 class Workspace:
     """A folder with its own data, warehouse, cache and index, in which commands run as in a user's shell.
 
-    Two encoders without weights replace the default ones, so that a plan loads no model.
+    Two encoders without weights replace the default ones, so that a plan loads no model. The packaged ranking is pinned,
+    so that `vlm4rec index` does not take the time to choose one; `choose_ranking` changes that.
 
     Attributes:
         folder: the working directory of the commands.
@@ -40,9 +43,14 @@ class Workspace:
             "VLM4REC_IMAGE_ENCODER": "thumbnail-4",
             "HF_HUB_OFFLINE": "1",
             "COLUMNS": "200",
+            "VLM4REC_RANKING": str(DEFAULT),
         }
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("VLM4REC_")}
         return {**inherited, **own, **self.settings}
+
+    def choose_ranking(self) -> None:
+        """Let `vlm4rec index` choose the ranking, as it does for a user who names none."""
+        self.settings["VLM4REC_RANKING"] = ""
 
     def start(self, program: str, *arguments: str) -> "subprocess.Popen[str]":
         """Start a command without waiting for it; Ctrl-C reaches it also where the tests run in the background."""

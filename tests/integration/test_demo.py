@@ -1,11 +1,28 @@
 """The demo runs all steps in one command, with the packaged vision-language model."""
 
+from collections import Counter
+
 from helpers.workspace import Workspace
+
+from vlm4rec_search import Query, open_index
+
+
+def assert_is_personal(workspace: Workspace) -> None:
+    """Compare the answers to all shoppers: the ranking was chosen for this shop, and tells them apart."""
+    shoppers = [user for (user,) in workspace.query("SELECT user_id FROM search.user_documents")]
+    with open_index(str(workspace.folder / "index")) as index:
+        answers = [index.search(Query(user=user)) for user in shoppers]
+    assert answers[0].ranking.startswith("shop-")
+    first = Counter(answer.hits[0].item_id for answer in answers).most_common(1)[0][1]
+    shown = {hit.item_id for answer in answers for hit in answer.hits}
+    assert first <= 0.1 * len(shoppers)
+    assert len(shown) >= 0.8 * workspace.query("SELECT count(*) FROM search.item_documents")[0][0]
 
 
 def test_the_demo_uses_the_packaged_model_and_its_tables_can_be_published_to_a_server(
     workspace: Workspace, opensearch_url: str, own_prefix: str
 ) -> None:
+    workspace.choose_ranking()
     output = workspace.vlm4rec("demo")
     assert "The photos were described by the captioner tiny" in output
     captioners = "SELECT DISTINCT captioner LIKE 'tiny@%' FROM captions.item_captions WHERE status = 'ok'"
@@ -13,8 +30,9 @@ def test_the_demo_uses_the_packaged_model_and_its_tables_can_be_published_to_a_s
     hits = workspace.json("search", "--text", "striped bag")["hits"]
     assert "stripes" in dict(workspace.query("SELECT item_id, caption FROM search.item_documents"))[hits[0]["item_id"]]
     assert [hit["category"] for hit in hits].count("bags") >= 8
+    assert_is_personal(workspace)
     workspace.settings["VLM4REC_INDEX_PREFIX"] = own_prefix
-    release = workspace.json("index", "--url", opensearch_url)["release"]
+    release = workspace.json("index", "--no-choose", "--url", opensearch_url)["release"]
     for query in (("--user", "u021"), ("--text", "striped bag")):
         answer = workspace.json("search", *query, "--url", opensearch_url)
         assert (answer["release"], len(answer["hits"])) == (release, 10)
