@@ -20,8 +20,8 @@ BIN = Path(sys.executable).parent
 class Workspace:
     """A folder with its own data, warehouse, cache and index, in which commands run as in a user's shell.
 
-    Two encoders without weights replace the default ones, so that a plan loads no model. The packaged ranking is pinned,
-    so that `vlm4rec index` does not take the time to choose one; `choose_ranking` changes that.
+    Two encoders without weights replace the default ones, so that a plan loads no model. The packaged ranking is
+    pinned, so that `vlm4rec index` takes no time to choose one; `choose_ranking` changes that.
 
     Attributes:
         folder: the working directory of the commands.

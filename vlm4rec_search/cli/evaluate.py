@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 @click.option("--tables/--no-tables", default=True, show_default=True, help="Also try half-lives, windows and words.")
 @click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
               help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
-@click.option("--users", "sample", type=int, metavar="N", help="The most users, drawn at random; default: 2,000.")
+@click.option("--users", "sample", type=click.IntRange(min=100), metavar="N",
+              help="The most shoppers, drawn at random; default: 1,000.")  # fmt: skip
 @json_option
 def tune(target: Path, version: str, tables: bool, candidates: str, sample: int | None, as_json: bool) -> None:
-    """Choose fusion, weights, depth, profile, half-lives and windows on a validation split.
+    """Choose fusion, weights, depth, profile, half-lives, windows and the embedded text on the shop's own history.
 
-    The candidates of every retriever are retrieved once for each set of tables; a weighting is then judged in
-    milliseconds. The test split of `vlm4rec evaluate` plays no role. Afterwards set VLM4REC_RANKING to the new file
-    and run `sqlmesh plan` and `vlm4rec index`.
+    Three earlier moments are windows: what shoppers took after each of them is to be found from the tables as of it.
+    The test split of `vlm4rec evaluate` lies behind the last window and plays no role. `vlm4rec index` makes the same
+    choice with --no-tables. To pin a file, set VLM4REC_RANKING to it and run `sqlmesh plan` and `vlm4rec index`.
 
     \b
     Example:
@@ -52,7 +53,9 @@ def tune(target: Path, version: str, tables: bool, candidates: str, sample: int 
     if as_json:
         echo_json(_record(tuned))
         return
-    _print_sweep(tuned)
+    if tuned.rows:
+        _print_sweep(tuned)
+    click.echo(f"Ranking: {tuned.reason}")
     click.echo(f"Written: {target}. Next: VLM4REC_RANKING={target}, then sqlmesh plan and vlm4rec index")
 
 
@@ -61,7 +64,10 @@ def _record(tuned: "Tuned") -> dict[str, object]:
 
     return {
         "ranking": tuned.ranking.model_dump(mode="json"),
+        "reason": tuned.reason,
         "users": tuned.users,
+        "first": tuned.first,
+        "coverage": tuned.coverage,
         "tried": tuned.tried,
         "rows": [{"system": name, "nDCG@10": ndcg, "R@10": recall} for name, (ndcg, recall) in tuned.rows.items()],
         "differences": [asdict(difference) for difference in tuned.differences],
@@ -72,7 +78,7 @@ def _print_sweep(tuned: "Tuned") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{tuned.users:,} users of the validation split, {tuned.tried:,} rankings; 95% intervals are paired"
+    title = f"{tuned.users:,} shoppers of earlier windows, {tuned.tried:,} rankings; 95% intervals are paired"
     table = Table("ranking", "nDCG@10", "R@10", "chosen minus this", title=title, title_justify="left")
     gains = {found.b: f"{found.difference:+.4f} [{found.low:+.4f} {found.high:+.4f}]" for found in tuned.differences}
     for name, (ndcg, recall) in tuned.rows.items():
