@@ -10,7 +10,9 @@ def test_the_demo_uses_the_packaged_model_and_its_tables_can_be_published_to_a_s
     assert "The photos were described by the captioner tiny" in output
     captioners = "SELECT DISTINCT captioner LIKE 'tiny@%' FROM captions.item_captions WHERE status = 'ok'"
     assert workspace.query(captioners) == [(True,)]
-    assert workspace.json("search", "--text", "striped bag")["hits"]
+    hits = workspace.json("search", "--text", "striped bag")["hits"]
+    assert "stripes" in dict(workspace.query("SELECT item_id, caption FROM search.item_documents"))[hits[0]["item_id"]]
+    assert [hit["category"] for hit in hits].count("bags") >= 8
     workspace.settings["VLM4REC_INDEX_PREFIX"] = own_prefix
     release = workspace.json("index", "--url", opensearch_url)["release"]
     for query in (("--user", "u021"), ("--text", "striped bag")):

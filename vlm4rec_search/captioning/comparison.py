@@ -118,7 +118,7 @@ def _pair_items(both: list[CatalogueCaptions], common: list[int], settings: Sett
 
 
 def _embed_captions(captions: CatalogueCaptions, positions: list[int], settings: Settings) -> Vectors:
-    """Embed caption and title like the model embeddings.item_texts; return unit vectors (n, d), float32."""
+    """Embed caption and title, as the recipe `caption_title` does; return unit vectors (n, d), float32."""
     items = [captions.items[position] for position in positions]
     answers = [captions.outcomes[position].answer for position in positions]
     joined = [f"{(text or '').rstrip('.')}. {item.title}" for item, text in zip(items, answers, strict=True)]

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 from vlm4rec_search.common.analyzer import analyze
 
@@ -30,14 +31,15 @@ def remove_boilerplate(captions: Sequence[str | None]) -> list[str | None]:
     common = {term for term, count in frequency.items() if count > SHARE * len(told)}
     if len(told) < FEWEST or not common:
         return list(captions)
-    return [_without(caption, common) if caption else None for caption in captions]
+    terms = cache(analyze)  # a catalogue has few different words
+    return [_without(caption, common, terms) if caption else None for caption in captions]
 
 
-def _without(caption: str, common: set[str]) -> str | None:
+def _without(caption: str, common: set[str], terms: Callable[[str], list[str]]) -> str | None:
     pieces = _PHRASE_END.split(caption)  # phrases, each followed by its end
     kept: list[str] = []
     for phrase, end in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
-        words = [word for word in phrase.split() if not (terms := set(analyze(word))) or not terms <= common]
-        if any(map(analyze, words)):
+        words = [word for word in phrase.split() if not terms(word) or not common.issuperset(terms(word))]
+        if any(map(terms, words)):
             kept += [" ".join(words), end]
     return "".join(kept).rstrip(" ,;:(") or None

@@ -20,11 +20,11 @@ from vlm4rec_search.search.rules import Rule
 EXAMPLES = 5
 _TOLERANCE = 1e-4  # distance up to which two vectors count as equal
 _LIVE = """
-CREATE TABLE live (item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR, category VARCHAR, price DOUBLE,
-    available BOOLEAN, image VARCHAR, content_hash VARCHAR, vector FLOAT[], popularity FLOAT,
-    neighbours STRUCT(item_id VARCHAR, similarity DOUBLE)[])
+CREATE TABLE live (item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR, details VARCHAR,
+    category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, content_hash VARCHAR, vector FLOAT[],
+    popularity FLOAT, neighbours STRUCT(item_id VARCHAR, similarity DOUBLE)[])
 """
-_FIELDS = ("title", "description", "caption", "category", "price", "available", "image", "content_hash")
+_FIELDS = ("title", "description", "caption", "details", "category", "price", "available", "image", "content_hash")
 _BOTH = "FROM documents INNER JOIN live USING (item_id) WHERE "
 _STALE = " OR ".join(f"documents.{name} IS DISTINCT FROM live.{name}" for name in _FIELDS)
 _QUERIES = {

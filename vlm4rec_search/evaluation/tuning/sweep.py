@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import optimize, sparse
 
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.vectors import Floats, Ints
@@ -249,3 +249,22 @@ def climb(start: Floats, value: Callable[[Floats], float], steps: Sequence[float
                 if found > highest + 1e-6:
                     best, highest, improved = weights / weights.sum(), found, True
     return best, highest, tried
+
+
+def fit_blend(pools: Sequence[Pool]) -> Floats:
+    """Return weights of 0 or more for the columns of `blend` pools, with a sum of 1, float64 (2 x kinds,).
+
+    Non-negative least squares from what retrievers add to whether a document is relevant: with such weights a better
+    score or rank never lowers a document.
+    """
+    added = np.concatenate([pool.added[pool.is_document] for pool in pools]).astype(np.float64)
+    relevant = []
+    for pool in pools:
+        is_relevant = np.zeros(pool.is_document.shape, dtype=np.bool_)
+        is_relevant[pool.relevant[:, 0], pool.relevant[:, 1]] = True
+        relevant.append(is_relevant[pool.is_document])
+    labels = np.concatenate(relevant).astype(np.float64)
+    weights, _ = optimize.nnls(added - added.mean(axis=0), labels - labels.mean())  # centred: with an intercept
+    total = float(weights.sum())
+    blend: Floats = weights / total if total > 0.0 else np.full(len(weights), 1.0 / len(weights))
+    return blend

@@ -24,6 +24,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     as_weights,
     build_pool,
     climb,
+    fit_blend,
     join,
     judge,
     judge_diverse,
@@ -40,6 +41,7 @@ PROFILES = ("mean", "interests")
 FUSIONS: tuple[Fusion, ...] = ("rrf", "minmax")
 DIVERSITIES = (0.1, 0.2, 0.3)
 FEW = 3  # the rough search looks at every third shopper
+REFINED = 3  # of its results, the best are refined with all shoppers
 USERS = 1_000  # the most shoppers: more would hardly narrow an interval
 FEWEST = 100  # shoppers of all windows; with fewer a choice would be chance
 SHORT = (3, 10)  # items of histories that may get weights of their own
@@ -47,6 +49,8 @@ SHORT = (3, 10)  # items of histories that may get weights of their own
 LARGEST_FIRST = 0.1  # share of the shoppers who may see the same first hit
 COVERAGE = 0.8  # of the documents that the first ten hits of all shoppers could cover
 WORTH = 0.1  # share of nDCG@10 that the coverage may cost
+
+_FIRST, _BOTH = (1.0, 0.0), (1.0, 1.0)  # what a broken limit costs: of the first hit, and of the coverage
 
 TABLES: Mapping[str, tuple[float, ...] | tuple[str, ...]] = {
     "pace_days": (10, 20, 60, 180, 36_500),
@@ -222,9 +226,7 @@ class _Trial:
     def __init__(self, start: Ranking, windows: Windows, diverse: bool) -> None:
         self._start, self._windows, self.tried = start, windows, 0
         self._equal = load_ranking()
-        profile, fusion, rough = self._choose_fusion()
-        self._best = self._option(profile, fusion, start.depth)
-        weights = self._best.climb(rough, (1.0, 0.0), (0.1, 0.05))
+        self._best, weights = self._search_weights()
         self.ranking = self._named(self._best, weights)
         self.ndcg = self._best.ndcg(weights)
         self._sight = self._best.sight(weights)
@@ -232,6 +234,7 @@ class _Trial:
         self._cover(weights)
         self._try_depths()
         self._try_lengths()
+        self._try_blend()
         if diverse:
             self._try_diversity()
 
@@ -242,33 +245,45 @@ class _Trial:
         changes = {"profile": option.profile, "fusion": option.fusion, "depth": option.depth}
         return self._start.model_copy(update={**changes, "weights": as_weights(weights), "schema_version": 2})
 
-    def _choose_fusion(self) -> tuple[str, Fusion, Floats]:
-        """Return profile, fusion and rough weights that are best for a part of the shoppers."""
+    def _search_weights(self) -> tuple[_Option, Floats]:
+        """Return the best profile and fusion, and the best weights under the limit of the first hit.
+
+        A part of the shoppers finds rough weights, from several starts, since the value has many peaks. All shoppers
+        refine the best of them.
+        """
         equal = as_vector(self._equal.weights)
         equal /= equal.sum()
-        found = []
+        popular = np.eye(len(KINDS))[KINDS.index("popularity")]
+        rough = []
         for profile, fusion in product(PROFILES, FUSIONS):
             option = _Option(self._windows, profile, fusion, min(DEPTHS), every=FEW)
             single = max(np.eye(len(KINDS)), key=lambda weights: float(option.ndcg(weights).mean()))
-            for start in (equal, 0.6 * single + 0.4 * equal):
-                weights = option.climb(start, (1.0, 0.0), (0.2, 0.1))
-                found.append((option.value(weights, (1.0, 0.0)), profile, fusion, weights))
+            for start in (equal, 0.6 * single + 0.4 * equal, 0.5 * single + 0.3 * equal + 0.2 * popular):
+                weights = option.climb(start, _FIRST, (0.2, 0.1))
+                rough.append((option.value(weights, _FIRST), profile, fusion, weights))
             self.tried += option.tried
-        _, profile, fusion, weights = max(found, key=lambda each: each[0])
-        return profile, fusion, weights
+        rough.sort(key=lambda each: -each[0])
+        found = []
+        for _, profile, fusion, start in rough[:REFINED]:
+            option = self._option(profile, fusion, self._start.depth)
+            weights = option.climb(start, _FIRST, (0.2, 0.1, 0.05))
+            found.append((option.value(weights, _FIRST), option, weights))
+            self.tried += option.tried
+        _, option, weights = max(found, key=lambda each: each[0])
+        return option, weights
 
     def _cover(self, weights: Floats) -> None:
         """Ask for coverage, and take it where it costs little."""
         if not self._sight.missing[1]:
             return
-        wide = self._best.climb(weights, (1.0, 1.0), (0.2, 0.1, 0.05))
+        wide = self._best.climb(weights, _BOTH, (0.2, 0.1, 0.05))
         sight, ndcg = self._best.sight(wide), self._best.ndcg(wide)
         self._cost = 1.0 - float(ndcg.mean()) / max(float(self.ndcg.mean()), 1e-12)
         if self._cost <= WORTH and not sight.missing[1]:
             self.ranking, self.ndcg, self._sight = self._named(self._best, wide), ndcg, sight
 
     def _try_depths(self) -> None:
-        weights = as_vector(self.ranking.weights)
+        weights = _vector(self.ranking)
         for depth in DEPTHS:
             if depth != self._best.depth:
                 option = self._option(self._best.profile, self._best.fusion, depth)
@@ -295,6 +310,27 @@ class _Trial:
                 of_short = HistoryWeights(up_to=up_to, weights=as_weights(weights))
                 self.ranking = self.ranking.model_copy(update={"by_history": (*self.ranking.by_history, of_short)})
                 self.ndcg = changed
+
+    def _try_blend(self) -> None:
+        """Fit a blend of scores and ranks, judge each window by a fit on the others, and take it where it is better."""
+        pools = [
+            build_pool(window.candidates[self._best.profile], window.part.targets.relevant, "blend", self._best.depth)
+            for window in self._windows.past
+        ]
+        if len(pools) < 2:
+            return
+        others = [[pool for pool in pools if pool is not judged] for judged in pools]
+        ndcg = np.concatenate([judge(pool, fit_blend(rest))[0] for pool, rest in zip(pools, others, strict=True)])
+        self.tried += len(pools)
+        if _lowest(ndcg - self.ndcg) <= 0.0:
+            return
+        option, vector = self._option(self._best.profile, "blend", self._best.depth), fit_blend(pools)
+        sight = option.sight(vector)
+        if sight.missing <= self._sight.missing:
+            by_rank = as_weights(vector[len(KINDS) :])
+            changes = {"rank_weights": by_rank, "by_history": ()}
+            self._best, self._sight, self.ndcg = option, sight, option.ndcg(vector)
+            self.ranking = self._named(option, vector).model_copy(update=changes)
 
     def _try_diversity(self) -> None:
         for diversity in DIVERSITIES:
@@ -359,12 +395,18 @@ class _Trial:
         return not self._sight_of(ranking).missing[0]
 
     def _sight_of(self, ranking: Ranking) -> _Sight:
-        return self._option(ranking.profile, ranking.fusion, ranking.depth).sight(as_vector(ranking.weights))
+        return self._option(ranking.profile, ranking.fusion, ranking.depth).sight(_vector(ranking))
+
+
+def _vector(ranking: Ranking) -> Floats:
+    """Return the weights in the order of the columns of the ranking's pools."""
+    return as_vector(ranking.weights, ranking.rank_weights if ranking.fusion == "blend" else None)
 
 
 def _only(alone: Mapping[Kind, float]) -> dict[str, object]:
     weights = as_weights(np.array([alone[kind] for kind in KINDS]))
-    return {"weights": weights, "by_history": (), "diversity": 0.0}
+    fusion = {"fusion": "minmax", "rank_weights": as_weights(np.zeros(len(KINDS)))}
+    return {"weights": weights, "by_history": (), "diversity": 0.0, **fusion}
 
 
 def _lengths(window: Window) -> Ints:
@@ -378,7 +420,7 @@ def _by_length(ranking: Ranking) -> Iterator[tuple[float, float, Floats]]:
     for each in ranking.by_history:
         yield low, each.up_to, as_vector(each.weights)
         low = each.up_to
-    yield low, np.inf, as_vector(ranking.weights)
+    yield low, np.inf, _vector(ranking)
 
 
 def _durations(ranking: Ranking) -> dict[str, object]:
@@ -400,7 +442,8 @@ def _reason(
     why: str,
 ) -> str:
     single = max(KINDS, key=lambda kind: rows[kind][0])
-    weights = ranking.weights.model_dump()
+    weights, by_rank = ranking.weights.model_dump(), ranking.rank_weights.model_dump()
+    weights = {kind: weights[kind] + by_rank[kind] for kind in KINDS}
     total = sum(weights.values())
     shares = sorted(weights.items(), key=lambda pair: -pair[1])
     told = ", ".join(f"{kind} {weight / total:.0%}" for kind, weight in shares if weight / total >= 0.005)
