@@ -112,7 +112,6 @@ def _provenance(settings: Settings, tables: SearchLayer | None, ranking: Ranking
     if tables is None:
         return None
     with read(settings.warehouse) as connection:
-        texts = connection.execute("SELECT * FROM embeddings.item_texts LIMIT 1").df()
-    recipe = str(texts["recipe"].iloc[0]) if "recipe" in texts else "caption_title"
+        (recipe,) = connection.execute("SELECT ANY_VALUE(recipe) FROM embeddings.item_texts").fetchone() or ("",)
     values = sha256(ranking.model_dump_json(exclude={"version"}).encode()).hexdigest()[:12]
     return Provenance(tables.captioner, tables.prompt, tables.encoder, recipe, ranking.version, values, SCHEMA_VERSION)
