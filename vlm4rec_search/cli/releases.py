@@ -81,6 +81,8 @@ def list_releases(as_json: bool, url: str | None) -> None:
     for meta in metas:
         mark = "*" if meta.name == live else " "
         click.echo(f"{mark} {meta.name}  {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
+        if meta.chosen:
+            click.echo(f"    ranking {meta.chosen}")
     click.echo("* is live" if live else "Nothing is published. Next: vlm4rec index")
 
 
@@ -97,7 +99,7 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     same, and what the hits show. Without SECOND, FIRST is compared
     with the live release.
 
-    Example: vlm4rec releases diff items__v4__all-minilm-l6-v2__20250630t120000000 --users 100
+    Example: vlm4rec releases diff items__v5__all-minilm-l6-v2__20250630t120000000 --users 100
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases

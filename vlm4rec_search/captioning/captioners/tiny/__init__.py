@@ -14,7 +14,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 def make_tiny(argument: str, settings: Settings) -> TransformersCaptioner:
     """Return the packaged model. It ignores the settings: it was trained with one prompt and reads no titles.
 
-    It `understands` photos: it recognises the drawn products. On photos of other shops its captions are wrong anyway.
+    It does not count as one that `understands` photos: it recognises the drawings that it was trained on, and nothing
+    else. So its captions are embedded after the title.
 
     Raises:
         UsageError: an argument was given.
@@ -24,4 +25,6 @@ def make_tiny(argument: str, settings: Settings) -> TransformersCaptioner:
         raise UsageError(f"the captioner tiny takes no argument, not {argument!r}: for another model, {MODEL_HINT}")
     if not (WEIGHTS / "model.safetensors").is_file():
         raise RunError(f"the weights of the captioner tiny are missing from {WEIGHTS}: install the package again")
-    return TransformersCaptioner(str(WEIGHTS), load_prompt("describe"), batch_size=32, name="tiny")
+    captioner = TransformersCaptioner(str(WEIGHTS), load_prompt("describe"), batch_size=32, name="tiny")
+    captioner.understands = False
+    return captioner
