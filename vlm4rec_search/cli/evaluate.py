@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--tables/--no-tables", default=True, show_default=True, help="Also try half-lives, windows and words.")
 @click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
               help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
-@click.option("--users", "sample", type=int, metavar="N", help="The most users, drawn at random; default: 2,000.")
+@click.option("--users", "sample", type=int, metavar="N", help="The most users, drawn at random; default: 1,000.")
 @json_option
 def tune(target: Path, version: str, tables: bool, candidates: str, sample: int | None, as_json: bool) -> None:
     """Choose fusion, weights, depth, profile, half-lives and windows on a validation split.
