@@ -106,7 +106,7 @@ def main() -> None:
         run_plan(folder)
         ranking = folder / "ranking.yaml"
         default_ranking = (PROJECT / "vlm4rec_search" / "search" / "default_ranking.yaml").read_text("utf-8")
-        ranking.write_text(re.sub(r"(?m)^half_life_days: \d+", "half_life_days: 91", default_ranking), "utf-8")
+        ranking.write_text(re.sub(r"(?m)^half_life_days: null", "half_life_days: 91", default_ranking), "utf-8")
         print("  another half-life", flush=True)
         run_plan(folder, str(ranking))
         more = make_interactions(size, size.interactions // 100, size.users // 100, DAYS, rng)

@@ -25,6 +25,7 @@ from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_vectors
+from vlm4rec_search.profiles.shoppers import similar_shoppers
 from vlm4rec_search.profiles.item_terms import item_terms
 from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.query import Query
@@ -62,20 +63,28 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
     names = np.repeat([f"u{place:06d}" for place in range(users)], HISTORY)
     weights = pd.DataFrame({"user_id": names, "item_id": ids[picks.ravel()], "weight": 1.0 / HISTORY})
     profiles, terms = user_vectors(weights, items), term_weights(weights, items)
+    alike = similar_shoppers(weights.assign(days=1.0), (60.0, 60.0))
     with duckdb.connect() as connection:
-        for name, frame in (("weights", weights), ("profiles", profiles), ("terms", terms)):
+        frames = {"weights": weights, "profiles": profiles, "terms": terms, "alike": alike}
+        for name, frame in frames.items():
             connection.register(name, frame)
         return connection.execute("""
             WITH history AS (
-                SELECT user_id, list({'item_id': item_id, 'weight': weight}) AS history, list(item_id) AS seen
+                SELECT user_id, list({'item_id': item_id, 'weight': weight}) AS history, list(item_id) AS seen,
+                    list({'item_id': item_id, 'weight': weight, 'lasting': 1.0}) AS behaviour
                 FROM weights GROUP BY user_id
+            ), similar AS (
+                SELECT user_id, list({'item_id': item_id, 'score': score} ORDER BY rank) AS shoppers
+                FROM alike GROUP BY user_id
             ), words AS (
                 SELECT user_id, list({'term': term, 'word': word, 'weight': weight} ORDER BY rank) AS terms
                 FROM terms GROUP BY user_id
             )
             SELECT profiles.user_id, profiles.items, profiles.vector, history.history, history.seen, words.terms,
-                [] AS interests, history.history AS behaviour, NULL AS segment, [] AS categories
+                [] AS interests, history.behaviour, coalesce(similar.shoppers, []) AS shoppers, NULL AS segment,
+                [] AS categories
             FROM profiles INNER JOIN history USING (user_id) INNER JOIN words USING (user_id)
+                LEFT JOIN similar USING (user_id)
         """).to_arrow_table()
 
 
@@ -89,12 +98,11 @@ def facets(items: pd.DataFrame) -> pd.DataFrame:
     return table.assign(number=pd.to_numeric(table["value"].where(table["field"] == "price")))
 
 
-def neighbours(items: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
-    """Draw 50 neighbours for each item."""
+def pairs(items: pd.DataFrame, count: int, draw: np.random.Generator) -> pd.DataFrame:
+    """Draw so many neighbours for each item, without a value."""
     ids = items["item_id"].to_numpy()
-    picks = ids[draw.integers(0, len(ids), (len(ids), 50))]
-    pairs = pd.DataFrame({"item_id": np.repeat(ids, 50), "neighbour_id": picks.ravel()})
-    return pairs.drop_duplicates().assign(similarity=lambda frame: draw.uniform(0.01, 0.5, len(frame)))
+    picks = ids[draw.integers(0, len(ids), (len(ids), count))]
+    return pd.DataFrame({"item_id": np.repeat(ids, count), "neighbour_id": picks.ravel()}).drop_duplicates()
 
 
 def draw_tables(documents: int, users: int) -> SearchTables[Frame]:
@@ -108,10 +116,11 @@ def draw_tables(documents: int, users: int) -> SearchTables[Frame]:
         documents=items,
         users=people,
         popularity=popularity.assign(score=popularity["recent"] + counts / (1 + counts.max())),
-        neighbours=neighbours(items, draw),
+        neighbours=pairs(items, 50, draw).assign(similarity=lambda frame: draw.uniform(0.01, 0.5, len(frame))),
         segments=pd.DataFrame({"segment": ["s"], "item_id": ["i000000"], "shoppers": [1]}),
         facets=facets(items),
         terms=item_terms(items),
+        ease=pairs(items, 100, draw).assign(weight=lambda frame: draw.normal(0.0, 0.05, len(frame))),
     )
 
 
@@ -141,8 +150,10 @@ def measure_queries(index: Searcher, users: int) -> None:
     show("semantic", milliseconds(ask(mode="semantic")))
     show("lexical", milliseconds(ask(mode="lexical")), "32 weighted words")
     show("behaviour", milliseconds(ask(mode="behaviour")), "50 items x 50 neighbours")
-    show("hybrid", milliseconds(ask()), "the default ranking: 4 retrievers")
-    show("hybrid, vectors and words", milliseconds(ask(weights={"behaviour": 0, "popularity": 0})), "2 retrievers")
+    show("ease", milliseconds(ask(mode="ease")), "50 items x 100 neighbours")
+    show("hybrid", milliseconds(ask()), "the default ranking: 6 retrievers")
+    two = {"behaviour": 0, "ease": 0, "shoppers": 0, "popularity": 0}
+    show("hybrid, vectors and words", milliseconds(ask(weights=two)), "2 retrievers")
     show("hybrid, filtered", milliseconds(ask(filters=["category=c3", "price=10..50"])), "filter used before")
     prices = (f"price>={number / 10}" for number in range(10_000))
     fresh = milliseconds(lambda n: index.search(Query(user=f"u{n:06d}", filters=[next(prices)])))

@@ -39,7 +39,7 @@ def test_semantic_hits_and_scores_are_the_same(pair: Pair) -> None:
         assert alike(one, other) == [], query
 
 
-@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid", "behaviour"])
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid", "behaviour", "ease", "shoppers"])
 def test_the_top_ten_of_shoppers_overlap(pair: Pair, mode: str) -> None:
     shares = []
     for user in SHOPPERS:
@@ -102,6 +102,8 @@ CASES = {
     "nothing known": Query(user="s02", filters=["price<60"]),
     "category": Query(user="nobody", filters=["category=nothing such"]),
     "behaviour": Query(user="u00", mode="behaviour"),
+    "ease": Query(user="u00", mode="ease"),
+    "shoppers": Query(user="u00", mode="shoppers"),
     "popularity": Query(user="u03", weights={"semantic": 0, "lexical": 0, "behaviour": 0}),
     "include seen": Query(user="u06", mode="semantic", include_seen=True),
     "filtered": Query(user="u06", filters=["price=20..60", "available=true"]),
@@ -139,7 +141,7 @@ def test_sessions_and_similar_items_are_the_same(pair: Pair) -> None:
     seen = pair.embedded.backend.reader().user("u00")
     assert seen is not None
     items = list(seen.seen[:3])
-    for query in (Query(items=items), Query(items=items, mode="behaviour"), Query(user="u03", items=items)):
+    for query in (Query(items=items), Query(items=items, mode="behaviour"), Query(items=items, mode="ease"), Query(user="u03", items=items)):
         one, other = pair.both(replace(query, depth=EVERYTHING, explain=True))
         assert alike(one, other) == [], query
     found, same = (
