@@ -135,9 +135,9 @@ def test_more_than_1000_seen_items_are_looked_up_and_more_than_65536_spelled_out
 
 def test_a_text_of_too_many_words_is_told(index: Searcher) -> None:
     text = " ".join(f"word{number}" for number in range(400))
-    with pytest.raises(UsageError, match=r"has 1,200 words and items, but a server takes 1000: use a shorter"):
+    with pytest.raises(UsageError, match=r"has 1,600 words and items, but a server takes 1000: use a shorter"):
         index.search(Query(text=text, mode="lexical"))
-    few = " ".join(f"word{number}" for number in range(330))
+    few = " ".join(f"word{number}" for number in range(248))
     assert [hit.item_id for hit in index.search(Query(text=f"{few} shoes", mode="lexical")).hits] == ["c"]
 
 

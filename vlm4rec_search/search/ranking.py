@@ -80,7 +80,7 @@ class Ranking(_Strict):
     text: Recipe | None = None
     profile: Literal["mean", "interests"]
     interests: int = Field(ge=1, le=4)
-    terms: int = Field(ge=1, le=250)  # a server takes 1,024 clauses, four for each
+    terms: int = Field(ge=1, le=200)  # a server takes 1,000 clauses: four for each, and for each of 32 of a session
     depth: int = Field(ge=1, le=10_000)
     fusion: Literal["minmax", "rrf", "blend"]
     weights: Weights
