@@ -25,8 +25,8 @@ from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_vectors
-from vlm4rec_search.profiles.shoppers import similar_shoppers
 from vlm4rec_search.profiles.item_terms import item_terms
+from vlm4rec_search.profiles.shoppers import similar_shoppers
 from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.searcher import Searcher

@@ -141,7 +141,12 @@ def test_sessions_and_similar_items_are_the_same(pair: Pair) -> None:
     seen = pair.embedded.backend.reader().user("u00")
     assert seen is not None
     items = list(seen.seen[:3])
-    for query in (Query(items=items), Query(items=items, mode="behaviour"), Query(items=items, mode="ease"), Query(user="u03", items=items)):
+    for query in (
+        Query(items=items),
+        Query(items=items, mode="behaviour"),
+        Query(items=items, mode="ease"),
+        Query(user="u03", items=items),
+    ):
         one, other = pair.both(replace(query, depth=EVERYTHING, explain=True))
         assert alike(one, other) == [], query
     found, same = (

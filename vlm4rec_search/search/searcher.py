@@ -57,8 +57,12 @@ class Searcher:
 
     @property
     def ranking(self) -> Ranking:
-        """The ranking configuration."""
+        """The ranking configuration; it can be replaced between two searches."""
         return self._ranking_of(self.backend.release)
+
+    @ranking.setter
+    def ranking(self, ranking: Ranking | None) -> None:
+        self._given_ranking = ranking
 
     def _ranking_of(self, release: Release) -> Ranking:
         if self._given_ranking is not None:
