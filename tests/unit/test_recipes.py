@@ -33,7 +33,7 @@ def test_the_parts_stand_in_the_order_of_the_recipe(recipe: str, texts: list[str
 def test_measurements_stand_after_the_title() -> None:
     assert (default_recipe(understands=True), default_recipe(understands=False)) == (
         "caption_title",
-        "title_details_caption",
+        "title_caption",
     )
 
 

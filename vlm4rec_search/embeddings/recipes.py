@@ -31,7 +31,7 @@ def default_recipe(understands: bool) -> Recipe:
     A caption by a captioner that understands photos stands first, as in the paper. One that only measures pixels stands
     last: at the beginning, measurements would drown the title.
     """
-    return "caption_title" if understands else "title_details_caption"
+    return "caption_title" if understands else "title_caption"
 
 
 def item_texts(documents: pd.DataFrame, recipe: str) -> pd.DataFrame:
