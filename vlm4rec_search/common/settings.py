@@ -95,7 +95,10 @@ class Settings(BaseSettings):
     as_of: datetime | None = Field(
         default=None, description="time as of which tables are built; default: latest interaction"
     )
-    ranking: Path | None = Field(default=None, description="YAML file of the ranking; default: the packaged one")
+    ranking: Path | None = Field(
+        default=None,
+        description="YAML file of a ranking to pin; default: the release's for searches, the packaged one for tables",
+    )
     rules: Path | None = Field(default=None, description="YAML file of business rules: pin, boost, bury, drop")
     max_age_days: float = Field(default=30.0, description="age in days of the latest interaction that a check accepts")
 
