@@ -26,14 +26,21 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
       vlm4rec check
       vlm4rec check --environment dev --suite item_captions --json
     """
+    from vlm4rec_search.common.errors import RunError
     from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.indexes import ranking_in_force
     from vlm4rec_search.pipeline.quality import run_suites
     from vlm4rec_search.search.ranking import load_ranking
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
     expectations, docs = options.project / "expectations", options.quality
-    ranking, rules = load_ranking(options.ranking), load_rules(options.rules)
+    rules = load_rules(options.rules)
+    try:
+        ranking = ranking_in_force(options)
+    except RunError as error:  # tables can be checked while the index is away
+        click.echo(f"The suite exposure uses the packaged ranking: {error}", err=True)
+        ranking = load_ranking()
     report = run_suites(options.warehouse, expectations, environment, options.max_age_days, docs, suite, ranking, rules)
     if as_json:
         echo_json(report.as_json())
