@@ -15,7 +15,7 @@ SELECT user_id, STRING_AGG(word, ', ' ORDER BY rank) AS words
 FROM profiles.term_weights WHERE rank <= 5 GROUP BY ALL ORDER BY user_id LIMIT 5;
 
 -- Which items are popular of late, and which only were?
-SELECT documents.title, popularity.recent, popularity.interactions
+SELECT documents.title, popularity.recent, popularity.shoppers
 FROM search.item_popularity AS popularity INNER JOIN search.item_documents AS documents USING (item_id)
 ORDER BY popularity.rank LIMIT 10;
 

@@ -11,6 +11,12 @@ VECTOR = {"encoder": "tiny@1", "vector": [0.6, 0.8]}
 CAPTIONED = {"captioner": "attributes@1", "active": True, "attributes": "{}"}
 EVENT = {"weight": 1.0, "value_cap": 1.0, "repeat_cap": 1.0}
 INTEREST = {"importance": 0.5, "medoid": "a", "items": ["a"], "vector": [0.6, 0.8]}
+PACE: Row = {
+    **dict.fromkeys(
+        ("pace_days", "half_life_days", "behaviour_half_life_days", "lasting_half_life_days", "co_purchase_days"), 20.0
+    ),
+    **dict.fromkeys(("popularity_days", "shoppers_half_life_days", "regularisation"), 30.0),
+}
 LISTS: Row = {name: [] for name in ("history", "seen", "terms", "interests", "behaviour", "shoppers", "categories")}
 ITEM = {"title": "Oak chair", "available": True, "price": 3.0}
 
@@ -74,9 +80,30 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"user_id": "u", "position": 1, "item_id": "a", "days": 0.0},
         {"user_id": "u", "position": 2, "item_id": "a", "days": 1.0},
     ),
+    "profiles.pace_trials": (
+        {"parameter": "pace_days", "value": 20.0, "shoppers": 60, "ndcg": 0.1, "chosen": True},
+        {"parameter": "regularisation", "value": 30.0, "shoppers": 60, "ndcg": 0.1, "chosen": True},
+    ),
+    "profiles.pace": (PACE, PACE),
     "profiles.profile_weights": (
-        {"user_id": "u", "item_id": "a", "weight": 1.0, "recent": 1.0, "counts": True, "why": "1 x view"},
-        {"user_id": "u", "item_id": "b", "weight": -1.0, "recent": 0.0, "counts": True, "why": "1 x hide"},
+        {
+            "user_id": "u",
+            "item_id": "a",
+            "weight": 1.0,
+            "recent": 1.0,
+            "lasting": 1.0,
+            "counts": True,
+            "why": "1 x view",
+        },
+        {
+            "user_id": "u",
+            "item_id": "b",
+            "weight": -1.0,
+            "recent": 0.0,
+            "lasting": 0.0,
+            "counts": True,
+            "why": "1 x hide",
+        },
     ),
     "profiles.recent_items": ({"user_id": "u", "items": []}, {"user_id": "v", "items": []}),
     "profiles.favourite_categories": ({"user_id": "u", "categories": []}, {"user_id": "v", "categories": []}),
@@ -107,6 +134,14 @@ GOOD: dict[str, tuple[Row, Row]] = {
     "search.item_neighbours": (
         {"item_id": "a", "neighbour_id": "b", "similarity": 1.0, "rank": 1},
         {"item_id": "b", "neighbour_id": "a", "similarity": 1.0, "rank": 1},
+    ),
+    "search.ease_weights": (
+        {"item_id": "a", "neighbour_id": "b", "weight": 0.5, "rank": 1},
+        {"item_id": "b", "neighbour_id": "a", "weight": -0.5, "rank": 1},
+    ),
+    "search.similar_shoppers": (
+        {"user_id": "u", "item_id": "a", "score": 1.0, "rank": 1},
+        {"user_id": "u", "item_id": "b", "score": 0.5, "rank": 2},
     ),
     "search.segment_popularity": (
         {"segment": "gold", "item_id": "a", "shoppers": 2, "rank": 1},

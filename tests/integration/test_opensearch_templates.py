@@ -15,8 +15,8 @@ def test_the_hybrid_template_has_its_pipeline_and_both_legs(opensearch_url: str)
     answer = httpx.post(f"{opensearch_url}/_render/template", json=sent, timeout=60)
     body = answer.raise_for_status().json()["template_output"]
     (joined,) = body["search_pipeline"]["phase_results_processors"]
-    assert joined["normalization-processor"]["combination"]["parameters"]["weights"] == pytest.approx([0.6, 0.4])
-    assert body["query"]["hybrid"]["pagination_depth"] == "400"
+    assert joined["normalization-processor"]["combination"]["parameters"]["weights"] == pytest.approx([0.5, 0.5])
+    assert body["query"]["hybrid"]["pagination_depth"] == "200"
     semantic, lexical = body["query"]["hybrid"]["queries"]
     unseen = {"terms": {"item_id": {"index": "shop-profiles", "id": "u1", "path": "seen"}}}
     assert semantic["knn"]["vector"]["method_parameters"] == {"ef_search": "400"}

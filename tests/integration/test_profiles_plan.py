@@ -7,8 +7,6 @@ from datetime import datetime, timedelta
 import pytest
 from helpers.workspace import Workspace
 
-from vlm4rec_search.search.ranking import load_ranking
-
 START = datetime(2025, 1, 1)
 HEAVY = 50_000
 
@@ -54,7 +52,7 @@ def test_odd_histories_become_profiles_and_a_change_rebuilds_few(workspace: Work
     assert workspace.query(f"{known} 'solo'") == [(None, 1, 1, 1, 1)]
     assert workspace.query(f"{known} 'heavy'") == [(None, 300, 3, 100, 300)]
     # of three events, ten days apart, the last has weight 1
-    half = load_ranking().half_life_days
+    half = workspace.query("SELECT half_life_days FROM profiles.pace")[0][0]
     weights = workspace.query("SELECT weight FROM profiles.profile_weights WHERE user_id = 'u1' ORDER BY item_id")
     assert [weight for (weight,) in weights] == pytest.approx([0.5 ** (20 / half), 0.5 ** (10 / half), 1.0])
     segments = "SELECT item_id FROM search.segment_popularity WHERE segment = 'gold' ORDER BY rank"
@@ -75,7 +73,7 @@ def test_one_item_and_one_interaction_are_enough(workspace: Workspace) -> None:
     write_log(workspace, [("u", "i000", START)])
     workspace.plan()
     row = "SELECT items, history[1].item_id, interests[1].medoid, behaviour, categories FROM search.user_documents"
-    start = {"item_id": "i000", "weight": 1.0}
+    start = {"item_id": "i000", "weight": 1.0, "lasting": 1.0}
     assert workspace.query(row) == [(1, "i000", "i000", [start], ["kind 0"])]
     assert workspace.query("SELECT COUNT(*) FROM search.item_neighbours") == [(0,)]
 
@@ -90,7 +88,7 @@ def test_dislikes_alone_make_no_profile_but_exclude_the_disliked_items(workspace
         "SELECT user_id, vector IS NULL, seen, LEN(terms) > 0 FROM search.user_documents ORDER BY 1"
     )
     assert shoppers == [("angry", True, ["i000"], False), ("fond", False, ["i000", "i001"], True)]
-    likes = "SELECT item_id, interactions FROM search.item_popularity"
+    likes = "SELECT item_id, shoppers FROM search.item_popularity"
     assert workspace.query(likes) == [("i000", 1)]
     whys = workspace.query("SELECT why FROM profiles.profile_weights WHERE user_id = 'fond' ORDER BY item_id")
     assert [why.split(";")[0] for (why,) in whys] == ["1 x purchase +1.00", "1 x return -0.80"]

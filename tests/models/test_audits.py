@@ -17,7 +17,7 @@ Arguments = dict[str, exp.Expr]
 
 def good(model: str) -> Table:
     rows = [dict(row) for row in GOOD[model]]
-    return rows[:1] if model == "histories.as_of" else rows
+    return rows[:1] if model in ("histories.as_of", "profiles.pace") else rows
 
 
 def changed(table: Table, at: int = 1, /, **values: object) -> Table:
@@ -39,7 +39,12 @@ def name(arguments: Arguments, key: str) -> str:
 # For each column of a condition, a value that breaks it.
 BREAKS: dict[str, Callable[[Table], object]] = {
     **dict.fromkeys(("value", "value_cap", "repeat_cap", "similarity"), lambda _: 0.0),
-    **dict.fromkeys(("weight", "recent", "number"), lambda _: float("inf")),
+    **dict.fromkeys(("weight", "recent", "number", "score"), lambda _: float("inf")),
+    **dict.fromkeys(
+        ("pace_days", "half_life_days", "behaviour_half_life_days", "co_purchase_days", "popularity_days"),
+        lambda _: 0.0,
+    ),
+    "regularisation": lambda _: 0.0,
     "item_id": lambda table: table[1]["neighbour_id"],
     "neighbour_id": lambda table: table[1]["item_id"],
 }

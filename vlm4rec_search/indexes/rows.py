@@ -23,7 +23,7 @@ def to_user(user_id: str, row: Mapping[str, Any]) -> User:
             for entry in row["interests"]
         ),
         behaviour={entry["item_id"]: entry["weight"] for entry in row["behaviour"]},
-        lasting={entry["item_id"]: entry.get("lasting", 0.0) for entry in row["behaviour"]},
+        lasting={entry["item_id"]: entry.get("lasting") or 0.0 for entry in row["behaviour"]},
         shoppers={entry["item_id"]: entry["score"] for entry in row["shoppers"]},
         seen=row["seen"],
         segment=row["segment"],

@@ -8,6 +8,7 @@ import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.search.backend import Reader, Retrieved
+from vlm4rec_search.search.fusion import shared_ranks
 from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Ranked, Retriever, User, Vector
 from vlm4rec_search.search.query import Explanation, HistoryPart, RetrieverPart, WordPart
 from vlm4rec_search.search.reasons import (
@@ -57,7 +58,8 @@ class Explainer:
         used = {item for retriever in from_history for item in self._history_weights(retriever)}
         self._history = reader.items(sorted(used)) if used else {}
         self._ranks = [
-            {int(document): rank for rank, document in enumerate(each.documents, 1)} for each in retrieved.candidates
+            dict(zip(each.documents.tolist(), shared_ranks(each.scores).astype(int).tolist(), strict=True))
+            for each in retrieved.candidates
         ]
 
     def explain(self, ranked: Ranked) -> list[Explanation]:

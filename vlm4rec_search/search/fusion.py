@@ -10,6 +10,7 @@ from vlm4rec_search.search.query import Fusion, Kind
 
 RANK_CONSTANT = 60
 LOWEST = 0.001
+NEAR = 1e-5  # of the best score: such scores share a rank
 _DECIMALS = 12  # sums of the same parts in another order have to tie
 
 
@@ -74,11 +75,26 @@ def _distinct(documents: Ints) -> Ints:
 
 
 def reciprocal_rank(candidates: Sequence[Candidates], weights: Sequence[float]) -> list[Floats]:
-    """Return w / (60 + rank) for the candidates of each retriever (Cormack, Clarke and Buettcher, SIGIR 2009)."""
+    """Return w / (60 + rank) for the candidates of each retriever (Cormack, Clarke and Buettcher, SIGIR 2009).
+
+    Near ties share a rank, see `shared_ranks`.
+    """
     return [
-        weight / (RANK_CONSTANT + np.arange(1.0, len(each.documents) + 1.0))
-        for each, weight in zip(candidates, weights, strict=True)
+        weight / (RANK_CONSTANT + shared_ranks(each.scores)) for each, weight in zip(candidates, weights, strict=True)
     ]
+
+
+def shared_ranks(scores: Floats) -> Floats:
+    """Return the ranks of scores in descending order, from 1.
+
+    A rank is one plus the number of scores that are larger by more than `NEAR` of the largest: backends differ in the
+    last digits, which would otherwise exchange the ranks of near ties.
+    """
+    if len(scores) == 0:
+        return np.empty(0)
+    descending = -scores
+    better: Floats = np.searchsorted(descending, descending - NEAR * np.abs(scores).max()).astype(np.float64)
+    return better + 1.0
 
 
 def min_max_mean(candidates: Sequence[Candidates], weights: Sequence[float]) -> list[Floats]:

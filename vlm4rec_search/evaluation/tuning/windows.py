@@ -1,6 +1,6 @@
 """The rolling windows on which a ranking is chosen: tables as of earlier moments, and what shoppers took next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,6 +89,7 @@ def build_windows(bench: Workbench, protocol: Protocol, ranking: Path, users: in
         if len(targets.users):
             parts.append(Part(split, targets.some(max(1, users // len(names)), protocol.seed)))
     split = load_split(bench.settings, NOW, protocol, frozenset())
+    split = replace(split, candidates=np.ones_like(split.candidates))  # a release has all items
     everybody = np.arange(split.shape[0])
     nothing = incidence(everybody[:0], everybody[:0], split.shape)
     return [*parts, Part(split, Targets(everybody, nothing).some(users, protocol.seed))]
