@@ -9,6 +9,7 @@ from vlm4rec_search.cli.output import echo_json, json_option
 
 if TYPE_CHECKING:
     from vlm4rec_search.common.settings import Settings
+    from vlm4rec_search.indexes.search_layer import SearchLayer
     from vlm4rec_search.search.ranking import Ranking
 
 
@@ -75,7 +76,13 @@ def index(
 
         compare = partial(judge_release, options, tolerance)
     summary = publish_index(
-        options, environment, force, url, incremental, compare, partial(_choose, options) if choose else None
+        options,
+        environment,
+        force,
+        url,
+        incremental,
+        compare,
+        partial(_choose, options, environment) if choose else None,
     )
     if as_json:
         echo_json(summary)
@@ -93,16 +100,27 @@ def index(
     click.echo("Next: vlm4rec search --user USER --explain")
 
 
-def _choose(options: "Settings", in_force: "Ranking | None") -> "tuple[Ranking, str]":
-    """Choose the ranking for the shop, and say why."""
-    from vlm4rec_search.common.warehouse import read
+def _choose(
+    options: "Settings", environment: str, tables: "SearchLayer", in_force: "Ranking | None"
+) -> "tuple[Ranking, str]":
+    """Choose the ranking for the shop, and say why.
+
+    Raises:
+        RunError: the tables of earlier moments cannot be built, or are not made as the published ones.
+    """
+    from vlm4rec_search.common.errors import RunError
     from vlm4rec_search.evaluation.protocol import Protocol
     from vlm4rec_search.evaluation.tuning.tune import tune
     from vlm4rec_search.search.ranking import CHOSEN
 
-    with read(options.warehouse) as connection:
-        (moment,) = connection.execute("SELECT as_of FROM histories.as_of").fetchone() or (None,)
-    version = f"{CHOSEN}{moment:%Y-%m-%d}" if moment else f"{CHOSEN}new"
+    if environment != "prod":
+        raise RunError("a ranking is only chosen for the environment prod")
+    version = f"{CHOSEN}{tables.as_of:%Y-%m-%d}" if tables.as_of else f"{CHOSEN}new"
     say = partial(click.echo, err=True)
     tuned = tune(options, Protocol(), False, version, say, in_force)
+    if tuned.made_by not in (None, (tables.captioner, tables.encoder)):
+        raise RunError(
+            f"the settings name another captioner or encoder than the one that made the tables"
+            f" ({tables.captioner}, {tables.encoder})"
+        )
     return tuned.ranking, tuned.reason

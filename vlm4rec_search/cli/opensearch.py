@@ -32,15 +32,19 @@ def install(url: str | None, as_json: bool) -> None:
     """
     from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.indexes import ranking_in_force
     from vlm4rec_search.indexes.opensearch.connection import connect
     from vlm4rec_search.indexes.opensearch.templates import install_templates
-    from vlm4rec_search.search.ranking import load_ranking
 
     options = settings()
     server = url or options.index_url
     if "://" not in server:
         raise UsageError("templates need a server: set VLM4REC_INDEX_URL or --url to its URL")
-    names = install_templates(connect(server, options), options.index_prefix, load_ranking(options.ranking))
+    names = install_templates(
+        connect(server, options),
+        options.index_prefix,
+        ranking_in_force(options.model_copy(update={"index_url": server})),
+    )
     if as_json:
         echo_json({"installed": names})
         return

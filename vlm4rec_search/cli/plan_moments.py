@@ -1,7 +1,7 @@
 """Builds the tables as of several moments in one process, since SQLMesh takes seconds to start.
 
 A command of its own, `python -m vlm4rec_search.cli.plan_moments`, that `snapshots.Workbench` runs with the
-settings of a workbench in the environment and with [[SQLMesh environment, moment or null], ...] as its argument.
+settings of a workbench in the environment and with [[SQLMesh environment, moment], ...] as its argument.
 """
 
 import json
@@ -13,10 +13,10 @@ from sqlmesh import Context
 from vlm4rec_search.common.settings import settings
 
 
-def main(moments: list[tuple[str, str | None]]) -> None:
+def main(moments: list[tuple[str, str]]) -> None:
     """Plan each environment; the project's `config.py` reads the moment from the settings."""
     for environment, moment in moments:
-        os.environ["VLM4REC_AS_OF"] = moment or ""
+        os.environ["VLM4REC_AS_OF"] = moment
         settings.cache_clear()
         context = Context(paths=[str(settings().project)])
         context.plan(

@@ -36,7 +36,7 @@ Examples:
   vlm4rec similar --item A1 --explain
   vlm4rec similar --item A1 --mode behaviour -k 5
 """
-_MODES = ["hybrid", "semantic", "lexical", "behaviour"]
+_MODES = ["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 

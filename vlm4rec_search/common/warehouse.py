@@ -49,15 +49,16 @@ def read(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a read-only connection to the warehouse for the block, which should be short.
 
     Raises:
-        UsageError: the file is missing or no DuckDB database, or the block reads a table that no plan has built.
+        UsageError: the file is missing or no DuckDB database, or the block reads a table or a column that no
+            plan has built.
         RunError: another process is writing the warehouse.
     """
     connection = _open(path)
     try:
         yield connection
-    except duckdb.CatalogException as error:
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
         detail = _first_line(error)
-        if not detail.startswith("Table with name"):
+        if not detail.startswith(("Table with name", "Referenced column")):
             raise
         raise UsageError(f"{path}: {detail} Run `sqlmesh plan` (or `sqlmesh plan ENVIRONMENT`) first") from None
     finally:

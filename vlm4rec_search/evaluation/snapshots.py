@@ -61,15 +61,15 @@ class Workbench:
         changes = {"as_of": as_of} | ({"ranking": ranking} if ranking else {})
         plan(self.settings.model_copy(update=changes), environment)
 
-    def plan_moments(self, moments: Mapping[str, datetime | None], ranking: Path | None = None) -> None:
-        """Build the tables as of several moments, each in its environment; None is the settings' own moment.
+    def plan_moments(self, moments: Mapping[str, datetime], ranking: Path | None = None) -> None:
+        """Build the tables as of several moments, each in its environment, without new captions.
 
         Raises:
             RunError: a plan failed.
         """
-        settings = self.settings.model_copy(update={"ranking": ranking} if ranking else {})
-        now = settings.as_of
-        pairs = [(name, (moment or now) and str(moment or now)) for name, moment in moments.items()]
+        changes = {"caption_budget": 0} | ({"ranking": ranking} if ranking else {})
+        settings = self.settings.model_copy(update=changes)
+        pairs = [(name, str(moment)) for name, moment in moments.items()]
         run_sqlmesh(settings, sys.executable, "-m", "vlm4rec_search.cli.plan_moments", json.dumps(pairs))
 
     def plan_without(self, environment: str, rows: "list[int]") -> None:
@@ -116,7 +116,7 @@ def run_sqlmesh(settings: Settings, *command: str) -> None:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         errors = [line for line in lines if "rror" in line]
         detail = (errors or lines or ["no message"])[-1].strip()
-        raise RunError(f"`sqlmesh plan` of the evaluation's tables ended with {done.returncode}: {detail}")
+        raise RunError(f"building the tables of an earlier moment failed ({done.returncode}): {detail}")
 
 
 @contextmanager

@@ -35,7 +35,8 @@ class GateVerdict(Protocol):
 Gate: TypeAlias = Callable[[Releases, SearchLayer], GateVerdict | None]  # None: no release is live
 
 
-Choose: TypeAlias = Callable[[Ranking | None], tuple[Ranking, str]]  # the ranking in force -> a ranking, and why
+# from the tables and the ranking that was chosen before, if any, to a ranking and one line that says why
+Choose: TypeAlias = Callable[[SearchLayer, Ranking | None], tuple[Ranking, str]]
 
 
 def publish_index(
@@ -72,7 +73,7 @@ def publish_index(
     checks = _require_suites(judge(measured, {"max_age_days": settings.max_age_days}), force)
     if gate is not None:
         checks += _require_gate(gate, releases, search_layer, force)
-    ranking, reason = _choose_ranking(settings, releases, choose)
+    ranking, reason = _choose_ranking(settings, releases, search_layer, choose)
     logger.info("ranking: %s", reason)
     meta = replace(search_layer.new_release(checks), ranking=ranking.model_dump_json(), chosen=reason)
     mode = "incremental" if incremental else "full"
@@ -89,19 +90,29 @@ def publish_index(
     return publication.summary
 
 
-def _choose_ranking(settings: Settings, releases: Releases, choose: Choose | None) -> tuple[Ranking, str]:
-    """Return the ranking configuration of the new release, and one line that says why it is this one."""
+def _choose_ranking(
+    settings: Settings, releases: Releases, search_layer: SearchLayer, choose: Choose | None
+) -> tuple[Ranking, str]:
+    """Return the ranking configuration of the new release, and one line that says why it is this one.
+
+    A choice that fails stops no publication: the ranking in force stays, and the line says so.
+    """
     if settings.ranking:
         ranking = load_ranking(settings.ranking)
         return ranking, f"{ranking.version}, named by VLM4REC_RANKING"
     name = releases.live()
     live = releases.list().get(name) if name else None
-    in_force = parse_ranking(live.ranking) if live and live.ranking else None
-    if choose is not None:
-        return choose(in_force if in_force and in_force.version.startswith(CHOSEN) else None)
+    in_force, why = None, "since nothing was chosen yet"
+    try:
+        in_force = parse_ranking(live.ranking) if live and live.ranking else None
+        if choose is not None:
+            return choose(search_layer, in_force if in_force and in_force.version.startswith(CHOSEN) else None)
+    except Vlm4recError as error:
+        why = f"since none could be chosen: {error}"
+        logger.warning("no ranking was chosen: %s", error)
     if in_force is not None and live is not None:
-        return in_force, f"{in_force.version}, taken over from {live.name}"
-    return load_ranking(), f"{load_ranking().version}, equal weights, since nothing was chosen yet"
+        return in_force, f"{in_force.version}, taken over from {live.name}" + (f", {why}" if choose else "")
+    return load_ranking(), f"{load_ranking().version}, equal weights, {why}"
 
 
 def _require_suites(report: QualityReport, force: bool) -> str:

@@ -54,7 +54,10 @@ def choose_pace(likes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         parameter (pace_days or regularisation), value, shoppers, ndcg, chosen.
     """
-    windows = list(_windows(Taken.from_likes(likes).some_users(_USERS)))
+    taken = Taken.from_likes(likes)
+    windows = list(_windows(taken.some_users(_USERS)))
+    # What EASE sums grows with the shoppers: a strength that suits a sample has to grow likewise.
+    scale = max(1.0, len(taken.user_ids) / _USERS)
     shoppers = sum(len(window.asked) for window in windows)
     if shoppers < FEWEST_SHOPPERS:
         usual = [("pace_days", USUAL), ("regularisation", USUAL_REGULARISATION)]
@@ -69,7 +72,7 @@ def choose_pace(likes: pd.DataFrame) -> pd.DataFrame:
     tried = (("pace_days", paces, pace), ("regularisation", strengths, strength))
     return _trials(
         [
-            (name, value, shoppers, float(each.mean()), value == chosen)
+            (name, value * (scale if name == "regularisation" else 1.0), shoppers, float(each.mean()), value == chosen)
             for name, values, chosen in tried
             for value, each in values.items()
         ]

@@ -180,7 +180,7 @@ class Explainer:
 
     def _is_top(self, column: int | None, document: int) -> bool:
         ranks = {} if column is None else self._ranks[column]
-        return ranks.get(document, len(ranks) + 1) <= ceil(TOP * len(ranks))
+        return bool(ranks.get(document, len(ranks) + 1) <= ceil(TOP * len(ranks)))
 
     @property
     def _visit(self) -> str:

@@ -10,6 +10,7 @@ from vlm4rec_search.search.retrievers import profile_retrievers, sum_neighbours,
 from vlm4rec_search.search.rules import Rule
 
 POPULARITY = Retriever("popularity", "popularity")
+TIE_BREAK = 0.01  # weight of popularity beside retrievers of weight 1
 AFTER_SEGMENT = replace(POPULARITY, weight=0.01)  # fills up behind a segment's list, where filters leave little of it
 
 
@@ -28,6 +29,8 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     weights = retriever_weights(retrievers, _kind_weights(query, facts, ranking))
     blend = ranking.fusion == "blend" and not (query.fusion or query.weights or query.text)
     by_rank = retriever_weights(retrievers, ranking.rank_weights.model_dump()) if blend else [0.0] * len(weights)
+    if not sum(weights) + sum(by_rank) > 0.0:
+        weights = _own_weights(retrievers, query)
     used = [each for each in zip(retrievers, weights, by_rank, strict=True) if each[1] + each[2] > 0]
     used += [(retriever, 0.0, 0.0) for retriever in _pins(rules)]
     fusion = query.fusion or ("minmax" if ranking.fusion == "blend" and not blend else ranking.fusion)
@@ -104,15 +107,24 @@ def fallback_segments(query: Query, facts: Facts, ranking: Ranking) -> Iterator[
 
 
 def retriever_weights(retrievers: Sequence[Retriever], kinds: Mapping[str, float]) -> list[float]:
-    """Return the weight of each retriever: its kind's, divided among the retrievers of the kind by their own weights.
-
-    Where that would give every retriever a weight of 0, their own weights count.
-    """
+    """Return the weight of each retriever: that of its kind, divided among the kind's by their own weights."""
     totals: dict[str, float] = {}
     for retriever in retrievers:
         totals[retriever.kind] = totals.get(retriever.kind, 0.0) + retriever.weight
-    weights = [kinds.get(each.kind, 0.0) * each.weight / totals[each.kind] for each in retrievers]
-    return weights if sum(weights) > 0 else [retriever.weight for retriever in retrievers]
+    return [kinds.get(each.kind, 0.0) * each.weight / totals[each.kind] for each in retrievers]
+
+
+def _own_weights(retrievers: Sequence[Retriever], query: Query) -> list[float]:
+    """Return the weights where the ranking gives none of a shopper's retrievers any: the retrievers' own.
+
+    What the query switches off stays off where anything is left. Popularity only breaks ties, unless it stands alone.
+    """
+    on = [each for each in retrievers if query.weights.get(each.kind, 1.0) > 0.0] or list(retrievers)
+    alone = all(each.kind == "popularity" for each in on)
+    return [
+        0.0 if each not in on else each.weight * (1.0 if alone or each.kind != "popularity" else TIE_BREAK)
+        for each in retrievers
+    ]
 
 
 def _kind_weights(query: Query, facts: Facts, ranking: Ranking) -> dict[str, float]:

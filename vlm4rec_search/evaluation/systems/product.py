@@ -53,7 +53,7 @@ class Product(System):
         scores = np.full((len(users), self._split.shape[1]), NOT_FOUND, dtype=np.float32)
         queries = [self._query(user) for user in users.tolist()]
         for row, (plan, retrieved) in enumerate(retrieve_users(self._backend, queries, self._index.ranking)):
-            fused = fuse(retrieved.candidates, plan.weights, plan.fusion)
+            fused = fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights)
             documents = rerank(retrieved, fused, plan).documents
             # Scores follow the ranks: different fused scores may be the same number in float32.
             scores[row, self._places[documents]] = -np.arange(len(documents), dtype=np.float32)

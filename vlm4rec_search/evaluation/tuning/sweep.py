@@ -28,10 +28,11 @@ Tensor = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class UserCandidates:
-    """The candidates of one user's retrievers, and the share of each retriever in its kind."""
+    """The candidates of one user's retrievers, the share of each in its kind, and the number of items seen."""
 
     retrievers: Sequence[Candidates]
     shares: Sequence[float]
+    seen: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def retrieve_candidates(searcher: Searcher, store: Store, part: Part, ranking: R
     with bar("candidates of every retriever", len(queries)) as advance:
         for plan, retrieved in retrieve_users(EmbeddedBackend(store), queries, ranking):
             in_catalogue = [replace(each, documents=rows[each.documents]) for each in retrieved.candidates]
-            users.append(UserCandidates(in_catalogue, retriever_weights(plan.retrievers, equal)))
+            seen = len(plan.request.user.seen) if plan.request.user else 0
+            users.append(UserCandidates(in_catalogue, retriever_weights(plan.retrievers, equal), seen))
             advance(1)
     return users
 
@@ -122,7 +124,8 @@ def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusi
                 added[row, columns, column] += share * formula([cut], [1.0])[0]
     is_document = documents >= 0
     rows, columns = np.nonzero(is_document)
-    is_relevant = np.asarray(relevant[rows, documents[rows, columns]]).ravel() > 0
+    found = relevant[rows, documents[rows, columns]] if len(rows) else np.empty(0)
+    is_relevant = np.asarray(found).ravel() > 0
     cells = np.stack([rows[is_relevant], columns[is_relevant]], axis=1)
     return Pool(added, is_document, cells, np.diff(relevant.indptr).astype(np.int64), documents)
 

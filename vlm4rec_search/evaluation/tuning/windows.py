@@ -22,7 +22,7 @@ from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.searcher import Searcher
 
 STARTS = (0.6, 0.7, 0.8)  # shares of the first interactions before each window; the test part begins at 0.9
-NOW = "tune_now"
+LAST = "tune_last"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Window:
     """Some shoppers of one moment.
 
     Attributes:
-        part: tables as of the moment, and what the shoppers took next; nothing for the present moment.
+        part: tables as of the moment, and what the shoppers took next; nothing for the end of the last window.
         candidates: of each kind of profile (mean, interests), one for each shopper.
     """
 
@@ -40,10 +40,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Windows:
-    """The past windows, and the present tables, whose first ten hits shoppers are about to see."""
+    """The windows, and the tables as of the end of the last, whose first ten hits are looked at for all shoppers."""
 
     past: list[Window]
-    now: Window
+    last: Window
 
     @property
     def shoppers(self) -> int:
@@ -66,13 +66,15 @@ def moments_of(bench: Workbench, protocol: Protocol) -> list[datetime]:
 
 
 def build_windows(bench: Workbench, protocol: Protocol, ranking: Path, users: int) -> list[Part]:
-    """Build the tables as of each window's start and as of now, and return the parts; that of now comes last.
+    """Build the tables as of each window's start and of the last one's end, and return the parts in this order.
+
+    Nobody pays for captions here: what is not in the cache stays missing.
 
     Args:
         bench: a copy of the warehouse.
         protocol: which items may be ranked.
         ranking: file of the configuration, on whose durations the tables depend.
-        users: the most shoppers of all windows together, and of now.
+        users: the most shoppers of all windows together, and of the last moment.
 
     Raises:
         UsageError: there are too few interactions for windows.
@@ -80,7 +82,7 @@ def build_windows(bench: Workbench, protocol: Protocol, ranking: Path, users: in
     """
     moments = moments_of(bench, protocol)
     names = [f"tune_{number}" for number in range(len(moments) - 1)]
-    bench.plan_moments({**dict(zip(names, moments, strict=False)), NOW: None}, ranking)
+    bench.plan_moments(dict(zip([*names, LAST], moments, strict=True)), ranking)
     parts = []
     for name, start, end in zip(names, moments[:-1], moments[1:], strict=True):
         split = load_split(bench.settings, name, protocol, frozenset())
@@ -88,7 +90,7 @@ def build_windows(bench: Workbench, protocol: Protocol, ranking: Path, users: in
             targets = find_targets(split, taken_between(connection, start, end), protocol.history)
         if len(targets.users):
             parts.append(Part(split, targets.some(max(1, users // len(names)), protocol.seed)))
-    split = load_split(bench.settings, NOW, protocol, frozenset())
+    split = load_split(bench.settings, LAST, protocol, frozenset())
     split = replace(split, candidates=np.ones_like(split.candidates))  # a release has all items
     everybody = np.arange(split.shape[0])
     nothing = incidence(everybody[:0], everybody[:0], split.shape)
