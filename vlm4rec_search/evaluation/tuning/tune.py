@@ -475,9 +475,8 @@ def _reason(
     line = (
         f"{ranking.version} ({ranking.fusion}: {told}): nDCG@10 {rows['chosen'][0]:.4f} against"
         f" {rows['equal weights'][0]:.4f} of equal weights and {rows[single][0]:.4f} of {single} alone, on"
-        f" {windows.shoppers:,} shoppers of {_counted(len(windows.past), 'earlier window')}; the most frequent first hit"
-        f" reaches"
-        f" {sight.first:.0%} of the shoppers, the top tens {sight.coverage:.0%} of the documents"
+        f" {windows.shoppers:,} shoppers of {_counted(len(windows.past), 'earlier window')}; the most frequent first"
+        f" hit reaches {sight.first:.0%} of the shoppers, the top tens {sight.coverage:.0%} of the documents"
     )
     if cost is not None:
         fate = "was taken" if not sight.missing[1] else "was not taken"
