@@ -9,6 +9,8 @@ from helpers.backend_pair import SHOPPERS, TEXTS, Pair
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.search.query import KINDS
+from vlm4rec_search.search.ranking import Weights
 from vlm4rec_search.search.rules import Rule
 
 EVERYTHING = 1_000  # candidates: more than documents, so that the approximate search is exact
@@ -93,6 +95,22 @@ def test_more_legs_than_a_hybrid_query_takes_are_the_same(pair: Pair) -> None:
     assert found is not None
     assert len(found.legs) > 5
     assert alike(one, other) == []
+
+
+def test_a_blend_of_scores_and_ranks_is_the_same(pair: Pair) -> None:
+    half = dict.fromkeys(KINDS, 0.5)
+    by_rank = Weights(semantic=0.1, lexical=0.4, behaviour=0.2, ease=0.3, shoppers=0.3, popularity=0.0)
+    blend = {"fusion": "blend", "weights": Weights(**half), "rank_weights": by_rank}
+    before = pair.embedded.ranking
+    for index in pair:
+        index.ranking = before.model_copy(update=blend)
+    try:
+        for user in SHOPPERS[:4]:
+            one, other = pair.both(Query(user=user, depth=EVERYTHING, explain=True))
+            assert alike(one, other) == [], user
+    finally:
+        for index in pair:
+            index.ranking = before
 
 
 CASES = {

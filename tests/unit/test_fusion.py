@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlm4rec_search.indexes.embedded.backend import top_candidates
-from vlm4rec_search.search.fusion import Candidates, Fused, fuse
+from vlm4rec_search.search.fusion import Candidates, Fused, fuse, shared_ranks
 from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.planning import retriever_weights
 
@@ -81,3 +81,19 @@ def test_a_kinds_weight_is_divided_among_its_legs(kinds: dict[str, float], weigh
         Retriever("words", "lexical"),
     ]
     assert retriever_weights(legs, kinds) == pytest.approx(weights)
+
+
+def test_a_blend_adds_shares_of_scores_and_of_ranks() -> None:
+    one = Candidates("words", "lexical", np.array([3, 1, 2]), np.array([9.0, 5.0, 1.0]))
+    other = Candidates("ease", "ease", np.array([1]), np.array([0.5]))
+    fused = fuse([one, other], [0.5, 0.0], "blend", [0.25, 0.75])
+    by_rank = 61 / np.array([61.0, 62.0, 63.0])
+    expected = {3: 0.5 + 0.25, 1: 0.5 * 0.5 + 0.25 * by_rank[1] + 0.75, 2: 0.5 * 0.001 + 0.25 * by_rank[2]}
+    assert dict(zip(fused.documents.tolist(), fused.scores.tolist(), strict=True)) == pytest.approx(expected)
+    assert fused.contributions.sum(axis=1) == pytest.approx(fused.scores)
+
+
+def test_near_ties_share_a_rank() -> None:
+    scores = np.array([1.0, 0.8, 0.799995, 0.5])
+    assert shared_ranks(scores).tolist() == [1.0, 2.0, 2.0, 4.0]
+    assert shared_ranks(np.empty(0)).tolist() == []

@@ -90,6 +90,15 @@ def test_a_weight_of_zero_switches_a_kind_off() -> None:
     assert neighbour_starts(query, Facts(SHOPPER), RANKING) == []
 
 
+def test_retrievers_without_a_weight_count_alike_and_what_is_off_stays_off() -> None:
+    of_ease = RANKING.model_copy(update={"weights": Weights(semantic=0, lexical=0, behaviour=0, popularity=0, ease=1)})
+    plan = make_plan(Query(user="u1"), Facts(SHOPPER), of_ease)  # EASE found nothing
+    assert [each.name for each in plan.retrievers] == ["profile", "words", "shoppers", "popularity"]
+    assert plan.weights == [1.0, 1.0, 1.0, 0.01]
+    off = Query(user="u1", weights={"popularity": 0.0, "shoppers": 0.0})
+    assert names(off, Facts(SHOPPER), of_ease) == ["profile", "words"]
+
+
 def test_the_early_request_is_part_of_the_plan() -> None:
     query = Query(user="u1")
     early = early_request(query, Facts(SHOPPER), RANKING)

@@ -5,10 +5,10 @@ and popularity are those of that moment and come from the same log. The document
 and vectors, and with them the profile vectors, interests and terms that follow from the same weights. So neither
 release knows the interactions that it has to find, and both know equally much of the past.
 
-The gate notices another captioner, prompt, encoder or text rule. It does not notice another arithmetic of weights,
-profiles or fusion, because a release holds no such arithmetic to compare with; `vlm4rec evaluate` and `vlm4rec tune`
-judge that. It does not notice missing items either, because staging refuses their interactions too. Items that are
-newer than the cut take no part.
+The gate notices another captioner, prompt, encoder or text rule. It does not notice another arithmetic of weights or
+profiles, nor another ranking, since both releases are searched with the ranking in force. `vlm4rec evaluate` and the
+choice of a ranking judge these. It does not notice missing items either, because staging refuses their interactions
+too. Items that are newer than the cut take no part.
 """
 
 import logging
