@@ -71,7 +71,7 @@ def test_lexical_leg_finds_only_what_matches() -> None:
     [
         ({"semantic": 0.8, "lexical": 0.2}, [0.2, 0.6, 0.2]),
         ({"semantic": 0.8, "lexical": 0.0}, [0.2, 0.6, 0.0]),
-        ({"semantic": 0.0, "lexical": 0.0}, [0.25, 0.75, 1.0]),
+        ({"semantic": 0.0, "lexical": 0.0}, [0.0, 0.0, 0.0]),
     ],
 )
 def test_a_kinds_weight_is_divided_among_its_legs(kinds: dict[str, float], weights: list[float]) -> None:
