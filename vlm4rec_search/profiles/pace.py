@@ -27,7 +27,7 @@ FEWEST_SHOPPERS = 50  # with something to predict; with fewer the choice would b
 
 _WINDOWS = (0.7, 0.8, 0.9)  # shares of the first purchases before each window
 _LAST = 1.0
-_USERS, _ITEMS, _ASKED = 10_000, 600, 500  # bound the time: a few seconds for any shop
+_USERS, _ITEMS, _ASKED = 10_000, 1_000, 500  # bound the time: a few seconds for any shop
 _K = 10
 
 
