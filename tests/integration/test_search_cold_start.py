@@ -81,8 +81,8 @@ def test_each_interest_is_a_retriever(backend: Backend, tmp_path: Path) -> None:
     backend.publish(given(documents()))
     with backend.open(ranking=ranking) as index:
         hits = index.search(Query(user="u1", mode="semantic", explain=True)).hits
-    # interest a (0.75): b 0.8, then c, e, f at 0; interest d (0.25): e 0.8, b 0.48, then c and f
-    assert [hit.item_id for hit in hits] == list("bcef")
+    # interest a (0.75): b 0.8, then c, e, f share rank 2 at 0; interest d (0.25): e 0.8, b 0.48, then c and f
+    assert [hit.item_id for hit in hits] == list("becf")
     assert hits[0].score == pytest.approx(0.75 / 61 + 0.25 / 62)
     reason = hits[0].explanation
     assert reason is not None
