@@ -76,7 +76,7 @@ def run_evaluation(settings: Settings, job: Job, say: Say) -> dict[str, Results]
 
 def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
     uses_ranking = not job.names or any(name.startswith(PRODUCT) for name in job.names)
-    ranking = _ranking(settings, job.protocol, world, say) if uses_ranking else load_ranking()
+    ranking = _ranking(settings, job.protocol, world, say) if uses_ranking else load_ranking(settings.ranking)
     systems = load_systems(job.names, ranking)
     needs = frozenset[str]().union(*(system.needs for system in systems))
     choose = any(system.learns or len(system.variants()) > 1 for system in systems)
