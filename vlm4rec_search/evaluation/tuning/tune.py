@@ -14,6 +14,7 @@ import numpy as np
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Floats, Ints
+from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.significance import Difference, compare, interval, resampled_means
 from vlm4rec_search.evaluation.snapshots import workbench
@@ -30,7 +31,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     judge_diverse,
     top_ten,
 )
-from vlm4rec_search.evaluation.tuning.windows import Window, Windows, build_windows, retrieve_windows
+from vlm4rec_search.evaluation.tuning.windows import STARTS, Window, Windows, build_windows, retrieve_windows
 from vlm4rec_search.search.query import KINDS, Fusion, Kind
 from vlm4rec_search.search.ranking import HistoryWeights, Ranking, load_ranking, write_ranking
 
@@ -122,6 +123,10 @@ def tune(
         RunError: the warehouse is being written, or a plan fails.
     """
     start = load_ranking(settings.ranking)
+    with read(settings.warehouse) as connection:
+        (shoppers,) = connection.execute("SELECT COUNT(DISTINCT user_id) FROM profiles.likes").fetchone() or (0,)
+    if shoppers * len(STARTS) < FEWEST:  # known without a plan
+        return _too_little(f"the shop has {shoppers:,} shoppers with a history")
     with workbench(settings) as bench, TemporaryDirectory(dir=settings.cache) as name:
         folder = Path(name)
 
