@@ -1,4 +1,4 @@
-"""Arrays that the whole package shares: their types, unit rows, and the exact scan."""
+"""Arrays that the whole package shares: their types, unit rows, the exact scan, and the largest values of rows."""
 
 from typing import TypeAlias
 
@@ -45,3 +45,20 @@ def cosines(vectors: Vectors, query: Vectors) -> Vectors:
     """
     found: Vectors = np.einsum("ij,j->i", vectors, query).round(6)
     return found
+
+
+def largest_columns(values: npt.NDArray[np.floating], count: int) -> Ints:
+    """Return the columns of the largest values of each row, best first, equal values by column, int64 (b, k).
+
+    Where equal values stand at the end of a list, any of them may be left out.
+
+    Args:
+        values: (b, n).
+        count: k is this, or n where that is less.
+    """
+    kept = min(count, values.shape[1])
+    if kept == 0:
+        return np.zeros((len(values), 0), dtype=np.int64)
+    columns = np.sort(np.argpartition(-values, kept - 1, axis=1)[:, :kept], axis=1)
+    order = np.argsort(-np.take_along_axis(values, columns, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1).astype(np.int64)

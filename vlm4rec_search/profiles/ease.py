@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import linalg, sparse
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.vectors import Ints, Scores
+from vlm4rec_search.common.vectors import Scores, largest_columns
 from vlm4rec_search.profiles.taken import Taken
 
 MOST_ITEMS = 20_000  # a matrix of this many rows and columns has 1.6 GB, and the solution needs four of them
@@ -37,17 +37,27 @@ def solve_ease(history: sparse.csr_array, taken: sparse.csr_array, regularisatio
 
 def solve_normal(gram: Scores, shared: Scores, regularisation: float) -> Scores:
     """Return the weights for history' history and history' taken, float32 (n, n) each; the first is overwritten."""
-    np.fill_diagonal(gram, gram.diagonal() + np.float32(regularisation))
-    factor, failed = linalg.lapack.spotrf(gram, lower=0, overwrite_a=1)
-    inverse, failed_too = linalg.lapack.spotri(factor, lower=0, overwrite_c=1)
-    if failed or failed_too:
-        raise RunError("EASE has no solution in single precision: the regularisation is too small for this history")
-    inverse = np.triu(inverse)
-    inverse += np.triu(inverse, 1).T
+    inverse = regularised_inverse(gram, regularisation)
     weights: Scores = inverse @ shared
     weights -= inverse * (weights.diagonal() / inverse.diagonal())
     np.fill_diagonal(weights, 0.0)
     return weights
+
+
+def regularised_inverse(gram: Scores, regularisation: float) -> Scores:
+    """Return (gram + regularisation I)^-1, float32 (n, n), by Cholesky; the symmetric matrix is overwritten.
+
+    Raises:
+        RunError: the regularisation is too small for single precision.
+    """
+    np.fill_diagonal(gram, gram.diagonal() + np.float32(regularisation))
+    factor, failed = linalg.lapack.spotrf(gram.T, lower=1, overwrite_a=1)  # gram.T is gram in LAPACK's order
+    inverse, failed_too = linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
+    if failed or failed_too:
+        raise RunError("EASE has no solution in single precision: the regularisation is too small for this history")
+    whole: Scores = np.tril(inverse)
+    whole += np.tril(whole, -1).T
+    return whole
 
 
 def ease_weights(likes: pd.DataFrame, half_lives: tuple[float, float], regularisation: float) -> pd.DataFrame:
@@ -71,7 +81,8 @@ def ease_weights(likes: pd.DataFrame, half_lives: tuple[float, float], regularis
     weights = solve_ease(taken.matrix(half_lives[0]), taken.matrix(half_lives[1]), regularisation)
     np.round(weights, 6, out=weights)
     kept = min(NEIGHBOURS, len(weights))
-    blocks = [_nearest(weights[low : low + _BLOCK], kept) for low in range(0, len(weights), _BLOCK)]
+    starts = range(0, len(weights), _BLOCK)
+    blocks = [largest_columns(np.abs(weights[low : low + _BLOCK]), kept) for low in starts]
     columns = np.concatenate(blocks).ravel()
     rows, ranks = np.divmod(np.arange(len(columns)), kept)
     some = weights[rows, columns] != 0.0
@@ -83,12 +94,3 @@ def ease_weights(likes: pd.DataFrame, half_lives: tuple[float, float], regularis
             "rank": ranks[some] + 1,
         }
     )
-
-
-def _nearest(weights: Scores, kept: int) -> Ints:
-    """Return the columns of the `kept` largest absolute weights of each row, the largest first, int64 (b, kept)."""
-    size = np.abs(weights)
-    columns = np.sort(np.argpartition(-size, kept - 1, axis=1)[:, :kept], axis=1)
-    order = np.argsort(-np.take_along_axis(size, columns, axis=1), axis=1, kind="stable")
-    nearest: Ints = np.take_along_axis(columns, order, axis=1)
-    return nearest

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from vlm4rec_search.common.vectors import Floats, Ints, Scores
+from vlm4rec_search.common.vectors import Floats, Ints, Scores, largest_columns
 from vlm4rec_search.profiles.ease import solve_normal
 from vlm4rec_search.profiles.taken import Taken
 
@@ -144,9 +144,8 @@ def _ndcg_of(window: Window, pace: float, weights: Scores) -> Floats:
     before, asked, later = window
     scores: Scores = np.asarray(before.matrix(SHOPPER * pace)[asked] @ weights)
     scores[before.matrix(EVER)[asked].toarray() > 0] = -np.inf
-    kept = min(_K, scores.shape[1])
-    top = np.argpartition(-scores, kept - 1, axis=1)[:, :kept]
-    top = np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, 1), axis=1, kind="stable"), 1)
+    top = largest_columns(scores, _K)
+    kept = top.shape[1]
     relevant = later.toarray()
     gains = np.take_along_axis(relevant, top, 1) / np.log2(np.arange(2.0, kept + 2.0))
     ideal = np.cumsum(1.0 / np.log2(np.arange(2.0, kept + 2.0)))

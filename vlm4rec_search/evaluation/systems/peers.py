@@ -10,14 +10,14 @@ from itertools import product
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import lapack
 from threadpoolctl import threadpool_limits
 
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 from vlm4rec_search.evaluation.systems.behaviour import LONGEST
+from vlm4rec_search.profiles.ease import regularised_inverse
 
 HALF_LIVES = (10.0, 20.0, 40.0)  # days
 _DAY = 86_400_000_000  # microseconds
@@ -98,18 +98,12 @@ class Ease(_ItemToItem):
         return [Ease(*chosen) for chosen in product(HALF_LIVES, LAMBDAS)]
 
     def _fit(self, gram: Scores) -> Scores:
-        """Return -P_ij / P_jj with P = (X^T X + lambda)^-1, by Cholesky, which is several times as fast as inversion.
+        """Return -P_ij / P_jj with P = (X^T X + lambda)^-1.
 
         Raises:
-            RunError: the matrix is not positive definite, which a lambda above 0 excludes.
+            RunError: lambda is too small for single precision.
         """
-        gram[np.diag_indices(len(gram))] += np.float32(self.strength)
-        factor, failed = lapack.spotrf(gram.T, lower=1, overwrite_a=1)  # gram.T is gram in LAPACK's order
-        inverse, failed_again = lapack.spotri(factor, lower=1, overwrite_c=1)
-        if failed or failed_again:
-            raise RunError("EASE cannot be fitted: the matrix of the histories is not positive definite")
-        coefficients: Scores = np.tril(inverse)
-        coefficients += np.tril(coefficients, -1).T
+        coefficients = regularised_inverse(gram, self.strength)
         coefficients /= -np.diag(coefficients)
         return coefficients
 
