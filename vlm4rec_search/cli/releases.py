@@ -28,12 +28,11 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.indexes import open_releases
     from vlm4rec_search.indexes.search_layer import read_search_layer
     from vlm4rec_search.pipeline.doctor import examine
-    from vlm4rec_search.search.ranking import load_ranking
+    from vlm4rec_search.search.ranking import pinned_ranking
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
-    ranking = load_ranking(options.ranking) if options.ranking else None
-    rules = load_rules(options.rules)
+    ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules)
     with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment)
     diagnosis = examine(open_releases(url or options.index_url, options), search_layer, users, ranking, rules)
@@ -96,21 +95,19 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     """Compare two releases.
 
     Documents are compared by content, and a sample of users is searched for in both: how many of their hits are the
-    same, and what the hits show. Without SECOND, FIRST is compared
-    with the live release.
+    same, and what the hits show. Without SECOND, FIRST is compared with the live release.
 
     Example: vlm4rec releases diff items__v5__all-minilm-l6-v2__20250630t120000000 --users 100
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
     from vlm4rec_search.pipeline.diff import compare_releases
-    from vlm4rec_search.search.ranking import load_ranking
+    from vlm4rec_search.search.ranking import pinned_ranking
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
     index = open_releases(url or options.index_url, options)
-    ranking = load_ranking(options.ranking) if options.ranking else None
-    rules = load_rules(options.rules)
+    ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules)
     differences = compare_releases(index, first, second, users, ranking, rules)
     if as_json:
         echo_json(differences.to_json())

@@ -16,7 +16,7 @@ from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
-from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
+from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking, pinned_ranking
 from vlm4rec_search.search.rules import Rule, load_rules
 from vlm4rec_search.search.searcher import Searcher
 
@@ -96,8 +96,7 @@ def open_index_of(settings: Settings, url: str | None = None) -> Searcher:
     Raises:
         UsageError, RunError: see `open_index`.
     """
-    ranking = load_ranking(settings.ranking) if settings.ranking else None
-    rules = load_rules(settings.rules)
+    ranking, rules = pinned_ranking(settings.ranking), load_rules(settings.rules)
     return _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules)
 
 
@@ -108,11 +107,10 @@ def ranking_in_force(settings: Settings) -> Ranking:
         UsageError: the file, or the release's ranking, cannot be read.
         RunError: the server does not answer.
     """
-    if settings.ranking:
-        return load_ranking(settings.ranking)
-    releases = open_releases(settings.index_url, settings)
-    meta = releases.list().get(releases.live() or "")
-    return parse_ranking(meta.ranking) if meta and meta.ranking else load_ranking()
+    if pinned := pinned_ranking(settings.ranking):
+        return pinned
+    live = open_releases(settings.index_url, settings).live_release()
+    return parse_ranking(live.ranking) if live and live.ranking else load_ranking()
 
 
 def _open_searcher(

@@ -94,6 +94,11 @@ class Releases(ABC):
     def users(self, name: str, count: int) -> Sequence[str]:
         """Return the ids of a sample of the users of a release, the same sample every time."""
 
+    def live_release(self) -> ReleaseMeta | None:
+        """Return the metadata of the live release; None where nothing is live, or another package version made it."""
+        name = self.live()
+        return None if name is None else self.list().get(name)
+
     def find(self, name: str | None) -> str:
         """Return `name`, or the name of the live release for None, after checking that it exists.
 

@@ -15,7 +15,7 @@ from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
 from vlm4rec_search.pipeline.record import record_failure, record_publication
-from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking, parse_ranking
+from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking, parse_ranking, pinned_ranking
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,6 @@ class GateVerdict(Protocol):
 
 
 Gate: TypeAlias = Callable[[Releases, SearchLayer], GateVerdict | None]  # None: no release is live
-
-
 # from the tables and the ranking that was chosen before, if any, to a ranking and one line that says why
 Choose: TypeAlias = Callable[[SearchLayer, Ranking | None], tuple[Ranking, str]]
 
@@ -97,11 +95,9 @@ def _choose_ranking(
 
     A choice that fails stops no publication: the ranking in force stays, and the line says so.
     """
-    if settings.ranking:
-        ranking = load_ranking(settings.ranking)
-        return ranking, f"{ranking.version}, named by VLM4REC_RANKING"
-    name = releases.live()
-    live = releases.list().get(name) if name else None
+    if pinned := pinned_ranking(settings.ranking):
+        return pinned, f"{pinned.version}, named by VLM4REC_RANKING"
+    live = releases.live_release()
     in_force, why = None, "since nothing was chosen yet"
     try:
         in_force = parse_ranking(live.ranking) if live and live.ranking else None

@@ -131,6 +131,15 @@ def load_ranking(path: Path | None = None) -> Ranking:
     return read_yaml(path or DEFAULT, Ranking, "the ranking configuration", "set VLM4REC_RANKING")
 
 
+def pinned_ranking(path: Path | None) -> Ranking | None:
+    """Read the ranking configuration that the settings pin, None where they pin none.
+
+    Raises:
+        UsageError: as `load_ranking`.
+    """
+    return load_ranking(path) if path else None
+
+
 @lru_cache(maxsize=8)
 def parse_ranking(text: str) -> Ranking:
     """Read the ranking configuration that a release holds as JSON.
