@@ -18,6 +18,7 @@ from vlm4rec_search.common.python_models import ModelFolders, nullable_texts
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
+from vlm4rec_search.embeddings.recipes import default_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,8 @@ def split_names(names: str | None) -> list[str]:
 def caption_variables(settings: Settings, cache: Cache) -> dict[str, str | None]:
     """Return the variables through which SQLMesh notices new captioners, captions, retries and edits.
 
+    The text recipe is the one that suits the captioner; a ranking file may name another.
+
     Raises:
         UsageError: a captioner is unknown, or the edits are invalid.
         RunError: the cache cannot be used.
@@ -179,4 +182,5 @@ def caption_variables(settings: Settings, cache: Cache) -> dict[str, str | None]
         "captions": " ".join(revisions),
         "caption_edits": hash_edits(settings.caption_edits),
         "caption_budget": str(settings.caption_budget),
+        "text_recipe": default_recipe(captioners[0].understands),
     }

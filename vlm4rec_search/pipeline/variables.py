@@ -6,7 +6,6 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search import profiles
-from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.table import caption_variables
 from vlm4rec_search.common.analyzer import ID as ANALYZER
 from vlm4rec_search.common.cache import Cache
@@ -18,7 +17,6 @@ from vlm4rec_search.datasets import raw
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import fingerprint
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
-from vlm4rec_search.embeddings.recipes import default_recipe
 from vlm4rec_search.search.ranking import load_ranking
 
 
@@ -54,7 +52,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         "image_encoder_id": f"{images.id} {PREPROCESSING}",
         "markup": MARKUP,
         "analyzer": ANALYZER,
-        "text_recipe": ranking.text or default_recipe(load_captioner(settings.captioner, settings).understands),
+        "text_recipe": ranking.text or captions["text_recipe"],
         "profiles": str(profiles.VERSION),
         **ranking.table_variables(),
     }
