@@ -34,7 +34,7 @@ from vlm4rec_search.evaluation.top_k import rank
 from vlm4rec_search.indexes import ranking_in_force
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.indexes.search_layer import SearchLayer, SearchTables
+from vlm4rec_search.indexes.search_layer import MODELS, SearchLayer, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
 from vlm4rec_search.profiles.terms import TEXTS
 from vlm4rec_search.search.query import Mode
@@ -152,7 +152,7 @@ def _read_release(releases: Releases, meta: ReleaseMeta) -> SearchLayer:
     documents = pa.Table.from_batches(releases.documents(meta.name))
     for column, value in (("encoder", meta.encoder), ("captioner", meta.captioner), ("attributes", None)):
         documents = documents.append_column(column, pa.array([value] * len(documents), pa.string()))
-    tables = SearchTables(documents, *(pa.table({}) for _ in range(7)))
+    tables = SearchTables(documents, *(pa.table({}) for _ in range(len(MODELS) - 1)))
     return SearchLayer(tables, meta.encoder, meta.dimension, meta.captioner, meta.prompt, meta.as_of)
 
 

@@ -36,15 +36,9 @@ class Product(System):
         Raises:
             UsageError: the split has no tables.
         """
-        if split.tables is None:
-            raise UsageError(f"{self.name} needs the tables of the search layer")
         self._split = split
         self._folder = TemporaryDirectory(prefix="vlm4rec-evaluation-")
-        publish_split(split, Path(self._folder.name))
-        path = current_release(Path(self._folder.name))
-        if path is None:
-            raise UsageError(f"{self.name}: the tables have no documents")
-        self._backend = EmbeddedBackend(Store(path))
+        self._backend = EmbeddedBackend(open_split(split, Path(self._folder.name)))
         self._index = Searcher(self._backend, ranking=self._ranking)
         self._places = split.catalogue.positions(list(self._backend.store.numbers))
 
@@ -101,12 +95,20 @@ class OracleOfLegs(Product, UpperBound):
         return scores
 
 
-def publish_split(split: Split, folder: Path) -> None:
-    """Build a release of a split's tables, with its candidates as the documents, in a folder."""
+def open_split(split: Split, folder: Path) -> Store:
+    """Build a release of a split's tables, with its candidates as the documents, in a folder, and open it.
+
+    Raises:
+        UsageError: the split has no tables, or they have no documents.
+    """
     if split.tables is None:
-        return
+        raise UsageError("the product's ranking needs the tables of the search layer")
     allowed = set(split.catalogue.item_ids[split.candidates])
     documents = split.tables.tables.documents
     kept = pa.array([item in allowed for item in documents["item_id"].to_pylist()])
     given = replace(split.tables.tables, documents=documents.filter(kept))
     build_release(folder, given, split.tables.new_release("evaluation"))
+    path = current_release(folder)
+    if path is None:
+        raise UsageError("the tables have no documents")
+    return Store(path)

@@ -1,1 +1,1 @@
-"""Tuning: the candidates of every leg once, then thousands of rankings over them, on a validation split."""
+"""Tuning: the candidates of every retriever once, then many rankings over them, on rolling windows of the history."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import optimize, sparse
 
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.common.vectors import Floats, Ints
+from vlm4rec_search.common.vectors import Floats, Ints, largest_columns
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.splits import Part
 from vlm4rec_search.evaluation.top_k import NOBODY
@@ -18,10 +18,9 @@ from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.fusion import Candidates, min_max_mean, rank_share, reciprocal_rank
 from vlm4rec_search.search.planning import retriever_weights
-from vlm4rec_search.search.query import KINDS, Fusion, Query
+from vlm4rec_search.search.query import KINDS, Fusion, Mode, Query
 from vlm4rec_search.search.ranking import Ranking, Weights
 from vlm4rec_search.search.reranking import POOL, diversify
-from vlm4rec_search.search.searcher import Searcher
 
 Tensor = npt.NDArray[np.float32]
 
@@ -33,6 +32,12 @@ class UserCandidates:
     retrievers: Sequence[Candidates]
     shares: Sequence[float]
     seen: int = 0
+
+    def with_semantic(self, other: "UserCandidates") -> "UserCandidates":
+        """Return the same candidates with the semantic retrievers of another profile of the user."""
+        pairs = [pair for pair in zip(self.retrievers, self.shares, strict=True) if pair[0].kind != "semantic"]
+        pairs += [pair for pair in zip(other.retrievers, other.shares, strict=True) if pair[0].kind == "semantic"]
+        return UserCandidates([each for each, _ in pairs], [share for _, share in pairs], self.seen)
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ def join(pools: Sequence[Pool]) -> Pool:
     )
 
 
-def retrieve_candidates(searcher: Searcher, store: Store, part: Part, ranking: Ranking) -> list[UserCandidates]:
-    """Retrieve the candidates of every user of a part, in the order of its targets.
+def retrieve_candidates(store: Store, part: Part, ranking: Ranking, mode: Mode = "hybrid") -> list[UserCandidates]:
+    """Retrieve the candidates of every user of a part in a mode, in the order of its targets.
 
     Profile and depth are those of the configuration; its weights play no role. Documents become rows of the part's
     catalogue, which has the same order.
@@ -89,7 +94,7 @@ def retrieve_candidates(searcher: Searcher, store: Store, part: Part, ranking: R
     rows = part.split.catalogue.positions(list(store.numbers))
     equal: dict[str, float] = dict.fromkeys(KINDS, 1.0)
     names = part.split.user_ids[part.targets.users]
-    queries = [Query(user=str(name), weights=equal, include_seen=part.split.repeat) for name in names]
+    queries = [Query(user=str(name), mode=mode, weights=equal, include_seen=part.split.repeat) for name in names]
     users = []
     with bar("candidates of every retriever", len(queries)) as advance:
         for plan, retrieved in retrieve_users(EmbeddedBackend(store), queries, ranking):
@@ -196,14 +201,10 @@ def judge_diverse(
 def top_ten(pool: Pool, weights: Floats) -> Ints:
     """Return the first ten documents of each user, int64 (u, 10), `NOBODY` where a list is shorter."""
     scores = _scores(pool, weights)
-    kept = min(K, scores.shape[1])
-    columns = np.argpartition(-scores, kept - 1, axis=1)[:, :kept] if kept else np.zeros((len(scores), 0), np.int64)
-    columns.sort(axis=1)  # equal scores in the order in which ties are broken
+    columns = largest_columns(scores, K)  # equal scores in the order in which ties are broken
     best = np.take_along_axis(scores, columns, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    columns, best = np.take_along_axis(columns, order, axis=1), np.take_along_axis(best, order, axis=1)
     found = np.where(best >= 0, np.take_along_axis(pool.documents, columns, axis=1), NOBODY)
-    return np.pad(found, [(0, 0), (0, K - kept)], constant_values=NOBODY).astype(np.int64)
+    return np.pad(found, [(0, 0), (0, K - found.shape[1])], constant_values=NOBODY).astype(np.int64)
 
 
 def _scores(pool: Pool, weights: Floats) -> npt.NDArray[np.float32]:

@@ -5,6 +5,7 @@ The test part of `vlm4rec evaluate` lies behind the last window and plays no rol
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +33,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     top_ten,
 )
 from vlm4rec_search.evaluation.tuning.windows import STARTS, Window, Windows, build_windows, retrieve_windows
+from vlm4rec_search.search.exposure import measure_exposure
 from vlm4rec_search.search.query import KINDS, Fusion, Kind
 from vlm4rec_search.search.ranking import HistoryWeights, Ranking, load_ranking, write_ranking
 
@@ -190,18 +192,23 @@ class _Option:
     """Pools of one profile, fusion and depth, and the best weights over them."""
 
     def __init__(self, windows: Windows, profile: str, fusion: Fusion, depth: int, every: int = 1) -> None:
-        """Build the pools; `every` takes each so many-th shopper."""
-
-        def pool(window: Window) -> Pool:
-            relevant = window.part.targets.relevant
-            return build_pool(window.candidates[profile][::every], relevant[::every], fusion, depth)
-
+        """Take each `every`-th shopper; a pool is built when it is needed."""
         self.profile, self.fusion, self.depth = profile, fusion, depth
-        self.past = join([pool(window) for window in windows.past])
-        self.last = pool(windows.last)
-        self.lengths = np.array([each.seen for each in windows.last.candidates[profile][::every]], dtype=np.int64)
-        self._documents = int(windows.last.part.split.candidates.sum())
-        self.tried = 0
+        self._windows, self._every, self.tried = windows, every, 0
+
+    @cached_property
+    def past(self) -> Pool:
+        """The shoppers of all windows."""
+        return join([self._pool(window) for window in self._windows.past])
+
+    @cached_property
+    def last(self) -> Pool:
+        """The shoppers of the end of the last window."""
+        return self._pool(self._windows.last)
+
+    def _pool(self, window: Window) -> Pool:
+        candidates, relevant = window.candidates[self.profile], window.part.targets.relevant
+        return build_pool(candidates[:: self._every], relevant[:: self._every], self.fusion, self.depth)
 
     def ndcg(self, weights: Floats) -> Floats:
         """Return nDCG@10 of every shopper of the windows."""
@@ -214,20 +221,20 @@ class _Option:
 
     def sight_by_length(self, ranking: Ranking) -> _Sight:
         """Return the same for a ranking with weights by the length of the history."""
-        shown = np.full((len(self.lengths), 10), NOBODY, dtype=np.int64)
+        lengths = _lengths(self._windows.last)[:: self._every]
+        shown = np.full((len(lengths), 10), NOBODY, dtype=np.int64)
         for low, high, weights in _by_length(ranking):
-            rows = np.flatnonzero((self.lengths > low) & (self.lengths <= high))
+            rows = np.flatnonzero((lengths > low) & (lengths <= high))
             shown[rows] = top_ten(self.last.some(rows), weights)
         return self.sight_of(shown)
 
     def sight_of(self, shown: Ints) -> _Sight:
         """Return what top tens, int64 (u, 10), show together."""
-        first = shown[:, 0][shown[:, 0] != NOBODY]
-        share = np.bincount(first).max() / len(first) if len(first) else 0.0
-        covered = len(np.unique(shown[shown != NOBODY])) / max(self._documents, 1)
+        split = self._windows.last.part.split
+        exposure = measure_exposure(shown, split.catalogue.item_ids, split.popularity)
         # Drawn at random, s slots cover 1 - exp(-s / n) of n documents.
-        reachable = 1.0 - np.exp(-shown.size / max(self._documents, 1))
-        return _Sight(float(share), covered, float(COVERAGE * reachable))
+        reachable = 1.0 - np.exp(-shown.size / max(exposure.documents, 1))
+        return _Sight(exposure.first_share, exposure.coverage, float(COVERAGE * reachable))
 
     def value(self, weights: Floats, limits: tuple[float, float]) -> float:
         """Return the mean nDCG@10, less what is missing from each limit times its weight."""
@@ -409,8 +416,7 @@ class _Trial:
                 chosen, rows["chosen"] = in_force, rows["in force"]
                 why = "it was in force, and the best new weighting is not better beyond chance"
         for kind in KINDS:
-            alone: dict[Kind, float] = {name: float(name == kind) for name in KINDS}
-            rows[kind] = self._judge(chosen.model_copy(update=_only(alone)))
+            rows[kind] = self._judge(chosen.model_copy(update=_only(kind)))
         names = list(rows)
         values = np.stack([rows[name][0] for name in names], axis=1)
         differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
@@ -433,10 +439,10 @@ def _vector(ranking: Ranking) -> Floats:
     return as_vector(ranking.weights, ranking.rank_weights if ranking.fusion == "blend" else None)
 
 
-def _only(alone: Mapping[Kind, float]) -> dict[str, object]:
-    weights = as_weights(np.array([alone[kind] for kind in KINDS]))
-    fusion = {"fusion": "minmax", "rank_weights": as_weights(np.zeros(len(KINDS)))}
-    return {"weights": weights, "by_history": (), "diversity": 0.0, **fusion}
+def _only(kind: Kind) -> dict[str, object]:
+    """Return the values of a ranking that uses one kind of retriever alone."""
+    weights, by_rank = as_weights(np.eye(len(KINDS))[KINDS.index(kind)]), as_weights(np.zeros(len(KINDS)))
+    return {"weights": weights, "rank_weights": by_rank, "fusion": "minmax", "by_history": (), "diversity": 0.0}
 
 
 def _lengths(window: Window) -> Ints:

@@ -1,5 +1,6 @@
 """The rolling windows on which a ranking is chosen: tables as of earlier moments, and what shoppers took next."""
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -7,19 +8,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.data import Targets, incidence
 from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, given_cuts, taken_between
 from vlm4rec_search.evaluation.snapshots import Workbench
 from vlm4rec_search.evaluation.splits import Part, load_split
-from vlm4rec_search.evaluation.systems.product import publish_split
+from vlm4rec_search.evaluation.systems.product import open_split
 from vlm4rec_search.evaluation.tuning.sweep import UserCandidates, retrieve_candidates
-from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
-from vlm4rec_search.indexes.embedded.pointer import current_release
-from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.ranking import Ranking
-from vlm4rec_search.search.searcher import Searcher
 
 STARTS = (0.6, 0.7, 0.8)  # shares of the first interactions before each window; the test part begins at 0.9
 LAST = "tune_last"
@@ -108,15 +104,10 @@ def retrieve_windows(parts: list[Part], ranking: Ranking, folder: Path) -> Windo
 
 
 def _retrieve(part: Part, ranking: Ranking, folder: Path) -> Window:
-    with TemporaryDirectory(dir=folder) as place:
-        publish_split(part.split, Path(place))
-        path = current_release(Path(place))
-        if path is None:
-            raise UsageError("the tables have no documents")
-        store = Store(path)
-        with Searcher(EmbeddedBackend(store)) as searcher:
-            found = {
-                profile: retrieve_candidates(searcher, store, part, ranking.model_copy(update={"profile": profile}))
-                for profile in ("mean", "interests")
-            }
-    return Window(part, found)
+    with TemporaryDirectory(dir=folder) as place, closing(open_split(part.split, Path(place))) as store:
+        mean = retrieve_candidates(store, part, ranking.model_copy(update={"profile": "mean"}))
+        of_interests = ranking.model_copy(update={"profile": "interests"})
+        near = retrieve_candidates(store, part, of_interests, "semantic")
+    # Only the semantic retrievers differ.
+    interests = [one.with_semantic(other) for one, other in zip(mean, near, strict=True)]
+    return Window(part, {"mean": mean, "interests": interests})
