@@ -171,19 +171,25 @@ def _is_above(values: Floats, others: Floats) -> bool:
 
 
 @dataclass(frozen=True)
-class _Sight:
-    """What shoppers are about to see: the share with the most frequent first hit, and the coverage of the top tens."""
+class _Exposure:
+    """What top tens show, against the limits.
+
+    Attributes:
+        first: share of the shoppers whose first hit is the most frequent one.
+        coverage: share of the documents in any top ten.
+        wanted: coverage that is asked for.
+    """
 
     first: float
     coverage: float
-    most: float  # coverage that is asked for
+    wanted: float
 
     @property
     def missing(self) -> tuple[float, float]:
         """By how much each limit is broken, 0 where it holds."""
-        return max(0.0, self.first - LARGEST_FIRST), max(0.0, self.most - self.coverage)
+        return max(0.0, self.first - LARGEST_FIRST), max(0.0, self.wanted - self.coverage)
 
-    def is_no_worse(self, other: "_Sight") -> bool:
+    def is_no_worse(self, other: "_Exposure") -> bool:
         """Return whether no limit is broken by more."""
         return all(own <= others for own, others in zip(self.missing, other.missing, strict=True))
 
@@ -215,30 +221,30 @@ class _Option:
         self.tried += 1
         return judge(self.past, weights)[0]
 
-    def sight(self, weights: Floats) -> _Sight:
+    def exposure(self, weights: Floats) -> _Exposure:
         """Return what all shoppers would see as of the end of the last window."""
-        return self.sight_of(top_ten(self.last, weights))
+        return self.against_limits(top_ten(self.last, weights))
 
-    def sight_by_length(self, ranking: Ranking) -> _Sight:
+    def exposure_by_length(self, ranking: Ranking) -> _Exposure:
         """Return the same for a ranking with weights by the length of the history."""
         lengths = _lengths(self._windows.last)[:: self._every]
         shown = np.full((len(lengths), 10), NOBODY, dtype=np.int64)
         for low, high, weights in _by_length(ranking):
             rows = np.flatnonzero((lengths > low) & (lengths <= high))
             shown[rows] = top_ten(self.last.some(rows), weights)
-        return self.sight_of(shown)
+        return self.against_limits(shown)
 
-    def sight_of(self, shown: Ints) -> _Sight:
-        """Return what top tens, int64 (u, 10), show together."""
+    def against_limits(self, shown: Ints) -> _Exposure:
+        """Compare what top tens, int64 (u, 10), show together with the limits."""
         split = self._windows.last.part.split
-        exposure = measure_exposure(shown, split.catalogue.item_ids, split.popularity)
+        measured = measure_exposure(shown, split.catalogue.item_ids, split.popularity)
         # Drawn at random, s slots cover 1 - exp(-s / n) of n documents.
-        reachable = 1.0 - np.exp(-shown.size / max(exposure.documents, 1))
-        return _Sight(exposure.first_share, exposure.coverage, float(COVERAGE * reachable))
+        reachable = 1.0 - np.exp(-shown.size / max(measured.documents, 1))
+        return _Exposure(measured.first_share, measured.coverage, float(COVERAGE * reachable))
 
     def value(self, weights: Floats, limits: tuple[float, float]) -> float:
         """Return the mean nDCG@10, less what is missing from each limit times its weight."""
-        missing = self.sight(weights).missing
+        missing = self.exposure(weights).missing
         return float(self.ndcg(weights).mean()) - limits[0] * missing[0] - limits[1] * missing[1]
 
     def climb(self, start: Floats, limits: tuple[float, float], steps: tuple[float, ...]) -> Floats:
@@ -261,7 +267,7 @@ class _Trial:
         self._best, weights = self._search_weights()
         self.ranking = self._named(self._best, weights)
         self.ndcg = self._best.ndcg(weights)
-        self._sight = self._best.sight(weights)
+        self._exposure = self._best.exposure(weights)
         self._cost: float | None = None
         self._cover(weights)
         self._try_depths()
@@ -306,13 +312,13 @@ class _Trial:
 
     def _cover(self, weights: Floats) -> None:
         """Ask for coverage, and take it where it costs little."""
-        if not self._sight.missing[1]:
+        if not self._exposure.missing[1]:
             return
         wide = self._best.climb(weights, _BOTH, (0.2, 0.1, 0.05))
-        sight, ndcg = self._best.sight(wide), self._best.ndcg(wide)
+        exposure, ndcg = self._best.exposure(wide), self._best.ndcg(wide)
         self._cost = 1.0 - float(ndcg.mean()) / max(float(self.ndcg.mean()), 1e-12)
-        if self._cost <= WORTH and not sight.missing[1]:
-            self.ranking, self.ndcg, self._sight = self._named(self._best, wide), ndcg, sight
+        if self._cost <= WORTH and not exposure.missing[1]:
+            self.ranking, self.ndcg, self._exposure = self._named(self._best, wide), ndcg, exposure
 
     def _try_depths(self) -> None:
         weights = _vector(self.ranking)
@@ -341,9 +347,9 @@ class _Trial:
             changed[rows] = judge(pool, weights)[0]
             of_short = HistoryWeights(up_to=up_to, weights=as_weights(weights))
             ranking = self.ranking.model_copy(update={"by_history": (*self.ranking.by_history, of_short)})
-            sight = self._best.sight_by_length(ranking)
-            if _lowest(changed[rows] - self.ndcg[rows]) > 0.0 and sight.is_no_worse(self._sight):
-                self.ranking, self.ndcg, self._sight, taken = ranking, changed, sight, up_to
+            exposure = self._best.exposure_by_length(ranking)
+            if _lowest(changed[rows] - self.ndcg[rows]) > 0.0 and exposure.is_no_worse(self._exposure):
+                self.ranking, self.ndcg, self._exposure, taken = ranking, changed, exposure, up_to
 
     def _try_blend(self) -> None:
         """Fit a blend of scores and ranks, judge each window by a fit on the others, and take it where it is better."""
@@ -359,11 +365,11 @@ class _Trial:
         if _lowest(ndcg - self.ndcg) <= 0.0:
             return
         option, vector = self._option(self._best.profile, "blend", self._best.depth), fit_blend(pools)
-        sight = option.sight(vector)
-        if sight.is_no_worse(self._sight):
+        exposure = option.exposure(vector)
+        if exposure.is_no_worse(self._exposure):
             by_rank = as_weights(vector[len(KINDS) :])
             changes = {"rank_weights": by_rank, "by_history": ()}
-            self._best, self._sight, self.ndcg = option, sight, option.ndcg(vector)
+            self._best, self._exposure, self.ndcg = option, exposure, option.ndcg(vector)
             self.ranking = self._named(option, vector).model_copy(update=changes)
 
     def _try_diversity(self) -> None:
@@ -375,9 +381,9 @@ class _Trial:
                 self.ranking, self.ndcg = ranking, ndcg
 
     def _keep_if_above(self, option: _Option, weights: Floats, ranking: Ranking) -> None:
-        sight, ndcg = option.sight(weights), option.ndcg(weights)
-        if _is_above(ndcg, self.ndcg) and sight.is_no_worse(self._sight):
-            self._best, self.ranking, self.ndcg, self._sight = option, ranking, ndcg, sight
+        exposure, ndcg = option.exposure(weights), option.ndcg(weights)
+        if _is_above(ndcg, self.ndcg) and exposure.is_no_worse(self._exposure):
+            self._best, self.ranking, self.ndcg, self._exposure = option, ranking, ndcg, exposure
 
     def _judge(self, ranking: Ranking) -> tuple[Floats, Floats]:
         """Return nDCG@10 and R@10 of every shopper for a configuration over these tables, as a search would answer."""
@@ -421,17 +427,17 @@ class _Trial:
         values = np.stack([rows[name][0] for name in names], axis=1)
         differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
         means = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in rows.items()}
-        sight = self._sight_of(chosen)
-        reason = _reason(chosen, means, self._windows, sight, None if why else self._cost, why)
+        exposure = self._exposure_of(chosen)
+        reason = _reason(chosen, means, self._windows, exposure, None if why else self._cost, why)
         tables = self._windows.last.part.split.tables
         made_by = (tables.captioner, tables.encoder) if tables else None
-        return Tuned(chosen, reason, len(values), means, differences, tried, made_by, sight.first, sight.coverage)
+        return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)
 
     def _allowed(self, ranking: Ranking) -> bool:
-        return not self._sight_of(ranking).missing[0]
+        return not self._exposure_of(ranking).missing[0]
 
-    def _sight_of(self, ranking: Ranking) -> _Sight:
-        return self._option(ranking.profile, ranking.fusion, ranking.depth).sight_by_length(ranking)
+    def _exposure_of(self, ranking: Ranking) -> _Exposure:
+        return self._option(ranking.profile, ranking.fusion, ranking.depth).exposure_by_length(ranking)
 
 
 def _vector(ranking: Ranking) -> Floats:
@@ -473,7 +479,7 @@ def _reason(
     ranking: Ranking,
     rows: Mapping[str, tuple[float, float]],
     windows: Windows,
-    sight: _Sight,
+    exposure: _Exposure,
     cost: float | None,
     why: str,
 ) -> str:
@@ -487,11 +493,11 @@ def _reason(
         f"{ranking.version} ({ranking.fusion}: {told}): nDCG@10 {rows['chosen'][0]:.4f} against"
         f" {rows['equal weights'][0]:.4f} of equal weights and {rows[single][0]:.4f} of {single} alone, on"
         f" {windows.shoppers:,} shoppers of {_counted(len(windows.past), 'earlier window')}; the most frequent first"
-        f" hit reaches {sight.first:.0%} of the shoppers, the top tens {sight.coverage:.0%} of the documents"
+        f" hit reaches {exposure.first:.0%} of the shoppers, the top tens {exposure.coverage:.0%} of the documents"
     )
     if cost is not None:
-        fate = "was taken" if not sight.missing[1] else "was not taken"
-        line += f" (a coverage of {sight.most:.0%} costs {max(cost, 0.0):.0%} of nDCG@10 and {fate})"
+        fate = "was taken" if not exposure.missing[1] else "was not taken"
+        line += f" (a coverage of {exposure.wanted:.0%} costs {max(cost, 0.0):.0%} of nDCG@10 and {fate})"
     return f"{line}; {why}" if why else line
 
 
