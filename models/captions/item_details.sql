@@ -32,11 +32,7 @@ WITH described AS (
   SELECT
     described.item_id,
     attribute.key AS field,
-    CASE
-      WHEN attribute.type = 'VARCHAR'
-      THEN JSON_EXTRACT_STRING(attribute.value, '$')
-      ELSE attribute.value::TEXT
-    END AS text
+    @json_text(attribute.value, attribute.type) AS text
   FROM described
   CROSS JOIN JSON_EACH(described.attributes) AS attribute
 ), elements AS (
@@ -44,13 +40,7 @@ WITH described AS (
   SELECT
     fields.item_id,
     fields.field,
-    UNNEST(
-      CASE
-        WHEN fields.text LIKE '[%' AND COALESCE(JSON_VALID(fields.text), FALSE)
-        THEN JSON_EXTRACT_STRING(fields.text, '$[*]')
-        ELSE [fields.text]
-      END
-    ) AS value
+    UNNEST(@list_elements(fields.text)) AS value
   FROM fields
   WHERE
     NOT fields.text IS NULL

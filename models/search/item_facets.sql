@@ -14,11 +14,7 @@ WITH attributes AS (
     documents.item_id,
     attribute.key AS field,
     attribute.type AS type,
-    CASE
-      WHEN attribute.type = 'VARCHAR'
-      THEN JSON_EXTRACT_STRING(attribute.value, '$')
-      ELSE attribute.value::TEXT
-    END AS text
+    @json_text(attribute.value, attribute.type) AS text
   FROM search.item_documents AS documents
   CROSS JOIN JSON_EACH(documents.attributes) AS attribute
 ), elements AS (
@@ -26,15 +22,7 @@ WITH attributes AS (
   SELECT
     attributes.item_id,
     attributes.field,
-    UNNEST(
-      CASE
-        WHEN attributes.type IN ('ARRAY', 'VARCHAR')
-          AND attributes.text LIKE '[%'
-          AND COALESCE(JSON_VALID(attributes.text), FALSE)
-        THEN JSON_EXTRACT_STRING(attributes.text, '$[*]')
-        ELSE [attributes.text]
-      END
-    ) AS value
+    UNNEST(@list_elements(attributes.text)) AS value
   FROM attributes
   WHERE
     attributes.type <> 'NULL'

@@ -1,15 +1,17 @@
 """The tables of the search layer that follow from others, made as the models make them."""
 
+from functools import cache
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from vlm4rec_search.evaluation.rendering import render_model
 from vlm4rec_search.indexes.search_layer import Frame
 from vlm4rec_search.profiles.item_terms import item_terms
 
-MODEL = Path(__file__).parents[2] / "models" / "search" / "item_facets.sql"
+ROOT = Path(__file__).parents[2]
 TYPED = """
     CREATE TABLE documents AS
     SELECT item_id::VARCHAR AS item_id, category::VARCHAR AS category, price::DOUBLE AS price,
@@ -20,11 +22,18 @@ TYPED = """
 
 def facets(documents: Frame) -> pa.Table:
     """Return search.item_facets of documents, by the query of the model."""
-    _, query = MODEL.read_text().split(");\n", 1)
+    query = _facets_query()
     with duckdb.connect() as connection:
         connection.register("frame", unique(documents))
         connection.execute(TYPED)
-        return connection.execute(query.replace("search.item_documents", "documents")).to_arrow_table()
+        return connection.execute(query).to_arrow_table()
+
+
+@cache
+def _facets_query() -> str:
+    query = render_model(ROOT, "search.item_facets")
+    assert '"search"."item_documents"' in query
+    return query.replace('"search"."item_documents"', "documents")
 
 
 def terms(documents: Frame) -> pd.DataFrame:
