@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from vlm4rec_search.common.vectors import Floats, Ints, Scores, largest_columns
+from vlm4rec_search.common.vectors import Floats, Ints, Mask, Scores, largest_columns
 from vlm4rec_search.profiles.ease import solve_normal
 from vlm4rec_search.profiles.taken import Taken
 
@@ -32,17 +32,16 @@ _K = 10
 
 
 class Window(NamedTuple):
-    """A moment of the past: what was taken before, who is asked (a,), and what they took next, (a, n)."""
+    """A moment of the past: what was taken before, who is asked (a,), what they had (a, n) and took next (a, n)."""
 
     before: Taken
     asked: Ints
+    seen: Mask
     next_items: sparse.csr_array
 
 
 def choose_pace(likes: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials of paces, and of regularisations at the chosen pace; one of each is chosen.
-
-    The two are chosen in turn, twice.
+    """Return the trials of paces, and of regularisations at the chosen pace; one of each is chosen, in turn and twice.
 
     A trial's `ndcg` is the mean nDCG@10 over the shoppers of all windows. The longest pace, and then the largest
     regularisation, is chosen whose mean is within one standard error of the best (Breiman et al. 1984), so that a shop
@@ -61,16 +60,16 @@ def choose_pace(likes: pd.DataFrame) -> pd.DataFrame:
     shoppers = sum(len(window.asked) for window in windows)
     if shoppers < FEWEST_SHOPPERS:
         usual = [("pace_days", USUAL), ("regularisation", USUAL_REGULARISATION)]
-        return _trials([(name, value, shoppers, None, True) for name, value in usual])
-    found = _Trials(windows)
-    pace = _choose({each: found(each, USUAL_REGULARISATION) for each in PACES})
-    strength = _choose({each: found(pace, each) for each in REGULARISATIONS})
-    paces = {each: found(each, strength) for each in PACES}
+        return _table([(name, value, shoppers, None, True) for name, value in usual])
+    ndcg = _Predictions(windows)
+    pace = _choose({each: ndcg(each, USUAL_REGULARISATION) for each in PACES})
+    strength = _choose({each: ndcg(pace, each) for each in REGULARISATIONS})
+    paces = {each: ndcg(each, strength) for each in PACES}
     pace = _choose(paces)
-    strengths = {each: found(pace, each) for each in REGULARISATIONS}
+    strengths = {each: ndcg(pace, each) for each in REGULARISATIONS}
     strength = _choose(strengths)
     tried = (("pace_days", paces, pace), ("regularisation", strengths, strength))
-    return _trials(
+    return _table(
         [
             (name, value * (scale if name == "regularisation" else 1.0), shoppers, float(each.mean()), value == chosen)
             for name, values, chosen in tried
@@ -79,7 +78,7 @@ def choose_pace(likes: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-class _Trials:
+class _Predictions:
     """The nDCG@10 of every asked shopper for a pace and a regularisation; each pair is computed once."""
 
     def __init__(self, windows: list[Window]) -> None:
@@ -100,7 +99,7 @@ class _Trials:
         return self._known[pace, regularisation]
 
 
-def _trials(rows: Sequence[tuple[str, float, int, float | None, bool]]) -> pd.DataFrame:
+def _table(rows: Sequence[tuple[str, float, int, float | None, bool]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["parameter", "value", "shoppers", "ndcg", "chosen"])
 
 
@@ -132,7 +131,8 @@ def _windows(taken: Taken) -> Iterator[Window]:
         if len(asked) > _ASKED:
             asked = asked[np.unique(np.linspace(0, len(asked) - 1, _ASKED).astype(np.int64))]
         if len(asked):
-            yield Window(before, asked, later[asked])
+            seen = before.matrix(EVER)[asked].toarray() > 0
+            yield Window(before, asked, seen, later[asked])
 
 
 def _products(before: Taken, pace: float) -> tuple[Scores, Scores]:
@@ -141,9 +141,9 @@ def _products(before: Taken, pace: float) -> tuple[Scores, Scores]:
 
 
 def _ndcg_of(window: Window, pace: float, weights: Scores) -> Floats:
-    before, asked, later = window
+    before, asked, seen, later = window
     scores: Scores = np.asarray(before.matrix(SHOPPER * pace)[asked] @ weights)
-    scores[before.matrix(EVER)[asked].toarray() > 0] = -np.inf
+    scores[seen] = -np.inf
     top = largest_columns(scores, _K)
     kept = top.shape[1]
     relevant = later.toarray()

@@ -33,7 +33,7 @@ def similar_shoppers(likes: pd.DataFrame, half_lives: tuple[float, float]) -> pd
     histories, recent = taken.matrix(half_lives[0]), taken.matrix(half_lives[1])
     lengths = np.sqrt(histories.multiply(histories).sum(axis=1))
     unit = sparse.csr_array(sparse.diags_array((1.0 / np.maximum(lengths, 1e-12)).astype(np.float32)) @ histories)
-    blocks = _blocks(*histories.shape[:1], max(histories.shape))
+    blocks = _blocks(histories.shape[0], max(histories.shape))
     parts = [_of_block(unit, recent, low, high) for low, high in blocks]
     rows, columns, scores, ranks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return pd.DataFrame(

@@ -38,8 +38,7 @@ class Retriever:
 
     The kind decides how documents are scored: `vector` (d,) of length 1 is semantic, `words` by term are lexical,
     `items` with their scores are those of co-purchases, EASE or similar shoppers, or the popular ones of a segment. A
-    popularity retriever without
-    `items` ranks by the popularity of every document.
+    popularity retriever without `items` ranks by the popularity of every document.
 
     Attributes:
         name: profile, interest, session, text, words, co-purchase, ease, shoppers, popularity or pinned.
