@@ -54,7 +54,7 @@ from sqlmesh.core.model import ModelKindName
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.captioning.table import caption_table
-    from vlm4rec_search.common.python_models import ModelFolders, yield_unless_empty
+    from vlm4rec_search.common.python_models import model_settings, yield_unless_empty
     from vlm4rec_search.common.settings import settings
 
     # A change of any variable that is named here rebuilds this table.
@@ -65,7 +65,6 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     context.var("caption_budget")
     columns = exp.select("item_id", "image", "title", "category")
     items = context.fetchdf(columns.from_(context.resolve_table("staging.items")).order_by("item_id"))
-    options = settings()
-    folders = ModelFolders.from_settings(options, context.var("data_dir"))
+    options = model_settings(settings(), context.var("data_dir"))
     captioner, others = context.var("captioner"), context.var("other_captioners")
-    yield from yield_unless_empty(caption_table(items, captioner, others, folders, options))
+    yield from yield_unless_empty(caption_table(items, captioner, others, options))

@@ -26,7 +26,7 @@ from sqlmesh.core.model import ModelKindName
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.captioning.table import plan_remote
-    from vlm4rec_search.common.python_models import ModelFolders, yield_unless_empty
+    from vlm4rec_search.common.python_models import model_settings, yield_unless_empty
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.embeddings.tables import embed_photos
 
@@ -34,6 +34,6 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     context.var("image_encoder_id")  # another encoder, or another revision of it, rebuilds this table
     columns = exp.select("item_id", "image")
     items = context.fetchdf(columns.from_(context.resolve_table("staging.items")).order_by("item_id"))
-    folders = ModelFolders.from_settings(settings(), context.var("data_dir"))
-    frame = embed_photos(items, context.var("image_encoder"), folders.photos, folders.cache, plan_remote(settings()))
+    options = model_settings(settings(), context.var("data_dir"))
+    frame = embed_photos(items, context.var("image_encoder"), options.data_dir, options.cache, plan_remote(options))
     yield from yield_unless_empty(frame)

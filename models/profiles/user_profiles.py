@@ -25,7 +25,7 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.common.python_models import ModelFolders, yield_unless_empty
+    from vlm4rec_search.common.python_models import model_settings, yield_unless_empty
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.profiles import user_vectors
 
@@ -34,5 +34,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
     columns = exp.select("item_id", "vector")
     items = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
-    cache = ModelFolders.from_settings(settings(), context.var("data_dir")).cache
+    cache = model_settings(settings(), context.var("data_dir")).cache
     yield from yield_unless_empty(user_vectors(weights, items, cache))

@@ -87,7 +87,8 @@ def test_a_rejected_photo_has_a_reason_and_is_not_retried(case: str) -> None:
 
 END_OF_RUN = {
     "wrong key": (refusal(401, f"Incorrect API key provided: {SECRET}"), UsageError, r"key \(401.*: \*\*\*\).*_KEY"),
-    "no permission": (refusal(403, "no access"), UsageError, "refuses the key"),
+    "revoked key": (refusal(403, "This API key is revoked"), UsageError, "refuses the key"),
+    "no permission": (refusal(403, "no access"), UsageError, "refuses the request .* right for this model, or a proxy"),
     "no model": (refusal(404, "The model llava does not exist"), UsageError, "has no such address or model"),
     "moved": (Reply(307, "", {"location": "/other"}), UsageError, "has no such address or model"),
     "no quota": (refusal(429, "You exceeded your quota", "insufficient_quota"), RunError, "has no quota left"),

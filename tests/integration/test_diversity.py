@@ -35,3 +35,13 @@ def test_what_diversity_and_caps_did_is_explained(index: Searcher) -> None:
     assert capped is not None
     assert capped.rules == ("was hit 3 before diversity and caps",)
     assert capped.sentence.endswith("was hit 3 before diversity and caps.")
+
+
+def test_a_minimum_score_leaves_out_weak_hits_and_says_so_where_none_is_left(index: Searcher) -> None:
+    query = Query(user="u1", mode="semantic", include_seen=True)
+    hits = index.search(query).hits
+    bound = hits[2].score
+    assert index.search(replace(query, min_score=bound)).hits == hits[:3]
+    nothing = index.search(replace(query, min_score=hits[0].score + 1.0))
+    assert nothing.hits == ()
+    assert nothing.note == f"no hit reaches the minimum score {hits[0].score + 1:g}: the best has {hits[0].score:.4f}"

@@ -19,6 +19,7 @@ from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.pipeline.doctor import Diagnosis, examine
+from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.search.rules import Rule
 
 
@@ -174,6 +175,29 @@ def test_items_that_are_never_shown_are_reported_where_there_are_too_many(releas
     assert findings_of(crowded(releases, FAR, tastes=12), "warning") == {}  # each taste shows ten items of its own
     warnings = findings_of(crowded(releases, FAR, tastes=4), "warning")
     assert {kind: count for kind, (count, _) in warnings.items()} == {"same_first_hits": 15, "never_shown": 80}
+
+
+def test_rules_that_touch_nothing_are_reported(releases: Releases) -> None:
+    publish(releases, documents())
+    rules = [
+        Rule(action="drop", filter="brnad=Alder"),
+        Rule(action="bury", filter="brand=alder"),
+        Rule(action="boost", filter="price>1000", factor=2.0),
+        Rule(action="pin", items=("a", "gone")),
+        Rule(action="drop", filter="colour=red"),
+        Rule(action="bury", filter="brand=Alder"),
+    ]
+    found = find_idle_rules(rules, given(documents()))
+    assert found == [
+        "rule 1 (drop brnad=Alder): no item has the field 'brnad'; did you mean 'brand'?",
+        "rule 2 (bury brand=alder): no item fulfils it; did you mean 'Alder'?",
+        "rule 3 (boost price>1000): no item fulfils it; values are 10, 20, 30, 50, 99.5",
+        "rule 4 (pin a, gone): not in the catalogue: gone",
+        "rule 5 (drop colour=red): no item has the field 'colour'; the fields are available, brand, category, price,"
+        ' size, tags, we"ird.$/~field',
+    ]
+    diagnosis = examine(releases, search_layer(documents()), 10, rules=rules)
+    assert findings_of(diagnosis, "warning")["idle_rules"] == (5, tuple(found))
 
 
 def test_pins_are_left_out(releases: Releases) -> None:

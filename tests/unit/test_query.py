@@ -17,6 +17,7 @@ from vlm4rec_search.search.query import KINDS
         ({"user": "u", "k": 0}, "k is 0: use a whole number from 1 to 10,000"),
         ({"user": "u", "k": 10_001}, "k is 10001"),
         ({"user": "u", "depth": 0}, "depth is 0"),
+        ({"user": "u", "min_score": float("nan")}, "min_score is nan"),
         ({"user": "u", "mode": "magic"}, "mode is 'magic'"),
         ({"user": "u", "fusion": "sum"}, "fusion is 'sum'"),
         ({"user": "u", "weights": {"visual": 1.0}}, "weight visual=1.0"),

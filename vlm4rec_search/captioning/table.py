@@ -14,7 +14,7 @@ from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.validation import VERSION
 from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.python_models import ModelFolders, nullable_texts
+from vlm4rec_search.common.python_models import nullable_texts
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
@@ -27,9 +27,7 @@ _OUTCOME = ("status", "caption", "error", "answer", "attributes", "editor", "edi
 COLUMNS = [*_PRODUCED_BY, *_OUTCOME, "tokens_in", "tokens_out", "seconds"]
 
 
-def caption_table(
-    items: pd.DataFrame, captioner: str, others: str | None, folders: ModelFolders, settings: Settings
-) -> pd.DataFrame:
+def caption_table(items: pd.DataFrame, captioner: str, others: str | None, settings: Settings) -> pd.DataFrame:
     """Return the rows of captions.all_captions for a plan, see `caption_items`.
 
     At most `settings.caption_budget` captions are made. An earlier failure is shown with its reason and not retried;
@@ -39,8 +37,7 @@ def caption_table(
         items: as in `caption_items`.
         captioner: name of the active captioner.
         others: names of the other captioners, separated by commas.
-        folders: folders of the photos and of the cache.
-        settings: options of the captioners, budget, spending cap and edits.
+        settings: data folder, cache, options of the captioners, budget, spending cap and edits.
 
     Raises:
         UsageError: a captioner is unknown, the edits are invalid, or there is a spending cap without prices.
@@ -50,8 +47,8 @@ def caption_table(
     return caption_items(
         items,
         load_captioner(captioner, settings),
-        folders.photos,
-        folders.cache,
+        settings.data_dir,
+        settings.cache,
         others=[load_captioner(name, settings) for name in split_names(others)],
         policy=policy,
         remote=plan_remote(settings),
@@ -163,9 +160,10 @@ def caption_variables(settings: Settings, cache: Cache) -> dict[str, str | None]
     The text recipe is the one that suits the captioner; a ranking file may name another.
 
     Raises:
-        UsageError: a captioner is unknown, or the edits are invalid.
+        UsageError: a captioner is unknown, the edits are invalid, or there is a spending cap without prices.
         RunError: the cache cannot be used.
     """
+    CostMeter.from_settings(settings)  # refuses such a cap before a plan begins
     names = (settings.captioner, *split_names(settings.other_captioners))
     captioners = [load_captioner(name, settings) for name in names]
     if len({captioner.id for captioner in captioners}) < len(captioners):

@@ -18,8 +18,8 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     Exits with 1 when they differ: items, profiles or segments are missing, extra or stale, popularity or co-purchases
     of items differ (stale behaviour), vectors differ, or another model made them. Warnings do not fail: items that
     share a caption; the same first hit for more than 10% of a sample of shoppers; hubs, which are items in more than
-    30% of their top tens; and items in no top ten, where the top tens show less than half of what they could. Pins of
-    the business rules are left out.
+    30% of their top tens; items in no top ten, where the top tens show less than half of what they could (pins of the
+    business rules are left out); and rules that touch no item.
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """

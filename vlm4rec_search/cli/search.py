@@ -51,6 +51,7 @@ def _shared(command: F) -> F:
         ),
         click.option("--diversity", type=float, help="Share of maximal marginal relevance, 0 to 1."),
         click.option("--per-category", type=int, help="The most hits of one category."),
+        click.option("--min-score", type=float, help="Leave out hits with a lower score."),
         click.option("--explain", is_flag=True, help="Explain every hit."),
         click.option("--print-request", is_flag=True, help="Print the requests to the server in place of the hits."),
         json_option,

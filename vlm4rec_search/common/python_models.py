@@ -1,34 +1,26 @@
-"""What the Python models of the SQLMesh project share: folders, text columns, and frames that SQLMesh accepts."""
+"""What the Python models of the SQLMesh project share: settings, text columns, and frames that SQLMesh accepts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 from pandas import DataFrame, Series
 
-from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.settings import ExplicitSettings, Settings
 
 
-@dataclass(frozen=True)
-class ModelFolders:
-    """Folders of a model run: `photos` of the catalogue, and `cache` of the results of model calls."""
+def model_settings(settings: Settings, data_dir: str | None) -> Settings:
+    """Return the settings of a model run: those of the process, or those of a YAML test.
 
-    photos: Path
-    cache: Path
+    A YAML test gives the same result whatever the user has set. It has its own data folder and cache, and the default
+    of every other setting.
 
-    @classmethod
-    def from_settings(cls, settings: Settings, data_dir: str | None) -> Self:
-        """Return the folders of the settings, or those of a YAML test.
-
-        Args:
-            settings: settings of the process.
-            data_dir: the variable `data_dir`, which only YAML tests set: their own data folder, relative to the
-                project. They get a cache of their own.
-        """
-        if data_dir:
-            return cls(settings.project / data_dir, settings.cache / "yaml_tests")
-        return cls(settings.data_dir, settings.cache)
+    Args:
+        settings: of the process.
+        data_dir: the variable `data_dir`, which only YAML tests set: a data folder relative to the project.
+    """
+    if data_dir is None:
+        return settings
+    project = settings.project
+    return ExplicitSettings(project=project, data_dir=project / data_dir, cache=settings.cache / "yaml_tests")
 
 
 def yield_unless_empty(frame: DataFrame) -> Iterator[DataFrame]:

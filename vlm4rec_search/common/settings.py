@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vlm4rec_search.common.errors import UsageError
 
@@ -110,6 +110,22 @@ class Settings(BaseSettings):
             return moment.astimezone(UTC).replace(tzinfo=None) if moment and moment.tzinfo else moment
         except OverflowError:
             raise ValueError("the time is outside of the calendar") from None
+
+
+class ExplicitSettings(Settings):
+    """Settings that take arguments and defaults alone, and nothing from the environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the arguments as the only source."""
+        return (init_settings,)
 
 
 @cache

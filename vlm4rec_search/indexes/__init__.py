@@ -6,10 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.settings import ExplicitSettings, Settings
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
@@ -58,7 +57,7 @@ def open_index(
         UsageError: nothing is published there, or it was built by another encoder or for another package version.
         RunError: the release cannot be read.
     """
-    settings = _ExplicitSettings(
+    settings = ExplicitSettings(
         index_user=user,
         index_password=None if password is None else SecretStr(password),
         index_api_key=None if api_key is None else SecretStr(api_key),
@@ -68,22 +67,6 @@ def open_index(
     ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
     rules = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
     return _open_searcher(url, settings, encoder, ranking, rules)
-
-
-class _ExplicitSettings(Settings):
-    """Settings that take arguments and defaults alone, and nothing from the environment."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the arguments as the only source."""
-        return (init_settings,)
 
 
 def open_index_of(settings: Settings, url: str | None = None) -> Searcher:

@@ -13,6 +13,7 @@ from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.indexes.staging import duckdb_errors, stage_release
 from vlm4rec_search.indexes.tables import HASHES
 from vlm4rec_search.pipeline.exposure import measure_release
+from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.search.exposure import Exposure
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
@@ -69,7 +70,7 @@ class Finding:
     co-purchases differ); vector_mismatch; missing_profiles, extra_profiles, stale_profiles, and the same for segments.
     Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
-    shoppers), never_shown (items in no top ten, if they are too many).
+    shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing).
     """
 
     kind: str
@@ -127,6 +128,7 @@ def examine(
         popularity = dict(connection.execute(_POPULARITY).fetchall())
     exposure = measure_release(releases, name, releases.users(name, users), ranking, rules, popularity)
     findings += _judge(exposure)
+    findings.append(_finding("idle_rules", "warning", find_idle_rules(rules, search_layer.tables)))
     return Diagnosis([finding for finding in findings if finding.count], exposure)
 
 

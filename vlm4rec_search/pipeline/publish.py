@@ -13,9 +13,11 @@ from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.release import ReleaseSummary
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
+from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
 from vlm4rec_search.pipeline.record import record_failure, record_publication
 from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking, parse_ranking, pinned_ranking
+from vlm4rec_search.search.rules import load_rules
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ def publish_index(
     The suites and the release see the same data, since one short connection reads both.
 
     Args:
-        settings: warehouse, expectations, credentials, file of records.
+        settings: warehouse, expectations, credentials, file of records, business rules.
         environment: SQLMesh environment of the tables.
         force: publish although a suite or the gate fails, which the release records; on a server also although much of
             the live release would be deleted, or somebody activated another release meanwhile.
@@ -61,13 +63,16 @@ def publish_index(
         choose: chooses the ranking configuration that the release holds; without it, that of the live release stays.
 
     Raises:
-        UsageError: there is no warehouse, a table is missing, or the index URL cannot be used.
+        UsageError: there is no warehouse, a table is missing, or the rules or the index URL cannot be used.
         RunError: another process is writing the warehouse, a suite or the gate refused, or the build failed.
     """
     releases = open_releases(url or settings.index_url, settings)
+    rules = load_rules(settings.rules)
     with read(settings.warehouse) as connection:
         measured = measure_suites(connection, settings.project / "expectations", environment)
         search_layer = read_search_layer(connection, environment)
+    for line in find_idle_rules(rules, search_layer.tables):
+        logger.warning("%s", line)
     checks = _require_suites(judge(measured, {"max_age_days": settings.max_age_days}), force)
     if gate is not None:
         checks += _require_gate(gate, releases, search_layer, force)

@@ -175,6 +175,7 @@ class Plan:
         fusion: reciprocal rank, min-max, or blend.
         rank_weights: of each retriever's ranks in a blend, else empty.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
+        min_score: hits with a lower score are left out, pinned ones excepted; None keeps all.
         rules: business rules.
         profile_skipped: the shopper's profile could have answered, but the fallback chain puts another tier first.
     """
@@ -185,6 +186,7 @@ class Plan:
     weights: Sequence[float]
     fusion: Fusion
     diversity: float
+    min_score: float | None = None
     rules: Sequence[Rule] = ()
     profile_skipped: bool = False
     rank_weights: Sequence[float] = ()

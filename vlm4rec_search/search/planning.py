@@ -41,6 +41,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         [weight for _, weight, _ in used],
         fusion,
         ranking.diversity if query.diversity is None else query.diversity,
+        ranking.min_score if query.min_score is None else query.min_score,
         rules,
         profile_skipped=bool(profile) and query.text is None and profile[0] not in retrievers,
         rank_weights=[weight for _, _, weight in used] if blend else (),

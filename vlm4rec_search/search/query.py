@@ -39,6 +39,8 @@ class Query:
         depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
         per_category: the most hits of one category.
+        min_score: leave out hits with a lower score, which depends on the fusion and on the weights; None takes the
+            ranking configuration's.
         explain: explain every hit.
 
     Raises:
@@ -57,6 +59,7 @@ class Query:
     depth: int | None = None
     diversity: float | None = None
     per_category: int | None = None
+    min_score: float | None = None
     explain: bool = False
 
     def __post_init__(self) -> None:
@@ -72,6 +75,8 @@ class Query:
                 raise UsageError(f"{name} is {value!r}: use a whole number from 1 to {LARGEST_K:,}")
         if self.diversity is not None and not 0.0 <= self.diversity <= 1.0:
             raise UsageError(f"diversity is {self.diversity}: use a number from 0 to 1")
+        if self.min_score is not None and not isfinite(self.min_score):
+            raise UsageError(f"min_score is {self.min_score}: use a finite number")
         if self.mode in ("behaviour", "ease", "shoppers") and self.text is not None:
             raise UsageError("a text has no co-purchases or histories: give a user or items, or use another mode")
         self._check_weights()

@@ -66,6 +66,7 @@ class Ranking(_Strict):
         rank_weights: of the ranks of each kind in a blend.
         by_history: other weights for short histories; the first that holds is used, not with a blend.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
+        min_score: hits with a lower score are left out; None keeps all.
         fallback_chain: tiers in the order in which they are tried (key `ladder` of the file); the first that knows
             something about the shopper answers. A profile and a session answer together. Popularity comes last anyway.
     """
@@ -87,6 +88,7 @@ class Ranking(_Strict):
     rank_weights: Weights = Weights(**dict.fromkeys(Weights.model_fields, 0.0))
     by_history: tuple[HistoryWeights, ...] = ()
     diversity: Share
+    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
     fallback_chain: tuple[ChainTier, ...] = Field(default=get_args(ChainTier), alias="ladder")
 
     @model_validator(mode="after")

@@ -11,17 +11,21 @@ from vlm4rec_search.search.fusion import Fused
 from vlm4rec_search.search.model import PINNED, Plan, Ranked, Record
 from vlm4rec_search.search.rules import Rule
 
-POOL = 5  # candidates that diversity chooses among, for each hit
+POOL = 5  # diversity chooses hit n among the first 5 n candidates
+FIRST_POOL = 50  # and the first hits among this many, whatever k is
 
 
 def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
-    """Return the first k of a fused ranking, after rules, the cap of each category, and diversity.
+    """Return the first k of a fused ranking, after the minimum score, rules, the cap of each category, and diversity.
 
-    Pinned items come first, whatever their category, and buried items last; diversity orders those in between.
+    Pinned items come first, whatever their category and score, and buried items last; diversity orders those in
+    between. A larger k adds hits at the end and leaves the first ones as they are.
     """
     query = plan.query
     table = _Table(retrieved, fused, plan.rules)
     between, buried = table.between, table.buried
+    if plan.min_score is not None:
+        between, buried = (rows[table.scores[rows] >= plan.min_score] for rows in (between, buried))
     before = np.concatenate([table.pinned, between, buried])
     if query.per_category:
         rows = np.concatenate([between, buried])
@@ -29,7 +33,7 @@ def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
         is_buried = np.isin(rows, buried)
         between, buried = rows[~is_buried], rows[is_buried]
     if plan.diversity and len(between):
-        pool = between[: query.k * POOL]
+        pool = between[: max(FIRST_POOL, query.k * POOL)]
         vectors = retrieved.vectors(table.documents[pool])
         order, penalties = diversify(vectors, table.scores[pool], plan.diversity, query.k)
         between = pool[order]
@@ -116,26 +120,29 @@ def _cap_categories(records: Sequence[Record], rows: Ints, cap: int) -> Ints:
 def diversify(vectors: Vectors, scores: Floats, diversity: float, k: int) -> tuple[Ints, Floats]:
     """Choose k candidates by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
 
-    The next candidate maximises (1 - diversity) x relevance - diversity x largest cosine with a chosen one; relevance
-    is the score scaled to 0..1 over the candidates.
+    The next candidate maximises (1 - diversity) x relevance - diversity x largest cosine with a chosen one. Relevance
+    is the score, scaled so that the first `FIRST_POOL` candidates have 0..1. Neither the scale nor the candidates for a
+    rank depend on k, so that the first choices are the same for every k.
 
     Args:
         vectors: unit rows (b, d).
-        scores: (b,), b at least 1.
+        scores: (b,), b at least 1, in descending order.
         diversity: 0 keeps the order, 1 ignores the scores.
         k: the most candidates to choose.
 
     Returns:
         The rows of the chosen candidates in order, and the penalty of each: the second term.
     """
-    span = scores.max() - scores.min()
-    relevance = (scores - scores.min()) / span if span else np.ones(len(scores))
+    low = scores[:FIRST_POOL].min()
+    span = scores[:FIRST_POOL].max() - low
+    relevance = (scores - low) / span if span else (scores >= low).astype(np.float64)
     nearest = np.zeros(len(scores))
     left = np.ones(len(scores), dtype=np.bool_)
     chosen: list[int] = []
     penalties: list[float] = []
-    for _ in range(min(k, len(scores))):
-        gains = np.where(left, (1.0 - diversity) * relevance - diversity * nearest, -np.inf)
+    for rank in range(1, min(k, len(scores)) + 1):
+        pool = slice(max(FIRST_POOL, rank * POOL))
+        gains = np.where(left[pool], (1.0 - diversity) * relevance[pool] - diversity * nearest[pool], -np.inf)
         best = int(np.argmax(gains.round(6)))
         chosen.append(best)
         penalties.append(diversity * float(nearest[best]))

@@ -121,8 +121,9 @@ class Searcher:
         reader = self.backend.reader(sent)
         facts, plan = self.plan(reader, query)
         hits = _find_hits(reader, facts, plan)
-        nothing_left = None if hits else self._note_nothing_left(reader, query, facts)
-        notes = [nothing_left or _note_fallback(plan, facts), _note_missing_items(query, facts)]
+        too_low = None if hits else _note_min_score(reader, facts, plan)
+        nothing_left = None if hits or too_low else self._note_nothing_left(reader, query, facts)
+        notes = [too_low or nothing_left or _note_fallback(plan, facts), _note_missing_items(query, facts)]
         note = "; ".join(each for each in notes if each) or None
         took = round((time.perf_counter() - started) * 1000.0, 2)
         version = self._ranking_of(reader.release).version
@@ -164,6 +165,17 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> tuple[Hit, ...]:
         Hit(rank=rank, score=float(score), explanation=explanation, **record)
         for rank, (score, record, explanation) in enumerate(scored, 1)
     )
+
+
+def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
+    """Return a note where the answer is empty because no hit reaches the minimum score."""
+    if plan.min_score is None:
+        return None
+    without = replace(plan, min_score=None, query=replace(plan.query, k=1, explain=False))
+    best = _find_hits(reader, facts, without)
+    if not best:
+        return None
+    return f"no hit reaches the minimum score {plan.min_score:g}: the best has {best[0].score:.4f}"
 
 
 def _note_missing_items(query: Query, facts: Facts) -> str | None:

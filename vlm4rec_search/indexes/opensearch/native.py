@@ -39,7 +39,8 @@ def is_installed(sender: Sender) -> bool:
 
 def can_answer(plan: Plan) -> bool:
     """Return whether the server's fusion is all that a plan needs: min-max, without explanations or reranking."""
-    if plan.query.explain or plan.query.per_category or plan.diversity or plan.rules or plan.fusion != "minmax":
+    reranks = plan.query.per_category or plan.diversity or plan.rules or plan.min_score is not None
+    if plan.query.explain or reranks or plan.fusion != "minmax":
         return False
     if not 2 <= len(plan.retrievers) <= MAX_RETRIEVERS:
         return False

@@ -19,6 +19,7 @@ PATIENCE = 600.0
 
 _TRANSIENT = {408, 409, 425, 429}
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
+_CREDENTIALS = ("key", "token", "credential", "unauthorized", "authentication")
 _POLICY = ("content_policy", "content_filter", "moderation", "flagged", "safety")
 
 
@@ -132,6 +133,11 @@ def classify_error(response: httpx.Response, server: str, key: str | None) -> Ex
         return RunError(f"{server} has no quota left ({reason}): earlier captions are kept")
     if status in (400, 403) and any(word in reason for word in _POLICY):
         return CaptionError("refused", reason)
+    if status == 403 and not any(word in reason.lower() for word in _CREDENTIALS):
+        return UsageError(
+            f"{server} refuses the request ({reason}): the key may lack the right for this model, or a proxy or"
+            " firewall in front of the server may block it"
+        )
     if status in (401, 403):
         return UsageError(f"{server} refuses the key ({reason}): set VLM4REC_OPENAI_KEY or VLM4REC_OPENAI_KEY_FILE")
     if status == 404 or response.is_redirect:

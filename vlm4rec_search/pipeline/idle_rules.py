@@ -1,0 +1,58 @@
+"""Finds business rules that touch nothing: a misspelt field or id would otherwise go unnoticed."""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+
+import duckdb
+
+from vlm4rec_search.indexes.search_layer import Frame, SearchTables
+from vlm4rec_search.search.filters import COLUMNS, parse_filter
+from vlm4rec_search.search.rules import Rule
+
+_SHOWN = 5
+
+
+def find_idle_rules(rules: Sequence[Rule], tables: SearchTables[Frame]) -> list[str]:
+    """Return one line for each rule that applies to no item, or names items that the catalogue lacks."""
+    if not rules:
+        return []
+    lines = []
+    with duckdb.connect() as connection:
+        connection.register("documents", tables.documents)
+        connection.register("facets", tables.facets)
+        for number, rule in enumerate(rules, 1):
+            if problem := next(_problems(rule, connection), None):
+                what = rule.filter or ", ".join(rule.items[:_SHOWN])
+                lines.append(f"rule {number} ({rule.action} {what}): {problem}")
+    return lines
+
+
+def _problems(rule: Rule, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    if rule.filter is None:
+        items = _texts(connection, "SELECT item_id FROM documents ORDER BY item_id")
+        known = set(items)
+        missing = [item for item in rule.items if item not in known]
+        if missing:
+            near = _suggest(missing[0], items) if len(missing) == 1 else ""
+            yield f"not in the catalogue: {', '.join(missing[:_SHOWN])}{near}"
+        return
+    condition = parse_filter(rule.filter)
+    fields = sorted({*_texts(connection, "SELECT DISTINCT field FROM facets"), *COLUMNS})
+    if condition.field not in fields:
+        near = _suggest(condition.field, fields) or f"; the fields are {', '.join(fields)}"
+        yield f"no item has the field {condition.field!r}{near}"
+        return
+    values = _texts(connection, "SELECT DISTINCT value FROM facets WHERE field = ? ORDER BY value", condition.field)
+    if not any(condition.matches({condition.field: [value]}) for value in values):
+        near = _suggest(condition.values[0], values) if condition.values else ""
+        yield f"no item fulfils it{near or '; values are ' + ', '.join(values[:_SHOWN])}"
+
+
+def _texts(connection: duckdb.DuckDBPyConnection, query: str, *values: str) -> list[str]:
+    return [str(text) for (text,) in connection.execute(query, values).fetchall()]
+
+
+def _suggest(name: str, names: Sequence[str]) -> str:
+    folded = {each.casefold(): each for each in names}
+    near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
+    return f"; did you mean {folded[near[0]]!r}?" if near else ""
