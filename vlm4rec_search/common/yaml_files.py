@@ -15,7 +15,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 def describe_validation_error(error: ValidationError) -> str:
     """Return `field.subfield: message` of the first mistake that pydantic found, without the place if there is none."""
     first = error.errors()[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    message = first["msg"].removeprefix("Value error, ")  # pydantic's own words before those of a validator
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), message)))
 
 
 def read_yaml(
@@ -41,6 +42,7 @@ def read_yaml(
     """
     try:
         content = yaml.load(path.read_text("utf-8"), loader)  # noqa: S506  safe loaders only
+        content = {} if content is None else content  # an empty file, or one of comments
         return model.model_validate({**(defaults or {}), **content} if isinstance(content, dict) else content)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {subject} {path} ({one_line(error)}){hint and ': '}{hint}") from None

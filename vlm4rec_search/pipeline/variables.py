@@ -13,7 +13,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.patterns import MARKUP
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import check_writable
-from vlm4rec_search.datasets import raw
+from vlm4rec_search.datasets import declarations, raw
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import fingerprint
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
@@ -43,6 +43,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         "items_file": items.sha256,
         "interactions_file": interactions.sha256,
         "users_file": users.sha256 if users else "",
+        "declared_values": declarations.variable(declarations.load_declarations(settings.data_dir).values),
         "photos": photos,
         "as_of": settings.as_of.isoformat(sep=" ") if settings.as_of else None,
         **captions,
