@@ -9,10 +9,8 @@ from pydantic import SecretStr
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import ExplicitSettings, Settings
-from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
-from vlm4rec_search.indexes.embedded.pointer import current_release
+from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
-from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking, pinned_ranking
@@ -31,6 +29,7 @@ def open_index(
     ranking: Ranking | Path | None = None,
     rules: Sequence[Rule] | Path | None = None,
     *,
+    follow: float | None = None,
     user: str | None = None,
     password: str | None = None,
     api_key: str | None = None,
@@ -39,14 +38,16 @@ def open_index(
 ) -> Searcher:
     """Open the release that answers now, for all searches until `close`.
 
-    Only when a server's release is deleted meanwhile, searches go on with the one that answers then. No environment
-    variable is read.
+    Without `follow`, searches go on with another release only when a server's release is deleted meanwhile. No
+    environment variable is read.
 
     Args:
         url: a folder for the embedded index, `http(s)://` for an OpenSearch server.
         encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
         ranking: ranking configuration or its file; None takes the release's own.
         rules: business rules or their file.
+        follow: seconds between two looks for a new live release and for changes of the file of rules; None stays with
+            the release and rules that were opened. See `Searcher.follow`.
         user: of the server, with `password`.
         password: of that user.
         api_key: for a server or proxy that takes API keys, in place of user and password.
@@ -65,22 +66,30 @@ def open_index(
         index_prefix=prefix,
     )
     ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
+    file = rules if isinstance(rules, Path) else None
     rules = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
-    return _open_searcher(url, settings, encoder, ranking, rules)
+    searcher = _open_searcher(url, settings, encoder, ranking, rules, follow)
+    if follow is not None:
+        searcher.follow(follow, file)
+    return searcher
 
 
-def open_index_of(settings: Settings, url: str | None = None) -> Searcher:
+def open_index_of(settings: Settings, url: str | None = None, follow: float | None = None) -> Searcher:
     """Open the release that answers now, with the encoder, ranking, rules and credentials of the settings.
 
     Args:
         settings: of the process.
         url: None takes the settings'.
+        follow: see `open_index`.
 
     Raises:
         UsageError, RunError: see `open_index`.
     """
     ranking, rules = pinned_ranking(settings.ranking), load_rules(settings.rules)
-    return _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules)
+    searcher = _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules, follow)
+    if follow is not None:
+        searcher.follow(follow, settings.rules)
+    return searcher
 
 
 def ranking_in_force(settings: Settings) -> Ranking:
@@ -97,18 +106,23 @@ def ranking_in_force(settings: Settings) -> Ranking:
 
 
 def _open_searcher(
-    url: str, settings: Settings, encoder: str | None, ranking: Ranking | None, rules: Sequence[Rule]
+    url: str,
+    settings: Settings,
+    encoder: str | None,
+    ranking: Ranking | None,
+    rules: Sequence[Rule],
+    follow: float | None = None,
 ) -> Searcher:
     """Open a searcher; where the release does not fit the encoder, the backend does not stay open."""
     with ExitStack() as opened:
-        backend = _open_backend(url, settings)
+        backend = _open_backend(url, settings, follow is not None)
         opened.callback(backend.close)
         searcher = Searcher(backend, encoder, ranking, rules)
         opened.pop_all()
     return searcher
 
 
-def _open_backend(url: str, settings: Settings) -> Backend:
+def _open_backend(url: str, settings: Settings, follows: bool) -> Backend:
     if _is_server(url):
         # opensearch-py takes a second to import, which a search in a folder need not pay.
         from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
@@ -116,11 +130,8 @@ def _open_backend(url: str, settings: Settings) -> Backend:
         from vlm4rec_search.indexes.opensearch.connection import connect
 
         return OpenSearchBackend(ReleaseCatalogue(connect(url, settings), settings.index_prefix))
-    folder = Path(url)
-    path = current_release(folder)
-    if path is None:
-        raise UsageError(f"nothing is published in {folder}: run `vlm4rec index` first")
-    return EmbeddedBackend(Store(path))
+    folder = FollowedFolder(Path(url))
+    return folder if follows else folder.opened
 
 
 def open_releases(url: str, settings: Settings) -> Releases:

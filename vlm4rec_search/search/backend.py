@@ -143,6 +143,15 @@ class Backend(ABC):
             UsageError: `sent` is given, but there is no server.
         """
 
+    def live(self) -> str | None:
+        """Return the name of the release that answers now, None where the backend stays with the one that it opened.
+
+        Raises:
+            UsageError: nothing is published any more.
+            RunError: the backend does not answer.
+        """
+        return None
+
     def reopen(self) -> bool:
         """Open the release that answers now, and return whether that is possible.
 

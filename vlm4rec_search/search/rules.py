@@ -74,7 +74,6 @@ class _Rules(BaseModel):
     rules: tuple[Rule, ...]
 
 
-@cache
 def load_rules(path: Path | None) -> tuple[Rule, ...]:
     """Read the rules of a YAML file; without a file there are none.
 

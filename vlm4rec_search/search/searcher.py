@@ -1,5 +1,7 @@
 """The one way from a query to its answer: look up facts, plan, retrieve, fuse, rerank, explain."""
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,15 +14,17 @@ from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.search.backend import Backend, ItemGoneError, Reader, Release, ReleaseGoneError, SentRequest
 from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.facts import look_up
+from vlm4rec_search.search.follower import Follower, file_state
 from vlm4rec_search.search.fusion import fuse
 from vlm4rec_search.search.model import Facts, Plan, Vector
 from vlm4rec_search.search.planning import make_plan
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Query, Tier
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.reranking import rerank
-from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.search.rules import Rule, load_rules
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 class Searcher:
@@ -48,6 +52,7 @@ class Searcher:
         self.backend, self._given_ranking, self.rules = backend, ranking, rules
         self._ranking_of(backend.release)  # refuses one that cannot be read
         self._encoder_name = encoder
+        self._following: Follower | None = None
         self._encoder = QueryEncoder(backend.release.encoder, encoder)
 
     @property
@@ -69,6 +74,17 @@ class Searcher:
             return self._given_ranking
         return load_ranking() if release.ranking is None else parse_ranking(release.ranking)
 
+    @property
+    def following(self) -> Follower:
+        """What keeps the index at the live release.
+
+        Raises:
+            UsageError: the index was opened to stay with its release.
+        """
+        if self._following is None:
+            raise UsageError("the index stays with its release: open it with `follow`")
+        return self._following
+
     def search(self, query: Query) -> Answer:
         """Answer a query.
 
@@ -80,6 +96,14 @@ class Searcher:
             RunError: the backend does not answer.
         """
         return self._try_again(partial(self._answer, query))
+
+    async def search_async(self, query: Query) -> Answer:
+        """Answer a query as `search` does, in a thread, so that an event loop goes on meanwhile.
+
+        Raises:
+            UsageError, RunError: as for `search`.
+        """
+        return await asyncio.to_thread(self.search, query)
 
     def requests(self, query: Query) -> list[SentRequest]:
         """Answer a query as `search` does, and return the requests that were sent to a server for the answer, in order.
@@ -141,8 +165,33 @@ class Searcher:
             return f"nothing fits, and whether user {query.user} has seen what fits could not be checked: {error}"
         return f"user {query.user} has seen every item that fits: include seen items, or use fewer filters"
 
+    def follow(self, seconds: float, rules: Path | None = None) -> None:
+        """Open each new live release, and read the rules again when their file changes, until `close`.
+
+        A search that has begun ends with the release with which it began. What cannot be opened or read leaves the old
+        release and the old rules in place; `following.problem` says why.
+
+        Args:
+            seconds: between two looks.
+            rules: file of the business rules; None leaves them as they are.
+        """
+        state = None
+
+        def look() -> None:
+            nonlocal state
+            live = self.backend.live()
+            if live is not None and live != self.release.name:
+                self.backend.reopen()
+                logger.info("release %s answers now", self.release.name)
+            if rules is not None and (now := file_state(rules)) != state:
+                self.rules, state = load_rules(rules), now
+
+        self._following = Follower(look, seconds)
+
     def close(self) -> None:
-        """Close the backend."""
+        """Stop to follow, and close the backend."""
+        if self._following is not None:
+            self._following.stop()
         self.backend.close()
 
     def __enter__(self) -> Self:

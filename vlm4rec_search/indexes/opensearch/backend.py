@@ -66,6 +66,13 @@ class OpenSearchBackend(Backend):
         """Return a reader that stays with the release that is open now."""
         return OpenSearchReader(replace(self._sender, sent=sent), self._release, self._can_fuse)
 
+    def live(self) -> str | None:
+        """Return the name of the live release, None for a backend that was opened for a named release."""
+        if not self._follows_alias:
+            return None
+        with server_errors():
+            return find_live_release(self._catalogue)
+
     def reopen(self) -> bool:
         """Open the release that answers now, unless the backend was opened for a named release."""
         if self._follows_alias:

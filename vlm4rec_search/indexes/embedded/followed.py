@@ -1,0 +1,53 @@
+"""The live release of a folder, for a backend that goes on with the next one."""
+
+from pathlib import Path
+
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.pointer import current_release
+from vlm4rec_search.indexes.embedded.store import Store
+from vlm4rec_search.indexes.release import ReleaseMeta
+from vlm4rec_search.search.backend import Backend, Reader, SentRequest
+
+
+class FollowedFolder(Backend):
+    """Reads the release of a folder that was live at the last `reopen`.
+
+    A reader keeps its release until its search has ended; then nothing refers to an old release, and it closes.
+
+    Attributes:
+        opened: the release that is open now.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the live release.
+
+        Raises:
+            UsageError: nothing is published, or the release was built for another package version.
+            RunError: the release cannot be read.
+        """
+        self._folder = folder
+        self.opened = EmbeddedBackend(Store(self._live_path()))
+
+    def _live_path(self) -> Path:
+        path = current_release(self._folder)
+        if path is None:
+            raise UsageError(f"nothing is published in {self._folder}: run `vlm4rec index` first")
+        return path
+
+    @property
+    def release(self) -> ReleaseMeta:
+        return self.opened.release
+
+    def reader(self, sent: list[SentRequest] | None = None) -> Reader:
+        return self.opened.reader(sent)
+
+    def live(self) -> str:
+        return self._live_path().stem
+
+    def reopen(self) -> bool:
+        self.opened = EmbeddedBackend(Store(self._live_path()))
+        return True
+
+    def close(self) -> None:
+        self.opened.close()

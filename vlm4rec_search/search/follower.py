@@ -1,0 +1,49 @@
+"""Keeps an open index at the live release and at the rules of a file."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from vlm4rec_search.common.errors import Vlm4recError
+
+logger = logging.getLogger(__name__)
+
+
+class Follower:
+    """Looks for news in a background thread until it is stopped; each look may raise the errors of this package.
+
+    Attributes:
+        problem: why the last look failed, None where it succeeded. What was open before stays open.
+    """
+
+    def __init__(self, look: Callable[[], None], seconds: float) -> None:
+        """Start to call `look` every so many seconds."""
+        self.problem: str | None = None
+        self._look, self._seconds, self._stopped = look, seconds, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            try:
+                self._look()
+                self.problem = None
+            except Vlm4recError as error:
+                if str(error) != self.problem:  # said once, not every few seconds
+                    logger.warning("the index cannot follow: %s", error)
+                self.problem = str(error)
+
+    def stop(self) -> None:
+        """Wait for the look in progress, and look no more."""
+        self._stopped.set()
+        self._thread.join()
+
+
+def file_state(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is replaced or written, None where there is no file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
