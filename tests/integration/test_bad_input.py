@@ -124,7 +124,7 @@ def test_mistakes_in_a_search_are_refused_in_one_line(workspace: Workspace) -> N
     for options, message in (
         (("-k", "0"), "k is 0: use a whole number from 1 to 10,000"),
         (("-k", "10001"), "k is 10001: use a whole number from 1 to 10,000"),
-        (("--filter", "colour=red"), "cannot filter on 'colour': the fields are available, category, price"),
+        (("--filter", "colour=red"), "no item has the field 'colour': the fields are available, category, price"),
         (("--filter", "price"), "cannot read the filter 'price'"),
     ):
         answer = workspace.vlm4rec(*search, *options, code=2)

@@ -1,8 +1,11 @@
 """Diversity and caps over the fused ranking, on both backends, and what explanations say of them."""
 
 from dataclasses import replace
+from typing import Any
 
-from vlm4rec_search import Query
+import pytest
+
+from vlm4rec_search import Query, UsageError
 from vlm4rec_search.search.searcher import Searcher
 
 
@@ -45,3 +48,34 @@ def test_a_minimum_score_leaves_out_weak_hits_and_says_so_where_none_is_left(ind
     nothing = index.search(replace(query, min_score=hits[0].score + 1.0))
     assert nothing.hits == ()
     assert nothing.note == f"no hit reaches the minimum score {hits[0].score + 1:g}: the best has {hits[0].score:.4f}"
+
+
+def test_of_items_with_one_value_only_the_best_is_a_hit(index: Searcher) -> None:
+    query = Query(user="u1", mode="semantic", include_seen=True, explain=True)
+    assert [hit.item_id for hit in index.search(query).hits] == list("abdecf")
+    hits = index.search(replace(query, collapse="brand")).hits
+    assert [hit.item_id for hit in hits] == list("abdef"), "a and c are of the brand Alder"
+    assert hits[4].explanation is not None
+    assert hits[4].explanation.rules == ("was hit 6 before diversity and caps",)
+
+
+def test_excluded_items_are_no_hits(index: Searcher) -> None:
+    query = Query(user="u1", mode="semantic", include_seen=True, exclude=["a", "e", "unknown"])
+    assert [hit.item_id for hit in index.search(query).hits] == list("bdcf")
+
+
+def test_values_of_candidates_are_counted_beside_the_hits(index: Searcher) -> None:
+    query = Query(user="u1", mode="semantic", include_seen=True, k=1, count=["category", "tags"], exclude=["e"])
+    answer = index.search(query)
+    assert answer.counts == {
+        "category": {"dresses": 2, "lamps": 1, "shoes": 1},
+        "tags": {"new": 1, "sale": 1, "silk": 1},
+    }
+    assert list(answer.counts["category"]) == ["dresses", "lamps", "shoes"]
+    assert "counts" not in index.search(replace(query, count=[])).to_json()
+
+
+@pytest.mark.parametrize("options", [{"collapse": "colour"}, {"count": ["colour"]}])
+def test_a_field_that_no_item_has_is_named(index: Searcher, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="no item has the field 'colour': the fields are available, brand, category"):
+        index.search(Query(user="u1", **options))

@@ -37,6 +37,7 @@ Examples:
   vlm4rec similar --item A1 --mode behaviour -k 5
 """
 _MODES = ["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers"]
+_COUNTED = 20  # values of a field that are shown
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -51,6 +52,11 @@ def _shared(command: F) -> F:
         ),
         click.option("--diversity", type=float, help="Share of maximal marginal relevance, 0 to 1."),
         click.option("--per-category", type=int, help="The most hits of one category."),
+        click.option("--collapse", metavar="FIELD", help="Of items with the same value of a field show only the best."),
+        click.option(
+            "--count", multiple=True, metavar="FIELD", help="Count the values of a field over the candidates."
+        ),
+        click.option("--exclude", default="", help="Item ids that are no hits, separated by commas."),
         click.option("--min-score", type=float, help="Leave out hits with a lower score."),
         click.option("--explain", is_flag=True, help="Explain every hit."),
         click.option("--print-request", is_flag=True, help="Print the requests to the server in place of the hits."),
@@ -70,8 +76,7 @@ def _shared(command: F) -> F:
 @_shared
 def search(user: str | None, items: str, text: str | None, include_seen: bool, **options: Any) -> None:
     """Answer one query on the terminal."""
-    session = [item.strip() for item in items.split(",") if item.strip()]
-    _answer(options, user=user, items=session, text=text, include_seen=include_seen)
+    _answer(options, user=user, items=_split(items), text=text, include_seen=include_seen)
 
 
 @click.command(name="similar", help=_SIMILAR)
@@ -80,6 +85,10 @@ def search(user: str | None, items: str, text: str | None, include_seen: bool, *
 def similar(item: str, **options: Any) -> None:
     """Answer one query for an item."""
     _answer({**options, "weights": ("popularity=0", *options["weights"])}, items=[item])
+
+
+def _split(ids: str) -> list[str]:
+    return [item.strip() for item in ids.split(",") if item.strip()]
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -99,7 +108,7 @@ def _answer(options: dict[str, Any], **subject: Any) -> None:
 
     url, as_json, print_request = (options.pop(name) for name in ("url", "as_json", "print_request"))
     weights = dict(_weight(text) for text in options.pop("weights"))
-    query = Query(**subject, **options, weights=weights)
+    query = Query(**subject, **{**options, "exclude": _split(options["exclude"])}, weights=weights)
     with open_index_of(settings(), url) as index:
         if print_request:
             _print_requests(index.requests(query), as_json)
@@ -129,6 +138,9 @@ def _print_table(answer: "Answer") -> None:
         console.print(_table(answer))
     else:
         console.print("No hits: use fewer filters, other words or --mode semantic.")
+    for field, values in answer.counts.items():
+        counted = ", ".join(f"{value} {number:,}" for value, number in list(values.items())[:_COUNTED])
+        console.print(escape(printable(f"{field} of the candidates: {counted}")), highlight=False)
     console.print(
         f"tier {answer.tier}, ranking {answer.ranking}, release {answer.release}, {answer.took_ms:.1f} ms",
         style="dim",

@@ -1,7 +1,7 @@
 """The port between a search and an index: what a backend reads from a release, without the flow of a search."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,6 +89,11 @@ class Reader(ABC):
     @abstractmethod
     def release(self) -> Release:
         """The release that it reads."""
+
+    @property
+    @abstractmethod
+    def fields(self) -> Collection[str]:
+        """The attributes that its documents have, which filters can name beside `COLUMNS`."""
 
     @abstractmethod
     def user(self, user_id: str) -> User | None:

@@ -130,15 +130,15 @@ def check_utf8(name: str, value: str) -> None:
         raise UsageError(f"the {name} is not UTF-8 text")
 
 
-def check_field(condition: Filter, fields: Collection[str]) -> None:
-    """Refuse a condition on a field that no document has.
+def check_field(field: str, fields: Collection[str]) -> None:
+    """Refuse a field that no document has.
 
     Raises:
         UsageError: the field is neither among `fields` nor in `COLUMNS`.
     """
-    if condition.field not in fields and condition.field not in COLUMNS:
+    if field not in fields and field not in COLUMNS:
         names = ", ".join(sorted({*fields, *COLUMNS}))
-        raise UsageError(f"cannot filter on {condition.field!r}: the fields are {names}")
+        raise UsageError(f"no item has the field {field!r}: the fields are {names}")
 
 
 def _number(value: str, text: str) -> float:

@@ -207,6 +207,7 @@ class Ranked:
         contributions: float64 (b, retrievers), what each retriever added before boosts.
         records: what the hits show.
         notes: for each hit, what rules, diversity and category caps did to it, in words.
+        counts: by field of the query's `count`, how many candidates have each value.
     """
 
     documents: Ints
@@ -214,3 +215,4 @@ class Ranked:
     contributions: Floats
     records: Sequence[Record]
     notes: Sequence[tuple[str, ...]]
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -137,7 +137,7 @@ def _kind_weights(query: Query, facts: Facts, ranking: Ranking) -> dict[str, flo
 
 
 def _request(query: Query, facts: Facts, ranking: Ranking, retrievers: Sequence[Retriever]) -> Request:
-    without = facts.session.seen if facts.session else ()
+    without = (*(facts.session.seen if facts.session else ()), *query.exclude)
     depth = max(query.depth or ranking.depth, query.k)
     return Request(retrievers, query.conditions, None if query.include_seen else facts.user, without, depth)
 

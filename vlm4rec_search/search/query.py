@@ -16,6 +16,7 @@ Tier = Literal["profile", "session", "text", "segment", "category", "popularity"
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LARGEST_K = 10_000
 LARGEST_SESSION = 100
+LARGEST_EXCLUSION = 1_000
 LONGEST_TEXT = 10_000
 
 
@@ -39,6 +40,10 @@ class Query:
         depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
         per_category: the most hits of one category.
+        exclude: item ids that are no hits, at most 1,000.
+        collapse: a field; of items with the same value of it only the best is a hit, such as one of all colours of a
+            model.
+        count: fields whose values are counted over the candidates, for facets beside the hits.
         min_score: leave out hits with a lower score, which depends on the fusion and on the weights; None takes the
             ranking configuration's.
         explain: explain every hit.
@@ -59,6 +64,9 @@ class Query:
     depth: int | None = None
     diversity: float | None = None
     per_category: int | None = None
+    exclude: Sequence[str] = ()
+    collapse: str | None = None
+    count: Sequence[str] = ()
     min_score: float | None = None
     explain: bool = False
 
@@ -88,7 +96,11 @@ class Query:
             raise UsageError("a search needs a user, a text or items: give --user, --text or --items")
         if isinstance(self.items, str) or len(self.items) > LARGEST_SESSION:
             raise UsageError(f"items is a list of at most {LARGEST_SESSION} item ids")
-        texts = [("user id", self.user), ("text", self.text), *(("item id", item) for item in self.items)]
+        if isinstance(self.exclude, str) or len(self.exclude) > LARGEST_EXCLUSION:
+            raise UsageError(f"exclude is a list of at most {LARGEST_EXCLUSION:,} item ids")
+        ids = (("item id", item) for item in (*self.items, *self.exclude))
+        fields = (("field", name) for name in (self.collapse, *self.count))
+        texts = [("user id", self.user), ("text", self.text), *ids, *fields]
         for name, value in texts:
             check_utf8(name, value or "")
             if value is not None and not value.strip():
@@ -209,6 +221,8 @@ class Answer:
         release: name of the index release that answered.
         took_ms: milliseconds for the whole search, encoding of the text included.
         hits: at most k of them.
+        counts: by field of the query's `count`, how many candidates have each value, most frequent first. Candidates
+            are what the retrievers found after filters and rules, not the whole catalogue.
         ranking: version of the ranking configuration.
         note: a sentence where the answer is not what the caller may expect, for example for an unknown user.
     """
@@ -221,10 +235,13 @@ class Answer:
     hits: tuple[Hit, ...]
     ranking: str = ""
     note: str | None = None
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
-        """Return the answer as plain values; a hit has the key "explanation" only where the query asked for it."""
+        """Return the answer as plain values, "explanation" of hits and "counts" only where the query asked for them."""
         answer = asdict(self)
+        if not self.counts:
+            del answer["counts"]
         answer["hits"] = [
             {key: value for key, value in hit.items() if key != "explanation" or value is not None}
             for hit in answer["hits"]

@@ -1,4 +1,4 @@
-"""What happens to the fused ranking before it is shown: business rules, category caps, diversity, the first k."""
+"""What happens to the fused ranking before it is shown: business rules, caps, diversity, the first k."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Vectors
 from vlm4rec_search.search.backend import Retrieved
 from vlm4rec_search.search.fusion import Fused
-from vlm4rec_search.search.model import PINNED, Plan, Ranked, Record
+from vlm4rec_search.search.model import PINNED, Plan, Ranked
 from vlm4rec_search.search.rules import Rule
 
 POOL = 5  # diversity chooses hit n among the first 5 n candidates
@@ -27,9 +27,11 @@ def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
     if plan.min_score is not None:
         between, buried = (rows[table.scores[rows] >= plan.min_score] for rows in (between, buried))
     before = np.concatenate([table.pinned, between, buried])
-    if query.per_category:
+    counts = _count_values(retrieved, table.documents[np.concatenate([table.pinned, between, buried])], query.count)
+    caps = [("category", query.per_category or 0), (query.collapse or "", 1)]
+    for field, cap in [each for each in caps if all(each)]:
         rows = np.concatenate([between, buried])
-        rows = _cap_categories(retrieved.records(table.documents[rows]), rows, query.per_category)
+        rows = _cap_values(_first_values(retrieved, table.documents[rows], field), rows, cap)
         is_buried = np.isin(rows, buried)
         between, buried = rows[~is_buried], rows[is_buried]
     if plan.diversity and len(between):
@@ -39,11 +41,12 @@ def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
         between = pool[order]
         table.note_penalties(between, penalties)
     rows = np.concatenate([table.pinned, between, buried]).astype(np.int64)[: query.k]
-    if query.per_category or plan.diversity:
+    if query.per_category or query.collapse or plan.diversity:
         table.note_ranks(rows, before)
     documents = table.documents[rows]
     notes = [tuple(table.notes.get(int(row), ())) for row in rows]
-    return Ranked(documents, table.scores[rows], table.contributions[rows], retrieved.records(documents), notes)
+    records = retrieved.records(documents)
+    return Ranked(documents, table.scores[rows], table.contributions[rows], records, notes, counts)
 
 
 class _Table:
@@ -104,17 +107,34 @@ class _Table:
                 self.notes.setdefault(row, []).append(f"was hit {ranks[row] + 1} before diversity and caps")
 
 
-def _cap_categories(records: Sequence[Record], rows: Ints, cap: int) -> Ints:
-    """Return the first rows of each category; rows without a category are not counted."""
+def _first_values(retrieved: Retrieved, documents: Ints, field: str) -> list[str | None]:
+    """Return the value of a field of each document, the first of a list."""
+    if field == "category":  # hits show it anyway
+        return [record["category"] for record in retrieved.records(documents)]
+    return [next(iter(each.get(field, ())), None) for each in retrieved.facets(documents)]
+
+
+def _cap_values(values: Sequence[str | None], rows: Ints, cap: int) -> Ints:
+    """Return the first rows of each value; rows without a value are not counted."""
     counts: Counter[str] = Counter()
     capped = []
-    for row, record in zip(rows, records, strict=True):
-        category = record["category"]
-        if category is not None:
-            counts[category] += 1
-        if category is None or counts[category] <= cap:
+    for row, value in zip(rows, values, strict=True):
+        if value is not None:
+            counts[value] += 1
+        if value is None or counts[value] <= cap:
             capped.append(row)
     return np.array(capped, dtype=np.int64)
+
+
+def _count_values(retrieved: Retrieved, documents: Ints, fields: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return how many documents have each value of each field, most frequent values first."""
+    if not fields:
+        return {}
+    facets = retrieved.facets(documents)
+    counters = {name: Counter(value for each in facets for value in each.get(name, ())) for name in fields}
+    return {
+        name: dict(sorted(counter.items(), key=lambda pair: (-pair[1], pair[0]))) for name, counter in counters.items()
+    }
 
 
 def diversify(vectors: Vectors, scores: Floats, diversity: float, k: int) -> tuple[Ints, Floats]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.search.backend import Backend, ItemGoneError, Reader, Release, ReleaseGoneError, SentRequest
 from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.facts import look_up
+from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.follower import Follower, file_state
 from vlm4rec_search.search.fusion import fuse
 from vlm4rec_search.search.model import Facts, Plan, Vector
@@ -133,6 +134,8 @@ class Searcher:
 
     def plan(self, reader: Reader, query: Query) -> tuple[Facts, Plan]:
         """Return what the release knows about the subject of a query, and how the query would be answered."""
+        for name in filter(None, (query.collapse, *query.count)):
+            check_field(name, reader.fields)
         encoder = self._encoder  # read once: another thread may open another release meanwhile
         if encoder.made_by != reader.release.encoder:
             encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name)
@@ -144,14 +147,14 @@ class Searcher:
         started = time.perf_counter()
         reader = self.backend.reader(sent)
         facts, plan = self.plan(reader, query)
-        hits = _find_hits(reader, facts, plan)
+        hits, counts = _find_hits(reader, facts, plan)
         too_low = None if hits else _note_min_score(reader, facts, plan)
         nothing_left = None if hits or too_low else self._note_nothing_left(reader, query, facts)
         notes = [too_low or nothing_left or _note_fallback(plan, facts), _note_missing_items(query, facts)]
         note = "; ".join(each for each in notes if each) or None
         took = round((time.perf_counter() - started) * 1000.0, 2)
         version = self._ranking_of(reader.release).version
-        return Answer(query.user, query.mode, plan.tier, reader.release.name, took, hits, version, note)
+        return Answer(query.user, query.mode, plan.tier, reader.release.name, took, hits, version, note, counts)
 
     def _note_nothing_left(self, reader: Reader, query: Query, facts: Facts) -> str | None:
         """Return a note where the answer is empty because the shopper has seen every item that fits."""
@@ -159,7 +162,7 @@ class Searcher:
             return None
         with_seen = replace(query, include_seen=True, explain=False, k=1)
         try:
-            if not _find_hits(reader, *self.plan(reader, with_seen)):
+            if not _find_hits(reader, *self.plan(reader, with_seen))[0]:
                 return None
         except Vlm4recError as error:  # the answer stands without it
             return f"nothing fits, and whether user {query.user} has seen what fits could not be checked: {error}"
@@ -201,7 +204,8 @@ class Searcher:
         self.close()
 
 
-def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> tuple[Hit, ...]:
+def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> tuple[tuple[Hit, ...], Mapping[str, Mapping[str, int]]]:
+    """Return the hits, and how many candidates have each value of the fields that the query counts."""
     ranked = reader.rank(plan)
     explanations: Sequence[Explanation | None] = []
     if ranked is None:
@@ -210,10 +214,11 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> tuple[Hit, ...]:
         if plan.query.explain and ranked.records:
             explanations = Explainer(reader, facts, plan, retrieved).explain(ranked)
     scored = zip(ranked.scores, ranked.records, explanations or [None] * len(ranked.records), strict=True)
-    return tuple(
+    hits = tuple(
         Hit(rank=rank, score=float(score), explanation=explanation, **record)
         for rank, (score, record, explanation) in enumerate(scored, 1)
     )
+    return hits, ranked.counts
 
 
 def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
@@ -221,7 +226,7 @@ def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
     if plan.min_score is None:
         return None
     without = replace(plan, min_score=None, query=replace(plan.query, k=1, explain=False))
-    best = _find_hits(reader, facts, without)
+    best, _ = _find_hits(reader, facts, without)
     if not best:
         return None
     return f"no hit reaches the minimum score {plan.min_score:g}: the best has {best[0].score:.4f}"

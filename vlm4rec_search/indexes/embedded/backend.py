@@ -38,6 +38,10 @@ class EmbeddedBackend(Backend, Reader):
             raise UsageError("the embedded index sends no requests: let VLM4REC_INDEX_URL or --index name a server")
         return self
 
+    @property
+    def fields(self) -> frozenset[str]:
+        return self.store.fields
+
     def user(self, user_id: str) -> User | None:
         row = self.store.user(user_id)
         return None if row is None else to_user(user_id, row)

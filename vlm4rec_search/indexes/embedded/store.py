@@ -6,6 +6,7 @@ and each read of them is a query.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +166,16 @@ class Store:
         cursor = self._connection.cursor().execute(_EQUAL if condition.values else _RANGE, parameters)
         documents = np.asarray(cursor.fetchnumpy()["document"], dtype=np.int64)
         if len(documents) == 0:
-            rows = self._connection.cursor().execute("SELECT DISTINCT field FROM facets").fetchall()
-            check_field(condition, {field for (field,) in rows})
+            check_field(condition.field, self.fields)
         mask = np.zeros(self.meta.documents, dtype=np.bool_)
         mask[documents] = True
         return mask
+
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """The attributes that documents have."""
+        rows = self._connection.cursor().execute("SELECT DISTINCT field FROM facets").fetchall()
+        return frozenset(field for (field,) in rows)
 
     def facets(self, documents: Sequence[int]) -> list[dict[str, list[str]]]:
         """Return the values of each document by field."""

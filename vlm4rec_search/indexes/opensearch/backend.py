@@ -98,6 +98,10 @@ class OpenSearchReader(Reader):
     def release(self) -> ReleaseMeta:
         return self._release.meta
 
+    @property
+    def fields(self) -> frozenset[str]:
+        return frozenset(map(field_of, self._release.fields))
+
     def user(self, user_id: str) -> User | None:
         profiles = self._read("profiles", [user_id], _PROFILE_FIELDS)
         return to_user(user_id, {**_EMPTY_PROFILE, **profiles[user_id]}) if user_id in profiles else None
@@ -164,7 +168,7 @@ class OpenSearchReader(Reader):
     def _allowed(self, request: Request) -> Body:
         for condition in request.conditions:
             if field_name(condition.field) not in self._release.fields:
-                check_field(condition, [field_of(name) for name in self._release.fields])
+                check_field(condition.field, self.fields)
         return allowed(request, self._release.indices["profiles"])
 
     def rank(self, plan: Plan) -> Ranked | None:

@@ -39,8 +39,9 @@ def is_installed(sender: Sender) -> bool:
 
 def can_answer(plan: Plan) -> bool:
     """Return whether the server's fusion is all that a plan needs: min-max, without explanations or reranking."""
-    reranks = plan.query.per_category or plan.diversity or plan.rules or plan.min_score is not None
-    if plan.query.explain or reranks or plan.fusion != "minmax":
+    query = plan.query
+    reranks = query.per_category or query.collapse or plan.diversity or plan.rules or plan.min_score is not None
+    if query.explain or query.count or reranks or plan.fusion != "minmax":
         return False
     if not 2 <= len(plan.retrievers) <= MAX_RETRIEVERS:
         return False
