@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from fnmatch import fnmatch
+from pathlib import Path
 
 import click
 import pytest
@@ -15,8 +16,12 @@ from sqlmesh import Context
 from vlm4rec_search.cli import COMMANDS, main
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_name
+from vlm4rec_search.search.rules import load_rules, load_scenarios
 
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = {"README.md": README} | {
+    str(path.relative_to(ROOT)): path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("**/*.md"))
+}
 HEAVY = {"duckdb", "great_expectations", "numpy", "pandas", "PIL", "pydantic", "rich", "scipy", "sqlmesh", "torch"}
 
 
@@ -34,19 +39,19 @@ def commands() -> dict[str, click.Command]:
 
 
 def lines_that_call(program: str) -> list[list[str]]:
-    text = README.replace("\\\n", " ")
+    text = "\n".join(PAGES.values()).replace("\\\n", " ")
     calls = re.findall(rf"^ +{program} [^\n#]*", text, flags=re.MULTILINE)
     return [shlex.split(call)[1:] for call in calls]
 
 
 @pytest.mark.parametrize("name", sorted(commands()))
-def test_every_command_has_help_with_an_example_and_is_in_the_readme(name: str) -> None:
+def test_every_command_has_help_with_an_example_and_is_in_the_docs(name: str) -> None:
     help_text = commands()[name].get_help(click.Context(commands()[name]))
     assert re.search(rf"Examples?:\s+(\w+=\S+\s+)?vlm4rec {name}", help_text), help_text
-    assert f"vlm4rec {name}" in README or name == "demo"
+    assert any(f"vlm4rec {name}" in page for page in PAGES.values()) or name == "demo"
 
 
-def test_the_readme_names_only_options_that_exist() -> None:
+def test_the_docs_name_only_options_that_exist() -> None:
     calls = lines_that_call("vlm4rec")
     assert len(calls) > 8
     for call in calls:
@@ -64,6 +69,19 @@ def test_the_readme_lists_every_setting_with_its_default() -> None:
     for name, default in fields.items():
         if default not in (None, ""):
             assert str(default).removesuffix(".0") == listed[name].strip("`"), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_of_the_project(page: str) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", PAGES[page])
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_rules_and_scenarios_of_the_docs_are_read(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGES["docs/rules.md"], flags=re.DOTALL)
+    (tmp_path / "rules.yaml").write_text("".join(blocks), "utf-8")
+    assert len(load_rules(tmp_path / "rules.yaml")) == 5
+    assert list(load_scenarios(tmp_path / "rules.yaml")) == ["home", "cart", "mail"]
 
 
 def test_the_flow_page_draws_every_model() -> None:

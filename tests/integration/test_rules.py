@@ -1,5 +1,6 @@
 """Rules of the business: what they do to an answer, and how a file with a mistake is told."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from vlm4rec_search import Query
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.filters import parse_filter
 from vlm4rec_search.search.query import Answer
-from vlm4rec_search.search.rules import load_rules
+from vlm4rec_search.search.rules import load_rules, load_scenarios, preset
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,66 @@ def test_a_mistake_in_a_rule_is_one_line(shelf: Backend, tmp_path: Path, rules: 
 )  # fmt: skip
 def test_filters_hold_for_values_as_in_an_index(text: str, expected: bool) -> None:
     assert parse_filter(text).matches({"size": ["42"], "tags": ["a", "b"]}) is expected
+
+
+GIFT = "- {{action: pin, items: [f], when: {}}}"
+DECEMBER, JANUARY = datetime(2026, 12, 5, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("when", "query", "applies"),
+    [
+        ("{scenario: [home, mail]}", Query(user="nobody", scenario="mail"), True),
+        ("{scenario: home}", Query(user="nobody"), False),
+        ("{text: Dresses}", Query(text="a red dress"), True),
+        ("{text: red shoes}", Query(text="a red dress"), False),
+        ("{text: dress}", Query(user="nobody"), False),
+        ("{segment: s}", Query(user="u3"), True),
+        ("{segment: s}", Query(user="u1", include_seen=True), False),
+        ("{category: lamps}", Query(user="nobody", filters=["category=lamps"]), False),  # the pin has no category
+        ("{from: 2026-12-01, until: 2027-01-01}", Query(user="nobody", at=DECEMBER), True),
+        ("{from: 2026-12-01, until: 2027-01-01}", Query(user="nobody", at=JANUARY), False),
+        ("{until: 2026-12-05T01:00:00+02:00}", Query(user="nobody", at=DECEMBER), False),
+        ("{scenario: home, until: 2026-12-06}", Query(user="nobody", at=DECEMBER), False),
+    ],
+)
+def test_a_rule_with_conditions_applies_to_some_searches(
+    shelf: Backend, tmp_path: Path, when: str, query: Query, applies: bool
+) -> None:
+    rules = GIFT.format(when) if "segment" not in when else GIFT.format(when).replace("[f]", "[e]")
+    first = ids(answer(shelf, tmp_path, rules, query))[0]
+    assert (first == ("e" if "segment" in when else "f")) is applies
+
+
+def test_a_condition_on_a_category_means_the_filter_of_the_search(shelf: Backend, tmp_path: Path) -> None:
+    rules = "- {action: pin, items: [e], when: {category: lamps}}"
+    assert ids(answer(shelf, tmp_path, rules, Query(user="nobody", filters=["category=lamps"]))) == "ed"
+    assert ids(answer(shelf, tmp_path, rules, Query(user="nobody")))[0] != "e"
+
+
+@pytest.mark.parametrize(
+    ("when", "complaint"),
+    [
+        ("{until: 2026-01-01, from: 2026-02-01}", "a rule ends after it begins"),
+        ("{text: '?!'}", "has no word"),
+        ("{weekday: monday}", "weekday"),
+    ],
+)
+def test_a_condition_that_cannot_be_is_told(tmp_path: Path, when: str, complaint: str) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(f"rules:\n{GIFT.format(when)}")
+    with pytest.raises(UsageError, match=complaint):
+        load_rules(file)
+
+
+def test_a_scenario_presets_options_and_a_search_overrides_them(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("scenarios:\n  cart: {k: 4, mode: behaviour, weights: {popularity: '0'}}\n  home: {diversity: 0.3}")
+    scenarios = load_scenarios(file)
+    cart = Query(**preset(scenarios, "cart", {"user": "u1", "k": 2}))
+    assert (cart.k, cart.mode, cart.weights, cart.scenario) == (2, "behaviour", {"popularity": 0.0}, "cart")
+    with pytest.raises(UsageError, match="there is no scenario 'mail'; known are cart, home"):
+        preset(scenarios, "mail", {"user": "u1"})
+    file.write_text("scenarios: {cart: {k: 0}}")
+    with pytest.raises(UsageError, match="k is 0: use a whole number"):
+        load_scenarios(file)

@@ -1,9 +1,11 @@
 """`vlm4rec search` and `vlm4rec similar`: answers for a shopper, a session, a text, or an item."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from vlm4rec_search.cli.output import echo_json, json_option, printable
 
@@ -58,6 +60,10 @@ def _shared(command: F) -> F:
         ),
         click.option("--exclude", default="", help="Item ids that are no hits, separated by commas."),
         click.option("--min-score", type=float, help="Leave out hits with a lower score."),
+        click.option("--scenario", help="Name of a preset of these options in the file of VLM4REC_RULES."),
+        click.option(
+            "--at", type=click.DateTime(), help="Moment that conditions of rules compare, in UTC; default: now."
+        ),
         click.option("--explain", is_flag=True, help="Explain every hit."),
         click.option("--print-request", is_flag=True, help="Print the requests to the server in place of the hits."),
         json_option,
@@ -105,10 +111,19 @@ def _answer(options: dict[str, Any], **subject: Any) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_index_of
     from vlm4rec_search.search.query import Query
+    from vlm4rec_search.search.rules import load_scenarios, preset
 
     url, as_json, print_request = (options.pop(name) for name in ("url", "as_json", "print_request"))
     weights = dict(_weight(text) for text in options.pop("weights"))
-    query = Query(**subject, **{**options, "exclude": _split(options["exclude"])}, weights=weights)
+    options |= {"exclude": _split(options["exclude"]), "weights": weights, **subject}
+    if options["at"] is not None:
+        options["at"] = options["at"].replace(tzinfo=UTC)
+    scenario = options.pop("scenario")
+    if scenario is not None:
+        source = click.get_current_context().get_parameter_source
+        options = {name: value for name, value in options.items() if source(name) is not ParameterSource.DEFAULT}
+        options = preset(load_scenarios(settings().rules), scenario, options)
+    query = Query(**options)
     with open_index_of(settings(), url) as index:
         if print_request:
             _print_requests(index.requests(query), as_json)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from math import isfinite
 from typing import Literal, get_args
 
@@ -46,6 +47,8 @@ class Query:
         count: fields whose values are counted over the candidates, for facets beside the hits.
         min_score: leave out hits with a lower score, which depends on the fusion and on the weights; None takes the
             ranking configuration's.
+        scenario: name of a scenario, which conditions of business rules may name.
+        at: the moment of the search, which conditions of business rules compare; None is now.
         explain: explain every hit.
 
     Raises:
@@ -68,6 +71,8 @@ class Query:
     collapse: str | None = None
     count: Sequence[str] = ()
     min_score: float | None = None
+    scenario: str | None = None
+    at: datetime | None = None
     explain: bool = False
 
     def __post_init__(self) -> None:
@@ -83,6 +88,8 @@ class Query:
                 raise UsageError(f"{name} is {value!r}: use a whole number from 1 to {LARGEST_K:,}")
         if self.diversity is not None and not 0.0 <= self.diversity <= 1.0:
             raise UsageError(f"diversity is {self.diversity}: use a number from 0 to 1")
+        if self.at is not None and self.at.tzinfo is None:
+            raise UsageError(f"at is {self.at}: give the moment with its time zone")
         if self.min_score is not None and not isfinite(self.min_score):
             raise UsageError(f"min_score is {self.min_score}: use a finite number")
         if self.mode in ("behaviour", "ease", "shoppers") and self.text is not None:

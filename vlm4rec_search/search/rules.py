@@ -1,24 +1,80 @@
-"""Business rules as data: they pin, boost, bury or drop hits after the fusion, and each gives its reason.
+"""Business rules and scenarios as data, in one file that merchandisers edit.
+
+Rules pin, boost, bury or drop hits after the fusion, and each gives its reason. A rule with `when` applies only to some
+searches. Scenarios are named presets of search options, such as one for the home page and one for mails.
 
 rules:
   - {action: pin, items: [A1, B2], reason: launch of the week}
-  - {action: boost, filter: season=summer, factor: 1.5, reason: it is June}
+  - {action: boost, filter: season=summer, factor: 1.5, reason: it is June, when: {from: 2026-06-01, until: 2026-07-01}}
   - {action: bury, filter: available=false, reason: out of stock}
   - {action: drop, filter: brand=Recalled, reason: recalled}
+  - {action: pin, items: [C3], reason: gift card, when: {scenario: [cart, mail], text: gift}}
+scenarios:
+  home: {k: 12, diversity: 0.3, per_category: 3}
+  cart: {k: 4, mode: behaviour}
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from vlm4rec_search.common.analyzer import analyze
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.yaml_files import read_yaml
 from vlm4rec_search.search.filters import check_utf8, parse_filter
+from vlm4rec_search.search.query import Fusion, Mode, Query
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda names: [names] if isinstance(names, str) else names)]
+Moment = Annotated[datetime, AfterValidator(lambda moment: moment if moment.tzinfo else moment.replace(tzinfo=UTC))]
 
 _condition = cache(parse_filter)  # a rule's filter is evaluated for every candidate of every search
+
+
+class Condition(BaseModel):
+    """Which searches a rule applies to; all parts that are given have to hold.
+
+    Attributes:
+        scenario: names of scenarios.
+        text: words; the text of the query has all of them, whatever their form.
+        segment: names of segments of shoppers.
+        category: values; the query has a filter on one of these categories.
+        start, until: the moment of the search is not before `start` (key `from`) and before `until`; without a zone in
+            UTC.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    scenario: Names = ()
+    text: str | None = None
+    segment: Names = ()
+    category: Names = ()
+    start: Moment | None = Field(default=None, alias="from")
+    until: Moment | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.start and self.until and self.start >= self.until:
+            raise ValueError("a rule ends after it begins: `until` is not after `from`")
+        if self.text is not None and not analyze(self.text):
+            raise ValueError(f"the text {self.text!r} of a rule has no word")
+        return self
+
+    def holds(self, query: Query, segment: str | None, now: datetime) -> bool:
+        """Return whether the rule applies to a query of a shopper of a segment at a moment."""
+        categories = {value for each in query.conditions if each.field == "category" for value in each.values}
+        return (
+            (not self.scenario or query.scenario in self.scenario)
+            and (self.text is None or set(analyze(self.text)) <= set(analyze(query.text or "")))
+            and (not self.segment or segment in self.segment)
+            and (not self.category or bool(categories & set(self.category)))
+            and (self.start is None or now >= self.start)
+            and (self.until is None or now < self.until)
+        )
 
 
 class Rule(BaseModel):
@@ -31,6 +87,7 @@ class Rule(BaseModel):
         filter: a condition as in a search, such as price>=10.
         factor: of a boost; above 1 raises scores, below 1 lowers them.
         reason: shown in explanations.
+        when: the searches that the rule applies to; None for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +97,7 @@ class Rule(BaseModel):
     filter: str | None = None
     factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     reason: str = ""
+    when: Condition | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -58,6 +116,10 @@ class Rule(BaseModel):
         """Return whether the rule applies to an item with these values by field."""
         return item_id in self.items if self.filter is None else _condition(self.filter).matches(facets)
 
+    def applies(self, query: Query, segment: str | None, now: datetime) -> bool:
+        """Return whether the rule applies to a search, see `Condition`."""
+        return self.when is None or self.when.holds(query, segment, now)
+
     @property
     def note(self) -> str:
         """What explanations say about a hit that the rule applies to."""
@@ -68,10 +130,55 @@ class Rule(BaseModel):
         return f"{effect} by a rule" + (f" ({told})" if told else "")
 
 
-class _Rules(BaseModel):
+class Scenario(BaseModel):
+    """Options of a search that a scenario presets; a search that gives one itself keeps its own. See `Query`."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rules: tuple[Rule, ...]
+    mode: Mode | None = None
+    k: int | None = None
+    fusion: Fusion | None = None
+    weights: dict[str, float] | None = None
+    filters: tuple[str, ...] | None = None
+    diversity: float | None = None
+    per_category: int | None = None
+    collapse: str | None = None
+    min_score: float | None = None
+    include_seen: bool | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            Query(user="anybody", **self.options)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that are preset, as arguments of `Query`."""
+        return self.model_dump(exclude_none=True)
+
+
+def preset(scenarios: Mapping[str, Scenario], name: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of `Query`: the options of a scenario, and over them those that a search gives itself.
+
+    Raises:
+        UsageError: there is no such scenario.
+    """
+    if name is None:
+        return dict(options)
+    if name not in scenarios:
+        known = ", ".join(scenarios) or "none: VLM4REC_RULES names a file with `scenarios`"
+        raise UsageError(f"there is no scenario {name!r}; known are {known}")
+    return {**scenarios[name].options, **options, "scenario": name}
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rules: tuple[Rule, ...] = ()
+    scenarios: dict[str, Scenario] = {}
 
 
 def load_rules(path: Path | None) -> tuple[Rule, ...]:
@@ -80,7 +187,18 @@ def load_rules(path: Path | None) -> tuple[Rule, ...]:
     Raises:
         UsageError: the file is missing or not YAML, or a rule cannot be read.
     """
-    if path is None:
-        return ()
+    return _read(path).rules if path else ()
+
+
+def load_scenarios(path: Path | None) -> Mapping[str, Scenario]:
+    """Read the scenarios of a YAML file; without a file there are none.
+
+    Raises:
+        UsageError: as `load_rules`.
+    """
+    return _read(path).scenarios if path else {}
+
+
+def _read(path: Path) -> _File:
     # BaseLoader reads every value as text: SafeLoader would turn the id 00001 into the number 1.
-    return read_yaml(path, _Rules, "the file of rules", "set VLM4REC_RULES", yaml.BaseLoader).rules
+    return read_yaml(path, _File, "the file of rules", "set VLM4REC_RULES", yaml.BaseLoader)
