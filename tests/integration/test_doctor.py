@@ -168,7 +168,7 @@ def test_an_item_first_for_all_shoppers_is_reported(releases: Releases) -> None:
     assert verdict.startswith(
         "the ranking hardly tells shoppers apart: 100% of 60 shoppers get the same first hit (i119)"
     )
-    assert verdict.endswith("lower the weight of popularity, or let `vlm4rec tune` choose the weights")
+    assert verdict.endswith("lower the weight of popularity, or let `vlm4rec index` choose the weights")
 
 
 def test_items_that_are_never_shown_are_reported_where_there_are_too_many(releases: Releases) -> None:

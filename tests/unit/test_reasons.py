@@ -14,7 +14,7 @@ from vlm4rec_search import Query, open_index
 from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.fusion import fuse
 from vlm4rec_search.search.model import Facts, Plan, Request, Retriever
-from vlm4rec_search.search.query import Explanation, HistoryPart, WordPart
+from vlm4rec_search.search.query import KINDS, Explanation, HistoryPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
     chosen_with,
@@ -148,6 +148,20 @@ def test_collaborative_retrievers_give_reasons(tmp_path: Path) -> None:
     )
     assert [leg.share for leg in first.legs] == pytest.approx([0.7, 0.3])
     assert first.goes_rest == pytest.approx(0.9)
+
+
+def test_an_item_that_co_purchases_name_is_not_named_again(tmp_path: Path) -> None:
+    publish(tmp_path)
+    both = {**dict.fromkeys(KINDS, 0.0), "behaviour": 0.9, "ease": 0.1}
+    with open_index(str(tmp_path), ranking=RANKING) as index:
+        told, alone = (
+            index.search(Query(user="u1", explain=True, fusion="minmax", weights=weights)).hits[0].explanation
+            for weights in (both, {**both, "behaviour": 0.0})
+        )
+    assert told is not None and alone is not None
+    assert [part.item_id for part in told.bought_with] == [part.item_id for part in told.goes_with] == ["a"]
+    assert told.sentence == 'Others who chose "red dress" also chose it.'
+    assert alone.sentence == 'It goes with "red dress".'
 
 
 def test_a_retriever_of_another_name_is_told_by_its_name(tmp_path: Path) -> None:

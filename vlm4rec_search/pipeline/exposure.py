@@ -1,11 +1,13 @@
 """Asks a ranking for the top tens of many shoppers, and measures what they show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.blocks import rank_users
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
@@ -13,6 +15,7 @@ from vlm4rec_search.search.exposure import Exposure, measure_exposure
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.search.searcher import Searcher
 
 TOP = 10
 SAMPLE = 200  # shoppers
@@ -46,11 +49,9 @@ def measure_release(
     numbers = {item: number for number, item in enumerate(popularity)}
     lists = np.full((len(users), TOP), -1, dtype=np.int64)
     with releases.open(name, ranking, [rule for rule in rules if rule.action != "pin"]) as index:
-        for row, user in enumerate(users):
-            answer = index.search(Query(user=user, k=TOP))
-            if answer.tier == "profile":
-                known = [numbers[hit.item_id] for hit in answer.hits if hit.item_id in numbers]
-                lists[row, : len(known)] = known
+        for row, hits in enumerate(_top_tens(index, users)):
+            known = [numbers[item] for item in hits if item in numbers]
+            lists[row, : len(known)] = known
     return measure_exposure(lists, list(popularity), np.array(list(popularity.values()), dtype=np.float64))
 
 
@@ -64,6 +65,18 @@ def measure_tables(search_layer: SearchLayer, ranking: Ranking | None = None, ru
         releases = EmbeddedReleases(Path(folder))
         name = releases.publish(search_layer.tables, search_layer.new_release("none"), False, False).meta.name
         return measure_release(releases, name, releases.users(name, SAMPLE), ranking, rules)
+
+
+def _top_tens(index: Searcher, users: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the item ids of each shopper's first hits, none where a fallback tier answers."""
+    queries = [Query(user=user, k=TOP) for user in users]
+    if isinstance(index.backend, EmbeddedBackend):
+        for plan, ranked in rank_users(index.backend, queries, index.ranking, index.rules):
+            yield [record["item_id"] for record in ranked.records] if plan.tier == "profile" else []
+        return
+    for query in queries:
+        answer = index.search(query)
+        yield [hit.item_id for hit in answer.hits] if answer.tier == "profile" else []
 
 
 def _read_popularity(releases: Releases, name: str) -> dict[str, float]:

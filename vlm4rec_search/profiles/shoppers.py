@@ -1,5 +1,9 @@
 """User-kNN: what the shoppers with the most similar histories took of late."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -9,7 +13,8 @@ from vlm4rec_search.profiles.taken import Taken
 
 NEIGHBOURS = 200  # similar shoppers; Online Retail, test part: nDCG@10 0.117 with 50, 0.132 with 200, 0.128 with 500
 CANDIDATES = 100  # items of each shopper
-_CELLS = 20_000_000  # shoppers x shoppers, or x items, in memory at once: 80 MB, three times
+_CELLS = 4_000_000  # shoppers x shoppers, or x items, that a thread has in memory at once: 16 MB, five times
+_THREADS = 8  # the most: what they hold stays below 1 GB
 
 
 def similar_shoppers(likes: pd.DataFrame, half_lives: tuple[float, float]) -> pd.DataFrame:
@@ -33,8 +38,9 @@ def similar_shoppers(likes: pd.DataFrame, half_lives: tuple[float, float]) -> pd
     histories, recent = taken.matrix(half_lives[0]), taken.matrix(half_lives[1])
     lengths = np.sqrt(histories.multiply(histories).sum(axis=1))
     unit = sparse.csr_array(sparse.diags_array((1.0 / np.maximum(lengths, 1e-12)).astype(np.float32)) @ histories)
-    blocks = _blocks(histories.shape[0], max(histories.shape))
-    parts = [_of_block(unit, recent, low, high) for low, high in blocks]
+    of_block = partial(_of_block, unit, unit.T.tocsr(), recent)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _THREADS)) as pool:  # numpy and scipy free the interpreter's lock
+        parts = list(pool.map(of_block, _blocks(histories.shape[0], max(histories.shape))))
     rows, columns, scores, ranks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return pd.DataFrame(
         {
@@ -52,9 +58,12 @@ def _blocks(users: int, columns: int) -> list[tuple[int, int]]:
     return [(low, min(low + step, users)) for low in range(0, max(users, 1), step)]
 
 
-def _of_block(unit: sparse.csr_array, recent: sparse.csr_array, low: int, high: int) -> tuple[Ints, Ints, Floats, Ints]:
-    """Return rows, columns, scores and ranks of the candidates of the shoppers `low` to `high`."""
-    similar = (unit[low:high] @ unit.T).toarray()
+def _of_block(
+    unit: sparse.csr_array, transposed: sparse.csr_array, recent: sparse.csr_array, block: tuple[int, int]
+) -> tuple[Ints, Ints, Floats, Ints]:
+    """Return rows, columns, scores and ranks of the candidates of the shoppers of a block."""
+    low, high = block
+    similar = (unit[low:high] @ transposed).toarray()
     similar[np.arange(high - low), np.arange(low, high)] = 0.0  # nobody is similar to oneself
     near, columns, _ = _largest(similar, NEIGHBOURS)
     cells = (similar[near, columns], (near, columns))

@@ -19,6 +19,7 @@ from vlm4rec_search.search.reasons import (
     is_near,
     is_popular,
     list_names,
+    named_parts,
     resembles,
     shares_words,
     tell,
@@ -162,12 +163,23 @@ class Explainer:
             case "co-purchase":
                 return chosen_with(largest(self._co_purchase_parts(hit.item_id, [profile])))
             case "ease":
-                return goes_with(largest(self._ease_parts(hit.item_id, [profile])), origin)
+                return self._goes_with(hit.item_id, profile, origin)
             case "shoppers":
                 return "similar shoppers chose it lately"
             case "popularity":
                 return is_popular(score, self._is_top(column, hit.document), self._group(retriever))
         return f"the retriever {retriever.name} found it"
+
+    def _goes_with(self, item_id: str, profile: User | None, origin: str) -> str:
+        """Return the clause of EASE; what the clause of co-purchases names is not told twice."""
+        parts = largest(self._ease_parts(item_id, [profile]))
+        bought_with = largest(self._co_purchase_parts(item_id, [profile])) if self._uses("co-purchase") else ()
+        told = {part.title for part in named_parts(bought_with)}
+        others = [part for part in named_parts(parts) if part.title not in told]
+        return goes_with(others, origin) if others or not parts else chosen_with(bought_with)
+
+    def _uses(self, name: str) -> bool:
+        return any(each.name == name for each in self._plan.retrievers)
 
     def _is_of_session(self, retriever: Retriever) -> bool:
         """Return whether a retriever searches for the session's words or items, not for those of the history."""

@@ -90,10 +90,10 @@ class Exposure:
             "long tail"
         )
         if self.is_same_for_many:
-            advice = "lower the weight of popularity, or let `vlm4rec tune` choose the weights"
+            advice = "lower the weight of popularity, or let `vlm4rec index` choose the weights"
             return f"the ranking hardly tells shoppers apart: {numbers}; {advice}"
         if self.is_narrow:
-            advice = "raise the diversity or lower the weight of popularity, or let `vlm4rec tune` choose the weights"
+            advice = "raise the diversity or lower the weight of popularity, or let `vlm4rec index` choose the weights"
             return f"the ranking shows too little of the catalogue: {numbers}; {advice}"
         return f"the ranking tells shoppers apart: {numbers}"
 

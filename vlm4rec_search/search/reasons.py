@@ -118,6 +118,11 @@ def is_popular(score: float, is_top: bool, group: str = "") -> str:
     return _join("it is popular", group, f"({chosen})") if is_top and count >= POPULAR else chosen
 
 
+def named_parts(parts: Sequence[HistoryPart]) -> Sequence[HistoryPart]:
+    """Return the parts that a clause names: the first `ITEMS`, without those of less than `WEAK` of the largest."""
+    return [part for part in parts[:ITEMS] if part.share >= WEAK * parts[0].share]
+
+
 def shorten(title: str, longest: int = LONGEST_TITLE) -> str:
     """Return a title of at most `longest` characters, cut behind a word where there is one in its second half."""
     title = " ".join(title.split())
@@ -135,7 +140,7 @@ def list_names(names: Sequence[str], last: str = " and") -> str:
 
 def _titles(parts: Sequence[HistoryPart], last: str = " and") -> str:
     """Return the titles of the parts that matter; two items may have the same title."""
-    titles = [f'"{shorten(part.title)}"' for part in parts[:ITEMS] if part.share >= WEAK * parts[0].share]
+    titles = [f'"{shorten(part.title)}"' for part in named_parts(parts)]
     return list_names(list(dict.fromkeys(titles)), last)
 
 

@@ -10,7 +10,7 @@ from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, 
 from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne, Pair
 from vlm4rec_search.evaluation.systems.learned import ARCHITECTURES, Learned
 from vlm4rec_search.evaluation.systems.peers import Ease, Factors, ItemKNN, UserKNN
-from vlm4rec_search.evaluation.systems.product import OracleOfLegs, Product
+from vlm4rec_search.evaluation.systems.product import OracleOfLegs, Product, SplitReleases
 from vlm4rec_search.search.ranking import Ranking
 
 GROUP = "vlm4rec_search.systems"
@@ -23,6 +23,7 @@ def registry(ranking: Ranking | None = None) -> dict[str, Make]:
     Args:
         ranking: configuration of the product's own systems; None takes the one that comes with the package.
     """
+    releases = SplitReleases()
     factories: dict[str, Make] = {
         "description-only": lambda: OnlyOne("description-only", "description"),
         "title-only": lambda: OnlyOne("title-only", "title"),
@@ -49,13 +50,13 @@ def registry(ranking: Ranking | None = None) -> dict[str, Make]:
         "als": partial(Factors, "als"),
         "bpr": partial(Factors, "bpr"),
         "random": Random,
-        "product-hybrid": lambda: Product("product-hybrid", "hybrid", ranking),
-        "product-semantic": lambda: Product("product-semantic", "semantic", ranking),
-        "product-lexical": lambda: Product("product-lexical", "lexical", ranking),
-        "product-behaviour": lambda: Product("product-behaviour", "behaviour", ranking),
-        "product-ease": lambda: Product("product-ease", "ease", ranking),
-        "product-shoppers": lambda: Product("product-shoppers", "shoppers", ranking),
-        "oracle-of-legs": lambda: OracleOfLegs(ranking),
+        "product-hybrid": lambda: Product("product-hybrid", "hybrid", ranking, releases),
+        "product-semantic": lambda: Product("product-semantic", "semantic", ranking, releases),
+        "product-lexical": lambda: Product("product-lexical", "lexical", ranking, releases),
+        "product-behaviour": lambda: Product("product-behaviour", "behaviour", ranking, releases),
+        "product-ease": lambda: Product("product-ease", "ease", ranking, releases),
+        "product-shoppers": lambda: Product("product-shoppers", "shoppers", ranking, releases),
+        "oracle-of-legs": lambda: OracleOfLegs(ranking, releases),
     }
     return factories | {point.name: point.load() for point in entry_points(group=GROUP)}
 

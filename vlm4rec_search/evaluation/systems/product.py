@@ -12,23 +12,50 @@ from vlm4rec_search.common.vectors import Ints, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System, UpperBound
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
-from vlm4rec_search.indexes.embedded.blocks import retrieve_users
+from vlm4rec_search.indexes.embedded.blocks import rank_users, retrieve_users
 from vlm4rec_search.indexes.embedded.pointer import current_release
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.search.fusion import fuse
 from vlm4rec_search.search.query import KINDS, Mode, Query
 from vlm4rec_search.search.ranking import Ranking
-from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.searcher import Searcher
+
+
+class SplitReleases:
+    """The release of a split's tables, built once for all systems that search it."""
+
+    def __init__(self) -> None:
+        self._split: Split | None = None
+
+    def open(self, split: Split) -> EmbeddedBackend:
+        """Return the open release of the split; that of another split before it is removed.
+
+        Raises:
+            UsageError: as `open_split`.
+        """
+        if self._split is not split:
+            self._folder = TemporaryDirectory(prefix="vlm4rec-evaluation-")
+            self._backend = EmbeddedBackend(open_split(split, Path(self._folder.name)))
+            self._split = split
+        return self._backend
 
 
 class Product(System):
     """Ranks by `vlm4rec search --user U --mode ...`: the same retrievers, fusion and release file."""
 
-    def __init__(self, name: str, mode: Mode, ranking: Ranking | None = None) -> None:
-        """Search in a mode with a ranking configuration; None takes the one that comes with the package."""
+    def __init__(
+        self, name: str, mode: Mode, ranking: Ranking | None = None, releases: SplitReleases | None = None
+    ) -> None:
+        """Search in a mode.
+
+        Args:
+            name: of the system.
+            mode: of the searches.
+            ranking: None takes the configuration that comes with the package.
+            releases: shared with other systems; None builds a release for this system alone.
+        """
         self.name, self.mode, self._ranking = name, mode, ranking
+        self._releases = releases or SplitReleases()
 
     def fit(self, split: Split, validation: Targets | None = None) -> None:
         """Build a release of the candidates and of the documents in the histories.
@@ -37,8 +64,7 @@ class Product(System):
             UsageError: the split has no tables.
         """
         self._split = split
-        self._folder = TemporaryDirectory(prefix="vlm4rec-evaluation-")
-        self._backend = EmbeddedBackend(open_split(split, Path(self._folder.name)))
+        self._backend = self._releases.open(split)
         self._index = Searcher(self._backend, ranking=self._ranking)
         self._places = split.catalogue.positions(list(self._backend.store.numbers))
 
@@ -46,11 +72,9 @@ class Product(System):
         """Return scores float32 (b, n); only the first `depth` hits of each user are ranked."""
         scores = np.full((len(users), self._split.shape[1]), NOT_FOUND, dtype=np.float32)
         queries = [self._query(user) for user in users.tolist()]
-        for row, (plan, retrieved) in enumerate(retrieve_users(self._backend, queries, self._index.ranking)):
-            fused = fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights)
-            documents = rerank(retrieved, fused, plan).documents
+        for row, (_, ranked) in enumerate(rank_users(self._backend, queries, self._index.ranking)):
             # Scores follow the ranks: different fused scores may be the same number in float32.
-            scores[row, self._places[documents]] = -np.arange(len(documents), dtype=np.float32)
+            scores[row, self._places[ranked.documents]] = -np.arange(len(ranked.documents), dtype=np.float32)
         return scores
 
     def _query(self, user: int) -> Query:
@@ -74,8 +98,8 @@ class OracleOfLegs(Product, UpperBound):
     What no retriever finds among its first `depth` candidates stays out.
     """
 
-    def __init__(self, ranking: Ranking | None = None) -> None:
-        super().__init__("oracle-of-legs", "hybrid", ranking)
+    def __init__(self, ranking: Ranking | None = None, releases: SplitReleases | None = None) -> None:
+        super().__init__("oracle-of-legs", "hybrid", ranking, releases)
         self.setting = "upper bound"
 
     def reveal(self, targets: Targets) -> None:

@@ -22,19 +22,30 @@ from vlm4rec_search.indexes.embedded.backend import (
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.rows import to_user
 from vlm4rec_search.search.facts import with_segment
-from vlm4rec_search.search.fusion import Candidates
-from vlm4rec_search.search.model import Facts, Plan, Request, Retriever
+from vlm4rec_search.search.fusion import Candidates, fuse
+from vlm4rec_search.search.model import Facts, Plan, Ranked, Request, Retriever
 from vlm4rec_search.search.planning import make_plan, uses
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.retrievers import MAX_ITEMS
+from vlm4rec_search.search.rules import Rule
 
 USERS = 1_000  # shoppers whose rows, candidates and masks are in memory at once: 200 MB at 40,000 documents
 CELLS = 8_000_000  # scores in memory at once: 32 MB
 
 
+def rank_users(
+    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule] = ()
+) -> Iterator[tuple[Plan, Ranked]]:
+    """Yield plan and hits of each query, in order, see `retrieve_users`."""
+    for plan, retrieved in retrieve_users(backend, queries, ranking, rules):
+        fused = fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights)
+        yield plan, rerank(retrieved, fused, plan)
+
+
 def retrieve_users(
-    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking
+    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule] = ()
 ) -> Iterator[tuple[Plan, EmbeddedRetrieved]]:
     """Yield plan and candidates of each query, in order.
 
@@ -42,11 +53,12 @@ def retrieve_users(
         backend: an open release.
         queries: each for a shopper, without a text and without a session.
         ranking: fallback chain, weights and defaults.
+        rules: business rules.
     """
     for low in range(0, len(queries), USERS):
         block = queries[low : low + USERS]
         facts = look_up_block(backend, block, ranking)
-        plans = [make_plan(query, each, ranking) for query, each in zip(block, facts, strict=True)]
+        plans = [make_plan(query, each, ranking, rules) for query, each in zip(block, facts, strict=True)]
         yield from zip(plans, retrieve_block(backend, [plan.request for plan in plans]), strict=True)
 
 
