@@ -1,7 +1,7 @@
 """The sentence of an explanation, as a shopper reads it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from vlm4rec_search.search.reasons import (
     chosen_with,
     goes_with,
     is_popular,
+    rank_reasons,
     resembles,
     shares_words,
     shorten,
@@ -28,36 +29,40 @@ from vlm4rec_search.search.reasons import (
 from vlm4rec_search.search.reranking import rerank
 
 
+def told(reasons: Iterable[Reason], notes: Sequence[str] = ()) -> str:
+    return tell(rank_reasons(reasons), notes)
+
+
 def test_what_added_most_is_told_first() -> None:
     reasons = [Reason("it shares a word", 0.1), Reason("it is red", 0.24), Reason("it is popular", 0.66)]
-    assert tell(reasons) == "Mostly because it is popular; also because it is red; a little because it shares a word."
+    assert told(reasons) == "Mostly because it is popular; also because it is red; a little because it shares a word."
 
 
 def test_equal_reasons_are_told_together() -> None:
     reasons = [Reason(f"it is {quality}", 1 / 61) for quality in ("red", "round", "new", "blue")]
-    assert tell(reasons) == "Partly because it is red; also because it is round, and because it is new."
+    assert told(reasons) == "Partly because it is red; also because it is round, and because it is new."
 
 
 def test_what_made_a_hit_alone_is_told_alone() -> None:
-    assert tell([Reason("it is popular", 0.97), Reason("it is red", 0.03)]) == "It is popular."
-    assert tell([Reason("it is red", 0.5), Reason("it is red", 0.4), Reason("it is blue", -0.3)]) == "It is red."
+    assert told([Reason("it is popular", 0.97), Reason("it is red", 0.03)]) == "It is popular."
+    assert told([Reason("it is red", 0.5), Reason("it is red", 0.4), Reason("it is blue", -0.3)]) == "It is red."
 
 
 def test_a_reason_without_words_still_counts_in_the_shares() -> None:
-    assert tell([Reason("", 0.9), Reason("it is red", 0.07), Reason("it is new", 0.03)]) == "It is red."
-    assert tell([Reason("", 0.9)], ["is put last by a rule"]) == "It is put last by a rule."
-    assert tell([Reason("it is red", -0.2)]) == "Nothing better is left."
+    assert told([Reason("", 0.9), Reason("it is red", 0.07), Reason("it is new", 0.03)]) == "It is red."
+    assert told([Reason("", 0.9)], ["is put last by a rule"]) == "It is put last by a rule."
+    assert told([Reason("it is red", -0.2)]) == "Nothing better is left."
 
 
 @given(added=st.lists(st.integers(-1000, 1000), min_size=1, max_size=9))
 @settings(max_examples=200, deadline=None)
 def test_reasons_stand_in_the_order_of_their_shares_and_none_is_too_small(added: list[int]) -> None:
-    sentence = tell(Reason(f"it is reason {place}", value) for place, value in enumerate(added))
-    told = [added[int(place)] for place in re.findall(r"reason (\d)", sentence)]
+    sentence = told(Reason(f"it is reason {place}", value) for place, value in enumerate(added))
+    shown = [added[int(place)] for place in re.findall(r"reason (\d)", sentence)]
     total = sum(value for value in added if value > 0)
-    assert told == sorted([value for value in added if value > 0 and value >= total / 20], reverse=True)[:3]
-    assert sentence.count("because") == (len(told) if len(told) > 1 else 0)
-    assert sentence.startswith("Mostly") == (len(told) > 1 and told[0] >= total * 3 / 5)
+    assert shown == sorted([value for value in added if value > 0 and value >= total / 20], reverse=True)[:3]
+    assert sentence.count("because") == (len(shown) if len(shown) > 1 else 0)
+    assert sentence.startswith("Mostly") == (len(shown) > 1 and shown[0] >= total * 3 / 5)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.search.backend import Reader, Retrieved
 from vlm4rec_search.search.fusion import shared_ranks
 from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Ranked, Retriever, User, Vector
-from vlm4rec_search.search.query import Explanation, HistoryPart, RetrieverPart, WordPart
+from vlm4rec_search.search.query import Explanation, HistoryPart, ReasonPart, RetrieverPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
     chosen_with,
@@ -20,6 +20,7 @@ from vlm4rec_search.search.reasons import (
     is_popular,
     list_names,
     named_parts,
+    rank_reasons,
     resembles,
     shares_words,
     tell,
@@ -92,8 +93,9 @@ class Explainer:
         ease = self._sum_of("ease", scores)
         goes_with = largest(self._ease_parts(hit.item_id, known if ease > 0.0 else []))
         boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
+        named, told = self._reasons(hit, scores, contributions, boosted, notes)
         return Explanation(
-            self._sentence(hit, scores, contributions, boosted, notes),
+            tell(named, told),
             self._retriever_parts(document, scores, contributions),
             history[nearest],
             _rest(0.0 if nearest is None else float(scores[nearest]), history[nearest]),
@@ -104,6 +106,7 @@ class Explainer:
             goes_with,
             _rest(ease, goes_with),
             boosted,
+            tuple(ReasonPart(clause, share) for clause, share in named),
         )
 
     def _retriever_parts(self, document: int, scores: Floats, contributions: Floats) -> tuple[RetrieverPart, ...]:
@@ -122,12 +125,13 @@ class Explainer:
             if each.name != PINNED
         )
 
-    def _sentence(
+    def _reasons(
         self, hit: _Hit, scores: Floats, contributions: Floats, boosted: float, notes: tuple[str, ...]
-    ) -> str:
+    ) -> tuple[list[tuple[str, float]], Iterable[str]]:
+        """Return the reasons that are named, with their shares, and the notes that follow them."""
         pins, boosts = self._notes_of("pin", notes), self._notes_of("boost", notes)
         if pins:  # whatever the scores are
-            return tell([], pins)
+            return [], pins
         reasons = [
             Reason(self._clause(column, float(scores[column]), hit), float(contribution))
             for column, contribution in enumerate(contributions)
@@ -135,7 +139,7 @@ class Explainer:
         if boosted > 0.0:
             reasons.append(Reason(f"it {list_names(boosts)}", boosted))
             notes = tuple(note for note in notes if note not in boosts)
-        return tell(reasons, notes)
+        return rank_reasons(reasons), notes
 
     def _notes_of(self, action: str, notes: Iterable[str]) -> list[str]:
         of_action = [rule.note for rule in self._plan.rules if rule.action == action]

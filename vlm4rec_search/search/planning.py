@@ -21,8 +21,10 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         query: the query.
         facts: see `look_up`.
         ranking: fallback chain, weights and defaults.
-        rules: business rules; the items that they pin get a retriever of weight 0.
+        rules: business rules, of which those apply whose conditions hold; pinned items get a retriever of weight 0.
     """
+    segment = facts.user.segment if facts.user else None
+    rules = [rule for rule in rules if rule.applies(query, segment)]
     profile = _profile(query, facts, ranking) + _from_neighbours(facts, "profile")
     session = _session(query, facts, ranking) + _from_neighbours(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)

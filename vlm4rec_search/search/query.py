@@ -167,6 +167,14 @@ class WordPart:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasonPart:
+    """One reason of the sentence: what follows "because", and its share of the score."""
+
+    clause: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a hit is in the answer.
 
@@ -188,6 +196,7 @@ class Explanation:
         goes_with: the items of the shopper that speak most for the hit in `ease`, best first.
         goes_rest: the sum of the shares of all other such items.
         boosted: what boosts of business rules added to the score.
+        reasons: those of the sentence, in their order; a pinned hit has none.
     """
 
     sentence: str
@@ -201,6 +210,7 @@ class Explanation:
     goes_with: tuple[HistoryPart, ...] = ()
     goes_rest: float = 0.0
     boosted: float = 0.0
+    reasons: tuple[ReasonPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,23 +27,30 @@ class Reason:
     added: float
 
 
-def tell(reasons: Iterable[Reason], notes: Iterable[str] = ()) -> str:
-    """Return the sentence of a hit.
+def rank_reasons(reasons: Iterable[Reason]) -> list[tuple[str, float]]:
+    """Return the clauses of a hit with their shares of what was added to its score, largest first.
 
-    Reasons with the same clause are one reason. The largest comes first; at most `REASONS` are told. "Mostly" stands
-    for at least three fifths of the score, "a little" for less than a fifth. What added less than a twentieth is not
-    named. A reason that is named alone needs no such word.
-
-    Args:
-        reasons: of the hit; those that took from its score are not named.
-        notes: predicates such as `is put last by a rule`, which follow the reasons.
+    Reasons with the same clause are one reason. At most `REASONS` are returned, none of less than a twentieth, and none
+    that took from the score.
     """
     added: dict[str, float] = defaultdict(float)
     for reason in reasons:
         added[reason.clause] += max(reason.added, 0.0)
     total = sum(added.values())
     named = [(clause, value / total) for clause, value in added.items() if clause and value > 0.0]
-    named = sorted([pair for pair in named if pair[1] >= NAMED], key=lambda pair: -round(pair[1], 6))[:REASONS]
+    return sorted([pair for pair in named if pair[1] >= NAMED], key=lambda pair: -round(pair[1], 6))[:REASONS]
+
+
+def tell(named: Sequence[tuple[str, float]], notes: Iterable[str] = ()) -> str:
+    """Return the sentence of a hit.
+
+    "Mostly" stands for at least three fifths of the score, "a little" for less than a fifth. A reason that is named
+    alone needs no such word.
+
+    Args:
+        named: see `rank_reasons`.
+        notes: predicates such as `is put last by a rule`, which follow the reasons.
+    """
     if len(named) > 1:
         by_degree: dict[str, list[str]] = defaultdict(list)
         for place, (clause, share) in enumerate(named):

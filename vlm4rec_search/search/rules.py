@@ -64,8 +64,9 @@ class Condition(BaseModel):
             raise ValueError(f"the text {self.text!r} of a rule has no word")
         return self
 
-    def holds(self, query: Query, segment: str | None, now: datetime) -> bool:
-        """Return whether the rule applies to a query of a shopper of a segment at a moment."""
+    def holds(self, query: Query, segment: str | None) -> bool:
+        """Return whether the rule applies to a query of a shopper of a segment, now or at the query's moment."""
+        now = query.at or datetime.now(UTC)
         categories = {value for each in query.conditions if each.field == "category" for value in each.values}
         return (
             (not self.scenario or query.scenario in self.scenario)
@@ -116,9 +117,9 @@ class Rule(BaseModel):
         """Return whether the rule applies to an item with these values by field."""
         return item_id in self.items if self.filter is None else _condition(self.filter).matches(facets)
 
-    def applies(self, query: Query, segment: str | None, now: datetime) -> bool:
+    def applies(self, query: Query, segment: str | None) -> bool:
         """Return whether the rule applies to a search, see `Condition`."""
-        return self.when is None or self.when.holds(query, segment, now)
+        return self.when is None or self.when.holds(query, segment)
 
     @property
     def note(self) -> str:

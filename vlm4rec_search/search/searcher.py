@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -142,9 +141,7 @@ class Searcher:
             encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name)
         ranking = self._ranking_of(reader.release)
         facts = look_up(reader, query, ranking, encoder.encode)
-        now, segment = query.at or datetime.now(UTC), facts.user.segment if facts.user else None
-        rules = [rule for rule in self.rules if rule.applies(query, segment, now)]
-        return facts, make_plan(query, facts, ranking, rules)
+        return facts, make_plan(query, facts, ranking, self.rules)
 
     def _answer(self, query: Query, sent: list[SentRequest] | None = None) -> Answer:
         started = time.perf_counter()
