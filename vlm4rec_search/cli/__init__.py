@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": "releases:doctor",
     "search": "search:search",
     "similar": "search:similar",
+    "serve": "serve:serve",
     "templates": "opensearch:templates",
     "opensearch": "opensearch:opensearch",
     "evaluate": "evaluate:evaluate",

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
         default="float32", description="how OpenSearch stores vectors: `float32`, `on_disk` or `faiss`"
     )
     releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file with a record of each publication")
+    served: Path = Field(default=Path("served"), description="folder of what `vlm4rec serve` served")
     cache: Path = Field(
         default=Path(".cache/vlm4rec"), description="folder of paid results of model calls, and of fetched photos"
     )

@@ -1,13 +1,15 @@
 """From the rows and documents of a release to the shoppers and items of a search."""
 
+import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from vlm4rec_search.search.model import Interest, Item, User, Vector, Word
+from vlm4rec_search.search.model import Document, Interest, Item, User, Vector, Word
 
+DOCUMENT_FIELDS = ("title", "category", "price", "description", "caption", "available", "image", "attributes")
 _NO_VECTOR: Vector = np.empty(0, dtype=np.float32)
 
 
@@ -40,6 +42,22 @@ def to_item(
 ) -> Item:
     """Return the item of a record with item_id, title, category and price."""
     return Item(**record, vector=_to_vector(vector), words=_to_words(words), neighbours=neighbours, ease=ease)
+
+
+def to_document(row: Mapping[str, Any]) -> Document:
+    """Return the document of a row with `DOCUMENT_FIELDS`, of which a hand-written one may lack some."""
+    attributes = row.get("attributes") or {}
+    return Document(
+        item_id=row["item_id"],
+        title=row.get("title") or "",
+        category=row.get("category"),
+        price=row.get("price"),
+        description=row.get("description"),
+        caption=row.get("caption"),
+        available=row.get("available"),
+        image=row.get("image"),
+        attributes=json.loads(attributes) if isinstance(attributes, str) else attributes,
+    )
 
 
 def _to_words(entries: Sequence[Mapping[str, Any]]) -> dict[str, Word]:

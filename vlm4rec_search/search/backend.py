@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.vectors import Floats, Ints, Vectors
 from vlm4rec_search.search.fusion import Candidates
-from vlm4rec_search.search.model import Item, Plan, Ranked, Record, Request, User
+from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Record, Request, User
 
 
 class ReleaseGoneError(RunError):
@@ -29,6 +30,10 @@ class Release(Protocol):
     @property
     def encoder(self) -> str:
         """Id of the sentence encoder that made its vectors, <name>@<revision>."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was made, in UTC."""
 
     @property
     def ranking(self) -> str | None:
@@ -102,6 +107,10 @@ class Reader(ABC):
     @abstractmethod
     def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
         """Return the items of the release by id, in the order of the ids, without neighbours."""
+
+    @abstractmethod
+    def documents(self, item_ids: Sequence[str]) -> dict[str, Document]:
+        """Return the documents of the release by id, in the order of the ids; unknown ids are missing."""
 
     @abstractmethod
     def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:

@@ -22,7 +22,7 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
         encode: returns the unit vector of a text.
 
     Raises:
-        UsageError: the release has no item of the session, or the text cannot be encoded.
+        UsageError: the release has no item of a session that has nothing else to go by, or the text cannot be encoded.
     """
     user = None if query.user is None else reader.user(query.user)
     facts = Facts(user, _session(reader, query))
@@ -48,7 +48,7 @@ def _session(reader: Reader, query: Query) -> User | None:
     if not query.items:
         return None
     items = reader.items(list(dict.fromkeys(query.items)), words=True)
-    if not items:
+    if not items and query.user is None and query.text is None:
         missing = ", ".join(query.items[:5])
         raise UsageError(f"no item of the session is in the release {reader.release.name}: {missing}")
-    return session_profile(list(items.values()))
+    return session_profile(list(items.values())) if items else None

@@ -24,6 +24,19 @@ class Record(TypedDict):
     price: float | None
 
 
+class Document(Record):
+    """What the shop and the captioner say of an item.
+
+    `attributes` are the shop's other columns and the captioner's findings, by name.
+    """
+
+    description: str | None
+    caption: str | None
+    available: bool | None
+    image: str | None
+    attributes: Mapping[str, object]
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """A term of a lexical retriever: the surface form that people read, and the factor of the term's BM25 score."""

@@ -242,6 +242,7 @@ class Answer:
             are what the retrievers found after filters and rules, not the whole catalogue.
         ranking: version of the ranking configuration.
         note: a sentence where the answer is not what the caller may expect, for example for an unknown user.
+        missing: items of the session that the release does not have.
     """
 
     user: str | None
@@ -253,6 +254,7 @@ class Answer:
     ranking: str = ""
     note: str | None = None
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return the answer as plain values, "explanation" of hits and "counts" only where the query asked for them."""

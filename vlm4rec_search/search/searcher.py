@@ -22,7 +22,7 @@ from vlm4rec_search.search.planning import make_plan
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Query, Tier
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.reranking import rerank
-from vlm4rec_search.search.rules import Rule, load_rules
+from vlm4rec_search.search.rules import Rule, Scenario, load_rules, load_scenarios
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Searcher:
     Attributes:
         backend: where the release is read from.
         rules: business rules.
+        scenarios: presets of search options by name, for `preset`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Searcher:
             UsageError: the release was built by another encoder, or its ranking configuration cannot be read.
         """
         self.backend, self._given_ranking, self.rules = backend, ranking, rules
+        self.scenarios: Mapping[str, Scenario] = {}
         self._ranking_of(backend.release)  # refuses one that cannot be read
         self._encoder_name = encoder
         self._following: Follower | None = None
@@ -150,11 +152,14 @@ class Searcher:
         hits, counts = _find_hits(reader, facts, plan)
         too_low = None if hits else _note_min_score(reader, facts, plan)
         nothing_left = None if hits or too_low else self._note_nothing_left(reader, query, facts)
-        notes = [too_low or nothing_left or _note_fallback(plan, facts), _note_missing_items(query, facts)]
+        known = facts.session.seen if facts.session else ()
+        missing = tuple(item for item in query.items if item not in known)
+        notes = [too_low or nothing_left or _note_fallback(plan, facts), _note_missing_items(missing)]
         note = "; ".join(each for each in notes if each) or None
         took = round((time.perf_counter() - started) * 1000.0, 2)
         version = self._ranking_of(reader.release).version
-        return Answer(query.user, query.mode, plan.tier, reader.release.name, took, hits, version, note, counts)
+        name = reader.release.name
+        return Answer(query.user, query.mode, plan.tier, name, took, hits, version, note, counts, missing)
 
     def _note_nothing_left(self, reader: Reader, query: Query, facts: Facts) -> str | None:
         """Return a note where the answer is empty because the shopper has seen every item that fits."""
@@ -187,7 +192,7 @@ class Searcher:
                 self.backend.reopen()
                 logger.info("release %s answers now", self.release.name)
             if rules is not None and (now := file_state(rules)) != state:
-                self.rules, state = load_rules(rules), now
+                self.rules, self.scenarios, state = load_rules(rules), load_scenarios(rules), now
 
         self._following = Follower(look, seconds)
 
@@ -232,10 +237,8 @@ def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
     return f"no hit reaches the minimum score {plan.min_score:g}: the best has {best[0].score:.4f}"
 
 
-def _note_missing_items(query: Query, facts: Facts) -> str | None:
+def _note_missing_items(missing: Sequence[str]) -> str | None:
     """Return a note about the session's items that the release does not have."""
-    known = facts.session.seen if facts.session else ()
-    missing = [item for item in query.items if item not in known]
     return f"items that the release does not have are ignored: {', '.join(missing[:5])}" if missing else None
 
 

@@ -10,10 +10,10 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Vectors, cosines
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import ReleaseMeta
-from vlm4rec_search.indexes.rows import to_item, to_user
+from vlm4rec_search.indexes.rows import to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest
 from vlm4rec_search.search.fusion import Candidates
-from vlm4rec_search.search.model import Item, Record, Request, Retriever, User, Word
+from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
 
 
 class EmbeddedBackend(Backend, Reader):
@@ -54,6 +54,9 @@ class EmbeddedBackend(Backend, Reader):
             record["item_id"]: to_item(record, self.store.vectors[document], terms.get(document, ()))
             for document, record in rows
         }
+
+    def documents(self, item_ids: Sequence[str]) -> dict[str, Document]:
+        return {item: to_document(row) for item, row in self.store.documents(item_ids).items()}
 
     def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
         documents = self._documents(item_ids)

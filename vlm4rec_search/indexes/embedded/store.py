@@ -27,6 +27,7 @@ SELECT document FROM facets WHERE field = $field
     AND CASE WHEN $low_open THEN number > $low ELSE number >= $low END
     AND CASE WHEN $high_open THEN number < $high ELSE number <= $high END
 """
+_DOCUMENTS = "SELECT * FROM documents WHERE item_id IN (SELECT unnest(?))"
 _USERS = "SELECT * FROM users WHERE user_id IN (SELECT unnest(?))"
 _WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
 _FACETS = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
@@ -141,6 +142,13 @@ class Store:
     def words(self, documents: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
         """Return the weighted words of documents; a document without words is missing."""
         return dict(self._connection.cursor().execute(_WORDS, [list(documents)]).fetchall())
+
+    def documents(self, item_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the rows of the table `documents` by id, in the order of the ids."""
+        cursor = self._connection.cursor().execute(_DOCUMENTS, [list(item_ids)])
+        names = [column[0] for column in cursor.description or ()]
+        rows = {row["item_id"]: row for row in (dict(zip(names, row, strict=True)) for row in cursor.fetchall())}
+        return {item: rows[item] for item in item_ids if item in rows}
 
     def values_of(self, pairs: sparse.csr_array, document: int) -> dict[str, float]:
         """Return a document's row of `neighbours` or `ease` by item id, in its order."""

@@ -24,10 +24,10 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
 )
 from vlm4rec_search.indexes.opensearch.sender import Hits, Sender, serialise
 from vlm4rec_search.indexes.release import ReleaseMeta
-from vlm4rec_search.indexes.rows import to_item, to_user
+from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, SentRequest
 from vlm4rec_search.search.filters import check_field
-from vlm4rec_search.search.model import Item, Plan, Ranked, Request, User
+from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Request, User
 
 _LISTS = ("terms", "history", "interests", "behaviour", "shoppers", "seen", "categories")
 _PROFILE_FIELDS = ("vector", "segment", *_LISTS)
@@ -115,6 +115,10 @@ class OpenSearchReader(Reader):
             )
             for item, source in sources.items()
         }
+
+    def documents(self, item_ids: Sequence[str]) -> dict[str, Document]:
+        sources = self._read("items", item_ids, DOCUMENT_FIELDS)
+        return {item: to_document({"item_id": item, **source}) for item, source in sources.items()}
 
     def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
         stored = self._sender.stored(

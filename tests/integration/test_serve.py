@@ -1,0 +1,206 @@
+"""The JSON API over HTTP, on both backends: answers, pages, look-ups, and errors that say what to do."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from helpers.alias_reader import labelled_tables
+from helpers.backends import Backend, Server
+from helpers.http_service import serving
+from helpers.six_items import ENCODER, RANKING, documents, given, meta
+from helpers.workspace import BIN, ROOT
+
+from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.serve.service import Service
+
+RULES = """
+rules:
+  - {action: bury, filter: brand=Birch, reason: too many left}
+scenarios:
+  cart: {k: 2, mode: semantic}
+"""
+
+
+def settings_of(backend: Backend, folder: Path) -> ExplicitSettings:
+    prefix = backend.prefix if isinstance(backend, Server) else ""
+    (folder / "rules.yaml").write_text(RULES)
+    return ExplicitSettings(
+        index_url=backend.releases.url,
+        index_prefix=prefix,
+        encoder=ENCODER,
+        ranking=RANKING,
+        rules=folder / "rules.yaml",
+        served=folder / "served",
+    )
+
+
+@pytest.fixture(scope="module")
+def client(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    backend.publish(given(documents()))
+    settings = settings_of(backend, tmp_path_factory.mktemp("service"))
+    popular = load_ranking(RANKING).model_copy(update={"version": "popular", "fallback_chain": ("popularity",)})
+    with Service(settings, 0.1, {"popular": popular}) as service, serving(service) as opened:
+        yield opened
+
+
+def ids(response: httpx.Response) -> str:
+    assert response.status_code == 200, response.text
+    return "".join(item["item_id"] for item in response.json()["items"])
+
+
+def test_a_shopper_gets_items_with_reasons_and_rules(client: httpx.Client) -> None:
+    body = {"user": "u1", "mode": "semantic", "include_seen": True, "explain": True}
+    answer = client.post("/v1/recommend", json=body).json()
+    assert [item["item_id"] for item in answer["items"]] == list("adecfb")
+    first, last = answer["items"][0], answer["items"][-1]
+    assert (first["rank"], first["title"], first["price"]) == (1, "red dress", 50.0)
+    assert first["reasons"] == [{"text": 'it resembles "red dress" and "red lamp" from the history', "share": 1.0}]
+    assert last["rule"] == "is put last by a rule (too many left)"
+    assert (answer["tier"], answer["ranking"], answer["missing"], answer["note"]) == ("profile", "test-1", [], None)
+
+
+def test_an_unknown_shopper_is_no_error_and_an_unknown_item_is_reported(client: httpx.Client) -> None:
+    answer = client.post("/v1/recommend", json={"user": "nobody", "items": ["gone"]}).json()
+    assert (answer["tier"], answer["missing"]) == ("popularity", ["gone"])
+    assert "user nobody is not known" in answer["note"]
+    missing = client.post("/v1/similar", json={"item": "gone"})
+    assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
+    assert "does not have the item gone" in missing.json()["detail"]
+
+
+def test_a_text_and_an_item_are_answered(client: httpx.Client) -> None:
+    assert ids(client.post("/v1/search", json={"text": "lamps", "mode": "lexical"})) == "ed"
+    similar = client.post("/v1/similar", json={"item": "a", "mode": "semantic", "k": 2})
+    assert ids(similar) == "dc"  # b, the nearest, is put last
+
+
+def test_scenarios_rankings_counts_and_exclusions(client: httpx.Client) -> None:
+    cart = client.post("/v1/recommend", json={"user": "u1", "scenario": "cart"})
+    assert (ids(cart), cart.json()["scenario"]) == ("ec", "cart")
+    other = client.post("/v1/recommend", json={"user": "u1", "ranking": "popular"}).json()
+    assert (other["tier"], other["ranking"]) == ("popularity", "popular")
+    body = {"user": "u1", "mode": "semantic", "exclude": ["e"], "count": ["category"], "collapse": "category"}
+    counted = client.post("/v1/recommend", json=body)
+    assert ids(counted) == "cfb"
+    assert counted.json()["counts"] == {"category": {"dresses": 1, "shoes": 1}}
+
+
+def test_next_pages_repeat_nothing_and_a_page_stays_what_it_was(client: httpx.Client) -> None:
+    first = client.post("/v1/recommend", json={"user": "u1", "mode": "semantic", "include_seen": True, "k": 2})
+    assert ids(first) == "ad"
+    second = client.get(first.json()["next"])
+    assert (ids(second), [item["rank"] for item in second.json()["items"]]) == ("ec", [3, 4])
+    third = client.get(second.json()["next"])
+    assert (ids(third), third.json()["next"]) == ("fb", first.json()["next"].replace("page=2", "page=4"))
+    last = client.get(third.json()["next"])
+    assert (ids(last), last.json()["next"]) == ("", None)
+    assert ids(client.get(first.json()["next"])) == "ec"
+    assert client.get(first.json()["next"].replace("page=2", "page=9")).status_code == 404
+    assert client.get(f"/v1/recommendations/{'0' * 32}").status_code == 404
+
+
+def test_shoppers_items_and_releases_are_shown(client: httpx.Client) -> None:
+    user = client.get("/v1/users/u1").json()
+    assert (user["has_profile"], user["words"], user["seen"]) == (True, ["red", "dress"], 3)
+    assert [(each["item_id"], each["title"]) for each in user["history"]] == [("a", "red dress"), ("d", "red lamp")]
+    item = client.get("/v1/items/a").json()
+    assert (item["title"], item["caption"], item["attributes"]["brand"]) == ("red dress", "A red item", "Alder")
+    (release,) = [each for each in client.get("/v1/releases").json() if each["live"]]
+    assert (release["documents"], release["users"]) == (6, 4)
+    assert client.get("/v1/users/nobody").status_code == 404
+    assert client.get("/readyz").json() == {"status": "ready", "release": release["name"], "problem": None}
+
+
+WRONG = {
+    "no subject": ({}, 422, "give a user, items of a session, or both"),
+    "unknown key": ({"user": "u1", "colour": "red"}, 422, "colour: Extra inputs are not permitted"),
+    "too many": ({"user": "u1", "k": 1000}, 422, "k: Input should be less than or equal to 100"),
+    "a filter": ({"user": "u1", "filters": ["price>cheap"]}, 400, "is not a number"),
+    "a field": ({"user": "u1", "filters": ["colour=red"]}, 400, "no item has the field 'colour': the fields are"),
+    "a scenario": ({"user": "u1", "scenario": "mail"}, 400, "there is no scenario 'mail'; known are cart"),
+    "a ranking": ({"user": "u1", "ranking": "best"}, 400, "the service knows no ranking 'best': known are popular"),
+    "a release": ({"user": "u1", "release": "../../etc/passwd"}, 400, ""),
+    "a surrogate": ({"user": "\ud800"}, 422, "user: Input should be a valid string"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_request_is_a_problem_that_says_what_to_do(client: httpx.Client, case: str) -> None:
+    body, status, detail = WRONG[case]
+    content = json.dumps(body).encode()  # a lone surrogate is escaped
+    response = client.post("/v1/recommend", content=content, headers={"content-type": "application/json"})
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+    assert response.json()["status"] == status
+    assert detail in response.json()["detail"]
+
+
+def test_bodies_that_are_no_request_are_refused(client: httpx.Client) -> None:
+    for content, status in ((b"{", 422), (b"[]", 422), (b"\xff", 400), (b"x" * 1_100_000, 413), (b"", 422)):
+        response = client.post("/v1/recommend", content=content, headers={"content-type": "application/json"})
+        assert (response.status_code, response.json()["status"]) == (status, status), content[:10]
+    assert client.get("/v1/recommend").status_code == 405
+    assert client.get("/v2").json()["title"] == "Not Found"
+
+
+def test_requests_are_measured_and_have_an_id(client: httpx.Client) -> None:
+    response = client.post("/v1/recommend", json={"user": "u1"}, headers={"X-Request-ID": "mine"})
+    assert response.headers["x-request-id"] == "mine"
+    text = client.get("/metrics").text
+    assert 'vlm4rec_answers_total{endpoint="recommend",tier="profile"}' in text
+    assert 'vlm4rec_request_seconds_count{endpoint="/v1/recommend",status="200"}' in text
+    assert "vlm4rec_release_age_seconds" in text
+
+
+def test_keys_guard_all_but_the_health(backend: Backend, tmp_path: Path) -> None:
+    key = "k" * 20
+    with Service(settings_of(backend, tmp_path), 0.1) as service, serving(service, [key]) as client:
+        assert client.get("/healthz").status_code == 200
+        refused = client.post("/v1/recommend", json={"user": "u1"})
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert key not in refused.text
+        for header, status in ((f"Bearer {key}", 200), (f"bearer {key}", 200), ("Bearer wrong", 401), (key, 401)):
+            got = client.post("/v1/recommend", json={"user": "u1"}, headers={"Authorization": header})
+            assert got.status_code == status, header
+
+
+def test_a_new_release_answers_within_seconds_and_an_old_one_on_demand(backend: Backend, tmp_path: Path) -> None:
+    old = backend.publish(labelled_tables("old"))
+    with Service(settings_of(backend, tmp_path), 0.1) as service, serving(service) as client:
+        first = client.post("/v1/recommend", json={"user": "u1", "k": 2}).json()
+        assert first["release"] == old
+        new = backend.publish(labelled_tables("new"), meta())
+        while client.get("/readyz").json()["release"] != new:
+            pass
+        page = client.get(first["next"]).json()
+        assert page["release"] == new
+        shown = [item["item_id"] for item in (*first["items"], *page["items"])]
+        assert len(shown) == len(set(shown)) == 4
+        again = client.post("/v1/recommend", json={"user": "u1", "k": 2, "release": old}).json()
+        assert (again["release"], again["items"]) == (old, first["items"])
+
+
+def test_the_description_of_the_api_is_committed(client: httpx.Client) -> None:
+    committed = json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8"))
+    assert client.get("/openapi.json").json() == committed, "vlm4rec serve --openapi > docs/openapi.json"
+
+
+EXAMPLES = [pytest.param(10, id="some"), pytest.param(200, id="many", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_no_request_that_the_description_allows_or_forbids_breaks_the_service(
+    embedded: Backend, tmp_path: Path, examples: int
+) -> None:
+    embedded.publish(given(documents()))
+    with Service(settings_of(embedded, tmp_path), 0.5) as service, serving(service) as client:
+        options = ("--max-examples", str(examples), "--seed", "1", "--phases", "coverage,fuzzing", "--no-color")
+        # An id that no release has is a 404 or a 400, and the methods that a path lacks are the framework's business.
+        left_out = ("--exclude-checks", "positive_data_acceptance,unsupported_method")
+        command = (str(BIN / "schemathesis"), "run", f"{client.base_url}/openapi.json", *options, *left_out)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500)
+    assert done.returncode == 0, done.stdout[-5_000:]
+    assert "10 passed" in done.stdout

@@ -1,0 +1,92 @@
+"""`vlm4rec serve`: the HTTP service."""
+
+from pathlib import Path
+
+import click
+
+from vlm4rec_search.cli.output import echo_json
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every network.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
+@click.option("--url", "--index", "url", help="Folder or URL of the index; default: VLM4REC_INDEX_URL.")
+@click.option(
+    "--follow",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 3600),
+    help="Seconds between two looks for a new live release and for changed rules.",
+)
+@click.option(
+    "--keys-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with API keys, one a line; requests then need the header `Authorization: Bearer KEY`.",
+)
+@click.option(
+    "--ranking",
+    "rankings",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A ranking that requests can ask for by its name; can be repeated.",
+)
+@click.option("--openapi", is_flag=True, help="Print the description of the API as JSON, and end.")
+def serve(
+    host: str,
+    port: int,
+    url: str | None,
+    follow: float,
+    keys_file: Path | None,
+    rankings: tuple[str, ...],
+    openapi: bool,
+) -> None:
+    """Answer recommendation and search requests over HTTP.
+
+    The service follows the live release: a publication, a rollback or a change of the file of rules reaches it within
+    seconds, and no answer fails or mixes two releases. /openapi.json describes the API, /readyz says whether the index
+    answers, and /metrics is for Prometheus.
+
+    \b
+    Example:
+      vlm4rec serve --port 8000
+      curl -s localhost:8000/v1/recommend -H 'content-type: application/json' -d '{"user": "u001", "explain": true}'
+    """
+    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.search.ranking import load_ranking
+
+    try:
+        import uvicorn
+
+        from vlm4rec_search.serve.app import create_app, describe_api
+        from vlm4rec_search.serve.service import Service
+    except ModuleNotFoundError as error:
+        raise UsageError(f"the package {error.name} is missing: pip install 'vlm4rec-search[serve]'") from None
+
+    if openapi:
+        echo_json(describe_api())
+        return
+    named = {}
+    for each in rankings:
+        name, sign, path = each.partition("=")
+        if not (name and sign and path):
+            raise UsageError(f"cannot read --ranking {each!r}: write NAME=FILE")
+        named[name] = load_ranking(Path(path))
+    keys = _read_keys(keys_file) if keys_file else []
+    options = settings() if url is None else settings().model_copy(update={"index_url": url})
+    with Service(options, follow, named) as service:
+        app = create_app(service, keys)
+        click.echo(f"Serving {service.index.release.name}; next: curl -s http://{host}:{port}/readyz", err=True)
+        uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)
+
+
+def _read_keys(path: Path) -> list[str]:
+    from vlm4rec_search.common.errors import UsageError
+
+    try:
+        keys = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the keys in {path} ({error})") from None
+    if not keys or min(map(len, keys)) < 16:
+        raise UsageError(f"{path} needs at least one key, each of at least 16 characters")
+    return keys

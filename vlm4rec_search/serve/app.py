@@ -1,0 +1,226 @@
+"""The JSON API over a `Service`."""
+
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vlm4rec_search.serve.problems import add_problems, problem
+from vlm4rec_search.serve.schemas import (
+    Health,
+    ItemPage,
+    Problem,
+    Recommendation,
+    RecommendRequest,
+    ReleaseInfo,
+    SearchRequest,
+    SimilarRequest,
+    UserPage,
+)
+from vlm4rec_search.serve.service import NotFoundError, Service
+
+logger = logging.getLogger(__name__)
+LARGEST_BODY = 1024 * 1024  # bytes: the most ids that a request may exclude, and room
+_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
+_DESCRIPTION = "Recommendations and search over the releases of a VLM4Rec Search index."
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text, "content": {"application/problem+json": {}}}
+    for status, text in {
+        400: "an option is wrong, or names what does not exist",
+        401: "the API key is missing or wrong",
+        404: "what the address or the request names does not exist",
+        413: f"the body has more than {LARGEST_BODY // 1024} kB",
+        422: "the body is not as described",
+        503: "the index does not answer now",
+    }.items()
+}
+
+
+class Metrics:
+    """What Prometheus reads."""
+
+    def __init__(self, service: Service) -> None:
+        self.registry = CollectorRegistry()
+        self.seconds = Histogram(
+            "vlm4rec_request_seconds",
+            "Duration of requests.",
+            ["endpoint", "status"],
+            registry=self.registry,
+            buckets=_BUCKETS,
+        )
+        self.answers = Counter(
+            "vlm4rec_answers_total", "Answers by the tier that gave them.", ["endpoint", "tier"], registry=self.registry
+        )
+        self.empty = Counter("vlm4rec_empty_answers_total", "Answers without items.", registry=self.registry)
+        age = Gauge("vlm4rec_release_age_seconds", "Age of the release that answers.", registry=self.registry)
+        age.set_function(lambda: time.time() - service.created_at)
+        stuck = Gauge(
+            "vlm4rec_follow_failed", "1 while the service cannot follow the live release.", registry=self.registry
+        )
+        stuck.set_function(lambda: float(service.index.following.problem is not None))
+
+    def count(self, endpoint: str, answer: Recommendation) -> Recommendation:
+        """Count an answer, and return it."""
+        self.answers.labels(endpoint, answer.tier).inc()
+        if not answer.items:
+            self.empty.inc()
+        return answer
+
+
+def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
+    """Return the application.
+
+    Args:
+        service: answers; the caller closes it.
+        api_keys: one of these has to be in the header `Authorization: Bearer KEY` of each request but those for the
+            health of the service; none asks for no key.
+    """
+    app = FastAPI(
+        title="VLM4Rec Search",
+        version="1",
+        description=_DESCRIPTION,
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        responses=_PROBLEMS,
+    )
+    metrics = Metrics(service)
+    add_problems(app)
+    app.add_middleware(BodyLimit, largest=LARGEST_BODY)
+    _add_request_log(app, metrics)
+    guarded = [Depends(_require_key(api_keys))] if api_keys else []
+
+    @app.exception_handler(NotFoundError)
+    def not_found(request: Request, error: NotFoundError) -> JSONResponse:
+        return problem(404, str(error))
+
+    @app.post("/v1/recommend", tags=["search"], dependencies=guarded)
+    def recommend(body: RecommendRequest) -> Recommendation:
+        """Recommend items for a shopper, for the items of a session, or for both."""
+        return metrics.count("recommend", service.recommend(body))
+
+    @app.post("/v1/search", tags=["search"], dependencies=guarded)
+    def search(body: SearchRequest) -> Recommendation:
+        """Search for a text; with a user the shopper's taste counts as well."""
+        return metrics.count("search", service.recommend(body))
+
+    @app.post("/v1/similar", tags=["search"], dependencies=guarded)
+    def similar(body: SimilarRequest) -> Recommendation:
+        """Find items that are like an item, or bought with it."""
+        return metrics.count("similar", service.similar(body))
+
+    @app.get("/v1/recommendations/{recommendation_id}", tags=["search"], dependencies=guarded)
+    def page(
+        recommendation_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
+        page: Annotated[int, Query(ge=1, le=1_000)] = 1,
+    ) -> Recommendation:
+        """Return a page of a recommendation: one that was served, or the next one, which repeats no item."""
+        return metrics.count("page", service.page(recommendation_id, page))
+
+    @app.get("/v1/users/{user_id:path}", tags=["look up"], dependencies=guarded)
+    def user(user_id: Annotated[str, Path(min_length=1, max_length=512)]) -> UserPage:
+        """Show what the live release knows of a shopper."""
+        return service.user(user_id)
+
+    @app.get("/v1/items/{item_id:path}", tags=["look up"], dependencies=guarded)
+    def item(item_id: Annotated[str, Path(min_length=1, max_length=512)]) -> ItemPage:
+        """Show what the live release knows of an item."""
+        return service.item(item_id)
+
+    @app.get("/v1/releases", tags=["look up"], dependencies=guarded)
+    def releases() -> list[ReleaseInfo]:
+        """List the releases, the newest first."""
+        return service.releases()
+
+    @app.get("/healthz", tags=["health"])
+    def healthz() -> dict[str, str]:
+        """Say that the process runs."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["health"])
+    def readyz() -> Health:
+        """Say whether the index answers, and what keeps the service from following the live release."""
+        return service.health()
+
+    @app.get("/metrics", tags=["health"], dependencies=guarded, response_class=Response)
+    def measure() -> Response:
+        """Return the metrics in the format of Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def describe_api() -> dict[str, Any]:
+    """Return the OpenAPI description of the service; no index is needed."""
+    return create_app(cast(Service, None)).openapi()
+
+
+def _add_request_log(app: FastAPI, metrics: Metrics) -> None:
+    @app.middleware("http")
+    async def log(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Give each request an id, measure it, and log it without its body, its query or the ids in its path."""
+        started = time.perf_counter()
+        request_id = request.headers.get("x-request-id", "")[:100] or uuid.uuid4().hex
+        response = await answer(request)
+        route = request.scope.get("route")
+        endpoint = getattr(route, "path", "unknown")
+        seconds = time.perf_counter() - started
+        metrics.seconds.labels(endpoint, str(response.status_code)).observe(seconds)
+        response.headers["X-Request-ID"] = request_id
+        level = logging.WARNING if response.status_code >= 500 else logging.INFO
+        logger.log(
+            level,
+            "%s %s %d %.1f ms request %r",
+            request.method,
+            endpoint,
+            response.status_code,
+            1000 * seconds,
+            request_id,
+        )
+        return response
+
+
+def _require_key(keys: Sequence[str]) -> Callable[[Request], None]:
+    def check(request: Request) -> None:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        known = [secrets.compare_digest(key.strip().encode(), each.encode()) for each in keys]
+        if scheme.lower() != "bearer" or not any(known):
+            raise HTTPException(
+                401, "send a known API key as `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"}
+            )
+
+    return check
+
+
+class BodyLimit:
+    """Refuses a request with a large body before it is read."""
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        """Guard an application; `largest` is in bytes."""
+        self._app, self._largest = app, largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message["type"] == "http.request" and message.get("more_body", False)
+            if len(body) > self._largest:
+                await problem(413, f"send at most {self._largest // 1024} kB")(scope, receive, send)
+                return
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def receive_whole() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self._app(scope, receive_whole, send)

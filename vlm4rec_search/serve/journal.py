@@ -1,0 +1,118 @@
+"""What was served: one row for each page of each recommendation, in a SQLite file that several processes share."""
+
+import json
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlm4rec_search.common.errors import RunError
+
+FILE = "served.sqlite"
+_PATIENCE = 5.0  # seconds to wait for another process's write
+_CREATE = """
+CREATE TABLE IF NOT EXISTS recommendations (
+    recommendation_id TEXT NOT NULL, page INTEGER NOT NULL, served_at REAL NOT NULL, user_id TEXT, query TEXT NOT NULL,
+    tier TEXT NOT NULL, release TEXT NOT NULL, ranking TEXT NOT NULL, scenario TEXT, items TEXT NOT NULL,
+    PRIMARY KEY (recommendation_id, page)
+) WITHOUT ROWID
+"""
+_INSERT = "INSERT OR IGNORE INTO recommendations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PAGES = "SELECT query, items FROM recommendations WHERE recommendation_id = ? ORDER BY page"
+
+
+@dataclass(frozen=True)
+class Served:
+    """The pages of a recommendation.
+
+    Attributes:
+        query: the arguments of the search, as JSON values.
+        pages: the item ids of each page.
+    """
+
+    query: Mapping[str, Any]
+    pages: Sequence[Sequence[str]]
+
+
+class Journal:
+    """Records what was served; several threads and processes may write at once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create the file in a folder.
+
+        Raises:
+            RunError: the folder cannot be written, or the file is not such a journal.
+        """
+        self._path = folder / FILE
+        self._local = threading.local()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect()) as connection:
+                connection.execute(_CREATE)
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(f"cannot write the journal {self._path} ({error})") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """The connection of this thread."""
+        if not hasattr(self._local, "connection"):
+            self._local.connection = self._connect()
+        connection: sqlite3.Connection = self._local.connection
+        return connection
+
+    def record(
+        self,
+        recommendation_id: str,
+        page: int,
+        query: Mapping[str, Any],
+        tier: str,
+        release: str,
+        ranking: str,
+        items: Sequence[str],
+    ) -> None:
+        """Record a page of a recommendation.
+
+        Args:
+            recommendation_id: see `new_id`.
+            page: from 1.
+            query: the arguments of the search, as JSON values.
+            tier, release, ranking: of the answer.
+            items: ids of the hits, best first.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        user, scenario = query.get("user"), query.get("scenario")
+        row = (recommendation_id, page, time.time(), user, json.dumps(query), tier, release, ranking, scenario)
+        try:
+            self._connection.execute(_INSERT, (*row, json.dumps(list(items))))
+        except sqlite3.Error as error:
+            raise RunError(f"cannot write the journal {self._path} ({error})") from None
+
+    def find(self, recommendation_id: str) -> Served | None:
+        """Return what was served under an id, None for an unknown one.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        try:
+            rows = self._connection.execute(_PAGES, (recommendation_id,)).fetchall()
+        except sqlite3.Error as error:
+            raise RunError(f"cannot read the journal {self._path} ({error})") from None
+        return Served(json.loads(rows[0][0]), [json.loads(items) for _, items in rows]) if rows else None
+
+
+def new_id() -> str:
+    """Return an id for a recommendation that nobody can guess."""
+    return uuid.uuid4().hex

@@ -1,0 +1,254 @@
+"""What the service does for each request, without HTTP: searches, pages, shoppers, items and releases."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC
+from typing import Any, Self
+
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes import open_index_of, open_releases
+from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.ranking import Ranking, pinned_ranking
+from vlm4rec_search.search.rules import preset
+from vlm4rec_search.search.searcher import Searcher
+from vlm4rec_search.serve.journal import Journal, new_id
+from vlm4rec_search.serve.schemas import (
+    LARGEST_PAGE,
+    Health,
+    HistoryItem,
+    ItemPage,
+    Recommendation,
+    RecommendRequest,
+    ReleaseInfo,
+    SearchRequest,
+    SimilarRequest,
+    UserPage,
+)
+
+DEPTH = 200  # items of all pages of a recommendation together
+OPEN = 2  # named releases that stay open beside the live one
+_WORDS = 20  # words of a page
+
+
+class NotFoundError(UsageError):
+    """What the address names does not exist."""
+
+
+class Service:
+    """An open index that follows its releases, and the journal of what it served; several threads may use it at once.
+
+    Use it in a `with` block.
+
+    Attributes:
+        index: answers from the live release.
+        journal: what was served.
+    """
+
+    def __init__(self, settings: Settings, follow: float = 2.0, rankings: Mapping[str, Ranking] | None = None) -> None:
+        """Open the index and the journal of the settings.
+
+        Args:
+            settings: index, credentials, encoder, ranking, rules, folder of the journal.
+            follow: seconds between two looks for a new release and for changed rules.
+            rankings: by the name under which a request can ask for one in place of the live release's.
+
+        Raises:
+            UsageError: nothing is published, or a file of the settings cannot be read.
+            RunError: the index cannot be read, or the journal cannot be written.
+        """
+        self._settings, self._rankings = settings, dict(rankings or {})
+        self.journal = Journal(settings.served)
+        self._releases = open_releases(settings.index_url, settings)
+        self.index = open_index_of(settings, follow=follow)
+        self._named: OrderedDict[str, Searcher] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def recommend(self, request: RecommendRequest | SearchRequest) -> Recommendation:
+        """Answer a request for a shopper, a session or a text.
+
+        Raises:
+            UsageError: an option is wrong, or names a field, scenario, release or ranking that does not exist.
+            RunError: the index does not answer.
+        """
+        options = request.model_dump(exclude_none=True)
+        return self._serve(options, new_id(), ())
+
+    def similar(self, request: SimilarRequest) -> Recommendation:
+        """Answer a request for an item.
+
+        Raises:
+            NotFoundError: the release does not have the item.
+            UsageError, RunError: as for `recommend`.
+        """
+        options = request.model_dump(exclude_none=True)
+        item = options.pop("item")
+        options["items"] = [item]
+        options["weights"] = {"popularity": 0.0, **options.get("weights", {})}
+        index = self._index(options.get("release"))
+        if not index.backend.reader().items([item]):
+            raise NotFoundError(f"the release {index.release.name} does not have the item {item}")
+        return self._serve(options, new_id(), ())
+
+    def page(self, recommendation_id: str, page: int) -> Recommendation:
+        """Return a page of a recommendation: one that was served before, or the next one.
+
+        The next page has none of the items of the pages before, also where another release answers meanwhile.
+
+        Raises:
+            NotFoundError: there is no such recommendation, or the page is not the next one.
+            UsageError, RunError: as for `recommend`.
+        """
+        served = self.journal.find(recommendation_id)
+        if served is None:
+            raise NotFoundError(f"there is no recommendation {recommendation_id}")
+        if page > len(served.pages) + 1:
+            raise NotFoundError(f"page {len(served.pages) + 1} comes next, not page {page}")
+        return self._serve(dict(served.query), recommendation_id, served.pages[: page - 1])
+
+    def user(self, user_id: str) -> UserPage:
+        """Return what the live release knows of a shopper.
+
+        Raises:
+            NotFoundError: it does not know the shopper.
+            RunError: the index does not answer.
+        """
+        reader = self.index.backend.reader()
+        user = reader.user(user_id)
+        if user is None:
+            raise NotFoundError(f"the release {reader.release.name} does not know the shopper {user_id}")
+        titles = {item: found.title for item, found in reader.items(list(user.history)).items()}
+        heaviest = sorted(user.words.values(), key=lambda word: -word.weight)
+        return UserPage(
+            user_id=user_id,
+            release=reader.release.name,
+            has_profile=user.vector is not None,
+            segment=user.segment,
+            categories=list(user.categories),
+            words=[word.form for word in heaviest[:_WORDS]],
+            history=[
+                HistoryItem(item_id=item, title=titles.get(item), weight=round(weight, 6))
+                for item, weight in sorted(user.history.items(), key=lambda pair: -pair[1])
+            ],
+            seen=len(user.seen),
+        )
+
+    def item(self, item_id: str) -> ItemPage:
+        """Return what the live release knows of an item.
+
+        Raises:
+            NotFoundError: it does not have the item.
+            RunError: the index does not answer.
+        """
+        reader = self.index.backend.reader()
+        document = reader.documents([item_id]).get(item_id)
+        if document is None:
+            raise NotFoundError(f"the release {reader.release.name} does not have the item {item_id}")
+        words = reader.items([item_id], words=True)[item_id].words.values()
+        near = reader.neighbours([item_id])[item_id].neighbours
+        return ItemPage(
+            **document,
+            release=reader.release.name,
+            words=[word.form for word in sorted(words, key=lambda word: -word.weight)[:_WORDS]],
+            bought_with=dict(near),
+        )
+
+    def releases(self) -> list[ReleaseInfo]:
+        """Return the releases of the index, the newest first.
+
+        Raises:
+            RunError: the index does not answer.
+        """
+        live = self._releases.live()
+        return [
+            ReleaseInfo(
+                name=meta.name,
+                live=meta.name == live,
+                created_at=meta.created_at.replace(tzinfo=UTC),
+                documents=meta.documents,
+                users=meta.users,
+                encoder=meta.encoder,
+                captioner=meta.captioner,
+                ranking=meta.chosen,
+                checks=meta.checks,
+            )
+            for meta in reversed(list(self._releases.list().values()))
+        ]
+
+    def _serve(
+        self, options: dict[str, Any], recommendation_id: str, before: Sequence[Sequence[str]]
+    ) -> Recommendation:
+        """Search, leave out what earlier pages showed, and record the page."""
+        shown = {item for page in before for item in page}
+        arguments = dict(options)
+        release, ranking, scenario = (arguments.pop(name, None) for name in ("release", "ranking", "scenario"))
+        query = Query(**preset(self.index.scenarios, scenario, arguments))
+        size = min(query.k, LARGEST_PAGE, DEPTH - len(shown))
+        deeper = replace(query, k=max(1, size + len(shown)))
+        answer = self._index(release, ranking).search(deeper)
+        fresh = [hit for hit in answer.hits if hit.item_id not in shown][:size]
+        hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(fresh, len(shown) + 1))
+        number = len(before) + 1
+        self.journal.record(
+            recommendation_id,
+            number,
+            options,
+            answer.tier,
+            answer.release,
+            answer.ranking,
+            [hit.item_id for hit in hits],
+        )
+        has_next = len(hits) == size and len(shown) + size < DEPTH
+        address = f"/v1/recommendations/{recommendation_id}?page={number + 1}" if has_next else None
+        return Recommendation.of(replace(answer, hits=hits), recommendation_id, scenario, address)
+
+    def _index(self, release: str | None = None, ranking: str | None = None) -> Searcher:
+        """Return an index of a release under a ranking, by default the live release under its own."""
+        index = self.index if release in (None, self.index.release.name) else self._open(str(release))
+        if ranking is None:
+            return index
+        if ranking not in self._rankings:
+            known = ", ".join(self._rankings) or "none"
+            raise UsageError(f"the service knows no ranking {ranking!r}: known are {known}")
+        return Searcher(index.backend, None, self._rankings[ranking], index.rules)
+
+    def _open(self, release: str) -> Searcher:
+        """Return an open release; the last ones that were asked for stay open."""
+        with self._lock:
+            if release not in self._named:
+                if release not in self._releases.list():
+                    raise UsageError(f"there is no release {release!r}: GET /v1/releases lists them")
+                pinned = pinned_ranking(self._settings.ranking)
+                self._named[release] = self._releases.open(release, pinned, self.index.rules)
+            self._named[release].rules = self.index.rules
+            self._named.move_to_end(release)
+            while len(self._named) > OPEN:  # a search in progress keeps the release that it reads
+                self._named.popitem(last=False)
+            return self._named[release]
+
+    @property
+    def created_at(self) -> float:
+        """When the release that answers was made, in seconds since 1970."""
+        return self.index.release.created_at.replace(tzinfo=UTC).timestamp()
+
+    def health(self) -> Health:
+        """Ask the index whether it answers.
+
+        Raises:
+            RunError: it does not.
+        """
+        reader = self.index.backend.reader()
+        reader.user("\N{NULL}nobody")
+        return Health(status="ready", release=reader.release.name, problem=self.index.following.problem)
+
+    def close(self) -> None:
+        """Stop to follow, and close the index."""
+        self.index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
