@@ -33,11 +33,13 @@ from sqlmesh.core.model import ModelKindName
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.common.python_models import yield_unless_empty
-    from vlm4rec_search.embeddings.recipes import item_texts
+    from vlm4rec_search.embeddings.recipes import embedded_parts, item_texts
 
     context.var("analyzer")  # another analyzer finds other boilerplate
     columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
     items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
     documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
-    frame = context.fetchdf(documents.order_by("items.item_id"))
-    yield from yield_unless_empty(item_texts(frame, context.var("text_recipe")))
+    parts = embedded_parts(context.fetchdf(documents.order_by("items.item_id")))
+    trials = exp.select("recipe").from_(context.resolve_table("embeddings.recipe_trials")).where("chosen")
+    recipe = context.var("text_recipe") or context.fetchdf(trials)["recipe"][0]
+    yield from yield_unless_empty(item_texts(parts, recipe))

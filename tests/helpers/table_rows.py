@@ -63,6 +63,10 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"item_id": "a", "captioner": "attributes@1", "attributes": "{}", "details": "chairs"},
         {"item_id": "b", "captioner": "attributes@1", "attributes": "{}", "details": None},
     ),
+    "embeddings.recipe_trials": (
+        {"recipe": "title", "shoppers": 60, "ndcg": 0.1, "gain": 0.0, "gain_error": 0.0, "chosen": False},
+        {"recipe": "title_caption", "shoppers": 60, "ndcg": 0.2, "gain": 0.1, "gain_error": 0.02, "chosen": True},
+    ),
     "embeddings.item_texts": (
         {"item_id": "a", "text": "Oak chair", "recipe": "title_caption", "source": "title"},
         {"item_id": "b", "text": "Oak chair", "recipe": "title_caption", "source": "caption"},

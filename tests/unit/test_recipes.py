@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.embeddings.recipes import default_recipe, item_texts
+from vlm4rec_search.embeddings.recipes import embedded_parts, item_texts, usual_recipe
 
 ITEMS = pd.DataFrame(
     [
@@ -27,11 +27,11 @@ ITEMS = pd.DataFrame(
     ],
 )
 def test_the_parts_stand_in_the_order_of_the_recipe(recipe: str, texts: list[str]) -> None:
-    assert item_texts(ITEMS, recipe)["text"].tolist() == texts
+    assert item_texts(embedded_parts(ITEMS), recipe)["text"].tolist() == texts
 
 
 def test_measurements_stand_after_the_title() -> None:
-    assert (default_recipe(understands=True), default_recipe(understands=False)) == (
+    assert (usual_recipe(understands=True), usual_recipe(understands=False)) == (
         "caption_title",
         "title_caption",
     )

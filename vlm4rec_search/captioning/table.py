@@ -18,7 +18,7 @@ from vlm4rec_search.common.python_models import nullable_texts
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
-from vlm4rec_search.embeddings.recipes import default_recipe
+from vlm4rec_search.embeddings.recipes import usual_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def split_names(names: str | None) -> list[str]:
 def caption_variables(settings: Settings, cache: Cache) -> dict[str, str | None]:
     """Return the variables through which SQLMesh notices new captioners, captions, retries and edits.
 
-    The text recipe is the one that suits the captioner; a ranking file may name another.
+    The usual recipe is the text recipe that suits the captioner, for a shop with too little history to choose one.
 
     Raises:
         UsageError: a captioner is unknown, the edits are invalid, or there is a spending cap without prices.
@@ -180,5 +180,5 @@ def caption_variables(settings: Settings, cache: Cache) -> dict[str, str | None]
         "captions": " ".join(revisions),
         "caption_edits": hash_edits(settings.caption_edits),
         "caption_budget": str(settings.caption_budget),
-        "text_recipe": default_recipe(captioners[0].understands),
+        "usual_recipe": usual_recipe(captioners[0].understands),
     }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
               help="The most shoppers, drawn at random; default: 1,000.")  # fmt: skip
 @json_option
 def tune(target: Path, version: str, tables: bool, candidates: str, sample: int | None, as_json: bool) -> None:
-    """Choose fusion, weights, depth, profile, half-lives, windows and the embedded text on the shop's own history.
+    """Choose fusion, weights, depth, profile, half-lives and windows on the shop's own history.
 
     Three earlier moments are windows: what shoppers took after each of them is to be found from the tables as of it.
     The test split of `vlm4rec evaluate` lies behind the last window and plays no role. `vlm4rec index` makes the same

@@ -25,8 +25,8 @@ PARTS = ("title", "description", "caption", "details")
 _SOURCES = ("caption", "description", "details")
 
 
-def default_recipe(understands: bool) -> Recipe:
-    """Return the recipe of a shop that has not chosen one.
+def usual_recipe(understands: bool) -> Recipe:
+    """Return the recipe of a shop with too little history to choose one.
 
     A caption by a captioner that understands photos stands first, as in the paper. One that only measures pixels stands
     last: at the beginning, measurements would drown the title.
@@ -34,14 +34,25 @@ def default_recipe(understands: bool) -> Recipe:
     return "caption_title" if understands else "title_caption"
 
 
-def item_texts(documents: pd.DataFrame, recipe: str) -> pd.DataFrame:
-    """Return the text of each item that is embedded.
-
-    The parts are joined by ". ". Captions stand there without their boilerplate (`remove_boilerplate`). Where a caption
-    is missing, the title stands first and the shop's description last. A text without any part is the title.
+def embedded_parts(documents: pd.DataFrame) -> pd.DataFrame:
+    """Return what a recipe may name of each item: the documents, with captions without their boilerplate.
 
     Args:
-        documents: item_id, title, description, caption, details (text or missing, but for the title).
+        documents: of the whole catalogue, since what most captions share is boilerplate (`remove_boilerplate`):
+            item_id, title, description, caption, details (text or missing, but for the title).
+    """
+    captions = remove_boilerplate(nullable_texts(documents["caption"]))
+    return documents.assign(caption=pd.Series(captions, index=documents.index, dtype=object))
+
+
+def item_texts(parts: pd.DataFrame, recipe: str) -> pd.DataFrame:
+    """Return the text of each item that is embedded.
+
+    The parts are joined by ". ". Where a caption is missing, the title stands first and the shop's description last. A
+    text without any part is the title.
+
+    Args:
+        parts: of some items, from `embedded_parts`.
         recipe: one of `Recipe`.
 
     Returns:
@@ -52,15 +63,14 @@ def item_texts(documents: pd.DataFrame, recipe: str) -> pd.DataFrame:
     """
     if recipe not in get_args(Recipe):
         raise UsageError(f"unknown text recipe {recipe!r}: choose one of {', '.join(get_args(Recipe))}")
-    texts = {part: nullable_texts(documents[part]) for part in PARTS}
-    texts["caption"] = remove_boilerplate(texts["caption"])
-    told = [_told(recipe.split("_"), dict(zip(PARTS, row, strict=True))) for row in zip(*texts.values(), strict=True)]
+    rows = zip(*(nullable_texts(parts[part]) for part in PARTS), strict=True)
+    told = [_told(recipe.split("_"), dict(zip(PARTS, row, strict=True))) for row in rows]
     return pd.DataFrame(
         {
-            "item_id": documents["item_id"].to_numpy(),
-            "text": [_joined(list(parts.values())) for parts in told],
+            "item_id": parts["item_id"].to_numpy(),
+            "text": [_joined(list(texts.values())) for texts in told],
             "recipe": recipe,
-            "source": [next((part for part in _SOURCES if part in parts), "title") for parts in told],
+            "source": [next((part for part in _SOURCES if part in texts), "title") for texts in told],
         }
     )
 

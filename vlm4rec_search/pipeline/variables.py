@@ -53,7 +53,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         "image_encoder_id": f"{images.id} {PREPROCESSING}",
         "markup": MARKUP,
         "analyzer": ANALYZER,
-        "text_recipe": ranking.text or captions["text_recipe"],
+        "text_recipe": ranking.text,
         "profiles": str(profiles.VERSION),
         **ranking.table_variables(),
     }

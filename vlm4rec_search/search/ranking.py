@@ -56,7 +56,7 @@ class Ranking(_Strict):
         behaviour_half_life_days: the same for the items that co-purchases start from.
         co_purchase_days: how many days before `as_of` count in search.item_neighbours.
         popularity_days: how many days before `as_of` count in `recent` of search.item_popularity.
-        text: what of an item is embedded, see `embeddings.recipes`; None lets the captioner decide.
+        text: what of an item is embedded, see `embeddings.recipes`; None lets embeddings.recipe_trials choose it.
         profile: mean uses the profile vector as one semantic retriever, interests one retriever for each interest.
         interests: the most interests of a shopper, 1 to 4.
         terms: the most weighted words of a shopper.

@@ -56,7 +56,7 @@ WORTH = 0.1  # share of nDCG@10 that the coverage may cost
 
 _FIRST, _BOTH = (1.0, 0.0), (1.0, 1.0)  # what a broken limit costs: of the first hit, and of the coverage
 
-TABLES: Mapping[str, tuple[float, ...] | tuple[str, ...]] = {
+TABLES: Mapping[str, tuple[float, ...]] = {
     "pace_days": (10, 20, 60, 180, 36_500),
     "half_life_days": (30, 60, 120, 365),
     "behaviour_half_life_days": (10, 20, 60),
@@ -64,7 +64,6 @@ TABLES: Mapping[str, tuple[float, ...] | tuple[str, ...]] = {
     "popularity_days": (14, 30, 60, 36_500),
     "terms": (32, 64, 128),
     "interests": (2, 3, 4),
-    "text": ("title", "title_description", "title_details", "title_caption", "title_details_caption", "caption_title"),
 }
 
 

@@ -1,0 +1,54 @@
+import typing as t
+
+from pandas import DataFrame
+from sqlglot import exp
+from sqlmesh import ExecutionContext, model
+from sqlmesh.core.model import ModelKindName
+
+
+@model(
+    kind={"name": ModelKindName.FULL},
+    grains=["recipe"],
+    description="How well each text recipe predicts what shoppers took next, in windows of the past.",
+    columns={
+        "recipe": "TEXT",
+        "shoppers": "INT",
+        "ndcg": "DOUBLE",
+        "gain": "DOUBLE",
+        "gain_error": "DOUBLE",
+        "chosen": "BOOLEAN",
+    },
+    column_descriptions={
+        "recipe": "the parts in their order; one that makes the same texts as a simpler one is not tried",
+        "shoppers": "number of shoppers of all windows, who had a history before and took something new in it",
+        "ndcg": "their mean nDCG at 10 of cosine and profile; NULL where the shop has too few shoppers to choose",
+        "gain": "mean difference from titles alone",
+        "gain_error": "standard error of the gain",
+        "chosen": "whether embeddings.item_texts uses the recipe, unless the ranking file names one",
+    },
+    audits=[
+        ("not_null", {"columns": exp.tuple_("recipe", "shoppers", "chosen")}),
+        ("unique_values", {"columns": exp.tuple_("recipe")}),
+    ],
+)
+def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.common.python_models import model_settings
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.embeddings.recipe_trials import choose_recipe
+
+    context.var("analyzer")  # another analyzer finds other boilerplate
+    context.var("encoder_id")  # another encoder, or another revision of it, rebuilds this table
+    context.var("profiles")  # another version of the arithmetic rebuilds this table
+    likes = exp.select("user_id", "item_id", "days").from_(context.resolve_table("profiles.likes"))
+    columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
+    items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
+    documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
+    pace = context.fetchdf(exp.select("half_life_days").from_(context.resolve_table("profiles.pace")))
+    yield choose_recipe(
+        context.fetchdf(likes),
+        context.fetchdf(documents.order_by("items.item_id")),
+        float(pace["half_life_days"][0]),
+        context.var("usual_recipe"),
+        context.var("encoder"),
+        model_settings(settings(), context.var("data_dir")).cache,
+    )

@@ -1,0 +1,105 @@
+"""Chooses the text recipe of a shop on its own history.
+
+No order of title and caption is best everywhere: in one shop photos tell the taste, in another titles do. For each
+recipe, the texts of the items that most shoppers took are embedded, and the mean profile predicts what shoppers took
+next, in several windows of the past. What is paid is bounded, and the result cache keeps it.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vlm4rec_search.common.vectors import Floats, Vectors
+from vlm4rec_search.embeddings.recipes import Recipe, embedded_parts, item_texts
+from vlm4rec_search.embeddings.tables import embed_texts
+from vlm4rec_search.profiles.histories import stack_vectors
+from vlm4rec_search.profiles.taken import Taken
+from vlm4rec_search.profiles.trials import FEWEST_SHOPPERS, USERS, Window, choose, windows
+
+log = logging.getLogger(__name__)
+
+TITLE: Recipe = "title"
+TRIED: tuple[Recipe, ...] = (
+    TITLE,
+    "title_description",
+    "title_details",
+    "title_caption",
+    "caption_title",
+    "title_details_caption",
+    "caption",
+)
+"""The recipes, the preferred one first: simple ones, and those whose texts a typed title finds."""
+ITEMS = 600  # the most items whose texts are embedded for each recipe
+COLUMNS = ["recipe", "shoppers", "ndcg", "gain", "gain_error", "chosen"]
+
+
+def choose_recipe(
+    likes: pd.DataFrame, documents: pd.DataFrame, half_life: float, usual: str, encoder: str, cache: Path
+) -> pd.DataFrame:
+    """Return the trials of recipes, of which one is chosen.
+
+    A trial's `ndcg` is the mean nDCG@10 of the cosine with the mean profile, over the shoppers of all windows. The
+    first recipe of `TRIED` is chosen that is within one standard error of the best (`trials.choose`) and not below
+    titles alone. A recipe that makes the same texts as an earlier one is not tried. Without `FEWEST_SHOPPERS` shoppers
+    the usual recipe is chosen, with `ndcg` missing.
+
+    Args:
+        likes: user_id, item_id (of `documents`), days (age of the event).
+        documents: of the whole catalogue, as in `embedded_parts`.
+        half_life: of the events of a profile, in days.
+        usual: the recipe of a shop with too little history to choose.
+        encoder: name of the sentence encoder.
+        cache: folder of the results of model calls.
+
+    Returns:
+        recipe, shoppers, ndcg, gain (the mean difference from titles alone), gain_error (its standard error), chosen.
+
+    Raises:
+        UsageError, RunError: as `embed_texts`.
+    """
+    taken = Taken.from_likes(likes).some_users(USERS).popular_items(ITEMS)
+    past = list(windows(taken, ITEMS))
+    shoppers = sum(len(window.asked) for window in past)
+    if shoppers < FEWEST_SHOPPERS:
+        log.info("text recipe %s, since the shop has too few shoppers to choose one by: %d", usual, shoppers)
+        return pd.DataFrame([(usual, shoppers, None, None, None, True)], columns=COLUMNS)
+    parts = embedded_parts(documents).set_index("item_id", drop=False).loc[list(taken.item_ids)]
+    texts = _distinct_texts(parts)
+    vectors = stack_vectors(embed_texts(pd.concat(texts.values()), encoder, cache)["vector"])
+    values = {
+        recipe: np.concatenate([_ndcg(window, taken, of_recipe, half_life) for window in past])
+        for recipe, of_recipe in zip(texts, np.split(vectors, len(texts)), strict=True)
+    }
+    gains = {recipe: each - values[TITLE] for recipe, each in values.items()}
+    chosen = choose({recipe: values[recipe] for recipe, gain in gains.items() if gain.mean() >= 0.0})
+    rows = [
+        (
+            recipe,
+            shoppers,
+            float(values[recipe].mean()),
+            float(gain.mean()),
+            float(gain.std() / np.sqrt(len(gain))),
+            recipe == chosen,
+        )
+        for recipe, gain in gains.items()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _distinct_texts(parts: pd.DataFrame) -> dict[Recipe, pd.DataFrame]:
+    """Return the texts of each recipe that differs from those before it."""
+    found: dict[Recipe, pd.DataFrame] = {}
+    for recipe in TRIED:
+        texts = item_texts(parts, recipe)
+        if not any(texts["text"].equals(other["text"]) for other in found.values()):
+            found[recipe] = texts
+    return found
+
+
+def _ndcg(window: Window, taken: Taken, vectors: Vectors, half_life: float) -> Floats:
+    """Return nDCG@10 of each asked shopper; a profile need not have length 1, which changes no order."""
+    of_window = vectors[np.searchsorted(taken.item_ids, window.before.item_ids)]
+    profiles = window.before.matrix(half_life)[window.asked] @ of_window
+    return window.ndcg(profiles @ of_window.T)
