@@ -14,6 +14,7 @@ from vlm4rec_search import Query, open_index
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.profiles import user_interests, user_vectors
 from vlm4rec_search.search.explanation import FROM_HISTORY
+from vlm4rec_search.search.query import Fusion
 
 ITEMS = 30
 KINDS = {"semantic": 1.0, "lexical": 1.0, "behaviour": 1.0, "popularity": 1.0}
@@ -29,11 +30,11 @@ def catalogue(draw: np.random.Generator) -> pd.DataFrame:
     return frame.assign(item_id=[f"i{n:02d}" for n in range(ITEMS)], title=titles, vector=list(np.float32(vectors)))
 
 
-@pytest.mark.parametrize("profile", ["mean", "interests"])
+@pytest.mark.parametrize(("profile", "fusion"), [("mean", "rrf"), ("interests", "minmax"), ("mean", "zscore")])
 @drawn(seed=st.integers(0, 1000), history=st.dictionaries(st.integers(0, ITEMS - 1), weight, min_size=1, max_size=12))
 @settings(max_examples=15, deadline=None)
 def test_shares_sum_to_the_scores(
-    tmp_path_factory: pytest.TempPathFactory, profile: str, seed: int, history: dict[int, float]
+    tmp_path_factory: pytest.TempPathFactory, profile: str, fusion: Fusion, seed: int, history: dict[int, float]
 ) -> None:
     items = catalogue(np.random.default_rng(seed))
     names = [f"i{place:02d}" for place in history]
@@ -44,7 +45,7 @@ def test_shares_sum_to_the_scores(
     ranking = folder / "ranking.yaml"
     ranking.write_text(RANKING.read_text("utf-8").replace("profile: mean", f"profile: {profile}"), "utf-8")
     with open_index(str(folder), ranking=ranking) as index:
-        hits = index.search(Query(user="u1", k=20, weights=KINDS, explain=True)).hits
+        hits = index.search(Query(user="u1", k=20, weights=KINDS, fusion=fusion, explain=True)).hits
     assert hits
     for hit in hits:
         reason = hit.explanation

@@ -42,6 +42,13 @@ def test_min_max_of_equal_scores_is_one_and_weights_need_not_sum_to_one() -> Non
     assert result(fuse(legs, [3.0, 1.0], "minmax")) == pytest.approx({4: 0.75, 5: 0.75})
 
 
+def test_z_score_counts_standard_deviations_above_the_mean() -> None:
+    legs = [leg("profile", "semantic", {0: 6.0, 1: 3.0, 2: 0.0}), leg("words", "lexical", {2: 5.0, 3: 5.0})]
+    # profile: mean 3, standard deviation 6^0.5; what is not above the mean gets 0.001, equal scores get 1
+    expected = {0: 0.25 * 3 / 6**0.5, 1: 0.25 * 0.001, 2: 0.25 * 0.001 + 0.75 * 1.0, 3: 0.75}
+    assert result(fuse(legs, [1.0, 3.0], "zscore")) == pytest.approx(expected)
+
+
 def test_ties_go_to_the_first_document() -> None:
     legs = [leg("profile", "semantic", {9: 0.9, 2: 0.8}), leg("words", "lexical", {2: 5.0, 9: 2.0})]
     assert fuse(legs, [1.0, 1.0], "rrf").documents.tolist() == [2, 9]

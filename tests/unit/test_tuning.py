@@ -1,15 +1,19 @@
 """The tuner's arithmetic against ir-measures and against the product's own answers."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+from helpers.interaction_logs import START, planted
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from vlm4rec_search.evaluation.data import Targets
 from vlm4rec_search.evaluation.metrics import accuracy
+from vlm4rec_search.evaluation.splits import Part
 from vlm4rec_search.evaluation.top_k import top_k
 from vlm4rec_search.evaluation.tuning.sweep import (
     UserCandidates,
@@ -20,6 +24,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     judge_diverse,
     top_ten,
 )
+from vlm4rec_search.evaluation.tuning.windows import Window, Windows
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.query import KINDS, Fusion
 
@@ -45,7 +50,7 @@ def wanted(draw: np.random.Generator, users: int) -> sparse.csr_array:
     return sparse.csr_array(matrix)
 
 
-@pytest.mark.parametrize("fusion", ["rrf", "minmax", "blend"])
+@pytest.mark.parametrize("fusion", get_args(Fusion))
 @drawn(seed=st.integers(0, 10_000), parts=st.lists(st.integers(1, 9), min_size=12, max_size=12))
 @settings(max_examples=25, deadline=None)
 def test_the_sweep_judges_what_the_product_would_answer(fusion: Fusion, seed: int, parts: list[int]) -> None:
@@ -133,3 +138,26 @@ def test_a_written_configuration_is_read_again(tmp_path: Path) -> None:
     shipped = load_ranking()
     write_ranking(shipped.model_copy(update={"version": "mine"}), tmp_path / "ranking.yaml")
     assert load_ranking(tmp_path / "ranking.yaml") == shipped.model_copy(update={"version": "mine"})
+
+
+def test_each_window_is_judged_by_the_others() -> None:
+    windows = Windows([window(5), window(4), window(6)], window(9))
+    folds = windows.folds()
+    assert [held for _, held in folds] == windows.past
+    assert all(held not in others.past and len(others.past) == 2 for others, held in folds)
+    assert all(others.last is windows.last for others, _ in folds)
+
+
+def test_the_shoppers_of_a_single_window_are_divided() -> None:
+    folds = Windows([window(8)], window(9)).folds()
+    assert np.sort(np.concatenate([held.part.targets.users for _, held in folds])).tolist() == list(range(8))
+    for others, held in folds:
+        users = [each.part.targets.users for each in (*others.past, held)]
+        assert np.sort(np.concatenate(users)).tolist() == list(range(8))
+
+
+def window(users: int) -> Window:
+    """Return a window of shoppers whose candidates are drawn."""
+    draw = np.random.default_rng(users)
+    targets = Targets(np.arange(users), wanted(draw, users))
+    return Window(Part(planted().split(START), targets), {"mean": [asked(draw) for _ in range(users)]})

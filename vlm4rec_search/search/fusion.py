@@ -43,7 +43,7 @@ def fuse(
     Args:
         candidates: of each retriever; documents with a smaller number come first among equal scores.
         weights: of each retriever, 0 or more; at least one is above 0.
-        fusion: `reciprocal_rank` (rrf), `min_max_mean` (minmax), or `blend`.
+        fusion: `reciprocal_rank` (rrf), `min_max_mean` (minmax), `z_score_mean` (zscore), or `blend`.
         rank_weights: of each retriever in a blend.
     """
     by_rank = rank_weights or [0.0] * len(weights)
@@ -57,7 +57,7 @@ def fuse(
     if fusion == "blend":
         added = blend(active, used, [by_rank[column] for column in columns])
     else:
-        added = (reciprocal_rank if fusion == "rrf" else min_max_mean)(active, used)
+        added = BY_WEIGHT[fusion](active, used)
     documents = _distinct(np.concatenate([each.documents for each in active]))
     contributions = np.zeros((len(documents), len(candidates)))
     for column, each, scores in zip(columns, active, added, strict=True):
@@ -108,6 +108,16 @@ def min_max_mean(candidates: Sequence[Candidates], weights: Sequence[float]) -> 
     return [weight / total * _min_max(each.scores) for each, weight in zip(candidates, weights, strict=True)]
 
 
+def z_score_mean(candidates: Sequence[Candidates], weights: Sequence[float]) -> list[Floats]:
+    """Return w / sum(w) x (s - mean) / standard deviation for the candidates of each retriever.
+
+    A score that stands out counts for more than in `min_max_mean`. What is not above the mean of the retriever's
+    candidates gets 0.001, so that a document never loses by being found, and equal scores get 1.0.
+    """
+    total = float(sum(weights))
+    return [weight / total * _z_score(each.scores) for each, weight in zip(candidates, weights, strict=True)]
+
+
 def blend(candidates: Sequence[Candidates], weights: Sequence[float], rank_weights: Sequence[float]) -> list[Floats]:
     """Return w x (s - min) / (max - min) + v x 61 / (60 + rank) for the candidates of each retriever.
 
@@ -130,3 +140,13 @@ def _min_max(scores: Floats) -> Floats:
         return np.ones(len(scores))
     scaled = (scores - scores.min()) / (scores.max() - scores.min())
     return np.where(scaled == 0.0, LOWEST, scaled)
+
+
+def _z_score(scores: Floats) -> Floats:
+    if len(scores) == 0 or scores.max() == scores.min():
+        return np.ones(len(scores))
+    standard: Floats = np.maximum((scores - scores.mean()) / scores.std(), LOWEST)
+    return standard
+
+
+BY_WEIGHT = {"rrf": reciprocal_rank, "minmax": min_max_mean, "zscore": z_score_mean}

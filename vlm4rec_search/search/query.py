@@ -10,7 +10,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.filters import Filter, check_utf8, parse_filters
 
 Mode = Literal["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers"]
-Fusion = Literal["rrf", "minmax", "blend"]
+Fusion = Literal["rrf", "minmax", "zscore", "blend"]
 Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "popularity"]
 Tier = Literal["profile", "session", "text", "segment", "category", "popularity"]
 
@@ -35,7 +35,8 @@ class Query:
         filters: conditions that every hit fulfils, see `parse_filters`; they apply inside every retriever.
         k: number of hits, 1 to 10,000.
         include_seen: also return items that the shopper has interacted with.
-        fusion: reciprocal rank (rrf) or min-max weighted mean (minmax); None takes the ranking configuration's.
+        fusion: reciprocal rank (rrf), or weighted mean of min-max (minmax) or standard scores (zscore); None takes the
+            ranking configuration's.
         weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, popularity), divided
             among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of the ranking.
         depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
@@ -80,8 +81,13 @@ class Query:
         self._check_subject()
         if self.mode not in get_args(Mode):
             raise UsageError(f"mode is {self.mode!r}: use one of {', '.join(get_args(Mode))}")
-        if self.fusion not in (None, "rrf", "minmax"):  # the weights of a blend are in the ranking configuration
-            raise UsageError(f"fusion is {self.fusion!r}: use one of rrf, minmax")
+        if self.fusion not in (
+            None,
+            "rrf",
+            "minmax",
+            "zscore",
+        ):  # the weights of a blend are in the ranking configuration
+            raise UsageError(f"fusion is {self.fusion!r}: use one of rrf, minmax, zscore")
         numbers = {"k": self.k, "depth": self.depth, "per_category": self.per_category}
         for name, value in numbers.items():
             if (value is not None or name == "k") and not _is_count(value):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.yaml_files import describe_validation_error, read_yaml
 from vlm4rec_search.embeddings.recipes import Recipe
+from vlm4rec_search.search.query import Fusion
 
 DEFAULT = Path(__file__).with_name("default_ranking.yaml")
 
@@ -61,7 +62,8 @@ class Ranking(_Strict):
         interests: the most interests of a shopper, 1 to 4.
         terms: the most weighted words of a shopper.
         depth: candidates of each retriever before fusion.
-        fusion: min-max weighted mean, reciprocal rank, or a blend of both.
+        fusion: reciprocal rank (rrf), weighted mean of min-max (minmax) or standard scores (zscore), or a blend of rrf
+            and minmax.
         weights: of each kind of retriever.
         rank_weights: of the ranks of each kind in a blend.
         by_history: other weights for short histories; the first that holds is used, not with a blend.
@@ -83,7 +85,7 @@ class Ranking(_Strict):
     interests: int = Field(ge=1, le=4)
     terms: int = Field(ge=1, le=200)  # a server takes 1,000 clauses: four for each, and for each of 32 of a session
     depth: int = Field(ge=1, le=10_000)
-    fusion: Literal["minmax", "rrf", "blend"]
+    fusion: Fusion
     weights: Weights
     rank_weights: Weights = Weights(**dict.fromkeys(Weights.model_fields, 0.0))
     by_history: tuple[HistoryWeights, ...] = ()

@@ -16,7 +16,7 @@ from vlm4rec_search.evaluation.top_k import NOBODY
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.search.fusion import Candidates, min_max_mean, rank_share, reciprocal_rank
+from vlm4rec_search.search.fusion import BY_WEIGHT, Candidates, min_max_mean, rank_share
 from vlm4rec_search.search.planning import retriever_weights
 from vlm4rec_search.search.query import KINDS, Fusion, Mode, Query
 from vlm4rec_search.search.ranking import Ranking, Weights
@@ -111,12 +111,12 @@ def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusi
     Args:
         users: candidates of each user, retrieved at this depth or deeper.
         relevant: (u, n), 1 for the relevant documents of a user.
-        fusion: `rrf`, `minmax` or `blend`.
+        fusion: every retriever's scores or ranks are scaled by it.
         depth: candidates of each retriever that count.
     """
     unions = [_union(user, depth) for user in users]
     width = max((len(union) for union in unions), default=0)
-    formulas = {"rrf": (reciprocal_rank,), "minmax": (min_max_mean,), "blend": (min_max_mean, rank_share)}[fusion]
+    formulas = (min_max_mean, rank_share) if fusion == "blend" else (BY_WEIGHT[fusion],)
     added = np.zeros((len(users), width, len(KINDS) * len(formulas)), dtype=np.float32)
     documents = np.full((len(users), width), -1, dtype=np.int64)
     for row, (user, union) in enumerate(zip(users, unions, strict=True)):
@@ -223,8 +223,10 @@ def _ranks(pool: Pool, scores: npt.NDArray[np.float32], block: int = 2_000) -> n
         rows, columns = pool.relevant[low : low + block].T
         own = scores[rows, columns][:, None]
         others = scores[rows]
-        ahead = (others > own) | ((others == own) & (places[None, :] < columns[:, None]))
-        ranks[low : low + block] = ahead.sum(axis=1) + 1
+        ahead = np.count_nonzero(others > own, axis=1)
+        tied = np.flatnonzero(np.count_nonzero(others == own, axis=1) > 1)
+        ahead[tied] += np.count_nonzero((others[tied] == own[tied]) & (places < columns[tied, None]), axis=1)
+        ranks[low : low + block] = ahead + 1
     return ranks
 
 

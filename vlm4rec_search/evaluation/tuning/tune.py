@@ -3,7 +3,7 @@
 The test part of `vlm4rec evaluate` lies behind the last window and plays no role.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -24,7 +24,6 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     Pool,
     as_vector,
     as_weights,
-    build_pool,
     climb,
     fit_blend,
     join,
@@ -75,8 +74,8 @@ class Tuned:
         ranking: the chosen configuration.
         reason: one line that says what was chosen and why.
         users: number of shoppers that judged it.
-        rows: mean nDCG@10 and R@10 of the choice, of the ranking in force, of equal weights, and of each kind of
-            retriever alone; empty where nothing could be judged.
+        rows: mean nDCG@10 and R@10 of the choice (cross-fitted where it is new), of the ranking in force, of equal
+            weights, and of each kind of retriever alone; empty where nothing could be judged.
         differences: nDCG@10 of the choice minus that of each other row, with 95% intervals.
         tried: number of rankings that were judged.
         made_by: captioner and encoder of the tables that were built; None where none could be built.
@@ -107,9 +106,10 @@ def tune(
 
     The weighting with the largest mean nDCG@10 is searched, under two limits as of the end of the last window. What the
     most frequent first hit reaches beyond `LARGEST_FIRST` of the shoppers counts against nDCG@10. Top tens should cover
-    `COVERAGE` of the documents that random lists would, where that costs at most `WORTH` of nDCG@10. Equal weights stay
-    where the gain is within one standard error, and the ranking in force stays unless the 95% interval of the
-    difference lies above 0. With fewer than `FEWEST` shoppers the packaged configuration is chosen.
+    `COVERAGE` of the documents that random lists would, where that costs at most `WORTH` of nDCG@10. What the choice is
+    worth is measured by cross-fitting, see `_Trial`. Equal weights stay where the gain is within one standard error,
+    and the ranking in force stays unless the 95% interval of the difference lies above 0. With fewer than `FEWEST`
+    shoppers the packaged configuration is chosen.
 
     Args:
         settings: warehouse, cache and the configuration to start from, whose durations the tables have.
@@ -194,10 +194,10 @@ class _Exposure:
 
 
 class _Option:
-    """Pools of one profile, fusion and depth, and the best weights over them."""
+    """The shoppers of some windows under one profile, fusion and depth, and what weights are worth for them."""
 
     def __init__(self, windows: Windows, profile: str, fusion: Fusion, depth: int, every: int = 1) -> None:
-        """Take each `every`-th shopper; a pool is built when it is needed."""
+        """Take each `every`-th shopper."""
         self.profile, self.fusion, self.depth = profile, fusion, depth
         self._windows, self._every, self.tried = windows, every, 0
 
@@ -212,8 +212,8 @@ class _Option:
         return self._pool(self._windows.last)
 
     def _pool(self, window: Window) -> Pool:
-        candidates, relevant = window.candidates[self.profile], window.part.targets.relevant
-        return build_pool(candidates[:: self._every], relevant[:: self._every], self.fusion, self.depth)
+        pool = window.pool(self.profile, self.fusion, self.depth)
+        return pool if self._every == 1 else pool.some(np.arange(0, len(pool.documents), self._every))
 
     def ndcg(self, weights: Floats) -> Floats:
         """Return nDCG@10 of every shopper of the windows."""
@@ -226,7 +226,7 @@ class _Option:
 
     def exposure_by_length(self, ranking: Ranking) -> _Exposure:
         """Return the same for a ranking with weights by the length of the history."""
-        lengths = _lengths(self._windows.last)[:: self._every]
+        lengths = self._windows.last.lengths[:: self._every]
         shown = np.full((len(lengths), 10), NOBODY, dtype=np.int64)
         for low, high, weights in _by_length(ranking):
             rows = np.flatnonzero((lengths > low) & (lengths <= high))
@@ -241,54 +241,49 @@ class _Option:
         reachable = 1.0 - np.exp(-shown.size / max(measured.documents, 1))
         return _Exposure(measured.first_share, measured.coverage, float(COVERAGE * reachable))
 
-    def value(self, weights: Floats, limits: tuple[float, float]) -> float:
-        """Return the mean nDCG@10, less what is missing from each limit times its weight."""
+    def value(self, weights: Floats, limits: tuple[float, float], beaten: float = -np.inf) -> float:
+        """Return the mean nDCG@10, less what is missing from each limit times its weight.
+
+        Where it cannot be above `beaten`, the limits are not looked at.
+        """
+        ndcg = float(self.ndcg(weights).mean())
+        if ndcg <= beaten:
+            return ndcg
         missing = self.exposure(weights).missing
-        return float(self.ndcg(weights).mean()) - limits[0] * missing[0] - limits[1] * missing[1]
+        return ndcg - limits[0] * missing[0] - limits[1] * missing[1]
 
     def climb(self, start: Floats, limits: tuple[float, float], steps: tuple[float, ...]) -> Floats:
         """Return the weights with the best value."""
-        return climb(start, lambda weights: self.value(weights, limits), steps)[0]
+        highest = -np.inf
+
+        def value(weights: Floats) -> float:
+            nonlocal highest
+            found = self.value(weights, limits, highest)
+            highest = max(highest, found)
+            return found
+
+        return climb(start, value, steps)[0]
 
 
-class _Trial:
-    """The best ranking over one set of tables.
+class _Fit:
+    """A ranking that is fitted on some windows, and what it could become.
 
     Attributes:
-        ranking: the best configuration.
-        ndcg: its nDCG@10 of every shopper of the windows.
-        tried: number of rankings that were judged.
+        ranking: as it was fitted, until another one takes its place.
+        tried: number of weightings that were judged.
     """
 
-    def __init__(self, start: Ranking, windows: Windows, diverse: bool) -> None:
+    def __init__(self, start: Ranking, windows: Windows) -> None:
         self._start, self._windows, self.tried = start, windows, 0
-        self._equal = load_ranking()
-        self._best, weights = self._search_weights()
-        self.ranking = self._named(self._best, weights)
-        self.ndcg = self._best.ndcg(weights)
-        self._exposure = self._best.exposure(weights)
-        self._cost: float | None = None
-        self._cover(weights)
-        self._try_depths()
-        self._try_lengths()
-        self._try_blend()
-        if diverse:
-            self._try_diversity()
+        self.ranking = self._search()
 
-    def _option(self, profile: str, fusion: Fusion, depth: int) -> _Option:
-        return _Option(self._windows, profile, fusion, depth)
-
-    def _named(self, option: _Option, weights: Floats) -> Ranking:
-        changes = {"profile": option.profile, "fusion": option.fusion, "depth": option.depth}
-        return self._start.model_copy(update={**changes, "weights": as_weights(weights), "schema_version": 2})
-
-    def _search_weights(self) -> tuple[_Option, Floats]:
+    def _search(self) -> Ranking:
         """Return the best profile and fusion, and the best weights under the limit of the first hit.
 
         A part of the shoppers finds rough weights, from several starts, since the value has many peaks. All shoppers
         refine the best of them.
         """
-        equal = as_vector(self._equal.weights)
+        equal = as_vector(load_ranking().weights)
         equal /= equal.sum()
         popular = np.eye(len(KINDS))[KINDS.index("popularity")]
         rough = []
@@ -302,113 +297,150 @@ class _Trial:
         rough.sort(key=lambda each: -each[0])
         found = []
         for _, profile, fusion, start in rough[:REFINED]:
-            option = self._option(profile, fusion, self._start.depth)
+            option = _Option(self._windows, profile, fusion, self._start.depth)
             weights = option.climb(start, _FIRST, (0.2, 0.1, 0.05))
             found.append((option.value(weights, _FIRST), option, weights))
             self.tried += option.tried
         _, option, weights = max(found, key=lambda each: each[0])
-        return option, weights
+        changes = {"profile": option.profile, "fusion": option.fusion, "schema_version": 2}
+        return self._start.model_copy(update={**changes, "weights": as_weights(weights)})
 
-    def _cover(self, weights: Floats) -> None:
+    def _climbed(self, option: _Option, limits: tuple[float, float], steps: tuple[float, ...]) -> Ranking:
+        weights = option.climb(as_vector(self.ranking.weights), limits, steps)
+        self.tried += option.tried
+        return self.ranking.model_copy(update={"fusion": option.fusion, "weights": as_weights(weights)})
+
+    def option(self, fusion: Fusion | None = None) -> _Option:
+        """Return the shoppers under its profile and depth, and its fusion or another one."""
+        return _Option(self._windows, self.ranking.profile, fusion or self.ranking.fusion, self.ranking.depth)
+
+    def covering(self) -> Ranking:
+        """Return it with the best weights under both limits."""
+        return self._climbed(self.option(), _BOTH, (0.2, 0.1, 0.05))
+
+    def by_standard_score(self, limits: tuple[float, float]) -> Ranking:
+        """Return it with the fusion of standard scores and weights for it."""
+        return self._climbed(self.option("zscore"), limits, (0.1, 0.05))
+
+    def with_weights_up_to(self, length: int) -> Ranking:
+        """Return it with weights of their own for histories of this length that have none yet."""
+        taken = max((each.up_to for each in self.ranking.by_history), default=0)
+        lengths = np.concatenate([window.lengths for window in self._windows.past])
+        rows = np.flatnonzero((lengths > taken) & (lengths <= length))
+        if not len(rows):
+            return self.ranking
+        pool = self.option().past.some(rows)
+        start = as_vector(self.ranking.weights_for(length))
+        weights, _, tried = climb(start, lambda weights: float(judge(pool, weights)[0].mean()), (0.1, 0.05))
+        self.tried += tried
+        of_short = HistoryWeights(up_to=length, weights=as_weights(weights))
+        return self.ranking.model_copy(update={"by_history": (*self.ranking.by_history, of_short)})
+
+    def blended(self) -> Ranking:
+        """Return it with the blend of scores and ranks that fits best."""
+        option = self.option("blend")
+        vector = fit_blend([option.past])
+        self.tried += 1
+        by_rank = {"weights": as_weights(vector), "rank_weights": as_weights(vector[len(KINDS) :])}
+        return self.ranking.model_copy(update={"fusion": "blend", "by_history": (), **by_rank})
+
+
+class _Trial:
+    """The best ranking over one set of tables.
+
+    It is fitted on all windows. What it and each change of it is worth is measured by cross-fitting: the same steps on
+    the other windows make the ranking that is judged on a window. A change is taken where the 95% interval of this
+    difference, paired over shoppers, lies above 0.
+
+    Attributes:
+        ndcg: nDCG@10 of every shopper of the windows, each judged by a ranking that the other windows made.
+    """
+
+    def __init__(self, start: Ranking, windows: Windows, diverse: bool) -> None:
+        self._start, self._windows = start, windows
+        folds = windows.folds()
+        self._held = [held for _, held in folds]
+        self._whole = _Fit(start, windows)
+        self._fits = [_Fit(start, others) for others, _ in folds]
+        self.ndcg, self._recall = self._judge([fit.ranking for fit in self._fits])
+        self._exposure = self._exposure_of(self.ranking)
+        self._cost: float | None = None
+        self._cover()
+        for depth in DEPTHS:
+            if depth != self.ranking.depth:
+                self._try(lambda fit, depth=depth: fit.ranking.model_copy(update={"depth": depth}))  # type: ignore[misc]
+        limits = _FIRST if self._exposure.missing[1] else _BOTH
+        self._try(lambda fit: fit.by_standard_score(limits))
+        self._try_lengths()
+        self._try(_Fit.blended)
+        for diversity in DIVERSITIES if diverse else ():
+            self._try(lambda fit, share=diversity: fit.ranking.model_copy(update={"diversity": share}))  # type: ignore[misc]
+
+    @property
+    def ranking(self) -> Ranking:
+        """The best configuration, fitted on all windows."""
+        return self._whole.ranking
+
+    @property
+    def tried(self) -> int:
+        """Number of weightings that were judged."""
+        return sum(fit.tried for fit in (self._whole, *self._fits))
+
+    def _try(self, change: Callable[[_Fit], Ranking]) -> None:
+        """Make a change where it is better on windows that have not made it, and breaks no limit by more."""
+        changed = [change(fit) for fit in self._fits]
+        ndcg, recall = self._judge(changed)
+        if _lowest(ndcg - self.ndcg) <= 0.0:
+            return
+        ranking = change(self._whole)
+        exposure = self._exposure_of(ranking)
+        if exposure.is_no_worse(self._exposure):
+            self._take(ranking, exposure, changed, ndcg, recall)
+
+    def _take(
+        self, ranking: Ranking, exposure: _Exposure, of_folds: list[Ranking], ndcg: Floats, recall: Floats
+    ) -> None:
+        self._whole.ranking, self._exposure, self.ndcg, self._recall = ranking, exposure, ndcg, recall
+        for fit, each in zip(self._fits, of_folds, strict=True):
+            fit.ranking = each
+
+    def _cover(self) -> None:
         """Ask for coverage, and take it where it costs little."""
         if not self._exposure.missing[1]:
             return
-        wide = self._best.climb(weights, _BOTH, (0.2, 0.1, 0.05))
-        exposure, ndcg = self._best.exposure(wide), self._best.ndcg(wide)
-        self._cost = 1.0 - float(ndcg.mean()) / max(float(self.ndcg.mean()), 1e-12)
+        wide = self._whole.covering()
+        exposure, option = self._exposure_of(wide), self._whole.option()
+        before, after = (float(option.ndcg(_vector(each)).mean()) for each in (self.ranking, wide))
+        self._cost = 1.0 - after / max(before, 1e-12)
         if self._cost <= WORTH and not exposure.missing[1]:
-            self.ranking, self.ndcg, self._exposure = self._named(self._best, wide), ndcg, exposure
-
-    def _try_depths(self) -> None:
-        weights = _vector(self.ranking)
-        for depth in DEPTHS:
-            if depth != self._best.depth:
-                option = self._option(self._best.profile, self._best.fusion, depth)
-                self._keep_if_above(option, weights, self._named(option, weights))
-                self.tried += option.tried
+            of_folds = [fit.covering() for fit in self._fits]
+            self._take(wide, exposure, of_folds, *self._judge(of_folds))
 
     def _try_lengths(self) -> None:
         """Give short histories weights of their own where that helps."""
-        lengths = np.concatenate([_lengths(window) for window in self._windows.past])
-        taken = 0  # lengths up to this have weights of their own
+        lengths = np.concatenate([window.lengths for window in self._windows.past])
         for up_to in SHORT:
-            rows = np.flatnonzero((lengths > taken) & (lengths <= up_to))
-            if not FEWEST <= len(rows) <= len(lengths) - FEWEST:
-                continue
-            pool = self._best.past.some(rows)
-            weights, _, tried = climb(
-                as_vector(self.ranking.weights_for(up_to)),
-                lambda weights, pool=pool: float(judge(pool, weights)[0].mean()),  # type: ignore[misc]
-                (0.1, 0.05),
-            )
-            self.tried += tried
-            changed = self.ndcg.copy()
-            changed[rows] = judge(pool, weights)[0]
-            of_short = HistoryWeights(up_to=up_to, weights=as_weights(weights))
-            ranking = self.ranking.model_copy(update={"by_history": (*self.ranking.by_history, of_short)})
-            exposure = self._best.exposure_by_length(ranking)
-            if _lowest(changed[rows] - self.ndcg[rows]) > 0.0 and exposure.is_no_worse(self._exposure):
-                self.ranking, self.ndcg, self._exposure, taken = ranking, changed, exposure, up_to
+            taken = max((each.up_to for each in self.ranking.by_history), default=0)
+            if FEWEST <= np.count_nonzero((lengths > taken) & (lengths <= up_to)) <= len(lengths) - FEWEST:
+                self._try(lambda fit, up_to=up_to: fit.with_weights_up_to(up_to))  # type: ignore[misc]
 
-    def _try_blend(self) -> None:
-        """Fit a blend of scores and ranks, judge each window by a fit on the others, and take it where it is better."""
-        pools = [
-            build_pool(window.candidates[self._best.profile], window.part.targets.relevant, "blend", self._best.depth)
-            for window in self._windows.past
-        ]
-        if len(pools) < 2:
-            return
-        others = [[pool for pool in pools if pool is not judged] for judged in pools]
-        ndcg = np.concatenate([judge(pool, fit_blend(rest))[0] for pool, rest in zip(pools, others, strict=True)])
-        self.tried += len(pools)
-        if _lowest(ndcg - self.ndcg) <= 0.0:
-            return
-        option, vector = self._option(self._best.profile, "blend", self._best.depth), fit_blend(pools)
-        exposure = option.exposure(vector)
-        if exposure.is_no_worse(self._exposure):
-            by_rank = as_weights(vector[len(KINDS) :])
-            changes = {"rank_weights": by_rank, "by_history": ()}
-            self._best, self._exposure, self.ndcg = option, exposure, option.ndcg(vector)
-            self.ranking = self._named(option, vector).model_copy(update=changes)
+    def _judge(self, rankings: Sequence[Ranking]) -> tuple[Floats, Floats]:
+        """Return nDCG@10 and R@10 of every shopper, as a search would answer over these tables.
 
-    def _try_diversity(self) -> None:
-        for diversity in DIVERSITIES:
-            ranking = self.ranking.model_copy(update={"diversity": diversity})
-            ndcg = self._judge(ranking)[0]
-            self.tried += 1
-            if _is_above(ndcg, self.ndcg):
-                self.ranking, self.ndcg = ranking, ndcg
-
-    def _keep_if_above(self, option: _Option, weights: Floats, ranking: Ranking) -> None:
-        exposure, ndcg = option.exposure(weights), option.ndcg(weights)
-        if _is_above(ndcg, self.ndcg) and exposure.is_no_worse(self._exposure):
-            self._best, self.ranking, self.ndcg, self._exposure = option, ranking, ndcg, exposure
-
-    def _judge(self, ranking: Ranking) -> tuple[Floats, Floats]:
-        """Return nDCG@10 and R@10 of every shopper for a configuration over these tables, as a search would answer."""
-        found = []
-        for window in self._windows.past:
-            candidates, relevant = window.candidates[ranking.profile], window.part.targets.relevant
-            pool = build_pool(candidates, relevant, ranking.fusion, ranking.depth)
-            lengths = _lengths(window)
-            values = np.zeros((len(lengths), 2))
-            for low, high, weights in _by_length(ranking):
-                rows = np.flatnonzero((lengths > low) & (lengths <= high))
-                if ranking.diversity:
-                    vectors = window.part.split.catalogue.vectors["document"]
-                    judged = judge_diverse(pool.some(rows), weights, ranking.diversity, vectors, relevant[rows])
-                else:
-                    judged = judge(pool.some(rows), weights)
-                values[rows] = np.stack(judged, axis=1)
-            found.append(values)
-        values = np.concatenate(found)
+        Args:
+            rankings: one for each window that is held out.
+        """
+        values = np.concatenate([_judge_window(*pair) for pair in zip(self._held, rankings, strict=True)])
         return values[:, 0], values[:, 1]
+
+    def _judge_fixed(self, ranking: Ranking) -> tuple[Floats, Floats]:
+        return self._judge([ranking] * len(self._held))
 
     def result(self, version: str, in_force: Ranking | None, tried: int) -> Tuned:
         """Compare the best ranking with equal weights, with the ranking in force and with each kind alone."""
         chosen = self.ranking.model_copy(update={"version": version})
-        equal = self._equal.model_copy(update=_durations(self._start))
-        rows = {"chosen": self._judge(chosen), "equal weights": self._judge(equal)}
+        equal = load_ranking().model_copy(update=_durations(self._start))
+        rows = {"chosen": (self.ndcg, self._recall), "equal weights": self._judge_fixed(equal)}
         why = ""
         if not _is_above(rows["chosen"][0], rows["equal weights"][0]) and self._allowed(equal):
             chosen = equal.model_copy(update={"version": version})
@@ -416,12 +448,12 @@ class _Trial:
             why = "no weighting is better than equal weights beyond chance"
         if in_force is not None:
             in_force = in_force.model_copy(update=_durations(self._start))
-            rows["in force"] = self._judge(in_force)
+            rows["in force"] = self._judge_fixed(in_force)
             if _lowest(rows["chosen"][0] - rows["in force"][0]) <= 0.0 and self._allowed(in_force):
                 chosen, rows["chosen"] = in_force, rows["in force"]
                 why = "it was in force, and the best new weighting is not better beyond chance"
         for kind in KINDS:
-            rows[kind] = self._judge(chosen.model_copy(update=_only(kind)))
+            rows[kind] = self._judge_fixed(chosen.model_copy(update=_only(kind)))
         names = list(rows)
         values = np.stack([rows[name][0] for name in names], axis=1)
         differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
@@ -436,7 +468,23 @@ class _Trial:
         return not self._exposure_of(ranking).missing[0]
 
     def _exposure_of(self, ranking: Ranking) -> _Exposure:
-        return self._option(ranking.profile, ranking.fusion, ranking.depth).exposure_by_length(ranking)
+        option = _Option(self._windows, ranking.profile, ranking.fusion, ranking.depth)
+        return option.exposure_by_length(ranking)
+
+
+def _judge_window(window: Window, ranking: Ranking) -> Floats:
+    """Return nDCG@10 and R@10 of the shoppers of a window, float64 (u, 2)."""
+    pool, lengths = window.pool(ranking.profile, ranking.fusion, ranking.depth), window.lengths
+    values = np.zeros((len(lengths), 2))
+    for low, high, weights in _by_length(ranking):
+        rows = np.flatnonzero((lengths > low) & (lengths <= high))
+        if ranking.diversity:
+            vectors, relevant = window.part.split.catalogue.vectors["document"], window.part.targets.relevant[rows]
+            judged = judge_diverse(pool.some(rows), weights, ranking.diversity, vectors, relevant)
+        else:
+            judged = judge(pool.some(rows), weights)
+        values[rows] = np.stack(judged, axis=1)
+    return values
 
 
 def _vector(ranking: Ranking) -> Floats:
@@ -448,11 +496,6 @@ def _only(kind: Kind) -> dict[str, object]:
     """Return the values of a ranking that uses one kind of retriever alone."""
     weights, by_rank = as_weights(np.eye(len(KINDS))[KINDS.index(kind)]), as_weights(np.zeros(len(KINDS)))
     return {"weights": weights, "rank_weights": by_rank, "fusion": "minmax", "by_history": (), "diversity": 0.0}
-
-
-def _lengths(window: Window) -> Ints:
-    """Return the number of items that each shopper has seen, by which a search chooses weights."""
-    return np.array([each.seen for each in window.candidates["mean"]], dtype=np.int64)
 
 
 def _by_length(ranking: Ranking) -> Iterator[tuple[float, float, Floats]]:

@@ -1,27 +1,30 @@
 """The rolling windows on which a ranking is chosen: tables as of earlier moments, and what shoppers took next."""
 
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.data import Targets, incidence
 from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, given_cuts, taken_between
 from vlm4rec_search.evaluation.snapshots import Workbench
 from vlm4rec_search.evaluation.splits import Part, load_split
 from vlm4rec_search.evaluation.systems.product import open_split
-from vlm4rec_search.evaluation.tuning.sweep import UserCandidates, retrieve_candidates
+from vlm4rec_search.evaluation.tuning.sweep import Pool, UserCandidates, build_pool, retrieve_candidates
+from vlm4rec_search.search.query import Fusion
 from vlm4rec_search.search.ranking import Ranking
 
 STARTS = (0.6, 0.7, 0.8)  # shares of the first interactions before each window; the test part begins at 0.9
 LAST = "tune_last"
+FOLDS = 3  # of the shoppers, where a data set has a single window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two windows are never equal: arrays have no truth value
 class Window:
     """Some shoppers of one moment.
 
@@ -32,6 +35,25 @@ class Window:
 
     part: Part
     candidates: dict[str, list[UserCandidates]]
+    _pools: dict[tuple[str, Fusion, int], Pool] = field(default_factory=dict, repr=False)
+
+    @property
+    def lengths(self) -> Ints:
+        """The number of items that each shopper has seen, by which a search chooses weights, int64 (u,)."""
+        return np.array([each.seen for each in self.candidates["mean"]], dtype=np.int64)
+
+    def pool(self, profile: str, fusion: Fusion, depth: int) -> Pool:
+        """Return the pool of its shoppers, which is built once: about 60 MB for 1,000 of them at depth 200."""
+        key = (profile, fusion, depth)
+        if key not in self._pools:
+            self._pools[key] = build_pool(self.candidates[profile], self.part.targets.relevant, fusion, depth)
+        return self._pools[key]
+
+    def some(self, rows: Ints) -> "Window":
+        """Return the window with some of its shoppers."""
+        targets = Targets(self.part.targets.users[rows], self.part.targets.relevant[rows])
+        candidates = {profile: [each[row] for row in rows.tolist()] for profile, each in self.candidates.items()}
+        return Window(Part(self.part.split, targets), candidates)
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,16 @@ class Windows:
     def shoppers(self) -> int:
         """Number of shoppers of all past windows."""
         return sum(len(window.part.targets.users) for window in self.past)
+
+    def folds(self) -> "list[tuple[Windows, Window]]":
+        """Return each window behind the others, for a choice that is judged on a window it has not seen.
+
+        A single window is divided into `FOLDS` groups of shoppers.
+        """
+        groups = self.past
+        if len(groups) == 1:
+            groups = [groups[0].some(np.arange(fold, self.shoppers, FOLDS)) for fold in range(FOLDS)]
+        return [(Windows([each for each in groups if each is not held], self.last), held) for held in groups]
 
 
 def moments_of(bench: Workbench, protocol: Protocol) -> list[datetime]:
