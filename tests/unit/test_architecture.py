@@ -10,7 +10,8 @@ from helpers.workspace import ROOT
 
 PACKAGE = ROOT / "vlm4rec_search"
 ROOMS = (
-    "common", "datasets", "profiles", "embeddings", "captioning", "search", "indexes", "pipeline", "evaluation", "serve", "cli",
+    "common", "datasets", "profiles", "embeddings", "captioning", "search", "indexes", "pipeline", "evaluation",
+    "serve", "cli",
 )  # fmt: skip
 AT_THE_TOP = {"__init__.py", "__main__.py", "py.typed"}
 # Packages that take long to import or are optional: they, and our modules that import them at the top, come late.
