@@ -1,21 +1,126 @@
-"""Functions of the staging models: clean text, and parse times."""
+"""Functions of the staging models for texts, ids and words: clean, decode, and find what stands for nothing."""
 
 from sqlmesh.core.macros import SQL, MacroEvaluator, macro
+
+# What programs write in place of nothing: MySQL and Hive dumps, pandas, Excel, JavaScript, web analytics.
+MARKERS = (
+    r"\N",
+    "NULL",
+    "null",
+    "(null)",
+    "nan",
+    "NaN",
+    "NAN",
+    "<NA>",
+    "#N/A",
+    "NaT",
+    "undefined",
+    "(not set)",
+)
+WORDS = ("None", "N/A", "n/a", "-", "--")  # what people write as well; an attribute may mean them
+_WIDE = "".join(map(chr, range(0xFF01, 0xFF5F)))  # full-width forms of the signs from ! to ~
+_NARROW = "".join(map(chr, range(0x21, 0x7F))).replace("'", "''")
+
+
+@macro()
+def normal_form(evaluator: MacroEvaluator, text: SQL) -> str:
+    """Return a text so that equal looks are equal: NFC, one space for any space, nothing invisible; NULL if empty.
+
+    Full-width letters become plain ones. Letters keep their case, and numbers their leading zeros.
+    """
+    visible = f"NFC_NORMALIZE(REGEXP_REPLACE({text}, '\\p{{Cf}}', '', 'g'))"
+    spaced = f"TRIM(REGEXP_REPLACE(TRANSLATE({visible}, '{_WIDE}', '{_NARROW}'), '[\\s\\p{{Z}}]+', ' ', 'g'))"
+    plain = f"REGEXP_FULL_MATCH({text}, '[!-~]+( [!-~]+)*')"  # nearly every value
+    return f"CASE WHEN {plain} THEN {text} ELSE NULLIF({spaced}, '') END"
+
+
+@macro()
+def something(evaluator: MacroEvaluator, text: SQL, column: str, declared: str) -> str:
+    """Return a text, or NULL if it is a word for nothing such as `NULL`, `\\N` or `nan`.
+
+    Args:
+        evaluator: of SQLMesh.
+        text: an SQL expression.
+        column: the column of the raw contract, or `attributes`, for which the shop may declare other words.
+        declared: the variable `declared_values`.
+    """
+    return _something(text, column, declared)
+
+
+def _something(text: SQL, column: str, declared: str) -> str:
+    import json
+
+    nothing = json.loads(declared).get("nothing", {})
+    usual = MARKERS if column == "attributes" else (*MARKERS, *WORDS)
+    words = nothing.get(column, nothing.get("all", usual))
+    quoted = ", ".join("'" + word.replace("'", "''") + "'" for word in words)
+    return f"CASE WHEN NOT {text} IN ({quoted}) THEN {text} END" if words else text
+
+
+@macro()
+def attributes_text(evaluator: MacroEvaluator, attributes: SQL, declared: str) -> str:
+    """Return all attributes of a JSON object in one text, such as "country FR, tier gold"."""
+    value = _something("NULLIF(TRIM(pair.value), '')", "attributes", declared)
+    pairs = f"LIST_TRANSFORM(MAP_ENTRIES(CAST({attributes} AS MAP(TEXT, TEXT))), pair -> pair.key || ' ' || {value})"
+    return f"ARRAY_TO_STRING({pairs}, ', ')"
+
+
+@macro()
+def without_fraction(evaluator: MacroEvaluator, number: SQL, is_float: SQL) -> str:
+    """Return an id of a column of floats as the whole number that it was: 4711 for 4711.0 and 1e+16."""
+    whole = f"TRY_CAST(TRY_CAST({number} AS DOUBLE) AS BIGINT)"
+    return f"CASE WHEN {is_float} THEN COALESCE(CAST({whole} AS TEXT), {number}) ELSE {number} END"
+
+
+@macro()
+def are_floats(evaluator: MacroEvaluator, number: SQL) -> str:
+    """Return an aggregate: whether ids are whole numbers that became floats, as in pandas next to a missing value."""
+    return f"BOOL_AND(SUFFIX({number}, '.0') AND REGEXP_FULL_MATCH({number}, '\\d+\\.0') OR {number} LIKE '_%e+%')"
 
 
 @macro()
 def plain_text(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the text trimmed and with single spaces; NULL if it is empty."""
-    return f"NULLIF(TRIM(REGEXP_REPLACE({text}, '\\s+', ' ', 'g')), '')"
+    """Return the text in NFC, without invisible signs, trimmed and with single spaces; NULL if it is empty.
+
+    Joiners stay, because they are part of emoji and of some scripts.
+    """
+    visible = f"REGEXP_REPLACE({text}, '[\\x{{200B}}\\x{{2060}}\\x{{FEFF}}\\x{{00AD}}]', '', 'g')"
+    narrow = f"NFC_NORMALIZE(TRANSLATE({visible}, '{_WIDE}', '{_NARROW}'))"
+    return f"NULLIF(TRIM(REGEXP_REPLACE({narrow}, '[\\s\\p{{Z}}]+', ' ', 'g')), '')"
 
 
 @macro()
-def decoded(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the text with common HTML entities replaced by their characters."""
-    entities = {"lt": "<", "gt": ">", "quot": '"', "#39": "''", "nbsp": " ", "reg": "®", "trade": "™", "amp": "&"}
-    for entity, character in entities.items():
-        text = f"REPLACE({text}, '&{entity};', '{character}')"
-    return text
+def html_characters(evaluator: MacroEvaluator) -> str:
+    """Return a subquery of one row: `characters`, the map of the names of HTML 5 entities to their characters.
+
+    The names of HTML 4 stand first, because a map is searched from its beginning. Numbers from 128 to 159 are in the
+    map, because browsers read them as Windows-1252 (https://html.spec.whatwg.org, "numeric character reference").
+    """
+    from html import unescape
+    from html.entities import html5, name2codepoint
+
+    common = sorted(name2codepoint, key=lambda name: (name not in ("amp", "quot", "lt", "gt", "nbsp"), name))
+    full = [name[:-1] for name in html5 if name.endswith(";") and name[:-1] not in name2codepoint]
+    names = [*common, *full, *(f"#{code}" for code in range(128, 160)), *(f"#x{code:x}" for code in range(128, 160))]
+    characters = " ".join(unescape(f"&{name};") for name in names).replace("'", "''")
+    split = f"MAP(STRING_SPLIT('{' '.join(names)}', ' '), STRING_SPLIT('{characters}', ' '))"
+    return f"(SELECT {split} AS characters)"
+
+
+@macro()
+def decoded(evaluator: MacroEvaluator, text: SQL, characters: SQL) -> str:
+    """Return the text with each HTML entity replaced by its character, once; what is no entity stays.
+
+    `characters` is the map of `@html_characters`.
+    """
+    entity = "'&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);'"
+    code = "TRY_CAST(REPLACE(LOWER(SUBSTRING(part[2], 2)), 'x', '0x') AS BIGINT)"
+    is_character = f"({code} BETWEEN 1 AND 55295 OR {code} BETWEEN 57344 AND 1114111)"
+    number = f"CASE WHEN part[2] LIKE '#%' AND {is_character} THEN CHR(CAST({code} AS INT)) END"
+    character = f"COALESCE({characters}[part[2]], {number}, '&' || part[2] || ';', '')"
+    parts = f"LIST_ZIP(STRING_SPLIT_REGEX({text}, {entity}), REGEXP_EXTRACT_ALL({text}, {entity}, 1))"
+    joined = f"ARRAY_TO_STRING(LIST_TRANSFORM({parts}, part -> part[1] || {character}), '')"
+    return f"CASE WHEN {text} LIKE '%&%;%' THEN {joined} ELSE {text} END"
 
 
 @macro()
@@ -26,20 +131,9 @@ def without_tags(evaluator: MacroEvaluator, text: SQL) -> str:
 
 
 @macro()
-def parse_time(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the text as a UTC timestamp, from ISO 8601 with or without a zone or from an epoch; else NULL.
+def declared(evaluator: MacroEvaluator, key: str, declared: str) -> str:
+    """Return what the shop declares under a key as an SQL text; NULL if nothing."""
+    import json
 
-    An epoch has 9 or 10 digits in seconds, 13 in milliseconds, 16 in microseconds. It may have a fraction, because a
-    column of numbers with missing values is often written as floats. A cast to TIMESTAMP alone would silently drop an
-    offset; a cast to TIMESTAMPTZ alone would read a text without a zone in the local time zone.
-    """
-    epochs = "".join(
-        f"WHEN REGEXP_FULL_MATCH({text}, '\\d{{{digits}}}(\\.\\d*)?') "
-        f"THEN MAKE_TIMESTAMP(CAST(ROUND(CAST({text} AS DOUBLE) * {factor}) AS BIGINT)) "
-        for digits, factor in (("9,10", 1_000_000), ("13", 1_000), ("16", 1))
-    )
-    return f"""CASE {epochs}
-      WHEN REGEXP_MATCHES({text}, ':\\d\\d.*([A-Za-z]|[+-]\\d\\d)')
-        THEN MAKE_TIMESTAMP(EPOCH_US(TRY_CAST({text} AS TIMESTAMPTZ)))
-      ELSE TRY_CAST({text} AS TIMESTAMP)
-    END"""
+    value = json.loads(declared).get(key)
+    return "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"

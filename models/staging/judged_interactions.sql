@@ -5,32 +5,58 @@ MODEL (
   audits (not_null(columns := (row_number)), unique_values(columns := (row_number)))
 );
 
-WITH cleaned AS (
+WITH delivered AS (
   SELECT
     raw.row_number,
-    NULLIF(TRIM(raw.user_id), '') AS user_id,
-    NULLIF(TRIM(raw.item_id), '') AS item_id,
-    COALESCE(LOWER(NULLIF(TRIM(raw.event_type), '')), 'interaction') AS event_type,
-    NULLIF(TRIM(raw.value), '') AS value,
-    @parse_time(TRIM(raw.timestamp)) AS interacted_at
+    @normal_form(raw.user_id) AS user_id,
+    @normal_form(raw.item_id) AS item_id,
+    @normal_form(raw.event_type) AS event_type,
+    @normal_form(raw.value) AS value,
+    @normal_form(raw.timestamp) AS time
   FROM raw.interactions AS raw
+), cleaned AS (
+  SELECT
+    delivered.row_number,
+    @without_fraction(@something(delivered.user_id, 'user_id', @declared_values), formats.log_user_floats) AS user_id,
+    @without_fraction(@something(delivered.item_id, 'item_id', @declared_values), formats.log_item_floats) AS item_id,
+    COALESCE(LOWER(@something(delivered.event_type, 'event_type', @declared_values)), 'interaction') AS event_type,
+    @something(delivered.value, 'value', @declared_values) AS value,
+    @parse_number(delivered.value, formats.value_decimal) AS number,
+    @something(delivered.time, 'timestamp', @declared_values) AS time
+  FROM delivered
+  CROSS JOIN staging.value_formats AS formats
+), timed AS (
+  SELECT
+    cleaned.*,
+    @parse_time(cleaned.time) AS interacted_at
+  FROM cleaned
+), catalogue AS (
+  SELECT
+    judged.item_id,
+    BOOL_OR(judged.reason IS NULL) AS is_accepted,
+    ARG_MIN(judged.reason, judged.row_number) AS reason
+  FROM staging.judged_items AS judged
+  GROUP BY
+    judged.item_id
 )
 SELECT
   cleaned.row_number, /* number of the row in the file, from 1 */
-  cleaned.user_id, /* the shop's id of the shopper */
-  cleaned.item_id, /* the shop's id of the item that was viewed, put into the cart, bought ... */
-  cleaned.event_type, /* kind of event in lower case; `interaction` if the log has none */
-  COALESCE(TRY_CAST(cleaned.value AS DOUBLE), 1) AS value, /* strength of the interaction; 1 if the log has none */
-  cleaned.interacted_at, /* time of the interaction in UTC */
+  cleaned.user_id::TEXT AS user_id, /* the shop's id of the shopper */
+  cleaned.item_id::TEXT AS item_id, /* the shop's id of the item that was viewed, put into the cart, bought ... */
+  cleaned.event_type::TEXT AS event_type, /* kind of event in lower case; `interaction` if the log has none */
+  COALESCE(cleaned.number, 1)::DOUBLE AS value, /* strength of the interaction; 1 if the log has none */
+  cleaned.interacted_at::TIMESTAMP AS interacted_at, /* time of the interaction in UTC */
   CASE
     WHEN cleaned.user_id IS NULL THEN 'no user id'
     WHEN cleaned.item_id IS NULL THEN 'no item id'
+    WHEN cleaned.time IS NULL THEN 'no time'
     WHEN NOT COALESCE(ISFINITE(cleaned.interacted_at), FALSE) THEN 'time cannot be parsed'
     WHEN cleaned.interacted_at > CAST(@execution_ts AS TIMESTAMP) + INTERVAL 1 DAY THEN 'time is in the future'
-    WHEN NOT cleaned.value IS NULL AND NOT COALESCE(ISFINITE(TRY_CAST(cleaned.value AS DOUBLE)), FALSE) THEN 'value is not a number'
-    WHEN TRY_CAST(cleaned.value AS DOUBLE) <= 0 THEN 'value is not positive'
-    WHEN items.item_id IS NULL THEN 'unknown item'
+    WHEN NOT cleaned.value IS NULL AND NOT COALESCE(ISFINITE(cleaned.number), FALSE) THEN 'value is not a number'
+    WHEN cleaned.number <= 0 THEN 'value is not positive'
+    WHEN catalogue.is_accepted IS NULL THEN 'unknown item'
+    WHEN NOT catalogue.is_accepted THEN 'the item was refused: ' || catalogue.reason
   END AS reason /* why the row is refused; NULL if it is accepted */
-FROM cleaned
-LEFT JOIN staging.items AS items
-  ON items.item_id = cleaned.item_id
+FROM timed AS cleaned
+LEFT JOIN catalogue
+  ON catalogue.item_id = cleaned.item_id

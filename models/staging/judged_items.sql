@@ -1,45 +1,124 @@
-/* Every row of the catalogue, typed and cleaned. The CASE in `ruled` refuses a row for its own values; the column `reason` adds the rule on repeated ids. */
+/* Every row of the catalogue, typed and cleaned. The CASE in `ruled` refuses a row for its own values; the column `reason` adds the rule on repeated ids. A value that cannot be read is NULL and has a reason of its own. */
 MODEL (
   kind FULL,
   grain row_number,
   audits (not_null(columns := (row_number)), unique_values(columns := (row_number)))
 );
 
-WITH cleaned AS (
+WITH decoded AS (
   SELECT
     raw.row_number,
-    NULLIF(TRIM(raw.item_id), '') AS item_id,
-    @plain_text(@decoded(raw.title)) AS title,
-    @plain_text(@without_tags(@decoded(@decoded(raw.description)))) AS description,
-    @plain_text(@without_tags(@decoded(raw.category))) AS category,
-    NULLIF(TRIM(raw.price), '') AS price,
+    @normal_form(raw.item_id) AS item_id,
+    @plain_text(@decoded(raw.title, html.characters)) AS title,
+    @decoded(raw.description, html.characters) AS description,
+    @plain_text(@without_tags(@decoded(raw.category, html.characters))) AS category,
+    @normal_form(raw.price) AS price,
     NULLIF(TRIM(raw.image), '') AS image,
-    COALESCE(NULLIF(TRIM(raw.available), ''), 'true') AS available,
-    raw.attributes
+    @normal_form(raw.available) AS available,
+    raw.attributes,
+    html.characters
   FROM raw.items AS raw
+  CROSS JOIN @html_characters() AS html
+), attribute_values AS (
+  /* most rows have nothing to clean */
+  SELECT
+    decoded.row_number,
+    attribute.key AS field,
+    attribute.id AS place,
+    attribute.type AS type,
+    attribute.value AS delivered,
+    @plain_text(@decoded(@json_text(attribute.value, attribute.type), decoded.characters)) AS text
+  FROM decoded
+  CROSS JOIN JSON_EACH(decoded.attributes) AS attribute
+  WHERE
+    REGEXP_MATCHES(decoded.attributes::TEXT, '&[#a-zA-Z0-9]+;|[^ -~]|"\s|\s"|\\[nrtu]|"["NnU\\<(#]')
+), cleaned_attributes AS (
+  SELECT
+    attribute.row_number,
+    CONCAT(
+      '{',
+      STRING_AGG(
+        CONCAT(
+          TO_JSON(attribute.field),
+          ':',
+          CASE
+            WHEN attribute.type = 'VARCHAR'
+            THEN COALESCE(TO_JSON(@something(attribute.text, 'attributes', @declared_values))::TEXT, 'null')
+            WHEN attribute.type IN ('ARRAY', 'OBJECT') AND JSON_VALID(attribute.text)
+            THEN attribute.text
+            ELSE attribute.delivered::TEXT
+          END
+        ),
+        ','
+        ORDER BY attribute.place
+      ),
+      '}'
+    )::JSON AS attributes
+  FROM attribute_values AS attribute
+  GROUP BY
+    attribute.row_number
+), cleaned AS (
+  SELECT
+    decoded.row_number,
+    @without_fraction(@something(decoded.item_id, 'item_id', @declared_values), formats.item_floats) AS item_id,
+    @something(decoded.title, 'title', @declared_values) AS title,
+    @something(
+      @plain_text(
+        @without_tags(
+          CASE
+            /* the HTML of some feeds is escaped twice */
+            WHEN REGEXP_MATCHES(decoded.description, '(?i)&lt;/?[a-z!][^&]*&gt;')
+            THEN @decoded(decoded.description, decoded.characters)
+            ELSE decoded.description
+          END
+        )
+      ),
+      'description',
+      @declared_values
+    ) AS description,
+    @something(decoded.category, 'category', @declared_values) AS category,
+    @something(decoded.price, 'price', @declared_values) AS price,
+    @parse_number(decoded.price, formats.price_decimal) AS number,
+    @something(decoded.image, 'image', @declared_values) AS image,
+    @something(decoded.available, 'available', @declared_values) AS available,
+    COALESCE(attributes.attributes, decoded.attributes) AS attributes
+  FROM decoded
+  CROSS JOIN staging.value_formats AS formats
+  LEFT JOIN cleaned_attributes AS attributes
+    ON attributes.row_number = decoded.row_number
 ), ruled AS (
   SELECT
     cleaned.*,
+    @parse_available(cleaned.available, @declared_values) AS is_available,
     CASE
       WHEN cleaned.item_id IS NULL THEN 'no id'
       WHEN cleaned.title IS NULL THEN 'no title'
       WHEN REGEXP_MATCHES(cleaned.title, @markup) THEN 'title is markup or page script'
-      WHEN NOT cleaned.price IS NULL AND NOT COALESCE(ISFINITE(TRY_CAST(cleaned.price AS DOUBLE)), FALSE) THEN 'price is not a number'
-      WHEN TRY_CAST(cleaned.price AS DOUBLE) < 0 THEN 'negative price'
-      WHEN TRY_CAST(cleaned.available AS BOOLEAN) IS NULL THEN 'available is neither true nor false'
-    END AS rule
+    END AS rule,
+    CASE
+      WHEN cleaned.price IS NULL THEN NULL
+      WHEN cleaned.number IS NULL AND @is_ambiguous_number(cleaned.price)
+      THEN 'price may mean thousands or decimals'
+      WHEN NOT COALESCE(ISFINITE(cleaned.number), FALSE) THEN 'price is not a number'
+      WHEN cleaned.number < 0 THEN 'negative price'
+    END AS price_reason
   FROM cleaned
 )
 SELECT
   ruled.row_number, /* number of the row in the file, from 1 */
-  ruled.item_id, /* the shop's id of the item; a row without one is refused */
-  ruled.title, /* name of the item as plain text */
-  CASE WHEN NOT REGEXP_MATCHES(ruled.description, @markup) THEN ruled.description END AS description, /* description of the item by the shop, without tags; NULL if it contains page script */
-  ruled.category, /* category of the item in the shop */
-  TRY_CAST(ruled.price AS DOUBLE) AS price, /* price in the shop's currency */
-  ruled.image, /* path of the photo relative to the data folder, or its URL */
-  TRY_CAST(ruled.available AS BOOLEAN) AS available, /* whether the item can be bought; TRUE if the file has no value */
-  ruled.attributes, /* all other columns of the file */
+  ruled.item_id::TEXT AS item_id, /* the shop's id of the item; a row without one is refused */
+  ruled.title::TEXT AS title, /* name of the item as plain text */
+  CASE WHEN NOT REGEXP_MATCHES(ruled.description, @markup) THEN ruled.description END::TEXT AS description, /* description of the item by the shop, without tags; NULL if it contains page script */
+  ruled.category::TEXT AS category, /* category of the item in the shop */
+  CASE WHEN ruled.price_reason IS NULL THEN ruled.number END::DOUBLE AS price, /* price in the shop's currency; NULL if it cannot be read */
+  ruled.price_reason, /* why the price is NULL although there is a text; else NULL */
+  ruled.image::TEXT AS image, /* path of the photo relative to the data folder, or its URL */
+  COALESCE(ruled.is_available, TRUE)::BOOLEAN AS available, /* whether the item can be bought; TRUE if the file has no value, or one that cannot be read */
+  CASE
+    WHEN NOT ruled.available IS NULL AND ruled.is_available IS NULL
+    THEN 'available is neither true nor false'
+  END AS available_reason, /* why the availability is not the one that the file has; else NULL */
+  ruled.attributes::JSON AS attributes, /* all other columns of the file, their texts cleaned */
   COALESCE(
     ruled.rule,
     CASE

@@ -5,27 +5,28 @@ MODEL (
   audits (not_null(columns := (row_number)), unique_values(columns := (row_number)))
 );
 
-WITH cleaned AS (
+WITH delivered AS (
   SELECT
     raw.row_number,
-    NULLIF(TRIM(raw.user_id), '') AS user_id,
-    COALESCE(
-      @plain_text(raw.segment),
-      @plain_text(
-        ARRAY_TO_STRING(
-          LIST_TRANSFORM(
-            MAP_ENTRIES(raw.attributes::MAP(TEXT, TEXT)), pair -> pair.key || ' ' || NULLIF(TRIM(pair.value), '')
-          ),
-          ', '
-        )
-      )
-    ) AS segment
+    @normal_form(raw.user_id) AS user_id,
+    @plain_text(raw.segment) AS segment,
+    raw.attributes
   FROM raw.users AS raw
+), cleaned AS (
+  SELECT
+    delivered.row_number,
+    @without_fraction(@something(delivered.user_id, 'user_id', @declared_values), formats.user_floats) AS user_id,
+    COALESCE(
+      @something(delivered.segment, 'segment', @declared_values),
+      @plain_text(@attributes_text(delivered.attributes, @declared_values))
+    ) AS segment
+  FROM delivered
+  CROSS JOIN staging.value_formats AS formats
 )
 SELECT
   cleaned.row_number, /* number of the row in the file, from 1 */
-  cleaned.user_id, /* the shop's id of the shopper */
-  cleaned.segment, /* the column segment; if it is empty, all attributes in one text, such as "country FR, tier gold" */
+  cleaned.user_id::TEXT AS user_id, /* the shop's id of the shopper */
+  cleaned.segment::TEXT AS segment, /* the column segment; if it is empty, all attributes in one text, such as "country FR, tier gold" */
   CASE
     WHEN cleaned.user_id IS NULL THEN 'no user id'
     WHEN cleaned.segment LIKE 'category:%' THEN 'segment is named like a category'

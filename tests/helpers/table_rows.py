@@ -19,6 +19,7 @@ PACE: Row = {
 }
 LISTS: Row = {name: [] for name in ("history", "seen", "terms", "interests", "behaviour", "shoppers", "categories")}
 ITEM = {"title": "Oak chair", "available": True, "price": 3.0}
+FORMATS = dict.fromkeys(("item_floats", "log_item_floats", "log_user_floats", "user_floats"), False)
 
 # Two good rows of each table, which differ in their keys.
 GOOD: dict[str, tuple[Row, Row]] = {
@@ -32,6 +33,11 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"row_number": 2, "reason": "no user id", "record": "{}"},
     ),
     "staging.judged_items": ({"row_number": 1}, {"row_number": 2}),
+    "staging.value_formats": (FORMATS, FORMATS),
+    "staging.rejected_values": (
+        {"row_number": 1, "item_id": "a", "field": "price", "value": "cheap", "reason": "price is not a number"},
+        {"row_number": 1, "item_id": "a", "field": "available", "value": "so", "reason": "neither true nor false"},
+    ),
     "staging.judged_interactions": ({"row_number": 1}, {"row_number": 2}),
     "staging.items": ({"item_id": "a", **ITEM}, {"item_id": "b", **ITEM}),
     "staging.interactions": (

@@ -12,8 +12,6 @@ from helpers.workspace import Workspace
 ITEM_REASONS = {
     "no id": "no id",
     "duplicate id": "duplicate id",
-    "negative price": "negative price",
-    "price not a number": "price is not a number",
     "markup in title": "title is markup or page script",
     "page script in title": "title is markup or page script",
     "script tag in title": "title is markup or page script",

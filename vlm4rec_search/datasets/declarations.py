@@ -5,7 +5,7 @@ The section `values` says how values are to be understood. Every key may be abse
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -33,6 +33,15 @@ class Section(BaseModel):
 
 class Values(Section):
     """How the values of all tables are to be understood."""
+
+    decimal: Literal[".", ","] | None = None
+    """Decimal sign of prices and values."""
+    nothing: dict[str, tuple[str, ...]] = {}
+    """Words for nothing, by column of the contract, or `attributes`, or `all`; they replace the usual ones."""
+    available: tuple[str, ...] = ()
+    """Words for an item that can be bought, besides the usual ones, in any case."""
+    unavailable: tuple[str, ...] = ()
+    """Words for an item that cannot be bought."""
 
 
 class Declarations(Section):

@@ -14,8 +14,6 @@ ItemRow = dict[str, str]
 _BAD_ITEMS: dict[str, dict[str, str]] = {
     "no id": {"item_id": ""},
     "duplicate id": {"item_id": "00001"},
-    "negative price": {"price": "-4.50"},
-    "price not a number": {"price": "ask us"},
     "markup in title": {"title": "<b>Sale</b> <a href='/sale'>see all offers</a>"},
     "page script in title": {"title": "function(){window.dataLayer=window.dataLayer||[];dataLayer.push(arguments);}"},
     "script tag in title": {"title": "<script>document.write(product.name)</script>"},
