@@ -10,12 +10,13 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from helpers.workspace import ROOT, Workspace
+from helpers.workspace import ROOT
 from sqlmesh import Context
 
 from vlm4rec_search.cli import COMMANDS, main
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_name
+from vlm4rec_search.pipeline.saved_queries import load_queries
 from vlm4rec_search.search.rules import load_rules, load_scenarios
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -111,18 +112,9 @@ def test_the_flow_page_names_every_room_and_only_those_that_exist() -> None:
     assert named == rooms
 
 
-def test_the_queries_of_the_readme_run(workspace: Workspace) -> None:
-    import duckdb
-
-    workspace.vlm4rec("shop", "--to", "data", "--items", "30", "--shoppers", "20", "--dirty")
-    workspace.plan()
-    workspace.vlm4rec("publish-tables")
-    block, _ = re.findall(r"```sql\n(.*?)```", README, flags=re.DOTALL)  # the second is of the results file
-    queries = [query for query in block.split(";") if query.strip()]
-    assert len(queries) == 3
-    with duckdb.connect(str(workspace.folder / "published" / "warehouse.duckdb"), read_only=True) as connection:
-        for query in queries:
-            assert connection.execute(query).fetchall(), query
+def test_the_page_for_analysts_lists_every_saved_query() -> None:
+    page = PAGES["docs/analysts.md"]
+    assert [query.name for query in load_queries(ROOT) if f"`{query.name}`" not in page] == []
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -94,7 +94,7 @@ def test_publications_are_recorded_with_refused_documents(releases: Releases, tm
 
 
 def test_a_file_of_records_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlm4rec_search.pipeline.record.PATIENCE", 0.5)
+    monkeypatch.setattr("vlm4rec_search.common.records.PATIENCE", 0.5)
     (tmp_path / "releases.duckdb").write_text("no database")
     with pytest.raises(RunError, match=r"cannot write .*releases\.duckdb .*: close it elsewhere, or set VLM4REC_REL"):
         record_failure(tmp_path / "releases.duckdb", "index", "full", meta(), "")

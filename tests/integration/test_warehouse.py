@@ -11,12 +11,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from click.testing import CliRunner
 
-from vlm4rec_search.cli.data import publish_tables
 from vlm4rec_search.common import warehouse
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.settings import settings
 
 # The view names its catalog, as the views of SQLMesh do.
 TABLES = """
@@ -109,7 +106,7 @@ def test_mistakes_are_refused_in_one_line(path: Path, tmp_path: Path) -> None:
 
 def test_a_writer_is_reported_with_its_process_id(path: Path, tmp_path: Path) -> None:
     with running(WRITER, path) as plan:
-        for call in (lambda: read_sum(path), lambda: warehouse.publish(path, tmp_path / "published")):
+        for call in (lambda: read_sum(path), lambda: warehouse.copy_warehouse(path, tmp_path / "published")):
             with pytest.raises(RunError, match=rf"is locked by another process \(PID {plan.pid}\)") as error:
                 call()
             assert "\n" not in str(error.value)
@@ -128,21 +125,21 @@ def test_a_writer_in_this_process_is_reported(path: Path) -> None:
         read_sum(path)
 
 
-def test_publish_copies_the_write_ahead_log(path: Path, tmp_path: Path) -> None:
+def test_the_copy_includes_the_write_ahead_log(path: Path, tmp_path: Path) -> None:
     with running(WRITER, path) as plan:
         os.kill(plan.pid, signal.SIGKILL)
     assert Path(f"{path}.wal").exists()
-    copy = warehouse.publish(path, tmp_path / "published")
+    copy = warehouse.copy_warehouse(path, tmp_path / "published")
     assert read_sum(copy) == 13
     assert [file.name for file in copy.parent.iterdir()] == ["warehouse.duckdb"]
 
 
 def test_readers_go_on_while_the_copy_is_replaced(path: Path, tmp_path: Path) -> None:
-    copy = warehouse.publish(path, tmp_path / "published")
+    copy = warehouse.copy_warehouse(path, tmp_path / "published")
     with running(ANALYST, copy) as analyst:
         with duckdb.connect(path) as plan:  # the analyst's connection does not lock the warehouse
             plan.execute("insert into search.numbers values (100)")
-        assert warehouse.publish(path, copy.parent) == copy
+        assert warehouse.copy_warehouse(path, copy.parent) == copy
         output, _ = analyst.communicate("go\n")
         assert output == "3\n"
     assert read_sum(copy) == 103
@@ -156,20 +153,20 @@ def test_a_plan_cannot_write_while_the_copy_is_made(path: Path, tmp_path: Path) 
 
 
 def test_a_log_left_beside_the_old_copy_is_not_replayed(path: Path, tmp_path: Path) -> None:
-    copy = warehouse.publish(path, tmp_path / "published")
+    copy = warehouse.copy_warehouse(path, tmp_path / "published")
     copy.chmod(0o644)
     with running(WRITER, copy) as analyst:
         os.kill(analyst.pid, signal.SIGKILL)
     assert read_sum(copy) == 13
-    assert read_sum(warehouse.publish(path, copy.parent)) == 3
+    assert read_sum(warehouse.copy_warehouse(path, copy.parent)) == 3
 
 
-def test_publish_refuses_the_folder_of_the_warehouse_and_unwritable_ones(path: Path, tmp_path: Path) -> None:
+def test_the_copy_refuses_the_folder_of_the_warehouse_and_unwritable_ones(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="folder of the warehouse itself"):
-        warehouse.publish(path, tmp_path)
+        warehouse.copy_warehouse(path, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot publish to"):
-        warehouse.publish(path, tmp_path / "file")
+        warehouse.copy_warehouse(path, tmp_path / "file")
     assert read_sum(path) == 3
 
 
@@ -178,17 +175,5 @@ def test_folders_of_killed_runs_are_removed_after_an_hour(path: Path, tmp_path: 
     for folder in (old, young):
         folder.mkdir(parents=True)
     os.utime(old, (time.time() - 3601, time.time() - 3601))
-    warehouse.publish(path, tmp_path / "published")
+    warehouse.copy_warehouse(path, tmp_path / "published")
     assert (old.exists(), young.exists()) == (False, True)
-
-
-def test_publish_tables_prints_path_and_size(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLM4REC_WAREHOUSE", str(path))
-    monkeypatch.setenv("VLM4REC_PUBLISHED", str(tmp_path / "published"))
-    settings.cache_clear()
-    result = CliRunner().invoke(publish_tables, [])
-    settings.cache_clear()
-    assert result.exit_code == 0
-    assert f"Published {tmp_path}/published/warehouse.duckdb (" in result.stdout
-    assert "MB)" in result.stdout
-    assert result.stdout.count("\n  from ") == 3

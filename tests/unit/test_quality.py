@@ -1,6 +1,7 @@
-"""`vlm4rec check` on a real DuckDB file: report, Data Docs, exit codes, and errors in one line."""
+"""`vlm4rec check` on a real DuckDB file: report, page, history, exit codes, and errors in one line."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ def warehouse(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, warehouse: Path) -> Iterator[Path]:
-    """Point the settings at the warehouse; yield the folder of the Data Docs."""
+    """Point the settings at the warehouse; yield the folder of the page."""
     monkeypatch.setenv("VLM4REC_WAREHOUSE", str(warehouse))
     monkeypatch.setenv("VLM4REC_QUALITY", str(warehouse.parent / "quality"))
     settings.cache_clear()
@@ -46,15 +47,18 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["check", *arguments])
 
 
-def test_good_tables_pass_and_data_docs_are_written(environment: Path) -> None:
+def test_good_tables_pass_and_the_page_lists_every_suite(environment: Path) -> None:
     result = run()
     assert result.exit_code == 0, result.output
     assert "All suites passed." in result.stdout
     assert str(environment / "index.html") in result.stdout
     suites = len(list(SUITES.glob("*.yaml")))
     assert f"{suites}/{suites}" in result.stderr
-    pages = {path.stem for path in (environment / "expectations").glob("*.html")}
-    assert pages == {path.stem for path in SUITES.glob("*.yaml")}
+    page = (environment / "index.html").read_text("utf-8")
+    listed = set(re.findall(r'<h2 id="(\w+)"', page))
+    assert listed == {path.stem for path in SUITES.glob("*.yaml")}
+    assert f"all {suites} suites passed" in page
+    assert "Unit length, so that the dot product is the cosine" in page
 
 
 def test_a_failure_is_reported_and_exits_with_1(environment: Path, warehouse: Path) -> None:
@@ -107,15 +111,15 @@ def test_tables_of_another_environment_are_checked_separately(warehouse: Path) -
     assert not run_suites(warehouse, SUITES, "dev", only="item_documents").success
 
 
-def test_page_script_in_the_catalogue_does_not_run_in_the_data_docs(warehouse: Path, tmp_path: Path) -> None:
+def test_page_script_in_the_catalogue_does_not_run_in_the_page(warehouse: Path, tmp_path: Path) -> None:
     script = "<script>alert(1)</script> & $x ${y}"
     execute(warehouse, f"update search.item_documents set item_id = '{script}', price = -1 where item_id < 'i3'")
     report = run_suites(warehouse, SUITES, only="item_documents", docs=tmp_path)
-    pages = [path.read_text() for path in (tmp_path / "data_docs" / "validations").rglob("*.html")]
-    assert len(pages) == 1
-    assert "alert(1)" in pages[0]
-    assert "$x ${y}" in pages[0]
-    assert "<script>alert(1)" not in pages[0]
+    assert report.docs is not None
+    page = report.docs.read_text("utf-8")
+    assert "&lt;script&gt;alert(1)" in page
+    assert "$x ${y}" in page
+    assert "<script" not in page
     prices = next(finding for finding in report.suites[0].failed if finding.column == "price_is_valid")
     assert prices.examples == [{"price_is_valid": False, "item_id": script}] * 2
 
@@ -130,15 +134,42 @@ def test_control_characters_do_not_reach_the_terminal(environment: Path, warehou
     assert "\x1b" not in result.stdout
 
 
-def test_data_docs_replace_those_of_the_last_check_and_nothing_else(warehouse: Path, tmp_path: Path) -> None:
+def test_the_page_keeps_history_and_shows_dev_beside_prod(warehouse: Path, tmp_path: Path) -> None:
     folder = tmp_path / "quality"
-    folder.mkdir()
-    (folder / "notes.txt").write_text("mine")
-    for _ in range(2):
-        report = run_suites(warehouse, SUITES, only="as_of", docs=folder)
-    assert report.docs == folder / "data_docs" / "index.html"
-    assert len(list((folder / "data_docs" / "validations").rglob("*.html"))) == 1
-    assert (folder / "notes.txt").read_text() == "mine"
+    run_suites(warehouse, SUITES, only="item_documents", docs=folder)
+    execute(warehouse, "update search.item_documents set price = -1 where item_id = 'i3'")
+    run_suites(warehouse, SUITES, only="item_documents", docs=folder)
+    execute(
+        warehouse, "create schema search__dev; create table search__dev.item_documents as from search.item_documents"
+    )
+    execute(warehouse, "update search__dev.item_documents set price = 1; create schema staging__dev")
+    execute(warehouse, "create table staging__dev.items as from staging.items")
+    report = run_suites(warehouse, SUITES, "dev", only="item_documents", docs=folder)
+    assert report.docs is not None
+    page = report.docs.read_text("utf-8")
+    assert "<strong>prod</strong>: item_documents failed" in page
+    assert "<strong>dev</strong>: all 1 suites passed" in page
+    assert re.findall(r'<span class="(\w+)" title=', page) == ["passed", "failed"]
+    assert "price_is_valid: true" in page
+    assert "found 1 of 4 rows" in page
+
+
+def test_every_rule_of_every_run_is_recorded(environment: Path, warehouse: Path) -> None:
+    execute(warehouse, "update search.item_documents set price = -1 where item_id = 'i3'")
+    run("--suite", "item_documents")
+    with duckdb.connect(environment.parent / "checks.duckdb") as connection:
+        counts = connection.execute("select status, count(*) from results group by all order by all").fetchall()
+        (failed,) = connection.execute(
+            "select demand, observed, origin from results where status = 'failed'"
+        ).fetchall()
+    assert counts == [("failed", 1), ("passed", 16)]
+    assert failed == ("price_is_valid: true", "1 of 4 rows", "check")
+
+
+def test_a_folder_that_cannot_be_written_leaves_the_verdict(warehouse: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    report = run_suites(warehouse, SUITES, only="as_of", docs=tmp_path / "file")
+    assert (report.success, report.docs) == (True, None)
 
 
 BROKEN = {

@@ -21,6 +21,7 @@ COMMANDS = {
     "captions": "captions:captions",
     "check": "check:check",
     "publish-tables": "data:publish_tables",
+    "queries": "queries:queries",
     "index": "index:index",
     "releases": "releases:releases",
     "doctor": "releases:doctor",

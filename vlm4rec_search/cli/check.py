@@ -19,7 +19,7 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
     """Check the tables, and what the ranking shows of them, with expectation suites.
 
     For the suite exposure a release is built in a temporary folder, and 200 shoppers are searched for. The results are
-    also written as Data Docs (HTML). Exits with 1 when a rule fails; warnings do not fail.
+    also written as a page (HTML) with their history. Exits with 1 when a rule fails; warnings do not fail.
 
     \b
     Example:
@@ -73,4 +73,4 @@ def _print_findings(report: "QualityReport") -> None:
     failed = sum(len(suite.failed) for suite in report.suites)
     click.echo(f"{failed} rule{'' if failed == 1 else 's'} failed." if failed else "All suites passed.")
     if report.docs:
-        click.echo(f"Data Docs: {report.docs}")
+        click.echo(f"Page: {report.docs}")

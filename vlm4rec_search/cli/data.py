@@ -1,5 +1,6 @@
 """The commands `shop`, `simulate` and `import`, which write a data folder, and `publish-tables`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,9 @@ from vlm4rec_search.cli.output import echo_json, json_option
 if TYPE_CHECKING:
     from vlm4rec_search.datasets.importers.write import ImportSummary
 
-_QUERIES = """Analysts can query this copy, for example:
-  python -c "import duckdb; duckdb.connect('{path}', read_only=True).sql('QUERY').show()"
-with one of these queries in place of QUERY:
-  from captions.item_captions select status, count(*) group by all
-  from staging.rejected_items select reason, count(*) group by all
-  from profiles.term_weights where rank <= 3 order by user_id, rank limit 30"""
+_NEXT = """Next:
+  vlm4rec queries list
+  python -c "import duckdb; duckdb.connect('{path}', read_only=True).sql('SHOW ALL TABLES').show()\""""
 
 _PATH = click.Path(path_type=Path)
 
@@ -210,24 +208,42 @@ def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool
 
 
 @click.command("publish-tables")
+@click.option(
+    "--parquet", type=_PATH, metavar="FOLDER", help="Also write the tables as FOLDER/<layer>/<table>.parquet."
+)
+@click.option("--layer", "layers", multiple=True, help="Write only this layer as Parquet files. Can be repeated.")
 @json_option
-def publish_tables(as_json: bool) -> None:
-    """Replace the analysts' read-only copy of the warehouse in one step.
+def publish_tables(parquet: Path | None, layers: tuple[str, ...], as_json: bool) -> None:
+    """Replace the analysts' read-only copy of all tables and records in one step.
 
-    A reader that has the old copy open can go on reading it, and readers of the copy never block `sqlmesh plan`.
+    The copy has the layers of prod, the releases and what they showed (served), the results of evaluations and checks,
+    the model calls with their cost, and the saved queries as views (questions). A reader that has the old copy open can
+    go on reading it, and readers of the copy never block `sqlmesh plan`.
 
     \b
     Example:
       vlm4rec publish-tables
+      vlm4rec publish-tables --parquet export --layer search --layer served
       VLM4REC_PUBLISHED=/srv/analysts vlm4rec publish-tables --json
     """
+    from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.common.warehouse import publish
+    from vlm4rec_search.evaluation.store import create_tables
+    from vlm4rec_search.pipeline.analysts_copy import RecordFile, export_parquet
+    from vlm4rec_search.pipeline.analysts_copy import publish_tables as publish
 
-    path = publish(settings().warehouse, settings().published)
-    size = path.stat().st_size
+    if layers and parquet is None:
+        raise UsageError("--layer chooses the layers of --parquet FOLDER: give both")
+    options = settings()
+    copy = publish(options, [RecordFile("evaluation", options.results, create_tables)])
+    files = export_parquet(copy.path, parquet, layers) if parquet else []
     if as_json:
-        echo_json({"path": str(path), "bytes": size})
+        echo_json({**asdict(copy), "path": str(copy.path), "parquet": [str(path) for path in files]})
         return
-    click.echo(f"Published {path} ({size / 1e6:.1f} MB)")
-    click.echo(_QUERIES.format(path=path))
+    click.echo(
+        f"Published {copy.path} ({copy.bytes / 1e6:.1f} MB): {copy.tables} tables, {copy.rows:,} rows,"
+        f" {copy.queries} saved queries, in {copy.seconds:.1f} s"
+    )
+    if files:
+        click.echo(f"Wrote {len(files)} files to {parquet} ({sum(path.stat().st_size for path in files) / 1e6:.1f} MB)")
+    click.echo(_NEXT.format(path=copy.path))

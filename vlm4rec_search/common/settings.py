@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     cache: Path = Field(
         default=Path(".cache/vlm4rec"), description="folder of paid results of model calls, and of fetched photos"
     )
-    quality: Path = Field(default=Path("quality"), description="folder of the Data Docs that `vlm4rec check` writes")
+    quality: Path = Field(
+        default=Path("quality"), description="folder of the results of checks: a page, and the history"
+    )
     results: Path = Field(
         default=Path("results.duckdb"), description="DuckDB file of the results of `vlm4rec evaluate`"
     )

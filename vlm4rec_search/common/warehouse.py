@@ -1,7 +1,7 @@
 """Access to the DuckDB warehouse, which only `sqlmesh plan` writes.
 
 DuckDB lets one process write, and a plan fails while any other process has the file open. So commands read in short
-connections, and analysts get a copy of their own, which `publish` replaces in one step.
+connections, and analysts get a copy of their own, which is replaced in one step.
 """
 
 import re
@@ -79,37 +79,51 @@ def check_writable(path: Path) -> None:
             raise _open_error(path, error) from None
 
 
-def publish(warehouse: Path, folder: Path) -> Path:
-    """Replace the analysts' read-only copy of the warehouse in `folder` in one step and return its path.
+@contextmanager
+def replacing(warehouse: Path, folder: Path) -> Iterator[Path]:
+    """Yield the path of a new DuckDB file, which replaces `folder/<name of the warehouse>` after the block.
 
-    The copy has the same file name, because the views inside refer to their catalog by it. It is made while no plan can
-    write, includes the write-ahead log, and is opened once as a test before it replaces the old copy. Readers that have
-    the old copy open can go on reading it.
+    The replacement is one step, and the new file is read-only. Readers that have the old file open can go on reading
+    it. After an error in the block the old file stays.
 
     Raises:
-        UsageError: there is no warehouse yet, or `folder` is the folder of the warehouse.
-        RunError: a plan is writing the warehouse, or the copy cannot be written.
+        UsageError: `folder` is the folder of the warehouse.
+        RunError: the folder cannot be written.
     """
     target = folder / warehouse.name
     if target.resolve() == warehouse.resolve():
         raise UsageError(f"{folder} is the folder of the warehouse itself: publish its copy to another one")
     try:
-        with read(warehouse):
-            folder.mkdir(parents=True, exist_ok=True)
-            _remove_stale_folders(folder)
-            with TemporaryDirectory(dir=folder, prefix=_PARTIAL) as partial:
-                copy = _copy(warehouse, Path(partial))
-                # DuckDB would replay a log that belongs to the old copy into the new one.
-                _log_file(target).unlink(missing_ok=True)
-                copy.replace(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale_folders(folder)
+        with TemporaryDirectory(dir=folder, prefix=_PARTIAL) as partial:
+            path = Path(partial) / warehouse.name
+            yield path
+            path.chmod(0o444)  # `duckdb FILE` opens for writing by default, which would lock out all other readers
+            # DuckDB would replay a log that belongs to the old copy into the new one.
+            _log_file(target).unlink(missing_ok=True)
+            path.replace(target)
     except OSError as error:
         raise RunError(f"cannot publish to {folder}: {error.strerror or error}") from None
-    return target
 
 
-def _copy(warehouse: Path, folder: Path) -> Path:
+def copy_warehouse(warehouse: Path, folder: Path) -> Path:
+    """Replace the copy of the whole warehouse file in `folder` in one step, SQLMesh's state included; return its path.
+
+    The copy has the same file name, because the views inside refer to their catalog by it. It is made while no plan can
+    write, includes the write-ahead log, and is opened once as a test before it replaces the old copy.
+
+    Raises:
+        UsageError: there is no warehouse yet, or `folder` is the folder of the warehouse.
+        RunError: a plan is writing the warehouse, or the copy cannot be written.
+    """
+    with read(warehouse), replacing(warehouse, folder) as path:
+        _copy(warehouse, path)
+    return folder / warehouse.name
+
+
+def _copy(warehouse: Path, copy: Path) -> None:
     """Copy the database and its write-ahead log, and merge the log into the copy."""
-    copy = folder / warehouse.name
     # The database is copied last: closing a handle of a file drops all POSIX locks of this process on that file.
     if _log_file(warehouse).exists():
         shutil.copyfile(_log_file(warehouse), _log_file(copy))
@@ -119,8 +133,6 @@ def _copy(warehouse: Path, folder: Path) -> Path:
             connection.execute("checkpoint")
     except duckdb.Error as error:
         raise RunError(f"the copy of {warehouse} cannot be opened, the old copy stays: {_first_line(error)}") from None
-    copy.chmod(0o444)  # `duckdb FILE` opens for writing by default, which would lock out all other readers
-    return copy
 
 
 def _open(path: Path) -> duckdb.DuckDBPyConnection:

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.common.warehouse import publish, read
+from vlm4rec_search.common.warehouse import copy_warehouse, read
 from vlm4rec_search.datasets.demo_shop.build import build_shop
 from vlm4rec_search.datasets.raw import find_raw_file
 
@@ -48,7 +48,7 @@ class Workbench:
             RunError: a plan is writing it.
         """
         self._folder = folder
-        copy = publish(settings.warehouse, folder / "warehouse")
+        copy = copy_warehouse(settings.warehouse, folder / "warehouse")
         copy.chmod(0o644)
         self.settings = settings.model_copy(update={"warehouse": copy})
 

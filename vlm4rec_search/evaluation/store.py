@@ -24,7 +24,8 @@ _COLUMNS = {
 }  # fmt: skip
 _OLD = """
 SELECT table_name, column_name FROM duckdb_columns()
-WHERE table_name IN ('metrics', 'differences', 'user_metrics', 'rankings') AND column_name IN (SELECT unnest(?))
+WHERE database_name = current_database() AND schema_name = current_schema()
+    AND table_name IN ('metrics', 'differences', 'user_metrics', 'rankings') AND column_name IN (SELECT unnest(?))
 """
 _CREATE = """
 CREATE TABLE IF NOT EXISTS runs (run VARCHAR PRIMARY KEY, protocol JSON);
@@ -89,9 +90,7 @@ def save(results: Results, evaluation: Evaluation, path: Path, provenance: Prove
         path.parent.mkdir(parents=True, exist_ok=True)
         with duckdb.connect(str(path)) as connection:
             connection.execute("BEGIN")
-            for table, column in connection.execute(_OLD, [list(_COLUMNS)]).fetchall():
-                connection.execute(f'ALTER TABLE {table} RENAME COLUMN "{column}" TO {_COLUMNS[column]}')
-            connection.execute(_CREATE)
+            create_tables(connection)
             tables = [("runs", pd.DataFrame([{"protocol": json.dumps(results.protocol), **about}]))]
             for table, frame in chain(tables, _frames(results, evaluation)):
                 connection.register("incoming", frame.rename(columns=_COLUMNS).assign(run=run))
@@ -101,6 +100,13 @@ def save(results: Results, evaluation: Evaluation, path: Path, provenance: Prove
         detail = str(error).splitlines()[0]
         raise RunError(f"cannot write {path} ({detail}): close it elsewhere, or set VLM4REC_RESULTS") from None
     return run
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the tables where they are missing in the current schema, and bring those of older versions up to date."""
+    for table, column in connection.execute(_OLD, [list(_COLUMNS)]).fetchall():
+        connection.execute(f'ALTER TABLE {table} RENAME COLUMN "{column}" TO {_COLUMNS[column]}')
+    connection.execute(_CREATE)
 
 
 def _frames(results: Results, evaluation: Evaluation) -> "Iterator[tuple[str, pd.DataFrame]]":

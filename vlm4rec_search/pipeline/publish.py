@@ -15,7 +15,9 @@ from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
-from vlm4rec_search.pipeline.record import record_failure, record_publication
+from vlm4rec_search.pipeline.quality.history import record_check
+from vlm4rec_search.pipeline.record import record_failure, record_publication, record_served
+from vlm4rec_search.pipeline.served import observe_release
 from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking, parse_ranking, pinned_ranking
 from vlm4rec_search.search.rules import load_rules
 
@@ -73,7 +75,12 @@ def publish_index(
         search_layer = read_search_layer(connection, environment)
     for line in find_idle_rules(rules, search_layer.tables):
         logger.warning("%s", line)
-    checks = _require_suites(judge(measured, {"max_age_days": settings.max_age_days}), force)
+    report = judge(measured, {"max_age_days": settings.max_age_days})
+    try:
+        record_check(settings.quality, report, environment, "index")
+    except (OSError, RunError) as error:
+        logger.warning("the result of the suites is not recorded: %s", error)
+    checks = _require_suites(report, force)
     if gate is not None:
         checks += _require_gate(gate, releases, search_layer, force)
     ranking, reason = _choose_ranking(settings, releases, search_layer, choose)
@@ -90,6 +97,10 @@ def publish_index(
         record_publication(settings.releases, releases.url, mode, publication)
     except RunError as error:
         raise RunError(f"{meta.name} is live, but its publication could not be recorded: {error}") from None
+    try:
+        record_served(settings.releases, meta.name, observe_release(releases, meta.name, rules))
+    except Vlm4recError as error:  # the release is live; only a question of analysts lacks its answer
+        logger.warning("what %s shows is not recorded: %s", meta.name, error)
     return publication.summary
 
 

@@ -1,19 +1,22 @@
-"""Records every publication for analysts in a DuckDB file of its own: releases, loads and refused documents."""
+"""Records every publication for analysts in a DuckDB file of its own.
 
+The tables are `releases`, `loads` and `dead_letters` (refused documents); the schema `served` has what a sample of
+shoppers gets from each release.
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
 
-import duckdb
 import pyarrow as pa
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
-from vlm4rec_search.common.errors import RunError, Vlm4recError, first_line
+from vlm4rec_search.common.errors import Vlm4recError
+from vlm4rec_search.common.records import Rows, append_rows
 from vlm4rec_search.indexes.release import REFUSED, Publication, PublicationError, ReleaseMeta
 
-PATIENCE = 30.0  # seconds to wait while another process has the file open
-_CREATE = """
+_SETTING = "VLM4REC_RELEASES"
+CREATE = """
 CREATE TABLE IF NOT EXISTS releases (
     release VARCHAR, url VARCHAR, recorded_at TIMESTAMP, mode VARCHAR, outcome VARCHAR, encoder VARCHAR,
     dimension INTEGER, captioner VARCHAR, prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR,
@@ -27,9 +30,19 @@ CREATE TABLE IF NOT EXISTS loads (
     seconds DOUBLE);
 CREATE TABLE IF NOT EXISTS dead_letters (
     release VARCHAR, kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
+CREATE SCHEMA IF NOT EXISTS served;
+CREATE TABLE IF NOT EXISTS served.shoppers (release VARCHAR, user_id VARCHAR, tier VARCHAR, vector FLOAT[]);
+CREATE TABLE IF NOT EXISTS served.top_lists (
+    release VARCHAR, user_id VARCHAR, tier VARCHAR, rank INTEGER, item_id VARCHAR, title VARCHAR, score DOUBLE);
+CREATE TABLE IF NOT EXISTS served.popular_items (
+    release VARCHAR, rank INTEGER, item_id VARCHAR, title VARCHAR, popularity DOUBLE);
+CREATE OR REPLACE VIEW served.top_items AS
+    SELECT
+        release, tier, item_id, ANY_VALUE(title) AS title, COUNT(*) AS shoppers,
+        COUNT(*) FILTER (rank = 1) AS first_hits, MIN(rank) AS best_rank
+    FROM served.top_lists
+    GROUP BY release, tier, item_id;
 """
-
-Rows: TypeAlias = list[dict[str, object]] | pa.Table
 
 
 def record_publication(path: Path, url: str, mode: str, publication: Publication) -> None:
@@ -49,7 +62,7 @@ def record_publication(path: Path, url: str, mode: str, publication: Publication
     loads = [{"release": release, **asdict(load)} for load in publication.loads]
     dead_letters = _add_release(publication.refused, release)
     row = _release_row(url, publication.meta) | summary
-    _write(path, {"releases": [row], "loads": loads, "dead_letters": dead_letters})
+    append_rows(path, CREATE, {"releases": [row], "loads": loads, "dead_letters": dead_letters}, _SETTING)
 
 
 def record_failure(path: Path, url: str, mode: str, meta: ReleaseMeta, reason: str | Vlm4recError) -> None:
@@ -60,7 +73,22 @@ def record_failure(path: Path, url: str, mode: str, meta: ReleaseMeta, reason: s
     """
     refused = reason.refused if isinstance(reason, PublicationError) else REFUSED.empty_table()
     row = _release_row(url, meta) | {"mode": mode, "outcome": str(reason)}
-    _write(path, {"releases": [row], "dead_letters": _add_release(refused, meta.name)})
+    append_rows(path, CREATE, {"releases": [row], "dead_letters": _add_release(refused, meta.name)}, _SETTING)
+
+
+def record_served(path: Path, release: str, served: Mapping[str, pa.Table]) -> None:
+    """Add what a sample of shoppers gets from a release, see `served.observe_release`.
+
+    Args:
+        path: the DuckDB file.
+        release: its name.
+        served: rows by table of the schema `served`.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    tables: dict[str, Rows] = {f"served.{name}": _add_release(rows, release) for name, rows in served.items()}
+    append_rows(path, CREATE, tables, _SETTING)
 
 
 def _add_release(refused: pa.Table, release: str) -> pa.Table:
@@ -71,28 +99,3 @@ def _release_row(url: str, meta: ReleaseMeta) -> dict[str, object]:
     values = asdict(meta)
     del values["created_at"], values["name"]
     return {"release": meta.name, "url": url, "recorded_at": datetime.now(UTC).replace(tzinfo=None), **values}
-
-
-def _write(path: Path, tables: dict[str, Rows]) -> None:
-    locked = retry_if_exception_type(duckdb.IOException)  # another process has the file open for a moment
-    retrying = Retrying(retry=locked, stop=stop_after_delay(PATIENCE), wait=wait_random(0.1, 0.5), reraise=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        retrying(_insert, path, tables)
-    except duckdb.Error as error:
-        raise RunError(
-            f"cannot write {path} ({first_line(error)}): close it elsewhere, or set VLM4REC_RELEASES"
-        ) from None
-
-
-def _insert(path: Path, tables: dict[str, Rows]) -> None:
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(_CREATE)
-        connection.execute("BEGIN")
-        for name, rows in tables.items():
-            if len(rows):
-                table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
-                connection.register("incoming", table)
-                connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")  # noqa: S608  our own names
-                connection.unregister("incoming")
-        connection.execute("COMMIT")

@@ -10,7 +10,7 @@ Example: TypeAlias = dict[str, Value]
 
 @dataclass(frozen=True)
 class Finding:
-    """One expectation that the table does not meet.
+    """What one expectation found.
 
     Attributes:
         expectation: type of the rule.
@@ -19,6 +19,7 @@ class Finding:
         unexpected: number of rows that break the rule; None where rows cannot be counted.
         examples: a few of these rows.
         note: the reason for the rule.
+        demand: the rule in words, such as "price: from 0".
     """
 
     expectation: str
@@ -27,6 +28,7 @@ class Finding:
     unexpected: int | None
     examples: list[Example]
     note: str
+    demand: str = ""
 
     def __str__(self) -> str:
         rows = (" ".join(f"{key}={value}" for key, value in row.items() if value is not None) for row in self.examples)
@@ -37,7 +39,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """The result of one suite; `rows` counts the rows of its query, `rules` its expectations."""
+    """The result of one suite; `rows` counts the rows of its query, `rules` its expectations.
+
+    Each expectation is in `failed` (critical), `warnings` or `passed`.
+    """
 
     suite: str
     table: str
@@ -45,6 +50,8 @@ class SuiteResult:
     rules: int
     failed: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
+    passed: list[Finding] = field(default_factory=list)
+    description: str = ""
 
     @property
     def success(self) -> bool:
@@ -54,7 +61,7 @@ class SuiteResult:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The results of all suites, and the first page of the Data Docs if they were written."""
+    """The results of all suites, and the page about them if it was written."""
 
     suites: list[SuiteResult]
     docs: Path | None = None
@@ -66,5 +73,15 @@ class QualityReport:
 
     def as_json(self) -> dict[str, object]:
         """Return the stable shape of `vlm4rec check --json`."""
-        suites = [{**asdict(suite), "success": suite.success} for suite in self.suites]
+        suites = [_suite_json(suite) for suite in self.suites]
         return {"success": self.success, "suites": suites, "docs": str(self.docs) if self.docs else None}
+
+
+def _suite_json(suite: SuiteResult) -> dict[str, object]:
+    names = ("suite", "table", "rows", "rules")
+    findings = {name: [_finding_json(one) for one in getattr(suite, name)] for name in ("failed", "warnings")}
+    return {**{name: getattr(suite, name) for name in names}, **findings, "success": suite.success}
+
+
+def _finding_json(finding: Finding) -> dict[str, object]:
+    return {name: value for name, value in asdict(finding).items() if name != "demand"}

@@ -1,12 +1,10 @@
-"""Run expectation suites with Great Expectations and write its Data Docs."""
+"""Run expectation suites with Great Expectations, record the results, and write the page about them."""
 
-import html
 import logging
 import math
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,11 +13,13 @@ import pandas as pd
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from vlm4rec_search.common.errors import UsageError, Vlm4recError, one_line
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, one_line
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.exposure import measure_tables
+from vlm4rec_search.pipeline.quality.history import record_check
+from vlm4rec_search.pipeline.quality.page import write_quality_page
 from vlm4rec_search.pipeline.quality.report import Example, Finding, QualityReport, SuiteResult, Value
 from vlm4rec_search.pipeline.quality.suites import EXPOSURE, Suite, define_macros, load_suites, measure
 from vlm4rec_search.search.exposure import NOTHING
@@ -35,7 +35,15 @@ logger = logging.getLogger(__name__)
 Parameters = Mapping[str, float]
 Measured: TypeAlias = tuple[Suite, pd.DataFrame]
 EXAMPLES = 5
-SITE = "data_docs"
+_WORDS = {  # of the rules that the suites use
+    "expect_column_values_to_be_between": "",
+    "expect_column_unique_value_count_to_be_between": "",
+    "expect_table_row_count_to_be_between": "",
+    "expect_column_values_to_be_in_set": "",
+    "expect_column_values_to_be_unique": "no value twice",
+    "expect_column_values_to_not_be_null": "never empty",
+}
+_LIMITS = {"min_value": "from", "max_value": "up to"}
 
 
 def run_suites(
@@ -57,7 +65,7 @@ def run_suites(
         expectations: folder of the suites.
         environment: of SQLMesh.
         max_age_days: parameter of that name in the suites, in days.
-        docs: folder in which `data_docs` is replaced by new Data Docs; None writes none.
+        docs: folder of the history of checks, and of the page about it; None writes neither.
         only: name of the only suite to run.
         ranking, rules: that answer, see `Searcher`.
 
@@ -73,7 +81,11 @@ def run_suites(
             with suppress(UsageError):  # there are no documents, which another suite tells
                 search_layer = read_search_layer(connection, environment)
     measured += _measure_ranking(about_ranking, search_layer, ranking, rules)
-    return judge(sorted(measured, key=lambda pair: pair[0].name), {"max_age_days": max_age_days}, docs)
+    report = judge(sorted(measured, key=lambda pair: pair[0].name), {"max_age_days": max_age_days})
+    if docs is None:
+        return report
+    suites = [suite.name for suite in load_suites(expectations)]
+    return replace(report, docs=_write_docs(docs, report, environment, suites))
 
 
 def measure_suites(
@@ -103,24 +115,23 @@ def _measure_ranking(
         return [(suite, measure(connection, suite)) for suite in suites]
 
 
-def judge(measured: Sequence[Measured], parameters: Parameters, docs: Path | None = None) -> QualityReport:
-    """Judge the results of the queries by their suites, and write the Data Docs below `docs`.
+def judge(measured: Sequence[Measured], parameters: Parameters) -> QualityReport:
+    """Judge the results of the queries by their suites.
 
     Raises:
         UsageError: Great Expectations does not know an expectation, or the query lacks a column that one needs.
     """
-    site = docs / SITE if docs else None
     logger.info("Loading Great Expectations (about 5 s) ...")
-    context = _context(site)
+    context = _context()
     results = []
     with bar("suites", len(measured)) as advance:
         for suite, frame in measured:
             results.append(_summary(suite, len(frame), _validate(context, suite, frame, parameters)))
             advance(1)
-    return QualityReport(results, _write_docs(context, site) if site else None)
+    return QualityReport(results)
 
 
-def _context(site: Path | None) -> "AbstractDataContext":
+def _context() -> "AbstractDataContext":
     """Build a context that lives in memory, sends no usage statistics and draws no progress bars of its own."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
@@ -129,11 +140,9 @@ def _context(site: Path | None) -> "AbstractDataContext":
         ProgressBarsConfig,
     )
 
-    backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.resolve())} if site else None
-    builders = {"class_name": "SiteBuilder", "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}}
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
-        data_docs_sites={"checks": {**builders, "store_backend": backend}} if backend else {},
+        data_docs_sites={},
         analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False),
     )
@@ -155,7 +164,7 @@ def _validate(
         rule_set = gx.ExpectationSuite(name=suite.name, expectations=rules, meta={"notes": suite.description})
         definition = gx.ValidationDefinition(name=suite.name, data=data, suite=context.suites.add(rule_set))
         return context.validation_definitions.add(definition).run(
-            batch_parameters={"dataframe": _escaped(frame)},
+            batch_parameters={"dataframe": frame},
             expectation_parameters=dict(parameters),
             result_format={
                 "result_format": "SUMMARY",
@@ -167,24 +176,16 @@ def _validate(
         raise UsageError(f"{suite.file}: {one_line(error)}") from None
 
 
-def _escaped(frame: pd.DataFrame) -> pd.DataFrame:
-    """Escape text for HTML: the Data Docs show examples unchanged, and a catalogue may contain scripts."""
-    texts = frame.select_dtypes("object")
-    return frame.assign(**{str(name): texts[name].map(_escape) for name in texts})
-
-
-def _escape(value: object) -> object:
-    return html.escape(value) if isinstance(value, str) else value
-
-
 def _summary(suite: Suite, rows: int, result: "ExpectationSuiteValidationResult") -> SuiteResult:
     failed: list[Finding] = []
     warnings: list[Finding] = []
+    passed: list[Finding] = []
     for entry in result.results:
         _refuse_exception(suite, entry)
-        if not entry.success:
-            (warnings if entry.expectation_config.severity == "warning" else failed).append(_finding(entry))
-    return SuiteResult(suite.name, suite.table, rows, len(suite.expectations), failed, warnings)
+        is_warning = entry.expectation_config.severity == "warning"
+        (passed if entry.success else warnings if is_warning else failed).append(_finding(entry))
+    rules = len(suite.expectations)
+    return SuiteResult(suite.name, suite.table, rows, rules, failed, warnings, passed, suite.description)
 
 
 def _refuse_exception(suite: Suite, entry: "ExpectationValidationResult") -> None:
@@ -210,7 +211,27 @@ def _finding(entry: "ExpectationValidationResult") -> Finding:
         unexpected=unexpected,
         examples=[_example(row) for row in examples[:EXAMPLES]],
         note=rule.meta["notes"],
+        demand=_demand(rule.type, rule.kwargs),
     )
+
+
+def _demand(kind: str, rule: Mapping[str, Any]) -> str:
+    """Say in words what a rule demands."""
+    subject = rule.get("column") or "number of rows"
+    if kind == "expect_column_unique_value_count_to_be_between":
+        subject = f"different values of {subject}"
+    words = [_WORDS.get(kind, kind.removeprefix("expect_").replace("_", " "))]
+    words += [f"{name} {_limit(rule[key])}" for key, name in _LIMITS.items() if rule.get(key) is not None]
+    if values := rule.get("value_set"):
+        words.append("or ".join(str(value).lower() for value in values) if len(values) < 3 else f"{len(values)} values")
+    if (share := rule.get("mostly", 1.0)) < 1.0:
+        words.append(f"in at least {share:.0%} of the rows")
+    return f"{subject}: {' '.join(filter(None, words))}"
+
+
+def _limit(value: object) -> str:
+    """Return a limit as text; a parameter of the suites has its name."""
+    return str(value["$PARAMETER"]) if isinstance(value, dict) else str(value)
 
 
 def _example(row: Mapping[str, Any]) -> Example:
@@ -218,23 +239,20 @@ def _example(row: Mapping[str, Any]) -> Example:
 
 
 def _plain(value: Any) -> Value:
-    """Turn a value of a frame into one that JSON knows, and escaped text into the original text."""
+    """Turn a value of a frame into one that JSON knows."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, str):
-        return html.unescape(value)
+        return value
     if pd.isna(value):
         return None
     return str(value) if value in (math.inf, -math.inf) else value
 
 
-def _write_docs(context: "AbstractDataContext", site: Path) -> Path | None:
-    """Write the pages and return the first one, None if the folder cannot be written: the verdict counts without it."""
+def _write_docs(folder: Path, report: QualityReport, environment: str, suites: Sequence[str]) -> Path | None:
+    """Record the report and write the page, and return it; None if that fails: the verdict counts without it."""
     try:
-        if site.exists():
-            shutil.rmtree(site)  # pages of earlier checks would stay without a link to them
-        with redirect_stdout(sys.stderr):
-            context.build_data_docs()
-    except OSError as error:
-        logger.warning("The Data Docs cannot be written to %s: %s", site, error.strerror or error)
+        record_check(folder, report, environment, "check")
+        return write_quality_page(folder, suites)
+    except (OSError, RunError) as error:
+        logger.warning("The page about the checks cannot be written to %s: %s", folder, error)
         return None
-    return site / "index.html"

@@ -1,0 +1,33 @@
+"""HTML pages of one file each, from Jinja2 templates: everything is escaped, and nothing is loaded from elsewhere."""
+
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+
+def write_page(path: Path, package: str, template: str, **values: object) -> None:
+    """Render a template and write the page in one step.
+
+    Args:
+        path: of the page; its folder is created where it is missing.
+        package: whose folder `templates` has the template; it extends `base.html` of `vlm4rec_search.common`.
+        template: name of its file.
+        values: for the template.
+
+    Raises:
+        OSError: the page cannot be written.
+    """
+    loaders = [PackageLoader(package), PackageLoader("vlm4rec_search.common")]
+    environment = Environment(
+        loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = _number
+    page = environment.get_template(template).render(**values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,49 @@
+"""Adds rows to a DuckDB file of records, which several commands write in turn."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import duckdb
+import pyarrow as pa
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+
+from vlm4rec_search.common.errors import RunError, first_line
+
+PATIENCE = 30.0  # seconds to wait while another process has the file open
+
+Rows: TypeAlias = list[dict[str, object]] | pa.Table
+
+
+def append_rows(path: Path, create: str, tables: Mapping[str, Rows], setting: str) -> None:
+    """Add rows to tables of a file in one transaction.
+
+    Args:
+        path: the DuckDB file, created where it is missing.
+        create: statements that create the tables where they are missing.
+        tables: rows by name of the table; columns are matched by name.
+        setting: environment variable that names the file, for the message of an error.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    locked = retry_if_exception_type(duckdb.IOException)  # another process has the file open for a moment
+    retrying = Retrying(retry=locked, stop=stop_after_delay(PATIENCE), wait=wait_random(0.1, 0.5), reraise=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        retrying(_insert, path, create, tables)
+    except duckdb.Error as error:
+        raise RunError(f"cannot write {path} ({first_line(error)}): close it elsewhere, or set {setting}") from None
+
+
+def _insert(path: Path, create: str, tables: Mapping[str, Rows]) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(create)
+        connection.execute("BEGIN")
+        for name, rows in tables.items():
+            if len(rows):
+                table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
+                connection.register("incoming", table)
+                connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")  # noqa: S608  our own names
+                connection.unregister("incoming")
+        connection.execute("COMMIT")

@@ -1,0 +1,93 @@
+"""Saved queries: SQL files that answer analysts' questions on the published copy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from vlm4rec_search.common.errors import RunError, UsageError, first_line
+
+FOLDER = "queries"  # in the package, and in a project for queries of its own
+_PACKAGED = Path(__file__).with_name(FOLDER)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedQuery:
+    """One question.
+
+    Attributes:
+        name: of the file, without .sql.
+        description: the first line of the file, a comment.
+        sql: one SELECT.
+    """
+
+    name: str
+    description: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """The rows of a saved query; values are of Python types."""
+
+    query: SavedQuery
+    columns: Sequence[str]
+    rows: Sequence[tuple[object, ...]]
+
+
+def load_queries(project: Path) -> list[SavedQuery]:
+    """Return the saved queries of the package and of a project by name; a project's query replaces the packaged one.
+
+    Raises:
+        UsageError: a file cannot be read, or its first line is not a comment that describes it.
+    """
+    files = {path.stem: path for folder in (_PACKAGED, project / FOLDER) for path in sorted(folder.glob("*.sql"))}
+    return [_load(files[name]) for name in sorted(files)]
+
+
+def find_query(project: Path, name: str) -> SavedQuery:
+    """Return a saved query by name.
+
+    Raises:
+        UsageError: there is no such query, or as `load_queries`.
+    """
+    queries = {query.name: query for query in load_queries(project)}
+    if name not in queries:
+        raise UsageError(f"there is no saved query {name}: `vlm4rec queries list` shows all of them")
+    return queries[name]
+
+
+def run_query(query: SavedQuery, copy: Path, limit: int | None = None) -> QueryResult:
+    """Run a saved query on the published copy.
+
+    Args:
+        query: of `load_queries`.
+        copy: DuckDB file of `vlm4rec publish-tables`.
+        limit: the most rows to return; None for all.
+
+    Raises:
+        UsageError: there is no copy, it lacks a table, or the query is not valid SQL.
+        RunError: the copy cannot be read.
+    """
+    if not copy.is_file():
+        raise UsageError(f"no copy of the tables at {copy}: run `vlm4rec publish-tables`, or set VLM4REC_PUBLISHED")
+    try:
+        with duckdb.connect(str(copy), read_only=True) as connection:
+            result = connection.execute(query.sql)
+            columns = [str(column[0]) for column in result.description]
+            return QueryResult(query, columns, result.fetchall() if limit is None else result.fetchmany(limit))
+    except (duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException) as error:
+        raise UsageError(f"the query {query.name} fails ({first_line(error)}): run `vlm4rec publish-tables`") from None
+    except duckdb.Error as error:
+        raise RunError(f"the query {query.name} fails on {copy}: {first_line(error)}") from None
+
+
+def _load(path: Path) -> SavedQuery:
+    try:
+        header, _, sql = path.read_text("utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', error)}") from None
+    if not header.startswith("--") or not header.strip("- \t"):
+        raise UsageError(f"{path}: the first line has to describe the query, such as `-- Which items sell best?`")
+    return SavedQuery(path.stem, header.strip("- \t"), sql.strip().removesuffix(";"))

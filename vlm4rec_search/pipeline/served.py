@@ -1,0 +1,83 @@
+"""What a release shows: the first hits of a sample of shoppers, their profiles, and the popular items.
+
+A publication records it, so that later questions need no old release: which items nobody is shown, and how lists,
+profiles and popularity drift from release to release.
+"""
+
+from collections.abc import Mapping, Sequence
+from heapq import nlargest
+
+import pyarrow as pa
+
+from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.pipeline.exposure import SAMPLE, TOP
+from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.rules import Rule
+
+POPULAR = 100  # items
+_SHOPPERS = pa.schema([("user_id", pa.string()), ("tier", pa.string()), ("vector", pa.list_(pa.float32()))])
+_TOP_LISTS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("tier", pa.string()),
+        ("rank", pa.int32()),
+        ("item_id", pa.string()),
+        ("title", pa.string()),
+        ("score", pa.float64()),
+    ]
+)
+_POPULAR_ITEMS = pa.schema(
+    [("rank", pa.int32()), ("item_id", pa.string()), ("title", pa.string()), ("popularity", pa.float64())]
+)
+
+
+def observe_release(
+    releases: Releases, name: str, rules: Sequence[Rule] = (), sample: int = SAMPLE
+) -> Mapping[str, pa.Table]:
+    """Search a release for a sample of shoppers, as a page of the shop would, and return the rows by table.
+
+    Returns:
+        shoppers: tier of the answer and profile vector of each shopper of the sample, NULL without a profile.
+        top_lists: their first `TOP` hits, with the release's ranking and the business rules, pins included.
+        popular_items: the `POPULAR` most popular items.
+
+    Raises:
+        UsageError: the release cannot be searched by this package version.
+        RunError: the index does not answer.
+    """
+    shoppers, hits = [], []
+    with releases.open(name, None, rules) as index:
+        for user in releases.users(name, sample):
+            answer = index.search(Query(user=user, k=TOP))
+            known = index.backend.reader().user(user)
+            vector = None if known is None else known.vector
+            shoppers.append({"user_id": user, "tier": answer.tier, "vector": vector})
+            hits += [
+                {
+                    "user_id": user,
+                    "tier": answer.tier,
+                    "rank": hit.rank,
+                    "item_id": hit.item_id,
+                    "title": hit.title,
+                    "score": hit.score,
+                }
+                for hit in answer.hits
+            ]
+    popular = nlargest(
+        POPULAR,
+        (
+            (row["popularity"], row["item_id"], row["title"])
+            for batch in releases.documents(name, ("item_id", "title", "popularity"))
+            for row in batch.to_pylist()
+            if row["popularity"]
+        ),
+    )
+    ranked = [
+        {"rank": rank, "item_id": item, "title": title, "popularity": popularity}
+        for rank, (popularity, item, title) in enumerate(popular, 1)
+    ]
+    return {
+        "shoppers": pa.Table.from_pylist(shoppers, schema=_SHOPPERS),
+        "top_lists": pa.Table.from_pylist(hits, schema=_TOP_LISTS),
+        "popular_items": pa.Table.from_pylist(ranked, schema=_POPULAR_ITEMS),
+    }
