@@ -36,6 +36,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     from vlm4rec_search.embeddings.recipes import embedded_parts, item_texts
 
     context.var("analyzer")  # another analyzer finds other boilerplate
+    context.var("recipes")  # another version of the texts rebuilds this table
     columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
     items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
     documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")

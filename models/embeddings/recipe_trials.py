@@ -38,7 +38,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
 
     context.var("analyzer")  # another analyzer finds other boilerplate
     context.var("encoder_id")  # another encoder, or another revision of it, rebuilds this table
-    context.var("profiles")  # another version of the arithmetic rebuilds this table
+    context.var("recipes")  # another version of the texts, or of the choice, rebuilds this table
     likes = exp.select("user_id", "item_id", "days").from_(context.resolve_table("profiles.likes"))
     columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
     items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")

@@ -28,9 +28,8 @@ TRIED: tuple[Recipe, ...] = (
     "title_caption",
     "caption_title",
     "title_details_caption",
-    "caption",
 )
-"""The recipes, the preferred one first: simple ones, and those whose texts a typed title finds."""
+"""The recipes, simple ones first. All have the title, so that a typed title finds its item."""
 ITEMS = 600  # the most items whose texts are embedded for each recipe
 COLUMNS = ["recipe", "shoppers", "ndcg", "gain", "gain_error", "chosen"]
 

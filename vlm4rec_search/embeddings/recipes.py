@@ -21,6 +21,7 @@ Recipe: TypeAlias = Literal[
     "caption_title_details",
 ]
 """The parts of a text, first to last. An encoder gives most weight to the beginning of a text."""
+VERSION = 1  # raise it when the texts of a recipe change, or the choice of one
 PARTS = ("title", "description", "caption", "details")
 _SOURCES = ("caption", "description", "details")
 

@@ -16,6 +16,7 @@ from vlm4rec_search.common.warehouse import check_writable
 from vlm4rec_search.datasets import declarations, raw
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import fingerprint
+from vlm4rec_search.embeddings import recipes
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
 from vlm4rec_search.search.ranking import load_ranking
 
@@ -53,6 +54,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         "image_encoder_id": f"{images.id} {PREPROCESSING}",
         "markup": MARKUP,
         "analyzer": ANALYZER,
+        "recipes": str(recipes.VERSION),
         "text_recipe": ranking.text,
         "profiles": str(profiles.VERSION),
         **ranking.table_variables(),
