@@ -3,7 +3,7 @@ MODEL (
   kind FULL,
   grain user_id,
   audits (
-    not_null(columns := (user_id, items, history, seen, terms, interests, behaviour, shoppers, categories)),
+    not_null(columns := (user_id, items, history, seen, terms, interests, behaviour, shoppers, repeats, categories)),
     unique_values(columns := (user_id)),
     unit_vectors(column := vector),
     one_dimension(column := vector)
@@ -44,6 +44,13 @@ WITH histories AS (
   FROM search.similar_shoppers AS similar_shoppers
   GROUP BY
     similar_shoppers.user_id
+), again AS (
+  SELECT
+    repeat_items.user_id,
+    @in_order(repeat_items.rank, repeat_items.item_id, repeat_items.score, repeat_items.times, repeat_items.last_on) AS repeats
+  FROM profiles.repeat_items AS repeat_items
+  GROUP BY
+    repeat_items.user_id
 )
 SELECT
   COALESCE(histories.user_id, users.user_id) AS user_id, /* the shop's id of the shopper */
@@ -55,6 +62,7 @@ SELECT
   COALESCE(tastes.interests, [])::STRUCT(vector FLOAT[], importance DOUBLE, medoid TEXT, items TEXT[])[] AS interests, /* interests of profiles.interests, the most important first */
   COALESCE(starts.items, [])::STRUCT(item_id TEXT, weight DOUBLE, lasting DOUBLE)[] AS behaviour, /* items of profiles.recent_items, from which co-purchases (weight, sum 1) and EASE (lasting) start */
   COALESCE(similar.shoppers, [])::STRUCT(item_id TEXT, score DOUBLE)[] AS shoppers, /* items of search.similar_shoppers, the largest score first */
+  COALESCE(again.repeats, [])::STRUCT(item_id TEXT, score DOUBLE, times INT, last_on TEXT)[] AS repeats, /* items of profiles.repeat_items, the largest score first */
   users.segment, /* the shop's own group of the shopper; NULL without one */
   COALESCE(favourites.categories, [])::TEXT[] AS categories /* up to three categories of profiles.favourite_categories, the best first */
 FROM histories
@@ -68,6 +76,8 @@ LEFT JOIN tastes
   ON tastes.user_id = histories.user_id
 LEFT JOIN similar
   ON similar.user_id = histories.user_id
+LEFT JOIN again
+  ON again.user_id = histories.user_id
 LEFT JOIN profiles.recent_items AS starts
   ON starts.user_id = histories.user_id
 LEFT JOIN profiles.favourite_categories AS favourites

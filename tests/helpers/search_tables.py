@@ -102,14 +102,29 @@ def _people(log: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         history = [{"item_id": item, "weight": weight / length}
                    for item, weight in zip(of["item_id"], of["weight"], strict=True)]  # fmt: skip
         behaviour = [{"item_id": item, "weight": 1.0, "lasting": 0.5} for item in of["item_id"][:5]]
+        again = [{"item_id": item, "score": 1 / times, "times": times, "last_on": f"2025-02-0{times}"}
+                 for times, item in enumerate(of["item_id"][:3], 1)]  # fmt: skip
         alike = similar.loc[similar["user_id"] == user, ["item_id", "score"]].to_dict("records")
         weighted = words.get_group(user)[["term", "word", "weight"]].to_dict("records")
         tastes = interests.get_group(user)[["vector", "importance", "medoid", "items"]].to_dict("records")
         vector = np.array(profiles.loc[user, "vector"], dtype=np.float32)
         rows.append(
-            (user, len(of), vector, history, of["item_id"].tolist(), weighted, tastes, behaviour, alike, None, [])
+            (
+                user,
+                len(of),
+                vector,
+                history,
+                of["item_id"].tolist(),
+                weighted,
+                tastes,
+                behaviour,
+                alike,
+                again,
+                None,
+                [],
+            )
         )
-    rows += [(f"s{number:02d}", 0, None, [], [], [], [], [], [], segment, ["gone"])
+    rows += [(f"s{number:02d}", 0, None, [], [], [], [], [], [], [], segment, ["gone"])
              for number, segment in enumerate(["young", "nobody", None])]  # fmt: skip
     names = [
         "user_id",
@@ -121,6 +136,7 @@ def _people(log: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         "interests",
         "behaviour",
         "shoppers",
+        "repeats",
         "segment",
         "categories",
     ]

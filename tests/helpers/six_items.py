@@ -72,6 +72,7 @@ def users() -> pd.DataFrame:
             "interests": interests,
             "behaviour": [[start("a", 1.0, 1.0), start("d", 0.5, 0.25)], [], [], []],
             "shoppers": [[{"item_id": "b", "score": 1.0}, {"item_id": "f", "score": 0.5}], [], [], []],
+            "repeats": [[{"item_id": "d", "score": 1.0, "times": 3, "last_on": "2025-02-09"}], [], [], []],
             "segment": [None, None, "s", None],
             "categories": [["dresses", "lamps"], ["shoes"], [], ["lamps"]],
         }

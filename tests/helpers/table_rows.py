@@ -1,6 +1,6 @@
 """Two good rows of each table, for the tests of the audits."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 Row = dict[str, Any]
@@ -17,7 +17,9 @@ PACE: Row = {
     ),
     **dict.fromkeys(("popularity_days", "shoppers_half_life_days", "regularisation"), 30.0),
 }
-LISTS: Row = {name: [] for name in ("history", "seen", "terms", "interests", "behaviour", "shoppers", "categories")}
+LISTS: Row = {
+    name: [] for name in ("history", "seen", "terms", "interests", "behaviour", "shoppers", "repeats", "categories")
+}
 ITEM = {"title": "Oak chair", "available": True, "price": 3.0}
 FORMATS = dict.fromkeys(("item_floats", "log_item_floats", "log_user_floats", "user_floats"), False)
 
@@ -148,6 +150,10 @@ GOOD: dict[str, tuple[Row, Row]] = {
     "search.ease_weights": (
         {"item_id": "a", "neighbour_id": "b", "weight": 0.5, "rank": 1},
         {"item_id": "b", "neighbour_id": "a", "weight": -0.5, "rank": 1},
+    ),
+    "profiles.repeat_items": (
+        {"user_id": "u", "item_id": "a", "times": 2, "last_on": date(2025, 3, 1), "score": 1.0, "rank": 1},
+        {"user_id": "u", "item_id": "b", "times": 1, "last_on": date(2025, 3, 1), "score": 0.5, "rank": 2},
     ),
     "search.similar_shoppers": (
         {"user_id": "u", "item_id": "a", "score": 1.0, "rank": 1},

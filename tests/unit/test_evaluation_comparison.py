@@ -1,5 +1,7 @@
 """Intervals, differences and slices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.interaction_logs import made
@@ -59,3 +61,13 @@ def test_slices_hold_the_users_and_targets_they_name() -> None:
         ("item age", "30 to 179 days"): [1],
         ("popularity", "head: top 10%"): [1],
     }
+
+
+def test_repeat_purchases_are_a_slice_where_they_count() -> None:
+    """User 0 takes the known item 1 again and item 2 for the first time, user 1 only a new one."""
+    log = made([(0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3), (0, 1, 50), (0, 2, 51), (1, 3, 52)], np.eye(4))
+    split = replace(log.split(np.datetime64("2025-02-10")), repeat=True)
+    found = {part.name: part.targets for part in cut(split, log.targets(split)) if part.by == "purchase"}
+    assert {name: targets.users.tolist() for name, targets in found.items()} == {"repeat": [0], "explore": [0, 1]}
+    assert found["repeat"].relevant.indices.tolist() == [1]
+    assert found["explore"].relevant.indices.tolist() == [2, 3]

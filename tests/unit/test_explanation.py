@@ -45,7 +45,7 @@ def test_shares_sum_to_the_scores(
     ranking = folder / "ranking.yaml"
     ranking.write_text(RANKING.read_text("utf-8").replace("profile: mean", f"profile: {profile}"), "utf-8")
     with open_index(str(folder), ranking=ranking) as index:
-        hits = index.search(Query(user="u1", k=20, weights=KINDS, fusion=fusion, explain=True)).hits
+        hits = index.search(Query(user="u1", k=20, weights=KINDS, fusion=fusion, buy_again=True, explain=True)).hits
     assert hits
     for hit in hits:
         reason = hit.explanation

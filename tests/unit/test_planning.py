@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vlm4rec_search import Query, Ranking, Rule
-from vlm4rec_search.search.model import Facts, Item, User, Word
+from vlm4rec_search.search.model import Facts, Item, Repeat, User, Word
 from vlm4rec_search.search.planning import (
     add_neighbours,
     early_request,
@@ -53,6 +53,27 @@ def test_a_profile_answers_with_every_retriever() -> None:
     assert plan.retrievers[4].items == {"c": 0.125}
     assert plan.weights == [1.0, 1.0, 1.0, 1.0, 1.0, RANKING.weights.popularity]
     assert plan.request.user is SHOPPER
+
+
+def test_what_may_be_bought_again_comes_back_where_that_is_wanted() -> None:
+    shopper = replace(SHOPPER, seen=["a", "b"], repeats={"b": Repeat(0.5, 3, "2025-03-01")})
+    on = RANKING.model_copy(update={"buy_again": 0.5})
+    assert "buy-again" not in names(Query(user="u1"), Facts(shopper))
+    for query, ranking, share in (
+        (Query(user="u1", buy_again=True), RANKING, 1.0),
+        (Query(user="u1"), on, 0.5),
+        (Query(user="u1", items=["c"]), on, 0.5),
+    ):
+        plan = make_plan(query, Facts(shopper), ranking)
+        assert plan.retrievers[-1].items == {"b": 0.5}
+        assert plan.weights[-1] == share * max(plan.weights[:-1])
+        assert (plan.request.user, plan.request.without) == (None, ("a",))
+    everything = make_plan(Query(user="u1", include_seen=True), Facts(shopper), on)
+    assert everything.request.without == ()
+    for query in (Query(user="u1", buy_again=False), Query(user="u1", text="bag"), Query(user="u1", mode="lexical")):
+        plan = make_plan(query, Facts(shopper), on)
+        assert "buy-again" not in [each.name for each in plan.retrievers]
+        assert plan.request.user is shopper
 
 
 def test_without_neighbours_there_is_neither_a_co_purchase_nor_an_ease_retriever() -> None:

@@ -17,6 +17,7 @@ from vlm4rec_search.search.model import Facts, Plan, Request, Retriever
 from vlm4rec_search.search.query import KINDS, Explanation, HistoryPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
+    chosen_before,
     chosen_with,
     goes_with,
     is_popular,
@@ -94,6 +95,19 @@ def test_items_are_named_without_their_shares() -> None:
     assert chosen_with([]) == resembles([], True) == shares_words([]) == ""
 
 
+@pytest.mark.parametrize(
+    ("times", "days", "clause"),
+    [
+        (1, 20, "you chose it once, 20 days ago"),
+        (2, 1, "you chose it twice, last yesterday"),
+        (3, 0, "you chose it 3 times, last today"),
+        (3, None, "you chose it 3 times"),
+    ],
+)
+def test_what_was_chosen_before_is_told_with_count_and_day(times: int, days: int | None, clause: str) -> None:
+    assert chosen_before(times, days) == clause
+
+
 def test_items_with_the_same_title_are_named_once() -> None:
     twice = [HistoryPart("1", "Bag", 0.5), HistoryPart("2", "Bag", 0.5)]
     assert resembles(twice, True, "the history") == 'it resembles "Bag" from the history'
@@ -167,6 +181,18 @@ def test_an_item_that_co_purchases_name_is_not_named_again(tmp_path: Path) -> No
     assert [part.item_id for part in told.bought_with] == [part.item_id for part in told.goes_with] == ["a"]
     assert told.sentence == 'Others who chose "red dress" also chose it.'
     assert alone.sentence == 'It goes with "red dress".'
+
+
+def test_an_item_that_may_be_bought_again_is_a_hit_and_says_why(tmp_path: Path) -> None:
+    publish(tmp_path)
+    with open_index(str(tmp_path), ranking=RANKING) as index:
+        usual = index.search(Query(user="u1")).hits
+        hits = index.search(Query(user="u1", buy_again=True, explain=True)).hits
+    assert {hit.item_id for hit in hits} - {hit.item_id for hit in usual} == {"d"}
+    again = next(hit.explanation for hit in hits if hit.item_id == "d")
+    assert again is not None
+    assert "because you chose it 3 times" in again.sentence
+    assert [leg.rank for leg in again.legs if leg.name == "buy-again"] == [1]
 
 
 def test_a_retriever_of_another_name_is_told_by_its_name(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`vlm4rec evaluate` and `vlm4rec tune`: compare systems, and choose a ranking configuration."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ _SHARES = {"cover": "Coverage@10", "first": "TopShare@1", "tail": "Tail@10"}  # 
 @click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
               help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
 @click.option("--systems", default="", metavar="NAME,NAME", help="Systems to compare; default: all.")
-@click.option("--repeat", is_flag=True, help="Also rank items of the history.")
+@click.option("--repeat", is_flag=True, help="Also rank items of the history, and tell purchases of them apart.")
 @click.option("--users", "sample", type=int, metavar="N", help="The most users, drawn at random; default: all.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same numbers.")
 @click.option("--world", "worlds", multiple=True, type=click.Choice(["photo", "title"]),
@@ -192,12 +193,23 @@ def _print(results: "Results", world: str) -> None:
         console.print(f"The built-in shop, world {world}", style="bold")
     for on in dict.fromkeys(row.on for row in results.rows):
         console.print(_table([row for row in results.rows if row.on == on], on))
+    for line in _repeats(results):
+        console.print(line, highlight=False, soft_wrap=True)
     for line in effect(results):
         console.print(line, highlight=False, soft_wrap=True)
     for name, why in _pairs(results.protocol.get("skipped")):
         console.print(f"not evaluated: {name}: {why}", style="yellow", markup=False, highlight=False)
     if results.protocol.get("leaks_in_time"):
         console.print("leave-one-out leaks in time: do not stake a release on it", style="yellow")
+
+
+def _repeats(results: "Results") -> Iterator[str]:
+    """Yield what systems reach over purchases of items in the history, and of others, where both may be ranked."""
+    for name in ("repeat", "explore"):
+        rows = [row for row in results.slices if row.slice == f"purchase: {name}" and row.metric == "R@10"]
+        if rows:
+            told = ", ".join(f"{row.system} {_number(row)}" for row in rows)
+            yield f"R@10 of {name} purchases ({rows[0].users:,} users): {told}"
 
 
 def _pairs(mapping: object) -> list[tuple[str, str]]:

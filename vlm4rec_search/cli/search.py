@@ -81,6 +81,11 @@ def _shared(command: F) -> F:
 @click.option("--items", default="", help="Item ids of the session, separated by commas.")
 @click.option("--text", help="Text to search for.")
 @click.option("--include-seen", is_flag=True, help="Also return items that the shopper has seen.")
+@click.option(
+    "--buy-again/--no-buy-again",
+    default=None,
+    help="Also return what the shopper may buy again; default: the ranking configuration's.",
+)
 @_shared
 def search(user: str | None, items: str, text: str | None, include_seen: bool, **options: Any) -> None:
     """Answer one query on the terminal."""

@@ -58,6 +58,10 @@ CREATE VIEW search.similar_shoppers AS
 SELECT user_id, shopper.item_id, shopper.score, rank FROM (
     SELECT user_id, UNNEST(shoppers) AS shopper, GENERATE_SUBSCRIPTS(shoppers, 1) AS rank FROM users
 );
+CREATE VIEW profiles.repeat_items AS
+SELECT user_id, repeat.item_id, repeat.score, repeat.times, repeat.last_on, rank FROM (
+    SELECT user_id, UNNEST(repeats) AS repeat, GENERATE_SUBSCRIPTS(repeats, 1) AS rank FROM users
+);
 CREATE VIEW profiles.user_profiles AS SELECT user_id, items, length, vector::FLOAT[] AS vector FROM vectors;
 CREATE VIEW profiles.term_weights AS SELECT * FROM terms;
 CREATE VIEW profiles.interests AS SELECT * FROM tastes;

@@ -30,13 +30,21 @@ class Slice(NamedTuple):
 
 
 def cut(split: Split, targets: Targets) -> Iterator[Slice]:
-    """Yield the slices with a user: by length of the history, and by age and popularity of the relevant items."""
+    """Yield the slices with a user: by length of the history, and by age and popularity of the relevant items.
+
+    Where items of the history may be ranked, also by whether they are in it: repeat and explore.
+    """
     lengths = np.diff(split.seen.indptr)[targets.users]
     for low, high in LENGTHS:
         kept = np.flatnonzero((lengths >= low) & (lengths <= (high or np.inf)))
         yield from _some("history", f"{_span(low, high)} items", _take(targets, kept))
     for by, name, items in (*_ages(split), *_popularity(split)):
         yield from _some(by, name, targets.within(items))
+    if split.repeat:
+        everything = np.ones(split.shape[1], dtype=np.bool_)
+        repeats = sparse.csr_array(targets.relevant.multiply(split.seen[targets.users]))
+        for name, relevant in (("repeat", repeats), ("explore", sparse.csr_array(targets.relevant - repeats))):
+            yield from _some("purchase", name, Targets(targets.users, relevant).within(everything))
 
 
 def _some(by: str, name: str, targets: Targets) -> Iterator[Slice]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vlm4rec_search.search.model import Document, Interest, Item, User, Vector, Word
+from vlm4rec_search.search.model import Document, Interest, Item, Repeat, User, Vector, Word
 
 DOCUMENT_FIELDS = ("title", "category", "price", "description", "caption", "available", "image", "attributes")
 _NO_VECTOR: Vector = np.empty(0, dtype=np.float32)
@@ -27,6 +27,10 @@ def to_user(user_id: str, row: Mapping[str, Any]) -> User:
         behaviour={entry["item_id"]: entry["weight"] for entry in row["behaviour"]},
         lasting={entry["item_id"]: entry.get("lasting") or 0.0 for entry in row["behaviour"]},
         shoppers={entry["item_id"]: entry["score"] for entry in row["shoppers"]},
+        repeats={
+            entry["item_id"]: Repeat(entry["score"], entry["times"], entry["last_on"])
+            for entry in row.get("repeats") or ()  # releases of earlier packages lack them
+        },
         seen=row["seen"],
         segment=row["segment"],
         categories=tuple(row["categories"]),

@@ -52,8 +52,8 @@ class Model(NamedTuple):
 _TEXTS = ("title", "description", "caption", "details")
 _ITEM = ("item_id", *_TEXTS, "category", "price", "available", "image", "attributes")
 _USER = (
-    "user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "shoppers", "segment",
-    "categories",
+    "user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "shoppers", "repeats",
+    "segment", "categories",
 )  # fmt: skip
 # one model for each field of `SearchTables`
 MODELS = {

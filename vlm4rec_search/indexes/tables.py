@@ -24,7 +24,9 @@ CREATE TABLE users (user_id VARCHAR PRIMARY KEY, items INTEGER, vector FLOAT[],
     terms STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[],
     interests STRUCT(vector FLOAT[], importance DOUBLE, medoid VARCHAR, items VARCHAR[])[],
     behaviour STRUCT(item_id VARCHAR, weight DOUBLE, lasting DOUBLE)[],
-    shoppers STRUCT(item_id VARCHAR, score DOUBLE)[], segment VARCHAR, categories VARCHAR[]);
+    shoppers STRUCT(item_id VARCHAR, score DOUBLE)[],
+    repeats STRUCT(item_id VARCHAR, score DOUBLE, times INTEGER, last_on VARCHAR)[], segment VARCHAR,
+    categories VARCHAR[]);
 CREATE TABLE rejected (kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
 """
 CREATE_POSTINGS = """
@@ -65,7 +67,9 @@ WITH numbered AS (
         terms::STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[] AS terms,
         interests::STRUCT(vector FLOAT[], importance DOUBLE, medoid VARCHAR, items VARCHAR[])[] AS interests,
         behaviour::STRUCT(item_id VARCHAR, weight DOUBLE, lasting DOUBLE)[] AS behaviour,
-        shoppers::STRUCT(item_id VARCHAR, score DOUBLE)[] AS shoppers, segment::VARCHAR AS segment,
+        shoppers::STRUCT(item_id VARCHAR, score DOUBLE)[] AS shoppers,
+        repeats::STRUCT(item_id VARCHAR, score DOUBLE, times INTEGER, last_on VARCHAR)[] AS repeats,
+        segment::VARCHAR AS segment,
         categories::VARCHAR[] AS categories)
     FROM incoming_users
 )
@@ -129,7 +133,8 @@ COPY_USERS = """
 INSERT INTO rejected SELECT 'user', user_id, NULL, reason FROM judged_users WHERE reason IS NOT NULL;
 INSERT INTO users
 SELECT user_id, items, vector, coalesce(history, []), coalesce(seen, []), coalesce(terms, []),
-    coalesce(interests, []), coalesce(behaviour, []), coalesce(shoppers, []), segment, coalesce(categories, [])
+    coalesce(interests, []), coalesce(behaviour, []), coalesce(shoppers, []),
+    coalesce(repeats, []), segment, coalesce(categories, [])
 FROM judged_users WHERE reason IS NULL ORDER BY user_id;
 """
 

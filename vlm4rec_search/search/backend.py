@@ -36,6 +36,10 @@ class Release(Protocol):
         """When it was made, in UTC."""
 
     @property
+    def as_of(self) -> datetime | None:
+        """The moment up to which its tables count events."""
+
+    @property
     def ranking(self) -> str | None:
         """The ranking configuration as JSON, None for the one that comes with the package."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from math import ceil
 
 import numpy as np
@@ -13,6 +14,7 @@ from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Ranked, Retri
 from vlm4rec_search.search.query import Explanation, HistoryPart, ReasonPart, RetrieverPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
+    chosen_before,
     chosen_with,
     goes_with,
     has_words,
@@ -56,6 +58,7 @@ class Explainer:
 
     def __init__(self, reader: Reader, facts: Facts, plan: Plan, retrieved: Retrieved) -> None:
         self._facts, self._plan, self._retrieved = facts, plan, retrieved
+        self._as_of = reader.release.as_of
         from_history = [retriever for retriever in plan.retrievers if retriever.name in FROM_HISTORY]
         used = {item for retriever in from_history for item in self._history_weights(retriever)}
         self._history = reader.items(sorted(used)) if used else {}
@@ -168,6 +171,8 @@ class Explainer:
                 return chosen_with(largest(self._co_purchase_parts(hit.item_id, [profile])))
             case "ease":
                 return self._goes_with(hit.item_id, profile, origin)
+            case "buy-again":
+                return self._chosen_before(hit.item_id)
             case "shoppers":
                 return "similar shoppers chose it lately"
             case "popularity":
@@ -181,6 +186,13 @@ class Explainer:
         told = {part.title for part in named_parts(bought_with)}
         others = [part for part in named_parts(parts) if part.title not in told]
         return goes_with(others, origin) if others or not parts else chosen_with(bought_with)
+
+    def _chosen_before(self, item_id: str) -> str:
+        repeat = self._facts.user.repeats.get(item_id) if self._facts.user else None
+        if repeat is None:
+            return ""
+        days = (self._as_of.date() - date.fromisoformat(repeat.last_on)).days if self._as_of else None
+        return chosen_before(repeat.times, days)
 
     def _uses(self, name: str) -> bool:
         return any(each.name == name for each in self._plan.retrievers)

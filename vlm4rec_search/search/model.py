@@ -9,6 +9,7 @@ from vlm4rec_search.search.filters import Filter
 from vlm4rec_search.search.query import Fusion, Kind, Query, Tier
 from vlm4rec_search.search.rules import Rule
 
+BUY_AGAIN = "buy-again"  # name of the retriever of items of the history
 PINNED = "pinned"  # name of the retriever that finds pinned items; its weight in the fusion is 0
 
 Vector: TypeAlias = Scores
@@ -54,7 +55,7 @@ class Retriever:
     popularity retriever without `items` ranks by the popularity of every document.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase, ease, shoppers, popularity or pinned.
+        name: profile, interest, session, text, words, co-purchase, ease, shoppers, popularity, buy-again or pinned.
         weight: share in the fusion among the retrievers of the same kind.
         sources: of an interest, the history items whose vectors it averages.
     """
@@ -86,6 +87,21 @@ class Interest:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """An item of the history that the shopper may buy again.
+
+    Attributes:
+        score: by count and recency, 1 for the shopper's first.
+        times: days on which the shopper took it.
+        last_on: the last of them, such as 2025-03-01.
+    """
+
+    score: float
+    times: int
+    last_on: str
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """What a release knows of a shopper.
 
@@ -96,6 +112,7 @@ class User:
         behaviour: items from which co-purchases start, with their weights.
         lasting: the same items with the weights from which EASE starts.
         shoppers: what similar shoppers took, with scores.
+        repeats: items of the history that the shopper may buy again.
         seen: item ids that answers leave out.
         segment: from the users file.
         categories: favourite categories, best first.
@@ -109,6 +126,7 @@ class User:
     behaviour: Mapping[str, float] = field(default_factory=dict)
     lasting: Mapping[str, float] = field(default_factory=dict)
     shoppers: Mapping[str, float] = field(default_factory=dict)
+    repeats: Mapping[str, Repeat] = field(default_factory=dict)
     seen: Sequence[str] = ()
     segment: str | None = None
     categories: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Request, Retriever, User
+from vlm4rec_search.search.model import BUY_AGAIN, PINNED, Facts, Item, Plan, Request, Retriever, User
 from vlm4rec_search.search.query import Kind, Query, Tier
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import profile_retrievers, sum_neighbours, text_retrievers
@@ -34,6 +34,8 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     if not sum(weights) + sum(by_rank) > 0.0:
         weights = _own_weights(retrievers, query)
     used = [each for each in zip(retrievers, weights, by_rank, strict=True) if each[1] + each[2] > 0]
+    heaviest = max(weight + rank_weight for _, weight, rank_weight in used)
+    used += [(retriever, share * heaviest, 0.0) for retriever, share in _again(query, facts, ranking)]
     used += [(retriever, 0.0, 0.0) for retriever in _pins(rules)]
     fusion = query.fusion or ("minmax" if ranking.fusion == "blend" and not blend else ranking.fusion)
     return Plan(
@@ -141,7 +143,21 @@ def _kind_weights(query: Query, facts: Facts, ranking: Ranking) -> dict[str, flo
 def _request(query: Query, facts: Facts, ranking: Ranking, retrievers: Sequence[Retriever]) -> Request:
     without = (*(facts.session.seen if facts.session else ()), *query.exclude)
     depth = max(query.depth or ranking.depth, query.k)
-    return Request(retrievers, query.conditions, None if query.include_seen else facts.user, without, depth)
+    user = None if query.include_seen else facts.user
+    if user is not None and _again(query, facts, ranking):
+        without = (*without, *(item for item in user.seen if item not in user.repeats))
+        user = None
+    return Request(retrievers, query.conditions, user, without, depth)
+
+
+def _again(query: Query, facts: Facts, ranking: Ranking) -> list[tuple[Retriever, float]]:
+    """Return the retriever of what the shopper may buy again, and its share of the largest weight; none where off."""
+    on = ranking.buy_again > 0.0 if query.buy_again is None else query.buy_again
+    repeats = facts.user.repeats if facts.user and "profile" in ranking.fallback_chain else {}
+    if not on or not repeats or query.text is not None or query.mode != "hybrid":
+        return []
+    scores = {item: each.score for item, each in repeats.items()}
+    return [(Retriever(BUY_AGAIN, "behaviour", items=scores), ranking.buy_again or 1.0)]
 
 
 def _profile(query: Query, facts: Facts, ranking: Ranking) -> list[Retriever]:

@@ -35,6 +35,8 @@ class Query:
         filters: conditions that every hit fulfils, see `parse_filters`; they apply inside every retriever.
         k: number of hits, 1 to 10,000.
         include_seen: also return items that the shopper has interacted with.
+        buy_again: also return items of the history that the shopper may buy again; None takes the ranking
+            configuration's. It has no effect with a text or outside the mode hybrid.
         fusion: reciprocal rank (rrf), or weighted mean of min-max (minmax) or standard scores (zscore); None takes the
             ranking configuration's.
         weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, popularity), divided
@@ -63,6 +65,7 @@ class Query:
     filters: Sequence[str | Filter] = ()
     k: int = 10
     include_seen: bool = False
+    buy_again: bool | None = None
     fusion: Fusion | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     depth: int | None = None
@@ -81,12 +84,8 @@ class Query:
         self._check_subject()
         if self.mode not in get_args(Mode):
             raise UsageError(f"mode is {self.mode!r}: use one of {', '.join(get_args(Mode))}")
-        if self.fusion not in (
-            None,
-            "rrf",
-            "minmax",
-            "zscore",
-        ):  # the weights of a blend are in the ranking configuration
+        # The weights of a blend are in the ranking configuration.
+        if self.fusion not in (None, "rrf", "minmax", "zscore"):
             raise UsageError(f"fusion is {self.fusion!r}: use one of rrf, minmax, zscore")
         numbers = {"k": self.k, "depth": self.depth, "per_category": self.per_category}
         for name, value in numbers.items():
@@ -139,9 +138,10 @@ class RetrieverPart:
     """The part of one retriever in a hit.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase, ease, shoppers or popularity.
+        name: profile, interest, session, text, words, co-purchase, ease, shoppers, popularity or buy-again.
         kind: semantic, lexical, behaviour, ease, shoppers or popularity.
-        score: cosine, weighted BM25, co-purchase score, sum of EASE weights, score of similar shoppers, or popularity.
+        score: cosine, weighted BM25, co-purchase score, sum of EASE weights, score of similar shoppers, popularity,
+            or count and recency of purchases (buy-again).
         rank: among the retriever's candidates, None when the hit is not one of them.
         contribution: what the retriever adds to the hit's score.
         share: contribution / sum of the contributions of all retrievers; 0 where that sum is 0.

@@ -68,6 +68,8 @@ class Ranking(_Strict):
         rank_weights: of the ranks of each kind in a blend.
         by_history: other weights for short histories; the first that holds is used, not with a blend.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
+        buy_again: weight of the items that a shopper may buy again, as a share of the largest weight of a retriever; 0
+            leaves out all items of the history.
         min_score: hits with a lower score are left out; None keeps all.
         fallback_chain: tiers in the order in which they are tried (key `ladder` of the file); the first that knows
             something about the shopper answers. A profile and a session answer together. Popularity comes last anyway.
@@ -90,6 +92,7 @@ class Ranking(_Strict):
     rank_weights: Weights = Weights(**dict.fromkeys(Weights.model_fields, 0.0))
     by_history: tuple[HistoryWeights, ...] = ()
     diversity: Share
+    buy_again: Share = 0.0
     min_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
     fallback_chain: tuple[ChainTier, ...] = Field(default=get_args(ChainTier), alias="ladder")
 

@@ -110,6 +110,18 @@ def goes_with(parts: Sequence[HistoryPart], origin: str = "") -> str:
     return f"it goes with items of {origin}" if origin else "others chose both"
 
 
+def chosen_before(times: int, days: int | None) -> str:
+    """Return the clause of an item of the history.
+
+    Args:
+        times: days on which the shopper took it.
+        days: since the last of them; None where the moment of the tables is not known.
+    """
+    often = {1: "once", 2: "twice"}.get(times, f"{times} times")
+    last = "" if days is None else {0: "today", 1: "yesterday"}.get(days, f"{days:,} days ago")
+    return f"you chose it {often}" + (f", {'' if times == 1 else 'last '}{last}" if last else "")
+
+
 def is_popular(score: float, is_top: bool, group: str = "") -> str:
     """Return the clause of popularity.
 

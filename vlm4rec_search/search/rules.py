@@ -146,6 +146,7 @@ class Scenario(BaseModel):
     collapse: str | None = None
     min_score: float | None = None
     include_seen: bool | None = None
+    buy_again: bool | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -34,7 +34,7 @@ class Options(_Body):
     weights: dict[str, float] | None = Field(
         default=None, description="weight of each kind of retriever; 0 switches it off"
     )
-    fusion: Fusion | None = Field(default=None, description="rrf or minmax")
+    fusion: Fusion | None = Field(default=None, description="rrf, minmax or zscore")
     diversity: float | None = Field(default=None, ge=0, le=1, description="share of maximal marginal relevance")
     per_category: int | None = Field(default=None, ge=1, le=LARGEST_PAGE, description="the most items of a category")
     min_score: float | None = Field(
@@ -52,6 +52,7 @@ class RecommendRequest(Options):
     user: Id | None = Field(default=None, description="the shopper; an unknown one gets the fallback chain")
     items: list[Id] = Field(default=[], max_length=LARGEST_SESSION, description="items of the session")
     include_seen: bool | None = Field(default=None, description="also items that the shopper has taken")
+    buy_again: bool | None = Field(default=None, description="also items that the shopper may buy again")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

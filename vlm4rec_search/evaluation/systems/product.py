@@ -82,7 +82,8 @@ class Product(System):
             user=str(self._split.user_ids[user]),
             mode=self.mode,
             k=self._index.ranking.depth,
-            include_seen=self._split.repeat,
+            include_seen=self._split.repeat and not self._index.ranking.buy_again,
+            buy_again=None if self._split.repeat else False,
         )
 
     def reasons(self, user: int, items: Ints) -> list[str]:

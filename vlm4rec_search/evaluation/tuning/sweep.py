@@ -94,7 +94,10 @@ def retrieve_candidates(store: Store, part: Part, ranking: Ranking, mode: Mode =
     rows = part.split.catalogue.positions(list(store.numbers))
     equal: dict[str, float] = dict.fromkeys(KINDS, 1.0)
     names = part.split.user_ids[part.targets.users]
-    queries = [Query(user=str(name), mode=mode, weights=equal, include_seen=part.split.repeat) for name in names]
+    queries = [
+        Query(user=str(name), mode=mode, weights=equal, include_seen=part.split.repeat, buy_again=False)
+        for name in names
+    ]
     users = []
     with bar("candidates of every retriever", len(queries)) as advance:
         for plan, retrieved in retrieve_users(EmbeddedBackend(store), queries, ranking):

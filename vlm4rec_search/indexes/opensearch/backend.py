@@ -29,7 +29,7 @@ from vlm4rec_search.search.backend import Backend, Reader, SentRequest
 from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Request, User
 
-_LISTS = ("terms", "history", "interests", "behaviour", "shoppers", "seen", "categories")
+_LISTS = ("terms", "history", "interests", "behaviour", "shoppers", "repeats", "seen", "categories")
 _PROFILE_FIELDS = ("vector", "segment", *_LISTS)
 _EMPTY_PROFILE = {"segment": None} | dict.fromkeys(_LISTS, ())  # a hand-written profile may lack fields
 _NEIGHBOUR_FIELDS = ("neighbours.item_id", "neighbours.similarity")

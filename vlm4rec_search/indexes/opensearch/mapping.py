@@ -143,6 +143,7 @@ _PROPERTIES: Mapping[Kind, Body] = {
         "interests": _STORED,
         "behaviour": _STORED,
         "shoppers": _STORED,
+        "repeats": _STORED,
         "segment": _KEYWORD,
         "categories": _KEYWORD,
         "body_hash": _HASH,

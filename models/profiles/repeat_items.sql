@@ -1,0 +1,77 @@
+/* What a shopper may buy again: items taken on several days by the shopper, or by a tenth of the shoppers who took them. */
+MODEL (
+  kind FULL,
+  grain (user_id, item_id),
+  audits (
+    not_null(columns := (user_id, item_id, times, last_on, score, rank)),
+    unique_combination_of_columns(columns := (user_id, item_id)),
+    at_least(column := times, bound := 1),
+    forall(criteria := (ISFINITE(score) AND score > 0))
+  )
+);
+
+WITH events AS (
+  SELECT
+    likes.user_id,
+    likes.item_id,
+    histories.interacted_at::DATE AS day,
+    likes.days - MIN(likes.days) OVER (PARTITION BY likes.user_id) AS days /* before the shopper's own latest event, so that another as_of changes no score */
+  FROM profiles.likes AS likes
+  INNER JOIN histories.user_histories AS histories
+    ON histories.user_id = likes.user_id AND histories.position = likes.position
+), taken AS (
+  SELECT
+    events.user_id,
+    events.item_id,
+    events.day,
+    MIN(events.days) AS days
+  FROM events
+  GROUP BY
+    events.user_id,
+    events.item_id,
+    events.day
+), counted AS (
+  SELECT
+    taken.user_id,
+    taken.item_id,
+    COUNT(*) AS times,
+    MAX(taken.day) AS last_on,
+    SUM(POWER(0.5, taken.days / pace.half_life_days)) AS recency
+  FROM taken
+  CROSS JOIN profiles.pace AS pace
+  GROUP BY
+    taken.user_id,
+    taken.item_id
+), repeated AS (
+  SELECT
+    counted.item_id,
+    AVG((
+      counted.times > 1
+    )::INT) AS share
+  FROM counted
+  GROUP BY
+    counted.item_id
+), ranked AS (
+  SELECT
+    counted.user_id,
+    counted.item_id,
+    counted.times,
+    counted.last_on,
+    ROUND(counted.recency / MAX(counted.recency) OVER (PARTITION BY counted.user_id), 4) AS score,
+    ROW_NUMBER() OVER (PARTITION BY counted.user_id ORDER BY counted.recency DESC, counted.item_id) AS rank
+  FROM counted
+  INNER JOIN repeated
+    ON repeated.item_id = counted.item_id
+  WHERE
+    counted.times > 1 OR repeated.share >= 0.1
+)
+SELECT
+  ranked.user_id, /* the shop's id of the shopper */
+  ranked.item_id, /* an item of the history */
+  ranked.times::INT AS times, /* different days on which the shopper took it */
+  ranked.last_on, /* the last of these days */
+  ranked.score, /* days on which the shopper took it, each halved with its age by the half-life of histories, divided by the shopper's largest */
+  ranked.rank::INT AS rank /* 1 for the largest score of the shopper; 50 at most */
+FROM ranked
+WHERE
+  ranked.rank <= 50 AND ranked.score > 0
