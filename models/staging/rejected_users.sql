@@ -1,19 +1,32 @@
-/* The refused rows of the users file as delivered, each with the reason (the rules stand in staging.judged_users). */
+/* The refused rows of the users file as delivered, each with the reason (most rules stand in staging.judged_users). */
 MODEL (
   kind VIEW,
-  grain row_number,
-  audits (not_null(columns := (row_number, reason, record)), unique_values(columns := (row_number)))
+  grain (file, line),
+  audits (not_null(columns := (file, line, reason, record)), unique_values(columns := (row_number)))
 );
 
 SELECT
-  judged.row_number, /* number of the row in the file, from 1 */
+  judged.row_number, /* number of the row in all files of the table, from 1; NULL if the record cannot be read */
+  raw.file, /* path of the file in the data folder */
+  raw.line, /* line of the file on which the record begins, from 1; of Parquet the number of the record */
   judged.user_id, /* the shop's id of the shopper, if the row has one */
   judged.reason, /* why the row is refused */
   TO_JSON(
     STRUCT_PACK(user_id := raw.user_id, segment := raw.segment, attributes := raw.attributes)
-  )::JSON AS record /* the whole row as delivered */
+  )::JSON AS record /* the whole row as delivered; the text of a record that cannot be read */
 FROM staging.judged_users AS judged
 INNER JOIN raw.users AS raw
   ON raw.row_number = judged.row_number
 WHERE
   NOT judged.reason IS NULL
+UNION ALL
+SELECT
+  NULL::BIGINT AS row_number,
+  broken.file,
+  broken.line,
+  NULL::TEXT AS user_id,
+  'cannot be read: ' || broken.reason AS reason,
+  TO_JSON(broken.record)::JSON AS record
+FROM raw.broken_records AS broken
+WHERE
+  broken.table_name = 'users'

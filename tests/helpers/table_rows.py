@@ -25,14 +25,31 @@ FORMATS = dict.fromkeys(("item_floats", "log_item_floats", "log_user_floats", "u
 
 # Two good rows of each table, which differ in their keys.
 GOOD: dict[str, tuple[Row, Row]] = {
-    "raw.items": ({"row_number": 1, "attributes": "{}"}, {"row_number": 2, "attributes": "{}"}),
-    "raw.interactions": ({"row_number": 1, "attributes": "{}"}, {"row_number": 2, "attributes": "{}"}),
-    "raw.users": ({"row_number": 1, "attributes": "{}"}, {"row_number": 2, "attributes": "{}"}),
+    "raw.items": (
+        {"file": "items.csv", "row_number": 1, "line": 2, "attributes": "{}"},
+        {"file": "items.csv", "row_number": 2, "line": 3, "attributes": "{}"},
+    ),
+    "raw.interactions": (
+        {"file": "interactions.csv", "row_number": 1, "line": 2, "attributes": "{}"},
+        {"file": "interactions.csv", "row_number": 2, "line": 3, "attributes": "{}"},
+    ),
+    "raw.users": (
+        {"file": "users.csv", "row_number": 1, "line": 2, "attributes": "{}"},
+        {"file": "users.csv", "row_number": 2, "line": 3, "attributes": "{}"},
+    ),
+    "raw.broken_records": (
+        {"table_name": "items", "file": "items.csv", "line": 4, "reason": "it is not JSON", "record": "{"},
+        {"table_name": "items", "file": "items.csv", "line": 5, "reason": "it is not JSON", "record": "{"},
+    ),
+    "raw.files": (
+        {"table_name": "items", "file": "items.csv", "sha256": "a", "written": "csv", "records": 1, "broken": 0},
+        {"table_name": "users", "file": "users.csv", "sha256": "b", "written": "csv", "records": 1, "broken": 0},
+    ),
     "staging.judged_users": ({"row_number": 1}, {"row_number": 2}),
     "staging.users": ({"user_id": "u"}, {"user_id": "v"}),
     "staging.rejected_users": (
-        {"row_number": 1, "reason": "no user id", "record": "{}"},
-        {"row_number": 2, "reason": "no user id", "record": "{}"},
+        {"row_number": 1, "file": "a.csv", "line": 2, "reason": "no user id", "record": "{}"},
+        {"row_number": 2, "file": "a.csv", "line": 3, "reason": "no user id", "record": "{}"},
     ),
     "staging.judged_items": ({"row_number": 1}, {"row_number": 2}),
     "staging.value_formats": (FORMATS, FORMATS),
@@ -47,12 +64,12 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"row_number": 2, "interacted_at": NOON, **LOG},
     ),
     "staging.rejected_items": (
-        {"row_number": 1, "reason": "no id", "record": "{}"},
-        {"row_number": 2, "reason": "no id", "record": "{}"},
+        {"row_number": 1, "file": "a.csv", "line": 2, "reason": "no id", "record": "{}"},
+        {"row_number": 2, "file": "a.csv", "line": 3, "reason": "no id", "record": "{}"},
     ),
     "staging.rejected_interactions": (
-        {"row_number": 1, "reason": "no item id", "record": "{}"},
-        {"row_number": 2, "reason": "no item id", "record": "{}"},
+        {"row_number": 1, "file": "a.csv", "line": 2, "reason": "no item id", "record": "{}"},
+        {"row_number": 2, "file": "a.csv", "line": 3, "reason": "no item id", "record": "{}"},
     ),
     "histories.as_of": ({"as_of": LATER, "newest": NOON}, {"as_of": LATER, "newest": NOON}),
     "histories.user_histories": (

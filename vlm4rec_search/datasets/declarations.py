@@ -1,19 +1,35 @@
 """What a shop declares about its files: `contract.yaml` beside the data says what the files themselves do not.
 
-The section `values` says how values are to be understood. Every key may be absent, and so may the whole file.
+The sections `items`, `interactions` and `users` say how the files of a table are read; the section `values` says how
+their values are to be understood. Every key may be absent, and so may the whole file.
+
+    interactions:
+      delimiter: ";"
+      map: {user_id: Kunde, item_id: Artikel, timestamp: Datum}
+      set: {event_type: purchase}
 """
 
+import codecs
+import string
+from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from vlm4rec_search.common.yaml_files import read_yaml
 
 CONTRACT_FILE = "contract.yaml"
 """Name of the file in a data folder."""
+CONTRACT: dict[str, tuple[str, ...]] = {
+    "items": ("item_id", "title", "description", "category", "price", "image", "available"),
+    "interactions": ("user_id", "item_id", "timestamp", "event_type", "value"),
+    "users": ("user_id", "segment"),
+}
+"""Columns of each table of the raw contract. Every other column of a file is an attribute."""
+_NAMED = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "backslash": "\\", "none": ""}
 
 
 class Section(BaseModel):
@@ -29,6 +45,99 @@ class Section(BaseModel):
             known = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(cls.model_fields))}"
             raise ValueError(f"unknown key {unknown[0]}: {known}")
         return content
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_sign(value: Any) -> Any:
+    return _NAMED.get(value, value) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Sign = Annotated[str, BeforeValidator(_as_sign)]
+
+
+class TableDeclaration(Section):
+    """How the files of one table are read. What is not declared is decided for each file by looking at it."""
+
+    table: ClassVar[str] = ""
+
+    files: Names = Field(default=(), description="patterns of file names in the folder, such as orders/*.csv")
+    encoding: str = Field(default="", description="such as utf-8, windows-1252 or utf-16")
+    delimiter: Sign = Field(default="", max_length=4, description="between values: one to four characters, or tab")
+    quote: Sign | None = Field(default=None, max_length=1, description="around values, or none")
+    escape: Sign | None = Field(default=None, max_length=1, description="before a quote inside of a value")
+    columns: tuple[str, ...] = Field(default=(), description="names of the columns of files without a header")
+    partitions: Names = Field(default=(), description="columns that folders named key=value stand for")
+    map: Mapping[str, Names] = Field(
+        default={}, description="column of the table: column of the file, or several; the first that is not empty"
+    )
+    set: Mapping[str, str] = Field(
+        default={}, description="column of the table: a text in which {name} is the value of a column of the file"
+    )
+    first: Mapping[str, str] = Field(
+        default={}, description="column of the table: the separator of a list of which the first element is taken"
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding(cls, encoding: str) -> str:
+        try:
+            return encoding and codecs.lookup(encoding).name
+        except LookupError:
+            raise ValueError(f"there is no encoding {encoding}") from None
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            path = PurePosixPath(pattern)
+            if not pattern.strip() or path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"{pattern!r} does not name files inside of the folder")
+        return patterns
+
+    @field_validator("map", "set", "first")
+    @classmethod
+    def _name_columns(cls, targets: Mapping[str, Any]) -> Mapping[str, Any]:
+        contract = CONTRACT.get(cls.table, ())
+        for target in targets:
+            close = get_close_matches(target.lower(), contract, 1, cutoff=0.75)
+            if target not in contract and close:
+                raise ValueError(f"{cls.table} has no column {target}: did you mean {close[0]}?")
+        return targets
+
+    @field_validator("set")
+    @classmethod
+    def _are_templates(cls, templates: Mapping[str, str]) -> Mapping[str, str]:
+        for template in templates.values():
+            template_parts(template)
+        return templates
+
+    @model_validator(mode="after")
+    def _map_or_set(self) -> "TableDeclaration":
+        if both := sorted(self.map.keys() & self.set.keys()):
+            raise ValueError(f"map and set both name {both[0]}; keep one")
+        return self
+
+
+class ItemsDeclaration(TableDeclaration):
+    """How the catalogue is read."""
+
+    table: ClassVar[str] = "items"
+
+
+class InteractionsDeclaration(TableDeclaration):
+    """How the interaction log is read."""
+
+    table: ClassVar[str] = "interactions"
+
+
+class UsersDeclaration(TableDeclaration):
+    """How the shoppers are read."""
+
+    table: ClassVar[str] = "users"
 
 
 class Values(Section):
@@ -47,7 +156,30 @@ class Values(Section):
 class Declarations(Section):
     """The content of `contract.yaml`."""
 
+    items: ItemsDeclaration = ItemsDeclaration()
+    interactions: InteractionsDeclaration = InteractionsDeclaration()
+    users: UsersDeclaration = UsersDeclaration()
     values: Values = Values()
+
+    def of(self, table: str) -> TableDeclaration:
+        """Return the section of a table: items, interactions or users."""
+        section: TableDeclaration = getattr(self, table)
+        return section
+
+
+def template_parts(template: str) -> list[tuple[str, str | None]]:
+    """Return the pieces of a text for `set`: a fixed text, then the name of a column of the file or None.
+
+    Raises:
+        ValueError: a brace is not closed, or braces hold something other than a name.
+    """
+    try:
+        parts = [(text, name, form, conversion) for text, name, form, conversion in string.Formatter().parse(template)]
+    except ValueError as error:
+        raise ValueError(f"{template!r}: {error}") from None
+    if any(name == "" or form or conversion for _, name, form, conversion in parts):
+        raise ValueError(f"{template!r}: braces hold the name of a column")
+    return [(text, name) for text, name, _, _ in parts]
 
 
 def load_declarations(folder: Path) -> Declarations:

@@ -7,13 +7,16 @@ A relation is lazy and streams, so that a file larger than the memory can be rea
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import UsageError
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet", ".jsonl")
+SUFFIXES = (
+    ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet", ".jsonl", ".jsonl.gz"
+)  # fmt: skip
 """File formats of the raw data contract."""
 COMPRESSIONS = ("", ".gz", ".zst")
 _MAX_MESSAGE = 500  # characters; DuckDB quotes the whole line that it cannot read
@@ -66,6 +69,14 @@ def open_table(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.Duck
         else:
             relation = _read_csv(connection, path, separator=None)
     return _not_empty(relation, path)
+
+
+def kind_of(path: Path) -> Literal["parquet", "jsonl", "csv"]:
+    """Return how a file is read, by its suffix: what is neither Parquet nor JSON is delimited text."""
+    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(".parquet"):
+        return "parquet"
+    return "jsonl" if name.endswith((".jsonl", ".ndjson", ".json")) else "csv"
 
 
 def open_csv(connection: duckdb.DuckDBPyConnection, path: Path, columns: Iterable[str]) -> duckdb.DuckDBPyRelation:
@@ -157,6 +168,13 @@ def read_errors(path: Path) -> Iterator[None]:
 def quote_name(name: str) -> str:
     """Return a column name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """Return a text as an SQL literal."""
+    # The parser of DuckDB takes NUL for the end of the query.
+    quoted = "'" + text.replace("'", "''") + "'"
+    return "(" + quoted.replace("\0", "' || CHR(0) || '") + ")" if "\0" in text else quoted
 
 
 def _read_csv(connection: duckdb.DuckDBPyConnection, path: Path, separator: str | None) -> duckdb.DuckDBPyRelation:

@@ -1,14 +1,17 @@
-"""The raw tables of a data folder: `inspect` checks a file, `raw_query` reads it as SQL for the macro `@raw_file`.
+"""The raw tables of a data folder: `inspect` reads the files of a table, and the queries read what it found.
 
-`inspect` parses and hashes a file once for each path, size and time of change. Its result is stored in the cache
-folder, so that `sqlmesh` commands on an unchanged data folder do not read the files again.
+Each delivered file is read once, into a Parquet file of the raw contract in the cache folder, with its broken records
+beside it. An unchanged file, by path, size and time of change, is not read again. The names of these Parquet files are
+hashes of the content, so that the queries of the raw models, and with them `sqlmesh plan`, see every change.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,178 +20,295 @@ from sqlglot import exp, maybe_parse
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.datasets.files import SUFFIXES, check_compression, find_file, read_errors, require_columns
-
-_VERSION = 4  # of the stored results: raise it when `RawFile` or the readers change
-OPTIONAL = {"users": ("user_id",)}
-"""Tables that a data folder may lack, with their required columns."""
-REQUIRED = {"items": ("item_id", "title"), "interactions": ("user_id", "item_id", "timestamp")}
-"""Tables that every data folder has, with their required columns."""
-
-# CSV is read as text and strictly: without `skip` DuckDB may take an unusual header for a preamble and drop it.
-# Without `hive_partitioning` a folder named price=9 would add a column.
-_CSV = (
-    "READ_CSV(?, all_varchar = TRUE, header = TRUE, skip = 0, delim = ',', quote = '\"', escape = '\"',"
-    " hive_partitioning = FALSE)"
+from vlm4rec_search.datasets.columns import match_columns
+from vlm4rec_search.datasets.declarations import (
+    CONTRACT,
+    TableDeclaration,
+    load_declarations,
+    variable,
 )
-READERS = {
-    ".csv": _CSV,
-    ".csv.gz": _CSV,
-    ".parquet": "READ_PARQUET(?, hive_partitioning = FALSE)",
-    ".jsonl": "READ_NDJSON_OBJECTS(?, hive_partitioning = FALSE)",
+from vlm4rec_search.datasets.dialects import file_hash
+from vlm4rec_search.datasets.files import SUFFIXES, quote_text, read_errors
+from vlm4rec_search.datasets.records import open_records, with_constants
+
+_VERSION = 5  # of the stored results: raise it when `RawFile` or the readers change
+_UNUSED_SECONDS = 30 * 86_400.0  # after which what is stored of a file is removed
+OPTIONAL = ("users",)
+"""Tables that a data folder may lack."""
+_BROKEN = {"table_name": "TEXT", "file": "TEXT", "line": "BIGINT", "reason": "TEXT", "record": "TEXT"}
+_FILES = {
+    "table_name": "TEXT",
+    "file": "TEXT",
+    "sha256": "TEXT",
+    "written": "TEXT",
+    "records": "BIGINT",
+    "broken": "BIGINT",
+    "mapping": "TEXT",
+    "notes": "TEXT",
+    "warnings": "TEXT",
 }
-"""DuckDB table function for each file format; `?` is the path."""
-_TYPES = {"row_number": "BIGINT", "attributes": "JSON"}
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """One raw file: its path, suffix (a key of `READERS`), sha256 and column names."""
+    """One delivered file.
 
-    path: str
-    suffix: str
+    Attributes:
+        file: its path relative to the data folder.
+        key: hash of its content and of how it is read; names the Parquet files.
+        sha256: hash of its content.
+        written: how it is written, such as "csv, delimiter ;, utf-8".
+        rows: number of records that can be read.
+        broken: number of the other records.
+        columns: column of the table -> what of the file it is.
+        notes: what a person should know.
+        warnings: columns that look as if they belonged to the contract, and are not used.
+    """
+
+    file: str
+    key: str
     sha256: str
-    columns: tuple[str, ...]
+    written: str
+    rows: int
+    broken: int
+    columns: dict[str, str]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
-def find_raw_file(folder: Path, stem: str) -> Path:
-    """Return the path of the only file `stem.<suffix>` in a data folder.
+@dataclass(frozen=True)
+class RawTable:
+    """The files of one raw table, in their order; a table that the folder lacks has none."""
+
+    table: str
+    files: tuple[RawFile, ...]
+
+    @property
+    def version(self) -> str:
+        """Hash of the content of all files and of how they are read; empty without files."""
+        keys = " ".join(file.key for file in self.files)
+        return hashlib.sha256(keys.encode()).hexdigest() if keys else ""
+
+
+def find_files(folder: Path, table: str, declared: TableDeclaration) -> list[Path]:
+    """Return the files of a table in a data folder, sorted by their paths.
+
+    They are those that the patterns in `declared.files` name, or else the file `<table>.<suffix>` or all files with
+    such a suffix in the folder `<table>`. Names that begin with a dot or an underscore are left out.
 
     Raises:
-        UsageError: the folder is missing, or it holds no such file, or more than one.
+        UsageError: the folder is missing, it holds the table twice, or a declared pattern names no file.
     """
     if not folder.is_dir():
         raise UsageError(
             f"data folder {folder} does not exist: set VLM4REC_DATA_DIR to your data folder, or draw the built-in shop"
             " with `vlm4rec shop`"
         )
-    path = find_file(folder, stem)
-    if path is None:
-        names = ", ".join(f"{stem}{suffix}" for suffix in SUFFIXES)
-        raise UsageError(f"{folder} holds none of {names}: put one there, or see `vlm4rec import --help`")
-    return path
+    if declared.files:
+        found = {path for pattern in declared.files for path in _glob(folder, pattern)}
+        if empty := [pattern for pattern in declared.files if not _glob(folder, pattern)]:
+            raise UsageError(f"{folder} holds no file {empty[0]}, which is declared for {table}")
+        return sorted(found)
+    single = [path for path in (folder / f"{table}{suffix}" for suffix in SUFFIXES) if path.is_file()]
+    many = [path for path in _glob(folder, f"{table}/**/*") if path.name.endswith(SUFFIXES)]
+    if len(single) > 1 or (single and many):
+        raise UsageError(f"{single[0]} and {(single[1:] + many)[0]} hold the same table; keep one of them")
+    return single or many
 
 
-def inspect(folder: Path, stem: str, cache: Path) -> RawFile:
-    """Parse one raw file to its end and describe it, or return the description that the folder `cache` has.
-
-    Raises:
-        UsageError: the file is missing, empty, unreadable, not UTF-8, or lacks a required column.
-    """
-    path = find_raw_file(folder, stem)
-    stat = path.stat()
-    identity = f"{_VERSION} {path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
-    stored = cache / "raw" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
-    with suppress(OSError, ValueError, KeyError):  # nothing stored, or not readable: parse the file
-        fields = json.loads(stored.read_text())
-        return RawFile(str(path), fields["suffix"], fields["sha256"], tuple(fields["columns"]))
-    file = _parse(path, stem)
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    temporary = stored.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(file)))
-    temporary.replace(stored)
-    return file
-
-
-def inspect_optional(folder: Path, stem: str, cache: Path) -> RawFile | None:
-    """Describe a raw file as `inspect` does, or return None if the data folder has no such file.
+def table_names(folder: Path, table: str) -> set[str]:
+    """Return the names of the files and folders in a data folder that hold a table.
 
     Raises:
-        UsageError: there is more than one such file, or it cannot be used.
+        UsageError: as `find_files`.
     """
-    return inspect(folder, stem, cache) if find_file(folder, stem) else None
+    declared = load_declarations(folder).of(table)
+    return {path.relative_to(folder).parts[0] for path in find_files(folder, table, declared)}
 
 
-def raw_query(settings: Settings, folder: str | None, stem: str, version: str, columns: Sequence[str]) -> exp.Subquery:
-    """Return a subquery over a raw file: `file`, `row_number`, each of `columns` as TEXT, and `attributes` as JSON.
+def inspect(folder: Path, table: str, cache: Path) -> RawTable:
+    """Read the files of a raw table to their ends, unless the folder `cache` has what they hold, and describe them.
+
+    Raises:
+        UsageError: a file of a table that is not optional is missing, or a file is empty, damaged, or lacks a required
+            column; or the declarations are wrong.
+    """
+    declared = load_declarations(folder).of(table)
+    paths = find_files(folder, table, declared)
+    if not paths and table not in OPTIONAL:
+        names = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES if not suffix.endswith(".gz"))
+        raise UsageError(
+            f"{folder} holds none of {names}, nor a folder {table} of such files: put one there, or see"
+            " `vlm4rec import --help`"
+        )
+    found = RawTable(table, tuple(_inspect_file(folder, path, table, declared, cache / "raw") for path in paths))
+    if table == "items" and not any(file.rows for file in found.files):
+        raise UsageError(f"{paths[0]} is empty: it has a header and no rows")
+    return found
+
+
+def raw_query(settings: Settings, folder: str | None, table: str, columns: Sequence[str]) -> exp.Subquery:
+    """Return a subquery over a raw table: file, row_number, line, each of `columns` as TEXT, and attributes as JSON.
 
     Args:
         settings: the data folder, and the cache folder of `inspect`.
         folder: a data folder relative to the project, in place of the one in the settings; YAML tests have their own.
-        stem: name of the table: items, interactions or users.
-        version: the value of the column `file`.
-        columns: columns to select; every other column of the file goes into `attributes`.
+        table: items, interactions or users.
+        columns: columns of the table, as in `CONTRACT`.
 
     Raises:
-        UsageError: the file cannot be read, or it is missing and not optional. A missing optional file has no rows.
+        UsageError: as `inspect`. A missing optional table has no rows.
     """
-    data = settings.project / folder if folder else settings.data_dir
-    inspect_file = inspect_optional if stem in OPTIONAL else inspect
-    file = inspect_file(data, stem, settings.cache)
-    if file is None:
-        return _empty_query(columns)
-    select = _select_from_json if file.suffix == ".jsonl" else _select_columns
-    # Naming the columns of the table function lets SQLMesh resolve them, which its linter asks for.
-    names = ("json",) if file.suffix == ".jsonl" else file.columns
-    alias = exp.TableAlias(this=exp.to_identifier("raw"), columns=[exp.to_identifier(name, True) for name in names])
-    reader = maybe_parse(READERS[file.suffix], into=exp.Table, dialect="duckdb")
-    reader.set("alias", alias)
+    found = inspect(_data_folder(settings, folder), table, settings.cache)
+    kinds = {"file": "TEXT", "row_number": "BIGINT", "line": "BIGINT", **dict.fromkeys(columns, "TEXT")}
+    if not found.files:
+        return _empty_query({**kinds, "attributes": "JSON"})
+    paths = [_store(settings.cache / "raw", file.key) for file in found.files]
+    stored = ("file", "line", *CONTRACT[table], "attributes")
     query = exp.select(
-        exp.alias_(exp.Literal.string(version), "file"),
+        "raw.file",
         "ROW_NUMBER() OVER () AS row_number",
-        *(exp.alias_(column, name, quoted=True) for name, column in select(file, columns).items()),
-    ).from_(exp.replace_placeholders(reader, exp.Literal.string(file.path)))
+        "raw.line",
+        *(exp.column(name, "raw", quoted=True) for name in columns),
+        "CAST(raw.attributes AS JSON) AS attributes",
+    ).from_(_parquet(paths, stored))
     return query.subquery()
 
 
-def _parse(path: Path, stem: str) -> RawFile:
-    """Parse every value of the file, so that a broken line is reported before a plan starts."""
-    required = (REQUIRED | OPTIONAL)[stem]
-    if path.stat().st_size == 0:
-        raise UsageError(f"{path} is empty: it needs at least the columns {', '.join(required)}")
-    check_compression(path)
-    suffix = next(suffix for suffix in READERS if path.name == f"{stem}{suffix}")
-    with read_errors(path):
-        columns, rows = _columns_and_rows(path, suffix)
-    require_columns(columns, required, path)
-    if stem == "items" and rows == 0:
-        raise UsageError(f"{path} is empty: it has a header and no rows")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return RawFile(str(path), suffix, sha256, columns)
+def broken_query(settings: Settings, folder: str | None) -> exp.Subquery:
+    """Return a subquery over the records of all raw tables that cannot be read: table_name, file, line, reason, record.
+
+    Raises:
+        UsageError: as `inspect`.
+    """
+    data, cache = _data_folder(settings, folder), settings.cache
+    paths = [
+        _store(cache / "raw", file.key, broken=True)
+        for table in CONTRACT
+        for file in inspect(data, table, cache).files
+        if file.broken
+    ]
+    if not paths:
+        return _empty_query(_BROKEN)
+    return exp.select(*(f"raw.{name}" for name in _BROKEN)).from_(_parquet(paths, tuple(_BROKEN))).subquery()
 
 
-def _columns_and_rows(path: Path, suffix: str) -> tuple[tuple[str, ...], int]:
-    with duckdb.connect() as connection:
-        # The reader is one of the constants above; the path is bound.
-        values = f"SELECT COUNT(*), COUNT(COLUMNS(*)) FROM {READERS[suffix]}"  # noqa: S608
-        source = connection.execute(values, [str(path)])
-        columns = tuple(column[0] for column in source.description[1:])
-        rows = int((source.fetchone() or (0,))[0])
-        if suffix == ".jsonl":
-            keys = f"SELECT DISTINCT UNNEST(JSON_KEYS(json)) AS key FROM {READERS[suffix]} ORDER BY key"  # noqa: S608
-            columns = tuple(str(key) for (key,) in connection.execute(keys, [str(path)]).fetchall())
-    return columns, rows
+def files_query(settings: Settings, folder: str | None) -> exp.Subquery:
+    """Return a subquery with a row for each delivered file: the fields of `RawFile`, lists as lines of a text.
+
+    Raises:
+        UsageError: as `inspect`.
+    """
+    rows = [
+        (
+            *(table, file.file, file.sha256, file.written, file.rows, file.broken),
+            *map(
+                _lines, ([f"{column}: {source}" for column, source in file.columns.items()], file.notes, file.warnings)
+            ),
+        )
+        for table in CONTRACT
+        for file in inspect(_data_folder(settings, folder), table, settings.cache).files
+    ]
+    values = exp.values([tuple(map(exp.convert, row)) for row in rows], alias="raw", columns=list(_FILES))
+    columns = [exp.alias_(exp.cast(exp.column(name, "raw"), kind), name) for name, kind in _FILES.items()]
+    return exp.select(*columns).from_(values).subquery()
 
 
-def _empty_query(columns: Sequence[str]) -> exp.Subquery:
-    texts = [exp.alias_(exp.cast(exp.null(), "TEXT"), name, quoted=True) for name in ("file", *columns)]
-    others = [exp.alias_(exp.cast(exp.null(), kind), name) for name, kind in _TYPES.items()]
-    return exp.select(*texts, *others).where(exp.false()).subquery()
+def _inspect_file(folder: Path, path: Path, table: str, declared: TableDeclaration, store: Path) -> RawFile:
+    stat = path.stat()
+    name = path.relative_to(folder).as_posix()
+    reading = f"{_VERSION} {table} {name} {variable(declared)}"
+    identity = f"{reading} {path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+    about = store / f"{_digest(identity)}.json"
+    with suppress(OSError, ValueError, TypeError):  # nothing stored, or not readable: read the file
+        stored = json.loads(about.read_text("utf-8"))
+        file = RawFile(**{**stored, "notes": tuple(stored["notes"]), "warnings": tuple(stored["warnings"])})
+        for path_in_use in (about, *store.glob(f"{file.key}.*")):
+            path_in_use.touch()
+        if _store(store, file.key).exists():
+            return file
+    store.mkdir(parents=True, exist_ok=True)
+    for unused in [path for path in store.iterdir() if time.time() - path.stat().st_mtime > _UNUSED_SECONDS]:
+        unused.unlink(missing_ok=True)
+    file = _read_file(folder, path, table, declared, store, reading)
+    _replace(about, lambda part: part.write_text(json.dumps(asdict(file), ensure_ascii=False), "utf-8"))
+    return file
 
 
-def _select_columns(file: RawFile, columns: Sequence[str]) -> dict[str, exp.Expr]:
-    """Select from CSV or Parquet; a column that the file lacks is NULL."""
-    cast = {
-        name: exp.cast(exp.column(name, "raw", quoted=True) if name in file.columns else exp.null(), "TEXT")
-        for name in columns
-    }
-    others = [name for name in file.columns if name not in columns]
-    pairs = [part for name in others for part in (exp.Literal.string(name), exp.column(name, "raw", quoted=True))]
-    return {**cast, "attributes": exp.cast(exp.Anonymous(this="JSON_OBJECT", expressions=pairs), "JSON")}
+def _read_file(folder: Path, path: Path, table: str, declared: TableDeclaration, store: Path, reading: str) -> RawFile:
+    """Read a file into the Parquet files of the store."""
+    sha256 = file_hash(path)
+    name = path.relative_to(folder).as_posix()
+    key = _digest(f"{reading} {sha256}")
+    with closing(duckdb.connect()) as connection, open_records(connection, path, table, declared) as records:
+        records = with_constants(records, _partitions(Path(name), declared.partitions))
+        match = match_columns(name, list(records.values), table, declared)
+        columns = records.columns(match)
+        sql = ", ".join(f"CAST({columns.get(name, 'NULL')} AS VARCHAR) AS {name}" for name in CONTRACT[table])
+        file = f"{quote_text(name)} AS file"
+        rows = f"{file}, line, {sql}, {records.attributes(match, CONTRACT[table])} AS attributes"
+        broken = f"{quote_text(table)} AS table_name, {file}, line, reason, record"
+        with read_errors(path):
+            _write(records.relation.project(rows), _store(store, key))
+            if records.broken_rows:
+                _write(records.broken.project(broken), _store(store, key, broken=True))
+    sources = {column: " or ".join(names) for column, names in match.sources.items()}
+    sources |= {column: declared.set[column] for column in match.templates}
+    notes = (*match.notes, *records.notes)
+    return RawFile(
+        name, key, sha256, records.written, records.rows, records.broken_rows, sources, notes, match.warnings
+    )
 
 
-def _select_from_json(file: RawFile, columns: Sequence[str]) -> dict[str, exp.Expr]:
-    """Select keys of JSON lines. Merging nulls removes the selected keys, so that the rest remains as `attributes`."""
-    record = exp.column("json", "raw")
-    paths = {name: exp.Literal.string(f"$.{name}") for name in columns}
-    text = {
-        name: exp.cast(exp.Anonymous(this="JSON_EXTRACT_STRING", expressions=[record.copy(), path]), "TEXT")
-        for name, path in paths.items()
-    }
-    nulls = exp.Literal.string("{" + ", ".join(f'"{name}": null' for name in columns) + "}")
-    rest = exp.func("JSON_MERGE_PATCH", record.copy(), nulls, dialect="duckdb")
-    # A line that is no JSON object has no columns; `attributes` holds the whole line.
-    line = exp.func("JSON_OBJECT", exp.Literal.string("line"), record.copy(), dialect="duckdb")
-    is_object = exp.func("JSON_TYPE", record.copy(), dialect="duckdb").eq("OBJECT")
-    return {**text, "attributes": exp.cast(exp.case().when(is_object, rest).else_(line), "JSON")}
+def _partitions(name: Path, partitions: Sequence[str]) -> dict[str, str | None]:
+    pairs = dict(part.split("=", 1) for part in name.parts[:-1] if "=" in part)
+    return {partition: pairs.get(partition) for partition in partitions}
+
+
+def _glob(folder: Path, pattern: str) -> list[Path]:
+    whole = re.sub(r"\*\*(?=[^/])", "**/*", pattern)  # `**.parquet` is every such file below
+    found = [path for path in folder.glob(whole) if path.is_file()]
+    return sorted(path for path in found if not any(part[0] in "._" for part in path.relative_to(folder).parts))
+
+
+def _store(store: Path, key: str, broken: bool = False) -> Path:
+    return store / f"{key}{'.broken' if broken else ''}.parquet"
+
+
+def _write(relation: duckdb.DuckDBPyRelation, path: Path) -> None:
+    _replace(path, lambda part: relation.write_parquet(str(part)))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _data_folder(settings: Settings, folder: str | None) -> Path:
+    return settings.project / folder if folder else settings.data_dir
+
+
+def _parquet(paths: Sequence[Path], columns: Sequence[str]) -> exp.Expr:
+    """Return a table function over Parquet files; SQLMesh's linter asks that the columns are named."""
+    reader = maybe_parse("READ_PARQUET(?, hive_partitioning = FALSE)", into=exp.Table, dialect="duckdb")
+    names = [exp.to_identifier(name, True) for name in columns]
+    reader.set("alias", exp.TableAlias(this=exp.to_identifier("raw"), columns=names))
+    files = exp.Array(expressions=[exp.Literal.string(str(path)) for path in paths])
+    return exp.replace_placeholders(reader, files)
+
+
+def _empty_query(columns: dict[str, str]) -> exp.Subquery:
+    nulls = [exp.alias_(exp.cast(exp.null(), kind), name, quoted=True) for name, kind in columns.items()]
+    return exp.select(*nulls).where(exp.false()).subquery()
+
+
+def _lines(texts: Sequence[str]) -> str | None:
+    return "\n".join(texts) or None

@@ -22,8 +22,9 @@ from pydantic import SecretStr
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import copy_warehouse, read
+from vlm4rec_search.datasets.declarations import CONTRACT_FILE, InteractionsDeclaration, load_declarations, variable
 from vlm4rec_search.datasets.demo_shop.build import build_shop
-from vlm4rec_search.datasets.raw import find_raw_file
+from vlm4rec_search.datasets.raw import table_names
 
 _PREFIX = "evaluation-"
 _STALE_SECONDS = 86_400.0
@@ -80,11 +81,12 @@ class Workbench:
         """
         folder = self._folder / environment
         data = self.settings.data_dir
-        log = find_raw_file(data, "interactions").name
-        shutil.copytree(
-            data, folder, ignore=lambda at, names: {log} if Path(at) == data else set(), copy_function=_link
-        )
+        log = table_names(data, "interactions") | {CONTRACT_FILE}
+        shutil.copytree(data, folder, ignore=lambda at, names: log if Path(at) == data else set(), copy_function=_link)
         self._write_log(folder / "interactions.parquet", rows)
+        # The log that is written has the columns of the contract already.
+        declared = load_declarations(data).model_copy(update={"interactions": InteractionsDeclaration()})
+        (folder / CONTRACT_FILE).write_text(variable(declared), "utf-8")
         plan(self.settings.model_copy(update={"data_dir": folder}), environment)
 
     def _write_log(self, target: Path, rows: "list[int]") -> None:

@@ -13,7 +13,8 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.patterns import MARKUP
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import check_writable
-from vlm4rec_search.datasets import declarations, raw
+from vlm4rec_search.datasets import raw
+from vlm4rec_search.datasets.declarations import CONTRACT, load_declarations, variable
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import fingerprint
 from vlm4rec_search.embeddings import recipes
@@ -36,15 +37,12 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
     ranking = load_ranking(settings.ranking)
     images = load_image_encoder(settings.image_encoder)
     with Cache(settings.cache) as cache:
-        items, interactions = (raw.inspect(settings.data_dir, stem, settings.cache) for stem in raw.REQUIRED)
-        users = raw.inspect_optional(settings.data_dir, "users", settings.cache)
+        tables = [raw.inspect(settings.data_dir, table, settings.cache) for table in CONTRACT]
         photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
         captions = caption_variables(settings, cache)
     return {
-        "items_file": items.sha256,
-        "interactions_file": interactions.sha256,
-        "users_file": users.sha256 if users else "",
-        "declared_values": declarations.variable(declarations.load_declarations(settings.data_dir).values),
+        **{f"{table.table}_file": table.version for table in tables},
+        "declared_values": variable(load_declarations(settings.data_dir).values),
         "photos": photos,
         "as_of": settings.as_of.isoformat(sep=" ") if settings.as_of else None,
         **captions,

@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.columns import REQUIRED
 from vlm4rec_search.datasets.files import open_table, quote_name, require_columns
 from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
-from vlm4rec_search.datasets.raw import REQUIRED
 
 CONTRACT: dict[str, tuple[str, ...]] = {
     "items": ("item_id", "title", "description", "category", "price", "image", "available"),

@@ -1,0 +1,188 @@
+"""Which column of a delivered file is which column of the raw contract.
+
+A declared mapping counts first, then the name of the contract, then a name that differs from it only in letter case,
+spaces and signs. A name that merely means the same (`sku`, `Preis`) is never taken by itself: it is told, with the
+mapping that would take it.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.declarations import CONTRACT, CONTRACT_FILE, TableDeclaration, template_parts
+
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "items": ("item_id", "title"),
+    "interactions": ("user_id", "item_id", "timestamp"),
+    "users": ("user_id",),
+}
+"""Columns that each table must have."""
+_SHOWN = 40  # names in a message
+
+Advice = Callable[[str, dict[str, str]], str]
+"""Takes a table and {column: source}, and returns what a person has to do so that the source becomes the column."""
+
+
+@dataclass(frozen=True)
+class ColumnMatch:
+    """The sources of the columns of a table, and what a person should know about them.
+
+    Attributes:
+        sources: column of the table -> columns of the file; the first that is not empty counts.
+        templates: column of the table -> pieces of its text: fixed text, and the column of the file behind it or None.
+        first: column of the table -> separator of a list of which the first element is taken.
+        notes: columns that were matched although their names differ.
+        warnings: columns that look as if they belonged to the contract, and are not used.
+    """
+
+    sources: Mapping[str, tuple[str, ...]]
+    templates: Mapping[str, list[tuple[str, str | None]]] = field(default_factory=dict)
+    first: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> set[str]:
+        """The columns of the file that are columns of the table under another or the same name."""
+        return {name for names in self.sources.values() for name in names}
+
+
+def plan_advice(table: str, pairs: dict[str, str]) -> str:
+    """Advise a person whose data folder is read directly."""
+    named = ", ".join(f"{column}: {source}" for column, source in pairs.items())
+    return f"declare `{table}: {{map: {{{named}}}}}` in {CONTRACT_FILE} beside the data"
+
+
+def import_advice(table: str, pairs: dict[str, str]) -> str:
+    """Advise a person who runs `vlm4rec import`."""
+    return "add " + " ".join(f"--map {table}.{column}={_shell(source)}" for column, source in pairs.items())
+
+
+def match_columns(
+    path: Path | str,
+    columns: Sequence[str],
+    table: str,
+    declared: TableDeclaration,
+    advice: Advice = plan_advice,
+) -> ColumnMatch:
+    """Find the source of each column of a table among the columns of a file.
+
+    Args:
+        path: name of the file, for messages.
+        columns: names of the file's columns, all different.
+        table: items, interactions or users.
+        declared: how the table is read.
+        advice: what a message tells people to do.
+
+    Raises:
+        UsageError: a declared column is not there, or a required column has no source.
+    """
+    by_key: dict[str, list[str]] = {}
+    for column in columns:
+        by_key.setdefault(name_key(column), []).append(column)
+    sources = {
+        target: tuple(_declared_column(path, name, columns, by_key) for name in names)
+        for target, names in declared.map.items()
+    }
+    templates = {
+        target: [
+            (text, None if name is None else _declared_column(path, name, columns, by_key))
+            for text, name in template_parts(template)
+        ]
+        for target, template in declared.set.items()
+    }
+    notes = []
+    for target in CONTRACT[table]:
+        if target in sources or target in templates:
+            continue
+        taken = {name for names in sources.values() for name in names}
+        alike = [target] if target in columns else [c for c in by_key.get(name_key(target), []) if c not in taken]
+        if len(alike) == 1:
+            sources[target] = (alike[0],)
+            if alike[0] != target:
+                notes.append(f"{path}: the column {alike[0]!r} is read as {target}")
+    filled = sources.keys() | templates.keys()
+    used = {name for names in sources.values() for name in names}
+    warnings, suspects = [], {}
+    for target in CONTRACT[table]:
+        alike = [c for c in columns if c not in used and _means(table, target, c)]
+        if target in filled or not alike:
+            continue
+        suspects[target] = alike[0]
+        pairs = {target: alike[0]}
+        one = f"the column {alike[0]!r} looks" if len(alike) == 1 else f"the columns {', '.join(alike)} look"
+        warnings.append(f"{path}: {one} like {target} and {'is' if len(alike) == 1 else 'are'} not used: "
+                        + advice(table, pairs))  # fmt: skip
+    if absent := [target for target in REQUIRED[table] if target not in filled]:
+        shown = ", ".join(columns[:_SHOWN]) + (" ..." if len(columns) > _SHOWN else "")
+        wanted = {target: suspects.get(target, "...") for target in absent}
+        raise UsageError(f"{path} has no column {', '.join(absent)}; it has {shown}: {advice(table, wanted)}")
+    return ColumnMatch(sources, templates, dict(declared.first), tuple(notes), tuple(warnings))
+
+
+def unique_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of columns without spaces around them, none empty and none twice, letter case taken as equal.
+
+    A column without a name is called `column` and its position from 0; a repeated name gets a number at its end.
+    """
+    cleaned = [_INVISIBLE.sub("", unicodedata.normalize("NFC", name)).strip() for name in names]
+    cleaned = [name or f"column{position}" for position, name in enumerate(cleaned)]
+    taken = {name.casefold() for name in cleaned}
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in cleaned:
+        key = name.casefold()
+        number = seen[key] = seen[key] + 1
+        while number > 1 and f"{key}_{number}" in taken:
+            number += 1
+        if number > 1:
+            taken.add(f"{key}_{number}")
+        unique.append(name if number == 1 else f"{name}_{number}")
+    return tuple(unique)
+
+
+def name_key(name: str) -> str:
+    """Return a column's name without letter case, spaces and signs, so that `Item ID` and `itemId` are equal."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+def known_names(table: str) -> frozenset[str]:
+    """Return the keys of all names under which shops deliver the columns of a table."""
+    return frozenset(key for keys in _synonyms()[table].values() for key in keys)
+
+
+_INVISIBLE = re.compile("[\ufeff\u200b\u200c\u200d\u2060\u00ad\x00]")
+
+
+def _means(table: str, target: str, column: str) -> bool:
+    return name_key(column) in _synonyms()[table][target]
+
+
+@cache
+def _synonyms() -> dict[str, dict[str, frozenset[str]]]:
+    content = yaml.safe_load(Path(__file__).with_name("column_names.yaml").read_text("utf-8"))
+    return {
+        table: {
+            target: frozenset(map(name_key, (target, *content[table].get(target, ())))) for target in CONTRACT[table]
+        }
+        for table in CONTRACT
+    }
+
+
+def _declared_column(path: Path | str, name: str, columns: Sequence[str], by_key: Mapping[str, list[str]]) -> str:
+    alike = [name] if name in columns else by_key.get(name_key(name), [])
+    if len(alike) == 1:
+        return alike[0]
+    shown = ", ".join(columns[:_SHOWN]) + (" ..." if len(columns) > _SHOWN else "")
+    raise UsageError(f"{path} has no column {name}; it has {shown}")
+
+
+def _shell(text: str) -> str:
+    return text if re.fullmatch(r"[\w./-]+", text) else f"'{text}'"

@@ -1,0 +1,524 @@
+"""Reads the records of a delivered file: every record is a row, or is kept as a broken one with its line and reason.
+
+DuckDB reads a file in which each line is a record, as a count of the lines proves. Any other file is read record by
+record, which is slower.
+"""
+
+import csv
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import islice, zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlm4rec_search.common.errors import UsageError, one_line
+from vlm4rec_search.datasets.columns import ColumnMatch, unique_names
+from vlm4rec_search.datasets.declarations import TableDeclaration
+from vlm4rec_search.datasets.dialects import (
+    UNDECODABLE,
+    Dialect,
+    TextScan,
+    decide_dialect,
+    open_text,
+    scan_text,
+    split_lines,
+)
+from vlm4rec_search.datasets.files import kind_of, open_parquet, quote_name, quote_text, read_errors
+
+_BATCH = 20_000
+_MOST_LINES = 10_000  # of one record, so that a quote that is never closed takes no more than these with it
+_MOST_CHARACTERS = 1 << 27  # of one value
+_KEPT_CHARACTERS = 1_000_000  # of a broken record
+_EXACT = 2**53  # up to here a float holds every whole number
+_BROKEN = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("record", pa.string())])
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one file.
+
+    Attributes:
+        relation: one row for each record that can be read, in the order of the file. The column `line` is the line on
+            which the record begins (of Parquet the number of the record), from 1. The other columns are for the
+            expressions in `values` and `typed`.
+        rows: number of rows of `relation`.
+        values: SQL of the value of each column of the file as text.
+        typed: SQL of the value of each column inside of a JSON object.
+        broken: the other records: line, reason, record (its text).
+        broken_rows: number of rows of `broken`.
+        written: how the file is written, such as "csv, delimiter ;, utf-8".
+        notes: what a person should know about the file.
+        is_json: whether a row of `relation` is a JSON object, in the column `json`.
+    """
+
+    relation: duckdb.DuckDBPyRelation
+    rows: int
+    values: Mapping[str, str]
+    typed: Mapping[str, str]
+    broken: duckdb.DuckDBPyRelation
+    broken_rows: int
+    written: str
+    notes: tuple[str, ...] = ()
+    is_json: bool = False
+
+    def columns(self, match: ColumnMatch) -> dict[str, str]:
+        """Return SQL of the text of each column of the table that the file has."""
+        sql = {target: self._first_filled(names) for target, names in match.sources.items()}
+        sql |= {target: self._filled_in(parts) for target, parts in match.templates.items()}
+        for target in match.first.keys() & sql.keys():
+            sql[target] = f"NULLIF(TRIM(SPLIT_PART({sql[target]}, {quote_text(match.first[target])}, 1)), '')"
+        return sql
+
+    def others(self, match: ColumnMatch) -> list[str]:
+        """Return the columns of the file that are no column of the table, or only a part of which is."""
+        taken = {name for target, names in match.sources.items() if target not in match.first for name in names}
+        return [name for name in self.values if name not in taken]
+
+    def attributes(self, match: ColumnMatch, table_columns: Sequence[str]) -> str:
+        """Return SQL of a JSON object, as text, of all values that stand in none of `table_columns`."""
+        others = self.others(match)
+        added = [f"{quote_text(name)}, {sql}" for name, sql in self.columns(match).items() if name not in table_columns]
+        if self.is_json:
+            # Merging nulls removes the keys that are columns of the table.
+            patch = dict.fromkeys(name for name in self.values if name not in others)
+            rest = f"JSON_MERGE_PATCH(json, {quote_text(json.dumps(patch, ensure_ascii=False))})"
+            rest = f"JSON_MERGE_PATCH({rest}, JSON_OBJECT({', '.join(added)}))" if added else rest
+        else:
+            pairs = [f"{quote_text(name)}, {self.typed[name]}" for name in others]
+            rest = f"JSON_OBJECT({', '.join(pairs + added)})"
+        return f"CAST({rest} AS VARCHAR)"
+
+    def _first_filled(self, names: Sequence[str]) -> str:
+        if len(names) == 1:
+            return self.values[names[0]]
+        filled = (f"NULLIF(TRIM({self.values[name]}), '')" for name in names)
+        return f"COALESCE({', '.join(filled)})"
+
+    def _filled_in(self, parts: Sequence[tuple[str, str | None]]) -> str:
+        pieces = [piece for text, name in parts for piece in (quote_text(text), *([self.values[name]] if name else []))]
+        return f"({' || '.join(pieces)})"
+
+
+@contextmanager
+def open_records(
+    connection: duckdb.DuckDBPyConnection, path: Path, table: str, declared: TableDeclaration
+) -> Iterator[Records]:
+    """Read one file of a table; the relations are valid inside of the block.
+
+    Args:
+        connection: of the relations.
+        path: parquet; jsonl or json (one object per line), or any delimited text, plain, .gz or .zst.
+        table: items, interactions or users.
+        declared: how the table is read.
+
+    Raises:
+        UsageError: the file is missing, empty or damaged, or none of its records can be read.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise UsageError(f"{path} is empty: it has no header and no rows")
+    read = {"parquet": _read_parquet, "jsonl": _read_json_lines, "csv": _read_delimited}[kind_of(path)]
+    with TemporaryDirectory(prefix="vlm4rec-") as folder:
+        with read_errors(path):
+            records = read(connection, path, table, declared, Path(folder))
+            if not records.rows and (first := records.broken.project("line, reason").fetchone()):
+                count = f"none of its {records.broken_rows} records can be read"
+                raise UsageError(f"{path}: {count}; the first: line {first[0]}: {first[1]}")
+        yield records
+
+
+def with_constants(records: Records, constants: Mapping[str, str | None]) -> Records:
+    """Return the records with further columns, each with one value for the whole file."""
+    sql = {name: "NULL" if value is None else quote_text(value) for name, value in constants.items()}
+    return replace(records, values={**records.values, **sql}, typed={**records.typed, **sql})
+
+
+# Delimited text
+
+
+def _read_delimited(
+    connection: duckdb.DuckDBPyConnection, path: Path, table: str, declared: TableDeclaration, folder: Path
+) -> Records:
+    scan = scan_text(path, declared.encoding)
+    dialect = decide_dialect(path, scan, table, declared)
+    with open_text(path, scan.encoding) as text:
+        lines = _Lines(islice(text, dialect.skipped, None), dialect.skipped)
+        header = list(declared.columns) or next((record for _, record, _ in _split(lines, dialect, None)), [])
+        header_lines = lines.number if not declared.columns else 0
+    if not header:
+        raise UsageError(f"{path} is empty: it has no header and no rows")
+    names = unique_names(header)
+    notes = [
+        f"{path}: the header names {delivered.strip()!r} twice; the second column is called {name!r}"
+        for delivered, name in zip(header, names, strict=True)
+        if delivered.strip() and name.casefold() != delivered.strip().strip("\ufeff").casefold()
+    ]
+    keys = [f"c{position}" for position in range(len(names))]
+    relation = None
+    if header_lines <= 1 and not dialect.skipped:
+        relation = _one_line_each(connection, path, scan, dialect, keys, header_lines)
+    broken, broken_rows, short = _none_broken(connection), 0, 0
+    if relation is None:
+        writer = _Writer(folder, keys)
+        with open_text(path, scan.encoding) as text, writer:
+            lines = _Lines(islice(text, dialect.skipped, None), dialect.skipped)
+            first = 0 if declared.columns else 1
+            for line, record, reason in islice(_split(lines, dialect, len(keys), scan.sound), first, None):
+                if reason:
+                    writer.refuse(line, reason, record)
+                else:
+                    short += len(record) < len(keys)
+                    writer.add(line, record)
+        relation, broken, broken_rows = *writer.relations(connection), writer.broken_rows
+    rows = relation.shape[0]
+    if short:
+        notes.append(
+            f"{path}: {short} of {rows + broken_rows} rows are shorter than the header; what they lack is NULL"
+        )
+    values = dict(zip(names, keys, strict=True))
+    return Records(relation, rows, values, values, broken, broken_rows, f"{_suffix(path)}, {dialect}", tuple(notes))
+
+
+def _one_line_each(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    scan: TextScan,
+    dialect: Dialect,
+    keys: list[str],
+    header_lines: int,
+) -> duckdb.DuckDBPyRelation | None:
+    """Return the records as DuckDB reads them, or None unless each line is a record that has all its values."""
+    if not (scan.sound and scan.ends and not scan.has_nul and scan.encoding in ("utf-8", "utf-8-sig")):
+        return None
+    if dialect.quote and dialect.escape != dialect.quote:
+        return None
+    quoted = bool(dialect.quote) and len(dialect.delimiter) == 1
+    # An explicit dialect: DuckDB's own detection may take `#` for a comment, or a first row for a preamble. Literals: a
+    # relation with bound parameters would hold the whole file in memory.
+    text = {
+        "delim": dialect.delimiter,
+        "quote": dialect.quote if quoted else "",
+        "escape": dialect.escape if quoted else "",
+        "new_line": "\\r\\n" if scan.ends == "\r\n" else "\\n",
+        "comment": "",
+        "nullstr": "",
+        "compression": _COMPRESSION.get(path.suffix, "none"),
+    }
+    options = ", ".join(f"{name} = {quote_text(value)}" for name, value in text.items())
+    kinds = ", ".join(f"{key}: 'VARCHAR'" for key in keys)
+    options += f", columns = {{{kinds}}}, header = {header_lines > 0}, hive_partitioning = FALSE"
+    with suppress(duckdb.Error):
+        relation = connection.sql(f"""
+            SELECT ROW_NUMBER() OVER () + {header_lines} AS line, {", ".join(keys)}
+            FROM READ_CSV(
+              {quote_text(str(path))}, auto_detect = FALSE, strict_mode = TRUE, null_padding = FALSE, {options}
+            )
+        """)  # noqa: S608
+        counts = relation.aggregate(", ".join(["COUNT(*)", *(f"COUNT({key})" for key in keys)])).fetchone()
+        if counts and counts[0] + header_lines == scan.lines:
+            return relation
+    return None
+
+
+_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+
+
+class _Lines(Iterator[str]):
+    """Lines of a text, numbered from 1; those of the current record are kept, and can be read again."""
+
+    def __init__(self, text: Iterator[str], number: int = 0) -> None:
+        self._text = text
+        self._again: deque[str] = deque()
+        self.number = number
+        self.taken: list[str] = []
+        self.wants_more = False
+        """Whether a record went on where the text, or what one record may take of it, was at its end."""
+
+    def __next__(self) -> str:
+        if len(self.taken) < _MOST_LINES and (line := self._again.popleft() if self._again else next(self._text, "")):
+            self.number += 1
+            self.taken.append(line)
+            return line
+        self.wants_more = True
+        raise StopIteration
+
+    def begin(self) -> int:
+        """Begin a record, and return the number of its first line."""
+        self.taken, self.wants_more = [], False
+        return self.number + 1
+
+    def give_back(self, lines: list[str]) -> None:
+        """Read lines again that have been read last."""
+        self._again.extendleft(reversed(lines))
+        self.number -= len(lines)
+
+
+def _split(
+    lines: _Lines, dialect: Dialect, width: int | None, sound: bool = True
+) -> Iterator[tuple[int, list[str], str]]:
+    """Yield each record: its first line, its values, and the reason if it is broken; then its text is the only value.
+
+    The first record, a header, has any width. A quote that is not closed costs the line on which it is opened only.
+    """
+    csv.field_size_limit(_MOST_CHARACTERS)
+    records = split_lines(lines, dialect)
+    is_first = True
+    while True:
+        number, reason = lines.begin(), ""
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            record, reason = [], one_line(error)
+        taken = lines.taken
+        if not record and not reason:
+            continue
+        expected = len(record) if is_first or width is None else width
+        is_first = False
+        if not reason and lines.wants_more:
+            reason = "a quote is opened and never closed"
+        if not reason and len(record) > expected and any(record[expected:]):
+            reason = f"{len(record)} values, the header has {expected}"
+        if not reason and len(taken) > 1 and len(record) < expected and _holds_record(taken[1:], dialect, expected):
+            reason = "a quote is opened and not closed on this line"
+        if reason and len(taken) > 1:
+            lines.give_back(taken[1:])
+            taken = taken[:1]
+        if not sound and not reason and any(map(UNDECODABLE.search, record)):
+            reason = f"it is not {dialect.encoding} text"
+        yield (number, ["".join(taken).rstrip("\r\n")], reason) if reason else (number, record[:expected], "")
+
+
+def _holds_record(lines: list[str], dialect: Dialect, width: int) -> bool:
+    """Whether one of the lines is a whole record by itself."""
+    with suppress(csv.Error):
+        return any(len(record) == width for line in lines for record in split_lines(iter([line]), dialect))
+    return False
+
+
+class _Writer:
+    """Writes records into one temporary Parquet file, and broken ones into another."""
+
+    def __init__(self, folder: Path, keys: Sequence[str]) -> None:
+        self._paths = folder / "rows.parquet", folder / "broken.parquet"
+        schema = pa.schema([("line", pa.int64()), *((key, pa.string()) for key in keys)])
+        self._schemas = schema, _BROKEN
+        self._rows: list[list[str]] = []
+        self._lines: list[int] = []
+        self._refused: list[tuple[int, str, str]] = []
+        self.broken_rows = 0
+
+    def __enter__(self) -> "_Writer":
+        self._files = [pq.ParquetWriter(path, schema) for path, schema in zip(self._paths, self._schemas, strict=True)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        for file in self._files:
+            file.close()
+
+    def add(self, line: int, record: list[str]) -> None:
+        """Write a record; it may have fewer values than there are columns."""
+        self._lines.append(line)
+        self._rows.append(record)
+        if len(self._lines) >= _BATCH:
+            self._flush()
+
+    def refuse(self, line: int, reason: str, record: list[str]) -> None:
+        """Write a broken record."""
+        text = record[0][:_KEPT_CHARACTERS].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        self._refused.append((line, reason, text))
+        self.broken_rows += 1
+        if len(self._refused) >= _BATCH:
+            self._flush()
+
+    def relations(
+        self, connection: duckdb.DuckDBPyConnection
+    ) -> tuple[duckdb.DuckDBPyRelation, duckdb.DuckDBPyRelation]:
+        """Return the records and the broken records, once the block of the writer has ended."""
+        rows, broken = self._paths
+        return open_parquet(connection, rows), open_parquet(connection, broken)
+
+    def _flush(self) -> None:
+        if self._lines:
+            schema = self._schemas[0]
+            columns = list(zip_longest(*self._rows))
+            columns += [()] * (len(schema) - 1 - len(columns))
+            arrays = [
+                pa.array([value or None for value in column] or [None] * len(self._lines), pa.string())
+                for column in columns
+            ]
+            self._files[0].write_table(
+                pa.Table.from_arrays([pa.array(self._lines, pa.int64()), *arrays], schema=schema)
+            )
+        if self._refused:
+            rows = [dict(zip(_BROKEN.names, row, strict=True)) for row in self._refused]
+            self._files[1].write_table(pa.Table.from_pylist(rows, schema=_BROKEN))
+        self._lines, self._rows, self._refused = [], [], []
+
+
+def _none_broken(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+    return connection.sql("SELECT 0::BIGINT AS line, '' AS reason, '' AS record WHERE FALSE")
+
+
+# JSON, one object per line
+
+
+def _read_json_lines(
+    connection: duckdb.DuckDBPyConnection, path: Path, table: str, declared: TableDeclaration, folder: Path
+) -> Records:
+    scan = scan_text(path, declared.encoding)
+    relation, broken, broken_rows = _objects_as_they_are(connection, path, scan), _none_broken(connection), 0
+    if relation is None:
+        relation, broken = _read_objects(connection, path, scan, folder)
+        broken_rows = broken.shape[0]
+    names = [
+        str(name) for (name,) in relation.project("UNNEST(JSON_KEYS(json)) AS name").distinct().order("name").fetchall()
+    ]
+    values = {name: f"JSON_EXTRACT_STRING(json, {quote_text(_pointer(name))})" for name in names}
+    written = f"{_suffix(path)}, {scan.encoding}"
+    return Records(relation, relation.shape[0], values, values, broken, broken_rows, written, is_json=True)
+
+
+def _objects_as_they_are(
+    connection: duckdb.DuckDBPyConnection, path: Path, scan: TextScan
+) -> duckdb.DuckDBPyRelation | None:
+    """Return the records as DuckDB reads them, or None unless each line is a JSON object."""
+    if not (scan.sound and scan.encoding == "utf-8"):
+        return None
+    source = f"READ_NDJSON_OBJECTS({quote_text(str(path))}, hive_partitioning = FALSE)"
+    with suppress(duckdb.Error):
+        relation = connection.sql(f"SELECT ROW_NUMBER() OVER () AS line, json FROM {source}")  # noqa: S608
+        if relation.aggregate("COUNT(*), BOOL_AND(JSON_TYPE(json) = 'OBJECT')").fetchone() == (scan.lines, True):
+            return relation
+    return None
+
+
+def _read_objects(
+    connection: duckdb.DuckDBPyConnection, path: Path, scan: TextScan, folder: Path
+) -> tuple[duckdb.DuckDBPyRelation, duckdb.DuckDBPyRelation]:
+    """Return the lines that hold a JSON object, and the others."""
+    lines = _Writer(folder, ["text"])
+    with open_text(path, scan.encoding) as text, lines:
+        for number, line in enumerate(text, 1):
+            content = line.strip().strip("\ufeff")
+            if content and not scan.sound and UNDECODABLE.search(content):
+                lines.refuse(number, f"it is not {scan.encoding} text", [content])
+            elif content:
+                lines.add(number, [content])
+    (folder / "lines").mkdir()
+    objects = _Writer(folder / "lines", ["json"])
+    rows, refused = lines.relations(connection)
+    is_object = "CASE WHEN JSON_VALID(text) THEN JSON_TYPE(text) = 'OBJECT' ELSE FALSE END"
+    with objects:
+        cursor = rows.filter(f"NOT {is_object}")
+        while batch := cursor.fetchmany(_BATCH):
+            for number, content in batch:
+                objects.refuse(int(number), _json_mistake(content), [content])
+    _, broken = objects.relations(connection)
+    found = rows.filter(is_object).project("line, CAST(text AS JSON) AS json")
+    return found, refused.union(broken).order("line")
+
+
+def _json_mistake(text: str) -> str:
+    try:
+        return f"it is no JSON object but a {type(json.loads(text)).__name__}"
+    except (ValueError, RecursionError) as error:
+        return f"it is not JSON: {one_line(error)}"
+
+
+def _pointer(name: str) -> str:
+    """Return the JSON pointer (RFC 6901) of a key."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
+
+
+# Parquet
+
+
+def _read_parquet(
+    connection: duckdb.DuckDBPyConnection, path: Path, table: str, declared: TableDeclaration, folder: Path
+) -> Records:
+    relation = open_parquet(connection, path)
+    # Every page is read once, so that a damaged one is told now.
+    counts = ", ".join(["COUNT(*)", *(f"COUNT({quote_name(name)})" for name in relation.columns)])
+    try:
+        relation.aggregate(counts).fetchone()
+    except duckdb.InvalidInputException as error:
+        if "string encoding" not in str(error):
+            raise
+        relation = open_parquet(connection, _with_bytes(path, folder / "bytes.parquet"))
+    names = unique_names(relation.columns)
+    types = dict(zip(names, map(str, relation.types), strict=True))
+    keys = {name: quote_name(key) for name, key in zip(names, relation.columns, strict=True)}
+    is_text = {name: _is_text(relation, keys[name]) for name in names if types[name] == "BLOB"}
+    notes = [
+        f"{path}: the column {name!r} holds bytes that are no text; it is left out"
+        for name in names
+        if is_text.get(name) is False
+    ]
+    names = tuple(name for name in names if is_text.get(name, True))
+    typed = {name: _typed(keys[name], types[name]) for name in names}
+    values = {name: _text(keys[name], types[name]) for name in names}
+    relation = relation.project("ROW_NUMBER() OVER () AS line, *")
+    broken = _none_broken(connection)
+    if unreadable := [f"({keys[name]} IS NOT NULL AND {typed[name]} IS NULL)" for name in is_text if is_text[name]]:
+        condition = " OR ".join(unreadable)
+        pairs = ", ".join(f"{quote_text(name)}, CAST({keys[name]} AS VARCHAR)" for name in names)
+        broken = relation.filter(condition).project(
+            f"line, 'it is not utf-8 text' AS reason, CAST(JSON_OBJECT({pairs}) AS VARCHAR) AS record"
+        )
+        relation = relation.filter(f"NOT ({condition})")
+    return Records(relation, relation.shape[0], values, typed, broken, broken.shape[0], "parquet", tuple(notes))
+
+
+def _with_bytes(path: Path, target: Path) -> Path:
+    """Copy a Parquet file in which a text is no UTF-8, with its texts as bytes."""
+    source = pq.ParquetFile(path)
+    fields = [
+        field.with_type(pa.binary())
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        else field
+        for field in source.schema_arrow
+    ]
+    schema = pa.schema(fields)
+    with pq.ParquetWriter(target, schema) as writer:
+        for batch in source.iter_batches():
+            writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+    return target
+
+
+def _is_text(relation: duckdb.DuckDBPyRelation, key: str) -> bool:
+    """Whether at least half of the values of a column of bytes are texts."""
+    texts, values = relation.aggregate(f"COUNT(TRY(DECODE({key}))), COUNT({key})").fetchone() or (0, 0)
+    return bool(2 * texts >= values)
+
+
+def _typed(key: str, kind: str) -> str:
+    if kind == "BLOB":
+        return f"TRY(DECODE({key}))"
+    # pandas and others write NaN for a number that is missing.
+    return f"CASE WHEN NOT ISNAN({key}) THEN {key} END" if kind in ("FLOAT", "DOUBLE") else key
+
+
+def _text(key: str, kind: str) -> str:
+    if kind in ("FLOAT", "DOUBLE"):
+        # A column of whole numbers becomes one of floats as soon as a number is missing: 4711.0 is 4711.
+        whole = f"{key} = TRUNC({key}) AND ABS({key}) < {_EXACT}"
+        number = f"WHEN NOT ISNAN({key}) THEN CAST({key} AS VARCHAR)"
+        return f"CASE WHEN {whole} THEN CAST(CAST({key} AS BIGINT) AS VARCHAR) {number} END"
+    if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):
+        return f"CAST(TO_JSON({key}) AS VARCHAR)"
+    return f"CAST({_typed(key, kind)} AS VARCHAR)"
+
+
+def _suffix(path: Path) -> str:
+    return next(iter(path.name.split(".", 1)[1:]), "text")
