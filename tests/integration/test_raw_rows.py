@@ -6,7 +6,7 @@ from collections import Counter
 
 import duckdb
 import pytest
-from helpers.workspace import Workspace
+from helpers.workspace import ROOT, Workspace
 
 # The reason in staging for each kind of wrong row in the built-in shop.
 ITEM_REASONS = {
@@ -68,3 +68,41 @@ def test_every_format_of_the_contract_gives_the_same_tables(workspace: Workspace
     assert workspace.query("SELECT COUNT(*) FROM staging.rejected_items") == [(0,)]
     assert workspace.query("SELECT COUNT(*) FROM staging.rejected_interactions") == [(0,)]
     assert workspace.query("SELECT COUNT(*) > 0 FROM staging.items WHERE attributes ->> '$.brand' <> ''") == [(True,)]
+
+
+def test_records_of_many_kinds_are_rows_or_refused_with_their_lines(workspace: Workspace) -> None:
+    days = workspace.data / "interactions"
+    days.mkdir(parents=True)
+    items = "item_id;title;Price;Event\n#1;Oak chair;10;x\n2;Lamp;5;y;z\n;Mug;5;\n3;Pen;;\n"
+    (workspace.data / "items.csv").write_text(items)
+    (days / "1.jsonl").write_text('{"user_id": "u", "item_id": "#1", "Date": "2025-03-01"}\n{oops\n')
+    (days / "2.tsv").write_text("user_id\titem_id\tDate\nu\t9\t2025-03-02\nv\t3\t2025-03-02\n")
+    (workspace.data / "contract.yaml").write_text("interactions: {map: {timestamp: Date}}\n")
+    process = workspace.start("sqlmesh", "-p", str(ROOT), "plan", "--auto-apply", "--no-prompts", "--skip-tests")
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 0
+    kept = "has the line, the reason and the text of each"
+    assert told.splitlines()[:3] == [
+        "items.csv: the column 'Price' is read as price",
+        f"items.csv: 1 of 4 records cannot be read; staging.rejected_items {kept}",
+        f"interactions/1.jsonl: 1 of 2 records cannot be read; staging.rejected_interactions {kept}",
+    ]
+    assert workspace.query("SELECT item_id, price FROM staging.items ORDER BY ALL") == [("#1", 10.0), ("3", None)]
+    refused = "SELECT file, line, reason FROM staging.rejected_items ORDER BY line"
+    assert workspace.query(refused) == [
+        ("items.csv", 3, "cannot be read: 5 values, the header has 4"),
+        ("items.csv", 4, "no id"),
+    ]
+    rows = "SELECT row_number, file, line, user_id FROM raw.interactions ORDER BY row_number"
+    assert workspace.query(rows) == [
+        (1, "interactions/1.jsonl", 1, "u"), (2, "interactions/2.tsv", 2, "u"), (3, "interactions/2.tsv", 3, "v"),
+    ]  # fmt: skip
+    refused = "SELECT file, line, SPLIT_PART(reason, ':', 1), record FROM staging.rejected_interactions ORDER BY ALL"
+    assert [row[:3] for row in workspace.query(refused)] == [
+        ("interactions/1.jsonl", 2, "cannot be read"),
+        ("interactions/2.tsv", 2, "unknown item"),
+    ]
+    assert "warning files" in workspace.vlm4rec("check", "--suite", "files")
+    (workspace.data / "contract.yaml").write_text("interactions: {map: {timestamp: Date}, set: {event_type: buy}}\n")
+    workspace.plan()
+    assert workspace.query("SELECT DISTINCT event_type FROM staging.interactions") == [("buy",)]

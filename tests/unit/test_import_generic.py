@@ -7,11 +7,12 @@ from pathlib import Path
 import duckdb
 import pytest
 from click.testing import CliRunner
+from helpers.delivered import read_table
 from helpers.parquet_rows import read_rows
 
 from vlm4rec_search.cli.data import import_data
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.importers.generic import import_generic
+from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
 from vlm4rec_search.datasets.importers.write import ImportSummary
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -32,7 +33,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def import_files(source: Path, items: str | None = "items.jsonl", log: str | None = None, *maps: str) -> ImportSummary:
-    return import_generic(source, source.parent / "data", items, log, maps)
+    files = {table: file for table, file in (("items", items), ("interactions", log)) if file}
+    return import_generic(source, source.parent / "data", ImportOptions(files, maps))
 
 
 def test_jsonl_items_keep_ids_lists_and_unmapped_columns(source: Path) -> None:
@@ -99,7 +101,9 @@ def test_photos_are_copied_only_from_inside_the_source(source: Path) -> None:
 
 def test_no_images_copies_no_photos(source: Path) -> None:
     (source / "pics" / "mug.jpg").write_bytes(b"photo")
-    summary = import_generic(source, source.parent / "data", "items.jsonl", None, ["items.item_id=id"], images=False)
+    summary = import_generic(
+        source, source.parent / "data", ImportOptions({"items": "items.jsonl"}, ("items.item_id=id",)), images=False
+    )
     assert summary.photos.copied == 0
     assert not (source.parent / "data" / "pics").exists()
 
@@ -109,11 +113,12 @@ def test_no_images_copies_no_photos(source: Path) -> None:
     [
         (["item_id=id"], "does not have the form"),
         (["items.item_id"], "does not have the form"),
-        (["users.item_id=id"], "does not have the form"),
+        (["users.item_id=id"], "users has no column item_id; it has user_id, segment"),
+        (["shoppers.user_id=id"], "does not have the form"),
         (["items.colour=id"], "items has no column colour; it has item_id, title"),
         (["items.item_id=id", "items.item_id=title"], "names items.item_id twice"),
         (["items.item_id=sku"], "no column sku; it has id, title, categories, price, tags, image"),
-        ([], "no column item_id: add --map items.item_id=...; it has id"),
+        ([], "no column item_id; it has id, title, categories, price, tags, image: add --map items.item_id=id"),
         (["items.item_id=id", "interactions.value=q"], "--interactions is not given"),
     ],
 )
@@ -129,14 +134,11 @@ def test_wrong_mappings_are_refused_in_one_line(source: Path, maps: list[str], m
     ("name", "content", "message"),
     [
         ("absent.csv", None, "there is no file"),
-        ("items.xlsx", b"PK", "none of csv, csv.gz, parquet, jsonl"),
-        ("empty.csv", b"", "holds no rows"),
+        ("items.xlsx", b"PK\x03\x04", "is an Excel workbook or a zip archive: save it as csv"),
+        ("empty.csv", b"", "is empty"),
         ("header.csv", b"item_id,title\n", "holds no rows"),
-        ("latin.csv", "item_id,title\n1,caf\xe9\n".encode("latin-1"), "is not UTF-8 text"),
-        ("mixed.csv", b"item_id,title\r\n1,a\n2,b\r\n", "mixed line ends"),
-        ("ragged.csv", b"item_id,title\n" + b"1,a\n" * 30000 + b"2,b,c\n", "Line: 30002"),
         ("bad.parquet", b"PAR1", "cannot be read"),
-        ("bad.jsonl", b"{nope\n", "cannot be read"),
+        ("bad.jsonl", b"{nope\n", "none of its 1 records can be read; the first: line 1: it is not JSON"),
         ("bad.csv.gz", b"item_id,title\n1,a\n", "cannot be read"),
         ("cut.csv.gz", gzip.compress(b"item_id,title\n1,a\n2,b\n", mtime=0)[:-8], "is the download complete"),
     ],
@@ -149,6 +151,32 @@ def test_unreadable_files_are_refused_in_one_line(source: Path, name: str, conte
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list((source.parent / "data").glob("*")) == []
+
+
+def test_records_that_cannot_be_read_are_kept_for_staging(source: Path) -> None:
+    (source / "ragged.csv").write_bytes(b"item_id,title\r\n1,a\n2,b,c\n3,caf\xe9\n4,\xc3\xa9\n")
+    summary = import_files(source, "ragged.csv")
+    assert summary.files == ["ragged.csv: csv, delimiter ,, utf-8, 2 rows"]
+    assert summary.left_out == {"items_records_that_cannot_be_read": 2}
+    assert read_rows(source.parent / "data" / "items.broken.parquet") == [
+        {
+            "table_name": "items",
+            "file": "ragged.csv",
+            "line": 3,
+            "reason": "3 values, the header has 2",
+            "record": "2,b,c",
+        },
+        {
+            "table_name": "items",
+            "file": "ragged.csv",
+            "line": 4,
+            "reason": "it is not utf-8 text",
+            "record": "3,caf\\xe9",
+        },
+    ]
+    assert read_table(source.parent / "data").files[0].rows == 2
+    import_files(source, "items.jsonl", None, "items.item_id=id")
+    assert not (source.parent / "data" / "items.broken.parquet").exists()
 
 
 def test_a_second_table_in_another_format_is_refused(source: Path) -> None:
@@ -172,9 +200,10 @@ def test_the_command_prints_counts(source: Path) -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")
 def test_real_exports_are_imported_completely(tmp_path: Path) -> None:
-    luma = ["items.item_id=id", "items.category=categories"]
-    summary = import_generic(SHARED / "magento_luma", tmp_path / "luma", "items.jsonl", None, luma)
+    luma = ImportOptions({"items": "items.jsonl"}, ("items.item_id=id", "items.category=categories"))
+    summary = import_generic(SHARED / "magento_luma", tmp_path / "luma", luma)
     assert (summary.items, summary.photos.copied, summary.photos.not_found) == (417, 417, 0)
-    retail = ["interactions.value=quantity"]
-    summary = import_generic(SHARED / "online_retail", tmp_path / "retail", "items.csv", "interactions.csv.gz", retail)
+    files = {"items": "items.csv", "interactions": "interactions.csv.gz"}
+    retail = ImportOptions(files, ("interactions.value=quantity",))
+    summary = import_generic(SHARED / "online_retail", tmp_path / "retail", retail)
     assert (summary.items, summary.interactions) == (3659, 396337)

@@ -67,7 +67,7 @@ def test_transactions_are_purchases_and_a_lost_zero_is_restored(source: Path, tm
     assert summary.left_out == {"items_without_article_id": 0, "interactions_without_article_id": 0}
     assert not (tmp_path / "data" / "images").exists()
     for stem in ("items", "interactions"):
-        assert set(raw.REQUIRED[stem]) <= set(raw.inspect(tmp_path / "data", stem, tmp_path / "cache").columns)
+        assert raw.inspect(tmp_path / "data", stem, tmp_path / "cache").files[0].rows
 
 
 def test_a_truncated_file_is_refused(source: Path, tmp_path: Path) -> None:

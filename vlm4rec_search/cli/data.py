@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlm4rec_search.cli.output import echo_json, json_option
+from vlm4rec_search.cli.output import echo_json, json_option, printable
 
 if TYPE_CHECKING:
     from vlm4rec_search.datasets.importers.write import ImportSummary
@@ -106,36 +106,85 @@ def import_data() -> None:
     """
 
 
-@import_data.command()
-@_source
-@_to
-@click.option("--items", help="File of the catalogue in SRC: csv, csv.gz, parquet or jsonl.")
-@click.option("--interactions", help="File of the interaction log in SRC, in one of the same formats.")
-@click.option(
-    "--map",
-    "maps",
-    multiple=True,
-    metavar="TABLE.COLUMN=SOURCE",
-    help="The column of your file to use for a column of the table. Can be repeated.",
+def _import_command(name: str, about: str) -> click.Command:
+    """Return the command that imports exports of one format."""
+    form = None if name == "generic" else name
+    example = (
+        "vlm4rec import generic exports --to data --items items.jsonl --map items.item_id=id"
+        if form is None
+        else f"vlm4rec import {name} exports --to data --dry-run"
+    )
+
+    @import_data.command(name, help=f"{about}\n\nExample: {example}", short_help=about)
+    @_source
+    @_to
+    @click.option("--items", help="File of the catalogue in SRC, or a pattern such as 'products/*.csv'.")
+    @click.option("--interactions", help="File of the interaction log in SRC, or a pattern.")
+    @click.option("--users", help="File of the shoppers in SRC, or a pattern.")
+    @click.option(
+        "--map",
+        "maps",
+        multiple=True,
+        metavar="TABLE.COLUMN=SOURCE",
+        help="The column of your file to use for a column of the table. Can be repeated.",
+    )
+    @click.option(
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="TABLE.COLUMN=TEXT",
+        help="A text for a column of the table; {NAME} in it is the value of a column of your file. Can be repeated.",
+    )
+    @click.option("--delimiter", default="", help="Between values in all text files, such as ';' or tab.")
+    @click.option("--encoding", default="", help="Of all text files, such as windows-1252.")
+    @_images
+    @click.option("--dry-run", is_flag=True, help="Write nothing; show the first rows, and what would be refused.")
+    @json_option
+    def command(
+        source: Path,
+        to: Path,
+        items: str | None,
+        interactions: str | None,
+        users: str | None,
+        maps: tuple[str, ...],
+        sets: tuple[str, ...],
+        delimiter: str,
+        encoding: str,
+        images: bool,
+        dry_run: bool,
+        as_json: bool,
+    ) -> None:
+        from vlm4rec_search.datasets.importers.formats import GENERIC, load_format
+        from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
+
+        given = {"items": items, "interactions": interactions, "users": users}
+        files = {table: file for table, file in given.items() if file}
+        options = ImportOptions(files, maps, sets, delimiter, encoding)
+        mapping = load_format(form) if form else GENERIC
+        if dry_run:
+            from vlm4rec_search.cli.preview import preview_import
+
+            preview_import(source, to, options, mapping, as_json)
+        else:
+            _echo_import(import_generic(source, to, options, mapping, images), source, to, as_json)
+
+    return command
+
+
+generic = _import_command(
+    "generic", "Import a shop's own exports from the folder SRC. Columns that are not mapped keep their names."
 )
-@_images
-@json_option
-def generic(
-    source: Path,
-    to: Path,
-    items: str | None,
-    interactions: str | None,
-    maps: tuple[str, ...],
-    images: bool,
-    as_json: bool,
-) -> None:
-    """Import a shop's own exports from the folder SRC. Columns that are not mapped keep their names.
-
-    Example: vlm4rec import generic exports --to data --items items.jsonl --map items.item_id=id
-    """
-    from vlm4rec_search.datasets.importers.generic import import_generic
-
-    _echo_import(import_generic(source, to, items, interactions, maps, images), source, to, as_json)
+_FORMATS = {
+    "shopify": "Import the products export of a Shopify shop: products_export.csv in SRC.",
+    "woocommerce": "Import the product export of WooCommerce: wc-product-export*.csv in SRC.",
+    "google-merchant": "Import a product feed for Google Merchant Center: csv, tsv or txt in SRC.",
+    "magento": "Import the product export of Magento or Adobe Commerce: catalog_product*.csv in SRC.",
+    "movielens": "Import MovieLens, each edition from 100K to 32M: movies, ratings and users in SRC.",
+    "retailrocket": "Import RetailRocket's data set: events.csv and item_properties*.csv in SRC.",
+    "yelp": "Import the Yelp data set, or ratings like it: business.json and review.json in SRC.",
+}
+for _name, _about in _FORMATS.items():
+    _import_command(_name, _about)
 
 
 @import_data.command()
@@ -195,9 +244,15 @@ def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool
     if as_json:
         echo_json(summary)
         return
-    for name, rows in (("items", summary.items), ("interactions", summary.interactions)):
+    for file in summary.files:
+        click.echo(f"read {printable(file)}")
+    for name, rows in (("items", summary.items), ("interactions", summary.interactions), ("users", summary.users)):
         if rows is not None:
             click.echo(f"{to / name}.parquet: {rows} rows")
+    for note in summary.notes:
+        click.echo(f"note: {printable(note)}")
+    for warning in summary.warnings:
+        click.echo(f"warning: {printable(warning)}")
     photos = summary.photos
     click.echo(
         f"photos: {photos.copied} copied, {photos.not_found} not found, {photos.refused} refused"

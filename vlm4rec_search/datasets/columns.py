@@ -87,13 +87,10 @@ def match_columns(
     by_key: dict[str, list[str]] = {}
     for column in columns:
         by_key.setdefault(name_key(column), []).append(column)
-    sources = {
-        target: tuple(_declared_column(path, name, columns, by_key) for name in names)
-        for target, names in declared.map.items()
-    }
+    sources = {target: _declared_columns(path, names, columns, by_key) for target, names in declared.map.items()}
     templates = {
         target: [
-            (text, None if name is None else _declared_column(path, name, columns, by_key))
+            (text, None if name is None else _declared_columns(path, [name], columns, by_key)[0])
             for text, name in template_parts(template)
         ]
         for target, template in declared.set.items()
@@ -121,9 +118,10 @@ def match_columns(
         warnings.append(f"{path}: {one} like {target} and {'is' if len(alike) == 1 else 'are'} not used: "
                         + advice(table, pairs))  # fmt: skip
     if absent := [target for target in REQUIRED[table] if target not in filled]:
-        shown = ", ".join(columns[:_SHOWN]) + (" ..." if len(columns) > _SHOWN else "")
         wanted = {target: suspects.get(target, "...") for target in absent}
-        raise UsageError(f"{path} has no column {', '.join(absent)}; it has {shown}: {advice(table, wanted)}")
+        raise UsageError(
+            f"{path} has no column {', '.join(absent)}; it has {_listed(columns)}: {advice(table, wanted)}"
+        )
     return ColumnMatch(sources, templates, dict(declared.first), tuple(notes), tuple(warnings))
 
 
@@ -176,12 +174,18 @@ def _synonyms() -> dict[str, dict[str, frozenset[str]]]:
     }
 
 
-def _declared_column(path: Path | str, name: str, columns: Sequence[str], by_key: Mapping[str, list[str]]) -> str:
-    alike = [name] if name in columns else by_key.get(name_key(name), [])
-    if len(alike) == 1:
-        return alike[0]
-    shown = ", ".join(columns[:_SHOWN]) + (" ..." if len(columns) > _SHOWN else "")
-    raise UsageError(f"{path} has no column {name}; it has {shown}")
+def _declared_columns(
+    path: Path | str, names: Sequence[str], columns: Sequence[str], by_key: Mapping[str, list[str]]
+) -> tuple[str, ...]:
+    """Return the columns that are declared for one column of the table; of several some may be missing."""
+    alike = ([name] if name in columns else by_key.get(name_key(name), []) for name in names)
+    if found := tuple(one[0] for one in alike if len(one) == 1):
+        return found
+    raise UsageError(f"{path} has no column {' or '.join(names)}; it has {_listed(columns)}")
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:_SHOWN]) + (" ..." if len(columns) > _SHOWN else "")
 
 
 def _shell(text: str) -> str:

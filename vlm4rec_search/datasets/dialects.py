@@ -19,6 +19,8 @@ from vlm4rec_search.datasets.columns import known_names, name_key
 from vlm4rec_search.datasets.declarations import TableDeclaration
 
 _CHUNK = 1 << 20
+MOST_CHARACTERS = 1 << 27
+"""The longest value that is read."""
 _SAMPLE_LINES = 500
 _SAMPLE_CHARACTERS = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|")
@@ -137,6 +139,7 @@ def decide_dialect(path: Path, scan: TextScan, table: str, declared: TableDeclar
     skipped, delimiter = 0, declared.delimiter
     if lines and not delimiter and (match := _SEPARATOR_LINE.fullmatch(lines[0])):
         skipped, delimiter = 1, match[1]
+    csv.field_size_limit(MOST_CHARACTERS)
     quote = '"' if declared.quote is None else declared.quote
     sample = lines[skipped:]
     delimiters = (delimiter,) if delimiter else _DELIMITERS
@@ -152,13 +155,14 @@ def decide_dialect(path: Path, scan: TextScan, table: str, declared: TableDeclar
     return max(candidates, key=lambda dialect: _fit(dialect, sample, known))
 
 
-def split_lines(lines: Iterator[str], dialect: Dialect) -> Iterator[list[str]]:
+def split_lines(lines: Iterator[str], dialect: Dialect, strict: bool = False) -> Iterator[list[str]]:
     """Yield the records of lines with their ends; an empty line is an empty list.
 
     With a delimiter of several characters nothing is quoted, and each line is a record.
 
     Raises:
-        csv.Error: a value is longer than `csv.field_size_limit()`.
+        csv.Error: a value is longer than `csv.field_size_limit()`; with `strict` also if a quote is not closed or is
+            followed by something other than a delimiter.
     """
     if len(dialect.delimiter) > 1:
         texts = (line.rstrip("\r\n") for line in lines)
@@ -166,20 +170,20 @@ def split_lines(lines: Iterator[str], dialect: Dialect) -> Iterator[list[str]]:
     if dialect.quote == "":
         return csv.reader(lines, delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE)
     escape = None if dialect.escape == dialect.quote else dialect.escape
-    return csv.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote, doublequote=True, escapechar=escape)
+    return csv.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote, escapechar=escape, strict=strict)
 
 
-def _fit(dialect: Dialect, lines: list[str], known: frozenset[str]) -> tuple[int, bool, float, int]:
-    widths: list[int] = []
-    header: list[str] = []
-    with suppress(csv.Error):
-        for record in split_lines(iter(lines), dialect):
-            header = header or record
-            if record:
-                widths.append(len(record))
+def _fit(dialect: Dialect, lines: list[str], known: frozenset[str]) -> tuple[int, bool, bool, float, int]:
+    """Rate a dialect: known names in the header, several columns, quotes in their places, rows of the same length."""
+    records = [record for record in split_lines(iter(lines), dialect) if record]
+    header = records[0] if records else []
     names = sum(name_key(name) in known for name in header)
-    alike = sum(width == len(header) for width in widths) / max(len(widths), 1)
-    return names, len(header) > 1, alike, len(header)
+    alike = sum(len(record) == len(header) for record in records) / max(len(records), 1)
+    try:
+        is_strict = len(list(split_lines(iter(lines), dialect, strict=True))) > 0
+    except csv.Error:
+        is_strict = False
+    return names, len(header) > 1, is_strict, alike, len(header)
 
 
 def _encoding(path: Path, head: bytes, sound: bool) -> str:

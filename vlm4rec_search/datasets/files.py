@@ -1,7 +1,7 @@
-"""Opens tables in files (csv, csv.gz, parquet, jsonl; public data sets also zst) as DuckDB relations.
+"""Names and formats of delivered files, and the readers of the public data sets.
 
 A relation is lazy and streams, so that a file larger than the memory can be read. Every mistake in a file is a
-`UsageError` of one line that names the file.
+`UsageError` of one line that names the file. Files of the raw contract are read by `records`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,35 +42,6 @@ def only_file(paths: Sequence[Path]) -> Path | None:
     return paths[0] if paths else None
 
 
-def open_table(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
-    """Open a file in one of the formats `SUFFIXES`.
-
-    Columns of csv and jsonl are text as delivered, so that "00001" stays "00001"; nested JSON values are JSON text.
-    Columns of parquet keep their types.
-
-    Raises:
-        UsageError: the file is missing, empty, of another format, or cannot be read.
-    """
-    if not path.name.endswith(SUFFIXES):
-        raise UsageError(f"{path} is none of {', '.join(suffix[1:] for suffix in SUFFIXES)}")
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}")
-    check_compression(path)
-    with read_errors(path):
-        if path.suffix == ".parquet":
-            relation = open_parquet(connection, path)
-        elif path.suffix == ".jsonl":
-            # With a depth of 1 every column is JSON, whatever DuckDB would infer from the rows.
-            values = connection.read_json(
-                str(path), format="newline_delimited", maximum_depth=1, sample_size=-1, hive_partitioning=False
-            )
-            texts = (f"{quote_name(name)} ->> '$' AS {quote_name(name)}" for name in values.columns)
-            relation = values.project(", ".join(texts))
-        else:
-            relation = _read_csv(connection, path, separator=None)
-    return _not_empty(relation, path)
-
-
 def kind_of(path: Path) -> Literal["parquet", "jsonl", "csv"]:
     """Return how a file is read, by its suffix: what is neither Parquet nor JSON is delimited text."""
     name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
@@ -87,7 +58,14 @@ def open_csv(connection: duckdb.DuckDBPyConnection, path: Path, columns: Iterabl
     """
     check_compression(path)
     with read_errors(path):
-        relation = _read_csv(connection, path, separator=",")
+        # Without skip, comment and quotes, DuckDB may take an unusual first row for a preamble and drop it, or rows
+        # that begin with # for comments.
+        relation = connection.sql(f"""
+            SELECT * FROM READ_CSV(
+              {quote_text(str(path))}, delim = ',', header = TRUE, all_varchar = TRUE, skip = 0, quote = '"',
+              escape = '"', comment = '', hive_partitioning = FALSE
+            )
+        """)  # noqa: S608
     relation = _not_empty(relation, path)
     require_columns(relation.columns, columns, path)
     return relation
@@ -165,6 +143,11 @@ def read_errors(path: Path) -> Iterator[None]:
         raise UsageError(f"{path} cannot be read: {_explain(str(error))}") from None
 
 
+def broken_name(table: str) -> str:
+    """Return the name of the file in a data folder that keeps what an import could not read of a table."""
+    return f"{table}.broken.parquet"
+
+
 def quote_name(name: str) -> str:
     """Return a column name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
@@ -175,21 +158,6 @@ def quote_text(text: str) -> str:
     # The parser of DuckDB takes NUL for the end of the query.
     quoted = "'" + text.replace("'", "''") + "'"
     return "(" + quoted.replace("\0", "' || CHR(0) || '") + ")" if "\0" in text else quoted
-
-
-def _read_csv(connection: duckdb.DuckDBPyConnection, path: Path, separator: str | None) -> duckdb.DuckDBPyRelation:
-    """Read a CSV file with a header as text; without a `separator` DuckDB detects it."""
-    # Without skiprows and the quotes, DuckDB may take an unusual first row for a preamble and drop it.
-    return connection.read_csv(
-        str(path),
-        sep=separator,
-        header=True,
-        all_varchar=True,
-        skiprows=0,
-        quotechar='"',
-        escapechar='"',
-        hive_partitioning=False,
-    )
 
 
 def _not_empty(relation: duckdb.DuckDBPyRelation, path: Path) -> duckdb.DuckDBPyRelation:

@@ -28,8 +28,8 @@ from vlm4rec_search.datasets.declarations import (
     variable,
 )
 from vlm4rec_search.datasets.dialects import file_hash
-from vlm4rec_search.datasets.files import SUFFIXES, quote_text, read_errors
-from vlm4rec_search.datasets.records import open_records, with_constants
+from vlm4rec_search.datasets.files import SUFFIXES, broken_name, quote_text, read_errors
+from vlm4rec_search.datasets.records import open_records, partition_values, with_constants
 
 _VERSION = 5  # of the stored results: raise it when `RawFile` or the readers change
 _UNUSED_SECONDS = 30 * 86_400.0  # after which what is stored of a file is removed
@@ -78,15 +78,24 @@ class RawFile:
 
 @dataclass(frozen=True)
 class RawTable:
-    """The files of one raw table, in their order; a table that the folder lacks has none."""
+    """The files of one raw table, in their order; a table that the folder lacks has none.
+
+    Attributes:
+        table: items, interactions or users.
+        files: the files.
+        unread: the file of the records that an import could not read, if there is one.
+        unread_sha256: hash of its content.
+    """
 
     table: str
     files: tuple[RawFile, ...]
+    unread: Path | None = None
+    unread_sha256: str = ""
 
     @property
     def version(self) -> str:
         """Hash of the content of all files and of how they are read; empty without files."""
-        keys = " ".join(file.key for file in self.files)
+        keys = " ".join([*(file.key for file in self.files), self.unread_sha256]).strip()
         return hashlib.sha256(keys.encode()).hexdigest() if keys else ""
 
 
@@ -105,12 +114,12 @@ def find_files(folder: Path, table: str, declared: TableDeclaration) -> list[Pat
             " with `vlm4rec shop`"
         )
     if declared.files:
-        found = {path for pattern in declared.files for path in _glob(folder, pattern)}
-        if empty := [pattern for pattern in declared.files if not _glob(folder, pattern)]:
+        found = {path for pattern in declared.files for path in matching_files(folder, pattern)}
+        if empty := [pattern for pattern in declared.files if not matching_files(folder, pattern)]:
             raise UsageError(f"{folder} holds no file {empty[0]}, which is declared for {table}")
         return sorted(found)
     single = [path for path in (folder / f"{table}{suffix}" for suffix in SUFFIXES) if path.is_file()]
-    many = [path for path in _glob(folder, f"{table}/**/*") if path.name.endswith(SUFFIXES)]
+    many = [path for path in matching_files(folder, f"{table}/**/*") if path.name.endswith(SUFFIXES)]
     if len(single) > 1 or (single and many):
         raise UsageError(f"{single[0]} and {(single[1:] + many)[0]} hold the same table; keep one of them")
     return single or many
@@ -141,10 +150,28 @@ def inspect(folder: Path, table: str, cache: Path) -> RawTable:
             f"{folder} holds none of {names}, nor a folder {table} of such files: put one there, or see"
             " `vlm4rec import --help`"
         )
-    found = RawTable(table, tuple(_inspect_file(folder, path, table, declared, cache / "raw") for path in paths))
+    unread = folder / broken_name(table)
+    found = RawTable(
+        table,
+        tuple(_inspect_file(folder, path, table, declared, cache / "raw") for path in paths),
+        *((unread, file_hash(unread)) if unread.exists() else ()),
+    )
     if table == "items" and not any(file.rows for file in found.files):
         raise UsageError(f"{paths[0]} is empty: it has a header and no rows")
     return found
+
+
+def describe(found: RawTable) -> tuple[list[str], list[str]]:
+    """Return what a person should know about the files of a table, and what a person should do something about."""
+    notes = [note for file in found.files for note in file.notes]
+    warnings = [warning for file in found.files for warning in file.warnings]
+    warnings += [
+        f"{file.file}: {file.broken} of {file.rows + file.broken} records cannot be read;"
+        f" staging.rejected_{found.table} has the line, the reason and the text of each"
+        for file in found.files
+        if file.broken
+    ]
+    return list(dict.fromkeys(notes)), list(dict.fromkeys(warnings))
 
 
 def raw_query(settings: Settings, folder: str | None, table: str, columns: Sequence[str]) -> exp.Subquery:
@@ -182,12 +209,9 @@ def broken_query(settings: Settings, folder: str | None) -> exp.Subquery:
         UsageError: as `inspect`.
     """
     data, cache = _data_folder(settings, folder), settings.cache
-    paths = [
-        _store(cache / "raw", file.key, broken=True)
-        for table in CONTRACT
-        for file in inspect(data, table, cache).files
-        if file.broken
-    ]
+    tables = [inspect(data, table, cache) for table in CONTRACT]
+    paths = [_store(cache / "raw", file.key, broken=True) for table in tables for file in table.files if file.broken]
+    paths += [table.unread for table in tables if table.unread]
     if not paths:
         return _empty_query(_BROKEN)
     return exp.select(*(f"raw.{name}" for name in _BROKEN)).from_(_parquet(paths, tuple(_BROKEN))).subquery()
@@ -241,7 +265,7 @@ def _read_file(folder: Path, path: Path, table: str, declared: TableDeclaration,
     name = path.relative_to(folder).as_posix()
     key = _digest(f"{reading} {sha256}")
     with closing(duckdb.connect()) as connection, open_records(connection, path, table, declared) as records:
-        records = with_constants(records, _partitions(Path(name), declared.partitions))
+        records = with_constants(records, partition_values(name, declared.partitions))
         match = match_columns(name, list(records.values), table, declared)
         columns = records.columns(match)
         sql = ", ".join(f"CAST({columns.get(name, 'NULL')} AS VARCHAR) AS {name}" for name in CONTRACT[table])
@@ -254,18 +278,14 @@ def _read_file(folder: Path, path: Path, table: str, declared: TableDeclaration,
                 _write(records.broken.project(broken), _store(store, key, broken=True))
     sources = {column: " or ".join(names) for column, names in match.sources.items()}
     sources |= {column: declared.set[column] for column in match.templates}
-    notes = (*match.notes, *records.notes)
+    notes = (*match.notes, *(f"{name}: {note}" for note in records.notes))
     return RawFile(
         name, key, sha256, records.written, records.rows, records.broken_rows, sources, notes, match.warnings
     )
 
 
-def _partitions(name: Path, partitions: Sequence[str]) -> dict[str, str | None]:
-    pairs = dict(part.split("=", 1) for part in name.parts[:-1] if "=" in part)
-    return {partition: pairs.get(partition) for partition in partitions}
-
-
-def _glob(folder: Path, pattern: str) -> list[Path]:
+def matching_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files below a folder that a pattern names, sorted; hidden ones and those of writers are left out."""
     whole = re.sub(r"\*\*(?=[^/])", "**/*", pattern)  # `**.parquet` is every such file below
     found = [path for path in folder.glob(whole) if path.is_file()]
     return sorted(path for path in found if not any(part[0] in "._" for part in path.relative_to(folder).parts))

@@ -34,7 +34,6 @@ from vlm4rec_search.datasets.files import kind_of, open_parquet, quote_name, quo
 
 _BATCH = 20_000
 _MOST_LINES = 10_000  # of one record, so that a quote that is never closed takes no more than these with it
-_MOST_CHARACTERS = 1 << 27  # of one value
 _KEPT_CHARACTERS = 1_000_000  # of a broken record
 _EXACT = 2**53  # up to here a float holds every whole number
 _BROKEN = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("record", pa.string())])
@@ -54,7 +53,7 @@ class Records:
         broken: the other records: line, reason, record (its text).
         broken_rows: number of rows of `broken`.
         written: how the file is written, such as "csv, delimiter ;, utf-8".
-        notes: what a person should know about the file.
+        notes: what a person should know about the file, without its name.
         is_json: whether a row of `relation` is a JSON object, in the column `json`.
     """
 
@@ -135,6 +134,12 @@ def open_records(
         yield records
 
 
+def partition_values(name: str, partitions: Sequence[str]) -> dict[str, str | None]:
+    """Return the values that the folders of a relative path give to columns: `date=2026-11-27/part.csv`."""
+    pairs = dict(part.split("=", 1) for part in name.split("/")[:-1] if "=" in part)
+    return {partition: pairs.get(partition) for partition in partitions}
+
+
 def with_constants(records: Records, constants: Mapping[str, str | None]) -> Records:
     """Return the records with further columns, each with one value for the whole file."""
     sql = {name: "NULL" if value is None else quote_text(value) for name, value in constants.items()}
@@ -147,6 +152,7 @@ def with_constants(records: Records, constants: Mapping[str, str | None]) -> Rec
 def _read_delimited(
     connection: duckdb.DuckDBPyConnection, path: Path, table: str, declared: TableDeclaration, folder: Path
 ) -> Records:
+    _refuse_other_kinds(path)
     scan = scan_text(path, declared.encoding)
     dialect = decide_dialect(path, scan, table, declared)
     with open_text(path, scan.encoding) as text:
@@ -157,10 +163,11 @@ def _read_delimited(
         raise UsageError(f"{path} is empty: it has no header and no rows")
     names = unique_names(header)
     notes = [
-        f"{path}: the header names {delivered.strip()!r} twice; the second column is called {name!r}"
+        f"the header names {delivered.strip()!r} twice; the second column is called {name!r}"
         for delivered, name in zip(header, names, strict=True)
         if delivered.strip() and name.casefold() != delivered.strip().strip("\ufeff").casefold()
     ]
+    notes += _encoding_notes(scan, declared)
     keys = [f"c{position}" for position in range(len(names))]
     relation = None
     if header_lines <= 1 and not dialect.skipped:
@@ -180,11 +187,32 @@ def _read_delimited(
         relation, broken, broken_rows = *writer.relations(connection), writer.broken_rows
     rows = relation.shape[0]
     if short:
-        notes.append(
-            f"{path}: {short} of {rows + broken_rows} rows are shorter than the header; what they lack is NULL"
-        )
+        notes.append(f"{short} of {rows + broken_rows} rows are shorter than the header; what they lack is NULL")
     values = dict(zip(names, keys, strict=True))
     return Records(relation, rows, values, values, broken, broken_rows, f"{_suffix(path)}, {dialect}", tuple(notes))
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Refuse a file that is no text, or a text of another kind, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    for start, kind in _OTHER_KINDS.items():
+        if head.startswith(start):
+            raise UsageError(f"{path} is {kind}: save it as csv, parquet or jsonl first")
+
+
+_OTHER_KINDS = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"<?xml": "XML",
+    b"PAR1": "a Parquet file with another suffix",
+    b"SQLite": "a database",
+}
+
+
+def _encoding_notes(scan: TextScan, declared: TableDeclaration) -> list[str]:
+    guessed = not declared.encoding and scan.encoding in ("windows-1252", "latin-1")
+    return [f"the text is no UTF-8 and is read as {scan.encoding}; declare the encoding if it is another"] * guessed
 
 
 def _one_line_each(
@@ -268,7 +296,6 @@ def _split(
 
     The first record, a header, has any width. A quote that is not closed costs the line on which it is opened only.
     """
-    csv.field_size_limit(_MOST_CHARACTERS)
     records = split_lines(lines, dialect)
     is_first = True
     while True:
@@ -381,12 +408,12 @@ def _read_json_lines(
     if relation is None:
         relation, broken = _read_objects(connection, path, scan, folder)
         broken_rows = broken.shape[0]
-    names = [
-        str(name) for (name,) in relation.project("UNNEST(JSON_KEYS(json)) AS name").distinct().order("name").fetchall()
-    ]
+    keys = relation.project("line, UNNEST(JSON_KEYS(json)) AS name, GENERATE_SUBSCRIPTS(JSON_KEYS(json), 1) AS place")
+    first = keys.aggregate("name, MIN(line) AS first_line, ARG_MIN(place, line) AS first_place", "name")
+    names = [str(name) for name, *_ in first.order("first_line, first_place").fetchall()]
     values = {name: f"JSON_EXTRACT_STRING(json, {quote_text(_pointer(name))})" for name in names}
-    written = f"{_suffix(path)}, {scan.encoding}"
-    return Records(relation, relation.shape[0], values, values, broken, broken_rows, written, is_json=True)
+    written, notes = f"{_suffix(path)}, {scan.encoding}", tuple(_encoding_notes(scan, declared))
+    return Records(relation, relation.shape[0], values, values, broken, broken_rows, written, notes, is_json=True)
 
 
 def _objects_as_they_are(
@@ -431,9 +458,12 @@ def _read_objects(
 
 def _json_mistake(text: str) -> str:
     try:
-        return f"it is no JSON object but a {type(json.loads(text)).__name__}"
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         return f"it is not JSON: {one_line(error)}"
+    # What Python accepts and DuckDB does not: half of a pair of escapes.
+    kind = type(value).__name__
+    return "it is not JSON: an escape is no character" if kind == "dict" else f"it is no JSON object but a {kind}"
 
 
 def _pointer(name: str) -> str:
@@ -448,26 +478,30 @@ def _read_parquet(
     connection: duckdb.DuckDBPyConnection, path: Path, table: str, declared: TableDeclaration, folder: Path
 ) -> Records:
     relation = open_parquet(connection, path)
-    # Every page is read once, so that a damaged one is told now.
-    counts = ", ".join(["COUNT(*)", *(f"COUNT({quote_name(name)})" for name in relation.columns)])
+    # Every value is read once, so that a damaged page and a text that is no UTF-8 are told now.
+    types = [str(kind) for kind in relation.types]
+    read_all = (
+        f"SUM(STRLEN({quote_name(name)}))" if kind == "VARCHAR" else f"COUNT({quote_name(name)})"
+        for name, kind in zip(relation.columns, types, strict=True)
+    )
     try:
-        relation.aggregate(counts).fetchone()
+        relation.aggregate(", ".join(["COUNT(*)", *read_all])).fetchone()
     except duckdb.InvalidInputException as error:
         if "string encoding" not in str(error):
             raise
         relation = open_parquet(connection, _with_bytes(path, folder / "bytes.parquet"))
     names = unique_names(relation.columns)
-    types = dict(zip(names, map(str, relation.types), strict=True))
+    kinds = dict(zip(names, map(str, relation.types), strict=True))
     keys = {name: quote_name(key) for name, key in zip(names, relation.columns, strict=True)}
-    is_text = {name: _is_text(relation, keys[name]) for name in names if types[name] == "BLOB"}
+    is_text = {name: _is_text(relation, keys[name]) for name in names if kinds[name] == "BLOB"}
     notes = [
-        f"{path}: the column {name!r} holds bytes that are no text; it is left out"
+        f"the column {name!r} holds bytes that are no text; it is left out"
         for name in names
         if is_text.get(name) is False
     ]
     names = tuple(name for name in names if is_text.get(name, True))
-    typed = {name: _typed(keys[name], types[name]) for name in names}
-    values = {name: _text(keys[name], types[name]) for name in names}
+    typed = {name: _typed(keys[name], kinds[name]) for name in names}
+    values = {name: _text(keys[name], kinds[name]) for name in names}
     relation = relation.project("ROW_NUMBER() OVER () AS line, *")
     broken = _none_broken(connection)
     if unreadable := [f"({keys[name]} IS NOT NULL AND {typed[name]} IS NULL)" for name in is_text if is_text[name]]:

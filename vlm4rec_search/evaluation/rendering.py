@@ -1,10 +1,11 @@
 """The project's SQL models as plain DuckDB SQL, for tables that no plan builds."""
 
+from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 
-def render_model(project: Path, name: str) -> str:
+def render_model(project: Path, name: str, variables: Mapping[str, object] | None = None) -> str:
     """Return the query of a model as DuckDB SQL, with its macros expanded.
 
     Importing SQLMesh takes about two seconds. Its `Context` would do the same, but it loads every model and reads the
@@ -12,7 +13,8 @@ def render_model(project: Path, name: str) -> str:
 
     Args:
         project: folder of the SQLMesh project.
-        name: of an SQL model without variables, <layer>.<table>.
+        name: of an SQL model, <layer>.<table>.
+        variables: those of the project that the model and its macros use.
     """
     from sqlmesh.core.dialect import parse
     from sqlmesh.core.macros import macro
@@ -22,8 +24,15 @@ def render_model(project: Path, name: str) -> str:
         _run_module(path)  # registers its macros
     file = project / "models" / f"{name.replace('.', '/')}.sql"
     *_, query = parse(file.read_text("utf-8"), default_dialect="duckdb")
-    model = create_sql_model(name, query, dialect="duckdb", macros=macro.get_registry(), module_path=project.resolve())
-    sql: str = model.render_query_or_raise().sql(dialect="duckdb", comments=False)
+    model = create_sql_model(
+        name,
+        query,
+        dialect="duckdb",
+        macros=macro.get_registry(),
+        module_path=project.resolve(),
+        variables=dict(variables or {}),
+    )
+    sql: str = model.render_query_or_raise(execution_time="now").sql(dialect="duckdb", comments=False)
     return sql
 
 

@@ -1,5 +1,6 @@
 """The variables of the SQLMesh project, computed before it loads: hashes of the input, and versions of the models."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from vlm4rec_search.embeddings import recipes
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
 from vlm4rec_search.search.ranking import load_ranking
 
+logger = logging.getLogger(__name__)
+
 
 def project_variables(settings: Settings) -> dict[str, str | float | None]:
     """Check the raw files and the warehouse, and return the SQLMesh variables.
@@ -40,6 +43,12 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         tables = [raw.inspect(settings.data_dir, table, settings.cache) for table in CONTRACT]
         photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
         captions = caption_variables(settings, cache)
+    for table in tables:
+        notes, warnings = raw.describe(table)
+        for note in notes:
+            logger.info("%s", note)
+        for warning in warnings:
+            logger.warning("%s", warning)
     return {
         **{f"{table.table}_file": table.version for table in tables},
         "declared_values": variable(load_declarations(settings.data_dir).values),

@@ -1,97 +1,272 @@
-"""Imports a shop's own exports: a mapping says which of their columns is which column of the raw contract."""
+"""Imports a shop's own exports: a declared mapping says which of their columns is which column of the raw contract."""
 
 import re
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
+import yaml
+from pydantic import ValidationError
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.columns import REQUIRED
-from vlm4rec_search.datasets.files import open_table, quote_name, require_columns
+from vlm4rec_search.common.yaml_files import describe_validation_error
+from vlm4rec_search.datasets.columns import REQUIRED, ColumnMatch, import_advice, match_columns, name_key
+from vlm4rec_search.datasets.declarations import (
+    CONTRACT,
+    CONTRACT_FILE,
+    Declarations,
+    TableDeclaration,
+    load_declarations,
+    template_parts,
+)
+from vlm4rec_search.datasets.files import quote_name, quote_text
+from vlm4rec_search.datasets.importers.formats import GENERIC, ImportFormat, ImportTable, Pivot
 from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
+from vlm4rec_search.datasets.raw import matching_files
+from vlm4rec_search.datasets.records import Records
+from vlm4rec_search.datasets.several import open_files, relative_name
 
-CONTRACT: dict[str, tuple[str, ...]] = {
-    "items": ("item_id", "title", "description", "category", "price", "image", "available"),
-    "interactions": ("user_id", "item_id", "timestamp", "event_type", "value"),
-}
-"""Columns of each table that a mapping may name. Every other column of an export keeps its own name."""
+_PAIR = re.compile(r"(?P<table>\w+)\.(?P<target>\w+)=(?P<source>.*)", re.DOTALL)
 
-_TEXT = ("item_id", "user_id", "title", "description", "category", "image")
-_PAIR = re.compile(r"(?P<table>\w+)\.(?P<target>\w+)=(?P<source>.+)", re.DOTALL)
-
-Mapping = dict[str, dict[str, str]]
-"""Table -> contract column -> source column."""
+Pairs = dict[str, dict[str, str]]
+"""Table -> column of the contract -> column of the export, or a text."""
 
 
-def parse_mapping(pairs: Iterable[str]) -> Mapping:
-    """Parse the values of `--map`, such as `items.item_id=id`.
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a person gives beside the format: files and mappings, which go before those of the format.
+
+    Attributes:
+        files: table -> file or pattern, relative to the source folder.
+        maps: pairs such as `items.item_id=id`.
+        sets: pairs such as `interactions.event_type=purchase`.
+        delimiter: of all delimited files.
+        encoding: of all text files.
+    """
+
+    files: Mapping[str, str]
+    maps: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    delimiter: str = ""
+    encoding: str = ""
+
+
+@dataclass(frozen=True)
+class ImportedTable:
+    """One table of an export, as it is and as it will be written.
+
+    Attributes:
+        table: items, interactions or users.
+        source: file, line, and the columns of the export under their own names.
+        target: file, line, and the columns to write.
+        records: what the reader says of the files.
+        match: which column of the export is which.
+        merged: number of rows that belong to an earlier row.
+    """
+
+    table: str
+    source: duckdb.DuckDBPyRelation
+    target: duckdb.DuckDBPyRelation
+    records: Records
+    match: ColumnMatch
+    merged: int = 0
+
+
+def parse_pairs(option: str, pairs: Iterable[str]) -> Pairs:
+    """Parse the values of `--map` or `--set`, such as `items.item_id=id`.
 
     Raises:
-        UsageError: a pair has another form, names an unknown table or column, or maps a column twice.
+        UsageError: a pair has another form, names an unknown table or column, or names a column twice.
     """
-    mapping: Mapping = {"items": {}, "interactions": {}}
+    parsed: Pairs = {table: {} for table in CONTRACT}
     for pair in pairs:
         match = _PAIR.fullmatch(pair)
-        if match is None or match["table"] not in CONTRACT:
-            raise UsageError(f"--map {pair} does not have the form items.COLUMN=SOURCE or interactions.COLUMN=SOURCE")
+        if match is None or match["table"] not in CONTRACT or not match["source"]:
+            raise UsageError(
+                f"{option} {pair} does not have the form TABLE.COLUMN={'SOURCE' if option == '--map' else 'TEXT'}, with"
+                " the table items, interactions or users"
+            )
         table, target = match["table"], match["target"]
         if target not in CONTRACT[table]:
-            raise UsageError(f"--map {pair}: {table} has no column {target}; it has {', '.join(CONTRACT[table])}")
-        if target in mapping[table]:
-            raise UsageError(f"--map names {table}.{target} twice; keep one")
-        mapping[table][target] = match["source"]
-    return mapping
+            raise UsageError(f"{option} {pair}: {table} has no column {target}; it has {', '.join(CONTRACT[table])}")
+        if target in parsed[table]:
+            raise UsageError(f"{option} names {table}.{target} twice; keep one")
+        parsed[table][target] = match["source"]
+    return parsed
 
 
-def map_columns(
-    relation: duckdb.DuckDBPyRelation, table: str, sources: dict[str, str], path: Path
-) -> duckdb.DuckDBPyRelation:
-    """Rename the columns of an export to those of the raw contract, in the contract's order; the others follow.
+def import_generic(
+    source: Path, to: Path, options: ImportOptions, form: ImportFormat = GENERIC, images: bool = True
+) -> ImportSummary:
+    """Write the tables of an export as Parquet files of the raw contract into `to`, and copy the photos.
 
-    A column that is not mapped keeps its name; if a mapped column takes that name, it becomes `source_<name>`. The
-    source column of `category` is kept as well, because only the first element of a JSON list becomes the category.
+    What `contract.yaml` in `source` declares counts more than the format, and the options count more than both. The
+    section `values` goes on into `contract.yaml` in `to`.
 
     Args:
-        relation: the rows of the export.
-        table: items or interactions.
-        sources: the mapping, from column of the contract to column of the export.
-        path: the file, for messages.
+        source: folder of the exports.
+        to: data folder; created if it does not exist. Tables of an earlier import are replaced, tables that are not
+            imported now stay.
+        options: files and mappings.
+        form: a packaged format, or the generic one.
+        images: whether to copy the photos that the column `image` names.
 
     Raises:
-        UsageError: a source column or a required column is missing.
+        UsageError: a file is missing or unreadable, a column is missing, a mapping is malformed, or `to` holds the
+            same table in another format.
     """
-    require_columns(relation.columns, sources.values(), path)
-    unmapped = {name: name for name in relation.columns if name in CONTRACT[table] and name not in sources}
-    targets = {**unmapped, **sources}
-    if absent := [name for name in REQUIRED[table] if name not in targets]:
-        wanted = ", ".join(f"--map {table}.{name}=..." for name in absent)
-        raise UsageError(
-            f"{path} has no column {', '.join(absent)}: add {wanted}; it has {', '.join(relation.columns)}"
+    with closing(connect()) as connection, open_export(connection, source, options, form) as tables:
+        check_folders(source, to, {table.table for table in tables})
+        told = [text for table in tables for text in (*table.match.notes, *table.records.notes)]
+        warnings = [text for table in tables for text in table.match.warnings]
+        summary = write_tables(
+            connection, {table.table: _to_write(table, source) for table in tables}, source, to, images
         )
-    types = dict(zip(relation.columns, map(str, relation.types), strict=True))
-    columns = []
-    for target in CONTRACT[table]:
-        if source := targets.get(target):
-            sql = _value(source, types[source])
-            if target in _TEXT:
-                sql = f"CAST({sql} AS VARCHAR)"
-            if target == "category" and target in sources:
-                # The first element of a JSON list; text that is no JSON list stays as it is.
-                sql = f"COALESCE(TRY(JSON_EXTRACT_STRING({sql}, '$[0]')), NULLIF({sql}, '[]'))"
-            columns.append((target, sql))
-    renamed = [source for target, source in sources.items() if target != "category"]
-    for name in relation.columns:
-        if name not in renamed and name not in unmapped:
-            columns.append((_free_name(name, targets, relation.columns), _value(name, types[name])))
-    return relation.project(", ".join(f"{sql} AS {quote_name(name)}" for name, sql in columns))
+    warnings += _write_values(source, to, form)
+    written = [line for table in tables for line in table.records.written.split("\n")]
+    return replace(summary, files=written, notes=told, warnings=warnings)
 
 
-def _value(source: str, type_name: str) -> str:
-    """Return SQL for the value of a source column; a nested value becomes JSON text."""
-    is_nested = type_name.endswith("]") or type_name.startswith(("STRUCT", "MAP", "UNION"))
-    return f"CAST(TO_JSON({quote_name(source)}) AS VARCHAR)" if is_nested else quote_name(source)
+@contextmanager
+def open_export(
+    connection: duckdb.DuckDBPyConnection, source: Path, options: ImportOptions, form: ImportFormat = GENERIC
+) -> Iterator[list[ImportedTable]]:
+    """Open the tables of an export; their relations are valid inside of the block.
+
+    Raises:
+        UsageError: as `import_generic`.
+    """
+    if not source.is_dir():
+        raise UsageError(f"there is no folder {source}")
+    declared = load_declarations(source)
+    maps, sets = parse_pairs("--map", options.maps), parse_pairs("--set", options.sets)
+    with ExitStack() as stack:
+        tables = []
+        for table in CONTRACT:
+            layout = _layout(source, table, options, form, declared)
+            if layout is None and (maps[table] or sets[table]):
+                raise UsageError(f"{'--map' if maps[table] else '--set'} names {table}, but --{table} is not given")
+            if layout is not None:
+                layout = _with_options(layout, options, maps, sets)
+                tables.append(_open_table(connection, source, layout, form, stack))
+        if not tables:
+            wanted = [pattern for table in CONTRACT for layout in form.layouts(table) for pattern in layout.files]
+            raise UsageError(
+                f"{source} holds none of {', '.join(wanted)}: give --items or --interactions"
+                if wanted
+                else "nothing to import: give --items, --interactions, --users or several of them"
+            )
+        yield tables
+
+
+def _layout(
+    source: Path, table: str, options: ImportOptions, form: ImportFormat, declared: Declarations
+) -> ImportTable | None:
+    """Return how a table is read, with the files that are there; None if it is not imported."""
+    section = declared.of(table)
+    given = options.files.get(table)
+    patterns = (given,) if given else section.files
+    for layout in form.layouts(table):
+        for pattern in patterns or layout.files:
+            files = [source / pattern] if (source / pattern).is_file() else matching_files(source, pattern)
+            if files:
+                names = tuple(relative_name(path, source) for path in files)
+                return _overlay(layout, section, names)
+    if patterns:
+        raise UsageError(f"there is no file {source / patterns[0]}")
+    return None
+
+
+def _overlay(layout: ImportTable, section: TableDeclaration, files: tuple[str, ...]) -> ImportTable:
+    """Return a layout of a format with what a person declares in its place."""
+    changes = {name: getattr(section, name) for name in section.model_fields_set if name != "files"}
+    own = section.map.keys() | section.set.keys()
+    for name in ("map", "set"):
+        kept = {target: value for target, value in getattr(layout, name).items() if target not in own}
+        changes[name] = {**kept, **getattr(section, name)}
+    changes["first"] = {**layout.first, **section.first}
+    return layout.model_copy(update={**changes, "files": files})
+
+
+def _with_options(layout: ImportTable, options: ImportOptions, maps: Pairs, sets: Pairs) -> ImportTable:
+    content = {
+        "map": {target: [source] for target, source in maps[layout.table].items()},
+        "set": sets[layout.table],
+        **({"delimiter": options.delimiter} if options.delimiter else {}),
+        **({"encoding": options.encoding} if options.encoding else {}),
+    }
+    try:
+        section = type(Declarations().of(layout.table)).model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"the options: {describe_validation_error(error)}") from None
+    return _overlay(layout, section, layout.files)
+
+
+def _open_table(
+    connection: duckdb.DuckDBPyConnection, source: Path, layout: ImportTable, form: ImportFormat, stack: ExitStack
+) -> ImportedTable:
+    table = layout.table
+    paths = [source / name for name in layout.files]
+    records = stack.enter_context(open_files(connection, source, paths, table, layout))
+    as_it_is = records.relation.project(
+        ", ".join(["file", "line", *(f"{sql} AS {quote_name(name)}" for name, sql in records.values.items())])
+    )
+    if not (rows := records.rows):
+        raise UsageError(f"{paths[0]} holds no rows")
+    if layout.pivot:
+        records = _pivoted(records, layout.pivot)
+    layout = _without_missing(layout, form, list(records.values))
+    match = match_columns(", ".join(layout.files[:3]), list(records.values), table, layout, import_advice)
+    columns = _target_columns(records, match, table, layout)
+    relation = records.relation
+    if layout.merge:
+        keys = [match_key for match_key in records.values if match_key.casefold() == layout.merge.casefold()]
+        if keys:
+            relation, columns = _merged(relation, records.values[keys[0]], columns)
+    target = relation.project(
+        ", ".join(["file", "line", *(f"{sql} AS {quote_name(name)}" for name, sql in columns.items())])
+    )
+    merged = rows - target.shape[0] if layout.merge and not layout.pivot else 0
+    return ImportedTable(table, as_it_is, target, records, match, merged)
+
+
+def _without_missing(layout: ImportTable, form: ImportFormat, columns: Sequence[str]) -> ImportTable:
+    """Leave out what a format says about columns that this export does not have, unless the table requires them."""
+    present = set(map(name_key, columns))
+    of_form = [base for base in form.layouts(layout.table) if base.map or base.set]
+    kept_map, kept_set = dict(layout.map), dict(layout.set)
+    for target, names in layout.map.items():
+        is_declared = all(base.map.get(target) != names for base in of_form)
+        if not (is_declared or target in REQUIRED[layout.table] or present & set(map(name_key, names))):
+            del kept_map[target]
+    for target, text in layout.set.items():
+        needed = {name_key(name) for _, name in template_parts(text) if name}
+        if any(base.set.get(target) == text for base in of_form) and not needed <= present:
+            del kept_set[target]
+    first = {target: sign for target, sign in layout.first.items() if target in kept_map or target in kept_set}
+    return layout.model_copy(update={"map": kept_map, "set": kept_set, "first": first})
+
+
+def _target_columns(records: Records, match: ColumnMatch, table: str, layout: ImportTable) -> dict[str, str]:
+    """Return SQL of the columns to write: those of the contract in its order, then the others under their own names.
+
+    A column whose name is taken becomes `source_<name>`. The source of a category is kept as well if only the first
+    element of its JSON list becomes the category.
+    """
+    columns = records.columns(match)
+    ordered = {name: columns[name] for name in (*CONTRACT[table], *columns) if name in columns}
+    others = records.others(match)
+    if table == "items" and "category" in layout.map and "category" not in match.first:
+        sql = ordered["category"]
+        # The first element of a JSON list; text that is no JSON list stays as it is.
+        ordered["category"] = f"COALESCE(TRY(JSON_EXTRACT_STRING({sql}, '$[0]')), NULLIF({sql}, '[]'))"
+        others = [name for name in records.values if name in others or name in match.sources["category"]]
+    others = [name for name in others if name not in ordered or name not in match.used]
+    for name in others:
+        ordered[_free_name(name, ordered, records.values)] = records.values[name]
+    return ordered
 
 
 def _free_name(name: str, targets: Iterable[str], columns: Iterable[str]) -> str:
@@ -102,33 +277,51 @@ def _free_name(name: str, targets: Iterable[str], columns: Iterable[str]) -> str
     return name
 
 
-def import_generic(
-    source: Path, to: Path, items: str | None, interactions: str | None, maps: Iterable[str] = (), images: bool = True
-) -> ImportSummary:
-    """Write `items.parquet` and `interactions.parquet` of the raw contract into `to`, and copy the photos.
+def _merged(
+    relation: duckdb.DuckDBPyRelation, key: str, columns: Mapping[str, str]
+) -> tuple[duckdb.DuckDBPyRelation, dict[str, str]]:
+    """Make one row of those with the same key; a row without a key stays alone."""
+    keys = {name: f"m{position}" for position, name in enumerate(columns)}
+    firsts = (f"ARG_MIN({sql}, line) FILTER (WHERE {sql} <> '') AS {keys[name]}" for name, sql in columns.items())
+    one = f"COALESCE(NULLIF(TRIM({key}), ''), file || ' ' || line)"
+    rows = relation.aggregate(f"ARG_MIN(file, line) AS file, MIN(line) AS line, {', '.join(firsts)}", one)
+    return rows.order("file, line"), keys
 
-    Args:
-        source: folder of the exports.
-        to: data folder; created if it does not exist. Tables of an earlier import are replaced.
-        items: file of the catalogue, relative to `source`; None leaves the items of `to` as they are.
-        interactions: file of the interaction log, relative to `source`; None leaves the interactions as they are.
-        maps: pairs such as `items.item_id=id`.
-        images: whether to copy the photos that the column `image` names.
 
-    Raises:
-        UsageError: a file is missing or unreadable, a column is missing, a mapping is malformed, or `to` holds the
-            same table in another format.
-    """
-    mapping = parse_mapping(maps)
-    files = {table: source / name for table, name in (("items", items), ("interactions", interactions)) if name}
-    check_folders(source, to, set(files))
-    if not files:
-        raise UsageError("nothing to import: give --items, --interactions or both")
-    if unused := sorted({table for table, names in mapping.items() if names} - set(files)):
-        raise UsageError(f"--map names {unused[0]}, but --{unused[0]} is not given")
-    with closing(connect()) as connection:
-        tables = {
-            table: Table(map_columns(open_table(connection, path), table, mapping[table], path), path)
-            for table, path in files.items()
-        }
-        return write_tables(connection, tables, source, to, images)
+def _pivoted(records: Records, pivot: Pivot) -> Records:
+    """Make a row of each item from a file with one row for each of its properties."""
+    names = {name: records.values.get(name) for name in (pivot.id, pivot.property, pivot.value, pivot.order)}
+    if absent := [name for name, sql in names.items() if sql is None]:
+        raise UsageError(f"the files of the properties have no column {', '.join(absent)}")
+    keys = {name: f"p{position}" for position, name in enumerate(pivot.keep)}
+    when = f"TRY_CAST({names[pivot.order]} AS DOUBLE)"
+    latest = (
+        f"ARG_MAX({names[pivot.value]}, {when}) FILTER (WHERE {names[pivot.property]} = {quote_text(name)}) AS {key}"
+        for name, key in keys.items()
+    )
+    columns = f"MIN(file) AS file, MIN(line) AS line, {names[pivot.id]} AS item, {', '.join(latest)}"
+    relation = records.relation.aggregate(columns, str(names[pivot.id])).order("item")
+    values = {pivot.id: "item", **keys}
+    return replace(records, relation=relation, rows=relation.shape[0], values=values, typed=values)
+
+
+def _to_write(table: ImportedTable, source: Path) -> Table:
+    columns = ", ".join(map(quote_name, table.target.columns[2:]))
+    left_out = {f"{table.table}_rows_merged_into_others": table.merged} if table.merged else {}
+    return Table(table.target.project(columns), source, broken=table.records.broken, left_out=left_out)
+
+
+def _write_values(source: Path, to: Path, form: ImportFormat) -> list[str]:
+    """Carry over how values are to be understood; what `contract.yaml` in `to` says already stays."""
+    values = load_declarations(source).values
+    if values == type(values)():
+        values = form.values
+    if values == type(values)() or source.resolve() == to.resolve():
+        return []
+    path = to / CONTRACT_FILE
+    if not path.exists():
+        content = {"values": values.model_dump(mode="json", exclude_defaults=True)}
+        path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), "utf-8")
+    elif load_declarations(to).values != values:
+        return [f"{path} says otherwise how values are to be understood than the export, and is kept"]
+    return []

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ import duckdb
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.datasets.files import SUFFIXES, open_parquet, read_errors
+from vlm4rec_search.datasets.files import SUFFIXES, broken_name, open_parquet, quote_text, read_errors
 
 ABOUT_GIVEN = "GIVEN.json"
 GIVEN_VECTORS = {"image": "image_vectors.parquet", "text": "text_vectors.parquet"}
@@ -36,6 +36,10 @@ class Table:
 
     The rows are written all the same: what they lack could not be carried over.
     """
+    broken: duckdb.DuckDBPyRelation | None = None
+    """Records that cannot be read: file, line, reason, record. They are kept in `<table>.broken.parquet`."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Further counts for `ImportSummary.left_out`."""
 
 
 @dataclass
@@ -60,6 +64,13 @@ class ImportSummary:
     photos: PhotoCounts
     left_out: dict[str, int] = field(default_factory=dict)
     """Number of rows or values that could not be carried over, by reason; a reason that did not occur counts 0."""
+    users: int | None = None
+    files: list[str] = field(default_factory=list)
+    """How each file was read."""
+    notes: list[str] = field(default_factory=list)
+    """What was decided by looking at the files."""
+    warnings: list[str] = field(default_factory=list)
+    """What a person should do something about."""
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -101,7 +112,7 @@ def write_tables(
 
     Args:
         connection: the connection of the tables' relations.
-        tables: by name, `items` and `interactions`.
+        tables: by name: `items`, `interactions`, `users`.
         source: folder with the photos.
         to: data folder; created if it does not exist.
         images: whether to copy the photos that the column `image` of the items names.
@@ -113,24 +124,32 @@ def write_tables(
         RunError: `to` cannot be written.
     """
     to.mkdir(parents=True, exist_ok=True)
-    with _replace_files(to) as folder:
+    with _replace_files(to, [broken_name(name) for name in tables]) as folder:
         rows: dict[str, int] = {}
         left_out: dict[str, int] = {}
         for name, table in tables.items():
             written = _write_table(connection, table, folder / f"{name}.parquet")
             rows[name] = written.shape[0]
             left_out |= {reason: written.filter(sql).shape[0] for reason, sql in table.incomplete.items()}
+            left_out |= table.left_out
+            if table.broken and (count := table.broken.shape[0]):
+                table_name = f"{quote_text(name)} AS table_name"
+                broken = table.broken.project(f"{table_name}, file, line, reason, record")
+                broken.write_parquet(str(folder / broken_name(name)), compression="zstd")
+                left_out[f"{name}_records_that_cannot_be_read"] = count
         if add_files:
             add_files(folder, left_out)
         photos = PhotoCounts()
         if images and "items" in rows:
             photos = _copy_photos(open_parquet(connection, folder / "items.parquet"), source, to)
-    return ImportSummary(rows.get("items"), rows.get("interactions"), photos, left_out)
+    return ImportSummary(rows.get("items"), rows.get("interactions"), photos, left_out, rows.get("users"))
 
 
 @contextmanager
-def _replace_files(to: Path) -> Iterator[Path]:
+def _replace_files(to: Path, replaced: Iterable[str]) -> Iterator[Path]:
     """Yield a temporary folder, and move its files into `to` at the end of the block unless the block fails.
+
+    The files `replaced` of an earlier import are removed.
 
     The old catalogue is removed first and the new one is moved last. A data folder without a catalogue is refused, so
     an import that is killed in between cannot leave a mixture that looks complete.
@@ -142,7 +161,7 @@ def _replace_files(to: Path) -> Iterator[Path]:
         yield folder
         files = sorted(folder.iterdir(), key=lambda path: path.stem == "items")
         catalogue = [files[-1].name] if len(files) > 1 else []
-        for name in (*GIVEN, *catalogue):
+        for name in (*GIVEN, *replaced, *catalogue):
             (to / name).unlink(missing_ok=True)
         for path in files:
             path.replace(to / path.name)

@@ -1,0 +1,292 @@
+"""Every record of a delivered file is a row, or is kept with its line and reason, however the file is written."""
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.delivered import count_records, read_items, read_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlm4rec_search.common.errors import UsageError
+
+FEW = 'item_id,title,price\n#1,Brass lamp,10\n#2,"Red ""big"" mug",5\n3,Chair #3 oak,\n'
+
+
+def rows_of(folder: Path, content: bytes | str, name: str = "items.csv", contract: str = "") -> list[object]:
+    found = read_items(folder, content, name, contract)
+    assert found.broken == []
+    return [(row.get("item_id"), row.get("title"), row.get("price")) for row in found.rows]
+
+
+EXPECTED = [("#1", "Brass lamp", "10"), ("#2", 'Red "big" mug', "5"), ("3", "Chair #3 oak", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("items.csv", FEW.encode()),
+        ("items.csv", FEW.encode("utf-8-sig")),
+        ("items.csv", FEW.encode("utf-16")),
+        ("items.csv", FEW.encode("utf-16-le")),
+        ("items.csv", FEW.replace("\n", "\r\n").encode()),
+        ("items.csv", FEW.replace("\n", "\r").encode()),
+        ("items.csv", FEW.replace("lamp,10\n", "lamp,10\r\n").encode()),
+        ("items.csv", FEW.replace("\n", "\n\n").encode()),
+        ("items.csv", FEW.replace(",", ";").encode()),
+        ("items.csv", ("sep=;\n" + FEW.replace(",", ";")).encode()),
+        ("items.csv", FEW.replace('""', '\\"').encode()),
+        ("items.csv", FEW.rstrip("\n").encode()),
+        ("items.csv", FEW.rstrip(",\n").encode()),
+        ("items.csv", FEW.replace("\n", ",\n", 2).replace("price,", "price", 1).encode()),
+        ("items.tsv", FEW.replace(",", "\t").encode()),
+        ("items.txt", FEW.replace(",", "|").encode()),
+        ("items.csv.gz", gzip.compress(FEW.encode())),
+    ],
+)
+def test_ways_to_write_a_table_give_the_same_rows(tmp_path: Path, name: str, content: bytes) -> None:
+    assert rows_of(tmp_path / "data", content, name) == EXPECTED
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1"])
+def test_text_that_is_no_utf8_is_read_as_latin_and_told(tmp_path: Path, encoding: str) -> None:
+    found = read_items(tmp_path / "data", "item_id,title\n1,Café Tür\n".encode(encoding))
+    assert found.rows == [{"item_id": "1", "title": "Café Tür"}]
+    assert found.files[0].written == "csv, delimiter ,, windows-1252"
+    assert "is no UTF-8 and is read as windows-1252" in found.files[0].notes[0]
+
+
+def test_one_line_that_is_no_utf8_does_not_cost_the_others(tmp_path: Path) -> None:
+    content = "item_id,title\n1,Küche\n".encode() + b"2,Caf\xe9\n3,Mug\n"
+    found = read_items(tmp_path / "data", content)
+    assert [row["item_id"] for row in found.rows] == ["1", "3"]
+    assert found.broken == [(3, "it is not utf-8 text", "2,Caf\\xe9")]
+
+
+def test_records_with_line_breaks_keep_their_lines(tmp_path: Path) -> None:
+    content = 'item_id,title,description\n1,Lamp,"warm\nlight\n"\n\n2,Mug,red\n3,Chair,"a,b,c",d\n4,Pen,x\n'
+    found = read_items(tmp_path / "data", content)
+    assert [(row["item_id"], line) for row, line in zip(found.rows, found.lines, strict=True)] == [
+        ("1", 2), ("2", 6), ("4", 8),
+    ]  # fmt: skip
+    assert found.rows[0]["description"] == "warm\nlight\n"
+    assert found.broken == [(7, "4 values, the header has 3", '3,Chair,"a,b,c",d')]
+
+
+def test_a_quote_that_is_not_closed_costs_its_own_line_only(tmp_path: Path) -> None:
+    rows = "".join(f"{n},Mug {n},{n}\n" for n in range(3, 30_000))
+    found = read_items(tmp_path / "data", f'item_id,title,price\n1,"Lamp,10\n2,Pen,5\n{rows}')
+    assert len(found.rows) == 1 + 29_997
+    assert found.broken == [(2, "a quote is opened and never closed", '1,"Lamp,10')]
+    assert found.lines[0] == 3
+
+
+def test_very_long_values_and_nul_are_values(tmp_path: Path) -> None:
+    long = "x" * 3_000_000
+    found = read_items(tmp_path / "data", f"item_id,title,colour\n1,{long},red\n2,a\0b,c\0d\n")
+    assert found.rows == [
+        {"item_id": "1", "title": long, "colour": "red"},
+        {"item_id": "2", "title": "a\0b", "colour": "c\0d"},
+    ]
+
+
+def test_short_rows_are_rows_and_are_told(tmp_path: Path) -> None:
+    found = read_items(tmp_path / "data", "item_id,title,price\n1,Lamp\n2,Mug,5\n")
+    assert [row.get("price") for row in found.rows] == [None, "5"]
+    assert found.files[0].notes == (
+        "items.csv: 1 of 2 rows are shorter than the header; what they lack is NULL",
+    )  # fmt: skip
+
+
+def test_declared_signs_are_taken_as_they_are(tmp_path: Path) -> None:
+    contract = (
+        "items: {delimiter: '::', columns: [item_id, title, category], encoding: latin-1, first: {category: '|'}}"
+    )
+    found = read_items(tmp_path / "data", '1::"Toy" é::A|B\n'.encode("latin-1"), "items.txt", contract)
+    assert found.rows == [{"item_id": "1", "title": '"Toy" é', "category": "A"} | {"category": "A"}]
+
+
+def test_declared_columns_are_mapped_set_and_filled_in(tmp_path: Path) -> None:
+    contract = """
+items:
+  delimiter: ";"
+  map: {item_id: Nr, title: [Name, Kurz], price: preis}
+  set: {image: "fotos/{Nr}.jpg", available: "true", shop: Bremen}
+"""
+    found = read_items(tmp_path / "data", "Nr;Name;Kurz;Preis;Farbe\n1;;Lampe;9,5;rot\n", contract=contract)
+    assert found.rows == [
+        {
+            "item_id": "1", "title": "Lampe", "price": "9,5", "image": "fotos/1.jpg", "available": "true",
+            "shop": "Bremen", "Farbe": "rot",
+        }
+    ]  # fmt: skip
+
+
+JSON_LINES = (
+    b'{"item_id": "1", "title": "Lamp", "Category": "light", "more": {"a": [1, null]}}\n'
+    b'{"item_id": 2, "title": "M\xc3\xbcg", "price": 1.50}\n'
+    b'{"item_id": "3", "title": "broken \\x escape"}\n'
+    b"\n"
+    b'[1, 2]\n{"item_id": "4", "title": "Pen", "price": NaN}\n{"item_id": "5", "title": "half\n'
+    b'{"item_id": "6", "title": "\\ud800"}\n{"item_id": "7", "title": "Caf\xe9"}\n'
+)
+
+
+def test_a_broken_json_line_does_not_cost_the_others(tmp_path: Path) -> None:
+    found = read_items(tmp_path / "data", JSON_LINES, "items.jsonl")
+    assert [row["item_id"] for row in found.rows] == ["1", "2", "4"]
+    assert found.rows[0] == {"item_id": "1", "title": "Lamp", "category": "light", "more": {"a": [1, None]}}
+    assert found.rows[1]["price"] == "1.5"
+    assert found.lines == [1, 2, 6]
+    assert [(line, reason.split(":")[0]) for line, reason, _ in found.broken] == [
+        (3, "it is not JSON"), (5, "it is no JSON object but a list"), (7, "it is not JSON"),
+        (8, "it is not JSON"), (9, "it is not utf-8 text"),
+    ]  # fmt: skip
+
+
+def test_parquet_with_bytes_floats_and_broken_texts(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    table = pa.table(
+        {
+            "item_id": pa.array([4711.0, 4712.0, 4713.0]),
+            "title": pa.array([b"Lamp", b"T\xc3\xbcr", b"Caf\xe9"], pa.binary()),
+            "price": pa.array([9.5, float("nan"), 3.0]),
+            "thumb": pa.array([b"\xff\xd8", b"\xff\xd9", None], pa.binary()),
+            "size": pa.array([float("nan"), 2.5, None]),
+        }
+    )
+    pq.write_table(table, tmp_path / "data" / "items.parquet")
+    found = read_table(tmp_path / "data")
+    assert found.rows == [
+        {"item_id": "4711", "title": "Lamp", "price": "9.5", "size": None},
+        {"item_id": "4712", "title": "Tür", "size": 2.5},
+    ]
+    assert [(line, reason) for line, reason, _ in found.broken] == [(3, "it is not utf-8 text")]
+    assert json.loads(found.broken[0][2])["title"] == "Caf\\xE9"
+    assert found.files[0].notes == ("items.parquet: the column 'thumb' holds bytes that are no text; it is left out",)
+
+
+def test_parquet_whose_texts_are_no_utf8_keeps_the_others(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"Lamp", b"Caf\xe9"], pa.binary()).buffers())
+    pq.write_table(pa.table({"item_id": ["1", "2"], "title": texts}), tmp_path / "data" / "items.parquet")
+    found = read_table(tmp_path / "data")
+    assert found.rows == [{"item_id": "1", "title": "Lamp"}]
+    assert found.broken[0][:2] == (2, "it is not utf-8 text")
+
+
+def test_names_that_nearly_are_those_of_the_contract_are_matched_and_told(tmp_path: Path) -> None:
+    found = read_items(tmp_path / "data", "\ufeffItem ID,TITLE , price,Category,brand\n1,Lamp,10,lights, Alder\n")
+    assert found.rows == [{"item_id": "1", "title": "Lamp", "price": "10", "category": "lights", "brand": " Alder"}]
+    assert "items.csv: the column 'Item ID' is read as item_id" in found.files[0].notes
+
+
+def test_a_column_that_looks_like_one_of_the_contract_is_a_warning(tmp_path: Path) -> None:
+    found = read_items(tmp_path / "data", "item_id,title,Preis,in_stock,stock\n1,Lamp,10,yes,3\n")
+    assert found.files[0].warnings == (
+        "items.csv: the column 'Preis' looks like price and is not used: declare `items: {map: {price: Preis}}` in"
+        " contract.yaml beside the data",
+        "items.csv: the columns in_stock, stock look like available and are not used: declare `items: {map:"
+        " {available: in_stock}}` in contract.yaml beside the data",
+    )
+
+
+def test_a_name_twice_is_told_and_the_first_counts(tmp_path: Path) -> None:
+    found = read_items(tmp_path / "data", "item_id,title,price,price\n1,Lamp,10,12\n")
+    assert found.rows == [{"item_id": "1", "title": "Lamp", "price": "10", "price_2": "12"}]
+    assert found.files[0].notes == ("items.csv: the header names 'price' twice; the second column is called 'price_2'",)
+
+
+def test_a_missing_column_is_told_with_the_mapping_that_mends_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_items(tmp_path / "data", "Artikelnummer;Bezeichnung\n1;Lampe\n")
+    assert "map: {item_id: Artikelnummer, title: Bezeichnung}" in str(caught.value)
+
+
+def test_a_declared_column_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no column Nummer; it has item_id, title"):
+        read_items(tmp_path / "data", "item_id,title\n1,Lamp\n", contract="items: {map: {item_id: Nummer}}")
+
+
+def test_files_of_a_folder_are_one_table_in_order(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for day, content in (
+        ("02", "user_id,item_id,timestamp\nu2,b,t2\n"),
+        ("01", "user_id;Item_ID;timestamp\nu1;a;t1\n"),
+    ):
+        (data / "interactions" / f"date=2026-11-{day}").mkdir(parents=True)
+        (data / "interactions" / f"date=2026-11-{day}" / "part.csv").write_text(content)
+    (data / "interactions" / "_SUCCESS").write_text("")
+    line = '{"user_id": "u3", "item_id": "c", "timestamp": "t3"}\n'
+    (data / "interactions" / "late.jsonl").write_text(line)
+    found = read_table(data, "interactions")
+    assert [file.file for file in found.files] == [
+        "interactions/date=2026-11-01/part.csv", "interactions/date=2026-11-02/part.csv", "interactions/late.jsonl",
+    ]  # fmt: skip
+    assert [row["user_id"] for row in found.rows] == ["u1", "u2", "u3"]
+    assert all("date" not in row for row in found.rows)
+    (data / "contract.yaml").write_text("interactions: {files: 'interactions/**.csv', partitions: date}")
+    assert [row["date"] for row in read_table(data, "interactions").rows] == ["2026-11-01", "2026-11-02"]
+
+
+def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    first = read_items(data, FEW)
+    stored = sorted((tmp_path / "data-cache" / "raw").iterdir())
+    assert read_table(data) == first
+    assert sorted((tmp_path / "data-cache" / "raw").iterdir()) == stored
+    assert read_items(data, FEW.replace("lamp", "tray")).files[0].key != first.files[0].key
+
+
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_characters="\r\ufeff", exclude_categories=["Cs"]), max_size=12
+) | st.sampled_from(["", '"', "a,b", "#x", "x\ny", "\\", "it's", "ü|;\t", '""', " "])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=12),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    ends=st.sampled_from(["\n", "\r\n"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_any_records_in_any_dialect_come_back(
+    rows: list[tuple[str, str, str]], delimiter: str, ends: str, encoding: str, quoting: int
+) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=ends, quoting=quoting)  # type: ignore[arg-type]
+    writer.writerow(["item_id", "title", "colour"])
+    writer.writerows(rows)
+    with TemporaryDirectory() as folder:
+        found = read_items(Path(folder) / "data", text.getvalue().encode(encoding))
+    assert found.broken == []
+    got = [(row.get("item_id"), row.get("title"), row.get("colour")) for row in found.rows]
+    assert got == [tuple(value or None for value in row) for row in rows]
+    assert len(got) == count_records(text.getvalue(), delimiter=delimiter)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lines=st.lists(
+        st.sampled_from(["1,a,b", "2,a", "3,a,b,c", "4", ",,", '5,"a","b"', '6,a"b,c', "#7,a,b", "8,a,b,", "9,,x"]),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_every_line_is_a_row_or_a_broken_record(lines: list[str]) -> None:
+    with TemporaryDirectory() as folder:
+        try:
+            found = read_items(Path(folder) / "data", "\n".join(["item_id,title,colour", *lines]))
+        except UsageError as error:
+            assert "none of its" in str(error)
+            assert all(line == "3,a,b,c" for line in lines)
+            return
+    assert sorted(found.lines + [line for line, _, _ in found.broken]) == list(range(2, len(lines) + 2))
+    assert [text for _, _, text in found.broken] == [line for line in lines if line == "3,a,b,c"]

@@ -1,0 +1,166 @@
+"""What an import would do: the first rows before and after, and which would be refused, by the rules of staging."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import duckdb
+
+from vlm4rec_search.cli.output import echo_json, printable
+from vlm4rec_search.common.patterns import MARKUP
+from vlm4rec_search.common.settings import Settings, settings
+from vlm4rec_search.datasets.declarations import CONTRACT, load_declarations, variable
+from vlm4rec_search.datasets.files import quote_name, quote_text
+from vlm4rec_search.datasets.importers.formats import ImportFormat
+from vlm4rec_search.datasets.importers.generic import ImportedTable, ImportOptions, open_export
+from vlm4rec_search.datasets.importers.write import connect
+from vlm4rec_search.evaluation.rendering import render_model
+
+_ROWS = 3
+_LINES = 5
+_WIDTH = 60  # characters of a value
+
+Row = dict[str, str | int | None]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Records that would be refused for one reason: how many, and the first of them as `file, line: text`."""
+
+    reason: str
+    count: int
+    examples: list[str]
+
+
+@dataclass(frozen=True)
+class TablePreview:
+    """What an import would make of one table."""
+
+    table: str
+    files: list[str]
+    rows: int
+    before: list[Row]
+    after: list[Row]
+    refused: list[Refusal]
+    notes: list[str]
+    warnings: list[str]
+
+
+def preview_import(source: Path, to: Path, options: ImportOptions, form: ImportFormat, as_json: bool) -> None:
+    """Print what an import would do, and write nothing.
+
+    Raises:
+        UsageError: the import would fail.
+    """
+    with closing(connect()) as connection, open_export(connection, source, options, form) as tables:
+        refusals = _refusals(connection, tables, source, form, settings())
+        previews = [_preview(table, refusals[table.table]) for table in tables]
+    if as_json:
+        echo_json({"to": str(to), "tables": previews})
+        return
+    for preview in previews:
+        _echo(preview)
+    click.echo("Nothing was written. Without --dry-run the import writes " + ", ".join(
+        str(to / f"{preview.table}.parquet") for preview in previews
+    ))  # fmt: skip
+
+
+def _preview(table: ImportedTable, refused: list[Refusal]) -> TablePreview:
+    return TablePreview(
+        table.table,
+        table.records.written.split("\n"),
+        table.target.shape[0],
+        _first_rows(table.source),
+        _first_rows(table.target),
+        refused,
+        [*table.match.notes, *table.records.notes, *_merged(table)],
+        list(table.match.warnings),
+    )
+
+
+def _merged(table: ImportedTable) -> list[str]:
+    return [f"{table.merged} rows are merged into the row with the same id before them"] if table.merged else []
+
+
+def _first_rows(relation: duckdb.DuckDBPyRelation) -> list[Row]:
+    rows = relation.limit(_ROWS).fetchall()
+    return [dict(zip(relation.columns, row, strict=True)) for row in rows]
+
+
+def _refusals(
+    connection: duckdb.DuckDBPyConnection,
+    tables: Sequence[ImportedTable],
+    source: Path,
+    form: ImportFormat,
+    config: Settings,
+) -> dict[str, list[Refusal]]:
+    """Return the records that cannot be read, and those that the staging models would refuse, of each table."""
+    declared = load_declarations(source).values
+    values = form.values if declared == type(declared)() else declared
+    variables = {"markup": MARKUP, "declared_values": variable(values)}
+    for schema in ("raw", "staging"):
+        connection.execute(f"CREATE SCHEMA {schema}")
+    found: dict[str, list[Refusal]] = {}
+    for table in tables:
+        _create_raw(connection, table)
+        if table.table == "interactions" and "items" not in found:
+            # The catalogue is not imported now: no item counts as unknown.
+            connection.execute(
+                "CREATE TABLE staging.items AS SELECT DISTINCT TRIM(item_id) AS item_id FROM raw.interactions"
+            )
+        for model in (f"judged_{table.table}", *([table.table] if table.table == "items" else [])):
+            query = render_model(config.project, f"staging.{model}", variables)
+            connection.execute(f"CREATE TABLE staging.{model} AS {query}")
+        judged = connection.sql(f"""
+            SELECT judged.reason, raw.file, raw.line, JSON_MERGE_PATCH('{{}}', TO_JSON(
+              STRUCT_PACK({", ".join(f"{name} := raw.{name}" for name in (*CONTRACT[table.table], "attributes"))})
+            ))::VARCHAR AS record
+            FROM staging.judged_{table.table} AS judged
+            INNER JOIN raw.{table.table} AS raw USING (row_number)
+            WHERE judged.reason IS NOT NULL
+        """)  # noqa: S608  names of our own
+        unread = table.records.broken.project("'cannot be read: ' || reason AS reason, file, line, record")
+        found[table.table] = _grouped(unread.union(judged))
+    return found
+
+
+def _create_raw(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> None:
+    contract = CONTRACT[table.table]
+    columns = [name if name in table.target.columns else f"NULL::VARCHAR AS {name}" for name in contract]
+    others = [name for name in table.target.columns[2:] if name not in contract]
+    pairs = ", ".join(f"{quote_text(name)}, {quote_name(name)}" for name in others)
+    head = f"file, line, ROW_NUMBER() OVER () AS row_number, {', '.join(columns)}, JSON_OBJECT({pairs}) AS attributes"
+    rows = table.target.project(head)
+    rows.create(f"raw.{table.table}")
+
+
+def _grouped(refused: duckdb.DuckDBPyRelation) -> list[Refusal]:
+    text = "file || ', line ' || line || ': ' || record"
+    groups = refused.aggregate(f"reason, COUNT(*) AS n, ARG_MIN({text}, line, {_LINES}) AS examples", "reason")
+    return [Refusal(*row) for row in groups.order("n DESC, reason").fetchall()]
+
+
+def _echo(preview: TablePreview) -> None:
+    click.secho(f"{preview.table}: {preview.rows} rows", bold=True)
+    for file in preview.files:
+        click.echo(f"  read {printable(file)}")
+    for word, lines in (("note", preview.notes), ("warning", preview.warnings)):
+        for line in lines:
+            click.echo(f"  {word}: {printable(line)}")
+    for word, rows in (("before", preview.before), ("after", preview.after)):
+        for row in rows:
+            values = [f"{name}={_short(value)}" for name, value in row.items() if name not in ("file", "line")]
+            click.echo(f"  {word}, line {row['line']}: {' | '.join(values)}")
+    if not preview.refused:
+        click.echo("  nothing would be refused")
+    for refusal in preview.refused:
+        click.echo(f"  would be refused, {refusal.count} of {preview.rows} rows: {printable(refusal.reason)}")
+        for example in refusal.examples:
+            click.echo(f"    {_short(example, 2 * _WIDTH)}")
+
+
+def _short(value: object, width: int = _WIDTH) -> str:
+    text = "" if value is None else printable(str(value))
+    return text if len(text) <= width else text[: width - 3] + "..."

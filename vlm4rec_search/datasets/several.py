@@ -1,0 +1,60 @@
+"""Reads the files of a table as one relation, for the commands that rewrite a table."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import duckdb
+
+from vlm4rec_search.datasets.declarations import TableDeclaration
+from vlm4rec_search.datasets.files import quote_text
+from vlm4rec_search.datasets.records import Records, open_records, partition_values, with_constants
+
+
+@contextmanager
+def open_files(
+    connection: duckdb.DuckDBPyConnection, folder: Path, paths: Sequence[Path], table: str, declared: TableDeclaration
+) -> Iterator[Records]:
+    """Read the files of a table one after the other; a column that a file lacks is NULL.
+
+    The relations have a further column `file`, the path relative to `folder`. They are valid inside of the block.
+
+    Raises:
+        UsageError: as `open_records`, for any of the files.
+    """
+    with ExitStack() as stack:
+        files = {}
+        for path in paths:
+            name = relative_name(path, folder)
+            records = stack.enter_context(open_records(connection, path, table, declared))
+            files[name] = with_constants(records, partition_values(name, declared.partitions))
+        columns = list(dict.fromkeys(column for records in files.values() for column in records.values))
+        keys = {column: f"k{position}" for position, column in enumerate(columns)}
+        rows, broken = [], []
+        for name, records in files.items():
+            values = [f"CAST({records.values.get(column, 'NULL')} AS VARCHAR) AS {key}" for column, key in keys.items()]
+            head = f"{quote_text(name)} AS file, line"
+            rows.append(records.relation.project(", ".join([head, *values])))
+            broken.append(records.broken.project(f"{head}, reason, record"))
+        yield Records(
+            relation=_union(rows),
+            rows=sum(records.rows for records in files.values()),
+            values=keys,
+            typed=keys,
+            broken=_union(broken),
+            broken_rows=sum(records.broken_rows for records in files.values()),
+            written="\n".join(f"{name}: {records.written}, {records.rows} rows" for name, records in files.items()),
+            notes=tuple(f"{name}: {note}" for name, records in files.items() for note in records.notes),
+        )
+
+
+def relative_name(path: Path, folder: Path) -> str:
+    """Return the path relative to the folder, or the whole path of a file elsewhere."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
+def _union(relations: Sequence[duckdb.DuckDBPyRelation]) -> duckdb.DuckDBPyRelation:
+    whole, *others = relations
+    for other in others:
+        whole = whole.union(other)
+    return whole
