@@ -102,38 +102,52 @@ def _refusals(
     variables = {"markup": MARKUP, "declared_values": variable(values)}
     for schema in ("raw", "staging"):
         connection.execute(f"CREATE SCHEMA {schema}")
-    found: dict[str, list[Refusal]] = {}
-    for table in tables:
-        _create_raw(connection, table)
-        if table.table == "interactions" and "items" not in found:
-            # The catalogue is not imported now: no item counts as unknown.
-            connection.execute(
-                "CREATE TABLE staging.items AS SELECT DISTINCT TRIM(item_id) AS item_id FROM raw.interactions"
-            )
-        for model in (f"judged_{table.table}", *([table.table] if table.table == "items" else [])):
-            query = render_model(config.project, f"staging.{model}", variables)
-            connection.execute(f"CREATE TABLE staging.{model} AS {query}")
-        judged = connection.sql(f"""
-            SELECT judged.reason, raw.file, raw.line, JSON_MERGE_PATCH('{{}}', TO_JSON(
-              STRUCT_PACK({", ".join(f"{name} := raw.{name}" for name in (*CONTRACT[table.table], "attributes"))})
-            ))::VARCHAR AS record
-            FROM staging.judged_{table.table} AS judged
-            INNER JOIN raw.{table.table} AS raw USING (row_number)
-            WHERE judged.reason IS NOT NULL
-        """)  # noqa: S608  names of our own
-        unread = table.records.broken.project("'cannot be read: ' || reason AS reason, file, line, record")
-        found[table.table] = _grouped(unread.union(judged))
-    return found
+    imported = {table.table: table for table in tables}
+    for name in ("users", "interactions", "items"):
+        if name in imported:
+            _raw_rows(imported[name]).create(f"raw.{name}")
+        else:
+            _stand_in(name, connection).create(f"raw.{name}")
+    judged = [f"judged_{name}" for name in ("items", "interactions", "users") if name in imported or name == "items"]
+    for model in ("value_formats", *judged):
+        query = render_model(config.project, f"staging.{model}", variables)
+        connection.execute(f"CREATE TABLE staging.{model} AS {query}")
+    return {name: _refused(connection, table) for name, table in imported.items()}
 
 
-def _create_raw(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> None:
+def _raw_rows(table: ImportedTable) -> duckdb.DuckDBPyRelation:
+    """Return the rows as the raw table would have them, with file and line of the export."""
     contract = CONTRACT[table.table]
     columns = [name if name in table.target.columns else f"NULL::VARCHAR AS {name}" for name in contract]
     others = [name for name in table.target.columns[2:] if name not in contract]
     pairs = ", ".join(f"{quote_text(name)}, {quote_name(name)}" for name in others)
     head = f"file, line, ROW_NUMBER() OVER () AS row_number, {', '.join(columns)}, JSON_OBJECT({pairs}) AS attributes"
-    rows = table.target.project(head)
-    rows.create(f"raw.{table.table}")
+    return table.target.project(head)
+
+
+def _stand_in(name: str, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+    """Return rows of a table that is not imported now: a catalogue in which every item of the log is known."""
+    texts = dict.fromkeys(CONTRACT[name], "NULL")
+    known = "WHERE FALSE"
+    if name == "items":
+        texts |= {"item_id": "item_id", "title": "item_id"}
+        known = "FROM (SELECT DISTINCT item_id FROM raw.interactions WHERE TRIM(item_id) <> '')"
+    columns = ", ".join(f"CAST({sql} AS VARCHAR) AS {column}" for column, sql in texts.items())
+    return connection.sql(f"SELECT ROW_NUMBER() OVER () AS row_number, {columns}, '{{}}'::JSON AS attributes {known}")
+
+
+def _refused(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> list[Refusal]:
+    """Return the records of a table that cannot be read, and those that its staging model refuses."""
+    values = ", ".join(f"'{name}', raw.{name}" for name in (*CONTRACT[table.table], "attributes"))
+    judged = connection.sql(f"""
+        SELECT judged.reason, raw.file, raw.line,
+          JSON_MERGE_PATCH('{{}}', JSON_OBJECT({values}))::VARCHAR AS record
+        FROM staging.judged_{table.table} AS judged
+        INNER JOIN raw.{table.table} AS raw USING (row_number)
+        WHERE judged.reason IS NOT NULL
+    """)  # noqa: S608  names of our own
+    unread = table.records.broken.project("'cannot be read: ' || reason AS reason, file, line, record")
+    return _grouped(unread.union(judged))
 
 
 def _grouped(refused: duckdb.DuckDBPyRelation) -> list[Refusal]:

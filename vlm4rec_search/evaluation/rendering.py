@@ -1,5 +1,6 @@
 """The project's SQL models as plain DuckDB SQL, for tables that no plan builds."""
 
+import sys
 from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -37,6 +38,8 @@ def render_model(project: Path, name: str, variables: Mapping[str, object] | Non
 
 
 def _run_module(path: Path) -> None:
-    spec = spec_from_file_location(path.stem, path)
+    spec = spec_from_file_location(f"macros.{path.stem}", path)
     if spec is not None and spec.loader is not None:
-        spec.loader.exec_module(module_from_spec(spec))
+        module = module_from_spec(spec)
+        sys.modules[spec.name] = module  # where SQLMesh looks for the helpers of a macro
+        spec.loader.exec_module(module)
