@@ -1,5 +1,7 @@
 """The SQLMesh project: warehouse, lint rules, and the variables from which a plan detects new data and models."""
 
+from pathlib import Path
+
 from sqlmesh.core.config import (
     CategorizerConfig,
     Config,
@@ -14,12 +16,13 @@ from sqlmesh.utils.errors import ConfigError
 
 from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.common.logging import configure_logging
-from vlm4rec_search.common.settings import settings
+from vlm4rec_search.common.settings import use_project
 from vlm4rec_search.pipeline.variables import project_variables
 
 configure_logging()
 try:
-    variables = project_variables(settings())
+    settings = use_project(Path(__file__).resolve().parent)
+    variables = project_variables(settings)
 except Vlm4recError as error:
     raise ConfigError(str(error)) from None
 
@@ -27,7 +30,7 @@ config = Config(
     project="vlm4rec",
     gateways={
         "duckdb": GatewayConfig(
-            connection=DuckDBConnectionConfig(database=str(settings().warehouse)),
+            connection=DuckDBConnectionConfig(database=str(settings.warehouse)),
             test_connection=DuckDBConnectionConfig(),
         )
     },

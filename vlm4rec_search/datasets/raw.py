@@ -112,7 +112,7 @@ def raw_query(settings: Settings, folder: str | None, stem: str, version: str, c
     Raises:
         UsageError: the file cannot be read, or it is missing and not optional. A missing optional file has no rows.
     """
-    data = settings.project / folder if folder else settings.data_dir
+    data = settings.require_project() / folder if folder else settings.data_dir
     inspect_file = inspect_optional if stem in OPTIONAL else inspect
     file = inspect_file(data, stem, settings.cache)
     if file is None:
