@@ -37,7 +37,8 @@ config = Config(
     model_defaults=ModelDefaultsConfig(dialect="duckdb", start="2010-01-01", cron="@daily"),
     model_naming=NameInferenceConfig(infer_names=True),
     variables=variables,
-    plan=PlanConfig(auto_categorize_changes=CategorizerConfig.all_full()),
+    # An environment shows all tables, the unchanged ones as views, so that `vlm4rec check --environment dev` can run.
+    plan=PlanConfig(auto_categorize_changes=CategorizerConfig.all_full(), include_unmodified=True),
     disable_anonymized_analytics=True,
     linter=LinterConfig(
         enabled=True,

@@ -18,6 +18,13 @@ _NEXT = """Next:
   vlm4rec search --text "striped bag" --explain
 Without data of your own: `vlm4rec shop` draws the built-in shop."""
 
+_NEXT_FOR_MODEL = """Next:
+  sqlmesh test                           # runs the unit tests
+  sqlmesh plan dev                       # builds the table beside production
+  sqlmesh fetchdf "SELECT * FROM {layer}__dev.{table} LIMIT 5"
+  vlm4rec check --environment dev        # the suites on the tables of dev
+  sqlmesh plan                           # makes it part of production"""
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
@@ -87,6 +94,29 @@ def upgrade(diff: bool, force: tuple[str, ...], keep: tuple[str, ...], as_json: 
 @click.group()
 def new() -> None:
     """Write a new part of the project."""
+
+
+@new.command()
+@click.argument("name")
+@json_option
+def model(name: str, as_json: bool) -> None:
+    """Write a table of your own, NAME or LAYER.NAME: an SQL model with audits, and a unit test that passes.
+
+    The query counts the events of each shopper; replace it by yours. docs/own-tables.md shows the next steps.
+
+    Example: vlm4rec new model analysis.big_baskets
+    """
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.pipeline.project import write_model
+
+    full_name, paths = write_model(settings().require_project(), name)
+    if as_json:
+        echo_json({"model": full_name, "files": [str(path) for path in paths]})
+        return
+    for path in paths:
+        click.echo(f"{path}: written")
+    layer, table = full_name.split(".")
+    click.echo(_NEXT_FOR_MODEL.format(layer=layer, table=table))
 
 
 def _inside(project: Path, names: tuple[str, ...]) -> list[str]:
