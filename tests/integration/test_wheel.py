@@ -73,6 +73,7 @@ def test_the_wheel_alone_turns_a_data_folder_into_search_results(wheel: Path, tm
     run(*pip, "--constraint", ROOT / "constraints.txt", wheel)
     run(venv / "bin" / "vlm4rec", "init", "shop")
     shutil.copytree(shop / "tests" / "data" / "raw", shop / "data")
+    run(venv / "bin" / "vlm4rec", "new", "model", "big_baskets", cwd=shop)
     run(venv / "bin" / "sqlmesh", "plan", "--auto-apply", "--no-prompts", cwd=shop)
     run(venv / "bin" / "vlm4rec", "index", cwd=shop)
     answer = json.loads(

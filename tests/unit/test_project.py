@@ -164,6 +164,30 @@ def test_a_wrong_name_is_refused(shop: Path, arguments: tuple[str, ...], message
     assert (result.exit_code, message in result.output) == (2, True)
 
 
+def test_a_new_model_and_its_test_are_written_into_the_folder_of_its_layer(shop: Path) -> None:
+    result = json.loads(run("new", "model", "big_baskets", "--json").output)
+    assert result["model"] == "analysis.big_baskets"
+    assert [Path(path).relative_to(shop).as_posix() for path in result["files"]] == [
+        "models/analysis/big_baskets.sql",
+        "tests/models/test_analysis_big_baskets.yaml",
+    ]
+    assert "test_analysis_big_baskets:\n  model: analysis.big_baskets\n" in Path(result["files"][1]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("staging.items", "items.sql exists already"),
+        ("Big", "no name of a table"),
+        ("../x", "no name of a table"),
+        ("a__dev.x", "no name of a table"),
+    ],
+)
+def test_a_name_that_no_new_model_can_have_is_refused(shop: Path, name: str, message: str) -> None:
+    result = run("new", "model", name)
+    assert (result.exit_code, message in result.output) == (2, True)
+
+
 def test_a_damaged_manifest_is_named(shop: Path) -> None:
     (shop / MANIFEST).write_text("{")
     result = run("upgrade")

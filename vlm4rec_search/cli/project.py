@@ -72,7 +72,6 @@ def upgrade(diff: bool, force: tuple[str, ...], keep: tuple[str, ...], as_json: 
 
     \b
     Example:
-      pip install --upgrade vlm4rec-search
       vlm4rec upgrade --diff
       vlm4rec upgrade --force models/staging/items.sql
       sqlmesh plan
@@ -141,9 +140,9 @@ def _print_changes(changes: "list[Change]", diff: bool) -> None:
     elif diff:
         click.echo("Nothing has been changed: run the command without --diff.")
     elif len(kept) < len(changes):
-        click.echo(f"{len(changes) - len(kept)} files upgraded. Next: sqlmesh plan")
+        click.echo(f"Upgraded: {len(changes) - len(kept)}. Next: sqlmesh plan")
     if kept and not diff:
         click.echo(
-            f"{len(kept)} files kept: see `vlm4rec upgrade --diff`, then take the new content over by hand or with"
+            f"Kept: {len(kept)}. See `vlm4rec upgrade --diff`, then take the new content over by hand or with"
             " --force FILE, or decide for yours with --keep FILE"
         )
