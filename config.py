@@ -1,5 +1,7 @@
 """The SQLMesh project: warehouse, lint rules, and the variables from which a plan detects new data and models."""
 
+from pathlib import Path
+
 from sqlmesh.core.config import (
     CategorizerConfig,
     Config,
@@ -14,12 +16,13 @@ from sqlmesh.utils.errors import ConfigError
 
 from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.common.logging import configure_logging
-from vlm4rec_search.common.settings import settings
+from vlm4rec_search.common.settings import use_project
 from vlm4rec_search.pipeline.variables import project_variables
 
 configure_logging()
 try:
-    variables = project_variables(settings())
+    settings = use_project(Path(__file__).resolve().parent)
+    variables = project_variables(settings)
 except Vlm4recError as error:
     raise ConfigError(str(error)) from None
 
@@ -27,14 +30,15 @@ config = Config(
     project="vlm4rec",
     gateways={
         "duckdb": GatewayConfig(
-            connection=DuckDBConnectionConfig(database=str(settings().warehouse)),
+            connection=DuckDBConnectionConfig(database=str(settings.warehouse)),
             test_connection=DuckDBConnectionConfig(),
         )
     },
     model_defaults=ModelDefaultsConfig(dialect="duckdb", start="2010-01-01", cron="@daily"),
     model_naming=NameInferenceConfig(infer_names=True),
     variables=variables,
-    plan=PlanConfig(auto_categorize_changes=CategorizerConfig.all_full()),
+    # An environment shows all tables, the unchanged ones as views, so that `vlm4rec check --environment dev` can run.
+    plan=PlanConfig(auto_categorize_changes=CategorizerConfig.all_full(), include_unmodified=True),
     disable_anonymized_analytics=True,
     linter=LinterConfig(
         enabled=True,

@@ -38,6 +38,7 @@ class Workspace:
     @property
     def environment(self) -> dict[str, str]:
         own = {
+            "VLM4REC_PROJECT": str(ROOT),
             "VLM4REC_DATA_DIR": "data",
             "VLM4REC_ENCODER": "hashing-64",
             "VLM4REC_IMAGE_ENCODER": "thumbnail-4",

@@ -131,7 +131,7 @@ def test_a_plan_of_another_folder_in_dev_leaves_prod_unchanged(shop: Workspace) 
     before = shop.query("FROM search.item_documents ORDER BY item_id")
     shop.vlm4rec("shop", "--to", "other", "--items", "30", "--shoppers", "10", "--seed", "3", "--clean")
     other = Workspace(shop.folder, {"VLM4REC_DATA_DIR": "other"})
-    other.plan("dev", "--include-unmodified")
+    other.plan("dev")
     assert shop.query("SELECT COUNT(*) FROM search__dev.item_documents") == [(30,)]
     assert shop.query("FROM search.item_documents ORDER BY item_id") == before
     assert "No changes to plan" in shop.plan()

@@ -15,10 +15,12 @@ logger = logging.getLogger(__name__)
 # In the order of the work; `--help` imports all of these modules, a command only its own.
 COMMANDS = {
     "demo": "demo:demo",
+    "init": "project:init",
     "shop": "data:shop",
     "simulate": "data:simulate",
     "import": "data:import_data",
     "captions": "captions:captions",
+    "new": "project:new",
     "check": "check:check",
     "publish-tables": "data:publish_tables",
     "queries": "queries:queries",
@@ -33,6 +35,7 @@ COMMANDS = {
     "evaluate": "evaluate:evaluate",
     "tune": "evaluate:tune",
     "ledger": "ledger:ledger",
+    "upgrade": "project:upgrade",
 }
 
 
@@ -90,12 +93,13 @@ def main(verbose: int, quiet: bool, log_format: LogFormat) -> None:
     """Turn shop logs and product photos into a profile search.
 
     `sqlmesh plan` builds the tables; these commands prepare its input, check and publish its tables, and search. The
-    environment has the settings (VLM4REC_DATA_DIR, VLM4REC_WAREHOUSE, VLM4REC_INDEX_URL ...); the README lists them.
-    The options below stand before the command: `vlm4rec -v index`.
+    environment, or the file .env of the project, has the settings (VLM4REC_DATA_DIR, VLM4REC_WAREHOUSE ...); the README
+    lists them. The options below stand before the command: `vlm4rec -v index`.
 
     \b
     Example with your own data:
-      export VLM4REC_DATA_DIR=data
+      vlm4rec init shop && cd shop
+      vlm4rec import generic exports --to data
       sqlmesh plan && vlm4rec check && vlm4rec index
       vlm4rec search --user U1 --explain
     """

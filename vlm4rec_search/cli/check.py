@@ -34,7 +34,7 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
-    expectations, docs = options.project / "expectations", options.quality
+    expectations, docs = options.require_project() / "expectations", options.quality
     rules = load_rules(options.rules)
     try:
         ranking = ranking_in_force(options)

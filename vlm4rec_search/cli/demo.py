@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from vlm4rec_search.common.settings import Settings
 
 _CAPTIONER = "tiny"  # trained on photos of the built-in shop
-_NEXT = """
+_FOLDER = Path("vlm4rec-demo")
+_OWN_FOLDER = """
+All files are in the project {folder}, whose file .env sets the captioner of the photos, {captioner}:
+  cd {folder}"""
+_HERE = """
 The photos were described by the captioner {captioner}. To run `sqlmesh plan` on this shop yourself, set it first:
-  export VLM4REC_CAPTIONER={captioner}
-
+  export VLM4REC_CAPTIONER={captioner}"""
+_NEXT = """
 What to try next
   # search for one shopper with a text, and show the reasons for each hit
   vlm4rec search --user {user} --text "striped bag" --explain
@@ -42,8 +46,9 @@ To use your own data, see "Bring your own data" in the README."""
 def demo(world: str, items: int, shoppers: int, seed: int) -> None:
     """Run all steps on the built-in shop, offline: draw the shop, build and check the tables, publish, search.
 
-    The photos are drawn and the shoppers are simulated. The command writes to the paths of your settings (data/,
-    warehouse.duckdb, index/ ...) and refuses a data folder that holds anything but a built-in shop.
+    The photos are drawn and the shoppers are simulated. Outside of a project the command writes one, vlm4rec-demo, and
+    runs in it. It writes to the paths of your settings (data/, warehouse.duckdb, index/ ...) and refuses a data folder
+    that holds anything but a built-in shop.
 
     Example: vlm4rec demo --world title --items 500
     """
@@ -51,6 +56,9 @@ def demo(world: str, items: int, shoppers: int, seed: int) -> None:
 
     options = settings()
     captioner = options.captioner if "captioner" in options.model_fields_set else _CAPTIONER
+    if own_folder := options.project is None:
+        _enter_project(captioner)
+        options = settings()
 
     def run(title: str, program: str, *arguments: str) -> None:
         """Print a command and run it in this environment, with the captioner of the demo."""
@@ -65,7 +73,7 @@ def demo(world: str, items: int, shoppers: int, seed: int) -> None:
 
     shop = ["--to", str(options.data_dir), "--world", world, "--items", str(items), "--shoppers", str(shoppers)]
     run("Draw the shop", "vlm4rec", "shop", *shop, "--seed", str(seed))
-    run("Build the tables", "sqlmesh", "-p", str(options.project), "plan", "--auto-apply", "--no-prompts")
+    run("Build the tables", "sqlmesh", "-p", str(options.require_project()), "plan", "--auto-apply", "--no-prompts")
     run("Check the tables", "vlm4rec", "check")
     run("Publish a copy of the tables for analysts", "vlm4rec", "publish-tables")
     run("Publish the search index", "vlm4rec", "index")
@@ -73,7 +81,21 @@ def demo(world: str, items: int, shoppers: int, seed: int) -> None:
     run("Search for one shopper", "vlm4rec", "search", "--user", user, "-k", "5", "--explain")
     published = options.published / options.warehouse.name
     docs = options.quality / "data_docs" / "index.html"
-    click.echo(_NEXT.format(captioner=captioner, user=user, category=category, docs=docs, published=published))
+    click.echo((_OWN_FOLDER if own_folder else _HERE).format(folder=_FOLDER, captioner=captioner))
+    click.echo(_NEXT.format(user=user, category=category, docs=docs, published=published))
+
+
+def _enter_project(captioner: str) -> None:
+    """Write the project of the demo, unless an earlier demo has, and make it the working directory."""
+    from vlm4rec_search.common.settings import ENV_FILE, is_project, settings
+    from vlm4rec_search.pipeline.project import write_project
+
+    if not is_project(_FOLDER):
+        write_project(_FOLDER)
+        (_FOLDER / ENV_FILE).write_text(f"VLM4REC_CAPTIONER={captioner}\n", "utf-8")
+    click.echo(f"The demo runs in the project {_FOLDER}.")
+    os.chdir(_FOLDER)
+    settings.cache_clear()
 
 
 def _choose_examples(options: "Settings") -> tuple[str, str]:

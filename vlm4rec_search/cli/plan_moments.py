@@ -18,7 +18,7 @@ def main(moments: list[tuple[str, str]]) -> None:
     for environment, moment in moments:
         os.environ["VLM4REC_AS_OF"] = moment
         settings.cache_clear()
-        context = Context(paths=[str(settings().project)])
+        context = Context(paths=[str(settings().require_project())])
         context.plan(
             environment,
             include_unmodified=True,

@@ -19,7 +19,7 @@ def model_settings(settings: Settings, data_dir: str | None) -> Settings:
     """
     if data_dir is None:
         return settings
-    project = settings.project
+    project = settings.require_project()
     return ExplicitSettings(project=project, data_dir=project / data_dir, cache=settings.cache / "yaml_tests")
 
 

@@ -4,29 +4,55 @@ Only the SQLMesh project (`config.py`, macros, Python models) and the commands i
 code gets a `Settings` object or single values as arguments.
 """
 
+import logging
+import os
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from dotenv import dotenv_values, load_dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vlm4rec_search.common.errors import UsageError
 
-PROJECT = Path(__file__).resolve().parents[2]
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.py"
+ENV_FILE = ".env"
+"""File of a project with settings. SQLMesh reads it, too, and lets it win over the environment."""
+
+
+def find_project(folder: Path) -> Path | None:
+    """Return the nearest folder, from `folder` upward, with a `config.py` that imports this package, or None."""
+    return next((place for place in (folder, *folder.parents) if is_project(place)), None)
+
+
+def is_project(folder: Path) -> bool:
+    """Return whether the folder holds a SQLMesh project of this package."""
+    config = folder / CONFIG
+    return config.is_file() and "vlm4rec_search" in config.read_text("utf-8", errors="replace")
+
+
+def _current_project() -> Path | None:
+    return find_project(Path.cwd())
 
 
 class Settings(BaseSettings):
     """The options that `sqlmesh plan` and the `vlm4rec` commands share.
 
     Each field is read from the environment variable `VLM4REC_<FIELD>`. A relative path is relative to the working
-    directory. The descriptions are the settings table of the README.
+    directory; `settings` makes it relative to the project in a folder below the project. The descriptions are the
+    settings table of the README.
     """
 
     model_config = SettingsConfigDict(env_prefix="VLM4REC_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    project: Path = Field(default=PROJECT, description="folder of the SQLMesh project, with models/ and expectations/")
+    project: Path | None = Field(
+        default_factory=_current_project,
+        description="folder of the SQLMesh project; default: the nearest one, from the working directory upward",
+    )
     data_dir: Path = Field(default=Path("data"), description="folder of the raw data: items, interactions, photos")
     warehouse: Path = Field(default=Path("warehouse.duckdb"), description="DuckDB file that `sqlmesh plan` writes")
     published: Path = Field(default=Path("published"), description="folder of the read-only copy for analysts")
@@ -114,6 +140,20 @@ class Settings(BaseSettings):
         except OverflowError:
             raise ValueError("the time is outside of the calendar") from None
 
+    def require_project(self) -> Path:
+        """Return the folder of the SQLMesh project.
+
+        Raises:
+            UsageError: there is none in the working directory or above it, or `project` names another folder.
+        """
+        if self.project is None:
+            raise UsageError(
+                "no project in this folder or above it: write one with `vlm4rec init DIR`, or set VLM4REC_PROJECT"
+            )
+        if not is_project(self.project):
+            raise UsageError(f"VLM4REC_PROJECT is {self.project}, which has no {CONFIG} that `vlm4rec init` wrote")
+        return self.project
+
 
 class ExplicitSettings(Settings):
     """Settings that take arguments and defaults alone, and nothing from the environment."""
@@ -133,17 +173,54 @@ class ExplicitSettings(Settings):
 
 @cache
 def settings() -> Settings:
-    """Return the settings from the environment of this process; later changes of the environment have no effect.
+    """Return the settings of this process; later changes of the environment have no effect.
+
+    They come from the environment and from the file `.env` of the project. Below the folder of the project, relative
+    paths are relative to it, so that a command finds the same files in each folder of the project.
 
     Raises:
         UsageError: an environment variable cannot be parsed.
     """
+    named = os.environ.get("VLM4REC_PROJECT")
+    project = Path(named) if named else _current_project()
+    if project:
+        _load_env_file(project / ENV_FILE)
     try:
-        return Settings()
+        options = Settings()
     except ValidationError as error:
         first = error.errors()[0]
         name = "VLM4REC_" + "_".join(str(part) for part in first["loc"]).upper()
         raise UsageError(f"{name} is set to {first['input']!r}: {first['msg']}") from None
+    if project is None or project.resolve() not in Path.cwd().parents:
+        return options
+    paths = {
+        name: project.resolve() / value for name, value in options if isinstance(value, Path) and name != "project"
+    }
+    index = options.index_url if "://" in options.index_url else str(project.resolve() / options.index_url)
+    return options.model_copy(update={**paths, "index_url": index})
+
+
+def use_project(folder: Path) -> Settings:
+    """Return the settings of this process for the project that SQLMesh loads, whichever the working directory is."""
+    os.environ["VLM4REC_PROJECT"] = str(folder)
+    settings.cache_clear()
+    return settings()
+
+
+def _relative_to(project: Path, options: Settings) -> Settings:
+    """Return the settings with each relative path as a path in the project."""
+    paths = {name: project / value for name, value in options if isinstance(value, Path) and name != "project"}
+    index = options.index_url if "://" in options.index_url else str(project / options.index_url)
+    return options.model_copy(update={**paths, "index_url": index})
+
+
+def _load_env_file(path: Path) -> None:
+    """Put the variables of the file into the environment, with the precedence of SQLMesh: the file wins."""
+    before = dict(os.environ)
+    load_dotenv(path, override=True)
+    for name in dotenv_values(path):
+        if name in before and before[name] != os.environ[name]:
+            logger.warning("%s is set in the environment and differently in %s, which wins", name, path)
 
 
 def secret(variable: str, value: SecretStr | None, file: Path | None, *, is_ascii: bool = True) -> str | None:

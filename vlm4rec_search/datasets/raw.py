@@ -313,7 +313,7 @@ def _digest(text: str) -> str:
 
 
 def _data_folder(settings: Settings, folder: str | None) -> Path:
-    return settings.project / folder if folder else settings.data_dir
+    return settings.require_project() / folder if folder else settings.data_dir
 
 
 def _parquet(paths: Sequence[Path], columns: Sequence[str]) -> exp.Expr:

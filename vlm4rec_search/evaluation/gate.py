@@ -131,7 +131,7 @@ def judge_release(
         raise UsageError(f"the live release {name} is of another package version: leave out --gate once")
     part = build_parts(settings, Protocol(), frozenset(), False, logger.info).test
     logger.info("Searching both releases for %d held-out users", len(part.targets.users))
-    query = render_model(settings.project, "search.user_documents")
+    query = render_model(settings.require_project(), "search.user_documents")
     ranking = ranking_in_force(settings)
     before, after = (
         _measure(part, _as_of_cut(part.split, layer, query, ranking), ranking)

@@ -103,7 +103,7 @@ def plan(settings: Settings, environment: str) -> None:
     """
     program = str(Path(sys.executable).with_name("sqlmesh"))
     options = ["--include-unmodified", "--auto-apply", "--no-prompts", "--skip-tests"]
-    run_sqlmesh(settings, program, "-p", str(settings.project), "plan", environment, *options)
+    run_sqlmesh(settings, program, "-p", str(settings.require_project()), "plan", environment, *options)
 
 
 def run_sqlmesh(settings: Settings, *command: str) -> None:
@@ -141,7 +141,8 @@ def _variables(settings: Settings) -> list[str]:
     plain = settings.model_dump(mode="json", exclude=secret)
     values = {f"VLM4REC_{name}".upper(): value for name, value in plain.items()}
     unset = [part for name, value in values.items() if value is None for part in ("-u", name)]
-    return [*unset, *(f"{name}={value}" for name, value in values.items() if value is not None)]
+    set_to = [f"{name}={value}" for name, value in values.items() if value is not None]
+    return [*unset, "PYTHON_DOTENV_DISABLED=1", *set_to]  # these settings, not those of the project's .env file
 
 
 def _link(source: str, target: str) -> None:

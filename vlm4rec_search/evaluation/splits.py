@@ -63,7 +63,7 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
     """
     with read(settings.warehouse) as connection:
         handed = read_search_layer(connection, environment)
-        queries = (_HISTORIES, _fixed_weights(settings.project), _WEIGHTS, _PHOTOS, _MOMENT)
+        queries = (_HISTORIES, _fixed_weights(settings.require_project()), _WEIGHTS, _PHOTOS, _MOMENT)
         frames = [connection.execute(in_environment(query, environment)).df() for query in queries]
     histories, weights, profile_weights, photos, moment = frames
     catalogue = _catalogue(settings, handed, photos, needs)

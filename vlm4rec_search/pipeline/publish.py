@@ -71,7 +71,7 @@ def publish_index(
     releases = open_releases(url or settings.index_url, settings)
     rules = load_rules(settings.rules)
     with read(settings.warehouse) as connection:
-        measured = measure_suites(connection, settings.project / "expectations", environment)
+        measured = measure_suites(connection, settings.require_project() / "expectations", environment)
         search_layer = read_search_layer(connection, environment)
     for line in find_idle_rules(rules, search_layer.tables):
         logger.warning("%s", line)

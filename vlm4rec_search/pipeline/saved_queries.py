@@ -36,17 +36,18 @@ class QueryResult:
     rows: Sequence[tuple[object, ...]]
 
 
-def load_queries(project: Path) -> list[SavedQuery]:
+def load_queries(project: Path | None) -> list[SavedQuery]:
     """Return the saved queries of the package and of a project by name; a project's query replaces the packaged one.
 
     Raises:
         UsageError: a file cannot be read, or its first line is not a comment that describes it.
     """
-    files = {path.stem: path for folder in (_PACKAGED, project / FOLDER) for path in sorted(folder.glob("*.sql"))}
+    folders = (_PACKAGED, project / FOLDER) if project else (_PACKAGED,)
+    files = {path.stem: path for folder in folders for path in sorted(folder.glob("*.sql"))}
     return [_load(files[name]) for name in sorted(files)]
 
 
-def find_query(project: Path, name: str) -> SavedQuery:
+def find_query(project: Path | None, name: str) -> SavedQuery:
     """Return a saved query by name.
 
     Raises:

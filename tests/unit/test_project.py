@@ -1,0 +1,201 @@
+"""A project of one's own: written by `vlm4rec init`, found from a folder in it, upgraded without losing edits."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from helpers.workspace import ROOT
+
+from vlm4rec_search.cli import main
+from vlm4rec_search.common.settings import settings
+from vlm4rec_search.pipeline.project import MANIFEST, project_files
+from vlm4rec_search.pipeline.project.template import digest
+
+EDITED = "models/staging/items.sql"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A new project, which is the working directory."""
+    for name in [name for name in os.environ if name.startswith("VLM4REC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # .env files change it
+    assert run("init", str(tmp_path / "shop")).exit_code == 0
+    monkeypatch.chdir(tmp_path / "shop")
+    yield tmp_path / "shop"
+    settings.cache_clear()
+
+
+def run(*arguments: str) -> Result:
+    settings.cache_clear()
+    return CliRunner().invoke(main, arguments)
+
+
+def make_old(project: Path, **contents: str | None) -> None:
+    """Let the manifest say that an older version wrote these contents; None for a file that it did not have."""
+    manifest = json.loads((project / MANIFEST).read_text())
+    for path, content in contents.items():
+        if content is None:
+            del manifest["files"][path]
+            (project / path).unlink()
+        else:
+            (project / path).write_text(content)
+            manifest["files"][path] = digest(content.encode())
+    (project / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_a_new_project_has_the_files_of_the_repository_and_a_line_for_each_setting(shop: Path) -> None:
+    for name in (
+        "config.py",
+        "models/README.md",
+        EDITED,
+        "macros/lists.py",
+        "audits/rows.sql",
+        "expectations/as_of.yaml",
+    ):
+        assert (shop / name).read_bytes() == (ROOT / name).read_bytes()
+    assert sorted(path.name for path in (shop / "tests" / "models").iterdir()) == sorted(
+        path.name for path in (ROOT / "tests" / "models").glob("*.yaml")
+    )
+    assert "# VLM4REC_CAPTION_BUDGET=5000\n" in (shop / ".env.example").read_text()
+    assert len((shop / "README.md").read_text().splitlines()) <= 15
+
+
+def test_init_keeps_the_files_of_a_folder_and_refuses_a_project(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("ours")
+    assert f"{tmp_path / 'README.md'}: kept" in run("init", str(tmp_path)).output
+    assert (tmp_path / "README.md").read_text() == "ours"
+    again = run("init", str(tmp_path))
+    assert (again.exit_code, "`vlm4rec upgrade`" in again.output) == (2, True)
+
+
+def test_a_command_without_a_project_says_how_to_write_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLM4REC_PROJECT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    result = run("upgrade")
+    assert (result.exit_code, "`vlm4rec init DIR`" in result.output) == (2, True)
+    settings.cache_clear()
+
+
+def test_the_project_and_its_files_are_found_from_a_folder_in_it(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop / "models" / "staging")
+    settings.cache_clear()
+    assert settings().require_project() == shop
+    assert (settings().warehouse, settings().index_url) == (shop / "warehouse.duckdb", str(shop / "index"))
+    monkeypatch.chdir(shop)
+    settings.cache_clear()
+    assert (settings().warehouse, settings().index_url) == (Path("warehouse.duckdb"), "index")
+
+
+def test_the_env_file_wins_over_the_environment_and_says_so(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (shop / ".env").write_text("VLM4REC_PROMPT=structured\nVLM4REC_ENCODER=hashing-4\n")
+    monkeypatch.setenv("VLM4REC_PROMPT", "describe")
+    settings.cache_clear()
+    assert (settings().prompt, settings().encoder) == ("structured", "hashing-4")
+    assert [record.args for record in caplog.records] == [("VLM4REC_PROMPT", shop / ".env")]
+
+
+def test_an_upgrade_of_a_current_project_changes_nothing(shop: Path) -> None:
+    (shop / EDITED).write_text("/* ours */")
+    assert run("upgrade").output == "The project is up to date.\n"
+
+
+def test_an_upgrade_replaces_adds_and_removes_files_that_nobody_edited(shop: Path) -> None:
+    (shop / "models" / "old.sql").touch()
+    make_old(shop, **{EDITED: "/* old */", "config.py": "# vlm4rec_search of old", "models/old.sql": "old"})
+    make_old(shop, **{"rules.yaml": None})
+    shown = run("upgrade", "--diff")
+    assert "-/* old */\n" in shown.output
+    assert (shop / EDITED).read_text() == "/* old */"
+    result = run("upgrade", "--json")
+    outcomes = {file["path"]: file["outcome"] for file in json.loads(result.output)["files"]}
+    assert outcomes == {EDITED: "replace", "config.py": "replace", "models/old.sql": "remove", "rules.yaml": "add"}
+    assert {name for name, content in project_files().items() if (shop / name).read_bytes() != content} == set()
+    assert not (shop / "models" / "old.sql").exists()
+    assert run("upgrade").output == "The project is up to date.\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "content"), [("--force", (ROOT / EDITED).read_text()), ("--keep", "/* ours */")], ids=["force", "keep"]
+)
+def test_an_edited_model_survives_until_its_owner_decides(shop: Path, option: str, content: str) -> None:
+    make_old(shop, **{EDITED: "/* old */"})
+    (shop / EDITED).write_text("/* ours */")
+    for _ in range(2):
+        assert f"keep     {EDITED}: you edited it, and this version changed it, too" in run("upgrade").output
+        assert (shop / EDITED).read_text() == "/* ours */"
+    run("upgrade", option, EDITED)
+    assert (shop / EDITED).read_text() == content
+    assert run("upgrade").output == "The project is up to date.\n"
+
+
+def test_a_removed_file_stays_removed(shop: Path) -> None:
+    make_old(shop, **{EDITED: "/* old */"})
+    (shop / EDITED).unlink()
+    assert "you removed it, and this version changed it" in run("upgrade").output
+    assert not (shop / EDITED).exists()
+
+
+def test_a_project_without_a_manifest_counts_as_edited(shop: Path) -> None:
+    (shop / MANIFEST).unlink()
+    (shop / EDITED).write_text("/* of version 0.1 */")
+    (shop / "rules.yaml").unlink()
+    output = run("upgrade").output
+    assert f"keep     {EDITED}: it is a file of yours" in output
+    assert "add      rules.yaml: new in this version" in output
+    run("upgrade", "--force", "models")
+    assert (shop / EDITED).read_bytes() == (ROOT / EDITED).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--force", "models/staging/itmes.sql"), "no file of that name differs"),
+        (("--keep", "../other"), "is not in the project"),
+    ],
+)
+def test_a_wrong_name_is_refused(shop: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = run("upgrade", *arguments)
+    assert (result.exit_code, message in result.output) == (2, True)
+
+
+def test_a_new_model_and_its_test_are_written_into_the_folder_of_its_layer(shop: Path) -> None:
+    result = json.loads(run("new", "model", "big_baskets", "--json").output)
+    assert result["model"] == "analysis.big_baskets"
+    assert [Path(path).relative_to(shop).as_posix() for path in result["files"]] == [
+        "models/analysis/big_baskets.sql",
+        "tests/models/test_analysis_big_baskets.yaml",
+    ]
+    assert "test_analysis_big_baskets:\n  model: analysis.big_baskets\n" in Path(result["files"][1]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("staging.items", "items.sql exists already"),
+        ("Big", "no name of a table"),
+        ("../x", "no name of a table"),
+        ("a__dev.x", "no name of a table"),
+    ],
+)
+def test_a_name_that_no_new_model_can_have_is_refused(shop: Path, name: str, message: str) -> None:
+    result = run("new", "model", name)
+    assert (result.exit_code, message in result.output) == (2, True)
+
+
+def test_a_damaged_manifest_is_named(shop: Path) -> None:
+    (shop / MANIFEST).write_text("{")
+    result = run("upgrade")
+    assert (result.exit_code, f"{MANIFEST} cannot be read" in result.output) == (2, True)
+
+
+def test_the_checkout_is_upgraded_with_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("VLM4REC_PROJECT", raising=False)
+    result = run("upgrade")
+    assert (result.exit_code, "with git" in result.output) == (2, True)
