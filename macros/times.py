@@ -1,23 +1,198 @@
-"""Functions of the staging models for times."""
+"""Functions of the staging models for times as logs write them."""
 
 from sqlmesh.core.macros import SQL, MacroEvaluator, macro
 
+# Abbreviations with one meaning, in minutes east of UTC. BST, IST, EST, CST, PST and others have several.
+OFFSETS = {
+    **dict.fromkeys(("Z", "UT", "UTC", "GMT", "WET"), 0),
+    **dict.fromkeys(("CET", "MEZ", "WEST"), 60),
+    **dict.fromkeys(("CEST", "MESZ", "EET"), 120),
+    **dict.fromkeys(("EEST", "MSK"), 180),
+    "AWST": 480,
+    **dict.fromkeys(("JST", "KST"), 540),
+    "ACST": 570,
+    "AEST": 600,
+    "ACDT": 630,
+    "AEDT": 660,
+    "NZST": 720,
+    "NZDT": 780,
+}
+_ISO = "\\d{4}-\\d\\d-\\d\\d([ T]\\d\\d:\\d\\d(:\\d\\d(\\.\\d+)?)?)?"
+_ISO_WITH_ZONE = "\\d{4}-\\d\\d-\\d\\d[ T]\\d\\d:\\d\\d:\\d\\d(\\.\\d+)?(Z|[+-](0\\d|1[0-4])(:?[0-5]\\d)?)"
+_NUMBER = "[+-]?\\d+(\\.\\d*)?([eE][+-]?\\d+)?"
+_DIGITS = "(19|20)\\d{6}(\\d\\d){0,3}"
+_OFFSET = "(?:UTC|GMT)?[+-](?:\\d\\d?(?::[0-5]\\d)?|\\d\\d[0-5]\\d)"
+_ZONE = f"(?:{_OFFSET}|[A-Za-z]{{1,5}}|[A-Za-z_]+/[A-Za-z_/+-]+\\d*)"
+# date, clock, fraction, half of the day, zone, and the year that follows the zone in the output of `date` and of Java
+_PARTS = (
+    "^(.*?)(?:T|[\\s,]+)?(?:(\\d{1,2}:\\d\\d(?::\\d\\d)?)(?:[.,](\\d{1,9}))?\\s?([AaPp]\\.?[Mm]\\.?)?"
+    f"\\s?({_ZONE})?(?:\\s(\\d{{4}}))?)?$"
+)
+_NAMES = "['date', 'clock', 'fraction', 'half', 'zone', 'year']"
+_DATES = "['%Y %m %d', '%d %b %Y', '%b %d %Y', '%d %B %Y', '%B %d %Y', '%Y %b %d', '%Y%m%d', '%G W%V %u']"
+_CLOCKS = "['%H:%M:%S', '%H:%M', '%I:%M:%S %p', '%I:%M %p']"
+
 
 @macro()
-def parse_time(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the text as a UTC timestamp, from ISO 8601 with or without a zone or from an epoch; else NULL.
+def parse_time(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str) -> str:
+    """Return the text as a UTC timestamp; NULL if it is no time, or if it may be several.
 
-    An epoch has 9 or 10 digits in seconds, 13 in milliseconds, 16 in microseconds. It may have a fraction, because a
-    column of numbers with missing values is often written as floats. A cast to TIMESTAMP alone would silently drop an
-    offset; a cast to TIMESTAMPTZ alone would read a text without a zone in the local time zone.
+    ISO 8601 and its relatives, RFC 2822, the output of `date`, dates without separators, and epochs are read. The size
+    of an epoch tells its unit; a year from 1900 to 2099 at the beginning of 8 to 14 digits makes them a date.
+
+    Args:
+        evaluator: of SQLMesh.
+        text: an SQL expression, in the form of `@normal_form`.
+        form: what the column says about its values: `dmy` or `mdy`, the order of day and month in dates such as
+            01/03/2024; `days`, since 1899-12-30, in which spreadsheets count; or NULL.
+        declared: the variable `declared_values`, with the zone of times without one (else UTC) and the meanings of
+            abbreviated zones.
     """
-    epochs = "".join(
-        f"WHEN REGEXP_FULL_MATCH({text}, '\\d{{{digits}}}(\\.\\d*)?') "
-        f"THEN MAKE_TIMESTAMP(CAST(ROUND(CAST({text} AS DOUBLE) * {factor}) AS BIGINT)) "
-        for digits, factor in (("9,10", 1_000_000), ("13", 1_000), ("16", 1))
-    )
-    return f"""CASE {epochs}
-      WHEN REGEXP_MATCHES({text}, ':\\d\\d.*([A-Za-z]|[+-]\\d\\d)')
+    return f"""CASE
+      WHEN REGEXP_FULL_MATCH({text}, '{_ISO}') THEN {_in_zone(f"TRY_CAST({text} AS TIMESTAMP)", declared)}
+      WHEN REGEXP_FULL_MATCH({text}, '{_ISO_WITH_ZONE}')
         THEN MAKE_TIMESTAMP(EPOCH_US(TRY_CAST({text} AS TIMESTAMPTZ)))
-      ELSE TRY_CAST({text} AS TIMESTAMP)
+      WHEN REGEXP_FULL_MATCH({text}, '1[0-8]\\d{{8}}(\\d{{3}})?')
+        THEN MAKE_TIMESTAMP(CAST({text} AS BIGINT) * CASE LENGTH({text}) WHEN 10 THEN 1000000 ELSE 1000 END)
+      WHEN REGEXP_FULL_MATCH({text}, '{_NUMBER}') THEN {_from_number(text, form, declared)}
+      ELSE {_from_text(text, form, declared)}
+    END"""
+
+
+@macro()
+def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str) -> str:
+    """Return why `@parse_time` gives NULL for a text."""
+    import json
+
+    zone = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 5)"
+    has_clock = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 2) <> ''"
+    own = json.loads(declared).get("time_zone")
+    twice = f"WHEN {has_clock} THEN 'time does not exist or occurs twice in {own}'" if own else ""
+    return f"""CASE
+      WHEN REGEXP_FULL_MATCH({zone}, '[A-Za-z]+') AND {_offset(zone, declared)} IS NULL
+        THEN 'time zone ' || UPPER({zone}) || ' is unknown or has several meanings'
+      WHEN {zone} LIKE '%/%' THEN 'time zone is unknown, or the time does not exist or occurs twice in it'
+      WHEN {form} IS NULL AND REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -](\\d{{4}}|\\d\\d)([^\\d]|$)')
+        THEN 'day and month of the time cannot be told apart'
+      {twice}
+      ELSE 'time cannot be parsed'
+    END"""
+
+
+@macro()
+def date_order(evaluator: MacroEvaluator, text: SQL) -> str:
+    """Return the order of day and month that a date such as 31/03/2024 must have: `dmy` or `mdy`; else NULL."""
+    first, second = (f"CAST(REGEXP_EXTRACT({text}, '^(\\d\\d?)[./ -](\\d\\d?)', {group}) AS INT)" for group in (1, 2))
+    return f"""CASE
+      WHEN NOT REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -]\\d\\d') THEN NULL
+      WHEN {first} > 12 AND {second} BETWEEN 1 AND 12 THEN 'dmy'
+      WHEN {second} > 12 AND {first} BETWEEN 1 AND 12 THEN 'mdy'
+    END"""
+
+
+@macro()
+def has_dots(evaluator: MacroEvaluator, text: SQL) -> str:
+    """Return whether a date such as 01.03.2024 has dots, which come with the day first; NULL for other texts."""
+    is_date = f"REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -]\\d{{4}}')"
+    return f"CASE WHEN {is_date} THEN REGEXP_MATCHES({text}, '^\\d\\d?\\.\\d\\d?\\.') END"
+
+
+@macro()
+def are_days(evaluator: MacroEvaluator, text: SQL) -> str:
+    """Return an aggregate: whether all values count days as spreadsheets do, which for seconds would be in 1970."""
+    return f"BOOL_AND(REGEXP_FULL_MATCH({text}, '[345]\\d{{4}}([.]\\d*)?'))"
+
+
+def _in_zone(local: str, declared: str) -> str:
+    """Read a time without a zone: in UTC, or in the declared zone."""
+    import json
+
+    zone = json.loads(declared).get("time_zone")
+    return local if zone is None else _unique(local, f"'{zone}'")
+
+
+def _unique(local: str, zone: str) -> str:
+    """Return a local time as UTC; NULL if clocks skipped it or showed it twice."""
+    instant = f"TIMEZONE({zone}, clock)"
+
+    def shows(shift: str) -> str:
+        return f"TIMEZONE({zone}, {instant} {shift}) = clock"
+
+    unique = f"{shows('')} AND NOT {shows('- INTERVAL 1 HOUR')} AND NOT {shows('+ INTERVAL 1 HOUR')}"
+    return f"LIST_TRANSFORM([{local}], clock -> CASE WHEN {unique} THEN TIMEZONE('UTC', {instant}) END)[1]"
+
+
+def _from_number(text: str, form: str, declared: str) -> str:
+    digits = f"REGEXP_REPLACE({text}, '\\.0*$', '')"
+    date = f"TRY_STRPTIME({digits}, ['%Y%m%d', '%Y%m%d%H', '%Y%m%d%H%M', '%Y%m%d%H%M%S'])"
+    number = f"TRY_CAST({text} AS DOUBLE)"
+    size = f"ABS({number})"
+    unit = f"CASE WHEN {size} < 1e11 THEN 1e6 WHEN {size} < 1e14 THEN 1e3 WHEN {size} < 1e17 THEN 1 ELSE 1e-3 END"
+    days = f"CAST(ROUND(({number} - 25569) * 86400000) AS BIGINT) * 1000"
+    is_days = f"{form} = 'days' OR REGEXP_FULL_MATCH({text}, '[345]\\d{{4}}\\.\\d{{5,}}')"
+    return f"""CASE
+      WHEN REGEXP_FULL_MATCH({digits}, '{_DIGITS}') AND NOT {date} IS NULL THEN {_in_zone(date, declared)}
+      WHEN {is_days} THEN {_in_zone(f"MAKE_TIMESTAMP({days})", declared)}
+      ELSE MAKE_TIMESTAMP(TRY_CAST(ROUND({number} * {unit}) AS BIGINT))
+    END"""
+
+
+def _bare(text: str) -> str:
+    """Return a time without a remark in brackets, and with the clock that a date with a zone or all digits lacks."""
+    without_remark = f"REGEXP_REPLACE({text}, '\\s?(\\([^)]*\\)|\\[[^]]*\\])$', '')"
+    with_clock = f"REGEXP_REPLACE({without_remark}, '^(\\d{{4}}-\\d\\d-\\d\\d)(Z|[+-]\\d\\d:?\\d\\d)$', '\\1T00:00\\2')"
+    with_seconds = f"REGEXP_REPLACE({with_clock}, '^(\\d{{8}})T(\\d\\d)(\\d\\d)(\\d\\d)', '\\1T\\2:\\3:\\4')"
+    bare = f"REGEXP_REPLACE({with_seconds}, '^(\\d{{8}})T(\\d\\d)(\\d\\d)', '\\1T\\2:\\3')"
+    is_one = f"REGEXP_MATCHES({text}, '[])]$|^\\d{{8}}T|^\\d{{4}}-\\d\\d-\\d\\d[Z+-]')"
+    return f"CASE WHEN {is_one} THEN {bare} ELSE {text} END"
+
+
+def _from_text(text: str, form: str, declared: str) -> str:
+    without_day = "REGEXP_REPLACE(parts.date, '(?i)^(mon|tue|wed|thu|fri|sat|sun)[a-z]*[.,]*\\s', '')"
+    without_th = f"REGEXP_REPLACE({without_day} || ' ' || parts.year, '(?i)(\\d)(st|nd|rd|th)\\b', '\\1')"
+    date = f"TRIM(REGEXP_REPLACE({without_th}, '[\\s,./-]+', ' ', 'g'))"
+    clock = "TRIM(parts.clock || ' ' || UPPER(REPLACE(parts.half, '.', '')))"
+    passed = f"TRY_STRPTIME({clock}, {_CLOCKS}) - TIMESTAMP '1900-01-01'"
+    of_day = f"CASE WHEN parts.clock = '' THEN INTERVAL 0 SECOND ELSE {passed} END"
+    fraction = "TO_MICROSECONDS(CAST(ROUND(CAST('0.' || parts.fraction || '0' AS DOUBLE) * 1e6) AS BIGINT))"
+    offset = _offset("parts.zone", declared)
+    known_zone = "NOT TRY_STRPTIME('2000-01-01 ' || parts.zone, '%Y-%m-%d %Z') IS NULL"
+    in_utc = f"""CASE
+      WHEN parts.zone = '' THEN {_in_zone("local", declared)}
+      WHEN parts.zone LIKE '%/%' THEN CASE WHEN {known_zone} THEN {_unique("local", "parts.zone")} END
+      ELSE local - TO_MINUTES({offset})
+    END"""
+    day = f"LIST_TRANSFORM([{date}], day -> {_day('day', form)})[1]"
+    utc = f"LIST_TRANSFORM([{day} + {of_day} + {fraction}], local -> {in_utc})[1]"
+    return f"LIST_TRANSFORM([REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', {_NAMES})], parts -> {utc})[1]"
+
+
+def _day(date: str, form: str) -> str:
+    """Return the day of a date with spaces between its parts; a year of two digits needs a known order."""
+    day_first, month_first = f"TRY_STRPTIME({date}, '%d %m %Y')", f"TRY_STRPTIME({date}, '%m %d %Y')"
+    return f"""CASE
+      WHEN REGEXP_FULL_MATCH({date}, '\\d\\d? \\d\\d? \\d\\d') THEN CASE {form}
+        WHEN 'dmy' THEN TRY_STRPTIME({date}, '%d %m %y')
+        WHEN 'mdy' THEN TRY_STRPTIME({date}, '%m %d %y')
+      END
+      WHEN NOT REGEXP_FULL_MATCH({date}, '\\d\\d? \\d\\d? \\d{{4}}')
+        THEN CASE WHEN REGEXP_MATCHES({date}, '\\d{{4}}') THEN TRY_STRPTIME({date}, {_DATES}) END
+      WHEN {form} = 'dmy' THEN {day_first}
+      WHEN {form} = 'mdy' THEN {month_first}
+      WHEN COALESCE({day_first} = {month_first}, TRUE) THEN COALESCE({day_first}, {month_first})
+    END"""
+
+
+def _offset(zone: str, declared: str) -> str:
+    """Return the minutes east of UTC of an offset or of an abbreviation with one meaning; else NULL."""
+    import json
+
+    names = {**OFFSETS, **json.loads(declared).get("time_zones", {})}
+    known = " ".join(f"WHEN '{name}' THEN {minutes}" for name, minutes in names.items())
+    hours, minutes = (f"CAST('0' || REGEXP_EXTRACT({zone}, '[+-](\\d\\d?):?(\\d\\d)?$', {n}) AS INT)" for n in (1, 2))
+    size = f"({hours} * 60 + {minutes})"
+    return f"""CASE
+      WHEN {zone} LIKE '%+%' AND {size} <= 840 THEN {size}
+      WHEN {zone} LIKE '%-%' AND {size} <= 840 THEN -{size}
+      ELSE CASE UPPER({zone}) {known} END
     END"""

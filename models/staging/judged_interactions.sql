@@ -19,16 +19,21 @@ WITH delivered AS (
     delivered.row_number,
     @without_fraction(@something(delivered.user_id, 'user_id', @declared_values), formats.log_user_floats) AS user_id,
     @without_fraction(@something(delivered.item_id, 'item_id', @declared_values), formats.log_item_floats) AS item_id,
-    COALESCE(LOWER(@something(delivered.event_type, 'event_type', @declared_values)), 'interaction') AS event_type,
+    COALESCE(
+      @event_name(@something(delivered.event_type, 'event_type', @declared_values), @declared_values), 'interaction'
+    ) AS event_type,
     @something(delivered.value, 'value', @declared_values) AS value,
     @parse_number(delivered.value, formats.value_decimal) AS number,
-    @something(delivered.time, 'timestamp', @declared_values) AS time
+    @something(delivered.time, 'timestamp', @declared_values) AS time,
+    formats.time_form,
+    formats.rating_scale
   FROM delivered
   CROSS JOIN staging.value_formats AS formats
 ), timed AS (
   SELECT
     cleaned.*,
-    @parse_time(cleaned.time) AS interacted_at
+    @is_rating(cleaned.event_type, @declared_values) AS is_rating,
+    @parse_time(cleaned.time, cleaned.time_form, @declared_values) AS interacted_at
   FROM cleaned
 ), catalogue AS (
   SELECT
@@ -43,17 +48,24 @@ SELECT
   cleaned.row_number, /* number of the row in the file, from 1 */
   cleaned.user_id::TEXT AS user_id, /* the shop's id of the shopper */
   cleaned.item_id::TEXT AS item_id, /* the shop's id of the item that was viewed, put into the cart, bought ... */
-  cleaned.event_type::TEXT AS event_type, /* kind of event in lower case; `interaction` if the log has none */
-  COALESCE(cleaned.number, 1)::DOUBLE AS value, /* strength of the interaction; 1 if the log has none */
+  @judged_event(cleaned.event_type, cleaned.is_rating, cleaned.number, cleaned.rating_scale)::TEXT AS event_type, /* kind of event as in profiles.event_weights; `interaction` if the log has none; a low rating is a dislike, a negative purchase a return */
+  CASE
+    WHEN cleaned.is_rating AND cleaned.number < 0.7 * cleaned.rating_scale THEN 1
+    WHEN cleaned.is_rating THEN COALESCE(5 * cleaned.number / cleaned.rating_scale, cleaned.number, 1)
+    WHEN @is_purchase(cleaned.event_type) THEN ABS(COALESCE(cleaned.number, 1))
+    ELSE COALESCE(cleaned.number, 1)
+  END::DOUBLE AS value, /* strength of the interaction; 1 if the log has none; of ratings that like an item, the stars of five */
   cleaned.interacted_at::TIMESTAMP AS interacted_at, /* time of the interaction in UTC */
   CASE
     WHEN cleaned.user_id IS NULL THEN 'no user id'
     WHEN cleaned.item_id IS NULL THEN 'no item id'
     WHEN cleaned.time IS NULL THEN 'no time'
-    WHEN NOT COALESCE(ISFINITE(cleaned.interacted_at), FALSE) THEN 'time cannot be parsed'
+    WHEN NOT COALESCE(ISFINITE(cleaned.interacted_at), FALSE) THEN @time_problem(cleaned.time, cleaned.time_form, @declared_values)
     WHEN cleaned.interacted_at > CAST(@execution_ts AS TIMESTAMP) + INTERVAL 1 DAY THEN 'time is in the future'
     WHEN NOT cleaned.value IS NULL AND NOT COALESCE(ISFINITE(cleaned.number), FALSE) THEN 'value is not a number'
-    WHEN cleaned.number <= 0 THEN 'value is not positive'
+    WHEN cleaned.is_rating AND cleaned.number > cleaned.rating_scale THEN 'rating is above its scale'
+    WHEN cleaned.number < 0 AND (cleaned.is_rating OR NOT @is_purchase(cleaned.event_type)) THEN 'value is not positive'
+    WHEN cleaned.number = 0 AND NOT (cleaned.is_rating AND NOT cleaned.rating_scale IS NULL) THEN 'value is not positive'
     WHEN catalogue.is_accepted IS NULL THEN 'unknown item'
     WHEN NOT catalogue.is_accepted THEN 'the item was refused: ' || catalogue.reason
   END AS reason /* why the row is refused; NULL if it is accepted */

@@ -15,6 +15,31 @@ def test_a_folder_without_the_file_declares_nothing(tmp_path: Path) -> None:
     assert variable(Declarations().values) == "{}"
 
 
+def test_values_are_declared_in_the_words_of_the_shop(tmp_path: Path) -> None:
+    (tmp_path / "contract.yaml").write_text(
+        """
+        values:
+          decimal: ","
+          time_form: dmy
+          time_zone: Europe/Berlin
+          time_zones: {EST: "-05:00", ist: +05:30}
+          events: {In den Warenkorb: cart, addTo-List: wishlist}
+          rating_scale: 10
+          nothing: {all: [no, null]}
+        """
+    )
+    values = load_declarations(tmp_path).values
+    assert (values.decimal, values.time_form, values.time_zone, values.rating_scale) == (
+        ",",
+        "dmy",
+        "Europe/Berlin",
+        10,
+    )
+    assert values.time_zones == {"EST": -300, "IST": 330}
+    assert values.events == {"in_den_warenkorb": "cart", "add_to_list": "wishlist"}
+    assert values.nothing == {"all": ("no", "null")}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -22,6 +47,10 @@ def test_a_folder_without_the_file_declares_nothing(tmp_path: Path) -> None:
         ("colours: {}", "unknown key colours: known are "),
         ("- values", "the declarations"),
         ("values: [", "is not YAML"),
+        ("values: {time_zone: Berlin}", "Berlin is no time zone"),
+        ("values: {time_zones: {EST: five}}", "EST: five is not an abbreviation with an offset"),
+        ("values: {decimal: ;}", "values.decimal: "),
+        ("values: {rating_scale: 0}", "values.rating_scale: "),
     ],
 )
 def test_a_mistake_is_told_in_one_line(tmp_path: Path, content: str, message: str) -> None:

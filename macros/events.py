@@ -1,0 +1,85 @@
+"""Functions of the staging models for kinds of events: their names, ratings, and returns."""
+
+from sqlmesh.core.macros import SQL, MacroEvaluator, macro
+
+# Other words for the event types of profiles.event_weights; GA4, Shopify, RetailRocket and REES46 use some of them.
+SYNONYMS = {
+    "purchase": "purchased buy bought transaction checkout checkout_completed order_completed sale conversion",
+    "order": "ordered orders",
+    "cart": "add_to_cart addtocart added_to_cart add_to_basket add_to_bag product_added_to_cart basket",
+    "remove": "remove_from_cart removed_from_cart product_removed_from_cart",
+    "wishlist": "add_to_wishlist wish_list favorite favourite favorites favourites saved save bookmark",
+    "view": "view_item viewed page_view pageview product_view product_viewed item_view detail detail_view",
+    "click": "clicked select_item",
+    "impression": "impressions view_item_list shown",
+    "like": "liked likes thumbs_up thumb_up upvote",
+    "dislike": "disliked dislikes thumbs_down thumb_down downvote",
+    "return": "returned returns refund refunded refunds sent_back cancellation",
+    "rating": "rate rated ratings star_rating user_rating",
+    "review": "reviews reviewed",
+    "hide": "hidden not_interested",
+    "share": "shared",
+}
+NAMES = {word: name for name, words in SYNONYMS.items() for word in (name, *words.split())}
+PURCHASES = "('purchase', 'order', 'interaction')"
+_DISLIKED, _LIKED = 0.4, 0.7  # shares of the best rating: two stars of five or fewer, and more than three of five
+
+
+@macro()
+def event_name(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
+    """Return the name of a kind of event as in profiles.event_weights: `cart` for "Add to Cart" and `addToCart`.
+
+    A name that has no other word stays, in lower case and with _ between its words. What the shop declares under
+    `events` comes first.
+    """
+    import json
+
+    spread = f"LOWER(REGEXP_REPLACE({text}, '([a-z])([A-Z])', '\\1_\\2', 'g'))"
+    word = f"TRIM(REGEXP_REPLACE({spread}, '[^\\p{{L}}\\p{{N}}]+', '_', 'g'), '_')"
+    names = {**NAMES, **json.loads(declared).get("events", {})}
+    quoted = {word: name.replace("'", "''") for word, name in names.items()}
+    known = " ".join(f"WHEN '{word}' THEN '{name}'" for word, name in quoted.items())
+    usual = ", ".join(f"'{name}'" for name in SYNONYMS if names[name] == name)
+    return f"CASE WHEN {text} IN ({usual}) THEN {text} ELSE CASE {word} {known} ELSE {word} END END"
+
+
+@macro()
+def is_rating(evaluator: MacroEvaluator, event_type: SQL, declared: str) -> str:
+    """Return whether the value of an event is a rating: of the event type `rating`, or of those that are declared."""
+    import json
+
+    kinds = ", ".join(f"'{name}'" for name in json.loads(declared).get("rating_events", ["rating"]))
+    return f"{event_type} IN ({kinds})"
+
+
+@macro()
+def judged_event(evaluator: MacroEvaluator, event_type: SQL, is_rating: SQL, number: SQL, scale: SQL) -> str:
+    """Return the kind of event that the value makes of it.
+
+    A rating of at most two stars of five is a `dislike`, of three stars `neutral`. A purchase of a negative number is a
+    `return`.
+    """
+    return f"""CASE
+      WHEN {is_rating} AND {number} <= {_DISLIKED} * {scale} THEN 'dislike'
+      WHEN {is_rating} AND {number} < {_LIKED} * {scale} THEN 'neutral'
+      WHEN NOT {is_rating} AND {number} < 0 AND {event_type} IN {PURCHASES} THEN 'return'
+      ELSE {event_type}
+    END"""
+
+
+@macro()
+def is_purchase(evaluator: MacroEvaluator, event_type: SQL) -> str:
+    """Return whether an event is a purchase, which a return can reverse."""
+    return f"{event_type} IN {PURCHASES}"
+
+
+@macro()
+def rating_scale(evaluator: MacroEvaluator, rating: SQL) -> str:
+    """Return an aggregate: the best rating of the smallest usual scale (thumbs, 5, 10, 100) that has all ratings."""
+    return f"""CASE
+      WHEN MAX({rating}) IS NULL OR MAX({rating}) > 100 THEN NULL
+      WHEN MAX({rating}) > 10 THEN 100
+      WHEN MAX({rating}) > 5 THEN 10
+      WHEN MIN({rating}) = 0 AND BOOL_AND({rating} IN (0, 1)) THEN 1
+      ELSE 5
+    END"""
