@@ -144,6 +144,14 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"user_id": "u", "items": 1, "length": 1.0, "vector": [0.6, 0.8]},
         {"user_id": "v", "items": 1, "length": 0.5, "vector": [1.0, 0.0]},
     ),
+    "embeddings.fitted_items": (
+        {"item_id": "a", "fit": "gating@1", "vector": [0.6, 0.8]},
+        {"item_id": "b", "fit": "gating@1", "vector": [1.0, 0.0]},
+    ),
+    "profiles.fitted_profiles": (
+        {"user_id": "u", "items": 1, "length": 1.0, "vector": [0.6, 0.8]},
+        {"user_id": "v", "items": 1, "length": 0.5, "vector": [1.0, 0.0]},
+    ),
     "profiles.term_weights": (
         {"user_id": "u", "term": "chair", "word": "chairs", "weight": 1.0, "rank": 1},
         {"user_id": "u", "term": "oak", "word": "oak", "weight": 0.5, "rank": 2},

@@ -33,6 +33,7 @@ COMMANDS = {
     "templates": "opensearch:templates",
     "opensearch": "opensearch:opensearch",
     "evaluate": "evaluate:evaluate",
+    "fit": "fit:fit",
     "tune": "evaluate:tune",
     "ledger": "ledger:ledger",
     "upgrade": "project:upgrade",

@@ -110,7 +110,7 @@ def _refusals(
             _stand_in(name, connection).create(f"raw.{name}")
     judged = [f"judged_{name}" for name in ("items", "interactions", "users") if name in imported or name == "items"]
     for model in ("value_formats", *judged):
-        query = render_model(config.project, f"staging.{model}", variables)
+        query = render_model(config.require_project(), f"staging.{model}", variables)
         connection.execute(f"CREATE TABLE staging.{model} AS {query}")
     return {name: _refused(connection, table) for name, table in imported.items()}
 

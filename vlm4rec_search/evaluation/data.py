@@ -47,7 +47,8 @@ class Catalogue:
         titles: (n,).
         images: (n,), path of the photo in the data folder, a URL, or None.
         vectors: by kind float32 (n, d): unit rows, zeros where an item has none. `document` is what is searched;
-            description, title and vision are embedded alone.
+            description, title and vision are embedded alone; `photo` is embeddings.image_embeddings, whatever vectors
+            of photos the data set brings along.
     """
 
     item_ids: Texts

@@ -121,15 +121,18 @@ def find_cuts(connection: "DuckDBPyConnection", protocol: Protocol) -> Cuts:
     return Cuts(*find_moments(connection, (protocol.validation, protocol.test, 1.0)))
 
 
-def find_moments(connection: "DuckDBPyConnection", shares: Sequence[float]) -> list[datetime]:
+def find_moments(
+    connection: "DuckDBPyConnection", shares: Sequence[float], end: datetime | None = None
+) -> list[datetime]:
     """Return the moments before which these shares of the first interactions of users with items happened.
 
-    The share 1 is the moment of the tables.
+    The share 1 is the end; None is the moment of the tables.
 
     Raises:
         UsageError: there are no interactions, or two moments are the same.
     """
-    (end,) = connection.execute(_SPAN).fetchone() or (None,)
+    if end is None:
+        (end,) = connection.execute(_SPAN).fetchone() or (None,)
     inner = [share for share in shares if share < 1.0]
     (found,) = connection.execute(_CUTS, {"shares": inner, "until": end}).fetchone() or (None,)
     moments = [*(found or ()), end]

@@ -117,7 +117,7 @@ def _catalogue(settings: Settings, handed: SearchLayer, photos: "pd.DataFrame", 
     vectors = {"document": _stack(documents["vector"].to_pylist(), len(ids), np.arange(len(ids)))}
     catalogue = Catalogue(ids, titles, images, vectors)
     texts = {"title": titles, "description": _descriptions(documents)}
-    for kind in needs & {"vision", *texts}:
+    for kind in needs & {"vision", "photo", *texts}:
         given = given_vectors(settings.data_dir, kind)
         if given is None and kind in texts:
             vectors[kind] = _encoded(settings, ids, texts[kind], handed.encoder)

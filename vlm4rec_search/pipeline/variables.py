@@ -20,6 +20,7 @@ from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import fingerprint
 from vlm4rec_search.embeddings import recipes
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
+from vlm4rec_search.embeddings.fitted import fitted_variable
 from vlm4rec_search.search.ranking import load_ranking
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         "encoder_id": load_sentence_encoder(settings.encoder).id,
         "image_encoder": settings.image_encoder,
         "image_encoder_id": f"{images.id} {PREPROCESSING}",
+        "fitted": fitted_variable(settings.fitted),
         "markup": MARKUP,
         "analyzer": ANALYZER,
         "recipes": str(recipes.VERSION),

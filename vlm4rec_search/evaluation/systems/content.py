@@ -92,7 +92,13 @@ def leading(vectors: Scores, size: int) -> Scores:
     Returns:
         float32 (n, min(size, d)), unit rows where something was projected; rows of zeros stay.
     """
-    if vectors.shape[1] <= size:
-        return vectors
-    _, directions = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
-    return unit((vectors @ directions[:, ::-1][:, :size]).astype(np.float32))
+    return vectors if vectors.shape[1] <= size else unit(vectors @ directions(vectors, size))
+
+
+def directions(vectors: Scores, size: int) -> Scores:
+    """Return the leading right singular vectors, float32 (d, min(size, d)); the axes themselves where d is not more."""
+    width = vectors.shape[1]
+    if width <= size:
+        return np.eye(width, dtype=np.float32)
+    _, found = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
+    return np.ascontiguousarray(found[:, ::-1][:, :size], dtype=np.float32)

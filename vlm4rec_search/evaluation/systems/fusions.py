@@ -9,6 +9,7 @@ Only this module, `smore` and `training` import torch, which is an optional depe
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 WIDTH = 128
 HEADS, TOKENS = 4, 4
@@ -30,8 +31,9 @@ class Fusion(nn.Module):
         self.project_first, self.project_second = _projection(first), _projection(second)
 
     def views(self) -> Tensor:
-        """Return the item vectors whose mean over a history is the profile, (n, width)."""
-        return self.fuse(self.project_first(self.first), self.project_second(self.second))
+        """Return the unit item vectors whose mean over a history is the profile, (n, width)."""
+        fused = self.fuse(self.project_first(self.first), self.project_second(self.second))
+        return functional.normalize(fused, dim=-1)  # as the vectors whose mean a profile is
 
     def head(self, views: Tensor) -> Tensor:
         """Return the vectors of items or of profiles from their views, (..., width)."""

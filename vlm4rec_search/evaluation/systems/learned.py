@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.common.vectors import Mask, Scores, unit
 from vlm4rec_search.evaluation.data import Catalogue, Split, Targets, has_vector
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.systems.base import CosineSystem, require
-from vlm4rec_search.evaluation.systems.content import leading
+from vlm4rec_search.evaluation.systems.content import directions, leading
 from vlm4rec_search.evaluation.top_k import rank
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SEEDS = 3
 INPUT = 128  # leading directions of each kind that are learned from
+LONGEST = 100  # epochs at most
 UNVALIDATED = 5  # epochs where there is no validation part to choose them on
 JUDGED = 2000  # users of the validation part, at most, that each epoch is judged by
 JUDGED_BY = "nDCG@10"
@@ -30,11 +32,23 @@ class Learned(CosineSystem):
     """One learned fusion: fitted on validation to find the number of epochs, then on everything for as many.
 
     The same profile weights as everywhere, the same trainer for all; deterministic for a seed on one machine.
+
+    Attributes:
+        epochs: of the last training that a validation part judged, None before it.
+        judged: nDCG@10 before this training and after each of its epochs.
     """
 
     learns = True
 
-    def __init__(self, name: str, first: str, second: str, architecture: str, copy: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        first: str,
+        second: str,
+        architecture: str,
+        copy: int = 0,
+        advance: Advance = lambda _: None,
+    ) -> None:
         """Fuse two kinds of vectors.
 
         Args:
@@ -42,10 +56,13 @@ class Learned(CosineSystem):
             first, second: kinds.
             architecture: one of `ARCHITECTURES`.
             copy: which of the seeds.
+            advance: called after each epoch with 1.
         """
         self.name, self.kinds, self._architecture, self._copy = name, (first, second), architecture, copy
         self.needs = frozenset(self.kinds)
-        self._epochs: int | None = None
+        self._advance = advance
+        self.epochs: int | None = None
+        self.judged: list[float] = []
 
     def copies(self) -> Sequence["Learned"]:
         """Return one for each of `SEEDS` seeds."""
@@ -61,7 +78,14 @@ class Learned(CosineSystem):
         usable = has_vector(first) & has_vector(second)
         seed = [split.seed, self._copy]
         with _reproducible(int(np.random.SeedSequence(seed).generate_state(1)[0])):
-            self._train(_model(self._architecture, split, first, second), split, usable, validation)
+            self._model = _model(self._architecture, split, first, second)
+            self._train(self._model, split, usable, validation)
+
+    def numbers(self) -> dict[str, Scores]:
+        """Return what the last fit learned, by the names of the torch module, and the directions of its inputs."""
+        first, second = (directions(unit(require(self._split, kind)), INPUT) for kind in self.kinds)
+        learned = {name: tensor.numpy() for name, tensor in self._model.state_dict().items()}
+        return {"first_directions": first, "second_directions": second, **learned}
 
     def _train(self, model: "Model", split: Split, usable: Mask, validation: Targets | None) -> None:
         from vlm4rec_search.evaluation.systems import training
@@ -78,10 +102,12 @@ class Learned(CosineSystem):
             take()
             return self._judged(validation) if validation else 0.0
 
-        limit = training.LONGEST if validation else UNVALIDATED if self._epochs is None else self._epochs
+        limit = LONGEST if validation else UNVALIDATED if self.epochs is None else self.epochs
         seed = (split.seed, self._copy)
-        self._epochs = training.train(model, split, asked, seed, limit, judge if validation else None)
-        self.setting = f"{self._epochs} epochs"
+        judge_or_none = judge if validation else None
+        self.epochs, judged = training.train(model, split, asked, seed, limit, judge_or_none, self._advance)
+        self.judged = judged or self.judged
+        self.setting = f"{self.epochs} epochs"
         take()
 
     def _judged(self, validation: Targets) -> float:
@@ -90,6 +116,18 @@ class Learned(CosineSystem):
         rows = np.sort(draw.choice(users, JUDGED, replace=False)) if users > JUDGED else np.arange(users)
         ranking = rank(self.scores, self._split, validation.users[rows], 10)
         return float(accuracy(ranking, validation.relevant[rows], (JUDGED_BY,)).mean())
+
+
+def require_torch() -> None:
+    """Check that torch can be imported.
+
+    Raises:
+        UsageError: torch is not installed.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise UsageError("learned systems need torch: install the extra `models`") from None
 
 
 def _input(catalogue: Catalogue, kind: str, vectors: Scores) -> Scores:
@@ -109,10 +147,9 @@ def _reproducible(seed: int) -> Iterator[None]:
     Raises:
         UsageError: torch is not installed.
     """
-    try:
-        import torch
-    except ImportError:
-        raise UsageError("learned systems need torch: install the extra `models`") from None
+    require_torch()
+    import torch
+
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)

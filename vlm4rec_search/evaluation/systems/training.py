@@ -15,13 +15,14 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
+from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.common.vectors import Ints, Mask, Scores
 from vlm4rec_search.evaluation.data import Split
 
 HISTORY = 50  # the last items of a history that a question shows
 BATCH = 512
 PER_EPOCH = 16 * BATCH  # questions at most, drawn anew for every epoch
-LONGEST, PATIENCE = 100, 4  # epochs at most, and epochs without a better validation
+PATIENCE = 4  # epochs without a better validation
 TEMPERATURE = 0.1
 DECAY = 1e-4
 Judge: TypeAlias = Callable[[], float]
@@ -40,6 +41,9 @@ class Model(Protocol):
 
     def parameters(self) -> Iterable[torch.nn.Parameter]:
         """Return what is trained."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the same by name."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,16 @@ def questions(split: Split, usable: Mask) -> Questions:
     return Questions(users, items, weights, low, high, asked, shares)
 
 
-def train(model: Model, split: Split, asked: Questions, seed: Sequence[int], epochs: int, judge: Judge | None) -> int:
-    """Train a model in place and return the number of epochs that were best.
+def train(
+    model: Model,
+    split: Split,
+    asked: Questions,
+    seed: Sequence[int],
+    epochs: int,
+    judge: Judge | None,
+    advance: Advance = lambda _: None,
+) -> tuple[int, list[float]]:
+    """Train a model in place, and return the number of epochs that were best and what each was judged.
 
     Args:
         model: to be trained.
@@ -94,20 +106,25 @@ def train(model: Model, split: Split, asked: Questions, seed: Sequence[int], epo
         epochs: how many; at most so many with a judge.
         judge: the score of the model as it stands, larger is better; training stops when it has not grown for
             `PATIENCE` epochs. Zero epochs are an answer, too. None trains for exactly `epochs`.
+        advance: called after each epoch with 1.
+
+    Returns:
+        The epochs, and the score before training and after each epoch, nothing without a judge.
     """
     optimiser = torch.optim.AdamW(model.parameters(), lr=model.rate, weight_decay=DECAY)
     draw = np.random.default_rng(seed)
-    best, best_epoch = judge() if judge else 0.0, 0
+    scores = [judge()] if judge else []
     for epoch in range(1, epochs + 1):
         for batch in _batches(asked.asked, draw):
             optimiser.zero_grad()
             _loss(model, asked, batch, split.seen).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        if judge and (score := judge()) > best:
-            best, best_epoch = score, epoch
-        if judge and epoch - best_epoch >= PATIENCE:
-            break
-    return best_epoch if judge else epochs
+        advance(1)
+        if judge:
+            scores.append(judge())
+            if epoch - int(np.argmax(scores)) >= PATIENCE:
+                break
+    return int(np.argmax(scores)) if judge else epochs, scores
 
 
 def _batches(asked: Ints, draw: np.random.Generator) -> list[Ints]:

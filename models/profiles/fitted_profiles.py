@@ -1,0 +1,40 @@
+import typing as t
+
+from pandas import DataFrame
+from sqlglot import exp
+from sqlmesh import ExecutionContext, model
+from sqlmesh.core.model import ModelKindName
+
+
+@model(
+    kind={"name": ModelKindName.FULL},
+    grains=["user_id"],
+    description="The learned vector of each shopper: as profiles.user_profiles, of embeddings.fitted_items.",
+    columns={"user_id": "TEXT", "items": "INT", "length": "DOUBLE", "vector": "FLOAT[]"},
+    column_descriptions={
+        "user_id": "the shop's id of the shopper",
+        "items": "number of items behind the vector, including items with a negative weight",
+        "length": "length of the weighted sum of item vectors, before scaling to length 1",
+        "vector": "weighted sum of the item vectors, scaled to length 1",
+    },
+    audits=[
+        ("not_null", {"columns": exp.tuple_("user_id", "items", "length", "vector")}),
+        ("unique_values", {"columns": exp.tuple_("user_id")}),
+        ("unit_vectors", {"column": exp.column("vector")}),
+        ("one_dimension", {"column": exp.column("vector")}),
+    ],
+)
+def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.common.python_models import model_settings, yield_unless_empty
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.profiles import user_vectors
+
+    context.var("profiles")  # another version of the arithmetic rebuilds this table
+    columns = exp.select("item_id", "vector")
+    items = context.fetchdf(columns.from_(context.resolve_table("embeddings.fitted_items")).order_by("item_id"))
+    if items.empty:
+        return
+    columns = exp.select("user_id", "item_id", "weight")
+    weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
+    cache = model_settings(settings(), context.var("data_dir")).cache
+    yield from yield_unless_empty(user_vectors(weights, items, cache))

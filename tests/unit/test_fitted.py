@@ -1,0 +1,140 @@
+"""Fitted systems: numpy gives what torch learned, and a fit that is stale, too new or damaged makes no vectors."""
+
+import logging
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.interaction_logs import DAY, START, planted
+from safetensors.numpy import save
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.datasets.photos.decode import PREPROCESSING
+from vlm4rec_search.embeddings.fitted import (
+    FILE,
+    Fit,
+    FittedName,
+    FittedSystem,
+    file_name,
+    fitted_items,
+    fitted_variable,
+    project,
+    read_fitted,
+    write_fitted,
+)
+from vlm4rec_search.evaluation.systems.learned import Learned
+
+NOW = datetime(2025, 6, 1)
+
+
+def learned(system: FittedName) -> Learned:
+    """Return a system whose two kinds of vectors have more than 128 numbers and fewer."""
+    draw = np.random.default_rng(5)
+    log = planted(users=60)
+    texts = np.hstack([log.vectors, draw.normal(0, 0.5, (160, 150))])
+    split = replace(log, vectors=texts, others={"photo": draw.normal(size=(160, 20))}).split(START + 70 * DAY)
+    found = Learned(system, "document", "photo", system)
+    found.fit(split)
+    return found
+
+
+def fit(content: bytes, as_of: datetime) -> Fit:
+    return Fit(
+        as_of=as_of, interactions=9, shoppers=3, judged=2, epochs=1, ndcg=0.2, ndcg_mean=0.1, file=file_name(content)
+    )
+
+
+def keep(folder: Path, moments: dict[datetime, float]) -> FittedSystem:
+    """Keep a gating system that takes the first number of the text and the second of the photo, times a number."""
+    eye, contents = np.eye(2, dtype=np.float32), {}
+    for moment, factor in moments.items():
+        numbers = {
+            "first_directions": eye, "second_directions": eye,
+            "project_first.weight": eye * np.float32(factor), "project_first.bias": eye[0] * 0,
+            "project_second.weight": eye, "project_second.bias": eye[0] * 0,
+            "gate.weight": np.zeros((2, 4), np.float32), "gate.bias": np.array([100, -100], np.float32),
+        }  # fmt: skip
+        contents[moment] = save(numbers)
+    system = FittedSystem(
+        system="gating",
+        encoder="text@1",
+        image_encoder=f"photo@1 {PREPROCESSING}",
+        text_recipe="title",
+        text_dimension=2,
+        photo_dimension=2,
+        dimension=2,
+        seed=7,
+        package="0",
+        fits=tuple(fit(content, moment) for moment, content in contents.items()),
+    )
+    write_fitted(folder, system, {file_name(content): content for content in contents.values()})
+    return system
+
+
+def rows(encoder: str, vector: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"item_id": ["a"], "encoder": [encoder], "vector": [np.array(vector, dtype=np.float32)]})
+
+
+def made(folder: Path, as_of: datetime, recipe: str = "title", encoder: str = "text@1") -> list[list[float]]:
+    items = fitted_items(folder, as_of, recipe, rows(encoder, [0.6, 0.8]), rows("photo@1", [-0.6, 0.8]))
+    return [vector.astype(float).round(4).tolist() for vector in items["vector"]]
+
+
+@pytest.mark.parametrize("system", ["attention", "gating"])
+def test_numpy_gives_the_vectors_that_torch_learned(system: FittedName) -> None:
+    of_torch = learned(system)
+    vectors = of_torch._split.catalogue.vectors
+    found = project(system, of_torch.numbers(), vectors["document"], vectors["photo"])
+    assert np.abs(found - of_torch._items).max() < 1e-5
+    one = project(system, of_torch.numbers(), vectors["document"][3:4], vectors["photo"][3:4])
+    assert np.abs(one - of_torch._items[3:4]).max() < 1e-5, "an item alone, as a new one"
+
+
+def test_tables_use_the_last_fit_that_knows_nothing_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keep(tmp_path, {datetime(2025, 1, 1): 1.0, datetime(2025, 6, 1): -1.0})
+    assert made(tmp_path, datetime(2025, 6, 1)) == [[-0.6, 0.8]]
+    assert made(tmp_path, datetime(2025, 5, 31)) == [[0.6, 0.8]]
+    with caplog.at_level(logging.WARNING):
+        assert made(tmp_path, datetime(2024, 12, 31)) == []
+    assert "knows more than 2024-12-31" in caplog.text
+
+
+@pytest.mark.parametrize(("changed", "told"), [({"recipe": "caption_title"}, "text recipe is title, now caption_title"),
+                                               ({"encoder": "text@2"}, "encoder is text@1, now text@2")])  # fmt: skip
+def test_a_stale_fit_makes_no_vectors_and_says_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changed: dict[str, str], told: str
+) -> None:
+    keep(tmp_path, {NOW: 1.0})
+    with caplog.at_level(logging.WARNING):
+        assert made(tmp_path, NOW, **changed) == []
+    assert told in caplog.text
+    assert "run `vlm4rec fit`" in caplog.text
+
+
+def test_a_new_fit_replaces_the_files_of_the_one_before(tmp_path: Path) -> None:
+    assert fitted_variable(tmp_path) == ""
+    assert made(tmp_path, NOW) == []
+    keep(tmp_path, {NOW: 1.0})
+    before = fitted_variable(tmp_path)
+    system = keep(tmp_path, {NOW: -1.0})
+    assert before != fitted_variable(tmp_path) != ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([FILE, system.fits[0].file])
+    assert read_fitted(tmp_path) == system
+
+
+def test_damaged_numbers_are_an_error(tmp_path: Path) -> None:
+    system = keep(tmp_path, {NOW: 1.0})
+    (tmp_path / system.fits[0].file).write_bytes(b"damaged")
+    with pytest.raises(RunError, match="are damaged: run `vlm4rec fit`"):
+        made(tmp_path, NOW)
+
+
+@pytest.mark.parametrize(("text", "told"), [('{"system": "other"}', "cannot read the fitted system"),
+                                            ("", "cannot read the fitted system")])  # fmt: skip
+def test_a_file_that_cannot_be_read_is_a_mistake_in_one_line(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(UsageError, match=told):
+        fitted_variable(tmp_path)

@@ -1,0 +1,259 @@
+"""Fitted systems: what `vlm4rec fit` learned about texts and photos, kept in a folder and applied with numpy.
+
+A fitted system turns the text vector and the photo vector of an item into one unit vector. The folder holds `FILE`,
+which says what was fitted on what, and the numbers of each of its fits as safetensors. There are several fits, each on
+the interactions up to its own moment: tables as of an earlier moment use a fit that knows nothing later.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.numpy import load
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.vectors import Vectors, unit
+from vlm4rec_search.common.yaml_files import describe_validation_error
+from vlm4rec_search.datasets.photos.decode import PREPROCESSING
+from vlm4rec_search.profiles.histories import stack_vectors
+
+logger = logging.getLogger(__name__)
+
+FILE = "fitted.json"
+SCHEMA = 1  # of the file; raise it when the arithmetic or the names of the numbers change
+FittedName: TypeAlias = Literal["attention", "gating"]
+NAMES: tuple[FittedName, ...] = get_args(FittedName)
+Numbers: TypeAlias = Mapping[str, Vectors]
+_AGAIN = "run `vlm4rec fit` and `sqlmesh plan`"
+
+
+class Inputs(NamedTuple):
+    """What the vectors were made by: text encoder, photo encoder with its preprocessing, and text recipe."""
+
+    encoder: str
+    image_encoder: str
+    text_recipe: str
+
+    @classmethod
+    def of_tables(cls, encoder: str, image_encoder: str, text_recipe: str) -> "Inputs":
+        """Return the inputs by the columns of embeddings.item_embeddings, image_embeddings and item_texts."""
+        return cls(encoder, f"{image_encoder} {PREPROCESSING}", text_recipe)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fit(_Strict):
+    """One fit.
+
+    Attributes:
+        as_of: it knows the interactions up to this moment.
+        interactions: how many it was fitted on.
+        shoppers: of these interactions.
+        judged: shoppers on whom the number of epochs was chosen, by what they took next.
+        epochs: of the training; 0 where nothing was better than the mean of text and photo.
+        ndcg: nDCG@10 of these shoppers after so many epochs.
+        ndcg_mean: the same before training, which is the mean of text and photo.
+        file: safetensors with the numbers, in the same folder; its name holds the hash of its content.
+    """
+
+    as_of: datetime
+    interactions: int
+    shoppers: int
+    judged: int
+    epochs: int
+    ndcg: float
+    ndcg_mean: float
+    file: str
+
+
+class FittedSystem(_Strict):
+    """A fitted system.
+
+    Attributes:
+        schema_version: of the file.
+        system: attention or gating, see `project`.
+        encoder, image_encoder, text_recipe: see `Inputs`; vectors made otherwise cannot be projected.
+        text_dimension, photo_dimension, dimension: of the vectors that go in and of those that come out.
+        seed: of the training.
+        package: version of this package.
+        fits: ordered by their moments.
+    """
+
+    schema_version: int = SCHEMA
+    system: FittedName
+    encoder: str
+    image_encoder: str
+    text_recipe: str
+    text_dimension: int
+    photo_dimension: int
+    dimension: int
+    seed: int
+    package: str
+    fits: tuple[Fit, ...]
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the vectors were made by on which it was fitted."""
+        return Inputs(self.encoder, self.image_encoder, self.text_recipe)
+
+    def latest(self, as_of: datetime) -> Fit | None:
+        """Return the last fit that knows nothing after a moment, None without one."""
+        return next((fit for fit in reversed(self.fits) if fit.as_of <= as_of), None)
+
+
+def write_fitted(folder: Path, system: FittedSystem, numbers: Mapping[str, bytes]) -> None:
+    """Replace the fitted system of a folder in one step, and remove the files of the one before.
+
+    Args:
+        folder: made where it is missing.
+        system: what `FILE` will say.
+        numbers: content of each of its files, by name.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in numbers.items():
+        _replace(folder / name, content)
+    _replace(folder / FILE, system.model_dump_json(indent=1).encode())
+    for path in folder.glob("*.safetensors"):
+        if path.name not in numbers:
+            path.unlink(missing_ok=True)
+
+
+def file_name(content: bytes) -> str:
+    """Return the name of a file of numbers."""
+    return f"{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+
+
+def read_fitted(folder: Path) -> FittedSystem | None:
+    """Return the fitted system of a folder, None without one.
+
+    Raises:
+        UsageError: `FILE` cannot be read.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        system = FittedSystem.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        detail = describe_validation_error(error) if isinstance(error, ValidationError) else error.strerror
+        raise UsageError(f"cannot read the fitted system {path} ({detail}): {_AGAIN}") from None
+    if system.schema_version != SCHEMA:
+        raise UsageError(f"{path} has schema {system.schema_version}, this package reads {SCHEMA}: {_AGAIN}")
+    return system
+
+
+def fitted_variable(folder: Path) -> str:
+    """Return a hash that changes with the fitted system, empty without one.
+
+    Raises:
+        UsageError: `FILE` cannot be read.
+    """
+    system = read_fitted(folder)
+    return hashlib.sha256(system.model_dump_json().encode()).hexdigest()[:16] if system else ""
+
+
+def find_fault(system: FittedSystem, inputs: Inputs) -> str | None:
+    """Return why a fitted system cannot project vectors, with what to do, None where it can."""
+    names = ("encoder", "image encoder", "text recipe")
+    for name, fitted, present in zip(names, system.inputs, inputs, strict=True):
+        if fitted != present:
+            return f"the fitted system {system.system} is stale: its {name} is {fitted}, now {present}; {_AGAIN}"
+    return None
+
+
+def fitted_items(folder: Path, as_of: datetime, recipe: str, texts: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of embeddings.fitted_items; a fitted system that cannot be used is logged and gives no rows.
+
+    Args:
+        folder: of the fitted system.
+        as_of: moment of the tables, NaT without interactions; the fit knows nothing later.
+        recipe: of the texts.
+        texts: item_id, encoder, vector.
+        photos: the same of photos.
+
+    Returns:
+        item_id, fit (name of the system, and of its numbers), vector (float32 of length 1), for each item with a text
+        and a photo.
+    """
+    system = read_fitted(folder)
+    both = texts.merge(photos, on="item_id", suffixes=("_text", "_photo"))
+    nothing = pd.DataFrame(columns=["item_id", "fit", "vector"])
+    if system is None or both.empty:
+        return nothing
+    made_by = Inputs.of_tables(both["encoder_text"].iloc[0], both["encoder_photo"].iloc[0], recipe)
+    fault, fit = find_fault(system, made_by), system.latest(as_of)
+    if fault or fit is None:
+        logger.warning("no learned vectors: %s", fault or f"every fit of {folder} knows more than {as_of}")
+        return nothing
+    numbers = read_numbers(folder / fit.file)
+    vectors = project(system.system, numbers, *(stack_vectors(both[name]) for name in ("vector_text", "vector_photo")))
+    name = f"{system.system}@{Path(fit.file).stem}"
+    return pd.DataFrame({"item_id": both["item_id"], "fit": name, "vector": list(vectors)})
+
+
+def read_numbers(path: Path) -> Numbers:
+    """Read the numbers of a fit.
+
+    Raises:
+        RunError: the file is missing, or its content is not that of its name.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read the fitted numbers {path} ({error.strerror}): {_AGAIN}") from None
+    if file_name(content) != path.name:
+        raise RunError(f"the fitted numbers {path} are damaged: {_AGAIN}")
+    numbers: Numbers = load(content)
+    return numbers
+
+
+def project(system: FittedName, numbers: Numbers, texts: Vectors, photos: Vectors) -> Vectors:
+    """Return the unit vector of each item, float32 (n, w): the forward pass of `evaluation.systems.fusions`.
+
+    Both kinds are turned to their leading directions and projected to w dimensions. Attention adds them up by weights
+    softmax(v . tanh(W p + b)); gating by g = sigmoid(W [p1; p2] + b) for each dimension.
+
+    Args:
+        system: attention or gating.
+        numbers: of the fit, by the names of its torch module.
+        texts: float32 (n, d1).
+        photos: float32 (n, d2).
+    """
+    first, second = (
+        _linear(numbers, f"project_{name}", unit(unit(vectors) @ numbers[f"{name}_directions"]))
+        for name, vectors in (("first", texts), ("second", photos))
+    )
+    if system == "gating":
+        gate = _sigmoid(_linear(numbers, "gate", np.hstack([first, second])))
+        return unit(gate * first + (1 - gate) * second)
+    # The softmax of two numbers is the sigmoid of their difference.
+    one, two = (np.tanh(_linear(numbers, "hidden", each)) @ numbers["score.weight"].T for each in (first, second))
+    weight = _sigmoid(one - two)
+    return unit(weight * first + (1 - weight) * second)
+
+
+def _linear(numbers: Numbers, name: str, rows: Vectors) -> Vectors:
+    projected: Vectors = rows @ numbers[f"{name}.weight"].T + numbers[f"{name}.bias"]
+    return projected
+
+
+def _sigmoid(values: Vectors) -> Vectors:
+    open_share: Vectors = 0.5 * np.tanh(0.5 * values) + 0.5  # never overflows
+    return open_share
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,144 @@
+"""The job of `vlm4rec fit`: learn from what shoppers took how texts and photos go together, and keep it.
+
+It fits three times, each time on the interactions up to another moment: the start of the first window of the tuner,
+the start of the test part, and the end of the log. Tables as of a moment use the last fit before it, so that nothing is
+judged by what it has seen; the release uses the last one. The number of epochs of each fit is chosen on the time before
+its moment: a training up to an earlier moment is judged by what shoppers took between the two.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from itertools import pairwise
+
+import pandas as pd
+from safetensors.numpy import save
+
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.progress import Advance, bar
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.warehouse import in_environment, read
+from vlm4rec_search.embeddings.fitted import Fit, FittedName, FittedSystem, Inputs, file_name, write_fitted
+from vlm4rec_search.evaluation.data import Split
+from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, taken_between
+from vlm4rec_search.evaluation.snapshots import Workbench, workbench
+from vlm4rec_search.evaluation.splits import load_split
+from vlm4rec_search.evaluation.systems.learned import LONGEST, Learned, require_torch
+from vlm4rec_search.evaluation.tuning.windows import moments_of
+
+EARLIEST = 0.8  # share of what comes before the first fit's moment that its number of epochs is not judged by
+KINDS = ("document", "photo")  # of vectors: those of the tables
+_INPUTS = """
+SELECT (SELECT ANY_VALUE(encoder) FROM embeddings.item_embeddings),
+    (SELECT ANY_VALUE(encoder) FROM embeddings.image_embeddings),
+    (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts)
+"""
+Say = Callable[[str], None]
+
+
+def fit(settings: Settings, system: FittedName, seed: int, say: Say) -> FittedSystem:
+    """Fit a system on the tables of the warehouse, and keep it in the folder of the settings.
+
+    Args:
+        settings: of the warehouse, which is only read, and of the folder.
+        system: attention or gating.
+        seed: of everything random.
+        say: told each long step.
+
+    Raises:
+        UsageError: no tables yet, no item has a photo vector, torch is not installed, or too few interactions.
+        RunError: the warehouse is being written, or a plan fails.
+        OSError: the folder cannot be written.
+    """
+    require_torch()
+    protocol = Protocol(candidates="all", seed=seed)
+    with workbench(settings) as bench:
+        moments = _moments(bench, protocol)
+        say("Building the tables as of earlier moments, to learn from what shoppers took next")
+        splits, inputs = _build_splits(bench, protocol, moments)
+        fits, numbers = [], {}
+        say(f"Fitting {system} {len(moments) - 1} times, each on the interactions up to another moment")
+        with bar("epochs", 2 * LONGEST * (len(moments) - 1)) as advance:
+            for earlier, split in pairwise(splits):
+                learned, judged = _fit(bench, system, protocol, earlier, split, advance)
+                content = save(learned.numbers())
+                numbers[file_name(content)] = content
+                fits.append(_describe(split, learned, judged, file_name(content)))
+    vectors = splits[-1].catalogue.vectors
+    found = FittedSystem(
+        system=system,
+        encoder=inputs.encoder,
+        image_encoder=inputs.image_encoder,
+        text_recipe=inputs.text_recipe,
+        text_dimension=vectors["document"].shape[1],
+        photo_dimension=vectors["photo"].shape[1],
+        dimension=len(learned.numbers()["project_first.bias"]),
+        seed=seed,
+        package=version("vlm4rec-search"),
+        fits=tuple(fits),
+    )
+    write_fitted(settings.fitted, found, numbers)
+    return found
+
+
+def _moments(bench: Workbench, protocol: Protocol) -> list[datetime]:
+    """Return the moment by which the first fit's epochs are chosen, and the moments of the fits."""
+    starts = moments_of(bench, protocol)
+    first, test = starts[0], starts[-1]
+    with read(bench.settings.warehouse) as connection:
+        _, end = find_moments(connection, (protocol.test, 1.0))
+        (earliest,) = find_moments(connection, (EARLIEST,), first)
+    return [earliest, first, test, end]
+
+
+def _build_splits(bench: Workbench, protocol: Protocol, moments: Sequence[datetime]) -> tuple[list[Split], Inputs]:
+    """Return the tables as of each moment, and what their vectors were made by."""
+    names = [f"fit_{number}" for number in range(len(moments))]
+    bench.plan_moments(dict(zip(names, moments, strict=True)))
+    with read(bench.settings.warehouse) as connection:
+        made_by = connection.execute(in_environment(_INPUTS, names[-1])).fetchone() or ()
+    if None in made_by:
+        raise UsageError("no item has a photo with a vector, and a fitted system needs texts and photos")
+    splits = [load_split(bench.settings, name, protocol, frozenset({"photo"})) for name in names]
+    return splits, Inputs.of_tables(*made_by)
+
+
+def _fit(
+    bench: Workbench, system: FittedName, protocol: Protocol, earlier: Split, split: Split, advance: Advance
+) -> tuple[Learned, int]:
+    """Return the system, fitted up to the moment of a split, and how many shoppers its epochs were chosen by."""
+    done = 0
+
+    def step(epochs: int) -> None:
+        nonlocal done
+        done += epochs
+        advance(epochs)
+
+    with read(bench.settings.warehouse) as connection:
+        taken = taken_between(connection, _moment(earlier), _moment(split))
+    targets = find_targets(earlier, taken, protocol.history)
+    if not len(targets.users):
+        raise UsageError(f"too few shoppers took something between {earlier.as_of} and {split.as_of} to learn from")
+    learned = Learned(system, *KINDS, system, advance=step)
+    learned.fit(earlier, targets)
+    learned.fit(split)
+    advance(2 * LONGEST - done)  # training stops where it does not get better
+    return learned, len(targets.users)
+
+
+def _moment(split: Split) -> datetime:
+    moment: datetime = pd.Timestamp(split.as_of).to_pydatetime()
+    return moment
+
+
+def _describe(split: Split, learned: Learned, judged: int, file: str) -> Fit:
+    return Fit(
+        as_of=_moment(split),
+        interactions=len(split.items),
+        shoppers=split.shape[0],
+        judged=judged,
+        epochs=learned.epochs or 0,
+        ndcg=round(max(learned.judged), 4),
+        ndcg_mean=round(learned.judged[0], 4),
+        file=file,
+    )
