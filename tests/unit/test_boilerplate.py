@@ -1,6 +1,10 @@
 """What most captions share is removed; what tells items apart stays."""
 
+import pandas as pd
+
 from vlm4rec_search.common.boilerplate import remove_boilerplate
+from vlm4rec_search.embeddings.recipes import embedded_parts, item_texts
+from vlm4rec_search.profiles import term_weights
 
 COLOURS = ["navy", "red", "green", "white", "black"]
 TEMPLATE = "A {} item (bags), smooth matte surface; tall outline."
@@ -25,3 +29,15 @@ def test_a_caption_of_boilerplate_alone_is_none() -> None:
 def test_a_small_catalogue_has_no_boilerplate() -> None:
     captions: list[str | None] = ["A mug.", "A mug.", None]
     assert remove_boilerplate(captions) == captions
+
+
+def test_boilerplate_is_neither_embedded_nor_a_word_of_a_profile() -> None:
+    titles = [f"tote {number}x" for number in range(40)]
+    captions = [TEMPLATE.format(COLOURS[number % 5]) for number in range(40)]
+    items = [f"i{number}" for number in range(40)]
+    documents = pd.DataFrame({"item_id": items, "title": titles, "caption": captions}).assign(
+        description=None, details=None
+    )
+    assert item_texts(embedded_parts(documents), "caption_title")["text"][0] == "A navy. tote 0x"
+    weights = pd.DataFrame({"user_id": ["u"], "item_id": ["i0"], "weight": [1.0]})
+    assert term_weights(weights, documents)["word"].tolist() == ["navy", "tote"]

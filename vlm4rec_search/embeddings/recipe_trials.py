@@ -5,7 +5,6 @@ recipe, the texts of the items that most shoppers took are embedded, and the mea
 next, in several windows of the past. What is paid is bounded, and the result cache keeps it.
 """
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,6 @@ from vlm4rec_search.embeddings.tables import embed_texts
 from vlm4rec_search.profiles.histories import stack_vectors
 from vlm4rec_search.profiles.taken import Taken
 from vlm4rec_search.profiles.trials import FEWEST_SHOPPERS, USERS, Window, choose, windows
-
-log = logging.getLogger(__name__)
 
 TITLE: Recipe = "title"
 TRIED: tuple[Recipe, ...] = (
@@ -62,7 +59,6 @@ def choose_recipe(
     past = list(windows(taken, ITEMS))
     shoppers = sum(len(window.asked) for window in past)
     if shoppers < FEWEST_SHOPPERS:
-        log.info("text recipe %s, since the shop has too few shoppers to choose one by: %d", usual, shoppers)
         return pd.DataFrame([(usual, shoppers, None, None, None, True)], columns=COLUMNS)
     parts = embedded_parts(documents).set_index("item_id", drop=False).loc[list(taken.item_ids)]
     texts = _distinct_texts(parts)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.protocol import Protocol, given_cuts
 from vlm4rec_search.evaluation.report import Chapter, write_report
 from vlm4rec_search.evaluation.results import Results, summarise
@@ -88,7 +87,7 @@ def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
     if choose:
         about["validation_users"] = len(parts.validation.targets.users) if parts.validation else None
     results = summarise(evaluation, about, job.protocol.seed)
-    save(results, evaluation, settings.results, _provenance(settings, parts.test.split.tables, ranking))
+    save(results, evaluation, settings.results, _provenance(parts.test.split.tables, ranking))
     return Chapter(world, results, evaluation, settings)
 
 
@@ -110,10 +109,9 @@ def _protocol(settings: Settings, protocol: Protocol) -> dict[str, object]:
     return protocol.to_json() | days
 
 
-def _provenance(settings: Settings, tables: SearchLayer | None, ranking: Ranking) -> Provenance | None:
+def _provenance(tables: SearchLayer | None, ranking: Ranking) -> Provenance | None:
     if tables is None:
         return None
-    with read(settings.warehouse) as connection:
-        (recipe,) = connection.execute("SELECT ANY_VALUE(recipe) FROM embeddings.item_texts").fetchone() or ("",)
+    recipe = tables.text_recipe or ""
     values = sha256(ranking.model_dump_json(exclude={"version"}).encode()).hexdigest()[:12]
     return Provenance(tables.captioner, tables.prompt, tables.encoder, recipe, ranking.version, values, SCHEMA_VERSION)

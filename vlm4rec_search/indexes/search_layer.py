@@ -74,7 +74,8 @@ _PROVENANCE = """
       (SELECT ANY_VALUE(prompt) FROM captions.item_captions), (SELECT ANY_VALUE(as_of) FROM histories.as_of),
       -- the view of an environment contains the name of SQLMesh's table behind it, which ends with the version
       (SELECT ANY_VALUE(regexp_extract(sql, 'item_documents__([0-9]+)', 1))
-       FROM duckdb_views() WHERE schema_name = ? AND view_name = 'item_documents')
+       FROM duckdb_views() WHERE schema_name = ? AND view_name = 'item_documents'),
+      (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts)
     FROM search.item_documents AS documents
 """
 
@@ -91,6 +92,7 @@ class SearchLayer:
         prompt: id of the caption prompt.
         as_of: the moment up to which the tables count events.
         table_version: SQLMesh's version of search.item_documents; None for tables that come from no warehouse.
+        text_recipe: which texts of an item are embedded; None for tables that come from no warehouse.
     """
 
     tables: SearchTables[pa.Table]
@@ -100,6 +102,7 @@ class SearchLayer:
     prompt: str
     as_of: datetime | None
     table_version: str | None = None
+    text_recipe: str | None = None
 
     def new_release(self, checks: str) -> ReleaseMeta:
         """Return the metadata of a new release of these tables; `checks` is the verdict of the expectation suites."""
