@@ -18,7 +18,7 @@ from vlm4rec_search.pipeline.quality import run_suites
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = ROOT / "expectations"
 GOOD = (ROOT / "tests/fixtures/good_tables.sql").read_text()
-LAYERS = ("staging", "histories", "captions", "embeddings", "profiles", "search")
+LAYERS = ("raw", "staging", "histories", "captions", "embeddings", "profiles", "search")
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def assert_refused(warehouse: Path, folder: Path, text: str, message: str) -> No
 
 
 def test_unknown_suites_and_missing_tables_are_reported(warehouse: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown suite 'nope': choose one of as_of, exposure, image_embeddings"):
+    with pytest.raises(UsageError, match="unknown suite 'nope': choose one of as_of, exposure, files"):
         run_suites(warehouse, SUITES, only="nope")
     with pytest.raises(UsageError, match="no expectation suites"):
         run_suites(warehouse, tmp_path)
