@@ -1,6 +1,6 @@
 # Everything runs in .venv, where uv installs the versions that constraints.txt pins.
 .DEFAULT_GOAL := help
-.PHONY: help announce demo test test-unit test-long lint bench
+.PHONY: help announce browser demo test test-unit test-long lint bench
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,7 +34,13 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: announce lint
+# The tests of the HTML pages look at them in Chromium, a system package; CI services have Chrome.
+browser:
+	@command -v chromium chromium-browser google-chrome > /dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update -qq && apt-get install -qq -y chromium > /dev/null; } \
+	  || echo "== no Chromium, so the tests of the pages will fail: sudo apt-get install chromium"
+
+test: announce lint browser
 	@echo "== SQL lint and unit tests"
 	$(ON_FIXTURES) $(BIN)/sqlmesh lint
 	$(ON_FIXTURES) $(BIN)/sqlmesh test

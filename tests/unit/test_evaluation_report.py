@@ -5,16 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from helpers.interaction_logs import DAY, START, planted
 from PIL import Image
 
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.protocol import Protocol
-from vlm4rec_search.evaluation.report import LABELS, WIDTH, Chapter, forest, write_report
+from vlm4rec_search.evaluation.report import COLUMNS, LEGEND, Chapter, forest, write_report
 from vlm4rec_search.evaluation.results import Row, summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.store import save
+from vlm4rec_search.evaluation.systems import registry
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Random
 
 
@@ -28,8 +30,7 @@ def test_the_forest_is_to_scale() -> None:
     # Five steps of 0.1 are more than 0.4 needs: the axis ends at 0.4.
     assert [label for _, label in plot.ticks] == ["0", "0.1", "0.2", "0.3", "0.4"]
     first = plot.marks[0]
-    expected = [LABELS + WIDTH * share for share in (0.5, 0.75, 1.0)]
-    assert [first.low, first.middle, first.high] == pytest.approx(expected)
+    assert [first.low, first.middle, first.high] == pytest.approx([50.0, 75.0, 100.0])
     assert first.text == "0.3000 [0.2000, 0.4000]"
     assert forest([], "R@10").marks == []
 
@@ -65,11 +66,16 @@ def test_titles_are_text_and_photos_are_inside(tmp_path: Path) -> None:
     assert "marquee" not in tags.tags
     assert "&lt;marquee&gt;&amp;amp; co&lt;/marquee&gt;" in page
     assert {"svg", "circle", "img"} <= tags.tags
-    assert all(source.startswith("data:image/jpeg;base64,") for source in tags.sources)
-    assert "Best by nDCG@10: co-purchase" in page
-    assert "Its lead over" in page
+    assert all(source.startswith(("data:image/jpeg;base64,", "data:,")) for source in tags.sources)
+    assert "co-purchase finds best what users took next: nDCG@10 0." in page
+    assert "significantly better than every other system." in page
+    assert "Items that the same shoppers took as those of the history." in page
     assert "Leave-one-out leaks in time" in page
-    assert (page.count("what users took next?</h1>"), page.count("world &ldquo;photo&rdquo;"), page.count("<svg")) == (
+    assert (
+        page.count("what users took next?</h1>"),
+        page.count("world &ldquo;photo&rdquo;"),
+        page.count('class="forest"'),
+    ) == (
         1,
         1,
         4,
@@ -78,3 +84,9 @@ def test_titles_are_text_and_photos_are_inside(tmp_path: Path) -> None:
     assert save(results, evaluation, tmp_path / "results.duckdb") < save(
         results, evaluation, tmp_path / "results.duckdb"
     )
+
+
+def test_the_legend_knows_every_system_and_metric() -> None:
+    legend = yaml.safe_load(LEGEND.read_text("utf-8"))
+    assert registry().keys() == legend["systems"].keys()
+    assert set(COLUMNS) == legend["metrics"].keys()

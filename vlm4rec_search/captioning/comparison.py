@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
 from vlm4rec_search.captioning.run import CatalogueCaptions, look_up_captions
 from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.pages import write_page
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Vectors
 from vlm4rec_search.datasets.photos.decode import PhotoError, PhotoFile, read_photo
@@ -149,9 +149,7 @@ def _make_thumbnail(photo: PhotoFile) -> str:
 
 
 def _write_page(path: Path, **values: object) -> None:
-    environment = Environment(loader=PackageLoader("vlm4rec_search.captioning"), autoescape=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(environment.get_template("comparison.html").render(**values), encoding="utf-8")
+        write_page(path, "vlm4rec_search.captioning", "comparison.html", **values)
     except OSError as error:
         raise RunError(f"the page {path} cannot be written: {error.strerror or error}") from None

@@ -1,6 +1,7 @@
 """The `vlm4rec` command: thin click commands that are imported on first use."""
 
 import logging
+from difflib import get_close_matches
 from importlib import import_module
 from typing import NoReturn
 
@@ -55,12 +56,23 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f"vlm4rec_search.cli.{module}"), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command; a mistyped name gets a hint."""
+        near = get_close_matches(args[0], COMMANDS, 1)
+        if near and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; a `Vlm4recError` becomes one line on stderr and its exit code."""
         try:
             return super().invoke(ctx)
         except Vlm4recError as error:
             _fail(ctx, str(error), error.exit_code)
+        except BrokenPipeError:  # such as `vlm4rec releases list | head -1`; click ends without a word
+            raise
         except OSError as error:
             _fail(ctx, f"{error.filename or 'this machine'}: {error.strerror or error}", 1)
         except KeyboardInterrupt:
@@ -77,7 +89,7 @@ def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-@click.command(cls=Commands)
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vlm4rec-search")
 @click.option(
     "-v", "--verbose", count=True, help="Show details on stderr; -vv adds time, level and module to each line."

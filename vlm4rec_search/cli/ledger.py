@@ -47,18 +47,26 @@ def _json_row(row: "LedgerRow") -> dict[str, str | int | float | bool]:
 
 
 def _print_table(rows: "list[LedgerRow]") -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title="model calls by run")
-    for column in ("run", "started (UTC)", "kind", "by", "in"):
-        table.add_column(column)
-    for column in ("computed", "cached", "failed", "seconds", "tokens", "cost"):
+    table = Table(title="model calls by run", title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)
+    table.add_column("run", justify="right")
+    table.add_column("started (UTC)", no_wrap=True)
+    table.add_column("kind and model", overflow="fold")
+    for column in ("computed", "cached", "failed", "tokens", "cost"):
         table.add_column(column, justify="right")
-    table.add_column("")
     for row in rows:
-        counts = (str(row.computed), str(row.cached), str(row.failed), f"{row.seconds:.1f}")
-        usage = (f"{row.tokens_in + row.tokens_out:,}", f"{row.cost:.2f}")
-        state = "" if row.finished else "not finished"
-        table.add_row(str(row.run), row.started_at, row.kind, row.producer, row.origin, *counts, *usage, state)
+        counts = (f"{row.computed:,}", f"{row.cached:,}", f"{row.failed:,}", f"{row.tokens_in + row.tokens_out:,}")
+        state = f"{row.seconds:.1f} s, {row.origin}" + ("" if row.finished else ", not finished")
+        started = f"{row.started_at[:16].replace('T', ' ')}\n{state}"
+        table.add_row(
+            str(row.run),
+            Text(started),
+            Text(f"{row.kind}\n{row.producer.partition('@')[0]}"),
+            *counts,
+            f"{row.cost:.2f}",
+        )
     Console().print(table)

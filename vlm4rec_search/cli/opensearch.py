@@ -89,7 +89,8 @@ def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None
 
 
 @opensearch.command()
-def stop() -> None:
+@json_option
+def stop(as_json: bool) -> None:
     """Stop the server and wait until it is gone.
 
     Its data stay for the next start.
@@ -100,7 +101,11 @@ def stop() -> None:
     from vlm4rec_search.indexes.opensearch.local import server
 
     folder = settings().opensearch
-    click.echo("OpenSearch has stopped" if server.stop(folder) else f"no OpenSearch runs in {folder}")
+    stopped = server.stop(folder)
+    if as_json:
+        echo_json({"stopped": stopped})
+        return
+    click.echo("OpenSearch has stopped" if stopped else f"no OpenSearch runs in {folder}")
 
 
 @opensearch.command()

@@ -79,9 +79,10 @@ def list_releases(as_json: bool, url: str | None) -> None:
         return
     for meta in metas:
         mark = "*" if meta.name == live else " "
-        click.echo(f"{mark} {meta.name}  {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
+        click.echo(f"{mark} {meta.name}")
+        click.echo(f"    {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
         if meta.chosen:
-            click.echo(f"    ranking {meta.chosen}")
+            click.echo(click.wrap_text(f"ranking {meta.chosen}", 80, " " * 4, " " * 4))
     click.echo("* is live" if live else "Nothing is published. Next: vlm4rec index")
 
 

@@ -2,15 +2,16 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
+import yaml
 
 from vlm4rec_search.common.cache import Cache
+from vlm4rec_search.common.pages import write_page
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.datasets.photos.decode import PhotoError, read_photo
@@ -19,18 +20,15 @@ from vlm4rec_search.evaluation.paper import CAVEAT, beside_paper, effect
 from vlm4rec_search.evaluation.results import SLICED, Results, Row
 from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
 
-# Where the marks of a forest plot stand; the page draws them.
-
-LABELS, WIDTH, LINE, TOP = 230, 480, 24, 28
-TICKS = 5
+LEGEND = Path(__file__).with_name("legend.yaml")
+TICKS = 5  # of a forest plot; the page draws it
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One system: its line (y), the ends and the middle of its interval (x), and the numbers in words."""
+    """One system: the ends and the middle of its interval in percent of the width, and the numbers in words."""
 
     label: str
-    y: int
     low: float
     middle: float
     high: float
@@ -39,11 +37,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Forest:
-    """A plot in pixels: marks, and ticks (x, label)."""
+    """A plot: marks, and ticks (percent of the width, label)."""
 
     metric: str
-    width: int
-    height: int
     marks: list[Mark]
     ticks: list[tuple[float, str]]
 
@@ -63,14 +59,14 @@ def forest(rows: Sequence[Row], metric: str) -> Forest:
     end = step * math.ceil(largest / step)
 
     def x(value: float | None) -> float:
-        return round(LABELS + WIDTH * (value or 0.0) / end, 1)
+        return round(100.0 * (value or 0.0) / end, 2)
 
     marks = [
-        Mark(row.system, TOP + LINE * place, x(low), x(value), x(high), f"{value:.4f} [{low:.4f}, {high:.4f}]")
-        for place, (row, value, low, high) in enumerate(sure)
+        Mark(row.system, x(low), x(value), x(high), f"{value:.4f} [{low:.4f}, {high:.4f}]")
+        for row, value, low, high in sure
     ]
     ticks = [(x(step * number), f"{step * number:g}") for number in range(round(end / step) + 1)]
-    return Forest(metric, LABELS + WIDTH + 190, TOP + LINE * len(marks) + 14, marks, ticks)
+    return Forest(metric, marks, ticks)
 
 
 def _step(largest: float) -> float:
@@ -184,6 +180,7 @@ def _example(evaluation: Evaluation, outcomes: list[Outcome], row: int, photos: 
 
 
 BY = "nDCG@10"
+SIGNIFICANT = 0.05  # p after Holm's correction
 COLUMNS = (
     "R@10", "nDCG@10", "MRR@10", "MAP@10", "HR@10", "Coverage@10", "TopShare@1", "Ubiquitous@10", "Tail@10",
     "Novelty@10", "Diversity@10", "PopularityBias@10",
@@ -211,24 +208,29 @@ def write_report(path: Path, chapters: Sequence[Chapter]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    environment = Environment(loader=PackageLoader("vlm4rec_search.evaluation"), autoescape=True)
-    environment.filters["number"] = _number
-    filled = [_fill(chapter) for chapter in chapters]
-    page = environment.get_template("report.html").render(chapters=filled, columns=COLUMNS, by=BY, caveat=CAVEAT)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    legend = yaml.safe_load(LEGEND.read_text("utf-8"))
+    write_page(
+        path,
+        "vlm4rec_search.evaluation",
+        "report.html",
+        chapters=[_fill(chapter, legend["systems"]) for chapter in chapters],
+        columns=COLUMNS,
+        metrics=legend["metrics"],
+        by=BY,
+        caveat=CAVEAT,
+    )
 
 
-def _fill(chapter: Chapter) -> dict[str, object]:
-    """Return what the template shows of a chapter."""
+def _fill(chapter: Chapter, meanings: Mapping[str, str]) -> dict[str, object]:
+    """Return what the template shows of a chapter; systems of other packages have no meaning here."""
     results, evaluation = chapter.results, chapter.evaluation
     whole = evaluation.comparisons[0]
     ranked = best_first([row for row in results.rows if not row.is_bound], whole.on)
     return {
         "world": chapter.world,
         "protocol": results.protocol,
-        "best": ranked[0] if ranked else None,
-        "runner_up": _runner_up(results, ranked),
+        "verdict": _verdict(results, ranked),
+        "legend": {name: meanings[name] for name in sorted({row.system for row in results.rows}) if name in meanings},
         "effect": effect(results),
         "sections": [_section(results.rows, comparison.on) for comparison in evaluation.comparisons],
         "paper": [row for row in beside_paper(results.rows, whole.on) if row.ndcg is not None],
@@ -244,15 +246,29 @@ def best_first(rows: Sequence[Row], on: str) -> list[Row]:
     return sorted(chosen, key=lambda row: -(row.value or 0.0))
 
 
-def _runner_up(results: Results, ranked: list[Row]) -> str:
-    """Say whether the best system is better than the second for sure."""
-    if len(ranked) < 2:
+def _verdict(results: Results, ranked: list[Row]) -> str:
+    """Say in one sentence which system is best, and from how many others it can be told."""
+    if not ranked or ranked[0].low is None or ranked[0].high is None:
         return ""
-    first, second = ranked[0].system, ranked[1].system
-    one = next(one for one in results.differences[BY] if {one.a, one.b} == {first, second})
-    sure = "is" if one.corrected < 0.05 else "is not"
-    lead = f"Its lead over {second}, {abs(one.difference):.4f}"
-    return f"{lead}, {sure} significant (p = {one.corrected:.3g} after Holm's correction)."
+    best = ranked[0]
+    setting = f" ({best.setting})" if best.setting else ""
+    text = (
+        f"{best.system}{setting} finds best what users took next: {BY} {best.value:.4f}, 95% interval {best.low:.4f} to"
+        f" {best.high:.4f}"
+    )
+    against = {
+        ({one.a, one.b} - {best.system}).pop(): one for one in results.differences[BY] if best.system in (one.a, one.b)
+    }
+    close = [row.system for row in ranked[1:] if against[row.system].corrected >= SIGNIFICANT]
+    if not against:
+        return f"{text}."
+    if not close:
+        return f"{text}, significantly better than {'the other system' if len(against) == 1 else 'every other system'}."
+    runner_up = against[close[0]]
+    return (
+        f"{text}, significantly better than {len(against) - len(close)} of the {len(against)} other systems; its lead"
+        f" over {close[0]}, {abs(runner_up.difference):.4f}, may be chance (p = {runner_up.corrected:.2g})."
+    )
 
 
 def _section(rows: Sequence[Row], on: str) -> dict[str, object]:
@@ -270,7 +286,3 @@ def _slices(rows: Sequence[Row], ranked: list[Row]) -> dict[str, object]:
     users = {row.slice: row.users for row in rows}
     cells = {(row.system, row.slice): row for row in rows if row.metric == BY}
     return {"names": names, "users": users, "cells": cells, "systems": [row.system for row in ranked]}
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "" if value is None else f"{value:.{digits}f}"

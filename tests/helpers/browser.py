@@ -1,0 +1,48 @@
+"""Chromium, driven by Playwright, to look at pages as a person does."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+INSTALL = "no Chromium for the tests of the pages: install it with `sudo apt-get install chromium`"
+
+
+@contextmanager
+def open_page(path: Path, width: int, colours: str = "light") -> Iterator[tuple[Page, list[str]]]:
+    """Open a page of this machine without a network.
+
+    Args:
+        path: HTML file.
+        width: of the window in pixels.
+        colours: light or dark, as the browser's user prefers.
+
+    Yields:
+        The page, and a list that collects messages of its console and requests to anywhere else.
+    """
+    executable = next(filter(None, map(shutil.which, _NAMES)), None)
+    if executable is None:
+        pytest.fail(INSTALL)
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        # Chromium's sandbox needs rights that containers lack; the pages are our own.
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if colours == "dark" else "light",
+            offline=True,
+        )
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith(("file:", "data:")) else complaints.append(request.url),
+        )
+        page.goto(path.resolve().as_uri())
+        yield page, complaints
+        browser.close()
