@@ -1,6 +1,7 @@
 """The documentation matches the code: the commands, options, settings, tables and queries in it exist and work."""
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from helpers.workspace import ROOT
 from sqlmesh import Context
 
 from vlm4rec_search.cli import COMMANDS, main
-from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_name
 from vlm4rec_search.pipeline.saved_queries import load_queries
 from vlm4rec_search.search.rules import load_rules, load_scenarios
@@ -62,14 +62,11 @@ def test_the_docs_name_only_options_that_exist() -> None:
         assert used <= options, f"vlm4rec {name} has no {used - options}"
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    listed = dict(re.findall(r"^\| `(VLM4REC_\w+)` \| (.+?) \|", README, flags=re.MULTILINE))
-    fields = {f"VLM4REC_{name}".upper(): field.default for name, field in Settings.model_fields.items()}
-    fields["VLM4REC_PROJECT"] = "found"
-    assert listed.keys() == fields.keys()
-    for name, default in fields.items():
-        if default not in (None, ""):
-            assert str(default).removesuffix(".0") == listed[name].strip("`"), name
+def test_the_reference_is_what_the_code_says(context: Context) -> None:
+    generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    pages = {"settings": generate["settings_page"](), "tables": generate["tables_page"](context)}
+    for name, page in pages.items():
+        assert PAGES[f"docs/reference/{name}.md"] == page, "python docs/generate.py"
 
 
 @pytest.mark.parametrize("page", PAGES)
