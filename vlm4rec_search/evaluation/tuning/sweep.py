@@ -164,15 +164,16 @@ def as_weights(vector: Floats) -> Weights:
 def judge(pool: Pool, weights: Floats) -> tuple[Floats, Floats]:
     """Return nDCG@10 and R@10 of each user, float64 (u,), for weights of the pool's columns.
 
-    Only the ranks of the relevant documents are computed: one plus the number of documents with a larger score, or
-    with the same score and an earlier column.
+    Only the ranks of relevant documents are computed, and only of those that reach the tenth score of their user.
     """
-    scores = _scores(pool, weights)
-    ranks = _ranks(pool, scores)
-    near = (ranks <= K) & (scores[pool.relevant[:, 0], pool.relevant[:, 1]] >= 0)
-    users = len(pool.relevant_count)
-    gains = np.bincount(pool.relevant[near, 0], weights=1.0 / np.log2(ranks[near] + 1.0), minlength=users)
-    hits = np.bincount(pool.relevant[near, 0], minlength=users)
+    scores, users = _scores(pool, weights), len(pool.relevant_count)
+    own = scores[pool.relevant[:, 0], pool.relevant[:, 1]]
+    tenth = np.partition(scores, -K, axis=1)[:, -K] if scores.shape[1] > K else np.zeros(users, dtype=np.float32)
+    near = pool.relevant[(own >= 0) & (own >= tenth[pool.relevant[:, 0]])]
+    ranks = _ranks(near, scores)
+    near, ranks = near[ranks <= K], ranks[ranks <= K]
+    gains = np.bincount(near[:, 0], weights=1.0 / np.log2(ranks + 1.0), minlength=users)
+    hits = np.bincount(near[:, 0], minlength=users)
     ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2.0, K + 2.0)))])
     return gains / ideal[np.minimum(pool.relevant_count, K)], hits / pool.relevant_count
 
@@ -219,11 +220,18 @@ def _scores(pool: Pool, weights: Floats) -> npt.NDArray[np.float32]:
     return found
 
 
-def _ranks(pool: Pool, scores: npt.NDArray[np.float32], block: int = 2_000) -> npt.NDArray[np.int64]:
-    ranks = np.empty(len(pool.relevant), dtype=np.int64)
+def _ranks(cells: Ints, scores: npt.NDArray[np.float32], block: int = 2_000) -> Ints:
+    """Return one plus the number of the user's documents with a larger score, or the same and an earlier column, (p,).
+
+    Args:
+        cells: (p, 2), row and column of documents.
+        scores: (u, w).
+        block: cells whose rows are in memory at once.
+    """
+    ranks = np.empty(len(cells), dtype=np.int64)
     places = np.arange(scores.shape[1])
     for low in range(0, len(ranks), block):
-        rows, columns = pool.relevant[low : low + block].T
+        rows, columns = cells[low : low + block].T
         own = scores[rows, columns][:, None]
         others = scores[rows]
         ahead = np.count_nonzero(others > own, axis=1)
