@@ -15,8 +15,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Environment variables, or lines of the file `.env` of the project, which wins. A relative path is relative to the",
-        "working directory. Secrets are never printed.",
+        "Environment variables, or lines of the file `.env` of the project, which wins. A relative path is relative to",
+        "the working directory. Secrets are never printed.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",
@@ -33,8 +33,8 @@ def tables_page(context: Context) -> str:
         "# Tables",
         "",
         "Every model of the project with its columns, in the order of the layers.",
-        "[models/README.md](../../models/README.md) draws how they depend on each other. The same comments stand in the",
-        "analysts' copy, see [analysts.md](../analysts.md).",
+        "[models/README.md](../../models/README.md) draws how they depend on each other. The same comments stand in",
+        "the analysts' copy, see [analysts.md](../analysts.md).",
     ]
     models = sorted(context.models.values(), key=lambda model: (_LAYERS.index(model.name.split(".")[0]), model.name))
     for model in models:
