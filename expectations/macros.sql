@@ -4,3 +4,15 @@
 create or replace temp macro l2_norm(vector) as sqrt(list_sum(list_transform(vector, lambda x: x::double * x)));
 
 create or replace temp macro non_finite(vector) as len(list_filter(vector, lambda x: x is null or not isfinite(x)));
+
+/* Spellings by which ids of two exports may meet. */
+create or replace temp macro spellings(id) as [
+  {'name': 'in lower case', 'text': lower(id)},
+  {'name': 'without leading zeros', 'text': ltrim(id, '0')},
+  {'name': 'without .0 at the end', 'text': regexp_replace(id, '\.0+$', '')},
+  {'name': 'without signs between letters and digits', 'text': regexp_replace(lower(id), '[^\p{L}\p{N}]', '', 'g')},
+  {'name': 'as their digits alone', 'text': ltrim(regexp_replace(id, '\D', '', 'g'), '0')}
+];
+
+/* UTF-8 that was read as Windows-1252, such as CafÃ©, or a character that was lost. */
+create or replace temp macro has_mojibake(text) as regexp_matches(text, 'Ã[\x{80}-\x{BF}ƒ„‚]|Â[\x{A0}-\x{BF}]|â€|ï¿½|\x{FFFD}');

@@ -7,7 +7,7 @@ MODEL (
 
 WITH items AS (
   SELECT
-    @are_floats(raw.item_id) AS item_floats,
+    @are_floats(@something(raw.item_id, 'item_id', @declared_values)) AS item_floats,
     @the_only(@decimal_sign(raw.price)) AS decimal
   FROM raw.items AS raw
 ), log AS (

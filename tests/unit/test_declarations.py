@@ -1,5 +1,6 @@
 """contract.yaml beside the data: what is declared is read, and a mistake is one line that helps."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def test_values_are_declared_in_the_words_of_the_shop(tmp_path: Path) -> None:
     assert values.time_zones == {"EST": -300, "IST": 330}
     assert values.events == {"in_den_warenkorb": "cart", "add_to_list": "wishlist"}
     assert values.nothing == {"all": ("no", "null")}
+
+
+def test_the_example_of_the_docs_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
+    [example] = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "contract.yaml").write_text(example, "utf-8")
+    declared = load_declarations(tmp_path)
+    assert declared.values.time_zone == "Europe/Berlin"
+    assert declared.values.events == {"in_den_warenkorb": "cart"}
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,13 @@ def test_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
     assert resolve_path(tmp_path, "alias.jpg") == path.resolve()
 
 
+def test_a_photo_is_found_however_its_name_is_composed(tmp_path: Path) -> None:
+    (tmp_path / "bild_kü.png").write_bytes(b"composed")
+    (tmp_path / "bild_gru\u0308n.png").write_bytes(b"decomposed")
+    assert resolve_path(tmp_path.resolve(), "bild_ku\u0308.png").read_bytes() == b"composed"
+    assert resolve_path(tmp_path.resolve(), "bild_grün.png").read_bytes() == b"decomposed"
+
+
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.jpg"
     with path.open("wb") as file:

@@ -31,3 +31,9 @@ from vlm4rec_search.search.query import KINDS
 def test_queries_check_themselves(options: dict[str, object], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         Query(**options)  # type: ignore[arg-type]
+
+
+def test_ids_and_texts_have_the_form_of_the_tables() -> None:
+    query = Query(user="zoe\u0308 ", text="gru\u0308n", items=["ku\u0308-1"], filters=["category=Ku\u0308che"])
+    assert (query.user, query.text, query.items) == ("zoë", "grün", ("kü-1",))
+    assert query.conditions[0].values == ("Küche",)

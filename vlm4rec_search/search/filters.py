@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.text_forms import composed
 
 HINT = "write field=value, field=10..50, field>=10, field>10, field<=50 or field<50"
 COLUMNS = ("available", "category", "price")  # of every catalogue; all other fields are attributes of its items
@@ -80,7 +81,7 @@ def parse_filter(text: str) -> Filter:
     Raises:
         UsageError: the text cannot be read as a condition.
     """
-    parts = _PARTS.fullmatch(text.strip())
+    parts = _PARTS.fullmatch(composed(text).strip())
     if parts is None or not parts[3]:
         raise UsageError(f"cannot read the filter {text!r}: {HINT}")
     field, sign, value = parts[1], parts[2], parts[3]
@@ -110,7 +111,7 @@ def _equality(field: str, value: str, text: str) -> Filter:
         if value.lower() not in _TRUTH:
             raise UsageError(f"cannot read the filter {text!r}: available is true or false")
         return Filter(field, values=(_TRUTH[value.lower()],))
-    return Filter(field, values=(plain(value),))
+    return Filter(field, values=(plain(composed(value)),))
 
 
 def plain(value: str) -> str:

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Literal, get_args
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.text_forms import composed, normal_form
 from vlm4rec_search.search.filters import Filter, check_utf8, parse_filters
 
 Mode = Literal["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers"]
@@ -100,6 +101,7 @@ class Query:
         if self.mode in ("behaviour", "ease", "shoppers") and self.text is not None:
             raise UsageError("a text has no co-purchases or histories: give a user or items, or use another mode")
         self._check_weights()
+        self._normalise()
         for condition in self.conditions:
             check_utf8("filter", "".join((condition.field, *condition.values)))
 
@@ -119,6 +121,17 @@ class Query:
                 raise UsageError(f"the {name} is empty")
         if self.text is not None and len(self.text) > LONGEST_TEXT:
             raise UsageError(f"the text has {len(self.text):,} characters: use at most {LONGEST_TEXT:,}")
+
+    def _normalise(self) -> None:
+        """Give ids and the text the form that the tables have, so that zoë is found however it was typed."""
+        forms: dict[str, object] = {
+            "user": self.user and normal_form(self.user),
+            "text": self.text and composed(self.text),
+            "items": tuple(map(normal_form, self.items)),
+            "exclude": tuple(map(normal_form, self.exclude)),
+        }
+        for name, form in forms.items():
+            object.__setattr__(self, name, form)
 
     def _check_weights(self) -> None:
         for kind, weight in self.weights.items():

@@ -11,6 +11,7 @@ import duckdb
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import bar
+from vlm4rec_search.common.text_forms import spellings
 from vlm4rec_search.datasets.files import SUFFIXES, broken_name, open_parquet, quote_text, read_errors
 
 ABOUT_GIVEN = "GIVEN.json"
@@ -204,7 +205,9 @@ def _copy_photos(items: duckdb.DuckDBPyRelation, source: Path, to: Path) -> Phot
 def _copy_photo(name: str, source: Path, to: Path) -> str:
     """Link or copy one photo and return the name of its count in `PhotoCounts`."""
     try:
-        photo, target = (source / name).resolve(), (to / name).parent.resolve() / Path(name).name
+        named, *others = [(source / spelling).resolve() for spelling in spellings(name)]
+        photo = next((path for path in (named, *others) if path.is_file()), named)
+        target = (to / name).parent.resolve() / Path(name).name
         is_inside = photo.is_relative_to(source) and target.is_relative_to(to)
         if not is_inside or target.suffix in _NO_PHOTO_SUFFIXES:
             return "refused"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from vlm4rec_search.common.cache import RAW, Cache, Failure, FillPolicy, result_key
+from vlm4rec_search.common.text_forms import spellings
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, PhotoFile
 from vlm4rec_search.datasets.photos.fetch import fetch_photos
 
@@ -43,7 +44,8 @@ def resolve_path(root: Path, image: str | None) -> Path:
     if not name:
         raise PhotoError("no_photo", "the item has no photo")
     try:
-        path = (root / name).resolve()
+        written, *others = [(root / spelling).resolve() for spelling in spellings(name)]
+        path = next((path for path in (written, *others) if path.is_file()), written)
         if not path.is_relative_to(root):
             raise PhotoError("outside", "the path leaves the data folder")
         if not path.is_file():
