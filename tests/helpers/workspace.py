@@ -90,11 +90,11 @@ class Workspace:
         options = ("--auto-apply", "--no-prompts", "--skip-tests")
         return self.run("sqlmesh", "-p", str(ROOT), "plan", *arguments, *options, code=code)
 
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a query on the warehouse of this folder."""
+    def query(self, sql: str, file: str = "warehouse.duckdb") -> list[tuple[Any, ...]]:
+        """Return the rows of a query on the warehouse of this folder, or on another DuckDB file in it."""
         import duckdb
 
-        with duckdb.connect(str(self.folder / "warehouse.duckdb"), read_only=True) as connection:
+        with duckdb.connect(str(self.folder / file), read_only=True) as connection:
             return connection.execute(sql).fetchall()
 
     def computed(self, kind: str) -> list[int]:

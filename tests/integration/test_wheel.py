@@ -84,5 +84,15 @@ def test_the_wheel_alone_turns_a_data_folder_into_search_results(wheel: Path, tm
     assert Path(site.strip()).is_relative_to(venv)
 
 
+def test_the_image_gets_every_file_that_the_build_reads_and_runs_without_rights() -> None:
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    assert [line for line in lines if line.startswith("USER ")][-1] not in ("USER root", "USER 0")
+    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")]
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    read = {*build["packages"], *build["force-include"], "pyproject.toml", "README.md", "LICENSE", "constraints.txt"}
+    assert [name for name in sent if not (ROOT / name).exists()] == []
+    assert [name for name in read if not any(Path(name).is_relative_to(path) for path in sent)] == []
+
+
 def hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)

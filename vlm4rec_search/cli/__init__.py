@@ -38,6 +38,8 @@ COMMANDS = {
     "tune": "evaluate:tune",
     "ledger": "ledger:ledger",
     "upgrade": "project:upgrade",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
 }
 
 

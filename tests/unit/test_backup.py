@@ -1,0 +1,165 @@
+"""Backup and restore: every file comes back as it was, and none is overwritten without a word."""
+
+import json
+import sqlite3
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner, Result
+
+from vlm4rec_search.cli import main
+from vlm4rec_search.common.cache import RAW, Cache, FillPolicy
+from vlm4rec_search.common.settings import settings
+
+PHOTO = Path("photos") / "ab" / ("ab" * 32)
+
+
+def run(*arguments: str) -> Result:
+    settings.cache_clear()
+    return CliRunner().invoke(main, arguments)
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    with closing(sqlite3.connect(folder / "cache" / "results.sqlite")) as database:
+        return dict(database.execute("SELECT key, value FROM results"))
+
+
+def pay(folder: Path, key: str) -> None:
+    """Store the result of a model call."""
+    with Cache(folder / "cache") as cache:
+        policy = FillPolicy()
+        cache.get_or_compute("caption", "vlm@1", {key: key}, lambda keys: [k.encode() for k in keys], RAW, policy)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a file of each kind that a backup has."""
+    for name, value in (
+        ("CACHE", "cache"),
+        ("RELEASES", "releases.duckdb"),
+        ("RESULTS", "results.duckdb"),
+        ("CAPTION_EDITS", "edits.csv"),
+        ("QUALITY", "quality"),
+        ("PROJECT", ""),
+    ):
+        monkeypatch.setenv(f"VLM4REC_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    pay(tmp_path, "red bag")
+    (tmp_path / "cache" / PHOTO).parent.mkdir(parents=True)
+    (tmp_path / "cache" / PHOTO).write_bytes(b"jpeg")
+    (tmp_path / "quality").mkdir()
+    for path in ("releases.duckdb", "results.duckdb", "quality/checks.duckdb"):
+        with duckdb.connect(path) as connection:
+            connection.execute("CREATE TABLE runs (name VARCHAR PRIMARY KEY)")
+            connection.execute("INSERT INTO runs VALUES (?)", [path])
+    (tmp_path / "edits.csv").write_text("item_id,caption\n1,ours\n")
+    return tmp_path
+
+
+def move_to_new_folder(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (shop / "new").mkdir()
+    monkeypatch.chdir(shop / "new")
+    return shop / "new"
+
+
+def test_a_new_folder_gets_every_file_back(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = json.loads(run("backup", "shop.zip", "--json").output)
+    assert list(report["files"]) == [
+        "results.sqlite", "releases.duckdb", "checks.duckdb", "evaluations.duckdb", "caption_edits.csv",
+        PHOTO.as_posix(),
+    ]  # fmt: skip
+    new = move_to_new_folder(shop, monkeypatch)
+    result = run("restore", "../shop.zip")
+    assert (result.exit_code, "Restored 6 files" in result.output) == (0, True)
+    assert results(new) == results(shop) != {}
+    for path in ("releases.duckdb", "results.duckdb", "quality/checks.duckdb"):
+        with duckdb.connect(path, read_only=True) as connection:
+            assert connection.execute("FROM runs").fetchall() == [(path,)]
+    for path in ("edits.csv", f"cache/{PHOTO}"):
+        assert (new / path).read_bytes() == (shop / path).read_bytes()
+
+
+def test_a_backup_during_a_run_has_what_the_run_has_committed(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Cache(shop / "cache"), closing(sqlite3.connect(shop / "cache" / "results.sqlite")) as writer:
+        writer.execute("INSERT INTO results VALUES ('committed', 'caption', 'vlm@1', 'x')")
+        writer.commit()
+        writer.execute("INSERT INTO results VALUES ('open', 'caption', 'vlm@1', 'x')")
+        assert run("backup", "shop.zip").exit_code == 0
+    new = move_to_new_folder(shop, monkeypatch)
+    run("restore", "../shop.zip")
+    assert {"committed", "open"} & results(new).keys() == {"committed"}
+
+
+def test_a_restore_overwrites_only_when_told(shop: Path) -> None:
+    run("backup", "shop.zip")
+    pay(shop, "later")
+    (shop / "releases.duckdb").unlink()
+    refused = run("restore", "shop.zip")
+    assert (refused.exit_code, "results.sqlite exists" in refused.output) == (2, True)
+    assert (len(results(shop)), (shop / "releases.duckdb").exists()) == (2, False)
+    assert run("restore", "shop.zip", "--force").exit_code == 0
+    assert (len(results(shop)), (shop / "releases.duckdb").exists()) == (1, True)
+
+
+def test_a_backup_is_overwritten_only_when_told(shop: Path) -> None:
+    (shop / "shop.zip").write_text("ours")
+    refused = run("backup", "shop.zip")
+    assert (refused.exit_code, "--force" in refused.output) == (2, True)
+    assert (shop / "shop.zip").read_text() == "ours"
+    assert run("backup", "shop.zip", "--force").exit_code == 0
+    assert zipfile.is_zipfile(shop / "shop.zip")
+
+
+def test_a_folder_with_nothing_to_back_up_is_an_error(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move_to_new_folder(shop, monkeypatch)
+    result = run("backup", "shop.zip")
+    assert (result.exit_code, "nothing to back up" in result.output) == (2, True)
+    assert list(Path().iterdir()) == []
+
+
+def test_a_damaged_backup_restores_nothing(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("backup", "shop.zip")
+    content = bytearray((shop / "shop.zip").read_bytes())
+    with zipfile.ZipFile(shop / "shop.zip") as archive:
+        entry = archive.getinfo("caption_edits.csv")
+    content[entry.header_offset + 30 + len(entry.filename) + 2] ^= 0xFF
+    (shop / "shop.zip").write_bytes(content)
+    new = move_to_new_folder(shop, monkeypatch)
+    result = run("restore", "../shop.zip")
+    assert (result.exit_code, "is damaged" in result.output) == (1, True), result.output
+    assert [path.name for path in new.rglob("*")] == ["cache"]
+
+
+def write_archive(path: Path, contents: object, *names: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("backup.json", json.dumps(contents))
+        for name in names:
+            archive.writestr(name, "x")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["../evil"], "does not know"),
+        (["photos/../../../evil"], "does not know"),
+        (["events.sqlite"], "does not know"),
+        ("none", "is no backup"),
+        (["releases.duckdb"], "is no backup"),
+    ],
+)
+def test_a_foreign_archive_is_refused(shop: Path, monkeypatch: pytest.MonkeyPatch, files: object, message: str) -> None:
+    write_archive(shop / "other.zip", {"version": "1", "created_at": "", "files": files})
+    new = move_to_new_folder(shop, monkeypatch)
+    result = run("restore", "../other.zip")
+    assert (result.exit_code, message in result.output) == (2, True), result.output
+    assert [path.name for path in new.rglob("*")] == ["cache"]
+
+
+def test_a_file_that_cannot_be_copied_is_named(shop: Path) -> None:
+    (shop / "releases.duckdb").write_text("no database at all")
+    result = run("backup", "shop.zip")
+    assert (result.exit_code, "releases.duckdb cannot be copied" in result.output) == (1, True)
+    assert not (shop / "shop.zip").exists()

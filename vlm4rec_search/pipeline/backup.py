@@ -1,0 +1,183 @@
+"""One file with what cannot be made again: paid results and their ledger, fetched photos, the records of releases,
+checks and evaluations, and captions that people wrote.
+
+Everything else follows from the data folder and the project: tables by `sqlmesh plan`, a release by `vlm4rec index`.
+"""
+
+import re
+import shutil
+import sqlite3
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+from pydantic import BaseModel, ValidationError
+from sqlglot import exp
+
+from vlm4rec_search.common.cache import FILE
+from vlm4rec_search.common.errors import RunError, UsageError, first_line, one_line
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.pipeline.project.template import package_version
+from vlm4rec_search.pipeline.quality import history
+
+EDITS = Path("caption_edits.csv")
+"""Where captions that people wrote are restored to, if no setting names a file."""
+
+_CONTENTS = "backup.json"
+_PHOTO = r"photos/[0-9a-f]{2}/[0-9a-f]{64}"
+
+
+class _Contents(BaseModel):
+    version: str
+    created_at: str
+    files: list[str]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file by its name in a backup.
+
+    Attributes:
+        path: outside of the backup.
+        copy: makes a consistent copy of `path` at another path.
+        replace: makes `path` a copy of another file.
+    """
+
+    path: Path
+    copy: Callable[[Path, Path], None]
+    replace: Callable[[Path, Path], None]
+
+
+def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[str, int]:
+    """Write a backup and return the size in bytes of each file in it. Runs and plans may go on meanwhile.
+
+    Args:
+        settings: name the files.
+        target: a zip file.
+        force: whether to replace an existing file.
+
+    Raises:
+        UsageError: `target` exists, or there is nothing to back up.
+        RunError: a file cannot be read: it is damaged, or another process is writing it.
+    """
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists: name another file, or replace it with --force")
+    names = [path.relative_to(settings.cache).as_posix() for path in sorted(settings.cache.glob("photos/*/*"))]
+    parts = {name: part for name, part in _parts(settings, names).items() if part.path.is_file()}
+    if not parts:
+        raise UsageError(f"there is nothing to back up: {settings.cache} has no results, and there is no record")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=".backup-") as folder:
+        partial, sizes = Path(folder) / "backup.zip", {}
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, part in parts.items():
+                copy = Path(folder) / "copy"
+                with _explain_errors(part.path):
+                    part.copy(part.path, copy)
+                archive.write(copy, name)
+                sizes[name] = copy.stat().st_size
+                copy.unlink()
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            contents = _Contents(version=package_version(), created_at=now, files=list(parts))
+            archive.writestr(_CONTENTS, contents.model_dump_json(indent=1))
+        partial.replace(target)
+    return sizes
+
+
+def restore_backup(settings: Settings, source: Path, force: bool = False) -> dict[str, Path]:
+    """Put the files of a backup where the settings have them, and return the path of each.
+
+    The whole backup is read before the first file is written.
+
+    Args:
+        settings: name the files.
+        source: a file of `write_backup`.
+        force: whether to replace existing files.
+
+    Raises:
+        UsageError: a file exists already, or `source` is no backup.
+        RunError: the backup is damaged, or a file cannot be written.
+    """
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=settings.cache, prefix=".restore-") as folder:
+        names = _extract(settings, source, Path(folder))
+        parts = {name: part for name, part in _parts(settings, names).items() if name in names}
+        taken = [part.path for name, part in parts.items() if part.path.exists() and not re.fullmatch(_PHOTO, name)]
+        if taken and not force:
+            raise UsageError(f"{taken[0]} exists: move it away, or replace each file of the backup with --force")
+        for name, part in parts.items():
+            part.path.parent.mkdir(parents=True, exist_ok=True)
+            with _explain_errors(part.path):
+                part.replace(part.path, Path(folder) / name)
+    return {name: part.path for name, part in parts.items()}
+
+
+def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
+    """Return the files that a backup can have; `names` has those of photos."""
+    photos = [name for name in names if re.fullmatch(_PHOTO, name)]
+    return {
+        "results.sqlite": _Part(settings.cache / FILE, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
+        "releases.duckdb": _Part(settings.releases, _copy_duckdb, _replace_duckdb),
+        "checks.duckdb": _Part(settings.quality / history.FILE, _copy_duckdb, _replace_duckdb),
+        "evaluations.duckdb": _Part(settings.results, _copy_duckdb, _replace_duckdb),
+        "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
+        **{name: _Part(settings.cache / name, _copy_file, _replace_file) for name in photos},
+    }
+
+
+def _extract(settings: Settings, source: Path, folder: Path) -> list[str]:
+    """Extract the files of a backup and return their names."""
+    if not source.is_file():
+        raise UsageError(f"there is no file {source}")
+    try:
+        with zipfile.ZipFile(source) as archive:
+            names = _Contents.model_validate_json(archive.read(_CONTENTS)).files
+            if unknown := [name for name in names if name not in _parts(settings, names)]:
+                raise UsageError(f"{source} has the file {unknown[0]}, which this version does not know: upgrade first")
+            for name in names:
+                archive.extract(name, folder)
+    except (KeyError, ValidationError):
+        raise UsageError(f"{source} is no backup of `vlm4rec backup`") from None
+    except zipfile.BadZipFile as error:
+        raise RunError(f"{source} is damaged, or no backup ({one_line(error)}): nothing has been restored") from None
+    return names
+
+
+@contextmanager
+def _explain_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, duckdb.Error) as error:
+        raise RunError(f"{path} cannot be copied ({first_line(error)}): end what is using it and try again") from None
+
+
+def _copy_sqlite(source: Path, target: Path) -> None:
+    """Copy a database through the backup interface of SQLite, which waits for writers and misses no log."""
+    with closing(sqlite3.connect(source)) as database, closing(sqlite3.connect(target)) as copy:
+        database.backup(copy)
+
+
+def _copy_duckdb(source: Path, target: Path) -> None:
+    with duckdb.connect() as connection:
+        for path, name, options in ((source, "source", " (READ_ONLY)"), (target, "target", "")):
+            connection.execute(f"ATTACH {exp.Literal.string(str(path)).sql('duckdb')} AS {name}{options}")
+        connection.execute("COPY FROM DATABASE source TO target")
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _replace_file(path: Path, new: Path) -> None:
+    shutil.copyfile(new, partial := path.with_name(f".{path.name}.restoring"))
+    partial.replace(path)
+
+
+def _replace_duckdb(path: Path, new: Path) -> None:
+    Path(f"{path}.wal").unlink(missing_ok=True)  # DuckDB would replay the log of the old file into the new one
+    _replace_file(path, new)
