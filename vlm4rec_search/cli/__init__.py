@@ -114,7 +114,7 @@ def main(verbose: int, quiet: bool, log_format: LogFormat) -> None:
     \b
     Example with your own data:
       vlm4rec init shop && cd shop
-      vlm4rec import generic exports --to data
+      vlm4rec import generic exports --to data --items catalogue.csv --interactions orders.csv
       sqlmesh plan && vlm4rec check && vlm4rec index
       vlm4rec search --user U1 --explain
     """

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _NEXT = """Next:
   cd {folder}
-  vlm4rec import generic EXPORTS --to data    # or put items.csv and interactions.csv into data/
+  # put items.csv and interactions.csv into data/, or convert the exports of your shop:
+  vlm4rec import generic EXPORTS --to data --items catalogue.csv --interactions orders.csv
   sqlmesh plan && vlm4rec check && vlm4rec index
   vlm4rec search --text "striped bag" --explain
 Without data of your own: `vlm4rec shop` draws the built-in shop."""

@@ -31,8 +31,10 @@ def find_project(folder: Path) -> Path | None:
 
 def is_project(folder: Path) -> bool:
     """Return whether the folder holds a SQLMesh project of this package."""
-    config = folder / CONFIG
-    return config.is_file() and "vlm4rec_search" in config.read_text("utf-8", errors="replace")
+    try:
+        return "vlm4rec_search" in (folder / CONFIG).read_text("utf-8", errors="replace")
+    except OSError:  # there is none, or it is somebody else's
+        return False
 
 
 def _current_project() -> Path | None:

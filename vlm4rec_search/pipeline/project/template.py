@@ -19,7 +19,7 @@ MANIFEST = ".vlm4rec.json"
 """File of a project: the version of the package that wrote its files, and the sha256 of each file as written."""
 
 # pyproject.toml has the same list.
-_PARTS = ("config.py", "models", "macros", "audits", "expectations", "tests/models", "tests/data/raw")
+_PARTS = ("config.py", "models", "macros", "audits", "expectations", "tests/models", "tests/data")
 _PACKAGE = Path(__file__).resolve().parents[2]
 _FILES = {
     "README.md": "README.md",
