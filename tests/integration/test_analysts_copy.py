@@ -11,7 +11,7 @@ from vlm4rec_search.evaluation.store import create_tables
 from vlm4rec_search.pipeline.saved_queries import load_queries, run_query
 from vlm4rec_search.search.ranking import load_ranking, write_ranking
 
-QUERIES_WITHOUT_ROWS = {"documents_refused", "shoppers_without_profile"}  # where nothing went wrong
+QUERIES_WITHOUT_ROWS = {"documents_refused"}  # where nothing went wrong
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A shop with two releases of different rankings, two checks, an evaluation and a table of dev."""
     workspace = Workspace(tmp_path_factory.mktemp("shop"))
     workspace.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "40", "--dirty")
+    (workspace.data / "users.csv").write_text("user_id,segment\nnew,gold\n", "utf-8")
     workspace.plan()
     workspace.vlm4rec("index", "--force")
     other = load_ranking().model_copy(update={"version": "other", "diversity": 0.6})
@@ -85,6 +86,11 @@ def test_each_release_has_what_its_sample_saw(copy: duckdb.DuckDBPyConnection) -
     assert {rank for *_, rank in shown} == {10}
     (drift,) = copy.execute("SELECT same_hits FROM questions.profile_drift WHERE known_before > 0").fetchall()
     assert 0.0 < drift[0] < 1.0
+
+
+def test_a_shopper_without_a_profile_has_a_reason(shop: Workspace) -> None:
+    (row,) = shop.json("queries", "run", "shoppers_without_profile")["rows"]
+    assert row == {"reason": "in the users file only", "shoppers": 1, "examples": ["new"]}
 
 
 def test_a_query_is_readable_in_80_columns(shop: Workspace) -> None:

@@ -54,7 +54,9 @@ def _cell(value: object) -> str:
     """Return a value as the text of a cell; NULL is empty."""
     if value is None:
         return ""
-    if isinstance(value, list | tuple):
+    if isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, list | tuple):
         text = ", ".join(str(entry) for entry in value)
     elif isinstance(value, int | float):
         text = f"{value:,}"

@@ -9,7 +9,6 @@ WITH ordered AS (
 )
 SELECT
     ordered.release,
-    ordered.recorded_at,
     popular.rank,
     old.rank AS rank_before,
     old.rank - popular.rank AS risen_by,

@@ -17,10 +17,11 @@ SELECT
     COUNT(*) AS shoppers,
     COUNT(old.user_id) AS known_before,
     ROUND(AVG(CASE WHEN ordered.encoder = ordered.encoder_before
-        THEN LIST_INNER_PRODUCT(new.vector, old.vector) END), 4) AS mean_cosine_of_profiles,
+        THEN LIST_INNER_PRODUCT(new.vector, old.vector)::DOUBLE END), 4) AS mean_cosine_of_profiles,
     ROUND(MIN(CASE WHEN ordered.encoder = ordered.encoder_before
-        THEN LIST_INNER_PRODUCT(new.vector, old.vector) END), 4) AS smallest_cosine,
-    ROUND(AVG(LEN(LIST_INTERSECT(now.items, earlier.items)) / GREATEST(LEN(now.items), LEN(earlier.items))), 3)
+        THEN LIST_INNER_PRODUCT(new.vector, old.vector)::DOUBLE END), 4) AS smallest_cosine,
+    ROUND(AVG(CASE WHEN old.user_id IS NOT NULL
+        THEN LEN(LIST_INTERSECT(now.items, earlier.items)) / GREATEST(LEN(now.items), LEN(earlier.items)) END), 3)
         AS same_hits
 FROM ordered
 INNER JOIN served.shoppers AS new ON new.release = ordered.release
