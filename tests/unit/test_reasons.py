@@ -99,8 +99,8 @@ def test_items_are_named_without_their_shares() -> None:
     ("times", "days", "clause"),
     [
         (1, 20, "you chose it once, 20 days ago"),
-        (2, 1, "you chose it twice, last yesterday"),
-        (3, 0, "you chose it 3 times, last today"),
+        (2, 1, "you chose it twice, most recently yesterday"),
+        (3, 0, "you chose it 3 times, most recently today"),
         (3, None, "you chose it 3 times"),
     ],
 )

@@ -119,7 +119,7 @@ def chosen_before(times: int, days: int | None) -> str:
     """
     often = {1: "once", 2: "twice"}.get(times, f"{times} times")
     last = "" if days is None else {0: "today", 1: "yesterday"}.get(days, f"{days:,} days ago")
-    return f"you chose it {often}" + (f", {'' if times == 1 else 'last '}{last}" if last else "")
+    return f"you chose it {often}" + (f", {'' if times == 1 else 'most recently '}{last}" if last else "")
 
 
 def is_popular(score: float, is_top: bool, group: str = "") -> str:
