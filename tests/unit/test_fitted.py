@@ -43,7 +43,15 @@ def learned(system: FittedName) -> Learned:
 
 def fit(content: bytes, as_of: datetime) -> Fit:
     return Fit(
-        as_of=as_of, interactions=9, shoppers=3, judged=2, epochs=1, ndcg=0.2, ndcg_mean=0.1, file=file_name(content)
+        as_of=as_of,
+        text_recipe="title",
+        interactions=9,
+        shoppers=3,
+        judged=2,
+        epochs=1,
+        ndcg=0.2,
+        ndcg_mean=0.1,
+        file=file_name(content),
     )
 
 
@@ -62,7 +70,6 @@ def keep(folder: Path, moments: dict[datetime, float]) -> FittedSystem:
         system="gating",
         encoder="text@1",
         image_encoder=f"photo@1 {PREPROCESSING}",
-        text_recipe="title",
         text_dimension=2,
         photo_dimension=2,
         dimension=2,
