@@ -82,7 +82,7 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
             )
             SELECT profiles.user_id, profiles.items, profiles.vector, history.history, history.seen, words.terms,
                 [] AS interests, history.behaviour, coalesce(similar.shoppers, []) AS shoppers, NULL AS segment,
-                [] AS categories
+                [] AS categories, NULL::FLOAT[] AS fitted
             FROM profiles INNER JOIN history USING (user_id) INNER JOIN words USING (user_id)
                 LEFT JOIN similar USING (user_id)
         """).to_arrow_table()
@@ -96,6 +96,9 @@ def facets(items: pd.DataFrame) -> pd.DataFrame:
     frames = [pd.DataFrame({"item_id": ids, "field": field, "value": values}) for field, values in fields.items()]
     table = pd.concat(frames, ignore_index=True)
     return table.assign(number=pd.to_numeric(table["value"].where(table["field"] == "price")))
+
+
+NO_VECTORS = pa.array([], pa.list_(pa.float32()))
 
 
 def pairs(items: pd.DataFrame, count: int, draw: np.random.Generator) -> pd.DataFrame:
@@ -121,6 +124,7 @@ def draw_tables(documents: int, users: int) -> SearchTables[Frame]:
         facets=facets(items),
         terms=item_terms(items),
         ease=pairs(items, 100, draw).assign(weight=lambda frame: draw.normal(0.0, 0.05, len(frame))),
+        fitted=pa.table({"item_id": pa.array([], pa.string()), "fit": pa.array([], pa.string()), "vector": NO_VECTORS}),
     )
 
 

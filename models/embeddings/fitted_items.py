@@ -33,6 +33,8 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     texts = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
     photos = context.fetchdf(columns.from_(context.resolve_table("embeddings.image_embeddings")).order_by("item_id"))
     moment = context.fetchdf(exp.select("as_of").from_(context.resolve_table("histories.as_of")))["as_of"]
+    recipes = exp.select("recipe").distinct().from_(context.resolve_table("embeddings.item_texts"))
+    recipe = context.fetchdf(recipes)["recipe"].tolist()
     folder = model_settings(settings(), context.var("data_dir")).fitted
-    frame = fitted_items(folder, moment.iloc[0].to_pydatetime(), context.var("text_recipe"), texts, photos)
+    frame = fitted_items(folder, moment.iloc[0].to_pydatetime(), "".join(recipe), texts, photos)
     yield from yield_unless_empty(frame)

@@ -6,7 +6,9 @@ MODEL (
     not_null(columns := (user_id, items, history, seen, terms, interests, behaviour, shoppers, repeats, categories)),
     unique_values(columns := (user_id)),
     unit_vectors(column := vector),
-    one_dimension(column := vector)
+    one_dimension(column := vector),
+    unit_vectors(column := fitted),
+    one_dimension(column := fitted)
   )
 );
 
@@ -64,12 +66,15 @@ SELECT
   COALESCE(similar.shoppers, [])::STRUCT(item_id TEXT, score DOUBLE)[] AS shoppers, /* items of search.similar_shoppers, the largest score first */
   COALESCE(again.repeats, [])::STRUCT(item_id TEXT, score DOUBLE, times INT, last_on TEXT)[] AS repeats, /* items of profiles.repeat_items, the largest score first */
   users.segment, /* the shop's own group of the shopper; NULL without one */
-  COALESCE(favourites.categories, [])::TEXT[] AS categories /* up to three categories of profiles.favourite_categories, the best first */
+  COALESCE(favourites.categories, [])::TEXT[] AS categories, /* up to three categories of profiles.favourite_categories, the best first */
+  learned.vector AS fitted /* learned vector of profiles.fitted_profiles, of length 1; NULL without one */
 FROM histories
 FULL JOIN staging.users AS users
   ON users.user_id = histories.user_id
 LEFT JOIN profiles.user_profiles AS profiles
   ON profiles.user_id = histories.user_id
+LEFT JOIN profiles.fitted_profiles AS learned
+  ON learned.user_id = histories.user_id
 LEFT JOIN words
   ON words.user_id = histories.user_id
 LEFT JOIN tastes

@@ -21,12 +21,14 @@ from vlm4rec_search.profiles.ease import ease_weights
 from vlm4rec_search.profiles.shoppers import similar_shoppers
 
 ENCODER, DIMENSION = "hashing-64", 64
-SHOPPERS, HISTORY = 40, 12
+SHOPPERS, HISTORY, FITTED = 40, 12, 16
 LUMA = ROOT.parent / "shared" / "data" / "magento_luma" / "items.jsonl"
 
 
 def made() -> ReleaseMeta:
-    return new_release(f"{ENCODER}@1", DIMENSION, "attributes@1", "none@1", None)
+    return new_release(
+        f"{ENCODER}@1", DIMENSION, "attributes@1", "none@1", None, fitted="gating@1", fitted_dimension=FITTED
+    )
 
 
 def shop() -> pd.DataFrame:
@@ -67,19 +69,28 @@ def tables(catalogue: pd.DataFrame, history: int = HISTORY) -> SearchTables[Fram
     texts = catalogue["title"] + " " + catalogue["description"].fillna("") + " " + catalogue["caption"].fillna("")
     whole = catalogue.assign(vector=list(encode(texts.tolist())), image=None, encoder=f"{ENCODER}@1")
     whole = whole.assign(captioner="attributes@1", content_hash=whole["item_id"])
+    fitted = _fitted(catalogue["item_id"])
     log = _log(catalogue["item_id"].to_numpy(dtype=object), history)
     counts = log["item_id"].value_counts()
     popularity = {"item_id": counts.index, "shoppers": counts.to_numpy(), "recent": counts.to_numpy() // 2}
     return SearchTables[Frame](
         documents=whole,
-        users=_people(log, whole),
+        users=_people(log, whole, fitted),
         popularity=scored(pd.DataFrame(popularity)),
         neighbours=_neighbours(log),
         segments=_segments(log, catalogue),
         facets=facets(whole),
         terms=terms(whole),
         ease=ease_weights(log.assign(days=1.0), (60.0, 60.0), 3.0),
+        fitted=fitted,
     )
+
+
+def _fitted(ids: "pd.Series[str]") -> pd.DataFrame:
+    """Return drawn vectors in the place of learned ones, for two items of three."""
+    drawn = np.random.default_rng(9).normal(size=(len(ids), FITTED)).astype(np.float32)
+    vectors = list(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
+    return pd.DataFrame({"item_id": ids, "fit": "gating@1", "vector": vectors})[ids.index.to_numpy() % 3 > 0]
 
 
 def _log(ids: np.ndarray, history: int) -> pd.DataFrame:  # type: ignore[type-arg]
@@ -90,9 +101,10 @@ def _log(ids: np.ndarray, history: int) -> pd.DataFrame:  # type: ignore[type-ar
     return pd.DataFrame({"user_id": names, "item_id": np.concatenate(picks)})
 
 
-def _people(log: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+def _people(log: pd.DataFrame, items: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
     weights = log.assign(weight=0.9 ** (log.groupby("user_id").cumcount()))
     profiles = user_vectors(weights, items).set_index("user_id")
+    learned = user_vectors(weights, fitted).set_index("user_id")
     interests = user_interests(weights, items, 3).groupby("user_id")
     words = term_weights(weights, items, 64).groupby("user_id")
     similar = similar_shoppers(log.assign(days=1.0), (60.0, 60.0))
@@ -122,9 +134,10 @@ def _people(log: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
                 again,
                 None,
                 [],
+                np.array(learned.loc[user, "vector"], dtype=np.float32),
             )
         )
-    rows += [(f"s{number:02d}", 0, None, [], [], [], [], [], [], [], segment, ["gone"])
+    rows += [(f"s{number:02d}", 0, None, [], [], [], [], [], [], [], segment, ["gone"], None)
              for number, segment in enumerate(["young", "nobody", None])]  # fmt: skip
     names = [
         "user_id",
@@ -139,6 +152,7 @@ def _people(log: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         "repeats",
         "segment",
         "categories",
+        "fitted",
     ]
     return pd.DataFrame(rows, columns=names)
 

@@ -28,6 +28,7 @@ VECTORS = {
     "e": (0.0, 0.0, 1.0, 0.0),
     "f": (0.0, 0.0, 0.0, 1.0),
 }
+FIT, FITTED = "gating@1", {"a": (1.0, 0.0), "b": (0.6, 0.8), "c": (0.0, 1.0), "f": (0.8, 0.6)}
 CATEGORIES = dict(zip("abcdef", ["dresses", "dresses", "shoes", "lamps", "lamps", None], strict=True))
 PRICES = dict(zip("abcdef", [50.0, 30.0, 20.0, 10.0, None, 99.5], strict=True))
 ATTRIBUTES = {
@@ -75,6 +76,7 @@ def users() -> pd.DataFrame:
             "repeats": [[{"item_id": "d", "score": 1.0, "times": 3, "last_on": "2025-02-09"}], [], [], []],
             "segment": [None, None, "s", None],
             "categories": [["dresses", "lamps"], ["shoes"], [], ["lamps"]],
+            "fitted": [np.array(FITTED["a"], dtype=np.float32), None, None, None],
         }
     )
 
@@ -110,6 +112,12 @@ def ease() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["item_id", "neighbour_id", "weight"])
 
 
+def fitted() -> pd.DataFrame:
+    """Return embeddings.fitted_items: d and e have no photo."""
+    vectors = [np.array(vector, dtype=np.float32) for vector in FITTED.values()]
+    return pd.DataFrame({"item_id": list(FITTED), "fit": FIT, "vector": vectors})
+
+
 def segments() -> pd.DataFrame:
     """Return search.segment_popularity: e and then c in the segment s, e in the category of lamps."""
     rows = [("s", "e", 5), ("s", "c", 2), ("category:lamps", "e", 1)]
@@ -133,12 +141,13 @@ def given(documents: Frame, people: Frame | None = None, counts: pd.DataFrame | 
         facets=facets(documents),
         terms=terms(documents),
         ease=ease(),
+        fitted=fitted(),
     )
 
 
 def meta(encoder: str = ENCODER, dimension: int = 4) -> ReleaseMeta:
     """Return the metadata of a new release."""
-    return new_release(encoder, dimension, "attributes@1", "none@1", None)
+    return new_release(encoder, dimension, "attributes@1", "none@1", None, fitted=FIT, fitted_dimension=2)
 
 
 def publish(folder: Path, frame: pd.DataFrame | None = None) -> ReleaseSummary:

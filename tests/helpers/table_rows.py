@@ -193,7 +193,7 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"item_id": "b", "captioner": "attributes@1", "content_hash": "f1", **ITEM, **VECTOR},
     ),
     "search.user_documents": (
-        {"user_id": "u", "items": 1, "vector": [0.6, 0.8], **LISTS},
-        {"user_id": "v", "items": 0, "vector": [0.6, 0.8], **LISTS},
+        {"user_id": "u", "items": 1, "vector": [0.6, 0.8], "fitted": [0.6, 0.8], **LISTS},
+        {"user_id": "v", "items": 0, "vector": [0.6, 0.8], "fitted": None, **LISTS},
     ),
 }

@@ -41,7 +41,7 @@ def test_semantic_hits_and_scores_are_the_same(pair: Pair) -> None:
         assert alike(one, other) == [], query
 
 
-@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid", "behaviour", "ease", "shoppers"])
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid", "behaviour", "ease", "shoppers", "fitted"])
 def test_the_top_ten_of_shoppers_overlap(pair: Pair, mode: str) -> None:
     shares = []
     for user in SHOPPERS:
@@ -100,7 +100,7 @@ def test_more_legs_than_a_hybrid_query_takes_are_the_same(pair: Pair) -> None:
 
 def test_a_blend_of_scores_and_ranks_is_the_same(pair: Pair) -> None:
     half = dict.fromkeys(KINDS, 0.5)
-    by_rank = Weights(semantic=0.1, lexical=0.4, behaviour=0.2, ease=0.3, shoppers=0.3, popularity=0.0)
+    by_rank = Weights(semantic=0.1, lexical=0.4, behaviour=0.2, ease=0.3, shoppers=0.3, fitted=0.2, popularity=0.0)
     blend = {"fusion": "blend", "weights": Weights(**half), "rank_weights": by_rank}
     before = pair.embedded.ranking
     for index in pair:
@@ -123,6 +123,8 @@ CASES = {
     "behaviour": Query(user="u00", mode="behaviour"),
     "ease": Query(user="u00", mode="ease"),
     "shoppers": Query(user="u00", mode="shoppers"),
+    "fitted": Query(user="u00", mode="fitted"),
+    "fitted and filtered": Query(user="u06", mode="fitted", filters=["price=20..60"], include_seen=True),
     "popularity": Query(user="u03", weights={"semantic": 0, "lexical": 0, "behaviour": 0}),
     "buy again": Query(user="u00", buy_again=True),
     "include seen": Query(user="u06", mode="semantic", include_seen=True),

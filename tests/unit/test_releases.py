@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.six_items import documents, given, meta, popularity, publish, users
+from helpers.six_items import FIT, documents, given, meta, popularity, publish, users
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -42,7 +42,8 @@ def test_changes_are_counted_against_the_release_before(tmp_path: Path) -> None:
 
 def test_a_release_holds_its_metadata(tmp_path: Path) -> None:
     made = new_release("org/Some_Model v2@abc", 4, "attributes@1", "facts@3", datetime(2025, 6, 30), "forced: captions")
-    assert made.name.startswith("items__v5__some-model-v2__2")
+    made = replace(made, fitted=FIT, fitted_dimension=2)
+    assert made.name.startswith("items__v6__some-model-v2__2")
     frame = documents().assign(encoder=made.encoder)
     build_release(tmp_path, given(frame), made)
     stored = rows(tmp_path, "SELECT name, encoder, prompt, as_of, checks, analyzer, documents, users FROM release")

@@ -51,12 +51,12 @@ def wanted(draw: np.random.Generator, users: int) -> sparse.csr_array:
 
 
 @pytest.mark.parametrize("fusion", get_args(Fusion))
-@drawn(seed=st.integers(0, 10_000), parts=st.lists(st.integers(1, 9), min_size=12, max_size=12))
+@drawn(seed=st.integers(0, 10_000), parts=st.lists(st.integers(1, 9), min_size=2 * len(KINDS), max_size=2 * len(KINDS)))
 @settings(max_examples=25, deadline=None)
 def test_the_sweep_judges_what_the_product_would_answer(fusion: Fusion, seed: int, parts: list[int]) -> None:
     draw = np.random.default_rng(seed)
     answers, relevant = [asked(draw) for _ in range(6)], wanted(draw, 6)
-    by_score, by_rank = np.array(parts[:6]) / 10, np.array(parts[6:]) / 10
+    by_score, by_rank = np.array(parts[: len(KINDS)]) / 10, np.array(parts[len(KINDS) :]) / 10
     vector = np.concatenate([by_score, by_rank]) if fusion == "blend" else by_score
     pool = build_pool(answers, relevant, fusion, 20)
     ndcg, recall = judge(pool, vector)

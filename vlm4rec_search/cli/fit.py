@@ -18,7 +18,7 @@ def fit(system: "FittedName", seed: int, as_json: bool) -> None:
     """Learn from the history how texts and photos go together, and keep it for the next plan.
 
     SYSTEM is attention (default) or gating. It needs photos and the extra `models`, and takes minutes. `sqlmesh plan`
-    then makes a second vector of each item and shopper; `vlm4rec index` publishes it and finds out what weight it gets.
+    then makes a second vector of each item and shopper, and `vlm4rec index` publishes it and chooses its weight.
 
     \b
     Example:
@@ -42,10 +42,13 @@ def _print(found: "FittedSystem") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{found.system}: nDCG@10 of what shoppers took before each moment, from a fit that ends earlier"
+    title = (
+        f"{found.system}: nDCG@10 of what shoppers took before each moment, by a training that ends earlier;\n"
+        "mean: of text and photo, which training starts from"
+    )
     table = Table("knows up to", title=title, title_justify="left")
-    for column in ("interactions", "shoppers", "judged", "epochs", "mean of text and photo", "learned"):
-        table.add_column(column, justify="right")
+    for column in ("events", "shoppers", "judged", "epochs", "mean", "learned"):
+        table.add_column(column, justify="right", no_wrap=True)
     for each in found.fits:
         counts = (each.interactions, each.shoppers, each.judged, each.epochs)
         scores = (f"{each.ndcg_mean:.4f}", f"{each.ndcg:.4f}")

@@ -19,7 +19,8 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     of items differ (stale behaviour), vectors differ, or another model made them. Warnings do not fail: items that
     share a caption; the same first hit for more than 10% of a sample of shoppers; hubs, which are items in more than
     30% of their top tens; items in no top ten, where the top tens show less than half of what they could (pins of the
-    business rules are left out); and rules that touch no item.
+    business rules are left out); rules that touch no item; and a fitted system that
+    makes no vectors (stale fit).
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -27,7 +28,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.common.warehouse import read
     from vlm4rec_search.indexes import open_releases
     from vlm4rec_search.indexes.search_layer import read_search_layer
-    from vlm4rec_search.pipeline.doctor import examine
+    from vlm4rec_search.pipeline.doctor import examine, find_stale_fit
     from vlm4rec_search.search.ranking import pinned_ranking
     from vlm4rec_search.search.rules import load_rules
 
@@ -35,7 +36,9 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules)
     with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment)
-    diagnosis = examine(open_releases(url or options.index_url, options), search_layer, users, ranking, rules)
+        stale_fit = find_stale_fit(connection, environment, options.fitted)
+    index = open_releases(url or options.index_url, options)
+    diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit)
     success = all(finding.severity != "error" for finding in diagnosis.findings)
     if as_json:
         echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})

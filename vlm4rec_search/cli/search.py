@@ -38,7 +38,7 @@ Examples:
   vlm4rec similar --item A1 --explain
   vlm4rec similar --item A1 --mode behaviour -k 5
 """
-_MODES = ["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers"]
+_MODES = ["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers", "fitted"]
 _COUNTED = 20  # values of a field that are shown
 F = TypeVar("F", bound=Callable[..., Any])
 

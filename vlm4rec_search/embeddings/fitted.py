@@ -34,7 +34,7 @@ _AGAIN = "run `vlm4rec fit` and `sqlmesh plan`"
 
 
 class Inputs(NamedTuple):
-    """What the vectors were made by: text encoder, photo encoder with its preprocessing, and text recipe."""
+    """What vectors were made by: text encoder, photo encoder with its preprocessing, and text recipe."""
 
     encoder: str
     image_encoder: str
@@ -55,6 +55,7 @@ class Fit(_Strict):
 
     Attributes:
         as_of: it knows the interactions up to this moment.
+        text_recipe: of the tables as of this moment.
         interactions: how many it was fitted on.
         shoppers: of these interactions.
         judged: shoppers on whom the number of epochs was chosen, by what they took next.
@@ -65,6 +66,7 @@ class Fit(_Strict):
     """
 
     as_of: datetime
+    text_recipe: str
     interactions: int
     shoppers: int
     judged: int
@@ -80,7 +82,7 @@ class FittedSystem(_Strict):
     Attributes:
         schema_version: of the file.
         system: attention or gating, see `project`.
-        encoder, image_encoder, text_recipe: see `Inputs`; vectors made otherwise cannot be projected.
+        encoder, image_encoder: see `Inputs`; vectors made otherwise cannot be projected.
         text_dimension, photo_dimension, dimension: of the vectors that go in and of those that come out.
         seed: of the training.
         package: version of this package.
@@ -91,7 +93,6 @@ class FittedSystem(_Strict):
     system: FittedName
     encoder: str
     image_encoder: str
-    text_recipe: str
     text_dimension: int
     photo_dimension: int
     dimension: int
@@ -99,14 +100,30 @@ class FittedSystem(_Strict):
     package: str
     fits: tuple[Fit, ...]
 
-    @property
-    def inputs(self) -> Inputs:
-        """What the vectors were made by on which it was fitted."""
-        return Inputs(self.encoder, self.image_encoder, self.text_recipe)
+    def choose(self, inputs: Inputs, as_of: datetime) -> Fit:
+        """Return the last fit on such vectors that knows nothing after a moment.
 
-    def latest(self, as_of: datetime) -> Fit | None:
-        """Return the last fit that knows nothing after a moment, None without one."""
-        return next((fit for fit in reversed(self.fits) if fit.as_of <= as_of), None)
+        Raises:
+            UsageError: there is none; the message says why.
+        """
+        for name, fitted, present in (
+            ("encoder", self.encoder, inputs.encoder),
+            ("image encoder", self.image_encoder, inputs.image_encoder),
+        ):
+            if fitted != present:
+                raise UsageError(
+                    f"the fitted system {self.system} is stale: its {name} is {fitted}, now {present}; {_AGAIN}"
+                )
+        earlier = [fit for fit in self.fits if fit.as_of <= as_of]
+        if not earlier:
+            raise UsageError(f"every fit of the system {self.system} knows more than {as_of}; {_AGAIN}")
+        for fit in reversed(earlier):
+            if fit.text_recipe == inputs.text_recipe:
+                return fit
+        fitted, present = earlier[-1].text_recipe, inputs.text_recipe
+        raise UsageError(
+            f"the fitted system {self.system} is stale: its text recipe is {fitted}, now {present}; {_AGAIN}"
+        )
 
 
 def write_fitted(folder: Path, system: FittedSystem, numbers: Mapping[str, bytes]) -> None:
@@ -163,15 +180,6 @@ def fitted_variable(folder: Path) -> str:
     return hashlib.sha256(system.model_dump_json().encode()).hexdigest()[:16] if system else ""
 
 
-def find_fault(system: FittedSystem, inputs: Inputs) -> str | None:
-    """Return why a fitted system cannot project vectors, with what to do, None where it can."""
-    names = ("encoder", "image encoder", "text recipe")
-    for name, fitted, present in zip(names, system.inputs, inputs, strict=True):
-        if fitted != present:
-            return f"the fitted system {system.system} is stale: its {name} is {fitted}, now {present}; {_AGAIN}"
-    return None
-
-
 def fitted_items(folder: Path, as_of: datetime, recipe: str, texts: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of embeddings.fitted_items; a fitted system that cannot be used is logged and gives no rows.
 
@@ -192,9 +200,10 @@ def fitted_items(folder: Path, as_of: datetime, recipe: str, texts: pd.DataFrame
     if system is None or both.empty:
         return nothing
     made_by = Inputs.of_tables(both["encoder_text"].iloc[0], both["encoder_photo"].iloc[0], recipe)
-    fault, fit = find_fault(system, made_by), system.latest(as_of)
-    if fault or fit is None:
-        logger.warning("no learned vectors: %s", fault or f"every fit of {folder} knows more than {as_of}")
+    try:
+        fit = system.choose(made_by, as_of)
+    except UsageError as error:
+        logger.warning("no learned vectors: %s", error)
         return nothing
     numbers = read_numbers(folder / fit.file)
     vectors = project(system.system, numbers, *(stack_vectors(both[name]) for name in ("vector_text", "vector_photo")))

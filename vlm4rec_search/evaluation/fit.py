@@ -52,24 +52,24 @@ def fit(settings: Settings, system: FittedName, seed: int, say: Say) -> FittedSy
     """
     require_torch()
     protocol = Protocol(candidates="all", seed=seed)
-    with workbench(settings) as bench:
+    without = settings.model_copy(update={"fitted": settings.cache / "nothing-fitted"})  # whatever was fitted before
+    with workbench(without) as bench:
         moments = _moments(bench, protocol)
         say("Building the tables as of earlier moments, to learn from what shoppers took next")
-        splits, inputs = _build_splits(bench, protocol, moments)
+        splits, made_by = _build_splits(bench, protocol, moments)
         fits, numbers = [], {}
         say(f"Fitting {system} {len(moments) - 1} times, each on the interactions up to another moment")
         with bar("epochs", 2 * LONGEST * (len(moments) - 1)) as advance:
-            for earlier, split in pairwise(splits):
+            for (earlier, split), inputs in zip(pairwise(splits), made_by[1:], strict=True):
                 learned, judged = _fit(bench, system, protocol, earlier, split, advance)
                 content = save(learned.numbers())
                 numbers[file_name(content)] = content
-                fits.append(_describe(split, learned, judged, file_name(content)))
+                fits.append(_describe(split, inputs.text_recipe, learned, judged, file_name(content)))
     vectors = splits[-1].catalogue.vectors
     found = FittedSystem(
         system=system,
-        encoder=inputs.encoder,
-        image_encoder=inputs.image_encoder,
-        text_recipe=inputs.text_recipe,
+        encoder=made_by[-1].encoder,
+        image_encoder=made_by[-1].image_encoder,
         text_dimension=vectors["document"].shape[1],
         photo_dimension=vectors["photo"].shape[1],
         dimension=len(learned.numbers()["project_first.bias"]),
@@ -91,16 +91,18 @@ def _moments(bench: Workbench, protocol: Protocol) -> list[datetime]:
     return [earliest, first, test, end]
 
 
-def _build_splits(bench: Workbench, protocol: Protocol, moments: Sequence[datetime]) -> tuple[list[Split], Inputs]:
-    """Return the tables as of each moment, and what their vectors were made by."""
+def _build_splits(
+    bench: Workbench, protocol: Protocol, moments: Sequence[datetime]
+) -> tuple[list[Split], list[Inputs]]:
+    """Return the tables as of each moment, and what the vectors of each were made by."""
     names = [f"fit_{number}" for number in range(len(moments))]
     bench.plan_moments(dict(zip(names, moments, strict=True)))
     with read(bench.settings.warehouse) as connection:
-        made_by = connection.execute(in_environment(_INPUTS, names[-1])).fetchone() or ()
-    if None in made_by:
+        rows = [connection.execute(in_environment(_INPUTS, name)).fetchone() or () for name in names]
+    if None in rows[-1]:
         raise UsageError("no item has a photo with a vector, and a fitted system needs texts and photos")
     splits = [load_split(bench.settings, name, protocol, frozenset({"photo"})) for name in names]
-    return splits, Inputs.of_tables(*made_by)
+    return splits, [Inputs.of_tables(*row) for row in rows]
 
 
 def _fit(
@@ -131,9 +133,10 @@ def _moment(split: Split) -> datetime:
     return moment
 
 
-def _describe(split: Split, learned: Learned, judged: int, file: str) -> Fit:
+def _describe(split: Split, text_recipe: str, learned: Learned, judged: int, file: str) -> Fit:
     return Fit(
         as_of=_moment(split),
+        text_recipe=text_recipe,
         interactions=len(split.items),
         shoppers=split.shape[0],
         judged=judged,

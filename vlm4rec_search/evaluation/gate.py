@@ -1,9 +1,9 @@
 """The gate of `vlm4rec index`: does a new release find less of what shoppers take next than the live release?
 
-Both releases are searched as of one earlier moment, the test cut of the time split. Histories, weights, co-purchases
-and popularity are those of that moment and come from the same log. The documents of each release differ: their texts
-and vectors, and with them the profile vectors, interests and terms that follow from the same weights. So neither
-release knows the interactions that it has to find, and both know equally much of the past.
+Both releases are searched as of one earlier moment, the test cut of the time split. Histories, weights, co-purchases,
+learned vectors and popularity are those of that moment and come from the same log. The documents of each release
+differ: their texts and vectors, and with them the profile vectors, interests and terms that follow from the same
+weights. So neither release knows the interactions that it has to find, and both know equally much of the past.
 
 The gate notices another captioner, prompt, encoder or text rule. It does not notice another arithmetic of weights or
 profiles, nor another ranking, since both releases are searched with the ranking in force. `vlm4rec evaluate` and the
@@ -63,6 +63,7 @@ SELECT user_id, repeat.item_id, repeat.score, repeat.times, repeat.last_on, rank
     SELECT user_id, UNNEST(repeats) AS repeat, GENERATE_SUBSCRIPTS(repeats, 1) AS rank FROM users
 );
 CREATE VIEW profiles.user_profiles AS SELECT user_id, items, length, vector::FLOAT[] AS vector FROM vectors;
+CREATE VIEW profiles.fitted_profiles AS SELECT user_id, fitted AS vector FROM users WHERE fitted IS NOT NULL;
 CREATE VIEW profiles.term_weights AS SELECT * FROM terms;
 CREATE VIEW profiles.interests AS SELECT * FROM tastes;
 CREATE VIEW profiles.profile_weights AS

@@ -87,7 +87,8 @@ class Workbench:
         # The log that is written has the columns of the contract already.
         declared = load_declarations(data).model_copy(update={"interactions": InteractionsDeclaration()})
         (folder / CONTRACT_FILE).write_text(variable(declared), "utf-8")
-        plan(self.settings.model_copy(update={"data_dir": folder}), environment)
+        without_fit = {"data_dir": folder, "fitted": self._folder / "nothing"}  # what was fitted knows these rows
+        plan(self.settings.model_copy(update=without_fit), environment)
 
     def _write_log(self, target: Path, rows: "list[int]") -> None:
         with read(self.settings.warehouse) as connection:
@@ -179,7 +180,8 @@ def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], 
         folder = Path(name)
         say(f"Building the world {world}: {ITEMS} items, {SHOPPERS} shoppers, and its tables")
         build_shop(folder / "data", world, ITEMS, SHOPPERS, seed, dirty=False)
-        places = {"data_dir": folder / "data", "warehouse": folder / "warehouse.duckdb", "as_of": None}
-        there = settings.model_copy(update={**places, "captioner": "tiny"})
+        places = {"data_dir": folder / "data", "warehouse": folder / "warehouse.duckdb"}
+        places["fitted"] = folder / "nothing"  # what was fitted is another shop's
+        there = settings.model_copy(update={**places, "as_of": None, "captioner": "tiny"})
         plan(there, "prod")
         yield there

@@ -20,6 +20,11 @@ _FAULTS = {
     "documents have no vector": """
         SELECT (SELECT count(*) FROM documents) - (SELECT count(*) FROM vectors)
     """,
+    "learned vectors are not of length 1 and of the release's dimension": """
+        SELECT count(*) FROM fitted, release WHERE len(fitted.fitted) IS DISTINCT FROM release.fitted_dimension
+            OR coalesce(NOT isfinite(list_sum(fitted.fitted)), TRUE)
+            OR abs(list_inner_product(fitted.fitted, fitted.fitted) - 1) > 2e-3
+    """,
     "documents are neither published nor rejected": """
         SELECT (SELECT count(*) FROM judged_documents) - (SELECT count(*) FROM documents)
             - (SELECT count(*) FROM rejected WHERE kind = 'document')

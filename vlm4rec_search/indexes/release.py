@@ -10,7 +10,8 @@ import pyarrow as pa
 from vlm4rec_search.common.analyzer import ID as ANALYZER
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 
-SCHEMA_VERSION = 5  # of the tables of a release file; raise it when the package before this one cannot read them
+SCHEMA_VERSION = 6  # of the tables of a release file; raise it when the package before this one cannot read them
+READABLE = (5, SCHEMA_VERSION)  # 5 has no learned vectors
 REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
 
 
@@ -37,6 +38,8 @@ class ReleaseMeta:
         ranking: the ranking configuration as JSON, which searches use unless they name another; None for the packaged
             one.
         chosen: one line on why it is this configuration.
+        fitted: name of the fit that made the learned vectors, None without such vectors.
+        fitted_dimension: of these vectors.
     """
 
     name: str
@@ -55,6 +58,8 @@ class ReleaseMeta:
     table_version: str | None = None
     ranking: str | None = None
     chosen: str | None = None
+    fitted: str | None = None
+    fitted_dimension: int | None = None
 
     def to_json(self) -> dict[str, str | int | None]:
         """Return the fields, times in ISO form."""
@@ -140,6 +145,8 @@ def new_release(
     as_of: datetime | None,
     checks: str = "passed",
     table_version: str | None = None,
+    fitted: str | None = None,
+    fitted_dimension: int | None = None,
 ) -> ReleaseMeta:
     """Return the metadata of a release that is about to be built; the name contains the encoder and the present time.
 
@@ -160,6 +167,8 @@ def new_release(
         package=version("vlm4rec-search"),
         analyzer=ANALYZER,
         table_version=table_version,
+        fitted=fitted,
+        fitted_dimension=fitted_dimension,
     )
 
 
@@ -169,10 +178,10 @@ def check_readable(name: str, schema_version: object, analyzer: object) -> None:
     Raises:
         UsageError: the release has another schema version, or another analyzer made its words.
     """
-    actual, needed = (schema_version, analyzer), (SCHEMA_VERSION, ANALYZER)
-    if actual != needed:
+    if schema_version not in READABLE or analyzer != ANALYZER:
         raise UsageError(
-            f"the release {name} has schema version and analyzer {actual}, this package reads {needed}: publish again"
+            f"the release {name} has schema version and analyzer {(schema_version, analyzer)}, this package reads"
+            f" {(SCHEMA_VERSION, ANALYZER)}: publish again"
             " with `vlm4rec index`"
         )
 

@@ -31,6 +31,7 @@ def to_user(user_id: str, row: Mapping[str, Any]) -> User:
             entry["item_id"]: Repeat(entry["score"], entry["times"], entry["last_on"])
             for entry in row.get("repeats") or ()  # releases of earlier packages lack them
         },
+        fitted=None if row.get("fitted") is None else _to_vector(row["fitted"]),
         seen=row["seen"],
         segment=row["segment"],
         categories=tuple(row["categories"]),
@@ -43,9 +44,13 @@ def to_item(
     words: Sequence[Mapping[str, Any]] = (),
     neighbours: Mapping[str, float] = MappingProxyType({}),
     ease: Mapping[str, float] = MappingProxyType({}),
+    fitted: Sequence[float] | Vector | None = None,
 ) -> Item:
     """Return the item of a record with item_id, title, category and price."""
-    return Item(**record, vector=_to_vector(vector), words=_to_words(words), neighbours=neighbours, ease=ease)
+    learned = None if fitted is None else _to_vector(fitted)
+    return Item(
+        **record, vector=_to_vector(vector), words=_to_words(words), neighbours=neighbours, ease=ease, fitted=learned
+    )
 
 
 def to_document(row: Mapping[str, Any]) -> Document:

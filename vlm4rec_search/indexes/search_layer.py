@@ -29,6 +29,7 @@ class SearchTables(Generic[FrameT]):
         facets: the values that filters compare, by item and field.
         terms: the weighted words of each item.
         ease: pairs of items with the weight of the first in the score of the second.
+        fitted: the learned vectors of items, empty without a fitted system.
     """
 
     documents: FrameT
@@ -39,6 +40,7 @@ class SearchTables(Generic[FrameT]):
     facets: FrameT
     terms: FrameT
     ease: FrameT
+    fitted: FrameT
 
 
 class Model(NamedTuple):
@@ -53,7 +55,7 @@ _TEXTS = ("title", "description", "caption", "details")
 _ITEM = ("item_id", *_TEXTS, "category", "price", "available", "image", "attributes")
 _USER = (
     "user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "shoppers", "repeats",
-    "segment", "categories",
+    "segment", "categories", "fitted",
 )  # fmt: skip
 # one model for each field of `SearchTables`
 MODELS = {
@@ -67,6 +69,7 @@ MODELS = {
     "facets": Model("search.item_facets", ("item_id", "field", "value", "number"), order="item_id, field, value"),
     "terms": Model("search.item_terms", ("item_id", "term", "word", "weight", "rank"), order="item_id, rank"),
     "ease": Model("search.ease_weights", ("item_id", "neighbour_id", "weight"), order="item_id, rank"),
+    "fitted": Model("embeddings.fitted_items", ("item_id", "fit", "vector"), order="item_id"),
 }
 _PROVENANCE = """
     SELECT
@@ -106,9 +109,9 @@ class SearchLayer:
 
     def new_release(self, checks: str) -> ReleaseMeta:
         """Return the metadata of a new release of these tables; `checks` is the verdict of the expectation suites."""
-        return new_release(
-            self.encoder, self.dimension, self.captioner, self.prompt, self.as_of, checks, self.table_version
-        )
+        names = (self.encoder, self.dimension, self.captioner, self.prompt, self.as_of, checks, self.table_version)
+        learned = self.tables.fitted.slice(0, 1).to_pylist()
+        return new_release(*names, *(learned and (learned[0]["fit"], len(learned[0]["vector"]))))
 
 
 def read_search_layer(connection: duckdb.DuckDBPyConnection, environment: str = "prod") -> SearchLayer:

@@ -44,7 +44,7 @@ def stage_release(
     _register_tables(connection, given)
     connection.execute(tables.CREATE)
     connection.execute(tables.JUDGE_DOCUMENTS, {"dimension": meta.dimension, "encoder": meta.encoder})
-    connection.execute(tables.JUDGE_USERS, {"dimension": meta.dimension})
+    connection.execute(tables.JUDGE_USERS, {"dimension": meta.dimension, "fitted_dimension": meta.fitted_dimension})
     connection.execute(tables.COPY_DOCUMENTS)
     _require_documents(connection)
     advance(1)
@@ -55,9 +55,9 @@ def stage_release(
     connection.execute(tables.COPY_TERMS)
     advance(1)
     connection.execute(tables.COPY_USERS)
-    verify_rows(connection)
     meta = replace(meta, documents=count_rows(connection, "documents"), users=count_rows(connection, "users"))
-    connection.execute("INSERT INTO release VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(meta))
+    connection.table("release").insert(list(astuple(meta)))
+    verify_rows(connection)
     advance(1)
     return meta
 

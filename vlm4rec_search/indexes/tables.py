@@ -8,11 +8,12 @@ CREATE = """
 CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
     prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,
     documents BIGINT, users BIGINT, table_version VARCHAR,
-    ranking VARCHAR, chosen VARCHAR);
+    ranking VARCHAR, chosen VARCHAR, fitted VARCHAR, fitted_dimension INTEGER);
 CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR,
     details VARCHAR, category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON,
     captioner VARCHAR, content_hash VARCHAR);
 CREATE TABLE vectors (document INTEGER, vector FLOAT[]);
+CREATE TABLE fitted (document INTEGER, fitted FLOAT[]);
 CREATE TABLE facets (field VARCHAR, value VARCHAR, number DOUBLE, document INTEGER);
 CREATE TABLE popularity (document INTEGER, shoppers BIGINT, recent BIGINT, score FLOAT);
 CREATE TABLE words (document INTEGER, words STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[]);
@@ -26,7 +27,7 @@ CREATE TABLE users (user_id VARCHAR PRIMARY KEY, items INTEGER, vector FLOAT[],
     behaviour STRUCT(item_id VARCHAR, weight DOUBLE, lasting DOUBLE)[],
     shoppers STRUCT(item_id VARCHAR, score DOUBLE)[],
     repeats STRUCT(item_id VARCHAR, score DOUBLE, times INTEGER, last_on VARCHAR)[], segment VARCHAR,
-    categories VARCHAR[]);
+    categories VARCHAR[], fitted FLOAT[]);
 CREATE TABLE rejected (kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
 """
 CREATE_POSTINGS = """
@@ -34,9 +35,12 @@ CREATE TABLE postings (field VARCHAR, term VARCHAR, df INTEGER, documents INTEGE
 """
 
 # list_inner_product raises an error at a NULL inside a vector, so such a vector becomes one that is not finite
-_VECTOR = """
-    CASE WHEN list_count(vector::FLOAT[]) < len(vector::FLOAT[]) THEN ['nan'::FLOAT] ELSE vector::FLOAT[] END AS vector
-"""
+_VECTOR, _FITTED = (
+    f"""
+    CASE WHEN list_count({name}::FLOAT[]) < len({name}::FLOAT[]) THEN ['nan'::FLOAT] ELSE {name}::FLOAT[] END AS {name}
+    """
+    for name in ("vector", "fitted")
+)
 # the sum of a vector is finite if, and only if, all of its components are
 _VECTOR_REASON = """
     WHEN vector IS NULL THEN 'no vector'
@@ -70,7 +74,7 @@ WITH numbered AS (
         shoppers::STRUCT(item_id VARCHAR, score DOUBLE)[] AS shoppers,
         repeats::STRUCT(item_id VARCHAR, score DOUBLE, times INTEGER, last_on VARCHAR)[] AS repeats,
         segment::VARCHAR AS segment,
-        categories::VARCHAR[] AS categories)
+        categories::VARCHAR[] AS categories, {_FITTED})
     FROM incoming_users
 )
 SELECT *, CASE
@@ -78,12 +82,14 @@ SELECT *, CASE
     WHEN row_number() OVER (PARTITION BY user_id ORDER BY line) > 1 THEN 'repeated user_id'
     WHEN len(list_filter(interests, lambda interest: len(interest.vector) <> $dimension)) > 0
         THEN 'interest of a dimension that is not ' || $dimension
+    WHEN len(fitted) <> $fitted_dimension OR NOT coalesce(abs(list_inner_product(fitted, fitted) - 1) <= 2e-3, TRUE)
+        THEN 'learned vector is not of length 1 and dimension ' || $fitted_dimension
     WHEN vector IS NULL THEN NULL
     {_VECTOR_REASON} END AS reason
 FROM numbered
 """  # noqa: S608
 
-COPY_DOCUMENTS = """
+COPY_DOCUMENTS = f"""
 INSERT INTO documents
 SELECT row_number() OVER (ORDER BY item_id) - 1, item_id, coalesce(title, ''), description, caption, details, category,
     price, available, image, attributes, captioner, content_hash
@@ -92,8 +98,11 @@ INSERT INTO vectors
 SELECT documents.document, judged.vector
 FROM judged_documents AS judged INNER JOIN documents ON documents.item_id = judged.item_id
 WHERE judged.reason IS NULL ORDER BY documents.document;
+INSERT INTO fitted
+SELECT document, vector
+FROM (SELECT document, {_VECTOR} FROM incoming_fitted INNER JOIN documents USING (item_id)) ORDER BY document;
 INSERT INTO rejected SELECT 'document', item_id, title, reason FROM judged_documents WHERE reason IS NOT NULL;
-"""
+"""  # noqa: S608
 COPY_FACETS = """
 INSERT INTO facets
 SELECT facets.field, facets.value, facets.number, documents.document
@@ -134,7 +143,7 @@ INSERT INTO rejected SELECT 'user', user_id, NULL, reason FROM judged_users WHER
 INSERT INTO users
 SELECT user_id, items, vector, coalesce(history, []), coalesce(seen, []), coalesce(terms, []),
     coalesce(interests, []), coalesce(behaviour, []), coalesce(shoppers, []),
-    coalesce(repeats, []), segment, coalesce(categories, [])
+    coalesce(repeats, []), segment, coalesce(categories, []), fitted
 FROM judged_users WHERE reason IS NULL ORDER BY user_id;
 """
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import duckdb
 import pyarrow as pa
 
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.warehouse import in_environment
+from vlm4rec_search.embeddings.fitted import Inputs, read_fitted
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
@@ -19,6 +23,11 @@ from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 
 EXAMPLES = 5
+_FIT_INPUTS = """
+SELECT (SELECT ANY_VALUE(encoder) FROM embeddings.item_embeddings),
+    (SELECT ANY_VALUE(encoder) FROM embeddings.image_embeddings),
+    (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts), (SELECT ANY_VALUE(as_of) FROM histories.as_of)
+"""
 _TOLERANCE = 1e-4  # distance up to which two vectors count as equal
 _LIVE = """
 CREATE TABLE live (item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR, details VARCHAR,
@@ -70,7 +79,8 @@ class Finding:
     co-purchases differ); vector_mismatch; missing_profiles, extra_profiles, stale_profiles, and the same for segments.
     Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
-    shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing).
+    shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing);
+    stale_fit (the fitted system cannot be used, with the reason).
     """
 
     kind: str
@@ -93,6 +103,7 @@ def examine(
     users: int,
     ranking: Ranking | None = None,
     rules: Sequence[Rule] = (),
+    stale_fit: str | None = None,
 ) -> Diagnosis:
     """Compare the live release with the tables, and look at the top tens that shoppers get.
 
@@ -101,6 +112,7 @@ def examine(
         search_layer: of the warehouse.
         users: number of shoppers whose top tens are examined.
         ranking, rules: that answer, see `Searcher`.
+        stale_fit: see `find_stale_fit`.
 
     Raises:
         UsageError: nothing is published, or the release is of another schema version.
@@ -129,7 +141,25 @@ def examine(
     exposure = measure_release(releases, name, releases.users(name, users), ranking, rules, popularity)
     findings += _judge(exposure)
     findings.append(_finding("idle_rules", "warning", find_idle_rules(rules, search_layer.tables)))
+    findings.append(_finding("stale_fit", "warning", [stale_fit] if stale_fit else []))
     return Diagnosis([finding for finding in findings if finding.count], exposure)
+
+
+def find_stale_fit(connection: duckdb.DuckDBPyConnection, environment: str, folder: Path) -> str | None:
+    """Return why the fitted system of a folder makes no vectors in an environment, None where it does or there is none.
+
+    Raises:
+        UsageError: the fitted system cannot be read.
+    """
+    system = read_fitted(folder)
+    *made_by, as_of = connection.execute(in_environment(_FIT_INPUTS, environment)).fetchone() or (None,)
+    if system is None or None in made_by:
+        return None
+    try:
+        system.choose(Inputs.of_tables(*made_by), as_of)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _by_hash(
@@ -147,7 +177,7 @@ def _by_hash(
 
 
 def _model_changes(live: ReleaseMeta, staged: ReleaseMeta) -> Iterator[str]:
-    for name in ("encoder", "dimension"):
+    for name in ("encoder", "dimension", "fitted"):
         indexed, tabled = getattr(live, name), getattr(staged, name)
         if indexed != tabled:
             yield f"{name} {indexed} in the index, {tabled} in the tables"

@@ -22,9 +22,11 @@ CREATE TABLE IF NOT EXISTS releases (
     dimension INTEGER, captioner VARCHAR, prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR,
     analyzer VARCHAR, schema_version INTEGER, documents BIGINT, users BIGINT, users_before BIGINT,
     added BIGINT, changed BIGINT, deleted BIGINT, rejected BIGINT, rejected_users BIGINT, seconds DOUBLE);
-ALTER TABLE releases ADD COLUMN IF NOT EXISTS table_version VARCHAR;  -- older files lack these three
+ALTER TABLE releases ADD COLUMN IF NOT EXISTS table_version VARCHAR;  -- older files lack this and the next columns
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS ranking VARCHAR;
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS chosen VARCHAR;
+ALTER TABLE releases ADD COLUMN IF NOT EXISTS fitted VARCHAR;
+ALTER TABLE releases ADD COLUMN IF NOT EXISTS fitted_dimension INTEGER;
 CREATE TABLE IF NOT EXISTS loads (
     release VARCHAR, index VARCHAR, indexed BIGINT, deleted BIGINT, rejected BIGINT, requests BIGINT, repeated BIGINT,
     seconds DOUBLE);

@@ -10,6 +10,7 @@ from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.vectors import Floats, Ints, Vectors
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Record, Request, User
+from vlm4rec_search.search.query import Kind
 
 
 class ReleaseGoneError(RunError):
@@ -75,8 +76,8 @@ class Retrieved(ABC):
         """Return what hits show, in the given order."""
 
     @abstractmethod
-    def vectors(self, documents: Ints) -> Vectors:
-        """Return the unit vectors of documents, float32 (b, d)."""
+    def vectors(self, documents: Ints, kind: Kind = "semantic") -> Vectors:
+        """Return the unit vectors of documents, float32 (b, d); of the kind fitted zeros where a document has none."""
 
     @abstractmethod
     def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:

@@ -17,6 +17,7 @@ from vlm4rec_search.search.reasons import (
     chosen_before,
     chosen_with,
     goes_with,
+    has_learned_likeness,
     has_words,
     is_near,
     is_popular,
@@ -44,6 +45,7 @@ class _Hit:
         like_history: clause of its likeness to items of the history; of several interests, to the one that added most.
         like_session: clause of its likeness to items of the session.
         words: the matched words, largest share first.
+        learned: by the column of a fitted retriever, the items that it resembles most by learned vectors.
     """
 
     document: int
@@ -51,6 +53,7 @@ class _Hit:
     like_history: str
     like_session: str
     words: tuple[WordPart, ...]
+    learned: Mapping[int | None, tuple[HistoryPart, ...]]
 
 
 class Explainer:
@@ -59,7 +62,7 @@ class Explainer:
     def __init__(self, reader: Reader, facts: Facts, plan: Plan, retrieved: Retrieved) -> None:
         self._facts, self._plan, self._retrieved = facts, plan, retrieved
         self._as_of = reader.release.as_of
-        from_history = [retriever for retriever in plan.retrievers if retriever.name in FROM_HISTORY]
+        from_history = [each for each in plan.retrievers if each.name in (*FROM_HISTORY, "fitted")]
         used = {item for retriever in from_history for item in self._history_weights(retriever)}
         self._history = reader.items(sorted(used)) if used else {}
         self._ranks = [
@@ -71,12 +74,20 @@ class Explainer:
         """Return the explanation of each hit."""
         scores, words = self._retrieved.scores(ranked.documents), self._retrieved.words(ranked.documents)
         vectors = self._retrieved.vectors(ranked.documents)
+        learned = self._retrieved.vectors(ranked.documents, "fitted") if self._uses("fitted") else vectors
         return [
-            self._explain(ranked, row, scores[row], words[row], vectors[row]) for row in range(len(ranked.documents))
+            self._explain(ranked, row, scores[row], words[row], vectors[row], learned[row])
+            for row in range(len(ranked.documents))
         ]
 
     def _explain(
-        self, ranked: Ranked, row: int, scores: Floats, words: Mapping[str, float], vector: Vector
+        self,
+        ranked: Ranked,
+        row: int,
+        scores: Floats,
+        words: Mapping[str, float],
+        vector: Vector,
+        learned: Vector,
     ) -> Explanation:
         document, contributions, notes = int(ranked.documents[row]), ranked.contributions[row], ranked.notes[row]
         nearest = self._best(scores, FROM_HISTORY)
@@ -89,12 +100,14 @@ class Explainer:
             resembles(history[of_profile], self._is_top(of_profile, document), HISTORY),
             resembles(history[of_session], self._is_top(of_session, document), self._visit),
             word_parts(words),
+            {column: largest(self._history_parts(column, learned)) for column in self._columns(("fitted",))},
         )
         co_purchase = self._sum_of("co-purchase", scores)
         known = [self._facts.user, self._facts.session]
         bought_with = largest(self._co_purchase_parts(hit.item_id, known if co_purchase > 0.0 else []))
         ease = self._sum_of("ease", scores)
         goes_with = largest(self._ease_parts(hit.item_id, known if ease > 0.0 else []))
+        fitted = self._best(scores, ("fitted",))
         boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
         named, told = self._reasons(hit, scores, contributions, boosted, notes)
         return Explanation(
@@ -110,6 +123,8 @@ class Explainer:
             _rest(ease, goes_with),
             boosted,
             tuple(ReasonPart(clause, share) for clause, share in named),
+            hit.learned.get(fitted, ()),
+            _rest(0.0 if fitted is None else float(scores[fitted]), hit.learned.get(fitted, ())),
         )
 
     def _retriever_parts(self, document: int, scores: Floats, contributions: Floats) -> tuple[RetrieverPart, ...]:
@@ -173,6 +188,8 @@ class Explainer:
                 return self._goes_with(hit.item_id, profile, origin)
             case "buy-again":
                 return self._chosen_before(hit.item_id)
+            case "fitted":
+                return has_learned_likeness(hit.learned.get(column, ()), origin)
             case "shoppers":
                 return "similar shoppers chose it lately"
             case "popularity":
@@ -202,6 +219,7 @@ class Explainer:
         session = self._facts.session
         return session is not None and (
             retriever.words is session.words
+            or (retriever.kind == "fitted" and retriever.vector is session.fitted)
             or retriever.items is self._facts.co_purchases.get("session")
             or retriever.items is self._facts.ease.get("session")
         )
@@ -223,15 +241,18 @@ class Explainer:
 
     def _best(self, values: Floats, names: Collection[str]) -> int | None:
         """Return the column of the largest value among the retrievers of these names."""
-        columns = [column for column, each in enumerate(self._plan.retrievers) if each.name in names]
-        return max(columns, key=lambda column: float(values[column]), default=None)
+        return max(self._columns(names), key=lambda column: float(values[column]), default=None)
+
+    def _columns(self, names: Collection[str]) -> list[int]:
+        return [column for column, each in enumerate(self._plan.retrievers) if each.name in names]
 
     def _sum_of(self, name: str, scores: Floats) -> float:
         return float(sum(scores[column] for column, each in enumerate(self._plan.retrievers) if each.name == name))
 
     def _history_weights(self, retriever: Retriever) -> Mapping[str, float]:
         """Return the items whose vectors a retriever sums, with their weights; those of an interest are not scaled."""
-        profile = self._facts.session if retriever.name == "session" else self._facts.user
+        of_session = retriever.name == "session" or (retriever.name == "fitted" and self._is_of_session(retriever))
+        profile = self._facts.session if of_session else self._facts.user
         history = profile.history if profile else {}
         if retriever.sources:
             return {item: history.get(item, 1.0) for item in retriever.sources}
@@ -243,12 +264,14 @@ class Explainer:
             return []
         retriever = self._plan.retrievers[column]
         weights_by_item = self._history_weights(retriever)
-        items = [self._history[item] for item in weights_by_item if item in self._history]
-        if not items:
+        known = [self._history[item] for item in weights_by_item if item in self._history]
+        by_item = [(item, item.fitted if retriever.kind == "fitted" else item.vector) for item in known]
+        pairs = [(item, of_item) for item, of_item in by_item if of_item is not None]
+        if not pairs:
             return []
-        vectors = np.stack([item.vector for item in items])
+        items, vectors = [item for item, _ in pairs], np.stack([of_item for _, of_item in pairs])
         weights = np.array([weights_by_item[item.item_id] for item in items])
-        if retriever.sources:
+        if retriever.sources or retriever.kind == "fitted":  # their weights are not scaled to the vector
             weights /= np.linalg.norm(weights @ vectors.astype(np.float64))
         shares = history_shares(vectors, weights, vector)
         return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]

@@ -50,12 +50,13 @@ class Word:
 class Retriever:
     """One ranking of the documents that takes part in the fusion.
 
-    The kind decides how documents are scored: `vector` (d,) of length 1 is semantic, `words` by term are lexical,
+    The kind decides how documents are scored: `vector` of length 1 is semantic, or fitted, `words` by term are lexical,
     `items` with their scores are those of co-purchases, EASE or similar shoppers, or the popular ones of a segment. A
     popularity retriever without `items` ranks by the popularity of every document.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase, ease, shoppers, popularity, buy-again or pinned.
+        name: profile, interest, session, text, words, co-purchase, ease, shoppers, fitted, popularity, buy-again or
+            pinned.
         weight: share in the fusion among the retrievers of the same kind.
         sources: of an interest, the history items whose vectors it averages.
     """
@@ -113,6 +114,7 @@ class User:
         lasting: the same items with the weights from which EASE starts.
         shoppers: what similar shoppers took, with scores.
         repeats: items of the history that the shopper may buy again.
+        fitted: unit vector of the release's fitted system (w,); None without one.
         seen: item ids that answers leave out.
         segment: from the users file.
         categories: favourite categories, best first.
@@ -127,6 +129,7 @@ class User:
     lasting: Mapping[str, float] = field(default_factory=dict)
     shoppers: Mapping[str, float] = field(default_factory=dict)
     repeats: Mapping[str, Repeat] = field(default_factory=dict)
+    fitted: Vector | None = None
     seen: Sequence[str] = ()
     segment: str | None = None
     categories: tuple[str, ...] = ()
@@ -141,6 +144,7 @@ class Item:
         words: weighted words by term.
         neighbours: similarities of co-purchases by item id.
         ease: weights in the EASE scores of other items, by item id.
+        fitted: unit vector of the release's fitted system (w,); None without one.
     """
 
     item_id: str
@@ -151,6 +155,7 @@ class Item:
     words: Mapping[str, Word] = field(default_factory=dict)
     neighbours: Mapping[str, float] = field(default_factory=dict)
     ease: Mapping[str, float] = field(default_factory=dict)
+    fitted: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.text_forms import composed, normal_form
 from vlm4rec_search.search.filters import Filter, check_utf8, parse_filters
 
-Mode = Literal["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers"]
+Mode = Literal["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers", "fitted"]
 Fusion = Literal["rrf", "minmax", "zscore", "blend"]
-Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "popularity"]
+Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "fitted", "popularity"]
 Tier = Literal["profile", "session", "text", "segment", "category", "popularity"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -32,7 +32,8 @@ class Query:
         items: item ids of the session, at most 100; answers leave them out.
         text: free text.
         mode: the retrievers that answer: vectors (semantic), words (lexical), co-purchases (behaviour), what histories
-            predict (ease), what similar shoppers took (shoppers), or all of them and popularity (hybrid).
+            predict (ease), what similar shoppers took (shoppers), learned vectors (fitted), or all of them and
+            popularity (hybrid).
         filters: conditions that every hit fulfils, see `parse_filters`; they apply inside every retriever.
         k: number of hits, 1 to 10,000.
         include_seen: also return items that the shopper has interacted with.
@@ -40,8 +41,9 @@ class Query:
             configuration's. It has no effect with a text or outside the mode hybrid.
         fusion: reciprocal rank (rrf), or weighted mean of min-max (minmax) or standard scores (zscore); None takes the
             ranking configuration's.
-        weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, popularity), divided
-            among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of the ranking.
+        weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, fitted, popularity),
+            divided among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of the
+            ranking.
         depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
         per_category: the most hits of one category.
@@ -98,7 +100,7 @@ class Query:
             raise UsageError(f"at is {self.at}: give the moment with its time zone")
         if self.min_score is not None and not isfinite(self.min_score):
             raise UsageError(f"min_score is {self.min_score}: use a finite number")
-        if self.mode in ("behaviour", "ease", "shoppers") and self.text is not None:
+        if self.mode in ("behaviour", "ease", "shoppers", "fitted") and self.text is not None:
             raise UsageError("a text has no co-purchases or histories: give a user or items, or use another mode")
         self._check_weights()
         self._normalise()
@@ -151,8 +153,8 @@ class RetrieverPart:
     """The part of one retriever in a hit.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase, ease, shoppers, popularity or buy-again.
-        kind: semantic, lexical, behaviour, ease, shoppers or popularity.
+        name: profile, interest, session, text, words, co-purchase, ease, shoppers, fitted, popularity or buy-again.
+        kind: semantic, lexical, behaviour, ease, shoppers, fitted or popularity.
         score: cosine, weighted BM25, co-purchase score, sum of EASE weights, score of similar shoppers, popularity,
             or count and recency of purchases (buy-again).
         rank: among the retriever's candidates, None when the hit is not one of them.
@@ -199,7 +201,8 @@ class Explanation:
 
     The shares of `history` and `rest` add up to the score of the semantic retriever of the profile or session; those of
     `words` add up to the lexical score, those of `bought_with` and `bought_rest` to the co-purchase score, those of
-    `goes_with` and `goes_rest` to the score of `ease`. The contributions of `legs` and `boosted` add up to the hit's
+    `goes_with` and `goes_rest` to the score of `ease`, those of `learned` and `learned_rest` to the score of `fitted`.
+    The contributions of `legs` and `boosted` add up to the hit's
     score.
 
     Attributes:
@@ -216,6 +219,8 @@ class Explanation:
         goes_rest: the sum of the shares of all other such items.
         boosted: what boosts of business rules added to the score.
         reasons: those of the sentence, in their order; a pinned hit has none.
+        learned: the history items that the hit resembles most by learned vectors, best first.
+        learned_rest: the sum of the shares of all other history items with such a vector.
     """
 
     sentence: str
@@ -230,6 +235,8 @@ class Explanation:
     goes_rest: float = 0.0
     boosted: float = 0.0
     reasons: tuple[ReasonPart, ...] = ()
+    learned: tuple[HistoryPart, ...] = ()
+    learned_rest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

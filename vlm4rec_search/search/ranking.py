@@ -18,7 +18,7 @@ Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 ChainTier = Literal["profile", "session", "segment", "category", "popularity"]
 CHOSEN = "shop-"  # a configuration that was chosen for a shop has a version that begins with this
-SCHEMA = 2  # of a ranking file; 2 knows the retrievers ease and shoppers, blends, and weights by length of the history
+SCHEMA = 2  # of a ranking file; 2 knows ease, shoppers and fitted, blends, and weights by length of the history
 DURATIONS = ("pace_days", "half_life_days", "behaviour_half_life_days", "co_purchase_days", "popularity_days")
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -28,7 +28,7 @@ class _Strict(BaseModel):
 
 
 class Weights(_Strict):
-    """The weight of each kind of retriever in the fusion; 0 switches it off. Files of schema 1 lack the last two."""
+    """The weight of each kind of retriever in the fusion; 0 switches it off. Files of schema 1 lack the last three."""
 
     semantic: Weight
     lexical: Weight
@@ -36,6 +36,7 @@ class Weights(_Strict):
     popularity: Weight
     ease: Weight = 0.0
     shoppers: Weight = 0.0
+    fitted: Weight = 0.0
 
 
 class HistoryWeights(_Strict):

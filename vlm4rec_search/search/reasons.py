@@ -83,6 +83,13 @@ def resembles(parts: Sequence[HistoryPart], is_top: bool, origin: str = "") -> s
     return _join(verb, _titles(parts), origin and f"from {origin}") if parts else ""
 
 
+def has_learned_likeness(parts: Sequence[HistoryPart], origin: str = "") -> str:
+    """Return the clause of likeness by learned vectors, largest share first."""
+    if parts:
+        return f"it has a learned likeness to {_titles(parts)}"
+    return _join("it has a learned likeness", origin and f"to items of {origin}")
+
+
 def is_near(text: str) -> str:
     """Return the clause of nearness to the text of a query."""
     return f'it is among the nearest to "{shorten(text)}" in meaning'

@@ -36,6 +36,8 @@ def profile_retrievers(profile: User | None, mode: Mode, by_interest: bool, name
         retrievers.append(Retriever("words", "lexical", words=profile.words))
     if profile.shoppers:
         retrievers.append(Retriever("shoppers", "shoppers", items=profile.shoppers))
+    if profile.fitted is not None:
+        retrievers.append(Retriever("fitted", "fitted", profile.fitted))
     return [retriever for retriever in retrievers if mode in ("hybrid", retriever.kind)]
 
 
@@ -58,21 +60,28 @@ def text_words(text: str) -> dict[str, Word]:
 def session_profile(items: Sequence[Item]) -> User:
     """Return a profile made of a session's items, each of which counts alike.
 
-    The vector is the unit mean of their vectors. The words are the sum of their words, scaled so that the heaviest has
-    weight 1, at most `MAX_TERMS`.
+    The vector is the unit mean of their vectors, and so is the fitted one. The words are the sum of their words, scaled
+    so that the heaviest has weight 1, at most `MAX_TERMS`.
     """
-    total = np.sum([item.vector.astype(np.float64) for item in items], axis=0)
-    length = float(np.linalg.norm(total))
-    has_direction = length > 1e-9
+    vector, length = _sum_vectors([item.vector for item in items])
+    fitted, _ = _sum_vectors([item.fitted for item in items if item.fitted is not None])
     return User(
         user_id="",
-        vector=(total / length).astype(np.float32) if has_direction else None,
+        vector=vector,
         words=_sum_words([item.words for item in items]),
-        history={item.item_id: 1.0 / length for item in items} if has_direction else {},
+        history={} if vector is None else {item.item_id: 1.0 / length for item in items},
         behaviour={item.item_id: 1.0 for item in items},
         lasting={item.item_id: 1.0 for item in items},
+        fitted=fitted,
         seen=[item.item_id for item in items],
     )
+
+
+def _sum_vectors(vectors: Sequence[Vector]) -> tuple[Vector | None, float]:
+    """Return the direction and the length of a sum of vectors; the direction is None where they cancel out."""
+    total = np.sum([vector.astype(np.float64) for vector in vectors], axis=0)
+    length = float(np.linalg.norm(total))
+    return ((total / length).astype(np.float32) if length > 1e-9 else None), length
 
 
 def _sum_words(words_of_items: Sequence[Mapping[str, Word]]) -> dict[str, Word]:

@@ -56,6 +56,7 @@ def registry(ranking: Ranking | None = None) -> dict[str, Make]:
         "product-behaviour": lambda: Product("product-behaviour", "behaviour", ranking, releases),
         "product-ease": lambda: Product("product-ease", "ease", ranking, releases),
         "product-shoppers": lambda: Product("product-shoppers", "shoppers", ranking, releases),
+        "product-fitted": lambda: Product("product-fitted", "fitted", ranking, releases),
         "oracle-of-legs": lambda: OracleOfLegs(ranking, releases),
     }
     return factories | {point.name: point.load() for point in entry_points(group=GROUP)}

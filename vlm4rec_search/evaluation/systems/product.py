@@ -61,10 +61,12 @@ class Product(System):
         """Build a release of the candidates and of the documents in the histories.
 
         Raises:
-            UsageError: the split has no tables.
+            UsageError: the split has no tables, or learned vectors are asked for that its tables do not have.
         """
         self._split = split
         self._backend = self._releases.open(split)
+        if self.mode == "fitted" and not self._backend.release.fitted:
+            raise UsageError("no fit ends before the histories that are evaluated: run `vlm4rec fit`")
         self._index = Searcher(self._backend, ranking=self._ranking)
         self._places = split.catalogue.positions(list(self._backend.store.numbers))
 

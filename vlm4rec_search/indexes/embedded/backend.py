@@ -14,6 +14,7 @@ from vlm4rec_search.indexes.rows import to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
+from vlm4rec_search.search.query import Kind
 
 
 class EmbeddedBackend(Backend, Reader):
@@ -51,7 +52,12 @@ class EmbeddedBackend(Backend, Reader):
         terms = self.store.words(documents) if words else {}
         rows = zip(documents, self.store.records(documents), strict=True)
         return {
-            record["item_id"]: to_item(record, self.store.vectors[document], terms.get(document, ()))
+            record["item_id"]: to_item(
+                record,
+                self.store.vectors[document],
+                terms.get(document, ()),
+                fitted=self.store.fitted[document] if self.store.is_fitted[document] else None,
+            )
             for document, record in rows
         }
 
@@ -116,7 +122,10 @@ class EmbeddedRetrieved(Retrieved):
         self._store, self._retrievers = store, retrievers
         if candidates is None:
             scored = zip(retrievers, self._scores, strict=True)
-            candidates = [top_candidates(retriever, scores, allowed, depth) for retriever, scores in scored]
+            candidates = [
+                top_candidates(retriever, scores, only_fitted(store, retriever, allowed), depth)
+                for retriever, scores in scored
+            ]
         self.candidates = candidates
 
     @cached_property
@@ -127,8 +136,8 @@ class EmbeddedRetrieved(Retrieved):
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:
         return [Record(**row) for row in self._store.records(documents)]  # type: ignore[typeddict-item]
 
-    def vectors(self, documents: Ints) -> Vectors:
-        return self._store.vectors[documents]
+    def vectors(self, documents: Ints, kind: Kind = "semantic") -> Vectors:
+        return self._store.vectors_of(kind)[documents]
 
     def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
         return list(self._store.facets(documents.tolist()))
@@ -156,7 +165,7 @@ class EmbeddedRetrieved(Retrieved):
 def score(store: Store, retriever: Retriever) -> Vectors:
     """Return the score of every document in one retriever, float32 (n,)."""
     if retriever.vector is not None:
-        return cosines(store.vectors, retriever.vector)
+        return cosines(store.vectors_of(retriever.kind), retriever.vector)
     if retriever.items:
         return _score_items(store, retriever.items)
     if retriever.kind == "popularity":
@@ -172,6 +181,13 @@ def _score_items(store: Store, items: Mapping[str, float]) -> Vectors:
     scores = np.zeros(len(places), dtype=np.float32)
     scores[[document for document, _ in known]] = [value for _, value in known]
     return scores
+
+
+def only_fitted(store: Store, retriever: Retriever, allowed: Mask | None) -> Mask | None:
+    """Return which documents a retriever may return: the kind fitted finds only documents with a learned vector."""
+    if retriever.kind != "fitted":
+        return allowed
+    return store.is_fitted if allowed is None else store.is_fitted & allowed
 
 
 def top_candidates(retriever: Retriever, scores: Vectors, allowed: Mask | None, depth: int) -> Candidates:

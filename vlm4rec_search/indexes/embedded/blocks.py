@@ -16,6 +16,7 @@ from vlm4rec_search.indexes.embedded.backend import (
     EmbeddedBackend,
     EmbeddedRetrieved,
     best_candidates,
+    only_fitted,
     score,
     top_candidates,
 )
@@ -25,7 +26,7 @@ from vlm4rec_search.search.facts import with_segment
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.model import Facts, Plan, Ranked, Request, Retriever
 from vlm4rec_search.search.planning import make_plan, uses
-from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.query import Kind, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.retrievers import MAX_ITEMS
@@ -141,16 +142,19 @@ def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> lis
     """Return the candidates of every retriever of each request, equal to those of `EmbeddedBackend.retrieve`."""
     store, allowed = backend.store, [backend.allowed(request) for request in requests]
     searches = [
-        [_Search(retriever, mask, request.depth) for retriever in request.retrievers]
+        [_Search(retriever, only_fitted(store, retriever, mask), request.depth) for retriever in request.retrievers]
         for request, mask in zip(requests, allowed, strict=True)
     ]
     flat = [search for of_request in searches for search in of_request]
-    nearest = _nearest(store, [search for search in flat if search.retriever.vector is not None])
+    nearest: dict[Kind, Iterator[Candidates]] = {
+        kind: _nearest(store, kind, [search for search in flat if _has_vector(search.retriever, kind)])
+        for kind in ("semantic", "fitted")
+    }
     matching = _matching(store, [search for search in flat if _has_words(search.retriever)])
 
     def find(search: _Search) -> Candidates:
         if search.retriever.vector is not None:
-            return next(nearest)
+            return next(nearest[search.retriever.kind])
         if _has_words(search.retriever):
             return next(matching)
         scores = score(store, search.retriever)
@@ -162,28 +166,33 @@ def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> lis
     ]
 
 
+def _has_vector(retriever: Retriever, kind: Kind) -> bool:
+    return retriever.vector is not None and retriever.kind == kind
+
+
 def _has_words(retriever: Retriever) -> bool:
     return retriever.vector is None and retriever.kind == "lexical"
 
 
-def _nearest(store: Store, searches: Sequence[_Search]) -> Iterator[Candidates]:
-    """Yield the candidates of semantic retrievers.
+def _nearest(store: Store, kind: Kind, searches: Sequence[_Search]) -> Iterator[Candidates]:
+    """Yield the candidates of retrievers with a vector, all of one kind.
 
     A float32 sum of d products of unit vectors is off by at most d x 2^-24, twice that lies between two such sums, and
     rounding adds 5e-7: what is further below the last of the best by matrix product cannot be among the best.
     """
-    error = 2.0 * store.meta.dimension * 2.0**-24 + 1e-6
+    vectors = store.vectors_of(kind)
+    error = 2.0 * vectors.shape[1] * 2.0**-24 + 1e-6
     for low in range(0, len(searches), step := _step(store)):
         block = searches[low : low + step]
         queries = np.stack([search.retriever.vector for search in block if search.retriever.vector is not None])
-        for search, query, scores in zip(block, queries, queries @ store.vectors.T, strict=True):
+        for search, query, scores in zip(block, queries, queries @ vectors.T, strict=True):
             if search.allowed is not None:
                 scores[~search.allowed] = -np.inf
             lowest = np.float32(np.finfo(np.float32).min)
             if len(scores) > search.depth:
                 lowest = max(lowest, np.partition(scores, -search.depth)[-search.depth] - np.float32(2.0 * error))
             documents = np.flatnonzero(scores >= lowest)
-            exact = cosines(store.vectors[documents], query)
+            exact = cosines(vectors[documents], query)
             yield best_candidates(search.retriever, documents, exact, search.depth)
 
 

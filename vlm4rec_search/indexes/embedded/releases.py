@@ -11,7 +11,7 @@ from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.release import SCHEMA_VERSION, Publication, ReleaseMeta
+from vlm4rec_search.indexes.release import READABLE, Publication, ReleaseMeta
 from vlm4rec_search.indexes.releases import COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.tables import HASHES
@@ -103,4 +103,4 @@ def _read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta | None:
         meta = ReleaseMeta(**row)
     except (duckdb.Error, TypeError, ValueError):
         return None
-    return meta if meta.schema_version == SCHEMA_VERSION else None
+    return meta if meta.schema_version in READABLE else None

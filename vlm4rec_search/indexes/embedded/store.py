@@ -20,6 +20,7 @@ from vlm4rec_search.common.errors import RunError, first_line
 from vlm4rec_search.common.vectors import Ints, Mask, Vectors
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.search.filters import Filter, check_field
+from vlm4rec_search.search.query import Kind
 
 _EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
 _RANGE = """
@@ -44,6 +45,8 @@ class Store:
     Attributes:
         meta: of the release.
         vectors: float32 (n, d), a unit vector for each document.
+        fitted: float32 (n, w), the learned unit vector of each document, zeros without one; w is 0 without any.
+        is_fitted: which documents have one, bool (n,).
         terms: row of each term in `postings`.
         postings: BM25 scores with the boosts of the fields, terms x documents, float32.
         neighbours: similarity of each document's co-purchases, float64 (n, n).
@@ -69,6 +72,7 @@ class Store:
         check_readable(path.stem, *(row or (None, None)))
         self.meta = ReleaseMeta(**self._table("SELECT * FROM release").to_pylist()[0])
         self.vectors = self._load_vectors()
+        self.fitted, self.is_fitted = self._load_fitted()
         self.terms, self.postings = self._load_postings()
         self._records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
@@ -93,6 +97,19 @@ class Store:
         column = self._table("SELECT vector FROM vectors ORDER BY document")["vector"]
         chunks = [chunk.flatten().to_numpy() for chunk in column.chunks]
         return np.concatenate(chunks).reshape(-1, self.meta.dimension)
+
+    def _load_fitted(self) -> tuple[Vectors, Mask]:
+        fitted = np.zeros((self.meta.documents, self.meta.fitted_dimension or 0), dtype=np.float32)
+        if self.meta.fitted:
+            table = self._table("SELECT document, fitted FROM fitted")
+            fitted[table["document"].to_numpy()] = (
+                table["fitted"].combine_chunks().flatten().to_numpy().reshape(-1, fitted.shape[1])
+            )
+        return fitted, np.asarray(fitted.any(axis=1), dtype=np.bool_)
+
+    def vectors_of(self, kind: Kind) -> Vectors:
+        """Return the vectors that retrievers of a kind compare with: the learned ones of fitted, else `vectors`."""
+        return self.fitted if kind == "fitted" else self.vectors
 
     def _load_postings(self) -> tuple[dict[str, int], sparse.csr_array]:
         table = self._table("SELECT field, term, df, documents, scores FROM postings").combine_chunks()

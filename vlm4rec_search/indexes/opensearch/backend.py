@@ -30,7 +30,7 @@ from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Request, User
 
 _LISTS = ("terms", "history", "interests", "behaviour", "shoppers", "repeats", "seen", "categories")
-_PROFILE_FIELDS = ("vector", "segment", *_LISTS)
+_PROFILE_FIELDS = ("vector", "fitted", "segment", *_LISTS)
 _EMPTY_PROFILE = {"segment": None} | dict.fromkeys(_LISTS, ())  # a hand-written profile may lack fields
 _NEIGHBOUR_FIELDS = ("neighbours.item_id", "neighbours.similarity")
 _EASE_FIELDS = ("ease.item_id", "ease.weight")
@@ -107,11 +107,15 @@ class OpenSearchReader(Reader):
         return to_user(user_id, {**_EMPTY_PROFILE, **profiles[user_id]}) if user_id in profiles else None
 
     def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
-        sources = self._read("items", item_ids, (*SHOWN, "vector", *(("words",) if words else ())))
+        learned = ("fitted",) if self._release.meta.fitted else ()
+        sources = self._read("items", item_ids, (*SHOWN, "vector", *learned, *(("words",) if words else ())))
         dimension = self._release.meta.dimension
         return {
             item: to_item(
-                record_of(item, source), vector_of(source.get("vector"), dimension), source.get("words") or ()
+                record_of(item, source),
+                vector_of(source.get("vector"), dimension),
+                source.get("words") or (),
+                fitted=source.get("fitted"),
             )
             for item, source in sources.items()
         }
@@ -160,7 +164,7 @@ class OpenSearchReader(Reader):
         if len(late) < len(bodies):
             hits |= zip(self._early_bodies, self._early_hits.result(), strict=True)
         found = [hits[body] for body in bodies]
-        return OpenSearchRetrieved(self._sender, index, self._release.meta.dimension, request, found)
+        return OpenSearchRetrieved(self._sender, index, self._release.meta, request, found)
 
     def _bodies(self, request: Request) -> list[bytes]:
         """Return the search of each retriever; equal bodies are the same search."""

@@ -84,7 +84,7 @@ def encode(operation: Operation) -> Line:
 
 
 def documents(
-    batches: Iterable[pa.RecordBatch], id_column: str, vector_column: str, json_columns: Collection[str] = ()
+    batches: Iterable[pa.RecordBatch], id_column: str, vector_columns: Sequence[str], json_columns: Collection[str] = ()
 ) -> Iterator[Operation]:
     """Yield each row as an operation that indexes the whole document.
 
@@ -92,10 +92,9 @@ def documents(
     same float32. A null vector is left out of its document. `json_columns` hold JSON text, which is written unchanged.
     """
     for batch in batches:
-        vectors = batch.column(batch.schema.get_field_index(vector_column))
-        for row, values in enumerate(batch.drop_columns([vector_column]).to_pylist()):
-            if vectors[row].is_valid:
-                values[vector_column] = vectors[row].values.to_numpy()
+        vectors = {name: batch.column(batch.schema.get_field_index(name)) for name in vector_columns}
+        for row, values in enumerate(batch.drop_columns(list(vector_columns)).to_pylist()):
+            values |= {name: column[row].values.to_numpy() for name, column in vectors.items() if column[row].is_valid}
             values |= {name: orjson.Fragment(values[name]) for name in json_columns if values[name] is not None}
             yield str(values[id_column]), orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
 

@@ -62,10 +62,11 @@ _ROWS = {
             ) AS neighbours, struct_pack(
                 item_id := list_transform(coalesce(ease, []), neighbour -> neighbour.item_id),
                 weight := list_transform(coalesce(ease, []), neighbour -> neighbour.weight)
-            ) AS ease, vector, content_hash
+            ) AS ease, vector, fitted, content_hash
         FROM documents INNER JOIN vectors USING (document) LEFT JOIN objects USING (document)
             LEFT JOIN popularity USING (document) LEFT JOIN words USING (document)
             LEFT JOIN neighbours USING (document) LEFT JOIN ease USING (document)
+            LEFT JOIN fitted USING (document)
         WHERE strlen(item_id) <= $longest ORDER BY item_id
     """,
     "profiles": "SELECT * FROM users WHERE strlen(user_id) <= $longest ORDER BY user_id",
@@ -105,7 +106,7 @@ def read_bodies(connection: duckdb.DuckDBPyConnection, kind: Kind, where: str = 
     if kind == "segments":
         rows = (row for batch in batches for row in batch.to_pylist())
         return ((row["segment"], orjson.dumps(row)) for row in rows)
-    return bulk.documents(batches, ID_COLUMNS[kind], "vector", _JSON if kind == "items" else ())
+    return bulk.documents(batches, ID_COLUMNS[kind], ("vector", "fitted"), _JSON if kind == "items" else ())
 
 
 _SAME = "EXISTS (SELECT 1 FROM {table} AS old WHERE old.id = outgoing.{id} AND old.body_hash = outgoing.body_hash)"
@@ -189,9 +190,9 @@ def check_compatible(live: ReleaseMeta, new: ReleaseMeta) -> None:
     """Refuse an incremental publication onto a release whose documents cannot be compared with the new ones.
 
     Raises:
-        UsageError: encoder, dimension, analyzer or schema version differ.
+        UsageError: encoder, dimension, analyzer, schema version or fit of the learned vectors differ.
     """
-    for name in ("encoder", "dimension", "analyzer", "schema_version"):
+    for name in ("encoder", "dimension", "analyzer", "schema_version", "fitted"):
         old, wanted = getattr(live, name), getattr(new, name)
         if old != wanted:
             raise UsageError(

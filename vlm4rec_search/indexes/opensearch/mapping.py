@@ -69,7 +69,7 @@ def index_body(kind: Kind, meta: ReleaseMeta, facets: Iterable[str], vectors: Ve
     """
     properties = dict(_PROPERTIES[kind])
     if kind == "items":
-        properties |= _item_properties(meta.dimension, facets, vectors)
+        properties |= _item_properties(meta, facets, vectors)
     settings: Body = {
         "number_of_shards": 1,  # BM25 needs the document frequencies of all documents
         "auto_expand_replicas": "0-1",
@@ -97,13 +97,17 @@ def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
     return ReleaseMeta(**{**values, **times})
 
 
-def _item_properties(dimension: int, facets: Iterable[str], vectors: Vectors) -> Body:
+def _item_properties(meta: ReleaseMeta, facets: Iterable[str], vectors: Vectors) -> Body:
     names = [field_name(field) for field in facets]
     return {
         "facets": {"properties": dict.fromkeys(names, _KEYWORD)},
         "numbers": {"properties": {name: {"type": "double"} for name in names}},
-        "vector": {"type": "knn_vector", "dimension": dimension, **_METHODS[vectors]},
-    }
+        "vector": {"type": "knn_vector", "dimension": meta.dimension, **_METHODS[vectors]},
+    } | (
+        {"fitted": {"type": "knn_vector", "dimension": meta.fitted_dimension, **_METHODS[vectors]}}
+        if meta.fitted
+        else {}
+    )
 
 
 _HNSW: Body = {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"}
@@ -144,6 +148,7 @@ _PROPERTIES: Mapping[Kind, Body] = {
         "behaviour": _STORED,
         "shoppers": _STORED,
         "repeats": _STORED,
+        "fitted": {"type": "float", "index": False, "doc_values": False},
         "segment": _KEYWORD,
         "categories": _KEYWORD,
         "body_hash": _HASH,

@@ -8,6 +8,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes.opensearch.mapping import Body, field_name
 from vlm4rec_search.search.filters import Filter
 from vlm4rec_search.search.model import Request, Retriever, Word
+from vlm4rec_search.search.query import Kind
 
 INLINE = 1_000  # seen ids that a request spells out; the server looks up more of them in the profile
 TERMS = 65_536  # the most values of one `terms` clause, inline or looked up
@@ -68,8 +69,13 @@ def retriever_query(retriever: Retriever, within: Body, depth: int, ef_search: i
     """
     if retriever.vector is not None:
         knn = {"vector": retriever.vector, "k": depth, "method_parameters": {"ef_search": max(ef_search, depth)}}
-        return {"knn": {"vector": {**knn, "filter": {"bool": within}} if within else knn}}
+        return {"knn": {vector_field(retriever.kind): {**knn, "filter": {"bool": within}} if within else knn}}
     return any_of([clause for term, word in retriever.words.items() for clause in word_clauses(term, word)], within)
+
+
+def vector_field(kind: Kind) -> str:
+    """Return the field of the vectors that retrievers of a kind compare with."""
+    return "fitted" if kind == "fitted" else "vector"
 
 
 def words_body(retrievers: Sequence[Retriever], item_ids: Sequence[str]) -> Body:

@@ -7,11 +7,13 @@ from urllib.parse import unquote
 import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Ints, Vectors, cosines
-from vlm4rec_search.indexes.opensearch.queries import words_body
+from vlm4rec_search.indexes.opensearch.queries import vector_field, words_body
 from vlm4rec_search.indexes.opensearch.sender import Hits, Sender
+from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.search.backend import ItemGoneError, Retrieved
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Record, Request, Retriever, Vector
+from vlm4rec_search.search.query import Kind
 
 SHOWN = ("title", "category", "price")  # fields of a hit
 _Source = Mapping[str, Any]
@@ -20,17 +22,17 @@ _Source = Mapping[str, Any]
 class OpenSearchRetrieved(Retrieved):
     """The hits of each retriever."""
 
-    def __init__(self, sender: Sender, index: str, dimension: int, request: Request, hits: Sequence[Hits]) -> None:
+    def __init__(self, sender: Sender, index: str, meta: ReleaseMeta, request: Request, hits: Sequence[Hits]) -> None:
         """Number the documents in the order of their item ids.
 
         Args:
             sender: reads the details.
             index: of the items.
-            dimension: of the vectors.
+            meta: of the release.
             request: that was sent.
             hits: of each retriever.
         """
-        self._sender, self._index, self._dimension, self._retrievers = sender, index, dimension, request.retrievers
+        self._sender, self._index, self._meta, self._retrievers = sender, index, meta, request.retrievers
         self._ids = sorted({item for each in hits for _, item in each})
         numbers = {item: number for number, item in enumerate(self._ids)}
         self._sources: dict[str, dict[str, _Source]] = {}
@@ -45,9 +47,10 @@ class OpenSearchRetrieved(Retrieved):
         self._records |= zip(missing, read_records(self._sender, self._index, missing), strict=True)
         return [self._records[item] for item in ids]
 
-    def vectors(self, documents: Ints) -> Vectors:
-        vectors = [vector_of(vector, self._dimension) for vector in self._read(documents, "vector")]
-        return np.array(vectors, dtype=np.float32).reshape(len(vectors), self._dimension)
+    def vectors(self, documents: Ints, kind: Kind = "semantic") -> Vectors:
+        dimension = (self._meta.fitted_dimension or 0) if kind == "fitted" else self._meta.dimension
+        vectors = [vector_of(vector, dimension) for vector in self._read(documents, vector_field(kind))]
+        return np.array(vectors, dtype=np.float32).reshape(len(vectors), dimension)
 
     def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
         return [
@@ -61,7 +64,7 @@ class OpenSearchRetrieved(Retrieved):
 
     def _score(self, number: int, retriever: Retriever, documents: Ints) -> Floats:
         if retriever.vector is not None:
-            return cosines(self.vectors(documents), retriever.vector).astype(np.float64)
+            return cosines(self.vectors(documents, retriever.kind), retriever.vector).astype(np.float64)
         ids = [self._ids[document] for document in documents]
         if retriever.items:
             scores = [retriever.items.get(item, 0.0) for item in ids]

@@ -36,10 +36,10 @@ FROM outgoing_{kind} AS outgoing FULL JOIN indexed ON indexed.id = outgoing.{id}
 """
 _FAULTS = ("are missing", "are too many", "differ from what was sent", "are there twice")
 _PROFILES = """
-SELECT vector, seen FROM outgoing_profiles WHERE vector IS NOT NULL AND len(seen) <= $longest
+SELECT {field}, seen FROM outgoing_profiles WHERE {field} IS NOT NULL AND len(seen) <= $longest
 ORDER BY hash(user_id) LIMIT $sample
 """
-_ITEMS = "SELECT vector, [item_id] FROM outgoing_items ORDER BY hash(item_id) LIMIT $sample"
+_ITEMS = "SELECT {field}, [item_id] FROM outgoing_items WHERE {field} IS NOT NULL ORDER BY hash(item_id) LIMIT $sample"
 
 
 def verify_documents(client: OpenSearch, connection: duckdb.DuckDBPyConnection, kind: Kind, index: str) -> int:
@@ -61,7 +61,7 @@ def verify_documents(client: OpenSearch, connection: duckdb.DuckDBPyConnection, 
 
 
 def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, index: str) -> int:
-    """Compare approximate with exact neighbours of profile vectors among unseen items.
+    """Compare approximate with exact neighbours of profile vectors among unseen items, of learned vectors too.
 
     Returns:
         The smallest of `EF_SEARCHES` for which the mean recall of the ten nearest is at least `LOWEST_RECALL`.
@@ -69,16 +69,23 @@ def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, ind
     Raises:
         RunError: none is enough.
     """
+    (fitted,) = connection.execute("SELECT fitted FROM release").fetchone() or (None,)
+    return max(
+        _verify_field(client, connection, index, field) for field in ("vector", *(("fitted",) if fitted else ()))
+    )
+
+
+def _verify_field(client: OpenSearch, connection: duckdb.DuckDBPyConnection, index: str, field: str) -> int:
     parameters = {"longest": _LONGEST_SEEN, "sample": _SAMPLE}
-    sample = connection.execute(_PROFILES, parameters).fetchall()
-    sample = sample or connection.execute(_ITEMS, {"sample": _SAMPLE}).fetchall()
-    exact = _best(client, index, [_exact(vector, _unseen(seen)) for vector, seen in sample])
+    sample = connection.execute(_PROFILES.format(field=field), parameters).fetchall()
+    sample = sample or connection.execute(_ITEMS.format(field=field), {"sample": _SAMPLE}).fetchall()
+    exact = _best(client, index, [_exact(field, vector, _unseen(seen)) for vector, seen in sample])
     recall = 0.0
     for ef_search in EF_SEARCHES:
-        near = _best(client, index, [_near(vector, seen, ef_search) for vector, seen in sample])
+        near = _best(client, index, [_near(field, vector, seen, ef_search) for vector, seen in sample])
         # scored again with the full vectors: the score of a quantized vector may be too high
         pairs = zip(sample, near, strict=True)
-        near = _best(client, index, [_exact(vector, _among(hits)) for (vector, _), hits in pairs])
+        near = _best(client, index, [_exact(field, vector, _among(hits)) for (vector, _), hits in pairs])
         recall = float(np.mean([_recall(hits, best) for hits, best in zip(near, exact, strict=True)]))
         if recall >= LOWEST_RECALL:
             return ef_search
@@ -141,22 +148,26 @@ def are_equal(indexed: dict[str, Any], expected: dict[str, Any]) -> bool:
 
     The server may write the numbers of a vector with other decimals.
     """
-    actual, wanted = (np.asarray(document.get("vector", []), np.float32) for document in (indexed, expected))
-    same_vector = actual.shape == wanted.shape and bool(np.allclose(actual, wanted, rtol=0, atol=1e-6))
-    ignored = {"vector": None, "words": None}
-    return same_vector and {**indexed, **ignored} == {**expected, **ignored}
+    same_vectors = all(_are_near(indexed.get(field, []), expected.get(field, [])) for field in ("vector", "fitted"))
+    ignored = {"vector": None, "fitted": None, "words": None}
+    return same_vectors and {**indexed, **ignored} == {**expected, **ignored}
 
 
-def _exact(vector: Sequence[float], within: Body) -> Body:
-    parameters = {"field": "vector", "query_value": vector, "space_type": "cosinesimil"}
+def _are_near(indexed: Sequence[float], expected: Sequence[float]) -> bool:
+    actual, wanted = np.asarray(indexed, np.float32), np.asarray(expected, np.float32)
+    return actual.shape == wanted.shape and bool(np.allclose(actual, wanted, rtol=0, atol=1e-6))
+
+
+def _exact(field: str, vector: Sequence[float], within: Body) -> Body:
+    parameters = {"field": field, "query_value": vector, "space_type": "cosinesimil"}
     script = {"lang": "knn", "source": "knn_score", "params": parameters}
     return {"query": {"script_score": {"query": within, "script": script}}}
 
 
-def _near(vector: Sequence[float], seen: Sequence[str], ef_search: int) -> Body:
+def _near(field: str, vector: Sequence[float], seen: Sequence[str], ef_search: int) -> Body:
     parameters = {"ef_search": ef_search}
     query = {"vector": vector, "k": EF_SEARCH, "filter": _unseen(seen), "method_parameters": parameters}
-    return {"query": {"knn": {"vector": query}}}
+    return {"query": {"knn": {field: query}}}
 
 
 def _unseen(seen: Sequence[str]) -> Body:
