@@ -84,9 +84,11 @@ def plain_text(evaluator: MacroEvaluator, text: SQL) -> str:
 
     Joiners stay, because they are part of emoji and of some scripts.
     """
-    visible = f"REGEXP_REPLACE({text}, '[\\x{{200B}}\\x{{2060}}\\x{{FEFF}}\\x{{00AD}}]', '', 'g')"
+    visible = "REGEXP_REPLACE(text, '[\\x{200B}\\x{2060}\\x{FEFF}\\x{00AD}]', '', 'g')"
     narrow = f"NFC_NORMALIZE(TRANSLATE({visible}, '{_WIDE}', '{_NARROW}'))"
-    return f"NULLIF(TRIM(REGEXP_REPLACE({narrow}, '[\\s\\p{{Z}}]+', ' ', 'g')), '')"
+    plain = f"NULLIF(TRIM(REGEXP_REPLACE({narrow}, '[\\s\\p{{Z}}]+', ' ', 'g')), '')"
+    is_plain = "REGEXP_FULL_MATCH(text, '[!-~]+( [!-~]+)*')"  # nearly every text
+    return f"LIST_TRANSFORM([{text}], text -> CASE WHEN {is_plain} THEN text ELSE {plain} END)[1]"
 
 
 @macro()

@@ -37,10 +37,11 @@ def event_name(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     spread = f"LOWER(REGEXP_REPLACE({text}, '([a-z])([A-Z])', '\\1_\\2', 'g'))"
     word = f"TRIM(REGEXP_REPLACE({spread}, '[^\\p{{L}}\\p{{N}}]+', '_', 'g'), '_')"
     names = {**NAMES, **json.loads(declared).get("events", {})}
-    quoted = {word: name.replace("'", "''") for word, name in names.items()}
-    known = " ".join(f"WHEN '{word}' THEN '{name}'" for word, name in quoted.items())
     usual = ", ".join(f"'{name}'" for name in SYNONYMS if names[name] == name)
-    return f"CASE WHEN {text} IN ({usual}) THEN {text} ELSE CASE {word} {known} ELSE {word} END END"
+    # A map, because a CASE would compute the word again for each name.
+    words, meant = ("['" + "', '".join(part) + "']" for part in (names, names.values()))
+    name = f"LIST_TRANSFORM([{word}], word -> COALESCE(MAP({words}, {meant})[word], word))[1]"
+    return f"CASE WHEN {text} IN ({usual}) THEN {text} ELSE {name} END"
 
 
 @macro()
