@@ -79,8 +79,8 @@ def test_no_column_is_a_word_of_sql_and_runs_say_what_they_were_made_with(tmp_pa
     assert pairs == [("co-purchase", "popularity")], "an upper bound is no system to compare with"
 
 
-def test_the_query_of_the_readme_runs(tmp_path: Path) -> None:
-    (query,) = re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+def test_the_query_of_the_docs_runs(tmp_path: Path) -> None:
+    (query,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text("utf-8"), flags=re.DOTALL)
     evaluation = evaluated()
     save(summarise(evaluation, {}, 7), evaluation, tmp_path / "results.duckdb", MADE_WITH)
     with duckdb.connect(str(tmp_path / "results.duckdb"), read_only=True) as connection:
