@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import UsageError, one_line
 from vlm4rec_search.datasets.declarations import CONTRACT, CONTRACT_FILE, TableDeclaration, template_parts
 
 REQUIRED: dict[str, tuple[str, ...]] = {
@@ -107,29 +107,32 @@ def match_columns(
                 notes.append(f"{path}: the column {alike[0]!r} is read as {target}")
     filled = sources.keys() | templates.keys()
     used = {name for names in sources.values() for name in names}
-    warnings, suspects = [], {}
-    for target in CONTRACT[table]:
-        alike = [c for c in columns if c not in used and _means(table, target, c)]
-        if target in filled or not alike:
-            continue
-        suspects[target] = alike[0]
-        pairs = {target: alike[0]}
-        one = f"the column {alike[0]!r} looks" if len(alike) == 1 else f"the columns {', '.join(alike)} look"
-        warnings.append(f"{path}: {one} like {target} and {'is' if len(alike) == 1 else 'are'} not used: "
-                        + advice(table, pairs))  # fmt: skip
+    used |= {name for parts in templates.values() for _, name in parts if name}
+    suspects = {
+        target: alike
+        for target in CONTRACT[table]
+        if target not in filled and (alike := [c for c in columns if c not in used and _means(table, target, c)])
+    }
+    warnings = []
+    for target, alike in suspects.items():
+        looks = f"column {alike[0]!r} looks like {target} and is" if len(alike) == 1 else (
+            f"columns {', '.join(alike)} look like {target} and are"
+        )  # fmt: skip
+        warnings.append(one_line(f"{path}: the {looks} not used: {advice(table, {target: alike[0]})}"))
     if absent := [target for target in REQUIRED[table] if target not in filled]:
-        wanted = {target: suspects.get(target, "...") for target in absent}
-        raise UsageError(
-            f"{path} has no column {', '.join(absent)}; it has {_listed(columns)}: {advice(table, wanted)}"
-        )
+        wanted = {target: suspects.get(target, ["..."])[0] for target in absent}
+        message = f"{path} has no column {', '.join(absent)}; it has {_listed(columns)}: {advice(table, wanted)}"
+        raise UsageError(one_line(message))
     return ColumnMatch(sources, templates, dict(declared.first), tuple(notes), tuple(warnings))
 
 
 def unique_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return names of columns without spaces around them, none empty and none twice, letter case taken as equal.
 
-    A column without a name is called `column` and its position from 0; a repeated name gets a number at its end.
+    A column without a name is called `column` and its position from 0; a repeated name gets a number at its end. Bytes
+    of a name that could not be decoded become U+FFFD.
     """
+    names = [re.sub("[\ud800-\udfff]", "\ufffd", name) for name in names]
     cleaned = [_INVISIBLE.sub("", unicodedata.normalize("NFC", name)).strip() for name in names]
     cleaned = [name or f"column{position}" for position, name in enumerate(cleaned)]
     taken = {name.casefold() for name in cleaned}
@@ -185,7 +188,7 @@ def _declared_columns(
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:_SHOWN]) + (" ..." if len(columns) > _SHOWN else "")
+    return one_line(", ".join(columns[:_SHOWN])) + (" ..." if len(columns) > _SHOWN else "")
 
 
 def _shell(text: str) -> str:

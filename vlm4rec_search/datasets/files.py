@@ -139,7 +139,7 @@ def read_errors(path: Path) -> Iterator[None]:
     """Raise each DuckDB error of the block as a `UsageError` of one line: `path` cannot be read."""
     try:
         yield
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException, UnicodeError) as error:  # the last of names in a damaged Parquet file
         raise UsageError(f"{path} cannot be read: {_explain(str(error))}") from None
 
 

@@ -155,12 +155,7 @@ def _read_delimited(
     _refuse_other_kinds(path)
     scan = scan_text(path, declared.encoding)
     dialect = decide_dialect(path, scan, table, declared)
-    with open_text(path, scan.encoding) as text:
-        lines = _Lines(islice(text, dialect.skipped, None), dialect.skipped)
-        header = list(declared.columns) or next((record for _, record, _ in _split(lines, dialect, None)), [])
-        header_lines = lines.number if not declared.columns else 0
-    if not header:
-        raise UsageError(f"{path} is empty: it has no header and no rows")
+    header, before = (list(declared.columns), dialect.skipped) if declared.columns else _read_header(path, dialect)
     names = unique_names(header)
     notes = [
         f"the header names {delivered.strip()!r} twice; the second column is called {name!r}"
@@ -170,15 +165,14 @@ def _read_delimited(
     notes += _encoding_notes(scan, declared)
     keys = [f"c{position}" for position in range(len(names))]
     relation = None
-    if header_lines <= 1 and not dialect.skipped:
-        relation = _one_line_each(connection, path, scan, dialect, keys, header_lines)
+    if before == (0 if declared.columns else 1):
+        relation = _one_line_each(connection, path, scan, dialect, keys, before)
     broken, broken_rows, short = _none_broken(connection), 0, 0
     if relation is None:
         writer = _Writer(folder, keys)
         with open_text(path, scan.encoding) as text, writer:
-            lines = _Lines(islice(text, dialect.skipped, None), dialect.skipped)
-            first = 0 if declared.columns else 1
-            for line, record, reason in islice(_split(lines, dialect, len(keys), scan.sound), first, None):
+            lines = _Lines(islice(text, before, None), before)
+            for line, record, reason in _split(lines, dialect, len(keys), scan.sound):
                 if reason:
                     writer.refuse(line, reason, record)
                 else:
@@ -213,6 +207,17 @@ _OTHER_KINDS = {
 def _encoding_notes(scan: TextScan, declared: TableDeclaration) -> list[str]:
     guessed = not declared.encoding and scan.encoding in ("windows-1252", "latin-1")
     return [f"the text is no UTF-8 and is read as {scan.encoding}; declare the encoding if it is another"] * guessed
+
+
+def _read_header(path: Path, dialect: Dialect) -> tuple[list[str], int]:
+    """Return the names in the header, and the number of lines up to its end."""
+    with open_text(path, dialect.encoding) as text:
+        lines = _Lines(islice(text, dialect.skipped, None), dialect.skipped)
+        for _, record, reason in _split(lines, dialect, None):
+            if reason:
+                raise UsageError(f"{path} cannot be read: in its header {reason}")
+            return record, lines.number
+    raise UsageError(f"{path} is empty: it has no header and no rows")
 
 
 def _one_line_each(
@@ -294,10 +299,15 @@ def _split(
 ) -> Iterator[tuple[int, list[str], str]]:
     """Yield each record: its first line, its values, and the reason if it is broken; then its text is the only value.
 
-    The first record, a header, has any width. A quote that is not closed costs the line on which it is opened only.
+    A quote that is not closed costs the line on which it is opened only.
+
+    Args:
+        lines: the text.
+        dialect: how it is written.
+        width: number of values of the header; None for a header itself.
+        sound: whether the whole text could be decoded.
     """
     records = split_lines(lines, dialect)
-    is_first = True
     while True:
         number, reason = lines.begin(), ""
         try:
@@ -309,14 +319,18 @@ def _split(
         taken = lines.taken
         if not record and not reason:
             continue
-        expected = len(record) if is_first or width is None else width
-        is_first = False
+        expected = len(record) if width is None else width
         if not reason and lines.wants_more:
             reason = "a quote is opened and never closed"
         if not reason and len(record) > expected and any(record[expected:]):
             reason = f"{len(record)} values, the header has {expected}"
-        if not reason and len(taken) > 1 and len(record) < expected and _holds_record(taken[1:], dialect, expected):
-            reason = "a quote is opened and not closed on this line"
+        if (
+            not reason
+            and len(taken) > 1
+            and (width is None or len(record) < width)
+            and _holds_record(taken, dialect, width)
+        ):
+            reason = "a quote is opened and not closed on its line"
         if reason and len(taken) > 1:
             lines.give_back(taken[1:])
             taken = taken[:1]
@@ -325,10 +339,11 @@ def _split(
         yield (number, ["".join(taken).rstrip("\r\n")], reason) if reason else (number, record[:expected], "")
 
 
-def _holds_record(lines: list[str], dialect: Dialect, width: int) -> bool:
-    """Whether one of the lines is a whole record by itself."""
+def _holds_record(lines: list[str], dialect: Dialect, width: int | None) -> bool:
+    """Whether a line below the first one is by itself as wide as the header, or else as the first one."""
     with suppress(csv.Error):
-        return any(len(record) == width for line in lines for record in split_lines(iter([line]), dialect))
+        first, *others = (len(next(split_lines(iter([line]), dialect), [])) for line in lines)
+        return (first if width is None else width) in others
     return False
 
 
@@ -516,17 +531,20 @@ def _read_parquet(
 
 def _with_bytes(path: Path, target: Path) -> Path:
     """Copy a Parquet file in which a text is no UTF-8, with its texts as bytes."""
-    source = pq.ParquetFile(path)
-    fields = [
-        field.with_type(pa.binary())
-        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-        else field
-        for field in source.schema_arrow
-    ]
-    schema = pa.schema(fields)
-    with pq.ParquetWriter(target, schema) as writer:
-        for batch in source.iter_batches():
-            writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+    try:
+        source = pq.ParquetFile(path)
+        fields = [
+            field.with_type(pa.binary())
+            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+            else field
+            for field in source.schema_arrow
+        ]
+        schema = pa.schema(fields)
+        with pq.ParquetWriter(target, schema) as writer:
+            for batch in source.iter_batches():
+                writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {one_line(error)}") from None
     return target
 
 
