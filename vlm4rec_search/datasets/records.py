@@ -167,6 +167,7 @@ def _read_delimited(
     relation = None
     if before == (0 if declared.columns else 1):
         relation = _one_line_each(connection, path, scan, dialect, keys, before)
+    rows = scan.lines - before
     broken, broken_rows, short = _none_broken(connection), 0, 0
     if relation is None:
         writer = _Writer(folder, keys)
@@ -178,8 +179,7 @@ def _read_delimited(
                 else:
                     short += len(record) < len(keys)
                     writer.add(line, record)
-        relation, broken, broken_rows = *writer.relations(connection), writer.broken_rows
-    rows = relation.shape[0]
+        (relation, broken), rows, broken_rows = writer.relations(connection), writer.rows, writer.broken_rows
     if short:
         notes.append(f"{short} of {rows + broken_rows} rows are shorter than the header; what they lack is NULL")
     values = dict(zip(names, keys, strict=True))
@@ -357,6 +357,7 @@ class _Writer:
         self._rows: list[list[str]] = []
         self._lines: list[int] = []
         self._refused: list[tuple[int, str, str]] = []
+        self.rows = 0
         self.broken_rows = 0
 
     def __enter__(self) -> "_Writer":
@@ -372,6 +373,7 @@ class _Writer:
         """Write a record; it may have fewer values than there are columns."""
         self._lines.append(line)
         self._rows.append(record)
+        self.rows += 1
         if len(self._lines) >= _BATCH:
             self._flush()
 

@@ -1,0 +1,180 @@
+"""The packaged formats import small exports as the shop systems and data sets write them."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from helpers.delivered import read_table
+from helpers.parquet_rows import read_rows
+
+from vlm4rec_search.cli.data import import_data
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.importers.formats import format_names, load_format
+from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
+
+SHOPIFY = """\
+Handle,Title,Body (HTML),Vendor,Type,Tags,Published,Variant SKU,Variant Price,Image Src
+brass-lamp,Brass lamp,<p>Warm light</p>,Alder,Lamps,desk,true,L-1,25.00,https://cdn.example/lamp.jpg
+brass-lamp,,,,,,,L-2,27.00,https://cdn.example/lamp-2.jpg
+mug,Red mug,,Birch,Mugs,,false,M-1,7.50,
+"""
+WOOCOMMERCE = """\
+ID,Type,SKU,Name,Short description,Description,In stock?,Sale price,Regular price,Categories,Images
+7,simple,,Brass lamp,Warm,Warm light,1,,25,"Lamps > Desk, Sale","https://x/a.jpg, https://x/b.jpg"
+8,simple,M-1,Red mug,,,0,5,7.5,Mugs,
+"""
+FEED = """\
+id\ttitle\tdescription\tlink\timage_link\tavailability\tprice\tsale_price\tproduct_type
+100\tBrass lamp\tWarm light\thttps://x/100\thttps://x/100.jpg\tin_stock\t25.00 USD\t19.00 USD\tHome > Lamps
+"""
+MAGENTO = """\
+sku,store_view_code,product_type,categories,name,description,price,base_image,additional_attributes,is_in_stock
+MH01,,simple,"Default Category/Gear,Default Category/Gear/Bags",Brass lamp,Warm,25.0,/m/h/mh01.jpg,color=red,1
+MH01,de,,,Messinglampe,,,,,
+MH02,,simple,Default Category/Gear,Red mug,,7.5,,,0
+"""
+PROPERTIES = """\
+timestamp,itemid,property,value
+1435460400000,1,categoryid,10
+1435460400000,1,790,n552.000
+1435460500000,1,categoryid,11
+1435460400000,2,available,0
+"""
+BUSINESS = '{"business_id": "b1", "name": "Cafe", "categories": "Coffee, Food", "is_open": 1}\n'
+REVIEW = '{"user_id": "u1", "business_id": "b1", "stars": 4.0, "date": "2018-07-07 22:09:11"}\n'
+EXPORTS: dict[str, dict[str, bytes]] = {
+    "shopify": {"products_export_1.csv": SHOPIFY.encode()},
+    "woocommerce": {"wc-product-export-1.csv": WOOCOMMERCE.encode("utf-8-sig")},
+    "google-merchant": {"feed.txt": FEED.encode(), "feed.csv": FEED.encode()},
+    "magento": {"catalog_product_20261128.csv": MAGENTO.encode()},
+    "movielens": {
+        "movies.dat": "1::Café (1995)::Animation|Comedy\n".encode("latin-1"),
+        "ratings.dat": b"1::1::5::978300760\n",
+        "users.dat": b"1::F::1::10::48067\n",
+    },
+    "retailrocket": {
+        "events.csv": b"timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,1,\n",
+        "item_properties_part1.csv": PROPERTIES.encode(),
+        "item_properties_part2.csv": PROPERTIES.replace("500000,1,", "600000,3,").encode(),
+    },
+    "yelp": {
+        "yelp_academic_dataset_business.json": BUSINESS.encode(),
+        "yelp_academic_dataset_review.json": REVIEW.encode(),
+    },
+}
+ITEMS: dict[str, list[tuple[str | None, ...]]] = {
+    "shopify": [
+        ("brass-lamp", "Brass lamp", "Lamps", "25.00", "https://cdn.example/lamp.jpg", "true"),
+        ("mug", "Red mug", "Mugs", "7.50", None, "false"),
+    ],
+    "woocommerce": [
+        ("7", "Brass lamp", "Lamps > Desk", "25", "https://x/a.jpg", "1"),
+        ("M-1", "Red mug", "Mugs", "5", None, "0"),
+    ],
+    "google-merchant": [("100", "Brass lamp", "Home > Lamps", "19.00 USD", "https://x/100.jpg", "in_stock")],
+    "magento": [
+        ("MH01", "Brass lamp", "Default Category/Gear", "25.0", "pub/media/catalog/product/m/h/mh01.jpg", "1"),
+        ("MH02", "Red mug", "Default Category/Gear", "7.5", None, "0"),
+    ],
+    "movielens": [("1", "Café (1995)", "Animation", None, None, None)],
+    "retailrocket": [
+        ("1", "1", "11", None, None, None),
+        ("2", "2", None, None, None, "0"),
+        ("3", "3", "11", None, None, None),
+    ],
+    "yelp": [("b1", "Cafe", "Coffee", None, None, "1")],
+}
+EVENTS = {
+    "movielens": {"user_id": "1", "item_id": "1", "timestamp": "978300760", "event_type": "rating", "value": "5"},
+    "retailrocket": {"user_id": "257597", "item_id": "1", "timestamp": "1433221332117", "event_type": "view"},
+    "yelp": {
+        "user_id": "u1", "item_id": "b1", "timestamp": "2018-07-07 22:09:11", "event_type": "rating", "value": "4.0",
+    },
+}  # fmt: skip
+
+
+def write_export(folder: Path, name: str) -> Path:
+    folder.mkdir()
+    for file, content in EXPORTS[name].items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize("name", format_names())
+def test_an_export_becomes_the_raw_contract(tmp_path: Path, name: str) -> None:
+    source, data = write_export(tmp_path / "export", name), tmp_path / "data"
+    summary = import_generic(source, data, ImportOptions({}), load_format(name))
+    assert summary.warnings == []
+    columns = ("item_id", "title", "category", "price", "image", "available")
+    rows = read_rows(data / "items.parquet")
+    assert [tuple(row.get(column) for column in columns) for row in rows] == ITEMS[name]
+    assert len(read_table(data).rows) == len(rows)
+    if name in EVENTS:
+        (event,) = read_rows(data / "interactions.parquet")
+        assert {key: event[key] for key in EVENTS[name]} == EVENTS[name]
+
+
+def test_rows_that_are_merged_are_counted(tmp_path: Path) -> None:
+    source = write_export(tmp_path / "export", "shopify")
+    summary = import_generic(source, tmp_path / "data", ImportOptions({}), load_format("shopify"))
+    assert summary.left_out == {"items_rows_merged_into_others": 1}
+
+
+def test_options_go_before_the_format(tmp_path: Path) -> None:
+    source = write_export(tmp_path / "export", "google-merchant")
+    options = ImportOptions({"items": "feed.csv"}, ("items.price=price",), ("items.category=all",))
+    summary = import_generic(source, tmp_path / "data", options, load_format("google-merchant"))
+    assert summary.files == ["feed.csv: csv, delimiter tab, utf-8, 1 rows"]
+    (row,) = read_rows(tmp_path / "data" / "items.parquet")
+    assert (row["price"], row["category"], row["sale_price"]) == ("25.00 USD", "all", "19.00 USD")
+
+
+def test_a_folder_without_the_export_is_told(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    with pytest.raises(UsageError, match="holds none of products_export"):
+        import_generic(tmp_path / "export", tmp_path / "data", ImportOptions({}), load_format("shopify"))
+
+
+def test_what_the_source_declares_counts_and_its_values_go_on(tmp_path: Path) -> None:
+    source = tmp_path / "export"
+    source.mkdir()
+    (source / "artikel.csv").write_text("Nr;Name;Preis\n1;Lampe;9,50\n")
+    (source / "contract.yaml").write_text(
+        "items: {files: artikel.csv, map: {item_id: Nr, title: Name, price: Preis}}\nvalues: {decimal: ','}\n"
+    )
+    import_generic(source, tmp_path / "data", ImportOptions({}))
+    assert read_rows(tmp_path / "data" / "items.parquet") == [{"item_id": "1", "title": "Lampe", "price": "9,50"}]
+    assert (tmp_path / "data" / "contract.yaml").read_text() == "values:\n  decimal: ','\n"
+
+
+def test_a_dry_run_shows_rows_and_refusals_and_writes_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "export"
+    source.mkdir()
+    (source / "items.csv").write_text("sku,Title,Preis\n1,Lamp,9\n2,,5\n3,Mug,5,6\n")
+    (source / "log.csv").write_text("user_id,item_id,timestamp\nu,1,2025-03-01\nu,9,2025-03-01\n")
+    command = [
+        "generic",
+        str(source),
+        "--to",
+        str(tmp_path / "data"),
+        "--items",
+        "items.csv",
+        "--interactions",
+        "log.csv",
+    ]
+    done = CliRunner().invoke(import_data, [*command, "--map", "items.item_id=sku", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    for line in (
+        "  read items.csv: csv, delimiter ,, utf-8, 2 rows",
+        "  note: items.csv: the column 'Title' is read as title",
+        "  warning: items.csv: the column 'Preis' looks like price and is not used: add --map items.price=Preis",
+        "  before, line 2: sku=1 | Title=Lamp | Preis=9",
+        "  after, line 2: item_id=1 | title=Lamp | Preis=9",
+        "  would be refused, 1 of 2 rows: no title",
+        '    items.csv, line 3: {"item_id":"2","attributes":{"Preis":"5"}}',
+        "  would be refused, 1 of 2 rows: cannot be read: 4 values, the header has 3",
+        "    items.csv, line 4: 3,Mug,5,6",
+        '    log.csv, line 3: {"user_id":"u","item_id":"9","timestamp":"2025-03-01","attributes":{}}',
+    ):
+        assert line in done.output.splitlines(), f"{line}\n{done.output}"
+    assert not (tmp_path / "data").exists()
