@@ -11,7 +11,7 @@ from helpers.workspace import BIN, Workspace
 from vlm4rec_search.cli import COMMANDS, main
 from vlm4rec_search.common.cache import RAW, Cache
 
-WITHOUT_JSON = {"demo"}  # prints what other commands print
+WITHOUT_JSON = {"demo", "serve"}  # the first prints what other commands print, the second answers in JSON
 
 
 def leaves(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
