@@ -15,14 +15,19 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure the search speed at 40,000 documents"
 
-.venv/installed: pyproject.toml constraints.txt
-	@echo "== Set up .venv (the first time downloads about 3 GB)"
+.venv/core: pyproject.toml constraints.txt
+	@echo "== Set up .venv: downloads 225 MB of packages; the first plan downloads the sentence encoder (83 MB)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch,opensearch-local,serve,dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable .
 	touch $@
 
-demo: .venv/installed
+.venv/installed: .venv/core
+	@echo "== Add what tests and models need: downloads about 3 GB, torch first of all"
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch-local,dev]'
+	touch $@
+
+demo: .venv/core
 	$(BIN)/vlm4rec demo
 
 announce:

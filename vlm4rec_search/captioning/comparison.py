@@ -123,7 +123,9 @@ def _embed_captions(captions: CatalogueCaptions, positions: list[int], settings:
     answers = [captions.outcomes[position].answer for position in positions]
     joined = [f"{(text or '').rstrip('.')}. {item.title}" for item, text in zip(items, answers, strict=True)]
     ids = [item.item_id for item in items]
-    frame = embed_texts(pd.DataFrame({"item_id": ids, "text": joined}), settings.encoder, settings.cache)
+    frame = embed_texts(
+        pd.DataFrame({"item_id": ids, "text": joined}), settings.encoder, settings.cache, settings.weights
+    )
     matrix: Vectors = np.stack(list(frame["vector"]))
     return matrix
 

@@ -85,7 +85,8 @@ def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None
     from vlm4rec_search.indexes.opensearch.local import server
 
     options = settings()
-    _print_status(server.start(options.opensearch, port, nodes, heap, java_home=options.opensearch_java), as_json)
+    java, source = options.opensearch_java, options.weights
+    _print_status(server.start(options.opensearch, port, nodes, heap, java_home=java, source=source), as_json)
 
 
 @opensearch.command()

@@ -51,17 +51,13 @@ def serve(
       vlm4rec serve --port 8000
       curl -s localhost:8000/v1/recommend -H 'content-type: application/json' -d '{"user": "u001", "explain": true}'
     """
+    import uvicorn
+
     from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.search.ranking import load_ranking
-
-    try:
-        import uvicorn
-
-        from vlm4rec_search.serve.app import create_app, describe_api
-        from vlm4rec_search.serve.service import Service
-    except ModuleNotFoundError as error:
-        raise UsageError(f"the package {error.name} is missing: pip install 'vlm4rec-search[serve]'") from None
+    from vlm4rec_search.serve.app import create_app, describe_api
+    from vlm4rec_search.serve.service import Service
 
     if openapi:
         echo_json(describe_api())

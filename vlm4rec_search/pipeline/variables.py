@@ -19,7 +19,7 @@ from vlm4rec_search.datasets.declarations import CONTRACT, load_declarations, va
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import fingerprint
 from vlm4rec_search.embeddings import recipes
-from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
+from vlm4rec_search.embeddings.encoders import NO_PHOTOS, load_image_encoder, load_sentence_encoder
 from vlm4rec_search.embeddings.fitted import fitted_variable
 from vlm4rec_search.search.ranking import load_ranking
 
@@ -39,7 +39,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
     check_warehouse_name(settings.warehouse)
     check_writable(settings.warehouse)
     ranking = load_ranking(settings.ranking)
-    images = load_image_encoder(settings.image_encoder)
+    images = settings.image_encoder
     with Cache(settings.cache) as cache:
         tables = [raw.inspect(settings.data_dir, table, settings.cache) for table in CONTRACT]
         photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
@@ -58,8 +58,8 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         **captions,
         "encoder": settings.encoder,
         "encoder_id": load_sentence_encoder(settings.encoder).id,
-        "image_encoder": settings.image_encoder,
-        "image_encoder_id": f"{images.id} {PREPROCESSING}",
+        "image_encoder": images,
+        "image_encoder_id": images if images == NO_PHOTOS else f"{load_image_encoder(images).id} {PREPROCESSING}",
         "fitted": fitted_variable(settings.fitted),
         "markup": MARKUP,
         "analyzer": ANALYZER,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
+from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.search.backend import Backend, ItemGoneError, Reader, Release, ReleaseGoneError, SentRequest
@@ -34,11 +35,17 @@ class Searcher:
     Attributes:
         backend: where the release is read from.
         rules: business rules.
+        weights: source of the encoder's weights.
         scenarios: presets of search options by name, for `preset`.
     """
 
     def __init__(
-        self, backend: Backend, encoder: str | None = None, ranking: Ranking | None = None, rules: Sequence[Rule] = ()
+        self,
+        backend: Backend,
+        encoder: str | None = None,
+        ranking: Ranking | None = None,
+        rules: Sequence[Rule] = (),
+        weights: str = maven.CENTRAL,
     ) -> None:
         """Check that the caller's encoder made the release.
 
@@ -47,6 +54,7 @@ class Searcher:
             encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
             ranking: None takes the release's own, also after another release was opened.
             rules: business rules.
+            weights: source of the encoder's weights, as in `load_sentence_encoder`.
 
         Raises:
             UsageError: the release was built by another encoder, or its ranking configuration cannot be read.
@@ -54,9 +62,9 @@ class Searcher:
         self.backend, self._given_ranking, self.rules = backend, ranking, rules
         self.scenarios: Mapping[str, Scenario] = {}
         self._ranking_of(backend.release)  # refuses one that cannot be read
-        self._encoder_name = encoder
+        self._encoder_name, self.weights = encoder, weights
         self._following: Follower | None = None
-        self._encoder = QueryEncoder(backend.release.encoder, encoder)
+        self._encoder = QueryEncoder(backend.release.encoder, encoder, weights)
 
     @property
     def release(self) -> Release:
@@ -140,7 +148,7 @@ class Searcher:
             check_field(name, reader.fields)
         encoder = self._encoder  # read once: another thread may open another release meanwhile
         if encoder.made_by != reader.release.encoder:
-            encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name)
+            encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name, self.weights)
         ranking = self._ranking_of(reader.release)
         facts = look_up(reader, query, ranking, encoder.encode)
         return facts, make_plan(query, facts, ranking, self.rules)
@@ -272,17 +280,18 @@ def _note_fallback(plan: Plan, facts: Facts) -> str | None:
 class QueryEncoder:
     """Encodes the texts of queries with the encoder that made a release."""
 
-    def __init__(self, made_by: str, wanted: str | None) -> None:
+    def __init__(self, made_by: str, wanted: str | None, weights: str = maven.CENTRAL) -> None:
         """Check that the wanted encoder made the release.
 
         Args:
             made_by: id of the encoder that made the release, <name>@<revision>.
             wanted: name, id or folder of the caller's encoder; None takes the one that made the release.
+            weights: source of its weights, as in `load_sentence_encoder`.
 
         Raises:
             UsageError: they are different encoders.
         """
-        self.made_by = made_by
+        self.made_by, self._weights = made_by, weights
         name = _split_id(made_by)[0]
         self._name = name if wanted in (None, made_by) else str(wanted)
         if self._name == name:
@@ -301,7 +310,7 @@ class QueryEncoder:
         Raises:
             UsageError: the installed encoder has another revision than the one that made the release.
         """
-        encoder = load_sentence_encoder(self._name)
+        encoder = load_sentence_encoder(self._name, self._weights)
         revision = _split_id(encoder.id)[1]
         if revision != _split_id(self.made_by)[1]:
             raise UsageError(

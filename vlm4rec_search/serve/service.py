@@ -212,7 +212,7 @@ class Service:
         if ranking not in self._rankings:
             known = ", ".join(self._rankings) or "none"
             raise UsageError(f"the service knows no ranking {ranking!r}: known are {known}")
-        return Searcher(index.backend, None, self._rankings[ranking], index.rules)
+        return Searcher(index.backend, None, self._rankings[ranking], index.rules, index.weights)
 
     def _open(self, release: str) -> Searcher:
         """Return an open release; the last ones that were asked for stay open."""

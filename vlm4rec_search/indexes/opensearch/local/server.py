@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.indexes.opensearch.local import process
@@ -89,6 +90,7 @@ def start(
     settings: Mapping[str, process.Setting] | None = None,
     java_options: Sequence[str] = (),
     java_home: Path | None = None,
+    source: str = maven.CENTRAL,
 ) -> Status:
     """Start the server and wait until its cluster is green, or yellow because an index wants more nodes.
 
@@ -102,6 +104,7 @@ def start(
         settings: further settings of every node.
         java_options: further options of Java.
         java_home: folder of the Java to use in place of the packaged one.
+        source: of the jars, as in `maven.download`.
 
     Raises:
         UsageError: the server runs already, a port is not free, the folder holds data of another number of nodes,
@@ -114,7 +117,7 @@ def start(
             if url := status(folder).url:
                 raise UsageError(f"OpenSearch runs already at {url}; `vlm4rec opensearch stop` ends it")
             ports = choose_ports(port, _count_nodes(folder, nodes))
-            java = process.prepare_java(folder, heap_mb, java_options, java_home)
+            java = process.prepare_java(folder, heap_mb, java_options, java_home, source)
             started = _launch(folder, ports, java, settings or {})
             try:
                 _wait(process.cluster_name(folder), started)
