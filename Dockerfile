@@ -1,7 +1,7 @@
 # The commands of VLM4Rec Search and of SQLMesh in an image, without torch. Mount a project (`vlm4rec init`) at /shop:
 #   docker build --tag vlm4rec .
 #   docker run --rm --volume "$PWD:/shop" --user "$(id -u):$(id -g)" vlm4rec sqlmesh plan --auto-apply --no-prompts
-# Extras: docker build --build-arg EXTRAS='[opensearch,serve]' --tag vlm4rec .
+# Extras: docker build --build-arg EXTRAS='[models]' --tag vlm4rec .
 FROM python:3.11-slim AS build
 WORKDIR /source
 COPY . .
@@ -16,5 +16,6 @@ RUN pip install --no-cache-dir --no-compile --constraint /tmp/constraints.txt "$
     && install --directory --owner vlm4rec /shop
 USER 10001
 WORKDIR /shop
-ENV PYTHONUNBUFFERED=1
+# The sentence encoder's weights are kept in .cache of the project.
+ENV PYTHONUNBUFFERED=1 HOME=/shop
 CMD ["vlm4rec", "--help"]

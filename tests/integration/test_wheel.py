@@ -59,14 +59,15 @@ def test_the_metadata_has_the_version_of_pyproject_and_names_no_machine(wheel_fi
 
 
 def test_the_wheel_alone_turns_a_data_folder_into_search_results(wheel: Path, tmp_path: Path) -> None:
+    """It needs no torch: both encoders and the captioner `tiny` run in ONNX Runtime."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("VLM4REC_", "PYTHON"))}
-    environment |= {"VLM4REC_ENCODER": "hashing-64", "VLM4REC_IMAGE_ENCODER": "thumbnail-4"}
+    environment["VLM4REC_CAPTIONER"] = "tiny"
     venv, shop = tmp_path / "venv", tmp_path / "shop"
 
-    def run(*command: str | Path, cwd: Path = tmp_path) -> str:
+    def run(*command: str | Path, cwd: Path = tmp_path, code: int = 0) -> str:
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
+        assert done.returncode == code, f"{command}: {done.stdout}{done.stderr}"
+        return done.stderr if code else done.stdout
 
     run(BIN / "uv", "venv", "--python", sys.executable, venv)
     pip = (BIN / "uv", "pip", "install", "--python", venv / "bin" / "python")
@@ -80,6 +81,14 @@ def test_the_wheel_alone_turns_a_data_folder_into_search_results(wheel: Path, tm
         run(venv / "bin" / "vlm4rec", "search", "--text", "alder", "--mode", "lexical", "--json", cwd=shop)
     )
     assert answer["hits"][0]["item_id"] == "00001"
+    answer = json.loads(
+        run(venv / "bin" / "vlm4rec", "search", "--text", "alder", "--mode", "semantic", "--json", cwd=shop)
+    )
+    assert answer["hits"][0]["item_id"] == "00001"
+    assert not list((venv / "lib").glob("*/site-packages/torch"))
+    environment["VLM4REC_CAPTIONER"] = f"transformers:{venv}"
+    told = run(venv / "bin" / "vlm4rec", "captions", "preview", "-n", "1", cwd=shop, code=2)
+    assert told.endswith("the package torch is not installed: pip install 'vlm4rec-search[models]'\n")
     site = run(venv / "bin" / "python", "-c", "import vlm4rec_search; print(vlm4rec_search.__file__)", cwd=shop)
     assert Path(site.strip()).is_relative_to(venv)
 
