@@ -1,12 +1,13 @@
 """The doctor finds every seeded difference between tables and index, in a folder and on a server."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from helpers.derived_tables import scored
 from helpers.six_items import ENCODER, documents, given, meta, neighbours, popularity, segments, users
@@ -17,15 +18,22 @@ from vlm4rec_search.indexes.embedded.pointer import release_path
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.indexes.search_layer import SearchLayer
+from vlm4rec_search.indexes.search_layer import Frame, SearchLayer, SearchTables
 from vlm4rec_search.pipeline.doctor import Diagnosis, examine
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.search.rules import Rule
 
 
 def search_layer(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> SearchLayer:
-    tables = given(frame, people, popularity())
-    return SearchLayer(tables, encoder, len(frame["vector"][0]), "attributes@1", "none@1", None)
+    frames = given(frame, people, popularity())
+    arrow = {each.name: as_arrow(getattr(frames, each.name)) for each in fields(frames)}
+    return SearchLayer(SearchTables(**arrow), encoder, len(frame["vector"][0]), "attributes@1", "none@1", None)
+
+
+def as_arrow(frame: Frame) -> pa.Table:
+    if isinstance(frame, pd.DataFrame):
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    return frame if isinstance(frame, pa.Table) else frame.to_arrow_table()
 
 
 def publish(releases: Releases, frame: pd.DataFrame, people: pd.DataFrame | None = None) -> None:

@@ -79,6 +79,8 @@ def _verify_field(client: OpenSearch, connection: duckdb.DuckDBPyConnection, ind
     parameters = {"longest": _LONGEST_SEEN, "sample": _SAMPLE}
     sample = connection.execute(_PROFILES.format(field=field), parameters).fetchall()
     sample = sample or connection.execute(_ITEMS.format(field=field), {"sample": _SAMPLE}).fetchall()
+    if not sample:  # no item has such a vector
+        return EF_SEARCHES[0]
     exact = _best(client, index, [_exact(field, vector, _unseen(seen)) for vector, seen in sample])
     recall = 0.0
     for ef_search in EF_SEARCHES:
@@ -161,7 +163,8 @@ def _are_near(indexed: Sequence[float], expected: Sequence[float]) -> bool:
 def _exact(field: str, vector: Sequence[float], within: Body) -> Body:
     parameters = {"field": field, "query_value": vector, "space_type": "cosinesimil"}
     script = {"lang": "knn", "source": "knn_score", "params": parameters}
-    return {"query": {"script_score": {"query": within, "script": script}}}
+    has_field = {"bool": {"filter": [within, {"exists": {"field": field}}]}}  # an item may lack a learned vector
+    return {"query": {"script_score": {"query": has_field, "script": script}}}
 
 
 def _near(field: str, vector: Sequence[float], seen: Sequence[str], ef_search: int) -> Body:
