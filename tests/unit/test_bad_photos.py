@@ -117,5 +117,5 @@ def test_each_bad_photo_is_a_row_with_a_clear_status(rows: pd.DataFrame) -> None
 def test_conversions_of_odd_photos_are_noted(rows: pd.DataFrame) -> None:
     notes = dict(zip(rows["item_id"], rows["error"], strict=True))
     assert notes["print.jpg"] == "CMYK converted to RGB"
-    assert notes["deep.png"] == "I;16 samples stretched to 8 bits"
+    assert notes["deep.png"] == "I;16 samples scaled to 8 bits"
     assert notes["turned.jpg"] is None

@@ -55,6 +55,31 @@ def test_an_unusable_path_has_a_status(tmp_path: Path, image: str | None, status
     assert caught.value.status == status
 
 
+@pytest.mark.parametrize(
+    "image",
+    ["images\\two words.png", "images/two%20words.png", "images/two words.png?v=158", "images/two%20words.png?v"],
+)
+def test_spellings_of_a_path_as_in_addresses_and_on_windows_are_found(tmp_path: Path, image: str) -> None:
+    (tmp_path / "images").mkdir()
+    path = write_file(tmp_path / "images", png(8), "two words.png")
+    assert resolve_path(tmp_path.resolve(), image) == path.resolve()
+
+
+def test_an_escaped_path_does_not_leave_the_folder(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write_file(tmp_path, b"x", "secret.jpg")
+    for image in ("..%2fsecret.jpg", "..\\secret.jpg", "../secret.jpg?v=1"):
+        with pytest.raises(PhotoError):
+            resolve_path(data.resolve(), image)
+
+
+def test_an_address_without_a_scheme_is_an_address(tmp_path: Path) -> None:
+    (photo,) = locate_photos(["//cdn.example.com/a.jpg"], tmp_path, Cache(tmp_path / "cache"))
+    assert photo.failure is not None
+    assert photo.failure.status == "pending"
+
+
 def test_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
     path = write_file(tmp_path, b"x", "real.jpg")
     (tmp_path / "alias.jpg").symlink_to(path)

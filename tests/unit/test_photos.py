@@ -97,11 +97,22 @@ def test_transparency_is_laid_on_white(tmp_path: Path, mode: str, colour: tuple[
     assert (photo.note, photo.image.getpixel((5, 5))) == ("transparency laid on white", (255, 255, 255))
 
 
-def test_sixteen_bits_are_stretched_not_clipped(tmp_path: Path) -> None:
-    ramp = np.array([[1000, 33000, 65000]], dtype=np.uint16)  # (33000 - 1000) / (65000 - 1000) * 255 = 127.5
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    ramp = np.array([[0, 127 * 257, 65535]], dtype=np.uint16)
     photo = read_file(write_file(tmp_path, encoded(Image.fromarray(ramp), "PNG")))
     assert [photo.image.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (127, 127, 127), (255, 255, 255)]
-    assert "stretched to 8 bits" in photo.note
+    assert "scaled to 8 bits" in photo.note
+
+
+def test_a_white_photo_of_sixteen_bits_stays_white(tmp_path: Path) -> None:
+    white = Image.fromarray(np.full((4, 4), 65535, dtype=np.uint16))
+    assert read_file(write_file(tmp_path, encoded(white, "PNG"))).image.getpixel((1, 1)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("form", ["AVIF", "JPEG2000"])
+def test_newer_forms_of_files_are_read(tmp_path: Path, form: str) -> None:
+    photo = read_file(write_file(tmp_path, encoded(Image.new("RGB", (32, 16), "white"), form)))
+    assert photo.image.size == (32, 16)
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:

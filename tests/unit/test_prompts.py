@@ -1,5 +1,6 @@
 """Prompts: quoting of catalogue text, parsing of structured answers, and captions that follow a title."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,45 @@ def test_a_caption_that_follows_a_title_is_flagged(title: str, caption: str, wor
 )
 def test_a_title_without_an_instruction_may_be_repeated(title: str) -> None:
     assert find_echo(f"This is a {title.lower()}, as the title says: {title}", Context(title)) is None
+
+
+TEXT = replace(JSON, answer="text")
+MUG = "A red enamel mug."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>The user wants a mug. {{no}}</think>\n\n{MUG}",
+        f"It might be red.</think>{MUG}",
+        f"{MUG}<|im_end|>\n<|im_start|>assistant\n",
+        f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{MUG}<|return|>",
+        f"<|begin_of_box|>{MUG}<|end_of_box|>",
+        f"assistant\n\n{MUG}",
+        f"Sure! Here's a concise description of the image:\n\n{MUG}",
+    ],
+)
+def test_thoughts_and_signs_around_a_caption_are_removed(text: str) -> None:
+    assert caption_from(Reply(text), TEXT) == Caption(MUG, {})
+
+
+def test_the_json_after_thoughts_with_braces_is_read() -> None:
+    text = '<think>I answer with {"description": "..."} only.</think>{"description": "A red mug.", "colour": "red"}'
+    assert caption_from(Reply(text), JSON) == Caption("A red mug.", {"colour": "red"})
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("<think>Okay, the photo shows a pen, so I should describe the", "failed"),
+        ("<|channel|>analysis<|message|>We need to describe the bag.", "failed"),
+        ("The user wants a concise description. 1. Identify the subject: a chair.", "failed"),
+        ("I'm happy to help, but I don't see an image. Could you describe it?", "refused"),
+        ("No image was provided.", "refused"),
+        ("<think>Done.</think>", "empty"),
+    ],
+)
+def test_an_answer_without_a_caption_has_a_status(text: str, status: str) -> None:
+    error = caption_from(Reply(text), TEXT)
+    assert isinstance(error, CaptionError)
+    assert error.status == status

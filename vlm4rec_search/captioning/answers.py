@@ -32,21 +32,46 @@ class Reply:
 
 
 def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
-    """Return the caption in a reply, or the reason why there is none: empty, refused (prose for JSON) or failed."""
-    text = " ".join(reply.text.split())
-    usage = (text, reply.tokens_in, reply.tokens_out)
+    """Return the caption in a reply, or the reason why there is none.
+
+    Thoughts and the signs of chat templates are removed. The reason is empty, refused (prose for JSON, or the model
+    says that it sees no photo) or failed (thoughts only, or broken JSON).
+    """
+    usage = (" ".join(reply.text.split()), reply.tokens_in, reply.tokens_out)
+    answer_text = remove_thoughts(reply.text)
+    if answer_text is None:
+        return CaptionError("failed", "the answer ends inside the model's thoughts: switch them off", *usage)
+    text = " ".join(answer_text.split())
     if not text:
         return CaptionError("empty", "the answer is empty", *usage)
+    if _NO_PHOTO.search(text):
+        return CaptionError("refused", "the model says that it sees no photo: does the server accept images?", *usage)
     note = f"cut off at {reply.tokens_out} tokens" if reply.cut_off else ""
     caption = Caption(text, {}, reply.tokens_in, reply.tokens_out, reply.seconds, note)
     if prompt.answer == "text":
+        if _BARE_THOUGHT.match(text):
+            return CaptionError("failed", "the answer is the model's thoughts: switch them off", *usage)
         return caption
     try:
-        answer = parse_answer(reply.text)
+        answer = parse_answer(answer_text)
     except ValueError as error:
         reason = f"{error} ({note})" if note else str(error)
         return CaptionError("failed" if "{" in text else "refused", reason, *usage)
     return replace(caption, text=" ".join(answer.description.split()), attributes=answer.attributes)
+
+
+def remove_thoughts(text: str) -> str | None:
+    """Return an answer without thoughts, template signs and greeting, or None if it ends inside the thoughts."""
+    if _CHANNEL in text:
+        _, final, text = text.rpartition(f"{_CHANNEL}final<|message|>")
+        if not final:
+            return None
+    *_, text = _THOUGHTS_END.split(text)  # the opening tag may be part of the prompt
+    if _THOUGHTS_START.search(text):
+        return None
+    text = _BOX.sub(" ", text).lstrip()
+    text = _GREETING.sub("", _TURN_START.sub("", text))
+    return _TEMPLATE_SIGN.sub(" ", _TURN_END.split(text)[0]).strip()
 
 
 class Answer(BaseModel):
@@ -110,3 +135,29 @@ def _load_json(text: str) -> object:
 
 # A string literal is matched first, so that a comma inside a string is preserved.
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,\s*([}\]])')
+
+
+_CHANNEL = "<|channel|>"
+_THOUGHTS_START = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_THOUGHTS_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")
+_TURN_START = re.compile(r"^(?:<\|(?:im_start|start)\|>\s*assistant\s*|assistant\s*\n)+")
+_GREETING = re.compile(
+    r"^(?:(?:sure|certainly|of course)[!,.]\s*)?here(?:['\u2019]s| is)[^\n:.]{0,80}:\s*\n\s*", re.IGNORECASE
+)
+_TURN_END = re.compile(r"<\|(?:im_end|end|return|eot_id|endoftext|end_of_text|im_start)\|>|</s>|<end_of_turn>")
+_TEMPLATE_SIGN = re.compile(r"<\|[a-z_]{1,40}\|>")
+_PICTURE = r"(?:images?|photos?|pictures?|photographs?|attachments?)\b"
+_NO_PHOTO = re.compile(
+    rf"\b(?:I|we)\s*(?:do not|don['\u2019]t|can['\u2019]?t|cannot|can not"
+    rf"|am unable to|['\u2019]m unable to|am not able to)\s+"
+    rf"(?:actually\s+|currently\s+)?(?:see|view|access)\s+(?:an|any|the|your)\s+(?:attached\s+)?{_PICTURE}"
+    rf"|\bno {_PICTURE} (?:was|were|is|has been) (?:provided|attached|uploaded|included)",
+    re.IGNORECASE,
+)
+_BARE_THOUGHT = re.compile(
+    r"(?:(?:okay|ok|alright|got it|hmm|so)[,.]?\s+)?"
+    r"(?:the user (?:wants|asks|is asking|has asked|needs)|(?:I|we) need to (?:describe|write|look|analy[sz]e)"
+    r"|let(?: me|['\u2019]s) (?:think|look|analy[sz]e|see|start))\b",
+    re.IGNORECASE,
+)

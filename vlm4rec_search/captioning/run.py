@@ -14,7 +14,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read, schema
 from vlm4rec_search.datasets.photos.decode import PhotoFile
 from vlm4rec_search.datasets.photos.fetch import photo_key
-from vlm4rec_search.datasets.photos.locate import FetchPolicy, is_url, locate_photos
+from vlm4rec_search.datasets.photos.locate import FetchPolicy, is_url, locate_photos, with_scheme
 
 RETRYABLE_PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
 """Statuses of photos that may be replaced at the same path or URL. A retry reads such a photo again, and costs nothing
@@ -243,7 +243,7 @@ def caption_selected(
     """
     items = [captions.items[position] for position in selected]
     bad = [captions.items[at].image for at in selected if captions.outcomes[at].status in RETRYABLE_PHOTOS]
-    urls = {photo_key(image.strip()) for image in bad if is_url(image)}
+    urls = {photo_key(with_scheme(image)) for image in bad if is_url(image)}
     fetching = FillPolicy(retry_failed=policy.retry_failed, recompute=urls, origin=policy.origin, show=policy.show)
     remote = FetchPolicy(fetching, settings.allow_private_addresses)
     photos = locate_photos([item.image for item in items], settings.data_dir, cache, remote)

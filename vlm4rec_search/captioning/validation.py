@@ -12,7 +12,7 @@ from vlm4rec_search.captioning.base import Context
 from vlm4rec_search.common.analyzer import analyze, tokens
 from vlm4rec_search.common.patterns import MARKUP, REFUSAL
 
-VERSION = "status-2"
+VERSION = "status-3"
 """Change this when a rule changes: the next plan then validates the cached captions again."""
 
 LONGEST, LONGEST_FIELD = 2000, 80

@@ -12,11 +12,11 @@ from PIL import Image, ImageOps
 
 from vlm4rec_search.common.cache import Failure
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
 LONGEST_SIDE = 1024
-PREPROCESSING = "photo-1"  # part of the key of every result that saw a photo: raise it when `read_photo` changes
+PREPROCESSING = "photo-2"  # part of the key of every result that saw a photo: raise it when `read_photo` changes
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
@@ -133,6 +133,9 @@ def _convert_to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
         rgba = image.convert("RGBA")
         canvas = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(canvas, rgba).convert("RGB"), ["transparency laid on white"]
+    if image.mode.startswith("I;16"):
+        samples = np.asarray(image, dtype=np.uint16) // 257
+        return Image.fromarray(samples.astype(np.uint8)).convert("RGB"), [f"{image.mode} samples scaled to 8 bits"]
     if image.mode.startswith(("I", "F")):
         return _stretch_to_8_bits(image), [f"{image.mode} samples stretched to 8 bits"]
     if image.mode in ("RGB", "L", "1", "P"):
@@ -141,7 +144,7 @@ def _convert_to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def _stretch_to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and float samples from their own range to 0..255; Pillow would clip them."""
+    """Scale 32-bit and float samples from their own range to 0..255; Pillow would clip them."""
     samples = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
     low, high = samples.min(), samples.max()
     scaled = (samples - low) / (high - low or 1.0) * 255.0

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
+from urllib.parse import unquote
 
 from vlm4rec_search.common.cache import RAW, Cache, Failure, FillPolicy, result_key
 from vlm4rec_search.common.text_forms import spellings
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, PhotoFile
 from vlm4rec_search.datasets.photos.fetch import fetch_photos
 
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
-_SUFFIXES = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|//[\w-]+(?:\.[\w-]+)+(?::\d+)?/")  # or //host.name/ without a scheme
+_SUFFIXES = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 _NOT_FETCHED = Failure("pending", "the photo behind the URL is not fetched yet: run `vlm4rec captions run`")
 
 
@@ -44,8 +45,9 @@ def resolve_path(root: Path, image: str | None) -> Path:
     if not name:
         raise PhotoError("no_photo", "the item has no photo")
     try:
-        written, *others = [(root / spelling).resolve() for spelling in spellings(name)]
-        path = next((path for path in (written, *others) if path.is_file()), written)
+        written, *others = [(root / spelling).resolve() for form in _path_forms(name) for spelling in spellings(form)]
+        inside = (path for path in others if path.is_relative_to(root) and path.is_file())
+        path = written if written.is_file() else next(inside, written)
         if not path.is_relative_to(root):
             raise PhotoError("outside", "the path leaves the data folder")
         if not path.is_file():
@@ -53,6 +55,19 @@ def resolve_path(root: Path, image: str | None) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise PhotoError("missing", f"not a usable path: {error}") from None
     return path
+
+
+def with_scheme(url: str) -> str:
+    """Return the stripped URL, as https if it is written without a scheme."""
+    url = url.strip()
+    return f"https:{url}" if url.startswith("//") else url
+
+
+def _path_forms(name: str) -> list[str]:
+    """Return the path as written, then as an address or Windows would write it: no query, no escapes, slashes."""
+    slashes = name.replace("\\", "/")
+    plain = slashes.partition("?")[0]
+    return list(dict.fromkeys((name, slashes, unquote(slashes), plain, unquote(plain))))
 
 
 def locate_photos(
@@ -70,11 +85,10 @@ def locate_photos(
         RunError: the cache cannot be used.
     """
     root = data_dir.resolve()
-    urls = dict.fromkeys(image.strip() for image in images if is_url(image))
+    images = [with_scheme(image) if is_url(image) else image for image in images]
+    urls = dict.fromkeys(image for image in images if is_url(image))
     fetched = fetch_photos(list(urls), cache, fetching.fill, fetching.allow_private) if urls else {}
-    located = [
-        fetched.get(image.strip(), _NOT_FETCHED) if is_url(image) else _locate_path(root, image) for image in images
-    ]
+    located = [fetched.get(image, _NOT_FETCHED) if is_url(image) else _locate_path(root, image) for image in images]
     digests = _hash_files(sorted({path for path in located if isinstance(path, Path)}), cache)
     return [_photo_file(path, digests[path]) if isinstance(path, Path) else PhotoFile(failure=path) for path in located]
 
