@@ -102,7 +102,9 @@ def test_a_blend_weighs_scores_and_ranks() -> None:
     plan = make_plan(Query(user="u1"), Facts(SHOPPER), blend)
     assert (plan.fusion, plan.rank_weights) == ("blend", [0.0, 2.0, 0.0, 0.0])
     own = make_plan(Query(user="u1", weights={"lexical": 0.5}), Facts(SHOPPER), blend)
-    assert (own.fusion, own.rank_weights) == ("minmax", ())
+    assert (own.fusion, own.weights[1], own.rank_weights) == ("blend", 0.5, [0.0, 0.0, 0.0, 0.0])
+    off = make_plan(Query(user="u1", weights={"popularity": 0.0}), Facts(SHOPPER), blend)
+    assert (off.fusion, off.rank_weights) == ("blend", [0.0, 2.0, 0.0])
 
 
 def test_a_weight_of_zero_switches_a_kind_off() -> None:

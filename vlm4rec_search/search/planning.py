@@ -29,8 +29,8 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     session = _session(query, facts, ranking) + _from_neighbours(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
     weights = retriever_weights(retrievers, _kind_weights(query, facts, ranking))
-    blend = ranking.fusion == "blend" and not (query.fusion or query.weights or query.text)
-    by_rank = retriever_weights(retrievers, ranking.rank_weights.model_dump()) if blend else [0.0] * len(weights)
+    blend = ranking.fusion == "blend" and not (query.fusion or query.text)
+    by_rank = retriever_weights(retrievers, _rank_weights(query, ranking)) if blend else [0.0] * len(weights)
     if not sum(weights) + sum(by_rank) > 0.0:
         weights = _own_weights(retrievers, query)
     used = [each for each in zip(retrievers, weights, by_rank, strict=True) if each[1] + each[2] > 0]
@@ -82,7 +82,7 @@ def uses(kind: Kind, query: Query, facts: Facts, ranking: Ranking) -> bool:
     """Return whether a query without a text uses a kind of retriever."""
     if query.text is not None or query.mode not in ("hybrid", kind):
         return False
-    by_rank = ranking.rank_weights.model_dump() if ranking.fusion == "blend" else {}
+    by_rank = _rank_weights(query, ranking) if ranking.fusion == "blend" else {}
     return query.mode == kind or _kind_weights(query, facts, ranking).get(kind, 0.0) + by_rank.get(kind, 0.0) > 0.0
 
 
@@ -138,6 +138,11 @@ def _kind_weights(query: Query, facts: Facts, ranking: Ranking) -> dict[str, flo
         return {"semantic": 0.5, "lexical": 0.5, **query.weights}
     length = max((len(each.seen) for each in (facts.user, facts.session) if each is not None), default=0)
     return {**ranking.weights_for(length).model_dump(), **query.weights}
+
+
+def _rank_weights(query: Query, ranking: Ranking) -> dict[str, float]:
+    """Return the weights of ranks in a blend; a kind whose weight the query gives has that weight alone."""
+    return {**ranking.rank_weights.model_dump(), **dict.fromkeys(query.weights, 0.0)}
 
 
 def _request(query: Query, facts: Facts, ranking: Ranking, retrievers: Sequence[Retriever]) -> Request:

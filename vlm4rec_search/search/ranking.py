@@ -102,6 +102,8 @@ class Ranking(_Strict):
         by_rank = self.rank_weights.model_dump().values()
         if self.fusion != "blend" and any(by_rank):
             raise ValueError("rank_weights belong to the fusion blend")
+        if self.fusion == "blend" and self.by_history:
+            raise ValueError("a blend has no by_history")
         for weights in (self.weights, *(each.weights for each in self.by_history)):
             if not any((*weights.model_dump().values(), *by_rank)):
                 raise ValueError("at least one weight has to be above 0")

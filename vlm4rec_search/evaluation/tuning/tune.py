@@ -34,7 +34,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
 from vlm4rec_search.evaluation.tuning.windows import STARTS, Window, Windows, build_windows, retrieve_windows
 from vlm4rec_search.search.exposure import measure_exposure
 from vlm4rec_search.search.query import KINDS, Fusion, Kind
-from vlm4rec_search.search.ranking import HistoryWeights, Ranking, load_ranking, write_ranking
+from vlm4rec_search.search.ranking import HistoryWeights, Ranking, Weights, load_ranking, write_ranking
 
 Say = Callable[[str], None]
 
@@ -53,6 +53,13 @@ LARGEST_FIRST = 0.08  # share of the shoppers who may see the same first hit
 COVERAGE = 0.85  # of the documents that the first ten hits of all shoppers would cover if they were drawn at random
 WORTH = 0.1  # share of nDCG@10 that the coverage may cost
 
+# What the search for weights begins without: a start that has it was fitted on the windows that judge.
+_UNFITTED: Mapping[str, object] = {
+    "schema_version": 2,
+    "rank_weights": Weights(**dict.fromkeys(KINDS, 0.0)),
+    "by_history": (),
+    "diversity": 0.0,
+}
 _FIRST, _BOTH = (1.0, 0.0), (1.0, 1.0)  # what a broken limit costs: of the first hit, and of the coverage
 
 TABLES: Mapping[str, tuple[float, ...]] = {
@@ -127,7 +134,7 @@ def tune(
     with read(settings.warehouse) as connection:
         (shoppers,) = connection.execute("SELECT COUNT(DISTINCT user_id) FROM profiles.likes").fetchone() or (0,)
     if shoppers * len(STARTS) < FEWEST:  # known without a plan
-        return _too_little(f"the shop has {shoppers:,} shoppers with a history")
+        return _too_little(f"the shop has {shoppers:,} shoppers with a history", start, in_force)
     with workbench(settings) as bench, TemporaryDirectory(dir=settings.cache) as name:
         folder = Path(name)
 
@@ -144,23 +151,33 @@ def tune(
         try:
             best = judged(start)
         except UsageError as error:
-            return _too_little(str(error))
+            return _too_little(str(error), start, in_force)
         if best is None:
-            return _too_little(f"fewer than {FEWEST} shoppers have a history and took something new after it")
+            why = f"fewer than {FEWEST} shoppers have a history and took something new after it"
+            return _too_little(why, start, in_force)
         tried = best.tried
         for key, values in TABLES.items() if tables else ():
             for value in [value for value in values if value != getattr(best.ranking, key)]:
                 say(f"Building the tables with {key} {value}")
                 other = judged(best.ranking.model_copy(update={key: value}))
                 tried += other.tried if other else 0
-                if other and _is_above(other.ndcg, best.ndcg):
+                if other and other.is_better(best):
                     best = other
         return best.result(version, in_force, tried)
 
 
-def _too_little(why: str) -> Tuned:
-    ranking = load_ranking()
-    return Tuned(ranking, f"{ranking.version}, equal weights, since the history is too short to choose: {why}", 0)
+def _too_little(why: str, start: Ranking, in_force: Ranking | None) -> Tuned:
+    if in_force is not None:
+        return Tuned(in_force, f"{in_force.version} stays, since the history is too short to choose another: {why}", 0)
+    equal = _equal_weights(start)
+    return Tuned(equal, f"{equal.version}, equal weights, since the history is too short to choose: {why}", 0)
+
+
+def _equal_weights(start: Ranking) -> Ranking:
+    """Return a ranking with the fusion and the weights of the packaged one; what else it says stays."""
+    packaged = load_ranking()
+    kept = {name: getattr(packaged, name) for name in ("version", "profile", "fusion", "weights")}
+    return start.model_copy(update={**_UNFITTED, **kept})
 
 
 def _is_above(values: Floats, others: Floats) -> bool:
@@ -302,8 +319,8 @@ class _Fit:
             found.append((option.value(weights, _FIRST), option, weights))
             self.tried += option.tried
         _, option, weights = max(found, key=lambda each: each[0])
-        changes = {"profile": option.profile, "fusion": option.fusion, "schema_version": 2}
-        return self._start.model_copy(update={**changes, "weights": as_weights(weights)})
+        changes = {"profile": option.profile, "fusion": option.fusion, "weights": as_weights(weights)}
+        return self._start.model_copy(update={**_UNFITTED, **changes})
 
     def _climbed(self, option: _Option, limits: tuple[float, float], steps: tuple[float, ...]) -> Ranking:
         weights = option.climb(as_vector(self.ranking.weights), limits, steps)
@@ -381,6 +398,10 @@ class _Trial:
         """The best configuration, fitted on all windows."""
         return self._whole.ranking
 
+    def is_better(self, other: "_Trial") -> bool:
+        """Return whether it is better beyond chance than a trial over other tables, and breaks no limit by more."""
+        return _lowest(self.ndcg - other.ndcg) > 0.0 and self._exposure.is_no_worse(other._exposure)
+
     @property
     def tried(self) -> int:
         """Number of weightings that were judged."""
@@ -439,17 +460,18 @@ class _Trial:
     def result(self, version: str, in_force: Ranking | None, tried: int) -> Tuned:
         """Compare the best ranking with equal weights, with the ranking in force and with each kind alone."""
         chosen = self.ranking.model_copy(update={"version": version})
-        equal = load_ranking().model_copy(update=_durations(self._start))
+        equal = _equal_weights(self._start)
         rows = {"chosen": (self.ndcg, self._recall), "equal weights": self._judge_fixed(equal)}
         why = ""
-        if not _is_above(rows["chosen"][0], rows["equal weights"][0]) and self._allowed(equal):
+        if not _is_above(rows["chosen"][0], rows["equal weights"][0]) and self._repeats_no_more(equal, chosen):
             chosen = equal.model_copy(update={"version": version})
             rows["chosen"] = rows["equal weights"]
-            why = "no weighting is better than equal weights beyond chance"
+            why = "no weighting is better than equal weights by more than a standard error"
         if in_force is not None:
             in_force = in_force.model_copy(update=_durations(self._start))
             rows["in force"] = self._judge_fixed(in_force)
-            if _lowest(rows["chosen"][0] - rows["in force"][0]) <= 0.0 and self._allowed(in_force):
+            is_better = _lowest(rows["chosen"][0] - rows["in force"][0]) > 0.0
+            if not is_better and self._repeats_no_more(in_force, chosen):
                 chosen, rows["chosen"] = in_force, rows["in force"]
                 why = "it was in force, and the best new weighting is not better beyond chance"
         for kind in KINDS:
@@ -464,8 +486,9 @@ class _Trial:
         made_by = (tables.captioner, tables.encoder) if tables else None
         return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)
 
-    def _allowed(self, ranking: Ranking) -> bool:
-        return not self._exposure_of(ranking).missing[0]
+    def _repeats_no_more(self, ranking: Ranking, other: Ranking) -> bool:
+        """Return whether a ranking breaks the limit of the first hit by no more than another one."""
+        return self._exposure_of(ranking).missing[0] <= self._exposure_of(other).missing[0]
 
     def _exposure_of(self, ranking: Ranking) -> _Exposure:
         option = _Option(self._windows, ranking.profile, ranking.fusion, ranking.depth)
