@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -21,7 +22,7 @@ from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchLayer, SearchTables
 from vlm4rec_search.pipeline.doctor import Diagnosis, examine
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
-from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.search.rules import Condition, Rule
 
 
 def search_layer(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> SearchLayer:
@@ -194,6 +195,7 @@ def test_rules_that_touch_nothing_are_reported(releases: Releases) -> None:
         Rule(action="pin", items=("a", "gone")),
         Rule(action="drop", filter="colour=red"),
         Rule(action="bury", filter="brand=Alder"),
+        Rule(action="bury", filter="brand=Alder", when=Condition(until=datetime(2024, 1, 1, tzinfo=UTC))),
     ]
     found = find_idle_rules(rules, given(documents()))
     assert found == [
@@ -203,9 +205,10 @@ def test_rules_that_touch_nothing_are_reported(releases: Releases) -> None:
         "rule 4 (pin a, gone): not in the catalogue: gone",
         "rule 5 (drop colour=red): no item has the field 'colour'; the fields are available, brand, category, price,"
         ' size, tags, we"ird.$/~field',
+        "rule 7 (bury brand=Alder): it ended on 2024-01-01",
     ]
     diagnosis = examine(releases, search_layer(documents()), 10, rules=rules)
-    assert findings_of(diagnosis, "warning")["idle_rules"] == (5, tuple(found))
+    assert findings_of(diagnosis, "warning")["idle_rules"] == (6, tuple(found[:5]))
 
 
 def test_pins_are_left_out(releases: Releases) -> None:

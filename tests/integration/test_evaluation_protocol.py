@@ -133,6 +133,7 @@ def provenance(workspace: Workspace) -> list[tuple[str, str, int]]:
 def places(workspace: Workspace, encoder: str = "hashing-64") -> Settings:
     """Return the settings of a workspace for calls in this process."""
     return Settings(
+        project=ROOT,
         encoder=encoder,
         image_encoder="thumbnail-4",
         data_dir=workspace.data,

@@ -153,6 +153,11 @@ class Settings(BaseSettings):
         except OverflowError:
             raise ValueError("the time is outside of the calendar") from None
 
+    @property
+    def served_file(self) -> Path:
+        """SQLite file of what was served."""
+        return self.served / "served.sqlite"
+
     def require_project(self) -> Path:
         """Return the folder of the SQLMesh project.
 

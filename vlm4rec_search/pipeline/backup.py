@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -125,6 +126,7 @@ def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
         "releases.duckdb": _Part(settings.releases, _copy_duckdb, _replace_duckdb),
         "checks.duckdb": _Part(settings.quality / history.FILE, _copy_duckdb, _replace_duckdb),
         "evaluations.duckdb": _Part(settings.results, _copy_duckdb, _replace_duckdb),
+        "served.sqlite": _Part(settings.served_file, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
         "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
         **{name: _Part(settings.cache / name, _copy_file, _replace_file) for name in photos},
     }
@@ -143,7 +145,7 @@ def _extract(settings: Settings, source: Path, folder: Path) -> list[str]:
                 archive.extract(name, folder)
     except (KeyError, ValidationError):
         raise UsageError(f"{source} is no backup of `vlm4rec backup`") from None
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise RunError(f"{source} is damaged, or no backup ({one_line(error)}): nothing has been restored") from None
     return names
 

@@ -1,6 +1,7 @@
 """Finds business rules that touch nothing: a misspelt field or id would otherwise go unnoticed."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from difflib import get_close_matches
 
 import duckdb
@@ -28,6 +29,9 @@ def find_idle_rules(rules: Sequence[Rule], tables: SearchTables[Frame]) -> list[
 
 
 def _problems(rule: Rule, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    if rule.when and rule.when.until and rule.when.until <= datetime.now(UTC):
+        yield f"it ended on {rule.when.until:%Y-%m-%d}"
+        return
     if rule.filter is None:
         items = _texts(connection, "SELECT item_id FROM documents ORDER BY item_id")
         known = set(items)

@@ -29,10 +29,11 @@ class Follower:
             try:
                 self._look()
                 self.problem = None
-            except Vlm4recError as error:
+            except Exception as error:  # whatever it is, the next look may succeed
                 if str(error) != self.problem:  # said once, not every few seconds
-                    logger.warning("the index cannot follow: %s", error)
-                self.problem = str(error)
+                    expected = isinstance(error, Vlm4recError)
+                    logger.warning("the index cannot follow: %s", error, exc_info=None if expected else error)
+                self.problem = str(error) or type(error).__name__
 
     def stop(self) -> None:
         """Wait for the look in progress, and look no more."""

@@ -29,8 +29,20 @@ from vlm4rec_search.common.yaml_files import read_yaml
 from vlm4rec_search.search.filters import check_utf8, parse_filter
 from vlm4rec_search.search.query import Fusion, Mode, Query
 
+
+def _not_a_number(moment: object) -> object:
+    """Refuse 2026 and 20260601, which would be seconds since 1970."""
+    if str(moment).strip().isdigit():
+        raise ValueError(f"cannot read the moment {moment}: write 2026-06-01")
+    return moment
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda names: [names] if isinstance(names, str) else names)]
-Moment = Annotated[datetime, AfterValidator(lambda moment: moment if moment.tzinfo else moment.replace(tzinfo=UTC))]
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_not_a_number),
+    AfterValidator(lambda moment: moment if moment.tzinfo else moment.replace(tzinfo=UTC)),
+]
 
 _condition = cache(parse_filter)  # a rule's filter is evaluated for every candidate of every search
 

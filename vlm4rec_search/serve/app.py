@@ -167,9 +167,13 @@ def _add_request_log(app: FastAPI, metrics: Metrics) -> None:
         """Give each request an id, measure it, and log it without its body, its query or the ids in its path."""
         started = time.perf_counter()
         request_id = request.headers.get("x-request-id", "")[:100] or uuid.uuid4().hex
-        response = await answer(request)
-        route = request.scope.get("route")
-        endpoint = getattr(route, "path", "unknown")
+        failure = None
+        try:
+            response = await answer(request)
+        except Exception as error:  # of the service itself; all others are problems already
+            failure = error
+            response = problem(500, f"the service failed; its log has the reason under the request {request_id}")
+        endpoint = getattr(request.scope.get("route"), "path", "unknown")
         seconds = time.perf_counter() - started
         metrics.seconds.labels(endpoint, str(response.status_code)).observe(seconds)
         response.headers["X-Request-ID"] = request_id
@@ -182,6 +186,7 @@ def _add_request_log(app: FastAPI, metrics: Metrics) -> None:
             response.status_code,
             1000 * seconds,
             request_id,
+            exc_info=failure,
         )
         return response
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.search.query import Tier
 
-FILE = "served.sqlite"
 _PATIENCE = 5.0  # seconds to wait for another process's write
 _CREATE = """
 CREATE TABLE IF NOT EXISTS recommendations (
@@ -23,7 +23,19 @@ CREATE TABLE IF NOT EXISTS recommendations (
 ) WITHOUT ROWID
 """
 _INSERT = "INSERT OR IGNORE INTO recommendations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_PAGES = "SELECT query, items FROM recommendations WHERE recommendation_id = ? ORDER BY page"
+_PAGES = """
+SELECT query, items, tier, release, ranking FROM recommendations WHERE recommendation_id = ? ORDER BY page
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as it was served: item ids with their scores, best first, and what answered."""
+
+    items: Sequence[tuple[str, float]]
+    tier: Tier
+    release: str
+    ranking: str
 
 
 @dataclass(frozen=True)
@@ -32,26 +44,26 @@ class Served:
 
     Attributes:
         query: the arguments of the search, as JSON values.
-        pages: the item ids of each page.
+        pages: in their order.
     """
 
     query: Mapping[str, Any]
-    pages: Sequence[Sequence[str]]
+    pages: Sequence[Page]
 
 
 class Journal:
     """Records what was served; several threads and processes may write at once."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open or create the file in a folder.
+    def __init__(self, path: Path) -> None:
+        """Open or create a file.
 
         Raises:
-            RunError: the folder cannot be written, or the file is not such a journal.
+            RunError: its folder cannot be written, or the file is not such a journal.
         """
-        self._path = folder / FILE
+        self._path = path
         self._local = threading.local()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
                 connection.execute(_CREATE)
         except (OSError, sqlite3.Error) as error:
@@ -76,10 +88,7 @@ class Journal:
         recommendation_id: str,
         page: int,
         query: Mapping[str, Any],
-        tier: str,
-        release: str,
-        ranking: str,
-        items: Sequence[str],
+        served: Page,
     ) -> None:
         """Record a page of a recommendation.
 
@@ -87,16 +96,15 @@ class Journal:
             recommendation_id: see `new_id`.
             page: from 1.
             query: the arguments of the search, as JSON values.
-            tier, release, ranking: of the answer.
-            items: ids of the hits, best first.
+            served: the page.
 
         Raises:
             RunError: the file cannot be written.
         """
         user, scenario = query.get("user"), query.get("scenario")
-        row = (recommendation_id, page, time.time(), user, json.dumps(query), tier, release, ranking, scenario)
+        row = (recommendation_id, page, time.time(), user, json.dumps(query), served.tier, served.release)
         try:
-            self._connection.execute(_INSERT, (*row, json.dumps(list(items))))
+            self._connection.execute(_INSERT, (*row, served.ranking, scenario, json.dumps(list(served.items))))
         except sqlite3.Error as error:
             raise RunError(f"cannot write the journal {self._path} ({error})") from None
 
@@ -110,7 +118,8 @@ class Journal:
             rows = self._connection.execute(_PAGES, (recommendation_id,)).fetchall()
         except sqlite3.Error as error:
             raise RunError(f"cannot read the journal {self._path} ({error})") from None
-        return Served(json.loads(rows[0][0]), [json.loads(items) for _, items in rows]) if rows else None
+        pages = [Page([(item, score) for item, score in json.loads(items)], *made_by) for _, items, *made_by in rows]
+        return Served(json.loads(rows[0][0]), pages) if rows else None
 
 
 def new_id() -> str:

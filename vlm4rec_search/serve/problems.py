@@ -32,7 +32,7 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RunError)
     def postpone(request: Request, error: RunError) -> JSONResponse:
-        logger.warning("%s %s failed: %s", request.method, request.url.path, error)
+        logger.warning("the index does not answer: %s", error)
         return problem(503, str(error), {"Retry-After": str(RETRY_AFTER)})
 
     @app.exception_handler(RequestValidationError)
@@ -47,11 +47,6 @@ def add_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def pass_on(request: Request, error: HTTPException) -> JSONResponse:
         return problem(error.status_code, str(error.detail), error.headers)
-
-    @app.exception_handler(Exception)
-    def fail(request: Request, error: Exception) -> JSONResponse:
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem(500, "the service failed; its log has the reason under the request id")
 
 
 def _message(error: Mapping[str, Any]) -> str:

@@ -9,12 +9,13 @@ from typing import Any, Self
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.indexes import open_index_of, open_releases
-from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.query import Answer, Hit, Query
 from vlm4rec_search.search.ranking import Ranking, pinned_ranking
 from vlm4rec_search.search.rules import preset
 from vlm4rec_search.search.searcher import Searcher
-from vlm4rec_search.serve.journal import Journal, new_id
+from vlm4rec_search.serve.journal import Journal, Page, Served, new_id
 from vlm4rec_search.serve.schemas import (
     LARGEST_PAGE,
     Health,
@@ -60,7 +61,7 @@ class Service:
             RunError: the index cannot be read, or the journal cannot be written.
         """
         self._settings, self._rankings = settings, dict(rankings or {})
-        self.journal = Journal(settings.served)
+        self.journal = Journal(settings.served_file)
         self._releases = open_releases(settings.index_url, settings)
         self.index = open_index_of(settings, follow=follow)
         self._named: OrderedDict[str, Searcher] = OrderedDict()
@@ -84,9 +85,10 @@ class Service:
             UsageError, RunError: as for `recommend`.
         """
         options = request.model_dump(exclude_none=True)
-        item = options.pop("item")
+        item = normal_form(options.pop("item"))
         options["items"] = [item]
-        options["weights"] = {"popularity": 0.0, **options.get("weights", {})}
+        scenario = preset(self.index.scenarios, options.get("scenario"), {})
+        options["weights"] = {"popularity": 0.0, **scenario.get("weights", {}), **options.get("weights", {})}
         index = self._index(options.get("release"))
         if not index.backend.reader().items([item]):
             raise NotFoundError(f"the release {index.release.name} does not have the item {item}")
@@ -106,7 +108,9 @@ class Service:
             raise NotFoundError(f"there is no recommendation {recommendation_id}")
         if page > len(served.pages) + 1:
             raise NotFoundError(f"page {len(served.pages) + 1} comes next, not page {page}")
-        return self._serve(dict(served.query), recommendation_id, served.pages[: page - 1])
+        if page <= len(served.pages):
+            return self._repeat(served, recommendation_id, page)
+        return self._serve(dict(served.query), recommendation_id, served.pages)
 
     def user(self, user_id: str) -> UserPage:
         """Return what the live release knows of a shopper.
@@ -115,7 +119,7 @@ class Service:
             NotFoundError: it does not know the shopper.
             RunError: the index does not answer.
         """
-        reader = self.index.backend.reader()
+        reader, user_id = self.index.backend.reader(), normal_form(user_id)
         user = reader.user(user_id)
         if user is None:
             raise NotFoundError(f"the release {reader.release.name} does not know the shopper {user_id}")
@@ -142,7 +146,7 @@ class Service:
             NotFoundError: it does not have the item.
             RunError: the index does not answer.
         """
-        reader = self.index.backend.reader()
+        reader, item_id = self.index.backend.reader(), normal_form(item_id)
         document = reader.documents([item_id]).get(item_id)
         if document is None:
             raise NotFoundError(f"the release {reader.release.name} does not have the item {item_id}")
@@ -177,11 +181,25 @@ class Service:
             for meta in reversed(list(self._releases.list().values()))
         ]
 
-    def _serve(
-        self, options: dict[str, Any], recommendation_id: str, before: Sequence[Sequence[str]]
-    ) -> Recommendation:
+    def _repeat(self, served: Served, recommendation_id: str, number: int) -> Recommendation:
+        """Return a page as it was served, without the reasons."""
+        page, before = served.pages[number - 1], sum(len(each.items) for each in served.pages[: number - 1])
+        found = self.index.backend.reader().items([item for item, _ in page.items])
+        hits = [
+            Hit(rank, item, score, found[item].title, found[item].category, found[item].price)
+            if item in found
+            else Hit(rank, item, score, "")
+            for rank, (item, score) in enumerate(page.items, before + 1)
+        ]
+        query = served.query
+        answer = Answer(query.get("user"), "hybrid", page.tier, page.release, 0.0, tuple(hits), page.ranking)
+        has_next = number < len(served.pages) or bool(hits)
+        address = f"/v1/recommendations/{recommendation_id}?page={number + 1}" if has_next else None
+        return Recommendation.of(answer, recommendation_id, query.get("scenario"), address)
+
+    def _serve(self, options: dict[str, Any], recommendation_id: str, before: Sequence[Page]) -> Recommendation:
         """Search, leave out what earlier pages showed, and record the page."""
-        shown = {item for page in before for item in page}
+        shown = {item for page in before for item, _ in page.items}
         arguments = dict(options)
         release, ranking, scenario = (arguments.pop(name, None) for name in ("release", "ranking", "scenario"))
         query = Query(**preset(self.index.scenarios, scenario, arguments))
@@ -195,10 +213,7 @@ class Service:
             recommendation_id,
             number,
             options,
-            answer.tier,
-            answer.release,
-            answer.ranking,
-            [hit.item_id for hit in hits],
+            Page([(hit.item_id, hit.score) for hit in hits], answer.tier, answer.release, answer.ranking),
         )
         has_next = len(hits) == size and len(shown) + size < DEPTH
         address = f"/v1/recommendations/{recommendation_id}?page={number + 1}" if has_next else None
