@@ -67,7 +67,7 @@ def write_project(folder: Path) -> tuple[list[str], list[str]]:
     try:
         for name in files.keys() - kept:
             write_file(folder / name, files[name])
-        write_manifest(folder, {name: digest(content) for name, content in files.items()})
+        write_manifest(folder, {name: digest(content) for name, content in files.items() if name not in kept})
     except OSError as error:
         raise UsageError(f"cannot write {error.filename or folder}: {error.strerror or error}") from None
     return [name for name in files if name not in kept], kept
