@@ -49,18 +49,21 @@ def is_rating(evaluator: MacroEvaluator, event_type: SQL, declared: str) -> str:
     """Return whether the value of an event is a rating: of the event type `rating`, or of those that are declared."""
     import json
 
-    kinds = ", ".join(f"'{name}'" for name in json.loads(declared).get("rating_events", ["rating"]))
-    return f"{event_type} IN ({kinds})"
+    own = json.loads(declared)
+    names = {**NAMES, **own.get("events", {})}
+    kinds = [names.get(kind, kind).replace("'", "''") for kind in own.get("rating_events", ["rating"])]
+    return f"{event_type} IN ('" + "', '".join(kinds) + "')"
 
 
 @macro()
 def judged_event(evaluator: MacroEvaluator, event_type: SQL, is_rating: SQL, number: SQL, scale: SQL) -> str:
     """Return the kind of event that the value makes of it.
 
-    A rating of at most two stars of five is a `dislike`, of three stars `neutral`. A purchase of a negative number is a
-    `return`.
+    A rating of at most two stars of five is a `dislike`, of three stars `neutral`, and so is one without a number. A
+    purchase of a negative number is a `return`.
     """
     return f"""CASE
+      WHEN {is_rating} AND {number} IS NULL THEN 'neutral'
       WHEN {is_rating} AND {number} <= {_DISLIKED} * {scale} THEN 'dislike'
       WHEN {is_rating} AND {number} < {_LIKED} * {scale} THEN 'neutral'
       WHEN NOT {is_rating} AND {number} < 0 AND {event_type} IN {PURCHASES} THEN 'return'
@@ -75,12 +78,18 @@ def is_purchase(evaluator: MacroEvaluator, event_type: SQL) -> str:
 
 
 @macro()
+def has_quantity(evaluator: MacroEvaluator, event_type: SQL) -> str:
+    """Return whether the value of an event counts pieces, which a minus sends back: of a purchase or a return."""
+    return f"({event_type} IN {PURCHASES} OR {event_type} = 'return')"
+
+
+@macro()
 def rating_scale(evaluator: MacroEvaluator, rating: SQL) -> str:
     """Return an aggregate: the best rating of the smallest usual scale (thumbs, 5, 10, 100) that has all ratings."""
     return f"""CASE
       WHEN MAX({rating}) IS NULL OR MAX({rating}) > 100 THEN NULL
       WHEN MAX({rating}) > 10 THEN 100
       WHEN MAX({rating}) > 5 THEN 10
-      WHEN MIN({rating}) = 0 AND BOOL_AND({rating} IN (0, 1)) THEN 1
+      WHEN BOOL_AND({rating} IN (0, 1)) THEN 1
       ELSE 5
     END"""

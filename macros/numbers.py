@@ -74,7 +74,7 @@ def decimal_sign(evaluator: MacroEvaluator, text: SQL) -> str:
     The last of two signs separates decimals. A sign that occurs twice separates thousands, and so does none that has
     not three digits behind it.
     """
-    last = f"REGEXP_EXTRACT({text}, '([.,])\\d+\\D*$', 1)"
+    last = f"NULLIF(REGEXP_EXTRACT({text}, '([.,])\\d+\\D*$', 1), '')"
     return f"""CASE
       WHEN NOT REGEXP_MATCHES({text}, '[.,]\\d') THEN NULL
       WHEN REGEXP_MATCHES({text}, '\\.\\d+,\\d|,\\d+\\.\\d') THEN {last}

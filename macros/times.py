@@ -21,6 +21,8 @@ _ISO = "\\d{4}-\\d\\d-\\d\\d([ T]\\d\\d:\\d\\d(:\\d\\d(\\.\\d+)?)?)?"
 _ISO_WITH_ZONE = "\\d{4}-\\d\\d-\\d\\d[ T]\\d\\d:\\d\\d:\\d\\d(\\.\\d+)?(Z|[+-](0\\d|1[0-4])(:?[0-5]\\d)?)"
 _NUMBER = "[+-]?\\d+(\\.\\d*)?([eE][+-]?\\d+)?"
 _DIGITS = "(19|20)\\d{6}(\\d\\d){0,3}"
+_OTHER_DIGITS = "\\d{4}(19|20)\\d\\d"  # the year last
+_ONLY_MONTH = "(19|20)\\d\\d(0[1-9]|1[0-2])?"
 _OFFSET = "(?:UTC|GMT)?[+-](?:\\d\\d?(?::[0-5]\\d)?|\\d\\d[0-5]\\d)"
 _ZONE = f"(?:{_OFFSET}|[A-Za-z]{{1,5}}|[A-Za-z_]+/[A-Za-z_/+-]+\\d*)"
 # date, clock, fraction, half of the day, zone, and the year that follows the zone in the output of `date` and of Java
@@ -38,7 +40,8 @@ def parse_time(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str) -
     """Return the text as a UTC timestamp; NULL if it is no time, or if it may be several.
 
     ISO 8601 and its relatives, RFC 2822, the output of `date`, dates without separators, and epochs are read. The size
-    of an epoch tells its unit; a year from 1900 to 2099 at the beginning of 8 to 14 digits makes them a date.
+    of an epoch tells its unit; a year from 1900 to 2099 at the beginning of 8 to 14 digits makes them a date. Eight
+    digits with such a year at the end need a known order of day and month, and a year or month alone is no time.
 
     Args:
         evaluator: of SQLMesh.
@@ -68,7 +71,10 @@ def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str)
     has_clock = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 2) <> ''"
     own = json.loads(declared).get("time_zone")
     twice = f"WHEN {has_clock} THEN 'time does not exist or occurs twice in {own}'" if own else ""
+    digits = _digits(text)
     return f"""CASE
+      WHEN REGEXP_FULL_MATCH({digits}, '{_ONLY_MONTH}') THEN 'time is only a year or a month'
+      WHEN {form} IS NULL AND {_is_other_date(digits)} THEN 'time may be a date such as 31122024 or an epoch'
       WHEN REGEXP_FULL_MATCH({zone}, '[A-Za-z]+') AND {_offset(zone, declared)} IS NULL
         THEN 'time zone ' || UPPER({zone}) || ' is unknown or has several meanings'
       WHEN {zone} LIKE '%/%' THEN 'time zone is unknown, or the time does not exist or occurs twice in it'
@@ -81,10 +87,13 @@ def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str)
 
 @macro()
 def date_order(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return the order of day and month that a date such as 31/03/2024 must have: `dmy` or `mdy`; else NULL."""
+    """Return the order of day and month that a date such as 31/03/2024 must have: `dmy` or `mdy`; else NULL.
+
+    With two digits of a year, 24-07-01 may begin with it, so that such a date shows nothing.
+    """
     first, second = (f"CAST(REGEXP_EXTRACT({text}, '^(\\d\\d?)[./ -](\\d\\d?)', {group}) AS INT)" for group in (1, 2))
     return f"""CASE
-      WHEN NOT REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -]\\d\\d') THEN NULL
+      WHEN NOT REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -]\\d{{4}}') THEN NULL
       WHEN {first} > 12 AND {second} BETWEEN 1 AND 12 THEN 'dmy'
       WHEN {second} > 12 AND {first} BETWEEN 1 AND 12 THEN 'mdy'
     END"""
@@ -122,17 +131,32 @@ def _unique(local: str, zone: str) -> str:
     return f"LIST_TRANSFORM([{local}], clock -> CASE WHEN {unique} THEN TIMEZONE('UTC', {instant}) END)[1]"
 
 
+def _digits(text: str) -> str:
+    return f"REGEXP_REPLACE({text}, '\\.0*$', '')"
+
+
+def _is_other_date(digits: str) -> str:
+    """Return whether digits are a date that ends with its year."""
+    is_date = f"NOT TRY_STRPTIME({digits}, ['%d%m%Y', '%m%d%Y']) IS NULL"
+    return f"(REGEXP_FULL_MATCH({digits}, '{_OTHER_DIGITS}') AND {is_date})"
+
+
 def _from_number(text: str, form: str, declared: str) -> str:
-    digits = f"REGEXP_REPLACE({text}, '\\.0*$', '')"
+    digits = _digits(text)
     date = f"TRY_STRPTIME({digits}, ['%Y%m%d', '%Y%m%d%H', '%Y%m%d%H%M', '%Y%m%d%H%M%S'])"
     number = f"TRY_CAST({text} AS DOUBLE)"
     size = f"ABS({number})"
     unit = f"CASE WHEN {size} < 1e11 THEN 1e6 WHEN {size} < 1e14 THEN 1e3 WHEN {size} < 1e17 THEN 1 ELSE 1e-3 END"
     days = f"CAST(ROUND(({number} - 25569) * 86400000) AS BIGINT) * 1000"
+    ordered = {"dmy": "%d%m%Y", "mdy": "%m%d%Y"}
+    orders = " ".join(f"WHEN '{name}' THEN TRY_STRPTIME({digits}, '{order}')" for name, order in ordered.items())
+    other = f"CASE {form} {orders} END"
     is_days = f"{form} = 'days' OR REGEXP_FULL_MATCH({text}, '[345]\\d{{4}}\\.\\d{{5,}}')"
     return f"""CASE
       WHEN REGEXP_FULL_MATCH({digits}, '{_DIGITS}') AND NOT {date} IS NULL THEN {_in_zone(date, declared)}
       WHEN {is_days} THEN {_in_zone(f"MAKE_TIMESTAMP({days})", declared)}
+      WHEN REGEXP_FULL_MATCH({digits}, '{_ONLY_MONTH}') THEN NULL
+      WHEN {_is_other_date(digits)} THEN {_in_zone(other, declared)}
       ELSE MAKE_TIMESTAMP(TRY_CAST(ROUND({number} * {unit}) AS BIGINT))
     END"""
 

@@ -52,7 +52,7 @@ SELECT
   CASE
     WHEN cleaned.is_rating AND cleaned.number < 0.7 * cleaned.rating_scale THEN 1
     WHEN cleaned.is_rating THEN COALESCE(5 * cleaned.number / cleaned.rating_scale, cleaned.number, 1)
-    WHEN @is_purchase(cleaned.event_type) THEN ABS(COALESCE(cleaned.number, 1))
+    WHEN @has_quantity(cleaned.event_type) THEN ABS(COALESCE(cleaned.number, 1))
     ELSE COALESCE(cleaned.number, 1)
   END::DOUBLE AS value, /* strength of the interaction; 1 if the log has none; of ratings that like an item, the stars of five */
   cleaned.interacted_at::TIMESTAMP AS interacted_at, /* time of the interaction in UTC */
@@ -64,7 +64,7 @@ SELECT
     WHEN cleaned.interacted_at > CAST(@execution_ts AS TIMESTAMP) + INTERVAL 1 DAY THEN 'time is in the future'
     WHEN NOT cleaned.value IS NULL AND NOT COALESCE(ISFINITE(cleaned.number), FALSE) THEN 'value is not a number'
     WHEN cleaned.is_rating AND cleaned.number > cleaned.rating_scale THEN 'rating is above its scale'
-    WHEN cleaned.number < 0 AND (cleaned.is_rating OR NOT @is_purchase(cleaned.event_type)) THEN 'value is not positive'
+    WHEN cleaned.number < 0 AND (cleaned.is_rating OR NOT @has_quantity(cleaned.event_type)) THEN 'value is not positive'
     WHEN cleaned.number = 0 AND NOT (cleaned.is_rating AND NOT cleaned.rating_scale IS NULL) THEN 'value is not positive'
     WHEN catalogue.is_accepted IS NULL THEN 'unknown item'
     WHEN NOT catalogue.is_accepted THEN 'the item was refused: ' || catalogue.reason

@@ -26,6 +26,7 @@ def test_values_are_declared_in_the_words_of_the_shop(tmp_path: Path) -> None:
           time_zones: {EST: "-05:00", ist: +05:30}
           events: {In den Warenkorb: cart, addTo-List: wishlist}
           rating_scale: 10
+          rating_events: [Star Rating, it's]
           nothing: {all: [no, null]}
         """
     )
@@ -39,6 +40,7 @@ def test_values_are_declared_in_the_words_of_the_shop(tmp_path: Path) -> None:
     assert values.time_zones == {"EST": -300, "IST": 330}
     assert values.events == {"in_den_warenkorb": "cart", "add_to_list": "wishlist"}
     assert values.nothing == {"all": ("no", "null")}
+    assert values.rating_events == ("star_rating", "it_s")
 
 
 def test_the_example_of_the_docs_can_be_read(tmp_path: Path) -> None:
@@ -61,6 +63,11 @@ def test_the_example_of_the_docs_can_be_read(tmp_path: Path) -> None:
         ("values: {time_zones: {EST: five}}", "EST: five is not an abbreviation with an offset"),
         ("values: {decimal: ;}", "values.decimal: "),
         ("values: {rating_scale: 0}", "values.rating_scale: "),
+        ("values: {nothing: {titel: []}}", "there is no column titel: did you mean title?"),
+        ("items: {encoding: rot13}", "there is no encoding rot13"),
+        ("items: {encoding: idna}", "there is no encoding idna"),
+        ("items: {encoding: undefined}", "there is no encoding undefined"),
+        ("items: {map: {title: []}}", "title needs the name of a column of the file"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(tmp_path: Path, content: str, message: str) -> None:

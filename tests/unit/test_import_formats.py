@@ -120,6 +120,15 @@ def test_rows_that_are_merged_are_counted(tmp_path: Path) -> None:
     assert summary.left_out == {"items_rows_merged_into_others": 1}
 
 
+def test_rows_of_several_files_are_merged_in_the_order_of_the_files(tmp_path: Path) -> None:
+    head = "Handle,Title,Body (HTML),Vendor,Type,Tags,Variant Price,Image Src\n"
+    (tmp_path / "products_export_1.csv").write_text(f"{head}b,Mug,,,,,5,\na,Lamp,,,,,9,\n")
+    (tmp_path / "products_export_2.csv").write_text(f"{head}a,Later,,,,,7,\n")
+    import_generic(tmp_path, tmp_path / "data", ImportOptions({}), load_format("shopify"))
+    rows = read_rows(tmp_path / "data" / "items.parquet")
+    assert [(row["item_id"], row["title"], row["price"]) for row in rows] == [("b", "Mug", "5"), ("a", "Lamp", "9")]
+
+
 def test_options_go_before_the_format(tmp_path: Path) -> None:
     source = write_export(tmp_path / "export", "google-merchant")
     options = ImportOptions({"items": "feed.csv"}, ("items.price=price",), ("items.category=all",))
@@ -178,3 +187,13 @@ def test_a_dry_run_shows_rows_and_refusals_and_writes_nothing(tmp_path: Path) ->
     ):
         assert line in done.output.splitlines(), f"{line}\n{done.output}"
     assert not (tmp_path / "data").exists()
+
+
+def test_a_dry_run_shows_the_values_that_would_be_lost(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title,price,available\n1,Lamp,ask us,yes\n2,Mug,5,perhaps\n")
+    command = ["generic", str(tmp_path), "--to", str(tmp_path / "data"), "--items", "items.csv", "--dry-run"]
+    done = CliRunner().invoke(import_data, command)
+    assert done.exit_code == 0, done.output
+    assert "  would lose a value, 1 of 2 rows: price emptied: price is not a number" in done.output.splitlines()
+    assert "  would lose a value, 1 of 2 rows: available emptied: available is neither true nor false" in done.output
+    assert '    items.csv, line 2: {"item_id":"1","title":"Lamp","price":"ask us"' in done.output

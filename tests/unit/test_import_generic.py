@@ -153,6 +153,20 @@ def test_unreadable_files_are_refused_in_one_line(source: Path, name: str, conte
     assert list((source.parent / "data").glob("*")) == []
 
 
+@pytest.mark.parametrize("pattern", ["items**", ".", "/absolute/*.csv"])
+def test_what_is_no_pattern_is_refused_in_one_line(source: Path, pattern: str) -> None:
+    with pytest.raises(UsageError, match="is no pattern of files in"):
+        import_files(source, pattern)
+
+
+def test_an_empty_file_of_several_has_no_rows_and_is_told(source: Path) -> None:
+    (source / "part-1.csv").write_text("")
+    (source / "part-2.csv").write_text("item_id,title\n1,a\n")
+    summary = import_files(source, "part-*.csv")
+    assert summary.items == 1
+    assert "part-1.csv is empty: it has no header and no rows" in summary.notes
+
+
 def test_records_that_cannot_be_read_are_kept_for_staging(source: Path) -> None:
     (source / "ragged.csv").write_bytes(b"item_id,title\r\n1,a\n2,b,c\n3,caf\xe9\n4,\xc3\xa9\n")
     summary = import_files(source, "ragged.csv")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.raw import describe, inspect, raw_query
 
 FEW = 'item_id,title,price\n#1,Brass lamp,10\n#2,"Red ""big"" mug",5\n3,Chair #3 oak,\n'
 
@@ -117,13 +120,13 @@ def test_declared_columns_are_mapped_set_and_filled_in(tmp_path: Path) -> None:
 items:
   delimiter: ";"
   map: {item_id: Nr, title: [Name, Kurz], price: preis}
-  set: {image: "fotos/{Nr}.jpg", available: "true", shop: Bremen}
+  set: {image: "fotos/{Nr}.jpg", available: "true", shop: Bremen, description: ""}
 """
     found = read_items(tmp_path / "data", "Nr;Name;Kurz;Preis;Farbe\n1;;Lampe;9,5;rot\n", contract=contract)
     assert found.rows == [
         {
             "item_id": "1", "title": "Lampe", "price": "9,5", "image": "fotos/1.jpg", "available": "true",
-            "shop": "Bremen", "Farbe": "rot",
+            "description": "", "shop": "Bremen", "Farbe": "rot",
         }
     ]  # fmt: skip
 
@@ -233,6 +236,21 @@ def test_files_of_a_folder_are_one_table_in_order(tmp_path: Path) -> None:
     assert all("date" not in row for row in found.rows)
     (data / "contract.yaml").write_text("interactions: {files: 'interactions/**.csv', partitions: date}")
     assert [row["date"] for row in read_table(data, "interactions").rows] == ["2026-11-01", "2026-11-02"]
+
+
+def test_an_empty_file_of_several_is_a_warning_and_does_not_cost_the_others(tmp_path: Path) -> None:
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items" / "part-1.csv").write_text("")
+    (tmp_path / "items" / "part-2.csv").write_text(FEW)
+    config = Settings(data_dir=tmp_path, cache=tmp_path / "cache")
+    found = inspect(tmp_path, "items", config.cache)
+    assert [bool(file.rows) for file in found.files] == [False, True]
+    assert describe(found)[1] == ["items/part-1.csv is empty: it has no header and no rows"]
+    query = raw_query(config, None, "items", ["item_id"]).sql(dialect="duckdb")
+    assert duckdb.sql(f"SELECT DISTINCT file FROM {query}").fetchall() == [("items/part-2.csv",)]
+    (tmp_path / "items" / "part-2.csv").write_text("")
+    with pytest.raises(UsageError, match="all other files of items are empty"):
+        inspect(tmp_path, "items", config.cache)
 
 
 def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ def test_a_known_order_of_day_and_month_is_followed(moments: list[datetime], ord
             "time zone is unknown, or the time does not exist or occurs twice in it",
         ),
         ("2024-07-01 10:00 Nowhere/Else", "time zone is unknown, or the time does not exist or occurs twice in it"),
+        ("31122023", "time may be a date such as 31122024 or an epoch"),
+        ("01072024", "time may be a date such as 31122024 or an epoch"),
+        ("202407", "time is only a year or a month"),
+        ("2024", "time is only a year or a month"),
+        ("24-07-01 10:00", "day and month of the time cannot be told apart"),
         ("2024-13-01", "time cannot be parsed"),
         ("2024-07-01 10:00:00 +99:00", "time cannot be parsed"),
         ("yesterday, about noon", "time cannot be parsed"),
@@ -130,11 +135,18 @@ def test_what_is_declared_decides_about_times() -> None:
         (["31/03/2024", "03/31/2024"], None),
         (["01/03/2024"], None),
         (["2024-03-31", "1719828000"], None),
+        (["24-07-01 10:00", "31/12/24"], None),
     ],
 )
 def test_one_date_decides_the_order_of_a_column(values: list[str], order: str | None) -> None:
     orders = {order for order in run(macros("times").date_order(None, "text"), values) if order}
     assert (orders.pop() if len(orders) == 1 else None) == order
+
+
+def test_a_declared_order_reads_dates_that_end_with_their_year() -> None:
+    assert parsed_times(["31122023", "01072024"], "'dmy'") == [datetime(2023, 12, 31), datetime(2024, 7, 1)]
+    assert parsed_times(["31122023", "01072024"], "'mdy'") == [None, datetime(2024, 1, 7)]
+    assert parsed_times(["0", "86400"]) == [datetime(1970, 1, 1), datetime(1970, 1, 2)]
 
 
 CURRENCIES = ("{}", "{} €", "€{}", "EUR {}", "{} USD", "US${}", "{} kr", "Rs. {}", "from {}", "ab {} €")
@@ -183,6 +195,10 @@ def test_a_price_is_read_right_or_not_at_all(prices: list[tuple[int, int, str, s
 )
 def test_prices(text: str, number: float | None) -> None:
     assert numbers([text]) == [number]
+
+
+def test_a_number_with_an_exponent_shows_no_decimal_sign() -> None:
+    assert run(macros("numbers").decimal_sign(None, "text"), ["1.5e+03", "24,90", "1.50"]) == [None, ",", "."]
 
 
 def test_availability_in_the_words_of_shops() -> None:
@@ -267,9 +283,14 @@ def test_event_types_can_be_declared() -> None:
     assert run(macros("events").event_name(None, "text", declared), ["Ansehen", "view"]) == ["view", "impression"]
 
 
+def test_rating_events_are_words_and_never_sql() -> None:
+    declared = json.dumps({"rating_events": ["it's", "reviews"], "events": {"bewertung": "review"}})
+    assert run(macros("events").is_rating(None, "text", declared), ["it's", "review", "rating"]) == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("ratings", "scale"),
-    [([0.5, 4.0], 5), ([1.0], 5), ([8.0, 2.0], 10), ([0.0, 1.0], 1), ([85.0], 100), ([1000.0], None)],
+    [([0.5, 4.0], 5), ([1.0], 1), ([1.0, 2.0], 5), ([8.0, 2.0], 10), ([0.0, 1.0], 1), ([85.0], 100), ([1000.0], None)],
 )
 def test_ratings_show_their_scale(ratings: list[float], scale: float | None) -> None:
     sql = macros("events").rating_scale(None, "rating")

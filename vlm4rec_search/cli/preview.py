@@ -27,7 +27,7 @@ Row = dict[str, str | int | None]
 
 @dataclass(frozen=True)
 class Refusal:
-    """Records that would be refused for one reason: how many, and the first of them as `file, line: text`."""
+    """Records that would be refused, or lose a value, for one reason: how many, and the first as `file, line: text`."""
 
     reason: str
     count: int
@@ -44,6 +44,7 @@ class TablePreview:
     before: list[Row]
     after: list[Row]
     refused: list[Refusal]
+    emptied: list[Refusal]
     notes: list[str]
     warnings: list[str]
 
@@ -56,7 +57,7 @@ def preview_import(source: Path, to: Path, options: ImportOptions, form: ImportF
     """
     with closing(connect()) as connection, open_export(connection, source, options, form) as tables:
         refusals = _refusals(connection, tables, source, form, settings())
-        previews = [_preview(table, refusals[table.table]) for table in tables]
+        previews = [_preview(table, *refusals[table.table]) for table in tables]
     if as_json:
         echo_json({"to": str(to), "tables": previews})
         return
@@ -67,7 +68,7 @@ def preview_import(source: Path, to: Path, options: ImportOptions, form: ImportF
     ))  # fmt: skip
 
 
-def _preview(table: ImportedTable, refused: list[Refusal]) -> TablePreview:
+def _preview(table: ImportedTable, refused: list[Refusal], emptied: list[Refusal]) -> TablePreview:
     return TablePreview(
         table.table,
         table.records.written.split("\n"),
@@ -75,6 +76,7 @@ def _preview(table: ImportedTable, refused: list[Refusal]) -> TablePreview:
         _first_rows(table.source),
         _first_rows(table.target),
         refused,
+        emptied,
         [*table.match.notes, *table.records.notes, *_merged(table)],
         list(table.match.warnings),
     )
@@ -95,8 +97,8 @@ def _refusals(
     source: Path,
     form: ImportFormat,
     config: Settings,
-) -> dict[str, list[Refusal]]:
-    """Return the records that cannot be read, and those that the staging models would refuse, of each table."""
+) -> dict[str, tuple[list[Refusal], list[Refusal]]]:
+    """Return for each table the records that would be refused, and the accepted ones that would lose a value."""
     declared = load_declarations(source).values
     values = form.values if declared == type(declared)() else declared
     variables = {"markup": MARKUP, "declared_values": variable(values)}
@@ -112,7 +114,10 @@ def _refusals(
     for model in ("value_formats", *judged):
         query = render_model(config.require_project(), f"staging.{model}", variables)
         connection.execute(f"CREATE TABLE staging.{model} AS {query}")
-    return {name: _refused(connection, table) for name, table in imported.items()}
+    return {
+        name: (_refused(connection, table), _emptied(connection) if name == "items" else [])
+        for name, table in imported.items()
+    }
 
 
 def _raw_rows(table: ImportedTable) -> duckdb.DuckDBPyRelation:
@@ -138,16 +143,28 @@ def _stand_in(name: str, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDB
 
 def _refused(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> list[Refusal]:
     """Return the records of a table that cannot be read, and those that its staging model refuses."""
-    values = ", ".join(f"'{name}', raw.{name}" for name in (*CONTRACT[table.table], "attributes"))
-    judged = connection.sql(f"""
-        SELECT judged.reason, raw.file, raw.line,
-          JSON_MERGE_PATCH('{{}}', JSON_OBJECT({values}))::VARCHAR AS record
-        FROM staging.judged_{table.table} AS judged
-        INNER JOIN raw.{table.table} AS raw USING (row_number)
-        WHERE judged.reason IS NOT NULL
-    """)  # noqa: S608  names of our own
     unread = table.records.broken.project("'cannot be read: ' || reason AS reason, file, line, record")
-    return _grouped(unread.union(judged))
+    return _grouped(unread.union(_judged(connection, table.table, "judged.reason", "judged.reason IS NOT NULL")))
+
+
+def _emptied(connection: duckdb.DuckDBPyConnection) -> list[Refusal]:
+    """Return the accepted items with a price or an availability that cannot be read, as `staging.rejected_values`."""
+    prices, available = (
+        _judged(connection, "items", f"'{field} emptied: ' || {reason}", f"judged.reason IS NULL AND {reason} <> ''")
+        for field, reason in (("price", "judged.price_reason"), ("available", "judged.available_reason"))
+    )
+    return _grouped(prices.union(available))
+
+
+def _judged(connection: duckdb.DuckDBPyConnection, table: str, reason: str, where: str) -> duckdb.DuckDBPyRelation:
+    values = ", ".join(f"'{name}', raw.{name}" for name in (*CONTRACT[table], "attributes"))
+    return connection.sql(f"""
+        SELECT {reason} AS reason, raw.file, raw.line,
+          JSON_MERGE_PATCH('{{}}', JSON_OBJECT({values}))::VARCHAR AS record
+        FROM staging.judged_{table} AS judged
+        INNER JOIN raw.{table} AS raw USING (row_number)
+        WHERE {where}
+    """)  # noqa: S608  names of our own
 
 
 def _grouped(refused: duckdb.DuckDBPyRelation) -> list[Refusal]:
@@ -169,8 +186,9 @@ def _echo(preview: TablePreview) -> None:
             click.echo(f"  {word}, line {row['line']}: {' | '.join(values)}")
     if not preview.refused:
         click.echo("  nothing would be refused")
-    for refusal in preview.refused:
-        click.echo(f"  would be refused, {refusal.count} of {preview.rows} rows: {printable(refusal.reason)}")
+    refused = [("would be refused", refusal) for refusal in preview.refused]
+    for what, refusal in (*refused, *(("would lose a value", refusal) for refusal in preview.emptied)):
+        click.echo(f"  {what}, {refusal.count} of {preview.rows} rows: {printable(refusal.reason)}")
         for example in refusal.examples:
             click.echo(f"    {_short(example, 2 * _WIDTH)}")
 

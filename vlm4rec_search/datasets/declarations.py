@@ -86,10 +86,15 @@ class TableDeclaration(Section):
     @field_validator("encoding")
     @classmethod
     def _is_an_encoding(cls, encoding: str) -> str:
+        if not encoding:
+            return ""
         try:
-            return encoding and codecs.lookup(encoding).name
-        except LookupError:
+            name = codecs.lookup(encoding).name
+            # Codecs such as base64 and idna are not for files.
+            codecs.getincrementaldecoder(name)("replace").decode("a".encode(name))
+        except (LookupError, ValueError):
             raise ValueError(f"there is no encoding {encoding}") from None
+        return name
 
     @field_validator("files")
     @classmethod
@@ -109,6 +114,13 @@ class TableDeclaration(Section):
             if target not in contract and close:
                 raise ValueError(f"{cls.table} has no column {target}: did you mean {close[0]}?")
         return targets
+
+    @field_validator("map")
+    @classmethod
+    def _have_sources(cls, sources: Mapping[str, Names]) -> Mapping[str, Names]:
+        if empty := [target for target, names in sources.items() if not names]:
+            raise ValueError(f"{empty[0]} needs the name of a column of the file")
+        return sources
 
     @field_validator("set")
     @classmethod
@@ -177,6 +189,21 @@ class Values(Section):
     @classmethod
     def _join_words(cls, events: dict[str, str]) -> dict[str, str]:
         return {_one_word(word): _one_word(name) for word, name in events.items()}
+
+    @field_validator("rating_events")
+    @classmethod
+    def _fold_words(cls, events: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_one_word, events))
+
+    @field_validator("nothing")
+    @classmethod
+    def _are_columns(cls, words: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        known = list(dict.fromkeys([*(name for names in CONTRACT.values() for name in names), "attributes", "all"]))
+        if unknown := [name for name in words if name not in known]:
+            close = get_close_matches(unknown[0].lower(), known, 1)
+            advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            raise ValueError(f"there is no column {unknown[0]}: {advice}")
+        return words
 
     @field_validator("time_zones", mode="before")
     @classmethod

@@ -29,7 +29,7 @@ from vlm4rec_search.datasets.declarations import (
 )
 from vlm4rec_search.datasets.dialects import file_hash
 from vlm4rec_search.datasets.files import SUFFIXES, broken_name, quote_text, read_errors
-from vlm4rec_search.datasets.records import open_records, partition_values, with_constants
+from vlm4rec_search.datasets.records import EmptyFileError, open_records, partition_values, with_constants
 
 _VERSION = 5  # of the stored results: raise it when `RawFile` or the readers change
 _UNUSED_SECONDS = 30 * 86_400.0  # after which what is stored of a file is removed
@@ -60,7 +60,7 @@ class RawFile:
         written: how it is written, such as "csv, delimiter ;, utf-8".
         rows: number of records that can be read.
         broken: number of the other records.
-        columns: column of the table -> what of the file it is.
+        columns: column of the table -> what of the file it is; an empty file has none, and no Parquet files.
         notes: what a person should know.
         warnings: columns that look as if they belonged to the contract, and are not used.
     """
@@ -153,9 +153,11 @@ def inspect(folder: Path, table: str, cache: Path) -> RawTable:
     unread = folder / broken_name(table)
     found = RawTable(
         table,
-        tuple(_inspect_file(folder, path, table, declared, cache / "raw") for path in paths),
+        tuple(_inspect_file(folder, path, table, declared, cache / "raw", len(paths) == 1) for path in paths),
         *((unread, file_hash(unread)) if unread.exists() else ()),
     )
+    if paths and not any(file.columns for file in found.files):
+        raise UsageError(f"{paths[0]} and all other files of {table} are empty: they have no header and no rows")
     if table == "items" and not any(file.rows for file in found.files):
         raise UsageError(f"{paths[0]} is empty: it has a header and no rows")
     return found
@@ -190,7 +192,7 @@ def raw_query(settings: Settings, folder: str | None, table: str, columns: Seque
     kinds = {"file": "TEXT", "row_number": "BIGINT", "line": "BIGINT", **dict.fromkeys(columns, "TEXT")}
     if not found.files:
         return _empty_query({**kinds, "attributes": "JSON"})
-    paths = [_store(settings.cache / "raw", file.key) for file in found.files]
+    paths = [_store(settings.cache / "raw", file.key) for file in found.files if file.columns]
     stored = ("file", "line", *CONTRACT[table], "attributes")
     query = exp.select(
         "raw.file",
@@ -238,7 +240,9 @@ def files_query(settings: Settings, folder: str | None) -> exp.Subquery:
     return exp.select(*columns).from_(values).subquery()
 
 
-def _inspect_file(folder: Path, path: Path, table: str, declared: TableDeclaration, store: Path) -> RawFile:
+def _inspect_file(
+    folder: Path, path: Path, table: str, declared: TableDeclaration, store: Path, is_only: bool
+) -> RawFile:
     stat = path.stat()
     name = path.relative_to(folder).as_posix()
     reading = f"{_VERSION} {table} {name} {variable(declared)}"
@@ -254,7 +258,13 @@ def _inspect_file(folder: Path, path: Path, table: str, declared: TableDeclarati
     store.mkdir(parents=True, exist_ok=True)
     for unused in [path for path in store.iterdir() if time.time() - path.stat().st_mtime > _UNUSED_SECONDS]:
         unused.unlink(missing_ok=True)
-    file = _read_file(folder, path, table, declared, store, reading)
+    try:
+        file = _read_file(folder, path, table, declared, store, reading)
+    except EmptyFileError:
+        if is_only:
+            raise
+        sha256, warning = file_hash(path), f"{name} is empty: it has no header and no rows"
+        return RawFile(name, _digest(f"{reading} {sha256}"), sha256, "empty", 0, 0, {}, (), (warning,))
     _replace(about, lambda part: part.write_text(json.dumps(asdict(file), ensure_ascii=False), "utf-8"))
     return file
 
@@ -285,9 +295,17 @@ def _read_file(folder: Path, path: Path, table: str, declared: TableDeclaration,
 
 
 def matching_files(folder: Path, pattern: str) -> list[Path]:
-    """Return the files below a folder that a pattern names, sorted; hidden ones and those of writers are left out."""
+    """Return the files below a folder that a pattern names, sorted; hidden ones and those of writers are left out.
+
+    Raises:
+        UsageError: the pattern is none, or it is absolute.
+    """
     whole = re.sub(r"\*\*(?=[^/])", "**/*", pattern)  # `**.parquet` is every such file below
-    found = [path for path in folder.glob(whole) if path.is_file()]
+    try:
+        found = [path for path in folder.glob(whole) if path.is_file()]
+    except (ValueError, IndexError, NotImplementedError):
+        advice = "write one such as orders/*.csv or **.parquet"
+        raise UsageError(f"{pattern!r} is no pattern of files in {folder}: {advice}") from None
     return sorted(path for path in found if not any(part[0] in "._" for part in path.relative_to(folder).parts))
 
 

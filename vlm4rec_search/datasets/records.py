@@ -102,7 +102,11 @@ class Records:
 
     def _filled_in(self, parts: Sequence[tuple[str, str | None]]) -> str:
         pieces = [piece for text, name in parts for piece in (quote_text(text), *([self.values[name]] if name else []))]
-        return f"({' || '.join(pieces)})"
+        return f"({' || '.join(pieces)})" if pieces else "''"
+
+
+class EmptyFileError(UsageError):
+    """A file has no header and no rows. Beside other files of its table it stands for no rows."""
 
 
 @contextmanager
@@ -118,12 +122,13 @@ def open_records(
         declared: how the table is read.
 
     Raises:
-        UsageError: the file is missing, empty or damaged, or none of its records can be read.
+        EmptyFileError: the file is empty.
+        UsageError: the file is missing or damaged, or none of its records can be read.
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     if path.stat().st_size == 0:
-        raise UsageError(f"{path} is empty: it has no header and no rows")
+        raise EmptyFileError(f"{path} is empty: it has no header and no rows")
     read = {"parquet": _read_parquet, "jsonl": _read_json_lines, "csv": _read_delimited}[kind_of(path)]
     with TemporaryDirectory(prefix="vlm4rec-") as folder:
         with read_errors(path):
@@ -217,7 +222,7 @@ def _read_header(path: Path, dialect: Dialect) -> tuple[list[str], int]:
             if reason:
                 raise UsageError(f"{path} cannot be read: in its header {reason}")
             return record, lines.number
-    raise UsageError(f"{path} is empty: it has no header and no rows")
+    raise EmptyFileError(f"{path} is empty: it has no header and no rows")
 
 
 def _one_line_each(

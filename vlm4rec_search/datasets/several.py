@@ -8,14 +8,14 @@ import duckdb
 
 from vlm4rec_search.datasets.declarations import TableDeclaration
 from vlm4rec_search.datasets.files import quote_text
-from vlm4rec_search.datasets.records import Records, open_records, partition_values, with_constants
+from vlm4rec_search.datasets.records import EmptyFileError, Records, open_records, partition_values, with_constants
 
 
 @contextmanager
 def open_files(
     connection: duckdb.DuckDBPyConnection, folder: Path, paths: Sequence[Path], table: str, declared: TableDeclaration
 ) -> Iterator[Records]:
-    """Read the files of a table one after the other; a column that a file lacks is NULL.
+    """Read the files of a table one after the other; a column that a file lacks is NULL, and an empty file is a note.
 
     The relations have a further column `file`, the path relative to `folder`. They are valid inside of the block.
 
@@ -23,10 +23,17 @@ def open_files(
         UsageError: as `open_records`, for any of the files.
     """
     with ExitStack() as stack:
-        files = {}
+        files: dict[str, Records] = {}
+        notes = []
         for path in paths:
             name = relative_name(path, folder)
-            records = stack.enter_context(open_records(connection, path, table, declared))
+            try:
+                records = stack.enter_context(open_records(connection, path, table, declared))
+            except EmptyFileError:
+                if path == paths[-1] and not files:
+                    raise
+                notes.append(f"{name} is empty: it has no header and no rows")
+                continue
             files[name] = with_constants(records, partition_values(name, declared.partitions))
         columns = list(dict.fromkeys(column for records in files.values() for column in records.values))
         keys = {column: f"k{position}" for position, column in enumerate(columns)}
@@ -44,7 +51,7 @@ def open_files(
             broken=_union(broken),
             broken_rows=sum(records.broken_rows for records in files.values()),
             written="\n".join(f"{name}: {records.written}, {records.rows} rows" for name, records in files.items()),
-            notes=tuple(f"{name}: {note}" for name, records in files.items() for note in records.notes),
+            notes=(*notes, *(f"{name}: {note}" for name, records in files.items() for note in records.notes)),
         )
 
 

@@ -282,9 +282,11 @@ def _merged(
 ) -> tuple[duckdb.DuckDBPyRelation, dict[str, str]]:
     """Make one row of those with the same key; a row without a key stays alone."""
     keys = {name: f"m{position}" for position, name in enumerate(columns)}
-    firsts = (f"ARG_MIN({sql}, line) FILTER (WHERE {sql} <> '') AS {keys[name]}" for name, sql in columns.items())
+    firsts = (
+        f"ARG_MIN({sql}, ROW(file, line)) FILTER (WHERE {sql} <> '') AS {keys[name]}" for name, sql in columns.items()
+    )
     one = f"COALESCE(NULLIF(TRIM({key}), ''), file || ' ' || line)"
-    rows = relation.aggregate(f"ARG_MIN(file, line) AS file, MIN(line) AS line, {', '.join(firsts)}", one)
+    rows = relation.aggregate(f"MIN(file) AS file, ARG_MIN(line, ROW(file, line)) AS line, {', '.join(firsts)}", one)
     return rows.order("file, line"), keys
 
 
