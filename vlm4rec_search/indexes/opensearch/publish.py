@@ -171,7 +171,8 @@ class IndexBuilder:
             client.indices.clone(index=source, target=index, body=settings, request_timeout=COPYING)
         limits = {"mapping.total_fields.limit": body["settings"]["index"]["mapping.total_fields.limit"]}
         client.indices.put_settings(index=index, body={"index": limits})
-        properties = {name: field for name, field in body["mappings"]["properties"].items() if name != "vector"}
+        vectors = ("vector", "fitted")  # stored as the base stores them
+        properties = {name: field for name, field in body["mappings"]["properties"].items() if name not in vectors}
         mapping = {"_meta": body["mappings"]["_meta"], "properties": properties}
         client.indices.put_mapping(index=index, body=mapping)
         started = {"wait_for_status": "yellow", "timeout": f"{COPYING:.0f}s"}
