@@ -134,7 +134,7 @@ def _people(log: pd.DataFrame, items: pd.DataFrame, fitted: pd.DataFrame) -> pd.
                 again,
                 None,
                 [],
-                np.array(learned.loc[user, "vector"], dtype=np.float32),
+                np.array(learned.loc[user, "vector"], dtype=np.float32) if user in learned.index else None,
             )
         )
     rows += [(f"s{number:02d}", 0, None, [], [], [], [], [], [], [], segment, ["gone"], None)
