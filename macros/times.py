@@ -22,6 +22,7 @@ _ISO_WITH_ZONE = "\\d{4}-\\d\\d-\\d\\d[ T]\\d\\d:\\d\\d:\\d\\d(\\.\\d+)?(Z|[+-](
 _NUMBER = "[+-]?\\d+(\\.\\d*)?([eE][+-]?\\d+)?"
 _DIGITS = "(19|20)\\d{6}(\\d\\d){0,3}"
 _OTHER_DIGITS = "\\d{4}(19|20)\\d\\d"  # the year last
+_OF_TWO = "^\\d\\d?[./ -]\\d\\d?[./ -]\\d\\d"  # a year of two digits, which may stand first
 _ONLY_MONTH = "(19|20)\\d\\d(0[1-9]|1[0-2])?"
 _OFFSET = "(?:UTC|GMT)?[+-](?:\\d\\d?(?::[0-5]\\d)?|\\d\\d[0-5]\\d)"
 _ZONE = f"(?:{_OFFSET}|[A-Za-z]{{1,5}}|[A-Za-z_]+/[A-Za-z_/+-]+\\d*)"
@@ -70,6 +71,7 @@ def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str)
     zone = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 5)"
     has_clock = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 2) <> ''"
     own = json.loads(declared).get("time_zone")
+    of_two = "" if json.loads(declared).get("time_form") else f"OR REGEXP_MATCHES({text}, '{_OF_TWO}([^\\d]|$)')"
     twice = f"WHEN {has_clock} THEN 'time does not exist or occurs twice in {own}'" if own else ""
     digits = _digits(text)
     return f"""CASE
@@ -78,7 +80,7 @@ def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str)
       WHEN REGEXP_FULL_MATCH({zone}, '[A-Za-z]+') AND {_offset(zone, declared)} IS NULL
         THEN 'time zone ' || UPPER({zone}) || ' is unknown or has several meanings'
       WHEN {zone} LIKE '%/%' THEN 'time zone is unknown, or the time does not exist or occurs twice in it'
-      WHEN {form} IS NULL AND REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -](\\d{{4}}|\\d\\d)([^\\d]|$)')
+      WHEN {form} IS NULL AND REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -]\\d{{4}}([^\\d]|$)') {of_two}
         THEN 'day and month of the time cannot be told apart'
       {twice}
       ELSE 'time cannot be parsed'
@@ -186,19 +188,19 @@ def _from_text(text: str, form: str, declared: str) -> str:
       WHEN parts.zone LIKE '%/%' THEN CASE WHEN {known_zone} THEN {_unique("local", "parts.zone")} END
       ELSE local - TO_MINUTES({offset})
     END"""
-    day = f"LIST_TRANSFORM([{date}], day -> {_day('day', form)})[1]"
+    day = f"LIST_TRANSFORM([{date}], day -> {_day('day', form, declared)})[1]"
     utc = f"LIST_TRANSFORM([{day} + {of_day} + {fraction}], local -> {in_utc})[1]"
     return f"LIST_TRANSFORM([REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', {_NAMES})], parts -> {utc})[1]"
 
 
-def _day(date: str, form: str) -> str:
-    """Return the day of a date with spaces between its parts; a year of two digits needs a known order."""
+def _day(date: str, form: str, declared: str) -> str:
+    """Return the day of a date with spaces between its parts; a year of two digits needs a declared order."""
+    import json
+
+    of_two = {"dmy": "'%d %m %y'", "mdy": "'%m %d %y'"}.get(json.loads(declared).get("time_form"), "NULL")
     day_first, month_first = f"TRY_STRPTIME({date}, '%d %m %Y')", f"TRY_STRPTIME({date}, '%m %d %Y')"
     return f"""CASE
-      WHEN REGEXP_FULL_MATCH({date}, '\\d\\d? \\d\\d? \\d\\d') THEN CASE {form}
-        WHEN 'dmy' THEN TRY_STRPTIME({date}, '%d %m %y')
-        WHEN 'mdy' THEN TRY_STRPTIME({date}, '%m %d %y')
-      END
+      WHEN REGEXP_FULL_MATCH({date}, '\\d\\d? \\d\\d? \\d\\d') THEN TRY_STRPTIME({date}, CAST({of_two} AS TEXT))
       WHEN NOT REGEXP_FULL_MATCH({date}, '\\d\\d? \\d\\d? \\d{{4}}')
         THEN CASE WHEN REGEXP_MATCHES({date}, '\\d{{4}}') THEN TRY_STRPTIME({date}, {_DATES}) END
       WHEN {form} = 'dmy' THEN {day_first}

@@ -105,4 +105,4 @@ def test_records_of_many_kinds_are_rows_or_refused_with_their_lines(workspace: W
     assert "warning files" in workspace.vlm4rec("check", "--suite", "files")
     (workspace.data / "contract.yaml").write_text("interactions: {map: {timestamp: Date}, set: {event_type: buy}}\n")
     workspace.plan()
-    assert workspace.query("SELECT DISTINCT event_type FROM staging.interactions") == [("buy",)]
+    assert workspace.query("SELECT DISTINCT event_type FROM staging.interactions") == [("purchase",)]

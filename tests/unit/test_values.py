@@ -146,6 +146,14 @@ def test_one_date_decides_the_order_of_a_column(values: list[str], order: str | 
 def test_a_declared_order_reads_dates_that_end_with_their_year() -> None:
     assert parsed_times(["31122023", "01072024"], "'dmy'") == [datetime(2023, 12, 31), datetime(2024, 7, 1)]
     assert parsed_times(["31122023", "01072024"], "'mdy'") == [None, datetime(2024, 1, 7)]
+    declared = json.dumps({"time_form": "dmy"})
+    assert parsed_times(["24-07-01", "31/12/24"], "'dmy'") == [None, None]
+    assert parsed_times(["31/12/24", "31.12.24 10:00"], "'dmy'", declared) == [
+        datetime(2024, 12, 31),
+        datetime(2024, 12, 31, 10),
+    ]
+    assert time_problems(["24-07-01"], "'dmy'") == ["day and month of the time cannot be told apart"]
+    assert time_problems(["41-07-01"], "'dmy'", declared) == ["time cannot be parsed"]
     assert parsed_times(["0", "86400"]) == [datetime(1970, 1, 1), datetime(1970, 1, 2)]
 
 
