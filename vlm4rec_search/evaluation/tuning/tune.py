@@ -398,9 +398,14 @@ class _Trial:
         """The best configuration, fitted on all windows."""
         return self._whole.ranking
 
+    @property
+    def exposure(self) -> _Exposure:
+        """What the top tens of the best configuration show."""
+        return self._exposure
+
     def is_better(self, other: "_Trial") -> bool:
         """Return whether it is better beyond chance than a trial over other tables, and breaks no limit by more."""
-        return _lowest(self.ndcg - other.ndcg) > 0.0 and self._exposure.is_no_worse(other._exposure)
+        return _lowest(self.ndcg - other.ndcg) > 0.0 and self._exposure.is_no_worse(other.exposure)
 
     @property
     def tried(self) -> int:
