@@ -29,7 +29,7 @@ def load_all(own: LoadingIndex, operations: list[Operation], **options: float) -
 def test_documents_hold_the_same_float32_and_omit_a_missing_vector() -> None:
     vectors = [np.array([0.1, 1 / 3], np.float32), None]
     columns = {"item_id": ["a", "b"], "price": [1.5, None], "vector": pa.array(vectors, pa.list_(pa.float32(), 2))}
-    bodies = dict(documents(pa.table(columns).to_batches(), "item_id", "vector"))
+    bodies = dict(documents(pa.table(columns).to_batches(), "item_id", ["vector"]))
     assert bodies == {
         "a": b'{"item_id":"a","price":1.5,"vector":[0.1,0.33333334]}',
         "b": b'{"item_id":"b","price":null}',
@@ -40,7 +40,7 @@ def test_documents_hold_the_same_float32_and_omit_a_missing_vector() -> None:
 def test_documents_of_a_sliced_table_are_those_of_the_slice() -> None:
     vectors = pa.array([[1.0], [2.0], [3.0]], pa.list_(pa.float32()))
     table = pa.table({"id": ["a", "b", "c"], "vector": vectors}).slice(1, 1)
-    assert list(documents(table.to_batches(), "id", "vector")) == [("b", b'{"id":"b","vector":[2.0]}')]
+    assert list(documents(table.to_batches(), "id", ["vector"])) == [("b", b'{"id":"b","vector":[2.0]}')]
 
 
 def test_documents_are_indexed_replaced_and_deleted(index: LoadingIndex) -> None:

@@ -162,7 +162,7 @@ def test_every_rule_of_every_run_is_recorded(environment: Path, warehouse: Path)
         (failed,) = connection.execute(
             "select demand, observed, origin from results where status = 'failed'"
         ).fetchall()
-    assert counts == [("failed", 1), ("passed", 16)]
+    assert counts == [("failed", 1), ("passed", 17)]
     assert failed == ("price_is_valid: true", "1 of 4 rows", "check")
 
 
@@ -211,7 +211,7 @@ def assert_refused(warehouse: Path, folder: Path, text: str, message: str) -> No
 
 
 def test_unknown_suites_and_missing_tables_are_reported(warehouse: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown suite 'nope': choose one of as_of, exposure, files"):
+    with pytest.raises(UsageError, match="unknown suite 'nope': choose one of as_of, event_types"):
         run_suites(warehouse, SUITES, only="nope")
     with pytest.raises(UsageError, match="no expectation suites"):
         run_suites(warehouse, tmp_path)
