@@ -67,7 +67,7 @@ def draw_documents(size: int) -> pa.Table:
 
 def make_loaders(client: OpenSearch, rows: pa.Table) -> dict[str, Loader]:
     """Return the loaders by name; each starts from the rows as a warehouse gives them, or from encoded bytes."""
-    bodies = {name: body for name, body in documents(rows.to_batches(), "item_id", "vector") if body}
+    bodies = {name: body for name, body in documents(rows.to_batches(), "item_id", ["vector"]) if body}
     # float64 values that print like the float32 ones, so that both loaders send equally many bytes
     dictionaries: list[dict[str, Any]] = [orjson.loads(body) for body in bodies.values()]
     lines = [encode(operation) for operation in bodies.items()]
@@ -79,7 +79,7 @@ def make_loaders(client: OpenSearch, rows: pa.Table) -> dict[str, Loader]:
 
     def ours(index: str) -> int:
         with loading(client, index):
-            operations = documents(rows.to_batches(1_000), "item_id", "vector")
+            operations = documents(rows.to_batches(1_000), "item_id", ["vector"])
             return load(client, index, operations, len(rows), refuse).indexed
 
     def bare(index: str) -> int:

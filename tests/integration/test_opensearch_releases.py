@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 import pytest
 from helpers.server_releases import Window, relabelled
-from helpers.six_items import documents, given, meta, popularity, users
+from helpers.six_items import FIT, documents, given, meta, popularity, users
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch.mapping import field_name, read_meta
@@ -146,7 +146,7 @@ def test_refused_documents_are_recorded_when_the_publication_fails(
 
 
 def test_names_with_dots_and_every_field_of_the_metadata_survive(window: Window) -> None:
-    made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None, "forced: captions", "2713214556")
+    made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None, "forced: captions", "2713214556", FIT, 2)
     published = publish_release(window.catalogue, given(documents().assign(encoder=made.encoder)), made).meta
     assert "e5-v1.5" in published.name
     assert window.catalogue.list() == {published.name: replace(made, documents=6, users=4)}

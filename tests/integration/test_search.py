@@ -170,5 +170,6 @@ def test_the_json_shape(index: Searcher) -> None:
     explained = index.search(Query(user="u1", k=2, explain=True)).to_json()["hits"]
     assert isinstance(explained, list)
     names = {"sentence", "legs", "history", "rest", "words", "bought_with", "bought_rest", "rules"}
-    assert set(explained[0]["explanation"]) == names | {"goes_with", "goes_rest", "boosted"}
+    more = {"goes_with", "goes_rest", "boosted", "reasons", "learned", "learned_rest"}
+    assert set(explained[0]["explanation"]) == names | more
     assert set(explained[0]["explanation"]["legs"][0]) == {"name", "kind", "score", "rank", "contribution", "share"}
