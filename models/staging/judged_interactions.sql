@@ -17,8 +17,8 @@ WITH delivered AS (
 ), cleaned AS (
   SELECT
     delivered.row_number,
-    @without_fraction(@something(delivered.user_id, 'user_id', @declared_values), formats.log_user_floats) AS user_id,
-    @without_fraction(@something(delivered.item_id, 'item_id', @declared_values), formats.log_item_floats) AS item_id,
+    @without_fraction(@something(delivered.user_id, 'user_id', @declared_values), formats.user_floats) AS user_id,
+    @without_fraction(@something(delivered.item_id, 'item_id', @declared_values), formats.item_floats) AS item_id,
     COALESCE(
       @event_name(@something(delivered.event_type, 'event_type', @declared_values), @declared_values), 'interaction'
     ) AS event_type,
@@ -28,7 +28,7 @@ WITH delivered AS (
     formats.time_form,
     formats.rating_scale
   FROM delivered
-  CROSS JOIN staging.value_formats AS formats
+  CROSS JOIN staging.interaction_formats AS formats
 ), timed AS (
   SELECT
     cleaned.*,

@@ -83,7 +83,7 @@ WITH decoded AS (
     @something(decoded.available, 'available', @declared_values) AS available,
     COALESCE(attributes.attributes, decoded.attributes) AS attributes
   FROM decoded
-  CROSS JOIN staging.value_formats AS formats
+  CROSS JOIN staging.item_formats AS formats
   LEFT JOIN cleaned_attributes AS attributes
     ON attributes.row_number = decoded.row_number
 ), ruled AS (

@@ -21,7 +21,7 @@ WITH delivered AS (
       @plain_text(@attributes_text(delivered.attributes, @declared_values))
     ) AS segment
   FROM delivered
-  CROSS JOIN staging.value_formats AS formats
+  CROSS JOIN staging.user_formats AS formats
 )
 SELECT
   cleaned.row_number, /* number of the row in the file, from 1 */

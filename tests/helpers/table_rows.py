@@ -21,7 +21,7 @@ LISTS: Row = {
     name: [] for name in ("history", "seen", "terms", "interests", "behaviour", "shoppers", "repeats", "categories")
 }
 ITEM = {"title": "Oak chair", "available": True, "price": 3.0}
-FORMATS = dict.fromkeys(("item_floats", "log_item_floats", "log_user_floats", "user_floats"), False)
+FLOATS = {"item_floats": False, "user_floats": False}
 
 # Two good rows of each table, which differ in their keys.
 GOOD: dict[str, tuple[Row, Row]] = {
@@ -52,7 +52,9 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"row_number": 2, "file": "a.csv", "line": 3, "reason": "no user id", "record": "{}"},
     ),
     "staging.judged_items": ({"row_number": 1}, {"row_number": 2}),
-    "staging.value_formats": (FORMATS, FORMATS),
+    "staging.item_formats": ({"item_floats": False}, {"item_floats": False}),
+    "staging.interaction_formats": (FLOATS, FLOATS),
+    "staging.user_formats": ({"user_floats": False}, {"user_floats": False}),
     "staging.rejected_values": (
         {"row_number": 1, "item_id": "a", "field": "price", "value": "cheap", "reason": "price is not a number"},
         {"row_number": 1, "item_id": "a", "field": "available", "value": "so", "reason": "neither true nor false"},

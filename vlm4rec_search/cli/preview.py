@@ -110,10 +110,10 @@ def _refusals(
             _raw_rows(imported[name]).create(f"raw.{name}")
         else:
             _stand_in(name, connection).create(f"raw.{name}")
-    judged = [f"judged_{name}" for name in ("items", "interactions", "users") if name in imported or name == "items"]
-    for model in ("value_formats", *judged):
-        query = render_model(config.require_project(), f"staging.{model}", variables)
-        connection.execute(f"CREATE TABLE staging.{model} AS {query}")
+    for name, formats in {"items": "item", "interactions": "interaction", "users": "user"}.items():
+        for model in (f"{formats}_formats", f"judged_{name}") if name in imported or name == "items" else ():
+            query = render_model(config.require_project(), f"staging.{model}", variables)
+            connection.execute(f"CREATE TABLE staging.{model} AS {query}")
     return {
         name: (_refused(connection, table), _emptied(connection) if name == "items" else [])
         for name, table in imported.items()
