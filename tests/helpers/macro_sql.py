@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import Any
 
@@ -10,17 +9,13 @@ import duckdb
 import sqlglot
 
 from helpers.workspace import ROOT
+from vlm4rec_search.evaluation.rendering import load_macros
 
 
 @cache
 def macros(name: str) -> ModuleType:
     """Return a module of the folder `macros`."""
-    spec = spec_from_file_location(f"macros_{name}", ROOT / "macros" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_macros(ROOT)[name]
 
 
 def run(sql: str, values: Sequence[str], source: str = "input", order: str = " ORDER BY n") -> list[Any]:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 
 def render_model(project: Path, name: str, variables: Mapping[str, object] | None = None) -> str:
@@ -21,8 +22,7 @@ def render_model(project: Path, name: str, variables: Mapping[str, object] | Non
     from sqlmesh.core.macros import macro
     from sqlmesh.core.model import create_sql_model
 
-    for path in sorted((project / "macros").glob("[!_]*.py")):
-        _run_module(path)  # registers its macros
+    load_macros(project)
     file = project / "models" / f"{name.replace('.', '/')}.sql"
     *_, query = parse(file.read_text("utf-8"), default_dialect="duckdb")
     model = create_sql_model(
@@ -37,9 +37,13 @@ def render_model(project: Path, name: str, variables: Mapping[str, object] | Non
     return sql
 
 
-def _run_module(path: Path) -> None:
-    spec = spec_from_file_location(f"macros.{path.stem}", path)
-    if spec is not None and spec.loader is not None:
-        module = module_from_spec(spec)
-        sys.modules[spec.name] = module  # where SQLMesh looks for the helpers of a macro
-        spec.loader.exec_module(module)
+def load_macros(project: Path) -> dict[str, ModuleType]:
+    """Register the macros of a project with SQLMesh, and return the modules of its folder `macros` by name."""
+    modules = {}
+    for path in sorted((project / "macros").glob("[!_]*.py")):
+        spec = spec_from_file_location(f"macros.{path.stem}", path)
+        if spec is not None and spec.loader is not None:
+            module = modules[path.stem] = module_from_spec(spec)
+            sys.modules[spec.name] = module  # where SQLMesh looks for the helpers of a macro
+            spec.loader.exec_module(module)
+    return modules
