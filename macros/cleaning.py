@@ -50,10 +50,12 @@ def something(evaluator: MacroEvaluator, text: SQL, column: str, declared: str) 
 def _something(text: SQL, column: str, declared: str) -> str:
     import json
 
+    from vlm4rec_search.common.sql import quote_text
+
     nothing = json.loads(declared).get("nothing", {})
     usual = MARKERS if column == "attributes" else (*MARKERS, *WORDS)
     words = nothing.get(column, nothing.get("all", usual))
-    quoted = ", ".join("'" + word.replace("'", "''") + "'" for word in words)
+    quoted = ", ".join(map(quote_text, words))
     return f"CASE WHEN NOT {text} IN ({quoted}) THEN {text} END" if words else text
 
 
@@ -137,5 +139,7 @@ def declared(evaluator: MacroEvaluator, key: str, declared: str) -> str:
     """Return what the shop declares under a key as an SQL text; NULL if nothing."""
     import json
 
+    from vlm4rec_search.common.sql import quote_text
+
     value = json.loads(declared).get(key)
-    return "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
+    return "NULL" if value is None else quote_text(str(value))

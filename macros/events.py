@@ -49,10 +49,12 @@ def is_rating(evaluator: MacroEvaluator, event_type: SQL, declared: str) -> str:
     """Return whether the value of an event is a rating: of the event type `rating`, or of those that are declared."""
     import json
 
+    from vlm4rec_search.common.sql import quote_text
+
     own = json.loads(declared)
     names = {**NAMES, **own.get("events", {})}
-    kinds = [names.get(kind, kind).replace("'", "''") for kind in own.get("rating_events", ["rating"])]
-    return f"{event_type} IN ('" + "', '".join(kinds) + "')"
+    kinds = [names.get(kind, kind) for kind in own.get("rating_events", ["rating"])]
+    return f"{event_type} IN ({', '.join(map(quote_text, kinds))})"
 
 
 @macro()
@@ -72,6 +74,17 @@ def judged_event(evaluator: MacroEvaluator, event_type: SQL, is_rating: SQL, num
 
 
 @macro()
+def judged_value(evaluator: MacroEvaluator, event_type: SQL, is_rating: SQL, number: SQL, scale: SQL) -> str:
+    """Return the strength of an event, 1 if the log has none: the stars of five of a rating that likes an item."""
+    return f"""CASE
+      WHEN {is_rating} AND {number} < {_LIKED} * {scale} THEN 1
+      WHEN {is_rating} THEN COALESCE(5 * {number} / {scale}, {number}, 1)
+      WHEN {_has_quantity(event_type)} THEN ABS(COALESCE({number}, 1))
+      ELSE COALESCE({number}, 1)
+    END"""
+
+
+@macro()
 def is_purchase(evaluator: MacroEvaluator, event_type: SQL) -> str:
     """Return whether an event is a purchase, which a return can reverse."""
     return f"{event_type} IN {PURCHASES}"
@@ -80,6 +93,10 @@ def is_purchase(evaluator: MacroEvaluator, event_type: SQL) -> str:
 @macro()
 def has_quantity(evaluator: MacroEvaluator, event_type: SQL) -> str:
     """Return whether the value of an event counts pieces, which a minus sends back: of a purchase or a return."""
+    return _has_quantity(event_type)
+
+
+def _has_quantity(event_type: SQL) -> str:
     return f"({event_type} IN {PURCHASES} OR {event_type} = 'return')"
 
 

@@ -99,11 +99,13 @@ def parse_available(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     """
     import json
 
+    from vlm4rec_search.common.sql import quote_text
+
     own = json.loads(declared)
     word = f"REGEXP_REPLACE(LOWER(REGEXP_REPLACE({text}, '^https?://schema\\.org/', '')), '[\\s_-]+', ' ', 'g')"
 
-    def words(values: object) -> str:
-        return ", ".join("'" + str(value).lower().replace("'", "''") + "'" for value in values)  # type: ignore[attr-defined]
+    def words(values: "list[str] | tuple[str, ...]") -> str:
+        return ", ".join(quote_text(value.lower()) for value in values)
 
     declared_words = "".join(
         f"WHEN LOWER({text}) IN ({words(own[name])}) THEN {truth} "

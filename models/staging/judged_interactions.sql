@@ -49,12 +49,7 @@ SELECT
   cleaned.user_id::TEXT AS user_id, /* the shop's id of the shopper */
   cleaned.item_id::TEXT AS item_id, /* the shop's id of the item that was viewed, put into the cart, bought ... */
   @judged_event(cleaned.event_type, cleaned.is_rating, cleaned.number, cleaned.rating_scale)::TEXT AS event_type, /* kind of event as in profiles.event_weights; `interaction` if the log has none; a low rating is a dislike, a negative purchase a return */
-  CASE
-    WHEN cleaned.is_rating AND cleaned.number < 0.7 * cleaned.rating_scale THEN 1
-    WHEN cleaned.is_rating THEN COALESCE(5 * cleaned.number / cleaned.rating_scale, cleaned.number, 1)
-    WHEN @has_quantity(cleaned.event_type) THEN ABS(COALESCE(cleaned.number, 1))
-    ELSE COALESCE(cleaned.number, 1)
-  END::DOUBLE AS value, /* strength of the interaction; 1 if the log has none; of ratings that like an item, the stars of five */
+  @judged_value(cleaned.event_type, cleaned.is_rating, cleaned.number, cleaned.rating_scale)::DOUBLE AS value, /* strength of the interaction; 1 if the log has none; of ratings that like an item, the stars of five */
   cleaned.interacted_at::TIMESTAMP AS interacted_at, /* time of the interaction in UTC */
   CASE
     WHEN cleaned.user_id IS NULL THEN 'no user id'

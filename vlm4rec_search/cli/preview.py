@@ -11,10 +11,10 @@ import duckdb
 from vlm4rec_search.cli.output import echo_json, printable
 from vlm4rec_search.common.patterns import MARKUP
 from vlm4rec_search.common.settings import Settings, settings
-from vlm4rec_search.datasets.declarations import CONTRACT, load_declarations, variable
-from vlm4rec_search.datasets.files import quote_name, quote_text
+from vlm4rec_search.common.sql import quote_name, quote_text
+from vlm4rec_search.datasets.declarations import CONTRACT, variable
 from vlm4rec_search.datasets.importers.formats import ImportFormat
-from vlm4rec_search.datasets.importers.generic import ImportedTable, ImportOptions, open_export
+from vlm4rec_search.datasets.importers.generic import ImportedTable, ImportOptions, export_values, open_export
 from vlm4rec_search.datasets.importers.write import connect
 from vlm4rec_search.evaluation.rendering import render_model
 
@@ -99,9 +99,7 @@ def _refusals(
     config: Settings,
 ) -> dict[str, tuple[list[Refusal], list[Refusal]]]:
     """Return for each table the records that would be refused, and the accepted ones that would lose a value."""
-    declared = load_declarations(source).values
-    values = form.values if declared == type(declared)() else declared
-    variables = {"markup": MARKUP, "declared_values": variable(values)}
+    variables = {"markup": MARKUP, "declared_values": variable(export_values(source, form))}
     for schema in ("raw", "staging"):
         connection.execute(f"CREATE SCHEMA {schema}")
     imported = {table.table: table for table in tables}

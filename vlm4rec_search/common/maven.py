@@ -1,6 +1,5 @@
 """Files of Maven Central, each pinned by its sha256, from Central itself, a mirror or a folder."""
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import httpx
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.paths import file_sha256
 from vlm4rec_search.common.progress import Advance, bar
 
 CENTRAL = "https://repo.maven.apache.org/maven2"
@@ -52,7 +52,7 @@ def download(coordinate: str, sha256: str, target: Path, source: str = CENTRAL, 
                 _fetch(coordinate, f"{source.rstrip('/')}/{path}", part, label)
             else:
                 shutil.copyfile(_find(Path(source), path), part)
-            if digest(part) != sha256:
+            if file_sha256(part) != sha256:
                 raise RunError(
                     f"the content of {coordinate} differs from the pinned one: check {_shown(source)} and the proxy"
                     " before it"
@@ -60,14 +60,6 @@ def download(coordinate: str, sha256: str, target: Path, source: str = CENTRAL, 
             part.replace(target)
     except OSError as error:
         raise RunError(f"{coordinate} cannot be stored in {target.parent}: {error.strerror}") from None
-
-
-def digest(path: Path) -> str | None:
-    """Return the sha256 (hex) of a file, None if there is no such file."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _find(folder: Path, path: str) -> Path:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from vlm4rec_search.common.paths import replacing_file
+
 
 def write_page(path: Path, package: str, template: str, **values: object) -> None:
     """Render a template and write the page in one step.
@@ -23,10 +25,8 @@ def write_page(path: Path, package: str, template: str, **values: object) -> Non
     )
     environment.filters["number"] = _number
     page = environment.get_template(template).render(**values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    with replacing_file(path) as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -2,7 +2,6 @@
 
 import codecs
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -76,12 +75,6 @@ class TextScan:
     ends: Literal["\n", "\r\n"] | None
     sound: bool
     has_nul: bool
-
-
-def file_hash(path: Path) -> str:
-    """Return the sha256 of the bytes of a file as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.sql import quote_text
 
 SUFFIXES = (
     ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet", ".jsonl", ".jsonl.gz"
@@ -146,18 +147,6 @@ def read_errors(path: Path) -> Iterator[None]:
 def broken_name(table: str) -> str:
     """Return the name of the file in a data folder that keeps what an import could not read of a table."""
     return f"{table}.broken.parquet"
-
-
-def quote_name(name: str) -> str:
-    """Return a column name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_text(text: str) -> str:
-    """Return a text as an SQL literal."""
-    # The parser of DuckDB takes NUL for the end of the query.
-    quoted = "'" + text.replace("'", "''") + "'"
-    return "(" + quoted.replace("\0", "' || CHR(0) || '") + ")" if "\0" in text else quoted
 
 
 def _not_empty(relation: duckdb.DuckDBPyRelation, path: Path) -> duckdb.DuckDBPyRelation:

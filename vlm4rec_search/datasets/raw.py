@@ -7,10 +7,9 @@ hashes of the content, so that the queries of the raw models, and with them `sql
 
 import hashlib
 import json
-import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,9 @@ import duckdb
 from sqlglot import exp, maybe_parse
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.paths import file_sha256, replacing_file
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.datasets.columns import match_columns
 from vlm4rec_search.datasets.declarations import (
     CONTRACT,
@@ -27,8 +28,7 @@ from vlm4rec_search.datasets.declarations import (
     load_declarations,
     variable,
 )
-from vlm4rec_search.datasets.dialects import file_hash
-from vlm4rec_search.datasets.files import SUFFIXES, broken_name, quote_text, read_errors
+from vlm4rec_search.datasets.files import SUFFIXES, broken_name, read_errors
 from vlm4rec_search.datasets.records import EmptyFileError, open_records, partition_values, with_constants
 
 _VERSION = 5  # of the stored results: raise it when `RawFile` or the readers change
@@ -154,7 +154,7 @@ def inspect(folder: Path, table: str, cache: Path) -> RawTable:
     found = RawTable(
         table,
         tuple(_inspect_file(folder, path, table, declared, cache / "raw", len(paths) == 1) for path in paths),
-        *((unread, file_hash(unread)) if unread.exists() else ()),
+        *((unread, file_sha256(unread)) if unread.exists() else ()),
     )
     if paths and not any(file.columns for file in found.files):
         raise UsageError(f"{paths[0]} and all other files of {table} are empty: they have no header and no rows")
@@ -263,15 +263,16 @@ def _inspect_file(
     except EmptyFileError:
         if is_only:
             raise
-        sha256, warning = file_hash(path), f"{name} is empty: it has no header and no rows"
+        sha256, warning = file_sha256(path), f"{name} is empty: it has no header and no rows"
         return RawFile(name, _digest(f"{reading} {sha256}"), sha256, "empty", 0, 0, {}, (), (warning,))
-    _replace(about, lambda part: part.write_text(json.dumps(asdict(file), ensure_ascii=False), "utf-8"))
+    with replacing_file(about) as part:
+        part.write_text(json.dumps(asdict(file), ensure_ascii=False), "utf-8")
     return file
 
 
 def _read_file(folder: Path, path: Path, table: str, declared: TableDeclaration, store: Path, reading: str) -> RawFile:
     """Read a file into the Parquet files of the store."""
-    sha256 = file_hash(path)
+    sha256 = file_sha256(path)
     name = path.relative_to(folder).as_posix()
     key = _digest(f"{reading} {sha256}")
     with closing(duckdb.connect()) as connection, open_records(connection, path, table, declared) as records:
@@ -314,16 +315,8 @@ def _store(store: Path, key: str, broken: bool = False) -> Path:
 
 
 def _write(relation: duckdb.DuckDBPyRelation, path: Path) -> None:
-    _replace(path, lambda part: relation.write_parquet(str(part)))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing_file(path) as part:
+        relation.write_parquet(str(part))
 
 
 def _digest(text: str) -> str:

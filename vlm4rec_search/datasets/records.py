@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlm4rec_search.common.errors import UsageError, one_line
+from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.datasets.columns import ColumnMatch, unique_names
 from vlm4rec_search.datasets.declarations import TableDeclaration
 from vlm4rec_search.datasets.dialects import (
@@ -30,7 +31,7 @@ from vlm4rec_search.datasets.dialects import (
     scan_text,
     split_lines,
 )
-from vlm4rec_search.datasets.files import kind_of, open_parquet, quote_name, quote_text, read_errors
+from vlm4rec_search.datasets.files import kind_of, open_parquet, read_errors
 
 _BATCH = 20_000
 _MOST_LINES = 10_000  # of one record, so that a quote that is never closed takes no more than these with it

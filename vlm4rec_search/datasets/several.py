@@ -6,8 +6,8 @@ from pathlib import Path
 
 import duckdb
 
+from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.datasets.declarations import TableDeclaration
-from vlm4rec_search.datasets.files import quote_text
 from vlm4rec_search.datasets.records import EmptyFileError, Records, open_records, partition_values, with_constants
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import load
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.vectors import Vectors, unit
 from vlm4rec_search.common.yaml_files import describe_validation_error
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
@@ -137,10 +138,9 @@ def write_fitted(folder: Path, system: FittedSystem, numbers: Mapping[str, bytes
     Raises:
         OSError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in numbers.items():
-        _replace(folder / name, content)
-    _replace(folder / FILE, system.model_dump_json(indent=1).encode())
+    for name, content in {**numbers, FILE: system.model_dump_json(indent=1).encode()}.items():
+        with replacing_file(folder / name) as part:
+            part.write_bytes(content)
     for path in folder.glob("*.safetensors"):
         if path.name not in numbers:
             path.unlink(missing_ok=True)
@@ -260,9 +260,3 @@ def _linear(numbers: Numbers, name: str, rows: Vectors) -> Vectors:
 def _sigmoid(values: Vectors) -> Vectors:
     open_share: Vectors = 0.5 * np.tanh(0.5 * values) + 0.5  # never overflows
     return open_share
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(content)
-    temporary.replace(path)

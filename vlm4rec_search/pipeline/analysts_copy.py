@@ -6,7 +6,6 @@ of evaluations and checks, model calls, and the saved queries as views.
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,13 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 import yaml
-from sqlglot import exp
 
 from vlm4rec_search.common.cache import FILE as LEDGER_FILE
 from vlm4rec_search.common.cache import Cache, LedgerRow
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
+from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.warehouse import read, replacing
 from vlm4rec_search.pipeline import record
 from vlm4rec_search.pipeline.quality import history
@@ -66,7 +66,7 @@ class RecordFile(NamedTuple):
 
     schema: str
     path: Path
-    create_tables: Callable[[duckdb.DuckDBPyConnection], None]
+    create_tables: Callable[[duckdb.DuckDBPyConnection], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def publish_tables(settings: Settings, others: Sequence[RecordFile] = ()) -> Ana
     started = time.monotonic()
     queries = load_queries(settings.project)
     files = [
-        RecordFile("releases", settings.releases, lambda connection: _execute(connection, record.CREATE)),
-        RecordFile("quality", settings.quality / history.FILE, lambda connection: _execute(connection, history.CREATE)),
+        RecordFile("releases", settings.releases, lambda connection: connection.execute(record.CREATE)),
+        RecordFile("quality", settings.quality / history.FILE, lambda connection: connection.execute(history.CREATE)),
         *others,
     ]
     with (
@@ -123,7 +123,7 @@ def publish_tables(settings: Settings, others: Sequence[RecordFile] = ()) -> Ana
         _copy_layers(connection, settings.warehouse.stem)
         viewed = _create_views(connection, queries)
         tables = connection.execute(_TABLES, [_name(connection)]).fetchall()
-        rows = sum(_count(connection, f"{_quoted(schema)}.{_quoted(table)}") for schema, table in tables)
+        rows = sum(_count(connection, f"{quote_name(schema)}.{quote_name(table)}") for schema, table in tables)
     target = settings.published / settings.warehouse.name
     seconds = round(time.monotonic() - started, 1)
     return AnalystsCopy(target, target.stat().st_size, len(tables), rows, viewed, seconds)
@@ -151,15 +151,12 @@ def export_parquet(copy: Path, folder: Path, layers: Sequence[str] = ()) -> list
             if layers and schema not in layers:
                 continue
             path = folder / schema / f"{table}.parquet"
-            partial = path.with_suffix(f".{os.getpid()}.partial")
+            source = f"{quote_name(schema)}.{quote_name(table)}"
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                target = exp.Literal.string(str(partial)).sql("duckdb")
-                source = f"{_quoted(schema)}.{_quoted(table)}"
-                connection.execute(f"COPY {source} TO {target} (FORMAT parquet, COMPRESSION zstd)")
-                partial.replace(path)
+                with replacing_file(path) as part:
+                    target = quote_text(str(part))
+                    connection.execute(f"COPY {source} TO {target} (FORMAT parquet, COMPRESSION zstd)")
             except (OSError, duckdb.Error) as error:
-                partial.unlink(missing_ok=True)
                 raise RunError(f"cannot write {path}: {first_line(error)}") from None
             written.append(path)
     return written
@@ -171,11 +168,11 @@ def _build(warehouse: Path, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
     The views of the warehouse refer to their catalog by the name of the file.
     """
-    copy = _quoted(f"{warehouse.stem}_copy")
+    copy = quote_name(f"{warehouse.stem}_copy")
     with duckdb.connect() as connection:
         try:
-            connection.execute(f"ATTACH {_text(warehouse)} AS {_quoted(warehouse.stem)} (READ_ONLY)")
-            connection.execute(f"ATTACH {_text(path)} AS {copy}")
+            connection.execute(f"ATTACH {quote_text(str(warehouse))} AS {quote_name(warehouse.stem)} (READ_ONLY)")
+            connection.execute(f"ATTACH {quote_text(str(path))} AS {copy}")
             connection.execute(f"USE {copy}")
             yield connection
             connection.execute(f"USE memory; DETACH {copy}")
@@ -189,29 +186,29 @@ def _copy_layers(connection: duckdb.DuckDBPyConnection, warehouse: str) -> None:
     for schema, table in layers:
         if schema in taken:
             raise UsageError(f"the layer {schema} has the name of a schema of records in the copy: rename its folder")
-        name = f"{_quoted(schema)}.{_quoted(table)}"
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
-        connection.execute(f"CREATE TABLE {name} AS FROM {_quoted(warehouse)}.{name}")
+        name = f"{quote_name(schema)}.{quote_name(table)}"
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
+        connection.execute(f"CREATE TABLE {name} AS FROM {quote_name(warehouse)}.{name}")
         for column, comment in connection.execute(_COMMENTS, [warehouse, schema, table]).fetchall():
             _comment(connection, name, column, comment)
 
 
 def _copy_records(connection: duckdb.DuckDBPyConnection, file: RecordFile) -> None:
     """Copy the tables of a file, and bring them to the present version."""
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(file.schema)}")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(file.schema)}")
     if file.path.is_file():
         try:
-            connection.execute(f"ATTACH {_text(file.path)} AS records (READ_ONLY)")
+            connection.execute(f"ATTACH {quote_text(str(file.path))} AS records (READ_ONLY)")
         except duckdb.Error as error:
             raise RunError(f"cannot read {file.path}, the old copy stays: {first_line(error)}") from None
         for schema, table in connection.execute(_TABLES, ["records"]).fetchall():
             target = file.schema if schema == "main" else schema
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(target)}")
-            source = f"records.{_quoted(schema)}.{_quoted(table)}"
-            connection.execute(f"CREATE TABLE {_quoted(target)}.{_quoted(table)} AS FROM {source}")
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(target)}")
+            source = f"records.{quote_name(schema)}.{quote_name(table)}"
+            connection.execute(f"CREATE TABLE {quote_name(target)}.{quote_name(table)} AS FROM {source}")
         connection.execute("DETACH records")
-    copy = _quoted(_name(connection))
-    connection.execute(f"USE {copy}.{_quoted(file.schema)}")
+    copy = quote_name(_name(connection))
+    connection.execute(f"USE {copy}.{quote_name(file.schema)}")
     file.create_tables(connection)
     connection.execute(f"USE {copy}")
 
@@ -259,7 +256,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, queries: Sequence[Saved
     connection.execute(f"CREATE SCHEMA {QUESTIONS}")
     viewed = 0
     for query in queries:
-        name = f"{QUESTIONS}.{_quoted(query.name)}"
+        name = f"{QUESTIONS}.{quote_name(query.name)}"
         try:
             connection.execute(f"CREATE VIEW {name} AS {query.sql}")
         except duckdb.Error as error:
@@ -273,8 +270,8 @@ def _create_views(connection: duckdb.DuckDBPyConnection, queries: Sequence[Saved
 def _comment(
     connection: duckdb.DuckDBPyConnection, name: str, column: str | None, comment: str, kind: str = "TABLE"
 ) -> None:
-    on = f"{kind} {name}" if column is None else f"COLUMN {name}.{_quoted(column)}"
-    connection.execute(f"COMMENT ON {on} IS {exp.Literal.string(comment).sql('duckdb')}")
+    on = f"{kind} {name}" if column is None else f"COLUMN {name}.{quote_name(column)}"
+    connection.execute(f"COMMENT ON {on} IS {quote_text(comment)}")
 
 
 def _count(connection: duckdb.DuckDBPyConnection, name: str) -> int:
@@ -286,15 +283,3 @@ def _name(connection: duckdb.DuckDBPyConnection) -> str:
     """Return the name of the current database."""
     row = connection.execute("SELECT current_database()").fetchone()
     return str(row[0]) if row else ""
-
-
-def _execute(connection: duckdb.DuckDBPyConnection, statements: str) -> None:
-    connection.execute(statements)
-
-
-def _quoted(name: str) -> str:
-    return exp.to_identifier(name, quoted=True).sql("duckdb")
-
-
-def _text(path: Path) -> str:
-    return exp.Literal.string(str(path)).sql("duckdb")

@@ -18,11 +18,12 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 from pydantic import BaseModel, ValidationError
-from sqlglot import exp
 
 from vlm4rec_search.common.cache import FILE
 from vlm4rec_search.common.errors import RunError, UsageError, first_line, one_line
+from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.pipeline.project.template import package_version
 from vlm4rec_search.pipeline.quality import history
 
@@ -167,7 +168,7 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 def _copy_duckdb(source: Path, target: Path) -> None:
     with duckdb.connect() as connection:
         for path, name, options in ((source, "source", " (READ_ONLY)"), (target, "target", "")):
-            connection.execute(f"ATTACH {exp.Literal.string(str(path)).sql('duckdb')} AS {name}{options}")
+            connection.execute(f"ATTACH {quote_text(str(path))} AS {name}{options}")
         connection.execute("COPY FROM DATABASE source TO target")
 
 
@@ -176,8 +177,8 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _replace_file(path: Path, new: Path) -> None:
-    shutil.copyfile(new, partial := path.with_name(f".{path.name}.restoring"))
-    partial.replace(path)
+    with replacing_file(path) as part:
+        shutil.copyfile(new, part)
 
 
 def _replace_duckdb(path: Path, new: Path) -> None:

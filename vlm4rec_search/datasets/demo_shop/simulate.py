@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.datasets.columns import match_columns
 from vlm4rec_search.datasets.declarations import load_declarations
 from vlm4rec_search.datasets.demo_shop.shoppers import (
@@ -64,9 +65,8 @@ def simulate(data: Path, shoppers: int, taste: Sequence[str], seed: int) -> Simu
     # The marker is written first, so that an interrupted run can be repeated.
     about = {"simulated": f"The shoppers of {_LOG} are simulated; no person did this.", **asdict(summary)}
     (data / MARKER).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    part = data / f".{_LOG}.part"
-    write_log(part, log_rows(log, shopper_ids(shoppers), ids))
-    part.replace(data / _LOG)
+    with replacing_file(data / _LOG) as part:
+        write_log(part, log_rows(log, shopper_ids(shoppers), ids))
     return summary
 
 

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.yaml_files import describe_validation_error
 from vlm4rec_search.datasets.columns import REQUIRED, ColumnMatch, import_advice, match_columns, name_key
 from vlm4rec_search.datasets.declarations import (
@@ -18,10 +19,10 @@ from vlm4rec_search.datasets.declarations import (
     CONTRACT_FILE,
     Declarations,
     TableDeclaration,
+    Values,
     load_declarations,
     template_parts,
 )
-from vlm4rec_search.datasets.files import quote_name, quote_text
 from vlm4rec_search.datasets.importers.formats import GENERIC, ImportFormat, ImportTable, Pivot
 from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
 from vlm4rec_search.datasets.raw import matching_files
@@ -313,12 +314,16 @@ def _to_write(table: ImportedTable, source: Path) -> Table:
     return Table(table.target.project(columns), source, broken=table.records.broken, left_out=left_out)
 
 
+def export_values(source: Path, form: ImportFormat) -> Values:
+    """Return how the values of an export are to be understood: as its `contract.yaml` declares, else as its format."""
+    declared = load_declarations(source).values
+    return form.values if declared == Values() else declared
+
+
 def _write_values(source: Path, to: Path, form: ImportFormat) -> list[str]:
     """Carry over how values are to be understood; what `contract.yaml` in `to` says already stays."""
-    values = load_declarations(source).values
-    if values == type(values)():
-        values = form.values
-    if values == type(values)() or source.resolve() == to.resolve():
+    values = export_values(source, form)
+    if values == Values() or source.resolve() == to.resolve():
         return []
     path = to / CONTRACT_FILE
     if not path.exists():

@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.files import open_csv, quote_name
+from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.sql import quote_name
+from vlm4rec_search.datasets.files import open_csv
 from vlm4rec_search.datasets.importers.amazon import read_metadata
 from vlm4rec_search.datasets.importers.write import (
     ABOUT_GIVEN,
@@ -202,18 +204,14 @@ def _write_vectors(path: Path, ids: Sequence[str], vectors: Vectors) -> int:
         ids: item id of each row of `vectors`.
         vectors: shape (n, d), any float type; written as float32.
     """
-    part, written = path.with_name(f".{path.name}.part"), 0
-    try:
-        with pq.ParquetWriter(part, _SCHEMA, compression="zstd") as writer:
-            for start in range(0, len(ids), _CHUNK):
-                with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite
-                    chunk = np.asarray(vectors[start : start + _CHUNK], dtype=np.float32)
-                sound = np.flatnonzero(np.isfinite(chunk).all(axis=1) & chunk.any(axis=1))
-                writer.write_table(_table([ids[start + row] for row in sound.tolist()], chunk[sound]))
-                written += len(sound)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    written = 0
+    with replacing_file(path) as part, pq.ParquetWriter(part, _SCHEMA, compression="zstd") as writer:
+        for start in range(0, len(ids), _CHUNK):
+            with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite
+                chunk = np.asarray(vectors[start : start + _CHUNK], dtype=np.float32)
+            sound = np.flatnonzero(np.isfinite(chunk).all(axis=1) & chunk.any(axis=1))
+            writer.write_table(_table([ids[start + row] for row in sound.tolist()], chunk[sound]))
+            written += len(sound)
     return len(ids) - written
 
 

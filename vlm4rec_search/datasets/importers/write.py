@@ -11,8 +11,9 @@ import duckdb
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import bar
+from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.text_forms import spellings
-from vlm4rec_search.datasets.files import SUFFIXES, broken_name, open_parquet, quote_text, read_errors
+from vlm4rec_search.datasets.files import SUFFIXES, broken_name, open_parquet, read_errors
 
 ABOUT_GIVEN = "GIVEN.json"
 GIVEN_VECTORS = {"image": "image_vectors.parquet", "text": "text_vectors.parquet"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.settings import CONFIG, Settings
 from vlm4rec_search.search.ranking import DEFAULT
 
@@ -80,10 +81,8 @@ def digest(content: bytes) -> str:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file, and the folders above it, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.new")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with replacing_file(path) as part:
+        part.write_bytes(content)
 
 
 def write_manifest(folder: Path, hashes: Mapping[str, str]) -> None:

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 import duckdb
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from vlm4rec_search.common.errors import UsageError, first_line, one_line
 from vlm4rec_search.common.patterns import MARKUP, REFUSAL
+from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.warehouse import in_environment
 from vlm4rec_search.common.yaml_files import read_yaml
 
@@ -76,8 +76,7 @@ def define_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         UsageError: the file is not valid SQL.
     """
     for name, regex in (("has_markup", MARKUP), ("is_refusal", REFUSAL)):
-        pattern = exp.Literal.string(regex).sql("duckdb")
-        connection.execute(f"CREATE OR REPLACE TEMP MACRO {name}(text) AS REGEXP_MATCHES(text, {pattern})")
+        connection.execute(f"CREATE OR REPLACE TEMP MACRO {name}(text) AS REGEXP_MATCHES(text, {quote_text(regex)})")
     path = folder / MACROS
     if not path.is_file():
         return

@@ -13,8 +13,8 @@ from vlm4rec_search.captioning.captioners.tiny.model import TOKENIZER, VISION, W
 from vlm4rec_search.captioning.captioners.transformers.captioner import MODEL_HINT
 from vlm4rec_search.captioning.prompts import load_prompt
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import file_sha256
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.embeddings.weights import file_digest
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The folder of the packaged model, for ONNX Runtime and for transformers; MODEL_CARD.md in it describes the model."""
@@ -38,7 +38,7 @@ class TinyCaptioner(Captioner):
     def __init__(self) -> None:
         self._prompt = load_prompt("describe")
         try:
-            digests = [file_digest(WEIGHTS / name) for name in (VISION, WRITER, TOKENIZER)]
+            digests = [file_sha256(WEIGHTS / name) for name in (VISION, WRITER, TOKENIZER)]
         except OSError:
             raise RunError(
                 f"the weights of the captioner tiny are missing from {WEIGHTS}: install the package again"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 from vlm4rec_search.common import maven
+from vlm4rec_search.common.paths import file_sha256
 from vlm4rec_search.common.progress import bar
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def fetch(source: str = maven.CENTRAL) -> list[Path]:
     """
     pins = dict(line.split() for line in PINS.read_text("utf-8").splitlines())
     paths = {coordinate: _REPOSITORY / maven.repository_path(coordinate) for coordinate in pins}
-    missing = [coordinate for coordinate, path in paths.items() if maven.digest(path) != pins[coordinate]]
+    missing = [
+        coordinate for coordinate, path in paths.items() if not path.is_file() or file_sha256(path) != pins[coordinate]
+    ]
     if missing:
         with bar("OpenSearch: download", len(missing)) as advance, ThreadPoolExecutor(_DOWNLOADS) as pool:
             for _ in pool.map(lambda name: maven.download(name, pins[name], paths[name], source), missing):
@@ -83,7 +86,7 @@ def pin() -> None:
         group, name, packaging, version = root.split(":")
         artifacts[root] = context.project(group, name).at_version(version).artifact("", packaging)
     pinned = {name: artifact for name, artifact in artifacts.items() if "native-quic:jar:" not in name}
-    lines = [f"{name} {maven.digest(artifact.resolve())}\n" for name, artifact in sorted(pinned.items())]
+    lines = [f"{name} {file_sha256(artifact.resolve())}\n" for name, artifact in sorted(pinned.items())]
     PINS.write_text("".join(lines), "utf-8")
 
 

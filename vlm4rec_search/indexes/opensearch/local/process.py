@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.indexes.opensearch.local import jars
 
 _PLUGINS = "org.opensearch.knn.plugin.KNNPlugin"
@@ -156,9 +157,8 @@ def launch(folder: Path, command: Sequence[str], environment: Mapping[str, str],
             pass_fds=[lock],
             cwd=folder,
         )
-    fresh = folder / "server.json.new"
-    fresh.write_text(json.dumps(asdict(RunningNode(process.pid, url))), "utf-8")
-    fresh.replace(folder / "server.json")
+    with replacing_file(folder / "server.json") as part:
+        part.write_text(json.dumps(asdict(RunningNode(process.pid, url))), "utf-8")
     return process
 
 
