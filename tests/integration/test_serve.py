@@ -98,8 +98,9 @@ def test_next_pages_repeat_nothing_and_a_page_stays_what_it_was(client: httpx.Cl
     assert (ids(third), third.json()["next"]) == ("fb", first.json()["next"].replace("page=2", "page=4"))
     last = client.get(third.json()["next"])
     assert (ids(last), last.json()["next"]) == ("", None)
-    again = client.get(first.json()["next"]).json()
-    assert {**again, "took_ms": 0, "next": None} == {**second.json(), "took_ms": 0, "next": None}
+    for page in (second, third, last):  # with the address of the page behind it
+        again = client.get(str(page.url)).json()
+        assert {**again, "took_ms": 0} == {**page.json(), "took_ms": 0}
     assert client.get(first.json()["next"].replace("page=2", "page=9")).status_code == 404
     assert client.get(f"/v1/recommendations/{'0' * 32}").status_code == 404
 

@@ -211,11 +211,7 @@ def settings() -> Settings:
         raise UsageError(f"{name} is set to {first['input']!r}: {first['msg']}") from None
     if project is None or project.resolve() not in Path.cwd().parents:
         return options
-    paths = {
-        name: project.resolve() / value for name, value in options if isinstance(value, Path) and name != "project"
-    }
-    index = options.index_url if "://" in options.index_url else str(project.resolve() / options.index_url)
-    return options.model_copy(update={**paths, "index_url": index})
+    return _relative_to(project.resolve(), options)
 
 
 def use_project(folder: Path) -> Settings:

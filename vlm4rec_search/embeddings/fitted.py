@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
+import duckdb
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +21,7 @@ from safetensors.numpy import load
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.vectors import Vectors, unit
+from vlm4rec_search.common.warehouse import in_environment
 from vlm4rec_search.common.yaml_files import describe_validation_error
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.profiles.histories import stack_vectors
@@ -31,6 +33,11 @@ SCHEMA = 1  # of the file; raise it when the arithmetic or the names of the numb
 FittedName: TypeAlias = Literal["attention", "gating"]
 NAMES: tuple[FittedName, ...] = get_args(FittedName)
 Numbers: TypeAlias = Mapping[str, Vectors]
+_INPUTS = """
+SELECT (SELECT ANY_VALUE(encoder) FROM embeddings.item_embeddings),
+    (SELECT ANY_VALUE(encoder) FROM embeddings.image_embeddings),
+    (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts)
+"""
 _AGAIN = "run `vlm4rec fit` and `sqlmesh plan`"
 
 
@@ -45,6 +52,12 @@ class Inputs(NamedTuple):
     def of_tables(cls, encoder: str, image_encoder: str, text_recipe: str) -> "Inputs":
         """Return the inputs by the columns of embeddings.item_embeddings, image_embeddings and item_texts."""
         return cls(encoder, f"{image_encoder} {PREPROCESSING}", text_recipe)
+
+    @classmethod
+    def read(cls, connection: duckdb.DuckDBPyConnection, environment: str = "prod") -> "Inputs | None":
+        """Return the inputs of the tables of an environment, None where there are no texts or no photos."""
+        row = connection.execute(in_environment(_INPUTS, environment)).fetchone()
+        return None if row is None or None in row else cls.of_tables(*row)
 
 
 class _Strict(BaseModel):

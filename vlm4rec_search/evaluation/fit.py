@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.progress import Advance, bar
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.common.warehouse import in_environment, read
+from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.embeddings.fitted import Fit, FittedName, FittedSystem, Inputs, file_name, write_fitted
 from vlm4rec_search.evaluation.data import Split
 from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, taken_between
@@ -28,11 +28,6 @@ from vlm4rec_search.evaluation.tuning.windows import moments_of
 
 EARLIEST = 0.8  # share of what comes before the first fit's moment that its number of epochs is not judged by
 KINDS = ("document", "photo")  # of vectors: those of the tables
-_INPUTS = """
-SELECT (SELECT ANY_VALUE(encoder) FROM embeddings.item_embeddings),
-    (SELECT ANY_VALUE(encoder) FROM embeddings.image_embeddings),
-    (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts)
-"""
 Say = Callable[[str], None]
 
 
@@ -98,11 +93,11 @@ def _build_splits(
     names = [f"fit_{number}" for number in range(len(moments))]
     bench.plan_moments(dict(zip(names, moments, strict=True)))
     with read(bench.settings.warehouse) as connection:
-        rows = [connection.execute(in_environment(_INPUTS, name)).fetchone() or () for name in names]
-    if None in rows[-1]:
+        made_by = [found for name in names if (found := Inputs.read(connection, name))]
+    if len(made_by) < len(names):
         raise UsageError("no item has a photo with a vector, and a fitted system needs texts and photos")
     splits = [load_split(bench.settings, name, protocol, frozenset({"photo"})) for name in names]
-    return splits, [Inputs.of_tables(*row) for row in rows]
+    return splits, made_by
 
 
 def _fit(

@@ -23,11 +23,6 @@ from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 
 EXAMPLES = 5
-_FIT_INPUTS = """
-SELECT (SELECT ANY_VALUE(encoder) FROM embeddings.item_embeddings),
-    (SELECT ANY_VALUE(encoder) FROM embeddings.image_embeddings),
-    (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts), (SELECT ANY_VALUE(as_of) FROM histories.as_of)
-"""
 _TOLERANCE = 1e-4  # distance up to which two vectors count as equal
 _LIVE = """
 CREATE TABLE live (item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR, details VARCHAR,
@@ -152,11 +147,13 @@ def find_stale_fit(connection: duckdb.DuckDBPyConnection, environment: str, fold
         UsageError: the fitted system cannot be read.
     """
     system = read_fitted(folder)
-    *made_by, as_of = connection.execute(in_environment(_FIT_INPUTS, environment)).fetchone() or (None,)
-    if system is None or None in made_by:
+    made_by = Inputs.read(connection, environment)
+    moment = in_environment("SELECT ANY_VALUE(as_of) FROM histories.as_of", environment)
+    (as_of,) = connection.execute(moment).fetchone() or (None,)
+    if system is None or made_by is None:
         return None
     try:
-        system.choose(Inputs.of_tables(*made_by), as_of)
+        system.choose(made_by, as_of)
     except UsageError as error:
         return str(error)
     return None

@@ -12,6 +12,10 @@ from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import session_profile
 
 
+class UnknownItemsError(UsageError):
+    """The release has no item of a session that has nothing else to go by."""
+
+
 def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[str], Vector]) -> Facts:
     """Read the facts that a plan for the query needs, and nothing more.
 
@@ -22,7 +26,8 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
         encode: returns the unit vector of a text.
 
     Raises:
-        UsageError: the release has no item of a session that has nothing else to go by, or the text cannot be encoded.
+        UnknownItemsError: the release has no item of a session that has nothing else to go by.
+        UsageError: the text cannot be encoded.
     """
     user = None if query.user is None else reader.user(query.user)
     facts = Facts(user, _session(reader, query))
@@ -50,5 +55,5 @@ def _session(reader: Reader, query: Query) -> User | None:
     items = reader.items(list(dict.fromkeys(query.items)), words=True)
     if not items and query.user is None and query.text is None:
         missing = ", ".join(query.items[:5])
-        raise UsageError(f"no item of the session is in the release {reader.release.name}: {missing}")
+        raise UnknownItemsError(f"no item of the session is in the release {reader.release.name}: {missing}")
     return session_profile(list(items.values())) if items else None

@@ -11,6 +11,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.indexes import open_index_of, open_releases
+from vlm4rec_search.search.facts import UnknownItemsError
 from vlm4rec_search.search.query import Answer, Hit, Query
 from vlm4rec_search.search.ranking import Ranking, pinned_ranking
 from vlm4rec_search.search.rules import preset
@@ -89,10 +90,10 @@ class Service:
         options["items"] = [item]
         scenario = preset(self.index.scenarios, options.get("scenario"), {})
         options["weights"] = {"popularity": 0.0, **scenario.get("weights", {}), **options.get("weights", {})}
-        index = self._index(options.get("release"))
-        if not index.backend.reader().items([item]):
-            raise NotFoundError(f"the release {index.release.name} does not have the item {item}")
-        return self._serve(options, new_id(), ())
+        try:
+            return self._serve(options, new_id(), ())
+        except UnknownItemsError:
+            raise NotFoundError(f"the release that answers does not have the item {item}") from None
 
     def page(self, recommendation_id: str, page: int) -> Recommendation:
         """Return a page of a recommendation: one that was served before, or the next one.
@@ -192,9 +193,10 @@ class Service:
             for rank, (item, score) in enumerate(page.items, before + 1)
         ]
         query = served.query
-        answer = Answer(query.get("user"), "hybrid", page.tier, page.release, 0.0, tuple(hits), page.ranking)
-        has_next = number < len(served.pages) or bool(hits)
-        address = f"/v1/recommendations/{recommendation_id}?page={number + 1}" if has_next else None
+        mode = query.get("mode", "hybrid")
+        answer = Answer(query.get("user"), mode, page.tier, page.release, 0.0, tuple(hits), page.ranking)
+        is_full = len(hits) == len(served.pages[0].items) > 0
+        address = _next_page(recommendation_id, number, is_full, before + len(hits))
         return Recommendation.of(answer, recommendation_id, query.get("scenario"), address)
 
     def _serve(self, options: dict[str, Any], recommendation_id: str, before: Sequence[Page]) -> Recommendation:
@@ -215,8 +217,7 @@ class Service:
             options,
             Page([(hit.item_id, hit.score) for hit in hits], answer.tier, answer.release, answer.ranking),
         )
-        has_next = len(hits) == size and len(shown) + size < DEPTH
-        address = f"/v1/recommendations/{recommendation_id}?page={number + 1}" if has_next else None
+        address = _next_page(recommendation_id, number, len(hits) == size, len(shown) + len(hits))
         return Recommendation.of(replace(answer, hits=hits), recommendation_id, scenario, address)
 
     def _index(self, release: str | None = None, ranking: str | None = None) -> Searcher:
@@ -267,3 +268,8 @@ class Service:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _next_page(recommendation_id: str, number: int, is_full: bool, shown: int) -> str | None:
+    """Return the address of the page behind a page; a page with fewer items than were asked for is the last one."""
+    return f"/v1/recommendations/{recommendation_id}?page={number + 1}" if is_full and shown < DEPTH else None

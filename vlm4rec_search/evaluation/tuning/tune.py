@@ -555,7 +555,8 @@ def _reason(
 ) -> str:
     single = max(KINDS, key=lambda kind: rows[kind][0])
     weights, by_rank = ranking.weights.model_dump(), ranking.rank_weights.model_dump()
-    weights = {kind: weights[kind] + by_rank[kind] for kind in KINDS}
+    # A kind that finds nothing for anybody, such as learned vectors without a fit, has no share in the answers.
+    weights = {kind: weights[kind] + by_rank[kind] for kind in KINDS if rows[kind][0] > 0.0}
     total = sum(weights.values())
     shares = sorted(weights.items(), key=lambda pair: -pair[1])
     told = ", ".join(f"{kind} {weight / total:.0%}" for kind, weight in shares if weight / total >= 0.005)
