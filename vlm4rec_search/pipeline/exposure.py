@@ -12,7 +12,7 @@ from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.search.exposure import Exposure, measure_exposure
-from vlm4rec_search.search.query import Query
+from vlm4rec_search.search.query import Hit, Query, Tier
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
@@ -49,8 +49,8 @@ def measure_release(
     numbers = {item: number for number, item in enumerate(popularity)}
     lists = np.full((len(users), TOP), -1, dtype=np.int64)
     with releases.open(name, ranking, [rule for rule in rules if rule.action != "pin"]) as index:
-        for row, hits in enumerate(_top_tens(index, users)):
-            known = [numbers[item] for item in hits if item in numbers]
+        for row, (tier, hits) in enumerate(top_tens(index, users)):
+            known = [numbers[hit.item_id] for hit in hits if hit.item_id in numbers and tier == "profile"]
             lists[row, : len(known)] = known
     return measure_exposure(lists, list(popularity), np.array(list(popularity.values()), dtype=np.float64))
 
@@ -67,16 +67,21 @@ def measure_tables(search_layer: SearchLayer, ranking: Ranking | None = None, ru
         return measure_release(releases, name, releases.users(name, SAMPLE), ranking, rules)
 
 
-def _top_tens(index: Searcher, users: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the item ids of each shopper's first hits, none where a fallback tier answers."""
+def top_tens(index: Searcher, users: Sequence[str]) -> Iterator[tuple[Tier, Sequence[Hit]]]:
+    """Yield the tier that answers each shopper, and the first `TOP` hits. A release in a folder answers in blocks.
+
+    Raises:
+        RunError: the index does not answer.
+    """
     queries = [Query(user=user, k=TOP) for user in users]
     if isinstance(index.backend, EmbeddedBackend):
         for plan, ranked in rank_users(index.backend, queries, index.ranking, index.rules):
-            yield [record["item_id"] for record in ranked.records] if plan.tier == "profile" else []
+            pairs = zip(ranked.records, ranked.scores.tolist(), strict=True)
+            yield plan.tier, [Hit(rank=rank, score=score, **record) for rank, (record, score) in enumerate(pairs, 1)]
         return
     for query in queries:
         answer = index.search(query)
-        yield [hit.item_id for hit in answer.hits] if answer.tier == "profile" else []
+        yield answer.tier, answer.hits
 
 
 def _read_popularity(releases: Releases, name: str) -> dict[str, float]:

@@ -10,8 +10,7 @@ from heapq import nlargest
 import pyarrow as pa
 
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.pipeline.exposure import SAMPLE, TOP
-from vlm4rec_search.search.query import Query
+from vlm4rec_search.pipeline.exposure import SAMPLE, top_tens
 from vlm4rec_search.search.rules import Rule
 
 POPULAR = 100  # items
@@ -38,7 +37,7 @@ def observe_release(
 
     Returns:
         shoppers: tier of the answer and profile vector of each shopper of the sample, NULL without a profile.
-        top_lists: their first `TOP` hits, with the release's ranking and the business rules, pins included.
+        top_lists: their first ten hits, with the release's ranking and the business rules, pins included.
         popular_items: the `POPULAR` most popular items.
 
     Raises:
@@ -47,21 +46,21 @@ def observe_release(
     """
     shoppers, hits = [], []
     with releases.open(name, None, rules) as index:
-        for user in releases.users(name, sample):
-            answer = index.search(Query(user=user, k=TOP))
+        users = releases.users(name, sample)
+        for user, (tier, shown) in zip(users, top_tens(index, users), strict=True):
             known = index.backend.reader().user(user)
             vector = None if known is None else known.vector
-            shoppers.append({"user_id": user, "tier": answer.tier, "vector": vector})
+            shoppers.append({"user_id": user, "tier": tier, "vector": vector})
             hits += [
                 {
                     "user_id": user,
-                    "tier": answer.tier,
+                    "tier": tier,
                     "rank": hit.rank,
                     "item_id": hit.item_id,
                     "title": hit.title,
                     "score": hit.score,
                 }
-                for hit in answer.hits
+                for hit in shown
             ]
     popular = nlargest(
         POPULAR,
