@@ -35,7 +35,7 @@ What to try next
   python -c "import duckdb; duckdb.connect('{published}', read_only=True).sql('FROM staging.rejected_items').show()"
 
 Open {docs} in a browser to see the results of all checks.
-To use your own data, see "Bring your own data" in the README."""
+To use your own data, see "Your own shop" in the README."""
 
 
 @click.command()
