@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from vlm4rec_search.cli import main
 from vlm4rec_search.common.cache import FILE, RAW, Cache, Codec, Failure, FillPolicy, result_key
 from vlm4rec_search.common.errors import RunError
 
@@ -227,6 +228,4 @@ def test_the_ledger_command_prints_rows(tmp_path: Path) -> None:
 
 
 def test_the_ledger_command_shows_an_example() -> None:
-    from vlm4rec_search.cli.ledger import ledger
-
-    assert "Example: vlm4rec ledger --json" in CliRunner().invoke(ledger, ["--help"]).output
+    assert "Example: vlm4rec ledger --json" in CliRunner().invoke(main, ["ledger", "--help"]).output

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.parquet_rows import read_rows
 
-from vlm4rec_search.cli.data import import_data
+from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets import raw
 from vlm4rec_search.datasets.importers.amazon import import_amazon
@@ -184,10 +184,10 @@ def make_empty_folder(folder: Path) -> Path:
 
 
 def test_the_command_prints_counts(source: Path, tmp_path: Path) -> None:
-    arguments = ["amazon", str(source), "--to", str(tmp_path / "data"), "--category", "All_Beauty"]
-    plain = CliRunner().invoke(import_data, arguments)
+    arguments = ["import", "amazon", str(source), "--to", str(tmp_path / "data"), "--category", "All_Beauty"]
+    plain = CliRunner().invoke(main, arguments)
     assert plain.exit_code == 0, plain.output
     assert "items.parquet: 3 rows" in plain.stdout
     assert "prices that are no number: 1" in plain.stdout
-    answer = json.loads(CliRunner().invoke(import_data, [*arguments, "--json"]).stdout)
+    answer = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert (answer["interactions"], answer["left_out"]["item_lines_without_id"]) == (4, 1)

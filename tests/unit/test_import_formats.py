@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from helpers.delivered import read_table
 from helpers.parquet_rows import read_rows
 
-from vlm4rec_search.cli.data import import_data
+from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.importers.formats import format_names, load_format
 from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
@@ -162,6 +162,7 @@ def test_a_dry_run_shows_rows_and_refusals_and_writes_nothing(tmp_path: Path) ->
     (source / "items.csv").write_text("sku,Title,Preis\n1,Lamp,9\n2,,5\n3,Mug,5,6\n")
     (source / "log.csv").write_text("user_id,item_id,timestamp\nu,1,2025-03-01\nu,9,2025-03-01\n")
     command = [
+        "import",
         "generic",
         str(source),
         "--to",
@@ -171,7 +172,7 @@ def test_a_dry_run_shows_rows_and_refusals_and_writes_nothing(tmp_path: Path) ->
         "--interactions",
         "log.csv",
     ]
-    done = CliRunner().invoke(import_data, [*command, "--map", "items.item_id=sku", "--dry-run"])
+    done = CliRunner().invoke(main, [*command, "--map", "items.item_id=sku", "--dry-run"])
     assert done.exit_code == 0, done.output
     for line in (
         "  read items.csv: csv, delimiter ,, utf-8, 2 rows",
@@ -191,8 +192,8 @@ def test_a_dry_run_shows_rows_and_refusals_and_writes_nothing(tmp_path: Path) ->
 
 def test_a_dry_run_shows_the_values_that_would_be_lost(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title,price,available\n1,Lamp,ask us,yes\n2,Mug,5,perhaps\n")
-    command = ["generic", str(tmp_path), "--to", str(tmp_path / "data"), "--items", "items.csv", "--dry-run"]
-    done = CliRunner().invoke(import_data, command)
+    command = ["import", "generic", str(tmp_path), "--to", str(tmp_path / "data"), "--items", "items.csv", "--dry-run"]
+    done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
     assert "  would lose a value, 1 of 2 rows: price emptied: price is not a number" in done.output.splitlines()
     assert "  would lose a value, 1 of 2 rows: available emptied: available is neither true nor false" in done.output

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from helpers.delivered import read_table
 from helpers.parquet_rows import read_rows
 
-from vlm4rec_search.cli.data import import_data
+from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
 from vlm4rec_search.datasets.importers.write import ImportSummary
@@ -203,12 +203,12 @@ def test_a_second_table_in_another_format_is_refused(source: Path) -> None:
 
 
 def test_the_command_prints_counts(source: Path) -> None:
-    arguments = ["generic", str(source), "--to", str(source.parent / "data"), "--items", "items.jsonl"]
-    plain = CliRunner().invoke(import_data, [*arguments, "--map", "items.item_id=id"])
+    arguments = ["import", "generic", str(source), "--to", str(source.parent / "data"), "--items", "items.jsonl"]
+    plain = CliRunner().invoke(main, [*arguments, "--map", "items.item_id=id"])
     assert plain.exit_code == 0
     assert "items.parquet: 2 rows" in plain.stdout
     assert "0 copied, 1 not found" in plain.stdout
-    as_json = CliRunner().invoke(import_data, [*arguments, "--map", "items.item_id=id", "--json"])
+    as_json = CliRunner().invoke(main, [*arguments, "--map", "items.item_id=id", "--json"])
     assert json.loads(as_json.stdout)["photos"] == {"copied": 0, "not_found": 1, "refused": 0, "remote": 0}
 
 

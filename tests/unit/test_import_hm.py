@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.parquet_rows import read_rows
 
-from vlm4rec_search.cli.data import import_data
+from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets import raw
 from vlm4rec_search.datasets.importers.hm import import_hm
@@ -90,7 +90,7 @@ def test_wrong_folders_are_refused(source: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_prints_counts(source: Path, tmp_path: Path) -> None:
-    plain = CliRunner().invoke(import_data, ["hm", str(source), "--to", str(tmp_path / "data")])
+    plain = CliRunner().invoke(main, ["import", "hm", str(source), "--to", str(tmp_path / "data")])
     assert plain.exit_code == 0, plain.output
     assert "interactions.parquet: 3 rows" in plain.stdout
     assert "photos: 1 copied, 1 not found" in plain.stdout

@@ -7,8 +7,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.six_items import documents, publish
 
-from vlm4rec_search.cli.search import search as command
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *arguments: str) -> str:
     outcome = CliRunner().invoke(
-        command, [*arguments, "--index", str(folder)], env={"COLUMNS": "160"}, catch_exceptions=False
+        main, ["search", *arguments, "--index", str(folder)], env={"COLUMNS": "160"}, catch_exceptions=False
     )
     assert outcome.exit_code == 0, outcome.output
     return outcome.output
@@ -47,7 +46,7 @@ def test_a_narrow_terminal_shows_whole_ids_and_reasons(tmp_path: Path) -> None:
     frame["item_id"] = [f"3f2b8c1e-6a74-4f0b-9f3e-1c2d3e4f5a6{item}" for item in frame["item_id"]]
     publish(tmp_path, frame)
     arguments = ["--user", "nobody", "-k", "1", "--explain", "--index", str(tmp_path)]
-    output = CliRunner().invoke(command, arguments, env={"COLUMNS": "80"}).output
+    output = CliRunner().invoke(main, ["search", *arguments], env={"COLUMNS": "80"}).output
     rows = [line.split("│")[1:-1] for line in output.splitlines() if line.startswith("│")]
     assert "".join(row[1].strip() for row in rows) == "3f2b8c1e-6a74-4f0b-9f3e-1c2d3e4f5a6a"
     assert " ".join(row[2].strip() for row in rows).strip() == "red dress (dresses) Nothing better is left."
@@ -61,10 +60,11 @@ def test_command_tells_of_an_unknown_user_and_of_no_hits(folder: Path) -> None:
 
 @pytest.mark.usefixtures("hashing_encoder")
 @pytest.mark.parametrize("arguments", [["--user", "u1", "-k", "0"], ["--user", "u1", "--filter", "nofield=1"], []])
-def test_command_raises_wrong_usage(folder: Path, arguments: list[str]) -> None:
-    outcome = CliRunner().invoke(command, [*arguments, "--index", str(folder)])
-    assert isinstance(outcome.exception, UsageError)
+def test_command_ends_with_2_for_wrong_usage(folder: Path, arguments: list[str]) -> None:
+    outcome = CliRunner().invoke(main, ["search", *arguments, "--index", str(folder)])
+    assert outcome.exit_code == 2
+    assert outcome.stderr.startswith("Error: ")
 
 
 def test_command_help_has_an_example() -> None:
-    assert "vlm4rec search --user u001" in CliRunner().invoke(command, ["--help"]).output
+    assert "vlm4rec search --user u001" in CliRunner().invoke(main, ["search", "--help"]).output

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from vlm4rec_search.cli.data import shop
+from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.demo_shop.build import ShopSummary, build_shop
 from vlm4rec_search.datasets.demo_shop.drawing import PHOTO, draw_photo
@@ -169,11 +169,11 @@ def test_wrong_sizes_are_refused(tmp_path: Path, world: str, items: int, shopper
 
 def test_the_command_says_that_it_is_a_demo(tmp_path: Path) -> None:
     sizes = ["--to", str(tmp_path / "data"), "--items", "16", "--shoppers", "5"]
-    answer = CliRunner().invoke(shop, sizes)
+    answer = CliRunner().invoke(main, ["shop", *sizes])
     assert answer.exit_code == 0
     assert "a demo shop (drawn photos, simulated shoppers)" in answer.stdout
     assert "wrong on purpose: 6 item rows, 15 interaction rows, 4 photos" in answer.stdout
-    assert json.loads(CliRunner().invoke(shop, [*sizes, "--json"]).stdout)["items"] == 16
+    assert json.loads(CliRunner().invoke(main, ["shop", *sizes, "--json"]).stdout)["items"] == 16
 
 
 def crop_cushion(material: str, colour: str = "grey", pattern: str = "plain") -> np.ndarray:

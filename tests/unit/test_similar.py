@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from helpers.six_items import RANKING, documents, given, meta, popularity
 
 from vlm4rec_search import Query, open_index
-from vlm4rec_search.cli.search import similar
+from vlm4rec_search.cli import main
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.search.searcher import Searcher
 
@@ -30,7 +30,9 @@ def index(folder: Path) -> Iterator[Searcher]:
 def test_popularity_counts_where_it_is_asked_for(folder: Path) -> None:
     names = []
     for more in ([], ["--weight", "popularity=1"]):
-        found = CliRunner().invoke(similar, ["--item", "a", "--index", str(folder), "--explain", "--json", *more])
+        found = CliRunner().invoke(
+            main, ["similar", "--item", "a", "--index", str(folder), "--explain", "--json", *more]
+        )
         names.append({leg["name"] for leg in json.loads(found.stdout)["hits"][0]["explanation"]["legs"]})
     assert names[1] - names[0] == {"popularity"}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from vlm4rec_search.cli.data import simulate as simulate_command
+from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.demo_shop.shoppers import (
     END,
@@ -121,7 +121,7 @@ def test_simulated_histories_can_be_repeated_byte_for_byte(catalogue: Path) -> N
 
 
 def test_the_command_says_that_it_is_simulated(catalogue: Path) -> None:
-    answer = CliRunner().invoke(simulate_command, ["--data", str(catalogue), "--taste", "colour, category"])
+    answer = CliRunner().invoke(main, ["simulate", "--data", str(catalogue), "--taste", "colour, category"])
     assert answer.exit_code == 0
     assert "SIMULATED interactions of 300 shoppers with 60 items; tastes follow colour, category" in answer.stdout
 

@@ -21,7 +21,7 @@ SELECT suite, table_name, description, environment, row_count, STRFTIME(checked_
 FROM results
 WHERE suite IN (SELECT UNNEST(?))
 QUALIFY run = MAX(run) OVER (PARTITION BY environment, suite)
-ORDER BY suite, environment <> 'prod', environment
+ORDER BY suite, environment <> 'prod', environment, rowid
 """
 _HISTORY = """
 SELECT suite, STRFTIME(checked_at, '%Y-%m-%d %H:%M UTC'), LIST(status)
