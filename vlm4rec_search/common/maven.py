@@ -5,9 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import httpx
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from urllib.parse import urlsplit
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.paths import file_sha256
@@ -71,8 +69,17 @@ def _find(folder: Path, path: str) -> Path:
 
 
 def _fetch(coordinate: str, url: str, part: Path, label: str | None) -> None:
+    import httpx
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+    attempts = Retrying(
+        retry=retry_if_exception_type((httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError)),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_random_exponential(max=5),
+        reraise=True,
+    )
     try:
-        _stream(url, part, label)
+        attempts(_stream, url, part, label)
     except httpx.HTTPStatusError as error:
         raise _failure(coordinate, url, f"HTTP {error.response.status_code}") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -86,13 +93,9 @@ def _failure(coordinate: str, url: str, cause: str) -> RunError:
     )
 
 
-@retry(
-    retry=retry_if_exception_type((httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError)),
-    stop=stop_after_attempt(_ATTEMPTS),
-    wait=wait_random_exponential(max=5),
-    reraise=True,
-)
 def _stream(url: str, part: Path, label: str | None) -> None:
+    import httpx
+
     with httpx.stream("GET", url, follow_redirects=True, timeout=_TIMEOUT) as answer, part.open("wb") as file:
         answer.raise_for_status()
         size = int(answer.headers.get("content-length", 0))
@@ -113,4 +116,4 @@ def _bar(label: str | None, size: int) -> Iterator[Advance]:
 
 def _shown(source: str) -> str:
     """Return where the files come from: the host of a URL, without user and password, or the folder."""
-    return httpx.URL(source).host if "://" in source else source
+    return urlsplit(source).hostname or "" if "://" in source else source

@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
-from sqlglot import exp, parse_one
 
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
 
@@ -37,6 +36,8 @@ def in_environment(query: str, environment: str = "prod") -> str:
     Raises:
         sqlglot.errors.SqlglotError: the query is not valid SQL.
     """
+    from sqlglot import exp, parse_one
+
     tree = parse_one(query, dialect="duckdb")
     for table in tree.find_all(exp.Table):
         if table.db:

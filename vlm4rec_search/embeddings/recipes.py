@@ -1,13 +1,13 @@
 """Text recipes: which texts of an item are embedded, and in which order."""
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias, get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from vlm4rec_search.common.boilerplate import remove_boilerplate
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.python_models import nullable_texts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Recipe: TypeAlias = Literal[
     "title",
@@ -35,18 +35,22 @@ def usual_recipe(understands: bool) -> Recipe:
     return "caption_title" if understands else "title_caption"
 
 
-def embedded_parts(documents: pd.DataFrame) -> pd.DataFrame:
+def embedded_parts(documents: "pd.DataFrame") -> "pd.DataFrame":
     """Return what a recipe may name of each item: the documents, with captions without their boilerplate.
 
     Args:
         documents: of the whole catalogue, since what most captions share is boilerplate (`remove_boilerplate`):
             item_id, title, description, caption, details (text or missing, but for the title).
     """
+    import pandas as pd
+
+    from vlm4rec_search.common.python_models import nullable_texts
+
     captions = remove_boilerplate(nullable_texts(documents["caption"]))
     return documents.assign(caption=pd.Series(captions, index=documents.index, dtype=object))
 
 
-def item_texts(parts: pd.DataFrame, recipe: str) -> pd.DataFrame:
+def item_texts(parts: "pd.DataFrame", recipe: str) -> "pd.DataFrame":
     """Return the text of each item that is embedded.
 
     The parts are joined by ". ". Where a caption is missing, the title stands first and the shop's description last. A
@@ -62,6 +66,10 @@ def item_texts(parts: pd.DataFrame, recipe: str) -> pd.DataFrame:
     Raises:
         UsageError: there is no such recipe.
     """
+    import pandas as pd
+
+    from vlm4rec_search.common.python_models import nullable_texts
+
     if recipe not in get_args(Recipe):
         raise UsageError(f"unknown text recipe {recipe!r}: choose one of {', '.join(get_args(Recipe))}")
     rows = zip(*(nullable_texts(parts[part]) for part in PARTS), strict=True)

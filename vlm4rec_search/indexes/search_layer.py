@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar, Union
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.warehouse import in_environment, schema
 from vlm4rec_search.indexes.release import ReleaseMeta, new_release
 
-Frame: TypeAlias = pa.Table | pd.DataFrame | duckdb.DuckDBPyRelation
+if TYPE_CHECKING:
+    import pandas as pd
+
+Frame: TypeAlias = Union[pa.Table, "pd.DataFrame", duckdb.DuckDBPyRelation]
 FrameT = TypeVar("FrameT", bound=Frame, covariant=True)
 
 
