@@ -7,6 +7,7 @@ import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -75,6 +76,15 @@ def test_the_reference_is_what_the_code_says(context: Context) -> None:
 def test_links_lead_to_files_of_the_project(page: str) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", PAGES[page])
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_site_shows_every_page() -> None:
+    def pages(entries: list[Any]) -> list[str]:
+        values = [value for entry in entries for value in entry.values()]
+        return [page for value in values for page in (pages(value) if isinstance(value, list) else [value])]
+
+    shown = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"])
+    assert sorted(f"docs/{page}" for page in shown) == sorted(set(PAGES) - {"README.md"})
 
 
 def test_the_rules_and_scenarios_of_the_docs_are_read(tmp_path: Path) -> None:
