@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -46,3 +47,14 @@ def open_page(path: Path, width: int, colours: str = "light") -> Iterator[tuple[
         page.goto(path.resolve().as_uri())
         yield page, complaints
         browser.close()
+
+
+def barriers(page: Page) -> list[str]:
+    """Return what keeps people from using a page, as axe-core finds it: serious and critical violations."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {node['html'][:200]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]

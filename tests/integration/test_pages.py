@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from helpers.browser import open_page
+from helpers.browser import barriers, open_page
 from helpers.interaction_logs import DAY, START, planted
 from PIL import Image
 
@@ -89,11 +89,12 @@ def test_a_page_works_alone_and_fits_the_window(pages: dict[str, Path], name: st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_follows_the_colours_of_the_reader(pages: dict[str, Path], name: str) -> None:
+def test_a_page_follows_the_colours_of_the_reader_and_has_no_barriers(pages: dict[str, Path], name: str) -> None:
     backgrounds = []
     for colours in ("light", "dark"):
         with open_page(pages[name], 1280, colours) as (page, _):
             backgrounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+            assert barriers(page) == []
     assert backgrounds == ["rgb(255, 255, 255)", "rgb(22, 25, 29)"]
 
 
