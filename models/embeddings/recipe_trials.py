@@ -24,7 +24,8 @@ from sqlmesh.core.model import ModelKindName
         "ndcg": "their mean nDCG at 10 of cosine and profile; NULL where the shop has too few shoppers to choose",
         "gain": "mean difference from titles alone",
         "gain_error": "standard error of the gain",
-        "chosen": "whether embeddings.item_texts uses the recipe, unless the ranking file names one",
+        "chosen": "whether embeddings.item_texts uses the recipe, unless the ranking file names one; the one that was"
+        " chosen before stays unless another is better beyond chance",
     },
     audits=[
         ("not_null", {"columns": exp.tuple_("recipe", "shoppers", "chosen")}),
@@ -34,7 +35,7 @@ from sqlmesh.core.model import ModelKindName
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.common.python_models import model_settings
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.embeddings.recipe_trials import choose_recipe
+    from vlm4rec_search.embeddings.recipe_trials import choose_recipe, recipe_in_force
 
     context.var("analyzer")  # another analyzer finds other boilerplate
     context.var("encoder_id")  # another encoder, or another revision of it, rebuilds this table
@@ -43,6 +44,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
     items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
     documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
+    moment = context.fetchdf(exp.select("as_of").from_(context.resolve_table("histories.as_of")))["as_of"][0]
     pace = context.fetchdf(exp.select("half_life_days").from_(context.resolve_table("profiles.pace")))
     options = model_settings(settings(), context.var("data_dir"))
     yield choose_recipe(
@@ -53,4 +55,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
         context.var("encoder"),
         options.cache,
         options.weights,
+        recipe_in_force(context.fetchdf, moment),
     )

@@ -1,4 +1,4 @@
-/* The events with a positive weight, with their age at histories.as_of. */
+/* The events with a positive weight, and how old they were at the latest interaction of all. */
 MODEL (
   kind VIEW,
   grain (user_id, position),
@@ -14,8 +14,8 @@ SELECT
   histories.position, /* position of the event in histories.user_histories */
   histories.item_id, /* an item of staging.items */
   (
-    EPOCH(moment.as_of) - EPOCH(histories.interacted_at)
-  ) / 86400 AS days /* age of the event in days at histories.as_of */
+    EPOCH(moment.newest) - EPOCH(histories.interacted_at)
+  ) / 86400 AS days /* age of the event in days at the latest interaction (histories.as_of.newest): where the log ends long before as_of, its end is still recent */
 FROM histories.user_histories AS histories
 CROSS JOIN histories.as_of AS moment
 LEFT JOIN profiles.event_weights AS known

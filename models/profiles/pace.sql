@@ -31,8 +31,8 @@ SELECT
   COALESCE(@VAR('half_life_days')::DOUBLE, 6 * chosen.pace_days) AS half_life_days, /* half-life of vectors, words and interests, and of the histories that EASE and user-kNN compare */
   COALESCE(@VAR('behaviour_half_life_days')::DOUBLE, chosen.pace_days) AS behaviour_half_life_days, /* half-life of the items from which co-purchases start */
   4 * chosen.pace_days AS lasting_half_life_days, /* half-life of the same items for EASE */
-  COALESCE(@VAR('co_purchase_days')::DOUBLE, 3 * chosen.pace_days) AS co_purchase_days, /* days before as_of that count in co-purchases and in popularity within segments */
-  COALESCE(@VAR('popularity_days')::DOUBLE, 1.5 * chosen.pace_days) AS popularity_days, /* days before as_of that count in recent popularity */
+  COALESCE(@VAR('co_purchase_days')::DOUBLE, 3 * chosen.pace_days) AS co_purchase_days, /* days before the latest interaction that count in co-purchases and in popularity within segments */
+  COALESCE(@VAR('popularity_days')::DOUBLE, 1.5 * chosen.pace_days) AS popularity_days, /* days before the latest interaction that count in recent popularity */
   0.5 * chosen.pace_days AS shoppers_half_life_days, /* half-life of what similar shoppers took */
   chosen.regularisation /* of EASE, chosen in profiles.pace_trials */
 FROM chosen

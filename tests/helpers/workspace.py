@@ -66,8 +66,8 @@ class Workspace:
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
-    def run(self, program: str, *arguments: str, code: int = 0) -> str:
-        """Run a command and return its output: stdout, and after an expected failure stdout and stderr.
+    def run(self, program: str, *arguments: str, code: int = 0, told: bool = False) -> str:
+        """Run a command and return its output: stdout, and after an expected failure or with `told` also stderr.
 
         Fails on another exit code than `code`, and on a traceback.
         """
@@ -75,7 +75,7 @@ class Workspace:
         out, err = process.communicate(timeout=300)
         assert process.returncode == code, f"{program} {arguments}: exit {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in out + err, f"{program} {arguments} shows a traceback\n{out}\n{err}"
-        return out if code == 0 else out + err
+        return out + err if code or told else out
 
     def vlm4rec(self, *arguments: str, code: int = 0) -> str:
         """Run `vlm4rec` and return its output."""

@@ -59,9 +59,14 @@ def test_odd_histories_become_profiles_and_a_change_rebuilds_few(workspace: Work
     assert workspace.query(segments) == [("i001",), ("i002",), ("i003",)]
     assert workspace.computed("profile") == workspace.computed("interests") == [12]
 
-    # another as_of changes no profile; another event changes only the profile of its shopper
-    workspace.settings["VLM4REC_AS_OF"] = "2025-03-01"
+    # Another as_of, even one long after the log, changes no profile, and what was taken last is still recent.
+    tables = ("ease_weights", "similar_shoppers", "item_neighbours", "item_popularity", "segment_popularity")
+    before = [workspace.query(f"FROM search.{table} ORDER BY ALL") for table in tables]
+    assert all(before)
+    workspace.settings["VLM4REC_AS_OF"] = "2055-03-01"
     workspace.plan()
+    assert [workspace.query(f"FROM search.{table} ORDER BY ALL") for table in tables] == before
+    # Another event changes only the profile of its shopper.
     write_log(workspace, log(HEAVY, [("u3", "i100", START + timedelta(days=21))]))
     workspace.plan()
     assert workspace.computed("profile")[1:] in ([0, 1], [1])

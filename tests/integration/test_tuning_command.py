@@ -52,6 +52,13 @@ def test_a_tuned_configuration_is_what_searches_use(workspace: Workspace) -> Non
     with duckdb.connect(str(workspace.folder / "releases.duckdb"), read_only=True) as records:
         (recorded,) = records.execute("SELECT ranking->>'version', chosen FROM releases").fetchall()
     assert (recorded[0], recorded[1].split()[0]) == (answer["ranking"], answer["ranking"])
+    again = workspace.run("vlm4rec", "index", told=True)
+    assert "no table has changed since the ranking" in again
+    assert "earlier moments" not in again, "no window is planned"
+    with duckdb.connect(str(workspace.folder / "releases.duckdb"), read_only=True) as records:
+        rows = records.execute("SELECT ranking->>'version', chosen, chosen_from FROM releases").fetchall()
+    assert rows[0] == rows[1]
+    assert rows[0][:2] == recorded
     workspace.settings["VLM4REC_RANKING"] = "ranking.yaml"
     workspace.plan()
     workspace.vlm4rec("index")

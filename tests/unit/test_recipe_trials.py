@@ -1,11 +1,13 @@
 """The text that is embedded is the one that predicts what shoppers took next."""
 
+from datetime import datetime
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 
-from vlm4rec_search.embeddings.recipe_trials import choose_recipe
+from vlm4rec_search.embeddings.recipe_trials import choose_recipe, recipe_in_force
 
 GROUPS = ("oak", "wool", "clay")
 # Shopper and group take ten items in turn, seven of them long ago and one in each of three windows.
@@ -29,8 +31,11 @@ def catalogue(telling: str, other: str) -> pd.DataFrame:
     return frame.assign(description=None, details=None)
 
 
-def trials(documents: pd.DataFrame, cache: Path) -> pd.DataFrame:
-    return choose_recipe(LIKES, documents, 30.0, "title_caption", "hashing-4096", cache).set_index("recipe")
+def trials(
+    documents: pd.DataFrame, cache: Path, in_force: str | None = None, likes: pd.DataFrame = LIKES
+) -> pd.DataFrame:
+    found = choose_recipe(likes, documents, 30.0, "title_caption", "hashing-4096", cache, in_force=in_force)
+    return found.set_index("recipe")
 
 
 def test_titles_are_chosen_where_they_tell_the_taste(tmp_path: Path) -> None:
@@ -56,3 +61,37 @@ def test_captions_are_chosen_where_they_tell_the_taste(tmp_path: Path) -> None:
 def test_a_recipe_that_makes_the_same_texts_is_not_tried(tmp_path: Path) -> None:
     found = trials(catalogue("title", "caption").assign(caption=None), tmp_path)
     assert found.index.tolist() == ["title"]
+
+
+def test_the_recipe_in_force_stays_unless_another_is_better_beyond_chance(tmp_path: Path) -> None:
+    telling = catalogue("title", "caption")
+    found = trials(telling, tmp_path, "title_caption")
+    assert found.index[found["chosen"]].tolist() == ["title_caption"], "titles alone are as good"
+    found = trials(catalogue("caption", "title"), tmp_path, "title")
+    assert found.index[found["chosen"]].tolist() == ["title_caption"], "captions are better"
+    found = trials(telling.assign(caption=None), tmp_path, "title_caption")
+    assert found.index[found["chosen"]].tolist() == ["title"], "there is nothing but titles"
+    assert trials(telling, tmp_path, "title", LIKES.head(30)).index.tolist() == ["title"], "it outlives its history"
+    assert trials(telling, tmp_path, None, LIKES.head(30)).index.tolist() == ["title_caption"], "the usual one"
+
+
+def test_the_recipe_in_force_is_that_of_the_former_tables() -> None:
+    with duckdb.connect() as connection:
+
+        def in_force(as_of: datetime | None) -> str | None:
+            return recipe_in_force(lambda sql: connection.sql(sql).df(), as_of)
+
+        moment = datetime(2025, 3, 1)
+        assert in_force(moment) is None, "the first plan"
+        connection.execute("""
+            CREATE SCHEMA embeddings;
+            CREATE SCHEMA histories;
+            CREATE TABLE trials AS FROM (VALUES ('title', 0.1, FALSE), ('title_caption', 0.2, TRUE))
+                AS rows(recipe, ndcg, chosen);
+            CREATE VIEW embeddings.recipe_trials AS FROM trials;
+            CREATE VIEW histories.as_of AS SELECT TIMESTAMP '2025-03-01' AS as_of;
+        """)
+        assert in_force(moment) == "title_caption"
+        assert in_force(datetime(2025, 2, 1)) is None, "what was chosen later says too much"
+        connection.execute("UPDATE trials SET ndcg = NULL")
+        assert in_force(moment) is None, "a shop with too little history has chosen nothing"

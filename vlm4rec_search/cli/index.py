@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     "--choose/--no-choose",
     default=True,
     show_default=True,
-    help="Choose the ranking for this shop on what its shoppers took next (about a minute); without it the live"
-    " release's ranking stays. A file in VLM4REC_RANKING is always taken as it is.",
+    help="Choose the ranking for this shop on what its shoppers took next (about a minute), unless nothing has changed"
+    " since the last choice; without it the live release's ranking stays. A file in VLM4REC_RANKING is always taken as"
+    " it is.",
 )
 @json_option
 def index(

@@ -5,6 +5,8 @@ recipe, the texts of the items that most shoppers took are embedded, and the mea
 next, in several windows of the past. What is paid is bounded, and the result cache keeps it.
 """
 
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from vlm4rec_search.embeddings.recipes import Recipe, embedded_parts, item_texts
 from vlm4rec_search.embeddings.tables import embed_texts
 from vlm4rec_search.profiles.histories import stack_vectors
 from vlm4rec_search.profiles.taken import Taken
-from vlm4rec_search.profiles.trials import FEWEST_SHOPPERS, USERS, Window, choose, windows
+from vlm4rec_search.profiles.trials import FEWEST_SHOPPERS, USERS, Window, choose, is_better, windows
 
 TITLE: Recipe = "title"
 TRIED: tuple[Recipe, ...] = (
@@ -29,6 +31,15 @@ TRIED: tuple[Recipe, ...] = (
 )
 """The recipes, simple ones first. All have the title, so that a typed title finds its item."""
 ITEMS = 600  # the most items whose texts are embedded for each recipe
+_TABLES = """
+SELECT COUNT(*) = 2 AS there FROM duckdb_views()
+WHERE (schema_name, view_name) IN (('embeddings', 'recipe_trials'), ('histories', 'as_of'))
+"""
+_FORMER = """
+SELECT trials.recipe, moment.as_of
+FROM embeddings.recipe_trials AS trials CROSS JOIN histories.as_of AS moment
+WHERE trials.chosen AND NOT trials.ndcg IS NULL
+"""
 COLUMNS = ["recipe", "shoppers", "ndcg", "gain", "gain_error", "chosen"]
 
 
@@ -40,13 +51,15 @@ def choose_recipe(
     encoder: str,
     cache: Path,
     weights: str = maven.CENTRAL,
+    in_force: str | None = None,
 ) -> pd.DataFrame:
     """Return the trials of recipes, of which one is chosen.
 
     A trial's `ndcg` is the mean nDCG@10 of the cosine with the mean profile, over the shoppers of all windows. The
     first recipe of `TRIED` is chosen that is within one standard error of the best (`trials.choose`) and not below
-    titles alone. A recipe that makes the same texts as an earlier one is not tried. Without `FEWEST_SHOPPERS` shoppers
-    the usual recipe is chosen, with `ndcg` missing.
+    titles alone. The recipe in force stays unless the 95% interval of the other's gain over it, paired over shoppers,
+    lies above 0. A recipe that makes the same texts as an earlier one is not tried. Without `FEWEST_SHOPPERS` shoppers
+    the recipe in force or the usual one is chosen, with `ndcg` missing.
 
     Args:
         likes: user_id, item_id (of `documents`), days (age of the event).
@@ -56,6 +69,7 @@ def choose_recipe(
         encoder: name of the sentence encoder.
         cache: folder of the results of model calls.
         weights: of the encoder, as in `load_sentence_encoder`.
+        in_force: the recipe that earlier trials chose.
 
     Returns:
         recipe, shoppers, ndcg, gain (the mean difference from titles alone), gain_error (its standard error), chosen.
@@ -67,7 +81,7 @@ def choose_recipe(
     past = list(windows(taken, ITEMS))
     shoppers = sum(len(window.asked) for window in past)
     if shoppers < FEWEST_SHOPPERS:
-        return pd.DataFrame([(usual, shoppers, None, None, None, True)], columns=COLUMNS)
+        return pd.DataFrame([(in_force or usual, shoppers, None, None, None, True)], columns=COLUMNS)
     parts = embedded_parts(documents).set_index("item_id", drop=False).loc[list(taken.item_ids)]
     texts = _distinct_texts(parts)
     vectors = stack_vectors(embed_texts(pd.concat(texts.values()), encoder, cache, weights)["vector"])
@@ -77,6 +91,8 @@ def choose_recipe(
     }
     gains = {recipe: each - values[TITLE] for recipe, each in values.items()}
     chosen = choose({recipe: values[recipe] for recipe, gain in gains.items() if gain.mean() >= 0.0})
+    if in_force in values and not is_better(values[chosen] - values[in_force]):
+        chosen = in_force
     rows = [
         (
             recipe,
@@ -89,6 +105,22 @@ def choose_recipe(
         for recipe, gain in gains.items()
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def recipe_in_force(query: Callable[[str], pd.DataFrame], as_of: datetime | None) -> str | None:
+    """Return the recipe that the former trials of the warehouse chose, None where they could not choose.
+
+    Trials as of a later moment than `as_of` know what happened afterwards and do not count.
+
+    Args:
+        query: returns the rows of a query on the warehouse; while a plan runs, the tables of prod are the former ones.
+        as_of: moment of the new trials.
+    """
+    if not query(_TABLES)["there"][0]:
+        return None
+    former = query(_FORMER)
+    known = as_of is not None and len(former) and former["as_of"][0] <= as_of
+    return str(former["recipe"][0]) if known else None
 
 
 def _distinct_texts(parts: pd.DataFrame) -> dict[Recipe, pd.DataFrame]:

@@ -40,6 +40,8 @@ class ReleaseMeta:
         chosen: one line on why it is this configuration.
         fitted: name of the fit that made the learned vectors, None without such vectors.
         fitted_dimension: of these vectors.
+        chosen_from: hash of the tables from which the configuration was chosen (`SearchLayer.versions`), None where
+            nothing was chosen.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ReleaseMeta:
     chosen: str | None = None
     fitted: str | None = None
     fitted_dimension: int | None = None
+    chosen_from: str | None = None
 
     def to_json(self) -> dict[str, str | int | None]:
         """Return the fields, times in ISO form."""

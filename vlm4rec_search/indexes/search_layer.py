@@ -1,7 +1,8 @@
 """A snapshot of the warehouse's search layer: the tables that a release is made of, all read at one moment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar, Union
 
 import duckdb
@@ -83,6 +84,11 @@ _PROVENANCE = """
       (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts)
     FROM search.item_documents AS documents
 """
+# The tables of prod: the schemas of other environments contain `__`, and so do those of SQLMesh.
+_VIEWS = """
+    SELECT sql FROM duckdb_views()
+    WHERE NOT internal AND NOT contains(schema_name, '__') ORDER BY schema_name, view_name
+"""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ class SearchLayer:
         as_of: the moment up to which the tables count events.
         table_version: SQLMesh's version of search.item_documents; None for tables that come from no warehouse.
         text_recipe: which texts of an item are embedded; None for tables that come from no warehouse.
+        versions: hash of SQLMesh's versions of all tables of prod, which changes with any model, raw file, or setting
+            of the tables; None for other tables.
     """
 
     tables: SearchTables[pa.Table]
@@ -108,6 +116,7 @@ class SearchLayer:
     as_of: datetime | None
     table_version: str | None = None
     text_recipe: str | None = None
+    versions: str | None = None
 
     def new_release(self, checks: str) -> ReleaseMeta:
         """Return the metadata of a new release of these tables; `checks` is the verdict of the expectation suites."""
@@ -122,12 +131,16 @@ def read_search_layer(connection: duckdb.DuckDBPyConnection, environment: str = 
     Raises:
         UsageError: search.item_documents is empty.
     """
-    views = [schema("search", environment)]
-    provenance = connection.execute(in_environment(_PROVENANCE, environment), views).fetchone()
+    names = [schema("search", environment)]
+    provenance = connection.execute(in_environment(_PROVENANCE, environment), names).fetchone()
     if provenance is None or provenance[0] is None:
         raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
     tables = {name: _read_model(connection, model, environment) for name, model in MODELS.items()}
-    return SearchLayer(SearchTables(**tables), *provenance)
+    search_layer = SearchLayer(SearchTables(**tables), *provenance)
+    if schema("search", environment) != "search":
+        return search_layer
+    views = "\n".join(sql for (sql,) in connection.execute(_VIEWS).fetchall())
+    return replace(search_layer, versions=sha256(views.encode()).hexdigest()[:16])
 
 
 def _read_model(connection: duckdb.DuckDBPyConnection, model: Model, environment: str) -> pa.Table:

@@ -8,7 +8,7 @@ CREATE = """
 CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
     prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,
     documents BIGINT, users BIGINT, table_version VARCHAR,
-    ranking VARCHAR, chosen VARCHAR, fitted VARCHAR, fitted_dimension INTEGER);
+    ranking VARCHAR, chosen VARCHAR, fitted VARCHAR, fitted_dimension INTEGER, chosen_from VARCHAR);
 CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR,
     details VARCHAR, category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON,
     captioner VARCHAR, content_hash VARCHAR);

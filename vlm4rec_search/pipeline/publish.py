@@ -4,13 +4,14 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Protocol, TypeAlias
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.indexes import open_releases
-from vlm4rec_search.indexes.release import ReleaseSummary
+from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
@@ -83,9 +84,10 @@ def publish_index(
     checks = _require_suites(report, force)
     if gate is not None:
         checks += _require_gate(gate, releases, search_layer, force)
-    ranking, reason = _choose_ranking(settings, releases, search_layer, choose)
+    ranking, reason, chosen_from = _choose_ranking(settings, releases, search_layer, choose)
     logger.info("ranking: %s", reason)
-    meta = replace(search_layer.new_release(checks), ranking=ranking.model_dump_json(), chosen=reason)
+    meta = search_layer.new_release(checks)
+    meta = replace(meta, ranking=ranking.model_dump_json(), chosen=reason, chosen_from=chosen_from)
     mode = "incremental" if incremental else "full"
     try:
         publication = releases.publish(search_layer.tables, meta, incremental, force)
@@ -106,25 +108,44 @@ def publish_index(
 
 def _choose_ranking(
     settings: Settings, releases: Releases, search_layer: SearchLayer, choose: Choose | None
-) -> tuple[Ranking, str]:
-    """Return the ranking configuration of the new release, and one line that says why it is this one.
+) -> tuple[Ranking, str, str | None]:
+    """Return the ranking configuration of the new release, why it is this one, and the tables it was chosen from.
 
-    A choice that fails stops no publication: the ranking in force stays, and the line says so.
+    Where the live release's was chosen from the same tables, it stays without another choice. A choice that fails stops
+    no publication: the ranking in force stays, and the line says so.
     """
     if pinned := pinned_ranking(settings.ranking):
-        return pinned, f"{pinned.version}, named by VLM4REC_RANKING"
+        return pinned, f"{pinned.version}, named by VLM4REC_RANKING", None
     live = releases.live_release()
-    in_force, why = None, "since nothing was chosen yet"
-    try:
-        in_force = parse_ranking(live.ranking) if live and live.ranking else None
-        if choose is not None:
-            return choose(search_layer, in_force if in_force and in_force.version.startswith(CHOSEN) else None)
-    except Vlm4recError as error:
-        why = f"since none could be chosen: {error}"
-        logger.warning("no ranking was chosen: %s", error)
+    in_force, why = _ranking_in_force(live), "since nothing was chosen yet"
+    if in_force is not None and live is not None and live.chosen and _is_unchanged(live, search_layer):
+        logger.info("no table has changed since the ranking of %s was chosen, so it stays", live.name)
+        return in_force, live.chosen, live.chosen_from
+    if choose is not None:
+        try:
+            chosen = choose(search_layer, in_force if in_force and in_force.version.startswith(CHOSEN) else None)
+            return *chosen, search_layer.versions
+        except Vlm4recError as error:
+            why = f"since none could be chosen: {error}"
+            logger.warning("no ranking was chosen: %s", error)
     if in_force is not None and live is not None:
-        return in_force, f"{in_force.version}, taken over from {live.name}" + (f", {why}" if choose else "")
-    return load_ranking(), f"{load_ranking().version}, equal weights, {why}"
+        return in_force, f"{in_force.version}, taken over from {live.name}" + (f", {why}" if choose else ""), None
+    return load_ranking(), f"{load_ranking().version}, equal weights, {why}", None
+
+
+def _ranking_in_force(live: ReleaseMeta | None) -> Ranking | None:
+    """Return the ranking of the live release, None where it has none that this package can read."""
+    try:
+        return parse_ranking(live.ranking) if live and live.ranking else None
+    except Vlm4recError as error:
+        logger.warning("the ranking of the live release is lost: %s", error)
+        return None
+
+
+def _is_unchanged(live: ReleaseMeta, search_layer: SearchLayer) -> bool:
+    """Return whether the live release's ranking was chosen from these tables, by this package."""
+    made_by = (live.chosen_from, live.package)
+    return search_layer.versions is not None and made_by == (search_layer.versions, version("vlm4rec-search"))
 
 
 def _require_suites(report: QualityReport, force: bool) -> str:

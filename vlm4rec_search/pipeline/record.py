@@ -27,6 +27,7 @@ ALTER TABLE releases ADD COLUMN IF NOT EXISTS ranking VARCHAR;
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS chosen VARCHAR;
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS fitted VARCHAR;
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS fitted_dimension INTEGER;
+ALTER TABLE releases ADD COLUMN IF NOT EXISTS chosen_from VARCHAR;
 CREATE TABLE IF NOT EXISTS loads (
     release VARCHAR, index VARCHAR, indexed BIGINT, deleted BIGINT, rejected BIGINT, requests BIGINT, repeated BIGINT,
     seconds DOUBLE);

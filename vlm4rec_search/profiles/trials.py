@@ -80,6 +80,11 @@ def choose(values: Mapping[Setting, Floats]) -> Setting:
     return next(setting for setting in values if setting == best or is_within_error(values[best] - values[setting]))
 
 
+def is_better(gain: Floats) -> bool:
+    """Return whether the 95% interval of the mean of a paired difference lies above 0."""
+    return bool(gain.mean() > 1.96 * gain.std() / np.sqrt(len(gain)))
+
+
 def is_within_error(loss: Floats) -> bool:
     """Return whether the mean of a paired difference is at most one standard error."""
     return bool(loss.mean() <= loss.std() / np.sqrt(len(loss)))

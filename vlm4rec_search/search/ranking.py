@@ -56,8 +56,8 @@ class Ranking(_Strict):
         half_life_days: an interaction this much older counts half as much in vectors, words and interests. This and the
             next three follow from the pace where they are None, see profiles.pace.
         behaviour_half_life_days: the same for the items that co-purchases start from.
-        co_purchase_days: how many days before `as_of` count in search.item_neighbours.
-        popularity_days: how many days before `as_of` count in `recent` of search.item_popularity.
+        co_purchase_days: how many days before the latest event count in search.item_neighbours.
+        popularity_days: how many days before the latest event count in `recent` of search.item_popularity.
         text: what of an item is embedded, see `embeddings.recipes`; None lets embeddings.recipe_trials choose it.
         profile: mean uses the profile vector as one semantic retriever, interests one retriever for each interest.
         interests: the most interests of a shopper, 1 to 4.

@@ -185,21 +185,31 @@ def judge_diverse(
 
     Args:
         pool: of `relevant`.
+        weights, diversity, vectors: as in `diverse_top_ten`.
+        relevant: (u, n), 1 for the relevant documents of a user.
+    """
+    values = accuracy(diverse_top_ten(pool, weights, diversity, vectors), relevant, ("nDCG@10", "R@10"))
+    return values[:, 0], values[:, 1]
+
+
+def diverse_top_ten(pool: Pool, weights: Floats, diversity: float, vectors: npt.NDArray[np.float32]) -> Ints:
+    """Return the first ten documents of each user after maximal marginal relevance, as `top_ten` does.
+
+    Args:
+        pool: of u users.
         weights: of the pool's columns.
         diversity: as in a query.
         vectors: unit rows (n, d) of the documents.
-        relevant: (u, n), 1 for the relevant documents of a user.
     """
-    rankings = np.full((len(pool.relevant_count), K), NOBODY, dtype=np.int64)
+    found = np.full((len(pool.relevant_count), K), NOBODY, dtype=np.int64)
     for row, scores in enumerate(_scores(pool, weights)):
         best = np.argsort(-scores, kind="stable")[: POOL * K]
         best = best[scores[best] >= 0]
         if len(best):
             documents = pool.documents[row, best]
             chosen, _ = diversify(vectors[documents], scores[best].astype(np.float64), diversity, K)
-            rankings[row, : len(chosen)] = documents[chosen]
-    values = accuracy(rankings, relevant, ("nDCG@10", "R@10"))
-    return values[:, 0], values[:, 1]
+            found[row, : len(chosen)] = documents[chosen]
+    return found
 
 
 def top_ten(pool: Pool, weights: Floats) -> Ints:

@@ -25,6 +25,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     as_vector,
     as_weights,
     climb,
+    diverse_top_ten,
     fit_blend,
     join,
     judge,
@@ -32,7 +33,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     top_ten,
 )
 from vlm4rec_search.evaluation.tuning.windows import STARTS, Window, Windows, build_windows, retrieve_windows
-from vlm4rec_search.search.exposure import measure_exposure
+from vlm4rec_search.search.exposure import SAME_FIRST, measure_exposure
 from vlm4rec_search.search.query import KINDS, Fusion, Kind
 from vlm4rec_search.search.ranking import HistoryWeights, Ranking, Weights, load_ranking, write_ranking
 
@@ -114,7 +115,7 @@ def tune(
     The weighting with the largest mean nDCG@10 is searched, under two limits as of the end of the last window. What the
     most frequent first hit reaches beyond `LARGEST_FIRST` of the shoppers counts against nDCG@10. Top tens should cover
     `COVERAGE` of the documents that random lists would, where that costs at most `WORTH` of nDCG@10. What the choice is
-    worth is measured by cross-fitting, see `_Trial`. Equal weights stay where the gain is within one standard error,
+    worth is measured by cross-fitting, see `Trial`. Equal weights stay where the gain is within one standard error,
     and the ranking in force stays unless the 95% interval of the difference lies above 0. With fewer than `FEWEST`
     shoppers the packaged configuration is chosen.
 
@@ -138,14 +139,14 @@ def tune(
     with workbench(settings) as bench, TemporaryDirectory(dir=settings.cache) as name:
         folder = Path(name)
 
-        def judged(ranking: Ranking) -> _Trial | None:
+        def judged(ranking: Ranking) -> Trial | None:
             file = folder / "ranking.yaml"
             write_ranking(ranking, file)
             parts = build_windows(bench, protocol, file, protocol.sample or USERS)
             if sum(len(part.targets.users) for part in parts[:-1]) < FEWEST:
                 return None
             deep = ranking.model_copy(update={"depth": max(*DEPTHS, ranking.depth)})
-            return _Trial(ranking, retrieve_windows(parts, deep, folder), diverse=tables)
+            return Trial(ranking, retrieve_windows(parts, deep, folder), diverse=tables)
 
         say("Building the tables as of earlier moments, to choose the ranking on what shoppers took next")
         try:
@@ -187,7 +188,7 @@ def _is_above(values: Floats, others: Floats) -> bool:
 
 
 @dataclass(frozen=True)
-class _Exposure:
+class Exposed:
     """What top tens show, against the limits.
 
     Attributes:
@@ -205,7 +206,7 @@ class _Exposure:
         """By how much each limit is broken, 0 where it holds."""
         return max(0.0, self.first - LARGEST_FIRST), max(0.0, self.wanted - self.coverage)
 
-    def is_no_worse(self, other: "_Exposure") -> bool:
+    def is_no_worse(self, other: "Exposed") -> bool:
         """Return whether no limit is broken by more."""
         return all(own <= others for own, others in zip(self.missing, other.missing, strict=True))
 
@@ -237,26 +238,31 @@ class _Option:
         self.tried += 1
         return judge(self.past, weights)[0]
 
-    def exposure(self, weights: Floats) -> _Exposure:
+    def exposure(self, weights: Floats) -> Exposed:
         """Return what all shoppers would see as of the end of the last window."""
         return self.against_limits(top_ten(self.last, weights))
 
-    def exposure_by_length(self, ranking: Ranking) -> _Exposure:
-        """Return the same for a ranking with weights by the length of the history."""
+    def exposure_by_length(self, ranking: Ranking) -> Exposed:
+        """Return the same for a ranking with weights by the length of the history, and with its diversity."""
         lengths = self._windows.last.lengths[:: self._every]
+        vectors = self._windows.last.part.split.catalogue.vectors["document"]
         shown = np.full((len(lengths), 10), NOBODY, dtype=np.int64)
         for low, high, weights in _by_length(ranking):
             rows = np.flatnonzero((lengths > low) & (lengths <= high))
-            shown[rows] = top_ten(self.last.some(rows), weights)
+            pool = self.last.some(rows)
+            if ranking.diversity:
+                shown[rows] = diverse_top_ten(pool, weights, ranking.diversity, vectors)
+            else:
+                shown[rows] = top_ten(pool, weights)
         return self.against_limits(shown)
 
-    def against_limits(self, shown: Ints) -> _Exposure:
+    def against_limits(self, shown: Ints) -> Exposed:
         """Compare what top tens, int64 (u, 10), show together with the limits."""
         split = self._windows.last.part.split
         measured = measure_exposure(shown, split.catalogue.item_ids, split.popularity)
         # Drawn at random, s slots cover 1 - exp(-s / n) of n documents.
         reachable = 1.0 - np.exp(-shown.size / max(measured.documents, 1))
-        return _Exposure(measured.first_share, measured.coverage, float(COVERAGE * reachable))
+        return Exposed(measured.first_share, measured.coverage, float(COVERAGE * reachable))
 
     def value(self, weights: Floats, limits: tuple[float, float], beaten: float = -np.inf) -> float:
         """Return the mean nDCG@10, less what is missing from each limit times its weight.
@@ -362,7 +368,7 @@ class _Fit:
         return self.ranking.model_copy(update={"fusion": "blend", "by_history": (), **by_rank})
 
 
-class _Trial:
+class Trial:
     """The best ranking over one set of tables.
 
     It is fitted on all windows. What it and each change of it is worth is measured by cross-fitting: the same steps on
@@ -380,7 +386,7 @@ class _Trial:
         self._whole = _Fit(start, windows)
         self._fits = [_Fit(start, others) for others, _ in folds]
         self.ndcg, self._recall = self._judge([fit.ranking for fit in self._fits])
-        self._exposure = self._exposure_of(self.ranking)
+        self._exposure = self.exposure_of(self.ranking)
         self._cost: float | None = None
         self._cover()
         for depth in DEPTHS:
@@ -399,11 +405,11 @@ class _Trial:
         return self._whole.ranking
 
     @property
-    def exposure(self) -> _Exposure:
+    def exposure(self) -> Exposed:
         """What the top tens of the best configuration show."""
         return self._exposure
 
-    def is_better(self, other: "_Trial") -> bool:
+    def is_better(self, other: "Trial") -> bool:
         """Return whether it is better beyond chance than a trial over other tables, and breaks no limit by more."""
         return _lowest(self.ndcg - other.ndcg) > 0.0 and self._exposure.is_no_worse(other.exposure)
 
@@ -419,13 +425,11 @@ class _Trial:
         if _lowest(ndcg - self.ndcg) <= 0.0:
             return
         ranking = change(self._whole)
-        exposure = self._exposure_of(ranking)
+        exposure = self.exposure_of(ranking)
         if exposure.is_no_worse(self._exposure):
             self._take(ranking, exposure, changed, ndcg, recall)
 
-    def _take(
-        self, ranking: Ranking, exposure: _Exposure, of_folds: list[Ranking], ndcg: Floats, recall: Floats
-    ) -> None:
+    def _take(self, ranking: Ranking, exposure: Exposed, of_folds: list[Ranking], ndcg: Floats, recall: Floats) -> None:
         self._whole.ranking, self._exposure, self.ndcg, self._recall = ranking, exposure, ndcg, recall
         for fit, each in zip(self._fits, of_folds, strict=True):
             fit.ranking = each
@@ -435,7 +439,7 @@ class _Trial:
         if not self._exposure.missing[1]:
             return
         wide = self._whole.covering()
-        exposure, option = self._exposure_of(wide), self._whole.option()
+        exposure, option = self.exposure_of(wide), self._whole.option()
         before, after = (float(option.ndcg(_vector(each)).mean()) for each in (self.ranking, wide))
         self._cost = 1.0 - after / max(before, 1e-12)
         if self._cost <= WORTH and not exposure.missing[1]:
@@ -476,7 +480,9 @@ class _Trial:
             in_force = in_force.model_copy(update=_durations(self._start))
             rows["in force"] = self._judge_fixed(in_force)
             is_better = _lowest(rows["chosen"][0] - rows["in force"][0]) > 0.0
-            if not is_better and self._repeats_no_more(in_force, chosen):
+            # The limit of a new choice is stricter than what is promised: a hair above it is no reason to flip.
+            most = max(SAME_FIRST, self.exposure_of(chosen).first)
+            if not is_better and self.exposure_of(in_force).first <= most:
                 chosen, rows["chosen"] = in_force, rows["in force"]
                 why = "it was in force, and the best new weighting is not better beyond chance"
         for kind in KINDS:
@@ -485,7 +491,7 @@ class _Trial:
         values = np.stack([rows[name][0] for name in names], axis=1)
         differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
         means = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in rows.items()}
-        exposure = self._exposure_of(chosen)
+        exposure = self.exposure_of(chosen)
         reason = _reason(chosen, means, self._windows, exposure, None if why else self._cost, why)
         tables = self._windows.last.part.split.tables
         made_by = (tables.captioner, tables.encoder) if tables else None
@@ -493,9 +499,10 @@ class _Trial:
 
     def _repeats_no_more(self, ranking: Ranking, other: Ranking) -> bool:
         """Return whether a ranking breaks the limit of the first hit by no more than another one."""
-        return self._exposure_of(ranking).missing[0] <= self._exposure_of(other).missing[0]
+        return self.exposure_of(ranking).missing[0] <= self.exposure_of(other).missing[0]
 
-    def _exposure_of(self, ranking: Ranking) -> _Exposure:
+    def exposure_of(self, ranking: Ranking) -> Exposed:
+        """Return what all shoppers would see as of the end of the last window."""
         option = _Option(self._windows, ranking.profile, ranking.fusion, ranking.depth)
         return option.exposure_by_length(ranking)
 
@@ -549,7 +556,7 @@ def _reason(
     ranking: Ranking,
     rows: Mapping[str, tuple[float, float]],
     windows: Windows,
-    exposure: _Exposure,
+    exposure: Exposed,
     cost: float | None,
     why: str,
 ) -> str:
