@@ -10,6 +10,15 @@ from vlm4rec_search.search.query import LARGEST_SESSION, Answer, Explanation, Fu
 
 LARGEST_PAGE = 100
 LONGEST_TEXT = 1_000
+LARGEST_BATCH = 1_000  # events of one request
+_EVENT_EXAMPLE = {
+    "event_id": "3f0c6a52-8c1e-4e0e-9a43-5f8d1f0a7b11",
+    "action_name": "click",
+    "timestamp": "2026-01-31T12:00:00Z",
+    "user_id": "u001",
+    "query_id": "0123456789abcdef0123456789abcdef",
+    "event_attributes": {"object": {"object_id": "00004"}, "position": {"ordinal": 3}},
+}
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -74,6 +83,33 @@ class SimilarRequest(Options):
     """Items that are like an item, or bought with it."""
 
     item: Id
+
+
+class EventBatch(_Body):
+    """Events in the shape of User Behavior Insights 1.3. A wrong one does not cost the others."""
+
+    events: list[dict[str, Any]] = Field(
+        min_length=1,
+        max_length=LARGEST_BATCH,
+        description="each with action_name, timestamp, user_id or client_id, and where there is one event_id, query_id"
+        " (the recommendation_id), event_attributes.object.object_id (the item) and event_attributes.position.ordinal",
+        examples=[[_EVENT_EXAMPLE]],
+    )
+
+
+class RejectedEvent(BaseModel):
+    """An event of the request that is not kept."""
+
+    index: int = Field(description="its place in the request, from 0")
+    detail: str = Field(description="what is wrong")
+
+
+class EventReceipt(BaseModel):
+    """What became of the events; those that are accepted are on the disk."""
+
+    accepted: int
+    duplicates: int = Field(description="events whose event_id was known, which are not kept again")
+    rejected: list[RejectedEvent]
 
 
 class ReasonText(BaseModel):

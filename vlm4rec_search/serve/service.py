@@ -10,20 +10,25 @@ from typing import Any, Self
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.text_forms import normal_form
+from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
+from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.indexes import open_index_of, open_releases
 from vlm4rec_search.search.facts import UnknownItemsError
-from vlm4rec_search.search.query import Answer, Hit, Query
+from vlm4rec_search.search.query import LARGEST_EXCLUSION, Answer, Hit, Query
 from vlm4rec_search.search.ranking import Ranking, pinned_ranking
 from vlm4rec_search.search.rules import preset
 from vlm4rec_search.search.searcher import Searcher
 from vlm4rec_search.serve.journal import Journal, Page, Served, new_id
 from vlm4rec_search.serve.schemas import (
     LARGEST_PAGE,
+    EventBatch,
+    EventReceipt,
     Health,
     HistoryItem,
     ItemPage,
     Recommendation,
     RecommendRequest,
+    RejectedEvent,
     ReleaseInfo,
     SearchRequest,
     SimilarRequest,
@@ -32,6 +37,7 @@ from vlm4rec_search.serve.schemas import (
 
 DEPTH = 200  # items of all pages of a recommendation together
 OPEN = 2  # named releases that stay open beside the live one
+NEWEST = 20  # items of events that speak for or against others; older ones are only left out
 _WORDS = 20  # words of a page
 
 
@@ -47,6 +53,7 @@ class Service:
     Attributes:
         index: answers from the live release.
         journal: what was served.
+        events: what shoppers did with it.
     """
 
     def __init__(self, settings: Settings, follow: float = 2.0, rankings: Mapping[str, Ranking] | None = None) -> None:
@@ -63,6 +70,7 @@ class Service:
         """
         self._settings, self._rankings = settings, dict(rankings or {})
         self.journal = Journal(settings.served_file)
+        self.events = EventLog(settings.events_file)
         self._releases = open_releases(settings.index_url, settings)
         self.index = open_index_of(settings, follow=follow)
         self._named: OrderedDict[str, Searcher] = OrderedDict()
@@ -112,6 +120,21 @@ class Service:
         if page <= len(served.pages):
             return self._repeat(served, recommendation_id, page)
         return self._serve(dict(served.query), recommendation_id, served.pages)
+
+    def record(self, batch: EventBatch) -> EventReceipt:
+        """Keep events; those that the answer counts as accepted are on the disk.
+
+        Raises:
+            RunError: they cannot be written; none is kept.
+        """
+        parsed, rejected = [], []
+        for index, content in enumerate(batch.events):
+            try:
+                parsed.append(parse_event(content))
+            except WrongEventError as error:
+                rejected.append(RejectedEvent(index=index, detail=str(error)))
+        accepted = self.events.record(parsed) if parsed else 0
+        return EventReceipt(accepted=accepted, duplicates=len(parsed) - accepted, rejected=rejected)
 
     def user(self, user_id: str) -> UserPage:
         """Return what the live release knows of a shopper.
@@ -206,8 +229,9 @@ class Service:
         release, ranking, scenario = (arguments.pop(name, None) for name in ("release", "ranking", "scenario"))
         query = Query(**preset(self.index.scenarios, scenario, arguments))
         size = min(query.k, LARGEST_PAGE, DEPTH - len(shown))
-        deeper = replace(query, k=max(1, size + len(shown)))
-        answer = self._index(release, ranking).search(deeper)
+        index = self._index(release, ranking)
+        deeper = self._with_recent(replace(query, k=max(1, size + len(shown))), index)
+        answer = index.search(deeper)
         fresh = [hit for hit in answer.hits if hit.item_id not in shown][:size]
         hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(fresh, len(shown) + 1))
         number = len(before) + 1
@@ -219,6 +243,17 @@ class Service:
         )
         address = _next_page(recommendation_id, number, len(hits) == size, len(shown) + len(hits))
         return Recommendation.of(replace(answer, hits=hits), recommendation_id, scenario, address)
+
+    def _with_recent(self, query: Query, index: Searcher) -> Query:
+        """Return a query that knows what the shopper did since the release was made."""
+        if query.user is None:
+            return query
+        made = index.release
+        recent = self.events.recent(query.user, made.as_of, made.created_at)
+        speak, hidden = recent.liked[:NEWEST], recent.hidden[:NEWEST]
+        others = () if query.include_seen else (*recent.liked[NEWEST:], *recent.hidden[NEWEST:], *recent.others)
+        exclude = (*query.exclude, *others)[:LARGEST_EXCLUSION]
+        return replace(query, recent=speak, hidden=hidden, exclude=exclude)
 
     def _index(self, release: str | None = None, ranking: str | None = None) -> Searcher:
         """Return an index of a release under a ranking, by default the live release under its own."""
