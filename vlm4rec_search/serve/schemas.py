@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -154,6 +154,14 @@ class Item(BaseModel):
         )
 
 
+class Assignment(BaseModel):
+    """The live comparison in which an answer takes part."""
+
+    name: str
+    arm: Literal["a", "b"] | None = Field(description="the variant that answers; null where both are mixed")
+    teams: str | None = Field(description="where both are mixed, which variant chose each item, such as abba")
+
+
 class Recommendation(BaseModel):
     """The items of one answer, best first, and where they come from."""
 
@@ -163,6 +171,7 @@ class Recommendation(BaseModel):
     release: str
     ranking: str
     scenario: str | None
+    experiment: Assignment | None = None
     missing: list[str] = Field(description="items of the request that the release does not have")
     note: str | None = Field(description="a sentence where the answer is not what the caller may expect")
     counts: dict[str, dict[str, int]] = Field(description="values of the counted fields over the candidates")

@@ -14,15 +14,23 @@ from vlm4rec_search.common.text_forms import normal_form
 LATEST = timedelta(days=1)  # after the receipt: a plan refuses later times as well
 LONGEST = 10_000  # characters of an event as JSON
 Meaning = Literal["for", "against", "seen", "shown"]
-# The words of `macros/events.py` for kinds of events that do not speak for an item.
-_WORDS: dict[Meaning, str] = {
-    "shown": "impression impressions view_item_list shown",
-    "seen": "remove remove_from_cart removed_from_cart product_removed_from_cart",
-    "against": "hide hidden not_interested dislike disliked dislikes thumbs_down thumb_down downvote"
-    " return returned returns refund refunded refunds sent_back cancellation",
+# Kinds of events and the words for them: those of `macros/events.py`, and click_through of UBI.
+_WORDS = {
+    "impression": "impressions view_item_list shown",
+    "click": "clicked select_item click_through",
+    "view": "viewed view_item page_view pageview product_view product_viewed item_view detail detail_view",
+    "cart": "add_to_cart addtocart added_to_cart add_to_basket add_to_bag product_added_to_cart basket",
+    "purchase": "purchased buy bought transaction checkout checkout_completed order_completed sale conversion",
+    "order": "ordered orders",
+    "remove": "remove_from_cart removed_from_cart product_removed_from_cart",
+    "hide": "hidden not_interested",
+    "dislike": "disliked dislikes thumbs_down thumb_down downvote",
+    "return": "returned returns refund refunded refunds sent_back cancellation",
 }
-MEANINGS = {word: meant for meant, words in _WORDS.items() for word in words.split()}
-"""What an action says of its item, by its name; what is not here speaks for the item."""
+_KINDS = {word: kind for kind, words in _WORDS.items() for word in (kind, *words.split())}
+_MEANINGS: dict[str, Meaning] = {
+    "impression": "shown", "remove": "seen", "hide": "against", "dislike": "against", "return": "against",
+}  # fmt: skip
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
@@ -129,7 +137,13 @@ def parse_event(content: Any) -> tuple[Event, str]:
     return event, text
 
 
+def kind_of(action_name: str) -> str:
+    """Return the kind of an action, such as cart for add_to_cart; of an unknown one its name, as a plan spells it."""
+    spread = re.sub("([a-z])([A-Z])", r"\1_\2", action_name).lower()
+    word = re.sub(r"[\W_]+", "_", spread).strip("_")
+    return _KINDS.get(word, word)
+
+
 def meaning(action_name: str) -> Meaning:
     """Return what an action says of its item: for it, against it, only that it was seen, or only that it was shown."""
-    spread = re.sub("([a-z])([A-Z])", r"\1_\2", action_name).lower()
-    return MEANINGS.get(re.sub(r"[\W_]+", "_", spread).strip("_"), "for")
+    return _MEANINGS.get(kind_of(action_name), "for")
