@@ -1,6 +1,7 @@
 """Events: their shape, the log that keeps each id once, and the Parquet files of the days."""
 
 import importlib.util
+import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,9 +11,11 @@ import duckdb
 import pytest
 from helpers.workspace import ROOT
 
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files
 from vlm4rec_search.datasets.events.event import WrongEventError, kind_of, meaning, parse_event
 from vlm4rec_search.datasets.events.log import EventLog, Recent
+from vlm4rec_search.datasets.importers.ubi import EventSummary, import_events
 from vlm4rec_search.datasets.raw import inspect
 
 NOW = datetime.now(UTC)
@@ -71,7 +74,7 @@ def test_the_words_for_kinds_of_events_are_those_of_a_plan() -> None:
     assert spec and spec.loader
     macros = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(macros)
-    known = {kind_of(word) for word in macros.NAMES}
+    known = ["impression", "click", "view", "cart", "purchase", "order", "remove", "hide", "dislike", "return"]
     for word, name in macros.NAMES.items():
         assert kind_of(word) == (name if name in known else word), word
     meant = {"impression": "shown", "remove": "seen", "hide": "against", "dislike": "against", "return": "against"}
@@ -131,3 +134,23 @@ def test_raw_reads_events_behind_the_log_of_the_shop(tmp_path: Path) -> None:
     assert (own.file, own.rows, events.rows, events.warnings) == ("interactions.csv", 1, 1, ())
     assert events.file.startswith("events/interactions/")
     assert events.columns == {name: name for name in ("user_id", "item_id", "timestamp", "event_type", "value")}
+
+
+def test_ubi_files_are_imported_an_id_once_at_the_time_of_the_events(tmp_path: Path) -> None:
+    log, old = EventLog(tmp_path / "events.sqlite"), "2025-03-01T12:00:00Z"
+    hit = {"_id": "9", "_source": {key: value for key, value in event("x").items() if key != "event_id"}}
+    lines = [event("1", timestamp=old), event("1"), {"action_name": "click"}, hit, [], event("2")]
+    (tmp_path / "ubi_events.jsonl").write_text("\n".join([*map(json.dumps, lines), "{", ""]))
+    assert import_events(tmp_path, log) == EventSummary(
+        3,
+        1,
+        {
+            "an event is an object": "2, first ubi_events.jsonl:5",
+            "timestamp: Field required": "1, first ubi_events.jsonl:3",
+        },
+    )
+    compact(log.path, tmp_path / "events")
+    assert event_files(tmp_path / "events", INTERACTIONS)[0].stem == "2025-03-01"
+    assert [row[0] for row in rows(tmp_path / "events", INTERACTIONS)] == ["1", "2", "9"]
+    with pytest.raises(UsageError, match="holds no file of events"):
+        import_events(tmp_path / "events", log)

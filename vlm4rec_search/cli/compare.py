@@ -13,8 +13,8 @@ from vlm4rec_search.cli.output import echo_json, json_option, printable
 def compare(experiment: str | None, as_json: bool) -> None:
     """Compare the two variants of EXPERIMENT by what shoppers did with them.
 
-    The file of rules (VLM4REC_RULES) declares experiments; `vlm4rec serve` assigns shoppers to them, and its events tell
-    what they did. Without EXPERIMENT the only one is taken. Intervals are those of `vlm4rec evaluate`: 95%, over
+    The file of rules (VLM4REC_RULES) declares experiments; `vlm4rec serve` assigns shoppers to them, and its events
+    tell what they did. Without EXPERIMENT the only one is taken. Intervals are those of `vlm4rec evaluate`: 95%, over
     shoppers. Exits with 1 where the numbers of shoppers cannot come from the declared share, since something then lost
     or added shoppers of one variant.
 
@@ -35,21 +35,20 @@ def compare(experiment: str | None, as_json: bool) -> None:
     declared = load_experiments(options.rules)
     if not declared:
         raise UsageError("no experiment is declared: VLM4REC_RULES names a file with `experiments`")
-    if experiment is None and len(declared) == 1:
-        (experiment,) = declared
-    if experiment not in declared:
+    name = experiment or (next(iter(declared)) if len(declared) == 1 else "")
+    if name not in declared:
         raise UsageError(f"name an experiment: declared are {', '.join(declared)}")
     with duckdb.connect() as connection:
         create_served_tables(connection, options)
-        if experiment not in known_experiments(connection):
-            raise UsageError(f"nothing was served in the experiment {experiment} yet")
-        result = compare_live(connection, experiment, declared[experiment])
+        if name not in known_experiments(connection):
+            raise UsageError(f"nothing was served in the experiment {name} yet")
+        result = compare_live(connection, name, declared[name])
     if as_json:
         outcomes = [{**asdict(each), "verdict": each.verdict} for each in result.outcomes]
         echo_json({**asdict(result), "outcomes": outcomes, "is_void": result.is_void})
     else:
         click.echo(
-            f"{printable(experiment)} ({result.method}): {result.answers:,} answers,"
+            f"{printable(name)} ({result.method}): {result.answers:,} answers,"
             f" {result.shoppers_a:,} shoppers of a, {result.shoppers_b:,} of b"
         )
         for each in result.outcomes:
@@ -63,6 +62,6 @@ def compare(experiment: str | None, as_json: bool) -> None:
             )
     if result.is_void:
         raise RunError(
-            f"the numbers of shoppers do not fit the share {declared[experiment].share:g} (p = {result.mismatch_p:.2g}):"
-            " the differences say nothing; look for what loses or adds shoppers of one variant"
+            f"the numbers of shoppers do not fit the share {declared[name].share:g} (p = {result.mismatch_p:.2g}), so"
+            " that the differences say nothing: look for what loses or adds shoppers of one variant"
         )

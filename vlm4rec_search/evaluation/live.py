@@ -114,15 +114,18 @@ def compare_live(connection: duckdb.DuckDBPyConnection, name: str, experiment: E
     outcomes: list[Outcome] = []
     counts = (0, 0, 0, 0)
     for action, kinds in ACTIONS.items():
-        found = connection.execute(_REWARDS, {"kinds": list(kinds), "name": name, "mixed": mixed}).fetchnumpy()
-        kept = found["arms"] <= 1
-        if mixed:
-            pairs = np.column_stack([found["rate_a"], found["rate_b"]]).astype(np.float64)
-            counts = (len(pairs), len(pairs), int(found["answers"].sum()), 0)
+        rows = connection.execute(_REWARDS, {"kinds": list(kinds), "name": name, "mixed": mixed}).fetchall()
+        kept = [row for row in rows if row[2] <= 1]  # of a split, shoppers of one variant
+        answers, rewards = sum(row[3] for row in rows), np.array([row[4:] for row in kept], dtype=np.float64)
+        if not kept:
+            counts = (0, 0, answers, 0)
+        elif mixed:
+            pairs = rewards[:, 1:]
+            counts = (len(kept), len(kept), answers, 0)
         else:
-            pairs = by_arm(found["rate"][kept].astype(np.float64)[:, None], found["arm"][kept] == "b")[:, :, 0]
-            sizes = (~np.isnan(pairs)).sum(axis=0)
-            counts = (int(sizes[0]), int(sizes[1]), int(found["answers"].sum()), int((~kept).sum()))
+            pairs = by_arm(rewards[:, :1], np.array([row[1] == "b" for row in kept]))[:, :, 0]
+            first, second = (int(number) for number in (~np.isnan(pairs)).sum(axis=0))
+            counts = (first, second, answers, len(rows) - len(kept))
         if min(counts[:2]) < 2:
             raise UsageError(
                 f"the experiment {name} has {counts[0]} and {counts[1]} shoppers: each variant needs at least two"

@@ -72,11 +72,12 @@ class EventLog:
         except (OSError, sqlite3.Error) as error:
             raise self._cannot("write", error) from None
 
-    def record(self, events: Sequence[tuple[Event, str]]) -> int:
+    def record(self, events: Sequence[tuple[Event, str]], as_happened: bool = False) -> int:
         """Keep the events whose ids are new, in one transaction that is on the disk on return; return their number.
 
         Args:
             events: with their content as JSON, see `parse_event`.
+            as_happened: take the time of each event as that of its receipt, for events of earlier days.
 
         Raises:
             RunError: the file cannot be written; no event is kept.
@@ -87,7 +88,8 @@ class EventLog:
             try:
                 for event, content in events:
                     if connection.execute(_KNOW, (event.event_id,)).rowcount:
-                        connection.execute(_INSERT, _row(event, content, now))
+                        received = event.happened_at.timestamp() if as_happened else now
+                        connection.execute(_INSERT, _row(event, content, received))
                         kept += 1
                 connection.execute("COMMIT")
             except BaseException:

@@ -22,6 +22,9 @@ from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, compact, event_files
 from vlm4rec_search.datasets.events.event import parse_event
 from vlm4rec_search.datasets.events.log import EventLog
+from vlm4rec_search.pipeline.saved_queries import find_query
+from vlm4rec_search.pipeline.served_log import create_served_tables
+from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.serve.service import Service
 
 SEMANTIC = {"mode": "semantic", "k": 6}
@@ -135,6 +138,82 @@ def test_a_plan_reads_an_event_once(workspace: Workspace) -> None:
     assert "1 x cart +0.60, 1 x hide -1.00" in why
     files = workspace.query("SELECT file, records FROM raw.files WHERE file LIKE 'events/%'")
     assert [records for _, records in files] == [2]
+
+
+EXPERIMENT = """
+experiments:
+  new: {{b: {{ranking: {ranking}}}, method: {method}}}
+"""
+
+
+def experimenting(embedded: Embedded, folder: Path, method: str, ranking: str = "popular") -> Service:
+    """Return a service with an experiment between the release's ranking and one by popularity."""
+    rules = folder / "rules.yaml"
+    rules.write_text(EXPERIMENT.format(method=method, ranking=ranking))
+    settings = settings_of(embedded, folder).model_copy(update={"rules": rules})
+    popular = load_ranking(RANKING).model_copy(update={"version": "popular", "fallback_chain": ("popularity",)})
+    return Service(settings, 5.0, {"popular": popular})
+
+
+def test_a_split_experiment_is_told_and_compared(embedded: Embedded, workspace: Workspace) -> None:
+    embedded.publish(given(documents()))
+    rankings = set()
+    with experimenting(embedded, workspace.folder, "split") as service, serving(service) as client:
+        for number in range(12):
+            answer = client.post("/v1/recommend", json={"user": f"s{number}", "k": 2}).json()
+            told, (first, _) = answer["experiment"], answer["items"]
+            assert (told["name"], told["teams"], answer["ranking"]) == ("new", None, RANKED[told["arm"]])
+            rankings.add(answer["ranking"])
+            page = client.get(answer["next"]).json()
+            assert page["experiment"] == told
+            of_answer = {"query_id": answer["recommendation_id"], "event_attributes": {"position": {"ordinal": 1}}}
+            seen = event(f"i{number}", "impression", first["item_id"], f"s{number}")
+            of_answer["event_attributes"] |= seen["event_attributes"]
+            post(client, {**seen, **of_answer}, {**seen, **of_answer, "event_id": f"c{number}", "action_name": "click"})
+        named = client.post("/v1/recommend", json={"user": "s1", "ranking": "popular"}).json()
+        assert (named["experiment"], named["ranking"]) == (None, "popular")
+    assert rankings == {"test-1", "popular"}
+    workspace.settings["VLM4REC_RULES"] = "rules.yaml"
+    result = workspace.json("compare", "new")
+    assert (result["shoppers_a"] + result["shoppers_b"], result["answers"], result["is_void"]) == (12, 12, False)
+    click, cart, _ = result["outcomes"]
+    assert (click["a"], click["b"], cart["a"], click["verdict"]) == (1.0, 1.0, 0.0, "no difference can be told")
+    assert "12 answers" in workspace.vlm4rec("compare")
+    with duckdb.connect() as connection:
+        create_served_tables(connection, settings_of(embedded, workspace.folder))
+        query = find_query(None, "click_through_by_position").sql
+        assert connection.sql(query).fetchall()[:3] == [
+            (1, 13, 12, 12, 0, 0, 1.0),
+            (2, 13, 0, 0, 0, 0, 0.0),
+            (3, 13, 0, 0, 0, 0, 0.0),
+        ]
+
+
+RANKED = {"a": "test-1", "b": "popular"}
+
+
+def test_an_interleaved_list_has_teams_and_a_broken_experiment_costs_nothing(
+    embedded: Embedded, tmp_path: Path
+) -> None:
+    embedded.publish(given(documents()))
+    with experimenting(embedded, tmp_path, "interleave") as service, serving(service) as client:
+        answer = client.post("/v1/recommend", json={"user": "u1", "k": 3}).json()
+        teams = answer["experiment"]["teams"]
+        assert (len(teams), answer["experiment"]["arm"], answer["ranking"]) == (3, None, "test-1 + popular")
+        assert set(teams[:2]) == {"a", "b"}
+        first = [item["item_id"] for item in answer["items"]]
+        page = client.get(answer["next"]).json()
+        assert not set(first) & {item["item_id"] for item in page["items"]}
+        again = client.get(answer["next"].replace("page=2", "page=1")).json()
+        assert (again["experiment"], [item["item_id"] for item in again["items"]]) == (answer["experiment"], first)
+        with duckdb.connect() as connection:
+            create_served_tables(connection, settings_of(embedded, tmp_path))
+            shown = "SELECT position, item_id, team FROM served.recommendations WHERE page = 1 ORDER BY position"
+            assert connection.sql(shown).fetchall() == list(zip((1, 2, 3), first, teams, strict=True))
+    with experimenting(embedded, tmp_path, "split", "gone") as service, serving(service) as client:
+        answers = [client.post("/v1/recommend", json={"user": f"u{number}"}).json() for number in range(8)]
+        assert {answer["ranking"] for answer in answers} == {"test-1"}
+        assert any(answer["experiment"] is None for answer in answers)
 
 
 KILLS = [pytest.param(3, 120, id="some"), pytest.param(20, 10_000, id="many", marks=pytest.mark.long)]
