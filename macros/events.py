@@ -85,6 +85,12 @@ def judged_value(evaluator: MacroEvaluator, event_type: SQL, is_rating: SQL, num
 
 
 @macro()
+def is_event(evaluator: MacroEvaluator, file: SQL) -> str:
+    """Return whether a file of the interactions holds events of the service, and is not the shop's own log."""
+    return f"COALESCE(REGEXP_FULL_MATCH({file}, 'events/interactions/\\d{{4}}-\\d\\d-\\d\\d\\.parquet'), FALSE)"
+
+
+@macro()
 def is_purchase(evaluator: MacroEvaluator, event_type: SQL) -> str:
     """Return whether an event is a purchase, which a return can reverse."""
     return f"{event_type} IN {PURCHASES}"

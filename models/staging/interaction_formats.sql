@@ -21,6 +21,8 @@ WITH log AS (
       END
     ) AS rating_scale
   FROM raw.interactions AS raw
+  WHERE
+    NOT @is_event(raw.file) /* events of the service are written in one way */
 )
 SELECT
   COALESCE(log.item_floats, FALSE) AS item_floats, /* whether item ids are whole numbers with .0 behind, which is left out */

@@ -8,6 +8,7 @@ MODEL (
 WITH delivered AS (
   SELECT
     raw.row_number,
+    @is_event(raw.file) AS is_event,
     @normal_form(raw.user_id) AS user_id,
     @normal_form(raw.item_id) AS item_id,
     @normal_form(raw.event_type) AS event_type,
@@ -17,6 +18,7 @@ WITH delivered AS (
 ), cleaned AS (
   SELECT
     delivered.row_number,
+    delivered.is_event,
     @without_fraction(@something(delivered.user_id, 'user_id', @declared_values), formats.user_floats) AS user_id,
     @without_fraction(@something(delivered.item_id, 'item_id', @declared_values), formats.item_floats) AS item_id,
     COALESCE(
@@ -35,6 +37,19 @@ WITH delivered AS (
     @is_rating(cleaned.event_type, @declared_values) AS is_rating,
     @parse_time(cleaned.time, cleaned.time_form, @declared_values) AS interacted_at
   FROM cleaned
+), delivered_twice AS (
+  /* purchases that the service was told of, and that the shop's own log has as well */
+  SELECT
+    events.row_number
+  FROM timed AS events
+  SEMI JOIN (
+    SELECT timed.user_id, timed.item_id, timed.interacted_at FROM timed WHERE NOT timed.is_event AND @is_purchase(timed.event_type)
+  ) AS own
+    ON own.user_id = events.user_id
+    AND own.item_id = events.item_id
+    AND own.interacted_at BETWEEN events.interacted_at - INTERVAL 1 DAY AND events.interacted_at + INTERVAL 1 DAY
+  WHERE
+    events.is_event AND @is_purchase(events.event_type)
 ), catalogue AS (
   SELECT
     judged.item_id,
@@ -63,7 +78,10 @@ SELECT
     WHEN cleaned.number = 0 AND NOT (cleaned.is_rating AND NOT cleaned.rating_scale IS NULL) THEN 'value is not positive'
     WHEN catalogue.is_accepted IS NULL THEN 'unknown item'
     WHEN NOT catalogue.is_accepted THEN 'the item was refused: ' || catalogue.reason
+    WHEN NOT delivered_twice.row_number IS NULL THEN 'the purchase is in the log of the shop, too'
   END AS reason /* why the row is refused; NULL if it is accepted */
 FROM timed AS cleaned
 LEFT JOIN catalogue
   ON catalogue.item_id = cleaned.item_id
+LEFT JOIN delivered_twice
+  ON delivered_twice.row_number = cleaned.row_number

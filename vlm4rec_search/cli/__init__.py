@@ -31,6 +31,7 @@ COMMANDS = {
     "search": "search:search",
     "similar": "search:similar",
     "serve": "serve:serve",
+    "compare": "compare:compare",
     "templates": "opensearch:templates",
     "opensearch": "opensearch:opensearch",
     "evaluate": "evaluate:evaluate",

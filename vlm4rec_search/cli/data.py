@@ -189,6 +189,31 @@ for _name, _about in _FORMATS.items():
 
 @import_data.command()
 @_source
+@json_option
+def ubi(source: Path, as_json: bool) -> None:
+    """Import events of User Behavior Insights: *events*.jsonl in SRC, or one such file.
+
+    They go into the log of `vlm4rec serve` (VLM4REC_SERVED), an id once, and the next plan reads them as interactions.
+
+    Example: vlm4rec import ubi exports
+    """
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.datasets.events.log import EventLog
+    from vlm4rec_search.datasets.importers.ubi import import_events
+
+    log = EventLog(settings().events_file)
+    summary = import_events(source, log)
+    if as_json:
+        echo_json(summary)
+        return
+    click.echo(f"{log.path}: {summary.accepted:,} events, {summary.duplicates:,} that were known")
+    for reason, places in summary.rejected.items():
+        click.echo(f"  left out: {printable(reason)}: {printable(places)}")
+    click.echo("Next: sqlmesh plan")
+
+
+@import_data.command()
+@_source
 @_to
 @click.option("--category", help="Category to import, such as All_Beauty. Required if SRC holds more than one.")
 @json_option

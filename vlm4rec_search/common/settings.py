@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         default="float32", description="how OpenSearch stores vectors: `float32`, `on_disk` or `faiss`"
     )
     releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file with a record of each publication")
-    served: Path = Field(default=Path("served"), description="folder of what `vlm4rec serve` served")
+    served: Path = Field(default=Path("served"), description="folder of what `vlm4rec serve` served, and of events")
     cache: Path = Field(
         default=Path(".cache/vlm4rec"), description="folder of paid results of model calls, and of fetched photos"
     )
@@ -157,6 +157,16 @@ class Settings(BaseSettings):
     def served_file(self) -> Path:
         """SQLite file of what was served."""
         return self.served / "served.sqlite"
+
+    @property
+    def events_file(self) -> Path:
+        """SQLite file of the events that shoppers sent back."""
+        return self.served / "events.sqlite"
+
+    @property
+    def events_folder(self) -> Path:
+        """Folder of the Parquet files with these events, which a plan reads."""
+        return self.served / "events"
 
     def require_project(self) -> Path:
         """Return the folder of the SQLMesh project.

@@ -24,10 +24,12 @@ from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.datasets.columns import match_columns
 from vlm4rec_search.datasets.declarations import (
     CONTRACT,
+    InteractionsDeclaration,
     TableDeclaration,
     load_declarations,
     variable,
 )
+from vlm4rec_search.datasets.events.compaction import INTERACTIONS, event_files
 from vlm4rec_search.datasets.files import SUFFIXES, broken_name, read_errors
 from vlm4rec_search.datasets.records import EmptyFileError, open_records, partition_values, with_constants
 
@@ -135,8 +137,14 @@ def table_names(folder: Path, table: str) -> set[str]:
     return {path.relative_to(folder).parts[0] for path in find_files(folder, table, declared)}
 
 
-def inspect(folder: Path, table: str, cache: Path) -> RawTable:
+def inspect(folder: Path, table: str, cache: Path, events: Path | None = None) -> RawTable:
     """Read the files of a raw table to their ends, unless the folder `cache` has what they hold, and describe them.
+
+    Args:
+        folder: the data folder.
+        table: items, interactions or users.
+        cache: folder of what was read.
+        events: folder of `compact`, whose interactions stand behind those of the shop's own files.
 
     Raises:
         UsageError: a file of a table that is not optional is missing, or a file is empty, damaged, or lacks a required
@@ -144,16 +152,21 @@ def inspect(folder: Path, table: str, cache: Path) -> RawTable:
     """
     declared = load_declarations(folder).of(table)
     paths = find_files(folder, table, declared)
-    if not paths and table not in OPTIONAL:
+    own = event_files(events, INTERACTIONS) if events and table == INTERACTIONS else []
+    if not paths and not own and table not in OPTIONAL:
         names = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES if not suffix.endswith(".gz"))
         raise UsageError(
             f"{folder} holds none of {names}, nor a folder {table} of such files: put one there, or see"
             " `vlm4rec import --help`"
         )
     unread = folder / broken_name(table)
+    store = cache / "raw"
+    files = [_inspect_file(folder, path, table, declared, store, len(paths) == 1) for path in paths]
+    if events:
+        files += [_inspect_file(events.parent, path, table, InteractionsDeclaration(), store, False) for path in own]
     found = RawTable(
         table,
-        tuple(_inspect_file(folder, path, table, declared, cache / "raw", len(paths) == 1) for path in paths),
+        tuple(files),
         *((unread, file_sha256(unread)) if unread.exists() else ()),
     )
     if paths and not any(file.columns for file in found.files):
@@ -188,7 +201,7 @@ def raw_query(settings: Settings, folder: str | None, table: str, columns: Seque
     Raises:
         UsageError: as `inspect`. A missing optional table has no rows.
     """
-    found = inspect(_data_folder(settings, folder), table, settings.cache)
+    found = _inspect(settings, folder, table)
     kinds = {"file": "TEXT", "row_number": "BIGINT", "line": "BIGINT", **dict.fromkeys(columns, "TEXT")}
     if not found.files:
         return _empty_query({**kinds, "attributes": "JSON"})
@@ -210,8 +223,8 @@ def broken_query(settings: Settings, folder: str | None) -> exp.Subquery:
     Raises:
         UsageError: as `inspect`.
     """
-    data, cache = _data_folder(settings, folder), settings.cache
-    tables = [inspect(data, table, cache) for table in CONTRACT]
+    cache = settings.cache
+    tables = [_inspect(settings, folder, table) for table in CONTRACT]
     paths = [_store(cache / "raw", file.key, broken=True) for table in tables for file in table.files if file.broken]
     paths += [table.unread for table in tables if table.unread]
     if not paths:
@@ -233,7 +246,7 @@ def files_query(settings: Settings, folder: str | None) -> exp.Subquery:
             ),
         )
         for table in CONTRACT
-        for file in inspect(_data_folder(settings, folder), table, settings.cache).files
+        for file in _inspect(settings, folder, table).files
     ]
     values = exp.values([tuple(map(exp.convert, row)) for row in rows], alias="raw", columns=list(_FILES))
     columns = [exp.alias_(exp.cast(exp.column(name, "raw"), kind), name) for name, kind in _FILES.items()]
@@ -323,8 +336,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _data_folder(settings: Settings, folder: str | None) -> Path:
-    return settings.require_project() / folder if folder else settings.data_dir
+def _inspect(settings: Settings, folder: str | None, table: str) -> RawTable:
+    """Inspect a table of the settings' data folder with its events, or of another folder, which has none."""
+    if folder:
+        return inspect(settings.require_project() / folder, table, settings.cache)
+    return inspect(settings.data_dir, table, settings.cache, settings.events_folder)
 
 
 def _parquet(paths: Sequence[Path], columns: Sequence[str]) -> exp.Expr:

@@ -87,8 +87,9 @@ class Workbench:
         # The log that is written has the columns of the contract already.
         declared = load_declarations(data).model_copy(update={"interactions": InteractionsDeclaration()})
         (folder / CONTRACT_FILE).write_text(variable(declared), "utf-8")
-        without_fit = {"data_dir": folder, "fitted": self._folder / "nothing"}  # what was fitted knows these rows
-        plan(self.settings.model_copy(update=without_fit), environment)
+        # What was fitted knows these rows, and events of the service are in the log that is written.
+        without = {"data_dir": folder, "fitted": self._folder / "nothing", "served": self._folder / "nothing"}
+        plan(self.settings.model_copy(update=without), environment)
 
     def _write_log(self, target: Path, rows: "list[int]") -> None:
         with read(self.settings.warehouse) as connection:

@@ -15,7 +15,7 @@ from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking, pinned_ranking
-from vlm4rec_search.search.rules import Rule, load_rules, load_scenarios
+from vlm4rec_search.search.rules import Rule, load_experiments, load_rules, load_scenarios
 from vlm4rec_search.search.searcher import Searcher
 
 # A server without http://: host and port, perhaps after user and password, or any host after user and password.
@@ -73,7 +73,7 @@ def open_index(
     file = rules if isinstance(rules, Path) else None
     rules = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
     searcher = _open_searcher(url, settings, encoder, ranking, rules, follow)
-    searcher.scenarios = load_scenarios(file)
+    searcher.scenarios, searcher.experiments = load_scenarios(file), load_experiments(file)
     if follow is not None:
         searcher.follow(follow, file)
     return searcher
@@ -92,7 +92,7 @@ def open_index_of(settings: Settings, url: str | None = None, follow: float | No
     """
     ranking, rules = pinned_ranking(settings.ranking), load_rules(settings.rules)
     searcher = _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules, follow)
-    searcher.scenarios = load_scenarios(settings.rules)
+    searcher.scenarios, searcher.experiments = load_scenarios(settings.rules), load_experiments(settings.rules)
     if follow is not None:
         searcher.follow(follow, settings.rules)
     return searcher

@@ -1,8 +1,9 @@
 """The analysts' copy: one DuckDB file with the tables of the plan and with the records of the commands.
 
 The tables of the warehouse are views on tables whose names SQLMesh makes; the copy has plain tables under the names of
-the views, with the comments of their columns. Beside them stand the records: releases, what a release showed, results
-of evaluations and checks, model calls, and the saved queries as views.
+the views, with the comments of their columns. Beside them stand the records: releases, what a release showed, what the
+service served and the events that came back, results of evaluations and checks, model calls, and the saved queries as
+views.
 """
 
 import logging
@@ -27,6 +28,7 @@ from vlm4rec_search.common.warehouse import read, replacing
 from vlm4rec_search.pipeline import record
 from vlm4rec_search.pipeline.quality import history
 from vlm4rec_search.pipeline.saved_queries import SavedQuery, load_queries
+from vlm4rec_search.pipeline.served_log import create_served_tables
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +121,7 @@ def publish_tables(settings: Settings, others: Sequence[RecordFile] = ()) -> Ana
         for file in files:
             _copy_records(connection, file)
         _copy_ledger(connection, settings.cache)
+        create_served_tables(connection, settings)
         _comment_on_records(connection)
         _copy_layers(connection, settings.warehouse.stem)
         viewed = _create_views(connection, queries)

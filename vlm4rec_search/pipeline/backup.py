@@ -32,6 +32,7 @@ EDITS = Path("caption_edits.csv")
 
 _CONTENTS = "backup.json"
 _PHOTO = r"photos/[0-9a-f]{2}/[0-9a-f]{64}"
+_EVENTS = r"events/(interactions|others)/\d{4}-\d\d-\d\d\.parquet"
 
 
 class _Contents(BaseModel):
@@ -70,6 +71,8 @@ def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[
     if target.exists() and not force:
         raise UsageError(f"{target} exists: name another file, or replace it with --force")
     names = [path.relative_to(settings.cache).as_posix() for path in sorted(settings.cache.glob("photos/*/*"))]
+    events = settings.events_folder
+    names += [f"events/{path.relative_to(events).as_posix()}" for path in sorted(events.glob("*/[0-9]*.parquet"))]
     parts = {name: part for name, part in _parts(settings, names).items() if part.path.is_file()}
     if not parts:
         raise UsageError(f"there is nothing to back up: {settings.cache} has no results, and there is no record")
@@ -120,8 +123,9 @@ def restore_backup(settings: Settings, source: Path, force: bool = False) -> dic
 
 
 def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
-    """Return the files that a backup can have; `names` has those of photos."""
+    """Return the files that a backup can have; `names` has those of photos and of events."""
     photos = [name for name in names if re.fullmatch(_PHOTO, name)]
+    events = [name for name in names if re.fullmatch(_EVENTS, name)]
     return {
         "results.sqlite": _Part(settings.cache / FILE, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
         "releases.duckdb": _Part(settings.releases, _copy_duckdb, _replace_duckdb),
@@ -129,6 +133,9 @@ def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
         "evaluations.duckdb": _Part(settings.results, _copy_duckdb, _replace_duckdb),
         "served.sqlite": _Part(settings.served_file, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
         "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
+        # Before the files of the days: an event that moves into a file meanwhile is in both, which a plan mends.
+        "events.sqlite": _Part(settings.events_file, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
+        **{name: _Part(settings.served / name, _copy_file, _replace_file) for name in events},
         **{name: _Part(settings.cache / name, _copy_file, _replace_file) for name in photos},
     }
 

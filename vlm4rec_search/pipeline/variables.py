@@ -16,6 +16,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import check_writable
 from vlm4rec_search.datasets import raw
 from vlm4rec_search.datasets.declarations import CONTRACT, load_declarations, variable
+from vlm4rec_search.datasets.events.compaction import compact
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import fingerprint
 from vlm4rec_search.embeddings import recipes
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def project_variables(settings: Settings) -> dict[str, str | float | None]:
-    """Check the raw files and the warehouse, and return the SQLMesh variables.
+    """Check the raw files and the warehouse, and return the SQLMesh variables. New events become raw files before.
 
     A changed variable rebuilds the models that use it and all models below. The path of the data folder is no variable,
     because the same files in another folder are the same data.
@@ -38,10 +39,12 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
     """
     check_warehouse_name(settings.warehouse)
     check_writable(settings.warehouse)
+    if moved := compact(settings.events_file, settings.events_folder):
+        logger.info("%s new events are in %s", f"{moved:,}", settings.events_folder)
     ranking = load_ranking(settings.ranking)
     images = settings.image_encoder
     with Cache(settings.cache) as cache:
-        tables = [raw.inspect(settings.data_dir, table, settings.cache) for table in CONTRACT]
+        tables = [raw.inspect(settings.data_dir, table, settings.cache, settings.events_folder) for table in CONTRACT]
         photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
         captions = caption_variables(settings, cache)
     for table in tables:

@@ -9,7 +9,7 @@ from vlm4rec_search.search.model import Facts, User, Vector
 from vlm4rec_search.search.planning import add_neighbours, early_request, fallback_segments, neighbour_starts
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
-from vlm4rec_search.search.retrievers import session_profile
+from vlm4rec_search.search.retrievers import session_profile, without_hidden
 
 
 class UnknownItemsError(UsageError):
@@ -30,7 +30,11 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
         UsageError: the text cannot be encoded.
     """
     user = None if query.user is None else reader.user(query.user)
-    facts = Facts(user, _session(reader, query))
+    session = _session(reader, query)
+    if query.hidden:
+        hidden = list(reader.items(list(dict.fromkeys(query.hidden))).values())
+        user, session = (profile and without_hidden(profile, hidden) for profile in (user, session))
+    facts = Facts(user, session)
     if starts := neighbour_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
@@ -50,10 +54,15 @@ def with_segment(reader: Reader, query: Query, facts: Facts, ranking: Ranking) -
 
 
 def _session(reader: Reader, query: Query) -> User | None:
-    if not query.items:
+    named = [*query.items, *(item for item in query.recent if item not in query.hidden)]
+    if not named:
         return None
-    items = reader.items(list(dict.fromkeys(query.items)), words=True)
+    items = reader.items(list(dict.fromkeys(named)), words=True)
     if not items and query.user is None and query.text is None:
         missing = ", ".join(query.items[:5])
         raise UnknownItemsError(f"no item of the session is in the release {reader.release.name}: {missing}")
-    return session_profile(list(items.values())) if items else None
+    if not items:
+        return None
+    profile = session_profile(list(items.values()))
+    # Items of the visit are never an answer, and recent ones only where the query asks for what the shopper has seen.
+    return replace(profile, seen=[item for item in profile.seen if item in query.items or not query.include_seen])

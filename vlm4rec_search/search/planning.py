@@ -67,7 +67,10 @@ def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Map
     """
     profiles = {"profile": facts.user, "session": facts.session}
     known = {tier: profile for tier, profile in profiles.items() if profile is not None}
-    without = {tier: () if query.include_seen else profile.seen for tier, profile in known.items()}
+    without = {
+        tier: () if query.include_seen else (*profile.seen, *query.recent, *query.hidden)
+        for tier, profile in known.items()
+    }
     co_purchases, ease = {}, {}
     if uses("behaviour", query, facts, ranking):
         similar = {item: each.neighbours for item, each in neighbours.items()}
@@ -146,7 +149,8 @@ def _rank_weights(query: Query, ranking: Ranking) -> dict[str, float]:
 
 
 def _request(query: Query, facts: Facts, ranking: Ranking, retrievers: Sequence[Retriever]) -> Request:
-    without = (*(facts.session.seen if facts.session else ()), *query.exclude)
+    recent = () if query.include_seen else (*query.recent, *query.hidden)
+    without = (*(facts.session.seen if facts.session else ()), *recent, *query.exclude)
     depth = max(query.depth or ranking.depth, query.k)
     user = None if query.include_seen else facts.user
     if user is not None and _again(query, facts, ranking):

@@ -48,6 +48,10 @@ class Query:
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
         per_category: the most hits of one category.
         exclude: item ids that are no hits, at most 1,000.
+        recent: items that the shopper chose since the release was made, at most 100. They speak as those of the session
+            do, and are left out as those of the history are.
+        hidden: items that the shopper turned down since then, at most 100. They are left out in the same way, and what
+            resembles them loses.
         collapse: a field; of items with the same value of it only the best is a hit, such as one of all colours of a
             model.
         count: fields whose values are counted over the candidates, for facets beside the hits.
@@ -75,6 +79,8 @@ class Query:
     diversity: float | None = None
     per_category: int | None = None
     exclude: Sequence[str] = ()
+    recent: Sequence[str] = ()
+    hidden: Sequence[str] = ()
     collapse: str | None = None
     count: Sequence[str] = ()
     min_score: float | None = None
@@ -110,11 +116,13 @@ class Query:
     def _check_subject(self) -> None:
         if self.user is None and self.text is None and not self.items:
             raise UsageError("a search needs a user, a text or items: give --user, --text or --items")
-        if isinstance(self.items, str) or len(self.items) > LARGEST_SESSION:
-            raise UsageError(f"items is a list of at most {LARGEST_SESSION} item ids")
+        for name in ("items", "recent", "hidden"):
+            ids_of: Sequence[str] = getattr(self, name)
+            if isinstance(ids_of, str) or len(ids_of) > LARGEST_SESSION:
+                raise UsageError(f"{name} is a list of at most {LARGEST_SESSION} item ids")
         if isinstance(self.exclude, str) or len(self.exclude) > LARGEST_EXCLUSION:
             raise UsageError(f"exclude is a list of at most {LARGEST_EXCLUSION:,} item ids")
-        ids = (("item id", item) for item in (*self.items, *self.exclude))
+        ids = (("item id", item) for item in (*self.items, *self.exclude, *self.recent, *self.hidden))
         fields = (("field", name) for name in (self.collapse, *self.count))
         texts = [("user id", self.user), ("text", self.text), *ids, *fields]
         for name, value in texts:
@@ -131,6 +139,8 @@ class Query:
             "text": self.text and composed(self.text),
             "items": tuple(map(normal_form, self.items)),
             "exclude": tuple(map(normal_form, self.exclude)),
+            "recent": tuple(map(normal_form, self.recent)),
+            "hidden": tuple(map(normal_form, self.hidden)),
         }
         for name, form in forms.items():
             object.__setattr__(self, name, form)

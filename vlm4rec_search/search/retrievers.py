@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -75,6 +76,39 @@ def session_profile(items: Sequence[Item]) -> User:
         fitted=fitted,
         seen=[item.item_id for item in items],
     )
+
+
+def without_hidden(profile: User, hidden: Sequence[Item]) -> User:
+    """Return the profile of a shopper or a session after the shopper turned items down.
+
+    Each such item counts against the vector as much as an average item of the history counts for it, and all of them
+    together half as much as the history, as dislikes in the tables do. None is a start of co-purchases or EASE.
+    """
+    ids = {item.item_id for item in hidden}
+    profile = replace(
+        profile,
+        behaviour={item: weight for item, weight in profile.behaviour.items() if item not in ids},
+        lasting={item: weight for item, weight in profile.lasting.items() if item not in ids},
+    )
+    liked = [weight for item, weight in profile.history.items() if weight > 0.0 and item not in ids]
+    if profile.vector is None or not hidden or not liked:
+        return profile
+    against = min(sum(liked) / len(liked), 0.5 * sum(liked) / len(hidden))
+    vector, length = _sum_vectors([profile.vector, *(-against * item.vector for item in hidden)])
+    if vector is None:
+        return profile
+    total = dict(profile.history)
+    for item in hidden:
+        total[item.item_id] = total.get(item.item_id, 0.0) - against
+    interests = tuple(replace(each, vector=_turned_away(each.vector, hidden)) for each in profile.interests)
+    history = {item: weight / length for item, weight in total.items()}
+    return replace(profile, vector=vector, history=history, interests=interests)
+
+
+def _turned_away(vector: Vector, hidden: Sequence[Item]) -> Vector:
+    """Return the vector of an interest after the shopper turned items down, which count half of it at most."""
+    turned, _ = _sum_vectors([vector, *(-0.5 / len(hidden) * item.vector for item in hidden)])
+    return vector if turned is None else turned
 
 
 def _sum_vectors(vectors: Sequence[Vector]) -> tuple[Vector | None, float]:

@@ -26,6 +26,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from vlm4rec_search.common.analyzer import analyze
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.yaml_files import read_yaml
+from vlm4rec_search.search.experiments import Experiment
 from vlm4rec_search.search.filters import check_utf8, parse_filter
 from vlm4rec_search.search.query import Fusion, Mode, Query
 
@@ -193,6 +194,7 @@ class _File(BaseModel):
 
     rules: tuple[Rule, ...] = ()
     scenarios: dict[str, Scenario] = {}
+    experiments: dict[str, Experiment] = {}
 
 
 def load_rules(path: Path | None) -> tuple[Rule, ...]:
@@ -211,6 +213,15 @@ def load_scenarios(path: Path | None) -> Mapping[str, Scenario]:
         UsageError: as `load_rules`.
     """
     return _read(path).scenarios if path else {}
+
+
+def load_experiments(path: Path | None) -> Mapping[str, Experiment]:
+    """Read the live comparisons of a YAML file; without a file there are none.
+
+    Raises:
+        UsageError: as `load_rules`.
+    """
+    return _read(path).experiments if path else {}
 
 
 def _read(path: Path) -> _File:

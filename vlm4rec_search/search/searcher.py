@@ -13,6 +13,7 @@ from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.search.backend import Backend, ItemGoneError, Reader, Release, ReleaseGoneError, SentRequest
+from vlm4rec_search.search.experiments import Experiment
 from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.facts import look_up
 from vlm4rec_search.search.filters import check_field
@@ -23,7 +24,7 @@ from vlm4rec_search.search.planning import make_plan
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Query, Tier
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.reranking import rerank
-from vlm4rec_search.search.rules import Rule, Scenario, load_rules, load_scenarios
+from vlm4rec_search.search.rules import Rule, Scenario, load_experiments, load_rules, load_scenarios
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Searcher:
         rules: business rules.
         weights: source of the encoder's weights.
         scenarios: presets of search options by name, for `preset`.
+        experiments: live comparisons by name, for a service.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Searcher:
         """
         self.backend, self._given_ranking, self.rules = backend, ranking, rules
         self.scenarios: Mapping[str, Scenario] = {}
+        self.experiments: Mapping[str, Experiment] = {}
         self._ranking_of(backend.release)  # refuses one that cannot be read
         self._encoder_name, self.weights = encoder, weights
         self._following: Follower | None = None
@@ -200,7 +203,9 @@ class Searcher:
                 self.backend.reopen()
                 logger.info("release %s answers now", self.release.name)
             if rules is not None and (now := file_state(rules)) != state:
+                experiments = load_experiments(rules)
                 self.rules, self.scenarios, state = load_rules(rules), load_scenarios(rules), now
+                self.experiments = experiments
 
         self._following = Follower(look, seconds)
 

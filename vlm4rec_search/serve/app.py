@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm4rec_search.serve.problems import add_problems, problem
 from vlm4rec_search.serve.schemas import (
+    EventBatch,
+    EventReceipt,
     Health,
     ItemPage,
     Problem,
@@ -59,6 +61,9 @@ class Metrics:
             "vlm4rec_answers_total", "Answers by the tier that gave them.", ["endpoint", "tier"], registry=self.registry
         )
         self.empty = Counter("vlm4rec_empty_answers_total", "Answers without items.", registry=self.registry)
+        self.events = Counter(
+            "vlm4rec_events_total", "Events by what became of them.", ["outcome"], registry=self.registry
+        )
         age = Gauge("vlm4rec_release_age_seconds", "Age of the release that answers.", registry=self.registry)
         age.set_function(lambda: time.time() - service.created_at)
         stuck = Gauge(
@@ -72,6 +77,13 @@ class Metrics:
         if not answer.items:
             self.empty.inc()
         return answer
+
+    def count_events(self, receipt: EventReceipt) -> EventReceipt:
+        """Count what became of events, and return it."""
+        self.events.labels("accepted").inc(receipt.accepted)
+        self.events.labels("duplicate").inc(receipt.duplicates)
+        self.events.labels("rejected").inc(len(receipt.rejected))
+        return receipt
 
 
 def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
@@ -122,6 +134,15 @@ def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
     ) -> Recommendation:
         """Return a page of a recommendation: one that was served, or the next one, which repeats no item."""
         return metrics.count("page", service.page(recommendation_id, page))
+
+    @app.post("/v1/events", tags=["events"], dependencies=guarded, response_model=EventReceipt)
+    def events(body: EventBatch) -> EventReceipt | Response:
+        """Keep events of shoppers, at most 1,000; the answer counts those that are kept, known already, or wrong."""
+        receipt = metrics.count_events(service.record(body))
+        if len(receipt.rejected) == len(body.events):
+            wrong = [{"field": f"events.{each.index}", "message": each.detail} for each in receipt.rejected]
+            return problem(422, f"no event can be kept: {wrong[0]['message']}", errors=wrong)
+        return receipt
 
     @app.get("/v1/users/{user_id:path}", tags=["look up"], dependencies=guarded)
     def user(user_id: Annotated[str, Path(min_length=1, max_length=512)]) -> UserPage:

@@ -6,10 +6,10 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.search.query import Tier
@@ -19,23 +19,34 @@ _CREATE = """
 CREATE TABLE IF NOT EXISTS recommendations (
     recommendation_id TEXT NOT NULL, page INTEGER NOT NULL, served_at REAL NOT NULL, user_id TEXT, query TEXT NOT NULL,
     tier TEXT NOT NULL, release TEXT NOT NULL, ranking TEXT NOT NULL, scenario TEXT, items TEXT NOT NULL,
-    PRIMARY KEY (recommendation_id, page)
+    experiment TEXT, arm TEXT, teams TEXT, PRIMARY KEY (recommendation_id, page)
 ) WITHOUT ROWID
 """
-_INSERT = "INSERT OR IGNORE INTO recommendations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LATER = ("experiment", "arm", "teams")  # columns that older files lack
+_INSERT = "INSERT OR IGNORE INTO recommendations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PAGES = """
-SELECT query, items, tier, release, ranking FROM recommendations WHERE recommendation_id = ? ORDER BY page
+SELECT query, items, tier, release, ranking, experiment, arm, teams
+FROM recommendations WHERE recommendation_id = ? ORDER BY page
 """
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page as it was served: item ids with their scores, best first, and what answered."""
+    """A page as it was served: item ids with their scores, best first, and what answered.
+
+    Attributes:
+        experiment: name of the live comparison in which it took part.
+        arm: a or b; None where both are mixed.
+        teams: where both are mixed, a letter for each item: which variant chose it.
+    """
 
     items: Sequence[tuple[str, float]]
     tier: Tier
     release: str
     ranking: str
+    experiment: str | None = None
+    arm: Literal["a", "b"] | None = None
+    teams: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,9 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
                 connection.execute(_CREATE)
+                for name in _LATER:
+                    with suppress(sqlite3.OperationalError):  # it is there
+                        connection.execute(f"ALTER TABLE recommendations ADD COLUMN {name} TEXT")
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"cannot write the journal {self._path} ({error})") from None
 
@@ -104,7 +118,9 @@ class Journal:
         user, scenario = query.get("user"), query.get("scenario")
         row = (recommendation_id, page, time.time(), user, json.dumps(query), served.tier, served.release)
         try:
-            self._connection.execute(_INSERT, (*row, served.ranking, scenario, json.dumps(list(served.items))))
+            made_by = (served.ranking, scenario, json.dumps(list(served.items)))
+            compared = (served.experiment, served.arm, served.teams)
+            self._connection.execute(_INSERT, (*row, *made_by, *compared))
         except sqlite3.Error as error:
             raise RunError(f"cannot write the journal {self._path} ({error})") from None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -10,6 +10,15 @@ from vlm4rec_search.search.query import LARGEST_SESSION, Answer, Explanation, Fu
 
 LARGEST_PAGE = 100
 LONGEST_TEXT = 1_000
+LARGEST_BATCH = 1_000  # events of one request
+_EVENT_EXAMPLE = {
+    "event_id": "3f0c6a52-8c1e-4e0e-9a43-5f8d1f0a7b11",
+    "action_name": "click",
+    "timestamp": "2026-01-31T12:00:00Z",
+    "user_id": "u001",
+    "query_id": "0123456789abcdef0123456789abcdef",
+    "event_attributes": {"object": {"object_id": "00004"}, "position": {"ordinal": 3}},
+}
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -76,6 +85,33 @@ class SimilarRequest(Options):
     item: Id
 
 
+class EventBatch(_Body):
+    """Events in the shape of User Behavior Insights 1.3. A wrong one does not cost the others."""
+
+    events: list[dict[str, Any]] = Field(
+        min_length=1,
+        max_length=LARGEST_BATCH,
+        description="each with action_name, timestamp, user_id or client_id, and where there is one event_id, query_id"
+        " (the recommendation_id), event_attributes.object.object_id (the item) and event_attributes.position.ordinal",
+        examples=[[_EVENT_EXAMPLE]],
+    )
+
+
+class RejectedEvent(BaseModel):
+    """An event of the request that is not kept."""
+
+    index: int = Field(description="its place in the request, from 0")
+    detail: str = Field(description="what is wrong")
+
+
+class EventReceipt(BaseModel):
+    """What became of the events; those that are accepted are on the disk."""
+
+    accepted: int
+    duplicates: int = Field(description="events whose event_id was known, which are not kept again")
+    rejected: list[RejectedEvent]
+
+
 class ReasonText(BaseModel):
     """A reason for an item, and its share of the score."""
 
@@ -118,6 +154,14 @@ class Item(BaseModel):
         )
 
 
+class Assignment(BaseModel):
+    """The live comparison in which an answer takes part."""
+
+    name: str
+    arm: Literal["a", "b"] | None = Field(description="the variant that answers; null where both are mixed")
+    teams: str | None = Field(description="where both are mixed, which variant chose each item, such as abba")
+
+
 class Recommendation(BaseModel):
     """The items of one answer, best first, and where they come from."""
 
@@ -127,6 +171,7 @@ class Recommendation(BaseModel):
     release: str
     ranking: str
     scenario: str | None
+    experiment: Assignment | None = None
     missing: list[str] = Field(description="items of the request that the release does not have")
     note: str | None = Field(description="a sentence where the answer is not what the caller may expect")
     counts: dict[str, dict[str, int]] = Field(description="values of the counted fields over the candidates")

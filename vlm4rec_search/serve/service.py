@@ -1,37 +1,47 @@
 """What the service does for each request, without HTTP: searches, pages, shoppers, items and releases."""
 
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.text_forms import normal_form
+from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
+from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.indexes import open_index_of, open_releases
+from vlm4rec_search.search.experiments import Experiment, experiment_of, team_draft
 from vlm4rec_search.search.facts import UnknownItemsError
-from vlm4rec_search.search.query import Answer, Hit, Query
+from vlm4rec_search.search.query import LARGEST_EXCLUSION, Answer, Hit, Query
 from vlm4rec_search.search.ranking import Ranking, pinned_ranking
 from vlm4rec_search.search.rules import preset
 from vlm4rec_search.search.searcher import Searcher
 from vlm4rec_search.serve.journal import Journal, Page, Served, new_id
 from vlm4rec_search.serve.schemas import (
     LARGEST_PAGE,
+    Assignment,
+    EventBatch,
+    EventReceipt,
     Health,
     HistoryItem,
     ItemPage,
     Recommendation,
     RecommendRequest,
+    RejectedEvent,
     ReleaseInfo,
     SearchRequest,
     SimilarRequest,
     UserPage,
 )
 
+logger = logging.getLogger(__name__)
 DEPTH = 200  # items of all pages of a recommendation together
 OPEN = 2  # named releases that stay open beside the live one
+NEWEST = 20  # items of events that speak for or against others; older ones are only left out
 _WORDS = 20  # words of a page
 
 
@@ -47,6 +57,7 @@ class Service:
     Attributes:
         index: answers from the live release.
         journal: what was served.
+        events: what shoppers did with it.
     """
 
     def __init__(self, settings: Settings, follow: float = 2.0, rankings: Mapping[str, Ranking] | None = None) -> None:
@@ -63,6 +74,7 @@ class Service:
         """
         self._settings, self._rankings = settings, dict(rankings or {})
         self.journal = Journal(settings.served_file)
+        self.events = EventLog(settings.events_file)
         self._releases = open_releases(settings.index_url, settings)
         self.index = open_index_of(settings, follow=follow)
         self._named: OrderedDict[str, Searcher] = OrderedDict()
@@ -112,6 +124,21 @@ class Service:
         if page <= len(served.pages):
             return self._repeat(served, recommendation_id, page)
         return self._serve(dict(served.query), recommendation_id, served.pages)
+
+    def record(self, batch: EventBatch) -> EventReceipt:
+        """Keep events; those that the answer counts as accepted are on the disk.
+
+        Raises:
+            RunError: they cannot be written; none is kept.
+        """
+        parsed, rejected = [], []
+        for index, content in enumerate(batch.events):
+            try:
+                parsed.append(parse_event(content))
+            except WrongEventError as error:
+                rejected.append(RejectedEvent(index=index, detail=str(error)))
+        accepted = self.events.record(parsed) if parsed else 0
+        return EventReceipt(accepted=accepted, duplicates=len(parsed) - accepted, rejected=rejected)
 
     def user(self, user_id: str) -> UserPage:
         """Return what the live release knows of a shopper.
@@ -197,7 +224,8 @@ class Service:
         answer = Answer(query.get("user"), mode, page.tier, page.release, 0.0, tuple(hits), page.ranking)
         is_full = len(hits) == len(served.pages[0].items) > 0
         address = _next_page(recommendation_id, number, is_full, before + len(hits))
-        return Recommendation.of(answer, recommendation_id, query.get("scenario"), address)
+        again = Recommendation.of(answer, recommendation_id, query.get("scenario"), address)
+        return again.model_copy(update={"experiment": _assignment(page.experiment, page.arm, page.teams)})
 
     def _serve(self, options: dict[str, Any], recommendation_id: str, before: Sequence[Page]) -> Recommendation:
         """Search, leave out what earlier pages showed, and record the page."""
@@ -207,18 +235,71 @@ class Service:
         query = Query(**preset(self.index.scenarios, scenario, arguments))
         size = min(query.k, LARGEST_PAGE, DEPTH - len(shown))
         deeper = replace(query, k=max(1, size + len(shown)))
-        answer = self._index(release, ranking).search(deeper)
+        number = len(before) + 1
+        compared = None if release or ranking else experiment_of(self.index.experiments, scenario, query.user)
+        answer, assignment = (
+            self._compare(deeper, *compared, shown, f"{recommendation_id} {number}")
+            if compared
+            else (self._ask(deeper, release, ranking), None)
+        )
         fresh = [hit for hit in answer.hits if hit.item_id not in shown][:size]
         hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(fresh, len(shown) + 1))
-        number = len(before) + 1
+        told = assignment.model_dump() if assignment else {"name": None, "arm": None, "teams": None}
+        teams = told["teams"][: len(hits)] if told["teams"] else None
         self.journal.record(
             recommendation_id,
             number,
             options,
-            Page([(hit.item_id, hit.score) for hit in hits], answer.tier, answer.release, answer.ranking),
+            Page(
+                [(hit.item_id, hit.score) for hit in hits],
+                *(answer.tier, answer.release, answer.ranking),
+                *(told["name"], told["arm"], teams),
+            ),
         )
         address = _next_page(recommendation_id, number, len(hits) == size, len(shown) + len(hits))
-        return Recommendation.of(replace(answer, hits=hits), recommendation_id, scenario, address)
+        served = Recommendation.of(replace(answer, hits=hits), recommendation_id, scenario, address)
+        return served.model_copy(update={"experiment": _assignment(told["name"], told["arm"], teams)})
+
+    def _ask(self, query: Query, release: str | None, ranking: str | None) -> Answer:
+        """Answer a query with what the shopper did since the release was made."""
+        index = self._index(release, ranking)
+        return index.search(self._with_recent(query, index))
+
+    def _compare(
+        self, query: Query, name: str, experiment: Experiment, shown: Collection[str], seed: str
+    ) -> tuple[Answer, Assignment | None]:
+        """Answer a query in a live comparison; where a variant cannot answer, the live release does without one."""
+        arm = experiment.arm(name, query.user or "")
+        try:
+            if experiment.method == "split":
+                variant = experiment.b if arm == "b" else experiment.a
+                return self._ask(query, variant.release, variant.ranking), Assignment(name=name, arm=arm, teams=None)
+            a, b = (self._ask(query, each.release, each.ranking) for each in (experiment.a, experiment.b))
+        except UsageError as error:
+            logger.warning("the experiment %s is left out: %s", name, error)
+            return self._ask(query, None, None), None
+        lists = [[hit for hit in answer.hits if hit.item_id not in shown] for answer in (a, b)]
+        keys = [[hit.item_id for hit in hits] for hits in lists]
+        mixed = team_draft(lists[0], lists[1], keys, query.k, seed)
+        answer = replace(
+            a,
+            hits=tuple(hit for hit, _ in mixed),
+            release=" + ".join(dict.fromkeys((a.release, b.release))),  # named together where they differ
+            ranking=" + ".join(dict.fromkeys((a.ranking, b.ranking))),
+            took_ms=round(a.took_ms + b.took_ms, 2),
+        )
+        return answer, Assignment(name=name, arm=None, teams="".join(team for _, team in mixed))
+
+    def _with_recent(self, query: Query, index: Searcher) -> Query:
+        """Return a query that knows what the shopper did since the release was made."""
+        if query.user is None:
+            return query
+        made = index.release
+        recent = self.events.recent(query.user, made.as_of, made.created_at)
+        speak, hidden = recent.liked[:NEWEST], recent.hidden[:NEWEST]
+        others = () if query.include_seen else (*recent.liked[NEWEST:], *recent.hidden[NEWEST:], *recent.others)
+        exclude = (*query.exclude, *others)[:LARGEST_EXCLUSION]
+        return replace(query, recent=speak, hidden=hidden, exclude=exclude)
 
     def _index(self, release: str | None = None, ranking: str | None = None) -> Searcher:
         """Return an index of a release under a ranking, by default the live release under its own."""
@@ -268,6 +349,10 @@ class Service:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _assignment(name: str | None, arm: Literal["a", "b"] | None, teams: str | None) -> Assignment | None:
+    return None if name is None else Assignment(name=name, arm=arm, teams=teams)
 
 
 def _next_page(recommendation_id: str, number: int, is_full: bool, shown: int) -> str | None:

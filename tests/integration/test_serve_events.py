@@ -1,0 +1,276 @@
+"""Events over HTTP: kept before the answer, felt by the next answer of the shopper on both backends, read by a plan."""
+
+import random
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+import pytest
+from helpers.backends import Backend, Embedded, Server
+from helpers.http_service import serving
+from helpers.six_items import ENCODER, RANKING, documents, given
+from helpers.workspace import Workspace
+
+from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.datasets.events.compaction import INTERACTIONS, compact, event_files
+from vlm4rec_search.datasets.events.event import parse_event
+from vlm4rec_search.datasets.events.log import EventLog
+from vlm4rec_search.pipeline.saved_queries import find_query
+from vlm4rec_search.pipeline.served_log import create_served_tables
+from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.serve.service import Service
+
+SEMANTIC = {"mode": "semantic", "k": 6}
+
+
+def event(name: str, action: str, item: str, user: str = "u1", **more: Any) -> dict[str, Any]:
+    given = {"event_id": name, "action_name": action, "timestamp": datetime.now(UTC).isoformat(), "user_id": user}
+    return {**given, "event_attributes": {"object": {"object_id": item}}, **more}
+
+
+def settings_of(backend: Backend, folder: Path) -> ExplicitSettings:
+    prefix = backend.prefix if isinstance(backend, Server) else ""
+    url = backend.releases.url
+    served = folder / "served"
+    return ExplicitSettings(index_url=url, index_prefix=prefix, encoder=ENCODER, ranking=RANKING, served=served)
+
+
+@pytest.fixture(scope="module")
+def published(backend: Backend) -> Backend:
+    backend.publish(given(documents()))
+    return backend
+
+
+@pytest.fixture
+def client(published: Backend, tmp_path: Path) -> Iterator[httpx.Client]:
+    with Service(settings_of(published, tmp_path), 5.0) as service, serving(service) as opened:
+        yield opened
+
+
+def post(client: httpx.Client, *events: dict[str, Any]) -> dict[str, Any]:
+    response = client.post("/v1/events", json={"events": events})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def ids(client: httpx.Client, **body: Any) -> str:
+    response = client.post("/v1/recommend", json={**SEMANTIC, **body})
+    assert response.status_code == 200, response.text
+    return "".join(item["item_id"] for item in response.json()["items"])
+
+
+def test_the_next_answer_knows_what_the_shopper_did(client: httpx.Client) -> None:
+    assert ids(client, user="u1") == "becf"
+    post(client, event("1", "impression", "b"))
+    assert ids(client, user="u1") == "becf", "what was only shown may come again"
+    post(client, event("2", "click", "f"))
+    assert ids(client, user="u1") == "bec", "f speaks and leaves"
+    assert "f" in ids(client, user="u1", include_seen=True)
+    post(client, event("3", "hide", "e"))
+    assert ids(client, user="u1") == "bc"
+    assert ids(client, user="u2") == "badef", "of another shopper"
+
+
+def test_a_shopper_without_profile_gets_what_goes_with_the_visit(client: httpx.Client) -> None:
+    assert client.post("/v1/recommend", json={**SEMANTIC, "user": "new"}).json()["tier"] == "popularity"
+    post(client, event("1", "view", "a", "new"), event("2", "view", "gone", "new"))
+    answer = client.post("/v1/recommend", json={**SEMANTIC, "user": "new", "explain": True}).json()
+    assert (answer["tier"], answer["items"][0]["item_id"]) == ("session", "b")
+    assert "user new is not known, so the answer is what goes with the items of the session" in answer["note"]
+    assert answer["missing"] == []
+
+
+def test_a_hide_pushes_its_like_away(client: httpx.Client) -> None:
+    post(client, event("1", "view", "b", "new"), event("2", "view", "e", "new"))
+    before = client.post("/v1/recommend", json={**SEMANTIC, "user": "new"}).json()["items"]
+    post(client, event("3", "hide", "d", "new"))
+    body = {**SEMANTIC, "user": "new", "explain": True, "include_seen": True}
+    items = client.post("/v1/recommend", json=body).json()["items"]
+    after = {item["item_id"]: item["score"] for item in items}
+    assert [item["item_id"] for item in before if item["item_id"] == "d"] == ["d"]
+    assert after["c"] > after["a"], "a resembles d, c does not"
+
+
+def test_the_answer_counts_what_is_kept_known_and_wrong(client: httpx.Client) -> None:
+    events = [event("1", "click", "a"), event("1", "click", "a"), {"action_name": "click"}, event("2", "buy", "b")]
+    receipt = post(client, *events)
+    assert (receipt["accepted"], receipt["duplicates"]) == (2, 1)
+    assert receipt["rejected"] == [{"index": 2, "detail": "timestamp: Field required"}]
+    assert post(client, events[0]) == {"accepted": 0, "duplicates": 1, "rejected": []}
+    wrong = client.post("/v1/events", json={"events": [{"action_name": "click"}]})
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "events.0")
+    for body in ({"events": []}, {"events": [{}] * 1_001}, {"events": ["x"]}, {}):
+        assert client.post("/v1/events", json=body).status_code == 422
+    assert 'vlm4rec_events_total{outcome="duplicate"} 2.0' in client.get("/metrics").text
+
+
+def test_two_services_share_events_and_a_restart_keeps_them(embedded: Embedded, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    settings = settings_of(embedded, tmp_path)
+    with Service(settings) as one, Service(settings) as two, serving(one) as first, serving(two) as second:
+        post(first, event("1", "purchase", "b"))
+        assert ids(second, user="u1") == "cef"
+        assert post(second, event("1", "purchase", "b"))["duplicates"] == 1
+    with Service(settings) as again, serving(again) as client:
+        assert ids(client, user="u1") == "cef"
+
+
+def test_a_plan_reads_an_event_once(workspace: Workspace) -> None:
+    workspace.vlm4rec("shop", "--to", "data", "--items", "30", "--shoppers", "10", "--clean")
+    item = duckdb.read_csv(str(workspace.data / "items.csv"), all_varchar=True).project("item_id").fetchall()[0][0]
+    log = EventLog(workspace.folder / "served" / "events.sqlite")
+    sent = [event("1", "add_to_cart", item, "new"), event("2", "impression", item, "new")]
+    log.record([parse_event(each) for each in sent])
+    weights = "SELECT item_id, why FROM profiles.profile_weights WHERE user_id = 'new'"
+    workspace.plan()
+    assert workspace.query(weights) == [(item, "1 x cart +0.60; last 0 days before the shopper's latest")]
+    log.record([parse_event(each) for each in (*sent, event("3", "hide", item, "new"))])
+    workspace.plan()
+    ((_, why),) = workspace.query(weights)
+    assert "1 x cart +0.60, 1 x hide -1.00" in why
+    files = workspace.query("SELECT file, records FROM raw.files WHERE file LIKE 'events/%'")
+    assert [records for _, records in files] == [2]
+
+
+EXPERIMENT = """
+experiments:
+  new: {{b: {{ranking: {ranking}}}, method: {method}}}
+"""
+
+
+def experimenting(embedded: Embedded, folder: Path, method: str, ranking: str = "popular") -> Service:
+    """Return a service with an experiment between the release's ranking and one by popularity."""
+    rules = folder / "rules.yaml"
+    rules.write_text(EXPERIMENT.format(method=method, ranking=ranking))
+    settings = settings_of(embedded, folder).model_copy(update={"rules": rules})
+    popular = load_ranking(RANKING).model_copy(update={"version": "popular", "fallback_chain": ("popularity",)})
+    return Service(settings, 5.0, {"popular": popular})
+
+
+def test_a_split_experiment_is_told_and_compared(embedded: Embedded, workspace: Workspace) -> None:
+    embedded.publish(given(documents()))
+    rankings = set()
+    with experimenting(embedded, workspace.folder, "split") as service, serving(service) as client:
+        for number in range(12):
+            answer = client.post("/v1/recommend", json={"user": f"s{number}", "k": 2}).json()
+            told, (first, _) = answer["experiment"], answer["items"]
+            assert (told["name"], told["teams"], answer["ranking"]) == ("new", None, RANKED[told["arm"]])
+            rankings.add(answer["ranking"])
+            page = client.get(answer["next"]).json()
+            assert page["experiment"] == told
+            of_answer = {"query_id": answer["recommendation_id"], "event_attributes": {"position": {"ordinal": 1}}}
+            seen = event(f"i{number}", "impression", first["item_id"], f"s{number}")
+            of_answer["event_attributes"] |= seen["event_attributes"]
+            post(client, {**seen, **of_answer}, {**seen, **of_answer, "event_id": f"c{number}", "action_name": "click"})
+        named = client.post("/v1/recommend", json={"user": "s1", "ranking": "popular"}).json()
+        assert (named["experiment"], named["ranking"]) == (None, "popular")
+    assert rankings == {"test-1", "popular"}
+    workspace.settings["VLM4REC_RULES"] = "rules.yaml"
+    result = workspace.json("compare", "new")
+    assert (result["shoppers_a"] + result["shoppers_b"], result["answers"], result["is_void"]) == (12, 12, False)
+    click, cart, _ = result["outcomes"]
+    assert (click["a"], click["b"], cart["a"], click["verdict"]) == (1.0, 1.0, 0.0, "no difference can be told")
+    assert "12 answers" in workspace.vlm4rec("compare")
+    with duckdb.connect() as connection:
+        create_served_tables(connection, settings_of(embedded, workspace.folder))
+        query = find_query(None, "click_through_by_position").sql
+        assert connection.sql(query).fetchall()[:3] == [
+            (1, 13, 12, 12, 0, 0, 1.0),
+            (2, 13, 0, 0, 0, 0, 0.0),
+            (3, 13, 0, 0, 0, 0, 0.0),
+        ]
+
+
+RANKED = {"a": "test-1", "b": "popular"}
+
+
+def test_an_interleaved_list_has_teams_and_a_broken_experiment_costs_nothing(
+    embedded: Embedded, tmp_path: Path
+) -> None:
+    embedded.publish(given(documents()))
+    with experimenting(embedded, tmp_path, "interleave") as service, serving(service) as client:
+        answer = client.post("/v1/recommend", json={"user": "u1", "k": 3}).json()
+        teams = answer["experiment"]["teams"]
+        assert (len(teams), answer["experiment"]["arm"], answer["ranking"]) == (3, None, "test-1 + popular")
+        assert set(teams[:2]) == {"a", "b"}
+        first = [item["item_id"] for item in answer["items"]]
+        page = client.get(answer["next"]).json()
+        assert not set(first) & {item["item_id"] for item in page["items"]}
+        again = client.get(answer["next"].replace("page=2", "page=1")).json()
+        assert (again["experiment"], [item["item_id"] for item in again["items"]]) == (answer["experiment"], first)
+        with duckdb.connect() as connection:
+            create_served_tables(connection, settings_of(embedded, tmp_path))
+            shown = "SELECT position, item_id, team FROM served.recommendations WHERE page = 1 ORDER BY position"
+            assert connection.sql(shown).fetchall() == list(zip((1, 2, 3), first, teams, strict=True))
+    with experimenting(embedded, tmp_path, "split", "gone") as service, serving(service) as client:
+        answers = [client.post("/v1/recommend", json={"user": f"u{number}"}).json() for number in range(8)]
+        assert {answer["ranking"] for answer in answers} == {"test-1"}
+        assert any(answer["experiment"] is None for answer in answers)
+
+
+KILLS = [pytest.param(3, 120, id="some"), pytest.param(20, 10_000, id="many", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize(("kills", "events"), KILLS)
+def test_a_killed_service_loses_and_doubles_no_event(
+    workspace: Workspace, embedded: Embedded, kills: int, events: int
+) -> None:
+    embedded.publish(given(documents()))
+    url = embedded.releases.url
+    workspace.settings.update(VLM4REC_INDEX_URL=url, VLM4REC_ENCODER=ENCODER.split("@")[0], VLM4REC_RANKING="")
+    waiting, acknowledged = [str(number) for number in range(events)], list[str]()
+    chance = random.Random(7)
+    log, folder = workspace.folder / "served" / "events.sqlite", workspace.folder / "served" / "events"
+    for life in range(kills + 1):
+        goal = len(acknowledged) + len(waiting) // (kills + 1 - life)
+        process, port = start_service(workspace)
+        killer = threading.Event()
+
+        def kill(process: "subprocess.Popen[str]" = process, killer: threading.Event = killer) -> None:
+            killer.wait()
+            process.kill()
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                while waiting:
+                    batch = waiting[: chance.randint(1, 10)]
+                    if life < kills and len(acknowledged) >= goal - 10:
+                        killer.set()  # while this request is on its way
+                    post(client, *(event(name, "click", "a") for name in batch))
+                    acknowledged += batch
+                    del waiting[: len(batch)]
+        except httpx.TransportError:
+            assert life < kills
+        finally:
+            killer.set()
+            thread.join()
+            process.communicate()
+        compact(log, folder)
+    assert not waiting
+    kept = duckdb.read_parquet([str(path) for path in event_files(folder, INTERACTIONS)])
+    found = [name for (name,) in kept.project("event_id").fetchall()]
+    assert sorted(found) == sorted(acknowledged)
+
+
+def start_service(workspace: Workspace) -> "tuple[subprocess.Popen[str], int]":
+    """Start a service of its own and wait until it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = workspace.start("vlm4rec", "-q", "serve", "--port", str(port))
+    while process.poll() is None:
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).raise_for_status()
+            return process, port
+        except httpx.HTTPError:
+            time.sleep(0.05)
+    raise AssertionError(process.communicate()[1])

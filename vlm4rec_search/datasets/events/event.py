@@ -1,0 +1,149 @@
+"""One event in the shape of User Behavior Insights 1.3 (o19s/ubi): who did what with which item, and where."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from vlm4rec_search.common.text_forms import normal_form
+
+LATEST = timedelta(days=1)  # after the receipt: a plan refuses later times as well
+LONGEST = 10_000  # characters of an event as JSON
+Meaning = Literal["for", "against", "seen", "shown"]
+# Kinds of events and the words for them: those of `macros/events.py`, and click_through of UBI.
+_WORDS = {
+    "impression": "impressions view_item_list shown",
+    "click": "clicked select_item click_through",
+    "view": "viewed view_item page_view pageview product_view product_viewed item_view detail detail_view",
+    "cart": "add_to_cart addtocart added_to_cart add_to_basket add_to_bag product_added_to_cart basket",
+    "purchase": "purchased buy bought transaction checkout checkout_completed order_completed sale conversion",
+    "order": "ordered orders",
+    "remove": "remove_from_cart removed_from_cart product_removed_from_cart",
+    "hide": "hidden not_interested",
+    "dislike": "disliked dislikes thumbs_down thumb_down downvote",
+    "return": "returned returns refund refunded refunds sent_back cancellation",
+}
+_KINDS = {word: kind for kind, words in _WORDS.items() for word in (kind, *words.split())}
+_MEANINGS: dict[str, Meaning] = {
+    "impression": "shown", "remove": "seen", "hide": "against", "dislike": "against", "return": "against",
+}  # fmt: skip
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Object(_Part):
+    object_id: Annotated[str, StringConstraints(min_length=1, max_length=512)] | int
+
+
+class _Position(_Part):
+    ordinal: int | None = Field(default=None, ge=0, le=1_000_000)
+
+
+class _Attributes(_Part):
+    object: _Object | None = None
+    position: _Position | None = None
+    value: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+class Event(_Part):
+    """An event; keys that it does not name are kept.
+
+    Attributes:
+        action_name: such as impression, click, add_to_cart, purchase or hide.
+        timestamp: when it took place; without a zone in UTC.
+        event_id: of the sender, so that an event that is sent twice counts once; None takes a hash of the event.
+        user_id: the shopper; without it `client_id` is.
+        client_id: the browser or device.
+        session_id: of the visit.
+        query_id: the recommendation from which it came.
+        event_attributes: `object.object_id` is the item, `position.ordinal` its place, `value` a strength such as a
+            number of pieces.
+    """
+
+    action_name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    timestamp: datetime
+    event_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    user_id: Text | None = None
+    client_id: Text | None = None
+    session_id: Text | None = None
+    query_id: Text | None = None
+    event_attributes: _Attributes = _Attributes()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.shopper:
+            raise ValueError("give a user_id, or a client_id")
+        if self.item_id == "":
+            raise ValueError("the object_id is empty")
+        try:
+            late = self.happened_at > datetime.now(UTC) + LATEST
+        except OverflowError:
+            raise ValueError("the timestamp is outside of the calendar") from None
+        if late:
+            raise ValueError("the timestamp is in the future")
+        return self
+
+    @property
+    def happened_at(self) -> datetime:
+        """When it took place, in UTC."""
+        return self.timestamp.replace(tzinfo=self.timestamp.tzinfo or UTC).astimezone(UTC)
+
+    @property
+    def shopper(self) -> str:
+        """The shopper's id as tables have it."""
+        return normal_form(self.user_id or "") or normal_form(self.client_id or "")
+
+    @property
+    def item_id(self) -> str | None:
+        """The item's id as tables have it; None for an event without an item."""
+        item = self.event_attributes.object
+        return None if item is None else normal_form(str(item.object_id))
+
+
+class WrongEventError(ValueError):
+    """An event cannot be kept; the message says why."""
+
+
+def parse_event(content: Any) -> tuple[Event, str]:
+    """Return an event and its whole content as JSON.
+
+    Raises:
+        WrongEventError: it is not as described.
+    """
+    if not isinstance(content, Mapping):
+        raise WrongEventError("an event is an object")
+    try:
+        text = json.dumps(content, ensure_ascii=True, allow_nan=False, sort_keys=True)
+        event = Event.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise WrongEventError(f"{where}: {message}" if where else message) from None
+    except (ValueError, RecursionError) as error:
+        raise WrongEventError(f"it cannot be written as JSON ({error})") from None
+    if len(text) > LONGEST:
+        raise WrongEventError(f"it has {len(text):,} characters: send at most {LONGEST:,}")
+    if event.event_id is None:
+        event = event.model_copy(update={"event_id": hashlib.sha256(text.encode()).hexdigest()[:32]})
+    return event, text
+
+
+def kind_of(action_name: str) -> str:
+    """Return the kind of an action, such as cart for add_to_cart; of an unknown one its name, as a plan spells it."""
+    spread = re.sub("([a-z])([A-Z])", r"\1_\2", action_name).lower()
+    word = re.sub(r"[\W_]+", "_", spread).strip("_")
+    return _KINDS.get(word, word)
+
+
+def meaning(action_name: str) -> Meaning:
+    """Return what an action says of its item: for it, against it, only that it was seen, or only that it was shown."""
+    return _MEANINGS.get(kind_of(action_name), "for")

@@ -1,0 +1,200 @@
+"""The log of events: a SQLite file that several processes share. What `record` has returned for is on the disk."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.datasets.events.event import Event, meaning
+
+LIVE_SECONDS = 7 * 86_400.0
+"""How long an event counts in answers without a release that has it."""
+_PATIENCE = 10.0  # seconds to wait for another process's write
+_NEWEST = 1_000  # events of a shopper that are looked at
+COLUMNS = (
+    "sequence", "event_id", "received_at", "timestamp", "action_name", "user_id", "client_id", "session_id",
+    "query_id", "item_id", "position", "value", "content",
+)  # fmt: skip
+_CREATE = """
+CREATE TABLE IF NOT EXISTS known (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL, received_at REAL NOT NULL,
+    timestamp TEXT NOT NULL, action_name TEXT NOT NULL, user_id TEXT NOT NULL, client_id TEXT, session_id TEXT,
+    query_id TEXT, item_id TEXT, position INTEGER, value REAL, content TEXT NOT NULL,
+    is_compacted INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id, sequence);
+CREATE INDEX IF NOT EXISTS events_to_compact ON events (sequence) WHERE NOT is_compacted;
+"""
+_KNOW = "INSERT OR IGNORE INTO known VALUES (?)"
+_INSERT = f"INSERT INTO events ({', '.join(COLUMNS[1:])}) VALUES ({', '.join('?' * (len(COLUMNS) - 1))})"  # noqa: S608
+_OF_USER = """
+SELECT item_id, action_name, timestamp, received_at FROM events
+WHERE user_id = ? AND item_id IS NOT NULL AND received_at > ? ORDER BY sequence DESC LIMIT ?
+"""
+_WAITING = f"SELECT {', '.join(COLUMNS)} FROM events WHERE NOT is_compacted AND sequence <= ? ORDER BY sequence"  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Recent:
+    """What a shopper did since the release that answers was made; the newest items first.
+
+    Attributes:
+        liked: items whose last event speaks for them.
+        hidden: items whose last event speaks against them.
+        others: items that were merely seen, such as those taken out of the cart.
+    """
+
+    liked: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+class EventLog:
+    """Keeps events; several threads and processes may write at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create a file.
+
+        Raises:
+            RunError: its folder cannot be written, or the file is not such a log.
+        """
+        self.path = path
+        self._local = threading.local()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect()) as connection:
+                connection.executescript(_CREATE)
+        except (OSError, sqlite3.Error) as error:
+            raise self._cannot("write", error) from None
+
+    def record(self, events: Sequence[tuple[Event, str]], as_happened: bool = False) -> int:
+        """Keep the events whose ids are new, in one transaction that is on the disk on return; return their number.
+
+        Args:
+            events: with their content as JSON, see `parse_event`.
+            as_happened: take the time of each event as that of its receipt, for events of earlier days.
+
+        Raises:
+            RunError: the file cannot be written; no event is kept.
+        """
+        connection, now, kept = self._connection, time.time(), 0
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for event, content in events:
+                    if connection.execute(_KNOW, (event.event_id,)).rowcount:
+                        received = event.happened_at.timestamp() if as_happened else now
+                        connection.execute(_INSERT, _row(event, content, received))
+                        kept += 1
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._cannot("write", error) from None
+        return kept
+
+    def recent(self, user_id: str, as_of: datetime | None, created_at: datetime) -> Recent:
+        """Return what a shopper did that a release does not know, of the last `LIVE_SECONDS`.
+
+        An event counts where it was received after the release was made, or happened after the moment up to which its
+        tables count events.
+
+        Args:
+            user_id: as tables have it.
+            as_of: of the release, in UTC without a zone.
+            created_at: of the release, in UTC without a zone.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        made, until = _seconds(created_at), as_of.isoformat(timespec="microseconds") if as_of else ""
+        try:
+            rows = self._connection.execute(_OF_USER, (user_id, time.time() - LIVE_SECONDS, _NEWEST)).fetchall()
+        except sqlite3.Error as error:
+            raise self._cannot("read", error) from None
+        last: dict[str, str] = {}
+        for item_id, action, happened_at, received_at in rows:
+            is_known = received_at <= made and happened_at <= until
+            if not is_known and meaning(action) != "shown":
+                last.setdefault(item_id, meaning(action))
+        by = {each: tuple(item for item, of_item in last.items() if of_item == each) for each in ("for", "against")}
+        others = tuple(item for item, of_item in last.items() if of_item == "seen")
+        return Recent(by["for"], by["against"], others)
+
+    def newest(self) -> int:
+        """Return the number of the newest event, 0 without any.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        try:
+            row = self._connection.execute("SELECT MAX(sequence) FROM events").fetchone()
+        except sqlite3.Error as error:
+            raise self._cannot("read", error) from None
+        return row[0] or 0
+
+    def waiting(self, newest: int) -> list[tuple[object, ...]]:
+        """Return the events up to a number that no Parquet file has, in their order; the columns are `COLUMNS`.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        try:
+            return self._connection.execute(_WAITING, (newest,)).fetchall()
+        except sqlite3.Error as error:
+            raise self._cannot("read", error) from None
+
+    def forget_compacted(self, newest: int) -> None:
+        """Note that Parquet files have the events up to a number, and drop those that no answer needs any more.
+
+        Their ids stay.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        try:
+            self._connection.execute(
+                "UPDATE events SET is_compacted = 1 WHERE NOT is_compacted AND sequence <= ?", (newest,)
+            )
+            oldest = time.time() - LIVE_SECONDS
+            self._connection.execute("DELETE FROM events WHERE is_compacted AND received_at < ?", (oldest,))
+        except sqlite3.Error as error:
+            raise self._cannot("write", error) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """The connection of this thread."""
+        if not hasattr(self._local, "connection"):
+            self._local.connection = self._connect()
+        connection: sqlite3.Connection = self._local.connection
+        return connection
+
+    def _cannot(self, do: str, error: Exception) -> RunError:
+        return RunError(f"cannot {do} the events in {self.path} ({error})")
+
+
+def _row(event: Event, content: str, now: float) -> tuple[object, ...]:
+    attributes = event.event_attributes
+    position = attributes.position.ordinal if attributes.position else None
+    who = (event.shopper, event.client_id, event.session_id, event.query_id)
+    happened_at = event.happened_at.replace(tzinfo=None).isoformat(timespec="microseconds")
+    return (
+        *(event.event_id, now, happened_at, event.action_name),
+        *(*who, event.item_id, position, attributes.value, content),
+    )
+
+
+def _seconds(moment: datetime) -> float:
+    return (moment - datetime(1970, 1, 1)).total_seconds()

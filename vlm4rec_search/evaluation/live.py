@@ -1,0 +1,190 @@
+"""Which of two variants shoppers chose: the outcome of a live comparison, from what was served and what came back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import erfc, sqrt
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.vectors import Floats
+from vlm4rec_search.evaluation.significance import RESAMPLES, interval, resampled_means
+from vlm4rec_search.search.experiments import Experiment
+
+ACTIONS = {"click": ("click", "view"), "cart": ("cart",), "purchase": ("purchase", "order")}
+"""What is measured, by name, and the kinds of events that it counts."""
+SUSPICIOUS = 0.001  # a smaller probability of the numbers of shoppers makes the comparison void
+_SEED = 1
+# The reward of an answer: with `split` 1 where any of its items was acted on, with `interleave` the items of each team.
+_REWARDS = """
+WITH acted AS (
+    SELECT DISTINCT query_id, item_id FROM served.events WHERE list_contains($kinds, kind)
+), answers AS (
+    SELECT
+        shown.recommendation_id, ANY_VALUE(shown.user_id) AS user_id, ANY_VALUE(shown.arm) AS arm,
+        COUNT(acted.item_id) AS taken,
+        COUNT(acted.item_id) FILTER (shown.team = 'a') AS taken_a,
+        COUNT(acted.item_id) FILTER (shown.team = 'b') AS taken_b
+    FROM served.recommendations AS shown
+    LEFT JOIN acted ON acted.query_id = shown.recommendation_id AND acted.item_id = shown.item_id
+    WHERE shown.experiment = $name AND shown.user_id IS NOT NULL AND (shown.arm IS NULL) = $mixed
+    GROUP BY shown.recommendation_id
+)
+SELECT
+    user_id, MAX(arm) AS arm, COUNT(DISTINCT arm) AS arms, COUNT(*) AS answers,
+    AVG(CAST(taken > 0 AS DOUBLE)) AS rate, AVG(taken_a) AS rate_a, AVG(taken_b) AS rate_b
+FROM answers
+GROUP BY user_id
+ORDER BY user_id
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How often shoppers acted on the answers of the variants, as means over shoppers.
+
+    Attributes:
+        action: click, cart or purchase.
+        a, b: with `split` the share of a shopper's answers that led to the action, with `interleave` the items per
+            answer that the variant chose and that led to it.
+        difference: b minus a.
+        low, high: its 95% interval.
+        p: two-sided bootstrap p-value, not corrected.
+    """
+
+    action: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says."""
+        if self.low > 0.0:
+            return "b is better"
+        return "a is better" if self.high < 0.0 else "no difference can be told"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A live comparison.
+
+    Attributes:
+        experiment: its name.
+        method: split or interleave.
+        shoppers_a, shoppers_b: with `split` the shoppers of each variant; with `interleave` all shoppers, twice.
+        answers: that took part.
+        switched: shoppers who got both variants of a split, because share or salt were changed; they are left out.
+        mismatch_p: with `split`, the probability of numbers of shoppers at least as far from the share, else None.
+        outcomes: one for each action.
+    """
+
+    experiment: str
+    method: str
+    shoppers_a: int
+    shoppers_b: int
+    answers: int
+    switched: int
+    mismatch_p: float | None
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the shoppers were not assigned as declared, so that the outcomes say nothing."""
+        return self.mismatch_p is not None and self.mismatch_p < SUSPICIOUS
+
+
+def compare_live(connection: duckdb.DuckDBPyConnection, name: str, experiment: Experiment) -> Comparison:
+    """Return the outcome of a live comparison.
+
+    Args:
+        connection: to a database with served.recommendations and served.events.
+        name: of the experiment.
+        experiment: its declaration.
+
+    Raises:
+        UsageError: nothing was served in it, or to fewer than two shoppers of a variant.
+    """
+    mixed = experiment.method == "interleave"
+    outcomes: list[Outcome] = []
+    counts = (0, 0, 0, 0)
+    for action, kinds in ACTIONS.items():
+        rows = connection.execute(_REWARDS, {"kinds": list(kinds), "name": name, "mixed": mixed}).fetchall()
+        kept = [row for row in rows if row[2] <= 1]  # of a split, shoppers of one variant
+        answers, rewards = sum(row[3] for row in rows), np.array([row[4:] for row in kept], dtype=np.float64)
+        if not kept:
+            counts = (0, 0, answers, 0)
+        elif mixed:
+            pairs = rewards[:, 1:]
+            counts = (len(kept), len(kept), answers, 0)
+        else:
+            pairs = by_arm(rewards[:, :1], np.array([row[1] == "b" for row in kept]))[:, :, 0]
+            first, second = (int(number) for number in (~np.isnan(pairs)).sum(axis=0))
+            counts = (first, second, answers, len(rows) - len(kept))
+        if min(counts[:2]) < 2:
+            raise UsageError(
+                f"the experiment {name} has {counts[0]} and {counts[1]} shoppers: each variant needs at least two"
+            )
+        outcomes.append(_outcome(action, pairs))
+    first, second, answers, switched = counts
+    mismatch = None if mixed else mismatch_probability(first, second, experiment.share)
+    return Comparison(name, experiment.method, first, second, answers, switched, mismatch, tuple(outcomes))
+
+
+def by_arm(values: Floats, in_b: NDArray[np.bool_]) -> Floats:
+    """Return values of shoppers as two columns for each metric, NaN under the variant that a shopper did not get.
+
+    Args:
+        values: (u, m), one row for each shopper.
+        in_b: (u,), or (u, m), whether the shopper got b.
+
+    Returns:
+        float64 (u, 2, m).
+    """
+    of_b = np.broadcast_to(in_b if in_b.ndim == 2 else in_b[:, None], values.shape)
+    return np.stack([np.where(of_b, np.nan, values), np.where(of_b, values, np.nan)], axis=1)
+
+
+def differences(pairs: Floats, resamples: int = RESAMPLES) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return b minus a for each metric, the ends of its 95% interval, and its p-value, each (m,).
+
+    Shoppers are drawn with replacement, as in `evaluate`; NaN is left out.
+
+    Args:
+        pairs: float64 (u, 2, m), of `by_arm`, or of shoppers who got both.
+        resamples: how many.
+    """
+    users, _, metrics = pairs.shape
+    drawn = resampled_means(pairs.reshape(users, 2 * metrics), _SEED, resamples).reshape(resamples, 2, metrics)
+    samples = drawn[:, 1] - drawn[:, 0]
+    low, high = interval(samples)
+    ends = np.minimum((samples <= 0).sum(axis=0) + 1, (samples >= 0).sum(axis=0) + 1)
+    means = np.nanmean(pairs, axis=0)
+    return means[1] - means[0], low, high, np.minimum(1.0, 2.0 * ends / (resamples + 1))
+
+
+def mismatch_probability(first: int, second: int, share: float) -> float:
+    """Return the probability of numbers of shoppers at least as far from the declared share (chi-squared test)."""
+    total = first + second
+    expected = total * share
+    squares = (second - expected) ** 2 * (1.0 / expected + 1.0 / (total - expected))
+    return erfc(sqrt(squares / 2.0))
+
+
+def _outcome(action: str, pairs: Floats) -> Outcome:
+    difference, low, high, p = (float(value[0]) for value in differences(pairs[:, :, None]))
+    mean_a, mean_b = (float(value) for value in np.nanmean(pairs, axis=0))
+    return Outcome(action, mean_a, mean_b, difference, low, high, p)
+
+
+def known_experiments(connection: duckdb.DuckDBPyConnection) -> Sequence[str]:
+    """Return the names of the experiments in which anything was served."""
+    found = connection.execute(
+        "SELECT DISTINCT experiment FROM served.recommendations WHERE experiment IS NOT NULL ORDER BY 1"
+    )
+    return [str(name) for (name,) in found.fetchall()]

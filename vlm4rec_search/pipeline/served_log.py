@@ -1,0 +1,105 @@
+"""What the service served and what shoppers did with it, as the tables served.recommendations and served.events."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.sql import quote_text
+from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files
+from vlm4rec_search.datasets.events.event import kind_of
+
+_ROWS = 10_000  # pages that are held at once
+_PAGES = {
+    "recommendation_id": pa.string(), "page": pa.int32(), "served_at": pa.float64(), "user_id": pa.string(),
+    "tier": pa.string(), "release": pa.string(), "ranking": pa.string(), "scenario": pa.string(),
+    "experiment": pa.string(), "arm": pa.string(), "teams": pa.string(), "items": pa.string(),
+}  # fmt: skip
+_CREATE = """
+CREATE SCHEMA IF NOT EXISTS served;
+CREATE TABLE served.recommendations (
+    recommendation_id VARCHAR, page INTEGER, served_at TIMESTAMP, user_id VARCHAR, tier VARCHAR, release VARCHAR,
+    ranking VARCHAR, scenario VARCHAR, experiment VARCHAR, arm VARCHAR, position INTEGER, item_id VARCHAR,
+    score DOUBLE, team VARCHAR);
+CREATE TABLE served.events (
+    event_id VARCHAR, received_at TIMESTAMP, happened_at TIMESTAMP, action_name VARCHAR, kind VARCHAR, user_id VARCHAR,
+    client_id VARCHAR, session_id VARCHAR, query_id VARCHAR, item_id VARCHAR, position BIGINT, value DOUBLE,
+    content JSON);
+"""
+# A position counts over all pages, from 1: the items of the pages before stand before those of a page.
+_ADD_PAGES = """
+INSERT INTO served.recommendations
+SELECT
+    recommendation_id, page, MAKE_TIMESTAMP(CAST(served_at * 1000000 AS BIGINT)), user_id, tier, release, ranking,
+    scenario, experiment, arm, before + place, item ->> 0, CAST(item ->> 1 AS DOUBLE), NULLIF(teams[place], '')
+FROM (
+    SELECT
+        * EXCLUDE (items), COALESCE(before_page, 0) AS before, UNNEST(CAST(items AS JSON[])) AS item,
+        GENERATE_SUBSCRIPTS(CAST(items AS JSON[]), 1) AS place
+    FROM pages)
+"""
+_ADD_EVENTS = """
+INSERT INTO served.events
+SELECT
+    event_id, received, CAST(CAST(timestamp AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS TIMESTAMP), event_type, kind, user_id,
+    client_id, session_id, query_id, item_id, position, value, content
+FROM READ_PARQUET([{files}]) LEFT JOIN kinds USING (event_type)
+"""
+
+
+def create_served_tables(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Create served.recommendations and served.events in the current database of a connection.
+
+    New events become raw files before, as before a plan.
+
+    Args:
+        connection: to a database without these tables.
+        settings: name the files of the service, which need not exist.
+
+    Raises:
+        RunError: a file of the service cannot be read.
+    """
+    compact(settings.events_file, settings.events_folder)
+    connection.execute(_CREATE)
+    for pages in _read_pages(settings.served_file):
+        connection.register("pages", pages)
+        connection.execute(_ADD_PAGES)
+        connection.unregister("pages")
+    files = [path for kind in (INTERACTIONS, OTHERS) for path in event_files(settings.events_folder, kind)]
+    if files:
+        names = ", ".join(quote_text(str(path)) for path in files)
+        actions = connection.sql(f"SELECT DISTINCT event_type FROM READ_PARQUET([{names}])").fetchall()  # noqa: S608
+        kinds = {"event_type": [name for (name,) in actions], "kind": [kind_of(name) for (name,) in actions]}
+        connection.register("kinds", pa.table(kinds))
+        connection.execute(_ADD_EVENTS.format(files=names))
+        connection.unregister("kinds")
+
+
+def _read_pages(path: Path) -> Iterator[pa.Table]:
+    """Yield the pages that were served, some at a time, with the number of items of earlier pages."""
+    if not path.is_file():
+        return
+    columns = [name for name in _PAGES if name not in ("experiment", "arm", "teams")]
+    before = (
+        "(SELECT SUM(JSON_ARRAY_LENGTH(earlier.items)) FROM recommendations AS earlier WHERE"
+        " earlier.recommendation_id = served.recommendation_id AND earlier.page < served.page)"
+    )
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            there = {name for _, name, *_ in connection.execute("PRAGMA table_info(recommendations)")}
+            compared = [name if name in there else f"NULL AS {name}" for name in ("experiment", "arm", "teams")]
+            names = ", ".join([*columns, *compared])
+            cursor = connection.execute(f"SELECT {names}, {before} AS before_page FROM recommendations AS served")  # noqa: S608
+            found = [name for name, *_ in cursor.description]
+            schema = pa.schema([pa.field(name, _PAGES.get(name, pa.int64())) for name in found])
+            while rows := cursor.fetchmany(_ROWS):
+                values = zip(*rows, strict=True)
+                arrays = [pa.array(each, field.type) for each, field in zip(values, schema, strict=True)]
+                yield pa.table(arrays, schema)
+    except sqlite3.Error as error:
+        raise RunError(f"cannot read the journal {path} ({error})") from None
