@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.model import Facts, User, Vector
@@ -30,7 +31,7 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
         UsageError: the text cannot be encoded.
     """
     user = None if query.user is None else reader.user(query.user)
-    facts = Facts(user, _session(reader, query))
+    facts = Facts(user, _session(reader, query), analyzer=load_analyzer(reader.release.analyzer))
     if starts := neighbour_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
