@@ -193,15 +193,20 @@ def _bigrams(text: str) -> Iterator[str]:
     run, end = "", -1
     for found in _TOKEN.finditer(text):
         token = found.group()
-        is_cjk = _CJK.fullmatch(token) is not None
-        if run and not (is_cjk and found.start() == end):
+        in_run = is_cjk(token)
+        if run and not (in_run and found.start() == end):
             yield from _pairs(run)
             run = ""
-        if is_cjk:
+        if in_run:
             run, end = run + token, found.end()
         else:
             yield from (token[start : start + _MAX_LENGTH] for start in range(0, len(token), _MAX_LENGTH))
     yield from _pairs(run)
+
+
+def is_cjk(token: str) -> bool:
+    """Return whether a token is Chinese, Japanese or Korean, of which bigrams are made."""
+    return _CJK.fullmatch(token) is not None
 
 
 def _pairs(run: str) -> list[str]:

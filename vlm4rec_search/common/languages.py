@@ -84,8 +84,8 @@ LANGUAGES = {
                 (rf"(?<=\p{{L}}[iIgG])([eE][rR])[eE]([sS]?){END}", "$1$2"),
             ),
             stop_words="a à au aux avec ce ces cet cette dans de des du elle elles en est et eux il ils je la le les"
-            " leur leurs lui ma mais me mes mon ne nos notre nous on ou où par pas pour que qui sa se ses si son sont sur"
-            " ta te tes ton tu un une vos votre vous y",
+            " leur leurs lui ma mais me mes mon ne nos notre nous on ou où par pas pour que qui sa se ses si son sont"
+            " sur ta te tes ton tu un une vos votre vous y",
             stemmer="light_french",
         ),
         Language(
@@ -111,8 +111,8 @@ LANGUAGES = {
             "dutch",
             replacements=((rf"(?<=\p{{L}}){APOSTROPHE}([sS]){END}", "$1"),),  # `foto's`
             stop_words="aan al als bij daar dan dat de der deze die dit door een en er haar had heb hebben heeft het"
-            " hij hun ik in is je kan maar me met mijn na naar of om omdat ons onze ook op over te tot uit uw van voor was"
-            " wat we wel werd wie wij wordt worden zal ze zich zij zijn zo zoals",
+            " hij hun ik in is je kan maar me met mijn na naar of om omdat ons onze ook op over te tot uit uw van voor"
+            " was wat we wel werd wie wij wordt worden zal ze zich zij zijn zo zoals",
             stemmer="dutch",
         ),
         Language(
