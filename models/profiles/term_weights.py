@@ -25,10 +25,11 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.common.analyzer import load_analyzer
     from vlm4rec_search.common.python_models import yield_unless_empty
     from vlm4rec_search.profiles import term_weights
 
-    context.var("analyzer")  # another analyzer rebuilds this table
+    analyzer = load_analyzer(context.var("analyzer"))  # another one rebuilds this table
     context.var("profiles")  # another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
@@ -36,4 +37,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
     documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
     per_user = int(context.var("terms"))
-    yield from yield_unless_empty(term_weights(weights, context.fetchdf(documents.order_by("items.item_id")), per_user))
+    catalogue = context.fetchdf(documents.order_by("items.item_id"))
+    yield from yield_unless_empty(term_weights(weights, catalogue, per_user, analyzer))

@@ -10,27 +10,36 @@ from sqlmesh.core.model import ModelKindName
     kind={"name": ModelKindName.FULL},
     grains=["(item_id, term)"],
     description="The words of each item, weighted by rarity; a session searches for those of its items.",
-    columns={"item_id": "TEXT", "term": "TEXT", "word": "TEXT", "weight": "DOUBLE", "rank": "INT"},
+    columns={
+        "item_id": "TEXT",
+        "term": "TEXT",
+        "word": "TEXT",
+        "weight": "DOUBLE",
+        "rank": "INT",
+        "analyzer": "TEXT",
+    },
     column_descriptions={
         "item_id": "the shop's id of the item",
         "term": "token that the analyzer makes of the word",
         "word": "the most frequent spelling of the term in the catalogue",
         "weight": "inverse document frequency of the term, divided by the item's largest; between 0 and 1",
         "rank": "1 for the largest weight; 32 at most",
+        "analyzer": "name and version of the analyzer, which follows from VLM4REC_LANGUAGE",
     },
     audits=[
-        ("not_null", {"columns": exp.tuple_("item_id", "term", "word", "weight", "rank")}),
+        ("not_null", {"columns": exp.tuple_("item_id", "term", "word", "weight", "rank", "analyzer")}),
         ("unique_combination_of_columns", {"columns": exp.tuple_("item_id", "term")}),
         ("at_least", {"column": exp.column("weight"), "bound": exp.Literal.number(0)}),
         ("at_least", {"column": exp.column("rank"), "bound": exp.Literal.number(1)}),
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
+    from vlm4rec_search.common.analyzer import load_analyzer
     from vlm4rec_search.common.python_models import yield_unless_empty
     from vlm4rec_search.profiles.item_terms import item_terms
 
-    context.var("analyzer")  # a new analyzer rebuilds this table
+    analyzer = load_analyzer(context.var("analyzer"))  # another one rebuilds this table
     context.var("profiles")  # a new version of the arithmetic rebuilds this table
     columns = exp.select("item_id", "title", "description", "caption", "details")
     documents = context.fetchdf(columns.from_(context.resolve_table("search.item_documents")).order_by("item_id"))
-    yield from yield_unless_empty(item_terms(documents))
+    yield from yield_unless_empty(item_terms(documents, analyzer=analyzer))

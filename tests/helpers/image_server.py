@@ -29,10 +29,18 @@ class ImageServer(BaseHTTPRequestHandler):
     requests: ClassVar[list[tuple[str, str]]] = []
     responses: ClassVar[dict[str, tuple[str, bytes]]] = {}
     """Content type and bytes by path, as a test puts them there."""
+    busy: ClassVar[dict[str, list[tuple[int, str]]]] = {}
+    """Status and Retry-After of the first answers by path, as a test puts them there."""
+    accepted: ClassVar[list[str]] = []
+    """The header Accept of each request."""
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
+        self.accepted.append(self.headers["Accept"])
         self.requests.append((self.headers["Host"].split(":")[0], path))
+        if self.busy.get(path):
+            status, after = self.busy[path].pop(0)
+            return self.answer(status, b"busy", after=after)
         if path in self.responses:
             return self.answer(200, self.responses[path][1], kind=self.responses[path][0])
         if path.startswith("/loop"):
@@ -53,9 +61,11 @@ class ImageServer(BaseHTTPRequestHandler):
             return self.slowly(0.7 if path == "/hang.png" else 0.0)
         return self.answer(*((200, png(7)) if path.startswith("/good") else (404, b"")), kind="image/png")
 
-    def answer(self, status: int, body: bytes, location: str = "", kind: str = "image/png", encoding: str = "") -> None:
+    def answer(
+        self, status: int, body: bytes, location: str = "", kind: str = "image/png", encoding: str = "", after: str = ""
+    ) -> None:
         self.send_response(status)
-        given = {"Location": location, "Content-Type": kind, "Content-Encoding": encoding}
+        given = {"Location": location, "Content-Type": kind, "Content-Encoding": encoding, "Retry-After": after}
         for name, value in given.items():
             if value:
                 self.send_header(name, value)
@@ -87,6 +97,8 @@ def serve_images() -> Iterator[str]:
     """Run the shop on a free port of 127.0.0.1 and yield its URL."""
     ImageServer.requests.clear()
     ImageServer.responses.clear()
+    ImageServer.busy.clear()
+    ImageServer.accepted.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), ImageServer) as server:
         server.daemon_threads = True
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

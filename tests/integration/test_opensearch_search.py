@@ -211,7 +211,7 @@ def test_errors_are_those_of_a_folder(server: Server, index: Searcher, own_prefi
     told = client.indices.get_mapping(index=place)[place]["mappings"]["_meta"]
     client.indices.put_mapping(index=place, body={"_meta": {**told, "schema_version": 99}})
     with pytest.raises(
-        UsageError, match=r"has schema version and analyzer \(99, 'vlm4rec_english@2'\), this package reads"
+        UsageError, match=r"has schema version and analyzer \(99, 'vlm4rec_english@3'\), this package reads"
     ):
         server.releases.open(named)
     client.indices.put_mapping(index=place, body={"_meta": {}})

@@ -86,3 +86,35 @@ def test_a_cache_that_cannot_store_photos_is_one_clear_line(tmp_path: Path, shop
     (tmp_path / "cache" / "photos").write_text("in the way")
     with pytest.raises(RunError, match=r"cannot be stored in .*photos.*: make room there, or set VLM4REC_CACHE"):
         locate_served(tmp_path, f"{shop}/good.png")
+
+
+def test_the_pauses_of_a_busy_server_are_kept(tmp_path: Path, shop: str) -> None:
+    ImageServer.busy["/good1.png"] = [(429, "0"), (503, "0")]
+    ImageServer.busy["/good2.png"] = [(429, "Wed, 21 Oct 2015 07:28:00 GMT")]
+    ImageServer.busy["/good3.png"] = [(429, "3600")]
+    ImageServer.busy["/good4.png"] = [(503, "0")] * fetch.ATTEMPTS
+    files = locate_served(tmp_path, *(f"{shop}/good{number}.png" for number in range(1, 5)))
+    assert [photo_status(file) for file in files] == ["ok", "ok", "unreachable", "unreachable"]
+    assert files[2].failure.message == "the server answers 429 and asks for a pause of 3600 seconds"
+    assert files[3].failure.message == "the server answers 503, 4 times: try again later"
+    paths = [path for _, path in ImageServer.requests]
+    assert [paths.count(f"/good{number}.png") for number in range(1, 5)] == [3, 2, 1, 4]
+    assert photo_status(locate_served(tmp_path, f"{shop}/good4.png", retry_failed=True)[0]) == "ok"
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "image/jpeg", "application/octet-stream", ""])
+def test_a_page_in_the_place_of_a_photo_is_told(tmp_path: Path, shop: str, kind: str) -> None:
+    page = b"\n<!DOCTYPE html><html><head><title>Hotlinking\n is forbidden</title></head></html>"
+    ImageServer.responses["/a.jpg"] = (kind, page)
+    (file,) = locate_served(tmp_path, f"{shop}/a.jpg")
+    assert photo_status(file) == "wrong_type"
+    assert file.failure.message.startswith(
+        'the server answers with a page with the title "Hotlinking is forbidden" instead of a photo: it may forbid'
+    )
+
+
+def test_the_forms_that_can_be_read_are_asked_for_first(tmp_path: Path, shop: str) -> None:
+    locate_served(tmp_path, f"{shop}/good.png")
+    (accepted,) = ImageServer.accepted
+    assert accepted.startswith("image/jpeg, image/png, image/webp")
+    assert accepted.endswith("*/*;q=0.1"), "a server that knows no other form answers all the same"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm4rec_search.common.analyzer import STOP_WORDS, analyze, stem, tokens, words
+from vlm4rec_search.common.analyzer import ENGLISH, analyze, tokens
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,8 @@ from vlm4rec_search.common.analyzer import STOP_WORDS, analyze, stem, tokens, wo
         ("\u03a3\u03a6\u03a3 \u0130Z", ["\u03c3\u03c6\u03c3", "iz"]),  # no final sigma, no combining dot
         ("--- ___ ...", []),
         ("it is not the one", ["on"]),
+        ("IT", ["it_"]),  # a text of stop words alone can be found
+        ("To be, or not to be!", ["to_", "be_", "or_", "not_", "to_", "be_"]),
     ],
 )
 def test_analyze(text: str, terms: list[str]) -> None:
@@ -68,12 +70,12 @@ def test_other_words_are_not_joined(text: str, terms: list[str]) -> None:
     ],
 )
 def test_stem_is_porters_own_revision(word: str, term: str) -> None:
-    assert stem(word) == term
+    assert ENGLISH.stem(word) == term
 
 
 def test_stop_words_are_lucenes_33() -> None:
-    assert len(STOP_WORDS) == 33
-    assert [stem(word) for word in sorted(STOP_WORDS)] == [None] * 33
+    assert len(ENGLISH.stop_words) == 33
+    assert [ENGLISH.stem(word) for word in sorted(ENGLISH.stop_words)] == [None] * 33
 
 
 def test_tokens_give_the_word_of_each_term() -> None:
@@ -81,7 +83,7 @@ def test_tokens_give_the_word_of_each_term() -> None:
 
 
 def test_long_tokens_are_cut_at_255() -> None:
-    assert [len(word) for word in words("x" * 600)] == [255, 255, 90]
+    assert [len(word) for word in ENGLISH.words("x" * 600)] == [255, 255, 90]
 
 
 @settings(deadline=None)

@@ -53,7 +53,7 @@ def test_a_release_holds_its_metadata(tmp_path: Path) -> None:
         "facts@3",
         datetime(2025, 6, 30),
         "forced: captions",
-        "vlm4rec_english@2",
+        "vlm4rec_english@3",
         6,
         4,
     )

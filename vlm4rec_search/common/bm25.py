@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from vlm4rec_search.common.analyzer import tokens
+from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 
 K1 = 1.2
 B = 0.75
@@ -30,8 +30,8 @@ class TermCounts(NamedTuple):
     counts: sparse.csr_array
 
 
-def count_terms(texts: Iterable[str | None]) -> TermCounts:
-    """Count the terms of texts, one text or None for each document.
+def count_terms(texts: Iterable[str | None], analyzer: Analyzer = ENGLISH) -> TermCounts:
+    """Count the terms that an analyzer makes of texts, one text or None for each document.
 
     Of equally frequent words of a term the first in the alphabet is returned.
     """
@@ -40,7 +40,7 @@ def count_terms(texts: Iterable[str | None]) -> TermCounts:
     columns: list[int] = []
     ends = [0]
     for text in texts:
-        pairs = [(numbers.setdefault(term, len(numbers)), word) for term, word in tokens(text or "")]
+        pairs = [(numbers.setdefault(term, len(numbers)), word) for term, word in analyzer.tokens(text or "")]
         forms.update(pairs)
         columns.extend(number for number, _ in pairs)
         ends.append(len(columns))

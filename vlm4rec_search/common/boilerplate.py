@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from vlm4rec_search.common.analyzer import analyze
+from vlm4rec_search.common.analyzer import KEPT, analyze
 
 SHARE = 0.4
 """A term of more than this share of the captions is boilerplate.
@@ -27,12 +27,16 @@ def remove_boilerplate(captions: Sequence[str | None]) -> list[str | None]:
         captions: of the items of a catalogue, None for an item without a caption.
     """
     told = [caption for caption in captions if caption]
-    frequency = Counter(term for caption in told for term in set(analyze(caption)))
+    frequency = Counter(term for caption in told for term in set(_terms(caption)))
     common = {term for term, count in frequency.items() if count > SHARE * len(told)}
     if len(told) < FEWEST or not common:
         return list(captions)
-    terms = cache(analyze)  # a catalogue has few different words
+    terms = cache(_terms)  # a catalogue has few different words
     return [_without(caption, common, terms) if caption else None for caption in captions]
+
+
+def _terms(text: str) -> list[str]:
+    return [term for term in analyze(text) if not term.endswith(KEPT)]  # of a phrase of stop words alone, none
 
 
 def _without(caption: str, common: set[str], terms: Callable[[str], list[str]]) -> str | None:

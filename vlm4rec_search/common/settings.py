@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.languages import LANGUAGES
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,10 @@ class Settings(BaseSettings):
     price_in: float = Field(default=0.0, ge=0, description="price of a million input tokens of the captioner")
     price_out: float = Field(default=0.0, ge=0, description="price of a million output tokens of the captioner")
     allow_private_addresses: bool = Field(default=False, description="whether photos may come from private networks")
+    language: str = Field(
+        default="english",
+        description=f"language of titles and descriptions, which decides what is one word: `{'`, `'.join(LANGUAGES)}`",
+    )
     encoder: str = Field(
         default="all-MiniLM-L6-v2", description="sentence encoder: a packaged name, another model's name, or a path"
     )
@@ -143,6 +148,13 @@ class Settings(BaseSettings):
     )
     rules: Path | None = Field(default=None, description="YAML file of business rules: pin, boost, bury, drop")
     max_age_days: float = Field(default=30.0, description="age in days of the latest interaction that a check accepts")
+
+    @field_validator("language")
+    @classmethod
+    def _known_language(cls, language: str) -> str:
+        if language not in LANGUAGES:
+            raise ValueError(f"there is no language {language}: use {', '.join(LANGUAGES)}")
+        return language
 
     @field_validator("as_of")
     @classmethod

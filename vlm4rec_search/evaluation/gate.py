@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
+from vlm4rec_search.common.analyzer import Analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Floats
@@ -166,7 +167,8 @@ def _as_of_cut(split: Split, search_layer: SearchLayer, query: str, ranking: Ran
     if split.tables is None or split.profile_weights is None:
         raise UsageError("the gate needs the tables of the search layer")
     documents, cut = search_layer.tables.documents, split.tables.tables
-    users = _user_documents(query, cut.users, _to_frame(split.profile_weights, split), documents, ranking)
+    weights, analyzer = _to_frame(split.profile_weights, split), split.tables.analyzer
+    users = _user_documents(query, cut.users, weights, documents, ranking, analyzer)
     return replace(search_layer, tables=replace(cut, documents=documents, users=users), as_of=split.tables.as_of)
 
 
@@ -180,7 +182,7 @@ def _to_frame(weights: sparse.csr_array, split: Split) -> pd.DataFrame:
 
 
 def _user_documents(
-    query: str, users: pa.Table, weights: pd.DataFrame, documents: pa.Table, ranking: Ranking
+    query: str, users: pa.Table, weights: pd.DataFrame, documents: pa.Table, ranking: Ranking, analyzer: Analyzer
 ) -> pa.Table:
     """Return search.user_documents with vectors, histories, terms and interests computed from these documents."""
     texts = documents.select(["item_id", *TEXTS]).to_pandas()
@@ -190,7 +192,7 @@ def _user_documents(
         "users": users,
         "weights": weights[weights["weight"] != 0],
         "vectors": user_vectors(weights, items),
-        "terms": term_weights(weights, texts, ranking.terms),
+        "terms": term_weights(weights, texts, ranking.terms, analyzer),
         "tastes": user_interests(weights, items, ranking.interests),
     }
     with duckdb.connect() as connection:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pyarrow as pa
 
-from vlm4rec_search.common.analyzer import ID as ANALYZER
+from vlm4rec_search.common.analyzer import ENGLISH, IDS
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 
 SCHEMA_VERSION = 6  # of the tables of a release file; raise it when the package before this one cannot read them
@@ -150,6 +150,7 @@ def new_release(
     table_version: str | None = None,
     fitted: str | None = None,
     fitted_dimension: int | None = None,
+    analyzer: str = ENGLISH.id,
 ) -> ReleaseMeta:
     """Return the metadata of a release that is about to be built; the name contains the encoder and the present time.
 
@@ -168,7 +169,7 @@ def new_release(
         as_of=as_of,
         checks=checks,
         package=version("vlm4rec-search"),
-        analyzer=ANALYZER,
+        analyzer=analyzer,
         table_version=table_version,
         fitted=fitted,
         fitted_dimension=fitted_dimension,
@@ -179,13 +180,12 @@ def check_readable(name: str, schema_version: object, analyzer: object) -> None:
     """Refuse a release that this package cannot read.
 
     Raises:
-        UsageError: the release has another schema version, or another analyzer made its words.
+        UsageError: the release has another schema version, or an analyzer that this package does not have.
     """
-    if schema_version not in READABLE or analyzer != ANALYZER:
+    if schema_version not in READABLE or analyzer not in IDS:
         raise UsageError(
             f"the release {name} has schema version and analyzer {(schema_version, analyzer)}, this package reads"
-            f" {(SCHEMA_VERSION, ANALYZER)}: publish again"
-            " with `vlm4rec index`"
+            f" {(SCHEMA_VERSION, analyzer if analyzer in IDS else ENGLISH.id)}: publish again with `vlm4rec index`"
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar, Union
 import duckdb
 import pyarrow as pa
 
+from vlm4rec_search.common.analyzer import ENGLISH, Analyzer, load_analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.warehouse import in_environment, schema
 from vlm4rec_search.indexes.release import ReleaseMeta, new_release
@@ -122,7 +123,15 @@ class SearchLayer:
         """Return the metadata of a new release of these tables; `checks` is the verdict of the expectation suites."""
         names = (self.encoder, self.dimension, self.captioner, self.prompt, self.as_of, checks, self.table_version)
         learned = self.tables.fitted.slice(0, 1).to_pylist()
-        return new_release(*names, *(learned and (learned[0]["fit"], len(learned[0]["vector"]))))
+        fitted = (learned[0]["fit"], len(learned[0]["vector"])) if learned else (None, None)
+        return new_release(*names, fitted=fitted[0], fitted_dimension=fitted[1], analyzer=self.analyzer.id)
+
+    @property
+    def analyzer(self) -> Analyzer:
+        """The analyzer that made the words of the tables; English, as once for all, where they do not name one."""
+        terms = self.tables.terms
+        named = "analyzer" in terms.column_names and len(terms) > 0
+        return load_analyzer(terms["analyzer"][0].as_py()) if named else ENGLISH
 
 
 def read_search_layer(connection: duckdb.DuckDBPyConnection, environment: str = "prod") -> SearchLayer:

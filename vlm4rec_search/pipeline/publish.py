@@ -14,6 +14,7 @@ from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
+from vlm4rec_search.pipeline.catalogue_language import find_other_language
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
 from vlm4rec_search.pipeline.quality.history import record_check
@@ -76,6 +77,8 @@ def publish_index(
         search_layer = read_search_layer(connection, environment)
     for line in find_idle_rules(rules, search_layer.tables):
         logger.warning("%s", line)
+    if other := find_other_language(search_layer.tables, search_layer.analyzer):
+        logger.warning("%s", other)
     report = judge(measured, {"max_age_days": settings.max_age_days})
     try:
         record_check(settings.quality, report, environment, "index")

@@ -8,7 +8,7 @@ import duckdb
 
 from vlm4rec_search import profiles
 from vlm4rec_search.captioning.table import caption_variables
-from vlm4rec_search.common.analyzer import ID as ANALYZER
+from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.patterns import MARKUP
@@ -65,7 +65,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         "image_encoder_id": images if images == NO_PHOTOS else f"{load_image_encoder(images).id} {PREPROCESSING}",
         "fitted": fitted_variable(settings.fitted),
         "markup": MARKUP,
-        "analyzer": ANALYZER,
+        "analyzer": load_analyzer(settings.language).id,
         "recipes": str(recipes.VERSION),
         "text_recipe": ranking.text,
         "profiles": str(profiles.VERSION),

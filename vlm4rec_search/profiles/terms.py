@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.bm25 import count_terms
 from vlm4rec_search.common.boilerplate import remove_boilerplate
 from vlm4rec_search.common.python_models import nullable_texts
@@ -33,7 +34,9 @@ class _Vocabulary(NamedTuple):
     idf: Floats
 
 
-def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int = 32) -> pd.DataFrame:
+def term_weights(
+    weights: pd.DataFrame, documents: pd.DataFrame, per_user: int = 32, analyzer: Analyzer = ENGLISH
+) -> pd.DataFrame:
     """Return the terms that distinguish the history of each user from the rest of the catalogue.
 
     weight(user, term) = idf(term) x sum of the weights of the history's items whose text has the term, divided by
@@ -45,6 +48,7 @@ def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int =
         weights: user_id, item_id, weight.
         documents: item_id (unique), title, description, caption, details (text or missing).
         per_user: most terms of a user; terms of weight 0 or less are left out.
+        analyzer: of the catalogue's language.
 
     Returns:
         Rows by user_id and rank: user_id, term (analyzed), word (the most frequent surface form of the term), weight
@@ -54,7 +58,7 @@ def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int =
         RunError: a weight is not finite.
     """
     users, matrix = build_histories(weights, documents["item_id"])
-    vocabulary = _build_vocabulary(documents)
+    vocabulary = _build_vocabulary(documents, analyzer)
     blocks = [
         _top_terms(matrix[low:high], vocabulary, per_user, low) for low, high in _block_ranges(matrix, vocabulary)
     ]
@@ -70,8 +74,8 @@ def term_weights(weights: pd.DataFrame, documents: pd.DataFrame, per_user: int =
     )
 
 
-def _build_vocabulary(documents: pd.DataFrame) -> _Vocabulary:
-    terms, words, counts = count_terms(_joined_texts(documents))
+def _build_vocabulary(documents: pd.DataFrame, analyzer: Analyzer) -> _Vocabulary:
+    terms, words, counts = count_terms(_joined_texts(documents), analyzer)
     frequency = np.bincount(counts.indices, minlength=len(terms))
     idf = np.log1p((len(documents) - frequency + 0.5) / (frequency + 0.5))
     idf[[is_code(term) for term in terms]] = 0.0

@@ -33,6 +33,10 @@ class Release(Protocol):
         """Id of the sentence encoder that made its vectors, <name>@<revision>."""
 
     @property
+    def analyzer(self) -> str:
+        """Name and version of the analyzer that made its words."""
+
+    @property
     def created_at(self) -> datetime:
         """When it was made, in UTC."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.model import Facts, User, Vector
@@ -34,7 +35,7 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
     if query.hidden:
         hidden = list(reader.items(list(dict.fromkeys(query.hidden))).values())
         user, session = (profile and without_hidden(profile, hidden) for profile in (user, session))
-    facts = Facts(user, session)
+    facts = Facts(user, session, analyzer=load_analyzer(reader.release.analyzer))
     if starts := neighbour_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))

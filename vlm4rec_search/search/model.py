@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypedDict
 
+from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.vectors import Floats, Ints, Scores
 from vlm4rec_search.search.filters import Filter
 from vlm4rec_search.search.query import Fusion, Kind, Query, Tier
@@ -170,6 +171,7 @@ class Facts:
         ease: scores of EASE for the items of the `profile` and the `session`.
         popular: the popular items of a segment or category, by its name, where the fallback chain needs them.
         text_vector: the encoded text, where the query has a text and its mode uses vectors.
+        analyzer: that made the words of the release.
     """
 
     user: User | None = None
@@ -179,6 +181,7 @@ class Facts:
     ease: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     popular: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     text_vector: Vector | None = None
+    analyzer: Analyzer = ENGLISH
 
 
 @dataclass(frozen=True, slots=True)

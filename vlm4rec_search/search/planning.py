@@ -24,7 +24,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         rules: business rules, of which those apply whose conditions hold; pinned items get a retriever of weight 0.
     """
     segment = facts.user.segment if facts.user else None
-    rules = [rule for rule in rules if rule.applies(query, segment)]
+    rules = [rule for rule in rules if rule.applies(query, segment, facts.analyzer)]
     profile = _profile(query, facts, ranking) + _from_neighbours(facts, "profile")
     session = _session(query, facts, ranking) + _from_neighbours(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
@@ -204,7 +204,7 @@ def _choose_tier(
     if query.text is not None:
         context = [retriever for retriever in profile + session if retriever.kind == "semantic"]
         tier: Tier = ("profile" if profile else "session") if context else "text"
-        return tier, context + text_retrievers(query.text, query.mode, facts.text_vector)
+        return tier, context + text_retrievers(query.text, query.mode, facts.text_vector, facts.analyzer)
     known = {"profile": profile, "session": session}
     for tier in ranking.fallback_chain:
         if known.get(tier):

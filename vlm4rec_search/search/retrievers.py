@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlm4rec_search.common.analyzer import tokens
+from vlm4rec_search.common.analyzer import Analyzer
 from vlm4rec_search.search.model import Item, Retriever, User, Vector, Word
 from vlm4rec_search.search.query import Mode
 
@@ -42,17 +42,19 @@ def profile_retrievers(profile: User | None, mode: Mode, by_interest: bool, name
     return [retriever for retriever in retrievers if mode in ("hybrid", retriever.kind)]
 
 
-def text_retrievers(text: str, mode: Mode, vector: Vector | None) -> list[Retriever]:
+def text_retrievers(text: str, mode: Mode, vector: Vector | None, analyzer: Analyzer) -> list[Retriever]:
     """Return the retrievers of a text that the mode uses: its vector and its words."""
     semantic = [] if vector is None else [Retriever("text", "semantic", vector)]
-    return semantic + ([Retriever("words", "lexical", words=text_words(text))] if mode in ("hybrid", "lexical") else [])
+    if mode not in ("hybrid", "lexical"):
+        return semantic
+    return [*semantic, Retriever("words", "lexical", words=text_words(text, analyzer))]
 
 
-def text_words(text: str) -> dict[str, Word]:
+def text_words(text: str, analyzer: Analyzer) -> dict[str, Word]:
     """Return the terms of a text by first occurrence; a term that occurs twice counts twice, as in Lucene."""
     counts: dict[str, float] = defaultdict(float)
     forms: dict[str, str] = {}
-    for term, form in tokens(text):
+    for term, form in analyzer.tokens(text):
         counts[term] += 1.0
         forms.setdefault(term, form)
     return {term: Word(forms[term], count) for term, count in counts.items()}

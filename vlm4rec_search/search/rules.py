@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from vlm4rec_search.common.analyzer import analyze
+from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.yaml_files import read_yaml
 from vlm4rec_search.search.experiments import Experiment
@@ -73,12 +73,13 @@ class Condition(BaseModel):
     def _check(self) -> Self:
         if self.start and self.until and self.start >= self.until:
             raise ValueError("a rule ends after it begins: `until` is not after `from`")
-        if self.text is not None and not analyze(self.text):
+        if self.text is not None and not ENGLISH.analyze(self.text):
             raise ValueError(f"the text {self.text!r} of a rule has no word")
         return self
 
-    def holds(self, query: Query, segment: str | None) -> bool:
+    def holds(self, query: Query, segment: str | None, analyzer: Analyzer = ENGLISH) -> bool:
         """Return whether the rule applies to a query of a shopper of a segment, now or at the query's moment."""
+        analyze = analyzer.analyze
         now = query.at or datetime.now(UTC)
         categories = {value for each in query.conditions if each.field == "category" for value in each.values}
         return (
@@ -130,9 +131,9 @@ class Rule(BaseModel):
         """Return whether the rule applies to an item with these values by field."""
         return item_id in self.items if self.filter is None else _condition(self.filter).matches(facets)
 
-    def applies(self, query: Query, segment: str | None) -> bool:
+    def applies(self, query: Query, segment: str | None, analyzer: Analyzer = ENGLISH) -> bool:
         """Return whether the rule applies to a search, see `Condition`."""
-        return self.when is None or self.when.holds(query, segment)
+        return self.when is None or self.when.holds(query, segment, analyzer)
 
     @property
     def note(self) -> str:

@@ -8,23 +8,33 @@ are not used, since a proxy would resolve the name once more.
 import hashlib
 import ipaddress
 import os
+import random
+import re
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import httpx
 
 from vlm4rec_search.common.cache import Cache, Codec, Failure, FillPolicy, result_key
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.http import DeadlineTransport, deadline
+from vlm4rec_search.common.http import DeadlineTransport, deadline, retry_after
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError
 
 REDIRECTS = 5
 SECONDS, STEP_SECONDS = 30.0, 10.0  # limits for a whole photo, and for connecting or one read
 IN_FLIGHT = 16
+_HEAD = 4096  # bytes in which the beginning of a page is looked for
+ATTEMPTS, PATIENCE = 4, 60.0  # requests for one photo of a busy server, and seconds of its pauses together
+# The forms that Pillow reads come first: a server that chooses by Accept must not send a form that nobody reads.
+_ACCEPTED = "image/jpeg, image/png, image/webp;q=0.9, image/gif;q=0.9, image/avif;q=0.8, image/*;q=0.5, */*;q=0.1"
+_PAGE = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL)
+_PAGE_TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 _UNTYPED = ("application/octet-stream", "binary/octet-stream")  # content types of object stores for unknown files
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -110,12 +120,37 @@ def photo_key(url: str) -> str:
     return result_key("url", url)
 
 
+class _BusyError(Exception):
+    """The server asks for a pause of `seconds`; None where it names no time."""
+
+    def __init__(self, status: int, seconds: float | None) -> None:
+        super().__init__(f"the server answers {status}")
+        self.seconds = seconds
+
+
 def fetch(client: httpx.Client, url: str, allow_private: bool) -> bytes:
-    """Return the bytes behind a URL.
+    """Return the bytes behind a URL; the pauses that a busy server asks for are kept, `PATIENCE` seconds at most.
 
     Raises:
         PhotoError: blocked, unreachable, too_large or wrong_type.
     """
+    waited = 0.0
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _fetch_once(client, url, allow_private)
+        except _BusyError as error:
+            pause = 2.0 ** (attempt - 1) if error.seconds is None else error.seconds
+            if attempt == ATTEMPTS:
+                raise PhotoError("unreachable", f"{error}, {ATTEMPTS} times: try again later") from None
+            if waited + pause > PATIENCE:
+                raise PhotoError("unreachable", f"{error} and asks for a pause of {pause:.0f} seconds") from None
+            pause += random.uniform(0.0, min(pause, 1.0))  # so that not all requests come at once
+            waited += pause
+            time.sleep(pause)
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _fetch_once(client: httpx.Client, url: str, allow_private: bool) -> bytes:
     try:
         with deadline(SECONDS):
             return _follow(client, httpx.URL(url), allow_private)
@@ -139,7 +174,7 @@ def _follow(client: httpx.Client, target: httpx.URL, allow_private: bool) -> byt
 def _open_client() -> Iterator[httpx.Client]:
     # No connection is kept alive: another host on the same address must show a certificate of its own.
     limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=0)
-    headers = {"User-Agent": "vlm4rec-search", "Accept": "image/*", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": "vlm4rec-search", "Accept": _ACCEPTED, "Accept-Encoding": "identity"}
     transport = DeadlineTransport(limits, trust_env=False)
     with httpx.Client(transport=transport, trust_env=False, timeout=STEP_SECONDS, headers=headers) as client:
         yield client
@@ -184,9 +219,13 @@ def _checked_addresses(host: str, port: int, allow_private: bool) -> list[str]:
 
 
 def _read_content(response: httpx.Response) -> bytes:
+    if response.status_code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
+        raise _BusyError(response.status_code, retry_after(response))
     if response.status_code != httpx.codes.OK:
         raise PhotoError("unreachable", f"the server answers {response.status_code}")
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind in ("text/html", "application/xhtml+xml"):
+        raise _page_error(b"".join(islice(response.iter_raw(_HEAD), 1)))
     if kind and kind not in _UNTYPED and (not kind.startswith("image/") or "svg" in kind):
         raise PhotoError("wrong_type", f"the server answers with {kind}, not with a photo")
     if response.headers.get("content-encoding", "identity") != "identity":
@@ -196,7 +235,16 @@ def _read_content(response: httpx.Response) -> bytes:
         content += chunk
         if len(content) > MAX_BYTES:
             raise PhotoError("too_large", f"the photo has more than {MAX_BYTES // 2**20} MiB")
+    if _PAGE.match(content[:_HEAD]):
+        raise _page_error(bytes(content[:_HEAD]))
     return bytes(content)
+
+
+def _page_error(head: bytes) -> PhotoError:
+    title = _PAGE_TITLE.search(head)
+    named = f' with the title "{" ".join(title[1].decode("utf-8", "replace").split())}"' if title else ""
+    reason = "it may forbid links from other sites, ask for a login, or have lost the photo"
+    return PhotoError("wrong_type", f"the server answers with a page{named} instead of a photo: {reason}")
 
 
 def _store_photo(client: httpx.Client, url: str, folder: Path, allow_private: bool) -> Path | Failure:

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import sparse
 
+from vlm4rec_search.common.analyzer import ENGLISH
 from vlm4rec_search.common.bm25 import bm25, count_terms
 from vlm4rec_search.common.vectors import Ints, Scores, unit
 from vlm4rec_search.evaluation.data import Split, Targets, has_vector
@@ -26,7 +27,7 @@ class BM25(System):
         # Titles of items that do not exist yet must not weigh terms.
         exists = split.candidates | (split.popularity > 0)
         texts = [title if known else None for title, known in zip(split.catalogue.titles, exists, strict=True)]
-        counts = count_terms(texts).counts
+        counts = count_terms(texts, split.tables.analyzer if split.tables else ENGLISH).counts
         self._weights = sparse.csr_array(bm25(counts).T)
         self._queries = sparse.csr_array(last_items(split, self.last) @ counts)
 

@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from vlm4rec_search.common.analyzer import analyze
+from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
 from vlm4rec_search.common.bm25 import BOOSTS, bm25, count_terms
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import Advance, bar
@@ -63,7 +63,7 @@ def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -
         connection = duckdb.connect(str(path))
         try:
             meta = stage_release(connection, given, meta, advance)
-            _write_postings(connection, advance)
+            _write_postings(connection, load_analyzer(meta.analyzer), advance)
             scans = scan_samples(connection, meta.dimension)
             summary = _summarize_changes(connection, folder, meta)
             connection.execute("CHECKPOINT")
@@ -103,17 +103,18 @@ def verify_file(path: Path, scans: list[tuple[list[float], list[float]]]) -> Non
             if np.abs(best - expected).max() > _TOLERANCE:
                 raise RunError("the release was not published: its vectors rank otherwise than the tables' vectors")
         # A text search analyzes its text: only a term that the analyzer leaves as it is must be found.
+        analyze = load_analyzer(store.meta.analyzer).analyze
         text = next((term for term in store.terms if analyze(term) == [term]), None)
         run_smoke_searches(Searcher(EmbeddedBackend(store)), store.any_user(), text)
     finally:
         store.close()
 
 
-def _write_postings(connection: duckdb.DuckDBPyConnection, advance: Advance) -> None:
+def _write_postings(connection: duckdb.DuckDBPyConnection, analyzer: Analyzer, advance: Advance) -> None:
     connection.execute(CREATE_POSTINGS)
     for field in BOOSTS:
         texts = connection.table("documents").order("document").project(f'"{field}"').fetchall()
-        terms, _, counts = count_terms(text for (text,) in texts)
+        terms, _, counts = count_terms((text for (text,) in texts), analyzer)
         scores = bm25(counts)
         offsets = pa.array(scores.indptr.astype(np.int32))
         columns = {

@@ -59,7 +59,7 @@ class Store:
         """Open a release file and load its arrays.
 
         Raises:
-            UsageError: the file has another schema version, or another analyzer made its words.
+            UsageError: the file has another schema version, or an analyzer that this package does not have.
             RunError: the file cannot be read.
         """
         with _duckdb_errors(path), ExitStack() as closing:

@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
-from vlm4rec_search.common.analyzer import JOINS
-from vlm4rec_search.common.analyzer import NAME as ANALYZER
+from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
 from vlm4rec_search.common.bm25 import BOOSTS, K1, B
 from vlm4rec_search.indexes.release import ReleaseMeta
 
@@ -21,24 +20,6 @@ LONGEST_ID = 512  # bytes, of the server's `_id`
 LONGEST_VALUE = 8_191  # characters of a keyword, since a term has at most 32,766 bytes; filters ignore longer values
 _FIELDS = 1_000  # fields of a mapping: the server's default limit
 _TIMES = ("created_at", "as_of")
-
-_CHAR_FILTERS: Body = {
-    f"join_{number}": {"type": "pattern_replace", "pattern": pattern, "replacement": replacement}
-    for number, (pattern, replacement) in enumerate(JOINS)
-}
-ANALYSIS: Body = {
-    "char_filter": _CHAR_FILTERS,
-    "filter": {"english_possessive": {"type": "stemmer", "language": "possessive_english"}},
-    "analyzer": {
-        ANALYZER: {
-            "type": "custom",
-            "char_filter": list(_CHAR_FILTERS),
-            "tokenizer": "standard",
-            "filter": ["english_possessive", "lowercase", "stop", "porter_stem"],
-        }
-    },
-}
-"""The analyzer of `common/analyzer.py`: its joins as character filters, then the parts of `EnglishAnalyzer`."""
 
 _KEYWORD: Body = {"type": "keyword", "ignore_above": LONGEST_VALUE}
 _STORED: Body = {"type": "object", "enabled": False}
@@ -78,11 +59,53 @@ def index_body(kind: Kind, meta: ReleaseMeta, facets: Iterable[str], vectors: Ve
     if kind == "items":
         # vectors stay in _source: OpenSearch 3.5.0 fails to derive them from the graph after a merge ("Already closed")
         settings |= {"knn": True, "knn.derived_source.enabled": False}
-        settings |= {"analysis": ANALYSIS, "similarity.default": {"type": "BM25", "k1": K1, "b": B}}
+        settings |= {
+            "analysis": analysis(load_analyzer(meta.analyzer)),
+            "similarity.default": {"type": "BM25", "k1": K1, "b": B},
+        }
     return {
         "settings": {"index": settings},
         "mappings": {"dynamic": "strict", "_meta": {**meta.to_json(), "whole": False}, "properties": properties},
     }
+
+
+def analysis(analyzer: Analyzer) -> Body:
+    """Return the settings with which a server makes the terms of our analyzer: its steps as filters, in their order."""
+    language = analyzer.language
+    char_filters: Body = _pattern_filters("join", analyzer.joins)
+    if analyzer.mapped:
+        mappings = [f"{_escaped(letter)} => {_escaped(whole)}" for letter, whole in analyzer.mapped.items()]
+        char_filters["letters"] = {"type": "mapping", "mappings": mappings}
+    char_filters |= _pattern_filters("replace", analyzer.replacements)
+    filters: Body = {}
+    if language.possessive:
+        filters["possessive"] = {"type": "stemmer", "language": "possessive_english"}
+    filters["lower"] = {"type": "lowercase"}
+    if analyzer.stop_words:
+        filters["stop"] = {"type": "stop", "stopwords": sorted(analyzer.stop_words)}
+    if language.stemmer == "porter_stem":
+        filters["stem"] = {"type": "porter_stem"}
+    elif language.stemmer:
+        filters["stem"] = {"type": "stemmer", "language": language.stemmer}
+    if language.bigrams:
+        filters["bigrams"] = {"type": "cjk_bigram"}
+    steps = {"char_filter": list(char_filters), "tokenizer": "standard", "filter": list(filters)}
+    return {
+        "char_filter": char_filters,
+        "filter": filters,
+        "analyzer": {analyzer.name: {"type": "custom", **steps}},
+    }
+
+
+def _pattern_filters(name: str, replacements: Iterable[tuple[str, str]]) -> Body:
+    return {
+        f"{name}_{number}": {"type": "pattern_replace", "pattern": pattern, "replacement": replacement}
+        for number, (pattern, replacement) in enumerate(replacements)
+    }
+
+
+def _escaped(letters: str) -> str:
+    return "".join(letter if letter.isascii() and letter.isalnum() else f"\\u{ord(letter):04x}" for letter in letters)
 
 
 def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
@@ -99,7 +122,9 @@ def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
 
 def _item_properties(meta: ReleaseMeta, facets: Iterable[str], vectors: Vectors) -> Body:
     names = [field_name(field) for field in facets]
+    analyzer = load_analyzer(meta.analyzer).name
     return {
+        **{field: {"type": "text", "analyzer": analyzer, "store": field == "title"} for field in BOOSTS},
         "facets": {"properties": dict.fromkeys(names, _KEYWORD)},
         "numbers": {"properties": {name: {"type": "double"} for name in names}},
         "vector": {"type": "knn_vector", "dimension": meta.dimension, **_METHODS[vectors]},
@@ -120,7 +145,6 @@ _METHODS: Mapping[Vectors, Body] = {
 _PROPERTIES: Mapping[Kind, Body] = {
     "items": {
         "item_id": {"type": "keyword"},
-        **{field: {"type": "text", "analyzer": ANALYZER, "store": field == "title"} for field in BOOSTS},
         "category": {"type": "keyword"} | _READ,  # filters use its facet
         "price": {"type": "double", "store": True},
         "available": {"type": "boolean"},

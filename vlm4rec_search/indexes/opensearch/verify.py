@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from opensearchpy import OpenSearch
 
-from vlm4rec_search.common.analyzer import analyze
+from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.checks import run_smoke_searches
 from vlm4rec_search.indexes.opensearch.aliases import EF_SEARCH, ReleaseCatalogue
@@ -98,15 +98,31 @@ def _verify_field(client: OpenSearch, connection: duckdb.DuckDBPyConnection, ind
 
 
 def verify_searches(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, release: str) -> None:
-    """Search the release once for an unknown user, a known user and a text.
+    """Compare the words that the server makes of titles with ours; search for an unknown user, a known user and a text.
 
     Raises:
-        RunError: a search fails, finds nothing, or has a negative score.
+        RunError: the words differ, or a search fails, finds nothing, or has a negative score.
     """
+    backend = OpenSearchBackend(catalogue, release)
+    analyzer = load_analyzer(backend.release.analyzer)
     users = connection.execute("SELECT user_id FROM outgoing_profiles LIMIT 1").fetchall()
     titles = connection.execute("SELECT title FROM outgoing_items ORDER BY item_id LIMIT 1000").fetchall()
-    text = next((title for (title,) in titles if analyze(title)), None)  # a title of stop words alone has no hits
-    run_smoke_searches(Searcher(OpenSearchBackend(catalogue, release)), users[0][0] if users else None, text)
+    _compare_words(catalogue, release, analyzer, [title for (title,) in titles[:_SAMPLE]])
+    text = next((title for (title,) in titles if analyzer.analyze(title)), None)
+    run_smoke_searches(Searcher(backend), users[0][0] if users else None, text)
+
+
+def _compare_words(catalogue: ReleaseCatalogue, release: str, analyzer: Analyzer, titles: Sequence[str]) -> None:
+    """Refuse a server whose stemmer is of another version than ours: a search would not find what it should."""
+    index = catalogue.index("items", release)
+    for title in titles:
+        answer = catalogue.client.indices.analyze(index=index, body={"field": "title", "text": title})
+        made = [token["token"] for token in answer["tokens"]]
+        if made != analyzer.analyze(title):
+            raise RunError(
+                f"the release was not published: the server makes the words {made} of the title {title!r}, not"
+                f" {analyzer.analyze(title)}; set VLM4REC_LANGUAGE to plain"
+            )
 
 
 def wait_for_copies(client: OpenSearch, indices: Sequence[str]) -> None:

@@ -4,8 +4,6 @@ Servers differ in the details beside the text (token counts, finish reasons, mes
 None, so that no usable text is lost.
 """
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Annotated
 
 import httpx
@@ -13,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, Validat
 
 from vlm4rec_search.captioning.base import CaptionError
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.http import retry_after
 
 PATIENCE = 600.0
 """The longest Retry-After that is accepted, and the longest time for the attempts of one request, in seconds."""
@@ -146,26 +145,13 @@ def classify_error(response: httpx.Response, server: str, key: str | None) -> Ex
             " in /v1"
         )
     if status == 429 or (status == 503 and "retry-after" in response.headers):
-        seconds = _retry_after(response)
+        seconds = retry_after(response)
         if seconds is not None and seconds > PATIENCE:
             return RunError(f"{server} asks for a pause of {seconds:.0f} s ({reason}): earlier captions are kept")
         return BusyError(reason, seconds)
     if status in _TRANSIENT or status >= 500:
         return TransientError(reason)
     return CaptionError("failed", reason)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds of Retry-After, a number or a date (RFC 9110, 10.2.3), or None without a valid one."""
-    value = response.headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # a date without a time zone cannot be compared
-        return None
 
 
 class _Error(BaseModel):
