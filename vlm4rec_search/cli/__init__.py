@@ -30,6 +30,7 @@ COMMANDS = {
     "doctor": "releases:doctor",
     "search": "search:search",
     "similar": "search:similar",
+    "recommend": "recommend:recommend",
     "serve": "serve:serve",
     "templates": "opensearch:templates",
     "opensearch": "opensearch:opensearch",

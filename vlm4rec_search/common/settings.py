@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     )
     releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file with a record of each publication")
     served: Path = Field(default=Path("served"), description="folder of what `vlm4rec serve` served")
+    recommendations: Path = Field(
+        default=Path("recommendations.parquet"), description="file of the recommendations of `vlm4rec recommend`"
+    )
     cache: Path = Field(
         default=Path(".cache/vlm4rec"), description="folder of paid results of model calls, and of fetched photos"
     )

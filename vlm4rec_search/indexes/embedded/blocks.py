@@ -22,11 +22,12 @@ from vlm4rec_search.indexes.embedded.backend import (
 )
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.rows import to_user
+from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.facts import with_segment
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.model import Facts, Plan, Ranked, Request, Retriever
-from vlm4rec_search.search.planning import make_plan, uses
-from vlm4rec_search.search.query import Kind, Query
+from vlm4rec_search.search.planning import make_plan, neighbour_starts, uses
+from vlm4rec_search.search.query import Explanation, Kind, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.retrievers import MAX_ITEMS
@@ -41,8 +42,23 @@ def rank_users(
 ) -> Iterator[tuple[Plan, Ranked]]:
     """Yield plan and hits of each query, in order, see `retrieve_users`."""
     for plan, retrieved in retrieve_users(backend, queries, ranking, rules):
-        fused = fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights)
-        yield plan, rerank(retrieved, fused, plan)
+        yield plan, _rank(plan, retrieved)
+
+
+def explain_users(
+    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule] = ()
+) -> Iterator[tuple[Plan, Ranked, Sequence[Explanation]]]:
+    """Yield plan, hits and their explanations of each query, in order, see `retrieve_users`."""
+    for facts, plan, retrieved in _answer_blocks(backend, queries, ranking, rules):
+        ranked = _rank(plan, retrieved)
+        starts = neighbour_starts(plan.query, facts, ranking)
+        known = replace(facts, neighbours=backend.neighbours(starts) if ranked.records else {})
+        explained = Explainer(backend, known, plan, retrieved).explain(ranked) if ranked.records else []
+        yield plan, ranked, explained
+
+
+def _rank(plan: Plan, retrieved: EmbeddedRetrieved) -> Ranked:
+    return rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
 
 
 def retrieve_users(
@@ -56,11 +72,18 @@ def retrieve_users(
         ranking: fallback chain, weights and defaults.
         rules: business rules.
     """
+    for _, plan, retrieved in _answer_blocks(backend, queries, ranking, rules):
+        yield plan, retrieved
+
+
+def _answer_blocks(
+    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule]
+) -> Iterator[tuple[Facts, Plan, EmbeddedRetrieved]]:
     for low in range(0, len(queries), USERS):
         block = queries[low : low + USERS]
         facts = look_up_block(backend, block, ranking)
         plans = [make_plan(query, each, ranking, rules) for query, each in zip(block, facts, strict=True)]
-        yield from zip(plans, retrieve_block(backend, [plan.request for plan in plans]), strict=True)
+        yield from zip(facts, plans, retrieve_block(backend, [plan.request for plan in plans]), strict=True)
 
 
 def look_up_block(backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking) -> list[Facts]:
