@@ -38,6 +38,7 @@ COMMANDS = {
     "fit": "fit:fit",
     "tune": "evaluate:tune",
     "ledger": "ledger:ledger",
+    "forget": "forget:forget",
     "upgrade": "project:upgrade",
     "backup": "backup:backup",
     "restore": "backup:restore",

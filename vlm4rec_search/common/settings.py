@@ -57,6 +57,9 @@ class Settings(BaseSettings):
         description="folder of the SQLMesh project; default: the nearest one, from the working directory upward",
     )
     data_dir: Path = Field(default=Path("data"), description="folder of the raw data: items, interactions, photos")
+    forgotten: Path = Field(
+        default=Path("forgotten.json"), description="file of the shoppers whom `vlm4rec forget` has made forgotten"
+    )
     warehouse: Path = Field(default=Path("warehouse.duckdb"), description="DuckDB file that `sqlmesh plan` writes")
     published: Path = Field(default=Path("published"), description="folder of the read-only copy for analysts")
     index_url: str = Field(default="index", repr=False, description="folder or server URL of the releases")

@@ -29,6 +29,7 @@ from vlm4rec_search.datasets.declarations import (
     variable,
 )
 from vlm4rec_search.datasets.files import SUFFIXES, broken_name, read_errors
+from vlm4rec_search.datasets.forgotten import REASON, Forgotten, load_forgotten
 from vlm4rec_search.datasets.records import EmptyFileError, open_records, partition_values, with_constants
 
 _VERSION = 5  # of the stored results: raise it when `RawFile` or the readers change
@@ -63,6 +64,7 @@ class RawFile:
         columns: column of the table -> what of the file it is; an empty file has none, and no Parquet files.
         notes: what a person should know.
         warnings: columns that look as if they belonged to the contract, and are not used.
+        forgotten: number of records of forgotten shoppers, which are neither in `rows` nor in `broken`.
     """
 
     file: str
@@ -74,6 +76,7 @@ class RawFile:
     columns: dict[str, str]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,10 @@ def table_names(folder: Path, table: str) -> set[str]:
     return {path.relative_to(folder).parts[0] for path in find_files(folder, table, declared)}
 
 
-def inspect(folder: Path, table: str, cache: Path) -> RawTable:
+def inspect(folder: Path, table: str, cache: Path, forgotten: Forgotten | None = None) -> RawTable:
     """Read the files of a raw table to their ends, unless the folder `cache` has what they hold, and describe them.
+
+    Of the records of forgotten shoppers nothing is kept but the line.
 
     Raises:
         UsageError: a file of a table that is not optional is missing, or a file is empty, damaged, or lacks a required
@@ -150,10 +155,11 @@ def inspect(folder: Path, table: str, cache: Path) -> RawTable:
             f"{folder} holds none of {names}, nor a folder {table} of such files: put one there, or see"
             " `vlm4rec import --help`"
         )
+    hidden = forgotten if forgotten is not None and "user_id" in CONTRACT[table] else Forgotten()
     unread = folder / broken_name(table)
     found = RawTable(
         table,
-        tuple(_inspect_file(folder, path, table, declared, cache / "raw", len(paths) == 1) for path in paths),
+        tuple(_inspect_file(folder, path, table, declared, cache / "raw", len(paths) == 1, hidden) for path in paths),
         *((unread, file_sha256(unread)) if unread.exists() else ()),
     )
     if paths and not any(file.columns for file in found.files):
@@ -188,7 +194,7 @@ def raw_query(settings: Settings, folder: str | None, table: str, columns: Seque
     Raises:
         UsageError: as `inspect`. A missing optional table has no rows.
     """
-    found = inspect(_data_folder(settings, folder), table, settings.cache)
+    found = inspect(_data_folder(settings, folder), table, settings.cache, load_forgotten(settings.forgotten))
     kinds = {"file": "TEXT", "row_number": "BIGINT", "line": "BIGINT", **dict.fromkeys(columns, "TEXT")}
     if not found.files:
         return _empty_query({**kinds, "attributes": "JSON"})
@@ -210,9 +216,10 @@ def broken_query(settings: Settings, folder: str | None) -> exp.Subquery:
     Raises:
         UsageError: as `inspect`.
     """
-    data, cache = _data_folder(settings, folder), settings.cache
-    tables = [inspect(data, table, cache) for table in CONTRACT]
-    paths = [_store(cache / "raw", file.key, broken=True) for table in tables for file in table.files if file.broken]
+    data, cache, forgotten = _data_folder(settings, folder), settings.cache, load_forgotten(settings.forgotten)
+    tables = [inspect(data, table, cache, forgotten) for table in CONTRACT]
+    files = [file for table in tables for file in table.files if file.broken or file.forgotten]
+    paths = [_store(cache / "raw", file.key, broken=True) for file in files]
     paths += [table.unread for table in tables if table.unread]
     if not paths:
         return _empty_query(_BROKEN)
@@ -225,6 +232,7 @@ def files_query(settings: Settings, folder: str | None) -> exp.Subquery:
     Raises:
         UsageError: as `inspect`.
     """
+    forgotten = load_forgotten(settings.forgotten)
     rows = [
         (
             *(table, file.file, file.sha256, file.written, file.rows, file.broken),
@@ -233,7 +241,7 @@ def files_query(settings: Settings, folder: str | None) -> exp.Subquery:
             ),
         )
         for table in CONTRACT
-        for file in inspect(_data_folder(settings, folder), table, settings.cache).files
+        for file in inspect(_data_folder(settings, folder), table, settings.cache, forgotten).files
     ]
     values = exp.values([tuple(map(exp.convert, row)) for row in rows], alias="raw", columns=list(_FILES))
     columns = [exp.alias_(exp.cast(exp.column(name, "raw"), kind), name) for name, kind in _FILES.items()]
@@ -241,11 +249,17 @@ def files_query(settings: Settings, folder: str | None) -> exp.Subquery:
 
 
 def _inspect_file(
-    folder: Path, path: Path, table: str, declared: TableDeclaration, store: Path, is_only: bool
+    folder: Path,
+    path: Path,
+    table: str,
+    declared: TableDeclaration,
+    store: Path,
+    is_only: bool,
+    forgotten: Forgotten,
 ) -> RawFile:
     stat = path.stat()
     name = path.relative_to(folder).as_posix()
-    reading = f"{_VERSION} {table} {name} {variable(declared)}"
+    reading = f"{_VERSION} {table} {name} {variable(declared)}{forgotten.version and f' {forgotten.version}'}"
     identity = f"{reading} {path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     about = store / f"{_digest(identity)}.json"
     with suppress(OSError, ValueError, TypeError):  # nothing stored, or not readable: read the file
@@ -259,7 +273,7 @@ def _inspect_file(
     for unused in [path for path in store.iterdir() if time.time() - path.stat().st_mtime > _UNUSED_SECONDS]:
         unused.unlink(missing_ok=True)
     try:
-        file = _read_file(folder, path, table, declared, store, reading)
+        file = _read_file(folder, path, table, declared, store, reading, forgotten)
     except EmptyFileError:
         if is_only:
             raise
@@ -270,7 +284,15 @@ def _inspect_file(
     return file
 
 
-def _read_file(folder: Path, path: Path, table: str, declared: TableDeclaration, store: Path, reading: str) -> RawFile:
+def _read_file(
+    folder: Path,
+    path: Path,
+    table: str,
+    declared: TableDeclaration,
+    store: Path,
+    reading: str,
+    forgotten: Forgotten,
+) -> RawFile:
     """Read a file into the Parquet files of the store."""
     sha256 = file_sha256(path)
     name = path.relative_to(folder).as_posix()
@@ -284,15 +306,53 @@ def _read_file(folder: Path, path: Path, table: str, declared: TableDeclaration,
         rows = f"{file}, line, {sql}, {records.attributes(match, CONTRACT[table])} AS attributes"
         broken = f"{quote_text(table)} AS table_name, {file}, line, reason, record"
         with read_errors(path):
-            _write(records.relation.project(rows), _store(store, key))
-            if records.broken_rows:
-                _write(records.broken.project(broken), _store(store, key, broken=True))
+            kept, refused = records.relation, records.broken.project(broken)
+            hidden, count = _forgotten_rows(records.relation, columns.get("user_id", "NULL"), forgotten)
+            if count:
+                nothing = (
+                    f"{quote_text(table)} AS table_name, {file}, line, {quote_text(REASON)} AS reason, '' AS record"
+                )
+                refused = refused.union(kept.filter(hidden).project(nothing)).order("line")
+                kept = kept.filter(f"({hidden}) IS NOT TRUE")
+            _write(kept.project(rows), _store(store, key))
+            if records.broken_rows or count:
+                _write(refused, _store(store, key, broken=True))
     sources = {column: " or ".join(names) for column, names in match.sources.items()}
     sources |= {column: declared.set[column] for column in match.templates}
     notes = (*match.notes, *(f"{name}: {note}" for note in records.notes))
+    notes += (f"{name}: {count:,} records of forgotten shoppers are left out",) if count else ()
     return RawFile(
-        name, key, sha256, records.written, records.rows, records.broken_rows, sources, notes, match.warnings
+        name,
+        key,
+        sha256,
+        records.written,
+        records.rows - count,
+        records.broken_rows,
+        sources,
+        notes,
+        match.warnings,
+        count,
     )
+
+
+def _forgotten_rows(relation: duckdb.DuckDBPyRelation, user_id: str, forgotten: Forgotten) -> tuple[str, int]:
+    """Return the condition that holds for the records of forgotten shoppers, and how many there are.
+
+    Args:
+        relation: the records.
+        user_id: SQL expression of the shopper's id.
+        forgotten: the shoppers; Python hashes each id once, as DuckDB does not know the form that ids have in staging.
+    """
+    if not forgotten.hashes:
+        return "FALSE", 0
+    text = f"CAST({user_id} AS VARCHAR)"
+    ids = relation.aggregate(f"{text} AS user_id, COUNT(*) AS records", text)
+    spellings, count = [], 0
+    while rows := ids.fetchmany(10_000):
+        found = [(user, records) for user, records in rows if user in forgotten]
+        spellings += [user for user, _ in found]
+        count += sum(records for _, records in found)
+    return (f"{text} IN ({', '.join(map(quote_text, spellings))})" if spellings else "FALSE"), count
 
 
 def matching_files(folder: Path, pattern: str) -> list[Path]:

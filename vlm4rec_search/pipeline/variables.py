@@ -16,6 +16,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import check_writable
 from vlm4rec_search.datasets import raw
 from vlm4rec_search.datasets.declarations import CONTRACT, load_declarations, variable
+from vlm4rec_search.datasets.forgotten import load_forgotten
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.datasets.photos.locate import fingerprint
 from vlm4rec_search.embeddings import recipes
@@ -38,10 +39,10 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
     """
     check_warehouse_name(settings.warehouse)
     check_writable(settings.warehouse)
-    ranking = load_ranking(settings.ranking)
+    ranking, forgotten = load_ranking(settings.ranking), load_forgotten(settings.forgotten)
     images = settings.image_encoder
     with Cache(settings.cache) as cache:
-        tables = [raw.inspect(settings.data_dir, table, settings.cache) for table in CONTRACT]
+        tables = [raw.inspect(settings.data_dir, table, settings.cache, forgotten) for table in CONTRACT]
         photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
         captions = caption_variables(settings, cache)
     for table in tables:
