@@ -1,5 +1,6 @@
 """`vlm4rec forget` on both backends: live and kept releases lose the shopper, and all else stays."""
 
+from helpers.backends import Backend
 from helpers.search_tables import made, shop, tables
 
 from vlm4rec_search import Query
