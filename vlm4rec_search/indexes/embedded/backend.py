@@ -168,6 +168,8 @@ def score(store: Store, retriever: Retriever, documents: Ints | None = None) -> 
     if retriever.vector is not None:
         vectors = store.vectors_of(retriever.kind)
         return cosines(vectors if documents is None else vectors[documents], retriever.vector)
+    if retriever.items and documents is not None:
+        return np.array([retriever.items.get(item, 0.0) for item in store.ids(documents)], dtype=np.float32)
     if retriever.items:
         scores = _score_items(store, retriever.items)
     elif retriever.kind == "popularity":

@@ -21,11 +21,11 @@ from vlm4rec_search.indexes.embedded.backend import (
     top_candidates,
 )
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.rows import to_user
+from vlm4rec_search.indexes.rows import to_item, to_user
 from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.facts import with_segment
 from vlm4rec_search.search.fusion import Candidates, fuse
-from vlm4rec_search.search.model import Facts, Plan, Ranked, Request, Retriever
+from vlm4rec_search.search.model import Facts, Item, Plan, Ranked, Request, Retriever
 from vlm4rec_search.search.planning import make_plan, neighbour_starts, uses
 from vlm4rec_search.search.query import Explanation, Kind, Query
 from vlm4rec_search.search.ranking import Ranking
@@ -51,10 +51,31 @@ def explain_users(
     """Yield plan, hits and their explanations of each query, in order, see `retrieve_users`."""
     for facts, plan, retrieved in _answer_blocks(backend, queries, ranking, rules):
         ranked = _rank(plan, retrieved)
-        starts = neighbour_starts(plan.query, facts, ranking)
-        known = replace(facts, neighbours=backend.neighbours(starts) if ranked.records else {})
-        explained = Explainer(backend, known, plan, retrieved).explain(ranked) if ranked.records else []
+        explained: Sequence[Explanation] = []
+        if ranked.records:
+            starts = neighbour_starts(plan.query, facts, ranking)
+            known = replace(facts, neighbours=_neighbours_among(backend.store, starts, ranked.documents))
+            explained = Explainer(backend, known, plan, retrieved).explain(ranked)
         yield plan, ranked, explained
+
+
+def _neighbours_among(store: Store, item_ids: Sequence[str], documents: Ints) -> dict[str, Item]:
+    """Return items as `EmbeddedBackend.neighbours` does, with those of their neighbours that are among documents."""
+    starts = [store.numbers[item] for item in item_ids if item in store.numbers]
+    if not starts:
+        return {}
+    names = store.ids(documents)
+    values = [
+        [
+            {name: value for name, value in zip(names, row, strict=True) if value}
+            for row in related[starts][:, documents].toarray().tolist()
+        ]
+        for related in (store.neighbours, store.ease)
+    ]
+    return {
+        record["item_id"]: to_item(record, neighbours=near, ease=fitting)
+        for record, near, fitting in zip(store.records(starts), *values, strict=True)
+    }
 
 
 def _rank(plan: Plan, retrieved: EmbeddedRetrieved) -> Ranked:
