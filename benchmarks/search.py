@@ -47,6 +47,7 @@ def catalogue(documents: int, draw: np.random.Generator) -> pd.DataFrame:
     frame["title"] = [" ".join(row[:6]) for row in words]
     frame["description"] = [" ".join(row[6:24]) for row in words]
     frame["caption"] = [" ".join(row[24:]) for row in words]
+    frame["details"] = None
     frame["category"] = [f"c{number}" for number in draw.integers(0, 20, documents)]
     frame["price"] = draw.uniform(1, 100, documents).round(2)
     brands = draw.integers(0, 500, documents)
@@ -73,7 +74,7 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
                 SELECT user_id, list({'item_id': item_id, 'weight': weight}) AS history, list(item_id) AS seen,
                     list({'item_id': item_id, 'weight': weight, 'lasting': 1.0}) AS behaviour
                 FROM weights GROUP BY user_id
-            ), similar AS (
+            ), similar_takes AS (
                 SELECT user_id, list({'item_id': item_id, 'score': score} ORDER BY rank) AS shoppers
                 FROM alike GROUP BY user_id
             ), words AS (
@@ -81,10 +82,10 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
                 FROM terms GROUP BY user_id
             )
             SELECT profiles.user_id, profiles.items, profiles.vector, history.history, history.seen, words.terms,
-                [] AS interests, history.behaviour, coalesce(similar.shoppers, []) AS shoppers, NULL AS segment,
-                [] AS categories, NULL::FLOAT[] AS fitted
+                [] AS interests, history.behaviour, coalesce(similar_takes.shoppers, []) AS shoppers,
+                [] AS repeats, NULL AS segment, [] AS categories, NULL::FLOAT[] AS fitted
             FROM profiles INNER JOIN history USING (user_id) INNER JOIN words USING (user_id)
-                LEFT JOIN similar USING (user_id)
+                LEFT JOIN similar_takes USING (user_id)
         """).to_arrow_table()
 
 

@@ -2,7 +2,7 @@
 MODEL (
   kind VIEW,
   grain (file, line),
-  audits (not_null(columns := (file, line, reason, record)), unique_values(columns := (row_number)))
+  audits (not_null(columns := (file, line, reason, record)), unique_values(columns := (row_number), condition := NOT row_number IS NULL))
 );
 
 SELECT
@@ -30,7 +30,7 @@ SELECT
   broken.line,
   NULL::TEXT AS user_id,
   NULL::TEXT AS item_id,
-  'cannot be read: ' || broken.reason AS reason,
+  CASE WHEN broken.reason = 'forgotten' THEN broken.reason ELSE 'cannot be read: ' || broken.reason END AS reason,
   TO_JSON(broken.record)::JSON AS record
 FROM raw.broken_records AS broken
 WHERE

@@ -2,7 +2,7 @@
 MODEL (
   kind VIEW,
   grain (file, line),
-  audits (not_null(columns := (file, line, reason, record)), unique_values(columns := (row_number)))
+  audits (not_null(columns := (file, line, reason, record)), unique_values(columns := (row_number), condition := NOT row_number IS NULL))
 );
 
 SELECT

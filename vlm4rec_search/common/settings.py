@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         description="folder of the SQLMesh project; default: the nearest one, from the working directory upward",
     )
     data_dir: Path = Field(default=Path("data"), description="folder of the raw data: items, interactions, photos")
+    forgotten: Path = Field(
+        default=Path("forgotten.json"), description="file of the shoppers whom `vlm4rec forget` has made forgotten"
+    )
     warehouse: Path = Field(default=Path("warehouse.duckdb"), description="DuckDB file that `sqlmesh plan` writes")
     published: Path = Field(default=Path("published"), description="folder of the read-only copy for analysts")
     index_url: str = Field(default="index", repr=False, description="folder or server URL of the releases")
@@ -75,6 +78,9 @@ class Settings(BaseSettings):
     )
     releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file with a record of each publication")
     served: Path = Field(default=Path("served"), description="folder of what `vlm4rec serve` served, and of events")
+    recommendations: Path = Field(
+        default=Path("recommendations.parquet"), description="file of the recommendations of `vlm4rec recommend`"
+    )
     cache: Path = Field(
         default=Path(".cache/vlm4rec"), description="folder of paid results of model calls, and of fetched photos"
     )

@@ -31,6 +31,7 @@ from vlm4rec_search.datasets.declarations import (
 )
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, event_files
 from vlm4rec_search.datasets.files import SUFFIXES, broken_name, read_errors
+from vlm4rec_search.datasets.forgotten import REASON, Forgotten, load_forgotten
 from vlm4rec_search.datasets.records import EmptyFileError, open_records, partition_values, with_constants
 
 _VERSION = 5  # of the stored results: raise it when `RawFile` or the readers change
@@ -65,6 +66,7 @@ class RawFile:
         columns: column of the table -> what of the file it is; an empty file has none, and no Parquet files.
         notes: what a person should know.
         warnings: columns that look as if they belonged to the contract, and are not used.
+        forgotten: number of records of forgotten shoppers, which are neither in `rows` nor in `broken`.
     """
 
     file: str
@@ -76,6 +78,7 @@ class RawFile:
     columns: dict[str, str]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,14 +140,19 @@ def table_names(folder: Path, table: str) -> set[str]:
     return {path.relative_to(folder).parts[0] for path in find_files(folder, table, declared)}
 
 
-def inspect(folder: Path, table: str, cache: Path, events: Path | None = None) -> RawTable:
+def inspect(
+    folder: Path, table: str, cache: Path, events: Path | None = None, forgotten: Forgotten | None = None
+) -> RawTable:
     """Read the files of a raw table to their ends, unless the folder `cache` has what they hold, and describe them.
+
+    Of the records of forgotten shoppers nothing is kept but the line.
 
     Args:
         folder: the data folder.
         table: items, interactions or users.
         cache: folder of what was read.
         events: folder of `compact`, whose interactions stand behind those of the shop's own files.
+        forgotten: shoppers whose records are left out.
 
     Raises:
         UsageError: a file of a table that is not optional is missing, or a file is empty, damaged, or lacks a required
@@ -159,11 +167,13 @@ def inspect(folder: Path, table: str, cache: Path, events: Path | None = None) -
             f"{folder} holds none of {names}, nor a folder {table} of such files: put one there, or see"
             " `vlm4rec import --help`"
         )
+    hidden = forgotten if forgotten is not None and "user_id" in CONTRACT[table] else Forgotten()
     unread = folder / broken_name(table)
     store = cache / "raw"
-    files = [_inspect_file(folder, path, table, declared, store, len(paths) == 1) for path in paths]
+    files = [_inspect_file(folder, path, table, declared, store, len(paths) == 1, hidden) for path in paths]
     if events:
-        files += [_inspect_file(events.parent, path, table, InteractionsDeclaration(), store, False) for path in own]
+        plain = InteractionsDeclaration()
+        files += [_inspect_file(events.parent, path, table, plain, store, False, hidden) for path in own]
     found = RawTable(
         table,
         tuple(files),
@@ -174,6 +184,23 @@ def inspect(folder: Path, table: str, cache: Path, events: Path | None = None) -
     if table == "items" and not any(file.rows for file in found.files):
         raise UsageError(f"{paths[0]} is empty: it has a header and no rows")
     return found
+
+
+def inspect_table(settings: Settings, table: str, folder: str | None = None) -> RawTable:
+    """Inspect a table of the settings' data folder with its events, or of another folder, which has none.
+
+    Args:
+        settings: data folder, cache, events and forgotten shoppers.
+        table: as in `inspect`.
+        folder: relative to the project, in place of the data folder.
+
+    Raises:
+        UsageError: as `inspect`, or the file of forgotten shoppers cannot be read.
+    """
+    forgotten = load_forgotten(settings.forgotten)
+    if folder:
+        return inspect(settings.require_project() / folder, table, settings.cache, forgotten=forgotten)
+    return inspect(settings.data_dir, table, settings.cache, settings.events_folder, forgotten)
 
 
 def describe(found: RawTable) -> tuple[list[str], list[str]]:
@@ -201,7 +228,7 @@ def raw_query(settings: Settings, folder: str | None, table: str, columns: Seque
     Raises:
         UsageError: as `inspect`. A missing optional table has no rows.
     """
-    found = _inspect(settings, folder, table)
+    found = inspect_table(settings, table, folder)
     kinds = {"file": "TEXT", "row_number": "BIGINT", "line": "BIGINT", **dict.fromkeys(columns, "TEXT")}
     if not found.files:
         return _empty_query({**kinds, "attributes": "JSON"})
@@ -224,8 +251,9 @@ def broken_query(settings: Settings, folder: str | None) -> exp.Subquery:
         UsageError: as `inspect`.
     """
     cache = settings.cache
-    tables = [_inspect(settings, folder, table) for table in CONTRACT]
-    paths = [_store(cache / "raw", file.key, broken=True) for table in tables for file in table.files if file.broken]
+    tables = [inspect_table(settings, table, folder) for table in CONTRACT]
+    files = [file for table in tables for file in table.files if file.broken or file.forgotten]
+    paths = [_store(cache / "raw", file.key, broken=True) for file in files]
     paths += [table.unread for table in tables if table.unread]
     if not paths:
         return _empty_query(_BROKEN)
@@ -246,7 +274,7 @@ def files_query(settings: Settings, folder: str | None) -> exp.Subquery:
             ),
         )
         for table in CONTRACT
-        for file in _inspect(settings, folder, table).files
+        for file in inspect_table(settings, table, folder).files
     ]
     values = exp.values([tuple(map(exp.convert, row)) for row in rows], alias="raw", columns=list(_FILES))
     columns = [exp.alias_(exp.cast(exp.column(name, "raw"), kind), name) for name, kind in _FILES.items()]
@@ -254,11 +282,17 @@ def files_query(settings: Settings, folder: str | None) -> exp.Subquery:
 
 
 def _inspect_file(
-    folder: Path, path: Path, table: str, declared: TableDeclaration, store: Path, is_only: bool
+    folder: Path,
+    path: Path,
+    table: str,
+    declared: TableDeclaration,
+    store: Path,
+    is_only: bool,
+    forgotten: Forgotten,
 ) -> RawFile:
     stat = path.stat()
     name = path.relative_to(folder).as_posix()
-    reading = f"{_VERSION} {table} {name} {variable(declared)}"
+    reading = f"{_VERSION} {table} {name} {variable(declared)}{forgotten.version and f' {forgotten.version}'}"
     identity = f"{reading} {path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     about = store / f"{_digest(identity)}.json"
     with suppress(OSError, ValueError, TypeError):  # nothing stored, or not readable: read the file
@@ -272,7 +306,7 @@ def _inspect_file(
     for unused in [path for path in store.iterdir() if time.time() - path.stat().st_mtime > _UNUSED_SECONDS]:
         unused.unlink(missing_ok=True)
     try:
-        file = _read_file(folder, path, table, declared, store, reading)
+        file = _read_file(folder, path, table, declared, store, reading, forgotten)
     except EmptyFileError:
         if is_only:
             raise
@@ -283,7 +317,15 @@ def _inspect_file(
     return file
 
 
-def _read_file(folder: Path, path: Path, table: str, declared: TableDeclaration, store: Path, reading: str) -> RawFile:
+def _read_file(
+    folder: Path,
+    path: Path,
+    table: str,
+    declared: TableDeclaration,
+    store: Path,
+    reading: str,
+    forgotten: Forgotten,
+) -> RawFile:
     """Read a file into the Parquet files of the store."""
     sha256 = file_sha256(path)
     name = path.relative_to(folder).as_posix()
@@ -297,15 +339,53 @@ def _read_file(folder: Path, path: Path, table: str, declared: TableDeclaration,
         rows = f"{file}, line, {sql}, {records.attributes(match, CONTRACT[table])} AS attributes"
         broken = f"{quote_text(table)} AS table_name, {file}, line, reason, record"
         with read_errors(path):
-            _write(records.relation.project(rows), _store(store, key))
-            if records.broken_rows:
-                _write(records.broken.project(broken), _store(store, key, broken=True))
+            kept, refused = records.relation, records.broken.project(broken)
+            hidden, count = _forgotten_rows(records.relation, columns.get("user_id", "NULL"), forgotten)
+            if count:
+                nothing = (
+                    f"{quote_text(table)} AS table_name, {file}, line, {quote_text(REASON)} AS reason, '' AS record"
+                )
+                refused = refused.union(kept.filter(hidden).project(nothing)).order("line")
+                kept = kept.filter(f"({hidden}) IS NOT TRUE")
+            _write(kept.project(rows), _store(store, key))
+            if records.broken_rows or count:
+                _write(refused, _store(store, key, broken=True))
     sources = {column: " or ".join(names) for column, names in match.sources.items()}
     sources |= {column: declared.set[column] for column in match.templates}
     notes = (*match.notes, *(f"{name}: {note}" for note in records.notes))
+    notes += (f"{name}: {count:,} records of forgotten shoppers are left out",) if count else ()
     return RawFile(
-        name, key, sha256, records.written, records.rows, records.broken_rows, sources, notes, match.warnings
+        name,
+        key,
+        sha256,
+        records.written,
+        records.rows - count,
+        records.broken_rows,
+        sources,
+        notes,
+        match.warnings,
+        count,
     )
+
+
+def _forgotten_rows(relation: duckdb.DuckDBPyRelation, user_id: str, forgotten: Forgotten) -> tuple[str, int]:
+    """Return the condition that holds for the records of forgotten shoppers, and how many there are.
+
+    Args:
+        relation: the records.
+        user_id: SQL expression of the shopper's id.
+        forgotten: the shoppers; Python hashes each id once, as DuckDB does not know the form that ids have in staging.
+    """
+    if not forgotten.hashes:
+        return "FALSE", 0
+    text = f"CAST({user_id} AS VARCHAR)"
+    ids = relation.aggregate(f"{text} AS user_id, COUNT(*) AS records", text)
+    spellings, count = [], 0
+    while rows := ids.fetchmany(10_000):
+        found = [(user, records) for user, records in rows if user in forgotten]
+        spellings += [user for user, _ in found]
+        count += sum(records for _, records in found)
+    return (f"{text} IN ({', '.join(map(quote_text, spellings))})" if spellings else "FALSE"), count
 
 
 def matching_files(folder: Path, pattern: str) -> list[Path]:
@@ -334,13 +414,6 @@ def _write(relation: duckdb.DuckDBPyRelation, path: Path) -> None:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _inspect(settings: Settings, folder: str | None, table: str) -> RawTable:
-    """Inspect a table of the settings' data folder with its events, or of another folder, which has none."""
-    if folder:
-        return inspect(settings.require_project() / folder, table, settings.cache)
-    return inspect(settings.data_dir, table, settings.cache, settings.events_folder)
 
 
 def _parquet(paths: Sequence[Path], columns: Sequence[str]) -> exp.Expr:

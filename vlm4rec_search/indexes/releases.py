@@ -1,7 +1,7 @@
 """The releases of an index on any backend: publish, list, activate, remove, and read them for comparisons."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -93,6 +93,20 @@ class Releases(ABC):
     @abstractmethod
     def users(self, name: str, count: int) -> Sequence[str]:
         """Return the ids of a sample of the users of a release, the same sample every time."""
+
+    @abstractmethod
+    def forget(self, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
+        """Remove the documents of shoppers from all releases, and return how many each release has of them.
+
+        Releases that have none are left out. Services that follow the index answer without them within seconds.
+
+        Args:
+            users: contains the ids of the shoppers.
+            dry_run: only count.
+
+        Raises:
+            RunError: the index does not answer, or a publication is running.
+        """
 
     def live_release(self) -> ReleaseMeta | None:
         """Return the metadata of the live release; None where nothing is live, or another package version made it."""

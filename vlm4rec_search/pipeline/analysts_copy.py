@@ -27,6 +27,7 @@ from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.warehouse import read, replacing
 from vlm4rec_search.pipeline import record
 from vlm4rec_search.pipeline.quality import history
+from vlm4rec_search.pipeline.recommendations import SCHEMA
 from vlm4rec_search.pipeline.saved_queries import SavedQuery, load_queries
 from vlm4rec_search.pipeline.served_log import create_served_tables
 
@@ -122,6 +123,7 @@ def publish_tables(settings: Settings, others: Sequence[RecordFile] = ()) -> Ana
             _copy_records(connection, file)
         _copy_ledger(connection, settings.cache)
         create_served_tables(connection, settings)
+        _copy_recommendations(connection, settings.recommendations)
         _comment_on_records(connection)
         _copy_layers(connection, settings.warehouse.stem)
         viewed = _create_views(connection, queries)
@@ -232,6 +234,17 @@ def _copy_ledger(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         " FROM ledger_rows"
     )
     connection.unregister("ledger_rows")
+
+
+def _copy_recommendations(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Copy the file of `vlm4rec recommend`; without it the table is empty."""
+    source = f"read_parquet({quote_text(str(path))})"
+    if not path.is_file():
+        connection.register("no_recommendations", SCHEMA.empty_table())
+        source = "no_recommendations"
+    connection.execute(
+        f"CREATE SCHEMA IF NOT EXISTS served; CREATE TABLE served.recommendations_batch AS FROM {source}"
+    )
 
 
 def _comment_on_records(connection: duckdb.DuckDBPyConnection) -> None:

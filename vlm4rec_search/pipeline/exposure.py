@@ -6,9 +6,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
-from vlm4rec_search.indexes.embedded.blocks import rank_users
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.many import answer_many
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.search.exposure import Exposure, measure_exposure
@@ -68,19 +67,12 @@ def measure_tables(search_layer: SearchLayer, ranking: Ranking | None = None, ru
 
 
 def top_tens(index: Searcher, users: Sequence[str]) -> Iterator[tuple[Tier, Sequence[Hit]]]:
-    """Yield the tier that answers each shopper, and the first `TOP` hits. A release in a folder answers in blocks.
+    """Yield the tier that answers each shopper, and the first `TOP` hits.
 
     Raises:
         RunError: the index does not answer.
     """
-    queries = [Query(user=user, k=TOP) for user in users]
-    if isinstance(index.backend, EmbeddedBackend):
-        for plan, ranked in rank_users(index.backend, queries, index.ranking, index.rules):
-            pairs = zip(ranked.records, ranked.scores.tolist(), strict=True)
-            yield plan.tier, [Hit(rank=rank, score=score, **record) for rank, (record, score) in enumerate(pairs, 1)]
-        return
-    for query in queries:
-        answer = index.search(query)
+    for answer in answer_many(index, [Query(user=user, k=TOP) for user in users]):
         yield answer.tier, answer.hits
 
 

@@ -44,7 +44,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
     ranking = load_ranking(settings.ranking)
     images = settings.image_encoder
     with Cache(settings.cache) as cache:
-        tables = [raw.inspect(settings.data_dir, table, settings.cache, settings.events_folder) for table in CONTRACT]
+        tables = [raw.inspect_table(settings, table) for table in CONTRACT]
         photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
         captions = caption_variables(settings, cache)
     for table in tables:

@@ -100,7 +100,7 @@ class EmbeddedBackend(Backend, Reader):
 
 
 class EmbeddedRetrieved(Retrieved):
-    """The scores of all documents in every retriever, and the best of them."""
+    """The best documents of every retriever, and the scores of any document."""
 
     def __init__(
         self,
@@ -121,17 +121,11 @@ class EmbeddedRetrieved(Retrieved):
         """
         self._store, self._retrievers = store, retrievers
         if candidates is None:
-            scored = zip(retrievers, self._scores, strict=True)
             candidates = [
-                top_candidates(retriever, scores, only_fitted(store, retriever, allowed), depth)
-                for retriever, scores in scored
+                top_candidates(each, score(store, each), only_fitted(store, each, allowed), depth)
+                for each in retrievers
             ]
         self.candidates = candidates
-
-    @cached_property
-    def _scores(self) -> list[Vectors]:
-        """The score of every document in each retriever, float32 (n,)."""
-        return [score(self._store, retriever) for retriever in self._retrievers]
 
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:
         return [Record(**row) for row in self._store.records(documents)]  # type: ignore[typeddict-item]
@@ -143,7 +137,8 @@ class EmbeddedRetrieved(Retrieved):
         return list(self._store.facets(documents.tolist()))
 
     def scores(self, documents: Ints) -> Floats:
-        return np.stack([scores[documents] for scores in self._scores], axis=1).astype(np.float64).round(6)
+        columns = [score(self._store, retriever, documents) for retriever in self._retrievers]
+        return np.stack(columns, axis=1).astype(np.float64).round(6)
 
     def words(self, documents: Ints) -> list[Mapping[str, float]]:
         words, postings = self._matched
@@ -162,17 +157,29 @@ class EmbeddedRetrieved(Retrieved):
         return [word for _, word in known], self._store.postings[[row for row, _ in known]]
 
 
-def score(store: Store, retriever: Retriever) -> Vectors:
-    """Return the score of every document in one retriever, float32 (n,)."""
+def score(store: Store, retriever: Retriever, documents: Ints | None = None) -> Vectors:
+    """Return the score of documents in one retriever, float32 (b,); it does not depend on the other documents.
+
+    Args:
+        store: the release.
+        retriever: the retriever.
+        documents: int64 (b,), None for all.
+    """
     if retriever.vector is not None:
-        return cosines(store.vectors_of(retriever.kind), retriever.vector)
+        vectors = store.vectors_of(retriever.kind)
+        return cosines(vectors if documents is None else vectors[documents], retriever.vector)
+    if retriever.items and documents is not None:
+        return np.array([retriever.items.get(item, 0.0) for item in store.ids(documents)], dtype=np.float32)
     if retriever.items:
-        return _score_items(store, retriever.items)
-    if retriever.kind == "popularity":
-        return store.popularity
-    rows, weights = store.rows({term: word.weight for term, word in retriever.words.items()})
-    scores: Vectors = store.postings[rows].T @ weights
-    return scores
+        scores = _score_items(store, retriever.items)
+    elif retriever.kind == "popularity":
+        scores = store.popularity
+    else:
+        rows, weights = store.rows({term: word.weight for term, word in retriever.words.items()})
+        postings = store.postings[rows]
+        words: Vectors = (postings if documents is None else postings[:, documents]).T @ weights
+        return words
+    return scores if documents is None else scores[documents]
 
 
 def _score_items(store: Store, items: Mapping[str, float]) -> Vectors:

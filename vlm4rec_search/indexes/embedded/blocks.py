@@ -21,12 +21,13 @@ from vlm4rec_search.indexes.embedded.backend import (
     top_candidates,
 )
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.rows import to_user
+from vlm4rec_search.indexes.rows import to_item, to_user
+from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.facts import with_segment
 from vlm4rec_search.search.fusion import Candidates, fuse
-from vlm4rec_search.search.model import Facts, Plan, Ranked, Request, Retriever
-from vlm4rec_search.search.planning import make_plan, uses
-from vlm4rec_search.search.query import Kind, Query
+from vlm4rec_search.search.model import Facts, Item, Plan, Ranked, Request, Retriever
+from vlm4rec_search.search.planning import make_plan, neighbour_starts, uses
+from vlm4rec_search.search.query import Explanation, Kind, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.retrievers import MAX_ITEMS
@@ -41,8 +42,44 @@ def rank_users(
 ) -> Iterator[tuple[Plan, Ranked]]:
     """Yield plan and hits of each query, in order, see `retrieve_users`."""
     for plan, retrieved in retrieve_users(backend, queries, ranking, rules):
-        fused = fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights)
-        yield plan, rerank(retrieved, fused, plan)
+        yield plan, _rank(plan, retrieved)
+
+
+def explain_users(
+    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule] = ()
+) -> Iterator[tuple[Plan, Ranked, Sequence[Explanation]]]:
+    """Yield plan, hits and their explanations of each query, in order, see `retrieve_users`."""
+    for facts, plan, retrieved in _answer_blocks(backend, queries, ranking, rules):
+        ranked = _rank(plan, retrieved)
+        explained: Sequence[Explanation] = []
+        if ranked.records:
+            starts = neighbour_starts(plan.query, facts, ranking)
+            known = replace(facts, neighbours=_neighbours_among(backend.store, starts, ranked.documents))
+            explained = Explainer(backend, known, plan, retrieved).explain(ranked)
+        yield plan, ranked, explained
+
+
+def _neighbours_among(store: Store, item_ids: Sequence[str], documents: Ints) -> dict[str, Item]:
+    """Return items as `EmbeddedBackend.neighbours` does, with those of their neighbours that are among documents."""
+    starts = [store.numbers[item] for item in item_ids if item in store.numbers]
+    if not starts:
+        return {}
+    names = store.ids(documents)
+    values = [
+        [
+            {name: value for name, value in zip(names, row, strict=True) if value}
+            for row in related[starts][:, documents].toarray().tolist()
+        ]
+        for related in (store.neighbours, store.ease)
+    ]
+    return {
+        record["item_id"]: to_item(record, neighbours=near, ease=fitting)
+        for record, near, fitting in zip(store.records(starts), *values, strict=True)
+    }
+
+
+def _rank(plan: Plan, retrieved: EmbeddedRetrieved) -> Ranked:
+    return rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
 
 
 def retrieve_users(
@@ -56,11 +93,18 @@ def retrieve_users(
         ranking: fallback chain, weights and defaults.
         rules: business rules.
     """
+    for _, plan, retrieved in _answer_blocks(backend, queries, ranking, rules):
+        yield plan, retrieved
+
+
+def _answer_blocks(
+    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule]
+) -> Iterator[tuple[Facts, Plan, EmbeddedRetrieved]]:
     for low in range(0, len(queries), USERS):
         block = queries[low : low + USERS]
         facts = look_up_block(backend, block, ranking)
         plans = [make_plan(query, each, ranking, rules) for query, each in zip(block, facts, strict=True)]
-        yield from zip(plans, retrieve_block(backend, [plan.request for plan in plans]), strict=True)
+        yield from zip(facts, plans, retrieve_block(backend, [plan.request for plan in plans]), strict=True)
 
 
 def look_up_block(backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking) -> list[Facts]:

@@ -27,7 +27,7 @@ class FollowedFolder(Backend):
             RunError: the release cannot be read.
         """
         self._folder = folder
-        self.opened = EmbeddedBackend(Store(self._live_path()))
+        self.reopen()
 
     def _live_path(self) -> Path:
         path = current_release(self._folder)
@@ -43,10 +43,15 @@ class FollowedFolder(Backend):
         return self.opened.reader(sent)
 
     def live(self) -> str:
-        return self._live_path().stem
+        path = self._live_path()
+        if path.stem == self.release.name and path.stat().st_ino != self._inode:
+            self.reopen()  # `vlm4rec forget` replaces the file of a release
+        return path.stem
 
     def reopen(self) -> bool:
-        self.opened = EmbeddedBackend(Store(self._live_path()))
+        path = self._live_path()
+        self._inode = path.stat().st_ino
+        self.opened = EmbeddedBackend(Store(path))
         return True
 
     def close(self) -> None:

@@ -1,11 +1,13 @@
 """The releases of the embedded index: files in a folder, and the pointer to the live one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from vlm4rec_search.common.erase import erase_rows
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
@@ -25,6 +27,7 @@ _DOCUMENTS = """
     FROM documents INNER JOIN vectors USING (document) LEFT JOIN popularity USING (document)
         LEFT JOIN neighbours USING (document)
 """
+_COUNT_USERS = "UPDATE release SET users = (SELECT COUNT(*) FROM users)"
 _REFUSED = "SELECT kind, id, title, reason FROM rejected"
 
 
@@ -87,6 +90,15 @@ class EmbeddedReleases(Releases):
         with self._connect(name) as connection:
             rows = connection.execute("SELECT user_id FROM users ORDER BY md5(user_id) LIMIT ?", [count]).fetchall()
         return [user for (user,) in rows]
+
+    def forget(self, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
+        """Replace each file that has such shoppers, also one of another package version."""
+        paths = sorted((self.folder / "releases").glob("[!.]*.duckdb"))
+        if not paths:
+            return {}
+        with nullcontext() if dry_run else pointer.folder_lock(self.folder):
+            rows = {path.stem: erase_rows(path, users, dry_run, _COUNT_USERS) for path in paths}
+        return {name: count for name, count in rows.items() if count}
 
     def _connect(self, name: str) -> duckdb.DuckDBPyConnection:
         path = pointer.release_path(self.folder, name)

@@ -1,6 +1,7 @@
 """The releases on a server, behind the interface that all backends share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
@@ -13,7 +14,7 @@ from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
-from vlm4rec_search.indexes.opensearch.mapping import Kind, Vectors
+from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind, Vectors
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.release import Publication, ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
@@ -103,6 +104,32 @@ class OpenSearchReleases(Releases):
         with server_errors():
             answer = self.catalogue.client.search(index=self.catalogue.index("profiles", name), body=body)
         return [hit["_id"] for hit in answer["hits"]["hits"]]
+
+    def forget(self, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
+        """Delete the documents, lower the number of users in `_meta`, and merge, so that no segment has them."""
+        found = {}
+        with server_errors(), nullcontext() if dry_run else lease(self.catalogue.client, self.catalogue.prefix):
+            for name in self.list():
+                ids = [
+                    id_ for batch in self.hashes(name, "profiles") for id_ in batch["id"].to_pylist() if id_ in users
+                ]
+                if ids:
+                    found[name] = len(ids)
+                if ids and not dry_run:
+                    self._delete_profiles(name, ids)
+        return found
+
+    def _delete_profiles(self, name: str, ids: Sequence[str]) -> None:
+        client, index = self.catalogue.client, self.catalogue.index("profiles", name)
+        for id_ in ids:
+            client.delete(index=index, id=id_, params={"ignore": [404]})
+        client.indices.refresh(index=index)
+        client.indices.forcemerge(index=index, params={"max_num_segments": 1, "request_timeout": 600})
+        users = client.count(index=index)["count"]
+        for kind in KINDS:
+            of_kind = self.catalogue.index(kind, name)
+            meta = client.indices.get_mapping(index=of_kind)[of_kind]["mappings"]["_meta"]
+            client.indices.put_mapping(index=of_kind, body={"_meta": {**meta, "users": users}})
 
 
 def _row(hit: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,129 @@
+"""Removes the rows of shoppers from a DuckDB, SQLite or Parquet file.
+
+The rows are those with such an id in a column `user_id`, or in a column `id` beside a column `kind` that says user.
+"""
+
+import sqlite3
+from collections.abc import Container, Iterable
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlm4rec_search.common.errors import RunError, first_line
+from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.sql import quote_name, quote_text
+
+USER = "user_id"
+_SUFFIXES = {".duckdb": "duckdb", ".db": "duckdb", ".sqlite": "sqlite", ".parquet": "parquet"}
+_TABLES = """
+SELECT columns.schema_name, columns.table_name, LIST(columns.column_name)
+FROM duckdb_columns() AS columns INNER JOIN duckdb_tables() AS tables USING (database_name, schema_name, table_name)
+WHERE columns.database_name = ? GROUP BY ALL ORDER BY ALL
+"""
+
+
+def erase_rows(path: Path, users: Container[str], dry_run: bool = False, then: str = "") -> int:
+    """Remove the rows of shoppers from a file, and return how many there are; 0 for a missing file.
+
+    A DuckDB or Parquet file is replaced in one step by one that never held the rows: open readers keep the old one. In
+    a SQLite file the rows are overwritten.
+
+    Args:
+        path: its suffix says what it is.
+        users: contains the ids of the shoppers.
+        dry_run: only count.
+        then: SQL to run in a changed DuckDB file.
+
+    Raises:
+        RunError: the file cannot be read or written, for example because another process writes it.
+    """
+    if not path.is_file():
+        return 0
+    erase = {"duckdb": _erase_duckdb, "sqlite": _erase_sqlite, "parquet": _erase_parquet}[_SUFFIXES[path.suffix]]
+    try:
+        return erase(path, users, dry_run, then)
+    except (duckdb.Error, sqlite3.Error, pa.ArrowException, OSError) as error:
+        raise RunError(f"cannot remove rows from {path}: {first_line(error)}") from None
+
+
+def _erase_duckdb(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH {quote_text(str(path))} AS old (READ_ONLY)")
+        conditions: dict[str, tuple[str, list[str]]] = {}
+        rows = 0
+        for schema, table, columns in connection.execute(_TABLES, ["old"]).fetchall():
+            column, scope = (USER, "TRUE") if USER in columns else ("id", "kind = 'user'")
+            if USER not in columns and not {"id", "kind"} <= set(columns):
+                continue
+            name = f"{quote_name(schema)}.{quote_name(table)}"
+            source = f"FROM old.{name} WHERE {scope}"
+            ids = connection.execute(f"SELECT {column}, COUNT(*) {source} GROUP BY ALL").fetchall()
+            if found := [(user, count) for user, count in ids if user in users]:
+                conditions[name] = f"{column} IN (SELECT UNNEST(?)) AND {scope}", [user for user, _ in found]
+                rows += sum(count for _, count in found)
+        if dry_run or not rows:
+            return rows
+        # A deletion leaves the rows in free pages of the file: the second copy is made of what is left.
+        with TemporaryDirectory(dir=path.parent, prefix=".erasing-") as folder, replacing_file(path) as second:
+            for part, name in ((Path(folder) / path.name, "first"), (second, "second")):
+                connection.execute(f"ATTACH {quote_text(str(part))} AS {name}")
+            connection.execute("COPY FROM DATABASE old TO first; USE first")
+            for name, (condition, found_ids) in conditions.items():
+                connection.execute(f"DELETE FROM {name} WHERE {condition}", [found_ids])  # noqa: S608  quoted
+            connection.execute(f"{then}; CHECKPOINT first" if then else "CHECKPOINT first")
+            connection.execute(
+                "COPY FROM DATABASE first TO second; USE memory; DETACH first; DETACH second; DETACH old"
+            )
+            second.chmod(path.stat().st_mode)
+            Path(f"{path}.wal").unlink(missing_ok=True)  # DuckDB would replay it into the new file
+    return rows
+
+
+def _erase_sqlite(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
+    rows = 0
+    with closing(sqlite3.connect(path, timeout=30.0)) as connection:
+        connection.execute("PRAGMA secure_delete = ON")
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            name = quote_name(table)
+            if USER not in [column[1] for column in connection.execute(f"PRAGMA table_info({name})")]:
+                continue
+            counted = f"SELECT {USER}, COUNT(*) FROM {name} GROUP BY {USER}"  # noqa: S608  quoted
+            found = [(user, count) for user, count in connection.execute(counted) if user in users]
+            rows += sum(count for _, count in found)
+            if not dry_run:
+                deletion = f"DELETE FROM {name} WHERE {USER} = ?"  # noqa: S608  quoted
+                connection.executemany(deletion, [(user,) for user, _ in found])
+        connection.commit()
+        if rows and not dry_run:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return rows
+
+
+def _erase_parquet(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
+    with pq.ParquetFile(path) as file:
+        if USER not in file.schema_arrow.names:
+            return 0
+        rows = sum(
+            count
+            for batch in file.iter_batches(columns=[USER])
+            for user, count in _counts(batch.column(0))
+            if user in users
+        )
+        if dry_run or not rows:
+            return rows
+        with replacing_file(path) as part, pq.ParquetWriter(part, file.schema_arrow, compression="zstd") as writer:
+            for batch in file.iter_batches():
+                column = batch.column(batch.schema.get_field_index(USER))
+                kept = [user not in users for user in column.cast(pa.string()).to_pylist()]
+                writer.write_batch(batch.filter(pa.array(kept, pa.bool_())))
+    return rows
+
+
+def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:
+    counted = column.cast(pa.string()).value_counts()
+    return zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)

@@ -1,0 +1,96 @@
+"""The shoppers who are forgotten: a file with a salted hash of each id, which the raw layer leaves out."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.text_forms import normal_form
+
+REASON = "forgotten"
+"""Why the raw layer refuses the rows of these shoppers."""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The shoppers who are forgotten.
+
+    Attributes:
+        salt: stands before each id that is hashed.
+        hashes: the sha256 of each id, in hex, with the day on which the shopper was added, such as 2026-03-01.
+    """
+
+    salt: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    def __contains__(self, user_id: object) -> bool:
+        """Return whether an id, in any spelling that staging makes the same, belongs to such a shopper."""
+        if not self.hashes or not isinstance(user_id, str):
+            return False
+        plain = normal_form(user_id)
+        return self._hash(plain) in self.hashes or self._hash(_without_fraction(plain)) in self.hashes
+
+    @property
+    def version(self) -> str:
+        """Names the set of shoppers, empty without any; a plan rebuilds the raw tables when it changes."""
+        return hashlib.sha256("".join(sorted(self.hashes)).encode()).hexdigest()[:16] if self.hashes else ""
+
+    def adding(self, user_ids: Iterable[str]) -> "Forgotten":
+        """Return the set with further shoppers.
+
+        Raises:
+            UsageError: an id is empty.
+        """
+        salt = self.salt or secrets.token_hex(16)
+        added = Forgotten(salt)
+        today = f"{datetime.now(UTC):%Y-%m-%d}"
+        ids = [_without_fraction(normal_form(each)) for each in user_ids]
+        if not all(ids):
+            raise UsageError("the id of a shopper is empty")
+        return Forgotten(salt, {**{added._hash(each): today for each in ids}, **self.hashes})
+
+    def _hash(self, user_id: str) -> str:
+        return hashlib.sha256(f"{self.salt}{user_id}".encode()).hexdigest()
+
+
+def load_forgotten(path: Path) -> Forgotten:
+    """Read the file; a missing one forgets nobody.
+
+    Raises:
+        UsageError: the file is not one that `save_forgotten` wrote. A plan then has to stop.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        salt, hashes = content["salt"], content["shoppers"]
+        if not (isinstance(salt, str) and all(len(each) == 64 for each in hashes) and isinstance(hashes, dict)):
+            raise ValueError("it lacks the salt or a hash")
+    except FileNotFoundError:
+        return Forgotten()
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"VLM4REC_FORGOTTEN: {path} cannot be read ({error}): restore it from a backup") from None
+    return Forgotten(salt, hashes)
+
+
+def save_forgotten(path: Path, forgotten: Forgotten) -> None:
+    """Replace the file in one step.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    content = {"salt": forgotten.salt, "shoppers": dict(sorted(forgotten.hashes.items()))}
+    try:
+        with replacing_file(path) as part:
+            part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _without_fraction(user_id: str) -> str:
+    """Return 12 for 12.0, as staging does where a program wrote whole numbers as floats."""
+    whole, dot, fraction = user_id.partition(".")
+    return whole if dot and whole.isdigit() and fraction and not fraction.strip("0") else user_id

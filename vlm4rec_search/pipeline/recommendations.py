@@ -1,0 +1,134 @@
+"""Recommendations for many shoppers at once, as a Parquet file: for mails, other stores, and analysts."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.progress import Show, lines
+from vlm4rec_search.indexes.many import answer_many
+from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.search.query import Answer, Query
+from vlm4rec_search.search.searcher import Searcher
+
+SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("rank", pa.int32()),
+        ("item_id", pa.string()),
+        ("score", pa.float64()),
+        ("reason", pa.string()),
+        ("tier", pa.string()),
+        ("release", pa.string()),
+        ("ranking", pa.string()),
+    ]
+)
+_GROUP = 1_000  # shoppers of a row group, whose rows are in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was written.
+
+    Attributes:
+        path: the Parquet file.
+        release: that answered.
+        ranking: version of the ranking configuration.
+        users: number of shoppers.
+        rows: number of recommendations.
+        empty: shoppers without any.
+        tiers: number of shoppers by the tier that answered.
+        seconds: that it took.
+    """
+
+    path: str
+    release: str
+    ranking: str
+    users: int
+    rows: int
+    empty: int
+    tiers: Mapping[str, int]
+    seconds: float
+
+
+def all_users(releases: Releases, name: str) -> list[str]:
+    """Return the ids of all shoppers of a release, in order.
+
+    Raises:
+        RunError: the index does not answer.
+    """
+    return sorted(user for batch in releases.hashes(name, "profiles") for user in batch["id"].to_pylist())
+
+
+def read_users(path: Path) -> list[str]:
+    """Return the ids of a text file, one a line, each once, in their order.
+
+    Raises:
+        UsageError: the file cannot be read as UTF-8, or has no id.
+    """
+    try:
+        ids = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the ids of shoppers in {path} ({error})") from None
+    if not ids:
+        raise UsageError(f"{path} has no id of a shopper: write one a line")
+    return list(dict.fromkeys(ids))
+
+
+def write_recommendations(index: Searcher, queries: Sequence[Query], path: Path, show: Show = lines) -> Batch:
+    """Answer queries and write the hits; the file is replaced in one step when all are written.
+
+    Args:
+        index: an open release.
+        queries: each for a shopper, with `explain`, without a text and without a session.
+        path: of the Parquet file, with the columns of `SCHEMA`.
+        show: shows the progress.
+
+    Raises:
+        UsageError: as for `Searcher.search`.
+        RunError: the index does not answer, or the file cannot be written; an old file stays.
+    """
+    started, release, ranking = time.monotonic(), index.release.name, index.ranking.version
+    tiers: Counter[str] = Counter()
+    rows = empty = 0
+    try:
+        with (
+            replacing_file(path) as part,
+            pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer,
+            show("recommendations", len(queries)) as advance,
+        ):
+            for low in range(0, len(queries), _GROUP):
+                group: list[dict[str, object]] = []
+                for answer in answer_many(index, queries[low : low + _GROUP]):
+                    tiers[answer.tier] += 1
+                    empty += not answer.hits
+                    group += _rows(answer)
+                    advance(1)
+                writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
+                rows += len(group)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from None
+    seconds = round(time.monotonic() - started, 1)
+    return Batch(str(path), release, ranking, len(queries), rows, empty, dict(tiers.most_common()), seconds)
+
+
+def _rows(answer: Answer) -> Iterator[dict[str, object]]:
+    for hit in answer.hits:
+        told = hit.explanation
+        reason = None if told is None else told.reasons[0].clause if told.reasons else told.sentence
+        yield {
+            "user_id": answer.user,
+            "rank": hit.rank,
+            "item_id": hit.item_id,
+            "score": hit.score,
+            "reason": reason,
+            "tier": answer.tier,
+            "release": answer.release,
+            "ranking": answer.ranking,
+        }
