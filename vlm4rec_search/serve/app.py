@@ -59,6 +59,11 @@ class Metrics:
             "vlm4rec_answers_total", "Answers by the tier that gave them.", ["endpoint", "tier"], registry=self.registry
         )
         self.empty = Counter("vlm4rec_empty_answers_total", "Answers without items.", registry=self.registry)
+        self.degraded = Counter(
+            "vlm4rec_degraded_answers_total",
+            "Answers of fewer retrievers, or of popular items, because the index did not answer in time.",
+            registry=self.registry,
+        )
         age = Gauge("vlm4rec_release_age_seconds", "Age of the release that answers.", registry=self.registry)
         age.set_function(lambda: time.time() - service.created_at)
         stuck = Gauge(
@@ -71,6 +76,8 @@ class Metrics:
         self.answers.labels(endpoint, answer.tier).inc()
         if not answer.items:
             self.empty.inc()
+        if answer.degraded:
+            self.degraded.inc()
         return answer
 
 
