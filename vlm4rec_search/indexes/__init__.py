@@ -88,19 +88,22 @@ def open_index(
     return searcher
 
 
-def open_index_of(settings: Settings, url: str | None = None, follow: float | None = None) -> Searcher:
+def open_index_of(
+    settings: Settings, url: str | None = None, follow: float | None = None, shared: bool = False
+) -> Searcher:
     """Open the release that answers now, with the encoder, ranking, rules and credentials of the settings.
 
     Args:
         settings: of the process.
         url: None takes the settings'.
         follow: see `open_index`.
+        shared: with `follow`, share the memory of a folder's release with other processes.
 
     Raises:
         UsageError, RunError: see `open_index`.
     """
     ranking, rules = pinned_ranking(settings.ranking), load_rules(settings.rules)
-    searcher = _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules, follow)
+    searcher = _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules, follow, shared)
     searcher.scenarios = load_scenarios(settings.rules)
     if follow is not None:
         searcher.follow(follow, settings.rules)
@@ -127,17 +130,18 @@ def _open_searcher(
     ranking: Ranking | None,
     rules: Sequence[Rule],
     follow: float | None = None,
+    shared: bool = False,
 ) -> Searcher:
     """Open a searcher; where the release does not fit the encoder, the backend does not stay open."""
     with ExitStack() as opened:
-        backend = _open_backend(url, settings, follow is not None)
+        backend = _open_backend(url, settings, follow is not None, shared)
         opened.callback(backend.close)
         searcher = Searcher(backend, encoder, ranking, rules, settings.weights)
         opened.pop_all()
     return searcher
 
 
-def _open_backend(url: str, settings: Settings, follows: bool) -> Backend:
+def _open_backend(url: str, settings: Settings, follows: bool, shared: bool) -> Backend:
     if _is_server(url):
         # opensearch-py takes a second to import, which a search in a folder need not pay.
         from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
@@ -148,7 +152,7 @@ def _open_backend(url: str, settings: Settings, follows: bool) -> Backend:
         limits = Limits.of(settings)
         catalogue = ReleaseCatalogue(connect(url, settings, limits.read), settings.index_prefix)
         return OpenSearchBackend(catalogue, limits=limits)
-    folder = FollowedFolder(Path(url))
+    folder = FollowedFolder(Path(url), shared)
     return folder if follows else folder.opened
 
 

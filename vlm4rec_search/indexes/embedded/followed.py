@@ -19,15 +19,19 @@ class FollowedFolder(Backend):
         opened: the release that is open now.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: bool = False) -> None:
         """Open the live release.
+
+        Args:
+            folder: of the index.
+            shared: share the memory of its arrays with other processes.
 
         Raises:
             UsageError: nothing is published, or the release was built for another package version.
             RunError: the release cannot be read.
         """
-        self._folder = folder
-        self.opened = EmbeddedBackend(Store(self._live_path()))
+        self._folder, self._shared = folder, shared
+        self.opened = EmbeddedBackend(Store(self._live_path(), shared))
 
     def _live_path(self) -> Path:
         path = current_release(self._folder)
@@ -46,7 +50,7 @@ class FollowedFolder(Backend):
         return self._live_path().stem
 
     def reopen(self) -> bool:
-        self.opened = EmbeddedBackend(Store(self._live_path()))
+        self.opened = EmbeddedBackend(Store(self._live_path(), self._shared))
         return True
 
     def close(self) -> None:

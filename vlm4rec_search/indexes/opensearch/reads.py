@@ -16,6 +16,7 @@ from tenacity.wait import wait_random_exponential
 from urllib3 import Timeout
 
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.connection import describe_refusal
 from vlm4rec_search.search.backend import UnavailableError
 
 BUSY = frozenset({429, 502, 503, 504})  # statuses after which the same read may succeed; a 500 usually comes again
@@ -58,6 +59,7 @@ class CircuitBreaker:
     def __init__(self) -> None:
         """Start closed: requests pass."""
         self._lock, self._failures, self._next_try = threading.Lock(), 0, 0.0
+        self._reason: str | None = None
 
     def check(self) -> None:
         """Let a request pass.
@@ -71,14 +73,14 @@ class CircuitBreaker:
             now = time.monotonic()
             if now < self._next_try:
                 raise CircuitOpenError(
-                    f"the server failed {self._failures} times in a row and is left alone for a while"
+                    f"the server failed {self._failures} times in a row and is left alone for a while; {self._reason}"
                 )
             self._next_try = now + PAUSE
 
-    def record(self, succeeded: bool) -> None:
-        """Count the outcome of a request that passed."""
+    def record(self, reason: str | None) -> None:
+        """Count the outcome of a request that passed: None, or why it failed."""
         with self._lock:
-            self._failures = 0 if succeeded else self._failures + 1
+            self._failures, self._reason = 0 if reason is None else self._failures + 1, reason
             if self._failures == FAILURES:
                 self._next_try = time.monotonic() + PAUSE
 
@@ -134,9 +136,9 @@ class Reads:
             try:
                 answer = read(timeout)
             except Exception as error:
-                self.breaker.record(not _failed(error))
+                self.breaker.record(_reason(error))
                 raise
-            self.breaker.record(True)
+            self.breaker.record(None)
             return answer
 
         stop = self._is_over if self.repeats else (lambda _: True)
@@ -147,9 +149,11 @@ class Reads:
         return time.monotonic() + state.upcoming_sleep >= self.end
 
 
-def _failed(error: Exception) -> bool:
-    """Return whether an error says that the server does not work; one that refuses a request works."""
-    return isinstance(error, UnavailableError) or getattr(error, "status_code", None) in BUSY
+def _reason(error: Exception) -> str | None:
+    """Return why the server does not work, None for an error of a server that works and refuses a request."""
+    if isinstance(error, exceptions.TransportError) and error.status_code in BUSY:
+        return f"the server refuses: {describe_refusal(error)}"
+    return str(error) if isinstance(error, UnavailableError) else None
 
 
 def _is_repeated(error: BaseException) -> bool:
