@@ -61,15 +61,13 @@ def serve(
     """
     from functools import partial
 
-    import uvicorn
-
     from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.logging import configure_logging
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.search.ranking import load_ranking
     from vlm4rec_search.serve.app import create_app, describe_api
     from vlm4rec_search.serve.service import Service
-    from vlm4rec_search.serve.workers import GRACE, Worker, run_workers
+    from vlm4rec_search.serve.workers import Worker, listen, run_alone, run_workers
 
     if openapi:
         echo_json(describe_api())
@@ -83,15 +81,16 @@ def serve(
     keys = _read_keys(keys_file) if keys_file else []
     options = settings() if url is None else settings().model_copy(update={"index_url": url})
     open_service = partial(Service, options, follow, named, workers > 1)
-    with open_service() as service:
-        click.echo(f"Serving {service.index.release.name}; next: curl -s http://{host}:{port}/readyz", err=True)
-        if workers == 1:
-            app = create_app(service, keys)
-            uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
-            return
-    shown = click.get_current_context().find_root().params
-    prepare = partial(configure_logging, -1 if shown["quiet"] else shown["verbose"], shown["log_format"])
-    run_workers(Worker(open_service, keys, prepare), workers, host, port)
+    with listen(host, port) as listener:
+        with open_service() as service:
+            address = f"http://{host}:{listener.getsockname()[1]}"
+            click.echo(f"Serving {service.index.release.name}; next: curl -s {address}/readyz", err=True)
+            if workers == 1:
+                run_alone(create_app(service, keys), listener)
+                return
+        shown = click.get_current_context().find_root().params
+        prepare = partial(configure_logging, -1 if shown["quiet"] else shown["verbose"], shown["log_format"])
+        run_workers(Worker(open_service, keys, prepare), workers, listener)
 
 
 def _read_keys(path: Path) -> list[str]:

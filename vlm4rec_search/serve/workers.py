@@ -6,9 +6,10 @@ finish. Each worker opens the index for itself; of a release in a folder all of 
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
@@ -16,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from vlm4rec_search.common.errors import Vlm4recError
+from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.serve.app import METRICS_FOLDER, create_app
 from vlm4rec_search.serve.service import Service
 
@@ -60,19 +61,35 @@ class Worker:
         return app
 
 
-def run_workers(worker: Worker, number: int, host: str, port: int) -> None:
-    """Serve with several processes until SIGTERM or ctrl-C.
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        UsageError: the address is not one of this machine, or the port is taken.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host") from None
+
+
+def run_alone(app: FastAPI, listener: socket.socket) -> None:
+    """Serve with this process until SIGTERM or ctrl-C; requests in flight get `GRACE` seconds to finish."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
+    uvicorn.Server(config).run([listener])
+
+
+def run_workers(worker: Worker, number: int, listener: socket.socket) -> None:
+    """Serve with several processes until SIGTERM or ctrl-C; requests in flight get `GRACE` seconds to finish.
 
     Args:
-        worker: makes the application of each.
+        worker: makes the application of each process.
         number: of processes.
-        host: address to listen on.
-        port: 0 takes a free one.
+        listener: all of them accept its connections.
     """
     config = uvicorn.Config(
-        worker,
-        host,
-        port,
+        worker,  # type: ignore[arg-type]
         factory=True,
         workers=number,
         log_config=None,
@@ -82,6 +99,6 @@ def run_workers(worker: Worker, number: int, host: str, port: int) -> None:
     )
     # Each worker computes in one thread, or all of them would compete for the same cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with TemporaryDirectory(prefix="vlm4rec-metrics-") as folder, closing(config.bind_socket()) as listener:
+    with TemporaryDirectory(prefix="vlm4rec-metrics-") as folder:
         os.environ[METRICS_FOLDER] = folder
         Multiprocess(config, [listener]).run()
