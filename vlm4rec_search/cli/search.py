@@ -154,6 +154,8 @@ def _print_table(answer: "Answer") -> None:
     from rich.markup import escape
 
     console = Console()
+    if answer.degraded:
+        console.print(f"Degraded: {escape(printable(answer.degraded))}.", style="yellow")
     if answer.note:
         console.print(f"Note: {escape(printable(answer.note))}.", style="yellow")
     if answer.hits:

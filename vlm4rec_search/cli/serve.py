@@ -30,6 +30,13 @@ from vlm4rec_search.cli.output import echo_json
     metavar="NAME=FILE",
     help="A ranking that requests can ask for by its name; can be repeated.",
 )
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes that answer; those of an index in a folder share its memory.",
+)
 @click.option("--openapi", is_flag=True, help="Print the description of the API as JSON, and end.")
 def serve(
     host: str,
@@ -38,6 +45,7 @@ def serve(
     follow: float,
     keys_file: Path | None,
     rankings: tuple[str, ...],
+    workers: int,
     openapi: bool,
 ) -> None:
     """Answer recommendation and search requests over HTTP.
@@ -51,13 +59,15 @@ def serve(
       vlm4rec serve --port 8000
       curl -s localhost:8000/v1/recommend -H 'content-type: application/json' -d '{"user": "u001", "explain": true}'
     """
-    import uvicorn
+    from functools import partial
 
     from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.common.logging import configure_logging
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.search.ranking import load_ranking
     from vlm4rec_search.serve.app import create_app, describe_api
     from vlm4rec_search.serve.service import Service
+    from vlm4rec_search.serve.workers import Worker, listen, run_alone, run_workers
 
     if openapi:
         echo_json(describe_api())
@@ -70,10 +80,17 @@ def serve(
         named[name] = load_ranking(Path(path))
     keys = _read_keys(keys_file) if keys_file else []
     options = settings() if url is None else settings().model_copy(update={"index_url": url})
-    with Service(options, follow, named) as service:
-        app = create_app(service, keys)
-        click.echo(f"Serving {service.index.release.name}; next: curl -s http://{host}:{port}/readyz", err=True)
-        uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)
+    open_service = partial(Service, options, follow, named, workers > 1)
+    with listen(host, port) as listener:
+        with open_service() as service:
+            address = f"http://{host}:{listener.getsockname()[1]}"
+            click.echo(f"Serving {service.index.release.name}; next: curl -s {address}/readyz", err=True)
+            if workers == 1:
+                run_alone(create_app(service, keys), listener)
+                return
+        shown = click.get_current_context().find_root().params
+        prepare = partial(configure_logging, -1 if shown["quiet"] else shown["verbose"], shown["log_format"])
+        run_workers(Worker(open_service, keys, prepare), workers, listener)
 
 
 def _read_keys(path: Path) -> list[str]:

@@ -76,6 +76,15 @@ class Settings(BaseSettings):
     index_vectors: Literal["float32", "on_disk", "faiss"] = Field(
         default="float32", description="how OpenSearch stores vectors: `float32`, `on_disk` or `faiss`"
     )
+    search_deadline: float = Field(
+        default=10.0, gt=0, description="seconds until a search over OpenSearch answers, with less than all if need be"
+    )
+    search_connect_timeout: float = Field(
+        default=2.0, gt=0, description="seconds until a connection of a search to OpenSearch counts as failed"
+    )
+    search_read_timeout: float = Field(
+        default=5.0, gt=0, description="seconds without an answer until a request of a search to OpenSearch is repeated"
+    )
     releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file with a record of each publication")
     served: Path = Field(default=Path("served"), description="folder of what `vlm4rec serve` served, and of events")
     recommendations: Path = Field(

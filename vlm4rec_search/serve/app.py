@@ -1,15 +1,18 @@
 """The JSON API over a `Service`."""
 
 import logging
+import os
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm4rec_search.serve.problems import add_problems, problem
@@ -29,6 +32,7 @@ from vlm4rec_search.serve.schemas import (
 from vlm4rec_search.serve.service import NotFoundError, Service
 
 logger = logging.getLogger(__name__)
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable of prometheus_client; `workers.py` sets it
 LARGEST_BODY = 1024 * 1024  # bytes: the most ids that a request may exclude, and room
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
 _DESCRIPTION = "Recommendations and search over the releases of a VLM4Rec Search index."
@@ -43,6 +47,19 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         503: "the index does not answer now",
     }.items()
 }
+
+
+class AllWorkers:
+    """Counters and histograms of all worker processes, which `METRICS_FOLDER` collects, and the gauges of this one."""
+
+    def __init__(self, own: CollectorRegistry) -> None:
+        """Take the gauges from a registry of this process."""
+        self._own, self._all = own, MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each metric once."""
+        yield from (metric for metric in self._own.collect() if metric.type == "gauge")
+        yield from (metric for metric in self._all.collect() if metric.type != "gauge")  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -64,6 +81,11 @@ class Metrics:
         self.events = Counter(
             "vlm4rec_events_total", "Events by what became of them.", ["outcome"], registry=self.registry
         )
+        self.degraded = Counter(
+            "vlm4rec_degraded_answers_total",
+            "Answers of fewer retrievers, or of popular items, because the index did not answer in time.",
+            registry=self.registry,
+        )
         age = Gauge("vlm4rec_release_age_seconds", "Age of the release that answers.", registry=self.registry)
         age.set_function(lambda: time.time() - service.created_at)
         stuck = Gauge(
@@ -76,6 +98,8 @@ class Metrics:
         self.answers.labels(endpoint, answer.tier).inc()
         if not answer.items:
             self.empty.inc()
+        if answer.degraded:
+            self.degraded.inc()
         return answer
 
     def count_events(self, receipt: EventReceipt) -> EventReceipt:
@@ -172,7 +196,8 @@ def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
     @app.get("/metrics", tags=["health"], dependencies=guarded, response_class=Response)
     def measure() -> Response:
         """Return the metrics in the format of Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        source = cast(CollectorRegistry, AllWorkers(metrics.registry)) if METRICS_FOLDER in os.environ else None
+        return Response(generate_latest(source or metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
 

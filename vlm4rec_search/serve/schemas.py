@@ -174,6 +174,9 @@ class Recommendation(BaseModel):
     experiment: Assignment | None = None
     missing: list[str] = Field(description="items of the request that the release does not have")
     note: str | None = Field(description="a sentence where the answer is not what the caller may expect")
+    degraded: str | None = Field(
+        description="a sentence where the index did not answer in time and the answer is less than it could be"
+    )
     counts: dict[str, dict[str, int]] = Field(description="values of the counted fields over the candidates")
     next: str | None = Field(description="address of the next page; null where there is none")
     took_ms: float
@@ -190,6 +193,7 @@ class Recommendation(BaseModel):
             scenario=scenario,
             missing=list(answer.missing),
             note=answer.note,
+            degraded=answer.degraded,
             counts={field: dict(values) for field, values in answer.counts.items()},
             next=next_page,
             took_ms=answer.took_ms,

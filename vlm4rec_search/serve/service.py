@@ -60,13 +60,20 @@ class Service:
         events: what shoppers did with it.
     """
 
-    def __init__(self, settings: Settings, follow: float = 2.0, rankings: Mapping[str, Ranking] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        follow: float = 2.0,
+        rankings: Mapping[str, Ranking] | None = None,
+        shared: bool = False,
+    ) -> None:
         """Open the index and the journal of the settings.
 
         Args:
             settings: index, credentials, encoder, ranking, rules, folder of the journal.
             follow: seconds between two looks for a new release and for changed rules.
             rankings: by the name under which a request can ask for one in place of the live release's.
+            shared: share the memory of a folder's release with other processes.
 
         Raises:
             UsageError: nothing is published, or a file of the settings cannot be read.
@@ -76,7 +83,7 @@ class Service:
         self.journal = Journal(settings.served_file)
         self.events = EventLog(settings.events_file)
         self._releases = open_releases(settings.index_url, settings)
-        self.index = open_index_of(settings, follow=follow)
+        self.index = open_index_of(settings, follow=follow, shared=shared)
         self._named: OrderedDict[str, Searcher] = OrderedDict()
         self._lock = threading.Lock()
 

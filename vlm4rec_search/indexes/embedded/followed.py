@@ -19,14 +19,18 @@ class FollowedFolder(Backend):
         opened: the release that is open now.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: bool = False) -> None:
         """Open the live release.
+
+        Args:
+            folder: of the index.
+            shared: share the memory of its arrays with other processes.
 
         Raises:
             UsageError: nothing is published, or the release was built for another package version.
             RunError: the release cannot be read.
         """
-        self._folder = folder
+        self._folder, self._shared = folder, shared
         self.reopen()
 
     def _live_path(self) -> Path:
@@ -51,7 +55,7 @@ class FollowedFolder(Backend):
     def reopen(self) -> bool:
         path = self._live_path()
         self._inode = path.stat().st_ino
-        self.opened = EmbeddedBackend(Store(path))
+        self.opened = EmbeddedBackend(Store(path, self._shared))
         return True
 
     def close(self) -> None:

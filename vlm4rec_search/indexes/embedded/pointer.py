@@ -2,6 +2,7 @@
 
     index/current                            name of the live release
     index/releases/<name>.duckdb             a complete, verified release, which is never written again
+    index/releases/<name>.arrays-1/          its arrays, for processes that share them; see `arrays.py`
     index/releases/.building-<name>.duckdb   a release that is being built, or a file that a killed build left
 
 A reader opens the file that the pointer names and keeps reading it when the pointer changes.
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.releases import RETAINED
 
 POINTER = "current"
@@ -148,6 +150,7 @@ def _remove_old(folder: Path, needed: set[str | None], retained: int) -> list[st
     for path in old:
         with suppress(OSError):  # a successful publication must not fail because an old file cannot be removed
             path.unlink()
+        shutil.rmtree(arrays_folder(path), ignore_errors=True)
     return [path.stem for path in old]
 
 

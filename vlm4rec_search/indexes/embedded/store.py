@@ -18,10 +18,12 @@ from scipy import sparse
 from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.common.errors import RunError, first_line
 from vlm4rec_search.common.vectors import Ints, Mask, Vectors
+from vlm4rec_search.indexes.embedded.arrays import AnyArray, map_arrays
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.search.filters import Filter, check_field
 from vlm4rec_search.search.query import Kind
 
+_PARTS = ("data", "indices", "indptr")  # of a sparse matrix
 _EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
 _RANGE = """
 SELECT document FROM facets WHERE field = $field
@@ -55,8 +57,12 @@ class Store:
         numbers: number of the document of each item id.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shared: bool = False) -> None:
         """Open a release file and load its arrays.
+
+        Args:
+            path: of the file.
+            shared: map the arrays from files beside it, so that several processes share their memory, see `map_arrays`.
 
         Raises:
             UsageError: the file has another schema version, or an analyzer that this package does not have.
@@ -64,24 +70,49 @@ class Store:
         """
         with _duckdb_errors(path), ExitStack() as closing:
             self._connection = closing.enter_context(duckdb.connect(str(path), read_only=True))
-            self._load(path)
+            self._load(path, shared)
             closing.pop_all()
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, shared: bool) -> None:
         row = self._connection.execute("SELECT schema_version, analyzer FROM release").fetchone()
         check_readable(path.stem, *(row or (None, None)))
         self.meta = ReleaseMeta(**self._table("SELECT * FROM release").to_pylist()[0])
-        self.vectors = self._load_vectors()
-        self.fitted, self.is_fitted = self._load_fitted()
-        self.terms, self.postings = self._load_postings()
         self._records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
         self._ids = np.array(list(self.numbers), dtype=object)
-        self.neighbours = self._load_pairs("neighbours", "similarity")
-        self.ease = self._load_pairs("ease", "weight")
-        self.popularity = np.zeros(self.meta.documents, dtype=np.float32)
+        arrays = map_arrays(path, self._load_arrays) if shared else self._load_arrays()
+        self.vectors, self.fitted, self.popularity = (arrays[name] for name in ("vectors", "fitted", "popularity"))
+        self.is_fitted = np.asarray(self.fitted.any(axis=1), dtype=np.bool_)
+        terms = arrays["terms"].tobytes().decode()
+        self.terms = {term: row for row, term in enumerate(terms.split("\n") if terms else ())}
+        self.postings = self._matrix(arrays, "postings", len(self.terms))
+        self.neighbours, self.ease = (self._matrix(arrays, name, len(self._ids)) for name in ("neighbours", "ease"))
+
+    def _load_arrays(self) -> dict[str, AnyArray]:
+        """Read the arrays by name; a matrix is three of them, and the terms are one text with a line for each."""
+        terms, postings = self._load_postings()
+        matrices = {
+            "postings": postings,
+            "neighbours": self._load_pairs("neighbours", "similarity"),
+            "ease": self._load_pairs("ease", "weight"),
+        }
+        parts = {f"{name}.{part}": getattr(matrix, part) for name, matrix in matrices.items() for part in _PARTS}
+        return {
+            "vectors": self._load_vectors(),
+            "fitted": self._load_fitted(),
+            "terms": np.frombuffer("\n".join(terms).encode(), dtype=np.uint8),
+            "popularity": self._load_popularity(),
+            **parts,
+        }
+
+    def _matrix(self, arrays: Mapping[str, AnyArray], name: str, rows: int) -> sparse.csr_array:
+        return sparse.csr_array(tuple(arrays[f"{name}.{part}"] for part in _PARTS), (rows, len(self._ids)))
+
+    def _load_popularity(self) -> Vectors:
+        popularity = np.zeros(self.meta.documents, dtype=np.float32)
         scores = self._table("SELECT document, score FROM popularity")
-        self.popularity[scores["document"].to_numpy()] = scores["score"].to_numpy()
+        popularity[scores["document"].to_numpy()] = scores["score"].to_numpy()
+        return popularity
 
     def _table(self, sql: str) -> pa.Table:
         return self._connection.execute(sql).to_arrow_table()
@@ -98,20 +129,20 @@ class Store:
         chunks = [chunk.flatten().to_numpy() for chunk in column.chunks]
         return np.concatenate(chunks).reshape(-1, self.meta.dimension)
 
-    def _load_fitted(self) -> tuple[Vectors, Mask]:
+    def _load_fitted(self) -> Vectors:
         fitted = np.zeros((self.meta.documents, self.meta.fitted_dimension or 0), dtype=np.float32)
         if self.meta.fitted:
             table = self._table("SELECT document, fitted FROM fitted")
             fitted[table["document"].to_numpy()] = (
                 table["fitted"].combine_chunks().flatten().to_numpy().reshape(-1, fitted.shape[1])
             )
-        return fitted, np.asarray(fitted.any(axis=1), dtype=np.bool_)
+        return fitted
 
     def vectors_of(self, kind: Kind) -> Vectors:
         """Return the vectors that retrievers of a kind compare with: the learned ones of fitted, else `vectors`."""
         return self.fitted if kind == "fitted" else self.vectors
 
-    def _load_postings(self) -> tuple[dict[str, int], sparse.csr_array]:
+    def _load_postings(self) -> tuple[list[str], sparse.csr_array]:
         table = self._table("SELECT field, term, df, documents, scores FROM postings").combine_chunks()
         names = table["term"].combine_chunks().dictionary_encode()
         boosts = np.array([BOOSTS[field] for field in table["field"].to_pylist()], dtype=np.float32)
@@ -119,11 +150,11 @@ class Store:
         rows = np.repeat(names.indices.to_numpy(), sizes)
         columns = table["documents"].combine_chunks().flatten().to_numpy()
         scores = table["scores"].combine_chunks().flatten().to_numpy() * np.repeat(boosts, sizes)
-        terms = names.dictionary.to_pylist()
+        terms: list[str] = names.dictionary.to_pylist()
         shape = (len(terms), self.meta.documents)
         matrix = sparse.coo_array((scores, (rows, columns)), shape=shape).tocsr()
         matrix.sort_indices()
-        return {term: row for row, term in enumerate(terms)}, matrix
+        return terms, matrix
 
     def user(self, user_id: str) -> dict[str, Any] | None:
         """Return the row of the table `users`, None for an unknown shopper."""

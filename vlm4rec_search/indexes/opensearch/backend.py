@@ -1,18 +1,22 @@
 """A release on a server: reads the facts of a query and retrieves the candidates."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from vlm4rec_search.common.concurrency import call_now, start_in_thread
+from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.aliases import OpenedRelease, ReleaseCatalogue, find_live_release, read_release
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.mapping import Body, Kind, field_name
+from vlm4rec_search.indexes.opensearch.popular import PopularItems
 from vlm4rec_search.indexes.opensearch.queries import allowed, retriever_body
+from vlm4rec_search.indexes.opensearch.reads import CircuitBreaker, Limits, Reads
 from vlm4rec_search.indexes.opensearch.retrieved import (
     SHOWN,
     OpenSearchRetrieved,
@@ -25,7 +29,7 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
 from vlm4rec_search.indexes.opensearch.sender import Hits, Sender, serialise
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, to_user
-from vlm4rec_search.search.backend import Backend, Reader, SentRequest
+from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest, UnavailableError
 from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Request, User
 
@@ -34,50 +38,78 @@ _PROFILE_FIELDS = ("vector", "fitted", "segment", *_LISTS)
 _EMPTY_PROFILE = {"segment": None} | dict.fromkeys(_LISTS, ())  # a hand-written profile may lack fields
 _NEIGHBOUR_FIELDS = ("neighbours.item_id", "neighbours.similarity")
 _EASE_FIELDS = ("ease.item_id", "ease.weight")
+LIMITS = Limits.of(ExplicitSettings())
+_LOOK_UP = 0.5  # share of the time that is left for a look-up without which there is an answer, too
+_RETRIEVAL = 0.75  # and for the candidates: the rest is for what their hits show
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the backend keeps of the release that it reads; it is replaced as a whole.
+
+    Attributes:
+        release: the release.
+        popular: its popular items, for answers without the server.
+    """
+
+    release: OpenedRelease
+    popular: PopularItems
 
 
 class OpenSearchBackend(Backend):
     """One release on a server. Requests name the release's own indices, so that an answer never mixes two releases."""
 
-    def __init__(self, catalogue: ReleaseCatalogue, release: str | None = None) -> None:
+    def __init__(self, catalogue: ReleaseCatalogue, release: str | None = None, limits: Limits = LIMITS) -> None:
         """Open a release.
 
         Args:
             catalogue: of the server's releases.
             release: its name; None opens the release that answers, and `close` closes the catalogue's connections.
+            limits: how long a search waits for the server.
 
         Raises:
             UsageError: nothing is published there, or the release was built for another package version.
             RunError: the server does not answer or refuses.
         """
         self._catalogue, self._follows_alias = catalogue, release is None
-        self._sender = Sender(catalogue.client)
-        with server_errors(), ExitStack() as opened:
+        self._limits, self._breaker = limits, CircuitBreaker()
+        with ExitStack() as opened:
             opened.callback(self.close)
-            self._release = read_release(catalogue, release or find_live_release(catalogue))
-            self._can_fuse = native.is_installed(self._sender)
+            self._opened = self._open(release)
+            with server_errors():
+                self._can_fuse = self._reads().until_answered(lambda _: native.is_installed(Sender(catalogue.client)))
             opened.pop_all()
+
+    def _reads(self) -> Reads:
+        return Reads.begin(self._limits, self._breaker)
+
+    def _open(self, name: str | None) -> Opened:
+        """Read the parts of a release that a backend keeps, None for those of the release that answers."""
+        catalogue, reads = self._catalogue, self._reads()
+        with server_errors():
+            release = reads.until_answered(lambda _: read_release(catalogue, name or find_live_release(catalogue)))
+        return Opened(release, PopularItems.read(Sender(catalogue.client, reads=reads), release.indices["items"]))
 
     @property
     def release(self) -> ReleaseMeta:
-        return self._release.meta
+        return self._opened.release.meta
 
     def reader(self, sent: list[SentRequest] | None = None) -> "OpenSearchReader":
         """Return a reader that stays with the release that is open now."""
-        return OpenSearchReader(replace(self._sender, sent=sent), self._release, self._can_fuse)
+        return OpenSearchReader(Sender(self._catalogue.client, sent, self._reads()), self._opened, self._can_fuse)
 
     def live(self) -> str | None:
         """Return the name of the live release, None for a backend that was opened for a named release."""
         if not self._follows_alias:
             return None
         with server_errors():
-            return find_live_release(self._catalogue)
+            return self._reads().until_answered(lambda _: find_live_release(self._catalogue))
 
     def reopen(self) -> bool:
         """Open the release that answers now, unless the backend was opened for a named release."""
         if self._follows_alias:
-            with server_errors():
-                self._release = read_release(self._catalogue, find_live_release(self._catalogue))
+            self._opened = self._open(None)
         return self._follows_alias
 
     def close(self) -> None:
@@ -87,10 +119,11 @@ class OpenSearchBackend(Backend):
 
 
 class OpenSearchReader(Reader):
-    """Reads one release for one query."""
+    """Reads one release for one query, within the deadline of the sender."""
 
-    def __init__(self, sender: Sender, release: OpenedRelease, can_fuse: bool) -> None:
-        self._sender, self._release, self._can_fuse = sender, release, can_fuse
+    def __init__(self, sender: Sender, opened: Opened, can_fuse: bool) -> None:
+        self._sender, self._release, self._popular, self._can_fuse = sender, opened.release, opened.popular, can_fuse
+        self._failed: list[str] = []
         self._early_bodies: list[bytes] = []
         self._early_hits: Future[list[Hits]] = Future()
 
@@ -125,9 +158,12 @@ class OpenSearchReader(Reader):
         return {item: to_document({"item_id": item, **source}) for item, source in sources.items()}
 
     def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
-        stored = self._sender.stored(
-            self._release.indices["items"], item_ids, (*SHOWN, *_NEIGHBOUR_FIELDS, *_EASE_FIELDS)
-        )
+        fields = (*SHOWN, *_NEIGHBOUR_FIELDS, *_EASE_FIELDS)
+        try:
+            stored = self._sender.within(_LOOK_UP).stored(self._release.indices["items"], item_ids, fields)
+        except UnavailableError:
+            self._failed.append("what is bought together")
+            return {}
         return {
             item: to_item(
                 record_of_stored(item, fields),
@@ -149,7 +185,7 @@ class OpenSearchReader(Reader):
         if self._can_fuse or not request.retrievers:
             return
         self._early_bodies = self._bodies(request)
-        search = partial(self._sender.hits, self._release.indices["items"], self._early_bodies)
+        search = partial(self._sender.within(_RETRIEVAL).hits, self._release.indices["items"], self._early_bodies)
         if self._sender.sent is None:
             self._early_hits = start_in_thread(search)
             return
@@ -157,14 +193,38 @@ class OpenSearchReader(Reader):
         self._sender.sent[-1] = replace(self._sender.sent[-1], together=True)
 
     def retrieve(self, request: Request) -> OpenSearchRetrieved:
-        """Return the candidates of every retriever; what was not prefetched is searched in one request."""
+        """Return the candidates of every retriever; what was not prefetched is searched in one request.
+
+        Where one of the two requests is not answered in time, the retrievers of the other one answer.
+        """
         index, bodies = self._release.indices["items"], self._bodies(request)
         late = [body for body in bodies if body not in self._early_bodies]
-        hits = dict(zip(late, self._sender.hits(index, late), strict=True))
+        searches: list[tuple[list[bytes], Callable[[], list[Hits]]]] = [
+            (late, partial(self._sender.within(_RETRIEVAL).hits, index, late))
+        ]
         if len(late) < len(bodies):
-            hits |= zip(self._early_bodies, self._early_hits.result(), strict=True)
-        found = [hits[body] for body in bodies]
-        return OpenSearchRetrieved(self._sender, index, self._release.meta, request, found)
+            searches.append((self._early_bodies, self._early_hits.result))
+        hits: dict[bytes, Hits] = {}
+        failure = None
+        for asked, search in searches:
+            try:
+                hits |= zip(asked, search(), strict=True)
+            except UnavailableError as error:
+                failure = error
+        if failure is not None and not hits:
+            raise failure
+        found = [hits.get(body, []) for body in bodies]
+        pairs = zip(request.retrievers, bodies, strict=True)
+        failed = [retriever.name for retriever, body in pairs if body not in hits]
+        return OpenSearchRetrieved(self._sender, index, self._release.meta, request, found, failed)
+
+    @property
+    def failed(self) -> Sequence[str]:
+        return self._failed
+
+    def in_memory(self, request: Request) -> Retrieved:
+        self._check_fields(request)
+        return self._popular.retrieve(request)
 
     def _bodies(self, request: Request) -> list[bytes]:
         """Return the search of each retriever; equal bodies are the same search."""
@@ -173,20 +233,31 @@ class OpenSearchReader(Reader):
             serialise(retriever_body(each, within, request.depth, release.ef_search)) for each in request.retrievers
         ]
 
-    def _allowed(self, request: Request) -> Body:
+    def _check_fields(self, request: Request) -> None:
         for condition in request.conditions:
             if field_name(condition.field) not in self._release.fields:
                 check_field(condition.field, self.fields)
+
+    def _allowed(self, request: Request) -> Body:
+        self._check_fields(request)
         return allowed(request, self._release.indices["profiles"])
 
     def rank(self, plan: Plan) -> Ranked | None:
-        """Return the hits of the server's own fusion, where the server can fuse and the plan needs no more."""
+        """Return the hits of the server's own fusion, where the server can fuse and the plan needs no more.
+
+        Where its fusion fails, the plan is answered by ours.
+        """
         if not self._can_fuse or not native.can_answer(plan):
             return None
         index = self._release.indices["items"]
         within = self._allowed(plan.request)
         body = native.hybrid_body(plan.request, within, plan.weights, self._release.ef_search)
-        hits = native.best(self._sender.fused(index, body), plan.query.k)
+        try:
+            fused = self._sender.within(_LOOK_UP, repeats=False).fused(index, body)
+        except UnavailableError as error:
+            logger.info("the server's own fusion fails, so its hits are fused here: %s", error)
+            return None
+        hits = native.best(fused, plan.query.k)
         records = read_records(self._sender, index, [item for _, item in hits])
         return native.to_ranked(hits, records, len(plan.retrievers))
 

@@ -19,6 +19,7 @@ from opensearchpy.helpers.errors import ScanError
 
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.common.settings import Settings, secret
+from vlm4rec_search.search.backend import UnavailableError
 
 CONNECTIONS = 32  # most open connections, for threads that share a client; a search uses up to two at once
 TIMEOUT = 60.0  # seconds
@@ -29,7 +30,7 @@ _PORTS = {"http": 9200, "https": 443}
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
 
 
-class UnreachableError(RunError):
+class UnreachableError(UnavailableError):
     """The server did not answer: connection refused or cut, or a time-out. The same request may succeed later."""
 
 
@@ -107,12 +108,14 @@ def server_errors() -> Iterator[None]:
     """Turn the exceptions of the client about a refused request into one line.
 
     Raises:
+        UnavailableError: the server cannot answer now.
         RunError: the server refuses a request, or lost a node while all documents were read.
     """
     try:
         yield
     except exceptions.TransportError as error:
-        raise RunError(f"the server refuses: {describe_refusal(error)}") from None
+        kind = UnavailableError if error.status_code in TRANSIENT_STATUSES else RunError
+        raise kind(f"the server refuses: {describe_refusal(error)}") from None
     except ScanError as error:
         raise RunError(f"the server did not read all documents: {error}") from None
 

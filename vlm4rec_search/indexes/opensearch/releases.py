@@ -10,12 +10,13 @@ from opensearchpy import OpenSearch, helpers
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue, activate_release, activating, delete_old
-from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
+from vlm4rec_search.indexes.opensearch.backend import LIMITS, OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind, Vectors
 from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.indexes.opensearch.reads import Limits
 from vlm4rec_search.indexes.release import Publication, ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -39,9 +40,20 @@ _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*COLUMNS
 class OpenSearchReleases(Releases):
     """Releases behind the aliases of a prefix."""
 
-    def __init__(self, client: OpenSearch, prefix: str, url: str, vectors: Vectors = "float32") -> None:
-        """Use a client of `connect`; `url` appears in messages and records, `vectors` is for new releases."""
+    def __init__(
+        self, client: OpenSearch, prefix: str, url: str, vectors: Vectors = "float32", limits: Limits = LIMITS
+    ) -> None:
+        """Use a client of `connect`.
+
+        Args:
+            client: the client.
+            prefix: of the aliases.
+            url: for messages and records.
+            vectors: how new releases store them.
+            limits: how long the searches of an open release wait for the server.
+        """
         self.catalogue, self.url, self._vectors = ReleaseCatalogue(client, prefix), url, vectors
+        self._limits = limits
 
     def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
         return publish_release(self.catalogue, given, meta, incremental, force, self._vectors)
@@ -81,7 +93,7 @@ class OpenSearchReleases(Releases):
                 return delete_old(self.catalogue, set(needed), retained)
 
     def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
-        return Searcher(OpenSearchBackend(self.catalogue, name), None, ranking, rules)
+        return Searcher(OpenSearchBackend(self.catalogue, name, self._limits), None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         query = {"_source": [*columns], "query": {"match_all": {}}}

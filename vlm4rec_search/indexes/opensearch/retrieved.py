@@ -22,7 +22,15 @@ _Source = Mapping[str, Any]
 class OpenSearchRetrieved(Retrieved):
     """The hits of each retriever."""
 
-    def __init__(self, sender: Sender, index: str, meta: ReleaseMeta, request: Request, hits: Sequence[Hits]) -> None:
+    def __init__(
+        self,
+        sender: Sender,
+        index: str,
+        meta: ReleaseMeta,
+        request: Request,
+        hits: Sequence[Hits],
+        failed: Sequence[str] = (),
+    ) -> None:
         """Number the documents in the order of their item ids.
 
         Args:
@@ -31,7 +39,9 @@ class OpenSearchRetrieved(Retrieved):
             meta: of the release.
             request: that was sent.
             hits: of each retriever.
+            failed: names of the retrievers that did not answer.
         """
+        self.failed = failed
         self._sender, self._index, self._meta, self._retrievers = sender, index, meta, request.retrievers
         self._ids = sorted({item for each in hits for _, item in each})
         numbers = {item: number for number, item in enumerate(self._ids)}
@@ -53,10 +63,7 @@ class OpenSearchRetrieved(Retrieved):
         return np.array(vectors, dtype=np.float32).reshape(len(vectors), dimension)
 
     def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
-        return [
-            {field_of(name): [values] if isinstance(values, str) else values or () for name, values in facets.items()}
-            for facets in self._read(documents, "facets", {})
-        ]
+        return [facets_of(facets) for facets in self._read(documents, "facets", {})]
 
     def scores(self, documents: Ints) -> Floats:
         columns = [self._score(number, each, documents) for number, each in enumerate(self._retrievers)]
@@ -155,6 +162,12 @@ def record_of(item_id: str, source: _Source) -> Record:
 def record_of_stored(item_id: str, fields: Mapping[str, Sequence[Any]]) -> Record:
     """Return what a hit shows of stored fields, each of which is a list of values."""
     return record_of(item_id, {name: values[0] for name, values in fields.items() if name in SHOWN})
+
+
+def facets_of(source: Mapping[str, Any] | None) -> Mapping[str, Sequence[str]]:
+    """Return the values by field that filters see; a hand-written document may have one value in place of a list."""
+    facets = (source or {}).items()
+    return {field_of(name): [values] if isinstance(values, str) else values or () for name, values in facets}
 
 
 def field_of(name: str) -> str:

@@ -1,21 +1,24 @@
 """Sends the requests of a search over the pooled connection, serialised by orjson, and can record them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 from opensearchpy import OpenSearch, exceptions
+from urllib3 import Timeout
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.connection import (
+    TRANSIENT_STATUSES,
     connection_errors,
     describe_error,
     describe_refusal,
     server_errors,
 )
-from vlm4rec_search.search.backend import ReleaseGoneError, SentRequest
+from vlm4rec_search.indexes.opensearch.reads import Reads
+from vlm4rec_search.search.backend import ReleaseGoneError, SentRequest, UnavailableError
 
 _JSON = {"content-type": "application/json"}
 _LINES = {"content-type": "application/x-ndjson"}
@@ -29,10 +32,21 @@ Hits = list[tuple[float, str]]  # score and item id, best first
 
 @dataclass(frozen=True)
 class Sender:
-    """Sends requests through a client of `connect`, and records them in `sent` where that is given."""
+    """Sends requests through a client of `connect`.
+
+    Attributes:
+        client: the client.
+        sent: records the requests.
+        reads: time-outs and repetitions; without it each request is sent once, with the time-out of the client.
+    """
 
     client: OpenSearch
     sent: list[SentRequest] | None = None
+    reads: Reads | None = None
+
+    def within(self, part: float, repeats: bool = True) -> "Sender":
+        """Return a sender that takes at most a part (0 to 1) of the time that is left."""
+        return self if self.reads is None else replace(self, reads=self.reads.share(part, repeats))
 
     def documents(self, index: str, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """Return fields of documents by id, in the order of the ids; ids that the index does not have are left out."""
@@ -49,9 +63,7 @@ class Sender:
             return []
         # Not in real time: a document that was deleted since the last refresh is still in the hits of a search.
         path = f"/{quote(index)}/_mget?realtime=false&{fields}"
-        answer = self.send(path, orjson.dumps({"ids": list(dict.fromkeys(ids))}), _JSON)
-        for document in answer["docs"]:
-            _check(document)
+        answer = self.send(path, orjson.dumps({"ids": list(dict.fromkeys(ids))}), _JSON, "docs")
         return [document for document in answer["docs"] if document["found"]]
 
     def hits(self, index: str, bodies: Sequence[bytes]) -> list[Hits]:
@@ -64,9 +76,7 @@ class Sender:
         if not bodies:
             return []
         lines = b"".join(b"{}\n" + body + b"\n" for body in bodies)
-        answers = self.send(f"/{quote(index)}/_msearch?{_SORTED}", lines, _LINES)["responses"]
-        for answer in answers:
-            _check(answer)
+        answers = self.send(f"/{quote(index)}/_msearch?{_SORTED}", lines, _LINES, "responses")["responses"]
         return [[hit["sort"] for hit in answer.get("hits", {}).get("hits", ())] for answer in answers]
 
     def fused(self, index: str, body: Mapping[str, Any]) -> Hits:
@@ -80,22 +90,37 @@ class Sender:
         hits: list[dict[str, Any]] = answer["hits"]["hits"]
         return hits
 
-    def send(self, path: str, content: bytes, headers: Mapping[str, str]) -> Any:
-        """Post a request and return the answer.
+    def send(self, path: str, content: bytes, headers: Mapping[str, str], parts: str | None = None) -> Any:
+        """Post a request that reads, and return the answer.
+
+        Args:
+            path: with parameters.
+            content: the body.
+            headers: of the body.
+            parts: name of the list of answers in the answer, each of which may have failed.
 
         Raises:
             ReleaseGoneError: an index of the release was deleted.
-            RunError: the server does not answer, or refuses the request.
+            UnavailableError: the server does not answer, or not in time.
+            RunError: it refuses the request.
         """
         if self.sent is not None:
             self.sent.append(SentRequest("POST", path, content.decode()))
         connection = self.client.transport.get_connection()
-        with server_errors(), connection_errors(f"{connection.host}{connection.url_prefix}"):
-            try:
-                _, _, text = connection.perform_request("POST", path, None, content, headers=headers)
-            except exceptions.NotFoundError as error:
-                raise ReleaseGoneError(f"the release is no longer there: {describe_refusal(error)}") from None
-            return orjson.loads(text)
+
+        def read(timeout: Timeout | None) -> Any:
+            with connection_errors(f"{connection.host}{connection.url_prefix}"):
+                try:
+                    _, _, text = connection.perform_request("POST", path, None, content, timeout, headers=headers)
+                except exceptions.NotFoundError as error:
+                    raise ReleaseGoneError(f"the release is no longer there: {describe_refusal(error)}") from None
+                answer = orjson.loads(text)
+            for each in answer[parts] if parts else ():
+                _check(each)
+            return answer
+
+        with server_errors():
+            return read(None) if self.reads is None else self.reads.until_answered(read)
 
 
 def serialise(body: Mapping[str, Any]) -> bytes:
@@ -105,7 +130,10 @@ def serialise(body: Mapping[str, Any]) -> bytes:
 
 def _check(answer: Mapping[str, Any]) -> None:
     error = answer.get("error")
-    if error:
-        gone = error.get("type") == _GONE
-        problem = "the release is no longer there" if gone else "the server refuses"
-        raise (ReleaseGoneError if gone else RunError)(f"{problem}: {describe_error(error)}")
+    if not error:
+        return
+    if error.get("type") == _GONE:
+        raise ReleaseGoneError(f"the release is no longer there: {describe_error(error)}")
+    # A document that cannot be read has no status: its shard is not there now.
+    is_away = answer.get("status", 503) in TRANSIENT_STATUSES
+    raise (UnavailableError if is_away else RunError)(f"the server refuses: {describe_error(error)}")
