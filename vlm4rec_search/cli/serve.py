@@ -1,5 +1,6 @@
 """`vlm4rec serve`: the HTTP service."""
 
+import secrets
 from pathlib import Path
 
 import click
@@ -30,6 +31,7 @@ from vlm4rec_search.cli.output import echo_json
     metavar="NAME=FILE",
     help="A ranking that requests can ask for by its name; can be repeated.",
 )
+@click.option("--page/--no-page", default=True, show_default=True, help="Serve the page for people at /.")
 @click.option("--openapi", is_flag=True, help="Print the description of the API as JSON, and end.")
 def serve(
     host: str,
@@ -38,13 +40,14 @@ def serve(
     follow: float,
     keys_file: Path | None,
     rankings: tuple[str, ...],
+    page: bool,
     openapi: bool,
 ) -> None:
     """Answer recommendation and search requests over HTTP.
 
     The service follows the live release: a publication, a rollback or a change of the file of rules reaches it within
     seconds, and no answer fails or mixes two releases. /openapi.json describes the API, /readyz says whether the index
-    answers, and /metrics is for Prometheus.
+    answers, and /metrics is for Prometheus. A page at / shows answers with photos and reasons to people.
 
     \b
     Example:
@@ -70,10 +73,20 @@ def serve(
         named[name] = load_ranking(Path(path))
     keys = _read_keys(keys_file) if keys_file else []
     options = settings() if url is None else settings().model_copy(update={"index_url": url})
+    token = secrets.token_urlsafe(16) if page else None
     with Service(options, follow, named) as service:
-        app = create_app(service, keys)
+        app = create_app(service, keys, token)
         click.echo(f"Serving {service.index.release.name}; next: curl -s http://{host}:{port}/readyz", err=True)
+        if token:
+            echo_page(f"http://{host}:{port}", token, bool(keys))
         uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)
+
+
+def echo_page(address: str, token: str, has_keys: bool) -> None:
+    """Print where the page is; the second address is a secret of the person who started the service."""
+    if not has_keys:
+        click.echo(f"Page to look with: {address}/", err=True)
+    click.echo(f"Page to look, judge, edit rules and roll back: {address}/unlock?token={token}", err=True)
 
 
 def _read_keys(path: Path) -> list[str]:
