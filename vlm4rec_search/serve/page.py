@@ -39,6 +39,7 @@ from vlm4rec_search.serve.views import (
     Shop,
     State,
     diff_lines,
+    legend,
     make_cards,
     read_rules_text,
     shown_counts,
@@ -210,6 +211,7 @@ class Page:
             raise
         except UsageError as error:
             values |= {"error": str(error), "status": 400}
+        values["legend_parts"] = legend(card for side in values["sides"] for card in side["cards"])
         return self.render(request, "look.html", **values)
 
     def _answers(self, state: State, user_id: str) -> dict[str, Any]:
@@ -239,7 +241,7 @@ class Page:
             raise NotFoundError("the address names no item")
         found = self.service.item(item_id)
         reader = self.service.reader()
-        options = {"items": [found.item_id], "weights": {"popularity": 0.0}, "k": 8, "explain": True}
+        options = {"items": [found.item_id], "mode": "semantic", "k": 8}
         bought = sorted(found.bought_with.items(), key=lambda pair: -pair[1])[:8]
         return self.render(
             request,

@@ -1,7 +1,7 @@
 """What the page shows: the state that an address holds, shoppers, cards of hits, and numbers in words."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
 from functools import lru_cache
@@ -139,7 +139,7 @@ class Shopper:
     @classmethod
     def of(cls, user: User) -> "Shopper":
         """Return what the start shows of a shopper."""
-        top = sorted(user.history, key=lambda item: -user.history[item])[:4]
+        top = sorted(user.history, key=lambda item: -user.history[item])[:3]
         return cls(user.user_id, user.segment, len(user.history), top, list(user.categories))
 
     @property
@@ -150,7 +150,7 @@ class Shopper:
 
 @dataclass(frozen=True)
 class Event:
-    """One step of a history: the item, its weight in the profile, and where the tables are at hand what and when."""
+    """A step of a history: item and weight in the profile, and from the tables what happened and when."""
 
     item_id: str
     weight: float | None
@@ -275,7 +275,7 @@ class Shop:
         """
         rows = self._query(query, user.user_id, SHOWN_EVENTS)
         if rows:
-            return [Event(item, user.history.get(item), kind, at) for item, kind, at in rows], True
+            return _merged(Event(item, user.history.get(item), kind, at) for item, kind, at in rows), True
         weighted = sorted(user.history.items(), key=lambda pair: -pair[1])
         others = [item for item in user.seen if item not in user.history]
         events = [Event(item, weight) for item, weight in weighted] + [Event(item, None) for item in others]
@@ -299,6 +299,29 @@ class Shop:
                 return connection.execute(query, parameters).fetchall()
         except Vlm4recError:  # an older copy; the page goes on without
             return []
+
+
+def _merged(events: Iterable[Event]) -> list[Event]:
+    """Join what happened to one item in a row, the latest event first: view, cart, purchase."""
+    merged: list[Event] = []
+    for event in events:
+        if merged and merged[-1].item_id == event.item_id:
+            kinds = (merged[-1].event_type or "").split(", ")
+            if event.event_type and event.event_type not in kinds:
+                merged[-1] = replace(merged[-1], event_type=", ".join([event.event_type, *kinds]))
+        else:
+            merged.append(event)
+    return merged
+
+
+def legend(cards: Iterable[Card]) -> list[tuple[str, str]]:
+    """Return the kinds of parts that the bars of some cards show, each with its names."""
+    names: dict[str, list[str]] = {}
+    for part in (part for card in cards for part in card.parts):
+        of_kind = names.setdefault(part.kind, [])
+        if part.name not in of_kind:
+            of_kind.append(part.name)
+    return [(kind, ", ".join(of_kind)) for kind, of_kind in names.items()]
 
 
 def diff_lines(before: str, after: str) -> list[tuple[str, str]]:
