@@ -25,6 +25,24 @@ def open_page(path: Path, width: int, colours: str = "light") -> Iterator[tuple[
     Yields:
         The page, and a list that collects messages of its console and requests to anywhere else.
     """
+    with _browsing(width, colours, ("file:", "data:"), is_offline=True) as (page, complaints):
+        page.goto(path.resolve().as_uri())
+        yield page, complaints
+
+
+@contextmanager
+def open_site(url: str, width: int, colours: str = "light") -> Iterator[tuple[Page, list[str]]]:
+    """Open an address of a service on this machine; arguments and result are those of `open_page`."""
+    origin = "/".join(url.split("/")[:3])
+    with _browsing(width, colours, (f"{origin}/",), is_offline=False) as (page, complaints):
+        page.goto(url)
+        yield page, complaints
+
+
+@contextmanager
+def _browsing(
+    width: int, colours: str, allowed: tuple[str, ...], *, is_offline: bool
+) -> Iterator[tuple[Page, list[str]]]:
     executable = next(filter(None, map(shutil.which, _NAMES)), None)
     if executable is None:
         pytest.fail(INSTALL)
@@ -35,16 +53,15 @@ def open_page(path: Path, width: int, colours: str = "light") -> Iterator[tuple[
         context = browser.new_context(
             viewport={"width": width, "height": 900},
             color_scheme="dark" if colours == "dark" else "light",
-            offline=True,
+            offline=is_offline,
         )
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
             "request",
-            lambda request: None if request.url.startswith(("file:", "data:")) else complaints.append(request.url),
+            lambda request: None if request.url.startswith(allowed) else complaints.append(request.url),
         )
-        page.goto(path.resolve().as_uri())
         yield page, complaints
         browser.close()
 

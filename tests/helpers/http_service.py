@@ -14,10 +14,10 @@ from vlm4rec_search.serve.service import Service
 
 
 @contextmanager
-def serving(service: Service, keys: Sequence[str] = ()) -> Iterator[httpx.Client]:
-    """Yield a client of a running service."""
+def serving(service: Service, keys: Sequence[str] = (), page_token: str | None = None) -> Iterator[httpx.Client]:
+    """Yield a client of a running service, with the page for people where there is a token."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(service, keys), log_config=None, access_log=False)
+        config = uvicorn.Config(create_app(service, keys, page_token), log_config=None, access_log=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -1,5 +1,6 @@
 """`vlm4rec serve`: the HTTP service."""
 
+import secrets
 from pathlib import Path
 
 import click
@@ -37,6 +38,7 @@ from vlm4rec_search.cli.output import echo_json
     type=click.IntRange(1, 64),
     help="Processes that answer; those of an index in a folder share its memory.",
 )
+@click.option("--page/--no-page", default=True, show_default=True, help="Serve the page for people at /.")
 @click.option("--openapi", is_flag=True, help="Print the description of the API as JSON, and end.")
 def serve(
     host: str,
@@ -46,13 +48,14 @@ def serve(
     keys_file: Path | None,
     rankings: tuple[str, ...],
     workers: int,
+    page: bool,
     openapi: bool,
 ) -> None:
     """Answer recommendation and search requests over HTTP.
 
     The service follows the live release: a publication, a rollback or a change of the file of rules reaches it within
     seconds, and no answer fails or mixes two releases. /openapi.json describes the API, /readyz says whether the index
-    answers, and /metrics is for Prometheus.
+    answers, and /metrics is for Prometheus. A page at / shows answers with photos and reasons to people.
 
     \b
     Example:
@@ -80,17 +83,27 @@ def serve(
         named[name] = load_ranking(Path(path))
     keys = _read_keys(keys_file) if keys_file else []
     options = settings() if url is None else settings().model_copy(update={"index_url": url})
+    token = secrets.token_urlsafe(16) if page else None
     open_service = partial(Service, options, follow, named, workers > 1)
     with listen(host, port) as listener:
         with open_service() as service:
             address = f"http://{host}:{listener.getsockname()[1]}"
             click.echo(f"Serving {service.index.release.name}; next: curl -s {address}/readyz", err=True)
+            if token:
+                echo_page(address, token, bool(keys))
             if workers == 1:
-                run_alone(create_app(service, keys), listener)
+                run_alone(create_app(service, keys, token), listener)
                 return
         shown = click.get_current_context().find_root().params
         prepare = partial(configure_logging, -1 if shown["quiet"] else shown["verbose"], shown["log_format"])
-        run_workers(Worker(open_service, keys, prepare), workers, listener)
+        run_workers(Worker(open_service, keys, token, prepare), workers, listener)
+
+
+def echo_page(address: str, token: str, has_keys: bool) -> None:
+    """Print where the page is; the second address is a secret of the person who started the service."""
+    if not has_keys:
+        click.echo(f"Page to look with: {address}/", err=True)
+    click.echo(f"Page to look, judge, edit rules and roll back: {address}/unlock?token={token}", err=True)
 
 
 def _read_keys(path: Path) -> list[str]:

@@ -19,14 +19,19 @@ def write_page(path: Path, package: str, template: str, **values: object) -> Non
     Raises:
         OSError: the page cannot be written.
     """
+    page = page_templates(package).get_template(template).render(**values)
+    with replacing_file(path) as part:
+        part.write_text(page, encoding="utf-8")
+
+
+def page_templates(package: str) -> Environment:
+    """Return the templates of a package and those that all pages share; a missing value is an error."""
     loaders = [PackageLoader(package), PackageLoader("vlm4rec_search.common")]
     environment = Environment(
         loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = _number
-    page = environment.get_template(template).render(**values)
-    with replacing_file(path) as part:
-        part.write_text(page, encoding="utf-8")
+    return environment
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -41,12 +41,29 @@ def read_yaml(
         UsageError: the file cannot be read, is not YAML, or does not validate.
     """
     try:
-        content = yaml.load(path.read_text("utf-8"), loader)  # noqa: S506  safe loaders only
-        content = {} if content is None else content  # an empty file, or one of comments
-        return model.model_validate({**(defaults or {}), **content} if isinstance(content, dict) else content)
+        text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {subject} {path} ({one_line(error)}){hint and ': '}{hint}") from None
+    return parse_yaml(text, model, f"{subject} {path}", loader, defaults)
+
+
+def parse_yaml(
+    text: str,
+    model: type[ModelT],
+    subject: str,
+    loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader,
+    defaults: Mapping[str, object] | None = None,
+) -> ModelT:
+    """Read the text of a YAML file into a model; the arguments are those of `read_yaml`.
+
+    Raises:
+        UsageError: the text is not YAML, or does not validate.
+    """
+    try:
+        content = yaml.load(text, loader)  # noqa: S506  safe loaders only
+        content = {} if content is None else content  # an empty file, or one of comments
+        return model.model_validate({**(defaults or {}), **content} if isinstance(content, dict) else content)
     except yaml.YAMLError as error:
-        raise UsageError(f"{subject} {path} is not YAML: {one_line(error)}") from None
+        raise UsageError(f"{subject} is not YAML: {one_line(error)}") from None
     except ValidationError as error:
-        raise UsageError(f"{subject} {path}: {describe_validation_error(error)}") from None
+        raise UsageError(f"{subject}: {describe_validation_error(error)}") from None

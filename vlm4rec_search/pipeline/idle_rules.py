@@ -7,7 +7,9 @@ from difflib import get_close_matches
 import duckdb
 
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.search.filters import COLUMNS, parse_filter
+from vlm4rec_search.search.backend import Reader
+from vlm4rec_search.search.filters import COLUMNS, check_field, parse_filter
+from vlm4rec_search.search.model import Request, Retriever
 from vlm4rec_search.search.rules import Rule
 
 _SHOWN = 5
@@ -26,6 +28,26 @@ def find_idle_rules(rules: Sequence[Rule], tables: SearchTables[Frame]) -> list[
                 what = rule.filter or ", ".join(rule.items[:_SHOWN])
                 lines.append(f"rule {number} ({rule.action} {what}): {problem}")
     return lines
+
+
+def describe_idleness(rule: Rule, reader: Reader) -> str | None:
+    """Return why a rule touches nothing of a release, None for one that has an effect.
+
+    Raises:
+        UsageError: no document has the field of the rule's filter.
+        RunError: the index does not answer.
+    """
+    if rule.when and rule.when.until and rule.when.until <= datetime.now(UTC):
+        return f"it ended on {rule.when.until:%Y-%m-%d}"
+    if rule.filter is None:
+        known = reader.documents(list(rule.items))
+        missing = [item for item in rule.items if item not in known]
+        return f"not in the release: {', '.join(missing[:_SHOWN])}" if missing else None
+    condition = parse_filter(rule.filter)
+    check_field(condition.field, reader.fields)
+    everything = Retriever("popularity", "popularity")
+    retrieved = reader.retrieve(Request([everything], (condition,), None, (), 1))
+    return None if len(retrieved.candidates[0].documents) else "no item fulfils it"
 
 
 def _problems(rule: Rule, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:

@@ -25,7 +25,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.yaml_files import read_yaml
+from vlm4rec_search.common.yaml_files import parse_yaml, read_yaml
 from vlm4rec_search.search.experiments import Experiment
 from vlm4rec_search.search.filters import check_utf8, parse_filter
 from vlm4rec_search.search.query import Fusion, Mode, Query
@@ -205,6 +205,15 @@ def load_rules(path: Path | None) -> tuple[Rule, ...]:
         UsageError: the file is missing or not YAML, or a rule cannot be read.
     """
     return _read(path).rules if path else ()
+
+
+def parse_rules(text: str) -> tuple[Rule, ...]:
+    """Read the rules of the text of such a file.
+
+    Raises:
+        UsageError: the text is not YAML, or a rule or scenario cannot be read.
+    """
+    return parse_yaml(text, _File, "the text of the rules", yaml.BaseLoader).rules
 
 
 def load_scenarios(path: Path | None) -> Mapping[str, Scenario]:

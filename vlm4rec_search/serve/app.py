@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vlm4rec_search.serve.page import add_page
 from vlm4rec_search.serve.problems import add_problems, problem
 from vlm4rec_search.serve.schemas import (
     EventBatch,
@@ -110,13 +111,14 @@ class Metrics:
         return receipt
 
 
-def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
+def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str | None = None) -> FastAPI:
     """Return the application.
 
     Args:
         service: answers; the caller closes it.
         api_keys: one of these has to be in the header `Authorization: Bearer KEY` of each request but those for the
             health of the service; none asks for no key.
+        page_token: opens the page for changes, and with API keys for looking; None serves no page.
     """
     app = FastAPI(
         title="VLM4Rec Search",
@@ -199,6 +201,8 @@ def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
         source = cast(CollectorRegistry, AllWorkers(metrics.registry)) if METRICS_FOLDER in os.environ else None
         return Response(generate_latest(source or metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    if page_token:
+        add_page(app, service, metrics.registry, page_token, is_private=bool(api_keys))
     return app
 
 

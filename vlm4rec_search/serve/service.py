@@ -14,11 +14,12 @@ from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
 from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.indexes import open_index_of, open_releases
+from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.experiments import Experiment, experiment_of, team_draft
 from vlm4rec_search.search.facts import UnknownItemsError
 from vlm4rec_search.search.query import LARGEST_EXCLUSION, Answer, Hit, Query
 from vlm4rec_search.search.ranking import Ranking, pinned_ranking
-from vlm4rec_search.search.rules import preset
+from vlm4rec_search.search.rules import Rule, preset
 from vlm4rec_search.search.searcher import Searcher
 from vlm4rec_search.serve.journal import Journal, Page, Served, new_id
 from vlm4rec_search.serve.schemas import (
@@ -58,6 +59,9 @@ class Service:
         index: answers from the live release.
         journal: what was served.
         events: what shoppers did with it.
+        settings: of the process.
+        rankings: by the name under which a request can ask for one.
+        all_releases: of the index.
     """
 
     def __init__(
@@ -79,10 +83,10 @@ class Service:
             UsageError: nothing is published, or a file of the settings cannot be read.
             RunError: the index cannot be read, or the journal cannot be written.
         """
-        self._settings, self._rankings = settings, dict(rankings or {})
+        self.settings, self.rankings = settings, dict(rankings or {})
         self.journal = Journal(settings.served_file)
         self.events = EventLog(settings.events_file)
-        self._releases = open_releases(settings.index_url, settings)
+        self.all_releases = open_releases(settings.index_url, settings)
         self.index = open_index_of(settings, follow=follow, shared=shared)
         self._named: OrderedDict[str, Searcher] = OrderedDict()
         self._lock = threading.Lock()
@@ -113,6 +117,33 @@ class Service:
             return self._serve(options, new_id(), ())
         except UnknownItemsError:
             raise NotFoundError(f"the release that answers does not have the item {item}") from None
+
+    def look(self, options: Mapping[str, Any], rules: Sequence[Rule] | None = None) -> Answer:
+        """Answer a request without recording it: a colleague who looks at an answer is no shopper who was shown it.
+
+        Args:
+            options: as in `RecommendRequest` or `SearchRequest`.
+            rules: in place of those in force.
+
+        Raises:
+            UsageError, RunError: as for `recommend`.
+        """
+        arguments = dict(options)
+        release, ranking, scenario = (arguments.pop(name, None) for name in ("release", "ranking", "scenario"))
+        query = Query(**preset(self.index.scenarios, scenario, arguments))
+        index = self._index(release, ranking)
+        if rules is not None:
+            index = Searcher(index.backend, None, index.ranking, rules, index.weights)
+        return index.search(query)
+
+    def reader(self, release: str | None = None) -> Reader:
+        """Return a reader of a release, by default of the live one.
+
+        Raises:
+            UsageError: there is no such release.
+            RunError: the index does not answer.
+        """
+        return self._index(release).backend.reader()
 
     def page(self, recommendation_id: str, page: int) -> Recommendation:
         """Return a page of a recommendation: one that was served before, or the next one.
@@ -200,7 +231,7 @@ class Service:
         Raises:
             RunError: the index does not answer.
         """
-        live = self._releases.live()
+        live = self.all_releases.live()
         return [
             ReleaseInfo(
                 name=meta.name,
@@ -213,7 +244,7 @@ class Service:
                 ranking=meta.chosen,
                 checks=meta.checks,
             )
-            for meta in reversed(list(self._releases.list().values()))
+            for meta in reversed(list(self.all_releases.list().values()))
         ]
 
     def _repeat(self, served: Served, recommendation_id: str, number: int) -> Recommendation:
@@ -313,19 +344,19 @@ class Service:
         index = self.index if release in (None, self.index.release.name) else self._open(str(release))
         if ranking is None:
             return index
-        if ranking not in self._rankings:
-            known = ", ".join(self._rankings) or "none"
+        if ranking not in self.rankings:
+            known = ", ".join(self.rankings) or "none"
             raise UsageError(f"the service knows no ranking {ranking!r}: known are {known}")
-        return Searcher(index.backend, None, self._rankings[ranking], index.rules, index.weights)
+        return Searcher(index.backend, None, self.rankings[ranking], index.rules, index.weights)
 
     def _open(self, release: str) -> Searcher:
         """Return an open release; the last ones that were asked for stay open."""
         with self._lock:
             if release not in self._named:
-                if release not in self._releases.list():
+                if release not in self.all_releases.list():
                     raise UsageError(f"there is no release {release!r}: GET /v1/releases lists them")
-                pinned = pinned_ranking(self._settings.ranking)
-                self._named[release] = self._releases.open(release, pinned, self.index.rules)
+                pinned = pinned_ranking(self.settings.ranking)
+                self._named[release] = self.all_releases.open(release, pinned, self.index.rules)
             self._named[release].rules = self.index.rules
             self._named.move_to_end(release)
             while len(self._named) > OPEN:  # a search in progress keeps the release that it reads

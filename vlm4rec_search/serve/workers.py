@@ -32,12 +32,13 @@ class Worker:
 
     Attributes:
         open_service: opens the index.
-        api_keys: see `create_app`.
+        api_keys, page_token: see `create_app`.
         prepare: called first, such as to configure logging.
     """
 
     open_service: Callable[[], Service]
     api_keys: Sequence[str]
+    page_token: str | None
     prepare: Callable[[], None]
 
     def __call__(self) -> FastAPI:
@@ -48,7 +49,7 @@ class Worker:
         except Vlm4recError as error:  # the supervisor tries again with another worker
             logger.error("a worker cannot start: %s", error)
             sys.exit(1)
-        app = create_app(service, self.api_keys)
+        app = create_app(service, self.api_keys, self.page_token)
 
         @asynccontextmanager
         async def close_at_the_end(_: FastAPI) -> AsyncIterator[None]:
@@ -89,7 +90,7 @@ def run_workers(worker: Worker, number: int, listener: socket.socket) -> None:
         listener: all of them accept its connections.
     """
     config = uvicorn.Config(
-        worker,  # type: ignore[arg-type]
+        worker,
         factory=True,
         workers=number,
         log_config=None,

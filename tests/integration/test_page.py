@@ -1,0 +1,232 @@
+"""The page that people look at, over a real service: a whole visit in a browser, and what it refuses."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pytest
+from helpers.accessibility import find_barriers
+from helpers.backends import Backend, Embedded
+from helpers.browser import open_site
+from helpers.http_service import serving
+from helpers.six_items import ENCODER, RANKING, documents, given, meta
+from PIL import Image
+
+from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.serve.service import Service
+
+TOKEN = "token-of-the-test"  # noqa: S105
+SCRIPT = "<script>document.title='taken'</script>"
+RULES = "rules:\n  - {action: bury, filter: brand=Birch, reason: too many left}\n"
+NEW_RULES = RULES + "  - {action: pin, items: [f], reason: new in}\n  - {action: drop, filter: brand=Nope}\n"
+VIEWS = ("/", "/look?user=u1&ranking_b=popular", "/look?user=u9&text=red+lamp", "/item?item=a", "/rules", "/quality")
+
+
+def catalogue() -> pd.DataFrame:
+    """Return the six items with photos: a file, a path out of the folder, a URL, a file that is no photo, none."""
+    frame = documents()
+    frame["image"] = ["a.png", "../outside.png", "https://shop.example/c.jpg", "d.png", None, None]
+    frame.loc[5, "title"] = SCRIPT
+    return frame
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Backend:
+    data = tmp_path / "data"
+    data.mkdir()
+    Image.new("RGB", (1200, 900), "red").save(data / "a.png")
+    Image.new("RGB", (10, 10), "blue").save(tmp_path / "outside.png")
+    (data / "d.png").write_text(SCRIPT)
+    (tmp_path / "rules.yaml").write_text(RULES)
+    backend = Embedded(tmp_path / "index")
+    backend.publish(given(catalogue()))
+    return backend
+
+
+@pytest.fixture
+def service(shop: Embedded, tmp_path: Path) -> Iterator[Service]:
+    settings = ExplicitSettings(
+        index_url=shop.releases.url,
+        encoder=ENCODER,
+        ranking=RANKING,
+        rules=tmp_path / "rules.yaml",
+        served=tmp_path / "served",
+        data_dir=tmp_path / "data",
+        cache=tmp_path / "cache",
+        published=tmp_path / "published",
+        quality=tmp_path / "quality",
+    )
+    popular = load_ranking(RANKING).model_copy(update={"version": "popular", "fallback_chain": ("popularity",)})
+    with Service(settings, 0.1, {"popular": popular}) as opened:
+        yield opened
+
+
+def test_a_visit(shop: Embedded, service: Service, tmp_path: Path) -> None:
+    first = service.index.release.name
+    second = shop.publish(given(catalogue().iloc[:5]), meta())
+    while service.index.release.name != second:
+        pass
+    with (
+        serving(service, page_token=TOKEN) as client,
+        open_site(f"{client.base_url}/unlock?token={TOKEN}", 390) as (page, complaints),
+    ):
+        # choose a shopper
+        page.get_by_role("link", name="u1").click()
+        assert page.get_by_role("heading", level=1).inner_text() == "Shopper u1"
+        titles = page.locator(".card h3").all_inner_texts()
+        assert titles
+        assert page.locator(".strip li").count() == 3  # a and d, and the item that is gone
+        # compare two rankings
+        page.get_by_text("Compare rankings and releases").click()
+        page.get_by_label("Ranking of B").select_option("popular")
+        page.get_by_role("button", name="Show").click()
+        assert page.get_by_role("heading", name="B", exact=True).is_visible()
+        assert "ranking popular" in page.locator("section").nth(1).inner_text()
+        # filter
+        page.get_by_text("Conditions and variety").click()
+        page.get_by_label("Another condition").fill("price<=25")
+        page.get_by_label("Ranking of B").select_option("")
+        page.get_by_role("button", name="Show").click()
+        assert page.locator(".card h3").all_inner_texts() == ["blue shoes"]
+        assert page.url.endswith("/look?user=u1&filter=price%3C%3D25")
+        # judge
+        page.get_by_role("button", name="Relevant: blue shoes", exact=True).click()
+        pressed = page.get_by_role("button", name="Relevant: blue shoes", exact=True)
+        assert pressed.get_attribute("aria-pressed") == "true"
+        # the address holds the state
+        page.goto(page.url)
+        assert page.locator(".card h3").all_inner_texts() == ["blue shoes"]
+        assert page.get_by_label("Condition 1").input_value() == "price<=25"
+        page.get_by_role("link", name="price<=25").click()
+        assert page.locator(".card h3").all_inner_texts() == [title for title in titles if title != SCRIPT]
+        # edit a rule
+        page.get_by_role("link", name="Rules").click()
+        page.get_by_label("Text of rules.yaml").fill(NEW_RULES)
+        page.get_by_label("Show the effect").fill("u1")
+        page.get_by_role("button", name="Preview").click()
+        assert "+  - {action: pin, items: [f], reason: new in}" in page.locator(".diff").inner_text()
+        assert "not in the release: f" in page.locator("main").inner_text()
+        assert "touches nothing: no item fulfils it" in page.locator("main").inner_text()
+        assert (tmp_path / "rules.yaml").read_text() == RULES
+        page.get_by_role("button", name="Save to rules.yaml").click()
+        assert (tmp_path / "rules.yaml").read_text() == NEW_RULES
+        # roll back, and the pinned item is there again
+        page.get_by_role("link", name="Releases").click()
+        page.get_by_role("link", name=f"Compare with live: {first}").click()
+        assert "1\nitems added" in page.locator(".numbers").inner_text()
+        page.get_by_role("link", name=f"Make live …: {first}").click()
+        page.get_by_role("button", name="Make it live").click()
+        assert f"{first} was made live" in page.locator("main").inner_text()
+        while client.get("/readyz").json()["release"] != first or len(service.index.rules) < 3:
+            pass
+        page.goto(f"{client.base_url}/look?user=u2")
+        assert page.locator(".card h3").first.inner_text() == SCRIPT
+        assert "new in" in page.locator(".card").first.inner_text()
+    assert complaints == []
+    assert second != first
+    (row,) = csv.DictReader((tmp_path / "served" / "judgments.csv").read_text().splitlines())
+    assert {**row, "judged_at": ""} == {
+        "user_id": "u1",
+        "query": "",
+        "item_id": "c",
+        "judgment": "1",
+        "judged_at": "",
+        "release": second,
+        "ranking": "test-1",
+    }
+
+
+def test_every_view_works_by_keyboard_for_weak_eyes_and_on_a_telephone(service: Service) -> None:
+    with serving(service, page_token=TOKEN) as client:
+        address = f"{client.base_url}/unlock?token={TOKEN}"
+        for width, colours in ((360, "light"), (1280, "dark")):
+            with open_site(address, width, colours) as (page, complaints):
+                for view in VIEWS:
+                    page.goto(f"{client.base_url}{view}")
+                    assert find_barriers(page) == [], view
+                page.goto(f"{client.base_url}/")
+                page.keyboard.press("Tab")
+                assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+                page.keyboard.press("Enter")
+                page.keyboard.press("Tab")
+                assert page.evaluate("document.activeElement.id") == "find"
+            assert complaints == []
+
+
+def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_path: Path) -> None:
+    release = service.index.release.name
+    with serving(service, page_token=TOKEN) as client:
+        changes = {
+            "/judge": {"look": "user=u1", "item": "c", "judgment": "1"},
+            "/rules/save": {"text": "rules: []"},
+            "/rules/preview": {"text": "rules: []"},
+            "/releases/activate": {"release": release},
+        }
+        for path, form in changes.items():
+            assert client.post(path, data=form).status_code == 403, path
+        assert client.get("/unlock?token=guessed").status_code == 403
+        assert client.get(f"/unlock?token={TOKEN}").status_code == 303
+        for path, form in changes.items():
+            assert client.post(path, data=form).status_code == 403, path  # without the token of the form
+        text = client.get("/rules").text
+        form_token = text.split('name="token" value="')[1].split('"')[0]
+        from_elsewhere = {"Origin": "https://elsewhere.example"}
+        judgment = {**changes["/judge"], "token": form_token}
+        assert client.post("/judge", data=judgment, headers=from_elsewhere).status_code == 403
+        stale = {"text": "rules: []", "base": "of an older text", "token": form_token}
+        assert "somebody has changed" in client.post("/rules/save", data=stale).text
+        wrong = {"text": "rules: [{action: fly}]", "token": form_token}
+        assert "action" in client.post("/rules/preview", data=wrong).text
+    assert (tmp_path / "rules.yaml").read_text() == RULES
+    assert not (tmp_path / "served" / "judgments.csv").exists()
+
+
+def test_with_api_keys_looking_needs_the_token_as_well(service: Service) -> None:
+    with serving(service, ["0123456789abcdef"], TOKEN) as client:
+        for path in (*VIEWS, "/releases", "/photo?item=a&size=160", "/random"):
+            assert client.get(path).status_code == 403, path
+        client.get(f"/unlock?token={TOKEN}")
+        assert client.get("/").status_code == 200
+        assert client.post("/v1/recommend", json={"user": "u1"}).status_code == 401
+    with serving(service) as client:
+        assert client.get("/").status_code == 404
+
+
+def test_photos_come_from_the_data_folder_only(service: Service) -> None:
+    with serving(service, page_token=TOKEN) as client:
+
+        def kind(item: str) -> str:
+            response = client.get("/photo", params={"item": item, "size": 160})
+            assert response.headers["x-content-type-options"] == "nosniff"
+            return response.headers["content-type"]
+
+        assert [kind(item) for item in "abcde"] == ["image/webp", *["image/svg+xml"] * 4]
+        assert kind("../../etc/passwd") == "image/svg+xml"
+        assert client.get("/photo?item=a&size=99999").status_code == 400
+        assert len(client.get("/photo?item=a&size=160").content) < 5_000
+
+
+def test_hostile_addresses_are_refused_or_escaped(service: Service) -> None:
+    def see(client: httpx.Client, path: str, **params: object) -> httpx.Response:
+        response = client.get(path, params=params, follow_redirects=True)
+        assert "script-src" not in response.headers["content-security-policy"]
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert "<script" not in response.text
+        return response
+
+    with serving(service, page_token=TOKEN) as client:
+        assert "&lt;script&gt;" in see(client, "/look", user="u2").text
+        assert see(client, "/look", user=SCRIPT, text=SCRIPT, filter=SCRIPT).status_code == 400
+        assert see(client, "/look", text="x" * 10_000).status_code == 400
+        assert see(client, "/look", user="u1", k="many").status_code == 400
+        assert see(client, "/look", user="u1", release="none").status_code == 400
+        assert see(client, "/look", user="u1", w_semantic="-1").status_code == 400
+        assert see(client, "/item", item=SCRIPT).status_code == 404
+        assert see(client, "/", find=SCRIPT).status_code == 200
+        assert see(client, "/releases", first="a", second="b").status_code == 400
+        assert see(client, "/look", user="\ud800".encode("utf-8", "surrogatepass")).status_code in (200, 400)
+        unknown = see(client, "/look", user="nobody")
+        assert "user nobody is not known" in unknown.text

@@ -1,0 +1,496 @@
+"""The page for people: shoppers, answers with photos and reasons, items, releases, rules and quality, as plain HTML.
+
+Every view is a GET whose address holds its whole state. What changes something is a POST of somebody who has opened
+the address that the service printed when it started. No view holds a script or loads anything from elsewhere.
+"""
+
+import hashlib
+import hmac
+import secrets
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+from prometheus_client import CollectorRegistry
+
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.pages import page_templates
+from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.text_forms import normal_form
+from vlm4rec_search.datasets.photos.decode import PhotoError
+from vlm4rec_search.pipeline.diff import compare_releases
+from vlm4rec_search.pipeline.idle_rules import describe_idleness
+from vlm4rec_search.search.query import KINDS
+from vlm4rec_search.search.ranking import pinned_ranking
+from vlm4rec_search.search.rules import Rule, parse_rules
+from vlm4rec_search.serve.judgments import Judgment, Judgments
+from vlm4rec_search.serve.service import NotFoundError, Service
+from vlm4rec_search.serve.thumbnails import SIZES, Thumbnails
+from vlm4rec_search.serve.views import (
+    HITS,
+    KNOWN_IDS,
+    PARTS,
+    Shop,
+    State,
+    diff_lines,
+    legend,
+    make_cards,
+    read_rules_text,
+    shown_counts,
+    summarise_metrics,
+)
+
+LARGEST_RULES = 100_000  # characters
+_COOKIE = "vlm4rec_page"
+_MODES = ("hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers", "fitted")
+_DIFF_USERS = 30  # shoppers whose hits the view of a diff compares
+_STATIC = Path(__file__).with_name("static")
+_POLICY = (
+    "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_OWN_STYLE = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+
+View = Callable[..., Response]
+
+
+class ForbiddenError(UsageError):
+    """The visitor has not opened the address that the service printed, or the form is of another site."""
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Return the fields of a form."""
+    body = (await request.body()).decode("utf-8", "replace")
+    return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=20))
+
+
+Form = Annotated[dict[str, str], Depends(_form)]
+
+
+class Access:
+    """Who may look and who may change: the token opens both, through a cookie that no other site can send."""
+
+    def __init__(self, token: str, is_private: bool) -> None:
+        """Keep the token; a private page is for those who have it only."""
+        self._token, self._is_private = token, is_private
+        self._cookie, self.form_token = self._derive("cookie"), self._derive("form")
+
+    def _derive(self, purpose: str) -> str:
+        return hmac.new(self._token.encode(), purpose.encode(), hashlib.sha256).hexdigest()
+
+    def is_open(self, request: Request) -> bool:
+        """Return whether the visitor may change things."""
+        return secrets.compare_digest(request.cookies.get(_COOKIE, "").encode(), self._cookie.encode())
+
+    def check_look(self, request: Request) -> None:
+        """Refuse a visitor of a private page without the token."""
+        if self._is_private and not self.is_open(request):
+            raise ForbiddenError("the service has API keys: open the address that `vlm4rec serve` printed at its start")
+
+    def check_change(self, request: Request, form: dict[str, str]) -> None:
+        """Refuse a change that does not come from a form of this page by a visitor with the token."""
+        if not self.is_open(request):
+            raise ForbiddenError("changes need the address that `vlm4rec serve` printed at its start: open it once")
+        origin = request.headers.get("origin")
+        is_ours = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+        if not is_ours or not secrets.compare_digest(form.get("token", "").encode(), self.form_token.encode()):
+            raise ForbiddenError("the form is not of this page, or the service was started again: load the page again")
+
+    def unlock(self, token: str) -> Response:
+        """Return to the start with the cookie."""
+        if not secrets.compare_digest(token.encode(), self._token.encode()):
+            raise ForbiddenError("the token is not the one that `vlm4rec serve` printed at its last start")
+        response = RedirectResponse("/", 303)
+        response.set_cookie(_COOKIE, self._cookie, httponly=True, samesite="strict")
+        return response
+
+
+class Page:
+    """The views; each takes a request and returns a response."""
+
+    def __init__(self, service: Service, registry: CollectorRegistry, access: Access) -> None:
+        """Show a service, its metrics and its files."""
+        settings = service.settings
+        self.service, self.registry, self.access, self.shop = service, registry, access, Shop(service)
+        self.judgments = Judgments(settings.served / "judgments.csv")
+        self.thumbnails = Thumbnails(settings.data_dir, settings.cache)
+        self.data_docs = settings.quality / "data_docs" / "index.html"
+        self._comparing = threading.Lock()
+        self._templates = page_templates("vlm4rec_search.serve")
+        style = self._templates.get_template("page.css").render()
+        self.style, self._version = style, hashlib.sha256(style.encode()).hexdigest()[:12]
+        self._templates.globals |= {
+            "kinds": KINDS,
+            "photo": lambda item, size: f"/photo?{urlencode({'item': item, 'size': size})}",
+            "item_address": lambda item: f"/item?{urlencode({'item': item})}",
+            "user_address": lambda user: f"/look?{urlencode({'user': user})}",
+            "style_version": self._version,
+        }
+
+    def render(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        """Return a view as HTML."""
+        following = self.service.index.following.problem
+        known = {
+            "live": self.service.index.release.name,
+            "problem": following,
+            "is_open": self.access.is_open(request),
+            "form_token": self.access.form_token,
+            "path": request.url.path,
+            "query": "",
+        }
+        text = self._templates.get_template(template).render(**{**known, **values})
+        headers = {**_HEADERS, "Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
+        return HTMLResponse(text, status, headers)
+
+    def start(self, request: Request) -> Response:
+        """Choose a shopper, or search."""
+        wanted = request.query_params
+        find, group, segment = (wanted.get(name, "").strip()[:512] for name in ("find", "group", "segment"))
+        sample = self.shop.sample()
+        segments = sorted({each.segment for each in sample if each.segment})
+        found = None
+        if find:
+            user_id = normal_form(find)
+            exact = self.service.reader().user(user_id)
+            ids = [each for each in self.shop.ids() if each.startswith(user_id) and each != user_id]
+            found = {"exact": user_id if exact else None, "ids": ids[:60], "more": max(0, len(ids) - 60)}
+        chosen = [
+            each for each in sample if group in ("", each.group) and segment in ("", each.segment or "")
+        ]  # the first ones are a sample already: the backend orders it by a hash
+        shown = sorted(chosen, key=lambda each: -each.items) if group == "long" else chosen
+        return self.render(
+            request,
+            "start.html",
+            find=find,
+            group=group,
+            segment=segment,
+            segments=segments,
+            found=found,
+            shoppers=shown[:12],
+            groups={name: sum(each.group == name for each in sample) for name in ("long", "short", "none")},
+            sampled=len(sample),
+            known=len(self.shop.ids()),
+            is_sample=len(self.shop.ids()) >= KNOWN_IDS,
+        )
+
+    def random(self, request: Request) -> Response:
+        """Go to any shopper."""
+        ids = self.shop.ids()
+        if not ids:
+            raise NotFoundError("the release has no shoppers")
+        return RedirectResponse(f"/look?{urlencode({'user': secrets.choice(ids)})}", 303)
+
+    def look(self, request: Request) -> Response:
+        """Show a shopper's history and the answer, or two side by side."""
+        pairs = request.query_params.multi_items()
+        state = State(pairs)
+        if not state.has_subject:
+            return RedirectResponse("/", 303)
+        if any(not value.strip() for _, value in pairs):  # a form sends its empty fields: the address is to be short
+            return RedirectResponse(state.address(), 303)
+        user_id = normal_form(state["user"])
+        user = self.service.reader().user(user_id) if user_id else None
+        values: dict[str, Any] = {"state": state, "user_id": user_id, "user": user, "error": None, "sides": []}
+        values |= {"history": [], "is_timed": False, "history_documents": {}, "counts": {}, "status": 200}
+        values |= {"modes": _MODES, "scenarios": list(self.service.index.scenarios), "part_names": PARTS}
+        values |= {"rankings": list(self.service.rankings), "releases": self._release_names(), "default_k": HITS}
+        values |= {"ranking_weights": self.service.index.ranking.weights.model_dump(), "query": state["text"]}
+        if user:
+            values["history"], values["is_timed"] = self.shop.history(user)
+            ids = [event.item_id for event in values["history"]]
+            values["history_documents"] = self.service.reader().documents(list(dict.fromkeys(ids)))
+        try:
+            values |= self._answers(state, user_id)
+        except NotFoundError:
+            raise
+        except UsageError as error:
+            values |= {"error": str(error), "status": 400}
+        values["legend_parts"] = legend(card for side in values["sides"] for card in side["cards"])
+        return self.render(request, "look.html", **values)
+
+    def _answers(self, state: State, user_id: str) -> dict[str, Any]:
+        """Return the sides of a look, and the counted values of the first."""
+        reader = self.service.reader(state["release"] or None)
+        first = self.service.look(state.options(self.shop.counted_fields(reader)))
+        judged = self.judgments.latest(user_id, state["text"])
+        if not state.has_other_side:
+            sides = [{"name": "", "answer": first, "cards": make_cards(first, reader, None, judged)}]
+            return {"sides": sides, "counts": shown_counts(first.counts)}
+        second = self.service.look(state.options(is_other=True))
+        other_reader = self.service.reader(state["release_b"] or state["release"] or None)
+        sides = [
+            {"name": "A", "answer": first, "cards": make_cards(first, reader, second, judged)},
+            {"name": "B", "answer": second, "cards": make_cards(second, other_reader, first, judged)},
+        ]
+        shared = len({hit.item_id for hit in first.hits} & {hit.item_id for hit in second.hits})
+        return {"sides": sides, "counts": shown_counts(first.counts), "shared": shared}
+
+    def _release_names(self) -> list[str]:
+        return list(reversed(list(self.service.all_releases.list())))
+
+    def item(self, request: Request) -> Response:
+        """Show an item, what is like it, and what is bought with it."""
+        item_id = request.query_params.get("item", "")[:512]
+        if not item_id:
+            raise NotFoundError("the address names no item")
+        found = self.service.item(item_id)
+        reader = self.service.reader()
+        options = {"items": [found.item_id], "mode": "semantic", "k": 8}
+        bought = sorted(found.bought_with.items(), key=lambda pair: -pair[1])[:8]
+        return self.render(
+            request,
+            "item.html",
+            item=found,
+            captions=self.shop.captions(found.item_id),
+            captioner=self.service.all_releases.list()[found.release].captioner,
+            similar=make_cards(self.service.look(options), reader),
+            bought=bought,
+            documents=reader.documents([item for item, _ in bought]),
+        )
+
+    def photo(self, request: Request) -> Response:
+        """Return a small copy of an item's photo, or a drawing in its place."""
+        item_id, size = request.query_params.get("item", "")[:512], request.query_params.get("size", "")
+        if size not in map(str, SIZES):
+            raise UsageError(f"the size of a photo is one of {', '.join(map(str, SIZES))}")
+        headers = {**_HEADERS, "Content-Security-Policy": "default-src 'none'", "Cache-Control": "private, max-age=300"}
+        document = (
+            self.service.reader().documents([normal_form(item_id)]).get(normal_form(item_id)) if item_id else None
+        )
+        try:
+            content = self.thumbnails.thumbnail(document["image"] if document else None, int(size))
+        except PhotoError:
+            return FileResponse(_STATIC / "no-photo.svg", headers=headers, media_type="image/svg+xml")
+        return Response(content, 200, headers, "image/webp")
+
+    def releases(self, request: Request) -> Response:
+        """List the releases, and compare two."""
+        first, second = (request.query_params.get(name, "")[:200] for name in ("first", "second"))
+        differences = None
+        if first and second:
+            settings = self.service.settings
+            ranking, rules = pinned_ranking(settings.ranking), self.service.index.rules
+            with self._comparing:  # one comparison searches some hundred times
+                differences = compare_releases(self.service.all_releases, first, second, _DIFF_USERS, ranking, rules)
+        releases = self.service.releases()
+        done = request.query_params.get("done", "")[:200]
+        return self.render(
+            request, "releases.html", releases=releases, first=first, second=second, diff=differences, done=done
+        )
+
+    def confirm(self, request: Request) -> Response:
+        """Ask whether a release is to answer from now on."""
+        name = self.service.all_releases.find(request.query_params.get("release", "")[:200])
+        found = next(release for release in self.service.releases() if release.name == name)
+        return self.render(request, "confirm.html", release=found)
+
+    def activate(self, request: Request, form: Form) -> Response:
+        """Make a release live."""
+        self.access.check_change(request, form)
+        name = self.service.all_releases.rollback(self.service.all_releases.find(form.get("release", "")[:200]))
+        return RedirectResponse(f"/releases?{urlencode({'done': name})}", 303)
+
+    def rules(self, request: Request) -> Response:
+        """Show the rules in force and their text."""
+        text = read_rules_text(self.service.settings.rules)
+        saved = request.query_params.get("saved", "")
+        return self._rules(request, text, text, saved=saved == "1")
+
+    def _rules(self, request: Request, before: str, text: str, **values: Any) -> Response:
+        path = self.service.settings.rules
+        known = {
+            "rules": self._described(self.service.index.rules),
+            "file": path.name if path else None,
+            "text": text,
+            "base": _hash(before),
+            "is_preview": False,
+            "saved": False,
+            "error": None,
+            "diff": [],
+            "effects": None,
+            "new_rules": [],
+            "user": "",
+            "examples": [each.user_id for each in self.shop.sample()[:6]],
+        }
+        return self.render(request, "rules.html", **{**known, **values})
+
+    def _described(self, rules: tuple[Rule, ...] | Any) -> list[dict[str, Any]]:
+        """Return each rule with what is wrong with it, if anything."""
+        reader = self.service.reader()
+        described = []
+        for rule in rules:
+            try:
+                idle = describe_idleness(rule, reader)
+            except UsageError as error:
+                idle = str(error)
+            when = rule.when.model_dump(mode="json", by_alias=True, exclude_defaults=True) if rule.when else {}
+            described.append({"rule": rule, "idle": idle, "when": when})
+        return described
+
+    def preview(self, request: Request, form: Form) -> Response:
+        """Show what other rules would change, without saving them."""
+        self.access.check_change(request, form)
+        before, text = read_rules_text(self.service.settings.rules), _rules_text(form)
+        user = normal_form(form.get("user", "").strip()[:512])
+        values: dict[str, Any] = {"is_preview": True, "diff": diff_lines(before, text), "user": user, "status": 200}
+        try:
+            rules = parse_rules(text)
+            values["new_rules"] = self._described(rules)
+            if user:
+                options = {"user": user, "k": HITS, "explain": True}
+                old, new = self.service.look(options), self.service.look(options, rules)
+                reader = self.service.reader()
+                changed = [hit.item_id for hit in old.hits] != [hit.item_id for hit in new.hits]
+                values["effects"] = {
+                    "before": make_cards(old, reader, new),
+                    "after": make_cards(new, reader, old),
+                    "changed": changed,
+                }
+        except UsageError as error:
+            values |= {"error": str(error), "status": 400}
+        return self._rules(request, before, text, **values)
+
+    def save_rules(self, request: Request, form: Form) -> Response:
+        """Replace the file of rules in one step."""
+        self.access.check_change(request, form)
+        path, text = self.service.settings.rules, _rules_text(form)
+        if path is None:
+            raise UsageError("no file of rules is set: start the service with VLM4REC_RULES=rules.yaml")
+        parse_rules(text)
+        if form.get("base") != _hash(read_rules_text(path)):
+            raise UsageError("somebody has changed the file of rules meanwhile: load the page again")
+        try:
+            with replacing_file(path) as part:
+                part.write_text(text, "utf-8")
+        except OSError as error:
+            raise RunError(f"the rules cannot be written to {path} ({error.strerror})") from None
+        return RedirectResponse("/rules?saved=1", 303)
+
+    def judge(self, request: Request, form: Form) -> Response:
+        """Write down whether an item is a good answer, and return to the answer."""
+        self.access.check_change(request, form)
+        state = State(parse_qsl(form.get("look", "")[:8_000]))
+        item_id = form.get("item", "")[:512]
+        if form.get("judgment") not in ("0", "1") or not item_id or not state.has_subject:
+            raise UsageError("a judgment names an item, and is 0 or 1")
+        self.judgments.add(
+            Judgment(
+                normal_form(state["user"]),
+                state["text"],
+                item_id,
+                int(form["judgment"]),
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                form.get("release", "")[:200],
+                form.get("ranking", "")[:200],
+            )
+        )
+        return RedirectResponse(f"{state.address()}#item-{quote(item_id)}", 303)
+
+    def quality(self, request: Request) -> Response:
+        """Show how the service does, and lead to the checks of the tables."""
+        traffic, tiers, numbers = summarise_metrics(self.registry)
+        age = datetime.now(UTC).timestamp() - self.service.created_at
+        return self.render(
+            request,
+            "health.html",
+            traffic=traffic,
+            tiers=sorted(tiers.items(), key=lambda pair: -pair[1]),
+            numbers=numbers,
+            age_hours=age / 3600.0,
+            has_checks=self.data_docs.is_file(),
+        )
+
+    def checks(self, request: Request) -> Response:
+        """Return the page of the last checks."""
+        if not self.data_docs.is_file():
+            raise NotFoundError("there is no page of checks: run `vlm4rec check`")
+        headers = {**_HEADERS, "Content-Security-Policy": _OWN_STYLE, "Cache-Control": "no-store"}
+        return FileResponse(self.data_docs, headers=headers, media_type="text/html")
+
+    def stylesheet(self, request: Request) -> Response:
+        """Return the style of all views."""
+        return Response(self.style, 200, {**_HEADERS, "Cache-Control": "max-age=31536000, immutable"}, "text/css")
+
+    def icon(self, request: Request) -> Response:
+        """Return the icon of the page."""
+        return FileResponse(_STATIC / "icon.svg", headers={**_HEADERS, "Cache-Control": "max-age=86400"})
+
+    def unlock(self, request: Request) -> Response:
+        """Let the visitor change things."""
+        return self.access.unlock(request.query_params.get("token", "")[:200])
+
+
+def add_page(
+    app: FastAPI, service: Service, registry: CollectorRegistry, token: str, *, is_private: bool = False
+) -> None:
+    """Add the routes of the page to an application.
+
+    Args:
+        app: the application.
+        service: answers.
+        registry: metrics that the page tells in words.
+        token: opens the page for changes.
+        is_private: looking needs the token as well.
+    """
+    page = Page(service, registry, Access(token, is_private))
+    views: dict[str, View] = {
+        "/": page.start,
+        "/random": page.random,
+        "/look": page.look,
+        "/item": page.item,
+        "/photo": page.photo,
+        "/releases": page.releases,
+        "/releases/confirm": page.confirm,
+        "/rules": page.rules,
+        "/quality": page.quality,
+        "/quality/checks": page.checks,
+    }
+    changes: dict[str, View] = {
+        "/releases/activate": page.activate,
+        "/rules/preview": page.preview,
+        "/rules/save": page.save_rules,
+        "/judge": page.judge,
+    }
+    open_views = {"/page.css": page.stylesheet, "/icon.svg": page.icon, "/unlock": page.unlock}
+    for path, view in (*views.items(), *open_views.items()):
+        app.get(path, include_in_schema=False)(_in_html(page, view, is_guarded=path in views))
+    for path, view in changes.items():
+        app.post(path, include_in_schema=False)(_in_html(page, view, is_guarded=True))
+
+
+def _in_html(page: Page, view: View, is_guarded: bool) -> View:
+    """Answer an error of a view with a page that says what to do, in place of a problem for programs."""
+
+    @wraps(view)
+    def answer(request: Request, **arguments: Any) -> Response:
+        try:
+            if is_guarded:
+                page.access.check_look(request)
+            return view(request, **arguments)
+        except ForbiddenError as error:
+            return page.render(request, "message.html", 403, title="Not yet", message=str(error))
+        except NotFoundError as error:
+            return page.render(request, "message.html", 404, title="Not here", message=str(error))
+        except UsageError as error:
+            return page.render(request, "message.html", 400, title="That cannot be shown", message=str(error))
+        except RunError as error:
+            return page.render(request, "message.html", 503, title="The index does not answer", message=str(error))
+
+    return answer
+
+
+def _rules_text(form: dict[str, str]) -> str:
+    text = form.get("text", "").replace("\r\n", "\n")
+    if len(text) > LARGEST_RULES:
+        raise UsageError(f"the rules have more than {LARGEST_RULES:,} characters")
+    return text if text.endswith("\n") or not text else f"{text}\n"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

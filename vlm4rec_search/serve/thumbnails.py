@@ -1,0 +1,83 @@
+"""Small copies of product photos for the page, made from files of this machine only."""
+
+import threading
+from collections import OrderedDict
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+
+from vlm4rec_search.common.cache import Cache
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.paths import file_sha256
+from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, PhotoFile, read_photo
+from vlm4rec_search.datasets.photos.fetch import photo_key
+from vlm4rec_search.datasets.photos.locate import is_url, resolve_path, with_scheme
+
+SIZES = (160, 400, 900)  # pixels of the longer side
+_LARGEST_CACHE = 64 * 2**20  # bytes
+_AT_ONCE = 2  # photos that are decoded at the same time: a large one takes 150 MB
+
+
+class Thumbnails:
+    """Makes small copies of photos and keeps the last ones in memory; several threads may use it at once.
+
+    A photo is a file in the data folder, or the copy of a fetched URL in the cache. Nothing is fetched.
+    """
+
+    def __init__(self, data_dir: Path, cache: Path) -> None:
+        """Read photos of a data folder, and of the photo cache in the folder `cache`."""
+        self._root, self._cache_folder = data_dir.resolve(), cache
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._bytes, self._lock, self._slots = 0, threading.Lock(), threading.Semaphore(_AT_ONCE)
+
+    def thumbnail(self, image: str | None, size: int) -> bytes:
+        """Return a photo as WebP.
+
+        Args:
+            image: path or URL in the catalogue.
+            size: one of `SIZES`.
+
+        Raises:
+            PhotoError: there is no such photo on this machine, or it cannot be decoded.
+        """
+        key = (image or "", size)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        path = self._file(image)
+        with self._slots:
+            content = _shrink(path, size)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = content
+                self._bytes += len(content)
+            while self._bytes > _LARGEST_CACHE:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+        return content
+
+    def _file(self, image: str | None) -> Path:
+        if not is_url(image):
+            return resolve_path(self._root, image)
+        key = photo_key(with_scheme(image))
+        try:
+            with closing(Cache(self._cache_folder)) as cache:
+                digest = cache.read([key]).get(key)
+        except RunError as error:
+            raise PhotoError("unreadable", str(error)) from None
+        if digest is None:
+            raise PhotoError("pending", "the photo behind the URL is not fetched yet: run `vlm4rec captions run`")
+        return self._cache_folder / "photos" / digest.hex()[:2] / digest.hex()
+
+
+def _shrink(path: Path, size: int) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise PhotoError("too_large", f"the file has more than {MAX_BYTES // 2**20} MiB")
+        photo = read_photo(PhotoFile(path, file_sha256(path)))
+    except OSError as error:
+        raise PhotoError("unreadable", f"the file cannot be read: {error.strerror}") from None
+    photo.image.thumbnail((size, size))
+    content = BytesIO()
+    photo.image.save(content, "WEBP", quality=82)
+    return content.getvalue()
