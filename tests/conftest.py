@@ -35,6 +35,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
         patch.setenv("VLM4REC_DATA_DIR", str(ROOT / "tests" / "data" / "raw"))
         patch.setenv("VLM4REC_WAREHOUSE", str(folder / "warehouse.duckdb"))
         patch.setenv("VLM4REC_CACHE", str(folder / "cache"))
+        patch.setenv("VLM4REC_SERVED", str(folder / "served"))
         settings.cache_clear()
         yield Context(paths=[str(ROOT)])
     settings.cache_clear()

@@ -7,9 +7,12 @@ import duckdb
 import pytest
 from helpers.workspace import ROOT, Workspace
 
+from vlm4rec_search.datasets.events.event import parse_event
+from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.evaluation.store import create_tables
 from vlm4rec_search.pipeline.saved_queries import load_queries, run_query
 from vlm4rec_search.search.ranking import load_ranking, write_ranking
+from vlm4rec_search.serve.journal import Journal, Page, new_id
 
 QUERIES_WITHOUT_ROWS = {"documents_refused"}  # where nothing went wrong
 
@@ -35,6 +38,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         )
     with duckdb.connect(str(workspace.folder / "warehouse.duckdb")) as connection:
         connection.execute("CREATE SCHEMA search__dev; CREATE TABLE search__dev.item_documents AS SELECT 1 AS item_id")
+    served = workspace.folder / "served"
+    answer, (item,) = new_id(), workspace.query("SELECT MIN(item_id) FROM search.item_documents")[0]
+    page = Page([(item, 0.5), ("gone", 0.25)], "profile", "r", "v")
+    Journal(served / "served.sqlite").record(answer, 1, {"user": "u001"}, page)
+    click = {"action_name": "click", "timestamp": "2025-01-31T12:00:00+01:00", "user_id": "u001", "query_id": answer}
+    attributes = {"object": {"object_id": item}, "position": {"ordinal": 1}}
+    EventLog(served / "events.sqlite").record([parse_event({**click, "event_attributes": attributes})])
     workspace.vlm4rec("publish-tables", "--parquet", "export", "--layer", "search", "--layer", "served")
     return workspace
 
@@ -86,6 +96,15 @@ def test_each_release_has_what_its_sample_saw(copy: duckdb.DuckDBPyConnection) -
     assert {rank for *_, rank in shown} == {10}
     (drift,) = copy.execute("SELECT same_hits FROM questions.profile_drift WHERE known_before > 0").fetchall()
     assert 0.0 < drift[0] < 1.0
+
+
+def test_answers_and_events_of_the_service_are_tables(copy: duckdb.DuckDBPyConnection) -> None:
+    shown = copy.execute("SELECT position, user_id, tier, score FROM served.recommendations ORDER BY 1").fetchall()
+    assert shown == [(1, "u001", "profile", 0.5), (2, "u001", "profile", 0.25)]
+    happened = "SELECT kind, position, CAST(happened_at AS VARCHAR) FROM served.events"
+    assert copy.execute(happened).fetchall() == [("click", 1, "2025-01-31 11:00:00")]
+    rates = "SELECT position, served, clicks, click_through FROM questions.click_through_by_position"
+    assert copy.execute(rates).fetchall() == [(1, 1, 1, 1.0), (2, 1, 0, 0.0)]
 
 
 def test_a_shopper_without_a_profile_has_a_reason(shop: Workspace) -> None:

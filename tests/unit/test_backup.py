@@ -13,6 +13,9 @@ from click.testing import CliRunner, Result
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.cache import RAW, Cache, FillPolicy
 from vlm4rec_search.common.settings import settings
+from vlm4rec_search.datasets.events.compaction import compact
+from vlm4rec_search.datasets.events.event import parse_event
+from vlm4rec_search.datasets.events.log import EventLog
 
 PHOTO = Path("photos") / "ab" / ("ab" * 32)
 
@@ -145,7 +148,7 @@ def write_archive(path: Path, contents: object, *names: str) -> None:
     [
         (["../evil"], "does not know"),
         (["photos/../../../evil"], "does not know"),
-        (["events.sqlite"], "does not know"),
+        (["unheard.sqlite"], "does not know"),
         ("none", "is no backup"),
         (["releases.duckdb"], "is no backup"),
     ],
@@ -163,3 +166,17 @@ def test_a_file_that_cannot_be_copied_is_named(shop: Path) -> None:
     result = run("backup", "shop.zip")
     assert (result.exit_code, "releases.duckdb cannot be copied" in result.output) == (1, True)
     assert not (shop / "shop.zip").exists()
+
+
+def test_events_come_back_from_the_log_and_from_the_files_of_days(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = EventLog(shop / "served" / "events.sqlite")
+    sent = [{"event_id": name, "action_name": "click", "timestamp": "2025-01-31", "user_id": "u"} for name in "12"]
+    log.record([parse_event(sent[0])], as_happened=True)
+    compact(log.path, shop / "served" / "events")
+    log.record([parse_event(sent[1])])
+    assert "events/others/2025-01-31.parquet" in json.loads(run("backup", "shop.zip", "--json").output)["files"]
+    new = move_to_new_folder(shop, monkeypatch)
+    assert run("restore", "../shop.zip").exit_code == 0
+    restored = EventLog(new / "served" / "events.sqlite")
+    assert restored.record([parse_event(each) for each in sent]) == 0
+    assert compact(restored.path, new / "served" / "events") == 1

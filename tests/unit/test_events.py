@@ -12,7 +12,7 @@ import pytest
 from helpers.workspace import ROOT
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files
+from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files, forget_shopper
 from vlm4rec_search.datasets.events.event import WrongEventError, kind_of, meaning, parse_event
 from vlm4rec_search.datasets.events.log import EventLog, Recent
 from vlm4rec_search.datasets.importers.ubi import EventSummary, import_events
@@ -57,7 +57,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a place": (event("1", event_attributes={"position": {"ordinal": -1}}), "event_attributes.position.ordinal"),
     "not a number": (event("1", note=float("nan")), "it cannot be written as JSON"),
     "long": (event("1", note="x" * 20_000), "send at most 10,000"),
-    "a surrogate": (event("1", user_id="\ud800"), "user_id: Input should be a valid string"),
+    "a surrogate": (event("1", note="\ud800"), "it cannot be written as JSON"),
 }
 
 
@@ -154,3 +154,16 @@ def test_ubi_files_are_imported_an_id_once_at_the_time_of_the_events(tmp_path: P
     assert [row[0] for row in rows(tmp_path / "events", INTERACTIONS)] == ["1", "2", "9"]
     with pytest.raises(UsageError, match="holds no file of events"):
         import_events(tmp_path / "events", log)
+
+
+def test_a_shopper_can_be_forgotten_and_does_not_come_back(tmp_path: Path) -> None:
+    log, folder = EventLog(tmp_path / "events.sqlite"), tmp_path / "events"
+    keep(log, event("1"), event("2", user_id="u2"), event("3", "impression"))
+    compact(log.path, folder)
+    keep(log, event("4"))
+    assert forget_shopper(log.path, folder, "u1") == 3
+    assert keep(log, event("1"), event("4")) == 0
+    compact(log.path, folder)
+    assert [row[0] for row in rows(folder, INTERACTIONS) + rows(folder, OTHERS)] == ["2"]
+    assert log.recent("u1", None, NOW.replace(tzinfo=None)) == Recent()
+    assert forget_shopper(log.path, folder, "u1") == 0

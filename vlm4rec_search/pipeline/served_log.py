@@ -29,7 +29,7 @@ CREATE TABLE served.recommendations (
 CREATE TABLE served.events (
     event_id VARCHAR, received_at TIMESTAMP, happened_at TIMESTAMP, action_name VARCHAR, kind VARCHAR, user_id VARCHAR,
     client_id VARCHAR, session_id VARCHAR, query_id VARCHAR, item_id VARCHAR, position BIGINT, value DOUBLE,
-    content JSON);
+    content VARCHAR);
 """
 # A position counts over all pages, from 1: the items of the pages before stand before those of a page.
 _ADD_PAGES = """

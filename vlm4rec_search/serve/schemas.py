@@ -182,7 +182,14 @@ class Recommendation(BaseModel):
     took_ms: float
 
     @classmethod
-    def of(cls, answer: Answer, recommendation_id: str, scenario: str | None, next_page: str | None) -> Self:
+    def of(
+        cls,
+        answer: Answer,
+        recommendation_id: str,
+        scenario: str | None,
+        next_page: str | None,
+        experiment: Assignment | None = None,
+    ) -> Self:
         """Return an answer of the index with the id under which it was served."""
         return cls(
             recommendation_id=recommendation_id,
@@ -191,6 +198,7 @@ class Recommendation(BaseModel):
             release=answer.release,
             ranking=answer.ranking,
             scenario=scenario,
+            experiment=experiment,
             missing=list(answer.missing),
             note=answer.note,
             degraded=answer.degraded,

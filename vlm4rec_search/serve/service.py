@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
@@ -262,8 +262,8 @@ class Service:
         answer = Answer(query.get("user"), mode, page.tier, page.release, 0.0, tuple(hits), page.ranking)
         is_full = len(hits) == len(served.pages[0].items) > 0
         address = _next_page(recommendation_id, number, is_full, before + len(hits))
-        again = Recommendation.of(answer, recommendation_id, query.get("scenario"), address)
-        return again.model_copy(update={"experiment": _assignment(page.experiment, page.arm, page.teams)})
+        assigned = page.experiment and Assignment(name=page.experiment, arm=page.arm, teams=page.teams)
+        return Recommendation.of(answer, recommendation_id, query.get("scenario"), address, assigned or None)
 
     def _serve(self, options: dict[str, Any], recommendation_id: str, before: Sequence[Page]) -> Recommendation:
         """Search, leave out what earlier pages showed, and record the page."""
@@ -282,21 +282,16 @@ class Service:
         )
         fresh = [hit for hit in answer.hits if hit.item_id not in shown][:size]
         hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(fresh, len(shown) + 1))
-        told = assignment.model_dump() if assignment else {"name": None, "arm": None, "teams": None}
-        teams = told["teams"][: len(hits)] if told["teams"] else None
-        self.journal.record(
-            recommendation_id,
-            number,
-            options,
-            Page(
-                [(hit.item_id, hit.score) for hit in hits],
-                *(answer.tier, answer.release, answer.ranking),
-                *(told["name"], told["arm"], teams),
-            ),
+        if assignment and assignment.teams:
+            assignment = assignment.model_copy(update={"teams": assignment.teams[: len(hits)]})
+        page = Page(
+            [(hit.item_id, hit.score) for hit in hits],
+            *(answer.tier, answer.release, answer.ranking),
+            *((assignment.name, assignment.arm, assignment.teams) if assignment else ()),
         )
+        self.journal.record(recommendation_id, number, options, page)
         address = _next_page(recommendation_id, number, len(hits) == size, len(shown) + len(hits))
-        served = Recommendation.of(replace(answer, hits=hits), recommendation_id, scenario, address)
-        return served.model_copy(update={"experiment": _assignment(told["name"], told["arm"], teams)})
+        return Recommendation.of(replace(answer, hits=hits), recommendation_id, scenario, address, assignment)
 
     def _ask(self, query: Query, release: str | None, ranking: str | None) -> Answer:
         """Answer a query with what the shopper did since the release was made."""
@@ -387,10 +382,6 @@ class Service:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _assignment(name: str | None, arm: Literal["a", "b"] | None, teams: str | None) -> Assignment | None:
-    return None if name is None else Assignment(name=name, arm=arm, teams=teams)
 
 
 def _next_page(recommendation_id: str, number: int, is_full: bool, shown: int) -> str | None:

@@ -121,7 +121,8 @@ def parse_event(content: Any) -> tuple[Event, str]:
     if not isinstance(content, Mapping):
         raise WrongEventError("an event is an object")
     try:
-        text = json.dumps(content, ensure_ascii=True, allow_nan=False, sort_keys=True)
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, sort_keys=True)
+        text.encode()  # refuses half of a pair of escapes
         event = Event.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
