@@ -158,6 +158,11 @@ class Settings(BaseSettings):
         """SQLite file of what was served."""
         return self.served / "served.sqlite"
 
+    @property
+    def judgments_file(self) -> Path:
+        """CSV file of what people judged on the page of `vlm4rec serve`."""
+        return self.served / "judgments.csv"
+
     def require_project(self) -> Path:
         """Return the folder of the SQLMesh project.
 

@@ -118,7 +118,7 @@ class Page:
         """Show a service, its metrics and its files."""
         settings = service.settings
         self.service, self.registry, self.access, self.shop = service, registry, access, Shop(service)
-        self.judgments = Judgments(settings.served / "judgments.csv")
+        self.judgments = Judgments(settings.judgments_file)
         self.thumbnails = Thumbnails(settings.data_dir, settings.cache)
         self.data_docs = settings.quality / "data_docs" / "index.html"
         self._comparing = threading.Lock()
