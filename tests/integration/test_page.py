@@ -8,8 +8,8 @@ import httpx
 import pandas as pd
 import pytest
 from helpers.accessibility import find_barriers
-from helpers.backends import Backend, Embedded
-from helpers.browser import open_site
+from helpers.backends import Backend, Embedded, Server
+from helpers.browser import open_page, open_site
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given, meta
 from PIL import Image
@@ -48,8 +48,15 @@ def shop(tmp_path: Path) -> Backend:
 
 @pytest.fixture
 def service(shop: Embedded, tmp_path: Path) -> Iterator[Service]:
-    settings = ExplicitSettings(
-        index_url=shop.releases.url,
+    popular = load_ranking(RANKING).model_copy(update={"version": "popular", "fallback_chain": ("popularity",)})
+    with Service(settings_of(shop, tmp_path), 0.1, {"popular": popular}) as opened:
+        yield opened
+
+
+def settings_of(backend: Backend, tmp_path: Path) -> ExplicitSettings:
+    return ExplicitSettings(
+        index_url=backend.releases.url,
+        index_prefix=backend.prefix if isinstance(backend, Server) else "",
         encoder=ENCODER,
         ranking=RANKING,
         rules=tmp_path / "rules.yaml",
@@ -59,9 +66,6 @@ def service(shop: Embedded, tmp_path: Path) -> Iterator[Service]:
         published=tmp_path / "published",
         quality=tmp_path / "quality",
     )
-    popular = load_ranking(RANKING).model_copy(update={"version": "popular", "fallback_chain": ("popularity",)})
-    with Service(settings, 0.1, {"popular": popular}) as opened:
-        yield opened
 
 
 def test_a_visit(shop: Embedded, service: Service, tmp_path: Path) -> None:
@@ -156,6 +160,25 @@ def test_every_view_works_by_keyboard_for_weak_eyes_and_on_a_telephone(service: 
             assert complaints == []
 
 
+def test_the_views_are_there_on_both_backends(backend: Backend, tmp_path: Path) -> None:
+    live = backend.publish(given(documents()))
+    (tmp_path / "rules.yaml").write_text(
+        "rules: [{action: drop, filter: colour=red}, {action: bury, filter: price>=0}]"
+    )
+    with Service(settings_of(backend, tmp_path), 0.5) as service, serving(service, page_token=TOKEN) as client:
+        shown = {
+            path: client.get(path) for path in (*VIEWS[:1], "/look?user=u1&k=3", "/item?item=a", "/rules", "/releases")
+        }
+        assert {response.status_code for response in shown.values()} == {200}
+        start, look, item, rules, releases = (response.text for response in shown.values())
+        assert 'href="/look?user=u4"' in start
+        assert look.count('class="card"') == 3
+        assert "shared words" in look
+        assert 'id="like-item-b"' in item
+        assert (rules.count("touches nothing: no item has the field"), rules.count("touches items")) == (1, 1)
+        assert live in releases
+
+
 def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_path: Path) -> None:
     release = service.index.release.name
     with serving(service, page_token=TOKEN) as client:
@@ -230,3 +253,14 @@ def test_hostile_addresses_are_refused_or_escaped(service: Service) -> None:
         assert see(client, "/look", user="\ud800".encode("utf-8", "surrogatepass")).status_code in (200, 400)
         unknown = see(client, "/look", user="nobody")
         assert "user nobody is not known" in unknown.text
+
+
+def test_the_check_of_barriers_finds_them(tmp_path: Path) -> None:
+    bad = (
+        "<p style='color: #999; background: #fff'>pale<input><a href='x'></a><img src='data:,'><b id=a></b><b id=a></b>"
+    )
+    (tmp_path / "bad.html").write_text(f"{bad}<div style='width: 900px'>wide</div>")
+    with open_page(tmp_path / "bad.html", 390) as (page, _):
+        found = "\n".join(find_barriers(page))
+    for barrier in ("not one main", "no label", "no name", "no alt", "twice: a", "contrast 2.8", "scrolls sideways"):
+        assert barrier in found

@@ -195,6 +195,11 @@ class Settings(BaseSettings):
         """Folder of the Parquet files with these events, which a plan reads."""
         return self.served / "events"
 
+    @property
+    def judgments_file(self) -> Path:
+        """CSV file of what people judged on the page of `vlm4rec serve`."""
+        return self.served / "judgments.csv"
+
     def require_project(self) -> Path:
         """Return the folder of the SQLMesh project.
 

@@ -132,6 +132,7 @@ def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
         "checks.duckdb": _Part(settings.quality / history.FILE, _copy_duckdb, _replace_duckdb),
         "evaluations.duckdb": _Part(settings.results, _copy_duckdb, _replace_duckdb),
         "served.sqlite": _Part(settings.served_file, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
+        "judgments.csv": _Part(settings.judgments_file, _copy_file, _replace_file),
         "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
         # Before the files of the days: an event that moves into a file meanwhile is in both, which a plan mends.
         "events.sqlite": _Part(settings.events_file, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 import duckdb
 
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.filters import COLUMNS, check_field, parse_filter
@@ -31,10 +32,9 @@ def find_idle_rules(rules: Sequence[Rule], tables: SearchTables[Frame]) -> list[
 
 
 def describe_idleness(rule: Rule, reader: Reader) -> str | None:
-    """Return why a rule touches nothing of a release, None for one that has an effect.
+    """Return why a rule has no effect in a release, or which of its items are missing; None where all is well.
 
     Raises:
-        UsageError: no document has the field of the rule's filter.
         RunError: the index does not answer.
     """
     if rule.when and rule.when.until and rule.when.until <= datetime.now(UTC):
@@ -42,12 +42,16 @@ def describe_idleness(rule: Rule, reader: Reader) -> str | None:
     if rule.filter is None:
         known = reader.documents(list(rule.items))
         missing = [item for item in rule.items if item not in known]
-        return f"not in the release: {', '.join(missing[:_SHOWN])}" if missing else None
+        told = f"not in the release: {', '.join(missing[:_SHOWN])}" if missing else None
+        return told if known else f"touches nothing: {told}"
     condition = parse_filter(rule.filter)
-    check_field(condition.field, reader.fields)
+    try:
+        check_field(condition.field, reader.fields)
+    except UsageError as error:
+        return f"touches nothing: {error}"
     everything = Retriever("popularity", "popularity")
     retrieved = reader.retrieve(Request([everything], (condition,), None, (), 1))
-    return None if len(retrieved.candidates[0].documents) else "no item fulfils it"
+    return None if len(retrieved.candidates[0].documents) else "touches nothing: no item fulfils it"
 
 
 def _problems(rule: Rule, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -118,7 +118,7 @@ class Page:
         """Show a service, its metrics and its files."""
         settings = service.settings
         self.service, self.registry, self.access, self.shop = service, registry, access, Shop(service)
-        self.judgments = Judgments(settings.served / "judgments.csv")
+        self.judgments = Judgments(settings.judgments_file)
         self.thumbnails = Thumbnails(settings.data_dir, settings.cache)
         self.data_docs = settings.quality / "data_docs" / "index.html"
         self._comparing = threading.Lock()
@@ -320,18 +320,17 @@ class Page:
         }
         return self.render(request, "rules.html", **{**known, **values})
 
-    def _described(self, rules: tuple[Rule, ...] | Any) -> list[dict[str, Any]]:
+    def _described(self, rules: Sequence[Rule]) -> list[dict[str, Any]]:
         """Return each rule with what is wrong with it, if anything."""
         reader = self.service.reader()
-        described = []
-        for rule in rules:
-            try:
-                idle = describe_idleness(rule, reader)
-            except UsageError as error:
-                idle = str(error)
-            when = rule.when.model_dump(mode="json", by_alias=True, exclude_defaults=True) if rule.when else {}
-            described.append({"rule": rule, "idle": idle, "when": when})
-        return described
+        return [
+            {
+                "rule": rule,
+                "idle": describe_idleness(rule, reader),
+                "when": rule.when.model_dump(mode="json", by_alias=True, exclude_defaults=True) if rule.when else {},
+            }
+            for rule in rules
+        ]
 
     def preview(self, request: Request, form: Form) -> Response:
         """Show what other rules would change, without saving them."""
