@@ -89,7 +89,7 @@ def run_workers(worker: Worker, number: int, listener: socket.socket) -> None:
         listener: all of them accept its connections.
     """
     config = uvicorn.Config(
-        worker,  # type: ignore[arg-type]
+        worker,
         factory=True,
         workers=number,
         log_config=None,
