@@ -36,7 +36,7 @@ def serving(folder: Path, workers: int) -> Iterator[int]:
     """Yield the port of a service over the release in a folder, once each worker has had time to open it."""
     options = ["--workers", str(workers), "--port", "0", "--index", str(folder / "index")]
     main = "from vlm4rec_search.cli import main; main()"
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603  our own command
         [sys.executable, "-c", main, "-q", "serve", *options],
         cwd=folder,
         env={**os.environ, "VLM4REC_ENCODER": "hashing-384"},
@@ -46,7 +46,7 @@ def serving(folder: Path, workers: int) -> Iterator[int]:
         try:
             line = process.stderr.readline() if process.stderr else ""
             port = int(line.rsplit(":", 1)[1].split("/")[0])
-            load(port, 10.0, 5_000)  # warms up, and waits for a worker that starts late
+            load(port, 10.0, 1_000)  # warms up, and waits for a worker that starts late
             yield port
         finally:
             process.send_signal(signal.SIGTERM)

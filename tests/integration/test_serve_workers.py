@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -41,6 +42,22 @@ def _maps(process: str) -> str:
         return Path(f"/proc/{process}/maps").read_text("utf-8")
     except OSError:  # it has ended
         return ""
+
+
+@contextmanager
+def begun_request(address: str, body: bytes) -> Iterator[Callable[[], bytes]]:
+    """Yield what sends the rest of a request, whose body the service waits for, and returns the answer."""
+    port = int(address.rsplit(":", 1)[1])
+    head = f"POST /v1/recommend HTTP/1.1\r\nHost: service\r\nContent-Length: {len(body)}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(f"{head}Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100")
+
+        def finish() -> bytes:
+            connection.sendall(body)
+            return connection.recv(100_000)
+
+        yield finish
 
 
 @pytest.fixture
@@ -100,6 +117,10 @@ def test_workers_share_memory_are_replaced_and_answer_whole_meanwhile(workspace:
             ended.set()
             for thread in asking:
                 thread.join()
+        with begun_request(address, b'{"user": "u1", "k": 5}') as finish:
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: len(workers(folder, process.pid)) < 2)  # the one without a request has ended
+            assert finish().startswith(b"HTTP/1.1 200 OK")
     assert answers == set(labels.items())
     assert len(failures) <= 4  # connections of the killed worker
     assert process.returncode == 0
