@@ -65,7 +65,7 @@ def run_smoke_searches(searcher: Searcher, user: str | None, text: str | None) -
     queries += [Query(text=text, mode="lexical", k=1)] if text else []
     for query in queries:
         try:
-            answer = searcher.search(query)
+            answer = searcher.search_whole(query)
         except (Vlm4recError, ValueError, ArithmeticError, LookupError, duckdb.Error) as error:
             raise RunError(f"the release was not published: a search failed with {error!r}") from error
         if not answer.hits:

@@ -101,5 +101,5 @@ def _mean_overlap(before: Searcher, after: Searcher, users: list[str], mode: Mod
 
 def _overlap(before: Searcher, after: Searcher, query: Query) -> float | None:
     """Return the number of common hits over the larger number of hits, None without any hit."""
-    first, second = ({hit.item_id for hit in index.search(query).hits} for index in (before, after))
+    first, second = ({hit.item_id for hit in index.search_whole(query).hits} for index in (before, after))
     return len(first & second) / max(len(first), len(second)) if first or second else None

@@ -124,6 +124,18 @@ class Searcher:
         """
         return self._try_again(partial(self._answer, query))
 
+    def search_whole(self, query: Query) -> Answer:
+        """Answer a query as `search` does, for checks and comparisons, to which a degraded answer is none.
+
+        Raises:
+            UnavailableError: a server does not answer in time.
+            UsageError, RunError: as for `search`.
+        """
+        answer = self.search(query)
+        if answer.degraded is not None:
+            raise UnavailableError(answer.degraded)
+        return answer
+
     async def search_async(self, query: Query) -> Answer:
         """Answer a query as `search` does, in a thread, so that an event loop goes on meanwhile.
 
