@@ -1,13 +1,99 @@
 """Writes the pages of docs/reference from the code: `python docs/generate.py`. A test compares them."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sqlmesh import Context
 
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_body
+from vlm4rec_search.indexes.release import new_release
 
 FOLDER = Path(__file__).parent / "reference"
 _LAYERS = ("raw", "staging", "histories", "captions", "embeddings", "profiles", "search")
+_FIELDS = {
+    "items": {
+        "item_id": "the shop's id, also the `_id`",
+        "title": "name of the item",
+        "description": "text of the shop",
+        "caption": "what the photo shows",
+        "details": "category and attribute values that are words",
+        "category": "category of the shop; filters use `facets.category`",
+        "price": "price; filters use `numbers.price`",
+        "available": "whether the item can be bought",
+        "image": "path or URL of the photo",
+        "attributes": "the shop's other columns as they are, by name",
+        "popularity": "score of the popularity retriever: shoppers lately, and below the point shoppers ever",
+        "shoppers": "number of shoppers who chose the item",
+        "recent_shoppers": "how many of them lately",
+        "words": "the item's weighted words: term, word, weight",
+        "neighbours.item_id": "items that are bought together with it, the nearest first",
+        "neighbours.similarity": "their similarities, in the same order",
+        "ease.item_id": "items that histories connect with it",
+        "ease.weight": "their weights in EASE, in the same order",
+        "content_hash": "hash of what the item is made of",
+        "body_hash": "hash of the document",
+        "facets.FIELD": "values of the attribute FIELD as texts, for `term` and `terms`; `category`, `price` and"
+        " `available` are attributes, too",
+        "numbers.FIELD": "those values of the attribute FIELD that are numbers, for `range`",
+        "vector": "unit vector of the item's text",
+        "fitted": "unit vector that `vlm4rec fit` learned; only in releases with a fit",
+    },
+    "profiles": {
+        "user_id": "the shop's id, also the `_id`",
+        "items": "number of items behind the vector",
+        "vector": "unit vector of the shopper: the weighted mean of the history; missing without a history",
+        "history": "`item_id` and `weight` of the items whose vectors the profile sums",
+        "seen": "item ids that answers leave out",
+        "terms": "the shopper's words: `term`, `word`, `weight`",
+        "interests": "`vector`, `importance`, `medoid` and `items` of each interest",
+        "behaviour": "items from which co-purchases (`weight`) and EASE (`lasting`) start",
+        "shoppers": "`item_id` and `score` of what similar shoppers took",
+        "repeats": "`item_id`, `score`, `times`, `last_on` of what may be bought again",
+        "fitted": "unit vector that `vlm4rec fit` learned",
+        "segment": "segment of the shopper, a document of the index of segments",
+        "categories": "favourite categories, best first",
+        "body_hash": "hash of the document",
+    },
+    "segments": {
+        "segment": "name of the segment, or `category:NAME`, also the `_id`",
+        "items": "`item_id` and `score` of its most popular items, best first",
+        "body_hash": "hash of the document",
+    },
+}
+
+
+def index_page() -> str:
+    """Return the page of the fields of the OpenSearch indices, with the types of the mapping."""
+    lines = [
+        "# Fields of the OpenSearch indices",
+        "",
+        "A release is three indices behind the aliases `items`, `profiles` and `segments`, with the prefix",
+        "`VLM4REC_INDEX_PREFIX`. [contract.md](../contract.md) says how to search them. A field of type object is",
+        "stored and not searched. `FIELD` is the name of an attribute, percent-encoded, a dot as `%2E`.",
+    ]
+    meta = new_release("encoder@1", 384, "captioner@1", "prompt@1", None, fitted="fit@1", fitted_dimension=64)
+    for kind in KINDS:
+        lines += ["", f"## {kind}", "", "| field | type | searched | meaning |", "|---|---|---|---|"]
+        properties = index_body(kind, meta, ["FIELD"])["mappings"]["properties"]
+        for name, body in _leaves(properties):
+            type_ = body["type"] + (f", dimension of the {_SIZES[name]}" if "dimension" in body else "")
+            searched = "no" if body.get("index") is False or body.get("enabled") is False else "yes"
+            lines.append(f"| `{name}` | {type_} | {searched} | {_cell(_FIELDS[kind][name])} |")
+    return "\n".join(lines) + "\n"
+
+
+_SIZES = {"vector": "encoder", "fitted": "fit"}
+
+
+def _leaves(properties: dict[str, Any], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each field that is not made of other fields, by its path."""
+    for name, body in properties.items():
+        if "properties" in body:
+            yield from _leaves(body["properties"], f"{above}{name}.")
+        else:
+            yield above + name, body
 
 
 def settings_page() -> str:
@@ -63,5 +149,6 @@ def _cell(text: str) -> str:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "index-fields.md").write_text(index_page(), "utf-8")
     (FOLDER / "settings.md").write_text(settings_page(), "utf-8")
     (FOLDER / "tables.md").write_text(tables_page(Context(paths=[str(Path(__file__).parents[1])])), "utf-8")

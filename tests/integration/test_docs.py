@@ -1,5 +1,6 @@
 """The documentation matches the code: the commands, options, settings, tables and queries in it exist and work."""
 
+import json
 import re
 import runpy
 import shlex
@@ -7,17 +8,24 @@ import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+import numpy as np
 import pytest
 import yaml
 from helpers.workspace import ROOT
 from sqlmesh import Context
 
 from vlm4rec_search.cli import COMMANDS, main
+from vlm4rec_search.common.analyzer import NAME as ANALYZER
+from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_name
+from vlm4rec_search.indexes.opensearch.templates import template_sources
 from vlm4rec_search.pipeline.saved_queries import load_queries
+from vlm4rec_search.search.fusion import Candidates, fuse
+from vlm4rec_search.search.query import Fusion
+from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.search.rules import load_rules, load_scenarios
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -68,6 +76,7 @@ def test_the_docs_name_only_options_that_exist() -> None:
 def test_the_reference_is_what_the_code_says(context: Context) -> None:
     generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     pages = {"settings": generate["settings_page"](), "tables": generate["tables_page"](context)}
+    pages["index-fields"] = generate["index_page"]()
     for name, page in pages.items():
         assert PAGES[f"docs/reference/{name}.md"] == page, "python docs/generate.py"
 
@@ -92,6 +101,33 @@ def test_the_rules_and_scenarios_of_the_docs_are_read(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("".join(blocks), "utf-8")
     assert len(load_rules(tmp_path / "rules.yaml")) == 5
     assert list(load_scenarios(tmp_path / "rules.yaml")) == ["home", "cart", "mail"]
+
+
+def test_the_contract_says_what_the_code_does() -> None:
+    page = PAGES["docs/contract.md"]
+    boosts = {field: float(boost) for field, boost in re.findall(r"^\| `(\w+)` \| ([\d.]+) \|$", page, re.MULTILINE)}
+    assert {field: boosts.get(field) for field in BOOSTS} == BOOSTS
+    assert f"`{ANALYZER}`" in page
+    sources = template_sources("", 400, load_ranking(None))
+    assert set(re.findall(r"`vlm4rec-(\w+)-v1`", page)) == set(sources)
+    parameters = {name for source in sources.values() for name in re.findall(r"\{\{[#^/]?(\w+)\}\}", source)}
+    parameters |= {name for source in sources.values() for name in re.findall(r"toJson\}\}(\w+)\{\{", source)}
+    described = page.split("| parameter |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", described, re.MULTILINE)) == parameters - {"toJson"}
+
+
+def test_the_fusion_of_the_contract_is_that_of_the_code() -> None:
+    given, expected = map(json.loads, re.findall(r"```json\n(.*?)```", PAGES["docs/contract.md"], flags=re.DOTALL))
+    names = sorted({item for scores in given.values() for item in scores})
+    found = [
+        Candidates(kind, kind, np.array([names.index(item) for item in scores]), np.array(list(scores.values())))
+        for kind, scores in given.items()
+    ]
+    assert set(expected) == set(get_args(Fusion))
+    for fusion, scores in expected.items():
+        fused = fuse(found, [1.0, 0.5], fusion, [0.5, 0.25] if fusion == "blend" else [])
+        assert [names[document] for document in fused.documents] == list(scores)
+        assert fused.scores.tolist() == pytest.approx(list(scores.values()), abs=1e-6)
 
 
 def test_the_flow_page_draws_every_model() -> None:

@@ -114,6 +114,13 @@ def test_templates_search_as_the_package_does(server: Server, index: Searcher) -
         ):
             wanted = index.search(replace(query, filters=["available=true"])).hits
             assert ids[name] == [hit.item_id for hit in wanted if hit.item_id not in profile.seen]
+        plain = {"vector": profile.vector.tolist()}
+        for filters in ([], None, {"term": {"facets.available": "true"}}, [{"term": {"facets.available": "true"}}]):
+            params = plain if filters is None else plain | {"filters": filters}
+            answer = client.search_template(index=f"{server.prefix}items", body={"id": names[0], "params": params})
+            wanted = index.search(Query(user="u1", mode="semantic", include_seen=True,
+                                        filters=["available=true"] if filters else [])).hits  # fmt: skip
+            assert [hit["_id"] for hit in answer["hits"]["hits"]] == [hit.item_id for hit in wanted], filters
         scores = [hit["_score"] for answer in found.values() for hit in answer["hits"]["hits"]]
         assert min(scores) > 0.0  # below it are those of a hybrid query without its pipeline
     finally:

@@ -52,7 +52,8 @@ def test_start_status_kill_start_stop(own_server: Path, workspace: Workspace) ->
     process.end([own_server / "node-1"])  # waits until the kernel has released its lock
     nothing = {"running": False, "url": None, "version": None, "plugins": [], "nodes": 0, "health": None}
     assert workspace.json("opensearch", "status") == nothing
-    again = server.start(own_server, port=0, heap_mb=HEAP_MB, java_options=QUICK)
+    again = server.start(own_server, heap_mb=HEAP_MB, java_options=QUICK)
+    assert again.url == status["url"]  # the port of the last start
     assert httpx.get(f"{again.url}/kept/_doc/1", timeout=60).json()["_source"] == {"word": "kept"}
     assert "has stopped" in workspace.vlm4rec("opensearch", "stop")
     assert "no OpenSearch runs" in workspace.vlm4rec("opensearch", "stop")
@@ -137,6 +138,17 @@ def test_a_state_file_without_a_lock_is_not_a_running_server(tmp_path: Path) -> 
 def test_two_starts_at_once_are_refused(tmp_path: Path) -> None:
     with process.locked(tmp_path), pytest.raises(UsageError, match="another start is under way"):
         server.start(tmp_path)
+
+
+def test_a_taken_port_is_an_error_with_the_cure(tmp_path: Path) -> None:
+    assert server.remembered_port(tmp_path) == server.DEFAULT_PORT
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        (tmp_path / "port").write_text(f"{taken}\n", "utf-8")
+        with pytest.raises(UsageError, match=f"port {taken} is taken .* --port"):
+            server.start(tmp_path)
 
 
 def test_free_ports_differ_and_are_free() -> None:

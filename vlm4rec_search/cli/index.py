@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlm4rec_search.cli.output import echo_json, json_option
+from vlm4rec_search.cli.output import echo_json, json_option, other_index
 
 if TYPE_CHECKING:
     from vlm4rec_search.common.settings import Settings
@@ -98,7 +98,7 @@ def index(
             f"Refused: {summary.rejected:,} documents and {summary.rejected_users:,} profiles; the table `dead_letters`"
             f" of {options.releases} has the reasons"
         )
-    click.echo("Next: vlm4rec search --user USER --explain")
+    click.echo("Next: vlm4rec search --user USER --explain" + other_index(url, options))
 
 
 def _choose(

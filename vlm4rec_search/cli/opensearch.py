@@ -33,7 +33,7 @@ def install(url: str | None, as_json: bool) -> None:
     from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import ranking_in_force
-    from vlm4rec_search.indexes.opensearch.connection import connect
+    from vlm4rec_search.indexes.opensearch.connection import connect, redacted
     from vlm4rec_search.indexes.opensearch.templates import install_templates
 
     options = settings()
@@ -50,7 +50,8 @@ def install(url: str | None, as_json: bool) -> None:
         return
     for name in names:
         click.echo(f"Installed {name}")
-    click.echo(f"Next: POST /{options.index_prefix}items/_search/template with its id and params")
+    address = f"{redacted(server).rstrip('/')}/{options.index_prefix}items/_search/template"
+    click.echo(f"Next: POST {address} with the id of a template and its params; docs/contract.md lists them")
 
 
 @click.group()
@@ -66,7 +67,9 @@ def opensearch() -> None:
 
 @opensearch.command()
 @click.option(
-    "--port", type=int, help="Port of the first node; 0 takes any free port.  [default: 9200, or any free port]"
+    "--port",
+    type=int,
+    help="Port of the first node; 0 takes any free port.  [default: that of the last start, or 9200]",
 )
 @click.option("--nodes", type=click.IntRange(1, 5), help="Number of nodes.  [default: as many as hold data, else 1]")
 @click.option(
@@ -86,7 +89,10 @@ def start(port: int | None, nodes: int | None, heap: int, as_json: bool) -> None
 
     options = settings()
     java, source = options.opensearch_java, options.weights
-    _print_status(server.start(options.opensearch, port, nodes, heap, java_home=java, source=source), as_json)
+    started = server.start(options.opensearch, port, nodes, heap, java_home=java, source=source)
+    _print_status(started, as_json)
+    if not as_json:
+        click.echo(f"Next: vlm4rec index --url {started.url}, or set VLM4REC_INDEX_URL={started.url}")
 
 
 @opensearch.command()

@@ -3,8 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from vlm4rec_search.common.settings import Settings
 
 _LONGEST = 200  # characters of a value in a table
 
@@ -16,6 +20,16 @@ def echo_json(value: object) -> None:
     import json
 
     click.echo(json.dumps(value, ensure_ascii=False, default=_fields))
+
+
+def other_index(url: str | None, settings: "Settings") -> str:
+    """Return the option that names an index in the next command, empty for the index of the settings.
+
+    Credentials in a URL are left out: they belong into the environment.
+    """
+    if url in (None, settings.index_url):
+        return ""
+    return " --url " + re.sub(r"//[^/@]*@", "//", str(url))
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import click
 
-from vlm4rec_search.cli.output import echo_json, json_option, printable
+from vlm4rec_search.cli.output import echo_json, json_option, other_index, printable
 
 url_option = click.option("--url", help="Folder or URL of the index; default: VLM4REC_INDEX_URL.")
 
@@ -47,7 +47,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
             kind, examples = finding.kind.replace("_", " "), ", ".join(finding.examples)
             click.echo(f"{finding.severity}: {finding.count:,} {kind}, such as {printable(examples)}")
         click.echo(printable(f"Ranking: {diagnosis.exposure.verdict}"))
-        click.echo("The index agrees with the tables" if success else "Next: vlm4rec index")
+        click.echo("The index agrees with the tables" if success else "Next: vlm4rec index" + other_index(url, options))
     if not success:
         raise SystemExit(1)
 
@@ -75,7 +75,8 @@ def list_releases(as_json: bool, url: str | None) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
 
-    index = open_releases(url or settings().index_url, settings())
+    options = settings()
+    index = open_releases(url or options.index_url, options)
     live, metas = index.live(), index.list().values()
     if as_json:
         echo_json({"live": live, "releases": [{**meta.to_json(), "live": meta.name == live} for meta in metas]})
@@ -86,7 +87,7 @@ def list_releases(as_json: bool, url: str | None) -> None:
         click.echo(f"    {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
         if meta.chosen:
             click.echo(click.wrap_text(f"ranking {meta.chosen}", 80, " " * 4, " " * 4))
-    click.echo("* is live" if live else "Nothing is published. Next: vlm4rec index")
+    click.echo("* is live" if live else "Nothing is published. Next: vlm4rec index" + other_index(url, options))
 
 
 @releases.command()

@@ -4,7 +4,8 @@ Every template searches the alias of items and excludes what `user` has seen. Th
 that finds nothing excludes nothing. Parameters:
 
 - `text` and `user` are escaped and become values, never query syntax.
-- `filters` is required: a list of clauses such as {"terms": {"facets.category": ["shoes"]}}, or [].
+- `filters`: clauses that all have to hold: one such as {"term": {"facets.category": "shoes"}}, or a list of
+  them. Without it nothing is filtered. `docs/contract.md` lists the fields.
 - `vector` and `filters` are inserted as JSON. The service has to build them itself and must not pass on text of users.
 - `depth`: the server reads so many documents of each sub-query before it fuses them; fewer are faster.
 - `ef_search`: by default the value that verification found for the release that was live when the templates were
@@ -29,6 +30,8 @@ from vlm4rec_search.indexes.opensearch.sender import Sender
 from vlm4rec_search.search.ranking import Ranking
 
 VERSION = 1  # part of the names, so that callers of an older version are not affected
+# A section runs once for each clause of a list, once for a single clause, and not at all without the parameter.
+_CLAUSES = ["{{#filters}}", "{{#toJson}}.{{/toJson}}", "{{/filters}}"]
 _LISTS = re.compile(r'"(\{\{#toJson\}\}\w+\{\{/toJson\}\})"')
 
 
@@ -52,7 +55,7 @@ def template_sources(prefix: str, ef_search: int, ranking: Ranking) -> dict[str,
     """
     depth = _parameter("depth", ranking.depth)
     seen = {"terms": {"item_id": {"index": f"{prefix}profiles", "id": "{{user}}", "path": "seen"}}}
-    within = {"filter": _list_parameter("filters"), "must_not": ["{{#user}}", seen, "{{/user}}"]}
+    within = {"filter": [*_CLAUSES, {"match_all": {}}], "must_not": ["{{#user}}", seen, "{{/user}}"]}
     knn = {"vector": _list_parameter("vector"), "k": depth, "filter": {"bool": within}}
     method = {"method_parameters": {"ef_search": _parameter("ef_search", ef_search)}}
     semantic = {"knn": {"vector": {**knn, **method}}}
@@ -72,6 +75,7 @@ def _source(query: Body, further: Body | None = None) -> str:
     body = {"size": "{{k}}{{^k}}10{{/k}}", "_source": list(SHOWN), "track_total_hits": False, "query": query}
     body |= further or {}
     text = _LISTS.sub(r"\1", orjson.dumps(body).decode())
+    text = text.replace(orjson.dumps(_CLAUSES).decode()[1:-1] + ",", "{{#filters}}{{#toJson}}.{{/toJson}},{{/filters}}")
     return text.replace('"{{#user}}",', "{{#user}}").replace(',"{{/user}}"', "{{/user}}")
 
 

@@ -17,28 +17,40 @@ from vlm4rec_search.indexes.opensearch.local import process
 
 DEFAULT_PORT = 9200  # where clients look for OpenSearch
 HEAP_MB = 1024
+_PORT = "port"  # file in the folder of a server
 _PATIENCE = 300.0  # seconds until a start has failed; one node takes 6 on an idle machine
 _POLL = 0.3  # seconds
 
 Node = tuple[Path, str, "subprocess.Popen[bytes]"]  # folder, URL, process
 
 
-def choose_ports(wanted: int | None, count: int) -> list[int]:
+def choose_ports(wanted: int, count: int) -> list[int]:
     """Return `count` consecutive free ports of 127.0.0.1, the first of them `wanted`.
 
-    None takes ports from 9200 on, or any free ones if one of these is taken; 0 takes any free ones.
+    0 takes any free ones.
 
     Raises:
         UsageError: a wanted port is taken or out of range.
     """
-    first = DEFAULT_PORT if wanted is None else wanted
-    if not 0 <= first <= 65536 - count or 0 < first < 1024:
-        raise UsageError(f"--port {first}: use 1024 to {65536 - count}, or 0 for any free one")
-    ports = list(range(first, first + count))
-    taken = [port for port in ports if first and not is_free(port)]
-    if taken and wanted is not None:
-        raise UsageError(f"port {taken[0]} is taken by another program: choose another --port, or leave --port out")
-    return ports if first and not taken else find_free_ports(count)
+    if not 0 <= wanted <= 65536 - count or 0 < wanted < 1024:
+        raise UsageError(f"--port {wanted}: use 1024 to {65536 - count}, or 0 for any free one")
+    if wanted == 0:
+        return find_free_ports(count)
+    ports = list(range(wanted, wanted + count))
+    if taken := [port for port in ports if not is_free(port)]:
+        raise UsageError(
+            f"port {taken[0]} is taken by another program: end it, or choose another one with --port (0 takes any free"
+            " one), which the next start takes again"
+        )
+    return ports
+
+
+def remembered_port(folder: Path) -> int:
+    """Return the first port of the last start in a folder, 9200 before the first one."""
+    try:
+        return int((folder / _PORT).read_text("utf-8"))
+    except (OSError, ValueError):
+        return DEFAULT_PORT
 
 
 def find_free_ports(count: int) -> list[int]:
@@ -98,7 +110,8 @@ def start(
 
     Args:
         folder: of the server.
-        port: of 127.0.0.1, for the first node; the other nodes take the ports after it. See `choose_ports`.
+        port: of 127.0.0.1, for the first node; the other nodes take the ports after it. See `choose_ports`. None takes
+            that of the last start, see `remembered_port`.
         nodes: number of nodes; None takes the number that the folder holds data of, else 1.
         heap_mb: largest Java heap of each node, in MiB.
         settings: further settings of every node.
@@ -116,7 +129,7 @@ def start(
         with process.locked(folder):
             if url := status(folder).url:
                 raise UsageError(f"OpenSearch runs already at {url}; `vlm4rec opensearch stop` ends it")
-            ports = choose_ports(port, _count_nodes(folder, nodes))
+            ports = choose_ports(remembered_port(folder) if port is None else port, _count_nodes(folder, nodes))
             java = process.prepare_java(folder, heap_mb, java_options, java_home, source)
             started = _launch(folder, ports, java, settings or {})
             try:
@@ -126,6 +139,7 @@ def start(
                     child.kill()
                     child.wait()
                 raise
+            (folder / _PORT).write_text(f"{ports[0]}\n", "utf-8")
     except BlockingIOError:
         raise UsageError(f"another start is under way in {folder}") from None
     return status(folder)
