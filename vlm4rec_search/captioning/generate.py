@@ -36,7 +36,7 @@ class SightCheck:
         """
         with self._lock:
             if not self._done:
-                self._captioner.check_sight(self._cost_meter.add)
+                self._captioner.check_sight(self._cost_meter.add_overhead)
                 self._done = True
 
 
