@@ -1,6 +1,8 @@
 """A real HTTP server with the chat completions of OpenAI that misbehaves as a test prescribes."""
 
+import base64
 import json
+import math
 import re
 import time
 from collections import Counter
@@ -8,8 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from threading import Lock, Thread
 from typing import Any
+
+from PIL import Image
+
+from vlm4rec_search.captioning.captioners.openai.canary import COLOURS, QUESTION
 
 USAGE = {"prompt_tokens": 30, "completion_tokens": 7}
 
@@ -68,11 +75,18 @@ class CaptionServer:
     requests: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     most_in_flight: int = 0
+    blind: str | None = None
+    """What the model says of a drawn picture that it cannot see; None for a model that sees."""
+    canaries: list[str] = field(default_factory=list)
+    """The answers to the question about the drawn picture, which are no calls for an item."""
     _in_flight: int = 0
     _lock: Lock = field(default_factory=Lock)
 
     def reply(self, body: dict[str, Any], headers: dict[str, str]) -> Reply:
         text = body["messages"][0]["content"][1]["text"]
+        if text == QUESTION:
+            self.canaries.append(self.canary(body["messages"][0]["content"][0]["image_url"]["url"]))
+            return answer(self.canaries[-1])
         match = re.search(r'title: "(.*)"', text)
         title = match.group(1) if match else ""
         with self._lock:
@@ -92,6 +106,16 @@ class CaptionServer:
         if reply.delay >= HANG:
             time.sleep(reply.delay)
         return reply
+
+    def canary(self, url: str) -> str:
+        if self.blind is not None:
+            return self.blind
+        picture = Image.open(BytesIO(base64.b64decode(url.split(",")[1])))
+        seen = [picture.getpixel((picture.width // 2, height)) for height in (10, picture.height - 10)]
+        return " and ".join(
+            min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour))
+            for colour in seen  # type: ignore[arg-type]
+        )
 
     def times(self, title: str) -> list[float]:
         """Return the times of the requests for an item."""

@@ -47,7 +47,7 @@ def test_a_usable_text_is_never_lost_and_missing_token_counts_are_estimated(case
     assert caption.text == "A red bag."
     assert len(server.calls) == 1
     prompt = len(client.render(Context("red bag", "Bags")))
-    assert caption.tokens_in == prompt // 4 + 24 * 16 // 750
+    assert caption.tokens_in == prompt // 4 + 96 * 64 // 750
     assert caption.tokens_out == len("A red bag.") // 4
     assert caption.note == "tokens are estimated: the server reports none"
 
@@ -65,7 +65,7 @@ def test_token_counts_of_the_server_are_used_unchanged() -> None:
 def caption_and_estimates(server: CaptionServer, **options: object) -> tuple[Caption | Exception, int, int]:
     client, _ = make_captioner(server, **options)
     prompt = len(client.render(Context("red bag", "Bags")))
-    return caption_one(client), prompt // 4, 150
+    return caption_one(client), prompt // 4 + 96 * 64 // 750, 150
 
 
 LOST = {

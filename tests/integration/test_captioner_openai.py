@@ -14,7 +14,7 @@ from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 
-PHOTO = Image.new("RGB", (24, 16), (200, 30, 40))
+PHOTO = Image.new("RGB", (96, 64), (200, 30, 40))
 SECRET = "sk-test-4711"  # noqa: S105
 
 
@@ -49,15 +49,18 @@ def test_a_request_contains_photo_prompt_and_key_and_the_answer_its_tokens() -> 
     assert 'title: "red bag"' in text["text"]
     scheme, data = image["image_url"]["url"].split(",")
     sent = Image.open(BytesIO(base64.b64decode(data)))
-    assert (scheme, sent.format, sent.size) == ("data:image/jpeg;base64", "JPEG", (24, 16))
+    assert (scheme, sent.format, sent.size) == ("data:image/jpeg;base64", "JPEG", (96, 64))
 
 
-def test_content_in_parts_is_joined_and_a_cut_off_answer_is_noted() -> None:
-    parts = [{"type": "text", "text": "A red "}, {"type": "text", "text": "bag with"}]
+def test_content_in_parts_is_joined_and_an_unfinished_sentence_is_left_out() -> None:
+    parts = [{"type": "text", "text": "A red "}, {"type": "text", "text": "bag. It comes with"}]
     with serving(lambda title, earlier: answer(None, "length", **{"content": parts})) as server:
         caption = caption_one(make_captioner(server)[0])
     assert isinstance(caption, Caption)
-    assert (caption.text, caption.note) == ("A red bag with", "cut off at 7 tokens")
+    assert (caption.text, caption.note) == (
+        "A red bag.",
+        "cut off at 7 tokens: the unfinished sentence is left out",
+    )
 
 
 NO_CAPTION = {

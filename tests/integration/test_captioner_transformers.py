@@ -40,8 +40,9 @@ def photos() -> list[Image.Image]:
 
 def texts(captioner: Captioner, shown: Sequence[Image.Image], titles: Sequence[str] = TITLES) -> list[str]:
     captions = captioner.caption(shown, [captioner.render(Context(title)) for title in titles])
-    assert all(isinstance(caption, Caption) for caption in captions), captions
-    return [caption.text for caption in captions if isinstance(caption, Caption)]
+    # Random weights end no sentence, so that the answer is kept beside its status.
+    assert all(isinstance(caption, Caption | CaptionError) for caption in captions), captions
+    return [caption.text for caption in captions if isinstance(caption, Caption | CaptionError)]
 
 
 def test_a_batch_gives_the_same_captions_as_single_photos_in_the_same_order(llava: Path) -> None:
@@ -61,11 +62,11 @@ def test_a_caption_is_the_text_that_the_library_generates_after_the_prompt(llava
     ids = model.generate(**inputs, max_new_tokens=6, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     captioner = TransformersCaptioner(str(llava), Prompt("p@1", "describe this photo", tokens=6))
     (caption,) = captioner.caption(photos()[:1], [captioner.render(Context())])
-    assert isinstance(caption, Caption)
+    assert isinstance(caption, CaptionError)
     assert caption.text == processor.decode(ids, skip_special_tokens=True)
     assert (caption.tokens_in, caption.tokens_out) == (inputs["input_ids"].shape[1], len(ids))
-    assert (caption.note, captioner.decoding) == ("cut off at 6 tokens", "greedy 6")
-    assert caption.seconds > 0
+    assert str(caption).startswith("cut off at 6 tokens, within the first sentence")
+    assert captioner.decoding == "greedy 6"
 
 
 def test_a_batch_that_exceeds_the_memory_is_halved(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +102,7 @@ def test_a_failing_photo_does_not_affect_others(llava: Path, tmp_path: Path) -> 
     assert isinstance(failed, CaptionError)
     assert failed.status == "failed"
     assert "truncated" in str(failed)
-    assert [caption.text for caption in captions if isinstance(caption, Caption)] == good
+    assert [caption.text for caption in captions if isinstance(caption, Caption | CaptionError)] == good
 
 
 def test_a_model_without_chat_template_gets_photos_without_prompts(

@@ -16,7 +16,13 @@ ITEMS = [(f"i{n:02}", (10 + n, 0, 0), 0) for n in range(30)]
 
 
 def write_settings(folder: Path, server: CaptionServer, **options: object) -> Settings:
-    given = {"captioner": "openai:llava", "openai_url": server.url, "openai_workers": 2, **options}
+    given = {
+        "captioner": "openai:llava",
+        "openai_url": server.url,
+        "openai_workers": 2,
+        "caption_canary": False,
+        **options,
+    }
     return write_catalogue(folder, *ITEMS, price_in=10, price_out=100, **given)
 
 
@@ -25,6 +31,10 @@ def test_a_call_costs_the_mean_of_those_that_cost_something() -> None:
     assert meter.allows(3)  # 3 x (1500 x 10 + 120 x 100) / 1e6 = 0.081
     assert not meter.allows(4)  # 0.108
     assert not meter.allows(1, unanswered=1)  # what a call costs is not known
+    meter.add_overhead(2000, 0)  # 0.02, which says nothing of a call
+    assert not meter.allows(3)
+    assert meter.allows(2)
+    meter = CostMeter(Prices(10, 100), cap=0.1)
     meter.add(0, 0)  # a server's error
     assert not meter.allows(4)
     meter.add(1000, 100)  # 0.02
@@ -68,6 +78,7 @@ def test_a_run_that_the_cap_ended_says_so(workspace: Workspace) -> None:
     with serving(lambda title, earlier: answer("A plain red mug.")) as server:
         write_settings(workspace.folder, server)
         own = {"CAPTIONER": "openai:llava", "OPENAI_URL": server.url, "PRICE_IN": "10", "PRICE_OUT": "100"}
+        own["CAPTION_CANARY"] = "false"
         workspace.settings |= {f"VLM4REC_{name}": value for name, value in own.items()}
         printed = workspace.vlm4rec("captions", "run", "--max-cost", "0.0285")
         assert "The spending cap ended the run: 2 photos are left; continue with a higher --max-cost" in printed

@@ -170,6 +170,14 @@ MUG = "A red enamel mug."
         f"<|begin_of_box|>{MUG}<|end_of_box|>",
         f"assistant\n\n{MUG}",
         f"Sure! Here's a concise description of the image:\n\n{MUG}",
+        f"Certainly! Here is the product description: {MUG}",
+        f"Of course. {MUG} I hope this helps! Let me know if you need anything else.",
+        f"**Product:** {MUG}",
+        f"## Description\n{MUG}".replace("Description\n", "Description: "),
+        "A **red** `enamel` *mug*.",
+        f"```text\n{MUG}\n```",
+        f'```json\n{{"description": "{MUG}", "colour": "red"}}\n```',
+        "A red [enamel](https://shop.example/enamel) mug.",
     ],
 )
 def test_thoughts_and_signs_around_a_caption_are_removed(text: str) -> None:
@@ -196,3 +204,40 @@ def test_an_answer_without_a_caption_has_a_status(text: str, status: str) -> Non
     error = caption_from(Reply(text), TEXT)
     assert isinstance(error, CaptionError)
     assert error.status == status
+
+
+def test_the_entries_of_a_list_become_sentences() -> None:
+    text = "### Product\n- Colour: red\n- Material: enamel.\n1. For tea"
+    assert caption_from(Reply(text), TEXT) == Caption("Product Colour: red. Material: enamel. For tea.", {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["A mug rated 4 * 3 stars, size 2_000, with a print: 'Sure! Here is tea'.", "A mug with the words **** on it."],
+)
+def test_signs_that_are_no_markdown_stay(text: str) -> None:
+    assert caption_from(Reply(text), TEXT) == Caption(text, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("A red mug. It holds 0.3 l and", "A red mug."),
+        ('A mug that says "Hi." It is made of', 'A mug that says "Hi."'),
+        ("A red mug! It", "A red mug!"),
+    ],
+)
+def test_an_unfinished_sentence_is_left_out(text: str, kept: str) -> None:
+    note = "cut off at 9 tokens: the unfinished sentence is left out"
+    assert caption_from(Reply(text, 0, 9, cut_off=True), TEXT) == Caption(kept, {}, 0, 9, note=note)
+
+
+def test_a_sentence_that_ends_at_the_limit_stays_and_one_alone_has_a_status() -> None:
+    whole = caption_from(Reply(MUG, 0, 9, cut_off=True), TEXT)
+    assert whole == Caption(MUG, {}, 0, 9, note="cut off at 9 tokens")
+    error = caption_from(Reply("A tall glass vase with a narrow", 0, 9, cut_off=True), TEXT)
+    assert isinstance(error, CaptionError)
+    assert (error.status, str(error)) == (
+        "failed",
+        "cut off at 9 tokens, within the first sentence: let the prompt's file allow more `tokens`",
+    )

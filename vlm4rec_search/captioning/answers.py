@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -51,13 +52,50 @@ def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
     if prompt.answer == "text":
         if _BARE_THOUGHT.match(text):
             return CaptionError("failed", "the answer is the model's thoughts: switch them off", *usage)
-        return caption
+        return _finish(replace(caption, text=plain_text(answer_text)), reply, usage)
     try:
         answer = parse_answer(answer_text)
     except ValueError as error:
         reason = f"{error} ({note})" if note else str(error)
         return CaptionError("failed" if "{" in text else "refused", reason, *usage)
     return replace(caption, text=" ".join(answer.description.split()), attributes=answer.attributes)
+
+
+def _finish(caption: Caption, reply: Reply, usage: tuple[str, int, int]) -> Caption | CaptionError:
+    """Leave out the sentence within which an answer was cut off; without another one there is no caption."""
+    if not caption.text:
+        return CaptionError("empty", "the answer is empty", *usage)
+    if not reply.cut_off or _SENTENCE_END.search(caption.text + " ", len(caption.text) - 2):
+        return caption
+    ends = [end.end() for end in _SENTENCE_END.finditer(caption.text)]
+    if not ends:
+        reason = f"{caption.note}, within the first sentence: let the prompt's file allow more `tokens`"
+        return CaptionError("failed", reason, *usage)
+    note = f"{caption.note}: the unfinished sentence is left out"
+    return replace(caption, text=caption.text[: ends[-1]].rstrip(), note=note)
+
+
+def plain_text(answer: str) -> str:
+    """Return the words of an answer in one line, without Markdown, labels, greetings and offers of further help.
+
+    An answer that is a JSON object with a description is the description.
+    """
+    lines = [line for line in answer.split("\n") if not _FENCE.fullmatch(line)]
+    if lines and lines[0].lstrip().startswith("{"):
+        with suppress(ValueError):
+            return " ".join(parse_answer("\n".join(lines)).description.split())
+    text = " ".join(" ".join(map(_plain_line, lines)).split())
+    for pattern in (_EAGER, _PREFACE, _LABEL):
+        text = pattern.sub("", text)
+    return _OFFER.sub("", text).strip()
+
+
+def _plain_line(line: str) -> str:
+    """Return a line without Markdown; an entry of a list ends as a sentence does."""
+    words = _BULLET.sub("", line)
+    is_entry = words != line and words.strip() and words.rstrip()[-1] not in ".!?:;,"
+    words = _LINK.sub(r"\1", _HEADING.sub("", words))
+    return _EMPHASIS.sub(r"\2", words).rstrip() + ("." if is_entry else "")
 
 
 def remove_thoughts(text: str) -> str | None:
@@ -147,6 +185,24 @@ _GREETING = re.compile(
 )
 _TURN_END = re.compile(r"<\|(?:im_end|end|return|eot_id|endoftext|end_of_text|im_start)\|>|</s>|<end_of_turn>")
 _TEMPLATE_SIGN = re.compile(r"<\|[a-z_]{1,40}\|>")
+_FENCE = re.compile(r"\s*(?:```|~~~)\s*[\w-]*\s*")
+_HEADING = re.compile(r"^\s*(?:#{1,6}|>)\s+")
+_BULLET = re.compile(r"^\s*(?:[-*+\u2022]|\d{1,2}[.)])\s+(?=\S)")
+_LINK = re.compile(r"!?\[([^\[\]]+)\]\([^()\s]+\)")
+_EMPHASIS = re.compile(r"(?<![\w*`])(\*{1,3}|_{1,3}|`)(?=\S)([^*`]+?)(?<=\S)\1(?![\w*`])")
+_EAGER = re.compile(r"^(?:sure(?: thing)?|certainly|of course|absolutely|gladly|great)\s*[!,.:]\s*", re.IGNORECASE)
+_PREFACE = re.compile(
+    r"^(?:here(?:['\u2019]s| is| are)|this is|below is)\s[^:.!?]{0,60}"
+    r"\b(?:description|descriptions|caption|sentences|summary|answer|text)\b[^:.!?]{0,60}:\s*",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(r"^(?:product|description|product description|caption|answer|item)\s*:\s*(?=\S)", re.IGNORECASE)
+_OFFER = re.compile(
+    r"(?:\s+(?:I hope (?:this|that)|hope (?:this|that)|(?:please )?let me know|(?:please )?feel free"
+    r"|is there anything else|would you like)\b[^.!?]*[.!?])+\s*$",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?:[.!?]['\u2019\"\u201d)]?(?=\s|$)|[\u3002\uff01\uff1f])")
 _PICTURE = r"(?:images?|photos?|pictures?|photographs?|attachments?)\b"
 _NO_PHOTO = re.compile(
     rf"\b(?:I|we)\s*(?:do not|don['\u2019]t|can['\u2019]?t|cannot|can not"

@@ -20,7 +20,7 @@ revision) whenever the same inputs would get other words; otherwise the old capt
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -114,6 +114,17 @@ class Captioner(ABC):
     @abstractmethod
     def render(self, context: Context) -> str:
         """Return the prompt for one item. The item is captioned again only when this text changes."""
+
+    def check_sight(self, count: Callable[[int, int], None]) -> None:
+        """Prove that the model sees photos, before the first photo of a run is captioned; by default nothing is asked.
+
+        Args:
+            count: takes the tokens in and out of each call.
+
+        Raises:
+            UsageError, RunError: it sees none. The run ends before it costs more.
+        """
+        return
 
     @abstractmethod
     def caption(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:

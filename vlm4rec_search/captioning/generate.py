@@ -21,6 +21,25 @@ Entry = dict[str, Any]
 _JSON: Codec[Entry] = Codec(lambda entry: json.dumps(entry).encode(), json.loads)
 
 
+class SightCheck:
+    """Lets a captioner prove once, before its first call of a run, that it sees photos; several threads may ask."""
+
+    def __init__(self, captioner: Captioner, cost_meter: CostMeter) -> None:
+        self._captioner, self._cost_meter = captioner, cost_meter
+        self._done, self._lock = False, Lock()
+
+    def require(self) -> None:
+        """Return when the proof is there.
+
+        Raises:
+            UsageError, RunError: the model sees no photos, or cannot be asked.
+        """
+        with self._lock:
+            if not self._done:
+                self._captioner.check_sight(self._cost_meter.add_overhead)
+                self._done = True
+
+
 class CircuitBreaker:
     """Ends a run after many failed calls in a row: a server that answers every photo with an error will not recover.
 
@@ -96,13 +115,15 @@ def caption_photos(
         RunError: the cache cannot be used, the captioner breaks its contract, or every call fails.
         UsageError: the captioner cannot work at all.
     """
-    breaker = CircuitBreaker(captioner.id)
+    breaker, sight = CircuitBreaker(captioner.id), SightCheck(captioner, policy.cost_meter)
 
     def caption_batch(batch: Sequence[tuple[PhotoFile, str]]) -> list[Entry | Failure]:
         breaker.check()
         photos = read_photos([file for file, _ in batch])
         prompts = [prompt for _, prompt in batch]
         readable = [(photo, prompt) for photo, prompt in zip(photos, prompts, strict=True) if isinstance(photo, Photo)]
+        if readable:
+            sight.require()
         answers = _call_captioner(captioner, readable, policy.cost_meter)
         breaker.record(answers)
         remaining = iter(answers)

@@ -109,7 +109,7 @@ LANGUAGES = {
         ),
         Language(
             "dutch",
-            replacements=((rf"(?<=\p{{L}}){APOSTROPHE}([sS]){END}", "$1"),),  # `foto's`
+            replacements=((rf"(?<=\p{{L}}){APOSTROPHE}[sS]{END}", ""),),  # `foto's`
             stop_words="aan al als bij daar dan dat de der deze die dit door een en er haar had heb hebben heeft het"
             " hij hun ik in is je kan maar me met mijn na naar of om omdat ons onze ook op over te tot uit uw van voor"
             " was wat we wel werd wie wij wordt worden zal ze zich zij zijn zo zoals",
@@ -131,6 +131,8 @@ LANGUAGES = {
         Language(
             "swedish",
             keeps="åäöÅÄÖ",
+            # `tröjan` is `tröja` with the article; the stemmer knows this of other endings alone
+            replacements=((rf"(?<=\p{{L}}\p{{L}}\p{{L}})([aA])[nN]{END}", "$1"),),
             stop_words="alla att av blev bli blir då de dem den denna deras dess det detta dig din dina du där"
             " efter ej eller en er ett från för ha hade han hans har hon i jag kan med mellan mig min"
             " mina när någon och om oss på så sig sin sina som till under upp ut vad var vi vid vilken"

@@ -67,6 +67,12 @@ class CostMeter:
             self.tokens_out += tokens_out
             self.calls += bool(tokens_in or tokens_out)
 
+    def add_overhead(self, tokens_in: int, tokens_out: int) -> None:
+        """Count the tokens of a call that says nothing of what the calls of the run cost."""
+        with self._lock:
+            self.tokens_in += tokens_in
+            self.tokens_out += tokens_out
+
     @property
     def cost(self) -> float:
         """The money spent so far."""
@@ -82,5 +88,5 @@ class CostMeter:
         if self.cap is None:
             return True
         if not self.calls:
-            return not unanswered and calls * self.prices.cost(ASSUMED_IN, ASSUMED_OUT) <= self.cap
+            return not unanswered and self.cost + calls * self.prices.cost(ASSUMED_IN, ASSUMED_OUT) <= self.cap
         return self.cost + (calls + unanswered) * self.cost / self.calls <= self.cap

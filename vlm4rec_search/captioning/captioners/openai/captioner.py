@@ -6,17 +6,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 
+from PIL import Image as Images
+from PIL import ImageOps
 from PIL.Image import Image
 
 from vlm4rec_search.captioning.answers import Reply, caption_from
 from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
+from vlm4rec_search.captioning.captioners.openai.canary import QUESTION, draw_pairs, draw_picture, is_seen, names
 from vlm4rec_search.captioning.captioners.openai.client import ChatClient
 from vlm4rec_search.captioning.prompts import load_prompt
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 
 JPEG_QUALITY = 90
 """Quality of the photo in a request, on Pillow's scale."""
+SHORTEST_SIDE, WIDEST = 56, 20
+"""The fewest pixels of a side of a photo in a request, and the most of the longer side for each of the shorter.
+
+Models that cut photos into patches refuse smaller ones (28 pixels) and longer ones (200 to 1).
+"""
 ESTIMATED = "tokens are estimated: the server reports none"
 
 
@@ -38,7 +46,7 @@ class OpenAICaptioner(Captioner):
     batch_size = 1
 
     def __init__(self, model: str, settings: Settings, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._model = model
+        self._model, self._canary = model, settings.caption_canary
         self._client = ChatClient(settings, sleep)
         self._prompt = load_prompt(settings.prompt)
         self.id = f"{model}@{settings.openai_revision}"
@@ -59,7 +67,38 @@ class OpenAICaptioner(Captioner):
         """
         return [self._caption_one(photo, prompt) for photo, prompt in zip(photos, prompts, strict=True)]
 
+    def check_sight(self, count: Callable[[int, int], None]) -> None:
+        """Ask for the colours of a drawn picture; where the answer is wrong, of another one.
+
+        A server that fails, or answers nothing, proves nothing: its captions will show what is wrong.
+
+        Raises:
+            RunError: the model names neither, or says the same of both.
+        """
+        answers: list[str] = []
+        pairs = draw_pairs(2) if self._canary else []
+        for pair in pairs:
+            picture = draw_picture(pair)
+            tokens = len(QUESTION) // 4 + picture.width * picture.height // 750
+            try:
+                request = self._client.complete(self._request_body(picture, QUESTION), tokens, self._prompt.tokens)
+            except CaptionError as error:
+                count(error.tokens_in, error.tokens_out)
+                return
+            count(*request.count_tokens(tokens, self._prompt.tokens))
+            message = request.completion.choices[0].message
+            answers.append(" ".join((message.text or message.refusal or "").split()))
+            if is_seen(pair, answers[-1]) or not answers[-1]:
+                return
+        if answers and (answers[0] == answers[1] or not any(map(names, answers))):
+            raise RunError(
+                f"{self._model} does not see photos: asked for the two colours of a picture ({' and '.join(pairs[0])}),"
+                f" it answered {answers[0][:100]!r}: serve a model that takes images;"
+                " VLM4REC_CAPTION_CANARY=false skips this question"
+            )
+
     def _caption_one(self, photo: Image, prompt: str) -> Caption | CaptionError:
+        photo = sendable(photo)
         # Estimates, corrected by the server's counts: four characters, or 750 pixels, make about one token.
         prompt_tokens = len(prompt) // 4 + photo.width * photo.height // 750
         longest_answer = self._prompt.tokens
@@ -88,6 +127,18 @@ class OpenAICaptioner(Captioner):
             "max_tokens": self._prompt.tokens,
             "temperature": 0,
         }
+
+
+def sendable(photo: Image) -> Image:
+    """Return a photo that a model accepts: a very long one on white, a very small one enlarged."""
+    width, height = photo.size
+    if max(width, height) > WIDEST * min(width, height):
+        size = (max(width, -(-height // WIDEST)), max(height, -(-width // WIDEST)))
+        photo = ImageOps.pad(photo, size, color="white")
+    factor = SHORTEST_SIDE / min(photo.size)
+    if factor <= 1.0:
+        return photo
+    return photo.resize((round(photo.width * factor), round(photo.height * factor)), Images.Resampling.BICUBIC)
 
 
 def make(argument: str, settings: Settings) -> OpenAICaptioner:
