@@ -11,8 +11,9 @@ import duckdb
 import pytest
 from helpers.workspace import ROOT
 
+from vlm4rec_search.common.erase import erase_rows
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files, forget_shopper
+from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files
 from vlm4rec_search.datasets.events.event import WrongEventError, kind_of, meaning, parse_event
 from vlm4rec_search.datasets.events.log import EventLog, Recent
 from vlm4rec_search.datasets.importers.ubi import EventSummary, import_events
@@ -161,9 +162,10 @@ def test_a_shopper_can_be_forgotten_and_does_not_come_back(tmp_path: Path) -> No
     keep(log, event("1"), event("2", user_id="u2"), event("3", "impression"))
     compact(log.path, folder)
     keep(log, event("4"))
-    assert forget_shopper(log.path, folder, "u1") == 3
+    files = (log.path, *event_files(folder, INTERACTIONS), *event_files(folder, OTHERS))
+    assert sum(erase_rows(file, {"u1"}) for file in files) == 5  # two events are in the log and in a file
     assert keep(log, event("1"), event("4")) == 0
     compact(log.path, folder)
     assert [row[0] for row in rows(folder, INTERACTIONS) + rows(folder, OTHERS)] == ["2"]
     assert log.recent("u1", None, NOW.replace(tzinfo=None)) == Recent()
-    assert forget_shopper(log.path, folder, "u1") == 0
+    assert sum(erase_rows(file, {"u1"}) for file in files) == 0

@@ -75,6 +75,9 @@ def project(folder: Path) -> ExplicitSettings:
         connection.execute("CREATE SCHEMA served; CREATE TABLE served.shoppers AS FROM users")
         connection.execute("COMMENT ON TABLE served.shoppers IS 'a sample'; CREATE VIEW firsts AS FROM served.shoppers")
         connection.execute("CREATE TABLE dead_letters AS SELECT unnest(['user', 'item']) AS kind, 'SECRET' AS id")
+    judgments = [("", "lamp"), ("SECRET", ""), ("other", "a, b")]
+    lines = [f'{user},"{query}",i1,1\n' for user, query in judgments]
+    (folder / "served" / "judgments.csv").write_text("".join(["user_id,query,item_id,judgment\n", *lines]))
     with closing(sqlite3.connect(folder / "served" / "served.sqlite")) as journal:
         journal.execute("CREATE TABLE recommendations (recommendation_id, user_id, query)")
         rows = [("1", "SECRET", '{"user": "SECRET"}'), ("2", "other", "{}"), ("3", None, "{}")]
@@ -105,6 +108,7 @@ def test_rows_leave_all_files_of_a_project(tmp_path: Path) -> None:
         "day.parquet": 2,
         "releases.duckdb": 3,
         "served.sqlite": 1,
+        "judgments.csv": 1,
     }
     counted = forget(settings, ["SECRET"], dry_run=True)
     assert {Path(each.place).name: each.rows for each in counted.removals} == expected
@@ -121,9 +125,11 @@ def test_rows_leave_all_files_of_a_project(tmp_path: Path) -> None:
         comments = connection.execute("SELECT comment FROM duckdb_tables() WHERE table_name = 'shoppers'").fetchall()
         assert comments == [("a sample",)]
     assert pq.read_table(tmp_path / "export/served/a.parquet").to_pylist() == [{"user_id": "other", "rank": 1}]
+    judgments = (tmp_path / "served" / "judgments.csv").read_text().splitlines()
+    assert judgments == ["user_id,query,item_id,judgment", ",lamp,i1,1", 'other,"a, b",i1,1']
     again = forget(settings, [])
     assert (again.removals, again.shoppers, again.added) == ([], 1, 0)
-    assert not list(tmp_path.rglob(".*"))
+    assert {path.name for path in tmp_path.rglob(".*")} == {".lock"}  # of the events
 
 
 def test_what_was_interrupted_is_finished_by_the_next_call(tmp_path: Path) -> None:

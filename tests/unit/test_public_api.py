@@ -21,7 +21,7 @@ def test_open_index_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 
     seen: list[Settings] = []
 
-    def keep(url: str, settings: Settings, follows: bool) -> None:
+    def keep(url: str, settings: Settings, follows: bool, shared: bool) -> None:
         seen.append(settings)
         raise LookupError(url)
 

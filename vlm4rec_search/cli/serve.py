@@ -1,11 +1,10 @@
 """`vlm4rec serve`: the HTTP service."""
 
+import json
 import secrets
 from pathlib import Path
 
 import click
-
-from vlm4rec_search.cli.output import echo_json
 
 
 @click.command()
@@ -73,7 +72,7 @@ def serve(
     from vlm4rec_search.serve.workers import Worker, listen, run_alone, run_workers
 
     if openapi:
-        echo_json(describe_api())
+        click.echo(json.dumps(describe_api(), indent=1))  # in lines, so that a change of it can be read
         return
     named = {}
     for each in rankings:

@@ -1,8 +1,10 @@
-"""Removes the rows of shoppers from a DuckDB, SQLite or Parquet file.
+"""Removes the rows of shoppers from a DuckDB, SQLite, Parquet or CSV file.
 
 The rows are those with such an id in a column `user_id`, or in a column `id` beside a column `kind` that says user.
 """
 
+import csv
+import fcntl
 import sqlite3
 from collections.abc import Container, Iterable
 from contextlib import closing
@@ -18,7 +20,7 @@ from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.sql import quote_name, quote_text
 
 USER = "user_id"
-_SUFFIXES = {".duckdb": "duckdb", ".db": "duckdb", ".sqlite": "sqlite", ".parquet": "parquet"}
+_SUFFIXES = {".duckdb": "duckdb", ".db": "duckdb", ".sqlite": "sqlite", ".parquet": "parquet", ".csv": "csv"}
 _TABLES = """
 SELECT columns.schema_name, columns.table_name, LIST(columns.column_name)
 FROM duckdb_columns() AS columns INNER JOIN duckdb_tables() AS tables USING (database_name, schema_name, table_name)
@@ -30,7 +32,7 @@ def erase_rows(path: Path, users: Container[str], dry_run: bool = False, then: s
     """Remove the rows of shoppers from a file, and return how many there are; 0 for a missing file.
 
     A DuckDB or Parquet file is replaced in one step by one that never held the rows: open readers keep the old one. In
-    a SQLite file the rows are overwritten.
+    a SQLite or CSV file the rows are overwritten.
 
     Args:
         path: its suffix says what it is.
@@ -43,7 +45,9 @@ def erase_rows(path: Path, users: Container[str], dry_run: bool = False, then: s
     """
     if not path.is_file():
         return 0
-    erase = {"duckdb": _erase_duckdb, "sqlite": _erase_sqlite, "parquet": _erase_parquet}[_SUFFIXES[path.suffix]]
+    erase = {"duckdb": _erase_duckdb, "sqlite": _erase_sqlite, "parquet": _erase_parquet, "csv": _erase_csv}[
+        _SUFFIXES[path.suffix]
+    ]
     try:
         return erase(path, users, dry_run, then)
     except (duckdb.Error, sqlite3.Error, pa.ArrowException, OSError) as error:
@@ -122,6 +126,19 @@ def _erase_parquet(path: Path, users: Container[str], dry_run: bool, then: str) 
                 kept = [user not in users for user in column.cast(pa.string()).to_pylist()]
                 writer.write_batch(batch.filter(pa.array(kept, pa.bool_())))
     return rows
+
+
+def _erase_csv(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
+    with path.open("r+", encoding="utf-8", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as those who append to the file do
+        header, *lines = list(csv.reader(file)) or [[]]
+        column = header.index(USER) if USER in header else len(header)
+        kept = [line for line in lines if line[column : column + 1] == [] or line[column] not in users]
+        if len(kept) < len(lines) and not dry_run:
+            file.seek(0)
+            csv.writer(file, lineterminator="\n").writerows([header, *kept])
+            file.truncate()
+    return len(lines) - len(kept)
 
 
 def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:

@@ -1,6 +1,7 @@
 """Forgets shoppers: their rows leave all files and indices of the project, and the raw layer refuses later ones."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,11 +9,12 @@ from pathlib import Path
 from vlm4rec_search.common.erase import erase_rows
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.events.compaction import locked
 from vlm4rec_search.datasets.forgotten import Forgotten, load_forgotten, save_forgotten
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.pipeline.quality import history
 
-_ERASABLE = (".duckdb", ".sqlite", ".parquet")
+_ERASABLE = (".duckdb", ".sqlite", ".parquet", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,11 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
         save_forgotten(settings.forgotten, forgotten)
     index = url or settings.index_url
     removals = [*_remove_from_index(settings, index, forgotten, dry_run)]
-    for path in _files(settings):
-        is_raw = path.parent == settings.cache / "raw"
-        removals += _attempt(path, partial(_erase, path, forgotten, dry_run, is_raw))
+    has_events = settings.events_folder.is_dir()
+    with locked(settings.events_folder) if has_events else nullcontext():  # a plan moves events meanwhile
+        for path in _files(settings):
+            is_raw = path.parent == settings.cache / "raw"
+            removals += _attempt(path, partial(_erase, path, forgotten, dry_run, is_raw))
     added = len(forgotten.hashes) - len(before.hashes)
     return Forgetting(dry_run, len(forgotten.hashes), added, removals, _stays(settings))
 

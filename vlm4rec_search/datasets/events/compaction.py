@@ -49,7 +49,7 @@ def compact(log_file: Path, folder: Path) -> int:
     newest = log.newest()
     if not log.waiting(newest):
         return 0
-    with _locked(folder):
+    with locked(folder):
         waiting = log.waiting(newest)  # once more: another process may have moved them meanwhile
         days: dict[tuple[str, str], list[tuple[object, ...]]] = {}
         for row in waiting:
@@ -60,39 +60,13 @@ def compact(log_file: Path, folder: Path) -> int:
     return len(waiting)
 
 
-def forget_shopper(log_file: Path, folder: Path, user_id: str) -> int:
-    """Remove the events of a shopper from a log and from its Parquet files, and return their number.
-
-    Their ids stay, so that an event that is sent again does not come back.
-
-    Args:
-        log_file: see `EventLog`.
-        folder: of `compact`.
-        user_id: as tables have it; of an event without one the client's id is.
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from changing the files of a folder of `compact`, which is created where it is missing.
 
     Raises:
-        RunError: the log or a file cannot be read or written.
+        RunError: the folder, or what the block does with its files, failed.
     """
-    removed = set[str]()
-    with _locked(folder), closing(duckdb.connect()) as connection:
-        for path in (*event_files(folder, INTERACTIONS), *event_files(folder, OTHERS)):
-            source = f"READ_PARQUET({quote_text(str(path))})"
-            found = connection.execute(f"SELECT event_id FROM {source} WHERE user_id = ?", [user_id]).fetchall()  # noqa: S608
-            if found:
-                with replacing_file(path) as part:
-                    kept = f"FROM {source} WHERE user_id <> {quote_text(user_id)} ORDER BY sequence"
-                    connection.sql(kept).write_parquet(str(part), compression="zstd")
-                    _sync(part)
-                _sync(path.parent)
-            removed |= {name for (name,) in found}
-        if log_file.is_file():
-            removed |= EventLog(log_file).forget_shopper(user_id)
-    return len(removed)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from changing the files of a folder, which is created where it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:

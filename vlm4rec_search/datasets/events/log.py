@@ -167,18 +167,6 @@ class EventLog:
         except sqlite3.Error as error:
             raise self._cannot("write", error) from None
 
-    def forget_shopper(self, user_id: str) -> set[str]:
-        """Remove the events of a shopper and return their ids, which stay known.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
-        try:
-            rows = self._connection.execute("DELETE FROM events WHERE user_id = ? RETURNING event_id", (user_id,))
-            return {str(name) for (name,) in rows.fetchall()}
-        except sqlite3.Error as error:
-            raise self._cannot("write", error) from None
-
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
