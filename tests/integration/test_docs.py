@@ -18,7 +18,7 @@ from helpers.workspace import ROOT
 from sqlmesh import Context
 
 from vlm4rec_search.cli import COMMANDS, main
-from vlm4rec_search.common.analyzer import NAME as ANALYZER
+from vlm4rec_search.common.analyzer import ENGLISH
 from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_name
 from vlm4rec_search.indexes.opensearch.templates import template_sources
@@ -107,7 +107,7 @@ def test_the_contract_says_what_the_code_does() -> None:
     page = PAGES["docs/contract.md"]
     boosts = {field: float(boost) for field, boost in re.findall(r"^\| `(\w+)` \| ([\d.]+) \|$", page, re.MULTILINE)}
     assert {field: boosts.get(field) for field in BOOSTS} == BOOSTS
-    assert f"`{ANALYZER}`" in page
+    assert f"`{ENGLISH.name}`" in page
     sources = template_sources("", 400, load_ranking(None))
     assert set(re.findall(r"`vlm4rec-(\w+)-v1`", page)) == set(sources)
     parameters = {name for source in sources.values() for name in re.findall(r"\{\{[#^/]?(\w+)\}\}", source)}
