@@ -55,13 +55,16 @@ class Judgments:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 rows = [astuple(judgment)]
-                if os.fstat(descriptor).st_size == 0:
+                size = os.fstat(descriptor).st_size
+                if size == 0:
                     rows.insert(0, tuple(field.name for field in fields(Judgment)))
                 text = io.StringIO()
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a full disk, or an editor, left half a line
+                    text.write("\n")
                 csv.writer(text, lineterminator="\n").writerows(rows)
                 os.write(descriptor, text.getvalue().encode())
                 os.fsync(descriptor)
@@ -87,7 +90,12 @@ class Judgments:
             return
         if self._read_at == (stat.st_mtime_ns, stat.st_size):
             return
-        with self.path.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["judgment"] in ("0", "1")]
-        self._latest = {(row["user_id"], row["query"], row["item_id"]): int(row["judgment"]) for row in rows}
+        with self.path.open(encoding="utf-8", errors="replace", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("judgment") in ("0", "1")]
+        keys = ("user_id", "query", "item_id")
+        self._latest = {
+            (user, query, item): int(row["judgment"])
+            for row in rows
+            for user, query, item in [[row.get(key) or "" for key in keys]]
+        }
         self._read_at = (stat.st_mtime_ns, stat.st_size)

@@ -243,11 +243,14 @@ class Page:
         reader = self.service.reader()
         options = {"items": [found.item_id], "mode": "semantic", "k": 8}
         bought = sorted(found.bought_with.items(), key=lambda pair: -pair[1])[:8]
+        shown_to, sampled = self.shop.shown_to(found.item_id, found.release)
         return self.render(
             request,
             "item.html",
             item=found,
             captions=self.shop.captions(found.item_id),
+            shown_to=shown_to,
+            sampled=sampled,
             captioner=self.service.all_releases.list()[found.release].captioner,
             similar=make_cards(self.service.look(options), reader),
             bought=bought,
@@ -276,8 +279,12 @@ class Page:
         if first and second:
             settings = self.service.settings
             ranking, rules = pinned_ranking(settings.ranking), self.service.index.rules
-            with self._comparing:  # one comparison searches some hundred times
+            if not self._comparing.acquire(blocking=False):  # one comparison searches some hundred times
+                raise RunError("another comparison of releases is running: try again in a moment")
+            try:
                 differences = compare_releases(self.service.all_releases, first, second, _DIFF_USERS, ranking, rules)
+            finally:
+                self._comparing.release()
         releases = self.service.releases()
         done = request.query_params.get("done", "")[:200]
         return self.render(
@@ -479,7 +486,7 @@ def _in_html(page: Page, view: View, is_guarded: bool) -> View:
         except UsageError as error:
             return page.render(request, "message.html", 400, title="That cannot be shown", message=str(error))
         except RunError as error:
-            return page.render(request, "message.html", 503, title="The index does not answer", message=str(error))
+            return page.render(request, "message.html", 503, title="Not now", message=str(error))
 
     return answer
 

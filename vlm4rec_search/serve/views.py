@@ -290,6 +290,16 @@ class Shop:
         names = ("captioner", "active", "status", "caption", "error")
         return [dict(zip(names, row, strict=True)) for row in self._query(query, item_id)]
 
+    def shown_to(self, item_id: str, release: str) -> tuple[list[tuple[str, int]], int]:
+        """Return the shoppers whose first ten have an item, with its rank, and the size of the sample of shoppers.
+
+        Both come from the published copy; the size is 0 where it knows nothing of the release.
+        """
+        shoppers = "SELECT user_id, rank FROM served.top_lists WHERE item_id = ? AND release = ? ORDER BY rank, user_id"
+        size = "SELECT COUNT(DISTINCT user_id) FROM served.top_lists WHERE release = ?"
+        counted = self._query(size, release)
+        return [(user, rank) for user, rank in self._query(shoppers, item_id, release)], counted[0][0] if counted else 0
+
     def _query(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Return rows of the published copy, none where it lacks the table or is missing."""
         if not self._copy.is_file():

@@ -1,0 +1,150 @@
+"""What the page is made of, without a service: addresses, parts of a score, diffs, judgments, thumbnails."""
+
+import csv
+import hashlib
+from contextlib import closing
+from dataclasses import astuple
+from io import BytesIO
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from PIL import Image
+
+from vlm4rec_search.common.cache import RAW, Cache
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.photos.decode import PhotoError
+from vlm4rec_search.datasets.photos.fetch import photo_key
+from vlm4rec_search.search.backend import Reader
+from vlm4rec_search.search.query import Answer, Explanation, Hit, RetrieverPart
+from vlm4rec_search.serve.judgments import Judgment, Judgments
+from vlm4rec_search.serve.thumbnails import Thumbnails
+from vlm4rec_search.serve.views import State, diff_lines, legend, make_cards
+
+
+class NoDocuments(Reader):
+    """A reader of a release without documents."""
+
+    release = fields = user = items = neighbours = popular = retrieve = None  # type: ignore[assignment]
+
+    def documents(self, item_ids: object) -> dict[str, object]:  # type: ignore[override]
+        return {}
+
+
+def test_an_address_holds_the_state() -> None:
+    state = State([("user", " ü/1 "), ("text", ""), ("filter", "a=1"), ("filter", "a=1"), ("other", "x"), ("k", "5")])
+    assert state.address() == "/look?user=%C3%BC%2F1&k=5&filter=a%3D1"
+    assert state.address(k=None) == "/look?user=%C3%BC%2F1&filter=a%3D1"
+    assert state.with_filter("b>2").endswith("filter=a%3D1&filter=b%3E2")
+    assert state.without_filter("a=1") == "/look?user=%C3%BC%2F1&k=5"
+    assert state.options()["filters"] == ["a=1"]
+    assert not state.has_other_side
+
+
+def test_the_other_side_differs_in_what_is_named() -> None:
+    state = State([("user", "u"), ("mode", "semantic"), ("ranking", "one"), ("ranking_b", "two"), ("w_lexical", "2")])
+    other = state.options(is_other=True)
+    assert (other["mode"], other["ranking"], other["weights"]) == ("semantic", "two", {"lexical": 2.0})
+
+
+def test_an_address_has_bounds() -> None:
+    with pytest.raises(UsageError, match="more than 1,000 characters"):
+        State([("text", "x" * 1_001)])
+    with pytest.raises(UsageError, match="at most 20"):
+        State([("filter", f"a={number}") for number in range(21)])
+    with pytest.raises(UsageError, match="k: "):
+        State([("user", "u"), ("k", "many")]).options()
+
+
+def test_the_parts_of_a_card_add_up_to_its_score() -> None:
+    legs = (
+        RetrieverPart("profile", "semantic", 0.5, 1, 0.2, 0.25),
+        RetrieverPart("words", "lexical", 3.0, None, 0.6, 0.75),
+        RetrieverPart("ease", "ease", 0.0, None, 0.0, 0.0),
+    )
+    hits = (
+        Hit(1, "a", 1.0, "A", explanation=Explanation("", legs, boosted=0.2)),
+        Hit(2, "b", 0.5, "B", explanation=Explanation("", (RetrieverPart("profile", "semantic", 1, 1, 0.5, 1.0),))),
+    )
+    answer = Answer("u", "hybrid", "profile", "r", 1.0, hits)
+    first, second = make_cards(answer, NoDocuments(), Answer("u", "hybrid", "profile", "r", 1.0, hits[1:]), {"b": 0})
+    assert [(part.kind, part.left, part.width) for part in first.parts] == [
+        ("lexical", 0.0, 60.0),
+        ("semantic", 60.0, 20.0),
+        ("boost", 80.0, 20.0),
+    ]
+    assert sum(part.contribution for part in first.parts) == pytest.approx(first.hit.score)
+    assert sum(part.share for part in first.parts) == pytest.approx(1.0)
+    assert (second.parts[0].width, second.judgment, first.other_rank) == (50.0, 0, None)
+    assert legend([first, second])[0] == ("lexical", "shared words")
+
+
+def test_a_diff_shows_what_leaves_and_what_comes() -> None:
+    assert diff_lines("a\nb\n", "a\nc\n")[1:] == [("same", " a"), ("remove", "-b"), ("add", "+c")]
+    assert diff_lines("a", "a\n") == []
+
+
+def judgment(item: str, value: int = 1) -> Judgment:
+    return Judgment("ü,1", 'red\n"lamp"', item, value, "2026-11-28T12:00:00+00:00", "r", "k")
+
+
+def test_judgments_are_appended_by_several_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "judgments.csv"
+
+    def write(name: str) -> None:
+        own = Judgments(path)
+        for number in range(20):
+            own.add(judgment(f"{name}{number}"))
+
+    threads = [Thread(target=write, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["item_id"] for row in rows) == sorted(f"{name}{number}" for name in "abc" for number in range(20))
+    assert {tuple(row.values())[:2] for row in rows} == {astuple(judgment("a"))[:2]}
+
+
+def test_the_latest_judgment_counts_and_half_a_line_harms_no_other(tmp_path: Path) -> None:
+    judgments = Judgments(tmp_path / "judgments.csv")
+    assert judgments.latest("ü,1", 'red\n"lamp"') == {}
+    judgments.add(judgment("a"))
+    with judgments.path.open("a") as file:
+        file.write("half a")
+    judgments.add(judgment("b"))
+    judgments.add(judgment("a", 0))
+    assert judgments.latest("ü,1", 'red\n"lamp"') == {"a": 0, "b": 1}
+    assert judgments.latest("another", "") == {}
+
+
+def test_thumbnails_are_small_and_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (800, 400), "red").save(tmp_path / "data" / "a.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    thumbnails = Thumbnails(tmp_path / "data", tmp_path / "cache")
+    with Image.open(BytesIO(thumbnails.thumbnail("a.png", 160))) as small:
+        assert (small.format, small.size) == ("WEBP", (160, 80))
+    for image, status in (("../b.png", "outside"), ("https://shop.example/a.png", "pending"), (None, "no_photo")):
+        with pytest.raises(PhotoError) as failed:
+            thumbnails.thumbnail(image, 160)
+        assert failed.value.status == status
+
+
+def test_a_fetched_photo_is_shown_from_the_cache(tmp_path: Path) -> None:
+    content = BytesIO()
+    Image.new("RGB", (300, 600), "blue").save(content, "PNG")
+    digest, url = hashlib.sha256(content.getvalue()).digest(), "https://shop.example/a.png"
+    file = tmp_path / "photos" / digest.hex()[:2] / digest.hex()
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content.getvalue())
+    with closing(Cache(tmp_path)) as cache:
+        cache.get_or_compute("photo", "http", {photo_key(url): url}, lambda batch: [digest], RAW)
+    thumbnails = Thumbnails(tmp_path, tmp_path)
+    with Image.open(BytesIO(thumbnails.thumbnail("//shop.example/a.png", 400))) as small:
+        assert small.size == (200, 400)
+    file.unlink()
+    assert thumbnails.thumbnail("//shop.example/a.png", 400)  # kept in memory
+    with pytest.raises(PhotoError):
+        thumbnails.thumbnail("//shop.example/a.png", 160)
