@@ -133,6 +133,11 @@ def test_raw_reads_events_behind_the_log_of_the_shop(tmp_path: Path) -> None:
     own, events = inspect(data, "interactions", tmp_path / "cache", tmp_path / "events").files
     assert (own.file, own.rows, events.rows, events.warnings) == ("interactions.csv", 1, 1, ())
     assert events.file.startswith("events/interactions/")
+    before = inspect(data, "interactions", tmp_path / "cache", tmp_path / "events").version
+    keep(log, event("3"))
+    compact(log.path, tmp_path / "events")
+    after = inspect(data, "interactions", tmp_path / "cache", tmp_path / "events")
+    assert (after.files[1].rows, after.version != before) == (2, True), "a plan sees new events as a change"
     assert events.columns == {name: name for name in ("user_id", "item_id", "timestamp", "event_type", "value")}
 
 
