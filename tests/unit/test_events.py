@@ -43,6 +43,7 @@ def test_the_shape_is_that_of_ubi_and_nothing_of_an_event_is_lost() -> None:
     parsed, content = parse_event(sent)
     assert (parsed.shopper, parsed.item_id, parsed.happened_at) == ("c1", "42", datetime(2025, 1, 31, 12, tzinfo=UTC))
     assert '"application": "app"' in content
+    assert parse_event({**sent, "event_attributes": None})[0].item_id is None
     without_id = {key: value for key, value in sent.items() if key != "event_id"}
     again, _ = parse_event(dict(reversed(without_id.items())))
     assert again.event_id == parse_event(without_id)[0].event_id != parse_event({**without_id, "x": 1})[0].event_id
@@ -53,6 +54,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no action": ({"timestamp": "2025-01-01T00:00:00Z", "user_id": "u"}, "action_name: Field required"),
     "nobody": (event("1", user_id=None), "give a user_id, or a client_id"),
     "no time": (event("1", timestamp="yesterday"), "timestamp: Input should be a valid datetime"),
+    "a number as time": (event("1", timestamp=1_700_000_000), "timestamp: write the time as ISO 8601"),
     "later": (event("1", timestamp=(NOW + timedelta(days=2)).isoformat()), "the timestamp is in the future"),
     "no item": (event("1", item="\u200b"), "the object_id is empty"),
     "a place": (event("1", event_attributes={"position": {"ordinal": -1}}), "event_attributes.position.ordinal"),
@@ -134,6 +136,11 @@ def test_raw_reads_events_behind_the_log_of_the_shop(tmp_path: Path) -> None:
     own, events = inspect(data, "interactions", tmp_path / "cache", tmp_path / "events").files
     assert (own.file, own.rows, events.rows, events.warnings) == ("interactions.csv", 1, 1, ())
     assert events.file.startswith("events/interactions/")
+    before = inspect(data, "interactions", tmp_path / "cache", tmp_path / "events").version
+    keep(log, event("3"))
+    compact(log.path, tmp_path / "events")
+    after = inspect(data, "interactions", tmp_path / "cache", tmp_path / "events")
+    assert (after.files[1].rows, after.version != before) == (2, True), "a plan sees new events as a change"
     assert events.columns == {name: name for name in ("user_id", "item_id", "timestamp", "event_type", "value")}
 
 

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from vlm4rec_search.common.text_forms import normal_form
 
@@ -35,12 +44,19 @@ _MEANINGS: dict[str, Meaning] = {
 Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
+def _is_text(moment: object) -> object:
+    """Refuse numbers: their unit could only be guessed."""
+    if not isinstance(moment, str):
+        raise ValueError("write the time as ISO 8601, such as 2026-01-31T12:00:00Z")
+    return moment
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
 class _Object(_Part):
-    object_id: Annotated[str, StringConstraints(min_length=1, max_length=512)] | int
+    object_id: Annotated[str, StringConstraints(min_length=1, max_length=512)] | StrictInt
 
 
 class _Position(_Part):
@@ -69,13 +85,13 @@ class Event(_Part):
     """
 
     action_name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
-    timestamp: datetime
+    timestamp: Annotated[datetime, BeforeValidator(_is_text)]
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     user_id: Text | None = None
     client_id: Text | None = None
     session_id: Text | None = None
     query_id: Text | None = None
-    event_attributes: _Attributes = _Attributes()
+    event_attributes: _Attributes | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -104,7 +120,7 @@ class Event(_Part):
     @property
     def item_id(self) -> str | None:
         """The item's id as tables have it; None for an event without an item."""
-        item = self.event_attributes.object
+        item = self.event_attributes.object if self.event_attributes else None
         return None if item is None else normal_form(str(item.object_id))
 
 

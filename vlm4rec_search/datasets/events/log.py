@@ -187,12 +187,13 @@ class EventLog:
 
 def _row(event: Event, content: str, now: float) -> tuple[object, ...]:
     attributes = event.event_attributes
-    position = attributes.position.ordinal if attributes.position else None
+    position = attributes.position.ordinal if attributes and attributes.position else None
+    value = attributes.value if attributes else None
     who = (event.shopper, event.client_id, event.session_id, event.query_id)
     happened_at = event.happened_at.replace(tzinfo=None).isoformat(timespec="microseconds")
     return (
         *(event.event_id, now, happened_at, event.action_name),
-        *(*who, event.item_id, position, attributes.value, content),
+        *(*who, event.item_id, position, value, content),
     )
 
 
