@@ -197,13 +197,23 @@ class Page:
         user_id = normal_form(state["user"])
         user = self.service.reader().user(user_id) if user_id else None
         values: dict[str, Any] = {"state": state, "user_id": user_id, "user": user, "error": None, "sides": []}
-        values |= {"history": [], "is_timed": False, "history_documents": {}, "counts": {}, "status": 200}
+        values |= {
+            "history": [],
+            "is_timed": False,
+            "history_documents": {},
+            "recent": None,
+            "counts": {},
+            "status": 200,
+        }
         values |= {"modes": _MODES, "scenarios": list(self.service.index.scenarios), "part_names": PARTS}
         values |= {"rankings": list(self.service.rankings), "releases": self._release_names(), "default_k": HITS}
         values |= {"ranking_weights": self.service.index.ranking.weights.model_dump(), "query": state["text"]}
         if user:
             values["history"], values["is_timed"] = self.shop.history(user)
+        if user_id:
+            values["recent"] = self.service.recent(user_id)
             ids = [event.item_id for event in values["history"]]
+            ids += [*values["recent"].liked, *values["recent"].hidden]
             values["history_documents"] = self.service.reader().documents(list(dict.fromkeys(ids)))
         try:
             values |= self._answers(state, user_id)

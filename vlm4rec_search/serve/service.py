@@ -12,7 +12,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
-from vlm4rec_search.datasets.events.log import EventLog
+from vlm4rec_search.datasets.events.log import EventLog, Recent
 from vlm4rec_search.indexes import open_index_of, open_releases
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.experiments import Experiment, experiment_of, team_draft
@@ -134,7 +134,16 @@ class Service:
         index = self._index(release, ranking)
         if rules is not None:
             index = Searcher(index.backend, None, index.ranking, rules, index.weights)
-        return index.search(query)
+        return index.search(self._with_recent(query, index))
+
+    def recent(self, user_id: str) -> Recent:
+        """Return what a shopper did since the live release was made; answers know it already.
+
+        Raises:
+            RunError: the log of events cannot be read.
+        """
+        made = self.index.release
+        return self.events.recent(user_id, made.as_of, made.created_at)
 
     def reader(self, release: str | None = None) -> Reader:
         """Return a reader of a release, by default of the live one.
