@@ -44,8 +44,8 @@ def move(context: Context) -> None:
     as_of = settings().as_of
     for model in list(context.models.values()):
         variables = _variables(model)
-        if as_of is not None and "as_of" in variables:
-            variables["as_of"] = as_of.isoformat(sep=" ")
+        if "as_of" in variables:
+            variables["as_of"] = as_of.isoformat(sep=" ") if as_of else None
             changed = {**model.python_env, SQLMESH_VARS: Executable.value(variables, sort_root_dict=True)}
             context.upsert_model(model, python_env=changed)
 
