@@ -84,6 +84,10 @@ def test_a_better_ranking_replaces_the_one_in_force() -> None:
     assert against.low > 0.0
     assert found.ranking.version == "shop-new"
     assert found.reason.startswith("shop-new")
+    weights = found.ranking.weights.model_dump()
+    silent = ("semantic", "shoppers", "fitted", "popularity")
+    assert [weights[kind] for kind in silent] == [0.0] * 4, "nobody has judged what found nothing"
+    assert sum(weights.values()) > 0.0
 
 
 def test_first_hits_a_little_above_the_limit_of_a_new_choice_are_no_reason_to_flip() -> None:

@@ -468,7 +468,7 @@ class Trial:
 
     def result(self, version: str, in_force: Ranking | None, tried: int) -> Tuned:
         """Compare the best ranking with equal weights, with the ranking in force and with each kind alone."""
-        chosen = self.ranking.model_copy(update={"version": version})
+        chosen = self._without_silent(self.ranking).model_copy(update={"version": version})
         equal = _equal_weights(self._start)
         rows = {"chosen": (self.ndcg, self._recall), "equal weights": self._judge_fixed(equal)}
         why = ""
@@ -496,6 +496,18 @@ class Trial:
         tables = self._windows.last.part.split.tables
         made_by = (tables.captioner, tables.encoder) if tables else None
         return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)
+
+    def _without_silent(self, ranking: Ranking) -> Ranking:
+        """Return it with weight 0 for kinds that found nothing in any window: nothing has judged their weights."""
+        speaks = np.asarray(self._whole.option().past.added.any(axis=(0, 1)))
+        silent = [kind for kind, found in zip(KINDS, speaks[: len(KINDS)], strict=True) if not found]
+
+        def without(weights: Weights) -> Weights:
+            kept = weights.model_copy(update=dict.fromkeys(silent, 0.0))
+            return kept if any(kept.model_dump().values()) else weights
+
+        by_history = [each.model_copy(update={"weights": without(each.weights)}) for each in ranking.by_history]
+        return ranking.model_copy(update={"weights": without(ranking.weights), "by_history": tuple(by_history)})
 
     def _repeats_no_more(self, ranking: Ranking, other: Ranking) -> bool:
         """Return whether a ranking breaks the limit of the first hit by no more than another one."""
