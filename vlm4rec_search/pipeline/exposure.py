@@ -80,7 +80,7 @@ def top_tens(index: Searcher, users: Sequence[str]) -> Iterator[tuple[Tier, Sequ
             yield plan.tier, [Hit(rank=rank, score=score, **record) for rank, (record, score) in enumerate(pairs, 1)]
         return
     for query in queries:
-        answer = index.search(query)
+        answer = index.search_whole(query)
         yield answer.tier, answer.hits
 
 
