@@ -52,7 +52,7 @@ def catalogue(documents: int, draw: np.random.Generator) -> pd.DataFrame:
     brands = draw.integers(0, 500, documents)
     frame["attributes"] = [f'{{"brand": "b{brand}", "season": "s{brand % 4}"}}' for brand in brands]
     frame["vector"] = list(vectors.astype(np.float32))
-    constant = {"available": True, "image": None, "encoder": "hashing-384@1", "captioner": "none@1"}
+    constant = {"available": True, "image": None, "details": None, "encoder": "hashing-384@1", "captioner": "none@1"}
     return frame.assign(**constant, content_hash=frame["item_id"])
 
 
@@ -73,7 +73,7 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
                 SELECT user_id, list({'item_id': item_id, 'weight': weight}) AS history, list(item_id) AS seen,
                     list({'item_id': item_id, 'weight': weight, 'lasting': 1.0}) AS behaviour
                 FROM weights GROUP BY user_id
-            ), similar AS (
+            ), liked AS (
                 SELECT user_id, list({'item_id': item_id, 'score': score} ORDER BY rank) AS shoppers
                 FROM alike GROUP BY user_id
             ), words AS (
@@ -81,10 +81,10 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
                 FROM terms GROUP BY user_id
             )
             SELECT profiles.user_id, profiles.items, profiles.vector, history.history, history.seen, words.terms,
-                [] AS interests, history.behaviour, coalesce(similar.shoppers, []) AS shoppers, NULL AS segment,
+                [] AS interests, history.behaviour, coalesce(liked.shoppers, []) AS shoppers, NULL AS segment,
                 [] AS categories, NULL::FLOAT[] AS fitted
             FROM profiles INNER JOIN history USING (user_id) INNER JOIN words USING (user_id)
-                LEFT JOIN similar USING (user_id)
+                LEFT JOIN liked USING (user_id)
         """).to_arrow_table()
 
 

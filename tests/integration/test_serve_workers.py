@@ -148,13 +148,13 @@ def test_mapped_arrays_are_those_of_the_release(tmp_path: Path, releases: Releas
             assert shared.opened.store.terms == alone.opened.store.terms
         if place.is_file():
             place.unlink()
+        else:  # at last, as after a loss of power
+            (place / "vectors.npy").write_bytes(b"")
 
 
 def test_a_taken_port_is_an_error_that_says_what_to_do() -> None:
     with (
         listen("127.0.0.1", 0) as taken,
-        pytest.raises(
-            UsageError, match=r"cannot listen on 127.+ \(Address already in use\): choose another"
-        ),
+        pytest.raises(UsageError, match=r"cannot listen on 127.+ \(Address already in use\): choose another"),
     ):
         listen("127.0.0.1", taken.getsockname()[1])
