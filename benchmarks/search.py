@@ -82,7 +82,7 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
             )
             SELECT profiles.user_id, profiles.items, profiles.vector, history.history, history.seen, words.terms,
                 [] AS interests, history.behaviour, coalesce(liked.shoppers, []) AS shoppers, NULL AS segment,
-                [] AS categories, NULL::FLOAT[] AS fitted
+                [] AS categories, [] AS repeats, NULL::FLOAT[] AS fitted
             FROM profiles INNER JOIN history USING (user_id) INNER JOIN words USING (user_id)
                 LEFT JOIN liked USING (user_id)
         """).to_arrow_table()

@@ -42,7 +42,7 @@ def map_arrays(release: Path, load: Callable[[], Mapping[str, AnyArray]]) -> Map
             arrays = load()
             _write(folder, arrays)
         return {path.stem: _map(path) for path in folder.glob("*.npy")}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:  # a full disk, or files that a loss of power cut short
         logger.warning("each process holds its own copy of the release: %s cannot be used (%s)", folder, error)
         return load() if arrays is None else arrays
 
