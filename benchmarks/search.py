@@ -53,7 +53,7 @@ def catalogue(documents: int, draw: np.random.Generator) -> pd.DataFrame:
     brands = draw.integers(0, 500, documents)
     frame["attributes"] = [f'{{"brand": "b{brand}", "season": "s{brand % 4}"}}' for brand in brands]
     frame["vector"] = list(vectors.astype(np.float32))
-    constant = {"available": True, "image": None, "encoder": "hashing-384@1", "captioner": "none@1"}
+    constant = {"available": True, "image": None, "details": None, "encoder": "hashing-384@1", "captioner": "none@1"}
     return frame.assign(**constant, content_hash=frame["item_id"])
 
 

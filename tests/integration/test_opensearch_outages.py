@@ -6,11 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.alias_reader import SERVER_AWAY, publish_labelled, reading
+from helpers.alias_reader import (
+    QUERY,
+    SERVER_AWAY,
+    expected_hits,
+    labelled_tables,
+    publish_labelled,
+    reading,
+    search_hits,
+)
 from helpers.faulty_proxy import Fault, proxy
 from helpers.opensearch_server import HEAP_MB, QUICK
 from helpers.server_releases import Window
 
+from vlm4rec_search import open_index
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.loader import load
 from vlm4rec_search.indexes.opensearch.local import process, server
@@ -33,6 +42,23 @@ def test_a_restart_during_the_load_loses_no_document(own_server: Path) -> None:
     with reading(window) as reader:
         publish_while(window, restart)
     reader.assert_saw("old", "new", failing=SERVER_AWAY)
+
+
+@pytest.mark.long
+def test_an_open_index_answers_while_its_server_restarts(own_server: Path) -> None:
+    window = Window(start(own_server), "shop-")
+    release = publish_labelled(window, "old").meta.name
+    with open_index(window.url, prefix="shop-", deadline=2.0, follow=0.5) as index:
+        server.stop(own_server)
+        answers = [index.search(QUERY)]
+        starting = threading.Thread(target=start, args=(own_server, int(window.url.rsplit(":", 1)[1])))
+        starting.start()
+        while answers[-1].degraded is not None:
+            answers.append(index.search(QUERY))
+        starting.join()
+        whole = search_hits(index)
+    assert {(answer.release, bool(answer.hits)) for answer in answers} == {(release, True)}
+    assert whole == (release, expected_hits(labelled_tables("old")))
 
 
 @pytest.mark.long

@@ -9,14 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from helpers.alias_reader import QUERY, DegradedError, expected_hits, labelled_tables, publish_labelled, search_hits
 from helpers.faulty_proxy import Fault, proxy
 from helpers.http_service import serving
+from helpers.opensearch_server import prefixed
 from helpers.server_releases import Window
 from helpers.six_items import ENCODER
 
 from vlm4rec_search import Answer, Query, open_index
-from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.cli import main
+from vlm4rec_search.common.settings import ExplicitSettings, settings
 from vlm4rec_search.indexes import Searcher
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.serve.service import Service
@@ -57,10 +60,13 @@ def ids(answer: Answer) -> str:
     return "".join(hit.item_id for hit in answer.hits)
 
 
-@pytest.fixture
-def old(window: Window) -> Window:
-    publish_labelled(window, "old")
-    return window
+@pytest.fixture(scope="module")
+def old(opensearch_url: str) -> Iterator[Window]:
+    """The release `old`, which the tests of the module only read."""
+    with prefixed(opensearch_url) as prefix:
+        window = Window(opensearch_url, prefix)
+        publish_labelled(window, "old")
+        yield window
 
 
 def test_a_server_that_refuses_three_of_ten_requests_answers_every_search(old: Window) -> None:
@@ -129,15 +135,16 @@ PUBLICATIONS = [pytest.param(2, id="few"), pytest.param(20, id="many", marks=pyt
 
 
 @pytest.mark.parametrize("publications", PUBLICATIONS)
-def test_publications_and_rollbacks_behind_a_faulty_server_are_answered_whole(old: Window, publications: int) -> None:
+def test_publications_behind_a_faulty_server_are_answered_whole(window: Window, publications: int) -> None:
     """Three of ten requests are refused, and some take 8 seconds."""
 
     def judge(number: int, _body: bytes) -> Fault | None:
         return Fault(delay=8.0) if number % 40 == 39 else busy(number)
 
+    publish_labelled(window, "old")
     answers, failures = set(), []
     ended = threading.Event()
-    labels = {str(old.catalogue.live()): "old"}
+    labels = {str(window.catalogue.live()): "old"}
 
     def ask(index: Searcher) -> None:
         while not ended.is_set():
@@ -150,16 +157,16 @@ def test_publications_and_rollbacks_behind_a_faulty_server_are_answered_whole(ol
         while not any(name == release for name, _ in list(answers)):
             ended.wait(0.02)
 
-    with opened(old, judge, follow=0.1, deadline=60.0, read_timeout=1.0) as index, ThreadPoolExecutor(2) as threads:
+    with opened(window, judge, follow=0.1, deadline=60.0, read_timeout=1.0) as index, ThreadPoolExecutor(2) as threads:
         asking = [threads.submit(ask, index) for _ in range(2)]
         try:
             for number in range(publications):
                 label = ("new", "first")[number % 2]
-                release = publish_labelled(old, label).meta.name
+                release = publish_labelled(window, label).meta.name
                 labels[release] = label
                 wait_for(release)
             answers.clear()
-            wait_for(old.releases.rollback(None))
+            wait_for(window.releases.rollback(None))
         finally:
             ended.set()
         for each in asking:
@@ -190,3 +197,20 @@ def test_the_service_marks_and_counts_degraded_answers(old: Window, tmp_path: Pa
     assert (less["tier"], len(less["items"])) == ("popularity", 6)
     assert "popular with all shoppers" in less["degraded"]
     assert "vlm4rec_degraded_answers_total 1.0" in metrics
+
+
+@pytest.mark.usefixtures("hashing_encoder")
+def test_the_command_says_that_an_answer_is_degraded(old: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judge(_number: int, body: bytes) -> Fault | None:
+        return Fault(status=503) if b'"ids"' in body else None
+
+    for name, value in {"INDEX_PREFIX": old.catalogue.prefix, "SEARCH_DEADLINE": "1"}.items():
+        monkeypatch.setenv(f"VLM4REC_{name}", value)
+    monkeypatch.setenv("COLUMNS", "300")
+    settings.cache_clear()
+    with proxy(old.url, judge, judged="") as url:
+        shown = CliRunner().invoke(main, ["search", "--user", "u1", "-k", "3", "--index", url])
+    assert shown.exit_code == 0, shown.output
+    assert "Degraded: the server" in shown.output
+    assert "so the answer is what is popular with all shoppers" in shown.output
+    assert "old blue dress" in shown.output  # b, the most popular one

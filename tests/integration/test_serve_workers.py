@@ -16,11 +16,13 @@ from helpers.alias_reader import labelled_tables
 from helpers.six_items import ENCODER, meta
 from helpers.workspace import Workspace
 
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.serve.workers import listen
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -146,3 +148,13 @@ def test_mapped_arrays_are_those_of_the_release(tmp_path: Path, releases: Releas
             assert shared.opened.store.terms == alone.opened.store.terms
         if place.is_file():
             place.unlink()
+        else:  # at last, as after a loss of power
+            (place / "vectors.npy").write_bytes(b"")
+
+
+def test_a_taken_port_is_an_error_that_says_what_to_do() -> None:
+    with (
+        listen("127.0.0.1", 0) as taken,
+        pytest.raises(UsageError, match=r"cannot listen on 127.+ \(Address already in use\): choose another"),
+    ):
+        listen("127.0.0.1", taken.getsockname()[1])

@@ -13,7 +13,7 @@ _ROUND = 256  # queries whose answers wait for each other, so that answers come 
 
 
 def answer_many(index: Searcher, queries: Sequence[Query]) -> Iterator[Answer]:
-    """Yield the answer to each query, in order. Hits, scores, reasons, tier and ranking are those of `Searcher.search`.
+    """Yield the answer to each query, in order. Hits, scores, reasons, tier and ranking are those of `search_whole`.
 
     Answers from blocks have no note and took 0 ms.
 
@@ -30,7 +30,7 @@ def answer_many(index: Searcher, queries: Sequence[Query]) -> Iterator[Answer]:
         return
     for low in range(0, len(queries), _ROUND):
         asked = range(low, min(low + _ROUND, len(queries)))
-        answers = dict(run_concurrently(lambda number: index.search(queries[number]), asked, _WORKERS))
+        answers = dict(run_concurrently(lambda number: index.search_whole(queries[number]), asked, _WORKERS))
         yield from (answers[number] for number in asked)
 
 

@@ -209,6 +209,8 @@ class Searcher:
         note = "; ".join(each for each in notes if each) or None
         release, version = reader.release, self._ranking_of(reader.release).version
         degraded = f"the server did not answer in time for {', '.join(found.failed)}" if found.failed else None
+        if degraded:
+            logger.warning("a degraded answer: %s", degraded)
         answer = Answer(query.user, query.mode, plan.tier, release.name, 0.0, found.hits, version, note, found.counts)
         return replace(answer, missing=missing, degraded=degraded)
 

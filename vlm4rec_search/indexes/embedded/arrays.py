@@ -29,23 +29,22 @@ def arrays_folder(release: Path) -> Path:
 def map_arrays(release: Path, load: Callable[[], Mapping[str, AnyArray]]) -> Mapping[str, AnyArray]:
     """Return the arrays of a release, read-only and mapped from files, which are written first where there are none.
 
-    Where the folder cannot be written, the arrays are those of this process alone.
+    Where the files cannot be written or read, the arrays are those of this process alone.
 
     Args:
         release: its file.
         load: reads them from the release.
     """
     folder = arrays_folder(release)
-    if not folder.is_dir():
-        arrays = load()
-        try:
+    arrays = None
+    try:
+        if not folder.is_dir():
+            arrays = load()
             _write(folder, arrays)
-        except OSError as error:
-            logger.warning(
-                "each process holds its own copy of the release: cannot write %s (%s)", folder, error.strerror
-            )
-            return arrays
-    return {path.stem: _map(path) for path in folder.glob("*.npy")}
+        return {path.stem: _map(path) for path in folder.glob("*.npy")}
+    except (OSError, ValueError, EOFError) as error:  # a full disk, or files that a loss of power cut short
+        logger.warning("each process holds its own copy of the release: %s cannot be used (%s)", folder, error)
+        return load() if arrays is None else arrays
 
 
 def _write(folder: Path, arrays: Mapping[str, AnyArray]) -> None:
