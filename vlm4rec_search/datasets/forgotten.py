@@ -33,7 +33,7 @@ class Forgotten:
         if not self.hashes or not isinstance(user_id, str):
             return False
         plain = normal_form(user_id)
-        return self._hash(plain) in self.hashes or self._hash(_without_fraction(plain)) in self.hashes
+        return any(_hash(self.salt, each) in self.hashes for each in (plain, _without_fraction(plain)))
 
     @property
     def version(self) -> str:
@@ -47,15 +47,11 @@ class Forgotten:
             UsageError: an id is empty.
         """
         salt = self.salt or secrets.token_hex(16)
-        added = Forgotten(salt)
         today = f"{datetime.now(UTC):%Y-%m-%d}"
         ids = [_without_fraction(normal_form(each)) for each in user_ids]
         if not all(ids):
             raise UsageError("the id of a shopper is empty")
-        return Forgotten(salt, {**{added._hash(each): today for each in ids}, **self.hashes})
-
-    def _hash(self, user_id: str) -> str:
-        return hashlib.sha256(f"{self.salt}{user_id}".encode()).hexdigest()
+        return Forgotten(salt, {**{_hash(salt, each): today for each in ids}, **self.hashes})
 
 
 def load_forgotten(path: Path) -> Forgotten:
@@ -88,6 +84,10 @@ def save_forgotten(path: Path, forgotten: Forgotten) -> None:
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _hash(salt: str, user_id: str) -> str:
+    return hashlib.sha256(f"{salt}{user_id}".encode()).hexdigest()
 
 
 def _without_fraction(user_id: str) -> str:
