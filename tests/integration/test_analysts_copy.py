@@ -107,6 +107,21 @@ def test_answers_and_events_of_the_service_are_tables(copy: duckdb.DuckDBPyConne
     assert copy.execute(rates).fetchall() == [(1, 1, 1, 1.0), (2, 1, 0, 0.0)]
 
 
+def test_the_last_recommendations_are_a_table(shop: Workspace) -> None:
+    empty = "SELECT COUNT(*) FROM served.recommendations_batch"
+    path = shop.folder / "published" / "warehouse.duckdb"
+    with duckdb.connect(path, read_only=True) as copy:
+        assert copy.execute(empty).fetchall() == [(0,)]
+    written = shop.json("recommend", "--all", "-k", "2")
+    shop.vlm4rec("publish-tables")
+    with duckdb.connect(path, read_only=True) as copy:
+        assert copy.execute(empty).fetchall() == [(written["rows"],)]
+        uncommented = copy.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE table_name = 'recommendations_batch' AND comment IS NULL"
+        ).fetchall()
+        assert uncommented == []
+
+
 def test_a_shopper_without_a_profile_has_a_reason(shop: Workspace) -> None:
     (row,) = shop.json("queries", "run", "shoppers_without_profile")["rows"]
     assert row == {"reason": "in the users file only", "shoppers": 1, "examples": ["new"]}

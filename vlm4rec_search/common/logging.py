@@ -24,7 +24,8 @@ def configure_logging(verbosity: int = 0, log_format: LogFormat = "text") -> Non
     Args:
         verbosity: -1 shows warnings and errors, 0 also notices, 1 also details, 2 adds time, level and logger to
             every line.
-        log_format: "text" writes the bare message, "json" one object per line with time, level, logger and message.
+        log_format: "text" writes the bare message, "json" one object per line with time, level, logger and message, and
+            with the values that a record has as `extra={"fields": {...}}`.
     """
     logger = logging.getLogger(PACKAGE)
     for handler in [handler for handler in logger.handlers if isinstance(handler, _StderrHandler)]:
@@ -61,12 +62,14 @@ class _TextFormatter(logging.Formatter):
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": _without_userinfo(record.getMessage()),
         }
+        for name, value in getattr(record, "fields", {}).items():
+            line[name] = _without_userinfo(value) if isinstance(value, str) else value
         if record.exc_info:
             line["exception"] = _without_userinfo(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)

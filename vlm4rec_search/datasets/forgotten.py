@@ -33,7 +33,7 @@ class Forgotten:
         if not self.hashes or not isinstance(user_id, str):
             return False
         plain = normal_form(user_id)
-        return _hash(self.salt, plain) in self.hashes or _hash(self.salt, _without_fraction(plain)) in self.hashes
+        return any(_hash(self.salt, each) in self.hashes for each in (plain, _without_fraction(plain)))
 
     @property
     def version(self) -> str:

@@ -10,7 +10,15 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +39,7 @@ from vlm4rec_search.serve.schemas import (
     UserPage,
 )
 from vlm4rec_search.serve.service import NotFoundError, Service
+from vlm4rec_search.serve.tracing import request_span
 
 logger = logging.getLogger(__name__)
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable of prometheus_client; `workers.py` sets it
@@ -78,6 +87,13 @@ class Metrics:
         self.answers = Counter(
             "vlm4rec_answers_total", "Answers by the tier that gave them.", ["endpoint", "tier"], registry=self.registry
         )
+        self.searches = Histogram(
+            "vlm4rec_search_seconds",
+            "Duration of the searches behind the answers, without HTTP and JSON, by the tier that answered.",
+            ["tier"],
+            registry=self.registry,
+            buckets=_BUCKETS,
+        )
         self.empty = Counter("vlm4rec_empty_answers_total", "Answers without items.", registry=self.registry)
         self.events = Counter(
             "vlm4rec_events_total", "Events by what became of them.", ["outcome"], registry=self.registry
@@ -93,10 +109,12 @@ class Metrics:
             "vlm4rec_follow_failed", "1 while the service cannot follow the live release.", registry=self.registry
         )
         stuck.set_function(lambda: float(service.index.following.problem is not None))
+        ProcessCollector(registry=self.registry)
 
     def count(self, endpoint: str, answer: Recommendation) -> Recommendation:
         """Count an answer, and return it."""
         self.answers.labels(endpoint, answer.tier).inc()
+        self.searches.labels(answer.tier).observe(answer.took_ms / 1000.0)
         if not answer.items:
             self.empty.inc()
         if answer.degraded:
@@ -218,12 +236,14 @@ def _add_request_log(app: FastAPI, metrics: Metrics) -> None:
         started = time.perf_counter()
         request_id = request.headers.get("x-request-id", "")[:100] or uuid.uuid4().hex
         failure = None
-        try:
-            response = await answer(request)
-        except Exception as error:  # of the service itself; all others are problems already
-            failure = error
-            response = problem(500, f"the service failed; its log has the reason under the request {request_id}")
-        endpoint = getattr(request.scope.get("route"), "path", "unknown")
+        with request_span(request.headers) as span:
+            try:
+                response = await answer(request)
+            except Exception as error:  # of the service itself; all others are problems already
+                failure = error
+                response = problem(500, f"the service failed; its log has the reason under the request {request_id}")
+            endpoint = getattr(request.scope.get("route"), "path", "unknown")
+            span.end(request.method, endpoint, response.status_code, failure)
         seconds = time.perf_counter() - started
         metrics.seconds.labels(endpoint, str(response.status_code)).observe(seconds)
         response.headers["X-Request-ID"] = request_id
@@ -237,6 +257,16 @@ def _add_request_log(app: FastAPI, metrics: Metrics) -> None:
             1000 * seconds,
             request_id,
             exc_info=failure,
+            extra={
+                "fields": {
+                    "request_id": request_id,
+                    "method": request.method,
+                    "endpoint": endpoint,
+                    "status": response.status_code,
+                    "milliseconds": round(1000 * seconds, 1),
+                    **span.fields,
+                }
+            },
         )
         return response
 

@@ -1,5 +1,6 @@
 """The live release of a folder, for a backend that goes on with the next one."""
 
+import os
 from pathlib import Path
 
 from vlm4rec_search.common.errors import UsageError
@@ -31,7 +32,7 @@ class FollowedFolder(Backend):
             RunError: the release cannot be read.
         """
         self._folder, self._shared = folder, shared
-        self.reopen()
+        self._open(self._live_path())
 
     def _live_path(self) -> Path:
         path = current_release(self._folder)
@@ -49,14 +50,29 @@ class FollowedFolder(Backend):
     def live(self) -> str:
         path = self._live_path()
         if path.stem == self.release.name and path.stat().st_ino != self._inode:
-            self.reopen()  # `vlm4rec forget` replaces the file of a release
+            self._open_replaced(path)
         return path.stem
 
     def reopen(self) -> bool:
-        path = self._live_path()
-        self._inode = path.stat().st_ino
-        self.opened = EmbeddedBackend(Store(path, self._shared))
+        self._open(self._live_path())
         return True
+
+    def _open(self, path: Path) -> None:
+        inode = path.stat().st_ino
+        self.opened, self._inode = EmbeddedBackend(Store(path, self._shared)), inode
+
+    def _open_replaced(self, path: Path) -> None:
+        """Open the file that `vlm4rec forget` has put in the place of the open one.
+
+        DuckDB has one database for each path in a process, and would go on with the old file: a link has another path.
+        """
+        link = path.with_name(f".open-{os.getpid()}.duckdb")
+        link.unlink(missing_ok=True)
+        link.hardlink_to(path)
+        try:
+            self._open(link)
+        finally:
+            link.unlink(missing_ok=True)
 
     def close(self) -> None:
         self.opened.close()

@@ -80,7 +80,8 @@ class Store:
         self._records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
         self._ids = np.array(list(self.numbers), dtype=object)
-        arrays = map_arrays(path, self._load_arrays) if shared else self._load_arrays()
+        named = path.with_name(f"{self.meta.name}{path.suffix}")  # also where the file is open under a link
+        arrays = map_arrays(named, self._load_arrays) if shared else self._load_arrays()
         self.vectors, self.fitted, self.popularity = (arrays[name] for name in ("vectors", "fitted", "popularity"))
         self.is_fitted = np.asarray(self.fitted.any(axis=1), dtype=np.bool_)
         terms = arrays["terms"].tobytes().decode()
