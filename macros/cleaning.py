@@ -18,6 +18,11 @@ MARKERS = (
     "(not set)",
 )
 WORDS = ("None", "N/A", "n/a", "-", "--")  # what people write as well; an attribute may mean them
+# the same signs as the macro has_mojibake of the suites, without what is lost for good
+_BROKEN = (
+    "\u00c3[\\x{80}-\\x{BF}\u0192\u201e\u201a\u0178\u0160\u0152\u0153\u0161\u017e\u017d\u2013]"
+    "|\u00c2[\\x{A0}-\\x{BF}]|\u00e2\u20ac"
+)
 _WIDE = "".join(map(chr, range(0xFF01, 0xFF5F)))  # full-width forms of the signs from ! to ~
 _NARROW = "".join(map(chr, range(0x21, 0x7F))).replace("'", "''")
 
@@ -125,6 +130,43 @@ def decoded(evaluator: MacroEvaluator, text: SQL, characters: SQL) -> str:
     parts = f"LIST_ZIP(STRING_SPLIT_REGEX({text}, {entity}), REGEXP_EXTRACT_ALL({text}, {entity}, 1))"
     joined = f"ARRAY_TO_STRING(LIST_TRANSFORM({parts}, part -> part[1] || {character}), '')"
     return f"CASE WHEN {text} LIKE '%&%;%' THEN {joined} ELSE {text} END"
+
+
+@macro()
+def is_broken_text(evaluator: MacroEvaluator, text: SQL) -> str:
+    """Return whether a text was UTF-8 that a program read as Windows-1252, such as `CafÃ©` or `itâ€™s`."""
+    return f"REGEXP_MATCHES({text}, '{_BROKEN}')"
+
+
+@macro()
+def mended(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
+    """Return a text that was UTF-8 and was read as Windows-1252 as it was before, if the shop declares `mend_texts`.
+
+    Only texts with signs of this damage are changed, and in them only what is UTF-8: accented Latin letters, quotation
+    marks, dashes and some signs.
+    """
+    import json
+
+    if not json.loads(declared).get("mend_texts"):
+        return text
+    right = [chr(code) for code in (*range(0xA0, 0x180), *range(0x2010, 0x2045), 0x20AC, 0x2122)]
+    broken = ["".join(_as_windows(byte) for byte in letter.encode()) for letter in right]
+    split = "STRING_SPLIT('{}', chr(10))"
+    names, letters = (split.format("\n".join(texts).replace("'", "''")) for texts in (broken, right))
+    rest = "".join(_as_windows(byte) for byte in range(0x80, 0xC0)).replace("-", "\\-")
+    sequence = f"([\u00c2-\u00c5][{rest}]|\u00e2[{rest}][{rest}])"
+    letter = f"COALESCE(MAP({names}, {letters})[part[2]], part[2], '')"
+    parts = f"LIST_ZIP(STRING_SPLIT_REGEX({text}, '{sequence}'), REGEXP_EXTRACT_ALL({text}, '{sequence}', 1))"
+    joined = f"ARRAY_TO_STRING(LIST_TRANSFORM({parts}, part -> part[1] || {letter}), '')"
+    return f"CASE WHEN REGEXP_MATCHES({text}, '{_BROKEN}') THEN {joined} ELSE {text} END"
+
+
+def _as_windows(byte: int) -> str:
+    """Return the sign of a byte in Windows-1252, or in Latin-1 where that has none."""
+    try:
+        return bytes([byte]).decode("cp1252")
+    except UnicodeDecodeError:
+        return chr(byte)
 
 
 @macro()

@@ -9,9 +9,9 @@ WITH decoded AS (
   SELECT
     raw.row_number,
     @normal_form(raw.item_id) AS item_id,
-    @plain_text(@decoded(raw.title, html.characters)) AS title,
-    @decoded(raw.description, html.characters) AS description,
-    @plain_text(@without_tags(@decoded(raw.category, html.characters))) AS category,
+    @plain_text(@decoded(@mended(raw.title, @declared_values), html.characters)) AS title,
+    @decoded(@mended(raw.description, @declared_values), html.characters) AS description,
+    @plain_text(@without_tags(@decoded(@mended(raw.category, @declared_values), html.characters))) AS category,
     @normal_form(raw.price) AS price,
     NULLIF(TRIM(raw.image), '') AS image,
     @normal_form(raw.available) AS available,
@@ -27,7 +27,10 @@ WITH decoded AS (
     attribute.id AS place,
     attribute.type AS type,
     attribute.value AS delivered,
-    @plain_text(@decoded(@json_text(attribute.value, attribute.type), decoded.characters)) AS text
+    @plain_text(@decoded(
+        @mended(@json_text(attribute.value, attribute.type), @declared_values),
+        decoded.characters
+      )) AS text
   FROM decoded
   CROSS JOIN JSON_EACH(decoded.attributes) AS attribute
   WHERE

@@ -40,6 +40,7 @@ def test_a_blind_model_ends_the_run_before_a_photo_is_paid_for(tmp_path: Path, s
         with pytest.raises(RunError, match="llava does not see photos: asked for the two colours of a picture"):
             run_captions(options)
         assert not server.calls
+        assert len(server.canaries) == 2, "once for all threads"
         assert run_captions(options.model_copy(update={"caption_canary": False})).statuses == {"ok": 3}
 
 

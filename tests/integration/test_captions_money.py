@@ -55,13 +55,13 @@ def test_the_first_call_reveals_a_model_that_costs_far_more_than_assumed(tmp_pat
 
 
 def test_the_cap_holds_for_a_server_that_reports_no_tokens(tmp_path: Path) -> None:
-    """A prompt of 138 tokens at 10 and 5 answered at 100 for a million: 0.00188 a call, 21 of which are 0.0395."""
+    """Prompt and photo: 142 tokens at 10, answer: 5 at 100, for a million: 0.00192 a call, 20 of which are 0.0384."""
     silent = Reply(body={"choices": [{"message": {"content": "A plain red mug, new."}}]})
     with serving(lambda title, earlier: silent) as server:
         options = write_settings(tmp_path, server)
         summary = run_captions(options, max_cost=0.04)
-        assert (summary.computed, summary.left) == (21, 9)
-        assert summary.cost == pytest.approx(0.0395, abs=0.0001)
+        assert (summary.computed, summary.left) == (20, 10)
+        assert summary.cost == pytest.approx(0.0384, abs=0.0001)
         assert summary.tokens_out == summary.computed * (len("A plain red mug, new.") // 4)
         assert run_captions(options).left == 0
 

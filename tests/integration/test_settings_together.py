@@ -25,6 +25,7 @@ def test_unit_tests_of_models_pass_with_settings_of_the_user(shop: Workspace) ->
         "VLM4REC_RANKING": "ranking.yaml",
         "VLM4REC_AS_OF": "2024-01-01",
         "VLM4REC_ENCODER": "hashing-8",
+        "VLM4REC_LANGUAGE": "german",
     }
     shop.run("sqlmesh", "-p", str(ROOT), "test")
 

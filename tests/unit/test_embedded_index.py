@@ -202,6 +202,14 @@ def test_another_schema_or_analyzer_is_refused(tmp_path: Path, change: str, mess
     duckdb.connect(str(path)).close()  # nothing is left open
 
 
+def test_a_release_of_the_english_analyzer_before_is_still_read(tmp_path: Path) -> None:
+    build_release(tmp_path, given(documents()), meta())
+    with duckdb.connect(str(current_release(tmp_path))) as connection:
+        connection.execute("UPDATE release SET analyzer = 'vlm4rec_english@2'")
+    with open_index(str(tmp_path)) as index:
+        assert [hit.item_id for hit in index.search(Query(text="dresses", mode="lexical")).hits] == ["b", "a"]
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000])
 def test_a_damaged_release_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
     name = publish(tmp_path).release

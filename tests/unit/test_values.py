@@ -304,3 +304,25 @@ def test_ratings_show_their_scale(ratings: list[float], scale: float | None) -> 
     sql = macros("events").rating_scale(None, "rating")
     source = "(SELECT CAST(text AS DOUBLE) AS rating FROM input) AS log"
     assert run(sql, [str(rating) for rating in ratings], source, order="") == [scale]
+
+
+def mended(texts: list[str]) -> list[str]:
+    return run(macros("cleaning").mended(None, "text", '{"mend_texts": true}'), texts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text("abc éüßÖñÀł\u2019\u201c€\u2013", max_size=12), min_size=1, max_size=8))
+def test_texts_that_were_read_as_windows_1252_are_mended(texts: list[str]) -> None:
+    texts = [f"ä {text}" for text in texts]
+    table = {byte: bytes([byte]).decode("cp1252", "replace") for byte in range(256)}
+    table = {byte: chr(byte) if sign == "�" else sign for byte, sign in table.items()}
+    broken = ["".join(table[byte] for byte in text.encode()) for text in texts]
+    assert mended(broken) == texts
+    assert all(run(macros("cleaning").is_broken_text(None, "text"), broken))
+    assert run(macros("cleaning").mended(None, "text", NOTHING), broken) == broken, "only if declared"
+
+
+def test_texts_without_signs_of_damage_stay() -> None:
+    texts = ["Größe", "»ESPAÑ«", "»HYVÄ»", "MAÇÃ", "Âge â € 5", "plain"]
+    assert mended(texts) == texts
+    assert not any(run(macros("cleaning").is_broken_text(None, "text"), texts))

@@ -27,6 +27,7 @@ class SightCheck:
     def __init__(self, captioner: Captioner, cost_meter: CostMeter) -> None:
         self._captioner, self._cost_meter = captioner, cost_meter
         self._done, self._lock = False, Lock()
+        self._error: Vlm4recError | None = None
 
     def require(self) -> None:
         """Return when the proof is there.
@@ -36,8 +37,14 @@ class SightCheck:
         """
         with self._lock:
             if not self._done:
-                self._captioner.check_sight(self._cost_meter.add_overhead)
                 self._done = True
+                try:
+                    self._captioner.check_sight(self._cost_meter.add_overhead)
+                except Vlm4recError as error:
+                    self._error = error
+                    raise
+            if self._error is not None:  # the threads that waited ask no more
+                raise self._error
 
 
 class CircuitBreaker:

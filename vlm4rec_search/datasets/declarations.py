@@ -177,6 +177,8 @@ class Values(Section):
     """Words for an item that can be bought, besides the usual ones, in any case."""
     unavailable: tuple[str, ...] = ()
     """Words for an item that cannot be bought."""
+    mend_texts: bool = False
+    """Whether texts of items that are UTF-8 read as Windows-1252, such as CafÃ©, are decoded once more."""
 
     @field_validator("time_zone")
     @classmethod

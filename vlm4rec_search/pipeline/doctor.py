@@ -174,7 +174,7 @@ def _by_hash(
 
 
 def _model_changes(live: ReleaseMeta, staged: ReleaseMeta) -> Iterator[str]:
-    for name in ("encoder", "dimension", "fitted"):
+    for name in ("encoder", "dimension", "fitted", "analyzer"):
         indexed, tabled = getattr(live, name), getattr(staged, name)
         if indexed != tabled:
             yield f"{name} {indexed} in the index, {tabled} in the tables"
