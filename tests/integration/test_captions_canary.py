@@ -33,15 +33,18 @@ def test_one_question_is_asked_in_each_run_that_captions_and_the_ledger_counts_i
 
 
 @pytest.mark.parametrize("says", ["I do not see an image.", "A red mug.", "red, green, blue, yellow, black"])
-def test_a_blind_model_ends_the_run_before_a_photo_is_paid_for(tmp_path: Path, says: str) -> None:
+def test_a_blind_model_is_told_and_may_end_the_run_before_a_photo_is_paid_for(
+    tmp_path: Path, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with serving(lambda title, earlier: answer("A red bag.")) as server:
         server.blind = says
-        options = shop(tmp_path, server)
+        options = shop(tmp_path, server, caption_canary="stop")
         with pytest.raises(RunError, match="llava does not see photos: asked for the two colours of a picture"):
             run_captions(options)
         assert not server.calls
         assert len(server.canaries) == 2, "once for all threads"
-        assert run_captions(options.model_copy(update={"caption_canary": False})).statuses == {"ok": 3}
+        assert run_captions(options.model_copy(update={"caption_canary": "warn"})).statuses == {"ok": 3}
+    assert [record.message for record in caplog.records if "llava does not see photos" in record.message]
 
 
 def test_a_model_that_answers_nothing_is_not_called_blind(tmp_path: Path) -> None:

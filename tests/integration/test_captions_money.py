@@ -20,7 +20,7 @@ def write_settings(folder: Path, server: CaptionServer, **options: object) -> Se
         "captioner": "openai:llava",
         "openai_url": server.url,
         "openai_workers": 2,
-        "caption_canary": False,
+        "caption_canary": "off",
         **options,
     }
     return write_catalogue(folder, *ITEMS, price_in=10, price_out=100, **given)
@@ -78,7 +78,7 @@ def test_a_run_that_the_cap_ended_says_so(workspace: Workspace) -> None:
     with serving(lambda title, earlier: answer("A plain red mug.")) as server:
         write_settings(workspace.folder, server)
         own = {"CAPTIONER": "openai:llava", "OPENAI_URL": server.url, "PRICE_IN": "10", "PRICE_OUT": "100"}
-        own["CAPTION_CANARY"] = "false"
+        own["CAPTION_CANARY"] = "off"
         workspace.settings |= {f"VLM4REC_{name}": value for name, value in own.items()}
         printed = workspace.vlm4rec("captions", "run", "--max-cost", "0.0285")
         assert "The spending cap ended the run: 2 photos are left; continue with a higher --max-cost" in printed

@@ -135,10 +135,10 @@ class Settings(BaseSettings):
     )
     caption_edits: Path | None = Field(default=None, description="CSV file of captions written by people")
     caption_max_cost: float | None = Field(default=None, ge=0, description="maximum cost of the captions of one run")
-    caption_canary: bool = Field(
-        default=True,
-        description="whether a run first asks the captioning server for the colours of a drawn picture, and ends if"
-        " the model does not see them",
+    caption_canary: Literal["warn", "stop", "off"] = Field(
+        default="warn",
+        description="what a run does if the captioning server does not see the colours of a drawn picture that it is"
+        " asked for first; `off` does not ask",
     )
     other_captioners: str | None = Field(default=None, description="captioners to compare with, separated by commas")
     price_in: float = Field(default=0.0, ge=0, description="price of a million input tokens of the captioner")

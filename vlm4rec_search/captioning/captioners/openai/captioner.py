@@ -1,5 +1,6 @@
 """Captions by any OpenAI-compatible server, such as vLLM, Ollama, `transformers serve` or a hosted one."""
 
+import logging
 import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from vlm4rec_search.captioning.captioners.openai.client import ChatClient
 from vlm4rec_search.captioning.prompts import load_prompt
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 JPEG_QUALITY = 90
 """Quality of the photo in a request, on Pillow's scale."""
@@ -70,13 +73,14 @@ class OpenAICaptioner(Captioner):
     def check_sight(self, count: Callable[[int, int], None]) -> None:
         """Ask for the colours of a drawn picture; where the answer is wrong, of another one.
 
-        A server that fails, or answers nothing, proves nothing: its captions will show what is wrong.
+        A model that names neither, or says the same of both, is told. A server that fails, or answers nothing, proves
+        nothing: its captions will show what is wrong.
 
         Raises:
-            RunError: the model names neither, or says the same of both.
+            RunError: the model does not see them, and the setting is `stop`.
         """
         answers: list[str] = []
-        pairs = draw_pairs(2) if self._canary else []
+        pairs = draw_pairs(2) if self._canary != "off" else []
         for pair in pairs:
             picture = draw_picture(pair)
             tokens = len(QUESTION) // 4 + picture.width * picture.height // 750
@@ -91,11 +95,13 @@ class OpenAICaptioner(Captioner):
             if is_seen(pair, answers[-1]) or not answers[-1]:
                 return
         if answers and (answers[0] == answers[1] or not any(map(names, answers))):
-            raise RunError(
+            told = (
                 f"{self._model} does not see photos: asked for the two colours of a picture ({' and '.join(pairs[0])}),"
-                f" it answered {answers[0][:100]!r}: serve a model that takes images;"
-                " VLM4REC_CAPTION_CANARY=false skips this question"
+                f" it answered {answers[0][:100]!r}: serve a model that takes images"
             )
+            if self._canary == "stop":
+                raise RunError(f"{told}; VLM4REC_CAPTION_CANARY=off skips this question")
+            logger.warning("%s; VLM4REC_CAPTION_CANARY=stop ends such runs before they cost more", told)
 
     def _caption_one(self, photo: Image, prompt: str) -> Caption | CaptionError:
         photo = sendable(photo)
