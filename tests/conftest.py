@@ -8,6 +8,8 @@ import pytest
 from helpers.workspace import ROOT, Workspace
 from sqlmesh import Context
 
+from vlm4rec_search.common.settings import settings
+
 pytest_plugins = [
     "helpers.opensearch_server",
     "helpers.backends",
@@ -15,6 +17,13 @@ pytest_plugins = [
     "helpers.backend_pair",
     "helpers.colour_catalogue",
 ]
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings() -> Iterator[None]:
+    """What a test has read of the environment does not reach the next one."""
+    yield
+    settings.cache_clear()
 
 
 @pytest.fixture
@@ -26,8 +35,6 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture(scope="session")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
     """The SQLMesh project, loaded with the fixture data and without the settings of the user's environment."""
-    from vlm4rec_search.common.settings import settings
-
     folder = tmp_path_factory.mktemp("context")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("VLM4REC_")]:
@@ -44,8 +51,6 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
 @pytest.fixture
 def hashing_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The settings name the encoder of the six items, so that a command can open their releases."""
-    from vlm4rec_search.common.settings import settings
-
     monkeypatch.setenv("VLM4REC_ENCODER", "hashing-4")
     settings.cache_clear()
     yield

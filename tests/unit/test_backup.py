@@ -180,3 +180,14 @@ def test_events_come_back_from_the_log_and_from_the_files_of_days(shop: Path, mo
     restored = EventLog(new / "served" / "events.sqlite")
     assert restored.record([parse_event(each) for each in sent]) == 0
     assert compact(restored.path, new / "served" / "events") == 1
+
+
+def test_a_restore_keeps_the_list_of_forgotten_shoppers(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("forgotten.json").write_text("older")
+    assert run("backup", "shop.zip").exit_code == 0
+    Path("forgotten.json").write_text("newer")
+    assert run("restore", "shop.zip", "--force").exit_code == 0
+    assert Path("forgotten.json").read_text() == "newer"
+    folder = move_to_new_folder(shop, monkeypatch)
+    assert run("restore", "../shop.zip").exit_code == 0
+    assert (folder / "forgotten.json").read_text() == "older"

@@ -1,5 +1,5 @@
 """One file with what cannot be made again: paid results and their ledger, fetched photos, the records of releases,
-checks and evaluations, and captions that people wrote.
+checks and evaluations, the list of forgotten shoppers, and captions that people wrote.
 
 Everything else follows from the data folder and the project: tables by `sqlmesh plan`, a release by `vlm4rec index`.
 """
@@ -132,6 +132,7 @@ def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
         "checks.duckdb": _Part(settings.quality / history.FILE, _copy_duckdb, _replace_duckdb),
         "evaluations.duckdb": _Part(settings.results, _copy_duckdb, _replace_duckdb),
         "served.sqlite": _Part(settings.served_file, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
+        "forgotten.json": _Part(settings.forgotten, _copy_file, _keep_or_write),
         "judgments.csv": _Part(settings.judgments_file, _copy_file, _replace_file),
         "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
         # Before the files of the days: an event that moves into a file meanwhile is in both, which a plan mends.
@@ -182,6 +183,12 @@ def _copy_duckdb(source: Path, target: Path) -> None:
 
 def _copy_file(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
+
+
+def _keep_or_write(path: Path, new: Path) -> None:
+    """Keep a list that is there: one of an older backup would bring back who was forgotten since."""
+    if not path.is_file():
+        _replace_file(path, new)
 
 
 def _replace_file(path: Path, new: Path) -> None:
