@@ -1,5 +1,5 @@
-/* DuckDB macros for the queries of the suites. The package adds `has_markup(text)` and `is_refusal(text)`, with the same
-   patterns that staging and the validation of captions use (vlm4rec_search/common/patterns.py). */
+/* DuckDB macros for the queries of the suites. The package adds `has_markup(text)`, `has_mojibake(text)` and
+   `is_refusal(text)`, with the same patterns that staging and the validation of captions use (vlm4rec_search/common/patterns.py). */
 
 create or replace temp macro l2_norm(vector) as sqrt(list_sum(list_transform(vector, lambda x: x::double * x)));
 
@@ -13,6 +13,3 @@ create or replace temp macro spellings(id) as [
   {'name': 'without signs between letters and digits', 'text': regexp_replace(lower(id), '[^\p{L}\p{N}]', '', 'g')},
   {'name': 'as their digits alone', 'text': ltrim(regexp_replace(id, '\D', '', 'g'), '0')}
 ];
-
-/* UTF-8 that was read as Windows-1252, such as CafÃ©, or a character that was lost. */
-create or replace temp macro has_mojibake(text) as regexp_matches(text, 'Ã[\x{80}-\x{BF}ƒ„‚]|Â[\x{A0}-\x{BF}]|â€|ï¿½|\x{FFFD}');

@@ -18,11 +18,6 @@ MARKERS = (
     "(not set)",
 )
 WORDS = ("None", "N/A", "n/a", "-", "--")  # what people write as well; an attribute may mean them
-# the same signs as the macro has_mojibake of the suites, without what is lost for good
-_BROKEN = (
-    "\u00c3[\\x{80}-\\x{BF}\u0192\u201e\u201a\u0178\u0160\u0152\u0153\u0161\u017e\u017d\u2013]"
-    "|\u00c2[\\x{A0}-\\x{BF}]|\u00e2\u20ac"
-)
 _WIDE = "".join(map(chr, range(0xFF01, 0xFF5F)))  # full-width forms of the signs from ! to ~
 _NARROW = "".join(map(chr, range(0x21, 0x7F))).replace("'", "''")
 
@@ -135,7 +130,9 @@ def decoded(evaluator: MacroEvaluator, text: SQL, characters: SQL) -> str:
 @macro()
 def is_broken_text(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return whether a text was UTF-8 that a program read as Windows-1252, such as `CafÃ©` or `itâ€™s`."""
-    return f"REGEXP_MATCHES({text}, '{_BROKEN}')"
+    from vlm4rec_search.common.patterns import MENDABLE
+
+    return f"REGEXP_MATCHES({text}, '{MENDABLE}')"
 
 
 @macro()
@@ -146,6 +143,8 @@ def mended(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     marks, dashes and some signs.
     """
     import json
+
+    from vlm4rec_search.common.patterns import MENDABLE
 
     if not json.loads(declared).get("mend_texts"):
         return text
@@ -158,7 +157,7 @@ def mended(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     letter = f"COALESCE(MAP({names}, {letters})[part[2]], part[2], '')"
     parts = f"LIST_ZIP(STRING_SPLIT_REGEX({text}, '{sequence}'), REGEXP_EXTRACT_ALL({text}, '{sequence}', 1))"
     joined = f"ARRAY_TO_STRING(LIST_TRANSFORM({parts}, part -> part[1] || {letter}), '')"
-    return f"CASE WHEN REGEXP_MATCHES({text}, '{_BROKEN}') THEN {joined} ELSE {text} END"
+    return f"CASE WHEN REGEXP_MATCHES({text}, '{MENDABLE}') THEN {joined} ELSE {text} END"
 
 
 def _as_windows(byte: int) -> str:

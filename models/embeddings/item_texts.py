@@ -35,7 +35,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     from vlm4rec_search.common.python_models import yield_unless_empty
     from vlm4rec_search.embeddings.recipes import embedded_parts, item_texts
 
-    context.var("analyzer")  # another analyzer finds other boilerplate
+    context.var("caption_analyzer")  # another one finds other boilerplate
     context.var("recipes")  # another version of the texts rebuilds this table
     columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
     items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")

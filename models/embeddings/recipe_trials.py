@@ -37,7 +37,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.embeddings.recipe_trials import choose_recipe, recipe_in_force
 
-    context.var("analyzer")  # another analyzer finds other boilerplate
+    context.var("caption_analyzer")  # another one finds other boilerplate
     context.var("encoder_id")  # another encoder, or another revision of it, rebuilds this table
     context.var("recipes")  # another version of the texts, or of the choice, rebuilds this table
     likes = exp.select("user_id", "item_id", "days").from_(context.resolve_table("profiles.likes"))

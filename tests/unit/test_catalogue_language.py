@@ -29,10 +29,11 @@ def test_without_function_words_nothing_is_guessed(text: str) -> None:
     assert guess_language([text] * 20)[0] is None
 
 
-def test_another_language_is_told_once_and_the_right_one_is_not() -> None:
+def test_another_language_is_told_and_the_right_one_and_plain_are_not() -> None:
     frame = six_items.documents().assign(title="Kleider", description=TEXTS["german"])
     line = find_other_language(six_items.given(frame), load_analyzer("english"))
     assert line is not None
     assert "look german (56% of the words are its function words)" in line
     assert "VLM4REC_LANGUAGE=german" in line
-    assert find_other_language(six_items.given(frame), load_analyzer("german")) is None
+    for fits in ("german", "plain"):
+        assert find_other_language(six_items.given(frame), load_analyzer(fits)) is None

@@ -225,6 +225,7 @@ def test_signs_that_are_no_markdown_stay(text: str) -> None:
         ("A red mug. It holds 0.3 l and", "A red mug."),
         ('A mug that says "Hi." It is made of', 'A mug that says "Hi."'),
         ("A red mug! It", "A red mug!"),
+        ("A blue bag.\n- a zip\n- made of soft lea", "A blue bag. a zip."),
     ],
 )
 def test_an_unfinished_sentence_is_left_out(text: str, kept: str) -> None:

@@ -52,7 +52,7 @@ def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
     if prompt.answer == "text":
         if _BARE_THOUGHT.match(text):
             return CaptionError("failed", "the answer is the model's thoughts: switch them off", *usage)
-        return _finish(replace(caption, text=plain_text(answer_text)), reply, usage)
+        return _finish(replace(caption, text=plain_text(answer_text, reply.cut_off)), reply, usage)
     try:
         answer = parse_answer(answer_text)
     except ValueError as error:
@@ -75,25 +75,27 @@ def _finish(caption: Caption, reply: Reply, usage: tuple[str, int, int]) -> Capt
     return replace(caption, text=caption.text[: ends[-1]].rstrip(), note=note)
 
 
-def plain_text(answer: str) -> str:
+def plain_text(answer: str, cut_off: bool = False) -> str:
     """Return the words of an answer in one line, without Markdown, labels, greetings and offers of further help.
 
-    An answer that is a JSON object with a description is the description.
+    An answer that is a JSON object with a description is the description. An entry of a list ends as a sentence does,
+    but for the last one of an answer that was cut off.
     """
-    lines = [line for line in answer.split("\n") if not _FENCE.fullmatch(line)]
+    lines = [line for line in answer.rstrip().split("\n") if not _FENCE.fullmatch(line)]
     if lines and lines[0].lstrip().startswith("{"):
         with suppress(ValueError):
             return " ".join(parse_answer("\n".join(lines)).description.split())
-    text = " ".join(" ".join(map(_plain_line, lines)).split())
+    ends = [*([True] * (len(lines) - 1)), not cut_off]
+    text = " ".join(" ".join(map(_plain_line, lines, ends)).split())
     for pattern in (_EAGER, _PREFACE, _LABEL):
         text = pattern.sub("", text)
     return _OFFER.sub("", text).strip()
 
 
-def _plain_line(line: str) -> str:
-    """Return a line without Markdown; an entry of a list ends as a sentence does."""
+def _plain_line(line: str, ends: bool) -> str:
+    """Return a line without Markdown; with `ends` an entry of a list ends as a sentence does."""
     words = _BULLET.sub("", line)
-    is_entry = words != line and words.strip() and words.rstrip()[-1] not in ".!?:;,"
+    is_entry = ends and words != line and words.strip() and words.rstrip()[-1] not in ".!?:;,"
     words = _LINK.sub(r"\1", _HEADING.sub("", words))
     return _EMPHASIS.sub(r"\2", words).rstrip() + ("." if is_entry else "")
 

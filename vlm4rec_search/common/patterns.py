@@ -1,4 +1,4 @@
-"""Regular expressions (RE2) for markup in texts, and for captions in which a model declines to describe a photo.
+"""Regular expressions (RE2) for markup in texts, for broken letters, and for captions in which a model declines.
 
 The staging models and the validation of captions apply them, and the expectation suites check with the same patterns.
 """
@@ -33,3 +33,13 @@ MARKUP = (
 )
 """HTML tags (escaped or not), HTML comments, JavaScript and style sheets. "< 5 kg", "<3" and "multi-function (10 in 1)"
 are text."""
+
+MENDABLE = (
+    "\u00c3[\\x{80}-\\x{BF}\u0192\u201e\u201a\u0178\u0160\u0152\u0153\u0161\u017e\u017d\u2013"
+    "\u20ac\u2030\u2021\u2020\u02c6\u2039\u2018\u2022\u02dc\u2122\u203a]"
+    "|\u00c2[\\x{A0}-\\x{BF}]|\u00e2\u20ac"
+)
+"""UTF-8 that was read as Windows-1252, such as CafÃ© for Café: letters of Western Europe, and quotation marks."""
+
+MOJIBAKE = rf"{MENDABLE}|ï¿½|\x{{FFFD}}"
+"""The same, and letters that are lost for good."""

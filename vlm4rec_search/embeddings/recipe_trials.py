@@ -35,10 +35,11 @@ _TABLES = """
 SELECT COUNT(*) = 2 AS there FROM duckdb_views()
 WHERE (schema_name, view_name) IN (('embeddings', 'recipe_trials'), ('histories', 'as_of'))
 """
+# Where too few shoppers could be asked, a second row says that the recipe was chosen by earlier trials.
 _FORMER = """
 SELECT trials.recipe, moment.as_of
 FROM embeddings.recipe_trials AS trials CROSS JOIN histories.as_of AS moment
-WHERE trials.chosen AND NOT trials.ndcg IS NULL
+WHERE trials.chosen AND (NOT trials.ndcg IS NULL OR (SELECT COUNT(*) FROM embeddings.recipe_trials) > 1)
 """
 COLUMNS = ["recipe", "shoppers", "ndcg", "gain", "gain_error", "chosen"]
 
@@ -59,7 +60,7 @@ def choose_recipe(
     first recipe of `TRIED` is chosen that is within one standard error of the best (`trials.choose`) and not below
     titles alone. The recipe in force stays unless the 95% interval of the other's gain over it, paired over shoppers,
     lies above 0. A recipe that makes the same texts as an earlier one is not tried. Without `FEWEST_SHOPPERS` shoppers
-    the recipe in force or the usual one is chosen, with `ndcg` missing.
+    the recipe in force or the usual one is chosen, with `ndcg` missing; the usual one then has a row in any case.
 
     Args:
         likes: user_id, item_id (of `documents`), days (age of the event).
@@ -81,7 +82,9 @@ def choose_recipe(
     past = list(windows(taken, ITEMS))
     shoppers = sum(len(window.asked) for window in past)
     if shoppers < FEWEST_SHOPPERS:
-        return pd.DataFrame([(in_force or usual, shoppers, None, None, None, True)], columns=COLUMNS)
+        kept = in_force or usual
+        untried = [(recipe, shoppers, None, None, None, recipe == kept) for recipe in dict.fromkeys((kept, usual))]
+        return pd.DataFrame(untried, columns=COLUMNS)
     parts = embedded_parts(documents).set_index("item_id", drop=False).loc[list(taken.item_ids)]
     texts = _distinct_texts(parts)
     vectors = stack_vectors(embed_texts(pd.concat(texts.values()), encoder, cache, weights)["vector"])

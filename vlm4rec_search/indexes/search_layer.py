@@ -105,8 +105,8 @@ class SearchLayer:
         as_of: the moment up to which the tables count events.
         table_version: SQLMesh's version of search.item_documents; None for tables that come from no warehouse.
         text_recipe: which texts of an item are embedded; None for tables that come from no warehouse.
-        versions: hash of SQLMesh's versions of all tables of prod, which changes with any model, raw file, or setting
-            of the tables; None for other tables.
+        versions: hash of SQLMesh's versions of all tables of prod, of `as_of` and of numbers of rows, which changes with
+            any model, raw file, or setting of the tables; None for other tables.
     """
 
     tables: SearchTables[pa.Table]
@@ -128,7 +128,7 @@ class SearchLayer:
 
     @property
     def analyzer(self) -> Analyzer:
-        """The analyzer that made the words of the tables; English, as once for all, where they do not name one."""
+        """The analyzer that made the words of the tables; English for tables of versions before 3."""
         terms = self.tables.terms
         named = "analyzer" in terms.column_names and len(terms) > 0
         return load_analyzer(terms["analyzer"][0].as_py()) if named else ENGLISH
@@ -148,8 +148,11 @@ def read_search_layer(connection: duckdb.DuckDBPyConnection, environment: str = 
     search_layer = SearchLayer(SearchTables(**tables), *provenance)
     if schema("search", environment) != "search":
         return search_layer
-    views = "\n".join(sql for (sql,) in connection.execute(_VIEWS).fetchall())
-    return replace(search_layer, versions=sha256(views.encode()).hexdigest()[:16])
+    views = [sql for (sql,) in connection.execute(_VIEWS).fetchall()]
+    # `sqlmesh run` writes new rows under the same views.
+    rows = [f"{name} {len(table)}" for name, table in tables.items()]
+    versions = "\n".join([*views, str(search_layer.as_of), *rows])
+    return replace(search_layer, versions=sha256(versions.encode()).hexdigest()[:16])
 
 
 def _read_model(connection: duckdb.DuckDBPyConnection, model: Model, environment: str) -> pa.Table:

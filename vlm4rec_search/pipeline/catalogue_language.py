@@ -40,12 +40,17 @@ def guess_language(texts: Iterable[str]) -> tuple[str | None, dict[str, float]]:
 
 
 def find_other_language(tables: SearchTables[Frame], analyzer: Analyzer) -> str | None:
-    """Return a line where the catalogue seems to be of another language than the analyzer that made its words."""
+    """Return a line where the catalogue seems to be of another language than the analyzer that made its words.
+
+    The analyzer `plain` fits every language but Chinese, Japanese and Korean.
+    """
     with duckdb.connect() as connection:
         connection.register("documents", tables.documents)
         texts = [text for (text,) in connection.execute(_TEXTS, {"sample": _SAMPLE}).fetchall()]
     guessed, shares = guess_language(texts)
     used = analyzer.language.name
+    if used == "plain" and guessed != "cjk":
+        return None
     if guessed is None or guessed == used or shares[guessed] < _TIMES * shares[used]:
         return None
     what = "characters" if guessed == "cjk" else "function words"

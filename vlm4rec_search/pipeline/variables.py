@@ -8,7 +8,7 @@ import duckdb
 
 from vlm4rec_search import profiles
 from vlm4rec_search.captioning.table import caption_variables
-from vlm4rec_search.common.analyzer import load_analyzer
+from vlm4rec_search.common.analyzer import ENGLISH, load_analyzer
 from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.patterns import MARKUP
@@ -66,6 +66,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         "fitted": fitted_variable(settings.fitted),
         "markup": MARKUP,
         "analyzer": load_analyzer(settings.language).id,
+        "caption_analyzer": ENGLISH.id,  # captions are English, whatever the language of the catalogue
         "recipes": str(recipes.VERSION),
         "text_recipe": ranking.text,
         "profiles": str(profiles.VERSION),

@@ -57,11 +57,12 @@ def popularity_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequenc
 
     Args:
         query: the query; it is not explained, and nothing of it is ranked by diversity or a minimum score.
-        facts: of which only the shopper's seen items and segment are used.
+        facts: of which only the shopper's seen items and segment, and the analyzer, are used.
         ranking: its depth.
         rules: business rules.
     """
-    rules = [rule for rule in rules if rule.applies(query, facts.user.segment if facts.user else None)]
+    segment = facts.user.segment if facts.user else None
+    rules = [rule for rule in rules if rule.applies(query, segment, facts.analyzer)]
     pins = _pins(rules)
     request = _request(query, facts, ranking, [POPULARITY, *pins])
     request = replace(request, without=(*request.without, *query.items))

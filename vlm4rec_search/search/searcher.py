@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from vlm4rec_search.common import maven
+from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.search.backend import (
@@ -221,7 +222,8 @@ class Searcher:
             UnavailableError: the backend keeps nothing in memory.
         """
         ranking = self._ranking_of(reader.release)
-        plan = popularity_plan(query, facts or Facts(), ranking, self.rules)
+        facts_known = facts or Facts(analyzer=load_analyzer(reader.release.analyzer))
+        plan = popularity_plan(query, facts_known, ranking, self.rules)
         retrieved = reader.in_memory(plan.request)
         if retrieved is None:
             raise error

@@ -116,8 +116,9 @@ def tune(
     most frequent first hit reaches beyond `LARGEST_FIRST` of the shoppers counts against nDCG@10. Top tens should cover
     `COVERAGE` of the documents that random lists would, where that costs at most `WORTH` of nDCG@10. What the choice is
     worth is measured by cross-fitting, see `Trial`. Equal weights stay where the gain is within one standard error,
-    and the ranking in force stays unless the 95% interval of the difference lies above 0. With fewer than `FEWEST`
-    shoppers the packaged configuration is chosen.
+    and the ranking in force stays unless the 95% interval of the difference lies above 0, or it shows the most frequent
+    first hit to more shoppers than `SAME_FIRST` and than the new one. With fewer than `FEWEST` shoppers the ranking in
+    force is kept, else the packaged one.
 
     Args:
         settings: warehouse, cache and the configuration to start from, whose durations the tables have.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, cosines
 from vlm4rec_search.indexes.embedded.backend import (
     EmbeddedBackend,
@@ -111,7 +112,8 @@ def look_up_block(backend: EmbeddedBackend, queries: Sequence[Query], ranking: R
     """Return the facts of each query as `look_up` does, without the neighbours, which only explanations need."""
     rows = backend.store.users([query.user for query in queries if query.user is not None])
     users = [to_user(str(query.user), rows[query.user]) if query.user in rows else None for query in queries]
-    facts = [Facts(user) for user in users]
+    analyzer = load_analyzer(backend.release.analyzer)
+    facts = [Facts(user, analyzer=analyzer) for user in users]
     seen = [user.seen if user and not query.include_seen else () for user, query in zip(users, queries, strict=True)]
     pairs = list(zip(queries, facts, strict=True))
     behaviour = [each.user.behaviour if each.user and uses("behaviour", query, each, ranking) else {}

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlglot.errors import SqlglotError
 
 from vlm4rec_search.common.errors import UsageError, first_line, one_line
-from vlm4rec_search.common.patterns import MARKUP, REFUSAL
+from vlm4rec_search.common.patterns import MARKUP, MOJIBAKE, REFUSAL
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.warehouse import in_environment
 from vlm4rec_search.common.yaml_files import read_yaml
@@ -70,12 +70,12 @@ def load_suites(folder: Path, only: str | None = None) -> list[Suite]:
 
 
 def define_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Define the temporary macros of the suites: `has_markup`, `is_refusal`, and `macros.sql` of the folder.
+    """Define the macros of the suites: `has_markup`, `has_mojibake`, `is_refusal`, and those of `macros.sql`.
 
     Raises:
         UsageError: the file is not valid SQL.
     """
-    for name, regex in (("has_markup", MARKUP), ("is_refusal", REFUSAL)):
+    for name, regex in (("has_markup", MARKUP), ("has_mojibake", MOJIBAKE), ("is_refusal", REFUSAL)):
         connection.execute(f"CREATE OR REPLACE TEMP MACRO {name}(text) AS REGEXP_MATCHES(text, {quote_text(regex)})")
     path = folder / MACROS
     if not path.is_file():

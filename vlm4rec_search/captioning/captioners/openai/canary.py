@@ -31,11 +31,11 @@ def draw_picture(pair: Pair) -> Image.Image:
     return picture
 
 
-def names(answer: str) -> set[str]:
+def named_colours(answer: str) -> set[str]:
     """Return the colours that an answer names."""
     return {colour for colour in COLOURS if re.search(rf"\b{colour}\b", answer, re.IGNORECASE)}
 
 
 def is_seen(pair: Pair, answer: str) -> bool:
     """Return whether an answer names both colours of a picture, and not just every colour."""
-    return set(pair) <= names(answer) and len(names(answer)) <= 3
+    return set(pair) <= named_colours(answer) and len(named_colours(answer)) <= 3

@@ -13,7 +13,13 @@ from PIL.Image import Image
 
 from vlm4rec_search.captioning.answers import Reply, caption_from
 from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
-from vlm4rec_search.captioning.captioners.openai.canary import QUESTION, draw_pairs, draw_picture, is_seen, names
+from vlm4rec_search.captioning.captioners.openai.canary import (
+    QUESTION,
+    draw_pairs,
+    draw_picture,
+    is_seen,
+    named_colours,
+)
 from vlm4rec_search.captioning.captioners.openai.client import ChatClient
 from vlm4rec_search.captioning.prompts import load_prompt
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -73,8 +79,8 @@ class OpenAICaptioner(Captioner):
     def check_sight(self, count: Callable[[int, int], None]) -> None:
         """Ask for the colours of a drawn picture; where the answer is wrong, of another one.
 
-        A model that names neither, or says the same of both, is told. A server that fails, or answers nothing, proves
-        nothing: its captions will show what is wrong.
+        A model that names no colour of either, or says the same of both, is reported. A server that fails, or answers
+        nothing, proves nothing: its captions will show what is wrong.
 
         Raises:
             RunError: the model does not see them, and the setting is `stop`.
@@ -94,14 +100,15 @@ class OpenAICaptioner(Captioner):
             answers.append(" ".join((message.text or message.refusal or "").split()))
             if is_seen(pair, answers[-1]) or not answers[-1]:
                 return
-        if answers and (answers[0] == answers[1] or not any(map(names, answers))):
-            told = (
+        named = [set(pair) & named_colours(answer) for pair, answer in zip(pairs, answers, strict=True)]
+        if answers and (answers[0] == answers[1] or not any(named)):
+            warning = (
                 f"{self._model} does not see photos: asked for the two colours of a picture ({' and '.join(pairs[0])}),"
                 f" it answered {answers[0][:100]!r}: serve a model that takes images"
             )
             if self._canary == "stop":
-                raise RunError(f"{told}; VLM4REC_CAPTION_CANARY=off skips this question")
-            logger.warning("%s; VLM4REC_CAPTION_CANARY=stop ends such runs before they cost more", told)
+                raise RunError(f"{warning}; VLM4REC_CAPTION_CANARY=off skips this question")
+            logger.warning("%s; VLM4REC_CAPTION_CANARY=stop ends such runs before they cost more", warning)
 
     def _caption_one(self, photo: Image, prompt: str) -> Caption | CaptionError:
         photo = sendable(photo)
