@@ -157,6 +157,7 @@ def test_a_condition_on_a_category_means_the_filter_of_the_search(shelf: Backend
     [
         ("{until: 2026-01-01, from: 2026-02-01}", "a rule ends after it begins"),
         ("{text: '?!'}", "has no word"),
+        ("{text: the}", "has no word"),
         ("{from: 20260601}", "cannot read the moment 20260601: write 2026-06-01"),
         ("{weekday: monday}", "weekday"),
     ],

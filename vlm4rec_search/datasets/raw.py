@@ -161,7 +161,7 @@ def inspect(
     declared = load_declarations(folder).of(table)
     paths = find_files(folder, table, declared)
     own = event_files(events, INTERACTIONS) if events and table == INTERACTIONS else []
-    if not paths and not own and table not in OPTIONAL:
+    if not paths and table not in OPTIONAL:
         names = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES if not suffix.endswith(".gz"))
         raise UsageError(
             f"{folder} holds none of {names}, nor a folder {table} of such files: put one there, or see"

@@ -105,8 +105,8 @@ class SearchLayer:
         as_of: the moment up to which the tables count events.
         table_version: SQLMesh's version of search.item_documents; None for tables that come from no warehouse.
         text_recipe: which texts of an item are embedded; None for tables that come from no warehouse.
-        versions: hash of SQLMesh's versions of all tables of prod, of `as_of` and of numbers of rows, which changes with
-            any model, raw file, or setting of the tables; None for other tables.
+        versions: hash of SQLMesh's versions of all tables of prod, of `as_of` and of numbers of rows, which changes
+            with any model, raw file, or setting of the tables; None for other tables.
     """
 
     tables: SearchTables[pa.Table]

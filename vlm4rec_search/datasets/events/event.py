@@ -38,7 +38,8 @@ _WORDS = {
 }
 _KINDS = {word: kind for kind, words in _WORDS.items() for word in (kind, *words.split())}
 _MEANINGS: dict[str, Meaning] = {
-    "impression": "shown", "remove": "seen", "hide": "against", "dislike": "against", "return": "against",
+    "impression": "shown", "remove": "seen", "rating": "seen", "review": "seen",
+    "hide": "against", "dislike": "against", "return": "against",
 }  # fmt: skip
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
@@ -46,7 +47,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 def _is_text(moment: object) -> object:
     """Refuse numbers: their unit could only be guessed."""
-    if not isinstance(moment, str):
+    if not isinstance(moment, str) or re.fullmatch(r"\s*[-+]?[\d.]+\s*", moment):
         raise ValueError("write the time as ISO 8601, such as 2026-01-31T12:00:00Z")
     return moment
 

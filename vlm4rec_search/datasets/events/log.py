@@ -33,7 +33,7 @@ CREATE INDEX IF NOT EXISTS events_to_compact ON events (sequence) WHERE NOT is_c
 _KNOW = "INSERT OR IGNORE INTO known VALUES (?)"
 _INSERT = f"INSERT INTO events ({', '.join(COLUMNS[1:])}) VALUES ({', '.join('?' * (len(COLUMNS) - 1))})"  # noqa: S608
 _OF_USER = """
-SELECT item_id, action_name, timestamp, received_at FROM events
+SELECT item_id, action_name, timestamp, received_at, is_compacted FROM events
 WHERE user_id = ? AND item_id IS NOT NULL AND received_at > ? ORDER BY sequence DESC LIMIT ?
 """
 _WAITING = f"SELECT {', '.join(COLUMNS)} FROM events WHERE NOT is_compacted AND sequence <= ? ORDER BY sequence"  # noqa: S608
@@ -82,8 +82,9 @@ class EventLog:
         Raises:
             RunError: the file cannot be written; no event is kept.
         """
-        connection, now, kept = self._connection, time.time(), 0
+        now, kept = time.time(), 0
         try:
+            connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
             try:
                 for event, content in events:
@@ -93,7 +94,8 @@ class EventLog:
                         kept += 1
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite itself has ended it where the disk is full
+                    connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
             raise self._cannot("write", error) from None
@@ -102,8 +104,8 @@ class EventLog:
     def recent(self, user_id: str, as_of: datetime | None, created_at: datetime) -> Recent:
         """Return what a shopper did that a release does not know, of the last `LIVE_SECONDS`.
 
-        An event counts where it was received after the release was made, or happened after the moment up to which its
-        tables count events.
+        An event counts where no plan has read it, or it was received after the release was made, or happened after the
+        moment up to which its tables count events.
 
         Args:
             user_id: as tables have it.
@@ -119,8 +121,9 @@ class EventLog:
         except sqlite3.Error as error:
             raise self._cannot("read", error) from None
         last: dict[str, str] = {}
-        for item_id, action, happened_at, received_at in rows:
-            is_known = received_at <= made and happened_at <= until
+        for item_id, action, happened_at, received_at, is_compacted in rows:
+            # A plan moves all events into files before it reads them: one that still waits is in no table.
+            is_known = is_compacted and received_at <= made and happened_at <= until
             if not is_known and meaning(action) != "shown":
                 last.setdefault(item_id, meaning(action))
         by = {each: tuple(item for item, of_item in last.items() if of_item == each) for each in ("for", "against")}
