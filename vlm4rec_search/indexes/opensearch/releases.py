@@ -118,30 +118,38 @@ class OpenSearchReleases(Releases):
         return [hit["_id"] for hit in answer["hits"]["hits"]]
 
     def forget(self, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
-        """Delete the documents, lower the number of users in `_meta`, and merge, so that no segment has them."""
+        """Lower the number of users in `_meta`, delete the documents, and merge, so that no segment has them.
+
+        The number comes first: after a break in between, either the next call finds the rest of the documents, or the
+        release is already complete without them. A merge that is missing is made up for.
+        """
         found = {}
         with server_errors(), nullcontext() if dry_run else lease(self.catalogue.client, self.catalogue.prefix):
             for name in self.list():
+                if not dry_run:  # a count and a scan see what an earlier call has deleted only then
+                    self.catalogue.client.indices.refresh(index=self.catalogue.index("profiles", name))
                 ids = [
                     id_ for batch in self.hashes(name, "profiles") for id_ in batch["id"].to_pylist() if id_ in users
                 ]
                 if ids:
                     found[name] = len(ids)
-                if ids and not dry_run:
+                if not dry_run:
                     self._delete_profiles(name, ids)
         return found
 
     def _delete_profiles(self, name: str, ids: Sequence[str]) -> None:
         client, index = self.catalogue.client, self.catalogue.index("profiles", name)
+        if ids:
+            users = client.count(index=index)["count"] - len(ids)
+            for kind in KINDS:
+                of_kind = self.catalogue.index(kind, name)
+                meta = client.indices.get_mapping(index=of_kind)[of_kind]["mappings"]["_meta"]
+                client.indices.put_mapping(index=of_kind, body={"_meta": {**meta, "users": users}})
         for id_ in ids:
             client.delete(index=index, id=id_, params={"ignore": [404]})
         client.indices.refresh(index=index)
-        client.indices.forcemerge(index=index, params={"max_num_segments": 1, "request_timeout": 600})
-        users = client.count(index=index)["count"]
-        for kind in KINDS:
-            of_kind = self.catalogue.index(kind, name)
-            meta = client.indices.get_mapping(index=of_kind)[of_kind]["mappings"]["_meta"]
-            client.indices.put_mapping(index=of_kind, body={"_meta": {**meta, "users": users}})
+        if client.indices.stats(index=index, metric="docs")["_all"]["total"]["docs"]["deleted"]:
+            client.indices.forcemerge(index=index, params={"max_num_segments": 1, "request_timeout": 600})
 
 
 def _row(hit: Mapping[str, Any]) -> dict[str, Any]:
