@@ -1,11 +1,16 @@
 """`vlm4rec forget` on both backends: live and kept releases lose the shopper, and all else stays."""
 
 import time
+from unittest.mock import Mock
 
-from helpers.backends import Backend, Embedded
+import pytest
+from helpers.backends import Backend, Embedded, Server
 from helpers.search_tables import made, shop, tables
+from opensearchpy import exceptions
 
 from vlm4rec_search import Query, open_index
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.pipeline.recommendations import all_users
 
 
@@ -32,11 +37,34 @@ def test_a_shopper_leaves_live_and_kept_releases(backend: Backend) -> None:
 
 def test_a_service_that_follows_answers_without_the_shopper(embedded: Embedded) -> None:
     embedded.publish(tables(shop()), made())
+    left = embedded.folder / "releases" / ".open-of-a-killed-process.duckdb"
+    left.write_text("u03")
     with open_index(str(embedded.folder), follow=0.05) as index:
-        assert index.search(Query(user="u03")).tier == "profile"
-        embedded.releases.forget({"u03"})
-        for _ in range(600):
-            if index.search(Query(user="u03")).tier == "popularity":
-                break
-            time.sleep(0.05)
-        assert (index.search(Query(user="u03")).tier, index.following.problem) == ("popularity", None)
+        for user in ("u03", "u04"):  # the second time the first replaced file is the open one
+            assert index.search(Query(user=user)).tier == "profile"
+            embedded.releases.forget({user})
+            for _ in range(600):
+                if index.search(Query(user=user)).tier == "popularity":
+                    break
+                time.sleep(0.05)
+            assert (index.search(Query(user=user)).tier, index.following.problem) == ("popularity", None)
+    assert not left.exists()
+
+
+@pytest.mark.long
+def test_a_break_before_the_merge_leaves_a_release_that_can_go_live(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.publish(tables(shop()), made())
+    assert isinstance(server.releases, OpenSearchReleases)
+    indices = server.releases.catalogue.client.indices
+    with monkeypatch.context() as broken:
+        broken.setattr(indices, "forcemerge", Mock(side_effect=exceptions.ConnectionError("N/A", "reset", None)))
+        with pytest.raises(RunError):
+            server.releases.forget({"u05"})
+    first = next(iter(server.releases.list()))
+    assert "u05" not in all_users(server.releases, first)
+    server.releases.activate(first)
+    assert server.releases.forget({"u05"}) == {}
+    stats = indices.stats(index=server.releases.catalogue.index("profiles", first), metric="docs")
+    assert stats["_all"]["total"]["docs"]["deleted"] == 0

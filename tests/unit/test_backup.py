@@ -1,6 +1,7 @@
 """Backup and restore: every file comes back as it was, and none is overwritten without a word."""
 
 import json
+import shutil
 import sqlite3
 import zipfile
 from contextlib import closing
@@ -180,6 +181,24 @@ def test_events_come_back_from_the_log_and_from_the_files_of_days(shop: Path, mo
     restored = EventLog(new / "served" / "events.sqlite")
     assert restored.record([parse_event(each) for each in sent]) == 0
     assert compact(restored.path, new / "served" / "events") == 1
+
+
+def test_events_that_move_during_a_backup_are_in_it(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, copyfile = EventLog(shop / "served" / "events.sqlite"), shutil.copyfile
+    sent = {"event_id": "1", "action_name": "click", "timestamp": "2025-01-31", "user_id": "u"}
+    log.record([parse_event(sent)], as_happened=True)
+
+    def compact_first(source: Path, target: Path) -> None:
+        compact(log.path, shop / "served" / "events")
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", compact_first)
+    assert run("backup", "shop.zip").exit_code == 0
+    assert log.waiting(log.newest()) == []
+    new = move_to_new_folder(shop, monkeypatch)
+    assert run("restore", "../shop.zip").exit_code == 0
+    restored = EventLog(new / "served" / "events.sqlite")
+    assert len(restored.waiting(restored.newest())) == 1
 
 
 def test_a_restore_keeps_the_list_of_forgotten_shoppers(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """`vlm4rec forget`: the list of the forgotten, the raw layer that honours it, and the files of a project."""
 
 import json
+import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vlm4rec_search.common import erase
 from vlm4rec_search.common.erase import erase_rows
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import ExplicitSettings
@@ -126,10 +129,10 @@ def test_rows_leave_all_files_of_a_project(tmp_path: Path) -> None:
         assert comments == [("a sample",)]
     assert pq.read_table(tmp_path / "export/served/a.parquet").to_pylist() == [{"user_id": "other", "rank": 1}]
     judgments = (tmp_path / "served" / "judgments.csv").read_text().splitlines()
-    assert judgments == ["user_id,query,item_id,judgment", ",lamp,i1,1", 'other,"a, b",i1,1']
+    assert judgments == ["user_id,query,item_id,judgment", ',"lamp",i1,1', 'other,"a, b",i1,1']
     again = forget(settings, [])
     assert (again.removals, again.shoppers, again.added) == ([], 1, 0)
-    assert {path.name for path in tmp_path.rglob(".*")} == {".lock"}  # of the events
+    assert {path.name for path in tmp_path.rglob(".*")} == {".lock", ".forgotten.json.lock"}
 
 
 def test_what_was_interrupted_is_finished_by_the_next_call(tmp_path: Path) -> None:
@@ -149,3 +152,61 @@ def test_nobody_on_the_list_and_a_damaged_file_are_said(tmp_path: Path) -> None:
     (tmp_path / "recommendations.parquet").write_text("none")
     with pytest.raises(RunError, match=r"recommendations\.parquet"):
         erase_rows(tmp_path / "recommendations.parquet", {"SECRET"})
+    (tmp_path / "recommendations.parq").write_text("none")
+    with pytest.raises(RunError, match=r"has to end with .*\.parquet"):
+        erase_rows(tmp_path / "recommendations.parq", {"SECRET"})
+
+
+def test_calls_at_once_lose_nobody(tmp_path: Path) -> None:
+    settings = ExplicitSettings(
+        project=None,
+        index_url=str(tmp_path / "index"),
+        **{name: tmp_path / name for name in ("forgotten", "cache", "served", "published", "quality", "warehouse")},
+        **{name: tmp_path / name for name in ("recommendations", "releases", "results", "data_dir")},
+    )
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda user: forget(settings, [user]), [f"u{number}" for number in range(40)]))
+    assert len(load_forgotten(settings.forgotten).hashes) == 40
+
+
+def test_lines_that_a_full_disk_cut_hide_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "judgments.csv"
+    header, torn, other = b"user_id,query,item_id\n", b'SECRET,"red la\nother,"r\xc3\n', b'other,"two\nlines, a",i1\n'
+    path.write_bytes(header + other + torn + b'SECRET,"x, y",i1\n' + other + b'SECRET,"two\nlines",i1\nother,,i2\n')
+    assert erase_rows(path, {"SECRET"}, dry_run=True) == 3
+    assert erase_rows(path, {"SECRET"}) == 3
+    assert path.read_bytes() == header + other + b'other,"r\xc3\n' + other + b"other,,i2\n"
+
+
+def test_an_erased_release_keeps_its_age(tmp_path: Path) -> None:
+    path = tmp_path / "old.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute("CREATE TABLE users AS SELECT 'SECRET' AS user_id")
+    os.utime(path, (1_000, 1_000))
+    assert erase_rows(path, {"SECRET"}) == 1
+    assert path.stat().st_mtime == 1_000
+
+
+def test_a_log_that_is_being_read_is_said_until_it_has_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erase, "_PATIENCE", 0.05)
+    monkeypatch.setattr(erase, "_CHUNK", 2)
+    path = tmp_path / "events.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as service:
+        service.execute("PRAGMA journal_mode = WAL")
+        service.execute("CREATE TABLE events (user_id TEXT)")
+        service.execute(
+            "CREATE TABLE pages (id TEXT, page INTEGER, user_id TEXT, PRIMARY KEY (id, page)) WITHOUT ROWID"
+        )
+        users = ["SECRET", "other", None, "SECRET", "SECRET"]
+        service.executemany("INSERT INTO events VALUES (?)", [(user,) for user in users])
+        service.executemany("INSERT INTO pages VALUES ('a', ?, ?)", enumerate(users))
+        service.execute("BEGIN")
+        service.execute("SELECT COUNT(*) FROM events").fetchone()
+        for _ in range(2):
+            with pytest.raises(RunError, match="busy"):
+                erase_rows(path, {"SECRET"})
+        service.execute("COMMIT")
+        assert erase_rows(path, {"SECRET"}) == 0
+        assert service.execute("SELECT user_id FROM events").fetchall() == [("other",), (None,)]
+        assert service.execute("SELECT page FROM pages").fetchall() == [(1,), (2,)]
+        assert b"SECRET" not in path.read_bytes() + Path(f"{path}-wal").read_bytes()

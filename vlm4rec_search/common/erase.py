@@ -5,9 +5,11 @@ The rows are those with such an id in a column `user_id`, or in a column `id` be
 
 import csv
 import fcntl
+import os
 import sqlite3
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +22,10 @@ from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.sql import quote_name, quote_text
 
 USER = "user_id"
+ERASING = ".erasing-"
+"""How the names of folders begin in which a file is made anew."""
+_PATIENCE = 30.0  # seconds to wait for another process that uses a SQLite file
+_CHUNK = 1_000  # rows of a transaction: a service writes between two of them
 _SUFFIXES = {".duckdb": "duckdb", ".db": "duckdb", ".sqlite": "sqlite", ".parquet": "parquet", ".csv": "csv"}
 _TABLES = """
 SELECT columns.schema_name, columns.table_name, LIST(columns.column_name)
@@ -45,12 +51,13 @@ def erase_rows(path: Path, users: Container[str], dry_run: bool = False, then: s
     """
     if not path.is_file():
         return 0
-    erase = {"duckdb": _erase_duckdb, "sqlite": _erase_sqlite, "parquet": _erase_parquet, "csv": _erase_csv}[
-        _SUFFIXES[path.suffix]
-    ]
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise RunError(f"cannot remove rows from {path}: the name of the file has to end with {', '.join(_SUFFIXES)}")
+    erase = {"duckdb": _erase_duckdb, "sqlite": _erase_sqlite, "parquet": _erase_parquet, "csv": _erase_csv}[kind]
     try:
         return erase(path, users, dry_run, then)
-    except (duckdb.Error, sqlite3.Error, pa.ArrowException, OSError) as error:
+    except (duckdb.Error, sqlite3.Error, pa.ArrowException, csv.Error, UnicodeError, OSError) as error:
         raise RunError(f"cannot remove rows from {path}: {first_line(error)}") from None
 
 
@@ -72,7 +79,7 @@ def _erase_duckdb(path: Path, users: Container[str], dry_run: bool, then: str) -
         if dry_run or not rows:
             return rows
         # A deletion leaves the rows in free pages of the file: the second copy is made of what is left.
-        with TemporaryDirectory(dir=path.parent, prefix=".erasing-") as folder, replacing_file(path) as second:
+        with TemporaryDirectory(dir=path.parent, prefix=ERASING) as folder, replacing_file(path) as second:
             for part, name in ((Path(folder) / path.name, "first"), (second, "second")):
                 connection.execute(f"ATTACH {quote_text(str(part))} AS {name}")
             connection.execute("COPY FROM DATABASE old TO first; USE first")
@@ -82,29 +89,35 @@ def _erase_duckdb(path: Path, users: Container[str], dry_run: bool, then: str) -
             connection.execute(
                 "COPY FROM DATABASE first TO second; USE memory; DETACH first; DETACH second; DETACH old"
             )
-            second.chmod(path.stat().st_mode)
+            old = path.stat()
+            second.chmod(old.st_mode)
+            os.utime(second, ns=(old.st_atime_ns, old.st_mtime_ns))  # an old release stays the oldest
             Path(f"{path}.wal").unlink(missing_ok=True)  # DuckDB would replay it into the new file
     return rows
 
 
 def _erase_sqlite(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
-    rows = 0
-    with closing(sqlite3.connect(path, timeout=30.0)) as connection:
+    rows, is_user = 0, cache(users.__contains__)
+    with closing(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)) as connection:
         connection.execute("PRAGMA secure_delete = ON")
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (table,) in tables:
             name = quote_name(table)
-            if USER not in [column[1] for column in connection.execute(f"PRAGMA table_info({name})")]:
+            columns = connection.execute(f"PRAGMA table_info({name})").fetchall()
+            if USER not in [column[1] for column in columns]:
                 continue
-            counted = f"SELECT {USER}, COUNT(*) FROM {name} GROUP BY {USER}"  # noqa: S608  quoted
-            found = [(user, count) for user, count in connection.execute(counted) if user in users]
-            rows += sum(count for _, count in found)
-            if not dry_run:
-                deletion = f"DELETE FROM {name} WHERE {USER} = ?"  # noqa: S608  quoted
-                connection.executemany(deletion, [(user,) for user, _ in found])
-        connection.commit()
-        if rows and not dry_run:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            key = [quote_name(column[1]) for column in columns if column[5]] or ["rowid"]
+            selected = f"SELECT {USER}, {', '.join(key)} FROM {name}"  # noqa: S608  quoted
+            found = [place for user, *place in connection.execute(selected) if is_user(user)]
+            rows += len(found)
+            deletion = f"DELETE FROM {name} WHERE {' AND '.join(f'{column} IS ?' for column in key)}"  # noqa: S608
+            for start in range(0, 0 if dry_run else len(found), _CHUNK):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(deletion, found[start : start + _CHUNK])
+                connection.execute("COMMIT")
+        # Also without rows: those that an earlier call has deleted may still be in the file, or in its log.
+        if not dry_run and connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise RunError(f"{path} is busy, and its log may still have removed rows: run `vlm4rec forget` again")
     return rows
 
 
@@ -129,16 +142,56 @@ def _erase_parquet(path: Path, users: Container[str], dry_run: bool, then: str) 
 
 
 def _erase_csv(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
-    with path.open("r+", encoding="utf-8", newline="") as file:
+    with path.open("r+", encoding="utf-8", errors="surrogateescape", newline="") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as those who append to the file do
-        header, *lines = list(csv.reader(file)) or [[]]
-        column = header.index(USER) if USER in header else len(header)
-        kept = [line for line in lines if line[column : column + 1] == [] or line[column] not in users]
-        if len(kept) < len(lines) and not dry_run:
+        lines = list(file)
+        records = list(_csv_records(lines))
+        header = records[0][1] if records else []
+        if USER not in header:
+            return 0
+        column = header.index(USER)
+        kept = [text for text, row in records if row[column : column + 1] == [] or row[column] not in users]
+        if len(kept) < len(records) and not dry_run:
             file.seek(0)
-            csv.writer(file, lineterminator="\n").writerows([header, *kept])
+            file.writelines(kept)
             file.truncate()
-    return len(lines) - len(kept)
+            file.flush()
+            os.fsync(file.fileno())
+    return len(records) - len(kept)
+
+
+def _csv_records(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the text and the values of each record.
+
+    A query may have line breaks, so a record may have several lines. A quote that is never closed, in half a line that
+    a full disk has left, would make one record of all lines behind it: then the line is taken alone.
+    """
+    start, fields = 0, 0
+    while start < len(lines):
+        end = next(_ends(lines, start), start + 1)
+        if start and end > start + 1 and not _is_record(lines[start:end], fields):
+            end = start + 1
+        text = "".join(lines[start:end])
+        row = next(csv.reader(lines[start:end]), [])
+        fields = fields or len(row)
+        yield text, row
+        start = end
+
+
+def _ends(lines: Sequence[str], start: int) -> Iterator[int]:
+    """Yield the numbers of lines before which the quotes from `start` on are closed."""
+    quotes = 0
+    for number in range(start, len(lines)):
+        quotes += lines[number].count('"')
+        if quotes % 2 == 0:
+            yield number + 1
+
+
+def _is_record(lines: Sequence[str], fields: int) -> bool:
+    try:
+        return [len(row) for row in csv.reader(lines)] == [fields]
+    except csv.Error:  # a text that is longer than any field
+        return False
 
 
 def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:

@@ -1,9 +1,11 @@
 """The shoppers who are forgotten: a file with a salted hash of each id, which the raw layer leaves out."""
 
+import fcntl
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,6 +86,23 @@ def save_forgotten(path: Path, forgotten: Forgotten) -> None:
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+@contextmanager
+def changing_forgotten(path: Path) -> Iterator[None]:
+    """Keep other processes from changing the file while the block reads and saves it.
+
+    Raises:
+        RunError: the file beside it that is locked cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock").open("w")
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _hash(salt: str, user_id: str) -> str:

@@ -10,9 +10,10 @@ import sqlite3
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +25,7 @@ from vlm4rec_search.common.errors import RunError, UsageError, first_line, one_l
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
+from vlm4rec_search.datasets.events.compaction import locked
 from vlm4rec_search.pipeline.project.template import package_version
 from vlm4rec_search.pipeline.quality import history
 
@@ -31,6 +33,7 @@ EDITS = Path("caption_edits.csv")
 """Where captions that people wrote are restored to, if no setting names a file."""
 
 _CONTENTS = "backup.json"
+_LOG = "events.sqlite"
 _PHOTO = r"photos/[0-9a-f]{2}/[0-9a-f]{64}"
 _EVENTS = r"events/(interactions|others)/\d{4}-\d\d-\d\d\.parquet"
 
@@ -70,17 +73,13 @@ def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[
     """
     if target.exists() and not force:
         raise UsageError(f"{target} exists: name another file, or replace it with --force")
-    names = [path.relative_to(settings.cache).as_posix() for path in sorted(settings.cache.glob("photos/*/*"))]
-    events = settings.events_folder
-    names += [f"events/{path.relative_to(events).as_posix()}" for path in sorted(events.glob("*/[0-9]*.parquet"))]
-    parts = {name: part for name, part in _parts(settings, names).items() if part.path.is_file()}
-    if not parts:
+    if next(_present(settings), None) is None:
         raise UsageError(f"there is nothing to back up: {settings.cache} has no results, and there is no record")
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=".backup-") as folder:
-        partial, sizes = Path(folder) / "backup.zip", {}
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name, part in parts.items():
+        unfinished, sizes = Path(folder) / "backup.zip", {}
+        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, part in _present(settings):
                 copy = Path(folder) / "copy"
                 with _explain_errors(part.path):
                     part.copy(part.path, copy)
@@ -88,9 +87,9 @@ def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[
                 sizes[name] = copy.stat().st_size
                 copy.unlink()
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            contents = _Contents(version=package_version(), created_at=now, files=list(parts))
+            contents = _Contents(version=package_version(), created_at=now, files=list(sizes))
             archive.writestr(_CONTENTS, contents.model_dump_json(indent=1))
-        partial.replace(target)
+        unfinished.replace(target)
     return sizes
 
 
@@ -122,6 +121,23 @@ def restore_backup(settings: Settings, source: Path, force: bool = False) -> dic
     return {name: part.path for name, part in parts.items()}
 
 
+def _present(settings: Settings) -> Iterator[tuple[str, _Part]]:
+    """Yield the files that there are, the log of events first.
+
+    The files of the days are listed when the log has been copied: then they have all events that it lacks. An event
+    that moves into a file meanwhile is in both, which a plan mends.
+    """
+    log = _parts(settings, [])[_LOG]
+    if log.path.is_file():
+        yield _LOG, log
+    names = [path.relative_to(settings.cache).as_posix() for path in sorted(settings.cache.glob("photos/*/*"))]
+    events = settings.events_folder
+    names += [f"events/{path.relative_to(events).as_posix()}" for path in sorted(events.glob("*/[0-9]*.parquet"))]
+    for name, part in _parts(settings, names).items():
+        if name != _LOG and part.path.is_file():
+            yield name, part
+
+
 def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
     """Return the files that a backup can have; `names` has those of photos and of events."""
     photos = [name for name in names if re.fullmatch(_PHOTO, name)]
@@ -135,8 +151,11 @@ def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
         "forgotten.json": _Part(settings.forgotten, _copy_file, _keep_or_write),
         "judgments.csv": _Part(settings.judgments_file, _copy_file, _replace_file),
         "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
-        # Before the files of the days: an event that moves into a file meanwhile is in both, which a plan mends.
-        "events.sqlite": _Part(settings.events_file, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
+        _LOG: _Part(
+            settings.events_file,
+            partial(_copy_log, settings.events_folder),
+            lambda path, new: _copy_sqlite(new, path),
+        ),
         **{name: _Part(settings.served / name, _copy_file, _replace_file) for name in events},
         **{name: _Part(settings.cache / name, _copy_file, _replace_file) for name in photos},
     }
@@ -172,6 +191,12 @@ def _copy_sqlite(source: Path, target: Path) -> None:
     """Copy a database through the backup interface of SQLite, which waits for writers and misses no log."""
     with closing(sqlite3.connect(source)) as database, closing(sqlite3.connect(target)) as copy:
         database.backup(copy)
+
+
+def _copy_log(days: Path, source: Path, target: Path) -> None:
+    """Copy the log of events while none of them moves into the files of the days."""
+    with locked(days) if days.is_dir() else nullcontext():
+        _copy_sqlite(source, target)
 
 
 def _copy_duckdb(source: Path, target: Path) -> None:

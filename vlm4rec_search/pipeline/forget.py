@@ -10,7 +10,7 @@ from vlm4rec_search.common.erase import erase_rows
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.events.compaction import locked
-from vlm4rec_search.datasets.forgotten import Forgotten, load_forgotten, save_forgotten
+from vlm4rec_search.datasets.forgotten import Forgotten, changing_forgotten, load_forgotten, save_forgotten
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.pipeline.quality import history
 
@@ -72,12 +72,13 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
         UsageError: nobody is on the list and there are no ids, an id is empty, or the list cannot be read.
         RunError: the list cannot be written. Problems of other places are in the result.
     """
-    before = load_forgotten(settings.forgotten)
-    forgotten = before.adding(user_ids)
-    if not forgotten.hashes:
-        raise UsageError("nobody is forgotten yet: name a shopper with --user ID")
-    if not dry_run and forgotten != before:
-        save_forgotten(settings.forgotten, forgotten)
+    with changing_forgotten(settings.forgotten) if user_ids and not dry_run else nullcontext():
+        before = load_forgotten(settings.forgotten)
+        forgotten = before.adding(user_ids)
+        if not forgotten.hashes:
+            raise UsageError("nobody is forgotten yet: name a shopper with --user ID")
+        if not dry_run and forgotten != before:
+            save_forgotten(settings.forgotten, forgotten)
     index = url or settings.index_url
     removals = [*_remove_from_index(settings, index, forgotten, dry_run)]
     has_events = settings.events_folder.is_dir()

@@ -1,11 +1,11 @@
 """The live release of a folder, for a backend that goes on with the next one."""
 
-import os
 from pathlib import Path
+from uuid import uuid4
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
-from vlm4rec_search.indexes.embedded.pointer import current_release
+from vlm4rec_search.indexes.embedded.pointer import OPENED, current_release
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.search.backend import Backend, Reader, SentRequest
@@ -64,10 +64,10 @@ class FollowedFolder(Backend):
     def _open_replaced(self, path: Path) -> None:
         """Open the file that `vlm4rec forget` has put in the place of the open one.
 
-        DuckDB has one database for each path in a process, and would go on with the old file: a link has another path.
+        DuckDB has one database for each path in a process, and would go on with the old file: a link has a path that
+        no database had before, nor has one in another process with the same id in another container.
         """
-        link = path.with_name(f".open-{os.getpid()}.duckdb")
-        link.unlink(missing_ok=True)
+        link = path.with_name(f"{OPENED}{uuid4().hex}.duckdb")
         link.hardlink_to(path)
         try:
             self._open(link)

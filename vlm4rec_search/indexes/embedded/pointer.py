@@ -4,6 +4,7 @@
     index/releases/<name>.duckdb             a complete, verified release, which is never written again
     index/releases/<name>.arrays-1/          its arrays, for processes that share them; see `arrays.py`
     index/releases/.building-<name>.duckdb   a release that is being built, or a file that a killed build left
+    index/releases/.open-<id>.duckdb         a link for the moment in which a process opens a file that was replaced
 
 A reader opens the file that the pointer names and keeps reading it when the pointer changes.
 """
@@ -16,12 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vlm4rec_search.common.erase import ERASING
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.releases import RETAINED
 
 POINTER = "current"
 _BUILDING = ".building-"
+OPENED = ".open-"
+"""How the names of links begin under which a process opens a replaced file."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -85,7 +89,7 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
     """
     final = release_path(folder, name)
     with folder_lock(folder):
-        _remove_unfinished(final.parent)
+        remove_unfinished(folder)
         if final.exists():
             raise RunError(f"the release {name} exists already: build again for a new name")
         temporary = final.with_name(f"{_BUILDING}{final.name}")
@@ -96,7 +100,7 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
             activate(folder, name)
             _remove_old(folder, {name, previous, _live_name(folder)}, RETAINED)
         finally:
-            _remove_unfinished(final.parent)
+            remove_unfinished(folder)
 
 
 @contextmanager
@@ -160,9 +164,13 @@ def _by_age(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: (path.stat().st_mtime, path.name))
 
 
-def _remove_unfinished(releases: Path) -> None:
-    for unfinished in releases.glob(f"{_BUILDING}*"):
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left, while the lock of the folder is held.
+
+    A process that is just opening a link, or writing arrays, has to try again.
+    """
+    for unfinished in [path for begin in (_BUILDING, OPENED, ERASING) for path in folder.glob(f"releases/{begin}*")]:
         if unfinished.is_dir():
             shutil.rmtree(unfinished)
         else:
-            unfinished.unlink()
+            unfinished.unlink(missing_ok=True)

@@ -92,11 +92,16 @@ class EmbeddedReleases(Releases):
         return [user for (user,) in rows]
 
     def forget(self, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
-        """Replace each file that has such shoppers, also one of another package version."""
+        """Replace each file that has such shoppers, also one of another package version.
+
+        What killed processes have left, which may have them too, is removed.
+        """
         paths = sorted((self.folder / "releases").glob("[!.]*.duckdb"))
         if not paths:
             return {}
         with nullcontext() if dry_run else pointer.folder_lock(self.folder):
+            if not dry_run:
+                pointer.remove_unfinished(self.folder)
             rows = {path.stem: erase_rows(path, users, dry_run, _COUNT_USERS) for path in paths}
         return {name: count for name, count in rows.items() if count}
 
