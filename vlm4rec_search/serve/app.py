@@ -147,6 +147,8 @@ def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str |
         responses=_PROBLEMS,
     )
     metrics = Metrics(service)
+    is_one_of_many = METRICS_FOLDER in os.environ
+    measured = cast(CollectorRegistry, AllWorkers(metrics.registry)) if is_one_of_many else metrics.registry
     add_problems(app)
     app.add_middleware(BodyLimit, largest=LARGEST_BODY)
     _add_request_log(app, metrics)
@@ -216,11 +218,10 @@ def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str |
     @app.get("/metrics", tags=["health"], dependencies=guarded, response_class=Response)
     def measure() -> Response:
         """Return the metrics in the format of Prometheus."""
-        source = cast(CollectorRegistry, AllWorkers(metrics.registry)) if METRICS_FOLDER in os.environ else None
-        return Response(generate_latest(source or metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(measured), media_type=CONTENT_TYPE_LATEST)
 
     if page_token:
-        add_page(app, service, metrics.registry, page_token, is_private=bool(api_keys))
+        add_page(app, service, measured, page_token, is_private=bool(api_keys))
     return app
 
 
@@ -284,7 +285,7 @@ def _require_key(keys: Sequence[str]) -> Callable[[Request], None]:
 
 
 class BodyLimit:
-    """Refuses a request with a large body before it is read."""
+    """Refuses a request with a large body before it is read, and one whose body is not whole."""
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
         """Guard an application; `largest` is in bytes."""
@@ -298,8 +299,11 @@ class BodyLimit:
         more = True
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":  # nobody reads this; the log does
+                await problem(400, "the request ended before its body was whole")(scope, receive, send)
+                return
             body += message.get("body", b"")
-            more = message["type"] == "http.request" and message.get("more_body", False)
+            more = message.get("more_body", False)
             if len(body) > self._largest:
                 await problem(413, f"send at most {self._largest // 1024} kB")(scope, receive, send)
                 return
