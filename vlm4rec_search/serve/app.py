@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vlm4rec_search.serve.hosts import HostCheck
 from vlm4rec_search.serve.page import add_page
 from vlm4rec_search.serve.problems import add_problems, problem
 from vlm4rec_search.serve.schemas import (
@@ -103,6 +104,13 @@ class Metrics:
             "Answers of fewer retrievers, or of popular items, because the index did not answer in time.",
             registry=self.registry,
         )
+        unrecorded = Counter(
+            "vlm4rec_journal_failures_total",
+            "Answers that the journal did not take; they have no next page and count in no comparison.",
+            registry=self.registry,
+        )
+        if service is not None:  # `describe_api` has none
+            service.on_unrecorded = unrecorded.inc
         age = Gauge("vlm4rec_release_age_seconds", "Age of the release that answers.", registry=self.registry)
         age.set_function(lambda: time.time() - service.created_at)
         stuck = Gauge(
@@ -129,7 +137,12 @@ class Metrics:
         return receipt
 
 
-def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str | None = None) -> FastAPI:
+def create_app(
+    service: Service,
+    api_keys: Sequence[str] = (),
+    page_token: str | None = None,
+    hosts: Collection[str] | None = None,
+) -> FastAPI:
     """Return the application.
 
     Args:
@@ -137,6 +150,7 @@ def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str |
         api_keys: one of these has to be in the header `Authorization: Bearer KEY` of each request but those for the
             health of the service; none asks for no key.
         page_token: opens the page for changes, and with API keys for looking; None serves no page.
+        hosts: names that the Host header of a request may have, see `known_hosts`; None allows all.
     """
     app = FastAPI(
         title="VLM4Rec Search",
@@ -151,6 +165,8 @@ def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str |
     measured = cast(CollectorRegistry, AllWorkers(metrics.registry)) if is_one_of_many else metrics.registry
     add_problems(app)
     app.add_middleware(BodyLimit, largest=LARGEST_BODY)
+    if hosts is not None:
+        app.add_middleware(HostCheck, names=hosts)
     _add_request_log(app, metrics)
     guarded = [Depends(_require_key(api_keys))] if api_keys else []
 
