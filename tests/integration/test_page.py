@@ -200,7 +200,11 @@ def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_pat
         judgment = {**changes["/judge"], "token": form_token}
         assert client.post("/judge", data=judgment, headers=from_elsewhere).status_code == 403
         stale = {"text": "rules: []", "base": "of an older text", "token": form_token}
-        assert "somebody has changed" in client.post("/rules/save", data=stale).text
+        cut = client.post("/rules/save", data=stale)
+        assert (cut.status_code, "did not arrive whole" in cut.text) == (400, True)
+        assert "somebody has changed" in client.post("/rules/save", data={**stale, "end": "1"}).text
+        crowded = client.post("/rules/save", data={f"field{number}": "" for number in range(21)})
+        assert (crowded.status_code, "at most 20 fields" in crowded.text) == (400, True)
         wrong = {"text": "rules: [{action: fly}]", "token": form_token}
         assert "action" in client.post("/rules/preview", data=wrong).text
     assert (tmp_path / "rules.yaml").read_text() == RULES

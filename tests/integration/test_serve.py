@@ -2,8 +2,10 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -18,6 +20,7 @@ from helpers.workspace import BIN, ROOT
 from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.serve.journal import Page
 from vlm4rec_search.serve.service import Service
 
 RULES = """
@@ -106,6 +109,51 @@ def test_next_pages_repeat_nothing_and_a_page_stays_what_it_was(client: httpx.Cl
         assert {**again, "took_ms": 0} == {**page.json(), "took_ms": 0}
     assert client.get(first.json()["next"].replace("page=2", "page=9")).status_code == 404
     assert client.get(f"/v1/recommendations/{'0' * 32}").status_code == 404
+
+
+def test_a_page_that_another_request_served_meanwhile_is_repeated(
+    embedded: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.publish(given(documents()))
+    with Service(settings_of(embedded, tmp_path), 5.0) as service, serving(service) as client:
+        first = client.post("/v1/recommend", json={"user": "u1", "include_seen": True, "k": 2}).json()
+        name, find = first["recommendation_id"], service.journal.find
+        found = [find(name)]  # what the slower request read
+        other = Page([("f", 0.25)], first["tier"], first["release"], first["ranking"])
+        assert service.journal.record(name, 2, {"user": "u1", "k": 2}, other)
+        monkeypatch.setattr(service.journal, "find", lambda name: found.pop() if found else find(name))
+        slower, again = client.get(first["next"]), client.get(first["next"])
+        assert (ids(slower), ids(again)) == ("f", "f")
+
+
+def test_an_answer_is_given_where_the_journal_cannot_be_written(embedded: Backend, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    settings = settings_of(embedded, tmp_path)
+    with Service(settings, 5.0) as service, serving(service) as client:
+        assert "vlm4rec_journal_failures_total 0.0" in client.get("/metrics").text
+        with closing(sqlite3.connect(settings.served_file)) as connection:
+            connection.execute("DROP TABLE recommendations")
+        answer = client.post("/v1/recommend", json={"user": "u1", "include_seen": True, "k": 2})
+        assert (len(ids(answer)), answer.json()["next"]) == (2, None)
+        assert "vlm4rec_journal_failures_total 1.0" in client.get("/metrics").text
+
+
+def test_a_release_that_was_deleted_is_unknown(opensearch_url: str, own_prefix: str, tmp_path: Path) -> None:
+    server = Server(opensearch_url, own_prefix)
+    old, *_ = (server.publish(labelled_tables(label), meta()) for label in ("old", "new", "new"))
+    settings = settings_of(server, tmp_path)
+    experiment = f"experiments:\n  new: {{b: {{release: {old}}}, share: 0.99}}\n"
+    (tmp_path / "rules.yaml").write_text(experiment)
+    with Service(settings, 5.0) as service, serving(service) as client:
+        before = [client.post("/v1/recommend", json={"user": f"u{number}"}).json() for number in range(4)]
+        assert old in {answer["release"] for answer in before}
+        assert server.releases.prune(1) == [old]
+        after = [client.post("/v1/recommend", json={"user": f"u{number}"}) for number in range(4)]
+        assert {answer.status_code for answer in after} == {200}
+        assert {answer.json()["release"] for answer in after} == {service.index.release.name}
+        for _ in range(2):
+            gone = client.post("/v1/recommend", json={"user": "u1", "release": old})
+            assert (gone.status_code, "there is no release" in gone.json()["detail"]) == (400, True)
 
 
 def test_shoppers_items_and_releases_are_shown(client: httpx.Client) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.pipeline.saved_queries import find_query
 from vlm4rec_search.pipeline.served_log import create_served_tables
 from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.serve.journal import Journal, Page
 from vlm4rec_search.serve.service import Service
 
 SEMANTIC = {"mode": "semantic", "k": 6}
@@ -188,6 +190,35 @@ def test_a_split_experiment_is_told_and_compared(embedded: Embedded, workspace: 
         ]
 
 
+def test_an_answer_without_items_is_a_row_without_an_item(embedded: Embedded, tmp_path: Path) -> None:
+    settings = settings_of(embedded, tmp_path)
+    journal = Journal(settings.served_file)
+    for name, items in (("full", [("a", 0.5), ("b", 0.25)]), ("empty", [])):
+        journal.record(name, 1, {"user": "u1"}, Page(items, "profile", "r1", "v1", "new", None, "ab"[: len(items)]))
+    journal.record("full", 2, {"user": "u1"}, Page([("c", 0.1)], "profile", "r1", "v1"))
+    with duckdb.connect() as connection:
+        create_served_tables(connection, settings)
+        shown = "SELECT recommendation_id, position, item_id, score, team FROM served.recommendations ORDER BY ALL"
+        assert connection.sql(shown).fetchall() == [
+            ("empty", None, None, None, None),
+            ("full", 1, "a", 0.5, "a"),
+            ("full", 2, "b", 0.25, "b"),
+            ("full", 3, "c", 0.1, None),
+        ]
+        by_position = connection.sql(find_query(None, "click_through_by_position").sql).fetchall()
+        assert [row[:2] for row in by_position] == [(1, 1), (2, 1), (3, 1)]
+        ((*_, answers, served, _, _, _, _, _),) = connection.sql(
+            find_query(None, "click_through_by_ranking").sql
+        ).fetchall()
+        assert (answers, served) == (2, 3)
+        connection.execute("CREATE SCHEMA search; CREATE TABLE search.item_popularity (item_id VARCHAR, shoppers INT)")
+        connection.execute(
+            "CREATE TABLE search.item_documents AS SELECT 'z' AS item_id, '' AS title, '' AS category, 1 AS available"
+        )
+        (never,) = connection.sql(find_query(None, "items_never_served").sql).fetchall()
+        assert never[0] == "z"
+
+
 RANKED = {"a": "test-1", "b": "popular"}
 
 
@@ -213,6 +244,21 @@ def test_an_interleaved_list_has_teams_and_a_broken_experiment_costs_nothing(
         answers = [client.post("/v1/recommend", json={"user": f"u{number}"}).json() for number in range(8)]
         assert {answer["ranking"] for answer in answers} == {"test-1"}
         assert any(answer["experiment"] is None for answer in answers)
+
+
+def test_a_degraded_answer_takes_no_part_in_an_experiment(
+    embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.publish(given(documents()))
+    for method, told in (("interleave", {None}), ("split", {None, "b"})):
+        with experimenting(embedded, tmp_path, method) as service, serving(service) as client:
+            search = service.index.search  # of variant a
+            monkeypatch.setattr(service.index, "search", lambda query, of=search: replace(of(query), degraded="late"))
+            answers = [client.post("/v1/recommend", json={"user": f"s{number}", "k": 2}).json() for number in range(8)]
+        assert {answer["experiment"] and answer["experiment"]["arm"] for answer in answers} == told
+        for answer in answers:
+            of_a = answer["experiment"] is None
+            assert (answer["degraded"], answer["ranking"]) == (("late", "test-1") if of_a else (None, "popular"))
 
 
 KILLS = [pytest.param(3, 120, id="some"), pytest.param(20, 10_000, id="many", marks=pytest.mark.long)]

@@ -1,6 +1,7 @@
 """Several processes of the service: they share a release, a killed one is replaced, and a stop loses no request."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.serve.service import Service
 from vlm4rec_search.serve.workers import listen
 
 
@@ -119,10 +121,18 @@ def test_workers_share_memory_are_replaced_and_answer_whole_meanwhile(workspace:
             ended.set()
             for thread in asking:
                 thread.join()
+        requests = re.findall(
+            r'^vlm4rec_request_seconds_count\{endpoint="/v1/recommend".* (.+)$',
+            httpx.get(f"{address}/metrics", timeout=60).text,
+            re.MULTILINE,
+        )
+        shown = re.search(r"<strong>([\d,]+)</strong>requests of programs", httpx.get(f"{address}/quality").text)
         with begun_request(address, b'{"user": "u1", "k": 5}') as finish:
             process.send_signal(signal.SIGTERM)
             wait_until(lambda: len(workers(folder, process.pid)) < 2)  # the one without a request has ended
             assert finish().startswith(b"HTTP/1.1 200 OK")
+    assert shown is not None, "the page tells the numbers of both workers"
+    assert int(shown[1].replace(",", "")) == sum(map(float, requests)) > 0
     assert answers == set(labels.items())
     assert len(failures) <= 4  # connections of the killed worker
     assert process.returncode == 0
@@ -150,6 +160,17 @@ def test_mapped_arrays_are_those_of_the_release(tmp_path: Path, releases: Releas
             place.unlink()
         else:  # at last, as after a loss of power
             (place / "vectors.npy").write_bytes(b"")
+
+
+def test_a_named_release_shares_its_memory_as_well(tmp_path: Path, releases: Releases) -> None:
+    old = str(releases.live())
+    releases.publish(labelled_tables("new"), meta(), False, False)
+    settings = ExplicitSettings(index_url=str(tmp_path / "index"), encoder=ENCODER, served=tmp_path / "served")
+    folder = arrays_folder(tmp_path / "index" / "releases" / f"{old}.duckdb")
+    with Service(settings, 5.0, shared=True) as service:
+        assert not folder.exists()
+        service.reader(old)
+        assert folder.is_dir()
 
 
 def test_a_taken_port_is_an_error_that_says_what_to_do() -> None:

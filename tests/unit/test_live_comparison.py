@@ -94,6 +94,8 @@ def test_events_are_credited_to_the_variant_that_answered() -> None:
     events += "('5', 'purchase', 'x'), ('9', 'click', 'x')"
     result = compare_live(served(answers, events), "new", Experiment(b=OTHER))
     assert (result.shoppers_a, result.shoppers_b, result.answers, result.switched) == (2, 2, 7, 1)
+    empty = compare_live(served(f"{answers}, ('9', 'u4', 'b', NULL, NULL)", events), "new", Experiment(b=OTHER))
+    assert (empty.answers, empty.outcomes[0].b, empty.outcomes[2].b) == (8, 0.5, 0.25)  # an answer without items
     click, _, purchase = result.outcomes
     assert (click.a, click.b, purchase.a, purchase.b) == (0.25, 0.5, 0.0, 0.5)
     assert click.low <= click.difference <= click.high

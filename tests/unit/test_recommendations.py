@@ -9,9 +9,11 @@ from helpers.search_tables import SHOPPERS, made, shop, tables
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.many import answer_many
 from vlm4rec_search.pipeline.recommendations import SCHEMA, all_users, read_users, write_recommendations
+from vlm4rec_search.search.backend import Reader, SentRequest, UnavailableError
 from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
@@ -42,6 +44,30 @@ def test_all_shoppers_get_what_single_searches_answer(index: Searcher, releases:
             assert (answer.user, answer.tier, answer.ranking) == (alone.user, alone.tier, alone.ranking)
             assert answer.hits == alone.hits, query.user
     index.ranking = None
+
+
+class Forgetful(FollowedFolder):
+    """Leaves every other request without an answer, as a busy server does."""
+
+    asked = 0
+
+    def reader(self, sent: list[SentRequest] | None = None) -> Reader:
+        self.asked += 1
+        if self.asked % 2:
+            raise UnavailableError("busy")
+        return super().reader(sent)
+
+
+def test_a_search_that_a_server_leaves_unanswered_is_asked_again(
+    index: Searcher, releases: EmbeddedReleases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlm4rec_search.indexes.many._WORKERS", 1)
+    queries = [Query(user=user, k=3) for user in all_users(releases, index.release.name)][:3]
+    backend = Forgetful(releases.folder)
+    with Searcher(backend, None) as busy:
+        answers = list(answer_many(busy, queries))
+    assert [answer.hits for answer in answers] == [index.search(query).hits for query in queries]
+    assert backend.asked == 2 * len(queries)
 
 
 def test_the_file_has_a_row_for_each_hit(index: Searcher, releases: EmbeddedReleases, tmp_path: Path) -> None:

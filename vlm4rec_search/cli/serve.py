@@ -24,6 +24,13 @@ import click
     help="File with API keys, one a line; requests then need the header `Authorization: Bearer KEY`.",
 )
 @click.option(
+    "--allowed-host",
+    "allowed",
+    multiple=True,
+    metavar="NAME",
+    help="A further name of the service, under which requests may reach it; * allows all. Can be repeated.",
+)
+@click.option(
     "--ranking",
     "rankings",
     multiple=True,
@@ -45,6 +52,7 @@ def serve(
     url: str | None,
     follow: float,
     keys_file: Path | None,
+    allowed: tuple[str, ...],
     rankings: tuple[str, ...],
     workers: int,
     page: bool,
@@ -68,6 +76,7 @@ def serve(
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.search.ranking import load_ranking
     from vlm4rec_search.serve.app import create_app, describe_api
+    from vlm4rec_search.serve.hosts import is_loopback, known_hosts
     from vlm4rec_search.serve.service import Service
     from vlm4rec_search.serve.workers import Worker, listen, run_alone, run_workers
 
@@ -82,6 +91,11 @@ def serve(
         named[name] = load_ranking(Path(path))
     keys = _read_keys(keys_file) if keys_file else []
     options = settings() if url is None else settings().model_copy(update={"index_url": url})
+    hosts = known_hosts(host, allowed)
+    if not (keys or allowed or is_loopback(host)):
+        click.echo(
+            f"Warning: {host} answers whoever reaches it, by any name: see --keys-file, --allowed-host", err=True
+        )
     token = secrets.token_urlsafe(16) if page else None
     open_service = partial(Service, options, follow, named, workers > 1)
     with listen(host, port) as listener:
@@ -91,11 +105,11 @@ def serve(
             if token:
                 echo_page(address, token, bool(keys))
             if workers == 1:
-                run_alone(create_app(service, keys, token), listener)
+                run_alone(create_app(service, keys, token, hosts), listener)
                 return
         shown = click.get_current_context().find_root().params
         prepare = partial(configure_logging, -1 if shown["quiet"] else shown["verbose"], shown["log_format"])
-        run_workers(Worker(open_service, keys, token, prepare), workers, listener)
+        run_workers(Worker(open_service, keys, token, hosts, prepare), workers, listener)
 
 
 def echo_page(address: str, token: str, has_keys: bool) -> None:

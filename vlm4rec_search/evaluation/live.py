@@ -18,6 +18,7 @@ ACTIONS = {"click": ("click", "view"), "cart": ("cart",), "purchase": ("purchase
 SUSPICIOUS = 0.001  # a smaller probability of the numbers of shoppers makes the comparison void
 _SEED = 1
 # The reward of an answer: with `split` 1 where any of its items was acted on, with `interleave` the items of each team.
+# An answer without items counts; its reward is 0.
 _REWARDS = """
 WITH acted AS (
     SELECT DISTINCT query_id, item_id FROM served.events WHERE list_contains($kinds, kind)

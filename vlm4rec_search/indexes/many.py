@@ -2,20 +2,29 @@
 
 from collections.abc import Iterator, Sequence
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
 from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import explain_users, rank_users
+from vlm4rec_search.search.backend import UnavailableError
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Query
 from vlm4rec_search.search.searcher import Searcher
 
 _WORKERS = 8  # requests to a server at once: more waits there
 _ROUND = 256  # queries whose answers wait for each other, so that answers come in the order of the queries
+_AGAIN = Retrying(  # one search of many that a server does not answer would cost all the others
+    retry=retry_if_exception_type(UnavailableError),
+    stop=stop_after_attempt(5),
+    wait=wait_random_exponential(multiplier=1, max=20),
+    reraise=True,
+)
 
 
 def answer_many(index: Searcher, queries: Sequence[Query]) -> Iterator[Answer]:
     """Yield the answer to each query, in order. Hits, scores, reasons, tier and ranking are those of `search_whole`.
 
-    Answers from blocks have no note and took 0 ms.
+    Answers from blocks have no note and took 0 ms. A search that a server does not answer in time is asked five times.
 
     Args:
         index: an open release.
@@ -23,14 +32,15 @@ def answer_many(index: Searcher, queries: Sequence[Query]) -> Iterator[Answer]:
 
     Raises:
         UsageError: as for `Searcher.search`.
-        RunError: the index does not answer.
+        UnavailableError: a server does not answer a search.
+        RunError: the index cannot be read.
     """
     if isinstance(index.backend, EmbeddedBackend):
         yield from _answer_in_blocks(index, index.backend, queries)
         return
     for low in range(0, len(queries), _ROUND):
         asked = range(low, min(low + _ROUND, len(queries)))
-        answers = dict(run_concurrently(lambda number: index.search_whole(queries[number]), asked, _WORKERS))
+        answers = dict(run_concurrently(lambda number: _AGAIN(index.search_whole, queries[number]), asked, _WORKERS))
         yield from (answers[number] for number in asked)
 
 

@@ -72,8 +72,12 @@ class Releases(ABC):
         """
 
     @abstractmethod
-    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
+    def open(
+        self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
+    ) -> Searcher:
         """Open a release, live or not; for `ranking` and `rules` see `Searcher`.
+
+        With `shared`, a folder's release shares the memory of its arrays with other processes.
 
         Raises:
             UsageError: it is of another package version.

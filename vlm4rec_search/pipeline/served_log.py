@@ -31,17 +31,21 @@ CREATE TABLE served.events (
     client_id VARCHAR, session_id VARCHAR, query_id VARCHAR, item_id VARCHAR, position BIGINT, value DOUBLE,
     content VARCHAR);
 """
-# A position counts over all pages, from 1: the items of the pages before stand before those of a page.
+# A position counts over all pages, from 1: the items of the pages before stand before those of a page. A page without
+# items is a row without an item, so that the answer counts.
 _ADD_PAGES = """
 INSERT INTO served.recommendations
 SELECT
     recommendation_id, page, MAKE_TIMESTAMP(CAST(served_at * 1000000 AS BIGINT)), user_id, tier, release, ranking,
-    scenario, experiment, arm, before + place, item ->> 0, CAST(item ->> 1 AS DOUBLE), NULLIF(teams[place], '')
+    scenario, experiment, arm, CASE WHEN item IS NOT NULL THEN before + place END, item ->> 0,
+    CAST(item ->> 1 AS DOUBLE), NULLIF(teams[place], '')
 FROM (
     SELECT
-        * EXCLUDE (items), COALESCE(before_page, 0) AS before, UNNEST(CAST(items AS JSON[])) AS item,
-        GENERATE_SUBSCRIPTS(CAST(items AS JSON[]), 1) AS place
-    FROM pages)
+        * EXCLUDE (items, shown), COALESCE(before_page, 0) AS before, UNNEST(shown) AS item,
+        GENERATE_SUBSCRIPTS(shown, 1) AS place
+    FROM (
+        SELECT *, CASE WHEN JSON_ARRAY_LENGTH(items) = 0 THEN [NULL] ELSE CAST(items AS JSON[]) END AS shown
+        FROM pages))
 """
 _ADD_EVENTS = """
 INSERT INTO served.events

@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vlm4rec_search.serve.hosts import HostCheck
 from vlm4rec_search.serve.page import add_page
 from vlm4rec_search.serve.problems import add_problems, problem
 from vlm4rec_search.serve.schemas import (
@@ -103,6 +104,13 @@ class Metrics:
             "Answers of fewer retrievers, or of popular items, because the index did not answer in time.",
             registry=self.registry,
         )
+        unrecorded = Counter(
+            "vlm4rec_journal_failures_total",
+            "Answers that the journal did not take; they have no next page and count in no comparison.",
+            registry=self.registry,
+        )
+        if service is not None:  # `describe_api` has none
+            service.on_unrecorded = unrecorded.inc
         age = Gauge("vlm4rec_release_age_seconds", "Age of the release that answers.", registry=self.registry)
         age.set_function(lambda: time.time() - service.created_at)
         stuck = Gauge(
@@ -129,7 +137,12 @@ class Metrics:
         return receipt
 
 
-def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str | None = None) -> FastAPI:
+def create_app(
+    service: Service,
+    api_keys: Sequence[str] = (),
+    page_token: str | None = None,
+    hosts: Collection[str] | None = None,
+) -> FastAPI:
     """Return the application.
 
     Args:
@@ -137,6 +150,7 @@ def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str |
         api_keys: one of these has to be in the header `Authorization: Bearer KEY` of each request but those for the
             health of the service; none asks for no key.
         page_token: opens the page for changes, and with API keys for looking; None serves no page.
+        hosts: names that the Host header of a request may have, see `known_hosts`; None allows all.
     """
     app = FastAPI(
         title="VLM4Rec Search",
@@ -147,8 +161,12 @@ def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str |
         responses=_PROBLEMS,
     )
     metrics = Metrics(service)
+    is_one_of_many = METRICS_FOLDER in os.environ
+    measured = cast(CollectorRegistry, AllWorkers(metrics.registry)) if is_one_of_many else metrics.registry
     add_problems(app)
     app.add_middleware(BodyLimit, largest=LARGEST_BODY)
+    if hosts is not None:
+        app.add_middleware(HostCheck, names=hosts)
     _add_request_log(app, metrics)
     guarded = [Depends(_require_key(api_keys))] if api_keys else []
 
@@ -216,11 +234,10 @@ def create_app(service: Service, api_keys: Sequence[str] = (), page_token: str |
     @app.get("/metrics", tags=["health"], dependencies=guarded, response_class=Response)
     def measure() -> Response:
         """Return the metrics in the format of Prometheus."""
-        source = cast(CollectorRegistry, AllWorkers(metrics.registry)) if METRICS_FOLDER in os.environ else None
-        return Response(generate_latest(source or metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(measured), media_type=CONTENT_TYPE_LATEST)
 
     if page_token:
-        add_page(app, service, metrics.registry, page_token, is_private=bool(api_keys))
+        add_page(app, service, measured, page_token, is_private=bool(api_keys))
     return app
 
 
@@ -284,7 +301,7 @@ def _require_key(keys: Sequence[str]) -> Callable[[Request], None]:
 
 
 class BodyLimit:
-    """Refuses a request with a large body before it is read."""
+    """Refuses a request with a large body before it is read, and one whose body is not whole."""
 
     def __init__(self, app: ASGIApp, largest: int) -> None:
         """Guard an application; `largest` is in bytes."""
@@ -298,8 +315,11 @@ class BodyLimit:
         more = True
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":  # nobody reads this; the log does
+                await problem(400, "the request ended before its body was whole")(scope, receive, send)
+                return
             body += message.get("body", b"")
-            more = message["type"] == "http.request" and message.get("more_body", False)
+            more = message.get("more_body", False)
             if len(body) > self._largest:
                 await problem(413, f"send at most {self._largest // 1024} kB")(scope, receive, send)
                 return

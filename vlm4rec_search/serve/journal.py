@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,11 @@ CREATE TABLE IF NOT EXISTS recommendations (
 ) WITHOUT ROWID
 """
 _LATER = ("experiment", "arm", "teams")  # columns that older files lack
-_INSERT = "INSERT OR IGNORE INTO recommendations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = """
+INSERT OR IGNORE INTO recommendations (
+    recommendation_id, page, served_at, user_id, query, tier, release, ranking, scenario, items, experiment, arm, teams)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 _PAGES = """
 SELECT query, items, tier, release, ranking, experiment, arm, teams
 FROM recommendations WHERE recommendation_id = ? ORDER BY page
@@ -77,9 +81,11 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
                 connection.execute(_CREATE)
-                for name in _LATER:
-                    with suppress(sqlite3.OperationalError):  # it is there
+                if _missing(connection):
+                    connection.execute("BEGIN IMMEDIATE")  # another process may be adding them
+                    for name in _missing(connection):
                         connection.execute(f"ALTER TABLE recommendations ADD COLUMN {name} TEXT")
+                    connection.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"cannot write the journal {self._path} ({error})") from None
 
@@ -103,8 +109,8 @@ class Journal:
         page: int,
         query: Mapping[str, Any],
         served: Page,
-    ) -> None:
-        """Record a page of a recommendation.
+    ) -> bool:
+        """Record a page of a recommendation, unless it is recorded already; return whether it was not.
 
         Args:
             recommendation_id: see `new_id`.
@@ -120,7 +126,7 @@ class Journal:
         try:
             made_by = (served.ranking, scenario, json.dumps(list(served.items)))
             compared = (served.experiment, served.arm, served.teams)
-            self._connection.execute(_INSERT, (*row, *made_by, *compared))
+            return self._connection.execute(_INSERT, (*row, *made_by, *compared)).rowcount == 1
         except sqlite3.Error as error:
             raise RunError(f"cannot write the journal {self._path} ({error})") from None
 
@@ -136,6 +142,12 @@ class Journal:
             raise RunError(f"cannot read the journal {self._path} ({error})") from None
         pages = [Page([(item, score) for item, score in json.loads(items)], *made_by) for _, items, *made_by in rows]
         return Served(json.loads(rows[0][0]), pages) if rows else None
+
+
+def _missing(connection: sqlite3.Connection) -> list[str]:
+    """Return the columns that the file of an older package version lacks."""
+    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(recommendations)")}
+    return [name for name in _LATER if name not in there]
 
 
 def new_id() -> str:

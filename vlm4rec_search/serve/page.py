@@ -47,6 +47,7 @@ from vlm4rec_search.serve.views import (
 )
 
 LARGEST_RULES = 100_000  # characters
+_MOST_FIELDS = 20  # of a form
 _COOKIE = "vlm4rec_page"
 _MODES = ("hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers", "fitted")
 _DIFF_USERS = 30  # shoppers whose hits the view of a diff compares
@@ -65,9 +66,16 @@ class ForbiddenError(UsageError):
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """Return the fields of a form."""
+    """Return the fields of a form.
+
+    Raises:
+        UsageError: it has too many.
+    """
     body = (await request.body()).decode("utf-8", "replace")
-    return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=20))
+    try:
+        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        raise UsageError(f"a form has at most {_MOST_FIELDS} fields") from None
 
 
 Form = Annotated[dict[str, str], Depends(_form)]
@@ -378,6 +386,8 @@ class Page:
         path, text = self.service.settings.rules, _rules_text(form)
         if path is None:
             raise UsageError("no file of rules is set: start the service with VLM4REC_RULES=rules.yaml")
+        if form.get("end") != "1":  # this field stands behind the text
+            raise UsageError("the rules did not arrive whole, and nothing was saved: load the page and save again")
         parse_rules(text)
         if form.get("base") != _hash(read_rules_text(path)):
             raise UsageError("somebody has changed the file of rules meanwhile: load the page again")

@@ -3,18 +3,19 @@
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC
 from typing import Any, Self
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
 from vlm4rec_search.datasets.events.log import EventLog, Recent
 from vlm4rec_search.indexes import open_index_of, open_releases
-from vlm4rec_search.search.backend import Reader
+from vlm4rec_search.search.backend import Reader, ReleaseGoneError
 from vlm4rec_search.search.experiments import Experiment, experiment_of, team_draft
 from vlm4rec_search.search.facts import UnknownItemsError
 from vlm4rec_search.search.query import LARGEST_EXCLUSION, Answer, Hit, Query
@@ -62,6 +63,7 @@ class Service:
         settings: of the process.
         rankings: by the name under which a request can ask for one.
         all_releases: of the index.
+        on_unrecorded: called for each answer that the journal does not take.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class Service:
         self.events = EventLog(settings.events_file)
         self.all_releases = open_releases(settings.index_url, settings)
         self.index = open_index_of(settings, follow=follow, shared=shared)
+        self.on_unrecorded: Callable[[], object] = lambda: None
+        self._shared = shared
         self._named: OrderedDict[str, Searcher] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -131,10 +135,7 @@ class Service:
         arguments = dict(options)
         release, ranking, scenario = (arguments.pop(name, None) for name in ("release", "ranking", "scenario"))
         query = Query(**preset(self.index.scenarios, scenario, arguments))
-        index = self._index(release, ranking)
-        if rules is not None:
-            index = Searcher(index.backend, None, index.ranking, rules, index.weights)
-        return index.search(self._with_recent(query, index))
+        return self._ask(query, release, ranking, rules)
 
     def recent(self, user_id: str) -> Recent:
         """Return what a shopper did since the live release was made; answers know it already.
@@ -298,28 +299,59 @@ class Service:
             *(answer.tier, answer.release, answer.ranking),
             *((assignment.name, assignment.arm, assignment.teams) if assignment else ()),
         )
-        self.journal.record(recommendation_id, number, options, page)
         address = _next_page(recommendation_id, number, len(hits) == size, len(shown) + len(hits))
+        try:
+            is_new = self.journal.record(recommendation_id, number, options, page)
+            served = None if is_new else self.journal.find(recommendation_id)
+        except RunError as error:  # the shopper gets the answer all the same; a next page needs the journal
+            logger.warning("an answer is not recorded and has no next page: %s", error)
+            self.on_unrecorded()
+            served, address = None, None
+        if served:  # another request for the page was faster
+            return self._repeat(served, recommendation_id, number)
         return Recommendation.of(replace(answer, hits=hits), recommendation_id, scenario, address, assignment)
 
-    def _ask(self, query: Query, release: str | None, ranking: str | None) -> Answer:
+    def _ask(
+        self, query: Query, release: str | None, ranking: str | None, rules: Sequence[Rule] | None = None
+    ) -> Answer:
         """Answer a query with what the shopper did since the release was made."""
-        index = self._index(release, ranking)
-        return index.search(self._with_recent(query, index))
+        with self._forgetting_deleted(release):
+            index = self._index(release, ranking)
+            if rules is not None:
+                index = Searcher(index.backend, None, index.ranking, rules, index.weights)
+            return index.search(self._with_recent(query, index))
+
+    @contextmanager
+    def _forgetting_deleted(self, release: str | None) -> Iterator[None]:
+        """Close a named release that was deleted while it was open, and say that there is none."""
+        try:
+            yield
+        except ReleaseGoneError:
+            if release in (None, self.index.release.name):
+                raise
+            with self._lock:
+                self._named.pop(str(release), None)
+            raise _no_release(release) from None
 
     def _compare(
         self, query: Query, name: str, experiment: Experiment, shown: Collection[str], seed: str
     ) -> tuple[Answer, Assignment | None]:
-        """Answer a query in a live comparison; where a variant cannot answer, the live release does without one."""
+        """Answer a query in a live comparison; where a variant cannot answer, the live release does without one.
+
+        A degraded answer takes no part: it says nothing about its variant.
+        """
         arm = experiment.arm(name, query.user or "")
         try:
             if experiment.method == "split":
                 variant = experiment.b if arm == "b" else experiment.a
-                return self._ask(query, variant.release, variant.ranking), Assignment(name=name, arm=arm, teams=None)
+                answer = self._ask(query, variant.release, variant.ranking)
+                return answer, None if answer.degraded else Assignment(name=name, arm=arm, teams=None)
             a, b = (self._ask(query, each.release, each.ranking) for each in (experiment.a, experiment.b))
         except UsageError as error:
             logger.warning("the experiment %s is left out: %s", name, error)
             return self._ask(query, None, None), None
+        if a.degraded or b.degraded:
+            return a, None
         lists = [[hit for hit in answer.hits if hit.item_id not in shown] for answer in (a, b)]
         keys = [[hit.item_id for hit in hits] for hits in lists]
         mixed = team_draft(lists[0], lists[1], keys, query.k, seed)
@@ -358,9 +390,9 @@ class Service:
         with self._lock:
             if release not in self._named:
                 if release not in self.all_releases.list():
-                    raise UsageError(f"there is no release {release!r}: GET /v1/releases lists them")
+                    raise _no_release(release)
                 pinned = pinned_ranking(self.settings.ranking)
-                self._named[release] = self.all_releases.open(release, pinned, self.index.rules)
+                self._named[release] = self.all_releases.open(release, pinned, self.index.rules, self._shared)
             self._named[release].rules = self.index.rules
             self._named.move_to_end(release)
             while len(self._named) > OPEN:  # a search in progress keeps the release that it reads
@@ -391,6 +423,10 @@ class Service:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _no_release(name: str | None) -> UsageError:
+    return UsageError(f"there is no release {name!r}: GET /v1/releases lists them")
 
 
 def _next_page(recommendation_id: str, number: int, is_full: bool, shown: int) -> str | None:

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -32,13 +32,14 @@ class Worker:
 
     Attributes:
         open_service: opens the index.
-        api_keys, page_token: see `create_app`.
+        api_keys, page_token, hosts: see `create_app`.
         prepare: called first, such as to configure logging.
     """
 
     open_service: Callable[[], Service]
     api_keys: Sequence[str]
     page_token: str | None
+    hosts: Collection[str] | None
     prepare: Callable[[], None]
 
     def __call__(self) -> FastAPI:
@@ -49,7 +50,7 @@ class Worker:
         except Vlm4recError as error:  # the supervisor tries again with another worker
             logger.error("a worker cannot start: %s", error)
             sys.exit(1)
-        app = create_app(service, self.api_keys, self.page_token)
+        app = create_app(service, self.api_keys, self.page_token, self.hosts)
 
         @asynccontextmanager
         async def close_at_the_end(_: FastAPI) -> AsyncIterator[None]:

@@ -73,8 +73,11 @@ class EmbeddedReleases(Releases):
     def prune(self, retained: int) -> Sequence[str]:
         return pointer.prune(self.folder, retained)
 
-    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
-        return Searcher(EmbeddedBackend(Store(pointer.release_path(self.folder, name))), None, ranking, rules)
+    def open(
+        self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
+    ) -> Searcher:
+        store = Store(pointer.release_path(self.folder, name), shared)
+        return Searcher(EmbeddedBackend(store), None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         sql = f"SELECT {', '.join(columns)} FROM ({_DOCUMENTS}) ORDER BY document"  # noqa: S608  our own names

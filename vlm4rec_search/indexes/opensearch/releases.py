@@ -94,7 +94,9 @@ class OpenSearchReleases(Releases):
                 needed = names[max(names.index(live) - 1, 0) : names.index(live) + 1] if live in names else []
                 return delete_old(self.catalogue, set(needed), retained)
 
-    def open(self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Searcher:
+    def open(
+        self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
+    ) -> Searcher:
         return Searcher(OpenSearchBackend(self.catalogue, name, self._limits), None, ranking, rules)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:

@@ -23,5 +23,6 @@ SELECT
 FROM served.recommendations AS recommendations
 LEFT JOIN outcomes ON outcomes.query_id = recommendations.recommendation_id
     AND outcomes.item_id = recommendations.item_id
+WHERE recommendations.item_id IS NOT NULL
 GROUP BY recommendations.position
 ORDER BY recommendations.position

@@ -17,7 +17,7 @@ SELECT
     recommendations.tier,
     recommendations.scenario,
     COUNT(DISTINCT recommendations.recommendation_id) AS answers,
-    COUNT(*) AS served,
+    COUNT(recommendations.item_id) AS served,
     COUNT(*) FILTER (outcomes.was_seen) AS impressions,
     COUNT(*) FILTER (outcomes.was_clicked) AS clicks,
     COUNT(*) FILTER (outcomes.went_into_cart) AS carts,

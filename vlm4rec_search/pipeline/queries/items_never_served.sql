@@ -12,6 +12,6 @@ WHERE
     AND documents.item_id NOT IN (
         SELECT recommendations.item_id
         FROM served.recommendations AS recommendations
-        WHERE recommendations.served_at > (
+        WHERE recommendations.item_id IS NOT NULL AND recommendations.served_at > (
             SELECT MAX(newest.served_at) - INTERVAL 30 DAY FROM served.recommendations AS newest))
 ORDER BY took_it DESC NULLS LAST, documents.item_id

@@ -1,0 +1,77 @@
+"""What is refused before a request reaches the service: a body that is too large or not whole, an unknown name."""
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from vlm4rec_search.serve.app import BodyLimit
+from vlm4rec_search.serve.hosts import HostCheck, known_hosts
+
+
+def part(body: bytes, more: bool) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def send_body(parts: Iterable[Message]) -> tuple[list[bytes], int | None]:
+    """Send a body in parts through the limit; return the bodies that reached the application, and the status."""
+    reached, sent, waiting = list[bytes](), list[Message](), iter(parts)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append((await receive())["body"])
+
+    async def receive() -> Message:
+        return next(waiting)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(BodyLimit(application, 10)({"type": "http"}, receive, send))
+    return reached, sent[0]["status"] if sent else None
+
+
+def test_a_body_reaches_the_application_whole_or_not_at_all() -> None:
+    assert send_body([part(b"rules", True), part(b": []", False)]) == ([b"rules: []"], None)
+    assert send_body([part(b"rules", True), {"type": "http.disconnect"}]) == ([], 400)
+    assert send_body([part(b"rules", True), part(b"rules: []", True)]) == ([], 413)
+
+
+def test_loopback_has_few_names_and_other_addresses_those_that_are_given() -> None:
+    loopback = frozenset({"localhost", "127.0.0.1", "[::1]"})
+    assert known_hosts("127.0.0.1", ()) == known_hosts("localhost", ()) == known_hosts("::1", ()) == loopback
+    assert known_hosts("127.0.0.1", ["Shop.example"]) == loopback | {"shop.example"}
+    assert known_hosts("127.0.0.1", ["*"]) is None
+    assert known_hosts("0.0.0.0", ()) is None  # noqa: S104
+    assert known_hosts("10.0.0.5", ["shop.example"]) == loopback | {"10.0.0.5", "shop.example"}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"localhost", None),
+        (b"LOCALHOST:8000", None),
+        (b"127.0.0.1:8000", None),
+        (b"[::1]:8000", None),
+        (b"[::1]", None),
+        (b"evil.example", 400),
+        (b"127.0.0.1.evil.example:8000", 400),
+        (b"localhost:8000@evil.example", 400),
+        (b"", 400),
+    ],
+)
+def test_a_request_under_another_name_is_refused(host: bytes, status: int | None) -> None:
+    reached, sent = list[Scope](), list[Message]()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope)
+
+    async def receive() -> Message:
+        return part(b"", False)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    check = HostCheck(application, known_hosts("127.0.0.1", ()) or ())
+    asyncio.run(check({"type": "http", "headers": [(b"host", host)]}, receive, send))
+    assert ([message["status"] for message in sent[:1]], len(reached)) == (([], 1) if status is None else ([400], 0))
