@@ -52,7 +52,7 @@ def _maps(process: str) -> str:
 def begun_request(address: str, body: bytes) -> Iterator[Callable[[], bytes]]:
     """Yield what sends the rest of a request, whose body the service waits for, and returns the answer."""
     port = int(address.rsplit(":", 1)[1])
-    head = f"POST /v1/recommend HTTP/1.1\r\nHost: service\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(f"{head}Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n".encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 100")
