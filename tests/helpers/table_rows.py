@@ -167,8 +167,8 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"item_id": "b", "field": "category", "value": "chairs", "number": None},
     ),
     "search.item_terms": (
-        {"item_id": "a", "term": "oak", "word": "oak", "weight": 1.0, "rank": 1},
-        {"item_id": "a", "term": "chair", "word": "chair", "weight": 0.5, "rank": 2},
+        {"item_id": "a", "term": "oak", "word": "oak", "weight": 1.0, "rank": 1, "analyzer": "vlm4rec_english@3"},
+        {"item_id": "a", "term": "chair", "word": "chair", "weight": 0.5, "rank": 2, "analyzer": "vlm4rec_english@3"},
     ),
     "search.item_neighbours": (
         {"item_id": "a", "neighbour_id": "b", "similarity": 1.0, "rank": 1},

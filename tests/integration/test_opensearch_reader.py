@@ -20,7 +20,7 @@ def test_a_reader_notices_a_profile_of_one_release_with_items_of_another(window:
     with reading(window) as reader:
         index = Searcher(OpenSearchBackend(window.catalogue))
         indices = {kind: window.catalogue.index(kind, old if kind == "profiles" else new) for kind in KINDS}
-        object.__setattr__(index.backend._release, "indices", indices)
+        object.__setattr__(index.backend._opened.release, "indices", indices)
         reader.answers.update([search_hits(index)])
     (wrong,) = reader.wrong(old=labelled_tables("old"), new=labelled_tables("new"))
     assert isinstance(wrong, tuple)

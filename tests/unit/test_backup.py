@@ -47,6 +47,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("RESULTS", "results.duckdb"),
         ("CAPTION_EDITS", "edits.csv"),
         ("QUALITY", "quality"),
+        ("SERVED", "served"),
         ("PROJECT", ""),
     ):
         monkeypatch.setenv(f"VLM4REC_{name}", value)

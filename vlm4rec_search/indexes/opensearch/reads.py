@@ -130,13 +130,22 @@ class Reads:
             UnavailableError: no time is left; or as the last read.
         """
 
+        failed: list[str] = []
+
         def once() -> T:
             timeout = self.timeout()
-            self.breaker.check()
+            try:
+                self.breaker.check()
+            except CircuitOpenError:
+                if failed:  # this read has seen for itself what is wrong
+                    raise CircuitOpenError(failed[-1]) from None
+                raise
             try:
                 answer = read(timeout)
             except Exception as error:
-                self.breaker.record(_reason(error))
+                reason = _reason(error)
+                failed.extend([reason] if reason else [])
+                self.breaker.record(reason)
                 raise
             self.breaker.record(None)
             return answer
