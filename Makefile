@@ -52,7 +52,7 @@ test: announce lint browser
 	$(ON_FIXTURES) $(BIN)/sqlmesh lint
 	$(ON_FIXTURES) $(BIN)/sqlmesh test
 	@echo "== Tests"
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 	@echo "All passed. Next: make demo, then look at README.md"
 
 test-unit: .venv/installed

@@ -148,6 +148,7 @@ def test_wrong_calls_are_told_in_one_line(workspace: Workspace) -> None:
     assert "the seed has to be 0 or more" in workspace.vlm4rec("evaluate", "--seed", "-1", code=2)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not ONLINE_RETAIL.is_dir(), reason="the data set is not here")
 def test_online_retail_agrees_with_an_independent_script(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers of the script, with its 95% intervals: 1,094 users, all 3,659 items."""
