@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 INSTALL = "no Chromium for the tests of the pages: install it with `sudo apt-get install chromium`"
@@ -64,6 +64,12 @@ def _browsing(
         )
         yield page, complaints
         browser.close()
+
+
+def follow(element: Locator) -> None:
+    """Click a link or a button, and wait for the page to which it leads."""
+    with element.page.expect_navigation():
+        element.click()
 
 
 def barriers(page: Page) -> list[str]:

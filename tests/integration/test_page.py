@@ -8,7 +8,7 @@ import httpx
 import pandas as pd
 import pytest
 from helpers.backends import Backend, Embedded, Server
-from helpers.browser import barriers, open_page, open_site
+from helpers.browser import barriers, follow, open_page, open_site
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given, meta
 from PIL import Image
@@ -77,7 +77,7 @@ def test_a_visit(shop: Embedded, service: Service, tmp_path: Path) -> None:
         open_site(f"{client.base_url}/unlock?token={TOKEN}", 390) as (page, complaints),
     ):
         # choose a shopper
-        page.get_by_role("link", name="u1").click()
+        follow(page.get_by_role("link", name="u1"))
         assert page.get_by_role("heading", level=1).inner_text() == "Shopper u1"
         titles = page.locator(".card h3").all_inner_texts()
         assert titles
@@ -85,43 +85,43 @@ def test_a_visit(shop: Embedded, service: Service, tmp_path: Path) -> None:
         # compare two rankings
         page.get_by_text("Compare rankings and releases").click()
         page.get_by_label("Ranking of B").select_option("popular")
-        page.get_by_role("button", name="Show").click()
+        follow(page.get_by_role("button", name="Show"))
         assert page.get_by_role("heading", name="B", exact=True).is_visible()
         assert "ranking popular" in page.locator("section").nth(1).inner_text()
         # filter
         page.get_by_text("Conditions and variety").click()
         page.get_by_label("Another condition").fill("price<=25")
         page.get_by_label("Ranking of B").select_option("")
-        page.get_by_role("button", name="Show").click()
+        follow(page.get_by_role("button", name="Show"))
         assert page.locator(".card h3").all_inner_texts() == ["blue shoes"]
         assert page.url.endswith("/look?user=u1&filter=price%3C%3D25")
         # judge
-        page.get_by_role("button", name="Relevant: blue shoes", exact=True).click()
+        follow(page.get_by_role("button", name="Relevant: blue shoes", exact=True))
         pressed = page.get_by_role("button", name="Relevant: blue shoes", exact=True)
         assert pressed.get_attribute("aria-pressed") == "true"
         # the address holds the state
         page.goto(page.url)
         assert page.locator(".card h3").all_inner_texts() == ["blue shoes"]
         assert page.get_by_label("Condition 1").input_value() == "price<=25"
-        page.get_by_role("link", name="price<=25").click()
+        follow(page.get_by_role("link", name="price<=25"))
         assert page.locator(".card h3").all_inner_texts() == [title for title in titles if title != SCRIPT]
         # edit a rule
-        page.get_by_role("link", name="Rules").click()
+        follow(page.get_by_role("link", name="Rules"))
         page.get_by_label("Text of rules.yaml").fill(NEW_RULES)
         page.get_by_label("Show the effect").fill("u1")
-        page.get_by_role("button", name="Preview").click()
+        follow(page.get_by_role("button", name="Preview"))
         assert "+  - {action: pin, items: [f], reason: new in}" in page.locator(".diff").inner_text()
         assert "not in the release: f" in page.locator("main").inner_text()
         assert "touches nothing: no item fulfils it" in page.locator("main").inner_text()
         assert (tmp_path / "rules.yaml").read_text() == RULES
-        page.get_by_role("button", name="Save to rules.yaml").click()
+        follow(page.get_by_role("button", name="Save to rules.yaml"))
         assert (tmp_path / "rules.yaml").read_text() == NEW_RULES
         # roll back, and the pinned item is there again
-        page.get_by_role("link", name="Releases").click()
-        page.get_by_role("link", name=f"Compare with live: {first}").click()
+        follow(page.get_by_role("link", name="Releases"))
+        follow(page.get_by_role("link", name=f"Compare with live: {first}"))
         assert "1\nitems added" in page.locator(".numbers").inner_text()
-        page.get_by_role("link", name=f"Make live …: {first}").click()
-        page.get_by_role("button", name="Make it live").click()
+        follow(page.get_by_role("link", name=f"Make live …: {first}"))
+        follow(page.get_by_role("button", name="Make it live"))
         assert f"{first} was made live" in page.locator("main").inner_text()
         while client.get("/readyz").json()["release"] != first or len(service.index.rules) < 3:
             pass
