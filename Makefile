@@ -13,7 +13,7 @@ help:
 	@echo "make demo       build, publish and search the built-in shop, offline"
 	@echo "make test       lint, types, SQL tests, all tests but the long ones (about 20 minutes on 2 cores)"
 	@echo "make test-unit  the tests that need no process, server or network (about 1 minute)"
-	@echo "make test-long  the tests that take a minute or more each (about 7 minutes)"
+	@echo "make test-long  the tests that take a minute or more each (about 8 minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure the search speed at 40,000 documents"
 
@@ -60,7 +60,7 @@ test-unit: .venv/installed
 	$(BIN)/pytest -n 2 tests/unit
 
 test-long: .venv/installed
-	@echo "== Long tests: about 7 minutes"
+	@echo "== Long tests: about 8 minutes"
 	$(BIN)/pytest -n 2 -m long
 
 bench: .venv/installed
