@@ -29,6 +29,8 @@ What to try next
   vlm4rec search --user {user} --text "striped bag" --explain
   # filter by category and price
   vlm4rec search --user {user} --filter category={category} --filter price=..60
+  # look at shoppers, photos and reasons in a browser
+  vlm4rec serve
   # show what the model calls cost
   vlm4rec ledger
   # show the rows of the catalogue that were refused, and why
