@@ -195,11 +195,11 @@ def test_events_that_move_during_a_backup_are_in_it(shop: Path, monkeypatch: pyt
 
     monkeypatch.setattr(shutil, "copyfile", compact_first)
     assert run("backup", "shop.zip").exit_code == 0
-    assert log.waiting(log.newest()) == []
+    assert log.waiting(log.newest_waiting()) == []
     new = move_to_new_folder(shop, monkeypatch)
     assert run("restore", "../shop.zip").exit_code == 0
     restored = EventLog(new / "served" / "events.sqlite")
-    assert len(restored.waiting(restored.newest())) == 1
+    assert len(restored.waiting(restored.newest_waiting())) == 1
 
 
 def test_a_restore_keeps_the_list_of_forgotten_shoppers(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,14 @@
 """What was served: one row for each page of each recommendation, in a SQLite file that several processes share."""
 
 import json
-import sqlite3
-import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.sqlite import SharedFile, add_missing_columns
 from vlm4rec_search.search.query import Tier
 
 _PATIENCE = 5.0  # seconds to wait for another process's write
@@ -22,7 +19,7 @@ CREATE TABLE IF NOT EXISTS recommendations (
     experiment TEXT, arm TEXT, teams TEXT, PRIMARY KEY (recommendation_id, page)
 ) WITHOUT ROWID
 """
-_LATER = ("experiment", "arm", "teams")  # columns that older files lack
+_LATER = {"experiment": "TEXT", "arm": "TEXT", "teams": "TEXT"}  # columns that older files lack
 _INSERT = """
 INSERT OR IGNORE INTO recommendations (
     recommendation_id, page, served_at, user_id, query, tier, release, ranking, scenario, items, experiment, arm, teams)
@@ -75,33 +72,9 @@ class Journal:
         Raises:
             RunError: its folder cannot be written, or the file is not such a journal.
         """
-        self._path = path
-        self._local = threading.local()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as connection:
-                connection.execute(_CREATE)
-                if _missing(connection):
-                    connection.execute("BEGIN IMMEDIATE")  # another process may be adding them
-                    for name in _missing(connection):
-                        connection.execute(f"ALTER TABLE recommendations ADD COLUMN {name} TEXT")
-                    connection.execute("COMMIT")
-        except (OSError, sqlite3.Error) as error:
-            raise RunError(f"cannot write the journal {self._path} ({error})") from None
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        return connection
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        """The connection of this thread."""
-        if not hasattr(self._local, "connection"):
-            self._local.connection = self._connect()
-        connection: sqlite3.Connection = self._local.connection
-        return connection
+        self._file = SharedFile(path, "the journal", _PATIENCE, "NORMAL", _CREATE)
+        with self._file.explained("write"):
+            add_missing_columns(self._file.connection, "recommendations", _LATER)
 
     def record(
         self,
@@ -123,12 +96,10 @@ class Journal:
         """
         user, scenario = query.get("user"), query.get("scenario")
         row = (recommendation_id, page, time.time(), user, json.dumps(query), served.tier, served.release)
-        try:
-            made_by = (served.ranking, scenario, json.dumps(list(served.items)))
-            compared = (served.experiment, served.arm, served.teams)
-            return self._connection.execute(_INSERT, (*row, *made_by, *compared)).rowcount == 1
-        except sqlite3.Error as error:
-            raise RunError(f"cannot write the journal {self._path} ({error})") from None
+        made_by = (served.ranking, scenario, json.dumps(list(served.items)))
+        compared = (served.experiment, served.arm, served.teams)
+        with self._file.explained("write"):
+            return self._file.connection.execute(_INSERT, (*row, *made_by, *compared)).rowcount == 1
 
     def find(self, recommendation_id: str) -> Served | None:
         """Return what was served under an id, None for an unknown one.
@@ -136,18 +107,10 @@ class Journal:
         Raises:
             RunError: the file cannot be read.
         """
-        try:
-            rows = self._connection.execute(_PAGES, (recommendation_id,)).fetchall()
-        except sqlite3.Error as error:
-            raise RunError(f"cannot read the journal {self._path} ({error})") from None
+        with self._file.explained("read"):
+            rows = self._file.connection.execute(_PAGES, (recommendation_id,)).fetchall()
         pages = [Page([(item, score) for item, score in json.loads(items)], *made_by) for _, items, *made_by in rows]
         return Served(json.loads(rows[0][0]), pages) if rows else None
-
-
-def _missing(connection: sqlite3.Connection) -> list[str]:
-    """Return the columns that the file of an older package version lacks."""
-    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(recommendations)")}
-    return [name for name in _LATER if name not in there]
 
 
 def new_id() -> str:

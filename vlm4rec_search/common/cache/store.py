@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.sqlite import add_missing_columns, open_shared
 
 T = TypeVar("T")
 
@@ -121,34 +121,9 @@ class ResultStore:
         self.folder, self.path = folder, folder / FILE
         with self._explain_errors():
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=_WRITE_TIMEOUT, isolation_level=None)
-            self._switch_to_wal()
-            # A commit does not wait for the disk: a power cut may undo the last commits, a killed process does not.
-            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db = open_shared(self.path, _WRITE_TIMEOUT, "NORMAL")
             self._db.executescript(_SCHEMA)
-            self._add_missing_columns()
-
-    def _switch_to_wal(self) -> None:
-        """Switch to WAL, with retries: SQLite does not wait when several processes open a new file at once."""
-        deadline = time.monotonic() + _WRITE_TIMEOUT
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-            time.sleep(0.02)
-
-    def _add_missing_columns(self) -> None:
-        if self._missing_columns():
-            with self._transaction():  # another process may be adding the same columns
-                for column in self._missing_columns():
-                    self._db.execute(f"ALTER TABLE ledger ADD COLUMN {column} {_ADDED_COLUMNS[column]}")
-
-    def _missing_columns(self) -> list[str]:
-        existing = {row[1] for row in self._db.execute("PRAGMA table_info(ledger)")}
-        return [column for column in _ADDED_COLUMNS if column not in existing]
+            add_missing_columns(self._db, "ledger", _ADDED_COLUMNS)
 
     def __enter__(self) -> Self:
         return self

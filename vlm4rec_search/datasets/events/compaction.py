@@ -46,8 +46,8 @@ def compact(log_file: Path, folder: Path) -> int:
     if not log_file.is_file():
         return 0
     log = EventLog(log_file)
-    newest = log.newest()
-    if not log.waiting(newest):
+    newest = log.newest_waiting()
+    if not newest:
         return 0
     with locked(folder):
         waiting = log.waiting(newest)  # once more: another process may have moved them meanwhile

@@ -1,15 +1,12 @@
 """The log of events: a SQLite file that several processes share. What `record` has returned for is on the disk."""
 
-import sqlite3
-import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.sqlite import SharedFile
 from vlm4rec_search.datasets.events.event import Event, meaning
 
 LIVE_SECONDS = 7 * 86_400.0
@@ -63,14 +60,7 @@ class EventLog:
         Raises:
             RunError: its folder cannot be written, or the file is not such a log.
         """
-        self.path = path
-        self._local = threading.local()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as connection:
-                connection.executescript(_CREATE)
-        except (OSError, sqlite3.Error) as error:
-            raise self._cannot("write", error) from None
+        self.path, self._file = path, SharedFile(path, "the events in", _PATIENCE, "FULL", _CREATE)
 
     def record(self, events: Sequence[tuple[Event, str]], as_happened: bool = False) -> int:
         """Keep the events whose ids are new, in one transaction that is on the disk on return; return their number.
@@ -83,8 +73,8 @@ class EventLog:
             RunError: the file cannot be written; no event is kept.
         """
         now, kept = time.time(), 0
-        try:
-            connection = self._connection
+        with self._file.explained("write"):
+            connection = self._file.connection
             connection.execute("BEGIN IMMEDIATE")
             try:
                 for event, content in events:
@@ -97,8 +87,6 @@ class EventLog:
                 if connection.in_transaction:  # SQLite itself has ended it where the disk is full
                     connection.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
-            raise self._cannot("write", error) from None
         return kept
 
     def recent(self, user_id: str, as_of: datetime | None, created_at: datetime) -> Recent:
@@ -116,10 +104,8 @@ class EventLog:
             RunError: the file cannot be read.
         """
         made, until = _seconds(created_at), as_of.isoformat(timespec="microseconds") if as_of else ""
-        try:
-            rows = self._connection.execute(_OF_USER, (user_id, time.time() - LIVE_SECONDS, _NEWEST)).fetchall()
-        except sqlite3.Error as error:
-            raise self._cannot("read", error) from None
+        with self._file.explained("read"):
+            rows = self._file.connection.execute(_OF_USER, (user_id, time.time() - LIVE_SECONDS, _NEWEST)).fetchall()
         last: dict[str, str] = {}
         for item_id, action, happened_at, received_at, is_compacted in rows:
             # A plan moves all events into files before it reads them: one that still waits is in no table.
@@ -130,16 +116,14 @@ class EventLog:
         others = tuple(item for item, of_item in last.items() if of_item == "seen")
         return Recent(by["for"], by["against"], others)
 
-    def newest(self) -> int:
-        """Return the number of the newest event, 0 without any.
+    def newest_waiting(self) -> int:
+        """Return the number of the newest event that no Parquet file has, 0 without any.
 
         Raises:
             RunError: the file cannot be read.
         """
-        try:
-            row = self._connection.execute("SELECT MAX(sequence) FROM events").fetchone()
-        except sqlite3.Error as error:
-            raise self._cannot("read", error) from None
+        with self._file.explained("read"):
+            row = self._file.connection.execute("SELECT MAX(sequence) FROM events WHERE NOT is_compacted").fetchone()
         return row[0] or 0
 
     def waiting(self, newest: int) -> list[tuple[object, ...]]:
@@ -148,10 +132,8 @@ class EventLog:
         Raises:
             RunError: the file cannot be read.
         """
-        try:
-            return self._connection.execute(_WAITING, (newest,)).fetchall()
-        except sqlite3.Error as error:
-            raise self._cannot("read", error) from None
+        with self._file.explained("read"):
+            return self._file.connection.execute(_WAITING, (newest,)).fetchall()
 
     def forget_compacted(self, newest: int) -> None:
         """Note that Parquet files have the events up to a number, and drop those that no answer needs any more.
@@ -161,31 +143,11 @@ class EventLog:
         Raises:
             RunError: the file cannot be written.
         """
-        try:
-            self._connection.execute(
-                "UPDATE events SET is_compacted = 1 WHERE NOT is_compacted AND sequence <= ?", (newest,)
-            )
+        with self._file.explained("write"):
+            connection = self._file.connection
+            connection.execute("UPDATE events SET is_compacted = 1 WHERE NOT is_compacted AND sequence <= ?", (newest,))
             oldest = time.time() - LIVE_SECONDS
-            self._connection.execute("DELETE FROM events WHERE is_compacted AND received_at < ?", (oldest,))
-        except sqlite3.Error as error:
-            raise self._cannot("write", error) from None
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        """The connection of this thread."""
-        if not hasattr(self._local, "connection"):
-            self._local.connection = self._connect()
-        connection: sqlite3.Connection = self._local.connection
-        return connection
-
-    def _cannot(self, do: str, error: Exception) -> RunError:
-        return RunError(f"cannot {do} the events in {self.path} ({error})")
+            connection.execute("DELETE FROM events WHERE is_compacted AND received_at < ?", (oldest,))
 
 
 def _row(event: Event, content: str, now: float) -> tuple[object, ...]:
