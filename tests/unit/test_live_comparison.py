@@ -9,6 +9,7 @@ import pytest
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.live import by_arm, compare_live, differences, mismatch_probability
+from vlm4rec_search.pipeline.served_log import CREATE_OUTCOMES
 from vlm4rec_search.search.experiments import Experiment, Variant, experiment_of, team_draft
 
 OTHER = Variant(ranking="other")
@@ -81,7 +82,8 @@ def served(answers: str, events: str) -> duckdb.DuckDBPyConnection:
         CREATE TABLE served.recommendations AS
         SELECT * REPLACE (CAST(arm AS VARCHAR) AS arm, CAST(team AS VARCHAR) AS team), 'new' AS experiment
         FROM (VALUES {answers}) AS each (recommendation_id, user_id, arm, item_id, team);
-        CREATE TABLE served.events AS FROM (VALUES {events}) AS each (query_id, kind, item_id)"""
+        CREATE TABLE served.events AS FROM (VALUES {events}) AS each (query_id, kind, item_id);
+        {CREATE_OUTCOMES}"""
     )
     return connection
 

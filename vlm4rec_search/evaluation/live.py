@@ -13,15 +13,15 @@ from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.significance import RESAMPLES, interval, resampled_means
 from vlm4rec_search.search.experiments import Experiment
 
-ACTIONS = {"click": ("click", "view"), "cart": ("cart",), "purchase": ("purchase", "order")}
-"""What is measured, by name, and the kinds of events that it counts."""
+ACTIONS = {"click": "was_clicked", "cart": "went_into_cart", "purchase": "was_bought"}
+"""What is measured, by name, and its column of served.outcomes."""
 SUSPICIOUS = 0.001  # a smaller probability of the numbers of shoppers makes the comparison void
 _SEED = 1
 # The reward of an answer: with `split` 1 where any of its items was acted on, with `interleave` the items of each team.
 # An answer without items counts; its reward is 0.
 _REWARDS = """
 WITH acted AS (
-    SELECT DISTINCT query_id, item_id FROM served.events WHERE list_contains($kinds, kind)
+    SELECT recommendation_id, item_id FROM served.outcomes WHERE {column}
 ), answers AS (
     SELECT
         shown.recommendation_id, ANY_VALUE(shown.user_id) AS user_id, ANY_VALUE(shown.arm) AS arm,
@@ -29,7 +29,7 @@ WITH acted AS (
         COUNT(acted.item_id) FILTER (shown.team = 'a') AS taken_a,
         COUNT(acted.item_id) FILTER (shown.team = 'b') AS taken_b
     FROM served.recommendations AS shown
-    LEFT JOIN acted ON acted.query_id = shown.recommendation_id AND acted.item_id = shown.item_id
+    LEFT JOIN acted ON acted.recommendation_id = shown.recommendation_id AND acted.item_id = shown.item_id
     WHERE shown.experiment = $name AND shown.user_id IS NOT NULL AND (shown.arm IS NULL) = $mixed
     GROUP BY shown.recommendation_id
 )
@@ -104,7 +104,7 @@ def compare_live(connection: duckdb.DuckDBPyConnection, name: str, experiment: E
     """Return the outcome of a live comparison.
 
     Args:
-        connection: to a database with served.recommendations and served.events.
+        connection: to a database with served.recommendations and served.outcomes.
         name: of the experiment.
         experiment: its declaration.
 
@@ -114,8 +114,8 @@ def compare_live(connection: duckdb.DuckDBPyConnection, name: str, experiment: E
     mixed = experiment.method == "interleave"
     outcomes: list[Outcome] = []
     counts = (0, 0, 0, 0)
-    for action, kinds in ACTIONS.items():
-        rows = connection.execute(_REWARDS, {"kinds": list(kinds), "name": name, "mixed": mixed}).fetchall()
+    for action, column in ACTIONS.items():
+        rows = connection.execute(_REWARDS.format(column=column), {"name": name, "mixed": mixed}).fetchall()
         kept = [row for row in rows if row[2] <= 1]  # of a split, shoppers of one variant
         answers, rewards = sum(row[3] for row in rows), np.array([row[4:] for row in kept], dtype=np.float64)
         if not kept:

@@ -1,4 +1,4 @@
-"""What the service served and what shoppers did with it, as the tables served.recommendations and served.events."""
+"""What the service served and what shoppers did with it, as tables in the schema `served`."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -55,9 +55,24 @@ SELECT
 FROM READ_PARQUET([{files}]) LEFT JOIN kinds USING (event_type)
 """
 
+CREATE_OUTCOMES = """
+CREATE TABLE served.outcomes AS
+SELECT
+    events.query_id AS recommendation_id,
+    events.item_id,
+    BOOL_OR(events.kind = 'impression') AS was_seen,
+    BOOL_OR(events.kind IN ('click', 'view')) AS was_clicked,
+    BOOL_OR(events.kind = 'cart') AS went_into_cart,
+    BOOL_OR(events.kind IN ('purchase', 'order')) AS was_bought
+FROM served.events AS events
+WHERE events.query_id IS NOT NULL AND events.item_id IS NOT NULL
+GROUP BY events.query_id, events.item_id
+"""
+"""Makes of the events what became of an item of an answer; a view of its page is a click."""
+
 
 def create_served_tables(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    """Create served.recommendations and served.events in the current database of a connection.
+    """Create served.recommendations, served.events and served.outcomes in the current database of a connection.
 
     New events become raw files before, as before a plan.
 
@@ -82,6 +97,7 @@ def create_served_tables(connection: duckdb.DuckDBPyConnection, settings: Settin
         connection.register("kinds", pa.table(kinds))
         connection.execute(_ADD_EVENTS.format(files=names))
         connection.unregister("kinds")
+    connection.execute(CREATE_OUTCOMES)
 
 
 def _read_pages(path: Path) -> Iterator[pa.Table]:

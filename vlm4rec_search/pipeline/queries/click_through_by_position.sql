@@ -1,16 +1,4 @@
 -- How often do shoppers open what the service shows, by position?
-WITH outcomes AS (
-    SELECT
-        events.query_id,
-        events.item_id,
-        BOOL_OR(events.kind = 'impression') AS was_seen,
-        BOOL_OR(events.kind IN ('click', 'view')) AS was_clicked,
-        BOOL_OR(events.kind = 'cart') AS went_into_cart,
-        BOOL_OR(events.kind IN ('purchase', 'order')) AS was_bought
-    FROM served.events AS events
-    WHERE events.query_id IS NOT NULL AND events.item_id IS NOT NULL
-    GROUP BY events.query_id, events.item_id
-)
 SELECT
     recommendations.position,
     COUNT(*) AS served,
@@ -21,7 +9,7 @@ SELECT
     -- Where the shop sends no impressions, what was served counts.
     ROUND(clicks / COALESCE(NULLIF(impressions, 0), served), 4) AS click_through
 FROM served.recommendations AS recommendations
-LEFT JOIN outcomes ON outcomes.query_id = recommendations.recommendation_id
+LEFT JOIN served.outcomes AS outcomes ON outcomes.recommendation_id = recommendations.recommendation_id
     AND outcomes.item_id = recommendations.item_id
 WHERE recommendations.item_id IS NOT NULL
 GROUP BY recommendations.position
