@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from vlm4rec_search.cli.output import echo_json, json_option
+from vlm4rec_search.cli.search import under_scenario
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
 
@@ -47,16 +47,12 @@ def recommend(
     from vlm4rec_search.indexes import open_index_of, open_releases
     from vlm4rec_search.pipeline.recommendations import all_users, read_users, write_recommendations
     from vlm4rec_search.search.query import Query
-    from vlm4rec_search.search.rules import load_scenarios, preset
 
     if everybody == (users is not None):
         raise UsageError("say for whom: --all for every shopper of the live release, or --users FILE")
     options = settings()
     given = {"k": k, "filters": filters, "explain": True}
-    if scenario is not None:
-        source = click.get_current_context().get_parameter_source
-        given = {name: value for name, value in given.items() if source(name) is not ParameterSource.DEFAULT}
-    arguments = preset(load_scenarios(options.rules), scenario, given)
+    arguments = under_scenario(scenario, given)
     with open_index_of(options, url) as index:
         if users is not None:
             people = read_users(users)

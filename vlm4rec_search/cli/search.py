@@ -114,23 +114,33 @@ def _weight(text: str) -> tuple[str, float]:
         raise UsageError(f"cannot read the weight {text!r}: write semantic=0.5") from None
 
 
+def under_scenario(scenario: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the running command, of which those that the user has given overrule a scenario's.
+
+    Raises:
+        UsageError: there is no such scenario.
+    """
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.search.rules import load_scenarios, preset
+
+    if scenario is None:
+        return options
+    source = click.get_current_context().get_parameter_source
+    given = {name: value for name, value in options.items() if source(name) is not ParameterSource.DEFAULT}
+    return preset(load_scenarios(settings().rules), scenario, given)
+
+
 def _answer(options: dict[str, Any], **subject: Any) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_index_of
     from vlm4rec_search.search.query import Query
-    from vlm4rec_search.search.rules import load_scenarios, preset
 
     url, as_json, print_request = (options.pop(name) for name in ("url", "as_json", "print_request"))
     weights = dict(_weight(text) for text in options.pop("weights"))
     options |= {"exclude": _split(options["exclude"]), "weights": weights, **subject}
     if options["at"] is not None:
         options["at"] = options["at"].replace(tzinfo=UTC)
-    scenario = options.pop("scenario")
-    if scenario is not None:
-        source = click.get_current_context().get_parameter_source
-        options = {name: value for name, value in options.items() if source(name) is not ParameterSource.DEFAULT}
-        options = preset(load_scenarios(settings().rules), scenario, options)
-    query = Query(**options)
+    query = Query(**under_scenario(options.pop("scenario"), options))
     with open_index_of(settings(), url) as index:
         if print_request:
             _print_requests(index.requests(query), as_json)

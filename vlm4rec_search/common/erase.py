@@ -26,7 +26,8 @@ ERASING = ".erasing-"
 """How the names of folders begin in which a file is made anew."""
 _PATIENCE = 30.0  # seconds to wait for another process that uses a SQLite file
 _CHUNK = 1_000  # rows of a transaction: a service writes between two of them
-_SUFFIXES = {".duckdb": "duckdb", ".db": "duckdb", ".sqlite": "sqlite", ".parquet": "parquet", ".csv": "csv"}
+ERASABLE = {".duckdb": "duckdb", ".db": "duckdb", ".sqlite": "sqlite", ".parquet": "parquet", ".csv": "csv"}
+"""The kinds of files, by the suffixes of their names."""
 _TABLES = """
 SELECT columns.schema_name, columns.table_name, LIST(columns.column_name)
 FROM duckdb_columns() AS columns INNER JOIN duckdb_tables() AS tables USING (database_name, schema_name, table_name)
@@ -51,9 +52,9 @@ def erase_rows(path: Path, users: Container[str], dry_run: bool = False, then: s
     """
     if not path.is_file():
         return 0
-    kind = _SUFFIXES.get(path.suffix.lower())
+    kind = ERASABLE.get(path.suffix.lower())
     if kind is None:
-        raise RunError(f"cannot remove rows from {path}: the name of the file has to end with {', '.join(_SUFFIXES)}")
+        raise RunError(f"cannot remove rows from {path}: the name of the file has to end with {', '.join(ERASABLE)}")
     erase = {"duckdb": _erase_duckdb, "sqlite": _erase_sqlite, "parquet": _erase_parquet, "csv": _erase_csv}[kind]
     try:
         return erase(path, users, dry_run, then)

@@ -8,8 +8,8 @@ from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import explain_users, rank_users
 from vlm4rec_search.search.backend import UnavailableError
-from vlm4rec_search.search.query import Answer, Explanation, Hit, Query
-from vlm4rec_search.search.searcher import Searcher
+from vlm4rec_search.search.query import Answer, Query
+from vlm4rec_search.search.searcher import Searcher, to_hits
 
 _WORKERS = 8  # requests to a server at once: more waits there
 _ROUND = 256  # queries whose answers wait for each other, so that answers come in the order of the queries
@@ -51,12 +51,7 @@ def _answer_in_blocks(index: Searcher, backend: EmbeddedBackend, queries: Sequen
     else:
         found = ((plan, ranked, ()) for plan, ranked in rank_users(backend, queries, ranking, rules))
     for plan, ranked, explained in found:
-        explanations: Sequence[Explanation | None] = explained or [None] * len(ranked.records)
-        scored = zip(ranked.records, ranked.scores.tolist(), explanations, strict=True)
-        hits = tuple(
-            Hit(rank=rank, score=score, explanation=explanation, **record)
-            for rank, (record, score, explanation) in enumerate(scored, 1)
-        )
+        hits = to_hits(ranked, explained)
         yield Answer(
             plan.query.user, plan.query.mode, plan.tier, release, 0.0, hits, ranking.version, counts=ranked.counts
         )

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from vlm4rec_search.common.erase import erase_rows
+from vlm4rec_search.common.erase import ERASABLE, erase_rows
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.events.compaction import locked
 from vlm4rec_search.datasets.forgotten import Forgotten, changing_forgotten, load_forgotten, save_forgotten
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.pipeline.quality import history
-
-_ERASABLE = (".duckdb", ".sqlite", ".parquet", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ def _files(settings: Settings) -> Iterator[Path]:
         settings.recommendations,
     ]
     folders = [settings.cache / "raw", settings.served, settings.published]
-    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in _ERASABLE]
+    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in ERASABLE]
     exports = [] if settings.project is None else _exports(settings.project, settings.data_dir)
     known = {path.resolve(): path for path in (*named, *found, *exports) if path.is_file()}
     known.pop(settings.warehouse.resolve(), None)

@@ -222,8 +222,8 @@ class Searcher:
             UnavailableError: the backend keeps nothing in memory.
         """
         ranking = self._ranking_of(reader.release)
-        facts_known = facts or Facts(analyzer=load_analyzer(reader.release.analyzer))
-        plan = popularity_plan(query, facts_known, ranking, self.rules)
+        known = facts or Facts(analyzer=load_analyzer(reader.release.analyzer))
+        plan = popularity_plan(query, known, ranking, self.rules)
         retrieved = reader.in_memory(plan.request)
         if retrieved is None:
             raise error
@@ -232,7 +232,7 @@ class Searcher:
         unknown = query.user is not None and facts is None and not query.include_seen
         seen = "; items that the shopper has seen may be among them" if unknown else ""
         degraded = f"{error}, so the answer is what is popular with all shoppers{seen}"
-        name, hits = reader.release.name, _to_hits(ranked, ())
+        name, hits = reader.release.name, to_hits(ranked, ())
         answer = Answer(query.user, query.mode, plan.tier, name, 0.0, hits, ranking.version, counts=ranked.counts)
         return replace(answer, degraded=degraded)
 
@@ -310,7 +310,7 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
     """
     ranked = reader.rank(plan)
     if ranked is not None:
-        return Found(_to_hits(ranked, ()), ranked.counts, reader.failed)
+        return Found(to_hits(ranked, ()), ranked.counts, reader.failed)
     retrieved = reader.retrieve(plan.request)
     failed = [*reader.failed, *retrieved.failed]
     ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
@@ -320,10 +320,11 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
             explanations = Explainer(reader, facts, plan, retrieved).explain(ranked)
         except UnavailableError:
             failed.append("the reasons")
-    return Found(_to_hits(ranked, explanations), ranked.counts, failed)
+    return Found(to_hits(ranked, explanations), ranked.counts, failed)
 
 
-def _to_hits(ranked: Ranked, explanations: Sequence[Explanation]) -> tuple[Hit, ...]:
+def to_hits(ranked: Ranked, explanations: Sequence[Explanation]) -> tuple[Hit, ...]:
+    """Return the ranked documents as hits, with their explanations where there are any."""
     reasons: Sequence[Explanation | None] = explanations or [None] * len(ranked.records)
     scored = zip(ranked.scores, ranked.records, reasons, strict=True)
     return tuple(

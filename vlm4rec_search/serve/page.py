@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -26,7 +26,7 @@ from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.photos.decode import PhotoError
 from vlm4rec_search.pipeline.diff import compare_releases
 from vlm4rec_search.pipeline.idle_rules import describe_idleness
-from vlm4rec_search.search.query import KINDS
+from vlm4rec_search.search.query import KINDS, Mode
 from vlm4rec_search.search.ranking import pinned_ranking
 from vlm4rec_search.search.rules import Rule, parse_rules
 from vlm4rec_search.serve.judgments import Judgment, Judgments
@@ -49,7 +49,6 @@ from vlm4rec_search.serve.views import (
 LARGEST_RULES = 100_000  # characters
 _MOST_FIELDS = 20  # of a form
 _COOKIE = "vlm4rec_page"
-_MODES = ("hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers", "fitted")
 _DIFF_USERS = 30  # shoppers whose hits the view of a diff compares
 _STATIC = Path(__file__).with_name("static")
 _POLICY = (
@@ -213,7 +212,7 @@ class Page:
             "counts": {},
             "status": 200,
         }
-        values |= {"modes": _MODES, "scenarios": list(self.service.index.scenarios), "part_names": PARTS}
+        values |= {"modes": get_args(Mode), "scenarios": list(self.service.index.scenarios), "part_names": PARTS}
         values |= {"rankings": list(self.service.rankings), "releases": self._release_names(), "default_k": HITS}
         values |= {"ranking_weights": self.service.index.ranking.weights.model_dump(), "query": state["text"]}
         if user:

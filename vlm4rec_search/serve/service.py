@@ -15,7 +15,7 @@ from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
 from vlm4rec_search.datasets.events.log import EventLog, Recent
 from vlm4rec_search.indexes import open_index_of, open_releases
-from vlm4rec_search.search.backend import Reader, ReleaseGoneError
+from vlm4rec_search.search.backend import Reader, Release, ReleaseGoneError
 from vlm4rec_search.search.experiments import Experiment, experiment_of, team_draft
 from vlm4rec_search.search.facts import UnknownItemsError
 from vlm4rec_search.search.query import LARGEST_EXCLUSION, Answer, Hit, Query
@@ -132,9 +132,7 @@ class Service:
         Raises:
             UsageError, RunError: as for `recommend`.
         """
-        arguments = dict(options)
-        release, ranking, scenario = (arguments.pop(name, None) for name in ("release", "ranking", "scenario"))
-        query = Query(**preset(self.index.scenarios, scenario, arguments))
+        query, release, ranking, _ = self._read(options)
         return self._ask(query, release, ranking, rules)
 
     def recent(self, user_id: str) -> Recent:
@@ -143,8 +141,10 @@ class Service:
         Raises:
             RunError: the log of events cannot be read.
         """
-        made = self.index.release
-        return self.events.recent(user_id, made.as_of, made.created_at)
+        return self._recent(user_id, self.index.release)
+
+    def _recent(self, user_id: str, release: Release) -> Recent:
+        return self.events.recent(user_id, release.as_of, release.created_at)
 
     def reader(self, release: str | None = None) -> Reader:
         """Return a reader of a release, by default of the live one.
@@ -278,9 +278,7 @@ class Service:
     def _serve(self, options: dict[str, Any], recommendation_id: str, before: Sequence[Page]) -> Recommendation:
         """Search, leave out what earlier pages showed, and record the page."""
         shown = {item for page in before for item, _ in page.items}
-        arguments = dict(options)
-        release, ranking, scenario = (arguments.pop(name, None) for name in ("release", "ranking", "scenario"))
-        query = Query(**preset(self.index.scenarios, scenario, arguments))
+        query, release, ranking, scenario = self._read(options)
         size = min(query.k, LARGEST_PAGE, DEPTH - len(shown))
         deeper = replace(query, k=max(1, size + len(shown)))
         number = len(before) + 1
@@ -311,15 +309,19 @@ class Service:
             return self._repeat(served, recommendation_id, number)
         return Recommendation.of(replace(answer, hits=hits), recommendation_id, scenario, address, assignment)
 
+    def _read(self, options: Mapping[str, Any]) -> tuple[Query, str | None, str | None, str | None]:
+        """Return the query of a request, and the release, the ranking and the scenario that it names."""
+        arguments = dict(options)
+        release, ranking, scenario = (arguments.pop(name, None) for name in ("release", "ranking", "scenario"))
+        return Query(**preset(self.index.scenarios, scenario, arguments)), release, ranking, scenario
+
     def _ask(
         self, query: Query, release: str | None, ranking: str | None, rules: Sequence[Rule] | None = None
     ) -> Answer:
         """Answer a query with what the shopper did since the release was made."""
         with self._forgetting_deleted(release):
-            index = self._index(release, ranking)
-            if rules is not None:
-                index = Searcher(index.backend, None, index.ranking, rules, index.weights)
-            return index.search(self._with_recent(query, index))
+            index = self._index(release, ranking, rules)
+            return index.search(self._with_recent(query, index.release))
 
     @contextmanager
     def _forgetting_deleted(self, release: str | None) -> Iterator[None]:
@@ -364,26 +366,28 @@ class Service:
         )
         return answer, Assignment(name=name, arm=None, teams="".join(team for _, team in mixed))
 
-    def _with_recent(self, query: Query, index: Searcher) -> Query:
-        """Return a query that knows what the shopper did since the release was made."""
+    def _with_recent(self, query: Query, release: Release) -> Query:
+        """Return a query that knows what the shopper did since a release was made."""
         if query.user is None:
             return query
-        made = index.release
-        recent = self.events.recent(query.user, made.as_of, made.created_at)
+        recent = self._recent(query.user, release)
         speak, hidden = recent.liked[:NEWEST], recent.hidden[:NEWEST]
         others = () if query.include_seen else (*recent.liked[NEWEST:], *recent.hidden[NEWEST:], *recent.others)
         exclude = (*query.exclude, *others)[:LARGEST_EXCLUSION]
         return replace(query, recent=speak, hidden=hidden, exclude=exclude)
 
-    def _index(self, release: str | None = None, ranking: str | None = None) -> Searcher:
-        """Return an index of a release under a ranking, by default the live release under its own."""
+    def _index(
+        self, release: str | None = None, ranking: str | None = None, rules: Sequence[Rule] | None = None
+    ) -> Searcher:
+        """Return an index of a release under a ranking and rules, by default the live release under its own."""
         index = self.index if release in (None, self.index.release.name) else self._open(str(release))
-        if ranking is None:
+        if ranking is None and rules is None:
             return index
-        if ranking not in self.rankings:
+        if ranking is not None and ranking not in self.rankings:
             known = ", ".join(self.rankings) or "none"
             raise UsageError(f"the service knows no ranking {ranking!r}: known are {known}")
-        return Searcher(index.backend, None, self.rankings[ranking], index.rules, index.weights)
+        chosen = index.ranking if ranking is None else self.rankings[ranking]
+        return Searcher(index.backend, None, chosen, index.rules if rules is None else rules, index.weights)
 
     def _open(self, release: str) -> Searcher:
         """Return an open release; the last ones that were asked for stay open."""

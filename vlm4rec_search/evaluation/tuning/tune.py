@@ -382,6 +382,7 @@ class Trial:
 
     def __init__(self, start: Ranking, windows: Windows, diverse: bool) -> None:
         self._start, self._windows = start, windows
+        self._exposures: dict[str, Exposed] = {}
         folds = windows.folds()
         self._held = [held for _, held in folds]
         self._whole = _Fit(start, windows)
@@ -515,9 +516,12 @@ class Trial:
         return self.exposure_of(ranking).missing[0] <= self.exposure_of(other).missing[0]
 
     def exposure_of(self, ranking: Ranking) -> Exposed:
-        """Return what all shoppers would see as of the end of the last window."""
-        option = _Option(self._windows, ranking.profile, ranking.fusion, ranking.depth)
-        return option.exposure_by_length(ranking)
+        """Return what all shoppers would see as of the end of the last window; each ranking is measured once."""
+        key = ranking.model_copy(update={"version": ""}).model_dump_json()
+        if key not in self._exposures:
+            option = _Option(self._windows, ranking.profile, ranking.fusion, ranking.depth)
+            self._exposures[key] = option.exposure_by_length(ranking)
+        return self._exposures[key]
 
 
 def _judge_window(window: Window, ranking: Ranking) -> Floats:

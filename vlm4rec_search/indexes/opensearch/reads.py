@@ -16,10 +16,10 @@ from tenacity.wait import wait_random_exponential
 from urllib3 import Timeout
 
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.indexes.opensearch.connection import describe_refusal
+from vlm4rec_search.indexes.opensearch.connection import TRANSIENT_STATUSES, describe_refusal
 from vlm4rec_search.search.backend import UnavailableError
 
-BUSY = frozenset({429, 502, 503, 504})  # statuses after which the same read may succeed; a 500 usually comes again
+BUSY = TRANSIENT_STATUSES - {500}  # after which the same read may succeed; a 500 usually comes again
 FAILURES = 10  # in a row, after which the server is left alone
 PAUSE = 1.0  # seconds for which it is
 _BACK_OFF = wait_random_exponential(multiplier=0.05, max=1.0)
