@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.alias_reader import expected_hits, labelled_tables, search_hits
 from helpers.six_items import documents, given, meta
+from helpers.waiting import wait_until
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.settings import Settings
@@ -17,14 +17,6 @@ from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.searcher import Searcher
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not happen within 30 seconds")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from helpers.workspace import ROOT
 from sqlmesh import Context
 
-from vlm4rec_search.cli.plan_moments import move
+from vlm4rec_search.cli.plan_moments import set_moment
 from vlm4rec_search.common.settings import settings
 
 
@@ -23,12 +23,12 @@ def test_a_moved_project_has_the_tables_of_one_that_is_loaded_anew(
     monkeypatch.setenv("VLM4REC_CACHE", str(fixture.cache))
     monkeypatch.setenv("VLM4REC_AS_OF", "2025-03-01 12:30:00.25")
     settings.cache_clear()
-    move(context)
+    set_moment(context)
     moved = versions(context)
     assert moved == versions(Context(paths=[str(ROOT)]))
     assert moved.keys() == before.keys()
     assert moved != before
     monkeypatch.delenv("VLM4REC_AS_OF")
     settings.cache_clear()
-    move(context)
+    set_moment(context)
     assert versions(context) == before

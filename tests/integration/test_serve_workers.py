@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import httpx
 import pytest
 from helpers.alias_reader import labelled_tables
 from helpers.six_items import ENCODER, meta
+from helpers.waiting import wait_until
 from helpers.workspace import Workspace
 
 from vlm4rec_search.common.errors import UsageError
@@ -25,14 +25,6 @@ from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.serve.service import Service
 from vlm4rec_search.serve.workers import listen
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not happen within 60 seconds")
 
 
 def workers(folder: Path, parent: int) -> set[int]:

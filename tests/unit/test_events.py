@@ -1,6 +1,5 @@
 """Events: their shape, the log that keeps each id once, and the Parquet files of the days."""
 
-import importlib.util
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -9,7 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from helpers.workspace import ROOT
+from helpers.macro_sql import macros
 
 from vlm4rec_search.common.erase import erase_rows
 from vlm4rec_search.common.errors import UsageError
@@ -73,12 +72,8 @@ def test_a_wrong_event_says_what_is_wrong(case: str) -> None:
 
 
 def test_the_words_for_kinds_of_events_are_those_of_a_plan() -> None:
-    spec = importlib.util.spec_from_file_location("events_macros", ROOT / "macros" / "events.py")
-    assert spec and spec.loader
-    macros = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(macros)
     known = ["impression", "click", "view", "cart", "purchase", "order", "remove", "hide", "dislike", "return"]
-    for word, name in macros.NAMES.items():
+    for word, name in macros("events").NAMES.items():
         assert kind_of(word) == (name if name in known else word), word
     meant = {"impression": "shown", "remove": "seen", "hide": "against", "dislike": "against", "return": "against"}
     assert {kind: meaning(kind) for kind in ("view", "cart", *meant)} == {"view": "for", "cart": "for", **meant}

@@ -116,13 +116,13 @@ class Captioner(ABC):
         """Return the prompt for one item. The item is captioned again only when this text changes."""
 
     def check_sight(self, count: Callable[[int, int], None]) -> None:
-        """Prove that the model sees photos, before the first photo of a run is captioned; by default nothing is asked.
+        """Check that the model sees photos, before the first photo of a run is captioned; by default nothing is asked.
 
         Args:
             count: takes the tokens in and out of each call.
 
         Raises:
-            UsageError, RunError: it sees none. The run ends before it costs more.
+            UsageError, RunError: it sees none, and the run should end before it costs more; or it cannot be asked.
         """
         return
 

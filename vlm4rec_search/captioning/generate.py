@@ -22,7 +22,7 @@ _JSON: Codec[Entry] = Codec(lambda entry: json.dumps(entry).encode(), json.loads
 
 
 class SightCheck:
-    """Lets a captioner prove once, before its first call of a run, that it sees photos; several threads may ask."""
+    """Checks once in a run, before its first call, whether a captioner sees photos; several threads may use it."""
 
     def __init__(self, captioner: Captioner, cost_meter: CostMeter) -> None:
         self._captioner, self._cost_meter = captioner, cost_meter
@@ -30,10 +30,10 @@ class SightCheck:
         self._error: Vlm4recError | None = None
 
     def require(self) -> None:
-        """Return when the proof is there.
+        """Check, if no thread has checked yet; later calls have the same result.
 
         Raises:
-            UsageError, RunError: the model sees no photos, or cannot be asked.
+            UsageError, RunError: as `Captioner.check_sight`.
         """
         with self._lock:
             if not self._done:
@@ -43,7 +43,7 @@ class SightCheck:
                 except Vlm4recError as error:
                     self._error = error
                     raise
-            if self._error is not None:  # the threads that waited ask no more
+            if self._error is not None:
                 raise self._error
 
 

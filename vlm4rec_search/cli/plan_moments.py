@@ -26,7 +26,7 @@ def main(moments: list[tuple[str, str]]) -> None:
         if context is None:
             context = Context(paths=[str(settings().require_project())])
         else:
-            move(context)
+            set_moment(context)
         context.plan(
             environment,
             include_unmodified=True,
@@ -39,7 +39,7 @@ def main(moments: list[tuple[str, str]]) -> None:
         context.close()
 
 
-def move(context: Context) -> None:
+def set_moment(context: Context) -> None:
     """Give the moment of the settings to the models of a loaded project that use it, as loading it anew would."""
     as_of = settings().as_of
     for model in list(context.models.values()):

@@ -17,7 +17,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.languages import END, LANGUAGES, START, Language, in_any_case
 from vlm4rec_search.common.stemmers import STEMMERS
 
-KEPT = "_"  # follows each stop word of a text that has no other words, so that the text can be found
+STOP_WORD_MARK = "_"  # follows each stop word of a text that has no other words, so that the text can be found
 _MAX_LENGTH = 255  # the standard tokenizer cuts longer tokens
 _EXTRA = r"[\p{WB=Format}\p{WB=Extend}\p{WB=ZWJ}]*"
 # The cedilla alone is a letter in later versions of Unicode.
@@ -113,7 +113,7 @@ class Analyzer:
         for word in self.words(text):
             term = self.stem(word)
             if term is not None:
-                yield term, word.removesuffix(KEPT) if term.endswith(KEPT) else word
+                yield term, word.removesuffix(STOP_WORD_MARK) if term.endswith(STOP_WORD_MARK) else word
 
     def words(self, text: str) -> Iterator[str]:
         """Yield the tokens, stop words included, in lower case, without possessive 's, and with compounds joined."""
@@ -141,7 +141,7 @@ class Analyzer:
         if self.stop_words:
             words = in_any_case(" ".join(sorted(self.stop_words)))
             alone = rf"{_SEPARATORS}*(?:{words}{_SEPARATORS}+)*{words}[.:]?{_SEPARATORS}*$"
-            yield rf"(?:^(?={alone})|\G(?!^))({_SEPARATORS}*)({words})(?![\p{{L}}\p{{N}}_'])", f"$1$2{KEPT}"
+            yield rf"(?:^(?={alone})|\G(?!^))({_SEPARATORS}*)({words})(?![\p{{L}}\p{{N}}_'])", f"$1$2{STOP_WORD_MARK}"
 
     def _pieces(self, found: Iterable[str]) -> Iterator[str]:
         is_possessive = self.language.possessive

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from vlm4rec_search.common.analyzer import KEPT, analyze
+from vlm4rec_search.common.analyzer import STOP_WORD_MARK, analyze
 
 SHARE = 0.4
 """A term of more than this share of the captions is boilerplate.
@@ -36,7 +36,8 @@ def remove_boilerplate(captions: Sequence[str | None]) -> list[str | None]:
 
 
 def _terms(text: str) -> list[str]:
-    return [term for term in analyze(text) if not term.endswith(KEPT)]  # of a phrase of stop words alone, none
+    # A phrase of stop words alone has no terms here.
+    return [term for term in analyze(text) if not term.endswith(STOP_WORD_MARK)]
 
 
 def _without(caption: str, common: set[str], terms: Callable[[str], list[str]]) -> str | None:

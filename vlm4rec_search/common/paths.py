@@ -1,5 +1,6 @@
-"""Files: their hash, and their replacement in one step."""
+"""Files: their hash, their replacement in one step, and locks."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -30,3 +31,19 @@ def replacing_file(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Keep other processes out of the block that hold the same lock; waits for one that is in it.
+
+    Args:
+        path: an empty file, created with its folder where it is missing.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,6 +1,5 @@
 """The shoppers who are forgotten: a file with a salted hash of each id, which the raw layer leaves out."""
 
-import fcntl
 import hashlib
 import json
 import secrets
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.paths import file_lock, replacing_file
 from vlm4rec_search.common.text_forms import normal_form
 
 REASON = "forgotten"
@@ -89,20 +88,17 @@ def save_forgotten(path: Path, forgotten: Forgotten) -> None:
 
 
 @contextmanager
-def changing_forgotten(path: Path) -> Iterator[None]:
+def forgotten_lock(path: Path) -> Iterator[None]:
     """Keep other processes from changing the file while the block reads and saves it.
 
     Raises:
         RunError: the file beside it that is locked cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f".{path.name}.lock").open("w")
+        with file_lock(path.with_name(f".{path.name}.lock")):
+            yield
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _hash(salt: str, user_id: str) -> str:

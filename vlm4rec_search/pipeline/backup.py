@@ -25,7 +25,7 @@ from vlm4rec_search.common.errors import RunError, UsageError, first_line, one_l
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
-from vlm4rec_search.datasets.events.compaction import locked
+from vlm4rec_search.datasets.events.compaction import events_lock
 from vlm4rec_search.pipeline.project.template import package_version
 from vlm4rec_search.pipeline.quality import history
 
@@ -195,7 +195,7 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 
 def _copy_log(days: Path, source: Path, target: Path) -> None:
     """Copy the log of events while none of them moves into the files of the days."""
-    with locked(days) if days.is_dir() else nullcontext():
+    with events_lock(days) if days.is_dir() else nullcontext():
         _copy_sqlite(source, target)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from vlm4rec_search.common.erase import ERASABLE, erase_rows
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.datasets.events.compaction import locked
-from vlm4rec_search.datasets.forgotten import Forgotten, changing_forgotten, load_forgotten, save_forgotten
+from vlm4rec_search.datasets.events.compaction import events_lock
+from vlm4rec_search.datasets.forgotten import Forgotten, forgotten_lock, load_forgotten, save_forgotten
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.pipeline.quality import history
 
@@ -70,7 +70,7 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
         UsageError: nobody is on the list and there are no ids, an id is empty, or the list cannot be read.
         RunError: the list cannot be written. Problems of other places are in the result.
     """
-    with changing_forgotten(settings.forgotten) if user_ids and not dry_run else nullcontext():
+    with forgotten_lock(settings.forgotten) if user_ids and not dry_run else nullcontext():
         before = load_forgotten(settings.forgotten)
         forgotten = before.adding(user_ids)
         if not forgotten.hashes:
@@ -80,7 +80,7 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
     index = url or settings.index_url
     removals = [*_remove_from_index(settings, index, forgotten, dry_run)]
     has_events = settings.events_folder.is_dir()
-    with locked(settings.events_folder) if has_events else nullcontext():  # a plan moves events meanwhile
+    with events_lock(settings.events_folder) if has_events else nullcontext():  # a plan moves events meanwhile
         for path in _files(settings):
             is_raw = path.parent == settings.cache / "raw"
             removals += _attempt(path, partial(_erase, path, forgotten, dry_run, is_raw))

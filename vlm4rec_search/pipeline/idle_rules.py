@@ -42,8 +42,8 @@ def describe_idleness(rule: Rule, reader: Reader) -> str | None:
     if rule.filter is None:
         known = reader.documents(list(rule.items))
         missing = [item for item in rule.items if item not in known]
-        told = f"not in the release: {', '.join(missing[:_SHOWN])}" if missing else None
-        return told if known else f"touches nothing: {told}"
+        note = f"not in the release: {', '.join(missing[:_SHOWN])}" if missing else None
+        return note if known else f"touches nothing: {note}"
     condition = parse_filter(rule.filter)
     try:
         check_field(condition.field, reader.fields)

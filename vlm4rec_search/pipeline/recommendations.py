@@ -120,8 +120,8 @@ def write_recommendations(index: Searcher, queries: Sequence[Query], path: Path,
 
 def _rows(answer: Answer) -> Iterator[dict[str, object]]:
     for hit in answer.hits:
-        told = hit.explanation
-        reason = None if told is None else told.reasons[0].clause if told.reasons else told.sentence
+        why = hit.explanation
+        reason = None if why is None else why.reasons[0].clause if why.reasons else why.sentence
         yield {
             "user_id": answer.user,
             "rank": hit.rank,

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from vlm4rec_search.common.analyzer import ENGLISH, KEPT, Analyzer
+from vlm4rec_search.common.analyzer import ENGLISH, STOP_WORD_MARK, Analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.yaml_files import parse_yaml, read_yaml
 from vlm4rec_search.search.experiments import Experiment
@@ -73,7 +73,7 @@ class Condition(BaseModel):
     def _check(self) -> Self:
         if self.start and self.until and self.start >= self.until:
             raise ValueError("a rule ends after it begins: `until` is not after `from`")
-        if self.text is not None and all(term.endswith(KEPT) for term in ENGLISH.analyze(self.text)):
+        if self.text is not None and all(term.endswith(STOP_WORD_MARK) for term in ENGLISH.analyze(self.text)):
             raise ValueError(f"the text {self.text!r} of a rule has no word")
         return self
 

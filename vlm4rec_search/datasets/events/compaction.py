@@ -1,6 +1,5 @@
 """Moves events into Parquet files, one for each day of receipt, from which a plan and analysts read them."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import RunError, first_line
-from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.paths import file_lock, replacing_file
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.datasets.events.event import meaning
 from vlm4rec_search.datasets.events.log import COLUMNS, EventLog
@@ -49,7 +48,7 @@ def compact(log_file: Path, folder: Path) -> int:
     newest = log.newest_waiting()
     if not newest:
         return 0
-    with locked(folder):
+    with events_lock(folder):
         waiting = log.waiting(newest)  # once more: another process may have moved them meanwhile
         days: dict[tuple[str, str], list[tuple[object, ...]]] = {}
         for row in waiting:
@@ -61,16 +60,14 @@ def compact(log_file: Path, folder: Path) -> int:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def events_lock(folder: Path) -> Iterator[None]:
     """Keep other processes from changing the files of a folder of `compact`, which is created where it is missing.
 
     Raises:
         RunError: the folder, or what the block does with its files, failed.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+        with file_lock(folder / ".lock"):
             yield
     except (OSError, duckdb.Error) as error:
         raise RunError(f"cannot write the events in {folder}: {first_line(error)}") from None

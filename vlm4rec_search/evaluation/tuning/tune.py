@@ -189,7 +189,7 @@ def _is_above(values: Floats, others: Floats) -> bool:
 
 
 @dataclass(frozen=True)
-class Exposed:
+class LimitCheck:
     """What top tens show, against the limits.
 
     Attributes:
@@ -207,7 +207,7 @@ class Exposed:
         """By how much each limit is broken, 0 where it holds."""
         return max(0.0, self.first - LARGEST_FIRST), max(0.0, self.wanted - self.coverage)
 
-    def is_no_worse(self, other: "Exposed") -> bool:
+    def is_no_worse(self, other: "LimitCheck") -> bool:
         """Return whether no limit is broken by more."""
         return all(own <= others for own, others in zip(self.missing, other.missing, strict=True))
 
@@ -239,11 +239,11 @@ class _Option:
         self.tried += 1
         return judge(self.past, weights)[0]
 
-    def exposure(self, weights: Floats) -> Exposed:
+    def exposure(self, weights: Floats) -> LimitCheck:
         """Return what all shoppers would see as of the end of the last window."""
         return self.against_limits(top_ten(self.last, weights))
 
-    def exposure_by_length(self, ranking: Ranking) -> Exposed:
+    def exposure_by_length(self, ranking: Ranking) -> LimitCheck:
         """Return the same for a ranking with weights by the length of the history, and with its diversity."""
         lengths = self._windows.last.lengths[:: self._every]
         vectors = self._windows.last.part.split.catalogue.vectors["document"]
@@ -257,13 +257,13 @@ class _Option:
                 shown[rows] = top_ten(pool, weights)
         return self.against_limits(shown)
 
-    def against_limits(self, shown: Ints) -> Exposed:
+    def against_limits(self, shown: Ints) -> LimitCheck:
         """Compare what top tens, int64 (u, 10), show together with the limits."""
         split = self._windows.last.part.split
         measured = measure_exposure(shown, split.catalogue.item_ids, split.popularity)
         # Drawn at random, s slots cover 1 - exp(-s / n) of n documents.
         reachable = 1.0 - np.exp(-shown.size / max(measured.documents, 1))
-        return Exposed(measured.first_share, measured.coverage, float(COVERAGE * reachable))
+        return LimitCheck(measured.first_share, measured.coverage, float(COVERAGE * reachable))
 
     def value(self, weights: Floats, limits: tuple[float, float], beaten: float = -np.inf) -> float:
         """Return the mean nDCG@10, less what is missing from each limit times its weight.
@@ -382,7 +382,7 @@ class Trial:
 
     def __init__(self, start: Ranking, windows: Windows, diverse: bool) -> None:
         self._start, self._windows = start, windows
-        self._exposures: dict[str, Exposed] = {}
+        self._exposures: dict[str, LimitCheck] = {}
         folds = windows.folds()
         self._held = [held for _, held in folds]
         self._whole = _Fit(start, windows)
@@ -407,7 +407,7 @@ class Trial:
         return self._whole.ranking
 
     @property
-    def exposure(self) -> Exposed:
+    def exposure(self) -> LimitCheck:
         """What the top tens of the best configuration show."""
         return self._exposure
 
@@ -431,7 +431,9 @@ class Trial:
         if exposure.is_no_worse(self._exposure):
             self._take(ranking, exposure, changed, ndcg, recall)
 
-    def _take(self, ranking: Ranking, exposure: Exposed, of_folds: list[Ranking], ndcg: Floats, recall: Floats) -> None:
+    def _take(
+        self, ranking: Ranking, exposure: LimitCheck, of_folds: list[Ranking], ndcg: Floats, recall: Floats
+    ) -> None:
         self._whole.ranking, self._exposure, self.ndcg, self._recall = ranking, exposure, ndcg, recall
         for fit, each in zip(self._fits, of_folds, strict=True):
             fit.ranking = each
@@ -515,7 +517,7 @@ class Trial:
         """Return whether a ranking breaks the limit of the first hit by no more than another one."""
         return self.exposure_of(ranking).missing[0] <= self.exposure_of(other).missing[0]
 
-    def exposure_of(self, ranking: Ranking) -> Exposed:
+    def exposure_of(self, ranking: Ranking) -> LimitCheck:
         """Return what all shoppers would see as of the end of the last window; each ranking is measured once."""
         key = ranking.model_copy(update={"version": ""}).model_dump_json()
         if key not in self._exposures:
@@ -573,7 +575,7 @@ def _reason(
     ranking: Ranking,
     rows: Mapping[str, tuple[float, float]],
     windows: Windows,
-    exposure: Exposed,
+    exposure: LimitCheck,
     cost: float | None,
     why: str,
 ) -> str:

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Opened:
+class ReleaseState:
     """What the backend keeps of the release that it reads; it is replaced as a whole.
 
     Attributes:
@@ -84,12 +84,12 @@ class OpenSearchBackend(Backend):
     def _reads(self) -> Reads:
         return Reads.begin(self._limits, self._breaker)
 
-    def _open(self, name: str | None) -> Opened:
+    def _open(self, name: str | None) -> ReleaseState:
         """Read the parts of a release that a backend keeps, None for those of the release that answers."""
         catalogue, reads = self._catalogue, self._reads()
         with server_errors():
             release = reads.until_answered(lambda _: read_release(catalogue, name or find_live_release(catalogue)))
-        return Opened(release, PopularItems.read(Sender(catalogue.client, reads=reads), release.indices["items"]))
+        return ReleaseState(release, PopularItems.read(Sender(catalogue.client, reads=reads), release.indices["items"]))
 
     @property
     def release(self) -> ReleaseMeta:
@@ -121,7 +121,7 @@ class OpenSearchBackend(Backend):
 class OpenSearchReader(Reader):
     """Reads one release for one query, within the deadline of the sender."""
 
-    def __init__(self, sender: Sender, opened: Opened, can_fuse: bool) -> None:
+    def __init__(self, sender: Sender, opened: ReleaseState, can_fuse: bool) -> None:
         self._sender, self._release, self._popular, self._can_fuse = sender, opened.release, opened.popular, can_fuse
         self._failed: list[str] = []
         self._early_bodies: list[bytes] = []

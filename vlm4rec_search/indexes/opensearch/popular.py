@@ -14,9 +14,9 @@ from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Record, Request, Retriever
 from vlm4rec_search.search.query import Kind
 
-KEPT = 1_000  # items
+ITEMS = 1_000  # items
 _MOST_POPULAR = {
-    "size": KEPT,
+    "size": ITEMS,
     "query": {"match_all": {}},
     "sort": [{"popularity": {"order": "desc", "missing": 0}}, "item_id"],
     "_source": [*SHOWN, "facets"],
@@ -34,7 +34,7 @@ class PopularItems:
 
     @classmethod
     def read(cls, sender: Sender, index: str) -> Self:
-        """Read the `KEPT` most popular items.
+        """Read the `ITEMS` most popular items.
 
         Raises:
             UnavailableError: the server does not answer in time.
