@@ -39,7 +39,7 @@ PARTS = {
     "text": "meaning of the text",
     "words": "shared words",
     "co-purchase": "bought together",
-    "ease": "follows from histories",
+    "ease": "goes with the history",
     "shoppers": "similar shoppers",
     "fitted": "learned likeness",
     "popularity": "popular",
