@@ -1,4 +1,4 @@
-"""Time and memory of what all histories teach: EASE, and what similar shoppers took.
+"""Time and memory of what all histories teach: EASE, co-purchases, and what similar shoppers took.
 
     python -m benchmarks.behaviour
 
@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 
 from vlm4rec_search.profiles.ease import ease_weights
+from vlm4rec_search.profiles.neighbours import item_neighbours
 from vlm4rec_search.profiles.shoppers import similar_shoppers
+from vlm4rec_search.profiles.taken import Taken
 
 HALF_LIVES = (120.0, 5.0)  # days
 GROUP = 1_000  # shoppers
 
 
-def make_likes(users: int, items: int, events: int) -> pd.DataFrame:
-    """Return profiles.likes of a year: user_id, item_id, days."""
+def make_likes(users: int, items: int, events: int) -> Taken:
+    """Return who took what in a year."""
     rng = np.random.default_rng(7)
     shopper = rng.integers(0, users, events)
     popular = (items * rng.random(events) ** 3).astype(np.int64)
@@ -29,7 +31,7 @@ def make_likes(users: int, items: int, events: int) -> pd.DataFrame:
     own = shopper % groups * (items // groups) + rng.integers(0, max(1, items // groups), events)
     item = np.where(rng.random(events) < 0.5, popular, own)
     ids = {"user_id": np.char.add("u", shopper.astype(str)), "item_id": np.char.add("i", item.astype(str))}
-    return pd.DataFrame({**ids, "days": rng.uniform(0.0, 365.0, events)})
+    return Taken.from_likes(pd.DataFrame({**ids, "days": rng.uniform(0.0, 365.0, events)}))
 
 
 def main() -> None:
@@ -42,6 +44,7 @@ def main() -> None:
     print(f"{size.users:,} shoppers, {size.items:,} items, {size.events:,} events")
     for name, compute in (
         ("similar shoppers", lambda: similar_shoppers(likes, HALF_LIVES)),
+        ("co-purchases", lambda: item_neighbours(likes, 365.0)),
         ("EASE", lambda: ease_weights(likes, HALF_LIVES, 100.0)),
     ):
         started = time.perf_counter()

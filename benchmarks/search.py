@@ -27,6 +27,7 @@ from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_vectors
 from vlm4rec_search.profiles.item_terms import item_terms
 from vlm4rec_search.profiles.shoppers import similar_shoppers
+from vlm4rec_search.profiles.taken import Taken
 from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.searcher import Searcher
@@ -64,7 +65,7 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
     names = np.repeat([f"u{place:06d}" for place in range(users)], HISTORY)
     weights = pd.DataFrame({"user_id": names, "item_id": ids[picks.ravel()], "weight": 1.0 / HISTORY})
     profiles, terms = user_vectors(weights, items), term_weights(weights, items)
-    alike = similar_shoppers(weights.assign(days=1.0), (60.0, 60.0))
+    alike = similar_shoppers(Taken.from_likes(weights.assign(days=1.0)), (60.0, 60.0))
     with duckdb.connect() as connection:
         frames = {"weights": weights, "profiles": profiles, "terms": terms, "alike": alike}
         for name, frame in frames.items():

@@ -1,5 +1,6 @@
 """Writes the pages of docs/reference from the code: `python docs/generate.py`. A test compares them."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,7 @@ def _cell(text: str) -> str:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
+    os.environ.setdefault("VLM4REC_DATA_DIR", "tests/data/raw")  # SQLMesh loads no project without data
     (FOLDER / "index-fields.md").write_text(index_page(), "utf-8")
     (FOLDER / "settings.md").write_text(settings_page(), "utf-8")
     (FOLDER / "tables.md").write_text(tables_page(Context(paths=[str(Path(__file__).parents[1])])), "utf-8")

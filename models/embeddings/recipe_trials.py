@@ -36,11 +36,11 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     from vlm4rec_search.common.python_models import model_settings
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.embeddings.recipe_trials import choose_recipe, recipe_in_force
+    from vlm4rec_search.profiles.taken import Taken
 
     context.var("caption_analyzer")  # another one finds other boilerplate
     context.var("encoder_id")  # another encoder, or another revision of it, rebuilds this table
     context.var("recipes")  # another version of the texts, or of the choice, rebuilds this table
-    likes = exp.select("user_id", "item_id", "days").from_(context.resolve_table("profiles.likes"))
     columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
     items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
     documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
@@ -48,7 +48,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     pace = context.fetchdf(exp.select("half_life_days").from_(context.resolve_table("profiles.pace")))
     options = model_settings(settings(), context.var("data_dir"))
     yield choose_recipe(
-        context.fetchdf(likes),
+        Taken.read(context.fetchdf, context.resolve_table("profiles.likes")),
         context.fetchdf(documents.order_by("items.item_id")),
         float(pace["half_life_days"][0]),
         context.var("usual_recipe"),

@@ -26,10 +26,10 @@ from sqlmesh.core.model import ModelKindName
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.common.python_models import yield_unless_empty
     from vlm4rec_search.profiles.ease import ease_weights
+    from vlm4rec_search.profiles.taken import Taken
 
     context.var("profiles")  # another version of the arithmetic rebuilds this table
-    columns = exp.select("user_id", "item_id", "days")
-    likes = context.fetchdf(columns.from_(context.resolve_table("profiles.likes")))
+    likes = Taken.read(context.fetchdf, context.resolve_table("profiles.likes"))
     columns = exp.select("half_life_days", "behaviour_half_life_days", "regularisation")
     history, taken, regularisation = (
         context.fetchdf(columns.from_(context.resolve_table("profiles.pace"))).astype(float).to_numpy()[0]

@@ -19,6 +19,7 @@ from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
 from vlm4rec_search.profiles.ease import ease_weights
 from vlm4rec_search.profiles.shoppers import similar_shoppers
+from vlm4rec_search.profiles.taken import Taken
 
 ENCODER, DIMENSION = "hashing-64", 64
 SHOPPERS, HISTORY, FITTED = 40, 12, 16
@@ -81,7 +82,7 @@ def tables(catalogue: pd.DataFrame, history: int = HISTORY) -> SearchTables[Fram
         segments=_segments(log, catalogue),
         facets=facets(whole),
         terms=terms(whole),
-        ease=ease_weights(log.assign(days=1.0), (60.0, 60.0), 3.0),
+        ease=ease_weights(Taken.from_likes(log.assign(days=1.0)), (60.0, 60.0), 3.0),
         fitted=fitted,
     )
 
@@ -107,7 +108,7 @@ def _people(log: pd.DataFrame, items: pd.DataFrame, fitted: pd.DataFrame) -> pd.
     learned = user_vectors(weights, fitted).set_index("user_id")
     interests = user_interests(weights, items, 3).groupby("user_id")
     words = term_weights(weights, items, 64).groupby("user_id")
-    similar = similar_shoppers(log.assign(days=1.0), (60.0, 60.0))
+    similar = similar_shoppers(Taken.from_likes(log.assign(days=1.0)), (60.0, 60.0))
     rows = []
     for user, of in weights.groupby("user_id"):
         length = profiles.loc[user, "length"]

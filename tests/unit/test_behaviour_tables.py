@@ -1,5 +1,8 @@
 """EASE, user-kNN and the pace of a shop, against numbers that follow from their definitions."""
 
+from dataclasses import fields
+
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,13 +12,15 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from vlm4rec_search.profiles.ease import NEIGHBOURS, ease_weights, solve_ease
+from vlm4rec_search.profiles.neighbours import LATEST, item_neighbours
+from vlm4rec_search.profiles.neighbours import NEIGHBOURS as NEAREST
 from vlm4rec_search.profiles.pace import FEWEST_SHOPPERS, USUAL, choose_pace
 from vlm4rec_search.profiles.shoppers import CANDIDATES, similar_shoppers
 from vlm4rec_search.profiles.taken import Taken
 
 
-def log(rows: list[tuple[str, str, float]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["user_id", "item_id", "days"])
+def log(rows: list[tuple[str, str, float]]) -> Taken:
+    return Taken.from_likes(pd.DataFrame(rows, columns=["user_id", "item_id", "days"]))
 
 
 @drawn(seed=st.integers(0, 1_000), regularisation=st.sampled_from([0.5, 5.0, 50.0]))
@@ -61,8 +66,8 @@ def test_similar_shoppers_equal_a_plain_computation() -> None:
     draw = np.random.default_rng(4)
     rows = [(f"u{user:02d}", f"i{item:02d}", float(draw.integers(0, 100)))
             for user in range(40) for item in draw.choice(30, draw.integers(1, 9), replace=False)]  # fmt: skip
-    frame = log(rows)
-    found = similar_shoppers(frame, (50.0, 20.0))
+    found = similar_shoppers(log(rows), (50.0, 20.0))
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "days"])
     wide = frame.pivot_table(index="user_id", columns="item_id", values="days", aggfunc="min")
     history, recent = (np.exp2(-wide / half_life).fillna(0.0).to_numpy() for half_life in (50.0, 20.0))
     unit = history / np.linalg.norm(history, axis=1, keepdims=True)
@@ -85,14 +90,14 @@ def test_another_moment_alone_changes_no_similar_shopper() -> None:
 
 
 def test_the_past_of_a_log_counts_ages_from_there() -> None:
-    taken = Taken.from_likes(log([("u", "a", 9.0), ("u", "a", 1.0), ("u", "b", 3.0), ("v", "a", 12.0)]))
+    taken = log([("u", "a", 9.0), ("u", "a", 1.0), ("u", "b", 3.0), ("v", "a", 12.0)])
     past = taken.before(5.0)
     assert past.first.tolist() == [4.0, 7.0]
     assert past.last.tolist() == [4.0, 7.0]  # that u took a again one day ago was not known then
     assert (past.user_ids[past.users].tolist(), past.item_ids[past.items].tolist()) == (["u", "v"], ["a", "a"])
 
 
-def fashion(weeks: int, every: int) -> pd.DataFrame:
+def fashion(weeks: int, every: int) -> Taken:
     """Return a log in which everybody takes items of one shelf, which changes after each so many weeks."""
     draw = np.random.default_rng(6)
     rows = []
@@ -119,3 +124,45 @@ def test_a_shop_without_a_history_gets_the_usual_pace() -> None:
     trials = choose_pace(log([("u", "a", 1.0)]))
     assert trials.loc[trials["parameter"] == "pace_days", "value"].tolist() == [USUAL]
     assert trials["ndcg"].isna().all()
+
+
+def test_neighbours_equal_a_plain_computation() -> None:
+    draw = np.random.default_rng(5)
+    rows = [(f"u{user:02d}", f"i{item:03d}", float(draw.integers(0, 100)))
+            for user in range(50) for item in draw.choice(120, draw.integers(1, 60), replace=False)]  # fmt: skip
+    found = item_neighbours(log(rows), 80.0)
+    sets = {item: {user for user, other, days in rows if other == item and days < 80.0} for _, item, _ in rows}
+    for item, own in sets.items():
+        cosines = {other: len(own & sets[other]) / np.sqrt(len(own) * len(sets[other]))
+                   for other in sets if other != item and own & sets[other]}  # fmt: skip
+        nearest = sorted(cosines, key=lambda other: (-cosines[other], other))[:NEAREST]
+        of = found[found["item_id"] == item]
+        assert of["neighbour_id"].tolist() == nearest
+        assert of["similarity"].tolist() == pytest.approx([cosines[other] for other in nearest])
+        assert of["rank"].tolist() == list(range(1, len(nearest) + 1))
+
+
+def test_only_the_latest_items_of_a_reseller_make_pairs() -> None:
+    rows = [("reseller", f"i{item:03d}", float(item)) for item in range(LATEST + 20)]
+    found = item_neighbours(log(rows), 1_000.0)
+    assert set(found["item_id"]) == {f"i{item:03d}" for item in range(LATEST)}
+
+
+def test_similar_shoppers_are_those_of_the_latest_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("u1", "a", 9.0), ("u2", "a", 1.0), ("u2", "b", 2.0), ("u3", "a", 2.0), ("u3", "c", 3.0),
+            ("u4", "a", 5.0), ("u4", "d", 5.0)]  # fmt: skip
+    monkeypatch.setattr("vlm4rec_search.profiles.shoppers.POOL", 2)
+    found = similar_shoppers(log(rows), (30.0, 10.0))
+    assert set(found.loc[found["user_id"] == "u1", "item_id"]) == {"b", "c"}  # d was taken before the latest events
+
+
+def test_pairs_of_a_table_are_those_of_its_rows() -> None:
+    rows = pd.DataFrame(
+        [("u2", "ä", 3.0), ("u1", "z", 5.0), ("u1", "z", 2.0), ("u1", "a", 7.0)], columns=["user_id", "item_id", "days"]
+    )
+    with duckdb.connect() as connection:
+        connection.register("profiles_likes", rows)
+        read = Taken.read(lambda query: connection.execute(query.sql(dialect="duckdb")).df(), "profiles_likes")
+    made = Taken.from_likes(rows)
+    for field in fields(Taken):
+        assert getattr(read, field.name).tolist() == getattr(made, field.name).tolist()

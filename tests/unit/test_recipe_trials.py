@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from vlm4rec_search.embeddings.recipe_trials import choose_recipe, recipe_in_force
+from vlm4rec_search.profiles.taken import Taken
 
 GROUPS = ("oak", "wool", "clay")
 # Shopper and group take ten items in turn, seven of them long ago and one in each of three windows.
@@ -34,7 +35,9 @@ def catalogue(telling: str, other: str) -> pd.DataFrame:
 def trials(
     documents: pd.DataFrame, cache: Path, in_force: str | None = None, likes: pd.DataFrame = LIKES
 ) -> pd.DataFrame:
-    found = choose_recipe(likes, documents, 30.0, "title_caption", "hashing-4096", cache, in_force=in_force)
+    found = choose_recipe(
+        Taken.from_likes(likes), documents, 30.0, "title_caption", "hashing-4096", cache, in_force=in_force
+    )
     return found.set_index("recipe")
 
 

@@ -45,7 +45,7 @@ COLUMNS = ["recipe", "shoppers", "ndcg", "gain", "gain_error", "chosen"]
 
 
 def choose_recipe(
-    likes: pd.DataFrame,
+    taken: Taken,
     documents: pd.DataFrame,
     half_life: float,
     usual: str,
@@ -63,7 +63,7 @@ def choose_recipe(
     the recipe in force or the usual one is chosen, with `ndcg` missing; the usual one then has a row in any case.
 
     Args:
-        likes: user_id, item_id (of `documents`), days (age of the event).
+        taken: who took what of `documents`, and how long ago.
         documents: of the whole catalogue, as in `embedded_parts`.
         half_life: of the events of a profile, in days.
         usual: the recipe of a shop with too little history to choose.
@@ -78,7 +78,7 @@ def choose_recipe(
     Raises:
         UsageError, RunError: as `embed_texts`.
     """
-    taken = Taken.from_likes(likes).some_users(USERS).popular_items(ITEMS)
+    taken = taken.some_users(USERS).popular_items(ITEMS)
     past = list(windows(taken, ITEMS))
     shoppers = sum(len(window.asked) for window in past)
     if shoppers < FEWEST_SHOPPERS:

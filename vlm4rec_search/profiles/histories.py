@@ -1,14 +1,16 @@
 """Histories and item vectors as matrices, and matrices as columns of frames."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.vectors import Texts, Vectors
+from vlm4rec_search.common.vectors import Ints, Texts, Vectors
 
 
 class Histories(NamedTuple):
@@ -57,15 +59,43 @@ def stack_vectors(vectors: pd.Series) -> Vectors:
     return np.stack(list(vectors)).astype(np.float32) if lengths else np.zeros((0, 0), np.float32)
 
 
+class Cells(NamedTuple):
+    """Cells of a matrix, by row and rank.
+
+    Attributes:
+        rows, columns: where they are.
+        values: what they hold.
+        ranks: place among the kept cells of the row, from 1.
+    """
+
+    rows: Ints
+    columns: Ints
+    values: npt.NDArray[np.floating]
+    ranks: Ints
+
+
+def largest_cells(matrix: sparse.csr_array, limit: int) -> Cells:
+    """Return the `limit` largest positive cells of each row; equal ones are ordered by column."""
+    lengths = np.diff(matrix.indptr)
+    least = [_least_kept(matrix.data[start:end], limit) for start, end in pairwise(matrix.indptr)]
+    kept = (matrix.data > 0) & (matrix.data >= np.repeat(np.array(least, matrix.data.dtype), lengths))
+    rows = np.repeat(np.arange(matrix.shape[0]), lengths)[kept]
+    columns, values = matrix.indices[kept].astype(np.int64), matrix.data[kept]
+    order = np.lexsort((columns, -values, rows))  # some rows have more than `limit`, where cells are equal
+    rows, columns, values = rows[order], columns[order], values[order]
+    ranks = np.arange(len(rows)) - np.searchsorted(rows, rows) + 1
+    first = ranks <= limit
+    return Cells(rows[first], columns[first], values[first], ranks[first])
+
+
+def _least_kept(values: npt.NDArray[np.floating], limit: int) -> float:
+    return float(np.partition(values, -limit)[-limit]) if len(values) > limit else -np.inf
+
+
 def keep_largest(matrix: sparse.csr_array, limit: int) -> sparse.csr_array:
-    """Return a matrix with the `limit` largest positive weights of each row; of equal weights, the first columns."""
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    positive = matrix.data > 0
-    rows, columns, values = rows[positive], matrix.indices[positive], matrix.data[positive]
-    order = np.lexsort((columns, -values, rows))
-    starts = np.searchsorted(rows, np.arange(matrix.shape[0]))
-    largest = np.sort(order[np.arange(len(rows)) - starts[rows] < limit])
-    return sparse.csr_array(sparse.coo_array((values[largest], (rows[largest], columns[largest])), shape=matrix.shape))
+    """Return a matrix with the `limit` largest positive cells of each row; of equal ones, the first columns."""
+    rows, columns, values, _ = largest_cells(matrix, limit)
+    return sparse.csr_array(sparse.coo_array((values, (rows, columns)), shape=matrix.shape))
 
 
 def vector_column(vectors: Vectors) -> pd.Series:

@@ -25,7 +25,7 @@ HISTORY, TAKEN, SHOPPER = 6.0, 1.0, 4.0  # half-lives of EASE in paces: of what 
 _ITEMS = 1_000  # bounds the time: a few seconds for any shop
 
 
-def choose_pace(likes: pd.DataFrame) -> pd.DataFrame:
+def choose_pace(taken: Taken) -> pd.DataFrame:
     """Return the trials of paces, and of regularisations at the chosen pace; one of each is chosen, in turn and twice.
 
     A trial's `ndcg` is the mean nDCG@10 over the shoppers of all windows. The longest pace, and then the largest
@@ -33,12 +33,11 @@ def choose_pace(likes: pd.DataFrame) -> pd.DataFrame:
     forgets where that helps. Without `FEWEST_SHOPPERS` shoppers the usual values are chosen, with `ndcg` missing.
 
     Args:
-        likes: user_id, item_id, days (age of the event).
+        taken: who took what, and how long ago.
 
     Returns:
         parameter (pace_days or regularisation), value, shoppers, ndcg, chosen.
     """
-    taken = Taken.from_likes(likes)
     past = list(windows(taken.some_users(USERS), _ITEMS))
     # What EASE sums grows with the shoppers: a strength that suits a sample has to grow likewise.
     scale = max(1.0, len(taken.user_ids) / USERS)

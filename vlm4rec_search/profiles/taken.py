@@ -1,13 +1,32 @@
-"""Which shopper took which item, with weights that halve with age: the input of EASE, user-kNN and the pace."""
+"""Which shopper took which item, and how long ago: the input of all that the histories of others teach."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sqlglot import exp, parse_one
 
-from vlm4rec_search.common.vectors import Floats, Ints, Texts
+from vlm4rec_search.common.vectors import Floats, Ints, Mask, Texts
+
+# The database numbers the ids: millions of events would otherwise become as many texts in Python.
+_USERS = "SELECT user_id AS id FROM likes GROUP BY user_id ORDER BY user_id"
+_ITEMS = "SELECT item_id AS id FROM likes GROUP BY item_id ORDER BY item_id"
+_PAIRS = """
+    WITH users AS (
+        SELECT user_id, ROW_NUMBER() OVER (ORDER BY user_id) - 1 AS number FROM likes GROUP BY user_id
+    ), items AS (
+        SELECT item_id, ROW_NUMBER() OVER (ORDER BY item_id) - 1 AS number FROM likes GROUP BY item_id
+    )
+    SELECT users.number AS user_number, items.number AS item_number, MAX(events.days) AS first, MIN(events.days) AS last
+    FROM likes AS events
+    INNER JOIN users ON users.user_id = events.user_id
+    INNER JOIN items ON items.item_id = events.item_id
+    GROUP BY users.number, items.number
+    ORDER BY user_number, item_number
+"""
 
 
 @dataclass(frozen=True)
@@ -27,6 +46,23 @@ class Taken:
     items: Ints
     first: Floats
     last: Floats
+
+    @classmethod
+    def read(cls, fetch: Callable[[exp.Expr], pd.DataFrame], likes: str) -> Self:
+        """Return the pairs of a table user_id, item_id, days, such as profiles.likes.
+
+        Args:
+            fetch: returns the rows of a query.
+            likes: name of the table.
+        """
+
+        def rows(sql: str) -> pd.DataFrame:
+            return fetch(exp.replace_tables(parse_one(sql, dialect="duckdb"), {"likes": likes}, dialect="duckdb"))
+
+        user_ids, item_ids = (rows(sql)["id"].to_numpy(object) for sql in (_USERS, _ITEMS))
+        pairs = rows(_PAIRS)
+        users, items = (pairs[name].to_numpy(np.int64) for name in ("user_number", "item_number"))
+        return cls(user_ids, item_ids, users, items, *(pairs[name].to_numpy(np.float64) for name in ("first", "last")))
 
     @classmethod
     def from_likes(cls, likes: pd.DataFrame) -> Self:
@@ -59,6 +95,17 @@ class Taken:
             self.user_ids, self.item_ids, self.users[then], self.items[then], self.first[then] - days, last
         )
 
+    def within(self, days: float) -> Self:
+        """Return the pairs whose last event is less than `days` old."""
+        return self._pairs(self.last < days)
+
+    def latest(self, most: int) -> Self:
+        """Return the `most` pairs of each shopper whose last events are the latest; equal ones are ordered by item."""
+        order = np.lexsort((self.items, self.last, self.users))
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = np.arange(len(order)) - np.searchsorted(self.users, self.users)
+        return self._pairs(ranks < most)
+
     def some_users(self, most: int) -> Self:
         """Return the pairs of at most `most` shoppers, evenly spread over the ids."""
         if len(self.user_ids) <= most:
@@ -79,3 +126,8 @@ class Taken:
         items = np.searchsorted(kept, self.items[inside])
         first, last = self.first[inside], self.last[inside]
         return type(self)(self.user_ids, self.item_ids[kept], self.users[inside], items, first, last)
+
+    def _pairs(self, some: Mask) -> Self:
+        """Return some of the pairs, of the same shoppers and items."""
+        first, last = self.first[some], self.last[some]
+        return type(self)(self.user_ids, self.item_ids, self.users[some], self.items[some], first, last)
