@@ -38,6 +38,7 @@ from vlm4rec_search.search.rules import Rule, Scenario, load_experiments, load_r
 
 T = TypeVar("T")
 AT_ONCE = 32  # searches of an event loop
+_SEEN_AMONG = "; items that the shopper has seen may be among them"
 logger = logging.getLogger(__name__)
 
 
@@ -210,6 +211,8 @@ class Searcher:
         note = "; ".join(each for each in notes if each) or None
         release, version = reader.release, self._ranking_of(reader.release).version
         degraded = f"the server did not answer in time for {', '.join(found.failed)}" if found.failed else None
+        if degraded and facts.failed and query.user is not None and not query.include_seen:
+            degraded += _SEEN_AMONG
         if degraded:
             logger.warning("a degraded answer: %s", degraded)
         answer = Answer(query.user, query.mode, plan.tier, release.name, 0.0, found.hits, version, note, found.counts)
@@ -229,8 +232,8 @@ class Searcher:
             raise error
         ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion), plan)
         logger.warning("a degraded answer: %s", error)
-        unknown = query.user is not None and facts is None and not query.include_seen
-        seen = "; items that the shopper has seen may be among them" if unknown else ""
+        unknown = query.user is not None and (facts is None or facts.failed) and not query.include_seen
+        seen = _SEEN_AMONG if unknown else ""
         degraded = f"{error}, so the answer is what is popular with all shoppers{seen}"
         name, hits = reader.release.name, to_hits(ranked, ())
         answer = Answer(query.user, query.mode, plan.tier, name, 0.0, hits, ranking.version, counts=ranked.counts)
@@ -310,9 +313,10 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
     """
     ranked = reader.rank(plan)
     if ranked is not None:
-        return Found(to_hits(ranked, ()), ranked.counts, reader.failed)
+        return Found(to_hits(ranked, ()), ranked.counts, [*facts.failed, *reader.failed])
     retrieved = reader.retrieve(plan.request)
-    failed = [*reader.failed, *retrieved.failed]
+    by_meaning = {"text": "the meaning of the text"}
+    failed = [*facts.failed, *reader.failed, *(by_meaning.get(name, name) for name in retrieved.failed)]
     ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
     explanations: Sequence[Explanation] = ()
     if plan.query.explain and ranked.records:
