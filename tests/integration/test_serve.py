@@ -224,10 +224,14 @@ def test_requests_are_measured_and_have_an_id(client: httpx.Client) -> None:
     assert 'vlm4rec_answers_total{endpoint="recommend",tier="profile"}' in text
     assert 'vlm4rec_request_seconds_count{endpoint="/v1/recommend",status="200"}' in text
     assert "vlm4rec_release_age_seconds" in text
+    counted = dict(re.findall(r'^vlm4rec_retriever_seconds_count\{retriever="([a-z-]+)"\} (\S+)', text, re.MULTILINE))
+    assert {"profile", "words"} <= set(counted)
 
 
 def test_the_dashboard_and_the_alerts_name_metrics_that_exist(client: httpx.Client) -> None:
     client.post("/v1/recommend", json={"user": "u1"})
+    seen = {"action_name": "impression", "timestamp": "2026-11-28T12:00:00Z", "user_id": "visitor"}
+    client.post("/v1/events", json={"events": [seen]})
     measured = set(re.findall(r"^(\w+?)(?:\{|\s)", client.get("/metrics").text, re.MULTILINE))
     board = json.loads((ROOT / "examples" / "grafana" / "dashboard.json").read_text("utf-8"))
     alerts = yaml.safe_load((ROOT / "examples" / "grafana" / "alerts.yaml").read_text("utf-8"))

@@ -1,13 +1,16 @@
 """Events over HTTP: kept before the answer, felt by the next answer of the shopper on both backends, read by a plan."""
 
+import math
 import random
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +102,27 @@ def test_a_hide_pushes_its_like_away(client: httpx.Client) -> None:
     after = {item["item_id"]: item["score"] for item in items}
     assert [item["item_id"] for item in before if item["item_id"] == "d"] == ["d"]
     assert after["c"] > after["a"], "a resembles d, c does not"
+
+
+def test_the_lag_is_the_age_of_the_oldest_event_that_no_plan_has_read(embedded: Backend, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    settings = settings_of(embedded, tmp_path)
+
+    def lag(client: httpx.Client) -> float:
+        (line,) = [each for each in client.get("/metrics").text.splitlines() if each.startswith("vlm4rec_event_lag")]
+        return float(line.split()[-1])
+
+    with Service(settings, 5.0) as service, serving(service) as client:
+        assert lag(client) == 0.0
+        yesterday = event("1", "click", "a", timestamp=(datetime.now(UTC) - timedelta(days=1)).isoformat())
+        service.events.record([parse_event(yesterday)], as_happened=True)
+        post(client, event("2", "click", "b"))
+        assert 86_000 < lag(client) < 100_000
+        assert compact(settings.events_file, settings.events_folder) == 2
+        assert lag(client) == 0.0
+        with closing(sqlite3.connect(settings.events_file)) as connection:
+            connection.execute("DROP TABLE events")
+        assert math.isnan(service.event_lag())
 
 
 def test_the_answer_counts_what_is_kept_known_and_wrong(client: httpx.Client) -> None:

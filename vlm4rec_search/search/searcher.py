@@ -216,7 +216,7 @@ class Searcher:
         if degraded:
             logger.warning("a degraded answer: %s", degraded)
         answer = Answer(query.user, query.mode, plan.tier, release.name, 0.0, found.hits, version, note, found.counts)
-        return replace(answer, missing=missing, degraded=degraded)
+        return replace(answer, missing=missing, degraded=degraded, retriever_ms=found.retriever_ms)
 
     def _answer_from_memory(self, reader: Reader, query: Query, facts: Facts | None, error: UnavailableError) -> Answer:
         """Answer with what is popular in the release that the reader reads.
@@ -298,11 +298,13 @@ class Found:
         hits: best first.
         counts: how many candidates have each value of the fields that the query counts.
         failed: what a server did not answer in time, in words.
+        retriever_ms: how long the retrievers took, by name.
     """
 
     hits: tuple[Hit, ...]
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     failed: Sequence[str] = ()
+    retriever_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
@@ -324,7 +326,10 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
             explanations = Explainer(reader, facts, plan, retrieved).explain(ranked)
         except UnavailableError:
             failed.append("the reasons")
-    return Found(to_hits(ranked, explanations), ranked.counts, failed)
+    took: dict[str, float] = {}
+    for retriever, seconds in zip(plan.request.retrievers, retrieved.seconds, strict=False):
+        took[retriever.name] = took.get(retriever.name, 0.0) + 1000.0 * seconds
+    return Found(to_hits(ranked, explanations), ranked.counts, failed, took)
 
 
 def to_hits(ranked: Ranked, explanations: Sequence[Explanation]) -> tuple[Hit, ...]:

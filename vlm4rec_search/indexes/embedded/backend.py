@@ -1,7 +1,9 @@
 """The embedded backend: an exact scan over the vectors of one release, and BM25 over its postings, in memory."""
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -121,10 +123,12 @@ class EmbeddedRetrieved(Retrieved):
         """
         self._store, self._retrievers = store, retrievers
         if candidates is None:
-            candidates = [
-                top_candidates(each, score(store, each), only_fitted(store, each, allowed), depth)
-                for each in retrievers
-            ]
+            candidates, ends = [], [time.perf_counter()]
+            for each in retrievers:
+                allowed_here = only_fitted(store, each, allowed)
+                candidates.append(top_candidates(each, score(store, each), allowed_here, depth))
+                ends.append(time.perf_counter())
+            self.seconds = [after - before for before, after in pairwise(ends)]
         self.candidates = candidates
 
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:

@@ -26,7 +26,7 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
     record_of_stored,
     vector_of,
 )
-from vlm4rec_search.indexes.opensearch.sender import Hits, Sender, serialise
+from vlm4rec_search.indexes.opensearch.sender import Searched, Sender, serialise
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest, UnavailableError
@@ -125,7 +125,7 @@ class OpenSearchReader(Reader):
         self._sender, self._release, self._popular, self._can_fuse = sender, opened.release, opened.popular, can_fuse
         self._failed: list[str] = []
         self._early_bodies: list[bytes] = []
-        self._early_hits: Future[list[Hits | None]] = Future()
+        self._early_hits: Future[list[Searched | None]] = Future()
 
     @property
     def release(self) -> ReleaseMeta:
@@ -201,15 +201,15 @@ class OpenSearchReader(Reader):
         """
         index, bodies = self._release.indices["items"], self._bodies(request)
         late = [body for body in bodies if body not in self._early_bodies]
-        searches: list[tuple[list[bytes], Callable[[], list[Hits | None]]]] = [
+        searches: list[tuple[list[bytes], Callable[[], list[Searched | None]]]] = [
             (late, partial(self._sender.within(_RETRIEVAL).hits, index, late))
         ]
         if len(late) < len(bodies):
             searches.append((self._early_bodies, self._early_hits.result))
-        hits: dict[bytes, Hits] = {}
+        hits: dict[bytes, Searched] = {}
         failure = None
 
-        def answer(asked: Sequence[bytes], search: Callable[[], list[Hits | None]]) -> None:
+        def answer(asked: Sequence[bytes], search: Callable[[], list[Searched | None]]) -> None:
             nonlocal failure
             try:
                 found = zip(asked, search(), strict=True)
@@ -226,7 +226,7 @@ class OpenSearchReader(Reader):
             answer(without, partial(self._sender.within(_LOOK_UP).hits, index, without))
         if failure is not None and not hits:
             raise failure
-        found = [hits.get(body, []) for body in bodies]
+        found = [hits.get(body, Searched([], 0.0)) for body in bodies]
         failed = [retriever.name for retriever, body in pairs if body not in hits]
         return OpenSearchRetrieved(self._sender, index, self._release.meta, request, found, failed)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -24,10 +24,17 @@ _JSON = {"content-type": "application/json"}
 _LINES = {"content-type": "application/x-ndjson"}
 _GONE = "index_not_found_exception"
 # The sort values are score and item id. Without the status, an answer without hits would be missing from the list.
-_SORTED = "filter_path=responses.status,responses.error,responses.hits.hits.sort"
+_SORTED = "filter_path=responses.status,responses.error,responses.took,responses.hits.hits.sort"
 _FUSED = "filter_path=hits.hits._score,hits.hits.fields"
 
 Hits = list[tuple[float, str]]  # score and item id, best first
+
+
+class Searched(NamedTuple):
+    """What the server found in one search, and the seconds that it took."""
+
+    hits: Hits
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,8 @@ class Sender:
         answer = self.send(path, orjson.dumps({"ids": list(dict.fromkeys(ids))}), _JSON, "docs")
         return [document for document in answer["docs"] if document["found"]]
 
-    def hits(self, index: str, bodies: Sequence[bytes]) -> list[Hits | None]:
-        """Return score and item id of the hits of several searches, None for a search that the server failed to answer.
+    def hits(self, index: str, bodies: Sequence[bytes]) -> list[Searched | None]:
+        """Return what several searches found, None for a search that the server failed to answer.
 
         Args:
             index: its name.
@@ -84,7 +91,9 @@ class Sender:
         except PartlyAnsweredError as error:
             answer = error.answer
         return [
-            None if each.get("error") else [hit["sort"] for hit in each.get("hits", {}).get("hits", ())]
+            None
+            if each.get("error")
+            else Searched([hit["sort"] for hit in each.get("hits", {}).get("hits", ())], each.get("took", 0) / 1000.0)
             for each in answer["responses"]
         ]
 
