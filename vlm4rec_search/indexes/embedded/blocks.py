@@ -17,6 +17,7 @@ from vlm4rec_search.indexes.embedded.backend import (
     EmbeddedBackend,
     EmbeddedRetrieved,
     best_candidates,
+    item_candidates,
     only_fitted,
     score,
     top_candidates,
@@ -69,7 +70,7 @@ def _neighbours_among(store: Store, item_ids: Sequence[str], documents: Ints) ->
     values = [
         [
             {name: value for name, value in zip(names, row, strict=True) if value}
-            for row in related[starts][:, documents].toarray().tolist()
+            for row in _cells(related, starts, documents)
         ]
         for related in (store.neighbours, store.ease)
     ]
@@ -77,6 +78,19 @@ def _neighbours_among(store: Store, item_ids: Sequence[str], documents: Ints) ->
         record["item_id"]: to_item(record, neighbours=near, ease=fitting)
         for record, near, fitting in zip(store.records(starts), *values, strict=True)
     }
+
+
+def _cells(matrix: sparse.csr_array, rows: Sequence[int], columns: Ints) -> list[list[float]]:
+    """Return the cells of some rows and columns; a few are found faster than scipy cuts them out."""
+    places = np.full(matrix.shape[1], -1)
+    places[columns] = np.arange(len(columns))
+    slices = [slice(*matrix.indptr[row : row + 2].tolist()) for row in rows]
+    of_row = np.repeat(np.arange(len(rows)), [each.stop - each.start for each in slices])
+    place = places[np.concatenate([matrix.indices[each] for each in slices])]
+    there = np.flatnonzero(place >= 0)
+    cells = np.zeros((len(rows), len(columns)))
+    cells[of_row[there], place[there]] = np.concatenate([matrix.data[each] for each in slices])[there]
+    return cells.tolist()
 
 
 def _rank(plan: Plan, retrieved: EmbeddedRetrieved) -> Ranked:
@@ -203,6 +217,8 @@ def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> lis
             return next(nearest[search.retriever.kind])
         if _has_words(search.retriever):
             return next(matching)
+        if search.retriever.items:
+            return item_candidates(store, search.retriever, search.allowed, search.depth)
         scores = score(store, search.retriever)
         return top_candidates(search.retriever, scores, search.allowed, search.depth)
 
