@@ -210,13 +210,12 @@ def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> lis
         kind: _nearest(store, kind, [search for search in flat if _has_vector(search.retriever, kind)])
         for kind in ("semantic", "fitted")
     }
-    matching = _matching(store, [search for search in flat if _has_words(search.retriever)])
 
     def find(search: _Search) -> Candidates:
         if search.retriever.vector is not None:
             return next(nearest[search.retriever.kind])
         if _has_words(search.retriever):
-            return next(matching)
+            return _matching(store, search)
         if search.retriever.items:
             return item_candidates(store, search.retriever, search.allowed, search.depth)
         scores = score(store, search.retriever)
@@ -258,17 +257,17 @@ def _nearest(store: Store, kind: Kind, searches: Sequence[_Search]) -> Iterator[
             yield best_candidates(search.retriever, documents, exact, search.depth)
 
 
-def _matching(store: Store, searches: Sequence[_Search]) -> Iterator[Candidates]:
-    """Yield the candidates of lexical retrievers."""
-    for low in range(0, len(searches), step := _step(store)):
-        block = searches[low : low + step]
-        words = [
-            [(store.terms[term], word.weight) for term, word in search.retriever.words.items() if term in store.terms]
-            for search in block
-        ]
-        sums = _rows(words, len(store.terms), np.float32) @ store.postings
-        for search, scores in zip(block, sums.toarray(), strict=True):
-            yield top_candidates(search.retriever, scores, search.allowed, search.depth)
+def _matching(store: Store, search: _Search) -> Candidates:
+    """Return the candidates of a lexical retriever.
+
+    Added up term by term in float32, as the product for one shopper does.
+    """
+    postings, scores = store.postings, np.zeros(store.meta.documents, dtype=np.float32)
+    rows, weights = store.rows({term: word.weight for term, word in search.retriever.words.items()})
+    for row, weight in zip(rows, weights, strict=True):
+        of_term = slice(*postings.indptr[row : row + 2].tolist())
+        scores[postings.indices[of_term]] += postings.data[of_term] * weight  # a document stands there once
+    return top_candidates(search.retriever, scores, search.allowed, search.depth)
 
 
 def _step(store: Store) -> int:

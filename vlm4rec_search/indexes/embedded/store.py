@@ -68,6 +68,7 @@ class Store:
             UsageError: the file has another schema version, or an analyzer that this package does not have.
             RunError: the file cannot be read.
         """
+        self.path = path
         with _duckdb_errors(path), ExitStack() as closing:
             self._connection = closing.enter_context(duckdb.connect(str(path), read_only=True))
             self._load(path, shared)
