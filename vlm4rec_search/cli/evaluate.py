@@ -134,6 +134,10 @@ def evaluate(
     The tables are built as of the cut, on a copy of the warehouse. Systems choose their settings on a validation part;
     the test part is scored once. Every run is added to the results file (VLM4REC_RESULTS).
 
+    With --judgments nothing is held out: the live release answers each judged shopper and text, under its own ranking
+    and each --ranking. The judgments are those of the page of `vlm4rec serve`, or a CSV file with item_id, judgment,
+    and user_id, query or both.
+
     \b
     Example:
       vlm4rec evaluate --systems product-hybrid,description-only,bm25 --report evaluation.html
