@@ -213,20 +213,21 @@ def _print_judged(results: "JudgedResults") -> None:
 
     from vlm4rec_search.evaluation.judged import METRICS
 
-    relevant = results.rows[0].queries
+    cells = {(row.ranking, row.metric): row for row in results.rows}
     title = (
-        f"{results.judgments:,} judgments of {results.queries:,} queries, release {results.release}; in brackets 95%"
-        f" intervals\nnDCG: the {relevant:,} queries with a relevant item; judged@10: first ten items with a judgment"
+        f"{results.judgments:,} judgments of {results.queries:,} queries, release {results.release}\n"
+        f"nDCG: {results.rows[0].queries:,} queries with a relevant item; in brackets 95% intervals\n"
+        "judged only: without items that nobody judged; judged@10: share of top tens"
     )
     table = Table(box=SIMPLE, title=title, title_justify="left", collapse_padding=True, pad_edge=False, show_edge=False)
     table.add_column("ranking", overflow="fold")
     for heading in ("nDCG@10", "judged only", "P@10", "judged@10"):
         table.add_column(heading, justify="right", no_wrap=True)
-    cells = {(row.ranking, row.metric): row for row in results.rows}
     for name, version in dict.fromkeys((row.ranking, row.version) for row in results.rows):
-        numbers = [_number(cells[name, metric]) for metric in METRICS[:-1]]
-        judged = cells[name, METRICS[-1]].value or 0.0
-        table.add_row(Text(f"{name} ({version})"), *numbers, f"{judged:.0%}")
+        ndcg, *others = (cells[name, metric] for metric in METRICS)
+        only, precision, judged = (each.value for each in others)
+        numbers = ["" if only is None else f"{only:.4f}", f"{precision or 0.0:.3f}", f"{judged or 0.0:.0%}"]
+        table.add_row(Text(f"{name} ({version})"), _number(ndcg), *numbers)
     Console().print(table)
     for each in results.differences:
         click.echo(
