@@ -31,9 +31,11 @@ def main() -> None:
         with releases.open(name) as index:
             queries = [Query(user=user, explain=True) for user in all_users(releases, name)]
             print(f"{sizes.documents:,} documents x {DIMENSION}, {os.cpu_count()} cores", flush=True)
-            batch = write_recommendations(index, queries, Path(folder) / "recommendations.parquet")
-            rate = batch.users / batch.seconds
-            print(f"in blocks: {batch.users:,} shoppers, {batch.rows:,} rows, {rate:.0f} shoppers/s")
+            for processes in dict.fromkeys((1, len(os.sched_getaffinity(0)))):
+                path = Path(folder) / "recommendations.parquet"
+                batch = write_recommendations(index, queries, path, processes=processes)
+                rate = batch.users / batch.seconds
+                print(f"{processes} processes: {batch.users:,} shoppers, {batch.rows:,} rows, {rate:.0f} shoppers/s")
             started = time.perf_counter()
             for query in queries[:ALONE]:
                 index.search(query)

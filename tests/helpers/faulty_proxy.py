@@ -12,12 +12,17 @@ from urllib.parse import urlsplit
 
 
 class Fault(NamedTuple):
-    """A fault of one request: another answer, a delay, or a cut before or after the request reaches the server."""
+    """A fault of one request: another answer, a delay, or a cut before or after the request reaches the server.
+
+    Attributes:
+        edit: returns what becomes of the body of the answer.
+    """
 
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     cut: str = ""
     delay: float = 0.0
+    edit: Callable[[bytes], bytes] = lambda answer: answer
 
 
 Judge = Callable[[int, bytes], Fault | None]  # number of the judged request (from 0) and its body
@@ -63,6 +68,7 @@ def proxy(
                 self.reply(fault.status, (("content-type", "text/html"), *fault.headers), b"<h1>no</h1>")
             else:
                 status, kind, answer = self.forward(body)
+                answer = fault.edit(answer)
                 if fault.cut == "after":
                     self.close_connection = True
                 else:

@@ -1,5 +1,6 @@
 """Searches over a server that is slow, busy or away: whole answers where it can be, and marked ones where it cannot."""
 
+import json
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from vlm4rec_search.cli import main
 from vlm4rec_search.common.settings import ExplicitSettings, settings
 from vlm4rec_search.indexes import Searcher
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
+from vlm4rec_search.indexes.opensearch.reads import PARTLY
 from vlm4rec_search.serve.service import Service
 
 POPULAR = "bcaedf"  # b and c have equally many shoppers
@@ -117,6 +119,59 @@ def test_the_retrievers_that_are_answered_answer(old: Window) -> None:
     assert answer.degraded is not None
     assert answer.degraded.startswith("the server did not answer in time for profile")
     assert (answer.tier, answer.hits[0].item_id, answer.note) == ("profile", "e", None)
+
+
+LAMPS = Query(text="lamp", user="u1", k=5)
+
+
+def test_a_text_is_answered_by_its_words_where_vectors_take_long(old: Window) -> None:
+    def judge(_number: int, body: bytes) -> Fault | None:
+        return Fault(delay=8.0) if b'"knn"' in body else None
+
+    with opened(old, judge, "/_msearch", deadline=3.0) as index:
+        answer = index.search(LAMPS)
+        assert (ids(answer), answer.tier) == ("ed", "profile")
+        assert answer.degraded == "the server did not answer in time for profile, the meaning of the text"
+        only_meaning = index.search(replace(LAMPS, mode="semantic"))
+        assert only_meaning.tier == "popularity"  # nothing is left of it
+
+
+def test_a_text_is_answered_where_only_its_vectors_fail(old: Window) -> None:
+    """The server refuses some searches of a request, because it has no memory for them."""
+    sent = []
+
+    def judge(_number: int, body: bytes) -> Fault:
+        sent.append(body)
+        searches = body.splitlines()[1::2]
+
+        def refuse_vectors(content: bytes) -> bytes:
+            answer = json.loads(content)
+            refused = {"error": {"type": "circuit_breaking_exception", "reason": "data too large"}, "status": 429}
+            parts = zip(searches, answer["responses"], strict=True)
+            answer["responses"] = [refused if b'"knn"' in search else part for search, part in parts]
+            return json.dumps(answer).encode()
+
+        return Fault(edit=refuse_vectors)
+
+    with opened(old, judge, "/_msearch", deadline=60.0) as index:
+        answer = index.search(LAMPS)
+    assert ids(answer) == "ed"
+    assert answer.degraded == "the server did not answer in time for profile, the meaning of the text"
+    assert len(sent) == PARTLY  # and not until the deadline
+
+
+def test_a_text_is_answered_without_the_shopper(old: Window) -> None:
+    def judge(_number: int, body: bytes) -> Fault | None:
+        return Fault(status=503) if b'{"ids":["u1"]}' in body else None
+
+    with opened(old, judge, "/_mget", deadline=2.0) as index:
+        answer = index.search(LAMPS)
+    assert answer.tier == "text"
+    assert set(ids(answer)[:2]) == {"d", "e"}
+    assert answer.degraded == (
+        "the server did not answer in time for what the shopper likes and has seen; items that the shopper has seen may"
+        " be among them"
+    )
 
 
 def test_where_the_fusion_of_the_server_fails_ours_answers(old: Window) -> None:

@@ -211,6 +211,17 @@ def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_pat
     assert not (tmp_path / "served" / "judgments.csv").exists()
 
 
+def test_a_line_that_is_no_judgment_is_told(service: Service, tmp_path: Path) -> None:
+    torn = 'user_id,query,item_id,judgment\nu1,"half\nu1,,c,1\n'
+    (tmp_path / "served" / "judgments.csv").write_text(torn)
+    with serving(service, page_token=TOKEN) as client:
+        assert "no judgment can be read" not in client.get("/look?user=u1").text
+        client.get(f"/unlock?token={TOKEN}")
+        shown = client.get("/look?user=u1").text
+    assert "no judgment can be read in line 2 of" in shown
+    assert shown.count('aria-pressed="true"') == 1
+
+
 def test_with_api_keys_looking_needs_the_token_as_well(service: Service) -> None:
     with serving(service, ["0123456789abcdef"], TOKEN) as client:
         for path in (*VIEWS, "/releases", "/photo?item=a&size=160", "/random"):

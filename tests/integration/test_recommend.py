@@ -1,18 +1,24 @@
 """`vlm4rec recommend` on both backends: the file holds what single searches answer."""
 
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from helpers.backends import Backend, Server
+from helpers.backends import Backend, Embedded, Server
 from helpers.search_tables import made, shop, tables
 
-from vlm4rec_search import Query
+from vlm4rec_search import Answer, Query
 from vlm4rec_search.cli import main
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import settings
-from vlm4rec_search.pipeline.recommendations import all_users
+from vlm4rec_search.indexes.many import answer_groups
+from vlm4rec_search.pipeline.recommendations import all_users, write_recommendations
+from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.search.rules import Rule
 
 SOME = ("u00", "u07", "u39", "s00", "nobody")
 
@@ -61,6 +67,28 @@ def test_some_shoppers_get_what_a_search_answers(here: Backend, tmp_path: Path) 
             assert [row["score"] for row in of_user] == [hit.score for hit in answer.hits]
             assert [row["reason"] for row in of_user] == reasons
             assert {row["tier"] for row in of_user} == {answer.tier}
+
+
+def leave(answers: Iterable[Answer]) -> int:
+    """End a process as the kernel does where memory is short."""
+    os._exit(9)
+
+
+def test_two_processes_write_what_one_writes(
+    embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlm4rec_search.pipeline.recommendations.GROUP", 10)
+    name = embedded.publish(tables(shop()), made())
+    queries = [Query(user=user, k=4, explain=True) for user in all_users(embedded.releases, name)]
+    ranking = load_ranking().model_copy(update={"version": "mean-1", "profile": "mean"})
+    with embedded.releases.open(name, ranking, [Rule(action="pin", items=("i001",), reason="new")]) as index:
+        one, two = (
+            write_recommendations(index, queries, tmp_path / f"{number}.parquet", processes=number) for number in (1, 2)
+        )
+        assert pq.read_table(one.path).equals(pq.read_table(two.path))
+        assert (one.tiers, one.empty, one.rows, two.ranking) == (two.tiers, two.empty, two.rows, "mean-1")
+        with pytest.raises(RunError, match="run again with --processes 1"):
+            list(answer_groups(index, [queries[:2], queries[2:4]], leave, 2))
 
 
 def test_for_whom_has_to_be_said(tmp_path: Path) -> None:

@@ -138,6 +138,24 @@ def test_an_answer_is_given_where_the_journal_cannot_be_written(embedded: Backen
         assert "vlm4rec_journal_failures_total 1.0" in client.get("/metrics").text
 
 
+def test_no_answer_waits_for_a_locked_journal(embedded: Backend, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    settings = settings_of(embedded, tmp_path)
+    with Service(settings, 5.0) as service, serving(service) as client:
+        first = client.post("/v1/recommend", json={"user": "u1", "include_seen": True, "k": 2}).json()
+        with closing(sqlite3.connect(settings.served_file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            body = {"user": "u1", "include_seen": True, "k": 2}
+            # At most 0.25 s each; after the 5 s that an opening waits, the client would have given up.
+            answers = [client.post("/v1/recommend", json=body, timeout=4.0) for _ in range(5)]
+            assert {(len(ids(answer)), answer.json()["next"]) for answer in answers} == {(2, None)}
+            assert "vlm4rec_journal_failures_total 5.0" in client.get("/metrics").text
+            page = client.get(first["next"])  # what was promised before is still read
+            assert (len(ids(page)), page.json()["next"]) == (2, None)
+            other.execute("ROLLBACK")
+        assert client.post("/v1/recommend", json=body).json()["next"]
+
+
 def test_a_release_that_was_deleted_is_unknown(opensearch_url: str, own_prefix: str, tmp_path: Path) -> None:
     server = Server(opensearch_url, own_prefix)
     old, *_ = (server.publish(labelled_tables(label), meta()) for label in ("old", "new", "new"))
@@ -206,10 +224,14 @@ def test_requests_are_measured_and_have_an_id(client: httpx.Client) -> None:
     assert 'vlm4rec_answers_total{endpoint="recommend",tier="profile"}' in text
     assert 'vlm4rec_request_seconds_count{endpoint="/v1/recommend",status="200"}' in text
     assert "vlm4rec_release_age_seconds" in text
+    counted = dict(re.findall(r'^vlm4rec_retriever_seconds_count\{retriever="([a-z-]+)"\} (\S+)', text, re.MULTILINE))
+    assert {"profile", "words"} <= set(counted)
 
 
 def test_the_dashboard_and_the_alerts_name_metrics_that_exist(client: httpx.Client) -> None:
     client.post("/v1/recommend", json={"user": "u1"})
+    seen = {"action_name": "impression", "timestamp": "2026-11-28T12:00:00Z", "user_id": "visitor"}
+    client.post("/v1/events", json={"events": [seen]})
     measured = set(re.findall(r"^(\w+?)(?:\{|\s)", client.get("/metrics").text, re.MULTILINE))
     board = json.loads((ROOT / "examples" / "grafana" / "dashboard.json").read_text("utf-8"))
     alerts = yaml.safe_load((ROOT / "examples" / "grafana" / "alerts.yaml").read_text("utf-8"))

@@ -1,13 +1,16 @@
 """Events over HTTP: kept before the answer, felt by the next answer of the shopper on both backends, read by a plan."""
 
+import math
 import random
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, compact, event_files
 from vlm4rec_search.datasets.events.event import parse_event
 from vlm4rec_search.datasets.events.log import EventLog
+from vlm4rec_search.pipeline import ubi_export
 from vlm4rec_search.pipeline.saved_queries import find_query
 from vlm4rec_search.pipeline.served_log import create_served_tables
 from vlm4rec_search.search.ranking import load_ranking
@@ -99,6 +103,57 @@ def test_a_hide_pushes_its_like_away(client: httpx.Client) -> None:
     after = {item["item_id"]: item["score"] for item in items}
     assert [item["item_id"] for item in before if item["item_id"] == "d"] == ["d"]
     assert after["c"] > after["a"], "a resembles d, c does not"
+
+
+def test_the_lag_is_the_age_of_the_oldest_event_that_no_plan_has_read(embedded: Backend, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    settings = settings_of(embedded, tmp_path)
+
+    def lag(client: httpx.Client) -> float:
+        (line,) = [each for each in client.get("/metrics").text.splitlines() if each.startswith("vlm4rec_event_lag")]
+        return float(line.split()[-1])
+
+    with Service(settings, 5.0) as service, serving(service) as client:
+        assert lag(client) == 0.0
+        yesterday = event("1", "click", "a", timestamp=(datetime.now(UTC) - timedelta(days=1)).isoformat())
+        service.events.record([parse_event(yesterday)], as_happened=True)
+        post(client, event("2", "click", "b"))
+        assert 86_000 < lag(client) < 100_000
+        assert compact(settings.events_file, settings.events_folder) == 2
+        assert lag(client) == 0.0
+        with closing(sqlite3.connect(settings.events_file)) as connection:
+            connection.execute("DROP TABLE events")
+        assert math.isnan(service.event_lag())
+
+
+def test_answers_and_events_are_copied_in_the_shape_of_user_behavior_insights(
+    embedded: Embedded, opensearch_url: str, own_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.publish(given(documents()))
+    settings = settings_of(embedded, tmp_path)
+    names = f"{own_prefix}-queries", f"{own_prefix}-events"
+    fields = dict(zip(names, ubi_export.FIELDS.values(), strict=True))
+    for name, value in {"QUERIES": names[0], "EVENTS": names[1], "FIELDS": fields}.items():
+        monkeypatch.setattr(ubi_export, name, value)
+    with Service(settings, 5.0) as service, serving(service) as client:
+        first = client.post("/v1/search", json={"user": "u1", "text": "lamp", "mode": "lexical", "k": 1}).json()
+        second = client.get(first["next"]).json()
+        shown = [item["item_id"] for item in (*first["items"], *second["items"])]
+        more = {"query_id": first["recommendation_id"], "shelf": {"colour": "red"}}
+        post(client, event("click-1", "click", shown[0], **more))
+    for _ in range(2):
+        done = ubi_export.export_ubi(settings, opensearch_url)
+        assert (list(done.copied.values()), done.refused) == ([1, 1], 0)
+    with httpx.Client(base_url=opensearch_url) as server:
+        server.post(f"/{own_prefix}-*/_refresh").raise_for_status()
+        hits = {name: server.get(f"/{name}/_search").json()["hits"]["hits"] for name in names}
+        by_item = {"query": {"term": {"event_attributes.object.object_id": shown[0]}}}
+        assert server.post(f"/{names[1]}/_count", json=by_item).json()["count"] == 1
+    ((query,), (clicked,)) = hits.values()
+    assert query["_id"] == query["_source"]["query_id"] == first["recommendation_id"]
+    assert (query["_source"]["user_query"], query["_source"]["query_response_hit_ids"]) == ("lamp", shown)
+    assert clicked["_id"] == "click-1"
+    assert clicked["_source"].items() >= {**more, "action_name": "click", "user_id": "u1", "client_id": "u1"}.items()
 
 
 def test_the_answer_counts_what_is_kept_known_and_wrong(client: httpx.Client) -> None:

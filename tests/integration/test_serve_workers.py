@@ -113,11 +113,9 @@ def test_workers_share_memory_are_replaced_and_answer_whole_meanwhile(workspace:
             ended.set()
             for thread in asking:
                 thread.join()
-        requests = re.findall(
-            r'^vlm4rec_request_seconds_count\{endpoint="/v1/recommend".* (.+)$',
-            httpx.get(f"{address}/metrics", timeout=60).text,
-            re.MULTILINE,
-        )
+        final = httpx.get(f"{address}/metrics", timeout=60).text
+        requests = re.findall(r'^vlm4rec_request_seconds_count\{endpoint="/v1/recommend".* (.+)$', final, re.MULTILINE)
+        profiles = re.findall(r'^vlm4rec_retriever_seconds_count\{retriever="profile"\} (.+)$', final, re.MULTILINE)
         shown = re.search(r"<strong>([\d,]+)</strong>requests of programs", httpx.get(f"{address}/quality").text)
         with begun_request(address, b'{"user": "u1", "k": 5}') as finish:
             process.send_signal(signal.SIGTERM)
@@ -126,6 +124,7 @@ def test_workers_share_memory_are_replaced_and_answer_whole_meanwhile(workspace:
     assert shown is not None, "the page tells the numbers of both workers"
     assert int(shown[1].replace(",", "")) == sum(map(float, requests)) > 0
     assert answers == set(labels.items())
+    assert 0 <= float(profiles[0]) - sum(map(float, requests)) <= 4, "both workers, and answers that were cut off"
     assert len(failures) <= 4  # connections of the killed worker
     assert process.returncode == 0
     lines = counted.splitlines()

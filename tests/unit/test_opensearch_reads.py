@@ -9,7 +9,15 @@ from urllib3 import Timeout
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch import reads
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError
-from vlm4rec_search.indexes.opensearch.reads import FAILURES, CircuitBreaker, CircuitOpenError, Limits, Reads
+from vlm4rec_search.indexes.opensearch.reads import (
+    FAILURES,
+    PARTLY,
+    CircuitBreaker,
+    CircuitOpenError,
+    Limits,
+    PartlyAnsweredError,
+    Reads,
+)
 from vlm4rec_search.search.backend import UnavailableError
 
 LIMITS = Limits(deadline=60.0, connect=2.0, read=5.0)
@@ -49,6 +57,15 @@ def test_a_500_and_a_read_without_repetitions_are_tried_once() -> None:
         with pytest.raises(exceptions.TransportError):
             Reads.begin(LIMITS, CircuitBreaker()).share(0.5, repeats).until_answered(server.read)
         assert server.requests == 1
+
+
+def test_a_request_of_which_a_part_fails_is_soon_answered_by_the_rest() -> None:
+    server, breaker = Server(*[PartlyAnsweredError("no memory", "the rest")] * 99), CircuitBreaker()
+    for _ in range(FAILURES // PARTLY + 1):  # the server works: it is not left alone
+        with pytest.raises(PartlyAnsweredError, match="no memory"):
+            Reads.begin(LIMITS, breaker).until_answered(server.read)
+    assert server.requests == (FAILURES // PARTLY + 1) * PARTLY
+    breaker.check()
 
 
 def test_nothing_is_sent_after_the_deadline() -> None:

@@ -1,12 +1,9 @@
-"""What the page is made of, without a service: addresses, parts of a score, diffs, judgments, thumbnails."""
+"""What the page is made of, without a service: addresses, parts of a score, diffs, thumbnails."""
 
-import csv
 import hashlib
 from contextlib import closing
-from dataclasses import astuple
 from io import BytesIO
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from PIL import Image
@@ -17,7 +14,6 @@ from vlm4rec_search.datasets.photos.decode import PhotoError
 from vlm4rec_search.datasets.photos.fetch import photo_key
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.query import Answer, Explanation, Hit, RetrieverPart
-from vlm4rec_search.serve.judgments import Judgment, Judgments
 from vlm4rec_search.serve.thumbnails import Thumbnails
 from vlm4rec_search.serve.views import State, diff_lines, legend, make_cards
 
@@ -82,41 +78,6 @@ def test_the_parts_of_a_card_add_up_to_its_score() -> None:
 def test_a_diff_shows_what_leaves_and_what_comes() -> None:
     assert diff_lines("a\nb\n", "a\nc\n")[1:] == [("same", " a"), ("remove", "-b"), ("add", "+c")]
     assert diff_lines("a", "a\n") == []
-
-
-def judgment(item: str, value: int = 1) -> Judgment:
-    return Judgment("ü,1", 'red\n"lamp"', item, value, "2026-11-28T12:00:00+00:00", "r", "k")
-
-
-def test_judgments_are_appended_by_several_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "judgments.csv"
-
-    def write(name: str) -> None:
-        own = Judgments(path)
-        for number in range(20):
-            own.add(judgment(f"{name}{number}"))
-
-    threads = [Thread(target=write, args=(name,)) for name in "abc"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert sorted(row["item_id"] for row in rows) == sorted(f"{name}{number}" for name in "abc" for number in range(20))
-    assert {tuple(row.values())[:2] for row in rows} == {astuple(judgment("a"))[:2]}
-
-
-def test_the_latest_judgment_counts_and_half_a_line_harms_no_other(tmp_path: Path) -> None:
-    judgments = Judgments(tmp_path / "judgments.csv")
-    assert judgments.latest("ü,1", 'red\n"lamp"') == {}
-    judgments.add(judgment("a"))
-    with judgments.path.open("a") as file:
-        file.write("half a")
-    judgments.add(judgment("b"))
-    judgments.add(judgment("a", 0))
-    assert judgments.latest("ü,1", 'red\n"lamp"') == {"a": 0, "b": 1}
-    assert judgments.latest("another", "") == {}
 
 
 def test_thumbnails_are_small_and_of_this_machine(tmp_path: Path) -> None:

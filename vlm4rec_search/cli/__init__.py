@@ -24,6 +24,7 @@ COMMANDS = {
     "new": "project:new",
     "check": "check:check",
     "publish-tables": "data:publish_tables",
+    "publish-events": "data:publish_events",
     "queries": "queries:queries",
     "index": "index:index",
     "releases": "releases:releases",

@@ -327,3 +327,29 @@ def publish_tables(parquet: Path | None, layers: tuple[str, ...], as_json: bool)
     if files:
         click.echo(f"Wrote {len(files)} files to {parquet} ({sum(path.stat().st_size for path in files) / 1e6:.1f} MB)")
     click.echo(_NEXT.format(path=copy.path))
+
+
+@click.command()
+@click.option("--to", "url", required=True, metavar="URL", help="Address of an OpenSearch server.")
+@json_option
+def publish_events(url: str, as_json: bool) -> None:
+    """Copy what was served and the events to the indices ubi_queries and ubi_events of a server.
+
+    The documents have the shape of User Behavior Insights 1.3, which OpenSearch's dashboards and search relevance
+    workbench read. Credentials are those of the index. A second run writes the same documents again under the same ids.
+
+    \b
+    Example:
+      vlm4rec publish-events --to http://localhost:9200
+    """
+    from vlm4rec_search.common.errors import RunError
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.pipeline.ubi_export import export_ubi
+
+    done = export_ubi(settings(), url)
+    if as_json:
+        echo_json(done)
+    else:
+        click.echo("; ".join(f"{index}: {number:,} documents" for index, number in done.copied.items()))
+    if done.refused:
+        raise RunError(f"the server refused {done.refused:,} documents, the first one because: {done.reason}")

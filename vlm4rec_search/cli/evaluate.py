@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vlm4rec_search.cli.output import echo_json, json_option
+from vlm4rec_search.cli.search import read_rankings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from vlm4rec_search.evaluation.judged import JudgedResults, JudgedRow
     from vlm4rec_search.evaluation.results import Results, Row
     from vlm4rec_search.evaluation.tuning.tune import Tuned
 
@@ -108,6 +110,10 @@ _SHARES = {"cover": "Coverage@10", "first": "TopShare@1", "tail": "Tail@10"}  # 
     help="Show the paper's numbers beside ours; without --systems, only the paper's systems.",
 )
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to this HTML file.")
+@click.option("--judgments", is_flag=False, flag_value="", metavar="[FILE]",
+              help="Measure the live release by judgments of people; default: those of the page.")  # fmt: skip
+@click.option("--ranking", "rankings", multiple=True, metavar="NAME=FILE",
+              help="With --judgments: also measure this ranking; can be repeated.")  # fmt: skip
 @json_option
 def evaluate(
     rule: str,
@@ -119,6 +125,8 @@ def evaluate(
     worlds: tuple[str, ...],
     paper: bool,
     report: Path | None,
+    judgments: str | None,
+    rankings: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Compare systems on held-out interactions: same users, same candidates, an interval on every number.
@@ -126,19 +134,32 @@ def evaluate(
     The tables are built as of the cut, on a copy of the warehouse. Systems choose their settings on a validation part;
     the test part is scored once. Every run is added to the results file (VLM4REC_RESULTS).
 
+    With --judgments nothing is held out: the live release answers each judged shopper and text, under its own ranking
+    and each --ranking. The judgments are those of the page of `vlm4rec serve`, or a CSV file with item_id, judgment,
+    and user_id, query or both.
+
     \b
     Example:
       vlm4rec evaluate --systems product-hybrid,description-only,bm25 --report evaluation.html
       vlm4rec evaluate --paper
       vlm4rec evaluate --world photo --world title --report worlds.html
+      vlm4rec evaluate --judgments --ranking new=ranking.yaml
     """
     from typing import cast
 
+    from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.evaluation import paper as table
     from vlm4rec_search.evaluation.evaluate import Job, run_evaluation
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol, Rule
 
+    if judgments is not None:
+        if systems or worlds or paper or report:
+            raise UsageError("--judgments measures rankings: leave out --systems, --world, --paper and --report")
+        _evaluate_judged(judgments, rankings, as_json)
+        return
+    if rankings:
+        raise UsageError("--ranking goes with --judgments; without it set VLM4REC_RANKING to the file")
     protocol = Protocol(cast("Rule", rule), cast("Candidates", candidates), repeat=repeat, seed=seed, sample=sample)
     names = [name.strip() for name in systems.split(",") if name.strip()] or (table.SYSTEMS if paper else ())
     job = Job(protocol, names, worlds, report)
@@ -151,6 +172,70 @@ def evaluate(
         if paper:
             _print_paper(results)
     click.echo(f"Results: {settings().results}" + (f"; report: {report}" if report else "; a page: --report FILE.html"))
+
+
+def _evaluate_judged(file: str, named: tuple[str, ...], as_json: bool) -> None:
+    """Measure the live release by a file of judgments, "" for that of the page."""
+    from dataclasses import asdict
+
+    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.datasets.judgments import read_judgments
+    from vlm4rec_search.evaluation.judged import evaluate_judged
+    from vlm4rec_search.indexes import open_index_of
+
+    path = Path(file) if file else settings().judgments_file
+    found = read_judgments(path)
+    unread = found.describe_unread(path)
+    if not found.latest:
+        raise UsageError(
+            f"there are no judgments: {unread or f'{path} has none; the page of `vlm4rec serve` adds some'}"
+        )
+    given = read_rankings(named)
+    if "live" in given:
+        raise UsageError("the ranking of the release is called live: give the other one another name")
+    with open_index_of(settings()) as index:
+        rankings = {"live": index.ranking, **given}
+        results = evaluate_judged(index, rankings, found.latest, lambda step: click.echo(step, err=True))
+    if as_json:
+        echo_json({**asdict(results), "unread_lines": found.unread})
+        return
+    _print_judged(results)
+    if unread:
+        click.echo(unread)
+
+
+def _print_judged(results: "JudgedResults") -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from vlm4rec_search.evaluation.judged import METRICS
+
+    cells = {(row.ranking, row.metric): row for row in results.rows}
+    title = (
+        f"{results.judgments:,} judgments of {results.queries:,} queries, release {results.release}\n"
+        f"nDCG: {results.rows[0].queries:,} queries with a relevant item; in brackets 95% intervals\n"
+        "judged only: without items that nobody judged; judged@10: share of top tens"
+    )
+    table = Table(box=SIMPLE, title=title, title_justify="left", collapse_padding=True, pad_edge=False, show_edge=False)
+    table.add_column("ranking", overflow="fold")
+    for heading in ("nDCG@10", "judged only", "P@10", "judged@10"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, version in dict.fromkeys((row.ranking, row.version) for row in results.rows):
+        ndcg, *others = (cells[name, metric] for metric in METRICS)
+        only, precision, judged = (each.value for each in others)
+        numbers = ["" if only is None else f"{only:.4f}", f"{precision or 0.0:.3f}", f"{judged or 0.0:.0%}"]
+        table.add_row(Text(f"{name} ({version})"), _number(ndcg), *numbers)
+    Console().print(table)
+    for each in results.differences:
+        click.echo(
+            f"nDCG@10 of {each.a} minus {each.b}: {each.difference:+.4f} [{each.low:+.4f} {each.high:+.4f}],"
+            f" p {each.corrected:.3f}"
+        )
+    if results.without_subject:
+        click.echo(f"{results.without_subject:,} judgments name neither shopper nor text and are left out")
 
 
 def _json(found: "dict[str, Results]", paper: bool) -> dict[str, object]:
@@ -244,7 +329,7 @@ def _setting(row: "Row") -> str:
     return "; ".join([*filter(None, [row.setting]), *seeds])
 
 
-def _number(row: "Row") -> str:
+def _number(row: "Row | JudgedRow") -> str:
     if row.value is None or row.low is None or row.high is None:
         return ""
     return f"{row.value:.4f} [{row.low:.3f} {row.high:.3f}]"

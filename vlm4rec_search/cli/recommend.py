@@ -1,5 +1,6 @@
 """`vlm4rec recommend`: the recommendations of many shoppers as a file."""
 
+import os
 from pathlib import Path
 
 import click
@@ -17,6 +18,8 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
 @click.option("-k", "k", default=10, show_default=True, type=int, help="Number of items a shopper, 1 to 10,000.")
 @click.option("--filter", "filters", multiple=True, metavar="FIELD=VALUE", help="Condition; can be repeated.")
 @click.option("--scenario", help="Name of a preset of options in the file of VLM4REC_RULES.")
+@click.option("--processes", type=click.IntRange(1, 64), metavar="N",
+              help="How many answer at once from a folder; default: one for each core.")  # fmt: skip
 @click.option("--url", "--index", "url", help="Folder or URL of the index; default: VLM4REC_INDEX_URL.")
 @json_option
 def recommend(
@@ -26,6 +29,7 @@ def recommend(
     k: int,
     filters: tuple[str, ...],
     scenario: str | None,
+    processes: int | None,
     url: str | None,
     as_json: bool,
 ) -> None:
@@ -59,7 +63,9 @@ def recommend(
         else:
             people = all_users(open_releases(url or options.index_url, options), index.release.name)
         queries = [Query(user=user, **arguments) for user in people]
-        batch = write_recommendations(index, queries, to or options.recommendations, bar)
+        batch = write_recommendations(
+            index, queries, to or options.recommendations, bar, processes or len(os.sched_getaffinity(0))
+        )
     if as_json:
         echo_json(batch)
         return

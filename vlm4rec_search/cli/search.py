@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from vlm4rec_search.search.backend import SentRequest
     from vlm4rec_search.search.query import Answer
+    from vlm4rec_search.search.ranking import Ranking
 
 _SEARCH = """Search the published index for a shopper, a session, a text, or a shopper and a text.
 
@@ -128,6 +130,24 @@ def under_scenario(scenario: str | None, options: dict[str, Any]) -> dict[str, A
     source = click.get_current_context().get_parameter_source
     given = {name: value for name, value in options.items() if source(name) is not ParameterSource.DEFAULT}
     return preset(load_scenarios(settings().rules), scenario, given)
+
+
+def read_rankings(values: Sequence[str]) -> "dict[str, Ranking]":
+    """Return the rankings of options `--ranking NAME=FILE`, by name.
+
+    Raises:
+        UsageError: a value is not NAME=FILE, or a file cannot be read.
+    """
+    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.search.ranking import load_ranking
+
+    named = {}
+    for each in values:
+        name, sign, path = each.partition("=")
+        if not (name and sign and path):
+            raise UsageError(f"cannot read --ranking {each!r}: write NAME=FILE")
+        named[name] = load_ranking(Path(path))
+    return named
 
 
 def _answer(options: dict[str, Any], **subject: Any) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from vlm4rec_search.cli.search import read_rankings
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every network.")
@@ -71,10 +73,8 @@ def serve(
     """
     from functools import partial
 
-    from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.logging import configure_logging
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.search.ranking import load_ranking
     from vlm4rec_search.serve.app import create_app, describe_api
     from vlm4rec_search.serve.hosts import is_loopback, known_hosts
     from vlm4rec_search.serve.service import Service
@@ -83,12 +83,7 @@ def serve(
     if openapi:
         click.echo(json.dumps(describe_api(), indent=1))  # in lines, so that a change of it can be read
         return
-    named = {}
-    for each in rankings:
-        name, sign, path = each.partition("=")
-        if not (name and sign and path):
-            raise UsageError(f"cannot read --ranking {each!r}: write NAME=FILE")
-        named[name] = load_ranking(Path(path))
+    named = read_rankings(rankings)
     keys = _read_keys(keys_file) if keys_file else []
     options = settings() if url is None else settings().model_copy(update={"index_url": url})
     hosts = known_hosts(host, allowed)

@@ -7,7 +7,7 @@ import csv
 import fcntl
 import os
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlm4rec_search.common.csv_records import csv_records
 from vlm4rec_search.common.errors import RunError, first_line
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.sql import quote_name, quote_text
@@ -146,7 +147,7 @@ def _erase_csv(path: Path, users: Container[str], dry_run: bool, then: str) -> i
     with path.open("r+", encoding="utf-8", errors="surrogateescape", newline="") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as those who append to the file do
         lines = list(file)
-        records = list(_csv_records(lines))
+        records = list(csv_records(lines))
         header = records[0][1] if records else []
         if USER not in header:
             return 0
@@ -159,40 +160,6 @@ def _erase_csv(path: Path, users: Container[str], dry_run: bool, then: str) -> i
             file.flush()
             os.fsync(file.fileno())
     return len(records) - len(kept)
-
-
-def _csv_records(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the text and the values of each record.
-
-    A query may have line breaks, so a record may have several lines. A quote that is never closed, in half a line that
-    a full disk has left, would make one record of all lines behind it: then the line is taken alone.
-    """
-    start, fields = 0, 0
-    while start < len(lines):
-        end = next(_ends(lines, start), start + 1)
-        if start and end > start + 1 and not _is_record(lines[start:end], fields):
-            end = start + 1
-        text = "".join(lines[start:end])
-        row = next(csv.reader(lines[start:end]), [])
-        fields = fields or len(row)
-        yield text, row
-        start = end
-
-
-def _ends(lines: Sequence[str], start: int) -> Iterator[int]:
-    """Yield the numbers of lines before which the quotes from `start` on are closed."""
-    quotes = 0
-    for number in range(start, len(lines)):
-        quotes += lines[number].count('"')
-        if quotes % 2 == 0:
-            yield number + 1
-
-
-def _is_record(lines: Sequence[str], fields: int) -> bool:
-    try:
-        return [len(row) for row in csv.reader(lines)] == [fields]
-    except csv.Error:  # a text that is longer than any field
-        return False
 
 
 def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:

@@ -96,6 +96,16 @@ class SharedFile:
         connection: sqlite3.Connection = self._local.connection
         return connection
 
+    def wait_at_most(self, seconds: float) -> None:
+        """Wait no longer than this for another process that writes, from now on.
+
+        Raises:
+            RunError: the file cannot be opened.
+        """
+        with self.explained("read"):
+            self.connection.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
+        self._patience = seconds
+
     @contextmanager
     def explained(self, verb: Literal["read", "write"]) -> Iterator[None]:
         """Turn an error of the file in the block into a RunError of one line."""

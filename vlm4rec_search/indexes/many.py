@@ -1,14 +1,26 @@
-"""Answers for many shoppers: in blocks from a release in a folder, in threads from a server."""
+"""Answers for many shoppers: in blocks and processes from a release in a folder, in threads from a server."""
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from threadpoolctl import threadpool_limits
 
 from vlm4rec_search.common.concurrency import run_concurrently
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import explain_users, rank_users
+from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.backend import UnavailableError
 from vlm4rec_search.search.query import Answer, Query
+from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher, to_hits
 
 _WORKERS = 8  # requests to a server at once: more waits there
@@ -19,6 +31,50 @@ _AGAIN = Retrying(  # one search of many that a server does not answer would cos
     wait=wait_random_exponential(multiplier=1, max=20),
     reraise=True,
 )
+T = TypeVar("T")
+_opened: list[Searcher] = []  # of a process of `answer_groups`
+
+
+def answer_groups(
+    index: Searcher, groups: Sequence[Sequence[Query]], convert: Callable[[Iterable[Answer]], T], processes: int
+) -> Iterator[T]:
+    """Yield what `convert` makes of the answers to each group of queries, in order, see `answer_many`.
+
+    Args:
+        index: an open release.
+        groups: of queries.
+        convert: a function of a module; it and what it returns are sent to and from other processes by pickle.
+        processes: how many answer from a release in a folder at once; they share its arrays. Where the release is on a
+            server, or there is one group, this process answers alone.
+
+    Raises:
+        UsageError, UnavailableError: as for `answer_many`.
+        RunError: the index cannot be read, or one of the processes was ended.
+    """
+    backend = index.backend
+    if min(processes, len(groups)) < 2 or not isinstance(backend, EmbeddedBackend):
+        yield from (convert(answer_many(index, group)) for group in groups)
+        return
+    release = (backend.store.path, index.ranking, tuple(index.rules))
+    context = get_context("spawn")  # a fork would copy locks that threads of this process hold
+    with ProcessPoolExecutor(min(processes, len(groups)), context, _open, release) as pool:
+        try:
+            yield from pool.map(partial(_answer_group, convert), groups)
+        except BrokenProcessPool:
+            raise RunError(
+                "a process that answers was ended, perhaps for want of memory: run again with --processes 1"
+            ) from None
+
+
+def _open(path: Path, ranking: Ranking, rules: Sequence[Rule]) -> None:
+    """Open a release in a process that answers groups of queries."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C ends the process that waits for this one
+    threadpool_limits(1)  # or all processes would compete for the same cores
+    _opened.append(Searcher(EmbeddedBackend(Store(path, shared=True)), None, ranking, rules))
+
+
+def _answer_group(convert: Callable[[Iterable[Answer]], T], queries: Sequence[Query]) -> T:
+    return convert(answer_many(_opened[0], queries))
 
 
 def answer_many(index: Searcher, queries: Sequence[Query]) -> Iterator[Answer]:

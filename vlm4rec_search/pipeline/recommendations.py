@@ -2,9 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.progress import Show, lines
-from vlm4rec_search.indexes.many import answer_many
+from vlm4rec_search.indexes.many import answer_groups
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.searcher import Searcher
@@ -29,7 +30,7 @@ SCHEMA = pa.schema(
         ("ranking", pa.string()),
     ]
 )
-_GROUP = 1_000  # shoppers of a row group, whose rows are in memory
+GROUP = 1_000  # shoppers of a row group, whose rows are in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,9 @@ def read_users(path: Path) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def write_recommendations(index: Searcher, queries: Sequence[Query], path: Path, show: Show = lines) -> Batch:
+def write_recommendations(
+    index: Searcher, queries: Sequence[Query], path: Path, show: Show = lines, processes: int = 1
+) -> Batch:
     """Answer queries and write the hits; the file is replaced in one step when all are written.
 
     Args:
@@ -89,6 +92,7 @@ def write_recommendations(index: Searcher, queries: Sequence[Query], path: Path,
         queries: each for a shopper, with `explain`, without a text and without a session.
         path: of the Parquet file, with the columns of `SCHEMA`.
         show: shows the progress.
+        processes: how many answer at once, see `answer_groups`.
 
     Raises:
         UsageError: as for `Searcher.search`.
@@ -97,25 +101,41 @@ def write_recommendations(index: Searcher, queries: Sequence[Query], path: Path,
     started, release, ranking = time.monotonic(), index.release.name, index.ranking.version
     tiers: Counter[str] = Counter()
     rows = empty = 0
+    groups = [queries[low : low + GROUP] for low in range(0, len(queries), GROUP)]
     try:
         with (
             replacing_file(path) as part,
             pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer,
             show("recommendations", len(queries)) as advance,
         ):
-            for low in range(0, len(queries), _GROUP):
-                group: list[dict[str, object]] = []
-                for answer in answer_many(index, queries[low : low + _GROUP]):
-                    tiers[answer.tier] += 1
-                    empty += not answer.hits
-                    group += _rows(answer)
-                    advance(1)
-                writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
-                rows += len(group)
+            for group in answer_groups(index, groups, _to_table, processes):
+                writer.write_table(group.table)
+                tiers.update(group.tiers)
+                rows, empty = rows + group.table.num_rows, empty + group.empty
+                advance(sum(group.tiers.values()))
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from None
     seconds = round(time.monotonic() - started, 1)
     return Batch(str(path), release, ranking, len(queries), rows, empty, dict(tiers.most_common()), seconds)
+
+
+class _Group(NamedTuple):
+    """The rows of some shoppers, their number by tier, and how many of them got nothing."""
+
+    table: pa.Table
+    tiers: Mapping[str, int]
+    empty: int
+
+
+def _to_table(answers: Iterable[Answer]) -> _Group:
+    rows: list[dict[str, object]] = []
+    tiers: Counter[str] = Counter()
+    empty = 0
+    for answer in answers:
+        tiers[answer.tier] += 1
+        empty += not answer.hits
+        rows += _rows(answer)
+    return _Group(pa.Table.from_pylist(rows, schema=SCHEMA), tiers, empty)
 
 
 def _rows(answer: Answer) -> Iterator[dict[str, object]]:

@@ -76,10 +76,13 @@ class Retrieved(ABC):
     Attributes:
         candidates: one for each retriever, scores rounded to 6 decimals, best first, equal scores by document.
         failed: names of the retrievers that did not answer in time; they have no candidates.
+        seconds: how long each retriever took, 0 for one that failed; empty where nothing was measured. A server says
+            itself how long it took, without the way there and back.
     """
 
     candidates: Sequence[Candidates]
     failed: Sequence[str] = ()
+    seconds: Sequence[float] = ()
 
     @abstractmethod
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:

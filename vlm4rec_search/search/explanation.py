@@ -1,9 +1,10 @@
 """Why a hit is in the answer: the part of every retriever, of history items and words, and one sentence."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from math import ceil
+from typing import Literal
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from vlm4rec_search.search.reasons import (
 SHOWN = 3  # history items that an explanation names
 FROM_HISTORY = ("profile", "interest", "session")  # semantic retrievers whose vector is a sum over history items
 TOP = 0.25  # upper part of a retriever's candidates, which may be called popular, or like an item without reserve
+_Start = tuple[str, float, Mapping[str, float]]  # id of an item, its weight, and its values by neighbour
 HISTORY, VISIT = "the history", "this visit"
 
 
@@ -65,6 +67,8 @@ class Explainer:
         from_history = [each for each in plan.retrievers if each.name in (*FROM_HISTORY, "fitted")]
         used = {item for retriever in from_history for item in self._history_weights(retriever)}
         self._history = reader.items(sorted(used)) if used else {}
+        self._starts_of: dict[tuple[str, int], list[_Start]] = {}
+        self._sums: dict[int, tuple[list[Item], Floats, Floats]] = {}
         self._ranks = [
             dict(zip(each.documents.tolist(), shared_ranks(each.scores).astype(int).tolist(), strict=True))
             for each in retrieved.candidates
@@ -93,14 +97,14 @@ class Explainer:
         nearest = self._best(scores, FROM_HISTORY)
         of_profile = self._best(contributions, ("profile", "interest"))
         of_session = self._best(contributions, ("session",))
-        history = {column: largest(self._history_parts(column, vector)) for column in {nearest, of_profile, of_session}}
+        history = {column: self._history_parts(column, vector) for column in {nearest, of_profile, of_session}}
         hit = _Hit(
             document,
             ranked.records[row]["item_id"],
             resembles(history[of_profile], self._is_top(of_profile, document), HISTORY),
             resembles(history[of_session], self._is_top(of_session, document), self._visit),
             word_parts(words),
-            {column: largest(self._history_parts(column, learned)) for column in self._columns(("fitted",))},
+            {column: self._history_parts(column, learned) for column in self._columns(("fitted",))},
         )
         co_purchase = self._sum_of("co-purchase", scores)
         known = [self._facts.user, self._facts.session]
@@ -258,54 +262,69 @@ class Explainer:
             return {item: history.get(item, 1.0) for item in retriever.sources}
         return history
 
-    def _history_parts(self, column: int | None, vector: Vector) -> list[HistoryPart]:
-        """Return the shares of history items in the score of a semantic retriever, none without a retriever."""
+    def _history_parts(self, column: int | None, vector: Vector) -> tuple[HistoryPart, ...]:
+        """Return the largest shares of history items in the score of a semantic retriever, none without a retriever."""
         if column is None:
-            return []
+            return ()
+        if column not in self._sums:
+            self._sums[column] = self._sum_over_history(column)
+        items, vectors, weights = self._sums[column]
+        if not items:
+            return ()
+        shares = history_shares(vectors, weights, vector).tolist()
+        best = sorted(zip(shares, items, strict=True), key=lambda pair: (-pair[0], pair[1].item_id))[:SHOWN]
+        return tuple(HistoryPart(item.item_id, item.title, share) for share, item in best if share > 0.0)
+
+    def _sum_over_history(self, column: int) -> tuple[list[Item], Floats, Floats]:
+        """Return the items whose vectors a retriever sums, their vectors, (h, d), and their weights, (h,)."""
         retriever = self._plan.retrievers[column]
         weights_by_item = self._history_weights(retriever)
         known = [self._history[item] for item in weights_by_item if item in self._history]
         by_item = [(item, item.fitted if retriever.kind == "fitted" else item.vector) for item in known]
         pairs = [(item, of_item) for item, of_item in by_item if of_item is not None]
         if not pairs:
-            return []
-        items, vectors = [item for item, _ in pairs], np.stack([of_item for _, of_item in pairs])
+            return [], np.zeros((0, 0)), np.zeros(0)
+        items, vectors = [item for item, _ in pairs], np.stack([of_item for _, of_item in pairs]).astype(np.float64)
         weights = np.array([weights_by_item[item.item_id] for item in items])
         if retriever.sources or retriever.kind == "fitted":  # their weights are not scaled to the vector
-            weights /= np.linalg.norm(weights @ vectors.astype(np.float64))
-        shares = history_shares(vectors, weights, vector)
-        return [HistoryPart(item.item_id, item.title, float(share)) for item, share in zip(items, shares, strict=True)]
+            weights /= np.linalg.norm(weights @ vectors)
+        return items, vectors, weights
 
     def _co_purchase_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
         """Return the shares of the items with which the hit was bought."""
-        starts = [profile.behaviour for profile in profiles if profile is not None]
-        return self._neighbour_parts(item_id, starts, lambda item: item.neighbours)
+        return self._neighbour_parts(item_id, self._starts("behaviour", profiles))
 
     def _ease_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
         """Return the shares of items in the score of EASE, negative ones too."""
-        starts = [profile.lasting for profile in profiles if profile is not None]
-        return self._neighbour_parts(item_id, starts, lambda item: item.ease)
+        return self._neighbour_parts(item_id, self._starts("lasting", profiles))
 
-    def _neighbour_parts(
-        self, item_id: str, starts: Iterable[Mapping[str, float]], values: Callable[[Item], Mapping[str, float]]
-    ) -> list[HistoryPart]:
-        """Return the shares of a shopper's items in the sum of weight x value of a neighbour.
+    def _starts(self, kind: Literal["behaviour", "lasting"], profiles: Iterable[User | None]) -> list[_Start]:
+        """Return the items of profiles from which co-purchases or EASE start; history and session may share one."""
+        found: list[_Start] = []
+        for profile in profiles:
+            if profile is None:
+                continue
+            if (kind, id(profile)) not in self._starts_of:
+                weights = profile.behaviour if kind == "behaviour" else profile.lasting
+                known = [(self._facts.neighbours.get(start), weight) for start, weight in weights.items()]
+                self._starts_of[kind, id(profile)] = [
+                    (item.item_id, weight, item.neighbours if kind == "behaviour" else item.ease)
+                    for item, weight in known
+                    if item is not None
+                ]
+            found += self._starts_of[kind, id(profile)]
+        return found
 
-        Args:
-            item_id: of the neighbour.
-            starts: weights of the shopper's items; history and session may share one.
-            values: returns the values by neighbour of an item.
-        """
+    def _neighbour_parts(self, item_id: str, starts: Iterable[_Start]) -> list[HistoryPart]:
+        """Return the shares of a shopper's items in the sum of weight x value of a neighbour."""
         shares: dict[str, float] = {}
-        for start, weight in [pair for weights in starts for pair in weights.items()]:
-            source = self._facts.neighbours.get(start)
-            value = values(source).get(item_id) if source is not None else None
-            if value is not None:
-                shares[start] = shares.get(start, 0.0) + weight * value
+        for start, weight, values in starts:
+            if item_id in values:
+                shares[start] = shares.get(start, 0.0) + weight * values[item_id]
         return [HistoryPart(start, self._facts.neighbours[start].title, share) for start, share in shares.items()]
 
 
-def history_shares(vectors: Vectors, weights: Floats, document: Vector) -> Floats:
+def history_shares(vectors: Vectors | Floats, weights: Floats, document: Vector) -> Floats:
     """Return w_i v_i . d for each history item i; since the profile is the sum of w_i v_i, they add up to profile . d.
 
     Args:
@@ -313,7 +332,7 @@ def history_shares(vectors: Vectors, weights: Floats, document: Vector) -> Float
         weights: (h,), their weights in the unit profile vector.
         document: (d,), the vector of the hit.
     """
-    shares: Floats = weights * (vectors.astype(np.float64) @ document.astype(np.float64))
+    shares: Floats = weights * (vectors.astype(np.float64, copy=False) @ document.astype(np.float64))
     return shares
 
 

@@ -5,12 +5,15 @@ from dataclasses import replace
 
 from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.search.backend import Reader
+from vlm4rec_search.search.backend import Reader, UnavailableError
 from vlm4rec_search.search.model import Facts, User, Vector
 from vlm4rec_search.search.planning import add_neighbours, early_request, fallback_segments, neighbour_starts
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import session_profile, without_hidden
+
+SUBJECT = "what the shopper likes and has seen"
+"""What is missing in `Facts.failed` where a server did not answer for the shopper or the session."""
 
 
 class UnknownItemsError(UsageError):
@@ -29,13 +32,15 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
     Raises:
         UnknownItemsError: the release has no item of a session that has nothing else to go by.
         UsageError: the text cannot be encoded.
+        UnavailableError: a server does not answer in time, and there is no text that can be answered without it.
     """
-    user = None if query.user is None else reader.user(query.user)
-    session = _session(reader, query)
-    if query.hidden:
-        hidden = list(reader.items(list(dict.fromkeys(query.hidden))).values())
-        user, session = (profile and without_hidden(profile, hidden) for profile in (user, session))
-    facts = Facts(user, session, analyzer=load_analyzer(reader.release.analyzer))
+    analyzer = load_analyzer(reader.release.analyzer)
+    try:
+        facts = Facts(*_subject(reader, query), analyzer=analyzer)
+    except UnavailableError:
+        if query.text is None:
+            raise
+        facts = Facts(analyzer=analyzer, failed=(SUBJECT,))
     if starts := neighbour_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
@@ -44,6 +49,16 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
     if query.text is not None and query.mode in ("hybrid", "semantic"):
         return replace(facts, text_vector=encode(query.text))
     return with_segment(reader, query, facts, ranking)
+
+
+def _subject(reader: Reader, query: Query) -> tuple[User | None, User | None]:
+    """Return the shopper and the session."""
+    user = None if query.user is None else reader.user(query.user)
+    session = _session(reader, query)
+    if not query.hidden:
+        return user, session
+    hidden = list(reader.items(list(dict.fromkeys(query.hidden))).values())
+    return user and without_hidden(user, hidden), session and without_hidden(session, hidden)
 
 
 def with_segment(reader: Reader, query: Query, facts: Facts, ranking: Ranking) -> Facts:

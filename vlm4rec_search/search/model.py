@@ -172,6 +172,7 @@ class Facts:
         popular: the popular items of a segment or category, by its name, where the fallback chain needs them.
         text_vector: the encoded text, where the query has a text and its mode uses vectors.
         analyzer: that made the words of the release.
+        failed: what a server did not answer in time, in words.
     """
 
     user: User | None = None
@@ -182,6 +183,7 @@ class Facts:
     popular: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     text_vector: Vector | None = None
     analyzer: Analyzer = ENGLISH
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,6 +281,8 @@ class Answer:
         missing: items of the session that the release does not have.
         degraded: a sentence where the server did not answer in time and the answer is therefore less than it could
             be: fewer retrievers, or what is popular.
+        retriever_ms: how long the retrievers took, by name, where it was measured; see `Retrieved.seconds`. It is no
+            part of the JSON.
     """
 
     user: str | None
@@ -294,10 +296,12 @@ class Answer:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     degraded: str | None = None
+    retriever_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, object]:
         """Return the answer as plain values, "explanation" of hits and "counts" only where the query asked for them."""
         answer = asdict(self)
+        del answer["retriever_ms"]
         if not self.counts:
             del answer["counts"]
         answer["hits"] = [

@@ -38,6 +38,7 @@ from vlm4rec_search.search.rules import Rule, Scenario, load_experiments, load_r
 
 T = TypeVar("T")
 AT_ONCE = 32  # searches of an event loop
+_SEEN_AMONG = "; items that the shopper has seen may be among them"
 logger = logging.getLogger(__name__)
 
 
@@ -210,10 +211,12 @@ class Searcher:
         note = "; ".join(each for each in notes if each) or None
         release, version = reader.release, self._ranking_of(reader.release).version
         degraded = f"the server did not answer in time for {', '.join(found.failed)}" if found.failed else None
+        if degraded and facts.failed and query.user is not None and not query.include_seen:
+            degraded += _SEEN_AMONG
         if degraded:
             logger.warning("a degraded answer: %s", degraded)
         answer = Answer(query.user, query.mode, plan.tier, release.name, 0.0, found.hits, version, note, found.counts)
-        return replace(answer, missing=missing, degraded=degraded)
+        return replace(answer, missing=missing, degraded=degraded, retriever_ms=found.retriever_ms)
 
     def _answer_from_memory(self, reader: Reader, query: Query, facts: Facts | None, error: UnavailableError) -> Answer:
         """Answer with what is popular in the release that the reader reads.
@@ -229,8 +232,8 @@ class Searcher:
             raise error
         ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion), plan)
         logger.warning("a degraded answer: %s", error)
-        unknown = query.user is not None and facts is None and not query.include_seen
-        seen = "; items that the shopper has seen may be among them" if unknown else ""
+        unknown = query.user is not None and (facts is None or facts.failed) and not query.include_seen
+        seen = _SEEN_AMONG if unknown else ""
         degraded = f"{error}, so the answer is what is popular with all shoppers{seen}"
         name, hits = reader.release.name, to_hits(ranked, ())
         answer = Answer(query.user, query.mode, plan.tier, name, 0.0, hits, ranking.version, counts=ranked.counts)
@@ -295,11 +298,13 @@ class Found:
         hits: best first.
         counts: how many candidates have each value of the fields that the query counts.
         failed: what a server did not answer in time, in words.
+        retriever_ms: how long the retrievers took, by name.
     """
 
     hits: tuple[Hit, ...]
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     failed: Sequence[str] = ()
+    retriever_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
@@ -310,9 +315,10 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
     """
     ranked = reader.rank(plan)
     if ranked is not None:
-        return Found(to_hits(ranked, ()), ranked.counts, reader.failed)
+        return Found(to_hits(ranked, ()), ranked.counts, [*facts.failed, *reader.failed])
     retrieved = reader.retrieve(plan.request)
-    failed = [*reader.failed, *retrieved.failed]
+    by_meaning = {"text": "the meaning of the text"}
+    failed = [*facts.failed, *reader.failed, *(by_meaning.get(name, name) for name in retrieved.failed)]
     ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
     explanations: Sequence[Explanation] = ()
     if plan.query.explain and ranked.records:
@@ -320,7 +326,10 @@ def _find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
             explanations = Explainer(reader, facts, plan, retrieved).explain(ranked)
         except UnavailableError:
             failed.append("the reasons")
-    return Found(to_hits(ranked, explanations), ranked.counts, failed)
+    took: dict[str, float] = {}
+    for retriever, seconds in zip(plan.request.retrievers, retrieved.seconds, strict=False):
+        took[retriever.name] = took.get(retriever.name, 0.0) + 1000.0 * seconds
+    return Found(to_hits(ranked, explanations), ranked.counts, failed, took)
 
 
 def to_hits(ranked: Ranked, explanations: Sequence[Explanation]) -> tuple[Hit, ...]:

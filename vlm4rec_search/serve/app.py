@@ -23,6 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vlm4rec_search.search.query import Answer
 from vlm4rec_search.serve.hosts import HostCheck
 from vlm4rec_search.serve.page import add_page
 from vlm4rec_search.serve.problems import add_problems, problem
@@ -95,6 +96,13 @@ class Metrics:
             registry=self.registry,
             buckets=_BUCKETS,
         )
+        retrievers = Histogram(
+            "vlm4rec_retriever_seconds",
+            "Duration of the search of each retriever; a server says how long it took.",
+            ["retriever"],
+            registry=self.registry,
+            buckets=_BUCKETS,
+        )
         self.empty = Counter("vlm4rec_empty_answers_total", "Answers without items.", registry=self.registry)
         self.events = Counter(
             "vlm4rec_events_total", "Events by what became of them.", ["outcome"], registry=self.registry
@@ -110,13 +118,24 @@ class Metrics:
             registry=self.registry,
         )
         if service is not None:  # `describe_api` has none
-            service.on_unrecorded = unrecorded.inc
+
+            def measure(answer: Answer) -> None:
+                for name, milliseconds in answer.retriever_ms.items():
+                    retrievers.labels(name).observe(milliseconds / 1000.0)
+
+            service.on_unrecorded, service.on_searched = unrecorded.inc, measure
         age = Gauge("vlm4rec_release_age_seconds", "Age of the release that answers.", registry=self.registry)
         age.set_function(lambda: time.time() - service.created_at)
         stuck = Gauge(
             "vlm4rec_follow_failed", "1 while the service cannot follow the live release.", registry=self.registry
         )
         stuck.set_function(lambda: float(service.index.following.problem is not None))
+        lag = Gauge(
+            "vlm4rec_event_lag_seconds",
+            "Age of the oldest event that no plan has read, 0 without one.",
+            registry=self.registry,
+        )
+        lag.set_function(lambda: service.event_lag())
         ProcessCollector(registry=self.registry)
 
     def count(self, endpoint: str, answer: Recommendation) -> Recommendation:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from vlm4rec_search.common.sqlite import SharedFile, add_missing_columns
 from vlm4rec_search.search.query import Tier
 
-_PATIENCE = 5.0  # seconds to wait for another process's write
+_PATIENCE = 5.0  # seconds to wait for another process's write when the file is opened
+WAIT = 0.25  # and while a shopper waits for an answer, which is given also where it cannot be recorded
 _CREATE = """
 CREATE TABLE IF NOT EXISTS recommendations (
     recommendation_id TEXT NOT NULL, page INTEGER NOT NULL, served_at REAL NOT NULL, user_id TEXT, query TEXT NOT NULL,
@@ -75,6 +76,7 @@ class Journal:
         self._file = SharedFile(path, "the journal", _PATIENCE, "NORMAL", _CREATE)
         with self._file.explained("write"):
             add_missing_columns(self._file.connection, "recommendations", _LATER)
+        self._file.wait_at_most(WAIT)
 
     def record(
         self,
@@ -92,7 +94,7 @@ class Journal:
             served: the page.
 
         Raises:
-            RunError: the file cannot be written.
+            RunError: the file cannot be written, or another process has written for longer than `WAIT`.
         """
         user, scenario = query.get("user"), query.get("scenario")
         row = (recommendation_id, page, time.time(), user, json.dumps(query), served.tier, served.release)

@@ -23,13 +23,13 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.pages import page_templates
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.text_forms import normal_form
+from vlm4rec_search.datasets.judgments import Judgment, Judgments
 from vlm4rec_search.datasets.photos.decode import PhotoError
 from vlm4rec_search.pipeline.diff import compare_releases
 from vlm4rec_search.pipeline.idle_rules import describe_idleness
 from vlm4rec_search.search.query import KINDS, Mode
 from vlm4rec_search.search.ranking import pinned_ranking
 from vlm4rec_search.search.rules import Rule, parse_rules
-from vlm4rec_search.serve.judgments import Judgment, Judgments
 from vlm4rec_search.serve.service import NotFoundError, Service
 from vlm4rec_search.serve.thumbnails import SIZES, Thumbnails
 from vlm4rec_search.serve.views import (
@@ -235,10 +235,10 @@ class Page:
         """Return the sides of a look, and the counted values of the first."""
         reader = self.service.reader(state["release"] or None)
         first = self.service.look(state.options(self.shop.counted_fields(reader)))
-        judged = self.judgments.latest(user_id, state["text"])
+        judged, unread = self._judged(user_id, state["text"])
         if not state.has_other_side:
             sides = [{"name": "", "answer": first, "cards": make_cards(first, reader, None, judged)}]
-            return {"sides": sides, "counts": shown_counts(first.counts)}
+            return {"sides": sides, "counts": shown_counts(first.counts), "unread_judgments": unread}
         second = self.service.look(state.options(is_other=True))
         other_reader = self.service.reader(state["release_b"] or state["release"] or None)
         sides = [
@@ -246,7 +246,19 @@ class Page:
             {"name": "B", "answer": second, "cards": make_cards(second, other_reader, first, judged)},
         ]
         shared = len({hit.item_id for hit in first.hits} & {hit.item_id for hit in second.hits})
-        return {"sides": sides, "counts": shown_counts(first.counts), "shared": shared}
+        return {
+            "sides": sides,
+            "counts": shown_counts(first.counts),
+            "shared": shared,
+            "unread_judgments": unread,
+        }
+
+    def _judged(self, user_id: str, text: str) -> tuple[dict[str, int], str | None]:
+        """Return the judgments of a query, and a sentence about those that cannot be read."""
+        try:
+            return self.judgments.latest(user_id, text), self.judgments.read().describe_unread(self.judgments.path)
+        except RunError as error:
+            return {}, str(error)
 
     def _release_names(self) -> list[str]:
         return list(reversed(list(self.service.all_releases.list())))

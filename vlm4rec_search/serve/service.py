@@ -2,11 +2,13 @@
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC
+from math import nan
 from typing import Any, Self
 
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -64,6 +66,7 @@ class Service:
         rankings: by the name under which a request can ask for one.
         all_releases: of the index.
         on_unrecorded: called for each answer that the journal does not take.
+        on_searched: called with each answer to a program.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Service:
         self.all_releases = open_releases(settings.index_url, settings)
         self.index = open_index_of(settings, follow=follow, shared=shared)
         self.on_unrecorded: Callable[[], object] = lambda: None
+        self.on_searched: Callable[[Answer], object] = lambda answer: None
         self._shared = shared
         self._named: OrderedDict[str, Searcher] = OrderedDict()
         self._lock = threading.Lock()
@@ -288,6 +292,7 @@ class Service:
             if compared
             else (self._ask(deeper, release, ranking), None)
         )
+        self.on_searched(answer)
         fresh = [hit for hit in answer.hits if hit.item_id not in shown][:size]
         hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(fresh, len(shown) + 1))
         if assignment and assignment.teams:
@@ -407,6 +412,17 @@ class Service:
     def created_at(self) -> float:
         """When the release that answers was made, in seconds since 1970."""
         return self.index.release.created_at.replace(tzinfo=UTC).timestamp()
+
+    def event_lag(self) -> float:
+        """Return the age of the oldest event that no plan has read, in seconds: 0 without one, NaN if it is not known.
+
+        Answers know each event at once; the tables of a release know it after a plan.
+        """
+        try:
+            oldest = self.events.oldest_waiting()
+        except RunError:
+            return nan
+        return 0.0 if oldest is None else max(0.0, time.time() - oldest)
 
     def health(self) -> Health:
         """Ask the index whether it answers.

@@ -35,6 +35,8 @@ WHERE user_id = ? AND item_id IS NOT NULL AND received_at > ? ORDER BY sequence 
 """
 _WAITING = f"SELECT {', '.join(COLUMNS)} FROM events WHERE NOT is_compacted AND sequence <= ? ORDER BY sequence"  # noqa: S608
 
+_OLDEST = "SELECT received_at FROM events WHERE NOT is_compacted ORDER BY sequence LIMIT 1"
+
 
 @dataclass(frozen=True)
 class Recent:
@@ -115,6 +117,16 @@ class EventLog:
         by = {each: tuple(item for item, of_item in last.items() if of_item == each) for each in ("for", "against")}
         others = tuple(item for item, of_item in last.items() if of_item == "seen")
         return Recent(by["for"], by["against"], others)
+
+    def oldest_waiting(self) -> float | None:
+        """Return when the oldest event that no Parquet file has was received, in seconds since 1970, None without any.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        with self._file.explained("read"):
+            row = self._file.connection.execute(_OLDEST).fetchone()
+        return float(row[0]) if row else None
 
     def newest_waiting(self) -> int:
         """Return the number of the newest event that no Parquet file has, 0 without any.

@@ -17,6 +17,7 @@ from vlm4rec_search.indexes.embedded.backend import (
     EmbeddedBackend,
     EmbeddedRetrieved,
     best_candidates,
+    item_candidates,
     only_fitted,
     score,
     top_candidates,
@@ -69,7 +70,7 @@ def _neighbours_among(store: Store, item_ids: Sequence[str], documents: Ints) ->
     values = [
         [
             {name: value for name, value in zip(names, row, strict=True) if value}
-            for row in related[starts][:, documents].toarray().tolist()
+            for row in _cells(related, starts, documents)
         ]
         for related in (store.neighbours, store.ease)
     ]
@@ -77,6 +78,19 @@ def _neighbours_among(store: Store, item_ids: Sequence[str], documents: Ints) ->
         record["item_id"]: to_item(record, neighbours=near, ease=fitting)
         for record, near, fitting in zip(store.records(starts), *values, strict=True)
     }
+
+
+def _cells(matrix: sparse.csr_array, rows: Sequence[int], columns: Ints) -> list[list[float]]:
+    """Return the cells of some rows and columns; a few are found faster than scipy cuts them out."""
+    places = np.full(matrix.shape[1], -1)
+    places[columns] = np.arange(len(columns))
+    slices = [slice(*matrix.indptr[row : row + 2].tolist()) for row in rows]
+    of_row = np.repeat(np.arange(len(rows)), [each.stop - each.start for each in slices])
+    place = places[np.concatenate([matrix.indices[each] for each in slices])]
+    there = np.flatnonzero(place >= 0)
+    cells = np.zeros((len(rows), len(columns)))
+    cells[of_row[there], place[there]] = np.concatenate([matrix.data[each] for each in slices])[there]
+    return cells.tolist()
 
 
 def _rank(plan: Plan, retrieved: EmbeddedRetrieved) -> Ranked:
@@ -196,13 +210,14 @@ def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> lis
         kind: _nearest(store, kind, [search for search in flat if _has_vector(search.retriever, kind)])
         for kind in ("semantic", "fitted")
     }
-    matching = _matching(store, [search for search in flat if _has_words(search.retriever)])
 
     def find(search: _Search) -> Candidates:
         if search.retriever.vector is not None:
             return next(nearest[search.retriever.kind])
         if _has_words(search.retriever):
-            return next(matching)
+            return _matching(store, search)
+        if search.retriever.items:
+            return item_candidates(store, search.retriever, search.allowed, search.depth)
         scores = score(store, search.retriever)
         return top_candidates(search.retriever, scores, search.allowed, search.depth)
 
@@ -242,17 +257,17 @@ def _nearest(store: Store, kind: Kind, searches: Sequence[_Search]) -> Iterator[
             yield best_candidates(search.retriever, documents, exact, search.depth)
 
 
-def _matching(store: Store, searches: Sequence[_Search]) -> Iterator[Candidates]:
-    """Yield the candidates of lexical retrievers."""
-    for low in range(0, len(searches), step := _step(store)):
-        block = searches[low : low + step]
-        words = [
-            [(store.terms[term], word.weight) for term, word in search.retriever.words.items() if term in store.terms]
-            for search in block
-        ]
-        sums = _rows(words, len(store.terms), np.float32) @ store.postings
-        for search, scores in zip(block, sums.toarray(), strict=True):
-            yield top_candidates(search.retriever, scores, search.allowed, search.depth)
+def _matching(store: Store, search: _Search) -> Candidates:
+    """Return the candidates of a lexical retriever.
+
+    Added up term by term in float32, as the product for one shopper does.
+    """
+    postings, scores = store.postings, np.zeros(store.meta.documents, dtype=np.float32)
+    rows, weights = store.rows({term: word.weight for term, word in search.retriever.words.items()})
+    for row, weight in zip(rows, weights, strict=True):
+        of_term = slice(*postings.indptr[row : row + 2].tolist())
+        scores[postings.indices[of_term]] += postings.data[of_term] * weight  # a document stands there once
+    return top_candidates(search.retriever, scores, search.allowed, search.depth)
 
 
 def _step(store: Store) -> int:

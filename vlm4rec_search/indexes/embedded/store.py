@@ -68,6 +68,7 @@ class Store:
             UsageError: the file has another schema version, or an analyzer that this package does not have.
             RunError: the file cannot be read.
         """
+        self.path = path
         with _duckdb_errors(path), ExitStack() as closing:
             self._connection = closing.enter_context(duckdb.connect(str(path), read_only=True))
             self._load(path, shared)
@@ -208,6 +209,22 @@ class Store:
         """Return the rows of `postings` for the terms that it contains, and the weights of these terms (float32)."""
         known = [(self.terms[term], weight) for term, weight in weights.items() if term in self.terms]
         return np.array([row for row, _ in known], np.int64), np.array([weight for _, weight in known], np.float32)
+
+    def postings_of(self, rows: Sequence[int] | Ints, documents: Ints) -> Vectors:
+        """Return cells of `postings`, float32 (r, b); a few of them are found faster than scipy cuts them out.
+
+        Args:
+            rows: (r,), of terms.
+            documents: (b,), in any order.
+        """
+        cells = np.zeros((len(rows), len(documents)), dtype=np.float32)
+        starts, ends = self.postings.indptr[rows].tolist(), self.postings.indptr[1:][rows].tolist()
+        for place, (low, high) in enumerate(zip(starts, ends, strict=True)):
+            of_term = self.postings.indices[low:high]  # ascending
+            found = np.searchsorted(of_term, documents)
+            is_there = of_term.take(found, mode="clip") == documents
+            cells[place, is_there] = self.postings.data[low:high][found[is_there]]
+        return cells
 
     def matching(self, condition: Filter) -> Mask:
         """Return which documents fulfil a condition, bool (n,).

@@ -26,7 +26,7 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
     record_of_stored,
     vector_of,
 )
-from vlm4rec_search.indexes.opensearch.sender import Hits, Sender, serialise
+from vlm4rec_search.indexes.opensearch.sender import Searched, Sender, serialise
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest, UnavailableError
@@ -125,7 +125,7 @@ class OpenSearchReader(Reader):
         self._sender, self._release, self._popular, self._can_fuse = sender, opened.release, opened.popular, can_fuse
         self._failed: list[str] = []
         self._early_bodies: list[bytes] = []
-        self._early_hits: Future[list[Hits]] = Future()
+        self._early_hits: Future[list[Searched | None]] = Future()
 
     @property
     def release(self) -> ReleaseMeta:
@@ -136,7 +136,8 @@ class OpenSearchReader(Reader):
         return frozenset(map(field_of, self._release.fields))
 
     def user(self, user_id: str) -> User | None:
-        profiles = self._read("profiles", [user_id], _PROFILE_FIELDS)
+        index = self._release.indices["profiles"]
+        profiles = self._sender.within(_LOOK_UP).documents(index, [user_id], _PROFILE_FIELDS)
         return to_user(user_id, {**_EMPTY_PROFILE, **profiles[user_id]}) if user_id in profiles else None
 
     def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
@@ -195,26 +196,37 @@ class OpenSearchReader(Reader):
     def retrieve(self, request: Request) -> OpenSearchRetrieved:
         """Return the candidates of every retriever; what was not prefetched is searched in one request.
 
-        Where one of the two requests is not answered in time, the retrievers of the other one answer.
+        Where a retriever is not answered in time, the others answer. A request with vectors that is not answered at all
+        is sent once more without them: their search is what takes long, and words are found without it.
         """
         index, bodies = self._release.indices["items"], self._bodies(request)
         late = [body for body in bodies if body not in self._early_bodies]
-        searches: list[tuple[list[bytes], Callable[[], list[Hits]]]] = [
+        searches: list[tuple[list[bytes], Callable[[], list[Searched | None]]]] = [
             (late, partial(self._sender.within(_RETRIEVAL).hits, index, late))
         ]
         if len(late) < len(bodies):
             searches.append((self._early_bodies, self._early_hits.result))
-        hits: dict[bytes, Hits] = {}
+        hits: dict[bytes, Searched] = {}
         failure = None
-        for asked, search in searches:
+
+        def answer(asked: Sequence[bytes], search: Callable[[], list[Searched | None]]) -> None:
+            nonlocal failure
             try:
-                hits |= zip(asked, search(), strict=True)
+                found = zip(asked, search(), strict=True)
+                hits.update((body, of_body) for body, of_body in found if of_body is not None)
             except UnavailableError as error:
                 failure = error
+
+        for asked, search in searches:
+            answer(asked, search)
+        pairs = list(zip(request.retrievers, bodies, strict=True))
+        missing = [(retriever, body) for retriever, body in pairs if body not in hits]
+        without = [body for retriever, body in missing if retriever.vector is None]
+        if failure is not None and without and len(without) < len(missing):
+            answer(without, partial(self._sender.within(_LOOK_UP).hits, index, without))
         if failure is not None and not hits:
             raise failure
-        found = [hits.get(body, []) for body in bodies]
-        pairs = zip(request.retrievers, bodies, strict=True)
+        found = [hits.get(body, Searched([], 0.0)) for body in bodies]
         failed = [retriever.name for retriever, body in pairs if body not in hits]
         return OpenSearchRetrieved(self._sender, index, self._release.meta, request, found, failed)
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from opensearchpy import exceptions
 from tenacity import RetryCallState, Retrying, retry_if_exception
@@ -22,6 +22,7 @@ from vlm4rec_search.search.backend import UnavailableError
 BUSY = TRANSIENT_STATUSES - {500}  # after which the same read may succeed; a 500 usually comes again
 FAILURES = 10  # in a row, after which the server is left alone
 PAUSE = 1.0  # seconds for which it is
+PARTLY = 3  # how often a request is sent of which a part fails again and again, before the rest answers
 _BACK_OFF = wait_random_exponential(multiplier=0.05, max=1.0)
 T = TypeVar("T")
 
@@ -48,6 +49,19 @@ class Limits:
 
 class CircuitOpenError(UnavailableError):
     """The server is not asked, because it failed many times in a row."""
+
+
+class PartlyAnsweredError(UnavailableError):
+    """Some of the searches of a request were answered, and others were not.
+
+    Attributes:
+        answer: of the request.
+    """
+
+    def __init__(self, message: str, answer: Any) -> None:
+        """Say why the others were not, and keep the answer."""
+        super().__init__(message)
+        self.answer = answer
 
 
 class CircuitBreaker:
@@ -155,6 +169,9 @@ class Reads:
         return Retrying(retry=retry, stop=stop, wait=_BACK_OFF, reraise=True)(once)
 
     def _is_over(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, PartlyAnsweredError) and state.attempt_number >= PARTLY:
+            return True
         return time.monotonic() + state.upcoming_sleep >= self.end
 
 
@@ -162,6 +179,8 @@ def _reason(error: Exception) -> str | None:
     """Return why the server does not work, None for an error of a server that works and refuses a request."""
     if isinstance(error, exceptions.TransportError) and error.status_code in BUSY:
         return f"the server refuses: {describe_refusal(error)}"
+    if isinstance(error, PartlyAnsweredError):
+        return None
     return str(error) if isinstance(error, UnavailableError) else None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Ints, Vectors, cosines
 from vlm4rec_search.indexes.opensearch.queries import vector_field, words_body
-from vlm4rec_search.indexes.opensearch.sender import Hits, Sender
+from vlm4rec_search.indexes.opensearch.sender import Hits, Searched, Sender
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.search.backend import ItemGoneError, Retrieved
 from vlm4rec_search.search.fusion import Candidates
@@ -28,7 +28,7 @@ class OpenSearchRetrieved(Retrieved):
         index: str,
         meta: ReleaseMeta,
         request: Request,
-        hits: Sequence[Hits],
+        found: Sequence[Searched],
         failed: Sequence[str] = (),
     ) -> None:
         """Number the documents in the order of their item ids.
@@ -38,10 +38,10 @@ class OpenSearchRetrieved(Retrieved):
             index: of the items.
             meta: of the release.
             request: that was sent.
-            hits: of each retriever.
+            found: of each retriever.
             failed: names of the retrievers that did not answer.
         """
-        self.failed = failed
+        self.failed, self.seconds, hits = failed, [each.seconds for each in found], [each.hits for each in found]
         self._sender, self._index, self._meta, self._retrievers = sender, index, meta, request.retrievers
         self._ids = sorted({item for each in hits for _, item in each})
         numbers = {item: number for number, item in enumerate(self._ids)}

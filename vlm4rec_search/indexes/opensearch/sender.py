@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -17,17 +17,24 @@ from vlm4rec_search.indexes.opensearch.connection import (
     describe_refusal,
     server_errors,
 )
-from vlm4rec_search.indexes.opensearch.reads import Reads
+from vlm4rec_search.indexes.opensearch.reads import PartlyAnsweredError, Reads
 from vlm4rec_search.search.backend import ReleaseGoneError, SentRequest, UnavailableError
 
 _JSON = {"content-type": "application/json"}
 _LINES = {"content-type": "application/x-ndjson"}
 _GONE = "index_not_found_exception"
 # The sort values are score and item id. Without the status, an answer without hits would be missing from the list.
-_SORTED = "filter_path=responses.status,responses.error,responses.hits.hits.sort"
+_SORTED = "filter_path=responses.status,responses.error,responses.took,responses.hits.hits.sort"
 _FUSED = "filter_path=hits.hits._score,hits.hits.fields"
 
 Hits = list[tuple[float, str]]  # score and item id, best first
+
+
+class Searched(NamedTuple):
+    """What the server found in one search, and the seconds that it took."""
+
+    hits: Hits
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -66,18 +73,29 @@ class Sender:
         answer = self.send(path, orjson.dumps({"ids": list(dict.fromkeys(ids))}), _JSON, "docs")
         return [document for document in answer["docs"] if document["found"]]
 
-    def hits(self, index: str, bodies: Sequence[bytes]) -> list[Hits]:
-        """Return score and item id of the hits of several searches.
+    def hits(self, index: str, bodies: Sequence[bytes]) -> list[Searched | None]:
+        """Return what several searches found, None for a search that the server failed to answer.
 
         Args:
             index: its name.
             bodies: from `serialise`; the sort keys of each are score and item id.
+
+        Raises:
+            UnavailableError: the server answered none of them.
         """
         if not bodies:
             return []
         lines = b"".join(b"{}\n" + body + b"\n" for body in bodies)
-        answers = self.send(f"/{quote(index)}/_msearch?{_SORTED}", lines, _LINES, "responses")["responses"]
-        return [[hit["sort"] for hit in answer.get("hits", {}).get("hits", ())] for answer in answers]
+        try:
+            answer = self.send(f"/{quote(index)}/_msearch?{_SORTED}", lines, _LINES, "responses", some_are_enough=True)
+        except PartlyAnsweredError as error:
+            answer = error.answer
+        return [
+            None
+            if each.get("error")
+            else Searched([hit["sort"] for hit in each.get("hits", {}).get("hits", ())], each.get("took", 0) / 1000.0)
+            for each in answer["responses"]
+        ]
 
     def fused(self, index: str, body: Mapping[str, Any]) -> Hits:
         """Return score and item id of the hits of one search that returns the item id as a doc value."""
@@ -90,7 +108,14 @@ class Sender:
         hits: list[dict[str, Any]] = answer["hits"]["hits"]
         return hits
 
-    def send(self, path: str, content: bytes, headers: Mapping[str, str], parts: str | None = None) -> Any:
+    def send(
+        self,
+        path: str,
+        content: bytes,
+        headers: Mapping[str, str],
+        parts: str | None = None,
+        some_are_enough: bool = False,
+    ) -> Any:
         """Post a request that reads, and return the answer.
 
         Args:
@@ -98,15 +123,18 @@ class Sender:
             content: the body.
             headers: of the body.
             parts: name of the list of answers in the answer, each of which may have failed.
+            some_are_enough: raise `PartlyAnsweredError` where some of them fail again and again.
 
         Raises:
             ReleaseGoneError: an index of the release was deleted.
+            PartlyAnsweredError: some of the parts failed, and the caller can use the others.
             UnavailableError: the server does not answer, or not in time.
             RunError: it refuses the request.
         """
         if self.sent is not None:
             self.sent.append(SentRequest("POST", path, content.decode()))
         connection = self.client.transport.get_connection()
+        partly: list[PartlyAnsweredError] = []
 
         def read(timeout: Timeout | None) -> Any:
             with connection_errors(f"{connection.host}{connection.url_prefix}"):
@@ -115,12 +143,19 @@ class Sender:
                 except exceptions.NotFoundError as error:
                     raise ReleaseGoneError(f"the release is no longer there: {describe_refusal(error)}") from None
                 answer = orjson.loads(text)
-            for each in answer[parts] if parts else ():
-                _check(each)
+            failures = [failure for each in answer[parts] if (failure := _failure(each))] if parts else []
+            if some_are_enough and 0 < len(failures) < len(answer[str(parts)]):
+                partly.append(PartlyAnsweredError(str(failures[0]), answer))
+                raise partly[-1]
+            if failures:
+                raise failures[0]
             return answer
 
         with server_errors():
-            return read(None) if self.reads is None else self.reads.until_answered(read)
+            try:
+                return read(None) if self.reads is None else self.reads.until_answered(read)
+            except UnavailableError as error:  # a repetition may have had no answer at all
+                raise partly[-1] if partly else error from None
 
 
 def serialise(body: Mapping[str, Any]) -> bytes:
@@ -128,12 +163,20 @@ def serialise(body: Mapping[str, Any]) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _check(answer: Mapping[str, Any]) -> None:
+def _failure(answer: Mapping[str, Any]) -> UnavailableError | None:
+    """Return why a part of an answer is missing for now, None where it is there.
+
+    Raises:
+        ReleaseGoneError: the index was deleted.
+        RunError: the server refuses the part for good.
+    """
     error = answer.get("error")
     if not error:
-        return
+        return None
     if error.get("type") == _GONE:
         raise ReleaseGoneError(f"the release is no longer there: {describe_error(error)}")
+    message = f"the server refuses: {describe_error(error)}"
     # A document that cannot be read has no status: its shard is not there now.
-    is_away = answer.get("status", 503) in TRANSIENT_STATUSES
-    raise (UnavailableError if is_away else RunError)(f"the server refuses: {describe_error(error)}")
+    if answer.get("status", 503) in TRANSIENT_STATUSES:
+        return UnavailableError(message)
+    raise RunError(message)
