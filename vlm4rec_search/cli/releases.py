@@ -85,6 +85,8 @@ def list_releases(as_json: bool, url: str | None) -> None:
         mark = "*" if meta.name == live else " "
         click.echo(f"{mark} {meta.name}")
         click.echo(f"    {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
+        if meta.image_encoder:
+            click.echo(f"    vectors of photos by {meta.image_encoder}")
         if meta.chosen:
             click.echo(click.wrap_text(f"ranking {meta.chosen}", 80, " " * 4, " " * 4))
     click.echo("* is live" if live else "Nothing is published. Next: vlm4rec index" + other_index(url, options))

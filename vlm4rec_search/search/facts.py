@@ -14,10 +14,16 @@ from vlm4rec_search.search.retrievers import session_profile, without_hidden
 
 
 class UnknownItemsError(UsageError):
-    """The release has no item of a session that has nothing else to go by."""
+    """The release has no item of a session that has nothing else to go by, or not the item whose photo is meant."""
 
 
-def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[str], Vector]) -> Facts:
+def look_up(
+    reader: Reader,
+    query: Query,
+    ranking: Ranking,
+    encode: Callable[[str], Vector],
+    encode_photo: Callable[[bytes], Vector],
+) -> Facts:
     """Read the facts that a plan for the query needs, and nothing more.
 
     Args:
@@ -25,17 +31,26 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
         query: the query.
         ranking: decides whether co-purchases and the segments of the fallback chain are needed.
         encode: returns the unit vector of a text.
+        encode_photo: returns the unit vector of the bytes of a photo.
 
     Raises:
-        UnknownItemsError: the release has no item of a session that has nothing else to go by.
-        UsageError: the text cannot be encoded.
+        UnknownItemsError: the release has no item of a session that has nothing else to go by, or not the item whose
+            photo is meant.
+        UsageError: the text or photo cannot be encoded, or the release or the item has no vector of a photo.
     """
+    photo_vector, photo_title = _photo(reader, query, encode_photo)
     user = None if query.user is None else reader.user(query.user)
     session = _session(reader, query)
     if query.hidden:
         hidden = list(reader.items(list(dict.fromkeys(query.hidden))).values())
         user, session = (profile and without_hidden(profile, hidden) for profile in (user, session))
-    facts = Facts(user, session, analyzer=load_analyzer(reader.release.analyzer))
+    facts = Facts(
+        user,
+        session,
+        photo_vector=photo_vector,
+        photo_title=photo_title,
+        analyzer=load_analyzer(reader.release.analyzer),
+    )
     if starts := neighbour_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
@@ -54,12 +69,35 @@ def with_segment(reader: Reader, query: Query, facts: Facts, ranking: Ranking) -
     return facts
 
 
+def _photo(
+    reader: Reader, query: Query, encode: Callable[[bytes], Vector]
+) -> tuple[Vector, str | None] | tuple[None, None]:
+    """Return the vector of the query's photo, and the title of its item; None without a photo."""
+    if not query.has_photo:
+        return None, None
+    release = reader.release
+    if release.image_encoder is None:
+        raise UsageError(
+            f"the release {release.name} has no vectors of photos: set VLM4REC_INDEX_PHOTOS=true and publish again with"
+            " `vlm4rec index`"
+        )
+    if query.photo is not None:
+        return encode(query.photo), None
+    name = str(query.photo_of)
+    item = reader.items([name], photos=True).get(name)
+    if item is None:
+        raise UnknownItemsError(f"the release {release.name} does not have the item {name}")
+    if item.photo is None:
+        raise UsageError(f"the item {name} has no readable photo: captions.all_captions says why")
+    return item.photo, item.title
+
+
 def _session(reader: Reader, query: Query) -> User | None:
     named = [*query.items, *(item for item in query.recent if item not in query.hidden)]
     if not named:
         return None
     items = reader.items(list(dict.fromkeys(named)), words=True)
-    if not items and query.user is None and query.text is None:
+    if not items and query.user is None and not query.is_asked:
         missing = ", ".join(query.items[:5])
         raise UnknownItemsError(f"no item of the session is in the release {reader.release.name}: {missing}")
     if not items:

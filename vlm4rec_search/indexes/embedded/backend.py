@@ -47,7 +47,7 @@ class EmbeddedBackend(Backend, Reader):
         row = self.store.user(user_id)
         return None if row is None else to_user(user_id, row)
 
-    def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
+    def items(self, item_ids: Sequence[str], *, words: bool = False, photos: bool = False) -> dict[str, Item]:
         documents = self._documents(item_ids)
         terms = self.store.words(documents) if words else {}
         rows = zip(documents, self.store.records(documents), strict=True)
@@ -57,6 +57,7 @@ class EmbeddedBackend(Backend, Reader):
                 self.store.vectors[document],
                 terms.get(document, ()),
                 fitted=self.store.fitted[document] if self.store.is_fitted[document] else None,
+                photo=self.store.photos[document] if photos and self.store.has_photo[document] else None,
             )
             for document, record in rows
         }
@@ -122,8 +123,7 @@ class EmbeddedRetrieved(Retrieved):
         self._store, self._retrievers = store, retrievers
         if candidates is None:
             candidates = [
-                top_candidates(each, score(store, each), only_fitted(store, each, allowed), depth)
-                for each in retrievers
+                top_candidates(each, score(store, each), findable(store, each, allowed), depth) for each in retrievers
             ]
         self.candidates = candidates
 
@@ -190,11 +190,12 @@ def _score_items(store: Store, items: Mapping[str, float]) -> Vectors:
     return scores
 
 
-def only_fitted(store: Store, retriever: Retriever, allowed: Mask | None) -> Mask | None:
-    """Return which documents a retriever may return: the kind fitted finds only documents with a learned vector."""
-    if retriever.kind != "fitted":
+def findable(store: Store, retriever: Retriever, allowed: Mask | None) -> Mask | None:
+    """Return which documents a retriever may return: fitted and photo find only those with such a vector."""
+    some = store.some_of(retriever.kind)
+    if some is None:
         return allowed
-    return store.is_fitted if allowed is None else store.is_fitted & allowed
+    return some if allowed is None else some & allowed
 
 
 def top_candidates(retriever: Retriever, scores: Vectors, allowed: Mask | None, depth: int) -> Candidates:
