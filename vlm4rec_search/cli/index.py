@@ -41,11 +41,6 @@ if TYPE_CHECKING:
     " since the last choice; without it the live release's ranking stays. A file in VLM4REC_RANKING is always taken as"
     " it is.",
 )
-@click.option(
-    "--photos/--no-photos",
-    default=None,
-    help="Give the release the vectors of photos, for `vlm4rec search --photo`; default: VLM4REC_INDEX_PHOTOS.",
-)
 @json_option
 def index(
     environment: str,
@@ -55,7 +50,6 @@ def index(
     gate: bool,
     tolerance: float,
     choose: bool,
-    photos: bool | None,
     as_json: bool,
 ) -> None:
     """Publish the search tables as a verified release.
@@ -67,6 +61,8 @@ def index(
     The release holds the ranking that searches use. It is chosen on earlier windows of the shop's own history (see
     `vlm4rec tune --help`), and replaces the ranking in force only where it is better beyond chance.
 
+    With VLM4REC_INDEX_PHOTOS=true it also holds the vectors of photos, for `vlm4rec search --photo`.
+
     \b
     Example:
       vlm4rec index
@@ -77,8 +73,6 @@ def index(
     from vlm4rec_search.pipeline.publish import publish_index
 
     options = settings()
-    if photos is not None:
-        options = options.model_copy(update={"index_photos": photos})
     compare = None
     if gate:
         from vlm4rec_search.evaluation.gate import judge_release

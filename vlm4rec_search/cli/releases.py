@@ -35,7 +35,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     options = settings()
     ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules)
     with read(options.warehouse) as connection:
-        search_layer = read_search_layer(connection, environment)
+        search_layer = read_search_layer(connection, environment, options.index_photos)
         stale_fit = find_stale_fit(connection, environment, options.fitted)
     index = open_releases(url or options.index_url, options)
     diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit)

@@ -46,8 +46,7 @@ from vlm4rec_search.serve.tracing import request_span
 logger = logging.getLogger(__name__)
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable of prometheus_client; `workers.py` sets it
 LARGEST_BODY = 1024 * 1024  # bytes: the most ids that a request may exclude, and room
-# in base64, and room; of the addresses that take photos
-LARGEST_WITH_PHOTO = dict.fromkeys(("/v1/search", BY_PHOTO), LARGEST_PHOTO // 3 * 4 + LARGEST_BODY)
+LARGEST_WITH_PHOTO = LARGEST_PHOTO // 3 * 4 + LARGEST_BODY  # in base64, and room
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
 _DESCRIPTION = "Recommendations and search over the releases of a VLM4Rec Search index."
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -56,7 +55,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "an option is wrong, or names what does not exist",
         401: "the API key is missing or wrong",
         404: "what the address or the request names does not exist",
-        413: f"the body has more than {LARGEST_BODY // 1024} kB, or with a photo too many",
+        413: f"the body has more than {LARGEST_BODY // 1024} kB, at /v1/search {LARGEST_WITH_PHOTO // 1024} kB",
         422: "the body is not as described",
         503: "the index does not answer now",
     }.items()
@@ -167,7 +166,9 @@ def create_app(
     is_one_of_many = METRICS_FOLDER in os.environ
     measured = cast(CollectorRegistry, AllWorkers(metrics.registry)) if is_one_of_many else metrics.registry
     add_problems(app)
-    app.add_middleware(BodyLimit, largest=LARGEST_BODY, larger=LARGEST_WITH_PHOTO)
+    app.add_middleware(
+        BodyLimit, largest=LARGEST_BODY, larger=dict.fromkeys(("/v1/search", BY_PHOTO), LARGEST_WITH_PHOTO)
+    )
     if hosts is not None:
         app.add_middleware(HostCheck, names=hosts)
     _add_request_log(app, metrics)
