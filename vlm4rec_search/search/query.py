@@ -33,9 +33,6 @@ class Query:
             category, popularity.
         items: item ids of the session, at most 100; answers leave them out.
         text: free text.
-        photo: bytes of a photo file, at most 8 MiB; items whose photos look like it are found, where the release has
-            vectors of photos. It is read as the photos of the catalogue are. The mode has to be hybrid.
-        photo_of: item id; as `photo`, with the photo of this item, which is no hit.
         mode: the retrievers that answer: vectors (semantic), words (lexical), co-purchases (behaviour), what histories
             predict (ease), what similar shoppers took (shoppers), learned vectors (fitted), or all of them and
             popularity (hybrid).
@@ -65,6 +62,9 @@ class Query:
         scenario: name of a scenario, which conditions of business rules may name.
         at: the moment of the search, which conditions of business rules compare; None is now.
         explain: explain every hit.
+        photo: bytes of a photo file, at most 8 MiB; items whose photos look like it are found, where the release has
+            vectors of photos. It is read as the photos of the catalogue are. The mode has to be hybrid.
+        photo_of: item id; as `photo`, with the photo of this item, which is no hit.
 
     Raises:
         UsageError: a value is outside its range; on construction.
@@ -73,8 +73,6 @@ class Query:
     user: str | None = None
     text: str | None = None
     items: Sequence[str] = ()
-    photo: bytes | None = field(default=None, repr=False)
-    photo_of: str | None = None
     mode: Mode = "hybrid"
     filters: Sequence[str | Filter] = ()
     k: int = 10
@@ -94,6 +92,8 @@ class Query:
     scenario: str | None = None
     at: datetime | None = None
     explain: bool = False
+    photo: bytes | None = field(default=None, repr=False)
+    photo_of: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value, so that nothing behind it has to."""
