@@ -40,6 +40,8 @@ _FIELDS = {
         "numbers.FIELD": "those values of the attribute FIELD that are numbers, for `range`",
         "vector": "unit vector of the item's text",
         "fitted": "unit vector that `vlm4rec fit` learned; only in releases with a fit",
+        "photo": "unit vector of the item's photo; only in releases made with `VLM4REC_INDEX_PHOTOS`, for items with a"
+        " readable photo",
     },
     "profiles": {
         "user_id": "the shop's id, also the `_id`",
@@ -74,7 +76,10 @@ def index_page() -> str:
         "`VLM4REC_INDEX_PREFIX`. [contract.md](../contract.md) says how to search them. A field of type object is",
         "stored and not searched. `FIELD` is the name of an attribute, percent-encoded, a dot as `%2E`.",
     ]
-    meta = new_release("encoder@1", 384, "captioner@1", "prompt@1", None, fitted="fit@1", fitted_dimension=64)
+    names = ("encoder@1", 384, "captioner@1", "prompt@1", None)
+    optional: dict[str, Any] = {"fitted": "fit@1", "fitted_dimension": 64}
+    optional |= {"image_encoder": "image@1", "image_dimension": 1280}
+    meta = new_release(*names, **optional)
     for kind in KINDS:
         lines += ["", f"## {kind}", "", "| field | type | searched | meaning |", "|---|---|---|---|"]
         properties = index_body(kind, meta, ["FIELD"])["mappings"]["properties"]
@@ -85,7 +90,7 @@ def index_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-_SIZES = {"vector": "encoder", "fitted": "fit"}
+_SIZES = {"vector": "encoder", "fitted": "fit", "photo": "image encoder"}
 
 
 def _leaves(properties: dict[str, Any], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

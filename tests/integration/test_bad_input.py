@@ -132,7 +132,7 @@ def test_mistakes_in_a_search_are_refused_in_one_line(workspace: Workspace) -> N
         answer = workspace.vlm4rec(*search, "--url", address, code=2)
         assert answer == "Error: 127.0.0.1:9 is neither a folder nor the URL of a server: write http://127.0.0.1:9\n"
     assert "psychic" in workspace.vlm4rec(*search, "--mode", "psychic", code=2)
-    assert "a search needs a user, a text or items" in workspace.vlm4rec("search", code=2)
+    assert "a search needs a user, a text, items or a photo" in workspace.vlm4rec("search", code=2)
     other = Workspace(workspace.folder, {"VLM4REC_ENCODER": "hashing-32"})
     assert "built by the encoder hashing-64@1, not by hashing-32" in other.vlm4rec(*search, code=2)
 

@@ -27,7 +27,8 @@ from vlm4rec_search.search.rules import Condition, Rule
 
 def search_layer(frame: pd.DataFrame, encoder: str = ENCODER, people: pd.DataFrame | None = None) -> SearchLayer:
     frames = given(frame, people, popularity())
-    arrow = {each.name: as_arrow(getattr(frames, each.name)) for each in fields(frames)}
+    given_tables = {each.name: getattr(frames, each.name) for each in fields(frames)}
+    arrow = {name: as_arrow(table) for name, table in given_tables.items() if table is not None}
     return SearchLayer(SearchTables(**arrow), encoder, len(frame["vector"][0]), "attributes@1", "none@1", None)
 
 
@@ -65,6 +66,17 @@ def test_changed_tables_are_reported(releases: Releases) -> None:
         "stale": (1, ("a",)),
         "vector_mismatch": (1, ("c",)),
     }
+
+
+def test_a_release_without_the_photos_of_the_tables_is_a_warning(releases: Releases) -> None:
+    publish(releases, documents())
+    layer = search_layer(documents())
+    photos = pa.table({"item_id": ["a"], "encoder": ["thumbnail-2@1"], "vector": [[1.0, 0.0]]})
+    with_photos = replace(layer, tables=replace(layer.tables, photos=photos))
+    diagnosis = examine(releases, with_photos, 1)
+    told = "image encoder None in the index, thumbnail-2@1 in the tables"
+    assert findings_of(diagnosis, "warning")["other_photos"] == (1, (told,))
+    assert findings_of(diagnosis, "error") == {}
 
 
 def test_drift_in_the_index_itself_is_found(releases: Releases) -> None:

@@ -10,7 +10,7 @@ from vlm4rec_search.search.query import KINDS
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({}, "needs a user, a text or items"),
+        ({}, "needs a user, a text, items or a photo"),
         ({"user": ""}, "user id is empty"),
         ({"text": "  "}, "text is empty"),
         ({"text": "x" * 10_001}, "10,001 characters"),

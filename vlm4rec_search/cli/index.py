@@ -61,6 +61,8 @@ def index(
     The release holds the ranking that searches use. It is chosen on earlier windows of the shop's own history (see
     `vlm4rec tune --help`), and replaces the ranking in force only where it is better beyond chance.
 
+    With VLM4REC_INDEX_PHOTOS=true it also holds the vectors of photos, for `vlm4rec search --photo`.
+
     \b
     Example:
       vlm4rec index

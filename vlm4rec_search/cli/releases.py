@@ -35,7 +35,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     options = settings()
     ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules)
     with read(options.warehouse) as connection:
-        search_layer = read_search_layer(connection, environment)
+        search_layer = read_search_layer(connection, environment, options.index_photos)
         stale_fit = find_stale_fit(connection, environment, options.fitted)
     index = open_releases(url or options.index_url, options)
     diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit)
@@ -85,6 +85,8 @@ def list_releases(as_json: bool, url: str | None) -> None:
         mark = "*" if meta.name == live else " "
         click.echo(f"{mark} {meta.name}")
         click.echo(f"    {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
+        if meta.image_encoder:
+            click.echo(f"    vectors of photos by {meta.image_encoder}")
         if meta.chosen:
             click.echo(click.wrap_text(f"ranking {meta.chosen}", 80, " " * 4, " " * 4))
     click.echo("* is live" if live else "Nothing is published. Next: vlm4rec index" + other_index(url, options))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vlm4rec_search.search.query import Answer
     from vlm4rec_search.search.ranking import Ranking
 
-_SEARCH = """Search the published index for a shopper, a session, a text, or a shopper and a text.
+_SEARCH = """Search the published index for a shopper, a session, a text, a photo, or several of them.
 
 \b
 Examples:
@@ -25,11 +25,12 @@ Examples:
   vlm4rec search --user u001 --text "warm winter boots" --explain
   vlm4rec search --items A1,B2 --diversity 0.3
   vlm4rec search --text lamp --filter "price=10..50" --filter brand=Alder --json
+  vlm4rec search --photo bag.jpg --filter category=bags
   vlm4rec search --user u001 --index http://localhost:9200 --print-request
 
 A filter is field=value, field=10..50, field>=10, field>10, field<=50 or field<50. Two = filters on one field
 mean either value; all other filters have to hold together. Items that the shopper has seen are left out unless
---include-seen is given.
+--include-seen is given. A search by photo needs a release with vectors of photos (VLM4REC_INDEX_PHOTOS).
 """
 _SIMILAR = """Find items that are like an item in meaning and words, or bought by the same shoppers.
 
@@ -82,6 +83,12 @@ def _shared(command: F) -> F:
 @click.option("--user", help="Id of the shopper.")
 @click.option("--items", default="", help="Item ids of the session, separated by commas.")
 @click.option("--text", help="Text to search for.")
+@click.option(
+    "--photo",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of a photo; finds items that look like it.",
+)
+@click.option("--photo-of", metavar="ITEM", help="Item whose photo is meant, in place of a file.")
 @click.option("--include-seen", is_flag=True, help="Also return items that the shopper has seen.")
 @click.option(
     "--buy-again/--no-buy-again",
@@ -89,9 +96,25 @@ def _shared(command: F) -> F:
     help="Also return what the shopper may buy again; default: the ranking configuration's.",
 )
 @_shared
-def search(user: str | None, items: str, text: str | None, include_seen: bool, **options: Any) -> None:
+def search(items: str, photo: Path | None, **options: Any) -> None:
     """Answer one query on the terminal."""
-    _answer(options, user=user, items=_split(items), text=text, include_seen=include_seen)
+    _answer(options, items=_split(items), photo=photo and _read_photo(photo))
+
+
+def _read_photo(path: Path) -> bytes:
+    """Return the bytes of a file, at most one more than a query takes.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.search.query import LARGEST_PHOTO
+
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST_PHOTO + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 @click.command(name="similar", help=_SIMILAR)

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     index_vectors: Literal["float32", "on_disk", "faiss"] = Field(
         default="float32", description="how OpenSearch stores vectors: `float32`, `on_disk` or `faiss`"
     )
+    index_photos: bool = Field(
+        default=False, description="whether releases hold the vectors of photos, for searches by photo"
+    )
     search_deadline: float = Field(
         default=10.0, gt=0, description="seconds until a search over OpenSearch answers, with less than all if need be"
     )

@@ -1,10 +1,13 @@
 """Sentence and image encoders by name; loading an encoder reads no weights and imports no runtime."""
 
 import re
+import threading
 from functools import cache
 
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.vectors import Scores
+from vlm4rec_search.datasets.photos.decode import PhotoError, decode_photo
 from vlm4rec_search.embeddings.base import ImageEncoder, SentenceEncoder
 from vlm4rec_search.embeddings.hashing import HashingEncoder, ThumbnailEncoder
 from vlm4rec_search.embeddings.image import EFFICIENTNET, EfficientNetEncoder
@@ -13,6 +16,8 @@ from vlm4rec_search.embeddings.sentence import SentenceTransformerEncoder
 
 NO_PHOTOS = "none"
 """The name in place of an image encoder that makes no vectors of photos."""
+
+_DECODING = threading.Semaphore(2)  # photos of callers at once: one of 50 million pixels takes 300 MB
 
 
 @cache
@@ -46,6 +51,38 @@ def load_image_encoder(name: str) -> ImageEncoder:
     raise UsageError(
         f"unknown image encoder {name!r}: VLM4REC_IMAGE_ENCODER can be {EFFICIENTNET}, thumbnail-8 or {NO_PHOTOS}"
     )
+
+
+def encode_photo(content: bytes, encoder: str) -> Scores:
+    """Return the unit vector of the bytes of a photo, float32 (d,), made as those of embeddings.image_embeddings are.
+
+    Args:
+        content: of the file.
+        encoder: id of the image encoder, <name>@<revision>.
+
+    Raises:
+        UsageError: the bytes are no photo that can be used, or the encoder is unknown or has another revision here.
+        RunError: the weights cannot be loaded.
+    """
+    loaded = load_image_encoder(encoder.rpartition("@")[0])
+    if loaded.id != encoder:
+        raise UsageError(
+            f"the release has vectors of photos by {encoder}, but {loaded.id} is installed here: run `sqlmesh plan`"
+            " and publish again with `vlm4rec index`"
+        )
+    with _DECODING:
+        try:
+            photo = decode_photo(content)
+        except PhotoError as error:
+            raise UsageError(f"the photo cannot be used: {error}") from None
+        vector: Scores = loaded.encode([photo.image])[0]
+    return vector
+
+
+def describe_image_encoder(encoder: str) -> str:
+    """Return the name of an image encoder by its id, and what it learned from."""
+    name = encoder.rpartition("@")[0]
+    return f"{name}, a CNN trained on ImageNet" if name == EFFICIENTNET else name
 
 
 def _size(family: str, name: str) -> int | None:

@@ -34,6 +34,12 @@ _FAULTS = {
             - (SELECT count(*) FROM rejected WHERE kind = 'user')
     """,
 }
+_PHOTO_FAULT = "vectors of photos are not of length 1 and of the release's encoder and dimension"
+_FAULTY_PHOTOS = """
+    SELECT count(*) FROM photos, release
+    WHERE photos.encoder IS DISTINCT FROM release.image_encoder OR len(photo) IS DISTINCT FROM release.image_dimension
+        OR coalesce(NOT isfinite(list_sum(photo)), TRUE) OR abs(list_inner_product(photo, photo) - 1) > 2e-3
+"""
 
 
 def verify_rows(connection: duckdb.DuckDBPyConnection) -> None:
@@ -42,7 +48,8 @@ def verify_rows(connection: duckdb.DuckDBPyConnection) -> None:
     Raises:
         RunError: rows are missing or too many; the message gives their number.
     """
-    for fault, query in _FAULTS.items():
+    has_photos = "image_encoder" in connection.table("release").columns
+    for fault, query in (_FAULTS | ({_PHOTO_FAULT: _FAULTY_PHOTOS} if has_photos else {})).items():
         with_wanted = f"WITH wanted AS (SELECT item_id FROM judged_documents WHERE reason IS NULL) {query}"  # noqa: S608
         (number,) = connection.execute(with_wanted).fetchone() or (0,)
         if number:

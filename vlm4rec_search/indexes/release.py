@@ -11,7 +11,8 @@ from vlm4rec_search.common.analyzer import ENGLISH, IDS
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 
 SCHEMA_VERSION = 6  # of the tables of a release file; raise it when the package before this one cannot read them
-READABLE = (5, SCHEMA_VERSION)  # 5 has no learned vectors
+WITH_PHOTOS = 7  # of a release with vectors of photos: only such a one cannot be read by the package before this one
+READABLE = (5, SCHEMA_VERSION, WITH_PHOTOS)  # 5 has no learned vectors
 REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
 
 
@@ -42,6 +43,8 @@ class ReleaseMeta:
         fitted_dimension: of these vectors.
         chosen_from: hash of the tables from which the configuration was chosen (`SearchLayer.versions`), None where
             nothing was chosen.
+        image_encoder: id of the image encoder that made the vectors of photos, None without such vectors.
+        image_dimension: of these vectors.
     """
 
     name: str
@@ -63,6 +66,8 @@ class ReleaseMeta:
     fitted: str | None = None
     fitted_dimension: int | None = None
     chosen_from: str | None = None
+    image_encoder: str | None = None
+    image_dimension: int | None = None
 
     def to_json(self) -> dict[str, str | int | None]:
         """Return the fields, times in ISO form."""
@@ -151,6 +156,8 @@ def new_release(
     fitted: str | None = None,
     fitted_dimension: int | None = None,
     analyzer: str = ENGLISH.id,
+    image_encoder: str | None = None,
+    image_dimension: int | None = None,
 ) -> ReleaseMeta:
     """Return the metadata of a release that is about to be built; the name contains the encoder and the present time.
 
@@ -158,9 +165,10 @@ def new_release(
     """
     now = datetime.now(UTC)
     model = re.sub(r"[^a-z0-9.]+", "-", encoder.split("@")[0].rsplit("/", 1)[-1].lower()).strip("-.") or "model"
+    schema_version = WITH_PHOTOS if image_encoder else SCHEMA_VERSION
     moment = f"{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}"
     return ReleaseMeta(
-        name=f"items__v{SCHEMA_VERSION}__{model[:60]}__{moment}",
+        name=f"items__v{schema_version}__{model[:60]}__{moment}",
         created_at=now.replace(tzinfo=None),
         encoder=encoder,
         dimension=dimension,
@@ -170,9 +178,12 @@ def new_release(
         checks=checks,
         package=version("vlm4rec-search"),
         analyzer=analyzer,
+        schema_version=schema_version,
         table_version=table_version,
         fitted=fitted,
         fitted_dimension=fitted_dimension,
+        image_encoder=image_encoder,
+        image_dimension=image_dimension,
     )
 
 

@@ -45,11 +45,17 @@ def to_item(
     neighbours: Mapping[str, float] = MappingProxyType({}),
     ease: Mapping[str, float] = MappingProxyType({}),
     fitted: Sequence[float] | Vector | None = None,
+    photo: Sequence[float] | Vector | None = None,
 ) -> Item:
     """Return the item of a record with item_id, title, category and price."""
-    learned = None if fitted is None else _to_vector(fitted)
     return Item(
-        **record, vector=_to_vector(vector), words=_to_words(words), neighbours=neighbours, ease=ease, fitted=learned
+        **record,
+        vector=_to_vector(vector),
+        words=_to_words(words),
+        neighbours=neighbours,
+        ease=ease,
+        fitted=None if fitted is None else _to_vector(fitted),
+        photo=None if photo is None else _to_vector(photo),
     )
 
 

@@ -34,6 +34,7 @@ class SearchTables(Generic[FrameT]):
         terms: the weighted words of each item.
         ease: pairs of items with the weight of the first in the score of the second.
         fitted: the learned vectors of items, empty without a fitted system.
+        photos: the vectors of photos, of `PHOTOS`; None for a release without them.
     """
 
     documents: FrameT
@@ -45,6 +46,7 @@ class SearchTables(Generic[FrameT]):
     terms: FrameT
     ease: FrameT
     fitted: FrameT
+    photos: FrameT | None = None
 
 
 class Model(NamedTuple):
@@ -61,7 +63,7 @@ _USER = (
     "user_id", "items", "vector", "history", "seen", "terms", "interests", "behaviour", "shoppers", "repeats",
     "segment", "categories", "fitted",
 )  # fmt: skip
-# one model for each field of `SearchTables`
+# one model for each field of `SearchTables` but the optional photos
 MODELS = {
     "documents": Model(
         "search.item_documents", (*_ITEM, "vector", "encoder", "captioner", "content_hash"), order="item_id"
@@ -75,6 +77,7 @@ MODELS = {
     "ease": Model("search.ease_weights", ("item_id", "neighbour_id", "weight"), order="item_id, rank"),
     "fitted": Model("embeddings.fitted_items", ("item_id", "fit", "vector"), order="item_id"),
 }
+PHOTOS = Model("embeddings.image_embeddings", ("item_id", "encoder", "vector"), order="item_id")
 _PROVENANCE = """
     SELECT
       ANY_VALUE(documents.encoder), ANY_VALUE(LEN(documents.vector)), ANY_VALUE(documents.captioner),
@@ -124,7 +127,16 @@ class SearchLayer:
         names = (self.encoder, self.dimension, self.captioner, self.prompt, self.as_of, checks, self.table_version)
         learned = self.tables.fitted.slice(0, 1).to_pylist()
         fitted = (learned[0]["fit"], len(learned[0]["vector"])) if learned else (None, None)
-        return new_release(*names, fitted=fitted[0], fitted_dimension=fitted[1], analyzer=self.analyzer.id)
+        photos = self.tables.photos.slice(0, 1).to_pylist() if self.tables.photos is not None else []
+        image = (photos[0]["encoder"], len(photos[0]["vector"])) if photos else (None, None)
+        return new_release(
+            *names,
+            fitted=fitted[0],
+            fitted_dimension=fitted[1],
+            analyzer=self.analyzer.id,
+            image_encoder=image[0],
+            image_dimension=image[1],
+        )
 
     @property
     def analyzer(self) -> Analyzer:
@@ -134,18 +146,31 @@ class SearchLayer:
         return load_analyzer(terms["analyzer"][0].as_py()) if named else ENGLISH
 
 
-def read_search_layer(connection: duckdb.DuckDBPyConnection, environment: str = "prod") -> SearchLayer:
+def read_search_layer(
+    connection: duckdb.DuckDBPyConnection, environment: str = "prod", photos: bool = False
+) -> SearchLayer:
     """Read a snapshot of the search layer of an environment.
 
+    Args:
+        connection: of the warehouse.
+        environment: of SQLMesh.
+        photos: also the vectors of photos.
+
     Raises:
-        UsageError: search.item_documents is empty.
+        UsageError: search.item_documents is empty, or there are no vectors of photos.
     """
     names = [schema("search", environment)]
     provenance = connection.execute(in_environment(_PROVENANCE, environment), names).fetchone()
     if provenance is None or provenance[0] is None:
         raise UsageError("search.item_documents is empty: look at staging.rejected_items, then run `sqlmesh plan`")
     tables = {name: _read_model(connection, model, environment) for name, model in MODELS.items()}
-    search_layer = SearchLayer(SearchTables(**tables), *provenance)
+    of_photos = _read_model(connection, PHOTOS, environment) if photos else None
+    if of_photos is not None and len(of_photos) == 0:
+        raise UsageError(
+            f"{PHOTOS.name} is empty, so that no release can have vectors of photos: set VLM4REC_IMAGE_ENCODER to"
+            " another one than none and run `sqlmesh plan`, or set VLM4REC_INDEX_PHOTOS=false"
+        )
+    search_layer = SearchLayer(SearchTables(**tables, photos=of_photos), *provenance)
     if schema("search", environment) != "search":
         return search_layer
     views = [sql for (sql,) in connection.execute(_VIEWS).fetchall()]

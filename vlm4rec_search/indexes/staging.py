@@ -6,7 +6,7 @@ Each document and each user is judged on its own: the tables of a release hold t
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, replace
+from dataclasses import asdict, replace
 
 import duckdb
 import pyarrow as pa
@@ -16,7 +16,7 @@ from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.indexes import tables
 from vlm4rec_search.indexes.checks import verify_rows
 from vlm4rec_search.indexes.release import ReleaseMeta
-from vlm4rec_search.indexes.search_layer import MODELS, Frame, SearchTables
+from vlm4rec_search.indexes.search_layer import MODELS, PHOTOS, Frame, Model, SearchTables
 from vlm4rec_search.search.retrievers import MAX_ITEMS
 
 STEPS = 5  # how often `stage_release` advances its progress bar
@@ -47,6 +47,9 @@ def stage_release(
     connection.execute(tables.JUDGE_USERS, {"dimension": meta.dimension, "fitted_dimension": meta.fitted_dimension})
     connection.execute(tables.COPY_DOCUMENTS)
     _require_documents(connection)
+    if meta.image_encoder is not None:
+        connection.execute(tables.CREATE_PHOTOS)
+        connection.execute(tables.COPY_PHOTOS)
     advance(1)
     connection.execute(tables.COPY_FACETS)
     advance(1)
@@ -56,7 +59,8 @@ def stage_release(
     advance(1)
     connection.execute(tables.COPY_USERS)
     meta = replace(meta, documents=count_rows(connection, "documents"), users=count_rows(connection, "users"))
-    connection.table("release").insert(list(astuple(meta)))
+    values, release = asdict(meta), connection.table("release")
+    release.insert([values[column] for column in release.columns])
     verify_rows(connection)
     advance(1)
     return meta
@@ -82,13 +86,18 @@ def duckdb_errors() -> Iterator[None]:
 
 def _register_tables(connection: duckdb.DuckDBPyConnection, given: SearchTables[Frame]) -> None:
     for name, model in MODELS.items():
-        frame: Frame = getattr(given, name)
-        columns = frame.column_names if isinstance(frame, pa.Table) else frame.columns
-        missing = [column for column in model.columns if column not in columns]
-        if missing:
-            raise UsageError(f"{model.name} has no column {', '.join(missing)}: run `sqlmesh plan` and try again")
-        rows = frame.to_arrow_table() if isinstance(frame, duckdb.DuckDBPyRelation) else frame
-        connection.register(f"incoming_{name}", rows)
+        _register(connection, name, model, getattr(given, name))
+    if given.photos is not None:
+        _register(connection, "photos", PHOTOS, given.photos)
+
+
+def _register(connection: duckdb.DuckDBPyConnection, name: str, model: Model, frame: Frame) -> None:
+    columns = frame.column_names if isinstance(frame, pa.Table) else frame.columns
+    missing = [column for column in model.columns if column not in columns]
+    if missing:
+        raise UsageError(f"{model.name} has no column {', '.join(missing)}: run `sqlmesh plan` and try again")
+    rows = frame.to_arrow_table() if isinstance(frame, duckdb.DuckDBPyRelation) else frame
+    connection.register(f"incoming_{name}", rows)
 
 
 def _require_documents(connection: duckdb.DuckDBPyConnection) -> None:

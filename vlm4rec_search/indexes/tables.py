@@ -30,6 +30,12 @@ CREATE TABLE users (user_id VARCHAR PRIMARY KEY, items INTEGER, vector FLOAT[],
     categories VARCHAR[], fitted FLOAT[]);
 CREATE TABLE rejected (kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
 """
+# of a release with vectors of photos only, so that every other one stays as it was
+CREATE_PHOTOS = """
+ALTER TABLE release ADD COLUMN image_encoder VARCHAR;
+ALTER TABLE release ADD COLUMN image_dimension INTEGER;
+CREATE TABLE photos (document INTEGER, encoder VARCHAR, photo FLOAT[]);
+"""
 CREATE_POSTINGS = """
 CREATE TABLE postings (field VARCHAR, term VARCHAR, df INTEGER, documents INTEGER[], scores FLOAT[])
 """
@@ -102,6 +108,12 @@ INSERT INTO fitted
 SELECT document, vector
 FROM (SELECT document, {_VECTOR} FROM incoming_fitted INNER JOIN documents USING (item_id)) ORDER BY document;
 INSERT INTO rejected SELECT 'document', item_id, title, reason FROM judged_documents WHERE reason IS NOT NULL;
+"""  # noqa: S608
+COPY_PHOTOS = f"""
+INSERT INTO photos
+SELECT document, encoder, vector
+FROM (SELECT document, photos.encoder, {_VECTOR} FROM incoming_photos AS photos INNER JOIN documents USING (item_id))
+ORDER BY document
 """  # noqa: S608
 COPY_FACETS = """
 INSERT INTO facets

@@ -75,7 +75,8 @@ class Finding:
     Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
     shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing);
-    stale_fit (the fitted system cannot be used, with the reason).
+    stale_fit (the fitted system cannot be used, with the reason); other_photos (the release has vectors of photos and
+    the tables that are to be published have none, or the reverse, or another encoder made them).
     """
 
     kind: str
@@ -137,6 +138,9 @@ def examine(
     findings += _judge(exposure)
     findings.append(_finding("idle_rules", "warning", find_idle_rules(rules, search_layer.tables)))
     findings.append(_finding("stale_fit", "warning", [stale_fit] if stale_fit else []))
+    images = (live.image_encoder, staged.image_encoder)
+    changed = [f"image encoder {images[0]} in the index, {images[1]} in the tables"] if images[0] != images[1] else []
+    findings.append(_finding("other_photos", "warning", changed))
     return Diagnosis([finding for finding in findings if finding.count], exposure)
 
 

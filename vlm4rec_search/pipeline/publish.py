@@ -74,7 +74,7 @@ def publish_index(
     rules = load_rules(settings.rules)
     with read(settings.warehouse) as connection:
         measured = measure_suites(connection, settings.require_project() / "expectations", environment)
-        search_layer = read_search_layer(connection, environment)
+        search_layer = read_search_layer(connection, environment, settings.index_photos)
     for line in find_idle_rules(rules, search_layer.tables):
         logger.warning("%s", line)
     if other := find_other_language(search_layer.tables, search_layer.analyzer):

@@ -37,6 +37,10 @@ class Release(Protocol):
         """Id of the sentence encoder that made its vectors, <name>@<revision>."""
 
     @property
+    def image_encoder(self) -> str | None:
+        """Id of the image encoder that made its vectors of photos, None without such vectors."""
+
+    @property
     def analyzer(self) -> str:
         """Name and version of the analyzer that made its words."""
 
@@ -90,7 +94,10 @@ class Retrieved(ABC):
 
     @abstractmethod
     def vectors(self, documents: Ints, kind: Kind = "semantic") -> Vectors:
-        """Return the unit vectors of documents, float32 (b, d); of the kind fitted zeros where a document has none."""
+        """Return the unit vectors of documents, float32 (b, d).
+
+        Of the kinds fitted and photo they are zeros where a document has none.
+        """
 
     @abstractmethod
     def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
@@ -123,8 +130,14 @@ class Reader(ABC):
         """Return what the release knows of a shopper, None for an unknown one."""
 
     @abstractmethod
-    def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
-        """Return the items of the release by id, in the order of the ids, without neighbours."""
+    def items(self, item_ids: Sequence[str], *, words: bool = False, photos: bool = False) -> dict[str, Item]:
+        """Return the items of the release by id, in the order of the ids, without neighbours.
+
+        Args:
+            item_ids: unknown ids are missing from the result.
+            words: also their words.
+            photos: also the vectors of their photos.
+        """
 
     @abstractmethod
     def documents(self, item_ids: Sequence[str]) -> dict[str, Document]:

@@ -23,6 +23,7 @@ from vlm4rec_search.search.reasons import (
     is_near,
     is_popular,
     list_names,
+    looks_like,
     named_parts,
     rank_reasons,
     resembles,
@@ -181,6 +182,8 @@ class Explainer:
                 return hit.like_session
             case "text":
                 return is_near(text or "")
+            case "photo":
+                return looks_like(self._facts.photo_title, self._is_top(column, hit.document))
             case "words" if text:
                 return has_words(hit.words)
             case "words":

@@ -17,10 +17,16 @@ SUBJECT = "what the shopper likes and has seen"
 
 
 class UnknownItemsError(UsageError):
-    """The release has no item of a session that has nothing else to go by."""
+    """The release has no item of a session that has nothing else to go by, or not the item whose photo is meant."""
 
 
-def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[str], Vector]) -> Facts:
+def look_up(
+    reader: Reader,
+    query: Query,
+    ranking: Ranking,
+    encode: Callable[[str], Vector],
+    encode_photo: Callable[[bytes], Vector],
+) -> Facts:
     """Read the facts that a plan for the query needs, and nothing more.
 
     Args:
@@ -28,19 +34,24 @@ def look_up(reader: Reader, query: Query, ranking: Ranking, encode: Callable[[st
         query: the query.
         ranking: decides whether co-purchases and the segments of the fallback chain are needed.
         encode: returns the unit vector of a text.
+        encode_photo: returns the unit vector of the bytes of a photo.
 
     Raises:
-        UnknownItemsError: the release has no item of a session that has nothing else to go by.
-        UsageError: the text cannot be encoded.
-        UnavailableError: a server does not answer in time, and there is no text that can be answered without it.
+        UnknownItemsError: the release has no item of a session that has nothing else to go by, or not the item whose
+            photo is meant.
+        UsageError: the text or photo cannot be encoded, or the release or the item has no vector of a photo.
+        UnavailableError: a server does not answer in time, and there is no text or photo that can be answered without
+            it.
     """
-    analyzer = load_analyzer(reader.release.analyzer)
+    photo_vector, photo_title = _photo(reader, query, encode_photo)
+    asked = Facts(photo_vector=photo_vector, photo_title=photo_title, analyzer=load_analyzer(reader.release.analyzer))
     try:
-        facts = Facts(*_subject(reader, query), analyzer=analyzer)
+        user, session = _subject(reader, query)
+        facts = replace(asked, user=user, session=session)
     except UnavailableError:
-        if query.text is None:
+        if not query.is_asked:
             raise
-        facts = Facts(analyzer=analyzer, failed=(SUBJECT,))
+        facts = replace(asked, failed=(SUBJECT,))
     if starts := neighbour_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
@@ -69,12 +80,35 @@ def with_segment(reader: Reader, query: Query, facts: Facts, ranking: Ranking) -
     return facts
 
 
+def _photo(
+    reader: Reader, query: Query, encode: Callable[[bytes], Vector]
+) -> tuple[Vector, str | None] | tuple[None, None]:
+    """Return the vector of the query's photo, and the title of its item; None without a photo."""
+    if not query.has_photo:
+        return None, None
+    release = reader.release
+    if release.image_encoder is None:
+        raise UsageError(
+            f"the release {release.name} has no vectors of photos: set VLM4REC_INDEX_PHOTOS=true and publish again with"
+            " `vlm4rec index`"
+        )
+    if query.photo is not None:
+        return encode(query.photo), None
+    name = str(query.photo_of)
+    item = reader.items([name], photos=True).get(name)
+    if item is None:
+        raise UnknownItemsError(f"the release {release.name} does not have the item {name}")
+    if item.photo is None:
+        raise UsageError(f"the item {name} has no readable photo: captions.all_captions says why")
+    return item.photo, item.title
+
+
 def _session(reader: Reader, query: Query) -> User | None:
     named = [*query.items, *(item for item in query.recent if item not in query.hidden)]
     if not named:
         return None
     items = reader.items(list(dict.fromkeys(named)), words=True)
-    if not items and query.user is None and query.text is None:
+    if not items and query.user is None and not query.is_asked:
         missing = ", ".join(query.items[:5])
         raise UnknownItemsError(f"no item of the session is in the release {reader.release.name}: {missing}")
     if not items:

@@ -51,13 +51,13 @@ class Word:
 class Retriever:
     """One ranking of the documents that takes part in the fusion.
 
-    The kind decides how documents are scored: `vector` of length 1 is semantic, or fitted, `words` by term are lexical,
-    `items` with their scores are those of co-purchases, EASE or similar shoppers, or the popular ones of a segment. A
-    popularity retriever without `items` ranks by the popularity of every document.
+    The kind decides how documents are scored: `vector` of length 1 is semantic, fitted or of a photo, `words` by term
+    are lexical, `items` with their scores are those of co-purchases, EASE or similar shoppers, or the popular ones of a
+    segment. A popularity retriever without `items` ranks by the popularity of every document.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase, ease, shoppers, fitted, popularity, buy-again or
-            pinned.
+        name: profile, interest, session, text, words, photo, co-purchase, ease, shoppers, fitted, popularity,
+            buy-again or pinned.
         weight: share in the fusion among the retrievers of the same kind.
         sources: of an interest, the history items whose vectors it averages.
     """
@@ -146,6 +146,7 @@ class Item:
         neighbours: similarities of co-purchases by item id.
         ease: weights in the EASE scores of other items, by item id.
         fitted: unit vector of the release's fitted system (w,); None without one.
+        photo: unit vector of its photo (p,), where it was asked for; None without one.
     """
 
     item_id: str
@@ -157,6 +158,7 @@ class Item:
     neighbours: Mapping[str, float] = field(default_factory=dict)
     ease: Mapping[str, float] = field(default_factory=dict)
     fitted: Vector | None = None
+    photo: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,8 @@ class Facts:
         ease: scores of EASE for the items of the `profile` and the `session`.
         popular: the popular items of a segment or category, by its name, where the fallback chain needs them.
         text_vector: the encoded text, where the query has a text and its mode uses vectors.
+        photo_vector: the encoded photo, where the query has one.
+        photo_title: title of the item whose photo it is; None for the photo of a caller.
         analyzer: that made the words of the release.
         failed: what a server did not answer in time, in words.
     """
@@ -182,6 +186,8 @@ class Facts:
     ease: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     popular: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     text_vector: Vector | None = None
+    photo_vector: Vector | None = None
+    photo_title: str | None = None
     analyzer: Analyzer = ENGLISH
     failed: tuple[str, ...] = ()
 

@@ -29,7 +29,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     session = _session(query, facts, ranking) + _from_neighbours(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
     weights = retriever_weights(retrievers, _kind_weights(query, facts, ranking))
-    blend = ranking.fusion == "blend" and not (query.fusion or query.text)
+    blend = ranking.fusion == "blend" and not (query.fusion or query.is_asked)
     by_rank = retriever_weights(retrievers, _rank_weights(query, ranking)) if blend else [0.0] * len(weights)
     if not sum(weights) + sum(by_rank) > 0.0:
         weights = _own_weights(retrievers, query)
@@ -47,7 +47,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         ranking.diversity if query.diversity is None else query.diversity,
         ranking.min_score if query.min_score is None else query.min_score,
         rules,
-        profile_skipped=bool(profile) and query.text is None and profile[0] not in retrievers,
+        profile_skipped=bool(profile) and not query.is_asked and profile[0] not in retrievers,
         rank_weights=[weight for _, _, weight in used] if blend else (),
     )
 
@@ -100,8 +100,8 @@ def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Map
 
 
 def uses(kind: Kind, query: Query, facts: Facts, ranking: Ranking) -> bool:
-    """Return whether a query without a text uses a kind of retriever."""
-    if query.text is not None or query.mode not in ("hybrid", kind):
+    """Return whether a query without a text or photo uses a kind of retriever."""
+    if query.is_asked or query.mode not in ("hybrid", kind):
         return False
     by_rank = _rank_weights(query, ranking) if ranking.fusion == "blend" else {}
     return query.mode == kind or _kind_weights(query, facts, ranking).get(kind, 0.0) + by_rank.get(kind, 0.0) > 0.0
@@ -120,7 +120,7 @@ def fallback_segments(query: Query, facts: Facts, ranking: Ranking) -> Iterator[
 
     The first of them that the release knows is enough.
     """
-    if query.text is not None:
+    if query.is_asked:
         return
     for tier in ranking.fallback_chain:
         if tier == "profile" and (_profile(query, facts, ranking) or _from_neighbours(facts, "profile")):
@@ -154,9 +154,9 @@ def _own_weights(retrievers: Sequence[Retriever], query: Query) -> list[float]:
 
 
 def _kind_weights(query: Query, facts: Facts, ranking: Ranking) -> dict[str, float]:
-    """Return the weight of each kind; by default the meaning and the words of a text count alike."""
-    if query.text is not None:
-        return {"semantic": 0.5, "lexical": 0.5, **query.weights}
+    """Return the weight of each kind; by default the meaning and the words of a text count alike, a photo as both."""
+    if query.is_asked:
+        return {"semantic": 0.5, "lexical": 0.5, "photo": 1.0, **query.weights}
     length = max((len(each.seen) for each in (facts.user, facts.session) if each is not None), default=0)
     return {**ranking.weights_for(length).model_dump(), **query.weights}
 
@@ -169,6 +169,8 @@ def _rank_weights(query: Query, ranking: Ranking) -> dict[str, float]:
 def _request(query: Query, facts: Facts, ranking: Ranking, retrievers: Sequence[Retriever]) -> Request:
     recent = () if query.include_seen else (*query.recent, *query.hidden)
     without = (*(facts.session.seen if facts.session else ()), *recent, *query.exclude)
+    if query.photo_of is not None:
+        without = (*without, query.photo_of)
     depth = max(query.depth or ranking.depth, query.k)
     user = None if query.include_seen else facts.user
     if user is not None and _again(query, facts, ranking):
@@ -181,7 +183,7 @@ def _again(query: Query, facts: Facts, ranking: Ranking) -> list[tuple[Retriever
     """Return the retriever of what the shopper may buy again, and its share of the largest weight; none where off."""
     on = ranking.buy_again > 0.0 if query.buy_again is None else query.buy_again
     repeats = facts.user.repeats if facts.user and "profile" in ranking.fallback_chain else {}
-    if not on or not repeats or query.text is not None or query.mode != "hybrid":
+    if not on or not repeats or query.is_asked or query.mode != "hybrid":
         return []
     scores = {item: each.score for item, each in repeats.items()}
     return [(Retriever(BUY_AGAIN, "behaviour", items=scores), ranking.buy_again or 1.0)]
@@ -219,10 +221,11 @@ def _choose_tier(
     query: Query, facts: Facts, ranking: Ranking, profile: list[Retriever], session: list[Retriever]
 ) -> tuple[Tier, list[Retriever]]:
     """Return the first tier that can answer, and its retrievers; profile and session answer together."""
-    if query.text is not None:
+    if query.is_asked:
         context = [retriever for retriever in profile + session if retriever.kind == "semantic"]
-        tier: Tier = ("profile" if profile else "session") if context else "text"
-        return tier, context + text_retrievers(query.text, query.mode, facts.text_vector, facts.analyzer)
+        alone: Tier = "photo" if query.text is None else "text"
+        tier: Tier = ("profile" if profile else "session") if context else alone
+        return tier, context + _asked_retrievers(query, facts)
     known = {"profile": profile, "session": session}
     for tier in ranking.fallback_chain:
         if known.get(tier):
@@ -233,6 +236,14 @@ def _choose_tier(
         if _answers_alone(tier, query):
             return tier, [POPULARITY]
     return "popularity", [POPULARITY]
+
+
+def _asked_retrievers(query: Query, facts: Facts) -> list[Retriever]:
+    """Return the retrievers of the query's text and photo."""
+    retrievers = [] if facts.photo_vector is None else [Retriever("photo", "photo", facts.photo_vector)]
+    if query.text is not None:
+        retrievers = text_retrievers(query.text, query.mode, facts.text_vector, facts.analyzer) + retrievers
+    return retrievers
 
 
 def _segments(tier: Tier, user: User | None) -> list[str]:

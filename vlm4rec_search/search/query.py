@@ -12,19 +12,21 @@ from vlm4rec_search.search.filters import Filter, check_utf8, parse_filters
 
 Mode = Literal["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers", "fitted"]
 Fusion = Literal["rrf", "minmax", "zscore", "blend"]
-Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "fitted", "popularity"]
-Tier = Literal["profile", "session", "text", "segment", "category", "popularity"]
+Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "fitted", "popularity", "photo"]
+Tier = Literal["profile", "session", "text", "photo", "segment", "category", "popularity"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "photo")
+"""The kinds that a ranking weighs; photos take part where a query names one."""
 LARGEST_K = 10_000
 LARGEST_SESSION = 100
 LARGEST_EXCLUSION = 1_000
 LONGEST_TEXT = 10_000
+LARGEST_PHOTO = 8 * 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search for a shopper, a session, a text, or a combination of them.
+    """A search for a shopper, a session, a text, a photo, or a combination of them.
 
     Attributes:
         user: the shopper's id. A shopper without a profile gets the next tier of the fallback chain: session, segment,
@@ -41,9 +43,9 @@ class Query:
             configuration's. It has no effect with a text or outside the mode hybrid.
         fusion: reciprocal rank (rrf), or weighted mean of min-max (minmax) or standard scores (zscore); None takes the
             ranking configuration's.
-        weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, fitted, popularity),
-            divided among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of the
-            ranking.
+        weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, fitted, popularity,
+            photo), divided among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of
+            the ranking.
         depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
         per_category: the most hits of one category.
@@ -60,6 +62,9 @@ class Query:
         scenario: name of a scenario, which conditions of business rules may name.
         at: the moment of the search, which conditions of business rules compare; None is now.
         explain: explain every hit.
+        photo: bytes of a photo file, at most 8 MiB; items whose photos look like it are found, where the release has
+            vectors of photos. It is read as the photos of the catalogue are. The mode has to be hybrid.
+        photo_of: item id; as `photo`, with the photo of this item, which is no hit.
 
     Raises:
         UsageError: a value is outside its range; on construction.
@@ -87,6 +92,8 @@ class Query:
     scenario: str | None = None
     at: datetime | None = None
     explain: bool = False
+    photo: bytes | None = field(default=None, repr=False)
+    photo_of: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value, so that nothing behind it has to."""
@@ -114,8 +121,8 @@ class Query:
             check_utf8("filter", "".join((condition.field, *condition.values)))
 
     def _check_subject(self) -> None:
-        if self.user is None and self.text is None and not self.items:
-            raise UsageError("a search needs a user, a text or items: give --user, --text or --items")
+        if self.user is None and not self.is_asked and not self.items:
+            raise UsageError("a search needs a user, a text, items or a photo: give --user, --text, --items or --photo")
         for name in ("items", "recent", "hidden"):
             ids_of: Sequence[str] = getattr(self, name)
             if isinstance(ids_of, str) or len(ids_of) > LARGEST_SESSION:
@@ -124,19 +131,30 @@ class Query:
             raise UsageError(f"exclude is a list of at most {LARGEST_EXCLUSION:,} item ids")
         ids = (("item id", item) for item in (*self.items, *self.exclude, *self.recent, *self.hidden))
         fields = (("field", name) for name in (self.collapse, *self.count))
-        texts = [("user id", self.user), ("text", self.text), *ids, *fields]
+        texts = [("user id", self.user), ("text", self.text), ("item id", self.photo_of), *ids, *fields]
         for name, value in texts:
             check_utf8(name, value or "")
             if value is not None and not value.strip():
                 raise UsageError(f"the {name} is empty")
         if self.text is not None and len(self.text) > LONGEST_TEXT:
             raise UsageError(f"the text has {len(self.text):,} characters: use at most {LONGEST_TEXT:,}")
+        if self.has_photo:
+            self._check_photo()
+
+    def _check_photo(self) -> None:
+        if self.photo is not None and self.photo_of is not None:
+            raise UsageError("give a photo or the item whose photo is meant, not both")
+        if self.mode != "hybrid":
+            raise UsageError(f"a search by photo has no mode {self.mode}: leave out the mode")
+        if self.photo is not None and len(self.photo) > LARGEST_PHOTO:
+            raise UsageError(f"the photo has more than {LARGEST_PHOTO // 2**20} MiB: use a smaller one")
 
     def _normalise(self) -> None:
         """Give ids and the text the form that the tables have, so that zoë is found however it was typed."""
         forms: dict[str, object] = {
             "user": self.user and normal_form(self.user),
             "text": self.text and composed(self.text),
+            "photo_of": self.photo_of and normal_form(self.photo_of),
             "items": tuple(map(normal_form, self.items)),
             "exclude": tuple(map(normal_form, self.exclude)),
             "recent": tuple(map(normal_form, self.recent)),
@@ -146,11 +164,22 @@ class Query:
             object.__setattr__(self, name, form)
 
     def _check_weights(self) -> None:
+        kinds = get_args(Kind) if self.has_photo else KINDS
         for kind, weight in self.weights.items():
-            if kind not in KINDS or not isfinite(weight) or weight < 0:
-                raise UsageError(f"weight {kind}={weight}: use a number of 0 or more for one of {', '.join(KINDS)}")
-        if self.weights and not any(self.weights.get(kind, 1.0) > 0 for kind in KINDS):
+            if kind not in kinds or not isfinite(weight) or weight < 0:
+                raise UsageError(f"weight {kind}={weight}: use a number of 0 or more for one of {', '.join(kinds)}")
+        if self.weights and not any(self.weights.get(kind, 1.0) > 0 for kind in kinds):
             raise UsageError("the weights are all 0: give at least one kind of retriever a weight above 0")
+
+    @property
+    def has_photo(self) -> bool:
+        """Whether items that look like a photo are wanted."""
+        return self.photo is not None or self.photo_of is not None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the query has a text or a photo to look for."""
+        return self.text is not None or self.has_photo
 
     @property
     def conditions(self) -> tuple[Filter, ...]:
@@ -163,8 +192,9 @@ class RetrieverPart:
     """The part of one retriever in a hit.
 
     Attributes:
-        name: profile, interest, session, text, words, co-purchase, ease, shoppers, fitted, popularity or buy-again.
-        kind: semantic, lexical, behaviour, ease, shoppers, fitted or popularity.
+        name: profile, interest, session, text, words, photo, co-purchase, ease, shoppers, fitted, popularity or
+            buy-again.
+        kind: semantic, lexical, behaviour, ease, shoppers, fitted, popularity or photo.
         score: cosine, weighted BM25, co-purchase score, sum of EASE weights, score of similar shoppers, popularity,
             or count and recency of purchases (buy-again).
         rank: among the retriever's candidates, None when the hit is not one of them.
@@ -269,10 +299,10 @@ class Answer:
     Attributes:
         user: the shopper's id of the query.
         mode: of the query.
-        tier: of the fallback chain: the shopper's profile, the session, the text alone, the shopper's segment, a
-            category, or popularity.
+        tier: of the fallback chain: the shopper's profile, the session, the text or the photo alone, the shopper's
+            segment, a category, or popularity.
         release: name of the index release that answered.
-        took_ms: milliseconds for the whole search, encoding of the text included.
+        took_ms: milliseconds for the whole search, encoding of the text or photo included.
         hits: at most k of them.
         counts: by field of the query's `count`, how many candidates have each value, most frequent first. Candidates
             are what the retrievers found after filters and rules, not the whole catalogue.

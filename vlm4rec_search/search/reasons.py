@@ -95,6 +95,17 @@ def is_near(text: str) -> str:
     return f'it is among the nearest to "{shorten(text)}" in meaning'
 
 
+def looks_like(title: str | None, is_top: bool) -> str:
+    """Return the clause of likeness to a photo.
+
+    Args:
+        title: of the item whose photo it is, None for the photo of a caller.
+        is_top: few other photos are as near to it.
+    """
+    photo = "the photo" if title is None else f'the photo of "{shorten(title)}"'
+    return f"it {'looks' if is_top else 'somewhat looks'} like {photo}"
+
+
 def has_words(parts: Sequence[WordPart]) -> str:
     """Return the clause of the words that a query's text and the hit have in common, largest share first."""
     return _join("it has the", _words(parts)) if parts else ""

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
-from vlm4rec_search.embeddings.encoders import load_sentence_encoder
+from vlm4rec_search.embeddings.encoders import describe_image_encoder, encode_photo, load_sentence_encoder
 from vlm4rec_search.search.backend import (
     Backend,
     ItemGoneError,
@@ -182,7 +182,8 @@ class Searcher:
         if encoder.made_by != reader.release.encoder:
             encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name, self.weights)
         ranking = self._ranking_of(reader.release)
-        facts = look_up(reader, query, ranking, encoder.encode)
+        by = partial(encode_photo, encoder=reader.release.image_encoder or "")
+        facts = look_up(reader, query, ranking, encoder.encode, by)
         return facts, make_plan(query, facts, ranking, self.rules)
 
     def _answer(self, query: Query, sent: list[SentRequest] | None = None) -> Answer:
@@ -207,7 +208,8 @@ class Searcher:
         known = facts.session.seen if facts.session else ()
         missing = tuple(item for item in query.items if item not in known)
         fallback = None if found.failed else _note_fallback(plan, facts)
-        notes = [too_low or nothing_left or fallback, _note_missing_items(missing)]
+        photo = _note_photo(reader.release) if query.has_photo else None
+        notes = [too_low or nothing_left or fallback, photo, _note_missing_items(missing)]
         note = "; ".join(each for each in notes if each) or None
         release, version = reader.release, self._ranking_of(reader.release).version
         degraded = f"the server did not answer in time for {', '.join(found.failed)}" if found.failed else None
@@ -356,6 +358,11 @@ def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
     return f"no hit reaches the minimum score {plan.min_score:g}: the best has {best[0].score:.4f}"
 
 
+def _note_photo(release: Release) -> str:
+    """Return a note on what likeness of photos is."""
+    return f"likeness of photos is that of {describe_image_encoder(release.image_encoder or '')}"
+
+
 def _note_missing_items(missing: Sequence[str]) -> str | None:
     """Return a note about the session's items that the release does not have."""
     return f"items that the release does not have are ignored: {', '.join(missing[:5])}" if missing else None
@@ -364,6 +371,7 @@ def _note_missing_items(missing: Sequence[str]) -> str | None:
 _ANSWERED_WITH: dict[Tier, str] = {
     "session": "what goes with the items of the session",
     "text": "what fits the text alone",
+    "photo": "what looks like the photo alone",
     "segment": "what is popular in the user's segment of shoppers",
     "category": "what is popular in the category",
     "popularity": "what is popular with all shoppers",
@@ -374,11 +382,11 @@ def _note_fallback(plan: Plan, facts: Facts) -> str | None:
     """Return a note where the answer uses neither the shopper's profile nor, without a shopper, the session."""
     query = plan.query
     if query.user is None:
-        if not query.items or plan.tier in ("session", "text"):
+        if not query.items or plan.tier in ("session", "text", "photo"):
             return None
         return f"a {query.mode} search finds nothing for these items, so the answer is {_ANSWERED_WITH[plan.tier]}"
     uses_profile = any(retriever.name in ("profile", "interest") for retriever in plan.retrievers)
-    if uses_profile or plan.tier == "profile" or (facts.user is not None and plan.tier == "text"):
+    if uses_profile or plan.tier == "profile" or (facts.user is not None and plan.tier in ("text", "photo")):
         return None
     reason = f"user {query.user} has no history that a {query.mode} search can use"
     if facts.user is None:

@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
@@ -23,9 +23,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vlm4rec_search.search.query import Answer
+from vlm4rec_search.search.query import LARGEST_PHOTO, Answer
 from vlm4rec_search.serve.hosts import HostCheck
-from vlm4rec_search.serve.page import add_page
+from vlm4rec_search.serve.page import BY_PHOTO, add_page
 from vlm4rec_search.serve.problems import add_problems, problem
 from vlm4rec_search.serve.schemas import (
     EventBatch,
@@ -46,6 +46,7 @@ from vlm4rec_search.serve.tracing import request_span
 logger = logging.getLogger(__name__)
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable of prometheus_client; `workers.py` sets it
 LARGEST_BODY = 1024 * 1024  # bytes: the most ids that a request may exclude, and room
+LARGEST_WITH_PHOTO = LARGEST_PHOTO // 3 * 4 + LARGEST_BODY  # in base64, and room
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
 _DESCRIPTION = "Recommendations and search over the releases of a VLM4Rec Search index."
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -54,7 +55,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "an option is wrong, or names what does not exist",
         401: "the API key is missing or wrong",
         404: "what the address or the request names does not exist",
-        413: f"the body has more than {LARGEST_BODY // 1024} kB",
+        413: f"the body has more than {LARGEST_BODY // 1024} kB, at /v1/search {LARGEST_WITH_PHOTO // 1024} kB",
         422: "the body is not as described",
         503: "the index does not answer now",
     }.items()
@@ -183,7 +184,9 @@ def create_app(
     is_one_of_many = METRICS_FOLDER in os.environ
     measured = cast(CollectorRegistry, AllWorkers(metrics.registry)) if is_one_of_many else metrics.registry
     add_problems(app)
-    app.add_middleware(BodyLimit, largest=LARGEST_BODY)
+    app.add_middleware(
+        BodyLimit, largest=LARGEST_BODY, larger=dict.fromkeys(("/v1/search", BY_PHOTO), LARGEST_WITH_PHOTO)
+    )
     if hosts is not None:
         app.add_middleware(HostCheck, names=hosts)
     _add_request_log(app, metrics)
@@ -200,7 +203,7 @@ def create_app(
 
     @app.post("/v1/search", tags=["search"], dependencies=guarded)
     def search(body: SearchRequest) -> Recommendation:
-        """Search for a text; with a user the shopper's taste counts as well."""
+        """Search for a text, for what looks like a photo, or for both; with a user the taste counts as well."""
         return metrics.count("search", service.recommend(body))
 
     @app.post("/v1/similar", tags=["search"], dependencies=guarded)
@@ -322,15 +325,16 @@ def _require_key(keys: Sequence[str]) -> Callable[[Request], None]:
 class BodyLimit:
     """Refuses a request with a large body before it is read, and one whose body is not whole."""
 
-    def __init__(self, app: ASGIApp, largest: int) -> None:
-        """Guard an application; `largest` is in bytes."""
-        self._app, self._largest = app, largest
+    def __init__(self, app: ASGIApp, largest: int, larger: Mapping[str, int]) -> None:
+        """Guard an application; `largest` is in bytes, `larger` those of some paths."""
+        self._app, self._largest, self._larger = app, largest, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         body = bytearray()
+        largest = self._larger.get(scope["path"], self._largest)
         more = True
         while more:
             message = await receive()
@@ -339,8 +343,8 @@ class BodyLimit:
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > self._largest:
-                await problem(413, f"send at most {self._largest // 1024} kB")(scope, receive, send)
+            if len(body) > largest:
+                await problem(413, f"send at most {largest // 1024} kB")(scope, receive, send)
                 return
         whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 

@@ -10,6 +10,8 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import Message
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -47,6 +49,7 @@ from vlm4rec_search.serve.views import (
 )
 
 LARGEST_RULES = 100_000  # characters
+BY_PHOTO = "/by-photo"  # takes the upload of a photo
 _MOST_FIELDS = 20  # of a form
 _COOKIE = "vlm4rec_page"
 _DIFF_USERS = 30  # shoppers whose hits the view of a diff compares
@@ -78,6 +81,24 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 Form = Annotated[dict[str, str], Depends(_form)]
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+Body = Annotated[bytes, Depends(_body)]
+
+
+def uploaded(content_type: str, body: bytes, name: str) -> bytes:
+    """Return the bytes of a file in a form of the type multipart/form-data, b"" where it has none of this name."""
+    form = message_from_bytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + body)
+    parts = form.get_payload()
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, Message) and part.get_param("name", header="content-disposition") == name:
+            content = part.get_payload(decode=True)
+            return content if isinstance(content, bytes) else b""
+    return b""
 
 
 class Access:
@@ -150,6 +171,7 @@ class Page:
             "form_token": self.access.form_token,
             "path": request.url.path,
             "query": "",
+            "image_encoder": self.service.index.release.image_encoder,
         }
         text = self._templates.get_template(template).render(**{**known, **values})
         headers = {**_HEADERS, "Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
@@ -271,6 +293,12 @@ class Page:
         found = self.service.item(item_id)
         reader = self.service.reader()
         options = {"items": [found.item_id], "mode": "semantic", "k": 8}
+        try:
+            look_alikes = (
+                self.service.look({"photo_of": found.item_id, "k": 8}) if reader.release.image_encoder else None
+            )
+        except UsageError:  # the item has no readable photo
+            look_alikes = None
         bought = sorted(found.bought_with.items(), key=lambda pair: -pair[1])[:8]
         shown_to, sampled = self.shop.shown_to(found.item_id, found.release)
         return self.render(
@@ -282,9 +310,19 @@ class Page:
             sampled=sampled,
             captioner=self.service.all_releases.list()[found.release].captioner,
             similar=make_cards(self.service.look(options), reader),
+            look_alikes=make_cards(look_alikes, reader) if look_alikes else [],
+            look_alike_note=look_alikes.note if look_alikes else None,
             bought=bought,
             documents=reader.documents([item for item, _ in bought]),
         )
+
+    def by_photo(self, request: Request, body: Body) -> Response:
+        """Show items that look like an uploaded photo; it is not kept."""
+        photo = uploaded(request.headers.get("content-type", ""), body, "photo")
+        if not photo:
+            raise UsageError("no photo was chosen: go back and choose a file")
+        answer = self.service.look({"photo": photo, "k": HITS})
+        return self.render(request, "by_photo.html", answer=answer, cards_of=make_cards(answer, self.service.reader()))
 
     def photo(self, request: Request) -> Response:
         """Return a small copy of an item's photo, or a drawing in its place."""
@@ -497,6 +535,7 @@ def add_page(
     open_views = {"/page.css": page.stylesheet, "/icon.svg": page.icon, "/unlock": page.unlock}
     for path, view in (*views.items(), *open_views.items()):
         app.get(path, include_in_schema=False)(_in_html(page, view, is_guarded=path in views))
+    app.post(BY_PHOTO, include_in_schema=False)(_in_html(page, page.by_photo, is_guarded=True))
     for path, view in changes.items():
         app.post(path, include_in_schema=False)(_in_html(page, view, is_guarded=True))
 

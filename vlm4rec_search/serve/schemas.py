@@ -1,12 +1,22 @@
 """The bodies of requests and answers of the JSON API."""
 
+import base64
+import binascii
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
-from vlm4rec_search.search.query import LARGEST_SESSION, Answer, Explanation, Fusion, Hit, Mode, Tier
+from vlm4rec_search.search.query import LARGEST_PHOTO, LARGEST_SESSION, Answer, Explanation, Fusion, Hit, Mode, Tier
 
 LARGEST_PAGE = 100
 LONGEST_TEXT = 1_000
@@ -21,6 +31,24 @@ _EVENT_EXAMPLE = {
 }
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+def _photo_bytes(value: object) -> bytes:
+    """Return the bytes of a photo in base64, also as the data URL that browsers make of a file."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("the photo is a text in base64")
+    text = value.partition(",")[2] if value.startswith("data:") else value
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("the photo is not in base64") from None
+
+
+PhotoBytes = Annotated[
+    bytes,
+    BeforeValidator(_photo_bytes),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "minLength": 1}),
+]
 
 
 class _Body(BaseModel):
@@ -71,12 +99,24 @@ class RecommendRequest(Options):
 
 
 class SearchRequest(Options):
-    """Items for a text, and perhaps for the shopper who wrote it."""
+    """Items for a text or a photo, and perhaps for the shopper who asks."""
 
-    text: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)]
+    text: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)] | None = None
+    photo: PhotoBytes | None = Field(
+        default=None,
+        description=f"a photo file of at most {LARGEST_PHOTO // 2**20} MiB in base64, which items are to look like; the"
+        " answer has one page. It needs a release with vectors of photos, and the mode hybrid",
+    )
+    photo_of: Id | None = Field(default=None, description="an item whose photo is meant, in place of `photo`")
     user: Id | None = None
     items: list[Id] = Field(default=[], max_length=LARGEST_SESSION, description="items of the session")
     include_seen: bool | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.text is None and self.photo is None and self.photo_of is None:
+            raise ValueError("give a text, a photo or photo_of")
+        return self
 
 
 class SimilarRequest(Options):
@@ -167,7 +207,7 @@ class Recommendation(BaseModel):
 
     recommendation_id: str
     items: list[Item]
-    tier: Tier = Field(description="what answered: the profile, the session, the text, or a fallback")
+    tier: Tier = Field(description="what answered: the profile, the session, the text, the photo, or a fallback")
     release: str
     ranking: str
     scenario: str | None
@@ -255,6 +295,7 @@ class ReleaseInfo(BaseModel):
     documents: int
     users: int
     encoder: str
+    image_encoder: str | None = Field(description="what made its vectors of photos; null where it has none")
     captioner: str
     ranking: str | None = Field(description="the ranking that it holds, and why it was chosen")
     checks: str

@@ -100,7 +100,7 @@ class Service:
         self._lock = threading.Lock()
 
     def recommend(self, request: RecommendRequest | SearchRequest) -> Recommendation:
-        """Answer a request for a shopper, a session or a text.
+        """Answer a request for a shopper, a session, a text or a photo.
 
         Raises:
             UsageError: an option is wrong, or names a field, scenario, release or ranking that does not exist.
@@ -175,6 +175,8 @@ class Service:
             raise NotFoundError(f"page {len(served.pages) + 1} comes next, not page {page}")
         if page <= len(served.pages):
             return self._repeat(served, recommendation_id, page)
+        if "photo" in served.query:
+            raise NotFoundError("a search by an uploaded photo has one page: ask for more items with `k`")
         return self._serve(dict(served.query), recommendation_id, served.pages)
 
     def record(self, batch: EventBatch) -> EventReceipt:
@@ -254,6 +256,7 @@ class Service:
                 documents=meta.documents,
                 users=meta.users,
                 encoder=meta.encoder,
+                image_encoder=meta.image_encoder,
                 captioner=meta.captioner,
                 ranking=meta.chosen,
                 checks=meta.checks,
@@ -263,6 +266,7 @@ class Service:
 
     def _repeat(self, served: Served, recommendation_id: str, number: int) -> Recommendation:
         """Return a page as it was served, without the reasons."""
+        query = served.query
         page, before = served.pages[number - 1], sum(len(each.items) for each in served.pages[: number - 1])
         found = self.index.backend.reader().items([item for item, _ in page.items])
         hits = [
@@ -271,10 +275,9 @@ class Service:
             else Hit(rank, item, score, "")
             for rank, (item, score) in enumerate(page.items, before + 1)
         ]
-        query = served.query
         mode = query.get("mode", "hybrid")
         answer = Answer(query.get("user"), mode, page.tier, page.release, 0.0, tuple(hits), page.ranking)
-        is_full = len(hits) == len(served.pages[0].items) > 0
+        is_full = len(hits) == len(served.pages[0].items) > 0 and "photo" not in query
         address = _next_page(recommendation_id, number, is_full, before + len(hits))
         assigned = page.experiment and Assignment(name=page.experiment, arm=page.arm, teams=page.teams)
         return Recommendation.of(answer, recommendation_id, query.get("scenario"), address, assigned or None)
@@ -302,9 +305,12 @@ class Service:
             *(answer.tier, answer.release, answer.ranking),
             *((assignment.name, assignment.arm, assignment.teams) if assignment else ()),
         )
-        address = _next_page(recommendation_id, number, len(hits) == size, len(shown) + len(hits))
+        # The journal does not keep the photo of a caller, so that nothing can be searched for on a next page.
+        is_full = len(hits) == size and query.photo is None
+        address = _next_page(recommendation_id, number, is_full, len(shown) + len(hits))
+        kept = {**options, "photo": ""} if query.photo is not None else options
         try:
-            is_new = self.journal.record(recommendation_id, number, options, page)
+            is_new = self.journal.record(recommendation_id, number, kept, page)
             served = None if is_new else self.journal.find(recommendation_id)
         except RunError as error:  # the shopper gets the answer all the same; a next page needs the journal
             logger.warning("an answer is not recorded and has no next page: %s", error)

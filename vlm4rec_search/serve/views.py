@@ -38,6 +38,7 @@ PARTS = {
     "session": "likeness to this visit",
     "text": "meaning of the text",
     "words": "shared words",
+    "photo": "likeness to the photo",
     "co-purchase": "bought together",
     "ease": "goes with the history",
     "shoppers": "similar shoppers",

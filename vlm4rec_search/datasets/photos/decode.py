@@ -72,7 +72,15 @@ def read_photo(file: PhotoFile) -> Photo:
         PhotoError: the failure of `file`, or unreadable, too_large (`MAX_PIXELS`, `MAX_BYTES`) or wrong_type (not one
             of `FORMATS`).
     """
-    content = _read_bytes(file)
+    return decode_photo(_read_bytes(file))
+
+
+def decode_photo(content: bytes) -> Photo:
+    """Decode the bytes of a photo, as `read_photo` does.
+
+    Raises:
+        PhotoError: unreadable, too_large or wrong_type.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd files; important oddities become notes or errors

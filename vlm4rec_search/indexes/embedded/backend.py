@@ -48,7 +48,7 @@ class EmbeddedBackend(Backend, Reader):
         row = self.store.user(user_id)
         return None if row is None else to_user(user_id, row)
 
-    def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
+    def items(self, item_ids: Sequence[str], *, words: bool = False, photos: bool = False) -> dict[str, Item]:
         documents = self._documents(item_ids)
         terms = self.store.words(documents) if words else {}
         rows = zip(documents, self.store.records(documents), strict=True)
@@ -58,6 +58,7 @@ class EmbeddedBackend(Backend, Reader):
                 self.store.vectors[document],
                 terms.get(document, ()),
                 fitted=self.store.fitted[document] if self.store.is_fitted[document] else None,
+                photo=self.store.photos[document] if photos and self.store.has_photo[document] else None,
             )
             for document, record in rows
         }
@@ -124,7 +125,7 @@ class EmbeddedRetrieved(Retrieved):
         if candidates is None:
             candidates, ends = [], [time.perf_counter()]
             for each in retrievers:
-                allowed_here = only_fitted(store, each, allowed)
+                allowed_here = findable(store, each, allowed)
                 candidates.append(top_candidates(each, score(store, each), allowed_here, depth))
                 ends.append(time.perf_counter())
             self.seconds = [after - before for before, after in pairwise(ends)]
@@ -210,11 +211,12 @@ def item_candidates(store: Store, retriever: Retriever, allowed: Mask | None, de
     return best_candidates(retriever, documents[order], values[order], depth)
 
 
-def only_fitted(store: Store, retriever: Retriever, allowed: Mask | None) -> Mask | None:
-    """Return which documents a retriever may return: the kind fitted finds only documents with a learned vector."""
-    if retriever.kind != "fitted":
+def findable(store: Store, retriever: Retriever, allowed: Mask | None) -> Mask | None:
+    """Return which documents a retriever may return: fitted and photo find only those with such a vector."""
+    some = store.some_of(retriever.kind)
+    if some is None:
         return allowed
-    return store.is_fitted if allowed is None else store.is_fitted & allowed
+    return some if allowed is None else some & allowed
 
 
 def top_candidates(retriever: Retriever, scores: Vectors, allowed: Mask | None, depth: int) -> Candidates:

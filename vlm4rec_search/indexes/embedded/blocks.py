@@ -17,8 +17,8 @@ from vlm4rec_search.indexes.embedded.backend import (
     EmbeddedBackend,
     EmbeddedRetrieved,
     best_candidates,
+    findable,
     item_candidates,
-    only_fitted,
     score,
     top_candidates,
 )
@@ -202,13 +202,13 @@ def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> lis
     """Return the candidates of every retriever of each request, equal to those of `EmbeddedBackend.retrieve`."""
     store, allowed = backend.store, [backend.allowed(request) for request in requests]
     searches = [
-        [_Search(retriever, only_fitted(store, retriever, mask), request.depth) for retriever in request.retrievers]
+        [_Search(retriever, findable(store, retriever, mask), request.depth) for retriever in request.retrievers]
         for request, mask in zip(requests, allowed, strict=True)
     ]
     flat = [search for of_request in searches for search in of_request]
     nearest: dict[Kind, Iterator[Candidates]] = {
         kind: _nearest(store, kind, [search for search in flat if _has_vector(search.retriever, kind)])
-        for kind in ("semantic", "fitted")
+        for kind in ("semantic", "fitted", "photo")
     }
 
     def find(search: _Search) -> Candidates:

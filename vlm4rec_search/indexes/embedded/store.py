@@ -23,6 +23,7 @@ from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.search.filters import Filter, check_field
 from vlm4rec_search.search.query import Kind
 
+_BATCH = 10_000  # vectors in memory beside the array
 _PARTS = ("data", "indices", "indptr")  # of a sparse matrix
 _EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
 _RANGE = """
@@ -49,6 +50,7 @@ class Store:
         vectors: float32 (n, d), a unit vector for each document.
         fitted: float32 (n, w), the learned unit vector of each document, zeros without one; w is 0 without any.
         is_fitted: which documents have one, bool (n,).
+        has_photo: which documents have a vector of their photo, bool (n,).
         terms: row of each term in `postings`.
         postings: BM25 scores with the boosts of the fields, terms x documents, float32.
         neighbours: similarity of each document's co-purchases, float64 (n, n).
@@ -82,9 +84,13 @@ class Store:
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
         self._ids = np.array(list(self.numbers), dtype=object)
         named = path.with_name(f"{self.meta.name}{path.suffix}")  # also where the file is open under a link
-        arrays = map_arrays(named, self._load_arrays) if shared else self._load_arrays()
+        arrays = map_arrays(named, self._load_shared) if shared else self._load_arrays()
+        self._mapped_photos = arrays.get("photos")
         self.vectors, self.fitted, self.popularity = (arrays[name] for name in ("vectors", "fitted", "popularity"))
         self.is_fitted = np.asarray(self.fitted.any(axis=1), dtype=np.bool_)
+        self.has_photo = np.zeros(self.meta.documents, dtype=np.bool_)
+        if self.meta.image_encoder:
+            self.has_photo[self._table("SELECT document FROM photos")["document"].to_numpy()] = True
         terms = arrays["terms"].tobytes().decode()
         self.terms = {term: row for row, term in enumerate(terms.split("\n") if terms else ())}
         self.postings = self._matrix(arrays, "postings", len(self.terms))
@@ -106,6 +112,15 @@ class Store:
             "popularity": self._load_popularity(),
             **parts,
         }
+
+    def _load_shared(self) -> dict[str, AnyArray]:
+        """Read the arrays that processes share, photos too: a mapped array takes memory only where it is used."""
+        return self._load_arrays() | ({"photos": self._load_photos()} if self.meta.image_encoder else {})
+
+    @cached_property
+    def photos(self) -> Vectors:
+        """The unit vectors of photos, float32 (n, p), zeros without one; the first search by photo loads them."""
+        return self._load_photos() if self._mapped_photos is None else self._mapped_photos
 
     def _matrix(self, arrays: Mapping[str, AnyArray], name: str, rows: int) -> sparse.csr_array:
         return sparse.csr_array(tuple(arrays[f"{name}.{part}"] for part in _PARTS), (rows, len(self._ids)))
@@ -132,17 +147,30 @@ class Store:
         return np.concatenate(chunks).reshape(-1, self.meta.dimension)
 
     def _load_fitted(self) -> Vectors:
-        fitted = np.zeros((self.meta.documents, self.meta.fitted_dimension or 0), dtype=np.float32)
-        if self.meta.fitted:
-            table = self._table("SELECT document, fitted FROM fitted")
-            fitted[table["document"].to_numpy()] = (
-                table["fitted"].combine_chunks().flatten().to_numpy().reshape(-1, fitted.shape[1])
-            )
-        return fitted
+        if not self.meta.fitted:
+            return np.zeros((self.meta.documents, 0), dtype=np.float32)
+        return self._load_some("SELECT document, fitted AS vector FROM fitted", self.meta.fitted_dimension)
+
+    def _load_photos(self) -> Vectors:
+        return self._load_some("SELECT document, photo AS vector FROM photos", self.meta.image_dimension)
+
+    def _load_some(self, sql: str, dimension: int | None) -> Vectors:
+        """Read the vectors of some documents; those of the others are zeros."""
+        vectors = np.zeros((self.meta.documents, dimension or 0), dtype=np.float32)
+        for batch in self._connection.cursor().execute(sql).to_arrow_reader(_BATCH):
+            rows = batch["vector"].flatten().to_numpy().reshape(-1, vectors.shape[1])
+            vectors[batch["document"].to_numpy()] = rows
+        return vectors
 
     def vectors_of(self, kind: Kind) -> Vectors:
-        """Return the vectors that retrievers of a kind compare with: the learned ones of fitted, else `vectors`."""
+        """Return the vectors that retrievers of a kind compare with: learned ones, those of photos, else `vectors`."""
+        if kind == "photo":
+            return self.photos
         return self.fitted if kind == "fitted" else self.vectors
+
+    def some_of(self, kind: Kind) -> Mask | None:
+        """Return which documents a kind can find at all, bool (n,), None for all."""
+        return {"fitted": self.is_fitted, "photo": self.has_photo}.get(kind)
 
     def _load_postings(self) -> tuple[list[str], sparse.csr_array]:
         table = self._table("SELECT field, term, df, documents, scores FROM postings").combine_chunks()

@@ -13,7 +13,7 @@ from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.aliases import OpenedRelease, ReleaseCatalogue, find_live_release, read_release
 from vlm4rec_search.indexes.opensearch.connection import server_errors
-from vlm4rec_search.indexes.opensearch.mapping import Body, Kind, field_name
+from vlm4rec_search.indexes.opensearch.mapping import Body, Kind, field_name, vector_fields
 from vlm4rec_search.indexes.opensearch.popular import PopularItems
 from vlm4rec_search.indexes.opensearch.queries import allowed, retriever_body
 from vlm4rec_search.indexes.opensearch.reads import CircuitBreaker, Limits, Reads
@@ -140,9 +140,9 @@ class OpenSearchReader(Reader):
         profiles = self._sender.within(_LOOK_UP).documents(index, [user_id], _PROFILE_FIELDS)
         return to_user(user_id, {**_EMPTY_PROFILE, **profiles[user_id]}) if user_id in profiles else None
 
-    def items(self, item_ids: Sequence[str], *, words: bool = False) -> dict[str, Item]:
-        learned = ("fitted",) if self._release.meta.fitted else ()
-        sources = self._read("items", item_ids, (*SHOWN, "vector", *learned, *(("words",) if words else ())))
+    def items(self, item_ids: Sequence[str], *, words: bool = False, photos: bool = False) -> dict[str, Item]:
+        vectors = [field for field in vector_fields(self._release.meta) if photos or field != "photo"]
+        sources = self._read("items", item_ids, (*SHOWN, *vectors, *(("words",) if words else ())))
         dimension = self._release.meta.dimension
         return {
             item: to_item(
@@ -150,6 +150,7 @@ class OpenSearchReader(Reader):
                 vector_of(source.get("vector"), dimension),
                 source.get("words") or (),
                 fitted=source.get("fitted"),
+                photo=source.get("photo"),
             )
             for item, source in sources.items()
         }

@@ -16,7 +16,7 @@ from opensearchpy import OpenSearch, helpers
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch import bulk
 from vlm4rec_search.indexes.opensearch.bulk import Operation
-from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, LONGEST_ID, Kind, field_name
+from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, LONGEST_ID, VECTORS, Kind, field_name
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.tables import BODY_HASH
 
@@ -72,6 +72,12 @@ _ROWS = {
     "profiles": "SELECT * FROM users WHERE strlen(user_id) <= $longest ORDER BY user_id",
     "segments": "SELECT * FROM segments WHERE strlen(segment) <= $longest ORDER BY segment",
 }
+_WITH_PHOTOS = """
+    SELECT items.*, photo
+    FROM ({rows}) AS items LEFT JOIN (SELECT item_id, photo FROM documents INNER JOIN photos USING (document))
+        USING (item_id)
+    ORDER BY item_id
+"""
 
 
 def prepare_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -84,9 +90,13 @@ def prepare_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
     names = pa.table({"field": pa.array(facets, pa.string()), "name": pa.array(map(field_name, facets), pa.string())})
     connection.register("facet_names", names)
     statements = _REJECT.strip().rstrip(";").split(";\n")
+    has_photos = "image_encoder" in connection.table("release").columns
     for kind in KINDS:
         body_hash = _ITEM_HASH if kind == "items" else BODY_HASH
-        statements.append(_CREATE.format(kind=kind, rows=_ROWS[kind], body_hash=body_hash))
+        query = _ROWS[kind]
+        if kind == "items" and has_photos:
+            query = _WITH_PHOTOS.format(rows=query)
+        statements.append(_CREATE.format(kind=kind, rows=query, body_hash=body_hash))
     for statement in statements:
         connection.execute(statement, {"longest": LONGEST_ID})
     connection.unregister("facet_names")
@@ -106,7 +116,8 @@ def read_bodies(connection: duckdb.DuckDBPyConnection, kind: Kind, where: str = 
     if kind == "segments":
         rows = (row for batch in batches for row in batch.to_pylist())
         return ((row["segment"], orjson.dumps(row)) for row in rows)
-    return bulk.documents(batches, ID_COLUMNS[kind], ("vector", "fitted"), _JSON if kind == "items" else ())
+    vectors = [name for name in VECTORS if name in batches.schema.names]
+    return bulk.documents(batches, ID_COLUMNS[kind], vectors, _JSON if kind == "items" else ())
 
 
 _SAME = "EXISTS (SELECT 1 FROM {table} AS old WHERE old.id = outgoing.{id} AND old.body_hash = outgoing.body_hash)"
@@ -190,9 +201,9 @@ def check_compatible(live: ReleaseMeta, new: ReleaseMeta) -> None:
     """Refuse an incremental publication onto a release whose documents cannot be compared with the new ones.
 
     Raises:
-        UsageError: encoder, dimension, analyzer, schema version or fit of the learned vectors differ.
+        UsageError: encoder, dimension, analyzer, schema version, fit of the learned vectors, or image encoder differ.
     """
-    for name in ("encoder", "dimension", "analyzer", "schema_version", "fitted"):
+    for name in ("encoder", "dimension", "analyzer", "schema_version", "fitted", "image_encoder"):
         old, wanted = getattr(live, name), getattr(new, name)
         if old != wanted:
             raise UsageError(

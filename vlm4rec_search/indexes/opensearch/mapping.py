@@ -19,6 +19,7 @@ ID_COLUMNS: Mapping[Kind, str] = {"items": "item_id", "profiles": "user_id", "se
 LONGEST_ID = 512  # bytes, of the server's `_id`
 LONGEST_VALUE = 8_191  # characters of a keyword, since a term has at most 32,766 bytes; filters ignore longer values
 _FIELDS = 1_000  # fields of a mapping: the server's default limit
+VECTORS = ("vector", "fitted", "photo")  # the fields of vectors of an item, of which a release may lack the last two
 _TIMES = ("created_at", "as_of")
 
 _KEYWORD: Body = {"type": "keyword", "ignore_above": LONGEST_VALUE}
@@ -123,16 +124,22 @@ def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
 def _item_properties(meta: ReleaseMeta, facets: Iterable[str], vectors: Vectors) -> Body:
     names = [field_name(field) for field in facets]
     analyzer = load_analyzer(meta.analyzer).name
+    dimensions = {"vector": meta.dimension, "fitted": meta.fitted_dimension, "photo": meta.image_dimension}
     return {
         **{field: {"type": "text", "analyzer": analyzer, "store": field == "title"} for field in BOOSTS},
         "facets": {"properties": dict.fromkeys(names, _KEYWORD)},
         "numbers": {"properties": {name: {"type": "double"} for name in names}},
-        "vector": {"type": "knn_vector", "dimension": meta.dimension, **_METHODS[vectors]},
-    } | (
-        {"fitted": {"type": "knn_vector", "dimension": meta.fitted_dimension, **_METHODS[vectors]}}
-        if meta.fitted
-        else {}
-    )
+        **{
+            field: {"type": "knn_vector", "dimension": dimensions[field], **_METHODS[vectors]}
+            for field in vector_fields(meta)
+        },
+    }
+
+
+def vector_fields(meta: ReleaseMeta) -> list[str]:
+    """Return the fields of `VECTORS` that a release has."""
+    made_by = {"vector": meta.encoder, "fitted": meta.fitted, "photo": meta.image_encoder}
+    return [field for field in VECTORS if made_by[field]]
 
 
 _HNSW: Body = {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"}

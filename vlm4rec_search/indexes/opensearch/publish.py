@@ -38,7 +38,7 @@ from vlm4rec_search.indexes.opensearch.documents import (
 )
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
-from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, Kind, Vectors, index_body
+from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, VECTORS, Kind, Vectors, index_body
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -171,8 +171,8 @@ class IndexBuilder:
             client.indices.clone(index=source, target=index, body=settings, request_timeout=COPYING)
         limits = {"mapping.total_fields.limit": body["settings"]["index"]["mapping.total_fields.limit"]}
         client.indices.put_settings(index=index, body={"index": limits})
-        vectors = ("vector", "fitted")  # stored as the base stores them
-        properties = {name: field for name, field in body["mappings"]["properties"].items() if name not in vectors}
+        # vectors are stored as the base stores them
+        properties = {name: field for name, field in body["mappings"]["properties"].items() if name not in VECTORS}
         mapping = {"_meta": body["mappings"]["_meta"], "properties": properties}
         client.indices.put_mapping(index=index, body=mapping)
         started = {"wait_for_status": "yellow", "timeout": f"{COPYING:.0f}s"}

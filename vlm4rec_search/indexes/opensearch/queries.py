@@ -75,7 +75,7 @@ def retriever_query(retriever: Retriever, within: Body, depth: int, ef_search: i
 
 def vector_field(kind: Kind) -> str:
     """Return the field of the vectors that retrievers of a kind compare with."""
-    return "fitted" if kind == "fitted" else "vector"
+    return kind if kind in ("fitted", "photo") else "vector"
 
 
 def words_body(retrievers: Sequence[Retriever], item_ids: Sequence[str]) -> Body:

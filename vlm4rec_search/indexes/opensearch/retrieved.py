@@ -58,7 +58,8 @@ class OpenSearchRetrieved(Retrieved):
         return [self._records[item] for item in ids]
 
     def vectors(self, documents: Ints, kind: Kind = "semantic") -> Vectors:
-        dimension = (self._meta.fitted_dimension or 0) if kind == "fitted" else self._meta.dimension
+        of_some = {"fitted": self._meta.fitted_dimension, "photo": self._meta.image_dimension}
+        dimension = of_some.get(kind, self._meta.dimension) or 0
         vectors = [vector_of(vector, dimension) for vector in self._read(documents, vector_field(kind))]
         return np.array(vectors, dtype=np.float32).reshape(len(vectors), dimension)
 

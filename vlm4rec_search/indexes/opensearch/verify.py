@@ -17,7 +17,7 @@ from vlm4rec_search.indexes.opensearch.aliases import EF_SEARCH, ReleaseCatalogu
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import describe_error
 from vlm4rec_search.indexes.opensearch.documents import read_bodies, read_hashes
-from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, Body, Kind
+from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, VECTORS, Body, Kind
 from vlm4rec_search.search.searcher import Searcher
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ def verify_documents(client: OpenSearch, connection: duckdb.DuckDBPyConnection, 
 def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, index: str) -> int:
     """Compare approximate with exact neighbours of profile vectors among unseen items, of learned vectors too.
 
+    Photos are compared with those of other items.
+
     Returns:
         The smallest of `EF_SEARCHES` for which the mean recall of the ten nearest is at least `LOWEST_RECALL`.
 
@@ -72,15 +74,15 @@ def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, ind
         RunError: none is enough.
     """
     (fitted,) = connection.execute("SELECT fitted FROM release").fetchone() or (None,)
-    return max(
-        _verify_field(client, connection, index, field) for field in ("vector", *(("fitted",) if fitted else ()))
-    )
+    photo = "photo" in connection.table("outgoing_items").columns
+    fields = ("vector", *(("fitted",) if fitted else ()), *(("photo",) if photo else ()))
+    return max(_verify_field(client, connection, index, field) for field in fields)
 
 
 def _verify_field(client: OpenSearch, connection: duckdb.DuckDBPyConnection, index: str, field: str) -> int:
     parameters = {"longest": _LONGEST_SEEN, "sample": _SAMPLE}
-    sample = connection.execute(_PROFILES.format(field=field), parameters).fetchall()
-    sample = sample or connection.execute(_ITEMS.format(field=field), {"sample": _SAMPLE}).fetchall()
+    of_profiles = [] if field == "photo" else connection.execute(_PROFILES.format(field=field), parameters).fetchall()
+    sample = of_profiles or connection.execute(_ITEMS.format(field=field), {"sample": _SAMPLE}).fetchall()
     if not sample:  # no item has such a vector
         return EF_SEARCHES[0]
     exact = _best(client, index, [_exact(field, vector, _unseen(seen)) for vector, seen in sample])
@@ -173,8 +175,8 @@ def are_equal(indexed: dict[str, Any], expected: dict[str, Any]) -> bool:
 
     The server may write the numbers of a vector with other decimals.
     """
-    same_vectors = all(_are_near(indexed.get(field, []), expected.get(field, [])) for field in ("vector", "fitted"))
-    ignored = {"vector": None, "fitted": None, "words": None}
+    same_vectors = all(_are_near(indexed.get(field, []), expected.get(field, [])) for field in VECTORS)
+    ignored = {**dict.fromkeys(VECTORS), "words": None}
     return same_vectors and {**indexed, **ignored} == {**expected, **ignored}
 
 
