@@ -16,7 +16,7 @@ from vlm4rec_search.common.vectors import unit_rows
 from vlm4rec_search.embeddings.encoders import load_image_encoder, load_sentence_encoder
 from vlm4rec_search.embeddings.image import NETWORK, PUBLISHED_SHA256
 from vlm4rec_search.embeddings.minilm import find_files
-from vlm4rec_search.embeddings.onnx import load_network
+from vlm4rec_search.embeddings.onnx import load_network, point_to_weights
 from vlm4rec_search.embeddings.weights import folder_digest, packaged_file, verify_sha256
 
 needs_torch = pytest.mark.skipif(
@@ -154,6 +154,25 @@ def test_the_packaged_efficientnet_has_the_published_weights() -> None:
     with torch.inference_mode():
         expected = published(torch.from_numpy(photos)).numpy()
     assert load_network(NETWORK).run(None, {"photos": photos})[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_weights_are_mapped_from_the_file_and_give_the_same_numbers(tmp_path: Path) -> None:
+    import onnxruntime
+
+    photos = np.random.default_rng(3).normal(size=(2, 3, 224, 224)).astype(np.float32)
+    whole = onnxruntime.InferenceSession(NETWORK, providers=["CPUExecutionProvider"])
+    named = tmp_path / "à network.onnx"
+    named.write_bytes(NETWORK.read_bytes())
+    assert (load_network(named).run(None, {"photos": photos})[0] == whole.run(None, {"photos": photos})[0]).all()
+    assert len(point_to_weights(NETWORK)) < NETWORK.stat().st_size / 20
+
+
+@pytest.mark.parametrize("content", [b"", b"no network", NETWORK.read_bytes()[:100_000]], ids=["empty", "text", "half"])
+def test_a_damaged_network_is_one_line(tmp_path: Path, content: bytes) -> None:
+    damaged = tmp_path / "network.onnx"
+    damaged.write_bytes(content)
+    with pytest.raises(RunError, match=r"the network .* cannot be loaded: [^\n]+$"):
+        load_network(damaged)
 
 
 def test_weights_come_from_a_folder_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

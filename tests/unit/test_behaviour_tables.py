@@ -23,11 +23,16 @@ def log(rows: list[tuple[str, str, float]]) -> Taken:
     return Taken.from_likes(pd.DataFrame(rows, columns=["user_id", "item_id", "days"]))
 
 
-@drawn(seed=st.integers(0, 1_000), regularisation=st.sampled_from([0.5, 5.0, 50.0]))
-@settings(max_examples=20, deadline=None)
-def test_ease_minimises_its_loss(seed: int, regularisation: float) -> None:
+@drawn(
+    seed=st.integers(0, 1_000),
+    regularisation=st.sampled_from([0.5, 5.0, 50.0]),
+    shoppers=st.sampled_from([6, 8, 30]),  # fewer than items, as many, and more
+)
+@settings(max_examples=30, deadline=None)
+def test_ease_minimises_its_loss(seed: int, regularisation: float, shoppers: int) -> None:
     draw = np.random.default_rng(seed)
-    history, taken = (np.float32(draw.random((30, 8)) * (draw.random((30, 8)) < 0.4)) for _ in range(2))
+    shape = (shoppers, 8)
+    history, taken = (np.float32(draw.random(shape) * (draw.random(shape) < 0.4)) for _ in range(2))
     weights = solve_ease(sparse.csr_array(history), sparse.csr_array(taken), regularisation)
 
     def loss(values: np.ndarray) -> float:  # type: ignore[type-arg]

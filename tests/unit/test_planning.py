@@ -14,7 +14,7 @@ from vlm4rec_search.search.planning import (
     make_plan,
     neighbour_starts,
 )
-from vlm4rec_search.search.query import Mode
+from vlm4rec_search.search.query import Fusion, Mode
 from vlm4rec_search.search.ranking import HistoryWeights, Weights, load_ranking
 
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
@@ -105,6 +105,15 @@ def test_a_blend_weighs_scores_and_ranks() -> None:
     assert (own.fusion, own.weights[1], own.rank_weights) == ("blend", 0.5, [0.0, 0.0, 0.0, 0.0])
     off = make_plan(Query(user="u1", weights={"popularity": 0.0}), Facts(SHOPPER), blend)
     assert (off.fusion, off.rank_weights) == ("blend", [0.0, 2.0, 0.0])
+
+
+@pytest.mark.parametrize("fusion", ["rrf", "zscore", "blend"])
+def test_a_text_is_fused_by_scores_unless_the_query_names_a_fusion(fusion: Fusion) -> None:
+    chosen = RANKING.model_copy(update={"fusion": fusion})
+    plan = make_plan(Query(text="striped bag", user="u1"), Facts(SHOPPER), chosen)
+    assert (plan.fusion, plan.rank_weights) == ("minmax", ())
+    assert make_plan(Query(text="striped bag", fusion="rrf"), Facts(None), chosen).fusion == "rrf"
+    assert make_plan(Query(user="u1"), Facts(SHOPPER), chosen).fusion == fusion
 
 
 def test_a_weight_of_zero_switches_a_kind_off() -> None:

@@ -52,7 +52,9 @@ def _shared(command: F) -> F:
         click.option("--filter", "filters", multiple=True, metavar="FIELD=VALUE", help="Condition; can be repeated."),
         click.option("-k", "k", default=10, show_default=True, type=int, help="Number of hits, 1 to 10,000."),
         click.option(
-            "--fusion", type=click.Choice(["rrf", "minmax", "zscore"]), help="Default: the ranking configuration's."
+            "--fusion",
+            type=click.Choice(["rrf", "minmax", "zscore"]),
+            help="Default: that of the ranking; minmax with a text.",
         ),
         click.option(
             "--weight", "weights", multiple=True, metavar="KIND=NUMBER", help="Of a kind of retriever; 0: off."

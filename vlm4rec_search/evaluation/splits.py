@@ -114,7 +114,8 @@ def _catalogue(settings: Settings, handed: SearchLayer, photos: "pd.DataFrame", 
     documents = handed.tables.documents
     columns = documents.select(["item_id", "title", "image"]).to_pydict()
     ids, titles, images = (np.array(columns[name], dtype=object) for name in ("item_id", "title", "image"))
-    vectors = {"document": _stack(documents["vector"].to_pylist(), len(ids), np.arange(len(ids)))}
+    numbers = documents["vector"].combine_chunks().flatten().to_numpy()
+    vectors = {"document": numbers.reshape(len(ids), -1).astype(np.float32, copy=False)}
     catalogue = Catalogue(ids, titles, images, vectors)
     texts = {"title": titles, "description": _descriptions(documents)}
     for kind in needs & {"vision", "photo", *texts}:

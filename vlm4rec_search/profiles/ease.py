@@ -33,14 +33,34 @@ def solve_ease(history: sparse.csr_array, taken: sparse.csr_array, regularisatio
     Raises:
         RunError: the regularisation is too small for single precision.
     """
+    if history.shape[0] < history.shape[1]:
+        return _solve_by_shoppers(history, taken, regularisation)
     gram, shared = (history.T @ history).toarray(), (history.T @ taken).toarray()
     return solve_normal(gram.astype(np.float32), shared.astype(np.float32), regularisation)
+
+
+def _solve_by_shoppers(history: sparse.csr_array, taken: sparse.csr_array, regularisation: float) -> Scores:
+    """Return the same with a matrix of shoppers to invert, which is the smaller one where items outnumber shoppers.
+
+    With K = (history history' + regularisation I)^-1: P history' = history' K and
+    regularisation x P = I - history' K history (Woodbury), so that the other products are with sparse matrices.
+    """
+    inverse = regularised_inverse((history @ history.T).toarray().astype(np.float32), regularisation)
+    weights: Scores = np.asarray(history.T @ (inverse @ taken), dtype=np.float32)
+    of_items: Scores = np.asarray(history.T @ (inverse @ history), dtype=np.float32)
+    np.negative(of_items, out=of_items)
+    np.fill_diagonal(of_items, of_items.diagonal() + np.float32(1.0))  # regularisation x P, as is its diagonal below
+    return _without_own(weights, of_items)
 
 
 def solve_normal(gram: Scores, shared: Scores, regularisation: float) -> Scores:
     """Return the weights for history' history and history' taken, float32 (n, n) each; the first is overwritten."""
     inverse = regularised_inverse(gram, regularisation)
-    weights: Scores = inverse @ shared
+    return _without_own(inverse @ shared, inverse)
+
+
+def _without_own(weights: Scores, inverse: Scores) -> Scores:
+    """Return C - P diag(C) / diag(P) for C and a multiple of P, float32 (n, n) each; the first is overwritten."""
     weights -= inverse * (weights.diagonal() / inverse.diagonal())
     np.fill_diagonal(weights, 0.0)
     return weights

@@ -63,7 +63,10 @@ def choose_pace(taken: Taken) -> pd.DataFrame:
 
 
 class _Predictions:
-    """The nDCG@10 of every asked shopper for a pace and a regularisation; each pair is computed once."""
+    """The nDCG@10 of every asked shopper for a pace and a regularisation; each pair is computed once.
+
+    The products of all paces are kept, since each pace is asked for twice: 120 MB at most.
+    """
 
     def __init__(self, windows: list[Window]) -> None:
         self._windows = windows
@@ -73,7 +76,7 @@ class _Predictions:
     def __call__(self, pace: float, regularisation: float) -> Floats:
         if (pace, regularisation) not in self._known:
             if pace not in self._products:
-                self._products = {pace: [_products(window.before, pace) for window in self._windows]}
+                self._products[pace] = [_products(window.before, pace) for window in self._windows]
             both = zip(self._windows, self._products[pace], strict=True)
             values = [
                 _ndcg_of(window, pace, solve_normal(gram.copy(), shared, regularisation))

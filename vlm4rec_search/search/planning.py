@@ -4,13 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vlm4rec_search.search.model import BUY_AGAIN, PINNED, Facts, Item, Plan, Request, Retriever, User
-from vlm4rec_search.search.query import Kind, Query, Tier
+from vlm4rec_search.search.query import Fusion, Kind, Query, Tier
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import profile_retrievers, sum_neighbours, text_retrievers
 from vlm4rec_search.search.rules import Rule
 
 POPULARITY = Retriever("popularity", "popularity")
 TIE_BREAK = 0.01  # weight of popularity beside retrievers of weight 1
+# Of searches with a text, whatever fusion was chosen on histories: an item with all words of the text has a much higher
+# score than one with some of them, which ranks alone do not show (docs/searching.md has the figures).
+ASKED_FUSION: Fusion = "minmax"
 AFTER_SEGMENT = replace(POPULARITY, weight=0.01)  # fills up behind a segment's list, where filters leave little of it
 
 
@@ -29,7 +32,8 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     session = _session(query, facts, ranking) + _from_neighbours(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
     weights = retriever_weights(retrievers, _kind_weights(query, facts, ranking))
-    blend = ranking.fusion == "blend" and not (query.fusion or query.is_asked)
+    fusion = query.fusion or (ASKED_FUSION if query.is_asked else ranking.fusion)
+    blend = fusion == "blend"
     by_rank = retriever_weights(retrievers, _rank_weights(query, ranking)) if blend else [0.0] * len(weights)
     if not sum(weights) + sum(by_rank) > 0.0:
         weights = _own_weights(retrievers, query)
@@ -37,7 +41,6 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     heaviest = max(weight + rank_weight for _, weight, rank_weight in used)
     used += [(retriever, share * heaviest, 0.0) for retriever, share in _again(query, facts, ranking)]
     used += [(retriever, 0.0, 0.0) for retriever in _pins(rules)]
-    fusion = query.fusion or ("minmax" if ranking.fusion == "blend" and not blend else ranking.fusion)
     return Plan(
         query,
         tier,

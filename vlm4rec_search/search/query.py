@@ -42,7 +42,7 @@ class Query:
         buy_again: also return items of the history that the shopper may buy again; None takes the ranking
             configuration's. It has no effect with a text or outside the mode hybrid.
         fusion: reciprocal rank (rrf), or weighted mean of min-max (minmax) or standard scores (zscore); None takes the
-            ranking configuration's.
+            ranking configuration's, and minmax with a text or a photo.
         weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, fitted, popularity,
             photo), divided among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of
             the ranking.

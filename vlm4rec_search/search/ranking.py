@@ -64,7 +64,7 @@ class Ranking(_Strict):
         terms: the most weighted words of a shopper.
         depth: candidates of each retriever before fusion.
         fusion: reciprocal rank (rrf), weighted mean of min-max (minmax) or standard scores (zscore), or a blend of rrf
-            and minmax.
+            and minmax; searches with a text use minmax.
         weights: of each kind of retriever.
         rank_weights: of the ranks of each kind in a blend.
         by_history: other weights for short histories; the first that holds is used, not with a blend.

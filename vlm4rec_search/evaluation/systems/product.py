@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Ints, Scores
@@ -122,8 +123,13 @@ class OracleOfLegs(Product, UpperBound):
         return scores
 
 
-def open_split(split: Split, folder: Path) -> Store:
+def open_split(split: Split, folder: Path, users: Ints | None = None) -> Store:
     """Build a release of a split's tables, with its candidates as the documents, in a folder, and open it.
+
+    Args:
+        split: of the tables.
+        folder: of the release.
+        users: those who will be asked, rows of `split.user_ids`; None for all.
 
     Raises:
         UsageError: the split has no tables, or they have no documents.
@@ -134,6 +140,9 @@ def open_split(split: Split, folder: Path) -> Store:
     documents = split.tables.tables.documents
     kept = pa.array([item in allowed for item in documents["item_id"].to_pylist()])
     given = replace(split.tables.tables, documents=documents.filter(kept))
+    if users is not None:
+        asked = pa.array(split.user_ids[users], pa.string())
+        given = replace(given, users=given.users.filter(pc.is_in(given.users["user_id"], asked)))
     build_release(folder, given, split.tables.new_release("evaluation"))
     path = current_release(folder)
     if path is None:

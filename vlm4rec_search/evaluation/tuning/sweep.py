@@ -117,7 +117,7 @@ def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusi
         fusion: every retriever's scores or ranks are scaled by it.
         depth: candidates of each retriever that count.
     """
-    unions = [_union(user, depth) for user in users]
+    unions = _unions(users, depth)
     width = max((len(union) for union in unions), default=0)
     formulas = (min_max_mean, rank_share) if fusion == "blend" else (BY_WEIGHT[fusion],)
     added = np.zeros((len(users), width, len(KINDS) * len(formulas)), dtype=np.float32)
@@ -138,9 +138,17 @@ def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusi
     return Pool(added, is_document, cells, np.diff(relevant.indptr).astype(np.int64), documents)
 
 
-def _union(user: UserCandidates, depth: int) -> Ints:
-    parts = [candidates.documents[:depth] for candidates in user.retrievers]
-    return np.unique(np.concatenate(parts)) if parts else np.array([], dtype=np.int64)
+def _unions(users: Sequence[UserCandidates], depth: int) -> list[Ints]:
+    """Return the documents that any retriever of each user found, in order."""
+    parts = [[candidates.documents[:depth] for candidates in user.retrievers] for user in users]
+    sizes = [sum(map(len, part)) for part in parts]
+    flat = np.concatenate([np.empty(0, np.int64), *(each for part in parts for each in part)])
+    rows = np.repeat(np.arange(len(users)), sizes)
+    order = np.lexsort((flat, rows))
+    rows, flat = rows[order], flat[order]
+    is_first = (np.diff(flat, prepend=-1) != 0) | (np.diff(rows, prepend=-1) != 0)
+    rows, flat = rows[is_first], flat[is_first]
+    return np.split(flat, np.searchsorted(rows, np.arange(1, len(users)))) if users else []
 
 
 def _cut(candidates: Candidates, depth: int) -> Candidates:
@@ -223,11 +231,12 @@ def top_ten(pool: Pool, weights: Floats) -> Ints:
 
 def _scores(pool: Pool, weights: Floats) -> npt.NDArray[np.float32]:
     """Return the fused score of each document, float32 (u, w), -1 where no retriever with a weight found it."""
-    vector = weights.astype(np.float32)
-    scores = pool.added @ vector
-    # What a retriever adds is above 0, so that a sum of 0 was found by none; a blend may round to 0.
-    found: npt.NDArray[np.float32] = np.where(pool.is_document & (scores > 0), scores, np.float32(-1.0)).round(7)
-    return found
+    scores: npt.NDArray[np.float32] = pool.added @ weights.astype(np.float32)
+    # What a retriever adds is above 0, so that a sum of 0 was found by none, or is no document; a blend may round to 0.
+    by_none = scores <= 0
+    np.round(scores, 7, out=scores)
+    scores[by_none] = -1.0
+    return scores
 
 
 def _ranks(cells: Ints, scores: npt.NDArray[np.float32], block: int = 2_000) -> Ints:

@@ -136,7 +136,10 @@ def retrieve_windows(parts: list[Part], ranking: Ranking, folder: Path) -> Windo
 
 
 def _retrieve(part: Part, ranking: Ranking, folder: Path) -> Window:
-    with TemporaryDirectory(dir=folder) as place, closing(open_split(part.split, Path(place))) as store:
+    with (
+        TemporaryDirectory(dir=folder) as place,
+        closing(open_split(part.split, Path(place), part.targets.users)) as store,
+    ):
         mean = retrieve_candidates(store, part, ranking.model_copy(update={"profile": "mean"}))
         of_interests = ranking.model_copy(update={"profile": "interests"})
         near = retrieve_candidates(store, part, of_interests, "semantic")

@@ -28,7 +28,7 @@ class AttributeCaptioner(Captioner):
     A plain background is assumed, and skin counts little, because people may wear the product.
     """
 
-    id = "attributes@1"
+    id = "attributes@2"
     prompt = "category-1"
     understands = False
 
