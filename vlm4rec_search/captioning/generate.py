@@ -16,9 +16,11 @@ MAX_FAILURES_IN_A_ROW = 40
 NOT_CAPTIONED = Failure(
     "pending", "not captioned yet: run `vlm4rec captions run`, or plan with a larger VLM4REC_CAPTION_BUDGET"
 )
+IN_BATCH = "in_batch"
+"""The status of a caption whose request is in a batch file (`batch.py`): neither a run nor a plan makes it."""
 Entry = dict[str, Any]
 """A stored answer: caption, note, attributes, tokens_in, tokens_out, seconds. Old entries lack the last four."""
-_JSON: Codec[Entry] = Codec(lambda entry: json.dumps(entry).encode(), json.loads)
+ENTRY: Codec[Entry] = Codec(lambda entry: json.dumps(entry).encode(), json.loads)
 
 
 class SightCheck:
@@ -86,7 +88,7 @@ class Outcome:
     """The caption of an item's photo, or the reason why there is none.
 
     Attributes:
-        status: ok, pending, failed, a status of `PhotoError` or `CaptionError`, or a fault of the answer
+        status: ok, pending, in_batch, failed, a status of `PhotoError` or `CaptionError`, or a fault of the answer
             (`validation.validate_caption`).
         answer: the captioner's words, whatever the status; None without an answer.
         error: the reason of a status other than ok. With ok, a note about the photo or the text, or None.
@@ -143,7 +145,7 @@ def caption_photos(
         captioner.id,
         {key: (file, prompt) for key, file, prompt in zip(keys, files, prompts, strict=True) if file.failure is None},
         caption_batch,
-        _JSON,
+        ENTRY,
         policy,
         batch_size=captioner.batch_size,
         workers=captioner.workers,
@@ -194,10 +196,11 @@ def _call_captioner(
         return [result for pair in photos for result in _call_captioner(captioner, [pair], cost_meter)]
     if len(captions) != len(photos):
         raise RunError(f"captioner {captioner.id} returned {len(captions)} captions for {len(photos)} photos")
-    return [_make_entry(caption, photo, cost_meter) for caption, (photo, _) in zip(captions, photos, strict=True)]
+    return [make_entry(caption, photo.note, cost_meter) for caption, (photo, _) in zip(captions, photos, strict=True)]
 
 
-def _make_entry(caption: Caption | Exception, photo: Photo, cost_meter: CostMeter) -> Entry | Failure:
+def make_entry(caption: Caption | Exception, photo_note: str, cost_meter: CostMeter) -> Entry | Failure:
+    """Return what the cache stores of an answer, and count its cost."""
     if isinstance(caption, Caption | CaptionError):
         cost_meter.add(caption.tokens_in, caption.tokens_out)
     if isinstance(caption, Exception):
@@ -207,7 +210,7 @@ def _make_entry(caption: Caption | Exception, photo: Photo, cost_meter: CostMete
         return Failure("empty", "the caption is empty")
     return {
         "caption": text,
-        "note": "; ".join(filter(None, (photo.note, caption.note))),
+        "note": "; ".join(filter(None, (photo_note, caption.note))),
         "attributes": dict(caption.attributes),
         "tokens_in": caption.tokens_in,
         "tokens_out": caption.tokens_out,

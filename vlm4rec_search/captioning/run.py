@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from vlm4rec_search.captioning.base import Captioner, Context
 from vlm4rec_search.captioning.generate import Entry, Outcome, caption_keys, caption_photos
 from vlm4rec_search.captioning.registry import load_captioner
-from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, Results
+from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, Results, result_key
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
@@ -22,6 +22,23 @@ if the photo is still bad. A photo that is missing or outside the data folder ne
 _RETRYABLE_CALLS = ("failed", "refused", "empty", "too_long", "repeated", "wrong_language", "markup", "echo")
 RETRYABLE = (*_RETRYABLE_CALLS, *RETRYABLE_PHOTOS)
 """Statuses that `vlm4rec captions retry` accepts."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `of` parts of the catalogue, `number` from 1; which one an item is in follows from its photo and prompt.
+
+    So every machine divides the catalogue alike before it fetches a photo. Items with the same image and prompt are in
+    the same part.
+    """
+
+    number: int
+    of: int
+
+    def contains(self, image: str | None, prompt: str) -> bool:
+        """Return whether an item with this image in the catalogue and this rendered prompt is in the part."""
+        return int(result_key("part", image or "", prompt)[:15], 16) % self.of == self.number - 1
+
 
 _WITHOUT_PHOTO = ("no_photo", "missing", "outside", "blocked", "unreadable", "too_large", "wrong_type")
 
@@ -114,6 +131,12 @@ class CatalogueCaptions:
         """Return the positions of the items with one of these statuses."""
         return [position for position, outcome in enumerate(self.outcomes) if outcome.status in statuses]
 
+    def in_part(self, positions: list[int], part: Part | None) -> list[int]:
+        """Return the positions whose items are in this part; all of them without one."""
+        render = self.captioner.render
+        pairs = ((at, self.items[at]) for at in positions)
+        return [at for at, item in pairs if part is None or part.contains(item.image, render(item.context))]
+
     def count_statuses(self) -> dict[str, int]:
         """Return the number of items with each status, the most frequent status first."""
         return dict(Counter(outcome.status for outcome in self.outcomes).most_common())
@@ -176,6 +199,7 @@ def run_captions(
     limit: int | None = None,
     max_cost: float | None = None,
     retry: Collection[str] = (),
+    part: Part | None = None,
     environment: str = "prod",
 ) -> RunSummary:
     """Fetch and caption the pending items, by descending priority. Every answer is stored as soon as it arrives.
@@ -186,6 +210,7 @@ def run_captions(
         limit: the largest number of items. A retry takes the items that failed longest ago.
         max_cost: the most money to spend; by default that of the settings.
         retry: statuses of `RETRYABLE` to work on instead of pending.
+        part: share of the items; by default all.
         environment: the SQLMesh environment of the items.
 
     Raises:
@@ -198,7 +223,7 @@ def run_captions(
     policy = FillPolicy(retry_failed=bool(retry), origin=origin, cost_meter=cost_meter, show=bar)
     with Cache(settings.cache) as cache:
         before = look_up_captions(settings, cache, captioner, environment)
-        selected = before.positions(retry or ("pending",))
+        selected = before.in_part(before.positions(retry or ("pending",)), part)
         selected = (_order_by_last_try(before, selected, cache) if retry else selected)[:limit]
         outcomes, results = caption_selected(before, selected, settings, cache, policy) if selected else ([], Results())
         after = look_up_captions(settings, cache, captioner, environment) if selected else before
@@ -241,15 +266,25 @@ def caption_selected(
     Raises:
         UsageError, RunError: as `run_captions`.
     """
-    items = [captions.items[position] for position in selected]
+    photos = fetch_selected(captions, selected, settings, cache, policy)
+    contexts = [captions.items[position].context for position in selected]
+    recompute = set(_caption_keys(captions, selected, photos)) if policy.origin == "retry" else set()
+    return caption_photos(captions.captioner, photos, contexts, cache, replace(policy, recompute=recompute))
+
+
+def fetch_selected(
+    captions: CatalogueCaptions, selected: list[int], settings: Settings, cache: Cache, policy: FillPolicy
+) -> list[PhotoFile]:
+    """Return the photos of the items at these positions; those behind URLs are fetched, and bad ones once more.
+
+    Raises:
+        RunError: the cache cannot be used.
+    """
     bad = [captions.items[at].image for at in selected if captions.outcomes[at].status in RETRYABLE_PHOTOS]
     urls = {photo_key(with_scheme(image)) for image in bad if is_url(image)}
     fetching = FillPolicy(retry_failed=policy.retry_failed, recompute=urls, origin=policy.origin, show=policy.show)
     remote = FetchPolicy(fetching, settings.allow_private_addresses)
-    photos = locate_photos([item.image for item in items], settings.data_dir, cache, remote)
-    contexts = [item.context for item in items]
-    recompute = set(_caption_keys(captions, selected, photos)) if policy.origin == "retry" else set()
-    return caption_photos(captions.captioner, photos, contexts, cache, replace(policy, recompute=recompute))
+    return locate_photos([captions.items[at].image for at in selected], settings.data_dir, cache, remote)
 
 
 @dataclass(frozen=True)

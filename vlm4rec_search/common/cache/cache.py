@@ -6,14 +6,14 @@ them, a later run tries them again.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from vlm4rec_search.common.cache.cost import CostMeter
 from vlm4rec_search.common.cache.scheduler import BatchScheduler, KeyLocks
-from vlm4rec_search.common.cache.store import Failure, LedgerRow, ResultStore
+from vlm4rec_search.common.cache.store import Failure, LedgerRow, ResultStore, chunks
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import Advance, Show, lines
 
@@ -21,6 +21,8 @@ Input = TypeVar("Input")
 Value = TypeVar("Value")
 
 LOCK_FILE = "{}.claims"  # of a kind; processes of older versions use the same name
+_LOCKED_AT_ONCE = 1000  # the time for a lock grows with the number of locks of the process
+Record = Callable[[Mapping[str, bytes], Mapping[str, Failure]], None]
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,59 @@ class Cache(ResultStore):
         values = {key: codec.decode(value) for key, value in stored.items()}
         failures = {key: failure for key, failure in failures.items() if key not in stored}
         return Results(values, failures, row.computed, row.cached, row.failed, scheduler.left)
+
+    def set_aside(self, kind: str, producer: str, failures: Mapping[str, Failure], origin: str) -> list[str]:
+        """Store failures for keys whose results are computed elsewhere, so that no run computes them meanwhile.
+
+        Args:
+            kind, producer: as in `get_or_compute`.
+            failures: what a run reports of each key.
+            origin: name of the command.
+
+        Returns:
+            The keys that were set aside. A key that has a result, or that another process computes now, is left out.
+
+        Raises:
+            RunError: the cache cannot be used.
+        """
+        taken: list[str] = []
+        with self._explain_errors():
+            locks = KeyLocks(self.folder / LOCK_FILE.format(kind))
+        with locks:
+            for chunk in chunks(list(failures), _LOCKED_AT_ONCE):
+                locked = [key for key in chunk if locks.acquire(key)]
+                finished = self.read(locked)
+                free = [key for key in locked if key not in finished]
+                self.put_failures(kind, producer, {key: failures[key] for key in free}, origin)
+                taken += free
+                for key in locked:
+                    locks.release(key)
+        return taken
+
+    @contextmanager
+    def recording(self, kind: str, producer: str, origin: str, cost_meter: CostMeter) -> Iterator[Record]:
+        """Yield a function that stores results and failures which were computed elsewhere, each call in one step.
+
+        The ledger gets a row with the first of them, and none where there are none.
+
+        Raises:
+            RunError: the cache cannot be used.
+        """
+        row, start = LedgerRow(0, kind, producer, origin=origin), time.monotonic()
+
+        def record(results: Mapping[str, bytes], failures: Mapping[str, Failure]) -> None:
+            if not results and not failures:
+                return
+            if not row.run:
+                self._begin(row)
+            row.computed += len(results)
+            row.failed += len(failures)
+            self._commit(_measured(row, start, cost_meter), results, failures)
+
+        yield record
+        if row.run:
+            row.finished = True
+            self._commit(_measured(row, start, cost_meter), {}, {})
 
 
 @dataclass(frozen=True)
