@@ -41,7 +41,7 @@ ESTIMATED = "tokens are estimated: the server reports none"
 
 
 class OpenAICaptioner(Captioner):
-    """One model of one server; each request contains one photo as a data URL.
+    """One model of one server or of several; each request contains one photo as a data URL.
 
     Many threads call `caption` at once; they share the rate limits. A server may change the weights behind a model's
     name without notice, so the label `VLM4REC_OPENAI_REVISION` is part of the id.
@@ -64,8 +64,11 @@ class OpenAICaptioner(Captioner):
         self.id = f"{model}@{settings.openai_revision}"
         self.prompt = self._prompt.id
         self.decoding = f"temperature 0, {self._prompt.tokens} tokens, JPEG {JPEG_QUALITY}"
-        self.workers = settings.openai_workers
-        self.requests_per_minute, self.tokens_per_minute = settings.openai_rpm, settings.openai_tpm
+        servers = self._client.servers
+        # Of several servers each has one more thread, which has its next photo ready when a request ends.
+        self.workers = settings.openai_workers if servers == 1 else servers * (settings.openai_workers + 1)
+        self.requests_per_minute = settings.openai_rpm and settings.openai_rpm * servers
+        self.tokens_per_minute = settings.openai_tpm and settings.openai_tpm * servers
 
     def render(self, context: Context) -> str:
         return self._prompt.render(context)
