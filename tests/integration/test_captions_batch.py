@@ -12,6 +12,7 @@ import pytest
 from helpers.batch_runner import hosted_line, run_batch, vllm_line
 from helpers.caption_server import CaptionServer, Reply, answer, refusal, serving
 from helpers.colour_catalogue import write_catalogue
+from helpers.image_server import ImageServer, serve_images
 from helpers.workspace import Workspace
 from PIL import Image
 
@@ -191,11 +192,21 @@ def test_files_are_split_by_number_and_size_and_never_overwritten(tmp_path: Path
         export_batch(settings, tmp_path / "x.jsonl", "attributes")
 
 
-def test_a_photo_behind_a_url_may_be_named_by_it(tmp_path: Path) -> None:
-    settings = write_settings(tmp_path / "shop")
-    export_batch(settings, tmp_path / "a.jsonl", urls=True, limit=1)
-    (request,) = read_requests(tmp_path / "a.jsonl")
-    assert request["body"]["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+def test_a_photo_behind_a_url_is_fetched_for_its_key_and_may_be_named_by_its_url(tmp_path: Path) -> None:
+    with serve_images() as shop:
+        settings = write_settings(tmp_path / "shop", allow_private_addresses=True)
+        with duckdb.connect(str(settings.warehouse)) as connection:
+            connection.execute("UPDATE staging.items SET image = ? || '/good.png' WHERE item_id = 'i00'", [shop])
+            connection.execute("UPDATE staging.items SET image = ? || '/absent.png' WHERE item_id = 'i01'", [shop])
+        assert export_batch(settings, tmp_path / "a.jsonl", urls=True, limit=3).requests == 2
+        assert ImageServer.requests.count(("localhost", "/good.png")) == 1
+    urls = {
+        request["body"]["messages"][0]["content"][0]["image_url"]["url"]
+        for request in read_requests(tmp_path / "a.jsonl")
+    }
+    assert f"{shop}/good.png" in urls
+    assert {url[:23] for url in urls} == {f"{shop}/good.png"[:23], "data:image/jpeg;base64,"}
+    assert statuses(settings) == {"pending": 17, "in_batch": 2, "unreachable": 1}
 
 
 def test_a_killed_export_is_done_again_and_bad_photos_have_a_reason(workspace: Workspace) -> None:

@@ -83,6 +83,18 @@ class CircuitBreaker:
             )
 
 
+class RunChecks:
+    """The checks that end a run early; the calls of `caption_photos` of one run share them.
+
+    Args:
+        captioner: whose calls are checked.
+        cost_meter: counts the tokens of the checks.
+    """
+
+    def __init__(self, captioner: Captioner, cost_meter: CostMeter) -> None:
+        self.breaker, self.sight = CircuitBreaker(captioner.id), SightCheck(captioner, cost_meter)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The caption of an item's photo, or the reason why there is none.
@@ -106,7 +118,12 @@ class Outcome:
 
 
 def caption_photos(
-    captioner: Captioner, files: Sequence[PhotoFile], contexts: Sequence[Context], cache: Cache, policy: FillPolicy
+    captioner: Captioner,
+    files: Sequence[PhotoFile],
+    contexts: Sequence[Context],
+    cache: Cache,
+    policy: FillPolicy,
+    checks: RunChecks | None = None,
 ) -> tuple[list[Outcome], Results[Entry]]:
     """Caption photos as far as the policy allows, and validate every answer.
 
@@ -116,6 +133,7 @@ def caption_photos(
         contexts: title and category of each item.
         cache: holds earlier captions.
         policy: which captions may be computed; `recompute` holds keys of `caption_keys`.
+        checks: of the run that this call is a part of.
 
     Returns:
         An outcome for each item, and the results of the cache.
@@ -124,17 +142,17 @@ def caption_photos(
         RunError: the cache cannot be used, the captioner breaks its contract, or every call fails.
         UsageError: the captioner cannot work at all.
     """
-    breaker, sight = CircuitBreaker(captioner.id), SightCheck(captioner, policy.cost_meter)
+    checks = checks or RunChecks(captioner, policy.cost_meter)
 
     def caption_batch(batch: Sequence[tuple[PhotoFile, str]]) -> list[Entry | Failure]:
-        breaker.check()
+        checks.breaker.check()
         photos = read_photos([file for file, _ in batch])
         prompts = [prompt for _, prompt in batch]
         readable = [(photo, prompt) for photo, prompt in zip(photos, prompts, strict=True) if isinstance(photo, Photo)]
         if readable:
-            sight.require()
+            checks.sight.require()
         answers = _call_captioner(captioner, readable, policy.cost_meter)
-        breaker.record(answers)
+        checks.breaker.record(answers)
         remaining = iter(answers)
         return [photo if isinstance(photo, Failure) else next(remaining) for photo in photos]
 

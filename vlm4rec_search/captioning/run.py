@@ -1,20 +1,25 @@
 """Captioning runs ahead of a plan: caption the pending items, or retry the failed ones."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vlm4rec_search.captioning.base import Captioner, Context
-from vlm4rec_search.captioning.generate import Entry, Outcome, caption_keys, caption_photos
+from vlm4rec_search.captioning.generate import Entry, Outcome, RunChecks, caption_keys, caption_photos
 from vlm4rec_search.captioning.registry import load_captioner
-from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, Results, result_key
+from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, LedgerRow, Results, result_key
+from vlm4rec_search.common.concurrency import start_in_thread
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.progress import bar
+from vlm4rec_search.common.progress import Show, bar
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read, schema
 from vlm4rec_search.datasets.photos.decode import PhotoFile
 from vlm4rec_search.datasets.photos.fetch import photo_key
 from vlm4rec_search.datasets.photos.locate import FetchPolicy, is_url, locate_photos, with_scheme
+
+_FIRST_GROUP, _LARGE_GROUP, _CALLS_OF_A_WORKER = 64, 1024, 32
 
 RETRYABLE_PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
 """Statuses of photos that may be replaced at the same path or URL. A retry reads such a photo again, and costs nothing
@@ -261,15 +266,91 @@ def caption_selected(
 ) -> tuple[list[Outcome], Results[Entry]]:
     """Fetch and caption the items at these positions.
 
-    A retry repeats failed calls and unusable answers, and reads bad photos again.
+    Where photos have to be fetched, the next items are fetched while some are captioned. A retry repeats failed calls
+    and unusable answers, and reads bad photos again.
 
     Raises:
         UsageError, RunError: as `run_captions`.
     """
-    photos = fetch_selected(captions, selected, settings, cache, policy)
-    contexts = [captions.items[position].context for position in selected]
-    recompute = set(_caption_keys(captions, selected, photos)) if policy.origin == "retry" else set()
-    return caption_photos(captions.captioner, photos, contexts, cache, replace(policy, recompute=recompute))
+    captioner, checks = captions.captioner, RunChecks(captions.captioner, policy.cost_meter)
+    groups = _split_for_fetching(captions, selected)
+    outcomes: list[Outcome] = []
+    results: Results[Entry] = Results()
+    rows: dict[tuple[str, str], LedgerRow] = {}
+    with _shared_progress(policy.show, captioner, len(selected), len(groups)) as (show, advance_to):
+        for group, photos in _fetch_ahead(captions, groups, settings, cache, policy):
+            contexts = [captions.items[position].context for position in group]
+            recompute = set(_caption_keys(captions, group, photos)) if policy.origin == "retry" else set()
+            own = replace(policy, recompute=recompute, show=show, rows=rows)
+            captioned, results = caption_photos(captioner, photos, contexts, cache, own, checks)
+            outcomes += captioned
+            advance_to(len(outcomes))
+            if results.left:
+                return outcomes, replace(results, left=results.left + len(selected) - len(outcomes))
+    return outcomes, results
+
+
+def _split_for_fetching(captions: CatalogueCaptions, selected: list[int]) -> list[list[int]]:
+    """Return the positions in groups that are fetched one ahead of the other; one group if nothing is to be fetched.
+
+    The first groups are small, so that captioning begins soon. The others are large beside the number of workers, since
+    workers wait for each other at the end of a group.
+    """
+    images = ((captions.items[at].image, captions.photos[at].failure) for at in selected)
+    if not any(is_url(image) and failure for image, failure in images):
+        return [selected] if selected else []
+    groups, start, size = [], 0, _FIRST_GROUP
+    while start < len(selected):
+        groups.append(selected[start : start + size])
+        start, size = start + size, min(2 * size, max(_LARGE_GROUP, _CALLS_OF_A_WORKER * captions.captioner.workers))
+    return groups
+
+
+def _fetch_ahead(
+    captions: CatalogueCaptions, groups: list[list[int]], settings: Settings, cache: Cache, policy: FillPolicy
+) -> Iterator[tuple[list[int], list[PhotoFile]]]:
+    """Yield each group with its photos; the next group is fetched in a thread meanwhile."""
+    if len(groups) <= 1:
+        yield from ((group, fetch_selected(captions, group, settings, cache, policy)) for group in groups)
+        return
+    quiet = replace(policy, show=lambda label, total: nullcontext(_ignore), rows={})
+
+    def fetch(group: list[int]) -> list[PhotoFile]:
+        with Cache(settings.cache) as own:  # a connection belongs to its thread
+            return fetch_selected(captions, group, settings, own, quiet)
+
+    following = start_in_thread(partial(fetch, groups[0]))
+    for number, group in enumerate(groups, 1):
+        photos = following.result()
+        if number < len(groups):
+            following = start_in_thread(partial(fetch, groups[number]))
+        yield group, photos
+
+
+def _ignore(steps: int) -> None:
+    pass
+
+
+@contextmanager
+def _shared_progress(
+    show: Show, captioner: Captioner, items: int, groups: int
+) -> Iterator[tuple[Show, Callable[[int], None]]]:
+    """Yield what shows the progress of a group, and a function that takes the number of items that are done.
+
+    Several groups share one progress, which counts items.
+    """
+    if groups <= 1:
+        yield show, _ignore
+        return
+    done = 0
+    with show(f"captions by {captioner.id}", items) as advance:
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            advance(count)
+
+        yield lambda label, total: nullcontext(step), lambda count: step(max(0, count - done))
 
 
 def fetch_selected(
@@ -282,7 +363,7 @@ def fetch_selected(
     """
     bad = [captions.items[at].image for at in selected if captions.outcomes[at].status in RETRYABLE_PHOTOS]
     urls = {photo_key(with_scheme(image)) for image in bad if is_url(image)}
-    fetching = FillPolicy(retry_failed=policy.retry_failed, recompute=urls, origin=policy.origin, show=policy.show)
+    fetching = replace(policy, limit=None, recompute=urls, cost_meter=CostMeter())
     remote = FetchPolicy(fetching, settings.allow_private_addresses)
     return locate_photos([captions.items[at].image for at in selected], settings.data_dir, cache, remote)
 

@@ -48,6 +48,8 @@ class FillPolicy:
         origin: name of the run in the ledger: plan, or the command that computes results ahead of a plan.
         cost_meter: counts tokens and enforces the cap on spend; `compute` adds to it.
         show: how progress is shown.
+        rows: rows of the ledger by kind and producer, to which calls of `get_or_compute` with the same mapping add; by
+            default each call has a row of its own.
     """
 
     limit: int | None = None
@@ -56,6 +58,7 @@ class FillPolicy:
     origin: str = "plan"
     cost_meter: CostMeter = field(default_factory=CostMeter)
     show: Show = lines
+    rows: dict[tuple[str, str], LedgerRow] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Results(Generic[Value]):
     Attributes:
         values: results by key.
         failures: reasons of failed calls, of this run or an earlier one, for keys without a value.
-        computed, cached, failed: distinct keys that this run computed, found in the cache, or failed to compute.
+        computed, cached, failed: distinct keys that this run computed, found in the cache, or failed to compute; of all
+            calls that share a row of the ledger.
         left: keys that were not computed because the cap on spend was reached.
     """
 
@@ -124,12 +128,16 @@ class Cache(ResultStore):
         failures = self.failures([key for key in missing if key not in stored])
         todo = [key for key in missing if policy.retry_failed or key not in failures][: policy.limit]
         attempts = self.failed_attempts(todo) if exclusive else {}
-        row = LedgerRow(0, kind, producer, cached=len(inputs) - len(missing), origin=policy.origin)
-        if recorded and policy.limit != 0:
+        row = LedgerRow(0, kind, producer, origin=policy.origin)
+        if policy.rows is not None:
+            row = policy.rows.setdefault((kind, producer), row)
+        row.cached += len(inputs) - len(missing)
+        row.finished = False
+        if recorded and policy.limit != 0 and not row.run:
             self._begin(row)
         with self._explain_errors():
             locks = KeyLocks(self.folder / LOCK_FILE.format(kind)) if exclusive and todo else None
-        start = time.monotonic()
+        start = time.monotonic() - row.seconds
         with policy.show(label or f"{kind} by {producer}", len(todo)) as advance, locks or nullcontext():
             known = _KnownResults(self, row, stored, failures, attempts, advance)
             scheduler = BatchScheduler(locks, known.load_finished, policy.cost_meter)
