@@ -12,6 +12,7 @@ loses or pays again more calls than were in flight at the kill.
 import argparse
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -152,21 +153,33 @@ def run_command(settings: Settings, *arguments: str, kill: Callable[[], bool] | 
     )
     own = {f"VLM4REC_{name.upper()}": str(getattr(settings, name)) for name in names}
     command = [str(Path(sys.executable).with_name("vlm4rec")), "-q", "captions", *arguments]
-    start = time.monotonic()
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryFile("w+") as output:
         environment = {**os.environ, **own, "PYTHONPATH": str(Path(__file__).parents[1])}
         process = subprocess.Popen(command, stdout=output, env=environment, cwd=settings.data_dir)  # noqa: S603
-        while kill is not None and process.poll() is None and not kill():
-            time.sleep(0.1)
-        if kill is not None:
-            process.send_signal(signal.SIGKILL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        memory = 0.0
+        while process.poll() is None:
+            memory = max(memory, peak_memory(process.pid))
+            if kill is not None and kill():
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            time.sleep(0.2)
+        seconds = time.monotonic() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if process.returncode != (-signal.SIGKILL if kill else 0):
             raise SystemExit(f"{arguments} ended with {process.returncode}")
         output.seek(0)
-        cpu = usage.ru_utime + usage.ru_stime
-        return Measured(time.monotonic() - start, cpu, usage.ru_maxrss / 1000, output.read())
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Measured(seconds, cpu, memory, output.read())
+
+
+def peak_memory(process: int) -> float:
+    """Return the peak resident memory of a process in MB; 0 for one that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def count_captions(settings: Settings) -> int:
