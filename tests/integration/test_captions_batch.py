@@ -151,6 +151,8 @@ def test_unknown_and_broken_lines_are_counted_kept_and_read_later(tmp_path: Path
     later = import_batch(other, [output])
     assert (later.computed, later.known, later.unknown) == (1, 1, 1), "the kept answer is read when its item is there"
     assert import_batch(settings, [output]).in_batch == 1, "the item of the broken line still waits"
+    requests = import_batch(settings, [file])
+    assert (requests.failed, len(requests.broken), requests.in_batch) == (0, 3, 1), "a file of requests has no answers"
     assert export_batch(settings, tmp_path / "b.jsonl", again=True, limit=1).requests == 1
     assert read_requests(tmp_path / "b.jsonl")[0]["custom_id"] == lines[2]["custom_id"]
 

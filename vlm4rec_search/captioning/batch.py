@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
 from vlm4rec_search.captioning.estimate import mean_tokens
@@ -24,7 +24,7 @@ from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.run import CatalogueCaptions, Part, fetch_selected, look_up_captions
 from vlm4rec_search.common.cache import Cache, CostMeter, Failure, FillPolicy, Prices, Record, result_key
 from vlm4rec_search.common.concurrency import run_concurrently
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import file_lock
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
@@ -187,7 +187,7 @@ def _load(settings: Settings, captioner: str | None) -> OpenAICaptioner:
 
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise UsageError(f"{path} exists: choose another name, or remove it if it was not sent")
+        raise UsageError(f"{path} exists: choose another name")
 
 
 class _RequestWriter:
@@ -207,7 +207,20 @@ class _RequestWriter:
         self.writing = Failure(IN_BATCH, _WRITING.format(path.name))
 
     def write(self, requests: Mapping[str, _Request]) -> None:
-        """Write all requests; photos are read and encoded in threads."""
+        """Write all requests; photos are read and encoded in threads.
+
+        Raises:
+            UsageError: the next file exists.
+            RunError: a file cannot be written.
+        """
+        try:
+            self._write(requests)
+        except OSError as error:
+            raise RunError(
+                f"{self._path} cannot be written ({error.strerror or error}): the next export writes what is missing"
+            ) from None
+
+    def _write(self, requests: Mapping[str, _Request]) -> None:
         lines = self._lines(requests)
         line = next(lines, None)
         while line is not None:
@@ -311,6 +324,13 @@ class _Answer(BaseModel):
     custom_id: str
     response: _Response | None = None
     error: Any = None
+
+    @model_validator(mode="after")
+    def _require_answer(self) -> Self:
+        """Refuse a line of a file of requests."""
+        if self.response is None and not self.error:
+            raise ValueError("neither a response nor an error")
+        return self
 
     @property
     def is_good(self) -> bool:

@@ -256,7 +256,7 @@ def export_batch(
     if summary.in_batch:
         click.echo(f"{summary.in_batch:,} items are in earlier files; --again writes their requests once more")
     if summary.bad_photos:
-        click.echo(f"{summary.bad_photos:,} photos cannot be read: `vlm4rec captions retry` says why")
+        click.echo(f"{summary.bad_photos:,} photos cannot be read; the next plan shows why")
     if summary.elsewhere:
         click.echo(f"{summary.elsewhere:,} photos are being captioned by a run now, and were left out")
     if summary.requests:
