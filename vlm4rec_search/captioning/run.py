@@ -231,18 +231,21 @@ def run_captions(
         selected = before.in_part(before.positions(retry or ("pending",)), part)
         selected = (_order_by_last_try(before, selected, cache) if retry else selected)[:limit]
         outcomes, results = caption_selected(before, selected, settings, cache, policy) if selected else ([], Results())
-        after = look_up_captions(settings, cache, captioner, environment) if selected else before
+        model, statuses = before.captioner, before.count_statuses()
+        del before  # a large catalogue is in memory once
+        if selected:
+            statuses = look_up_captions(settings, cache, captioner, environment).count_statuses()
     failures = [outcome.error for outcome in outcomes if outcome.status == "failed"]
     return RunSummary(
-        captioner=before.captioner.id,
-        prompt=before.captioner.prompt,
+        captioner=model.id,
+        prompt=model.prompt,
         computed=results.computed,
         cached=results.cached,
         failed=results.failed,
         tokens_in=cost_meter.tokens_in,
         tokens_out=cost_meter.tokens_out,
         cost=cost_meter.cost,
-        statuses=after.count_statuses(),
+        statuses=statuses,
         left=results.left,
         failure=failures[0] if failures and not results.computed and results.failed else None,
     )
@@ -361,6 +364,8 @@ def fetch_selected(
     Raises:
         RunError: the cache cannot be used.
     """
+    if not any(captions.photos[at].failure or captions.outcomes[at].status in RETRYABLE_PHOTOS for at in selected):
+        return [captions.photos[at] for at in selected]
     bad = [captions.items[at].image for at in selected if captions.outcomes[at].status in RETRYABLE_PHOTOS]
     urls = {photo_key(with_scheme(image)) for image in bad if is_url(image)}
     fetching = replace(policy, limit=None, recompute=urls, cost_meter=CostMeter())
