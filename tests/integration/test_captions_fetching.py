@@ -52,7 +52,9 @@ def test_captioning_begins_before_the_last_photo_is_fetched(tmp_path: Path) -> N
 def test_a_spending_cap_ends_the_fetching_too(tmp_path: Path) -> None:
     with serving(lambda title, earlier: answer("A red mug.")) as server, serve_images() as shop:
         settings = write_remote(tmp_path, shop, server.url, price_in=10, price_out=100, openai_workers=2)
-        summary = run_captions(settings, max_cost=0.0305)  # the first call is taken to cost 0.027, then each costs 0.001
+        summary = run_captions(
+            settings, max_cost=0.0305
+        )  # the first call is taken to cost 0.027, then each costs 0.001
         assert (summary.computed, summary.left) == (30, ITEMS - 30)
         assert not [path for _, path in ImageServer.requests if path >= "/192"], (
             "no group is fetched after the next one"

@@ -6,6 +6,7 @@ import pytest
 from helpers.colour_catalogue import write_catalogue
 
 from benchmarks.caption_servers import Stub, serving_fleet
+from vlm4rec_search.captioning.captioners.openai import fleet
 from vlm4rec_search.captioning.run import look_up_captions, run_captions
 from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -30,9 +31,9 @@ def write_settings(folder: Path, urls: str, items: int, **options: object) -> Se
 
 
 def test_a_fleet_with_failures_stays_busy_loses_nothing_and_pays_once(tmp_path: Path) -> None:
-    with serving_fleet(*FLEET) as fleet:
-        summary = run_captions(write_settings(tmp_path, fleet.setting, ITEMS))
-        answers, shares, logs = fleet.answers(), fleet.busy_shares(), fleet.logs()
+    with serving_fleet(*FLEET) as servers:
+        summary = run_captions(write_settings(tmp_path, servers.setting, ITEMS))
+        answers, shares, logs = servers.answers(), servers.busy_shares(), servers.logs()
     assert (summary.computed, summary.failed, summary.statuses) == (ITEMS, 0, {"ok": ITEMS})
     assert answers == {f"Item i{number}": 1 for number in range(ITEMS)}
     calls = [len(log.calls) for log in logs]
@@ -42,12 +43,13 @@ def test_a_fleet_with_failures_stays_busy_loses_nothing_and_pays_once(tmp_path: 
     assert shares[-1] > 0.5, shares  # benchmarks/captions.py has the figure of an idle machine
 
 
-def test_a_fleet_that_cannot_be_reached_ends_the_run(tmp_path: Path) -> None:
-    with serving_fleet(Stub(dies_at=3), Stub(dies_at=3), Stub()) as fleet:
-        dead = ",".join(fleet.urls[:2])
+def test_a_fleet_that_cannot_be_reached_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "PATIENT_RESTS", 3)
+    with serving_fleet(Stub(dies_at=3), Stub(dies_at=3), Stub()) as servers:
+        dead = ",".join(servers.urls[:2])
         with pytest.raises(RunError, match=r"127.0.0.1:\d+, http://127.0.0.1:\d+ cannot be reached"):
             run_captions(settings := write_settings(tmp_path, dead, 20))
-        answered = len(fleet.answers())
+        answered = len(servers.answers())
     with Cache(settings.cache) as cache:
         assert look_up_captions(settings, cache).count_statuses() == {"pending": 20 - answered, "ok": answered}
     with pytest.raises(UsageError, match="names a server twice"):

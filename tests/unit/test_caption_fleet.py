@@ -4,9 +4,16 @@ from contextlib import ExitStack
 
 import pytest
 
-from vlm4rec_search.captioning.captioners.openai.fleet import FAILURES_IN_A_ROW, FIRST_REST, LONGEST_REST, Fleet, Server
+from vlm4rec_search.captioning.captioners.openai.fleet import (
+    FAILURES_IN_A_ROW,
+    FIRST_REST,
+    LONGEST_REST,
+    PATIENT_RESTS,
+    Fleet,
+    Server,
+)
 from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
-from vlm4rec_search.captioning.captioners.openai.responses import ATTEMPTS, BusyError, TransientError, UnreachableError
+from vlm4rec_search.captioning.captioners.openai.responses import BusyError, TransientError, UnreachableError
 
 OOPS, GONE = TransientError("500"), UnreachableError("refused")
 
@@ -78,7 +85,7 @@ def test_a_server_that_is_gone_rests_at_once_and_a_busy_one_as_long_as_it_asks()
 
 def test_when_no_server_can_be_reached_requests_end() -> None:
     fleet, servers, clock = make_fleet("ab")
-    for _ in range(ATTEMPTS):
+    for _ in range(PATIENT_RESTS):
         assert not fleet.is_unreachable
         for server in servers:
             fleet.failed(server, GONE)
@@ -89,6 +96,6 @@ def test_when_no_server_can_be_reached_requests_end() -> None:
 
 def test_a_single_server_never_rests() -> None:
     fleet, (only,), _ = make_fleet("a")
-    for _ in range(ATTEMPTS):
+    for _ in range(PATIENT_RESTS):
         fleet.failed(only, GONE)
     assert lent(fleet, 2, only) == ["a", "a"]

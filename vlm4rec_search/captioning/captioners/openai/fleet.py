@@ -8,14 +8,19 @@ from threading import Condition
 from typing import Generic, TypeVar
 
 from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
-from vlm4rec_search.captioning.captioners.openai.responses import ATTEMPTS, BusyError, TransientError, UnreachableError
+from vlm4rec_search.captioning.captioners.openai.responses import BusyError, TransientError, UnreachableError
 
 T = TypeVar("T")
 
 FAILURES_IN_A_ROW = 3
 """A server that fails so often in a row rests. Fewer failures may be due to the photos."""
-FIRST_REST, REST_GROWTH, LONGEST_REST = 0.5, 1.5, 10.0
-"""Seconds of the first rest, factor from one rest to the next until a request succeeds, and most seconds."""
+FIRST_REST, REST_GROWTH, LONGEST_REST = 0.5, 1.5, 2.0
+"""Seconds of the first rest, factor from one rest to the next until a request succeeds, and most seconds.
+
+They are short, since a request that fails costs little, and a server that is up again should not wait.
+"""
+PATIENT_RESTS = 12
+"""The run ends when each server was without a connection after so many rests, about 20 seconds."""
 
 
 @dataclass(eq=False)
@@ -65,8 +70,8 @@ class Fleet(Generic[T]):
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether no server accepted a connection after `ATTEMPTS` rests of each."""
-        return all(not server.is_reachable and server.rests >= ATTEMPTS for server in self.servers)
+        """Whether no server accepted a connection after `PATIENT_RESTS` rests of each."""
+        return all(not server.is_reachable and server.rests >= PATIENT_RESTS for server in self.servers)
 
     @contextmanager
     def lend(self, tried: Collection[Server[T]] = ()) -> Iterator[Server[T]]:
