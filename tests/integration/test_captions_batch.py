@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
+import httpx
 import pytest
 from helpers.batch_runner import hosted_line, run_batch, vllm_line
 from helpers.caption_server import CaptionServer, Reply, answer, refusal, serving
@@ -234,6 +235,16 @@ def test_a_killed_export_is_done_again_and_bad_photos_have_a_reason(workspace: W
     assert "a.jsonl: 19 requests" in shown
     assert "Next: run the batch, then vlm4rec captions import-batch ANSWERS.jsonl" in shown
     assert statuses(cached) == {"in_batch": 19, "wrong_type": 1}
+    lines = [
+        vllm_line(read_requests(folder / "a.jsonl")[0]["custom_id"], httpx.Response(200, json=answer("A mug.").body)),
+        vllm_line("unknown", httpx.Response(400, json=refusal(400, "bad image").body)),
+    ]
+    (folder / "out.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"custom_id": "cut')
+    told = workspace.vlm4rec("captions", "import-batch", "out.jsonl")
+    assert "llava@1: 1 answers read, 0 failed\n30 tokens in, 7 out" in told
+    assert "1 answers are for no item of this catalogue and captioner" in told
+    assert "1 lines are no answers: out.jsonl, line 3 (the last one, cut off)" in told
+    assert "18 items still wait for an answer" in told
 
 
 def test_machines_caption_a_part_each_and_one_takes_over_the_others(tmp_path: Path) -> None:

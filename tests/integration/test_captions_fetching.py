@@ -1,16 +1,24 @@
 """Photos behind URLs are fetched while earlier ones are captioned."""
 
+import random
+import signal
+import sqlite3
+import time
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import duckdb
+import pytest
 from helpers.caption_server import Reply, answer, serving
 from helpers.colour_catalogue import write_catalogue
 from helpers.image_server import ImageServer, png, serve_images
+from helpers.workspace import Workspace
 
 from vlm4rec_search.captioning.run import run_captions
-from vlm4rec_search.common.cache import Cache
+from vlm4rec_search.common.cache import FILE, Cache
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.photos.fetch import IN_FLIGHT
 
 ITEMS = 200
 
@@ -24,6 +32,15 @@ def write_remote(folder: Path, shop: str, server: str, **options: object) -> Set
         connection.executemany("INSERT INTO staging.items VALUES (?, ?, ?, ?)", rows)
     ImageServer.responses |= {f"/{at:03}.png": ("image/png", png(100 + at)) for at in range(ITEMS)}
     return settings
+
+
+def count_results(cache: Path, kind: str) -> int:
+    """Return the number of results of a kind in the cache."""
+    try:
+        with sqlite3.connect(f"file:{cache / FILE}?mode=ro", uri=True, timeout=30) as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM results WHERE kind = ?", [kind]).fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # not created yet
 
 
 def test_captioning_begins_before_the_last_photo_is_fetched(tmp_path: Path) -> None:
@@ -59,3 +76,26 @@ def test_a_spending_cap_ends_the_fetching_too(tmp_path: Path) -> None:
         assert not [path for _, path in ImageServer.requests if path >= "/192"], (
             "no group is fetched after the next one"
         )
+
+
+@pytest.mark.long
+def test_kills_lose_no_more_than_the_calls_and_fetches_in_flight(workspace: Workspace) -> None:
+    folder, cache, draw = workspace.folder, workspace.folder / ".cache" / "vlm4rec", random.Random(7)
+    with serving(lambda title, earlier: replace(answer("A red mug."), delay=0.03)) as server, serve_images() as shop:
+        own = {"CAPTIONER": "openai:llava", "OPENAI_URL": server.url, "OPENAI_WORKERS": "4", "CAPTION_CANARY": "off"}
+        workspace.settings |= {f"VLM4REC_{name}": value for name, value in own.items()}
+        workspace.settings["VLM4REC_ALLOW_PRIVATE_ADDRESSES"] = "true"
+        write_remote(folder, shop, server.url)
+        for kill in range(1, 5):
+            wanted = len(server.calls) + draw.randint(10, 30)
+            running = workspace.start("vlm4rec", "captions", "run")
+            while len(server.calls) < wanted and running.poll() is None:
+                time.sleep(0.001)
+            running.send_signal(signal.SIGKILL)
+            running.communicate()
+            assert running.returncode == -signal.SIGKILL, "the process was killed during its work"
+            assert len(server.calls) - count_results(cache, "caption") <= kill * 4
+            assert len(ImageServer.requests) - count_results(cache, "photo") <= kill * IN_FLIGHT
+        lost = len(server.calls) - count_results(cache, "caption")
+        assert workspace.json("captions", "run")["statuses"] == {"ok": ITEMS}
+        assert len(server.calls) == ITEMS + lost, "no finished call is repeated"
