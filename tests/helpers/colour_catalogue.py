@@ -76,7 +76,8 @@ def write_catalogue(folder: Path, *items: Item, **options: object) -> Settings:
         connection.execute("CREATE SCHEMA staging; CREATE SCHEMA histories")
         connection.execute("CREATE TABLE staging.items (item_id TEXT, image TEXT, title TEXT, category TEXT)")
         connection.execute("CREATE TABLE histories.user_histories (item_id TEXT, interacted_at TIMESTAMP)")
-        connection.executemany("INSERT INTO staging.items VALUES (?, ?, ?, ?)", rows)
+        if rows:
+            connection.executemany("INSERT INTO staging.items VALUES (?, ?, ?, ?)", rows)
         if interactions:
             connection.executemany(
                 "INSERT INTO histories.user_histories VALUES (?, TIMESTAMP '2025-01-01')", interactions

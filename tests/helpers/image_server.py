@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import ClassVar
 
 from PIL import Image
@@ -31,6 +31,8 @@ class ImageServer(BaseHTTPRequestHandler):
     """Content type and bytes by path, as a test puts them there."""
     busy: ClassVar[dict[str, list[tuple[int, str]]]] = {}
     """Status and Retry-After of the first answers by path, as a test puts them there."""
+    awaited: ClassVar[dict[str, Event]] = {}
+    """What an answer waits for, by path; without it the photo is absent."""
     accepted: ClassVar[list[str]] = []
     """The header Accept of each request."""
 
@@ -38,6 +40,8 @@ class ImageServer(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         self.accepted.append(self.headers["Accept"])
         self.requests.append((self.headers["Host"].split(":")[0], path))
+        if path in self.awaited and not self.awaited[path].wait(25.0):
+            return self.answer(404, b"")
         if self.busy.get(path):
             status, after = self.busy[path].pop(0)
             return self.answer(status, b"busy", after=after)
@@ -98,6 +102,7 @@ def serve_images() -> Iterator[str]:
     ImageServer.requests.clear()
     ImageServer.responses.clear()
     ImageServer.busy.clear()
+    ImageServer.awaited.clear()
     ImageServer.accepted.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), ImageServer) as server:
         server.daemon_threads = True

@@ -4,9 +4,13 @@ from dataclasses import dataclass
 
 from vlm4rec_search.captioning.base import Captioner
 from vlm4rec_search.captioning.edits import find_unknown_items, read_edits
+from vlm4rec_search.captioning.generate import IN_BATCH
 from vlm4rec_search.captioning.run import RETRYABLE, CatalogueCaptions, look_up_captions
 from vlm4rec_search.common.cache import ASSUMED_IN, ASSUMED_OUT, Cache, LedgerRow, Prices
 from vlm4rec_search.common.settings import Settings
+
+_NOT_TIMED = ("import-batch", "merge")
+"""Origins of ledger rows whose calls were made elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Estimate:
         cached: items with a usable caption.
         todo: pending items, including those whose photo has not been fetched from its URL yet.
         wrong: items whose photo or call failed or whose answer is unusable; `vlm4rec captions retry` repeats them.
+        in_batch: items whose requests are in batch files, and whose answers have not been read yet.
         unusable: items without a photo, or whose photo is missing or outside the data folder.
         tokens_in, tokens_out: tokens of the pending items.
         cost: price of these tokens, at the prices of the settings.
@@ -34,6 +39,7 @@ class Estimate:
     cached: int
     todo: int
     wrong: int
+    in_batch: int
     unusable: int
     tokens_in: int
     tokens_out: int
@@ -61,8 +67,9 @@ def estimate_captions(settings: Settings, captioner: str | None = None, environm
         producer = ("caption", captions.captioner.id)
         earlier = [row for row in cache.ledger() if (row.kind, row.producer) == producer and row.computed]
     items = len(captions.items)
-    todo, wrong, ok = (len(captions.positions(statuses)) for statuses in (("pending",), RETRYABLE, ("ok",)))
-    (mean_in, mean_out), measured = _mean_tokens(captions, earlier)
+    counted = (("pending",), RETRYABLE, ("ok",), (IN_BATCH,))
+    todo, wrong, ok, in_batch = (len(captions.positions(statuses)) for statuses in counted)
+    (mean_in, mean_out), measured = mean_tokens(captions, earlier)
     tokens_in, tokens_out = round(todo * mean_in), round(todo * mean_out)
     seconds = _mean_seconds(captions, earlier)
     hours, pace = _estimate_hours(captions.captioner, todo, tokens_in + tokens_out, seconds, measured > 0)
@@ -72,7 +79,8 @@ def estimate_captions(settings: Settings, captioner: str | None = None, environm
         cached=ok,
         todo=todo,
         wrong=wrong,
-        unusable=items - ok - todo - wrong,
+        in_batch=in_batch,
+        unusable=items - ok - todo - wrong - in_batch,
         tokens_in=tokens_in,
         tokens_out=tokens_out,
         cost=Prices.from_settings(settings).cost(tokens_in, tokens_out),
@@ -83,7 +91,7 @@ def estimate_captions(settings: Settings, captioner: str | None = None, environm
     )
 
 
-def _mean_tokens(captions: CatalogueCaptions, earlier: list[LedgerRow]) -> tuple[tuple[float, float], int]:
+def mean_tokens(captions: CatalogueCaptions, earlier: list[LedgerRow]) -> tuple[tuple[float, float], int]:
     """Return the mean tokens in and out of a call, and the number of answered calls behind them (failures are free)."""
     counted = [(outcome.tokens_in, outcome.tokens_out or 0) for outcome in captions.outcomes if outcome.tokens_in]
     if counted:
@@ -100,6 +108,7 @@ def _mean_seconds(captions: CatalogueCaptions, earlier: list[LedgerRow]) -> floa
     measured = [outcome.seconds for outcome in captions.outcomes if outcome.seconds]
     if measured:
         return sum(measured) / len(measured)
+    earlier = [row for row in earlier if row.origin not in _NOT_TIMED]
     calls = sum(row.computed + row.failed for row in earlier)
     return captions.captioner.workers * sum(row.seconds for row in earlier) / calls if calls else None
 

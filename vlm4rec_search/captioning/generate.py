@@ -16,9 +16,11 @@ MAX_FAILURES_IN_A_ROW = 40
 NOT_CAPTIONED = Failure(
     "pending", "not captioned yet: run `vlm4rec captions run`, or plan with a larger VLM4REC_CAPTION_BUDGET"
 )
+IN_BATCH = "in_batch"
+"""The status of a caption whose request is in a batch file (`batch.py`): neither a run nor a plan makes it."""
 Entry = dict[str, Any]
 """A stored answer: caption, note, attributes, tokens_in, tokens_out, seconds. Old entries lack the last four."""
-_JSON: Codec[Entry] = Codec(lambda entry: json.dumps(entry).encode(), json.loads)
+ENTRY: Codec[Entry] = Codec(lambda entry: json.dumps(entry).encode(), json.loads)
 
 
 class SightCheck:
@@ -81,12 +83,24 @@ class CircuitBreaker:
             )
 
 
+class RunChecks:
+    """The checks that end a run early; the calls of `caption_photos` of one run share them.
+
+    Args:
+        captioner: whose calls are checked.
+        cost_meter: counts the tokens of the checks.
+    """
+
+    def __init__(self, captioner: Captioner, cost_meter: CostMeter) -> None:
+        self.breaker, self.sight = CircuitBreaker(captioner.id), SightCheck(captioner, cost_meter)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The caption of an item's photo, or the reason why there is none.
 
     Attributes:
-        status: ok, pending, failed, a status of `PhotoError` or `CaptionError`, or a fault of the answer
+        status: ok, pending, in_batch, failed, a status of `PhotoError` or `CaptionError`, or a fault of the answer
             (`validation.validate_caption`).
         answer: the captioner's words, whatever the status; None without an answer.
         error: the reason of a status other than ok. With ok, a note about the photo or the text, or None.
@@ -104,7 +118,12 @@ class Outcome:
 
 
 def caption_photos(
-    captioner: Captioner, files: Sequence[PhotoFile], contexts: Sequence[Context], cache: Cache, policy: FillPolicy
+    captioner: Captioner,
+    files: Sequence[PhotoFile],
+    contexts: Sequence[Context],
+    cache: Cache,
+    policy: FillPolicy,
+    checks: RunChecks | None = None,
 ) -> tuple[list[Outcome], Results[Entry]]:
     """Caption photos as far as the policy allows, and validate every answer.
 
@@ -114,6 +133,7 @@ def caption_photos(
         contexts: title and category of each item.
         cache: holds earlier captions.
         policy: which captions may be computed; `recompute` holds keys of `caption_keys`.
+        checks: of the run that this call is a part of.
 
     Returns:
         An outcome for each item, and the results of the cache.
@@ -122,17 +142,17 @@ def caption_photos(
         RunError: the cache cannot be used, the captioner breaks its contract, or every call fails.
         UsageError: the captioner cannot work at all.
     """
-    breaker, sight = CircuitBreaker(captioner.id), SightCheck(captioner, policy.cost_meter)
+    checks = checks or RunChecks(captioner, policy.cost_meter)
 
     def caption_batch(batch: Sequence[tuple[PhotoFile, str]]) -> list[Entry | Failure]:
-        breaker.check()
+        checks.breaker.check()
         photos = read_photos([file for file, _ in batch])
         prompts = [prompt for _, prompt in batch]
         readable = [(photo, prompt) for photo, prompt in zip(photos, prompts, strict=True) if isinstance(photo, Photo)]
         if readable:
-            sight.require()
+            checks.sight.require()
         answers = _call_captioner(captioner, readable, policy.cost_meter)
-        breaker.record(answers)
+        checks.breaker.record(answers)
         remaining = iter(answers)
         return [photo if isinstance(photo, Failure) else next(remaining) for photo in photos]
 
@@ -143,7 +163,7 @@ def caption_photos(
         captioner.id,
         {key: (file, prompt) for key, file, prompt in zip(keys, files, prompts, strict=True) if file.failure is None},
         caption_batch,
-        _JSON,
+        ENTRY,
         policy,
         batch_size=captioner.batch_size,
         workers=captioner.workers,
@@ -194,10 +214,11 @@ def _call_captioner(
         return [result for pair in photos for result in _call_captioner(captioner, [pair], cost_meter)]
     if len(captions) != len(photos):
         raise RunError(f"captioner {captioner.id} returned {len(captions)} captions for {len(photos)} photos")
-    return [_make_entry(caption, photo, cost_meter) for caption, (photo, _) in zip(captions, photos, strict=True)]
+    return [make_entry(caption, photo.note, cost_meter) for caption, (photo, _) in zip(captions, photos, strict=True)]
 
 
-def _make_entry(caption: Caption | Exception, photo: Photo, cost_meter: CostMeter) -> Entry | Failure:
+def make_entry(caption: Caption | Exception, photo_note: str, cost_meter: CostMeter) -> Entry | Failure:
+    """Return what the cache stores of an answer, and count its cost."""
     if isinstance(caption, Caption | CaptionError):
         cost_meter.add(caption.tokens_in, caption.tokens_out)
     if isinstance(caption, Exception):
@@ -207,7 +228,7 @@ def _make_entry(caption: Caption | Exception, photo: Photo, cost_meter: CostMete
         return Failure("empty", "the caption is empty")
     return {
         "caption": text,
-        "note": "; ".join(filter(None, (photo.note, caption.note))),
+        "note": "; ".join(filter(None, (photo_note, caption.note))),
         "attributes": dict(caption.attributes),
         "tokens_in": caption.tokens_in,
         "tokens_out": caption.tokens_out,

@@ -1,20 +1,25 @@
 """Captioning runs ahead of a plan: caption the pending items, or retry the failed ones."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vlm4rec_search.captioning.base import Captioner, Context
-from vlm4rec_search.captioning.generate import Entry, Outcome, caption_keys, caption_photos
+from vlm4rec_search.captioning.generate import Entry, Outcome, RunChecks, caption_keys, caption_photos
 from vlm4rec_search.captioning.registry import load_captioner
-from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, Results
+from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, LedgerRow, Results, result_key
+from vlm4rec_search.common.concurrency import start_in_thread
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.progress import bar
+from vlm4rec_search.common.progress import Show, bar
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read, schema
 from vlm4rec_search.datasets.photos.decode import PhotoFile
 from vlm4rec_search.datasets.photos.fetch import photo_key
 from vlm4rec_search.datasets.photos.locate import FetchPolicy, is_url, locate_photos, with_scheme
+
+_FIRST_GROUP, _LARGE_GROUP, _CALLS_OF_A_WORKER = 64, 1024, 32
 
 RETRYABLE_PHOTOS = ("unreachable", "blocked", "unreadable", "too_large", "wrong_type")
 """Statuses of photos that may be replaced at the same path or URL. A retry reads such a photo again, and costs nothing
@@ -22,6 +27,23 @@ if the photo is still bad. A photo that is missing or outside the data folder ne
 _RETRYABLE_CALLS = ("failed", "refused", "empty", "too_long", "repeated", "wrong_language", "markup", "echo")
 RETRYABLE = (*_RETRYABLE_CALLS, *RETRYABLE_PHOTOS)
 """Statuses that `vlm4rec captions retry` accepts."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `of` parts of the catalogue, `number` from 1; which one an item is in follows from its photo and prompt.
+
+    So every machine divides the catalogue alike before it fetches a photo. Items with the same image and prompt are in
+    the same part.
+    """
+
+    number: int
+    of: int
+
+    def contains(self, image: str | None, prompt: str) -> bool:
+        """Return whether an item with this image in the catalogue and this rendered prompt is in the part."""
+        return int(result_key("part", image or "", prompt)[:15], 16) % self.of == self.number - 1
+
 
 _WITHOUT_PHOTO = ("no_photo", "missing", "outside", "blocked", "unreadable", "too_large", "wrong_type")
 
@@ -114,6 +136,12 @@ class CatalogueCaptions:
         """Return the positions of the items with one of these statuses."""
         return [position for position, outcome in enumerate(self.outcomes) if outcome.status in statuses]
 
+    def in_part(self, positions: list[int], part: Part | None) -> list[int]:
+        """Return the positions whose items are in this part; all of them without one."""
+        render = self.captioner.render
+        pairs = ((at, self.items[at]) for at in positions)
+        return [at for at, item in pairs if part is None or part.contains(item.image, render(item.context))]
+
     def count_statuses(self) -> dict[str, int]:
         """Return the number of items with each status, the most frequent status first."""
         return dict(Counter(outcome.status for outcome in self.outcomes).most_common())
@@ -176,6 +204,7 @@ def run_captions(
     limit: int | None = None,
     max_cost: float | None = None,
     retry: Collection[str] = (),
+    part: Part | None = None,
     environment: str = "prod",
 ) -> RunSummary:
     """Fetch and caption the pending items, by descending priority. Every answer is stored as soon as it arrives.
@@ -186,6 +215,7 @@ def run_captions(
         limit: the largest number of items. A retry takes the items that failed longest ago.
         max_cost: the most money to spend; by default that of the settings.
         retry: statuses of `RETRYABLE` to work on instead of pending.
+        part: share of the items; by default all.
         environment: the SQLMesh environment of the items.
 
     Raises:
@@ -198,21 +228,24 @@ def run_captions(
     policy = FillPolicy(retry_failed=bool(retry), origin=origin, cost_meter=cost_meter, show=bar)
     with Cache(settings.cache) as cache:
         before = look_up_captions(settings, cache, captioner, environment)
-        selected = before.positions(retry or ("pending",))
+        selected = before.in_part(before.positions(retry or ("pending",)), part)
         selected = (_order_by_last_try(before, selected, cache) if retry else selected)[:limit]
         outcomes, results = caption_selected(before, selected, settings, cache, policy) if selected else ([], Results())
-        after = look_up_captions(settings, cache, captioner, environment) if selected else before
+        model, statuses = before.captioner, before.count_statuses()
+        del before  # a large catalogue is in memory once
+        if selected:
+            statuses = look_up_captions(settings, cache, captioner, environment).count_statuses()
     failures = [outcome.error for outcome in outcomes if outcome.status == "failed"]
     return RunSummary(
-        captioner=before.captioner.id,
-        prompt=before.captioner.prompt,
+        captioner=model.id,
+        prompt=model.prompt,
         computed=results.computed,
         cached=results.cached,
         failed=results.failed,
         tokens_in=cost_meter.tokens_in,
         tokens_out=cost_meter.tokens_out,
         cost=cost_meter.cost,
-        statuses=after.count_statuses(),
+        statuses=statuses,
         left=results.left,
         failure=failures[0] if failures and not results.computed and results.failed else None,
     )
@@ -236,20 +269,108 @@ def caption_selected(
 ) -> tuple[list[Outcome], Results[Entry]]:
     """Fetch and caption the items at these positions.
 
-    A retry repeats failed calls and unusable answers, and reads bad photos again.
+    Where photos have to be fetched, the next items are fetched while some are captioned. A retry repeats failed calls
+    and unusable answers, and reads bad photos again.
 
     Raises:
         UsageError, RunError: as `run_captions`.
     """
-    items = [captions.items[position] for position in selected]
+    captioner, checks = captions.captioner, RunChecks(captions.captioner, policy.cost_meter)
+    groups = _split_for_fetching(captions, selected)
+    outcomes: list[Outcome] = []
+    results: Results[Entry] = Results()
+    rows: dict[tuple[str, str], LedgerRow] = {}
+    with _shared_progress(policy.show, captioner, len(selected), len(groups)) as (show, advance_to):
+        for group, photos in _fetch_ahead(captions, groups, settings, cache, policy):
+            contexts = [captions.items[position].context for position in group]
+            recompute = set(_caption_keys(captions, group, photos)) if policy.origin == "retry" else set()
+            own = replace(policy, recompute=recompute, show=show, rows=rows)
+            captioned, results = caption_photos(captioner, photos, contexts, cache, own, checks)
+            outcomes += captioned
+            advance_to(len(outcomes))
+            if results.left:
+                return outcomes, replace(results, left=results.left + len(selected) - len(outcomes))
+    return outcomes, results
+
+
+def _split_for_fetching(captions: CatalogueCaptions, selected: list[int]) -> list[list[int]]:
+    """Return the positions in groups that are fetched one ahead of the other; one group if nothing is to be fetched.
+
+    The first groups are small, so that captioning begins soon. The others are large beside the number of workers, since
+    workers wait for each other at the end of a group.
+    """
+    images = ((captions.items[at].image, captions.photos[at].failure) for at in selected)
+    if not any(is_url(image) and failure for image, failure in images):
+        return [selected] if selected else []
+    groups, start, size = [], 0, _FIRST_GROUP
+    while start < len(selected):
+        groups.append(selected[start : start + size])
+        start, size = start + size, min(2 * size, max(_LARGE_GROUP, _CALLS_OF_A_WORKER * captions.captioner.workers))
+    return groups
+
+
+def _fetch_ahead(
+    captions: CatalogueCaptions, groups: list[list[int]], settings: Settings, cache: Cache, policy: FillPolicy
+) -> Iterator[tuple[list[int], list[PhotoFile]]]:
+    """Yield each group with its photos; the next group is fetched in a thread meanwhile."""
+    if len(groups) <= 1:
+        yield from ((group, fetch_selected(captions, group, settings, cache, policy)) for group in groups)
+        return
+    quiet = replace(policy, show=lambda label, total: nullcontext(_ignore), rows={})
+
+    def fetch(group: list[int]) -> list[PhotoFile]:
+        with Cache(settings.cache) as own:  # a connection belongs to its thread
+            return fetch_selected(captions, group, settings, own, quiet)
+
+    following = start_in_thread(partial(fetch, groups[0]))
+    for number, group in enumerate(groups, 1):
+        photos = following.result()
+        if number < len(groups):
+            following = start_in_thread(partial(fetch, groups[number]))
+        yield group, photos
+
+
+def _ignore(steps: int) -> None:
+    pass
+
+
+@contextmanager
+def _shared_progress(
+    show: Show, captioner: Captioner, items: int, groups: int
+) -> Iterator[tuple[Show, Callable[[int], None]]]:
+    """Yield what shows the progress of a group, and a function that takes the number of items that are done.
+
+    Several groups share one progress, which counts items.
+    """
+    if groups <= 1:
+        yield show, _ignore
+        return
+    done = 0
+    with show(f"captions by {captioner.id}", items) as advance:
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            advance(count)
+
+        yield lambda label, total: nullcontext(step), lambda count: step(max(0, count - done))
+
+
+def fetch_selected(
+    captions: CatalogueCaptions, selected: list[int], settings: Settings, cache: Cache, policy: FillPolicy
+) -> list[PhotoFile]:
+    """Return the photos of the items at these positions; those behind URLs are fetched, and bad ones once more.
+
+    Raises:
+        RunError: the cache cannot be used.
+    """
+    if not any(captions.photos[at].failure or captions.outcomes[at].status in RETRYABLE_PHOTOS for at in selected):
+        return [captions.photos[at] for at in selected]
     bad = [captions.items[at].image for at in selected if captions.outcomes[at].status in RETRYABLE_PHOTOS]
     urls = {photo_key(with_scheme(image)) for image in bad if is_url(image)}
-    fetching = FillPolicy(retry_failed=policy.retry_failed, recompute=urls, origin=policy.origin, show=policy.show)
+    fetching = replace(policy, limit=None, recompute=urls, cost_meter=CostMeter())
     remote = FetchPolicy(fetching, settings.allow_private_addresses)
-    photos = locate_photos([item.image for item in items], settings.data_dir, cache, remote)
-    contexts = [item.context for item in items]
-    recompute = set(_caption_keys(captions, selected, photos)) if policy.origin == "retry" else set()
-    return caption_photos(captions.captioner, photos, contexts, cache, replace(policy, recompute=recompute))
+    return locate_photos([captions.items[at].image for at in selected], settings.data_dir, cache, remote)
 
 
 @dataclass(frozen=True)

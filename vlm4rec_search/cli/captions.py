@@ -11,7 +11,7 @@ from vlm4rec_search.common.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from vlm4rec_search.captioning.estimate import Estimate
-    from vlm4rec_search.captioning.run import RunSummary
+    from vlm4rec_search.captioning.run import Part, RunSummary
 
 captioner_option = click.option("--captioner", metavar="NAME", help="Captioner to use instead of VLM4REC_CAPTIONER.")
 environment_option = click.option(
@@ -23,6 +23,22 @@ cap_option = click.option(
     type=click.FloatRange(min=0),
     metavar="MONEY",
     help="Most money to spend; default: VLM4REC_CAPTION_MAX_COST.",
+)
+
+
+def _parse_part(context: click.Context, option: click.Parameter, value: str | None) -> "Part | None":
+    from vlm4rec_search.captioning.run import Part
+
+    if value is None:
+        return None
+    number, _, of = value.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise click.BadParameter(f"{value!r} is no part: write 2/8 for the second of eight")
+    return Part(int(number), int(of))
+
+
+part_option = click.option(
+    "--part", callback=_parse_part, metavar="K/N", help="Only the K-th of N parts of the items, for N machines."
 )
 
 
@@ -38,9 +54,17 @@ def captions() -> None:
 @captioner_option
 @limit_option
 @cap_option
+@part_option
 @environment_option
 @json_option
-def run(captioner: str | None, limit: int | None, max_cost: float | None, environment: str, as_json: bool) -> None:
+def run(
+    captioner: str | None,
+    limit: int | None,
+    max_cost: float | None,
+    part: "Part | None",
+    environment: str,
+    as_json: bool,
+) -> None:
     """Caption pending photos, popular and recent items first.
 
     Every answer is stored as soon as it arrives. Ctrl-C or a crash loses only the calls in flight; the next run
@@ -55,7 +79,7 @@ def run(captioner: str | None, limit: int | None, max_cost: float | None, enviro
     from vlm4rec_search.captioning.run import run_captions
     from vlm4rec_search.common.settings import settings
 
-    summary = run_captions(settings(), captioner, limit=limit, max_cost=max_cost, environment=environment)
+    summary = run_captions(settings(), captioner, limit=limit, max_cost=max_cost, part=part, environment=environment)
     print_run(summary, as_json)
 
 
@@ -78,15 +102,17 @@ def retry(
 
     Statuses of captions: failed, refused, empty, too_long, repeated, wrong_language, markup, echo. Statuses of photos:
     unreachable, blocked, unreadable, too_large, wrong_type; a photo that is still bad costs nothing. An old answer is
-    kept until a new one replaces it.
+    kept until a new one replaces it. Named alone, the status in_batch makes captions whose batch file was lost.
 
     Example: vlm4rec captions retry --status refused --status failed --limit 100
     """
+    from vlm4rec_search.captioning.generate import IN_BATCH
     from vlm4rec_search.captioning.run import RETRYABLE, run_captions
     from vlm4rec_search.common.settings import settings
 
-    if unknown := set(statuses) - set(RETRYABLE):
-        raise UsageError(f"unknown status {', '.join(sorted(unknown))}: choose from {', '.join(RETRYABLE)}")
+    known = (*RETRYABLE, IN_BATCH)
+    if unknown := set(statuses) - set(known):
+        raise UsageError(f"unknown status {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
     summary = run_captions(
         settings(), captioner, limit=limit, max_cost=max_cost, retry=statuses or RETRYABLE, environment=environment
     )
@@ -143,6 +169,7 @@ def print_estimate(estimated: "Estimate") -> None:
     click.echo(
         f"{estimated.captioner}: {estimated.items:,} items, {estimated.cached:,} captioned, {estimated.todo:,} to do,"
         f" {estimated.wrong:,} to retry, {estimated.unusable:,} without a usable photo"
+        + (f", {estimated.in_batch:,} in batch files" if estimated.in_batch else "")
     )
     measured = f"measured on {estimated.measured:,} captions"
     basis = measured if estimated.measured else "assumed; `captions preview` measures them"
@@ -153,6 +180,134 @@ def print_estimate(estimated: "Estimate") -> None:
         click.echo(f"Time: {estimated.hours:.2f} h ({estimated.pace})")
     if estimated.unknown_edits:
         click.echo(printable(f"Manual captions for unknown items: {', '.join(estimated.unknown_edits)}"))
+
+
+@captions.command("export-batch")
+@click.argument("path", metavar="FILE.jsonl", type=click.Path(path_type=Path, dir_okay=False))
+@captioner_option
+@limit_option
+@part_option
+@click.option("--failed", is_flag=True, help="Also items whose last call failed, was refused or answered nothing.")
+@click.option("--again", is_flag=True, help="Also items in earlier files, whose answers will not come.")
+@click.option("--urls", is_flag=True, help="Name photos behind URLs by their URL, in place of their bytes.")
+@click.option(
+    "--max-requests", type=click.IntRange(min=1), default=50_000, show_default=True, help="Most requests of a file."
+)
+@click.option(
+    "--max-megabytes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=200,
+    show_default=True,
+    help="Most megabytes of a file.",
+)
+@environment_option
+@json_option
+def export_batch(
+    path: Path,
+    captioner: str | None,
+    limit: int | None,
+    part: "Part | None",
+    failed: bool,
+    again: bool,
+    urls: bool,
+    max_requests: int,
+    max_megabytes: float,
+    environment: str,
+    as_json: bool,
+) -> None:
+    """Write the requests of pending items to batch files.
+
+    The files have the OpenAI batch format: hosted batches and `vllm run-batch` read them. What is beyond the limits of
+    a file goes to FILE-2.jsonl and so on. The items have the status in_batch until `import-batch` reads their answers;
+    no run, plan or other export pays for them meanwhile.
+
+    \b
+    Example:
+      vlm4rec captions export-batch captions.jsonl --captioner openai:Qwen/Qwen2.5-VL-7B-Instruct
+      vllm run-batch -i captions.jsonl -o answers.jsonl --model Qwen/Qwen2.5-VL-7B-Instruct
+      vlm4rec captions import-batch answers.jsonl --captioner openai:Qwen/Qwen2.5-VL-7B-Instruct
+    """
+    from vlm4rec_search.captioning.batch import export_batch
+    from vlm4rec_search.common.settings import settings
+
+    summary = export_batch(
+        settings(),
+        path,
+        captioner,
+        limit=limit,
+        part=part,
+        failed=failed,
+        again=again,
+        urls=urls,
+        most_requests=max_requests,
+        most_megabytes=max_megabytes,
+        environment=environment,
+    )
+    if as_json:
+        echo_json(summary)
+        return
+    for file in summary.files:
+        click.echo(f"{file.path}: {file.requests:,} requests, {file.bytes / 1e6:,.1f} MB")
+    click.echo(f"{summary.captioner}: {summary.requests:,} requests written")
+    if summary.requests:
+        basis = f"measured on {summary.measured:,} captions" if summary.measured else "assumed"
+        tokens = f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out ({basis})"
+        click.echo(f"{tokens}; cost {summary.cost:,.2f}, without the discount of a batch")
+    if summary.in_batch:
+        click.echo(f"{summary.in_batch:,} items are in earlier files; --again writes their requests once more")
+    if summary.bad_photos:
+        click.echo(f"{summary.bad_photos:,} photos cannot be read; the next plan shows why")
+    if summary.elsewhere:
+        click.echo(f"{summary.elsewhere:,} photos are being captioned by a run now, and were left out")
+    if summary.requests:
+        click.echo("Next: run the batch, then vlm4rec captions import-batch ANSWERS.jsonl")
+
+
+@captions.command("import-batch")
+@click.argument(
+    "paths",
+    metavar="OUTPUT.jsonl [ERRORS.jsonl]...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+)
+@captioner_option
+@environment_option
+@json_option
+def import_batch(paths: tuple[Path, ...], captioner: str | None, environment: str, as_json: bool) -> None:
+    """Read the answers of batch files into the cache.
+
+    Answers are cleaned and checked like those of a run, and their tokens count in the ledger. A second import of a file
+    changes nothing. Use the same --captioner as for the export.
+
+    Example: vlm4rec captions import-batch answers.jsonl errors.jsonl && sqlmesh plan
+    """
+    from vlm4rec_search.captioning.batch import import_batch
+    from vlm4rec_search.common.settings import settings
+
+    summary = import_batch(settings(), paths, captioner, environment)
+    if as_json:
+        echo_json(summary)
+        return
+    known = f", {summary.known:,} known before" if summary.known else ""
+    click.echo(f"{summary.captioner}: {summary.computed:,} answers read, {summary.failed:,} failed{known}")
+    if summary.tokens_in or summary.tokens_out:
+        cost = f", {summary.cost:,.2f} spent" if summary.cost else ""
+        click.echo(f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out{cost}")
+    for reason, count in list(summary.errors.items())[:5]:
+        click.echo(printable(f"  {count:,} {reason}"))
+    if summary.unknown:
+        click.echo(
+            f"{summary.unknown:,} answers are for no item of this catalogue and captioner. They are kept: a later"
+            " import reads them when their items are there"
+        )
+    if summary.broken:
+        shown = ", ".join(summary.broken[:3]) + (", ..." if len(summary.broken) > 3 else "")
+        click.echo(printable(f"{len(summary.broken):,} lines are no answers: {shown}"))
+    if summary.in_batch:
+        click.echo(f"{summary.in_batch:,} items still wait for an answer; `export-batch --again` asks once more")
+    if summary.computed or summary.failed:
+        click.echo("Next: sqlmesh plan")
 
 
 @captions.command()
@@ -213,6 +368,40 @@ def compare(first: str, second: str, path: Path, count: int, environment: str, a
         echo_json(result)
     else:
         click.echo(f"{result['items']} items compared: {path}")
+
+
+@captions.command()
+@click.argument(
+    "others",
+    metavar="FOLDER...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+)
+@json_option
+def merge(others: tuple[Path, ...], as_json: bool) -> None:
+    """Take over the captions of other caches.
+
+    FOLDER is the VLM4REC_CACHE of another machine, or a copy of it, while no run uses it. Captions and failures that
+    are missing here are copied, and their tokens count in the ledger; those that are here stay. A second merge of a
+    folder changes nothing.
+
+    Example: vlm4rec captions merge /mnt/machine-2/cache /mnt/machine-3/cache && sqlmesh plan
+    """
+    from vlm4rec_search.captioning.merge import merge_captions
+    from vlm4rec_search.common.settings import settings
+
+    merged = merge_captions(settings(), others)
+    if as_json:
+        echo_json({"rows": merged})
+        return
+    for row in merged:
+        cost = f", {row.cost:,.2f} spent" if row.cost else ""
+        click.echo(
+            f"{row.captioner}: {row.computed:,} captions, {row.failed:,} failures, {row.known:,} known before{cost}"
+        )
+    if any(row.computed or row.failed for row in merged):
+        click.echo("Next: sqlmesh plan")
 
 
 @captions.command()

@@ -116,19 +116,22 @@ class Settings(BaseSettings):
         default="none", description="quantization of a captioner's weights on a GPU: `none`, `4bit` or `8bit`"
     )
     openai_url: str = Field(
-        default="http://localhost:8000/v1", repr=False, description="URL of the captioning server (OpenAI-compatible)"
+        default="http://localhost:8000/v1",
+        repr=False,
+        description="URL of the captioning server (OpenAI-compatible), or of several with the same model, separated by"
+        " commas",
     )
     openai_key: SecretStr | None = Field(default=None, description="API key for the captioning server")
     openai_key_file: Path | None = Field(default=None, description="file with the API key for the captioning server")
     openai_revision: str = Field(
         default="1", description="version label of the served model; a new label recaptions all photos"
     )
-    openai_workers: int = Field(default=16, ge=1, le=512, description="simultaneous requests to the captioning server")
+    openai_workers: int = Field(default=16, ge=1, le=512, description="simultaneous requests to each captioning server")
     openai_rpm: int | None = Field(
-        default=None, ge=1, description="maximum of requests per minute to the captioning server"
+        default=None, ge=1, description="maximum of requests per minute to each captioning server"
     )
     openai_tpm: int | None = Field(
-        default=None, ge=1, description="maximum of tokens per minute to the captioning server"
+        default=None, ge=1, description="maximum of tokens per minute to each captioning server"
     )
     openai_timeout: float = Field(
         default=120.0, gt=0, description="seconds until a request to the captioning server ends"

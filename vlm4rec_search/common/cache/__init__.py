@@ -1,6 +1,6 @@
 """The cache of model calls: every result is paid for once, and `Cache.get_or_compute` is the way to it."""
 
-from vlm4rec_search.common.cache.cache import RAW, Cache, Codec, FillPolicy, Results
+from vlm4rec_search.common.cache.cache import RAW, Cache, Codec, FillPolicy, Record, Results
 from vlm4rec_search.common.cache.cost import ASSUMED_IN, ASSUMED_OUT, CostMeter, Prices
 from vlm4rec_search.common.cache.store import FILE, Failure, LedgerRow, result_key
 
@@ -16,6 +16,7 @@ __all__ = [
     "FillPolicy",
     "LedgerRow",
     "Prices",
+    "Record",
     "Results",
     "result_key",
 ]

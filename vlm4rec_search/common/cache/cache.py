@@ -6,14 +6,14 @@ them, a later run tries them again.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from vlm4rec_search.common.cache.cost import CostMeter
 from vlm4rec_search.common.cache.scheduler import BatchScheduler, KeyLocks
-from vlm4rec_search.common.cache.store import Failure, LedgerRow, ResultStore
+from vlm4rec_search.common.cache.store import Failure, LedgerRow, ResultStore, chunks
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import Advance, Show, lines
 
@@ -21,6 +21,8 @@ Input = TypeVar("Input")
 Value = TypeVar("Value")
 
 LOCK_FILE = "{}.claims"  # of a kind; processes of older versions use the same name
+_LOCKED_AT_ONCE = 1000  # the time for a lock grows with the number of locks of the process
+Record = Callable[[Mapping[str, bytes], Mapping[str, Failure]], None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class FillPolicy:
         origin: name of the run in the ledger: plan, or the command that computes results ahead of a plan.
         cost_meter: counts tokens and enforces the cap on spend; `compute` adds to it.
         show: how progress is shown.
+        rows: rows of the ledger by kind and producer, to which calls of `get_or_compute` with the same mapping add; by
+            default each call has a row of its own.
     """
 
     limit: int | None = None
@@ -54,6 +58,7 @@ class FillPolicy:
     origin: str = "plan"
     cost_meter: CostMeter = field(default_factory=CostMeter)
     show: Show = lines
+    rows: dict[tuple[str, str], LedgerRow] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class Results(Generic[Value]):
     Attributes:
         values: results by key.
         failures: reasons of failed calls, of this run or an earlier one, for keys without a value.
-        computed, cached, failed: distinct keys that this run computed, found in the cache, or failed to compute.
+        computed, cached, failed: distinct keys that this run computed, found in the cache, or failed to compute; of all
+            calls that share a row of the ledger.
         left: keys that were not computed because the cap on spend was reached.
     """
 
@@ -122,12 +128,16 @@ class Cache(ResultStore):
         failures = self.failures([key for key in missing if key not in stored])
         todo = [key for key in missing if policy.retry_failed or key not in failures][: policy.limit]
         attempts = self.failed_attempts(todo) if exclusive else {}
-        row = LedgerRow(0, kind, producer, cached=len(inputs) - len(missing), origin=policy.origin)
-        if recorded and policy.limit != 0:
+        row = LedgerRow(0, kind, producer, origin=policy.origin)
+        if policy.rows is not None:
+            row = policy.rows.setdefault((kind, producer), row)
+        row.cached += len(inputs) - len(missing)
+        row.finished = False
+        if recorded and policy.limit != 0 and not row.run:
             self._begin(row)
         with self._explain_errors():
             locks = KeyLocks(self.folder / LOCK_FILE.format(kind)) if exclusive and todo else None
-        start = time.monotonic()
+        start = time.monotonic() - row.seconds
         with policy.show(label or f"{kind} by {producer}", len(todo)) as advance, locks or nullcontext():
             known = _KnownResults(self, row, stored, failures, attempts, advance)
             scheduler = BatchScheduler(locks, known.load_finished, policy.cost_meter)
@@ -150,6 +160,59 @@ class Cache(ResultStore):
         values = {key: codec.decode(value) for key, value in stored.items()}
         failures = {key: failure for key, failure in failures.items() if key not in stored}
         return Results(values, failures, row.computed, row.cached, row.failed, scheduler.left)
+
+    def set_aside(self, kind: str, producer: str, failures: Mapping[str, Failure], origin: str) -> list[str]:
+        """Store failures for keys whose results are computed elsewhere, so that no run computes them meanwhile.
+
+        Args:
+            kind, producer: as in `get_or_compute`.
+            failures: what a run reports of each key.
+            origin: name of the command.
+
+        Returns:
+            The keys that were set aside. A key that has a result, or that another process computes now, is left out.
+
+        Raises:
+            RunError: the cache cannot be used.
+        """
+        taken: list[str] = []
+        with self._explain_errors():
+            locks = KeyLocks(self.folder / LOCK_FILE.format(kind))
+        with locks:
+            for chunk in chunks(list(failures), _LOCKED_AT_ONCE):
+                locked = [key for key in chunk if locks.acquire(key)]
+                finished = self.read(locked)
+                free = [key for key in locked if key not in finished]
+                self.put_failures(kind, producer, {key: failures[key] for key in free}, origin)
+                taken += free
+                for key in locked:
+                    locks.release(key)
+        return taken
+
+    @contextmanager
+    def recording(self, kind: str, producer: str, origin: str, cost_meter: CostMeter) -> Iterator[Record]:
+        """Yield a function that stores results and failures which were computed elsewhere, each call in one step.
+
+        The ledger gets a row with the first of them, and none where there are none.
+
+        Raises:
+            RunError: the cache cannot be used.
+        """
+        row, start = LedgerRow(0, kind, producer, origin=origin), time.monotonic()
+
+        def record(results: Mapping[str, bytes], failures: Mapping[str, Failure]) -> None:
+            if not results and not failures:
+                return
+            if not row.run:
+                self._begin(row)
+            row.computed += len(results)
+            row.failed += len(failures)
+            self._commit(_measured(row, start, cost_meter), results, failures)
+
+        yield record
+        if row.run:
+            row.finished = True
+            self._commit(_measured(row, start, cost_meter), {}, {})
 
 
 @dataclass(frozen=True)

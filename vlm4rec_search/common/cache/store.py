@@ -158,6 +158,42 @@ class ResultStore:
             with self._explain_errors():
                 yield from self._db.execute(query, [json.dumps(chunk)]).fetchall()
 
+    def producers(self, kind: str) -> list[str]:
+        """Return the producers that have results of this kind."""
+        with self._explain_errors():
+            rows = self._db.execute("SELECT DISTINCT maker FROM results WHERE kind = ?", [kind]).fetchall()
+        return [maker for (maker,) in rows]
+
+    def results_of(self, kind: str, producer: str, size: int) -> Iterator[dict[str, bytes]]:
+        """Yield all results of a kind and producer, at most `size` at a time."""
+        page = "SELECT key, value FROM results WHERE kind = ? AND maker = ? AND key > ? ORDER BY key LIMIT ?"
+        last = ""
+        while True:
+            with self._explain_errors():
+                rows = self._db.execute(page, [kind, producer, last, size]).fetchall()
+            if not rows:
+                return
+            yield dict(rows)
+            last = rows[-1][0]
+
+    def failures_of(self, kind: str) -> dict[str, dict[str, Failure]]:
+        """Return the failures of a kind by producer and key."""
+        listed = "SELECT maker, key, status, message, text FROM failures WHERE kind = ? ORDER BY rowid"
+        found: dict[str, dict[str, Failure]] = {}
+        with self._explain_errors():
+            for maker, key, *values in self._db.execute(listed, [kind]).fetchall():
+                found.setdefault(maker, {})[key] = Failure(*values)
+        return found
+
+    def put(self, kind: str, producer: str, results: Mapping[str, bytes]) -> None:
+        """Store results that cost nothing, without a row in the ledger."""
+        self._commit(LedgerRow(0, kind, producer), results, {})
+
+    def put_failures(self, kind: str, producer: str, failures: Mapping[str, Failure], origin: str) -> None:
+        """Store why these keys have no result now, without a row in the ledger."""
+        with self._explain_errors(), self._transaction():
+            self._insert_failures(LedgerRow(0, kind, producer, origin=origin), failures)
+
     def trim(self, kind: str, used: Sequence[str], spare: int) -> None:
         """Remove the results of a kind that are not `used`, once there are more than `spare` of them."""
         with self._explain_errors():
@@ -193,18 +229,21 @@ class ResultStore:
         Failures and the ledger row are written only for a recorded run.
         """
         stored = [(key, row.kind, row.producer, value) for key, value in results.items()]
-        failed = [
-            (key, row.kind, row.producer, failure.status, failure.message, failure.text, row.origin)
-            for key, failure in failures.items()
-        ]
         with self._explain_errors(), self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)", stored)
             if row.run:
                 self._db.executemany("DELETE FROM failures WHERE key = ?", [(key,) for key in results])
-                self._db.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)", failed)
+                self._insert_failures(row, failures)
                 assigned = ", ".join(f"{name} = ?" for name in _UPDATED)
                 values = [getattr(row, name) for name in _UPDATED]
                 self._db.execute(f"UPDATE ledger SET {assigned} WHERE run = ?", [*values, row.run])  # noqa: S608
+
+    def _insert_failures(self, row: LedgerRow, failures: Mapping[str, Failure]) -> None:
+        rows = [
+            (key, row.kind, row.producer, failure.status, failure.message, failure.text, row.origin)
+            for key, failure in failures.items()
+        ]
+        self._db.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 
+import httpx
 from PIL import Image as Images
 from PIL import ImageOps
 from PIL.Image import Image
@@ -20,8 +21,10 @@ from vlm4rec_search.captioning.captioners.openai.canary import (
     is_seen,
     named_colours,
 )
-from vlm4rec_search.captioning.captioners.openai.client import ChatClient
+from vlm4rec_search.captioning.captioners.openai.client import ChatClient, CompletedRequest
+from vlm4rec_search.captioning.captioners.openai.responses import TransientError, classify_error, parse_completion
 from vlm4rec_search.captioning.prompts import load_prompt
+from vlm4rec_search.common.cache import ASSUMED_IN
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 
@@ -38,7 +41,7 @@ ESTIMATED = "tokens are estimated: the server reports none"
 
 
 class OpenAICaptioner(Captioner):
-    """One model of one server; each request contains one photo as a data URL.
+    """One model of one server or of several; each request contains one photo as a data URL.
 
     Many threads call `caption` at once; they share the rate limits. A server may change the weights behind a model's
     name without notice, so the label `VLM4REC_OPENAI_REVISION` is part of the id.
@@ -61,8 +64,11 @@ class OpenAICaptioner(Captioner):
         self.id = f"{model}@{settings.openai_revision}"
         self.prompt = self._prompt.id
         self.decoding = f"temperature 0, {self._prompt.tokens} tokens, JPEG {JPEG_QUALITY}"
-        self.workers = settings.openai_workers
-        self.requests_per_minute, self.tokens_per_minute = settings.openai_rpm, settings.openai_tpm
+        servers = self._client.servers
+        # Of several servers each has one more thread, which has its next photo ready when a request ends.
+        self.workers = settings.openai_workers if servers == 1 else servers * (settings.openai_workers + 1)
+        self.requests_per_minute = settings.openai_rpm and settings.openai_rpm * servers
+        self.tokens_per_minute = settings.openai_tpm and settings.openai_tpm * servers
 
     def render(self, context: Context) -> str:
         return self._prompt.render(context)
@@ -90,8 +96,9 @@ class OpenAICaptioner(Captioner):
         for pair in pairs:
             picture = draw_picture(pair)
             tokens = len(QUESTION) // 4 + picture.width * picture.height // 750
+            body = self._request_body(_data_url(picture), QUESTION)
             try:
-                request = self._client.complete(self._request_body(picture, QUESTION), tokens, self._prompt.tokens)
+                request = self._client.complete(body, tokens, self._prompt.tokens)
             except CaptionError as error:
                 count(error.tokens_in, error.tokens_out)
                 return
@@ -110,16 +117,38 @@ class OpenAICaptioner(Captioner):
                 raise RunError(f"{warning}; VLM4REC_CAPTION_CANARY=off skips this question")
             logger.warning("%s; VLM4REC_CAPTION_CANARY=stop ends such runs before they cost more", warning)
 
+    def request_body(self, photo: Image, prompt: str, url: str | None = None) -> dict[str, object]:
+        """Return the chat request for an RGB photo, as it is sent: the photo as a data URL, or named by its `url`."""
+        return self._request_body(url or _data_url(sendable(photo)), prompt)
+
+    def read_response(self, response: httpx.Response) -> Caption | CaptionError:
+        """Return the caption in a response that arrived in a file, or the reason why there is none.
+
+        Nothing is asked again, so that every error is the reason for this photo alone. Where the response has no token
+        count, the prompt and the photo are assumed to have `ASSUMED_IN` tokens.
+        """
+        if response.status_code != 200:
+            error = classify_error(response, "the batch", None)
+            return error if isinstance(error, CaptionError) else CaptionError("failed", str(error))
+        try:
+            completion = parse_completion(response)
+        except TransientError as error:
+            return CaptionError("failed", str(error), tokens_in=ASSUMED_IN, tokens_out=self._prompt.tokens)
+        return self._read_request(CompletedRequest(completion, 0.0, 0), ASSUMED_IN)
+
     def _caption_one(self, photo: Image, prompt: str) -> Caption | CaptionError:
         photo = sendable(photo)
         # Estimates, corrected by the server's counts: four characters, or 750 pixels, make about one token.
         prompt_tokens = len(prompt) // 4 + photo.width * photo.height // 750
-        longest_answer = self._prompt.tokens
+        body = self._request_body(_data_url(photo), prompt)
         try:
-            request = self._client.complete(self._request_body(photo, prompt), prompt_tokens, longest_answer)
+            request = self._client.complete(body, prompt_tokens, self._prompt.tokens)
         except CaptionError as error:
             return error
-        choice, usage = request.completion.choices[0], request.count_tokens(prompt_tokens, longest_answer)
+        return self._read_request(request, prompt_tokens)
+
+    def _read_request(self, request: CompletedRequest, prompt_tokens: int) -> Caption | CaptionError:
+        choice, usage = request.completion.choices[0], request.count_tokens(prompt_tokens, self._prompt.tokens)
         text = choice.message.text
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return CaptionError("refused", choice.message.refusal or "stopped by the content filter", text, *usage)
@@ -129,17 +158,20 @@ class OpenAICaptioner(Captioner):
             return caption
         return replace(caption, note="; ".join(filter(None, (caption.note, ESTIMATED))))
 
-    def _request_body(self, photo: Image, prompt: str) -> dict[str, object]:
-        jpeg = BytesIO()
-        photo.save(jpeg, "JPEG", quality=JPEG_QUALITY)
-        url = f"data:image/jpeg;base64,{b64encode(jpeg.getvalue()).decode()}"
-        content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
+    def _request_body(self, image_url: str, prompt: str) -> dict[str, object]:
+        content = [{"type": "image_url", "image_url": {"url": image_url}}, {"type": "text", "text": prompt}]
         return {
             "model": self._model,
             "messages": [{"role": "user", "content": content}],
             "max_tokens": self._prompt.tokens,
             "temperature": 0,
         }
+
+
+def _data_url(photo: Image) -> str:
+    jpeg = BytesIO()
+    photo.save(jpeg, "JPEG", quality=JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{b64encode(jpeg.getvalue()).decode()}"
 
 
 def sendable(photo: Image) -> Image:

@@ -1,4 +1,4 @@
-"""The HTTP client for an OpenAI-compatible server, used by many threads: rate limits, retries, and lost answers."""
+"""The HTTP client for OpenAI-compatible servers, used by many threads: rate limits, retries, and lost answers."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,8 +8,10 @@ import httpx
 import tenacity
 
 from vlm4rec_search.captioning.base import CaptionError
+from vlm4rec_search.captioning.captioners.openai.fleet import Fleet, Server
 from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
 from vlm4rec_search.captioning.captioners.openai.responses import (
+    ATTEMPTS,
     PATIENCE,
     BusyError,
     Completion,
@@ -23,7 +25,6 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.http import DeadlineTransport, deadline
 from vlm4rec_search.common.settings import Settings, secret
 
-ATTEMPTS = 6
 _JITTER = tenacity.wait_random(0, 1)
 _BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=20)
 
@@ -66,27 +67,38 @@ class CompletedRequest:
 
 
 class ChatClient:
-    """One server with its key and its rate limits.
+    """One server, or several of the same model, with their key and the rate limits of each.
+
+    A failed request is sent again, to another server where there are several; a server that keeps failing is left out
+    for a while.
 
     Args:
-        settings: address, key, timeout, rate limits and the number of connections.
-        sleep: waits between the attempts of a request, in seconds.
+        settings: addresses, key, timeout, rate limits and the number of connections to each server.
+        sleep: waits between the attempts of a request to a single server, in seconds.
+
+    Attributes:
+        servers: their number.
 
     Raises:
-        UsageError: the address or the key is invalid.
+        UsageError: an address or the key is invalid.
     """
 
     def __init__(self, settings: Settings, sleep: Callable[[float], None] = time.sleep) -> None:
-        url = _parse_address(settings.openai_url)
-        self._server = f"{url.scheme}://{url.netloc.decode()}"
+        urls = [_parse_address(address.strip()) for address in settings.openai_url.split(",")]
+        if len(set(urls)) < len(urls):
+            raise UsageError("VLM4REC_OPENAI_URL names a server twice: name each once")
         self._key = secret("VLM4REC_OPENAI_KEY", settings.openai_key, settings.openai_key_file)
-        self._timeout = settings.openai_timeout
-        self._limiter, self._sleep = RateLimiter(settings.openai_rpm, settings.openai_tpm), sleep
+        self._timeout, self._sleep, self.servers = settings.openai_timeout, sleep, len(urls)
+        self._fleet = Fleet([self._open(url, settings) for url in urls], settings.openai_workers)
+
+    def _open(self, url: httpx.URL, settings: Settings) -> Server[httpx.Client]:
         timeout = httpx.Timeout(self._timeout, connect=min(10.0, self._timeout), pool=None)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.openai_workers)
         headers = {"authorization": f"Bearer {self._key}"} if self._key else None
         transport = DeadlineTransport(limits, trust_env=True)
-        self._http = httpx.Client(transport=transport, base_url=url, headers=headers, timeout=timeout)
+        client = httpx.Client(transport=transport, base_url=url, headers=headers, timeout=timeout)
+        limiter = RateLimiter(settings.openai_rpm, settings.openai_tpm)
+        return Server(f"{url.scheme}://{url.netloc.decode()}", client, limiter)
 
     def complete(self, body: Mapping[str, object], prompt_tokens: int, longest_answer: int) -> CompletedRequest:
         """Send a chat request, retry transient failures, and return the completion.
@@ -103,12 +115,14 @@ class ChatClient:
         """
         retry = tenacity.retry_if_exception_type(TransientError)
         stop = _StopRule()
-        retrying = tenacity.Retrying(stop=stop, wait=_wait, retry=retry, sleep=self._sleep, reraise=True)
+        wait = _wait if self._fleet.is_single else tenacity.wait_none()  # the fleet waits until a server is awake
+        retrying = tenacity.Retrying(stop=stop, wait=wait, retry=retry, sleep=self._sleep, reraise=True)
         try:
             completion, seconds = retrying(self._attempt, body, prompt_tokens + longest_answer, stop)
-        except UnreachableError as error:
-            raise RunError(f"{self._server} cannot be reached ({error}): earlier captions are kept") from None
         except TransientError as error:
+            if isinstance(error, UnreachableError) and (self._fleet.is_single or self._fleet.is_unreachable):
+                names = ", ".join(server.name for server in self._fleet.servers)
+                raise RunError(f"{names} cannot be reached ({error}): earlier captions are kept") from None
             reason, lost = f"tried {retrying.statistics['attempt_number']} times: {error}", stop.lost
             raise CaptionError("failed", reason, "", lost * prompt_tokens, lost * longest_answer) from None
         except CaptionError as error:
@@ -118,19 +132,32 @@ class ChatClient:
 
     def _attempt(self, body: Mapping[str, object], tokens: int, stop: "_StopRule") -> tuple[Completion, float]:
         queued = time.monotonic()
-        self._limiter.acquire(tokens)
-        start = time.monotonic()
-        stop.queued += start - queued
-        completion = self._read_completion(self._post(body))
-        usage = completion.usage
-        if usage and usage.prompt_tokens:
-            self._limiter.give_back(tokens - usage.prompt_tokens - (usage.completion_tokens or 0))
-        return completion, time.monotonic() - start
+        with self._fleet.lend(stop.tried) as server:
+            server.limiter.acquire(tokens)
+            start = time.monotonic()
+            stop.queued += start - queued
+            try:
+                completion = self._read_completion(self._post(server, body), server)
+            except TransientError as error:
+                stop.tried.append(server)
+                self._fleet.failed(server, error)
+                raise
+            except CaptionError:
+                self._fleet.succeeded(server)
+                raise
+            self._fleet.succeeded(server)
+            usage = completion.usage
+            if usage and usage.prompt_tokens:
+                server.limiter.give_back(tokens - usage.prompt_tokens - (usage.completion_tokens or 0))
+            return completion, time.monotonic() - start
 
-    def _post(self, body: Mapping[str, object]) -> httpx.Response:
+    def _post(self, server: Server[httpx.Client], body: Mapping[str, object]) -> httpx.Response:
         begun = False
         try:
-            with deadline(self._timeout), self._http.stream("POST", "chat/completions", json=body) as response:
+            with (
+                deadline(self._timeout),
+                server.client.stream("POST", "chat/completions", json=body) as response,
+            ):
                 begun = response.status_code == 200
                 response.read()
                 return response
@@ -142,12 +169,12 @@ class ChatClient:
         except httpx.RequestError as error:
             raise TransientError(f"the connection broke ({error or type(error).__name__})", billed=begun) from None
 
-    def _read_completion(self, response: httpx.Response) -> Completion:
+    def _read_completion(self, response: httpx.Response, server: Server[httpx.Client]) -> Completion:
         if response.status_code == 200:
             return parse_completion(response)
-        error = classify_error(response, self._server, self._key)
-        if isinstance(error, BusyError) and error.seconds:
-            self._limiter.pause(error.seconds)
+        error = classify_error(response, server.name, self._key)
+        if isinstance(error, BusyError) and error.seconds and self._fleet.is_single:
+            server.limiter.pause(error.seconds)
         raise error
 
 
@@ -158,12 +185,14 @@ class _StopRule(tenacity.stop.stop_base):
 
     Attributes:
         lost: the number of answers that were lost in transit.
-        queued: seconds spent waiting for our own rate limits, which do not count towards `PATIENCE`.
+        queued: seconds spent waiting for our own limits, which do not count towards `PATIENCE`.
+        tried: the servers that failed the request.
     """
 
     def __init__(self) -> None:
         self._failures = self.lost = 0
         self.queued = 0.0
+        self.tried: list[Server[httpx.Client]] = []
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
         error = _last_error(retry_state)

@@ -16,6 +16,9 @@ from vlm4rec_search.common.http import retry_after
 PATIENCE = 600.0
 """The longest Retry-After that is accepted, and the longest time for the attempts of one request, in seconds."""
 
+ATTEMPTS = 6
+"""The most failed attempts of one request."""
+
 _TRANSIENT = {408, 409, 425, 429}
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 _CREDENTIALS = ("key", "token", "credential", "unauthorized", "authentication")

@@ -1,0 +1,275 @@
+"""Batch files: requests written, answered elsewhere, and read into the cache; and caches of several machines."""
+
+import json
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import httpx
+import pytest
+from helpers.batch_runner import hosted_line, run_batch, vllm_line
+from helpers.caption_server import CaptionServer, Reply, answer, refusal, serving
+from helpers.colour_catalogue import write_catalogue
+from helpers.image_server import ImageServer, serve_images
+from helpers.workspace import Workspace
+from PIL import Image
+
+from vlm4rec_search.captioning.batch import export_batch, import_batch
+from vlm4rec_search.captioning.estimate import estimate_captions
+from vlm4rec_search.captioning.merge import merge_captions
+from vlm4rec_search.captioning.run import Part, look_up_captions, run_captions
+from vlm4rec_search.common.cache import Cache
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import Settings
+
+ITEMS = [(f"i{n:02}", (10 + n, 0, 0), 20 - n) for n in range(20)]
+
+
+def describe(title: str, earlier: int) -> Reply:
+    return answer(f"A red mug, {title}.")
+
+
+def write_settings(folder: Path, server: CaptionServer | None = None, **options: object) -> Settings:
+    url = server.url if server else "http://127.0.0.1:9/v1"
+    given = {"captioner": "openai:llava", "openai_url": url, "caption_canary": "off", "price_in": 10, "price_out": 100}
+    return write_catalogue(folder, *ITEMS, **{**given, **options})
+
+
+def read_requests(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def statuses(settings: Settings) -> dict[str, int]:
+    with Cache(settings.cache) as cache:
+        return look_up_captions(settings, cache).count_statuses()
+
+
+@pytest.mark.parametrize("shape", [vllm_line, hosted_line])
+def test_a_batch_gives_the_captions_of_a_run_and_nothing_is_paid_twice(tmp_path: Path, shape: object) -> None:
+    file, output = tmp_path / "captions.jsonl", tmp_path / "answers.jsonl"
+    with serving(describe) as server:
+        live = write_settings(tmp_path / "live", server)
+        run_captions(live)
+        sent = {body["messages"][0]["content"][1]["text"]: body for body in server.bodies}
+        server.bodies.clear()
+        settings = write_settings(tmp_path / "batch", server)
+        summary = export_batch(settings, file)
+        assert (summary.requests, [entry.requests for entry in summary.files]) == (20, [20])
+        assert summary.files[0].bytes == file.stat().st_size
+        assert (summary.tokens_in, summary.measured, summary.cost) == (20 * 1500, 0, pytest.approx(20 * 0.027))
+        assert statuses(settings) == {"in_batch": 20}
+        assert estimate_captions(settings).todo == 0
+        assert run_captions(settings).computed == 0, "a run does not pay for what is in a batch"
+        assert export_batch(settings, tmp_path / "more.jsonl").in_batch == 20
+        assert not (tmp_path / "more.jsonl").exists()
+        assert server.bodies == []
+        run_batch(file, server.url, output, shape)
+        assert {body["messages"][0]["content"][1]["text"]: body for body in server.bodies} == sent, "the same requests"
+    imported = import_batch(settings, [output])
+    assert (imported.computed, imported.failed, imported.known, imported.in_batch) == (20, 0, 0, 0)
+    assert (imported.tokens_in, imported.tokens_out) == (20 * 30, 20 * 7)
+    assert imported.cost == pytest.approx(20 * (30 * 10 + 7 * 100) / 1e6)
+    with Cache(live.cache) as by_run, Cache(settings.cache) as by_batch:
+        expected, found = look_up_captions(live, by_run), look_up_captions(settings, by_batch)
+        assert [outcome.answer for outcome in found.outcomes] == [outcome.answer for outcome in expected.outcomes]
+        assert {outcome.status for outcome in found.outcomes} == {"ok"}
+        rows = [(row.origin, row.computed, row.tokens_in, row.finished) for row in by_batch.ledger()]
+        assert [row for row in rows if row[1]] == [("import-batch", 20, 600, True)]
+        revision = by_batch.revision("caption", "llava@1")
+    again = import_batch(settings, [output])
+    assert (again.computed, again.failed, again.known, again.cost) == (0, 0, 20, 0.0)
+    with Cache(settings.cache) as cache:
+        assert (len(cache.ledger()), cache.revision("caption", "llava@1")) == (len(rows), revision)
+    assert [request["custom_id"] for request in read_requests(file)] == [
+        line["custom_id"] for line in read_requests(output)
+    ]
+
+
+def test_errors_keep_their_reason_and_can_be_exported_again(tmp_path: Path) -> None:
+    def behave(title: str, earlier: int) -> Reply:
+        faults = {
+            "Item i00": refusal(400, "the image is broken"),
+            "Item i01": answer(None, refusal="I will not."),
+            "Item i02": answer("<think>Well"),
+        }
+        return faults.get(title, describe(title, earlier))
+
+    file, output, errors = (tmp_path / name for name in ("a.jsonl", "out.jsonl", "err.jsonl"))
+    with serving(behave) as server:
+        settings = write_settings(tmp_path / "shop", server)
+        export_batch(settings, file)
+        lines = run_batch(file, server.url, output)
+    answered = [line["custom_id"] for line in lines if "A red mug" in json.dumps(line)]
+    expired = {"id": "x", "custom_id": answered[0], "response": None}
+    expired["error"] = {"code": "batch_expired", "message": "This request could not be executed in time."}
+    errors.write_text(json.dumps(expired) + "\n" + json.dumps({**expired, "custom_id": answered[1]}) + "\n")
+    good = [line for line in lines if line["custom_id"] != expired["custom_id"]]
+    output.write_text("".join(json.dumps(line) + "\n" for line in good))
+    imported = import_batch(settings, [output, errors])
+    assert (imported.computed, imported.failed, imported.known, imported.in_batch) == (16, 4, 1, 0)
+    assert imported.errors == {
+        "failed: 400: the image is broken": 1,
+        "refused: I will not.": 1,
+        "failed: the answer ends inside the model's thoughts: switch them off": 1,
+        "failed: 400: This request could not be executed in time. batch_expired": 1,
+    }
+    assert imported.tokens_in == 18 * 30, "an answer that is no caption is paid, an error is not"
+    assert statuses(settings) == {"ok": 16, "failed": 3, "refused": 1}
+    assert import_batch(settings, [output, errors]).known == 21
+    assert export_batch(settings, tmp_path / "b.jsonl").requests == 0
+    assert export_batch(settings, tmp_path / "b.jsonl", failed=True).requests == 4
+    with serving(describe) as server:
+        run_batch(tmp_path / "b.jsonl", server.url, output)
+    assert import_batch(settings, [output]).computed == 4
+    assert statuses(settings) == {"ok": 20}
+    assert import_batch(settings, [errors]).failed == 0, "an old error does not replace an answer"
+
+
+def test_unknown_and_broken_lines_are_counted_kept_and_read_later(tmp_path: Path) -> None:
+    file, output = tmp_path / "a.jsonl", tmp_path / "out.jsonl"
+    with serving(describe) as server:
+        settings = write_settings(tmp_path / "shop", server)
+        export_batch(settings, file, limit=3)
+        lines = run_batch(file, server.url, output)
+    other = write_catalogue(
+        tmp_path / "other", *ITEMS[3:], **settings.model_dump(include={"captioner", "openai_url", "caption_canary"})
+    )
+    whole = output.read_bytes()
+    output.write_bytes(whole[: whole.rindex(b'"usage"')])
+    imported = import_batch(other, [output])
+    assert (imported.computed, imported.unknown, imported.broken) == (
+        0,
+        2,
+        ["out.jsonl, line 3 (the last one, cut off)"],
+    )
+    rows = [("i00", "images/i00.png", "Item i00", "things")]
+    Image.new("RGB", (8, 8), ITEMS[0][1]).save(other.data_dir / "images" / "i00.png")
+    with duckdb.connect(str(other.warehouse)) as connection:
+        connection.executemany("INSERT INTO staging.items VALUES (?, ?, ?, ?)", rows)
+    later = import_batch(other, [output])
+    assert (later.computed, later.known, later.unknown) == (1, 1, 1), "the kept answer is read when its item is there"
+    assert import_batch(settings, [output]).in_batch == 1, "the item of the broken line still waits"
+    requests = import_batch(settings, [file])
+    assert (requests.failed, len(requests.broken), requests.in_batch) == (0, 3, 1), "a file of requests has no answers"
+    assert export_batch(settings, tmp_path / "b.jsonl", again=True, limit=1).requests == 1
+    assert read_requests(tmp_path / "b.jsonl")[0]["custom_id"] == lines[2]["custom_id"]
+
+
+def test_an_answer_for_an_item_that_has_changed_is_kept(tmp_path: Path) -> None:
+    file, output = tmp_path / "a.jsonl", tmp_path / "out.jsonl"
+    with serving(describe) as server:
+        settings = write_settings(tmp_path / "shop", server)
+        export_batch(settings, file)
+        run_batch(file, server.url, output)
+
+    def rename(title: str) -> None:
+        with duckdb.connect(str(settings.warehouse)) as connection:
+            connection.execute("UPDATE staging.items SET title = ? WHERE item_id = 'i00'", [title])
+
+    rename("Another")
+    assert import_batch(settings, [output]).computed == 20
+    assert statuses(settings) == {"ok": 19, "pending": 1}
+    assert import_batch(settings, [output]).known == 20
+    rename("Item i00")
+    assert statuses(settings) == {"ok": 20}
+
+
+def test_files_are_split_by_number_and_size_and_never_overwritten(tmp_path: Path) -> None:
+    settings = write_settings(tmp_path / "shop")
+    first = export_batch(settings, tmp_path / "n.jsonl", most_requests=8)
+    assert [file.requests for file in first.files] == [8, 8, 4]
+    names = ["n.jsonl", "n-2.jsonl", "n-3.jsonl"]
+    assert [Path(file.path).name for file in first.files] == names
+    keys = [request["custom_id"] for name in names for request in read_requests(tmp_path / name)]
+    assert len(set(keys)) == 20
+    with pytest.raises(UsageError, match=r"n.jsonl exists: choose another name"):
+        export_batch(settings, tmp_path / "n.jsonl", again=True)
+    size = len((tmp_path / "n.jsonl").read_bytes()) // 8
+    second = export_batch(settings, tmp_path / "s.jsonl", again=True, most_megabytes=3.5 * size / 1e6)
+    assert [file.requests for file in second.files] == [3, 3, 3, 3, 3, 3, 2]
+    assert all(file.bytes <= 3.5 * size for file in second.files)
+    with pytest.raises(UsageError, match="batch files are for captioners of the kind openai"):
+        export_batch(settings, tmp_path / "x.jsonl", "attributes")
+
+
+def test_a_photo_behind_a_url_is_fetched_for_its_key_and_may_be_named_by_its_url(tmp_path: Path) -> None:
+    with serve_images() as shop:
+        settings = write_settings(tmp_path / "shop", allow_private_addresses=True)
+        with duckdb.connect(str(settings.warehouse)) as connection:
+            connection.execute("UPDATE staging.items SET image = ? || '/good.png' WHERE item_id = 'i00'", [shop])
+            connection.execute("UPDATE staging.items SET image = ? || '/absent.png' WHERE item_id = 'i01'", [shop])
+        assert export_batch(settings, tmp_path / "a.jsonl", urls=True, limit=3).requests == 2
+        assert ImageServer.requests.count(("localhost", "/good.png")) == 1
+    urls = {
+        request["body"]["messages"][0]["content"][0]["image_url"]["url"]
+        for request in read_requests(tmp_path / "a.jsonl")
+    }
+    assert f"{shop}/good.png" in urls
+    assert {url[:23] for url in urls} == {f"{shop}/good.png"[:23], "data:image/jpeg;base64,"}
+    assert statuses(settings) == {"pending": 17, "in_batch": 2, "unreachable": 1}
+
+
+def test_a_killed_export_is_done_again_and_bad_photos_have_a_reason(workspace: Workspace) -> None:
+    folder = workspace.folder
+    own = {"CAPTIONER": "openai:llava", "OPENAI_URL": "http://127.0.0.1:9/v1", "CAPTION_CANARY": "off"}
+    workspace.settings |= {f"VLM4REC_{name}": value for name, value in own.items()}
+    settings = write_settings(folder)
+    (folder / "data" / "images" / "i00.png").write_bytes(b"no photo")
+    Image.effect_noise((1600, 1600), 90).save(folder / "big.png")  # slow enough for the kill to come in between
+    for name, *_ in ITEMS[1:]:
+        shutil.copy(folder / "big.png", folder / "data" / "images" / f"{name}.png")
+    running = workspace.start("vlm4rec", "captions", "export-batch", "a.jsonl")
+    part = folder / "a.jsonl.part"
+    while not (part.exists() and part.stat().st_size) and running.poll() is None:
+        time.sleep(0.002)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    assert not (folder / "a.jsonl").exists()
+    cached = settings.model_copy(update={"cache": folder / ".cache" / "vlm4rec"})
+    assert statuses(cached)["in_batch"] >= 19
+    shown = workspace.vlm4rec("captions", "export-batch", "a.jsonl")
+    assert "a.jsonl: 19 requests" in shown
+    assert "Next: run the batch, then vlm4rec captions import-batch ANSWERS.jsonl" in shown
+    assert statuses(cached) == {"in_batch": 19, "wrong_type": 1}
+    lines = [
+        vllm_line(read_requests(folder / "a.jsonl")[0]["custom_id"], httpx.Response(200, json=answer("A mug.").body)),
+        vllm_line("unknown", httpx.Response(400, json=refusal(400, "bad image").body)),
+    ]
+    (folder / "out.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"custom_id": "cut')
+    told = workspace.vlm4rec("captions", "import-batch", "out.jsonl")
+    assert "llava@1: 1 answers read, 0 failed\n30 tokens in, 7 out" in told
+    assert "1 answers are for no item of this catalogue and captioner" in told
+    assert "1 lines are no answers: out.jsonl, line 3 (the last one, cut off)" in told
+    assert "18 items still wait for an answer" in told
+
+
+def test_machines_caption_a_part_each_and_one_takes_over_the_others(tmp_path: Path) -> None:
+    with serving(describe) as server:
+        machines = [write_settings(tmp_path / name, server) for name in ("one", "two", "three")]
+        counts = [run_captions(machine, part=Part(at, 3)).computed for at, machine in enumerate(machines, 1)]
+        assert sum(counts) == 20
+        assert min(counts) > 0
+        assert set(Counter(title for _, title in server.calls).values()) == {1}
+        first = machines[0]
+        with Cache(first.cache) as cache:
+            revision = cache.revision("caption", "llava@1")
+        (row,) = merge_captions(first, [machine.cache for machine in machines[1:]])
+        assert (row.captioner, row.computed, row.known) == ("llava@1", counts[1] + counts[2], 0)
+        assert row.tokens_in == 30 * row.computed
+        assert run_captions(first).computed == 0
+    assert statuses(first) == {"ok": 20}
+    with Cache(first.cache) as cache:
+        assert cache.revision("caption", "llava@1") != revision, "a plan notices the captions"
+        length = len(cache.ledger())
+    (again,) = merge_captions(first, [machine.cache for machine in machines[1:]])
+    assert (again.computed, again.known) == (0, row.computed)
+    with Cache(first.cache) as cache:
+        assert len(cache.ledger()) == length
+    with pytest.raises(UsageError, match="is no cache"):
+        merge_captions(first, [tmp_path])
+    with pytest.raises(UsageError, match="is the cache of this project"):
+        merge_captions(first, [first.cache])

@@ -1,0 +1,487 @@
+"""Captions by batch files in the OpenAI format: requests are written to files, run elsewhere, and their answers read.
+
+A request has the cache key of its caption as `custom_id`. Its caption has the status `in_batch` until the answer is
+read, so that no run or plan pays for it meanwhile.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from pydantic import BaseModel, ValidationError, model_validator
+
+from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
+from vlm4rec_search.captioning.estimate import mean_tokens
+from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, Outcome, caption_keys, make_entry
+from vlm4rec_search.captioning.registry import load_captioner
+from vlm4rec_search.captioning.run import CatalogueCaptions, Part, fetch_selected, look_up_captions
+from vlm4rec_search.common.cache import Cache, CostMeter, Failure, FillPolicy, Prices, Record, result_key
+from vlm4rec_search.common.concurrency import run_concurrently
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import file_lock
+from vlm4rec_search.common.progress import bar
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.photos.decode import Photo, PhotoFile, read_photos
+from vlm4rec_search.datasets.photos.locate import is_url, with_scheme
+
+ENDPOINT = "/v1/chat/completions"
+MOST_REQUESTS, MOST_MEGABYTES = 50_000, 200
+"""The largest batch file that OpenAI and Azure accept."""
+_WRITING = "being written to {}: if that export does not run any more, export again"
+_SENT = "in the batch file {} since {} UTC: read its answers with `vlm4rec captions import-batch`"
+_READ_AT_ONCE = 500
+_UNKNOWN = "unknown answer"
+_CALLS = ("failed", "refused", "empty")
+
+
+@dataclass(frozen=True)
+class BatchFile:
+    """A file of requests and its size."""
+
+    path: str
+    requests: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """The results of an export.
+
+    Attributes:
+        captioner, prompt: ids.
+        files: what was written, highest priority first.
+        requests: number of distinct requests in them.
+        in_batch: items whose requests are in earlier files, and were left out.
+        bad_photos: distinct photos that cannot be read.
+        elsewhere: requests left out because another process captions them now.
+        tokens_in, tokens_out: estimated tokens of the requests.
+        measured: number of earlier calls behind the token counts; 0 if the counts are assumed.
+        cost: price of these tokens, at the prices of the settings.
+    """
+
+    captioner: str
+    prompt: str
+    files: list[BatchFile]
+    requests: int
+    in_batch: int
+    bad_photos: int
+    elsewhere: int
+    tokens_in: int
+    tokens_out: int
+    measured: int
+    cost: float
+
+
+def export_batch(
+    settings: Settings,
+    path: Path,
+    captioner: str | None = None,
+    *,
+    limit: int | None = None,
+    part: Part | None = None,
+    failed: bool = False,
+    again: bool = False,
+    urls: bool = False,
+    most_requests: int = MOST_REQUESTS,
+    most_megabytes: float = MOST_MEGABYTES,
+    environment: str = "prod",
+) -> ExportSummary:
+    """Write the requests of the pending items to `path`, and those beyond its limits to `path`-2, -3 and so on.
+
+    Photos behind URLs are fetched first, since the key of a caption contains the photo's hash. A file appears when it
+    is complete; after a kill the next export writes its requests again.
+
+    Args:
+        settings: captioner, photos, cache and prices.
+        path: the first file; none of the files may exist.
+        captioner: name of another captioner than the active one, of the kind `openai`.
+        limit: the largest number of items.
+        part: share of the items; by default all.
+        failed: also items whose last call failed, was refused or answered nothing.
+        again: also items whose requests are in earlier files: their answers will not come.
+        urls: name photos behind URLs by their URL, in place of their bytes.
+        most_requests, most_megabytes: limits of a file; a megabyte has 10^6 bytes.
+        environment: the SQLMesh environment of the items.
+
+    Raises:
+        UsageError: the captioner is of another kind, a file exists, or the tables do not exist yet.
+        RunError: warehouse or cache cannot be used.
+    """
+    model = _load(settings, captioner)
+    _refuse_existing(path)
+    statuses = {"pending", *(_CALLS if failed else ()), *((IN_BATCH,) if again else ())}
+    with Cache(settings.cache) as cache, file_lock(settings.cache / "export.lock"):
+        catalogue = look_up_captions(settings, cache, captioner, environment)
+        # No other export runs now: a request "being written" is of an export that was killed.
+        selected = [at for at, outcome in enumerate(catalogue.outcomes) if _is_selected(outcome, statuses)]
+        selected = catalogue.in_part(selected, part)[:limit]
+        photos = fetch_selected(catalogue, selected, settings, cache, FillPolicy(retry_failed=False, show=bar))
+        writer = _RequestWriter(cache, model, path, most_requests, most_megabytes * 1e6)
+        requests = _requests(catalogue, selected, photos, urls)
+        taken = set(cache.set_aside("caption", model.id, dict.fromkeys(requests, writer.writing), "export-batch"))
+        writer.write({key: request for key, request in requests.items() if key in taken})
+        producer = ("caption", model.id)
+        earlier = [row for row in cache.ledger() if (row.kind, row.producer) == producer and row.computed]
+    (mean_in, mean_out), measured = mean_tokens(catalogue, earlier)
+    number = sum(file.requests for file in writer.files)
+    tokens = round(number * mean_in), round(number * mean_out)
+    statuses_before = Counter(outcome.status for outcome in catalogue.outcomes)
+    again_selected = sum(catalogue.outcomes[at].status == IN_BATCH for at in selected)
+    return ExportSummary(
+        captioner=model.id,
+        prompt=model.prompt,
+        files=writer.files,
+        requests=number,
+        in_batch=statuses_before[IN_BATCH] - again_selected,
+        bad_photos=writer.bad_photos,
+        elsewhere=len(requests) - len(taken),
+        tokens_in=tokens[0],
+        tokens_out=tokens[1],
+        measured=measured,
+        cost=Prices.from_settings(settings).cost(*tokens),
+    )
+
+
+@dataclass(frozen=True)
+class _Request:
+    photo: PhotoFile
+    prompt: str
+    url: str | None
+
+
+def _requests(
+    catalogue: CatalogueCaptions, selected: Sequence[int], photos: Sequence[PhotoFile], urls: bool
+) -> dict[str, _Request]:
+    """Return the request of each key; items with the same photo and prompt share one."""
+    items = [catalogue.items[at] for at in selected]
+    prompts = [catalogue.captioner.render(item.context) for item in items]
+    keys = caption_keys(catalogue.captioner, photos, prompts)
+    return {
+        key: _Request(photo, prompt, with_scheme(item.image) if urls and is_url(item.image) else None)
+        for key, photo, prompt, item in zip(keys, photos, prompts, items, strict=True)
+        if photo.failure is None
+    }
+
+
+def _is_selected(outcome: Outcome, statuses: set[str]) -> bool:
+    is_left = outcome.status == IN_BATCH and (outcome.error or "").startswith(_WRITING.partition("{")[0])
+    return is_left or outcome.status in statuses
+
+
+def _load(settings: Settings, captioner: str | None) -> OpenAICaptioner:
+    name = captioner or settings.captioner
+    loaded = load_captioner(name, settings)
+    if not isinstance(loaded, OpenAICaptioner):
+        raise UsageError(
+            f"batch files are for captioners of the kind openai:<model>, not {name!r}: name one with --captioner"
+        )
+    return loaded
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise UsageError(f"{path} exists: choose another name")
+
+
+class _RequestWriter:
+    """Writes requests to files, and stores in which file a request is.
+
+    Attributes:
+        files: the complete files.
+        bad_photos: number of requests whose photo cannot be read.
+        writing: what is stored of a request until its file is complete.
+    """
+
+    def __init__(self, cache: Cache, captioner: OpenAICaptioner, path: Path, most: int, most_bytes: float) -> None:
+        self._cache, self._captioner, self._path = cache, captioner, path
+        self._most, self._most_bytes = most, most_bytes
+        self.files: list[BatchFile] = []
+        self.bad_photos = 0
+        self.writing = Failure(IN_BATCH, _WRITING.format(path.name))
+
+    def write(self, requests: Mapping[str, _Request]) -> None:
+        """Write all requests; photos are read and encoded in threads.
+
+        Raises:
+            UsageError: the next file exists.
+            RunError: a file cannot be written.
+        """
+        try:
+            self._write(requests)
+        except OSError as error:
+            raise RunError(
+                f"{self._path} cannot be written ({error.strerror or error}): the next export writes what is missing"
+            ) from None
+
+    def _write(self, requests: Mapping[str, _Request]) -> None:
+        lines = self._lines(requests)
+        line = next(lines, None)
+        while line is not None:
+            number = len(self.files) + 1
+            path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
+            _refuse_existing(path)
+            part = path.with_name(f"{path.name}.part")
+            keys: list[str] = []
+            notes: dict[str, bytes] = {}
+            size = 0
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                while line is not None and (
+                    not keys or (len(keys) < self._most and size + len(line.text) <= self._most_bytes)
+                ):
+                    file.write(line.text)
+                    size += len(line.text)
+                    keys.append(line.key)
+                    if line.note:
+                        notes[_note_key(line.key)] = line.note.encode()
+                    line = next(lines, None)
+                file.flush()
+                os.fsync(file.fileno())
+            since = datetime.now(UTC).isoformat(" ", timespec="minutes")[:16]
+            sent = Failure(IN_BATCH, _SENT.format(path.name, since))
+            self._cache.put("photo_note", self._captioner.id, notes)
+            self._cache.put_failures("caption", self._captioner.id, dict.fromkeys(keys, sent), "export-batch")
+            part.replace(path)
+            self.files.append(BatchFile(str(path), len(keys), size))
+
+    def _lines(self, requests: Mapping[str, _Request]) -> Iterator["_Line"]:
+        with bar(f"requests for {self._captioner.id}", len(requests)) as advance:
+            encoded = run_concurrently(self._encode, requests.items(), os.cpu_count() or 1)
+            for (key, _), result in encoded:
+                advance(1)
+                if isinstance(result, _Line):
+                    yield result
+                else:
+                    self.bad_photos += 1
+                    self._cache.put_failures("caption", self._captioner.id, {key: result}, "export-batch")
+
+    def _encode(self, pair: tuple[str, _Request]) -> "_Line | Failure":
+        key, request = pair
+        (photo,) = read_photos([request.photo])
+        if not isinstance(photo, Photo):
+            return photo
+        body = self._captioner.request_body(photo.image, request.prompt, request.url)
+        line = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
+        return _Line(key, json.dumps(line, ensure_ascii=False).encode() + b"\n", photo.note)
+
+
+@dataclass(frozen=True)
+class _Line:
+    key: str
+    text: bytes
+    note: str
+
+
+def _note_key(key: str) -> str:
+    """Return the key under which the note on the photo of a request is kept until its answer comes."""
+    return result_key("photo note", key)
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """The results of an import, in distinct custom ids.
+
+    Attributes:
+        captioner: id.
+        computed: new answers.
+        failed: requests without a usable answer; `errors` counts their reasons, the most frequent first.
+        known: answers and errors that were stored before.
+        unknown: answers for no item of the catalogue and of no export. They are kept in the cache, and a later import
+            reads them again.
+        broken: places of lines that are no answers, such as a line that was cut off.
+        tokens_in, tokens_out, cost: of the new answers and failures.
+        in_batch: items that still wait for an answer.
+    """
+
+    captioner: str
+    computed: int
+    failed: int
+    known: int
+    unknown: int
+    tokens_in: int
+    tokens_out: int
+    cost: float
+    in_batch: int
+    errors: dict[str, int] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+
+class _Response(BaseModel):
+    status_code: int = 200
+    body: Any = None
+
+
+class _Answer(BaseModel):
+    """A line of an output or error file, as hosted batches and `vllm run-batch` write it."""
+
+    custom_id: str
+    response: _Response | None = None
+    error: Any = None
+
+    @model_validator(mode="after")
+    def _require_answer(self) -> Self:
+        """Refuse a line of a file of requests."""
+        if self.response is None and not self.error:
+            raise ValueError("neither a response nor an error")
+        return self
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there is a response without an error."""
+        return not self.error and self.response is not None and self.response.status_code == 200
+
+    def to_http(self) -> httpx.Response:
+        """Return the response as a server would have sent it; an error without one has the status 400."""
+        body = self.response.body if self.response else None
+        if self.error:
+            status = self.response.status_code if self.response and self.response.status_code != 200 else 400
+            return httpx.Response(status, json=body if _has_error(body) else _error_body(self.error))
+        return httpx.Response(self.response.status_code if self.response else 400, json=body)
+
+
+def _has_error(body: object) -> bool:
+    return isinstance(body, dict) and bool(body.get("error"))
+
+
+def _error_body(error: object) -> object:
+    """Return an error as a server sends it: `error` is a text, its fields, or an object around these."""
+    return error if _has_error(error) else {"error": error if isinstance(error, dict) else str(error)}
+
+
+def import_batch(
+    settings: Settings, paths: Sequence[Path], captioner: str | None = None, environment: str = "prod"
+) -> ImportSummary:
+    """Read the answers in output and error files into the cache. A second import of a file changes nothing.
+
+    Args:
+        settings: captioner, cache and prices.
+        paths: files of lines with `custom_id`, `response` and `error`.
+        captioner: name of the captioner that exported the requests, if it is not the active one.
+        environment: the SQLMesh environment of the items.
+
+    Raises:
+        UsageError: the captioner is of another kind, a file cannot be read, or the tables do not exist yet.
+        RunError: warehouse or cache cannot be used.
+    """
+    model = _load(settings, captioner)
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"there is no file {path}")
+    meter = CostMeter(Prices.from_settings(settings))
+    with Cache(settings.cache) as cache:
+        before = look_up_captions(settings, cache, captioner, environment)
+        with cache.recording("caption", model.id, "import-batch", meter) as record:
+            reader = _AnswerReader(cache, model, _expected_keys(before, cache), meter, record)
+            reader.read_kept()
+            for path in paths:
+                reader.read_file(path)
+        after = look_up_captions(settings, cache, captioner, environment)
+    return ImportSummary(
+        captioner=model.id,
+        computed=reader.computed,
+        failed=reader.errors.total(),
+        known=reader.known,
+        unknown=reader.unknown,
+        tokens_in=meter.tokens_in,
+        tokens_out=meter.tokens_out,
+        cost=meter.cost,
+        in_batch=len(after.positions((IN_BATCH,))),
+        errors=dict(reader.errors.most_common()),
+        broken=reader.broken,
+    )
+
+
+def _expected_keys(catalogue: CatalogueCaptions, cache: Cache) -> set[str]:
+    """Return the keys of the catalogue, and those of earlier exports whose item has changed or gone since."""
+    usable = [at for at, photo in enumerate(catalogue.photos) if photo.failure is None]
+    prompts = [catalogue.captioner.render(catalogue.items[at].context) for at in usable]
+    keys = caption_keys(catalogue.captioner, [catalogue.photos[at] for at in usable], prompts)
+    return {*keys, *cache.failures_of("caption").get(catalogue.captioner.id, {})}
+
+
+class _AnswerReader:
+    """Reads answers into the cache, some at a time; the attributes are those of `ImportSummary`."""
+
+    def __init__(
+        self, cache: Cache, captioner: OpenAICaptioner, expected: set[str], meter: CostMeter, record: Record
+    ) -> None:
+        self._cache, self._captioner, self._expected = cache, captioner, expected
+        self._meter, self._record = meter, record
+        self.computed = self.known = self.unknown = 0
+        self.errors: Counter[str] = Counter()
+        self.broken: list[str] = []
+
+    def read_kept(self) -> None:
+        """Read the answers that no earlier import knew, as far as they are known now."""
+        for lines in self._cache.results_of(_UNKNOWN, "batch", _READ_AT_ONCE):
+            answers = [_Answer.model_validate_json(line) for line in lines.values()]
+            found = {answer.custom_id: answer for answer in answers if answer.custom_id in self._expected}
+            stored = self._cache.read(list(found))
+            self._store({key: answer for key, answer in found.items() if key not in stored})
+
+    def read_file(self, path: Path) -> None:
+        """Read a file of answers.
+
+        Raises:
+            UsageError: the file cannot be read.
+        """
+        try:
+            with path.open("rb") as file:
+                numbered = enumerate(file, 1)
+                while lines := list(islice(numbered, _READ_AT_ONCE)):
+                    self._read_lines(path, lines)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+
+    def _read_lines(self, path: Path, lines: Sequence[tuple[int, bytes]]) -> None:
+        answers: dict[str, _Answer] = {}
+        unexpected: dict[str, bytes] = {}
+        for number, line in lines:
+            try:
+                answer = _Answer.model_validate_json(line)
+            except ValidationError:
+                if line.strip():
+                    cut = "" if line.endswith(b"\n") else " (the last one, cut off)"
+                    self.broken.append(f"{path.name}, line {number}{cut}")
+                continue
+            if answer.custom_id not in self._expected:
+                unexpected[answer.custom_id] = line
+            elif answer.custom_id not in answers or answer.is_good:
+                answers[answer.custom_id] = answer
+        stored = self._cache.read(list(unexpected))  # of an item that has gone since an earlier import
+        self.known += len(stored)
+        unknown = {result_key(_UNKNOWN, key): line for key, line in unexpected.items() if key not in stored}
+        self.unknown += len(unknown)
+        self._cache.put(_UNKNOWN, "batch", unknown)
+        self._store(answers)
+
+    def _store(self, answers: Mapping[str, _Answer]) -> None:
+        keys = list(answers)
+        stored, failures = self._cache.read(keys), self._cache.failures(keys)
+        notes = self._cache.read([_note_key(key) for key in keys])
+        fresh: dict[str, bytes] = {}
+        failed: dict[str, Failure] = {}
+        for key, answer in answers.items():
+            cost = CostMeter()
+            note = notes.get(_note_key(key), b"").decode()
+            result = None
+            if key not in stored:
+                result = make_entry(self._captioner.read_response(answer.to_http()), note, cost)
+            if result is None or result == failures.get(key):
+                self.known += 1
+            elif isinstance(result, Failure):
+                self._meter.add(cost.tokens_in, cost.tokens_out)
+                failed[key] = result
+                self.errors[f"{result.status}: {result.message}"] += 1
+            else:
+                self._meter.add(cost.tokens_in, cost.tokens_out)
+                fresh[key] = ENTRY.encode(result)
+        self.computed += len(fresh)
+        self._record(fresh, failed)
