@@ -81,10 +81,13 @@ def main() -> None:
             if results.has(each.name, size) and not asked.again:
                 print(f"{each.name} {size:,}: finished before", flush=True)
                 continue
-            begun = time.monotonic()
+            begun, load = time.monotonic(), round(os.getloadavg()[0], 1)
             measured = measure_apart(each.name, size)
-            results.replace(each.name, size, measured, started, machine)
-            print(f"{each.name} {size:,}: {len(measured['figures'])} figures in {time.monotonic() - begun:.0f} s")
+            results.replace(each.name, size, measured, started, machine, load)
+            print(
+                f"{each.name} {size:,}: {len(measured['figures'])} figures in {time.monotonic() - begun:.0f} s",
+                flush=True,
+            )
             for rival, reason in measured["missing"].items():
                 print(f"  not measured: {rival}: {reason}", flush=True)
     results.write()

@@ -122,7 +122,7 @@ def captioning(photos: int) -> Iterator[Contest]:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
 
         def over_http(workers: int) -> Captioner:
-            options = {"openai_url": url, "openai_workers": workers, "caption_canary": False}
+            options = {"openai_url": url, "openai_workers": workers, "caption_canary": "off"}
             return load_captioner("openai:any", Settings.model_validate(options))
 
         def posts() -> Act:

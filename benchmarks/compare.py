@@ -41,7 +41,7 @@ def first_ratios(measured: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
 
 
 def growth(now: Sequence[Mapping[str, Any]], then: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return, for each way that both sides measured against the same rival, its ratio now by that of then, each turn."""
+    """Return the ratio now divided by that of then, each turn, of each way that both sides measured alike."""
     changes: dict[str, list[float]] = {}
     for new, old in zip(now, then, strict=True):
         after, before = first_ratios(new), first_ratios(old)
@@ -57,7 +57,7 @@ def compare(
     """Print how the ratios of this tree differ from those of a commit.
 
     Returns:
-        1 if the median of a way is above the limit, and nothing of this tree's is missing that the commit has; else 0.
+        1 if the median of a way is above the limit, or a way is not measured any more; else 0.
     """
     failed = []
     with tree_of(revision, project) as tree:
@@ -71,7 +71,9 @@ def compare(
                 changes = growth(*sides)
                 for path, values in sorted(changes.items()):
                     middle = median(values)
-                    print(f"  {name} {size:,} {path}: {middle:.2f} ({min(values):.2f} to {max(values):.2f})", flush=True)
+                    print(
+                        f"  {name} {size:,} {path}: {middle:.2f} ({min(values):.2f} to {max(values):.2f})", flush=True
+                    )
                     failed += [f"{name} {path}"] * (middle > limit)
                 for label, side in (("this tree", sides[0]), (revision, sides[1])):
                     for rival, reason in side[0]["missing"].items():

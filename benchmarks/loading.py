@@ -142,6 +142,10 @@ def putting(documents: int) -> Iterator[Contest]:
         contest.ours(OURS, lambda: measure(client, loaders[OURS]), per=documents, warm=False)
         for name in [name for name in loaders if name != OURS]:
             contest.rival(
-                name, lambda n=name: lambda: measure(client, loaders[n]), [OURS], per=documents, warm=False  # type: ignore[misc]
+                name,
+                lambda n=name: lambda: measure(client, loaders[n]),
+                [OURS],
+                per=documents,
+                warm=False,  # type: ignore[misc]
             )
         yield contest

@@ -37,13 +37,22 @@ class Results:
         """Return whether a room was measured at a size."""
         return any(figure["room"] == room and figure["size"] == size for figure in self.figures)
 
-    def replace(self, room: str, size: int, measured: Entry, run: str, machine: Entry) -> None:
-        """Put what was measured in the place of the earlier figures, and write the file and the report."""
+    def replace(self, room: str, size: int, measured: Entry, run: str, machine: Entry, load: float) -> None:
+        """Put what was measured in the place of the earlier figures, and write the file and the report.
+
+        Args:
+            room: name of the room.
+            size: of the work.
+            measured: figures, and rivals that are missing with the reason.
+            run: moment at which the run began.
+            machine: from `describe_machine`.
+            load: load average before the room was measured.
+        """
 
         def others(rows: Iterable[Entry]) -> list[Entry]:
             return [row for row in rows if (row["room"], row["size"]) != (room, size)]
 
-        place = {"room": room, "size": size, "run": run}
+        place = {"room": room, "size": size, "run": run, "load": load}
         self.figures = others(self.figures) + [place | figure for figure in measured["figures"]]
         missing = [place | {"rival": name, "reason": reason} for name, reason in measured["missing"].items()]
         self.missing = others(self.missing) + missing
@@ -102,10 +111,10 @@ def render(results: Results) -> str:
     parts = [
         "# Benchmarks",
         "`make bench` and `make bench-large` write this page from `results.json`; do not edit it.",
-        "A ratio is ours divided by the other in the same round, on the same work, in the same process group: less than "
-        "1 is faster or smaller. It is the median over the rounds, with the smallest and the largest beside it; the "
-        "order of the ways turns each round. \"Ours\" and \"other\" are medians. The load average at the start of a run "
-        "says how busy the machine was: above the number of cores, look at the ratios and not at the times.",
+        "A ratio is ours divided by the other in the same round, on the same work: less than 1 is faster or smaller. "
+        "It is the median over the rounds, with the smallest and the largest beside it; the order of the ways turns "
+        "each round. The values of ours and of the other are medians, per unit of work. The load average before a "
+        "room says how busy the machine was: above the number of cores, look at the ratios and not at the times.",
         "## Machines",
         *(_machine(name, about) for name, about in sorted(results.runs.items())),
     ]
@@ -114,9 +123,10 @@ def render(results: Results) -> str:
         missing = [entry for entry in results.missing if entry["room"] == room.name]
         if figures or missing:
             parts += _room(room, figures, missing)
-    absent = [room.title for room in ROOMS if not any(figure["room"] == room.name for figure in results.figures)]
+    absent = [room for room in ROOMS if not any(figure["room"] == room.name for figure in results.figures)]
     if absent:
-        parts += ["## Not measured", "\n".join(f"- not measured: {title}" for title in absent)]
+        told = (f"- not measured: {room.title}, `python -m benchmarks {room.name}`" for room in absent)
+        parts += ["## Not measured", "\n".join(told)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -131,8 +141,8 @@ def _machine(name: str, about: Entry) -> str:
 
 def _room(room: Room, figures: list[Entry], missing: list[Entry]) -> list[str]:
     rows = [
-        f"| ours | other | {room.unit} | ours | other | ratio | spread | rounds | date |",
-        "|---|---|---:|---:|---:|---:|---|---:|---|",
+        f"| ours | other | {room.unit} | value of ours | of the other | ratio | spread | rounds | load | date |",
+        "|---|---|---:|---:|---:|---:|---|---:|---:|---|",
     ]
     pairs = list(dict.fromkeys((figure["path"], figure["rival"]) for figure in figures))
     for pair in pairs:
@@ -141,7 +151,8 @@ def _room(room: Room, figures: list[Entry], missing: list[Entry]) -> list[str]:
             rows.append(
                 f"| {figure['path']} | {figure['rival']}{note} | {figure['size']:,} | {quantity(figure['ours'], unit)} "
                 f"| {quantity(figure['theirs'], unit)} | **{short(figure['ratio'])}** "
-                f"| {short(figure['low'])} to {short(figure['high'])} | {figure['rounds']} | {figure['run']} |"
+                f"| {short(figure['low'])} to {short(figure['high'])} | {figure['rounds']} "
+                f"| {figure['load']} | {figure['run']} |"
             )
     parts = [f"## {room.title}", room.work]
     if figures:

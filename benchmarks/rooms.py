@@ -62,10 +62,10 @@ ROOMS = (
         (4_000, 40_000, 400_000),
         (200_000, 2_000_000, 20_000_000),
         "A made shop with 50 interactions for each item and 40 for each shopper, encoder hashing-384. A first `sqlmesh "
-        "plan` of an empty warehouse; a plan after 1% more interactions of 1% of the shoppers; a plan without a change. "
-        "Bare DuckDB runs the same rendered SQL of all SQL models in the same order, on two copies of the tables that "
-        "Python models made; it reads no files, embeds nothing, runs no audits and keeps no state. Memory is the peak "
-        "resident set of each command beside the bytes of the delivered Parquet files.",
+        "plan` into an empty warehouse; a plan after 1% more interactions of 1% of the shoppers; a plan without a "
+        "change. Bare DuckDB runs the SQL of all SQL models, as SQLMesh renders it, in the same order, beside copies "
+        "of the tables that Python models made: it embeds nothing, runs no audits and keeps no state. Memory is the "
+        "largest resident set of each command beside the bytes of the delivered Parquet files.",
     ),
     Room(
         "search",

@@ -92,9 +92,15 @@ def serving_http(documents: int) -> Iterator[Contest]:
             serving(folder, 2) as two,
             open_index(str(folder / "index")) as index,
         ):
-            connection = http.client.HTTPConnection("127.0.0.1", one, timeout=60)
             contest = Contest(rounds=(3, 5), seconds=30.0)
-            contest.ours("over HTTP", lambda: [ask(connection, user) for user in users], per=SEARCHES, costs=no_costs)
+
+            def over_http() -> None:
+                connection = http.client.HTTPConnection("127.0.0.1", one, timeout=60)  # an idle one would be closed
+                for user in users:
+                    ask(connection, user)
+                connection.close()
+
+            contest.ours("over HTTP", over_http, per=SEARCHES, costs=no_costs)
             contest.rival(
                 "in the process",
                 lambda: lambda: [index.search(Query(user=f"u{user:06d}")) for user in users],
@@ -110,4 +116,3 @@ def serving_http(documents: int) -> Iterator[Contest]:
                 "one worker", lambda: lambda: loaded(one), ["two workers"], note="seconds for an answer", warm=False
             )
             yield contest
-            connection.close()
