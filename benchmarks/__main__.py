@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -50,6 +51,37 @@ def measure_here(name: str, size: int, into: Path, profiled: bool) -> None:
         into.write_text(json.dumps(run(contest, profiled)), "utf-8")
 
 
+def measure_all(
+    work: Sequence[tuple[str, int]],
+    results: Results,
+    again: bool,
+    measure: Callable[[str, int], dict[str, Any]],
+    machine: dict[str, Any],
+) -> None:
+    """Measure rooms at their sizes and keep each as soon as it is finished.
+
+    Args:
+        work: rooms and sizes.
+        results: what is kept.
+        again: whether what was measured before is measured again.
+        measure: measures a room at a size.
+        machine: from `describe_machine`.
+    """
+    started = now()
+    for name, size in work:
+        if results.has(name, size) and not again:
+            print(f"{name} {size:,}: finished before", flush=True)
+            continue
+        begun, load = time.monotonic(), round(os.getloadavg()[0], 1)
+        measured = measure(name, size)
+        if measured["figures"] or not results.has(name, size):
+            results.replace(name, size, measured, started, machine, load)
+        print(f"{name} {size:,}: {len(measured['figures'])} figures in {time.monotonic() - begun:.0f} s", flush=True)
+        for rival, reason in measured["missing"].items():
+            print(f"  not measured: {rival}: {reason}", flush=True)
+    results.write()
+
+
 def main() -> None:
     """Measure what was asked for, and write the report after each step."""
     parser = argparse.ArgumentParser(
@@ -75,22 +107,9 @@ def main() -> None:
     if asked.compare:
         sizes = {each.name: asked.sizes or ([each.compared] if each.compared else []) for each in chosen}
         raise SystemExit(compare(asked.compare, sizes, asked.pairs, asked.limit, measure_apart, PROJECT))
-    results, started, machine = Results(), now(), describe_machine(PROJECT)
-    for each in chosen:
-        for size in asked.sizes or (each.large if asked.large else each.sizes):
-            if results.has(each.name, size) and not asked.again:
-                print(f"{each.name} {size:,}: finished before", flush=True)
-                continue
-            begun, load = time.monotonic(), round(os.getloadavg()[0], 1)
-            measured = measure_apart(each.name, size)
-            results.replace(each.name, size, measured, started, machine, load)
-            print(
-                f"{each.name} {size:,}: {len(measured['figures'])} figures in {time.monotonic() - begun:.0f} s",
-                flush=True,
-            )
-            for rival, reason in measured["missing"].items():
-                print(f"  not measured: {rival}: {reason}", flush=True)
-    results.write()
+    results = Results()
+    work = [(each.name, size) for each in chosen for size in asked.sizes or (each.large if asked.large else each.sizes)]
+    measure_all(work, results, asked.again, measure_apart, describe_machine(PROJECT))
     print(f"Wrote {results.path.with_suffix('.md').relative_to(PROJECT)}")
 
 

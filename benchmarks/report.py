@@ -82,10 +82,8 @@ def describe_machine(project: Path) -> Entry:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    model = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    memory = [int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
-    command = ["git", "-C", str(project), "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  fixed program
+    model = [line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    memory = [int(line.split()[1]) for line in _lines(Path("/proc/meminfo")) if line.startswith("MemTotal")]
     return {
         "cores": os.cpu_count(),
         "processor": model[0] if model else platform.machine(),
@@ -94,14 +92,23 @@ def describe_machine(project: Path) -> Entry:
         "python": platform.python_version(),
         "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
         "load_at_start": round(os.getloadavg()[0], 2),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit_of(project),
         "versions": versions,
     }
 
 
-def _lines(path: str) -> list[str]:
+def commit_of(project: Path) -> str:
+    """Return the short name of the commit of a work tree, with `-dirty` where files have changed since."""
+    git = ["git", "-C", str(project), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        return Path(path).read_text("utf-8").splitlines()
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
     except OSError:
         return []
 
