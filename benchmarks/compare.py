@@ -57,7 +57,7 @@ def compare(
     """Print how the ratios of this tree differ from those of a commit.
 
     Returns:
-        1 if the median of a way is above the limit and every turn was slower, or a way is not measured any more; else 0.
+        1 if a way was slower in every turn with a median above the limit, or is not measured any more; else 0.
     """
     failed = []
     with tree_of(revision, project) as tree:
