@@ -19,6 +19,18 @@ PACKAGES = (
     "implicit", "bm25s", "usearch", "hnswlib", "lancedb", "duckdb-extension-vss", "duckdb-extension-fts",
 )  # fmt: skip
 
+# What a multiple of a measured value comes to: title, room, way, multiple, divisor, unit.
+CALCULATED = (
+    ("a million texts encoded", "text", "MiniLMEncoder.encode", 1e6, 3600.0, "hours"),
+    ("a million photos read, sent and stored by the caption pipeline", "captions", "pipeline", 1e6, 3600.0, "hours"),
+    ("a million documents loaded into OpenSearch", "load", "load", 1e6, 3600.0, "hours"),
+    ("a thousand searches with a text, embedded", "search", "hybrid", 1e3, 1.0, "seconds"),
+    ("a thousand searches for a shopper, embedded", "search", "shopper, 6 retrievers", 1e3, 1.0, "seconds"),
+    ("a thousand searches for a shopper, OpenSearch", "opensearch", "hybrid", 1e3, 1.0, "seconds"),
+    ("a thousand answers over HTTP, one after the other", "service", "over HTTP", 1e3, 1.0, "seconds"),
+    ("a million shoppers recommended to", "batch", "recommend", 1e6, 3600.0, "hours"),
+)
+
 Entry = dict[str, Any]
 
 
@@ -130,6 +142,7 @@ def render(results: Results) -> str:
         missing = [entry for entry in results.missing if entry["room"] == room.name]
         if figures or missing:
             parts += _room(room, figures, missing)
+    parts += _calculated(results.figures)
     absent = [room for room in ROOMS if not any(figure["room"] == room.name for figure in results.figures)]
     if absent:
         told = (f"- not measured: {room.title}, `python -m benchmarks {room.name}`" for room in absent)
@@ -204,6 +217,27 @@ def _costs(figures: Sequence[Entry]) -> str:
         + ", ".join(f"`{name}` {100 * share:.0f}%" for name, share in figure["costs"])
         for path, figure in largest.items()
     )
+
+
+def _calculated(figures: Sequence[Entry]) -> list[str]:
+    """Return what a million or a thousand units take, from the value at the largest size."""
+    rows = []
+    for title, room, path, multiple, divisor, unit in CALCULATED:
+        found = [figure for figure in figures if (figure["room"], figure["path"]) == (room, path)]
+        if found:
+            figure = max(found, key=lambda figure: figure["size"])
+            value = figure["ours"] * multiple / divisor
+            rows.append(
+                f"| {title} | {room}, {figure['size']:,} | {quantity(figure['ours'], 's')} | {short(value)} {unit} |"
+            )
+    if not rows:
+        return []
+    text = (
+        "Multiples of the values above, in one process: calculated, not measured. At a larger size a unit may take more, "
+        "as the growth says."
+    )
+    header = "| what | from | value | comes to |\n|---|---|---:|---:|\n"
+    return ["## Calculated from these figures", text, header + "\n".join(rows)]
 
 
 def quantity(value: float, unit: str) -> str:

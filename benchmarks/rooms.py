@@ -59,7 +59,7 @@ ROOMS = (
         "Plan of all tables, publication, memory",
         "plan:planning",
         "interactions",
-        (4_000, 40_000, 400_000),
+        (2_000, 20_000, 200_000),
         (200_000, 2_000_000, 20_000_000),
         "A made shop with 50 interactions for each item and 40 for each shopper, encoder hashing-384. A first `sqlmesh "
         "plan` into an empty warehouse; a plan after 1% more interactions of 1% of the shoppers; a plan without a "
@@ -84,12 +84,12 @@ ROOMS = (
         "Recommendations for many shoppers",
         "recommend:batch",
         "documents",
-        (400, 4_000, 40_000),
-        (4_000, 40_000, 400_000),
+        (200, 2_000, 20_000),
+        (2_000, 20_000, 200_000),
         "`vlm4rec recommend` for 500 shoppers with reasons into a Parquet file, beside the same shoppers searched one "
         "after the other, and beside ALS of `implicit` (64 factors, trained on the same histories), which returns ids "
         "and scores for the same shoppers.",
-        4_000,
+        2_000,
     ),
     Room(
         "ranking",
@@ -129,8 +129,8 @@ ROOMS = (
         "Loading OpenSearch",
         "loading:putting",
         "documents",
-        (200, 2_000, 20_000),
-        (4_000, 40_000, 400_000),
+        (100, 1_000, 10_000),
+        (1_000, 10_000, 100_000),
         "The same bytes into equal new indexes of one shard with an HNSW graph of 384 dimensions, until all documents "
         "are searchable; OpenSearch on the same machine, 1 GiB heap.",
     ),
@@ -139,8 +139,8 @@ ROOMS = (
         "Search over OpenSearch",
         "opensearch_search:over_requests",
         "documents",
-        (400, 4_000, 40_000),
-        (4_000, 40_000, 400_000),
+        (200, 2_000, 20_000),
+        (2_000, 20_000, 200_000),
         "A search beside its own requests, sent by opensearch-py two at once as the search does, one after the other, "
         "and as bytes over plain connections whose answers are not parsed.",
     ),
@@ -149,8 +149,8 @@ ROOMS = (
         "HTTP service",
         "service:serving_http",
         "documents",
-        (400, 4_000, 40_000),
-        (4_000, 40_000, 400_000),
+        (200, 2_000, 20_000),
+        (2_000, 20_000, 200_000),
         "Recommendations over HTTP beside the same search in the process; answers to 16 connections by two workers "
         "beside one.",
     ),

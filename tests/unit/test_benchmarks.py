@@ -137,6 +137,17 @@ def test_the_report_shows_ratio_spread_growth_costs_and_what_is_missing(tmp_path
     assert (quantity(0.00045, "s"), quantity(123_456_789, "bytes")) == ("450 µs", "123 MB")
 
 
+def test_a_thousand_searches_are_calculated_from_the_largest_size(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.json")
+    for size, seconds in ((400, 0.001), (4_000, 0.002)):
+        made = Contest(rounds=(1, 1))
+        made.ours("hybrid", reading([seconds]), costs=lambda: [], warm=False)
+        made.rival("scan", lambda: reading([0.001]), ["hybrid"], warm=False)
+        results.replace("search", size, run(made), "2026-11-28 20:00", MACHINE, 0.4)
+    row = "| a thousand searches with a text, embedded | search, 4,000 | 2.00 ms | 2.00 seconds |"
+    assert row in (tmp_path / "results.md").read_text("utf-8")
+
+
 def test_results_md_belongs_to_results_json() -> None:
     results = Results()
     assert RESULTS.with_suffix(".md").read_text("utf-8") == render(results)
