@@ -233,8 +233,8 @@ def _calculated(figures: Sequence[Entry]) -> list[str]:
     if not rows:
         return []
     text = (
-        "Multiples of the values above, in one process: calculated, not measured. At a larger size a unit may take more, "
-        "as the growth says."
+        "Multiples of the values above, in one process: calculated, not measured. "
+        "At a larger size a unit may take more, as the growth says."
     )
     header = "| what | from | value | comes to |\n|---|---|---:|---:|\n"
     return ["## Calculated from these figures", text, header + "\n".join(rows)]
