@@ -75,8 +75,8 @@ def compare(
                         f"  {name} {size:,} {path}: {middle:.2f} ({min(values):.2f} to {max(values):.2f})", flush=True
                     )
                     failed += [f"{name} {path}"] * (middle > limit and min(values) > 1.0)
-                for label, side in (("this tree", sides[0]), (revision, sides[1])):
-                    for rival, reason in side[0]["missing"].items():
+                for label, turns_of in (("this tree", sides[0]), (revision, sides[1])):
+                    for rival, reason in turns_of[0]["missing"].items():
                         print(f"  {name} {size:,}: not measured in {label}: {rival}: {reason}", flush=True)
                 lost = {path for old in sides[1] for path in first_ratios(old)} - changes.keys()
                 failed += [f"{name} {path} (not measured any more)" for path in sorted(lost)]
