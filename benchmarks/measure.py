@@ -15,6 +15,7 @@ import numpy as np
 Costs = list[tuple[str, float]]
 """What a way spends its time on: name and share of the whole."""
 _WRAPPER = 0.8  # a function with one callee of such a share only hands on
+_SMALL = 0.01  # a smaller share is no cost to name
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,10 @@ def called(profile: cProfile.Profile) -> Costs:
             break
         at = steps[0][1]
         seen.add(at)
-    parts = [(label(function), spent / whole) for spent, function in below.get(at, []) if spent > 0]
+    parts = [(label(function), spent / whole) for spent, function in below.get(at, [])]
     parts.append((f"{label(at)} itself", entries[at][2] / whole))
-    return [(name, round(min(share, 1.0), 3)) for name, share in sorted(parts, key=lambda part: -part[1])]
+    parts = [(name, round(min(share, 1.0), 3)) for name, share in parts if share >= _SMALL]
+    return sorted(parts, key=lambda part: -part[1])
 
 
 def label(function: tuple[str, int, str]) -> str:

@@ -15,7 +15,7 @@ from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.pipeline.recommendations import all_users, write_recommendations
 from vlm4rec_search.search.query import Query
 
-SHOPPERS, OURS = 500, "recommend"
+SHOPPERS, OURS = 200, "recommend"
 
 
 @contextmanager

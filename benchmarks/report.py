@@ -201,6 +201,7 @@ def _growth(pairs: Sequence[tuple[str, str]], figures: Sequence[Entry]) -> str:
             power = exponent(sizes, [figure[column] for figure in found])
             if power is not None:
                 names.setdefault(name, f"{name} {power:.2f}")
+    others = {name: power for name, power in others.items() if name not in ours}
     if not ours:
         return ""
     return f"Growth (exponent of the size): {', '.join(ours.values())}; others: {', '.join(others.values())}."

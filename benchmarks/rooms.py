@@ -86,7 +86,7 @@ ROOMS = (
         "documents",
         (200, 2_000, 20_000),
         (2_000, 20_000, 200_000),
-        "`vlm4rec recommend` for 500 shoppers with reasons into a Parquet file, beside the same shoppers searched one "
+        "`vlm4rec recommend` for 200 shoppers with reasons into a Parquet file, beside the same shoppers searched one "
         "after the other, and beside ALS of `implicit` (64 factors, trained on the same histories), which returns ids "
         "and scores for the same shoppers.",
         2_000,
@@ -116,7 +116,7 @@ ROOMS = (
     Room(
         "captions",
         "Captions",
-        "captions:captioning",
+        "caption_pipeline:captioning",
         "photos",
         (4, 40, 400),
         (40, 400, 4_000),
