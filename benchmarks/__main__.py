@@ -8,6 +8,7 @@ commit by turns and fails where a ratio has become `--limit` times as large.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -32,21 +33,26 @@ def measure_apart(name: str, size: int, project: Path = PROJECT, *, profiled: bo
         command = [sys.executable, "-m", "benchmarks", name, "--sizes", str(size), "--into", str(answer)]
         command += [] if profiled else ["--without-costs"]
         environment = os.environ | {"PYTHONPATH": str(project), "TMPDIR": folder}
-        try:
-            done = subprocess.run(  # noqa: S603  our own command
-                command, cwd=project, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return {"figures": [], "missing": {"all": f"took more than {LONGEST // 3600} hours"}}
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
-            return {"figures": [], "missing": {"all": f"the process ended with {done.returncode}: {last}"}}
+        with subprocess.Popen(  # noqa: S603  our own command
+            command, cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                _, errors = process.communicate(timeout=LONGEST)
+            except BaseException as error:
+                process.terminate()  # it stops its servers
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                return {"figures": [], "missing": {"all": f"took more than {LONGEST // 3600} hours"}}
+        if process.returncode:
+            last = (errors.strip().splitlines() or ["no message"])[-1][:200]
+            return {"figures": [], "missing": {"all": f"the process ended with {process.returncode}: {last}"}}
         measured: dict[str, Any] = json.loads(answer.read_text("utf-8"))
         return measured
 
 
 def measure_here(name: str, size: int, into: Path, profiled: bool) -> None:
     """Measure a room at one size in this process, and write the figures as JSON."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that servers are stopped
     with room(name).load()(size) as contest:
         into.write_text(json.dumps(run(contest, profiled)), "utf-8")
 
@@ -114,4 +120,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("stopped: what is finished is kept, and the same command goes on with the rest") from None
