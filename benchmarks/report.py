@@ -134,6 +134,8 @@ def render(results: Results) -> str:
         "It is the median over the rounds, with the smallest and the largest beside it; the order of the ways turns "
         "each round. The values of ours and of the other are medians, per unit of work. The load average before a "
         "room says how busy the machine was: above the number of cores, look at the ratios and not at the times.",
+        "Growth is the exponent b of value = a x size^b, fitted over the sizes. Where a value is for one text, photo "
+        "or document out of as many as the size says, 0 is a cost in proportion to the size; elsewhere it is 1.",
         "## Machines",
         *(_machine(name, about) for name, about in sorted(results.runs.items())),
     ]
@@ -204,7 +206,7 @@ def _growth(pairs: Sequence[tuple[str, str]], figures: Sequence[Entry]) -> str:
     others = {name: power for name, power in others.items() if name not in ours}
     if not ours:
         return ""
-    return f"Growth (exponent of the size): {', '.join(ours.values())}; others: {', '.join(others.values())}."
+    return f"Growth: {', '.join(ours.values())}; others: {', '.join(others.values())}."
 
 
 def _costs(figures: Sequence[Entry]) -> str:

@@ -51,7 +51,8 @@ ROOMS = (
         "texts",
         (10, 100, 1_000),
         (100, 1_000, 10_000),
-        "all-MiniLM-L6-v2 on captions of about 30 tokens, each different, on the CPU; vectors of both agree.",
+        "all-MiniLM-L6-v2 on captions of about 30 tokens, each different, on the CPU; vectors of both agree. "
+        "Values are for one text.",
         100,
     ),
     Room(
@@ -65,7 +66,8 @@ ROOMS = (
         "plan` into an empty warehouse; a plan after 1% more interactions of 1% of the shoppers; a plan without a "
         "change. Bare DuckDB runs the SQL of all SQL models, as SQLMesh renders it, in the same order, beside copies "
         "of the tables that Python models made: it embeds nothing, runs no audits and keeps no state. Memory is the "
-        "largest resident set of each command beside the bytes of the delivered Parquet files.",
+        "largest resident set of each command beside the bytes of the delivered Parquet files. "
+        "Values are for a whole command.",
     ),
     Room(
         "search",
@@ -76,7 +78,8 @@ ROOMS = (
         (4_000, 40_000, 400_000),
         "Documents with 384 dimensions around 100 cluster centres and 40 words by Zipf's law; ten hits. `semantic` and "
         "`shopper` search with a shopper's profile and leave out 50 seen items, `lexical` and `hybrid` with a text of "
-        "three words. Ours returns whole answers; the others return ids only and leave nothing out.",
+        "three words. Ours returns whole answers; the others return ids only and leave nothing out. "
+        "Values are for one search.",
         4_000,
     ),
     Room(
@@ -88,7 +91,7 @@ ROOMS = (
         (2_000, 20_000, 200_000),
         "`vlm4rec recommend` for 200 shoppers with reasons into a Parquet file, beside the same shoppers searched one "
         "after the other, and beside ALS of `implicit` (64 factors, trained on the same histories), which returns ids "
-        "and scores for the same shoppers.",
+        "and scores for the same shoppers. Values are for one shopper.",
         2_000,
     ),
     Room(
@@ -99,7 +102,8 @@ ROOMS = (
         (400, 4_000, 40_000),
         (4_000, 40_000, 400_000),
         "The 50 best of all items for 200 users by the mean vector of their history (384 dimensions), seen items "
-        "masked. The reference's loop goes user by user: scikit-learn's cosine similarity, then a full argsort.",
+        "masked. The reference's loop goes user by user: scikit-learn's cosine similarity, then a full argsort. "
+        "Values are for one user.",
         4_000,
     ),
     Room(
@@ -110,7 +114,8 @@ ROOMS = (
         (10_000, 100_000, 1_000_000),
         (100_000, 1_000_000, 10_000_000),
         "EASE and similar shoppers from a made log with 200 interactions for each item and 20 for each shopper. The "
-        "bare forms are numpy and scipy as in the papers, in memory, without recency and without ties in order.",
+        "bare forms are numpy and scipy as in the papers, in memory, without recency and without ties in order. "
+        "Values are for a whole table.",
         10_000,
     ),
     Room(
@@ -122,7 +127,8 @@ ROOMS = (
         (40, 400, 4_000),
         "Photos of 1,024 x 1,024 pixels. With a server in its own process that answers each request after 200 ms: 16 "
         "requests in flight beside 1, and beside bare posts of bodies that were encoded before the clock starts. "
-        "With a captioner that answers at once: the pipeline beside opening, shrinking and hashing by Pillow.",
+        "With a captioner that answers at once: the pipeline beside opening, shrinking and hashing by Pillow. "
+        "Values are for one photo.",
     ),
     Room(
         "load",
@@ -132,7 +138,8 @@ ROOMS = (
         (100, 1_000, 10_000),
         (1_000, 10_000, 100_000),
         "The same bytes into equal new indexes of one shard with an HNSW graph of 384 dimensions, until all documents "
-        "are searchable; OpenSearch on the same machine, 1 GiB heap.",
+        "are searchable; OpenSearch on the same machine, 1 GiB heap. Values are for "
+        "one document.",
     ),
     Room(
         "opensearch",
@@ -142,7 +149,7 @@ ROOMS = (
         (200, 2_000, 20_000),
         (2_000, 20_000, 200_000),
         "A search beside its own requests, sent by opensearch-py two at once as the search does, one after the other, "
-        "and as bytes over plain connections whose answers are not parsed.",
+        "and as bytes over plain connections whose answers are not parsed. Values are for one search.",
     ),
     Room(
         "service",
@@ -152,7 +159,7 @@ ROOMS = (
         (200, 2_000, 20_000),
         (2_000, 20_000, 200_000),
         "Recommendations over HTTP beside the same search in the process; answers to 16 connections by two workers "
-        "beside one.",
+        "beside one. Values are for one answer.",
     ),
     Room(
         "start",

@@ -128,7 +128,7 @@ def test_the_report_shows_ratio_spread_growth_costs_and_what_is_missing(tmp_path
     assert (
         "| search | scan (no filters) | 400 | 4.00 s | 4.00 s | **1.00** | 0.50 to 1.50 | 3 | 0.4 | 2026-11-28" in page
     )
-    assert "Growth (exponent of the size): search 0.00; others: scan 0.00." in page.replace("-0.00", "0.00")
+    assert "Growth: search 0.00; others: scan 0.00." in page.replace("-0.00", "0.00")
     assert "- top costs of search at 4,000: `scan` 75%" in page
     assert "- not measured: absent at 4,000: ImportError: No module named 'absent'" in page
     assert "Repeat: `python -m benchmarks search --again --sizes 400 4000`" in page
