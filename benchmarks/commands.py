@@ -118,7 +118,7 @@ def starting(_: int) -> Iterator[Contest]:
         execute((*VLM4REC, "index", "--force", "--no-choose"), shop)
         least = {
             "vlm4rec search --user": (*VLM4REC, "search", "--user", "u1"),
-            "vlm4rec similar": (*VLM4REC, "similar", "i00001"),
+            "vlm4rec similar": (*VLM4REC, "similar", "--item", "i00001"),
             "vlm4rec recommend, one shopper": (*VLM4REC, "recommend", "--users", "users.txt", "--to", "r.parquet"),
             "vlm4rec releases list": (*VLM4REC, "releases", "list"),
             "vlm4rec doctor": (*VLM4REC, "doctor"),
