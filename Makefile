@@ -1,6 +1,6 @@
 # Everything runs in .venv, where uv installs the versions that constraints.txt pins.
 .DEFAULT_GOAL := help
-.PHONY: help announce browser demo test test-unit test-long lint bench
+.PHONY: help announce browser demo test test-unit test-long lint bench bench-large bench-compare
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,9 @@ help:
 	@echo "make test-unit  the tests that need no process, server or network (about 1 minute)"
 	@echo "make test-long  the tests that take a minute or more each (about 8 minutes)"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      measure the search speed at 40,000 documents"
+	@echo "make bench      measure everything beside what else one could take, into benchmarks/results.md (under 30 minutes)"
+	@echo "make bench-large        the same at ten times the size: hours; goes on where it was stopped"
+	@echo "make bench-compare REV=main     compare this tree with a commit; fails where a ratio grew 1.5 times"
 
 .venv/core: pyproject.toml constraints.txt
 	@echo "== Set up .venv: downloads 225 MB of packages; the first plan downloads the sentence encoder (83 MB)"
@@ -63,5 +65,17 @@ test-long: .venv/installed
 	@echo "== Long tests: about 8 minutes"
 	$(BIN)/pytest -n 2 -m long
 
-bench: .venv/installed
-	$(BIN)/python -m benchmarks.search
+.venv/bench: .venv/installed
+	@echo "== Add what the benchmarks compare with: downloads about 100 MB"
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch-local,dev,bench]'
+	touch $@
+
+bench: .venv/bench
+	$(BIN)/python -m benchmarks --again
+
+bench-large: .venv/bench
+	$(BIN)/python -m benchmarks --large
+
+bench-compare: .venv/bench
+	@test -n "$(REV)" || { echo "Say with which commit: make bench-compare REV=main"; exit 2; }
+	$(BIN)/python -m benchmarks --compare "$(REV)"

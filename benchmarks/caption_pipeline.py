@@ -1,35 +1,72 @@
-"""The time that the caption pipeline needs for each 1 Mpx photo on one core, without the captioner.
+"""The `openai` captioner beside bare posts, and the caption pipeline beside what Pillow needs for the photos.
 
-    python -m benchmarks.caption_pipeline
-
-The captioner answers immediately. The measured time is for locating and hashing the file, computing the cache key,
-decoding and shrinking the photo (its sides exceed `LONGEST_SIDE`), and storing and validating the answer. CPU time is
-shown beside wall time, which a busy machine stretches. A second run over the same photos shows the time for a cached
-caption.
+The server in a process of its own answers each request after 200 ms, and any number of requests at once. The instant
+captioner answers at once, so that only the pipeline is measured: locating and hashing the file, the cache key, decoding
+and shrinking the photo, storing and validating the answer.
 """
 
-import argparse
-import os
-import time
-from collections.abc import Callable, Sequence
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import multiprocessing
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+import httpx
 import numpy as np
 from PIL import Image
 
+from benchmarks.measure import Act, Contest
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.generate import caption_photos
+from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.cache import Cache, FillPolicy
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.photos.locate import locate_photos
 
-BOUND_MS = 20.0
-MEGAPIXEL = (1250, 800)
-"""Width and height in pixels; larger than a captioner receives, so that the photo is also shrunk."""
-TEXT = (
-    "A navy cotton shirt with fine white stripes and a button-down collar, number {}. The cut is slim and the cuffs "
-    "are plain. It suits the office as well as a casual weekend outdoors."
+SERVER_SECONDS, IN_FLIGHT, DIFFERENT = 0.2, 16, 20
+BODY = (
+    b'{"choices": [{"message": {"content": "A red bag."}, "finish_reason": "stop"}],'
+    b' "usage": {"prompt_tokens": 900, "completion_tokens": 4}}'
 )
+
+
+def serve(listener: socket.socket) -> None:
+    """Answer every request after `SERVER_SECONDS`, until the process is killed."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+                await reader.readexactly(int(length.split(b":")[1]))
+                await asyncio.sleep(SERVER_SECONDS)
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(answer, sock=listener, limit=1 << 20) as server:
+            await server.serve_forever()
+
+    asyncio.run(run())
+
+
+def draw_photos(folder: Path, count: int) -> list[str]:
+    """Write JPEG photos of 1,024 x 1,024 pixels and return their names."""
+    draw = np.random.default_rng(0)
+    names = [f"{number}.jpg" for number in range(count)]
+    for name in names:
+        small = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((1024, 1024), Image.Resampling.BICUBIC).save(folder / name, quality=90)
+    return names
 
 
 class InstantCaptioner(Captioner):
@@ -41,63 +78,80 @@ class InstantCaptioner(Captioner):
         return context.title
 
     def caption(self, photos: Sequence[Image.Image], prompts: Sequence[str]) -> list[Caption | Exception]:
-        return [Caption(TEXT.format(prompt)) for prompt in prompts]
+        return [
+            Caption(f"A navy cotton shirt with fine white stripes and a button-down collar, {prompt}.")
+            for prompt in prompts
+        ]
 
 
-def draw_photos(folder: Path, photos: int, size: tuple[int, int], kind: str) -> list[str]:
-    """Write photos with soft shapes and noise, which compress like real ones; return their names."""
-    random = np.random.default_rng(7)
-    names = []
-    for number in range(photos):
-        soft = Image.fromarray(random.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize(size)
-        noisy = np.asarray(soft, dtype=np.int16) + random.normal(0, 6, (size[1], size[0], 1))
-        name = f"{number}.{kind}"
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / name, quality=90)
-        names.append(name)
-    return names
+def captioned(captioner: Captioner, names: Sequence[str], folder: Path, caches: Iterator[int]) -> None:
+    """Caption photos into a new cache.
+
+    Raises:
+        RuntimeError: a photo has no caption.
+    """
+    contexts = [Context(f"item {number}") for number in range(len(names))]
+    with Cache(folder / f"cache-{next(caches)}") as cache:
+        found = locate_photos(names, folder, cache)
+        outcomes, _ = caption_photos(captioner, found, contexts, cache, FillPolicy())
+    failed = [outcome for outcome in outcomes if outcome.status != "ok"]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(names)} captions failed: {failed[0].error}")
 
 
-def time_per_photo(work: Callable[[], None], photos: int) -> tuple[float, float]:
-    """Return the wall and CPU milliseconds for one photo."""
-    wall, busy = time.perf_counter(), time.process_time()
-    work()
-    return (time.perf_counter() - wall) * 1e3 / photos, (time.process_time() - busy) * 1e3 / photos
+def shrink(path: Path) -> bytes:
+    """Return the JPEG that a captioner would be sent, by Pillow alone."""
+    data = path.read_bytes()
+    hashlib.sha256(data).hexdigest()
+    with Image.open(io.BytesIO(data)) as photo:
+        photo.thumbnail((768, 768))
+        shrunk = io.BytesIO()
+        photo.convert("RGB").save(shrunk, "JPEG", quality=90)
+    return shrunk.getvalue()
 
 
-def measure(size: tuple[int, int], photos: int, kind: str) -> tuple[float, float]:
-    """Measure photos of one size and kind, print a line, and return wall and CPU milliseconds for an uncached photo."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        names = draw_photos(folder, photos, size, kind)
-        contexts = [Context(f"Item {name}", "shirts") for name in names]
+@contextmanager
+def captioning(photos: int) -> Iterator[Contest]:
+    """Caption photos with the server and with the instant captioner."""
+    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        folder, caches = Path(name), count()
+        drawn = draw_photos(folder, min(photos, DIFFERENT))
+        names = [drawn[number % len(drawn)] for number in range(photos)]
+        server = multiprocessing.get_context("fork").Process(target=serve, args=(listener,), daemon=True)
+        server.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
 
-        def work() -> None:
-            with Cache(folder / "cache") as cache:
-                photo_files = locate_photos(names, folder, cache)
-                outcomes, _ = caption_photos(InstantCaptioner(), photo_files, contexts, cache, FillPolicy())
-            if any(outcome.status != "ok" for outcome in outcomes):
-                raise SystemExit(f"a photo was not captioned: {outcomes[0]}")
+        def over_http(workers: int) -> Captioner:
+            options = {"openai_url": url, "openai_workers": workers, "caption_canary": "off"}
+            return load_captioner("openai:any", Settings.model_validate(options))
 
-        new, again = time_per_photo(work, photos), time_per_photo(work, photos)
-    shown = f"{new[0]:8.1f} ({new[1]:.1f} CPU)   cached {again[0]:6.2f} ({again[1]:.2f} CPU)"
-    print(f"  {size[0] * size[1] / 1e6:5.1f} Mpx {kind:4} {shown}")
-    return new
+        def posts() -> Act:
+            photo = base64.b64encode(shrink(folder / drawn[0])).decode()
+            content = [{"type": "text", "text": "Describe."}, {"type": "image_url", "image_url": {"url": photo}}]
+            body = json.dumps({"model": "any", "messages": [{"role": "user", "content": content}]}).encode()
+            client, pool = httpx.Client(timeout=60), ThreadPoolExecutor(IN_FLIGHT)
+            headers = {"content-type": "application/json"}
 
+            def post(_: int) -> None:
+                client.post(f"{url}/chat/completions", content=body, headers=headers).raise_for_status()
 
-def main() -> None:
-    """Print the table, and exit with 1 if a 1 Mpx JPEG needs `BOUND_MS` of CPU time or more."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=int, default=100, help="number of photos of each kind")
-    photos = parser.parse_args().photos
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    print(f"{photos} photos of each kind on one core; milliseconds for one")
-    measure((64, 64), 10, "jpg")  # warm up
-    _, busy = measure(MEGAPIXEL, photos, "jpg")
-    measure(MEGAPIXEL, photos, "png")
-    measure((3000, 3000), max(photos // 5, 1), "jpg")
-    print(f"overhead for a 1 Mpx JPEG: {busy:.1f} ms of CPU; the bound is {BOUND_MS:.0f}")
-    raise SystemExit(busy >= BOUND_MS)
+            return lambda: list(pool.map(post, range(photos)))
 
-
-if __name__ == "__main__":
-    main()
+        contest, many, one = Contest(rounds=(2, 5), seconds=15.0), over_http(IN_FLIGHT), over_http(1)
+        contest.ours("16 in flight", lambda: captioned(many, names, folder, caches), per=photos, warm=False)
+        contest.rival("16 bare posts at once", posts, ["16 in flight"], per=photos, warm=False)
+        few = names[:40]
+        contest.rival(
+            "1 in flight",
+            lambda: lambda: captioned(one, few, folder, caches),
+            ["16 in flight"],
+            per=len(few),
+            note="40 photos at most",
+            warm=False,
+        )
+        contest.ours("pipeline", lambda: captioned(InstantCaptioner(), names, folder, caches), per=photos)
+        contest.rival(
+            "Pillow alone", lambda: lambda: [shrink(folder / each) for each in names], ["pipeline"], per=photos
+        )
+        yield contest
+        server.kill()

@@ -1,26 +1,23 @@
-"""Ranking of an evaluation: 2,000 users over 38,493 items x 384, beside the bare product and the reference's loop.
+"""Ranking of an evaluation beside the bare product and the reference's loop.
+
+The reference ranks user by user: scikit-learn's cosine similarity of the mean history vector with all items, then a
+full argsort. Here blocks of users are scored by one product each and partitioned; seen items are masked.
 
     python -m benchmarks.evaluation
 
-The reference ranks user by user: scikit-learn's cosine similarity of the mean history vector with all items, then a
-full argsort. Here blocks of users are scored by one product each and partitioned; seen items are masked. All three are
-timed in one run, so that their ratios do not depend on the machine.
-
-    python -m benchmarks.evaluation --systems
-
-Every system that needs no tables, the learned ones with all seeds, on 5,000 items and 1,000 users of a made log: chosen
-on validation, fitted again, scored and summarised.
+prints the seconds of every system that needs no tables, the learned ones with all seeds, on 5,000 items and 1,000 users
+of a made log: chosen on validation, fitted again, scored and summarised. At most 600 s are wanted.
 """
 
-import argparse
-import resource
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics.pairwise import cosine_similarity
 
+from benchmarks.measure import Contest
 from vlm4rec_search.common.vectors import Ints, Scores, unit
 from vlm4rec_search.evaluation.data import Catalogue, Split, Targets, incidence
 from vlm4rec_search.evaluation.results import summarise
@@ -30,7 +27,7 @@ from vlm4rec_search.evaluation.systems import registry
 from vlm4rec_search.evaluation.systems.content import OnlyOne
 from vlm4rec_search.evaluation.top_k import CELLS, rank
 
-DIMENSION, LENGTH, K = 384, 8, 50
+DIMENSION, LENGTH, K, USERS = 384, 8, 50, 200
 
 
 def made(users: int, items: int, draw: np.random.Generator) -> Split:
@@ -47,16 +44,6 @@ def made(users: int, items: int, draw: np.random.Generator) -> Split:
     return Split(catalogue, user_ids, rows, taken, np.full(len(rows), now), weights, now, everything)
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Return the median time of a few runs."""
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
-
-
 def ours(split: Split, users: Ints) -> Ints:
     """Rank as an evaluation does, fit included."""
     system = OnlyOne("description-only", "description")
@@ -66,7 +53,7 @@ def ours(split: Split, users: Ints) -> Ints:
 
 def product(profiles: Scores, vectors: Scores) -> None:
     """Multiply by blocks of the same size, and do nothing with the scores."""
-    step = CELLS // len(vectors)
+    step = max(1, CELLS // len(vectors))
     for low in range(0, len(profiles), step):
         profiles[low : low + step] @ vectors.T
 
@@ -80,6 +67,21 @@ def loop(split: Split, users: Ints) -> npt.NDArray[np.int64]:
         profile = vectors[history].mean(axis=0, keepdims=True)
         lists.append(np.argsort(-cosine_similarity(profile, vectors)[0])[:K])
     return np.stack(lists)
+
+
+@contextmanager
+def ranking(items: int) -> Iterator[Contest]:
+    """Rank all items for `USERS` users."""
+    split = made(USERS, items, np.random.default_rng(7))
+    vectors, users = split.catalogue.vectors["description"], np.arange(USERS)
+    profiles = unit((split.weights @ vectors).astype(np.float32))
+    contest = Contest(rounds=(3, 7), seconds=15.0)
+    contest.ours("rank", lambda: ours(split, users), per=USERS)
+    contest.rival("reference's loop", lambda: lambda: loop(split, users), ["rank"], per=USERS)
+    contest.rival(
+        "bare product", lambda: lambda: product(profiles, vectors), ["rank"], per=USERS, note="nothing is selected"
+    )
+    yield contest
 
 
 def world(users: int, items: int, draw: np.random.Generator) -> Parts:
@@ -132,32 +134,5 @@ def all_systems(users: int, items: int) -> None:
     print(f"{users:,} users, {items:,} items: {took:.0f} s ({cpu:.0f} s of processors), at most 600 wanted")
 
 
-def main() -> None:
-    """Print milliseconds per user and the ratios, or the seconds of all systems."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--systems", action="store_true", help="time every system on 1,000 users and 5,000 items")
-    parser.add_argument("--users", type=int, default=2_000)
-    parser.add_argument("--items", type=int, default=38_493)
-    parser.add_argument("--loop-users", type=int, default=100, help="users of the reference's loop, which is slow")
-    sizes = parser.parse_args()
-    if sizes.systems:
-        all_systems(1_000, 5_000)
-        return
-    split = made(sizes.users, sizes.items, np.random.default_rng(7))
-    vectors = split.catalogue.vectors["description"]
-    profiles = unit((split.weights @ vectors).astype(np.float32))
-    users, few = np.arange(sizes.users), np.arange(min(sizes.loop_users, sizes.users))
-    product(profiles, vectors)  # wakes the threads up
-    bare = seconds(lambda: product(profiles, vectors), 5) / len(users)
-    full = seconds(lambda: ours(split, users), 5) / len(users)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    slow = seconds(lambda: loop(split, few), 1) / len(few)
-    print(f"{sizes.users:,} users, {sizes.items:,} items x {DIMENSION}, top {K}; milliseconds per user")
-    print(f"  bare product      {bare * 1e3:8.3f}")
-    print(f"  evaluation        {full * 1e3:8.3f}   {full / bare:.1f} x the bare product, at most 4 wanted")
-    print(f"  reference's loop  {slow * 1e3:8.3f}   {slow / full:.0f} x the evaluation, at least 45 wanted")
-    print(f"  peak memory before the loop {memory:,.0f} MB, less than 1,000 wanted")
-
-
 if __name__ == "__main__":
-    main()
+    all_systems(1_000, 5_000)

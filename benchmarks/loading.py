@@ -1,24 +1,15 @@
-"""Documents per second into OpenSearch: `python -m benchmarks.loading URL` (40,000 documents x 384, 5 rounds).
+"""Documents into OpenSearch by this package, by opensearch-py's helpers, and by bare posts of bytes encoded before.
 
-Three loaders put the same bytes into equal new indexes (one shard, no replicas, otherwise default settings):
-
-- `streaming_bulk` of opensearch-py with 500 documents per chunk, as its documentation shows it;
-- `load` of this package inside `loading`, from arrow batches;
-- bare posts of chunks that were encoded before the clock starts, over 4 connections and without refreshes. They show
-  how fast the server takes documents.
-
-The clock stops when the documents are searchable. The loaders take turns, so that other load on the machine affects
-all of them, and the ratios are medians over the rounds. The table also shows for how many seconds the server's cores
-worked; divided by their number it is a lower bound for every loader. Most of that work builds Lucene's graph of
-neighbours; `--without-graph` stores the vectors as plain numbers and so compares the loaders alone.
+The clock stops when the documents are searchable. Most of the server's work builds Lucene's graph of neighbours.
 """
 
-import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,16 +17,18 @@ import numpy as np
 import orjson
 import pyarrow as pa
 from opensearchpy import OpenSearch
-from opensearchpy.helpers import streaming_bulk
+from opensearchpy.helpers import parallel_bulk, streaming_bulk
 
+from benchmarks.measure import Contest, Value
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.bulk import Line, Rejection, documents, encode, post
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.loader import CHUNK_BYTES, CONNECTIONS, load, loading
+from vlm4rec_search.indexes.opensearch.local import server
 
 DIMENSION, WORDS = 384, (6, 18, 16)  # words of title, description and caption
-OURS = "vlm4rec load"
+OURS, HEAP_MB = "load", 1024
 TEXTS = ("title", "description", "caption")
 SETTINGS = {"knn": True, "number_of_shards": 1, "number_of_replicas": 0}
 VECTOR = {"type": "knn_vector", "dimension": DIMENSION, "space_type": "cosinesimil"}
@@ -45,7 +38,6 @@ PROPERTIES = {
     "price": {"type": "double"},
     "vector": {**VECTOR, "method": {"name": "hnsw", "engine": "lucene"}},
 }
-NUMBERS = {"type": "float", "index": False, "doc_values": False}
 
 Loader = Callable[[str], int]  # loads an index and returns the number of documents
 
@@ -77,6 +69,10 @@ def make_loaders(client: OpenSearch, rows: pa.Table) -> dict[str, Loader]:
         actions = ({"_index": index, "_id": row["item_id"], "_source": row} for row in dictionaries)
         return sum(done for done, _ in streaming_bulk(client, actions, chunk_size=500))
 
+    def parallel(index: str) -> int:
+        actions = ({"_index": index, "_id": row["item_id"], "_source": row} for row in dictionaries)
+        return sum(done for done, _ in parallel_bulk(client, actions, thread_count=CONNECTIONS, chunk_size=500))
+
     def ours(index: str) -> int:
         with loading(client, index):
             operations = documents(rows.to_batches(1_000), "item_id", ["vector"])
@@ -88,7 +84,7 @@ def make_loaders(client: OpenSearch, rows: pa.Table) -> dict[str, Loader]:
             replies = pool.map(lambda chunk: (len(chunk), post(client, index, chunk)), posts)
             return sum(size - len(reply.refused) for size, reply in replies)
 
-    return {"streaming_bulk": stream, OURS: ours, "bare posts": bare}
+    return {OURS: ours, "streaming_bulk": stream, "parallel_bulk": parallel, "bare posts": bare}
 
 
 def cut_into_chunks(lines: list[Line]) -> Iterator[list[Line]]:
@@ -103,59 +99,53 @@ def refuse(rejection: Rejection) -> None:
     raise RunError(rejection.reason)
 
 
-def measure(client: OpenSearch, loader: Loader, graph: bool) -> tuple[float, float]:
-    """Load a new index; return the seconds until all documents are searchable, and the seconds of CPU time."""
-    index, properties = f"benchmark-loading-{uuid4().hex}", PROPERTIES if graph else {**PROPERTIES, "vector": NUMBERS}
-    client.indices.create(index=index, body={"settings": {"index": SETTINGS}, "mappings": {"properties": properties}})
+def measure(client: OpenSearch, loader: Loader) -> Value:
+    """Load a new index; return the seconds until all documents are searchable."""
+    index = f"benchmark-loading-{uuid4().hex}"
+    client.indices.create(index=index, body={"settings": {"index": SETTINGS}, "mappings": {"properties": PROPERTIES}})
     try:
-        started, worked = time.perf_counter(), cpu_seconds(client)
+        started = time.perf_counter()
         loaded = loader(index)
         client.indices.refresh(index=index)
-        seconds, work = time.perf_counter() - started, cpu_seconds(client) - worked
+        seconds = time.perf_counter() - started
         count = client.count(index=index)["count"]
         if loaded != count:
             raise RunError(f"{loaded} documents loaded, {count} in the index")
-        return seconds, work
+        return Value(seconds)
     finally:
         client.indices.delete(index=index)
 
 
-def cpu_seconds(client: OpenSearch) -> float:
-    """Return the CPU time that the server has used since it started."""
-    nodes = client.nodes.stats(metric="process")["nodes"].values()
-    return sum(float(node["process"]["cpu"]["total_in_millis"]) for node in nodes) / 1000.0
-
-
-def main() -> None:
-    """Run the loaders in turns and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "url", help="an OpenSearch server with k-NN on this machine, such as that of `vlm4rec opensearch start`"
-    )
-    parser.add_argument("--documents", type=int, default=40_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--without-graph", action="store_true", help="store the vectors as plain numbers")
-    options = parser.parse_args()
-    client, cores, graph = connect(options.url, Settings(), timeout=600), os.cpu_count() or 1, not options.without_graph
-    loaders = make_loaders(client, draw_documents(options.documents))
-    suffix = "" if graph else ", no graph"
-    print(f"{options.documents:,} documents x {DIMENSION}, {options.rounds} rounds, {cores} cores{suffix}")
-    measure(client, loaders["bare posts"], graph)  # the first load of a server is always slow
-    rounds = [{name: measure(client, loader, graph) for name, loader in loaders.items()} for _ in range(options.rounds)]
-    print(f"{'documents/s, median':<22}{'loaded':>9}{'server CPU s':>14}   each round")
-    for name in loaders:
-        rates = [options.documents / times[name][0] for times in rounds]
-        work = median(times[name][1] for times in rounds)
-        print(f"{name:<22}{median(rates):>9,.0f}{work:>14.1f}   {', '.join(f'{rate:,.0f}' for rate in rates)}")
-    for other in [name for name in loaders if name != OURS]:
-        ratios = [times[other][0] / times[OURS][0] for times in rounds]
-        print(f"{OURS} / {other}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-    if not all(times["bare posts"][1] for times in rounds):
-        print("The server's CPU time was too short to measure: load more documents for the bound")
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Yield the URL of the server at `OPENSEARCH_URL`, or of one that runs in a temporary folder meanwhile."""
+    if given := os.environ.get("OPENSEARCH_URL"):
+        yield given.rstrip("/")
         return
-    most = median(times["streaming_bulk"][0] / (times["bare posts"][1] / cores) for times in rounds)
-    print(f"{cores} cores without other work could be {most:.2f} times as fast as streaming_bulk")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "server"
+        try:
+            server.start(folder, 0, heap_mb=HEAP_MB)
+            yield server.status(folder).url
+        finally:
+            server.stop(folder)
 
 
-if __name__ == "__main__":
-    main()
+@contextmanager
+def putting(documents: int) -> Iterator[Contest]:
+    """Load the same documents by each loader."""
+    with running_server() as url:
+        client = connect(url, Settings(), timeout=600)
+        loaders = make_loaders(client, draw_documents(documents))
+        measure(client, loaders["bare posts"])  # the first load of a server is always slow
+        contest = Contest(rounds=(3, 5), seconds=30.0)
+        contest.ours(OURS, lambda: measure(client, loaders[OURS]), per=documents, warm=False)
+        for name in [name for name in loaders if name != OURS]:
+            contest.rival(
+                name,
+                lambda n=name: lambda: measure(client, loaders[n]),
+                [OURS],
+                per=documents,
+                warm=False,  # type: ignore[misc]
+            )
+        yield contest

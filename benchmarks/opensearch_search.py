@@ -1,28 +1,18 @@
-"""Overhead of a search over its bare requests: `python -m benchmarks.opensearch_search URL` (40,000 x 384, 1 minute).
+"""Overhead of a search over its bare requests; the shop is that of `benchmarks.search`."""
 
-The catalogue of `benchmarks.search` is published on a server under a prefix of its own, which is removed at the end.
-Then a search and its own requests (`Index.requests`) take turns, another shopper each time, so that other load on the
-machine affects all of them. The requests are sent in three ways:
-
-- by opensearch-py, two at once like the search ("client");
-- by opensearch-py, one after the other ("in turn");
-- as bytes over plain connections, without parsing the answer, which is the lower bound ("bytes").
-"""
-
-import argparse
 import http.client
-import os
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import numpy as np
 from opensearchpy import OpenSearch
 
+from benchmarks.loading import running_server
+from benchmarks.measure import Contest
 from benchmarks.search import DIMENSION, draw_tables
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
@@ -34,13 +24,12 @@ from vlm4rec_search.search.backend import SentRequest
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.searcher import Searcher
 
+USERS, SEARCHES = 500, 25
 ASKED: dict[str, dict[str, Any]] = {
-    "hybrid, 4 retrievers": {},
-    "hybrid, vectors, words": {"weights": {"behaviour": 0, "popularity": 0}},
+    "hybrid": {},
     "semantic": {"mode": "semantic"},
     "lexical": {"mode": "lexical"},
 }
-
 
 Send = Callable[[SentRequest], object]
 
@@ -102,53 +91,32 @@ def kind_of(sent: SentRequest) -> str:
     return "application/x-ndjson" if "_msearch" in sent.path else "application/json"
 
 
-def milliseconds(act: Callable[[], object]) -> float:
-    """Return how long a call takes."""
-    started = time.perf_counter()
-    act()
-    return (time.perf_counter() - started) * 1000.0
-
-
-def compare(
-    name: str, index: Searcher, replays: list[Callable[[list[SentRequest]], None]], queries: list[Query]
-) -> None:
-    """Print p50 and p95 of the search and of each replay, and the ratios of the medians; the first tenth warms up."""
-    asked = [(query, index.requests(query)) for query in queries]
-    times = np.zeros((len(asked), 1 + len(replays)))
-    for number, (query, requests) in enumerate(asked):
-        acts = [lambda q=query: index.search(q), *(lambda s=replay, r=requests: s(r) for replay in replays)]  # type: ignore[misc]
-        for turn in range(len(acts)):
-            place = (number + turn) % len(acts)  # so that none always profits from caches that another has filled
-            times[number, place] = milliseconds(acts[place])
-    p50, p95 = np.percentile(times[len(times) // 10 :], (50, 95), axis=0)
-    parts = "".join(f"{middle:>9.2f}{slow:>8.2f}" for middle, slow in zip(p50, p95, strict=True))
-    print(f"{name:<24}{len(asked[-1][1]):>9}{parts}" + "".join(f"{p50[0] / raw:>9.3f}" for raw in p50[1:]), flush=True)
-
-
-def main() -> None:
-    """Publish a release, compare, and delete the release."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", help="an OpenSearch server with k-NN, such as `vlm4rec opensearch start` gives")
-    parser.add_argument("--documents", type=int, default=40_000)
-    parser.add_argument("--users", type=int, default=1_000)
-    parser.add_argument("--searches", type=int, default=200)
-    asked = parser.parse_args()
-    place = ReleaseCatalogue(connect(asked.url, Settings(), timeout=600), f"benchmark-{uuid4().hex[:8]}-")
-    made = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
-    publish_release(place, draw_tables(asked.documents, asked.users), made)
-    try:
-        index, pool = Searcher(OpenSearchBackend(place, made.name)), ThreadPoolExecutor(1)
-        client = sent_by(place.client)
-        replays = [alike(client, pool), in_turn(client), alike(bare(asked.url), pool)]
-        print(f"{asked.documents:,} documents x {DIMENSION}, {asked.searches} searches, {os.cpu_count()} cores, ms")
-        times = "".join(f"{who:>9}{'p95':>8}" for who in ("search", "client", "in turn", "bytes"))
-        print(f"{'':<24}{'requests':>9}{times}{'/client':>9}{'/in turn':>9}{'/bytes':>9}")
-        for name, options in ASKED.items():
-            users = (f"u{number * 37 % asked.users:06d}" for number in range(asked.searches))
-            compare(name, index, replays, [Query(user=user, **options) for user in users])
-    finally:
-        place.delete(made.name)
-
-
-if __name__ == "__main__":
-    main()
+@contextmanager
+def over_requests(documents: int) -> Iterator[Contest]:
+    """Publish a release under a prefix of its own; searches and their requests take turns."""
+    with running_server() as url, ThreadPoolExecutor(1) as pool:
+        place = ReleaseCatalogue(connect(url, Settings(), timeout=600), f"benchmark-{uuid4().hex[:8]}-")
+        made = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
+        publish_release(place, draw_tables(documents, USERS), made)
+        try:
+            index, client = Searcher(OpenSearchBackend(place, made.name)), sent_by(place.client)
+            contest = Contest(rounds=(5, 9), seconds=25.0)
+            replays = {
+                "two at once": alike(client, pool),
+                "in turn": in_turn(client),
+                "bytes": alike(bare(url), pool),
+            }
+            for name, options in ASKED.items():
+                queries = [Query(user=f"u{number * 37 % USERS:06d}", **options) for number in range(SEARCHES)]
+                requests = [index.requests(query) for query in queries]
+                contest.ours(name, lambda q=queries: [index.search(each) for each in q], per=SEARCHES)  # type: ignore[misc]
+                for way, replay in replays.items():
+                    contest.rival(
+                        f"{name}: {len(requests[-1])} requests, {way}",
+                        lambda r=requests, s=replay: lambda: [s(each) for each in r],  # type: ignore[misc]
+                        [name],
+                        per=SEARCHES,
+                    )
+            yield contest
+        finally:
+            place.delete(made.name)

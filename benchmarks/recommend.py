@@ -1,46 +1,62 @@
-"""Rate of `vlm4rec recommend`: `python -m benchmarks.recommend` (5,000 of 5,000 shoppers, 40,000 documents x 384).
+"""`vlm4rec recommend` beside searches one after the other, and beside ALS of `implicit`."""
 
-The shop is that of `benchmarks.search`. The same shoppers are also searched one after the other, 200 of them.
-"""
-
-import argparse
-import os
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from scipy import sparse
+
+from benchmarks.measure import Act, Contest
 from benchmarks.search import DIMENSION, draw_tables
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.pipeline.recommendations import all_users, write_recommendations
 from vlm4rec_search.search.query import Query
 
-ALONE = 200  # shoppers
+SHOPPERS, OURS = 200, "recommend"
 
 
-def main() -> None:
-    """Build a release of the asked size in a temporary folder and print the rates."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=40_000)
-    parser.add_argument("--users", type=int, default=5_000)
-    sizes = parser.parse_args()
+@contextmanager
+def batch(documents: int) -> Iterator[Contest]:
+    """Recommend ten items to each of `SHOPPERS` shoppers."""
+    tables = draw_tables(documents, SHOPPERS)
     with tempfile.TemporaryDirectory() as folder:
         releases = EmbeddedReleases(Path(folder))
         meta = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
-        name = releases.publish(draw_tables(sizes.documents, sizes.users), meta, False, False).meta.name
+        name = releases.publish(tables, meta, False, False).meta.name
         with releases.open(name) as index:
             queries = [Query(user=user, explain=True) for user in all_users(releases, name)]
-            print(f"{sizes.documents:,} documents x {DIMENSION}, {os.cpu_count()} cores", flush=True)
-            for processes in dict.fromkeys((1, len(os.sched_getaffinity(0)))):
-                path = Path(folder) / "recommendations.parquet"
-                batch = write_recommendations(index, queries, path, processes=processes)
-                rate = batch.users / batch.seconds
-                print(f"{processes} processes: {batch.users:,} shoppers, {batch.rows:,} rows, {rate:.0f} shoppers/s")
-            started = time.perf_counter()
-            for query in queries[:ALONE]:
-                index.search(query)
-            print(f"one after the other: {ALONE / (time.perf_counter() - started):.0f} shoppers/s")
+            contest, path = Contest(rounds=(3, 5), seconds=15.0), Path(folder) / "recommendations.parquet"
+            contest.ours(OURS, lambda: write_recommendations(index, queries, path, silent), per=SHOPPERS)
+            contest.rival(
+                "one search after the other",
+                lambda: lambda: [index.search(query) for query in queries],
+                [OURS],
+                per=SHOPPERS,
+            )
+
+            def als() -> Act:
+                from implicit.als import AlternatingLeastSquares
+
+                users = tables.users.to_pylist()  # type: ignore[union-attr]
+                columns = {item: number for number, item in enumerate(tables.documents["item_id"])}
+                cells = [(row, columns[item]) for row, user in enumerate(users) for item in user["seen"]]
+                rows, items = zip(*cells, strict=True)
+                shape = len(users), len(columns)
+                histories = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, items)), shape=shape)
+                model = AlternatingLeastSquares(factors=64, iterations=5, random_state=7)
+                model.fit(histories, show_progress=False)
+                return lambda: model.recommend(np.arange(len(users)), histories, N=10)
+
+            contest.rival(
+                "implicit ALS recommend", als, [OURS], per=SHOPPERS, note="one retriever, no reasons, no file"
+            )
+            yield contest
 
 
-if __name__ == "__main__":
-    main()
+@contextmanager
+def silent(title: str, total: int) -> Iterator[object]:
+    """Show no progress."""
+    yield lambda count: None

@@ -1,15 +1,13 @@
-"""Times of the embedded index: `python -m benchmarks.search` (40,000 documents x 384, 50,000 users, 2 minutes).
+"""Searches of the embedded index beside exact scans, BM25 and vector indexes of others.
 
-Vectors are random around cluster centres, texts have 40 words drawn by Zipf's law, and histories have 50 items. Where
-the package `duckdb-extension-vss` is installed (extra `dev`), DuckDB's HNSW index is measured beside the exact scan.
+Vectors are random around cluster centres, texts have 40 words drawn by Zipf's law, and histories have 50 items.
 """
 
-import argparse
 import json
-import os
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,9 +16,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from vlm4rec_search.common.vectors import cosines
+from benchmarks.measure import Act, Contest
+from vlm4rec_search.common.vectors import Vectors
+from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.indexes import open_index
-from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend, top_candidates
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -28,11 +28,9 @@ from vlm4rec_search.profiles import term_weights, user_vectors
 from vlm4rec_search.profiles.item_terms import item_terms
 from vlm4rec_search.profiles.shoppers import similar_shoppers
 from vlm4rec_search.profiles.taken import Taken
-from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.query import Query
-from vlm4rec_search.search.searcher import Searcher
 
-DIMENSION, WORDS, HISTORY, REPEATS = 384, 40, 50, 200
+DIMENSION, WORDS, HISTORY, USERS, SEARCHES, TOP = 384, 40, 50, 500, 40, 10
 
 
 def catalogue(documents: int, draw: np.random.Generator) -> pd.DataFrame:
@@ -130,104 +128,175 @@ def draw_tables(documents: int, users: int) -> SearchTables[Frame]:
     )
 
 
-def milliseconds(act: Callable[[int], object], repeats: int = REPEATS) -> tuple[float, float]:
-    """Return p50 and p95 of act(0), act(1), ... after five warm-up calls."""
-    for number in range(5):
-        act(number)
-    times = []
-    for number in range(repeats):
-        started = time.perf_counter()
-        act(number)
-        times.append((time.perf_counter() - started) * 1000.0)
-    return float(np.percentile(times, 50)), float(np.percentile(times, 95))
-
-
-def show(name: str, times: tuple[float, float], note: str = "") -> None:
-    """Print one row of the table."""
-    print(f"{name:<34} {times[0]:9.2f} {times[1]:9.2f}   {note}", flush=True)
-
-
-def measure_queries(index: Searcher, users: int) -> None:
-    """Print p50 and p95 of each kind of query, another user each time."""
-
-    def ask(**options: object) -> Callable[[int], object]:
-        return lambda number: index.search(Query(user=f"u{number * 37 % users:06d}", **options))  # type: ignore[arg-type]
-
-    show("semantic", milliseconds(ask(mode="semantic")))
-    show("lexical", milliseconds(ask(mode="lexical")), "32 weighted words")
-    show("behaviour", milliseconds(ask(mode="behaviour")), "50 items x 50 neighbours")
-    show("ease", milliseconds(ask(mode="ease")), "50 items x 100 neighbours")
-    show("hybrid", milliseconds(ask()), "the default ranking: 6 retrievers")
-    two = {"behaviour": 0, "ease": 0, "shoppers": 0, "popularity": 0}
-    show("hybrid, vectors and words", milliseconds(ask(weights=two)), "2 retrievers")
-    show("hybrid, filtered", milliseconds(ask(filters=["category=c3", "price=10..50"])), "filter used before")
-    prices = (f"price>={number / 10}" for number in range(10_000))
-    fresh = milliseconds(lambda n: index.search(Query(user=f"u{n:06d}", filters=[next(prices)])))
-    show("hybrid, new filter each time", fresh)
-    show("hybrid, explained", milliseconds(ask(explain=True), 50))
-
-
-def build_hnsw(backend: EmbeddedBackend, extension: Path) -> tuple[duckdb.DuckDBPyConnection, float]:
-    """Return a database with an HNSW index over the release's vectors, and the seconds that it took."""
-    connection = duckdb.connect()
-    connection.load_extension(str(extension))
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(backend.store.vectors.ravel()), DIMENSION)
-    connection.register("given", pa.table({"document": np.arange(len(vectors)), "vector": vectors}))
-    connection.execute("CREATE TABLE items AS FROM given")
-    started = time.perf_counter()
-    connection.execute("CREATE INDEX nearest ON items USING HNSW (vector) WITH (metric = 'cosine')")
-    return connection, time.perf_counter() - started
-
-
-def measure_hnsw(backend: EmbeddedBackend, users: int) -> None:
-    """Print time, build time and recall@10 of HNSW beside the exact scan, for profile vectors, nothing excluded."""
-    package = find_spec("duckdb_extension_vss")
-    if package is None:
-        print("HNSW: not measured, pip install duckdb-extension-vss to compare")
-        return
-    places = package.submodule_search_locations or []
-    connection, seconds = build_hnsw(
-        backend, next(path for at in places for path in Path(at).rglob("*.duckdb_extension"))
-    )
-    profiles = [backend.user(f"u{number * 37 % users:06d}") for number in range(REPEATS)]
-    queries = [user.vector for user in profiles if user and user.vector is not None]
-    sql = f"SELECT document FROM items ORDER BY array_cosine_distance(vector, $q::FLOAT[{DIMENSION}]) LIMIT 10"  # noqa: S608
-
-    def nearest(number: int) -> set[int]:
-        return {row[0] for row in connection.execute(sql, {"q": queries[number].tolist()}).fetchall()}
-
-    def scan(number: int) -> set[int]:
-        scores = cosines(backend.store.vectors, queries[number])
-        return set(top_candidates(Retriever("profile", "semantic"), scores, None, 10).documents.tolist())
-
-    recall = np.mean([len(nearest(number) & scan(number)) / 10 for number in range(len(queries))])
-    note = f"recall@10 {recall:.3f}, build {seconds:.1f} s, no filters"
-    show("vectors only: HNSW", milliseconds(nearest, len(queries)), note)
-    show("vectors only: exact scan", milliseconds(scan, len(queries)), "recall@10 1, no build, any filter")
-
-
-def main() -> None:
-    """Build a release of the asked size in a temporary folder and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=40_000)
-    parser.add_argument("--users", type=int, default=50_000)
-    sizes = parser.parse_args()
-    tables = draw_tables(sizes.documents, sizes.users)
+@contextmanager
+def searching(documents: int) -> Iterator[Contest]:
+    """Build a release, open it, and search it in each way; an act is `SEARCHES` searches."""
+    tables = draw_tables(documents, USERS)
     with tempfile.TemporaryDirectory() as folder:
         meta = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
-        built = build_release(Path(folder), tables, meta)
-        started = time.perf_counter()
-        index = open_index(folder)
-        opened = time.perf_counter() - started
-        print(f"{sizes.documents:,} documents x {DIMENSION}, {sizes.users:,} users, {os.cpu_count()} cores")
-        print(
-            f"build and verify {built.seconds:.1f} s, open {opened:.2f} s\n{'milliseconds':<34} {'p50':>9} {'p95':>9}"
+        build_release(Path(folder), tables, meta)
+        with open_index(folder) as index:
+            backend = index.backend
+            if not isinstance(backend, EmbeddedBackend):
+                raise TypeError("the index of a folder is embedded")
+            people = [f"u{number * 37 % USERS:06d}" for number in range(SEARCHES)]
+            titles = tables.documents["title"].iloc[:: max(1, documents // SEARCHES)][:SEARCHES]
+            texts = [" ".join(title.split()[:3]) for title in titles]
+            contest = Contest(seconds=25.0)
+
+            def ask(queries: Sequence[Query]) -> Act:
+                return lambda: [index.search(query) for query in queries]
+
+            shopper = [Query(user=user) for user in people]
+            contest.ours("semantic", ask([Query(user=user, mode="semantic") for user in people]), per=SEARCHES)
+            contest.ours("lexical", ask([Query(text=text, mode="lexical") for text in texts]), per=SEARCHES)
+            contest.ours("hybrid", ask([Query(text=text) for text in texts]), per=SEARCHES)
+            contest.ours("shopper, 6 retrievers", ask(shopper), per=SEARCHES)
+            filtered = [Query(user=user, filters=["category=c3", "price=10..50"]) for user in people]
+            contest.ours("shopper, filtered", ask(filtered), per=SEARCHES)
+            contest.ours("shopper, explained", ask([Query(user=user, explain=True) for user in people]), per=SEARCHES)
+            pool = ThreadPoolExecutor(8)
+            contest.ours("shopper, 8 threads", lambda: list(pool.map(index.search, shopper)), per=SEARCHES)
+            contest.compare(["shopper, filtered", "shopper, explained", "shopper, 8 threads"], "shopper, 6 retrievers")
+
+            vectors = np.ascontiguousarray(backend.store.vectors)
+            profiles = [user.vector for user in map(backend.user, people) if user and user.vector is not None]
+            queries = np.stack(profiles).astype(np.float32)
+            add_scans(contest, vectors, queries)
+            add_words(contest, tables.documents, texts)
+            contest.rival(
+                "LanceDB hybrid",
+                lambda: lance_hybrid(Path(folder) / "lance", tables.documents, texts),
+                ["hybrid"],
+                per=SEARCHES,
+                note="RRF, exact vectors, full-text index",
+            )
+            yield contest
+            pool.shutdown()
+
+
+def add_scans(contest: Contest, vectors: Vectors, queries: Vectors) -> None:
+    """Add the ways to find the nearest vectors; approximate ones with their recall."""
+
+    def scan(query: Vectors) -> list[int]:
+        scores = vectors @ query
+        best = np.argpartition(-scores, TOP)[:TOP]
+        return list(best[np.argsort(-scores[best])])
+
+    truth = [set(scan(query)) for query in queries]
+    against = ["semantic"]
+    contest.rival(
+        "numpy exact scan",
+        lambda: lambda: [scan(query) for query in queries],
+        ["semantic", "shopper, 6 retrievers"],
+        per=SEARCHES,
+    )
+    for name, make in (("usearch", usearch), ("hnswlib", hnswlib), ("DuckDB vss", duckdb_vss)):
+        recall: list[float] = []
+
+        def prepare(make: Callable[[Vectors], Callable[[Vectors], list[int]]] = make) -> Act:
+            nearest = make(vectors)
+            hits = [len(set(nearest(query)) & exact) for query, exact in zip(queries, truth, strict=True)]
+            recall.append(float(np.mean(hits)) / TOP)  # noqa: B023  read before the next turn
+            return lambda: [nearest(query) for query in queries]
+
+        contest.rival(
+            name,
+            prepare,
+            against,
+            per=SEARCHES,
+            note=lambda: f"HNSW, recall@10 {recall[0]:.3f}",  # noqa: B023
         )
-        measure_queries(index, sizes.users)
-        if isinstance(index.backend, EmbeddedBackend):
-            measure_hnsw(index.backend, sizes.users)
-        index.close()
 
 
-if __name__ == "__main__":
-    main()
+def usearch(vectors: Vectors) -> Callable[[Vectors], list[int]]:
+    """Return a search of usearch's index with its usual settings."""
+    from usearch.index import Index
+
+    index = Index(ndim=DIMENSION, metric="ip", dtype="f32")
+    index.add(np.arange(len(vectors)), vectors)
+    return lambda query: [int(key) for key in index.search(query, TOP).keys]
+
+
+def hnswlib(vectors: Vectors) -> Callable[[Vectors], list[int]]:
+    """Return a search of hnswlib's index with m 16 and 100 candidates."""
+    import hnswlib as library
+
+    index = library.Index(space="ip", dim=DIMENSION)
+    index.init_index(max_elements=len(vectors), ef_construction=100, M=16)
+    index.add_items(vectors, np.arange(len(vectors)))
+    index.set_ef(100)
+    return lambda query: [int(key) for key in index.knn_query(query, k=TOP)[0][0]]
+
+
+def extension(name: str) -> str:
+    """Return the file of a DuckDB extension that a Python package brings.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    package = find_spec(f"duckdb_extension_{name}")
+    if package is None:
+        raise ImportError(f"pip install duckdb-extension-{name}")
+    return str(
+        next(path for at in package.submodule_search_locations or [] for path in Path(at).rglob("*.duckdb_extension"))
+    )
+
+
+def duckdb_vss(vectors: Vectors) -> Callable[[Vectors], list[int]]:
+    """Return a search of DuckDB's HNSW index."""
+    connection = duckdb.connect()
+    connection.load_extension(extension("vss"))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION)
+    connection.register("given", pa.table({"document": np.arange(len(vectors)), "vector": lists}))
+    connection.execute("CREATE TABLE items AS FROM given")
+    connection.execute("CREATE INDEX nearest ON items USING HNSW (vector) WITH (metric = 'cosine')")
+    sql = f"SELECT document FROM items ORDER BY array_cosine_distance(vector, $q::FLOAT[{DIMENSION}]) LIMIT {TOP}"  # noqa: S608
+    return lambda query: [row[0] for row in connection.execute(sql, {"q": query.tolist()}).fetchall()]
+
+
+def add_words(contest: Contest, items: pd.DataFrame, texts: Sequence[str]) -> None:
+    """Add the ways to rank by words."""
+    whole = (items["title"] + " " + items["description"] + " " + items["caption"]).tolist()
+
+    def bm25s() -> Act:
+        import bm25s as library
+
+        index = library.BM25()
+        index.index([text.split() for text in whole], show_progress=False)
+        tokens = [text.split() for text in texts]
+        return lambda: [index.retrieve([query], k=TOP, show_progress=False) for query in tokens]
+
+    def fts() -> Act:
+        connection = duckdb.connect()
+        connection.load_extension(extension("fts"))
+        connection.register("given", pa.table({"item_id": items["item_id"].tolist(), "words": whole}))
+        connection.execute("CREATE TABLE items AS FROM given")
+        connection.execute("PRAGMA create_fts_index('items', 'item_id', 'words')")
+        sql = f"""
+            SELECT item_id, fts_main_items.match_bm25(item_id, $text) AS score FROM items
+            WHERE score IS NOT NULL ORDER BY score DESC LIMIT {TOP}
+        """  # noqa: S608
+        return lambda: [connection.execute(sql, {"text": text}).fetchall() for text in texts]
+
+    contest.rival("bm25s", bm25s, ["lexical"], per=SEARCHES, note="one field")
+    contest.rival("DuckDB fts", fts, ["lexical"], per=SEARCHES, note="one field")
+
+
+def lance_hybrid(folder: Path, items: pd.DataFrame, texts: Sequence[str]) -> Act:
+    """Return hybrid searches of LanceDB with the vectors that our encoder makes of the texts."""
+    import lancedb
+
+    words = (items["title"] + " " + items["description"] + " " + items["caption"]).tolist()
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.stack(items["vector"].tolist()).ravel()), DIMENSION)
+    rows = pa.table({"item_id": items["item_id"].tolist(), "words": words, "vector": lists})
+    table = lancedb.connect(str(folder)).create_table("items", rows)
+    table.create_fts_index("words", replace=True)
+    encoder = load_sentence_encoder("hashing-384")
+
+    def ask(text: str) -> object:
+        vector = encoder.encode([text])[0]
+        return table.search(query_type="hybrid").vector(vector).text(text).limit(TOP).to_arrow()
+
+    ask(texts[0])
+    return lambda: [ask(text) for text in texts]

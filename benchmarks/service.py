@@ -1,16 +1,12 @@
-"""Throughput of `vlm4rec serve` with two workers against one, and what HTTP adds: `python -m benchmarks.service`.
+"""`vlm4rec serve` with two workers beside one, and HTTP beside the same search in a process.
 
-The load comes from a process of its own with 16 connections that each wait for their answer. The services run one after
-another, twice, on the same release (40,000 documents x 384, 5,000 users by default), so that the ratios of one run can
-be compared. The load average says how busy the machine was with other work.
+The load comes from a process of its own with 16 connections that each wait for their answer.
 """
 
-import argparse
 import http.client
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,13 +17,14 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
+from benchmarks.measure import Contest, Value, no_costs
 from benchmarks.search import DIMENSION, draw_tables
 from vlm4rec_search.indexes import open_index
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.search.query import Query
 
-CONNECTIONS, SEARCHES = 16, 300
+CONNECTIONS, SEARCHES, USERS, SECONDS = 16, 40, 500, 5.0
 HEADERS = {"content-type": "application/json"}
 
 
@@ -46,7 +43,7 @@ def serving(folder: Path, workers: int) -> Iterator[int]:
         try:
             line = process.stderr.readline() if process.stderr else ""
             port = int(line.rsplit(":", 1)[1].split("/")[0])
-            load(port, 10.0, 1_000)  # warms up, and waits for a worker that starts late
+            load(port, 4.0, USERS)  # warms up, and waits for a worker that starts late
             yield port
         finally:
             process.send_signal(signal.SIGTERM)
@@ -82,46 +79,40 @@ def throughput(port: int, seconds: float, users: int) -> float:
         return pool.apply(load, (port, seconds, users))
 
 
-def measure_overhead(folder: Path, port: int, users: int) -> tuple[float, float]:
-    """Return p50 in milliseconds of a search in this process, and of the same search over HTTP, by turns."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    inside, over_http = [], []
-    with open_index(str(folder / "index")) as index:
-        for number in range(SEARCHES):
-            user = number * 37 % users
-            started = time.perf_counter()
-            index.search(Query(user=f"u{user:06d}"))
-            between = time.perf_counter()
-            ask(connection, user)
-            inside.append(between - started)
-            over_http.append(time.perf_counter() - between)
-    return 1000 * statistics.median(inside), 1000 * statistics.median(over_http)
-
-
-def main() -> None:
-    """Build a release in a temporary folder, serve it, and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=40_000)
-    parser.add_argument("--users", type=int, default=5_000)
-    parser.add_argument("--seconds", type=float, default=15.0)
-    sizes = parser.parse_args()
-    rates: dict[int, list[float]] = {1: [], 2: []}
+@contextmanager
+def serving_http(documents: int) -> Iterator[Contest]:
+    """Build a release in a temporary folder, and serve it twice, by one and by two workers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         meta = new_release("hashing-384@1", DIMENSION, "none@1", "none@1", None)
-        build_release(folder / "index", draw_tables(sizes.documents, sizes.users), meta)
-        print(f"{sizes.documents:,} documents x {DIMENSION}, {sizes.users:,} users, {os.cpu_count()} cores", flush=True)
-        for workers in (1, 2, 1, 2):
-            with serving(folder, workers) as port:
-                if workers == 1:
-                    inside, over_http = measure_overhead(folder, port, sizes.users)
-                    print(f"p50 in the process {inside:.2f} ms, over HTTP {over_http:.2f} ms", flush=True)
-                rates[workers].append(throughput(port, sizes.seconds, sizes.users))
-                busy = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-                print(f"{workers} workers: {rates[workers][-1]:.0f} answers/s (load average {busy})", flush=True)
-    ratio = statistics.mean(rates[2]) / statistics.mean(rates[1])
-    print(f"two workers give {ratio:.2f} times one")
+        build_release(folder / "index", draw_tables(documents, USERS), meta)
+        users = [number * 37 % USERS for number in range(SEARCHES)]
+        with (
+            serving(folder, 1) as one,
+            serving(folder, 2) as two,
+            open_index(str(folder / "index")) as index,
+        ):
+            contest = Contest(rounds=(3, 5), seconds=30.0)
 
+            def over_http() -> None:
+                connection = http.client.HTTPConnection("127.0.0.1", one, timeout=60)  # an idle one would be closed
+                for user in users:
+                    ask(connection, user)
+                connection.close()
 
-if __name__ == "__main__":
-    main()
+            contest.ours("over HTTP", over_http, per=SEARCHES, costs=no_costs)
+            contest.rival(
+                "in the process",
+                lambda: lambda: [index.search(Query(user=f"u{user:06d}")) for user in users],
+                ["over HTTP"],
+                per=SEARCHES,
+            )
+
+            def loaded(port: int) -> Value:
+                return Value(1.0 / throughput(port, SECONDS, USERS))
+
+            contest.ours("two workers", lambda: loaded(two), costs=no_costs, warm=False)
+            contest.rival(
+                "one worker", lambda: lambda: loaded(one), ["two workers"], note="seconds for an answer", warm=False
+            )
+            yield contest

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PROJECT = Path(__file__).parents[1]
-EXTRAS = "[models,opensearch-local,peers,dev]"
+EXTRAS = "[models,opensearch-local,peers,dev,bench]"
 
 
 def folder_size(folder: Path) -> int:

@@ -27,7 +27,7 @@ def send_body(parts: Iterable[Message]) -> tuple[list[bytes], int | None]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(BodyLimit(application, 10)({"type": "http"}, receive, send))
+    asyncio.run(BodyLimit(application, 10, {})({"type": "http"}, receive, send))
     return reached, sent[0]["status"] if sent else None
 
 
