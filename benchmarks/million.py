@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -66,11 +67,15 @@ SELECT item_id, 'price', price::VARCHAR, price FROM search.item_documents UNION 
 SELECT item_id, 'available', available::VARCHAR, NULL FROM search.item_documents UNION ALL
 SELECT item_id, 'brand', attributes->>'brand', NULL FROM search.item_documents;
 CREATE TABLE search.item_terms AS
-WITH cut AS (SELECT item_id, unnest(list_distinct(string_split(lower(title), ' '))) AS word FROM search.item_documents)
-SELECT item_id, word AS term, word, 1.0::DOUBLE AS weight, row_number() OVER (PARTITION BY item_id ORDER BY word) AS rank
+WITH cut AS (
+    SELECT item_id, unnest(list_distinct(string_split(lower(title), ' '))) AS word FROM search.item_documents
+)
+SELECT item_id, word AS term, word, 1.0::DOUBLE AS weight,
+    row_number() OVER (PARTITION BY item_id ORDER BY word) AS rank
 FROM cut WHERE word <> '';
 CREATE TABLE search.item_popularity AS
-SELECT item_id, 1 + hash(item_id) % 500 AS shoppers, hash(item_id) % 50 AS recent, (hash(item_id) % 50)::DOUBLE AS score,
+SELECT item_id, 1 + hash(item_id) % 500 AS shoppers, hash(item_id) % 50 AS recent,
+    (hash(item_id) % 50)::DOUBLE AS score,
     row_number() OVER (ORDER BY hash(item_id) % 50 DESC, item_id) AS rank FROM search.item_documents;
 CREATE TABLE search.item_neighbours AS
 SELECT item_id, printf('I%07d', hash(item_id || step) % $documents) AS neighbour_id, 1 / (1 + step) AS similarity,
@@ -121,7 +126,9 @@ def read_titles(titles: Path | None) -> list[str]:
 
 def draw_vectors(pool: Vectors, first: Any, second: Any, draw: np.random.Generator) -> Vectors:
     """Return 0.7 x one vector of the pool + 0.5 x another one + noise of length 0.25, scaled to length 1."""
-    noise = draw.standard_normal((len(first), pool.shape[1]), dtype=np.float32) * np.float32(0.25 / pool.shape[1] ** 0.5)
+    noise = draw.standard_normal((len(first), pool.shape[1]), dtype=np.float32) * np.float32(
+        0.25 / pool.shape[1] ** 0.5
+    )
     return unit(np.float32(0.7) * pool[first] + np.float32(0.5) * pool[second] + noise)
 
 
@@ -168,8 +175,7 @@ def measure_searches(folder: Path) -> Result:
     started = time.perf_counter()
     releases = EmbeddedReleases(folder)
     name = releases.live()
-    assert name is not None
-    index = releases.open(name)
+    index = releases.open(str(name))
     found: Result = {"open_s": time.perf_counter() - started}
 
     def ask(number: int, **options: Any) -> object:
@@ -188,7 +194,7 @@ def measure_searches(folder: Path) -> Result:
         "hybrid, explained": {"explain": True},
     }
     for label, options in queries.items():
-        found[f"{label} p50_ms"] = p50(lambda number, given=options: ask(number, **given))
+        found[f"{label} p50_ms"] = p50(partial(ask, **options))
     found |= rates(index)
     index.close()
     return found

@@ -45,6 +45,7 @@ def stage_release(
     connection.execute(tables.CREATE)
     connection.execute(tables.JUDGE_DOCUMENTS, {"dimension": meta.dimension, "encoder": meta.encoder})
     connection.execute(tables.JUDGE_USERS, {"dimension": meta.dimension, "fitted_dimension": meta.fitted_dimension})
+    connection.execute(tables.JUDGE_REPEATED)
     connection.execute(tables.COPY_DOCUMENTS)
     _require_documents(connection)
     advance(1)

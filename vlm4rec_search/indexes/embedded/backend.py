@@ -1,4 +1,7 @@
-"""The embedded backend: an exact scan over the vectors of one release, and BM25 over its postings, in memory."""
+"""The embedded backend: a scan over the vectors of one release, and BM25 over its postings.
+
+The scan is exact. In a large release the signs of vectors say which documents are scored exactly, see `shortlist.py`.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -15,6 +18,8 @@ from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentReques
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
 from vlm4rec_search.search.query import Kind
+
+_FEW = 8  # where at most one in so many documents is allowed, reading these alone is faster than the scan of all
 
 
 class EmbeddedBackend(Backend, Reader):
@@ -121,10 +126,7 @@ class EmbeddedRetrieved(Retrieved):
         """
         self._store, self._retrievers = store, retrievers
         if candidates is None:
-            candidates = [
-                top_candidates(each, score(store, each), only_fitted(store, each, allowed), depth)
-                for each in retrievers
-            ]
+            candidates = [find_candidates(store, each, allowed, depth) for each in retrievers]
         self.candidates = candidates
 
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:
@@ -155,6 +157,30 @@ class EmbeddedRetrieved(Retrieved):
             if term in self._store.terms
         ]
         return [word for _, word in known], self._store.postings[[row for row, _ in known]]
+
+
+def find_candidates(store: Store, retriever: Retriever, allowed: Mask | None, depth: int) -> Candidates:
+    """Return the best documents of a retriever.
+
+    Args:
+        store: the release.
+        retriever: the retriever.
+        allowed: which documents may be candidates, bool (n,), None for all.
+        depth: the most candidates.
+    """
+    allowed = only_fitted(store, retriever, allowed)
+    documents = None if retriever.vector is None else _to_score(store, retriever.kind, retriever.vector, allowed, depth)
+    if documents is None:
+        return top_candidates(retriever, score(store, retriever), allowed, depth)
+    return best_candidates(retriever, documents, score(store, retriever, documents), depth)
+
+
+def _to_score(store: Store, kind: Kind, vector: Vectors, allowed: Mask | None, depth: int) -> Ints | None:
+    """Return the documents whose cosines have to be computed, ascending, None for all: few are allowed, or near."""
+    if allowed is not None and np.count_nonzero(allowed) * _FEW <= len(allowed):
+        return np.flatnonzero(allowed)
+    shortlist = store.shortlists.get(kind)
+    return None if shortlist is None else shortlist.documents(vector, allowed, depth)
 
 
 def score(store: Store, retriever: Retriever, documents: Ints | None = None) -> Vectors:
