@@ -170,10 +170,14 @@ def open_releases(url: str, settings: Settings) -> Releases:
         from vlm4rec_search.indexes.opensearch.connection import connect, redacted
         from vlm4rec_search.indexes.opensearch.reads import Limits
         from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
+        from vlm4rec_search.indexes.opensearch.storage import Storage
 
         client, limits = connect(url, settings), Limits.of(settings)
-        return OpenSearchReleases(client, settings.index_prefix, redacted(url), settings.index_vectors, limits)
-    return EmbeddedReleases(Path(url))
+        storage = Storage(
+            settings.index_vectors, settings.index_compression, settings.index_shards, settings.index_replicas
+        )
+        return OpenSearchReleases(client, settings.index_prefix, redacted(url), storage, limits)
+    return EmbeddedReleases(Path(url), settings.index_exact_up_to)
 
 
 def _is_server(url: str) -> bool:

@@ -30,7 +30,7 @@ from vlm4rec_search.search.searcher import Searcher
 logger = logging.getLogger(__name__)
 
 EXACT_UP_TO = 200_000
-_MEMORY = "3GB"  # of DuckDB while it builds; what does not fit goes to a folder beside the file
+_MEMORY = "2GB"  # of DuckDB while it builds; what does not fit goes to a folder beside the file
 _BATCH = 10_000  # texts in memory at once
 _TRIED = 24  # queries of each sort that try shortlists
 
@@ -153,8 +153,8 @@ def _try_shortlist(store: Store, kind: Kind, signs: Signs) -> Trial:
     is_there = store.is_fitted if kind == "fitted" else None
     known = np.arange(len(vectors)) if is_there is None else np.flatnonzero(is_there)
     singles, fives = vectors[draw.choice(known, _TRIED)], vectors[draw.choice(known, (_TRIED, 5))].mean(axis=1)
-    queries = np.concatenate([singles, fives, *store.sample_users(kind, _TRIED)])
-    return try_lengths(vectors, signs, unit(queries), is_there)
+    sorts = [unit(queries) for queries in (singles, fives, *store.sample_users(kind, _TRIED))]
+    return try_lengths(vectors, signs, sorts, is_there)
 
 
 def _write_postings(connection: duckdb.DuckDBPyConnection, analyzer: Analyzer, advance: Advance) -> None:
