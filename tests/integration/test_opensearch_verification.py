@@ -51,7 +51,7 @@ def test_verification_compares_approximate_with_exact_neighbours(window: Window)
 
 def test_scores_of_quantized_vectors_do_not_count_as_recall(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     compressed = {**mapping._HNSW, "parameters": {"encoder": {"name": "sq"}}}
-    monkeypatch.setitem(mapping._METHODS, "float32", {"method": compressed})
+    monkeypatch.setattr(mapping, "_method", lambda storage: {"method": compressed})
     with pytest.raises(RunError, match=r"of the 10 nearest items the approximate search of .* finds 0\.\d+, less than"):
         publish_release(window.catalogue, search_tables.tables(search_tables.shop()), search_tables.made())
 

@@ -165,11 +165,13 @@ def _by_age(folder: Path) -> list[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes have left, while the lock of the folder is held.
+    """Remove what killed processes have left, and arrays without a release, while the lock of the folder is held.
 
     A process that is just opening a link, or writing arrays, has to try again.
     """
-    for unfinished in [path for begin in (_BUILDING, OPENED, ERASING) for path in folder.glob(f"releases/{begin}*")]:
+    left = [path for begin in (_BUILDING, OPENED, ERASING) for path in folder.glob(f"releases/{begin}*")]
+    left += [path for path in folder.glob("releases/[!.]*.arrays-*") if not path.with_suffix(".duckdb").is_file()]
+    for unfinished in left:
         if unfinished.is_dir():
             shutil.rmtree(unfinished)
         else:

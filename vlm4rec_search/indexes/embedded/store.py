@@ -27,6 +27,7 @@ from vlm4rec_search.search.query import Kind
 
 MAPPED_FROM = 100_000
 """Documents from which on arrays are mapped from files even for one process: it opens without reading them."""
+_MEMORY = "2GB"  # of DuckDB: pages that were read, and what it sorts; the rest goes to a folder beside the file
 _BATCH = 50_000  # documents whose vectors are in memory at once while a release is loaded
 _PARTS = ("data", "indices", "indptr")  # of a sparse matrix
 _EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
@@ -81,6 +82,7 @@ class Store:
         """
         with _duckdb_errors(path), ExitStack() as closing:
             self._connection = closing.enter_context(duckdb.connect(str(path), read_only=True))
+            self._connection.execute(f"SET memory_limit = '{_MEMORY}'")
             self._load(path, shared)
             closing.pop_all()
 
