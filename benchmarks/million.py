@@ -30,14 +30,16 @@ import pyarrow as pa
 from vlm4rec_search.common.vectors import Vectors, unit
 from vlm4rec_search.datasets.demo_shop.catalogue import draw_items
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend, find_candidates, score, top_candidates
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.search_layer import read_search_layer
+from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.searcher import Searcher
 
 Result: TypeAlias = dict[str, Any]
 
-USERS, HISTORY, BATCH, REPEATS = 2_000, 8, 50_000, 60
+USERS, HISTORY, BATCH, REPEATS, DEPTH = 2_000, 8, 50_000, 60, 200
 ENCODER = "all-MiniLM-L6-v2"
 STEPS = ("tables", "publish", "search")
 _EMPTY = """
@@ -195,9 +197,32 @@ def measure_searches(folder: Path) -> Result:
     }
     for label, options in queries.items():
         found[f"{label} p50_ms"] = p50(partial(ask, **options))
+    if isinstance(index.backend, EmbeddedBackend):
+        found |= measure_scans(index.backend)
     found |= rates(index)
     index.close()
     return found
+
+
+def measure_scans(backend: EmbeddedBackend) -> Result:
+    """Take the processor times of the exact scan and of the retrieval that searches use, in turn, for each shopper."""
+    store, recalls = backend.store, []
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(-2, REPEATS // 2):
+        user = backend.user(f"u{abs(number) * 37 % USERS:05d}")
+        retriever = Retriever("profile", "semantic", user.vector if user else None)
+        started = time.thread_time()
+        exact = top_candidates(retriever, score(store, retriever), None, DEPTH).documents
+        between = time.thread_time()
+        found = find_candidates(store, retriever, None, DEPTH).documents
+        times[0].append((between - started) * 1000.0)
+        times[1].append((time.thread_time() - between) * 1000.0)
+        recalls.append(len(set(exact[:10].tolist()) & set(found[:10].tolist())) / 10)
+    scan, used = (float(np.median(each[2:])) for each in times)
+    shortlist = store.shortlists.get("semantic")
+    length = shortlist.length if shortlist else None
+    recall = float(np.mean(recalls))
+    return {"scan cpu_ms": scan, "used cpu_ms": used, "scan / used": scan / used, "recall_10": recall, "listed": length}
 
 
 def rates(index: Searcher, count: int = 120) -> Result:

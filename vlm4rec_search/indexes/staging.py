@@ -19,6 +19,7 @@ from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.search_layer import MODELS, Frame, SearchTables
 from vlm4rec_search.search.retrievers import MAX_ITEMS
 
+_RANGE = 100_000  # documents whose lists are in memory at once
 STEPS = 5  # how often `stage_release` advances its progress bar
 
 
@@ -53,10 +54,13 @@ def stage_release(
     advance(1)
     connection.execute(tables.COPY_BEHAVIOUR, {"listed": MAX_ITEMS})
     advance(1)
-    connection.execute(tables.COPY_TERMS)
+    documents = count_rows(connection, "documents")
+    for copy in tables.COPY_LISTS:
+        for low in range(0, documents, _RANGE):
+            connection.execute(copy, {"low": low, "high": low + _RANGE})
     advance(1)
     connection.execute(tables.COPY_USERS)
-    meta = replace(meta, documents=count_rows(connection, "documents"), users=count_rows(connection, "users"))
+    meta = replace(meta, documents=documents, users=count_rows(connection, "users"))
     connection.table("release").insert(list(astuple(meta)))
     verify_rows(connection)
     advance(1)

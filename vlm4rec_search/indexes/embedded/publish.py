@@ -34,8 +34,8 @@ _MEMORY = "2GB"  # of DuckDB while it builds; what does not fit goes to a folder
 _BATCH = 10_000  # texts in memory at once
 _TRIED = 24  # queries of each sort that try shortlists
 
-# The file and the judged tables must give the same best cosines for some random vectors.
-_SAMPLE = 16
+# The file and the judged tables must give the same best cosines for some random vectors; each is a scan of both.
+_SAMPLE, _FEWEST, _SCANNED = 16, 4, 4_000_000
 _TOP = 10
 _TOLERANCE = 1e-5
 _SCAN = """
@@ -96,7 +96,8 @@ def build_release(
 
 def scan_samples(connection: duckdb.DuckDBPyConnection, dimension: int) -> list[tuple[list[float], list[float]]]:
     """Return random unit vectors, each with the ten best cosines that DuckDB computes from the judged documents."""
-    draws = np.random.default_rng(0).standard_normal((_SAMPLE, dimension))
+    count = min(_SAMPLE, max(_FEWEST, _SCANNED // count_rows(connection, "documents")))
+    draws = np.random.default_rng(0).standard_normal((count, dimension))
     queries = (draws / np.linalg.norm(draws, axis=1, keepdims=True)).astype(np.float32).tolist()
     scans = [connection.execute(_SCAN, {"query": query, "top": _TOP}).fetchone() for query in queries]
     return [(query, scan[0]) for query, scan in zip(queries, scans, strict=True) if scan]
