@@ -12,6 +12,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import ExplicitSettings, Settings
 from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking, pinned_ranking
@@ -170,7 +171,6 @@ def open_releases(url: str, settings: Settings) -> Releases:
         from vlm4rec_search.indexes.opensearch.connection import connect, redacted
         from vlm4rec_search.indexes.opensearch.reads import Limits
         from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
-        from vlm4rec_search.indexes.opensearch.storage import Storage
 
         client, limits = connect(url, settings), Limits.of(settings)
         storage = Storage(
