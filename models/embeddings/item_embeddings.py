@@ -25,7 +25,7 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.common.python_models import model_settings, yield_unless_empty
+    from vlm4rec_search.common.python_models import batches, model_settings, yield_unless_empty
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.embeddings.tables import embed_texts
 
@@ -33,4 +33,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     columns = exp.select("item_id", "text")
     texts = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_texts")).order_by("item_id"))
     options = model_settings(settings(), context.var("data_dir"))
-    yield from yield_unless_empty(embed_texts(texts, context.var("encoder"), options.cache, options.weights))
+    for batch in batches(texts):  # the vectors of a large catalogue do not fit into memory
+        yield from yield_unless_empty(embed_texts(batch, context.var("encoder"), options.cache, options.weights))

@@ -7,6 +7,7 @@ from helpers.server_releases import Window, relabelled
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch import mapping, verify
 from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.indexes.opensearch.storage import Storage
 
 
 def test_verification_finds_missing_extra_and_different_documents(window: Window) -> None:
@@ -50,7 +51,7 @@ def test_verification_compares_approximate_with_exact_neighbours(window: Window)
 
 def test_scores_of_quantized_vectors_do_not_count_as_recall(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     compressed = {**mapping._HNSW, "parameters": {"encoder": {"name": "sq"}}}
-    monkeypatch.setitem(mapping._METHODS, "float32", {"method": compressed})
+    monkeypatch.setattr(mapping, "_method", lambda storage: {"method": compressed})
     with pytest.raises(RunError, match=r"of the 10 nearest items the approximate search of .* finds 0\.\d+, less than"):
         publish_release(window.catalogue, search_tables.tables(search_tables.shop()), search_tables.made())
 
@@ -81,7 +82,7 @@ def test_a_failed_release_leaves_nothing_behind(window: Window, monkeypatch: pyt
 
 
 def test_vectors_on_disk_can_be_published_incrementally(window: Window) -> None:
-    index = window.catalogue.index("items", window.publish(vectors="on_disk").meta.name)
+    index = window.catalogue.index("items", window.publish(storage=Storage("on_disk")).meta.name)
     vector = window.client.indices.get_mapping(index=index)[index]["mappings"]["properties"]["vector"]
     assert vector["mode"] == "on_disk"
     window.publish(incremental=True)
@@ -90,4 +91,4 @@ def test_vectors_on_disk_can_be_published_incrementally(window: Window) -> None:
 
 def test_faiss_is_refused_on_a_server_without_its_libraries(window: Window) -> None:
     with pytest.raises(UsageError, match="this server has no faiss"):
-        window.publish(vectors="faiss")
+        window.publish(storage=Storage("faiss"))

@@ -1,5 +1,6 @@
 """Term counts of a whole catalogue, and the BM25 scores of one field as Lucene computes them."""
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -37,7 +38,7 @@ def count_terms(texts: Iterable[str | None], analyzer: Analyzer = ENGLISH) -> Te
     """
     numbers: dict[str, int] = {}
     forms: Counter[tuple[int, str]] = Counter()
-    columns: list[int] = []
+    columns = array("i")
     ends = [0]
     for text in texts:
         pairs = [(numbers.setdefault(term, len(numbers)), word) for term, word in analyzer.tokens(text or "")]
@@ -47,7 +48,7 @@ def count_terms(texts: Iterable[str | None], analyzer: Analyzer = ENGLISH) -> Te
     terms = sorted(numbers)
     order = np.empty(len(numbers), dtype=np.int32)
     order[[numbers[term] for term in terms]] = np.arange(len(numbers), dtype=np.int32)
-    indices = order[np.array(columns, dtype=np.int64)]
+    indices = order[np.frombuffer(columns, dtype=np.int32)] if columns else np.empty(0, dtype=np.int32)
     cells = (np.ones(len(indices)), indices, np.array(ends, dtype=np.int64))
     counts = sparse.csr_array(cells, shape=(len(ends) - 1, len(numbers)))
     counts.sum_duplicates()

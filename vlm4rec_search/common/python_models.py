@@ -6,6 +6,9 @@ from pandas import DataFrame, Series
 
 from vlm4rec_search.common.settings import ExplicitSettings, Settings
 
+BATCH = 50_000
+"""Rows of a batch: 77 MB of vectors of 384 numbers."""
+
 
 def model_settings(settings: Settings, data_dir: str | None) -> Settings:
     """Return the settings of a model run: those of the process, or those of a YAML test.
@@ -27,9 +30,18 @@ def model_settings(settings: Settings, data_dir: str | None) -> Settings:
 
 
 def yield_unless_empty(frame: DataFrame) -> Iterator[DataFrame]:
-    """Yield the frame if it has rows; SQLMesh rejects an empty frame, but takes an empty generator for no rows."""
+    """Yield the rows of a frame in batches; SQLMesh rejects an empty frame, but takes an empty generator for no rows.
+
+    SQLMesh copies what it gets before it writes it: a batch bounds the copy.
+    """
     if len(frame):
-        yield frame
+        yield from batches(frame)
+
+
+def batches(frame: DataFrame) -> Iterator[DataFrame]:
+    """Yield at most `BATCH` rows at a time, in order; an empty frame as it is."""
+    for low in range(0, max(len(frame), 1), BATCH):
+        yield frame.iloc[low : low + BATCH] if len(frame) > BATCH else frame
 
 
 def nullable_texts(column: "Series[str]") -> list[str | None]:

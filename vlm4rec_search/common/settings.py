@@ -79,6 +79,19 @@ class Settings(BaseSettings):
     index_photos: bool = Field(
         default=False, description="whether releases hold the vectors of photos, for searches by photo"
     )
+    index_compression: Literal["1x", "2x", "4x", "8x", "16x", "32x"] | None = Field(
+        default=None,
+        description="how much OpenSearch compresses the vectors of the graph; default: `1x`, and `4x` for `on_disk`",
+    )
+    index_shards: int | None = Field(
+        default=None, ge=1, le=1024, description="shards of the items in OpenSearch; default: by a formula, see docs"
+    )
+    index_replicas: int | None = Field(
+        default=None, ge=0, le=100, description="copies of each shard in OpenSearch; default: 1 on several nodes"
+    )
+    index_exact_up_to: int = Field(
+        default=200_000, ge=0, description="items up to which an index in a folder compares all vectors"
+    )
     search_deadline: float = Field(
         default=10.0, gt=0, description="seconds until a search over OpenSearch answers, with less than all if need be"
     )

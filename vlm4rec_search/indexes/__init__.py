@@ -12,6 +12,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import ExplicitSettings, Settings
 from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking, pinned_ranking
@@ -172,8 +173,11 @@ def open_releases(url: str, settings: Settings) -> Releases:
         from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 
         client, limits = connect(url, settings), Limits.of(settings)
-        return OpenSearchReleases(client, settings.index_prefix, redacted(url), settings.index_vectors, limits)
-    return EmbeddedReleases(Path(url))
+        storage = Storage(
+            settings.index_vectors, settings.index_compression, settings.index_shards, settings.index_replicas
+        )
+        return OpenSearchReleases(client, settings.index_prefix, redacted(url), storage, limits)
+    return EmbeddedReleases(Path(url), settings.index_exact_up_to)
 
 
 def _is_server(url: str) -> bool:

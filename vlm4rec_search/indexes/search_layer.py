@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar, Union
 
 import duckdb
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Frame: TypeAlias = Union[pa.Table, "pd.DataFrame", duckdb.DuckDBPyRelation]
+_BATCH = 10_000  # rows in memory while a table is read
+_MEMORY = "2GB"  # of DuckDB while it sorts a table; what does not fit goes to a folder beside the warehouse
 FrameT = TypeVar("FrameT", bound=Frame, covariant=True)
 
 
@@ -149,16 +152,17 @@ class SearchLayer:
 def read_search_layer(
     connection: duckdb.DuckDBPyConnection, environment: str = "prod", photos: bool = False
 ) -> SearchLayer:
-    """Read a snapshot of the search layer of an environment.
+    """Read a snapshot of the search layer of an environment; its rows lie in temporary files (TMPDIR).
 
     Args:
-        connection: of the warehouse.
+        connection: to the warehouse; its memory is limited from now on.
         environment: of SQLMesh.
         photos: also the vectors of photos.
 
     Raises:
         UsageError: search.item_documents is empty, or there are no vectors of photos.
     """
+    connection.execute(f"SET memory_limit = '{_MEMORY}'")
     names = [schema("search", environment)]
     provenance = connection.execute(in_environment(_PROVENANCE, environment), names).fetchone()
     if provenance is None or provenance[0] is None:
@@ -181,5 +185,12 @@ def read_search_layer(
 
 
 def _read_model(connection: duckdb.DuckDBPyConnection, model: Model, environment: str) -> pa.Table:
+    """Return the rows of a model, mapped from a file that goes with the table: they need not fit into memory."""
     query = f"SELECT * FROM {model.name} ORDER BY {model.order}"  # noqa: S608  names of this module
-    return connection.execute(in_environment(query, environment)).to_arrow_table()
+    rows = connection.execute(in_environment(query, environment)).to_arrow_reader(_BATCH)
+    with NamedTemporaryFile(prefix="vlm4rec-", suffix=".arrow") as file:
+        with pa.ipc.new_file(file, rows.schema) as writer:
+            for batch in rows:
+                writer.write(batch)
+        file.flush()
+        return pa.ipc.open_file(pa.memory_map(file.name)).read_all()

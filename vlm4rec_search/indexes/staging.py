@@ -19,6 +19,7 @@ from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.search_layer import MODELS, PHOTOS, Frame, Model, SearchTables
 from vlm4rec_search.search.retrievers import MAX_ITEMS
 
+_RANGE = 100_000  # documents whose lists are in memory at once
 STEPS = 5  # how often `stage_release` advances its progress bar
 
 
@@ -45,6 +46,7 @@ def stage_release(
     connection.execute(tables.CREATE)
     connection.execute(tables.JUDGE_DOCUMENTS, {"dimension": meta.dimension, "encoder": meta.encoder})
     connection.execute(tables.JUDGE_USERS, {"dimension": meta.dimension, "fitted_dimension": meta.fitted_dimension})
+    connection.execute(tables.JUDGE_REPEATED)
     connection.execute(tables.COPY_DOCUMENTS)
     _require_documents(connection)
     if meta.image_encoder is not None:
@@ -55,10 +57,13 @@ def stage_release(
     advance(1)
     connection.execute(tables.COPY_BEHAVIOUR, {"listed": MAX_ITEMS})
     advance(1)
-    connection.execute(tables.COPY_TERMS)
+    documents = count_rows(connection, "documents")
+    for copy in tables.COPY_LISTS:
+        for low in range(0, documents, _RANGE):
+            connection.execute(copy, {"low": low, "high": low + _RANGE})
     advance(1)
     connection.execute(tables.COPY_USERS)
-    meta = replace(meta, documents=count_rows(connection, "documents"), users=count_rows(connection, "users"))
+    meta = replace(meta, documents=documents, users=count_rows(connection, "users"))
     values, release = asdict(meta), connection.table("release")
     release.insert([values[column] for column in release.columns])
     verify_rows(connection)

@@ -39,6 +39,9 @@ CREATE TABLE photos (document INTEGER, encoder VARCHAR, photo FLOAT[]);
 CREATE_POSTINGS = """
 CREATE TABLE postings (field VARCHAR, term VARCHAR, df INTEGER, documents INTEGER[], scores FLOAT[])
 """
+CREATE_SHORTLISTS = """
+CREATE TABLE shortlists (kind VARCHAR, length INTEGER, recall_10 DOUBLE, recall_200 DOUBLE, queries INTEGER)
+"""
 
 # list_inner_product raises an error at a NULL inside a vector, so such a vector becomes one that is not finite
 _VECTOR, _FITTED = (
@@ -54,24 +57,23 @@ _VECTOR_REASON = """
     WHEN len(vector) <> $dimension THEN 'vector of dimension ' || len(vector) || ', not ' || $dimension
     WHEN abs(list_inner_product(vector, vector) - 1) > 2e-3 THEN 'vector is not of length 1'
 """
-
+# list_inner_product looks at the NULL of a vector that is not asked for, too, unless the rows are written first.
 # `reason` says why a row is rejected; it is NULL for a row that is published.
 JUDGE_DOCUMENTS = f"""
 CREATE TEMP TABLE judged_documents AS
-WITH numbered AS (
+WITH numbered AS MATERIALIZED (
     SELECT row_number() OVER () AS line, * REPLACE ({_VECTOR}, item_id::VARCHAR AS item_id)
     FROM incoming_documents
 )
 SELECT *, CASE
     WHEN item_id IS NULL OR trim(item_id) = '' THEN 'no item_id'
-    WHEN row_number() OVER (PARTITION BY item_id ORDER BY line) > 1 THEN 'repeated item_id'
     WHEN encoder IS DISTINCT FROM $encoder THEN 'vector of the encoder ' || coalesce(encoder, '?')
     {_VECTOR_REASON} END AS reason
 FROM numbered
 """  # noqa: S608
 JUDGE_USERS = f"""
 CREATE TEMP TABLE judged_users AS
-WITH numbered AS (
+WITH numbered AS MATERIALIZED (
     SELECT row_number() OVER () AS line, * REPLACE ({_VECTOR}, user_id::VARCHAR AS user_id, seen::VARCHAR[] AS seen,
         history::STRUCT(item_id VARCHAR, weight DOUBLE)[] AS history,
         terms::STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[] AS terms,
@@ -85,7 +87,6 @@ WITH numbered AS (
 )
 SELECT *, CASE
     WHEN user_id IS NULL OR trim(user_id) = '' THEN 'no user_id'
-    WHEN row_number() OVER (PARTITION BY user_id ORDER BY line) > 1 THEN 'repeated user_id'
     WHEN len(list_filter(interests, lambda interest: len(interest.vector) <> $dimension)) > 0
         THEN 'interest of a dimension that is not ' || $dimension
     WHEN len(fitted) <> $fitted_dimension OR NOT coalesce(abs(list_inner_product(fitted, fitted) - 1) <= 2e-3, TRUE)
@@ -94,6 +95,17 @@ SELECT *, CASE
     {_VECTOR_REASON} END AS reason
 FROM numbered
 """  # noqa: S608
+
+# By ids alone, after the rows are judged: a window over whole rows would hold all vectors in memory.
+JUDGE_REPEATED = "".join(
+    f"""
+UPDATE judged_{kind}s SET reason = 'repeated {kind_id}'
+FROM (SELECT {kind_id}, min(line) AS line FROM judged_{kind}s GROUP BY {kind_id} HAVING count(*) > 1) AS firsts
+WHERE judged_{kind}s.{kind_id} = firsts.{kind_id} AND judged_{kind}s.line > firsts.line
+    AND reason IS DISTINCT FROM 'no {kind_id}';
+"""  # noqa: S608
+    for kind, kind_id in (("document", "item_id"), ("user", "user_id"))
+)
 
 COPY_DOCUMENTS = f"""
 INSERT INTO documents
@@ -126,30 +138,39 @@ INSERT INTO popularity
 SELECT documents.document, popularity.shoppers, popularity.recent, popularity.score
 FROM incoming_popularity AS popularity INNER JOIN documents ON documents.item_id = popularity.item_id
 ORDER BY documents.document;
+INSERT INTO segments
+SELECT segment, list({'item_id': item_id, 'score': shoppers} ORDER BY shoppers DESC, item_id)[:$listed]
+FROM incoming_segments WHERE shoppers > 0 GROUP BY segment;
+"""
+# Each is copied for a range of documents at a time, since an aggregate of lists has to fit into memory.
+COPY_LISTS = (
+    """
 INSERT INTO neighbours
 SELECT documents.document,
     list({'item_id': neighbours.neighbour_id, 'similarity': round(neighbours.similarity, 6)}
         ORDER BY neighbours.similarity DESC, neighbours.neighbour_id)
 FROM incoming_neighbours AS neighbours INNER JOIN documents ON documents.item_id = neighbours.item_id
 WHERE isfinite(neighbours.similarity) AND neighbours.similarity > 0
-GROUP BY documents.document ORDER BY documents.document;
+    AND documents.document >= $low AND documents.document < $high
+GROUP BY documents.document ORDER BY documents.document
+""",
+    """
 INSERT INTO ease
 SELECT documents.document,
     list({'item_id': ease.neighbour_id, 'weight': round(ease.weight, 6)}
         ORDER BY abs(ease.weight) DESC, ease.neighbour_id)
 FROM incoming_ease AS ease INNER JOIN documents ON documents.item_id = ease.item_id
-WHERE isfinite(ease.weight) AND ease.weight <> 0
-GROUP BY documents.document ORDER BY documents.document;
-INSERT INTO segments
-SELECT segment, list({'item_id': item_id, 'score': shoppers} ORDER BY shoppers DESC, item_id)[:$listed]
-FROM incoming_segments WHERE shoppers > 0 GROUP BY segment;
-"""
-COPY_TERMS = """
+WHERE isfinite(ease.weight) AND ease.weight <> 0 AND documents.document >= $low AND documents.document < $high
+GROUP BY documents.document ORDER BY documents.document
+""",
+    """
 INSERT INTO words
 SELECT documents.document, list({'term': terms.term, 'word': terms.word, 'weight': terms.weight} ORDER BY terms.rank)
 FROM incoming_terms AS terms INNER JOIN documents ON documents.item_id = terms.item_id
+WHERE documents.document >= $low AND documents.document < $high
 GROUP BY documents.document ORDER BY documents.document
-"""
+""",
+)
 COPY_USERS = """
 INSERT INTO rejected SELECT 'user', user_id, NULL, reason FROM judged_users WHERE reason IS NOT NULL;
 INSERT INTO users

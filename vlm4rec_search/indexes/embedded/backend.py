@@ -1,4 +1,7 @@
-"""The embedded backend: an exact scan over the vectors of one release, and BM25 over its postings, in memory."""
+"""The embedded backend: a scan over the vectors of one release, and BM25 over its postings.
+
+The scan is exact. In a large release the signs of vectors say which documents are scored exactly, see `shortlist.py`.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +19,8 @@ from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentReques
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
 from vlm4rec_search.search.query import Kind
+
+_FEW = 8  # where at most one in so many documents is allowed, reading these alone is faster than the scan of all
 
 
 class EmbeddedBackend(Backend, Reader):
@@ -125,8 +130,7 @@ class EmbeddedRetrieved(Retrieved):
         if candidates is None:
             candidates, ends = [], [time.perf_counter()]
             for each in retrievers:
-                allowed_here = findable(store, each, allowed)
-                candidates.append(top_candidates(each, score(store, each), allowed_here, depth))
+                candidates.append(find_candidates(store, each, allowed, depth))
                 ends.append(time.perf_counter())
             self.seconds = [after - before for before, after in pairwise(ends)]
         self.candidates = candidates
@@ -153,6 +157,30 @@ class EmbeddedRetrieved(Retrieved):
         ]
         scores = self._store.postings_of([row for row, _ in known], documents)
         return [_sum_by_form([word for _, word in known], column) for column in scores.T.tolist()]
+
+
+def find_candidates(store: Store, retriever: Retriever, allowed: Mask | None, depth: int) -> Candidates:
+    """Return the best documents of a retriever.
+
+    Args:
+        store: the release.
+        retriever: the retriever.
+        allowed: which documents may be candidates, bool (n,), None for all.
+        depth: the most candidates.
+    """
+    allowed = findable(store, retriever, allowed)
+    documents = None if retriever.vector is None else _to_score(store, retriever.kind, retriever.vector, allowed, depth)
+    if documents is None:
+        return top_candidates(retriever, score(store, retriever), allowed, depth)
+    return best_candidates(retriever, documents, score(store, retriever, documents), depth)
+
+
+def _to_score(store: Store, kind: Kind, vector: Vectors, allowed: Mask | None, depth: int) -> Ints | None:
+    """Return the documents whose cosines have to be computed, ascending, None for all: few are allowed, or near."""
+    if allowed is not None and np.count_nonzero(allowed) * _FEW <= len(allowed):
+        return np.flatnonzero(allowed)
+    shortlist = store.shortlists.get(kind)
+    return None if shortlist is None else shortlist.documents(vector, allowed, depth)
 
 
 def score(store: Store, retriever: Retriever, documents: Ints | None = None) -> Vectors:

@@ -2,7 +2,7 @@
 
     index/current                            name of the live release
     index/releases/<name>.duckdb             a complete, verified release, which is never written again
-    index/releases/<name>.arrays-1/          its arrays, for processes that share them; see `arrays.py`
+    index/releases/<name>.arrays-2/          its arrays, where they are mapped from files; see `arrays.py`
     index/releases/.building-<name>.duckdb   a release that is being built, or a file that a killed build left
     index/releases/.open-<id>.duckdb         a link for the moment in which a process opens a file that was replaced
 
@@ -165,11 +165,13 @@ def _by_age(folder: Path) -> list[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes have left, while the lock of the folder is held.
+    """Remove what killed processes have left, and arrays without a release, while the lock of the folder is held.
 
     A process that is just opening a link, or writing arrays, has to try again.
     """
-    for unfinished in [path for begin in (_BUILDING, OPENED, ERASING) for path in folder.glob(f"releases/{begin}*")]:
+    left = [path for begin in (_BUILDING, OPENED, ERASING) for path in folder.glob(f"releases/{begin}*")]
+    left += [path for path in folder.glob("releases/[!.]*.arrays-*") if not path.with_suffix(".duckdb").is_file()]
+    for unfinished in left:
         if unfinished.is_dir():
             shutil.rmtree(unfinished)
         else:

@@ -1,6 +1,8 @@
 """Builds a release file from the tables of the search layer, verifies it, and makes it the current release."""
 
+import logging
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +14,28 @@ from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
 from vlm4rec_search.common.bm25 import BOOSTS, bm25, count_terms
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.progress import Advance, bar
-from vlm4rec_search.common.vectors import cosines
+from vlm4rec_search.common.vectors import cosines, unit
 from vlm4rec_search.indexes.checks import run_smoke_searches
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, publishing
+from vlm4rec_search.indexes.embedded.shortlist import Signs, Trial, try_lengths
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
-from vlm4rec_search.indexes.tables import CREATE_POSTINGS
+from vlm4rec_search.indexes.tables import CREATE_POSTINGS, CREATE_SHORTLISTS
+from vlm4rec_search.search.query import Kind
 from vlm4rec_search.search.searcher import Searcher
 
-# The file and the judged tables must give the same best cosines for some random vectors.
-_SAMPLE = 16
+logger = logging.getLogger(__name__)
+
+EXACT_UP_TO = 200_000
+_MEMORY = "2GB"  # of DuckDB while it builds; what does not fit goes to a folder beside the file
+_BATCH = 10_000  # texts in memory at once
+_TRIED = 24  # queries of each sort that try shortlists
+
+# The file and the judged tables must give the same best cosines for some random vectors; each is a scan of both.
+_SAMPLE, _FEWEST, _SCANNED = 16, 4, 4_000_000
 _TOP = 10
 _TOLERANCE = 1e-5
 _SCAN = """
@@ -42,7 +53,9 @@ FROM documents AS new FULL JOIN previous AS old ON old.item_id = new.item_id
 """
 
 
-def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -> ReleaseSummary:
+def build_release(
+    folder: Path, given: SearchTables[Frame], meta: ReleaseMeta, exact_up_to: int = EXACT_UP_TO
+) -> ReleaseSummary:
     """Build, verify and publish a release. The release before it answers until the new one is verified.
 
     Documents and users that cannot be searched go to the release's table `rejected`, see `stage_release`.
@@ -51,6 +64,7 @@ def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -
         folder: of the embedded index.
         given: the tables of the search layer.
         meta: from `new_release`; its encoder and dimension are those that the vectors must have.
+        exact_up_to: documents up to which searches compare all vectors; a larger release gets shortlists.
 
     Raises:
         UsageError: a column is missing.
@@ -60,15 +74,21 @@ def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -
     started = time.perf_counter()
     steps = STEPS + len(BOOSTS) + 1
     with publishing(folder, meta.name) as path, duckdb_errors(), bar("building the release", steps) as advance:
-        connection = duckdb.connect(str(path))
+        connection = duckdb.connect(str(path), config={"memory_limit": _MEMORY})
         try:
             meta = stage_release(connection, given, meta, advance)
             _write_postings(connection, load_analyzer(meta.analyzer), advance)
             scans = scan_samples(connection, meta.dimension)
             summary = _summarize_changes(connection, folder, meta)
+            if meta.documents > exact_up_to:
+                connection.execute(CREATE_SHORTLISTS)
+                connection.execute("INSERT INTO shortlists (kind) SELECT 'semantic'")
+                connection.execute("INSERT INTO shortlists (kind) SELECT DISTINCT 'fitted' FROM fitted")
             connection.execute("CHECKPOINT")
         finally:
             connection.close()
+        if meta.documents > exact_up_to:
+            _try_shortlists(path)
         verify_file(path, scans)
         advance(1)
     return replace(summary, seconds=round(time.perf_counter() - started, 2))
@@ -76,7 +96,8 @@ def build_release(folder: Path, given: SearchTables[Frame], meta: ReleaseMeta) -
 
 def scan_samples(connection: duckdb.DuckDBPyConnection, dimension: int) -> list[tuple[list[float], list[float]]]:
     """Return random unit vectors, each with the ten best cosines that DuckDB computes from the judged documents."""
-    draws = np.random.default_rng(0).standard_normal((_SAMPLE, dimension))
+    count = min(_SAMPLE, max(_FEWEST, _SCANNED // count_rows(connection, "documents")))
+    draws = np.random.default_rng(0).standard_normal((count, dimension))
     queries = (draws / np.linalg.norm(draws, axis=1, keepdims=True)).astype(np.float32).tolist()
     scans = [connection.execute(_SCAN, {"query": query, "top": _TOP}).fetchone() for query in queries]
     return [(query, scan[0]) for query, scan in zip(queries, scans, strict=True) if scan]
@@ -110,11 +131,37 @@ def verify_file(path: Path, scans: list[tuple[list[float], list[float]]]) -> Non
         store.close()
 
 
+def _try_shortlists(path: Path) -> None:
+    """Record the length of the shortlists that find nearly all nearest documents; the others are not used."""
+    store = Store(path)
+    try:
+        trials = {kind: _try_shortlist(store, kind, signs) for kind, signs in store.signs.items()}
+    finally:
+        store.close()
+    with duckdb.connect(str(path)) as connection:
+        for kind, trial in trials.items():
+            length = trial.length if trial.passed else None
+            logger.info("shortlists of %s vectors: %s, %s", kind, trial, "used" if trial.passed else "not used")
+            values = [length, trial.recall_10, trial.recall_200, trial.queries, kind]
+            connection.execute(
+                "UPDATE shortlists SET length = ?, recall_10 = ?, recall_200 = ?, queries = ? WHERE kind = ?", values
+            )
+
+
+def _try_shortlist(store: Store, kind: Kind, signs: Signs) -> Trial:
+    """Try single documents, means of five of them, and shoppers' vectors as queries."""
+    vectors, draw = store.vectors_of(kind), np.random.default_rng(0)
+    is_there = store.is_fitted if kind == "fitted" else None
+    known = np.arange(len(vectors)) if is_there is None else np.flatnonzero(is_there)
+    singles, fives = vectors[draw.choice(known, _TRIED)], vectors[draw.choice(known, (_TRIED, 5))].mean(axis=1)
+    sorts = [unit(queries) for queries in (singles, fives, *store.sample_users(kind, _TRIED))]
+    return try_lengths(vectors, signs, sorts, is_there)
+
+
 def _write_postings(connection: duckdb.DuckDBPyConnection, analyzer: Analyzer, advance: Advance) -> None:
     connection.execute(CREATE_POSTINGS)
     for field in BOOSTS:
-        texts = connection.table("documents").order("document").project(f'"{field}"').fetchall()
-        terms, _, counts = count_terms((text for (text,) in texts), analyzer)
+        terms, _, counts = count_terms(_texts(connection, field), analyzer)
         scores = bm25(counts)
         offsets = pa.array(scores.indptr.astype(np.int32))
         columns = {
@@ -128,6 +175,12 @@ def _write_postings(connection: duckdb.DuckDBPyConnection, analyzer: Analyzer, a
         connection.execute("INSERT INTO postings SELECT * FROM incoming_postings")
         connection.unregister("incoming_postings")
         advance(1)
+
+
+def _texts(connection: duckdb.DuckDBPyConnection, field: str) -> Iterator[str | None]:
+    cursor = connection.cursor().execute(f'SELECT "{field}" FROM documents ORDER BY document')  # noqa: S608  of BOOSTS
+    for batch in cursor.to_arrow_reader(_BATCH):
+        yield from batch.column(0).to_pylist()
 
 
 def _summarize_changes(connection: duckdb.DuckDBPyConnection, folder: Path, meta: ReleaseMeta) -> ReleaseSummary:

@@ -11,7 +11,7 @@ from vlm4rec_search.common.erase import erase_rows
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
-from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.embedded.publish import EXACT_UP_TO, build_release
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import READABLE, Publication, ReleaseMeta
 from vlm4rec_search.indexes.releases import COLUMNS, Hashed, Releases
@@ -34,15 +34,15 @@ _REFUSED = "SELECT kind, id, title, reason FROM rejected"
 class EmbeddedReleases(Releases):
     """The release files of a folder and its pointer."""
 
-    def __init__(self, folder: Path) -> None:
-        """Use a folder, which need not exist yet."""
-        self.folder, self.url = folder, str(folder)
+    def __init__(self, folder: Path, exact_up_to: int = EXACT_UP_TO) -> None:
+        """Use a folder, which need not exist yet; for `exact_up_to` see `build_release`."""
+        self.folder, self.url, self._exact_up_to = folder, str(folder), exact_up_to
 
     def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
         """Build a release file; `force` has no effect here."""
         if incremental:
             raise UsageError("an embedded release is always built whole: leave out --incremental")
-        summary = build_release(self.folder, given, meta)
+        summary = build_release(self.folder, given, meta, self._exact_up_to)
         with self._connect(meta.name) as connection:
             refused = connection.execute(_REFUSED).to_arrow_table()
             built = _read_meta(connection)

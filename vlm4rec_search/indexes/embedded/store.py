@@ -1,7 +1,8 @@
 """A release file that is open for searches.
 
-Vectors, postings, neighbours and popularity are arrays in memory. Users, segments, words and facets stay in the file,
-and each read of them is a query.
+Vectors, postings, neighbours, popularity and what hits show are arrays: in memory, or mapped from files where several
+processes share them and where the release is large. Users, segments, words and facets stay in the file, and each read
+of them is a query.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +19,21 @@ from scipy import sparse
 from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.common.errors import RunError, first_line
 from vlm4rec_search.common.vectors import Ints, Mask, Vectors
-from vlm4rec_search.indexes.embedded.arrays import AnyArray, map_arrays
+from vlm4rec_search.indexes.embedded.arrays import AnyArray, Loaded, Rows, map_arrays, read_arrays
+from vlm4rec_search.indexes.embedded.shortlist import Shortlist, Signs, sign_bits
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
 from vlm4rec_search.search.filters import Filter, check_field
 from vlm4rec_search.search.query import Kind
 
-_BATCH = 10_000  # vectors in memory beside the array
+MAPPED_FROM = 100_000
+"""Documents from which on arrays are mapped from files even for one process: it opens without reading them."""
+_MEMORY = "2GB"  # of DuckDB: pages that were read, and what it sorts; the rest goes to a folder beside the file
+_BATCH = 50_000  # documents whose vectors are in memory at once while a release is loaded
+_VECTORS: Mapping[Kind, tuple[str, str]] = {  # table and column of the vectors of each kind
+    "semantic": ("vectors", "vector"),
+    "fitted": ("fitted", "fitted"),
+    "photo": ("photos", "photo"),
+}
 _PARTS = ("data", "indices", "indptr")  # of a sparse matrix
 _EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
 _RANGE = """
@@ -34,6 +44,10 @@ SELECT document FROM facets WHERE field = $field
 _DOCUMENTS = "SELECT * FROM documents WHERE item_id IN (SELECT unnest(?))"
 _USERS = "SELECT * FROM users WHERE user_id IN (SELECT unnest(?))"
 _WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
+_BETWEEN = """
+SELECT document, {column} AS vector FROM {table} WHERE document >= $low AND document < $high ORDER BY document
+"""
+_HAS_SHORTLISTS = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'shortlists'"
 _FACETS = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
 _PAIRS = """
 WITH pairs AS (SELECT document, unnest({list}) AS pair, generate_subscripts({list}, 1) AS rank FROM {list})
@@ -51,6 +65,8 @@ class Store:
         fitted: float32 (n, w), the learned unit vector of each document, zeros without one; w is 0 without any.
         is_fitted: which documents have one, bool (n,).
         has_photo: which documents have a vector of their photo, bool (n,).
+        signs: the signs of the vectors of a kind, in a large release; see `sign_bits`.
+        shortlists: those of `signs` that find the nearest vectors well enough to stand for the scan of all.
         terms: row of each term in `postings`.
         postings: BM25 scores with the boosts of the fields, terms x documents, float32.
         neighbours: similarity of each document's co-purchases, float64 (n, n).
@@ -73,6 +89,7 @@ class Store:
         self.path = path
         with _duckdb_errors(path), ExitStack() as closing:
             self._connection = closing.enter_context(duckdb.connect(str(path), read_only=True))
+            self._connection.execute(f"SET memory_limit = '{_MEMORY}'")
             self._load(path, shared)
             closing.pop_all()
 
@@ -80,24 +97,38 @@ class Store:
         row = self._connection.execute("SELECT schema_version, analyzer FROM release").fetchone()
         check_readable(path.stem, *(row or (None, None)))
         self.meta = ReleaseMeta(**self._table("SELECT * FROM release").to_pylist()[0])
-        self._records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
+        self._lengths = self._load_lengths()
+        named = path.with_name(f"{self.meta.name}{path.suffix}")  # also where the file is open under a link
+        mapped = shared or self.meta.documents >= MAPPED_FROM
+        arrays = map_arrays(named, self._load_mapped) if mapped else read_arrays(self._load_arrays)
+        self._records = pa.ipc.open_stream(pa.py_buffer(arrays["records"])).read_all()
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
         self._ids = np.array(list(self.numbers), dtype=object)
-        named = path.with_name(f"{self.meta.name}{path.suffix}")  # also where the file is open under a link
-        arrays = map_arrays(named, self._load_shared) if shared else self._load_arrays()
         self._mapped_photos = arrays.get("photos")
         self.vectors, self.fitted, self.popularity = (arrays[name] for name in ("vectors", "fitted", "popularity"))
-        self.is_fitted = np.asarray(self.fitted.any(axis=1), dtype=np.bool_)
+        self.is_fitted = arrays["is_fitted"]
         self.has_photo = np.zeros(self.meta.documents, dtype=np.bool_)
         if self.meta.image_encoder:
-            self.has_photo[self._table("SELECT document FROM photos")["document"].to_numpy()] = True
+            self.has_photo[_numbers(self._table("SELECT document FROM photos")["document"])] = True
+        self.signs: dict[Kind, Signs] = {kind: arrays[f"signs.{kind}"] for kind in self._lengths}
+        self.shortlists = {
+            kind: Shortlist(self.signs[kind], length) for kind, length in self._lengths.items() if length
+        }
         terms = arrays["terms"].tobytes().decode()
         self.terms = {term: row for row, term in enumerate(terms.split("\n") if terms else ())}
         self.postings = self._matrix(arrays, "postings", len(self.terms))
         self.neighbours, self.ease = (self._matrix(arrays, name, len(self._ids)) for name in ("neighbours", "ease"))
 
-    def _load_arrays(self) -> dict[str, AnyArray]:
-        """Read the arrays by name; a matrix is three of them, and the terms are one text with a line for each."""
+    def _load_lengths(self) -> dict[Kind, int | None]:
+        """Return the length of the shortlist of each kind of vectors that has signs, None for one that is not used."""
+        (there,) = self._connection.execute(_HAS_SHORTLISTS).fetchone() or (0,)
+        return dict(self._connection.execute("SELECT kind, length FROM shortlists").fetchall()) if there else {}
+
+    def _load_arrays(self) -> Loaded:
+        """Read the arrays by name.
+
+        A matrix is three of them, the terms are one text with a line for each, and the records are an Arrow stream.
+        """
         terms, postings = self._load_postings()
         matrices = {
             "postings": postings,
@@ -106,21 +137,26 @@ class Store:
         }
         parts = {f"{name}.{part}": getattr(matrix, part) for name, matrix in matrices.items() for part in _PARTS}
         return {
-            "vectors": self._load_vectors(),
-            "fitted": self._load_fitted(),
+            "records": self._load_records(),
+            "vectors": self._load_vectors("semantic"),
+            "fitted": self._load_vectors("fitted"),
+            "is_fitted": self._load_is_fitted(),
+            **{f"signs.{kind}": sign_bits(self._load_vectors(kind).batches) for kind in self._lengths},
             "terms": np.frombuffer("\n".join(terms).encode(), dtype=np.uint8),
             "popularity": self._load_popularity(),
             **parts,
         }
 
-    def _load_shared(self) -> dict[str, AnyArray]:
-        """Read the arrays that processes share, photos too: a mapped array takes memory only where it is used."""
-        return self._load_arrays() | ({"photos": self._load_photos()} if self.meta.image_encoder else {})
+    def _load_mapped(self) -> Loaded:
+        """Read the arrays for files, photos too: a mapped array takes memory only where it is used."""
+        return {**self._load_arrays(), **({"photos": self._load_vectors("photo")} if self.meta.image_encoder else {})}
 
     @cached_property
     def photos(self) -> Vectors:
         """The unit vectors of photos, float32 (n, p), zeros without one; the first search by photo loads them."""
-        return self._load_photos() if self._mapped_photos is None else self._mapped_photos
+        if self._mapped_photos is not None:
+            return self._mapped_photos
+        return read_arrays(lambda: {"photos": self._load_vectors("photo")})["photos"]
 
     def _matrix(self, arrays: Mapping[str, AnyArray], name: str, rows: int) -> sparse.csr_array:
         return sparse.csr_array(tuple(arrays[f"{name}.{part}"] for part in _PARTS), (rows, len(self._ids)))
@@ -137,29 +173,41 @@ class Store:
     def _load_pairs(self, name: str, value: str) -> sparse.csr_array:
         """Return a list of each document as a row, in the order of the list."""
         pairs = self._table(_PAIRS.format(list=name, value=value))
-        starts = np.searchsorted(_numbers(pairs["document"]), np.arange(len(self._ids) + 1))
+        starts = np.searchsorted(_numbers(pairs["document"]), np.arange(self.meta.documents + 1))
         cells = (_numbers(pairs["value"]), _numbers(pairs["neighbour"]), starts)
-        return sparse.csr_array(cells, shape=(len(self._ids), len(self._ids)))
+        return sparse.csr_array(cells, shape=(self.meta.documents, self.meta.documents))
 
-    def _load_vectors(self) -> Vectors:
-        column = self._table("SELECT vector FROM vectors ORDER BY document")["vector"]
-        return _numbers(column).reshape(-1, self.meta.dimension)
+    def _load_records(self) -> AnyArray:
+        records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, records.schema) as writer:
+            writer.write_table(records)
+        return np.frombuffer(sink.getvalue(), dtype=np.uint8)
 
-    def _load_fitted(self) -> Vectors:
-        if not self.meta.fitted:
-            return np.zeros((self.meta.documents, 0), dtype=np.float32)
-        return self._load_some("SELECT document, fitted AS vector FROM fitted", self.meta.fitted_dimension)
+    def _load_vectors(self, kind: Kind) -> Rows:
+        """Return the vectors of a kind; a document without one has zeros."""
+        table, column = _VECTORS[kind]
+        widths = {
+            "semantic": self.meta.dimension,
+            "fitted": self.meta.fitted_dimension,
+            "photo": self.meta.image_dimension,
+        }
+        width = widths[kind] or 0
+        sql = _BETWEEN.format(table=table, column=column)
 
-    def _load_photos(self) -> Vectors:
-        return self._load_some("SELECT document, photo AS vector FROM photos", self.meta.image_dimension)
+        def batches() -> Iterator[Vectors]:
+            for low in range(0, self.meta.documents, _BATCH):
+                batch = np.zeros((min(_BATCH, self.meta.documents - low), width), dtype=np.float32)
+                if width:
+                    cursor = self._connection.cursor().execute(sql, {"low": low, "high": low + _BATCH})
+                    found = cursor.to_arrow_table()
+                    batch[_numbers(found["document"]) - low] = _numbers(found["vector"]).reshape(-1, width)
+                yield batch
 
-    def _load_some(self, sql: str, dimension: int | None) -> Vectors:
-        """Read the vectors of some documents; those of the others are zeros."""
-        vectors = np.zeros((self.meta.documents, dimension or 0), dtype=np.float32)
-        for batch in self._connection.cursor().execute(sql).to_arrow_reader(_BATCH):
-            rows = batch["vector"].flatten().to_numpy().reshape(-1, vectors.shape[1])
-            vectors[batch["document"].to_numpy()] = rows
-        return vectors
+        return Rows((self.meta.documents, width), batches())
+
+    def _load_is_fitted(self) -> Mask:
+        return np.concatenate([batch.any(axis=1) for batch in self._load_vectors("fitted").batches])
 
     def vectors_of(self, kind: Kind) -> Vectors:
         """Return the vectors that retrievers of a kind compare with: learned ones, those of photos, else `vectors`."""
@@ -215,6 +263,13 @@ class Store:
         """Return the id of some shopper, None for a release without shoppers."""
         row = self._connection.cursor().execute("SELECT user_id FROM users LIMIT 1").fetchone()
         return None if row is None else str(row[0])
+
+    def sample_users(self, kind: Kind, count: int) -> list[Vectors]:
+        """Return a matrix of the vectors of some shoppers of the wanted kind, nothing where no shopper has one."""
+        column = "fitted" if kind == "fitted" else "vector"
+        sql = f"SELECT {column} FROM users WHERE {column} IS NOT NULL ORDER BY md5(user_id) LIMIT ?"  # noqa: S608
+        rows = self._connection.cursor().execute(sql, [count]).fetchall()
+        return [np.array([vector for (vector,) in rows], dtype=np.float32)] if rows else []
 
     def words(self, documents: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
         """Return the weighted words of documents; a document without words is missing."""

@@ -137,12 +137,14 @@ class OpenedRelease:
         indices: names by kind.
         fields: names that filters may use.
         ef_search: number of candidates with which its approximate search reached the required recall.
+        shards: of the index of items.
     """
 
     meta: ReleaseMeta
     indices: Mapping[Kind, str]
     fields: frozenset[str]
     ef_search: int
+    shards: int = 1
 
 
 def find_live_release(catalogue: ReleaseCatalogue) -> str:
@@ -186,7 +188,7 @@ def read_release(catalogue: ReleaseCatalogue, name: str) -> OpenedRelease:
         raise UsageError(f"{index} has no readable metadata: publish again with `vlm4rec index`") from None
     fields = frozenset(mapping["properties"]["facets"].get("properties", ()))
     indices = {kind: catalogue.index(kind, name) for kind in KINDS}
-    return OpenedRelease(meta, indices, fields, int(body.get("ef_search", EF_SEARCH)))
+    return OpenedRelease(meta, indices, fields, int(body.get("ef_search", EF_SEARCH)), int(body.get("shards", 1)))
 
 
 def activating(catalogue: ReleaseCatalogue) -> AbstractContextManager[Lease]:

@@ -26,7 +26,7 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
     record_of_stored,
     vector_of,
 )
-from vlm4rec_search.indexes.opensearch.sender import Searched, Sender, serialise
+from vlm4rec_search.indexes.opensearch.sender import Searched, Sender, serialise_search
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest, UnavailableError
@@ -184,7 +184,7 @@ class OpenSearchReader(Reader):
 
     def prefetch(self, request: Request) -> None:
         """Search in a thread, or at once where requests are recorded in order; a server that fuses needs no help."""
-        if self._can_fuse or not request.retrievers:
+        if (self._can_fuse and self._release.shards == 1) or not request.retrievers:
             return
         self._early_bodies = self._bodies(request)
         search = partial(self._sender.within(_RETRIEVAL).hits, self._release.indices["items"], self._early_bodies)
@@ -229,7 +229,7 @@ class OpenSearchReader(Reader):
             raise failure
         found = [hits.get(body, Searched([], 0.0)) for body in bodies]
         failed = [retriever.name for retriever, body in pairs if body not in hits]
-        return OpenSearchRetrieved(self._sender, index, self._release.meta, request, found, failed)
+        return OpenSearchRetrieved(self._sender, index, self._release, request, found, failed)
 
     @property
     def failed(self) -> Sequence[str]:
@@ -243,7 +243,11 @@ class OpenSearchReader(Reader):
         """Return the search of each retriever; equal bodies are the same search."""
         within, release = self._allowed(request), self._release
         return [
-            serialise(retriever_body(each, within, request.depth, release.ef_search)) for each in request.retrievers
+            serialise_search(
+                retriever_body(each, within, request.depth, release.ef_search),
+                counted_together=release.shards > 1 and bool(each.words),
+            )
+            for each in request.retrievers
         ]
 
     def _check_fields(self, request: Request) -> None:
@@ -258,9 +262,10 @@ class OpenSearchReader(Reader):
     def rank(self, plan: Plan) -> Ranked | None:
         """Return the hits of the server's own fusion, where the server can fuse and the plan needs no more.
 
-        Where its fusion fails, the plan is answered by ours.
+        Where its fusion fails, the plan is answered by ours, and where there are several shards: a hybrid query scores
+        words by their frequencies in each shard alone.
         """
-        if not self._can_fuse or not native.can_answer(plan):
+        if not self._can_fuse or not native.can_answer(plan) or self._release.shards > 1:
             return None
         index = self._release.indices["items"]
         within = self._allowed(plan.request)

@@ -205,3 +205,9 @@ def _innermost(error: object) -> BaseException:
 
 def _describe_cause(error: BaseException) -> str:
     return one_line(error.strerror if isinstance(error, OSError) and error.strerror else error)
+
+
+def server_version(client: OpenSearch) -> tuple[int, int]:
+    """Return the first two numbers of the server's version."""
+    first, second = client.info()["version"]["number"].split(".")[:2]
+    return int(first), int(second)

@@ -1,6 +1,6 @@
 """The indices of a release on a server: their names, strict mappings, and `_meta` with the release's metadata."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Literal
@@ -8,16 +8,17 @@ from urllib.parse import quote
 
 from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
 from vlm4rec_search.common.bm25 import BOOSTS, K1, B
+from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.release import ReleaseMeta
 
 Body = dict[str, Any]  # JSON for the server
 Kind = Literal["items", "profiles", "segments"]
-Vectors = Literal["float32", "on_disk", "faiss"]
 
 KINDS: tuple[Kind, ...] = ("items", "profiles", "segments")
 ID_COLUMNS: Mapping[Kind, str] = {"items": "item_id", "profiles": "user_id", "segments": "segment"}
 LONGEST_ID = 512  # bytes, of the server's `_id`
 LONGEST_VALUE = 8_191  # characters of a keyword, since a term has at most 32,766 bytes; filters ignore longer values
+DEFAULT = Storage()
 _FIELDS = 1_000  # fields of a mapping: the server's default limit
 VECTORS = ("vector", "fitted", "photo")  # the fields of vectors of an item, of which a release may lack the last two
 _TIMES = ("created_at", "as_of")
@@ -40,21 +41,27 @@ def field_name(field: str) -> str:
     return quote(field, safe="").replace(".", "%2E") or "%"
 
 
-def index_body(kind: Kind, meta: ReleaseMeta, facets: Iterable[str], vectors: Vectors = "float32") -> Body:
+def index_body(
+    kind: Kind,
+    meta: ReleaseMeta,
+    facets: Iterable[str],
+    storage: Storage = DEFAULT,
+    count_nodes: Callable[[], int] = lambda: 1,
+) -> Body:
     """Return settings and mappings of a new index; its `_meta` says that the release is not complete yet.
 
     Args:
         kind: of the documents.
         meta: of the release.
         facets: fields that filters may use.
-        vectors: how the server stores the vectors, see `_METHODS`.
+        storage: shards, copies, and how the server stores vectors.
+        count_nodes: asks for the data nodes of the cluster.
     """
     properties = dict(_PROPERTIES[kind])
     if kind == "items":
-        properties |= _item_properties(meta, facets, vectors)
+        properties |= _item_properties(meta, facets, storage)
     settings: Body = {
-        "number_of_shards": 1,  # BM25 needs the document frequencies of all documents
-        "auto_expand_replicas": "0-1",
+        **_spread(kind, meta, storage, count_nodes),
         "mapping.total_fields.limit": _FIELDS + 2 * len(properties.get("facets", {}).get("properties", {})),
     }
     if kind == "items":
@@ -68,6 +75,12 @@ def index_body(kind: Kind, meta: ReleaseMeta, facets: Iterable[str], vectors: Ve
         "settings": {"index": settings},
         "mappings": {"dynamic": "strict", "_meta": {**meta.to_json(), "whole": False}, "properties": properties},
     }
+
+
+def _spread(kind: Kind, meta: ReleaseMeta, storage: Storage, count_nodes: Callable[[], int]) -> Mapping[str, object]:
+    if kind == "items":
+        return storage.settings(meta.documents, meta.dimension, count_nodes)
+    return storage.profile_settings(meta.users if kind == "profiles" else 0)
 
 
 def analysis(analyzer: Analyzer) -> Body:
@@ -121,7 +134,7 @@ def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
     return ReleaseMeta(**{**values, **times})
 
 
-def _item_properties(meta: ReleaseMeta, facets: Iterable[str], vectors: Vectors) -> Body:
+def _item_properties(meta: ReleaseMeta, facets: Iterable[str], storage: Storage) -> Body:
     names = [field_name(field) for field in facets]
     analyzer = load_analyzer(meta.analyzer).name
     dimensions = {"vector": meta.dimension, "fitted": meta.fitted_dimension, "photo": meta.image_dimension}
@@ -130,7 +143,7 @@ def _item_properties(meta: ReleaseMeta, facets: Iterable[str], vectors: Vectors)
         "facets": {"properties": dict.fromkeys(names, _KEYWORD)},
         "numbers": {"properties": {name: {"type": "double"} for name in names}},
         **{
-            field: {"type": "knn_vector", "dimension": dimensions[field], **_METHODS[vectors]}
+            field: {"type": "knn_vector", "dimension": dimensions[field], **_method(storage)}
             for field in vector_fields(meta)
         },
     }
@@ -143,12 +156,18 @@ def vector_fields(meta: ReleaseMeta) -> list[str]:
 
 
 _HNSW: Body = {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"}
-# on_disk: the graph has 7 bits for each number; the server compares its hits again with the full vectors
-_METHODS: Mapping[Vectors, Body] = {
-    "float32": {"method": _HNSW},
-    "on_disk": {"mode": "on_disk", "compression_level": "4x", "method": _HNSW},
-    "faiss": {"method": {**_HNSW, "engine": "faiss"}},
-}
+
+
+def _method(storage: Storage) -> Body:
+    """Return how vectors are stored. The compression is named, since a newer server may have another default.
+
+    on_disk: the graph has fewer bits for each number; the server compares its hits again with the full vectors.
+    """
+    method = {**_HNSW, "engine": "faiss"} if storage.vectors == "faiss" else _HNSW
+    mode = {"mode": "on_disk"} if storage.vectors == "on_disk" or storage.level != "1x" else {}
+    return {**mode, "compression_level": storage.level, "method": method}
+
+
 _PROPERTIES: Mapping[Kind, Body] = {
     "items": {
         "item_id": {"type": "keyword"},

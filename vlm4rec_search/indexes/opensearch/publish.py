@@ -26,7 +26,7 @@ from vlm4rec_search.indexes.opensearch.aliases import (
     delete_old,
 )
 from vlm4rec_search.indexes.opensearch.bulk import Rejection
-from vlm4rec_search.indexes.opensearch.connection import server_errors
+from vlm4rec_search.indexes.opensearch.connection import server_errors, server_version
 from vlm4rec_search.indexes.opensearch.documents import (
     check_compatible,
     check_losses,
@@ -38,7 +38,8 @@ from vlm4rec_search.indexes.opensearch.documents import (
 )
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
-from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, VECTORS, Kind, Vectors, index_body
+from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, ID_COLUMNS, KINDS, VECTORS, Kind, index_body
+from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -63,7 +64,7 @@ def publish_release(
     meta: ReleaseMeta,
     incremental: bool = False,
     force: bool = False,
-    vectors: Vectors = "float32",
+    storage: Storage = DEFAULT,
 ) -> Publication:
     """Build, verify and activate a release. The previous release answers until then, and keeps answering on failure.
 
@@ -76,7 +77,7 @@ def publish_release(
         incremental: copy the live release and send only documents that changed.
         force: publish although many documents of the live release would be deleted, or another process activated
             another release meanwhile.
-        vectors: how a full release stores them; a copy stores them as its base does.
+        storage: shards, copies and vectors of a full release; a copy has those of its base.
 
     Raises:
         UsageError: a column is missing, an alias is an index, or the live release cannot be the base of this one.
@@ -87,7 +88,8 @@ def publish_release(
     started = time.perf_counter()
     with _publication_errors(), lease(catalogue.client, catalogue.prefix) as held, _staging_database() as connection:
         live = catalogue.live()
-        if vectors == "faiss":
+        storage.check(lambda: server_version(catalogue.client))
+        if storage.vectors == "faiss":
             _check_faiss(catalogue)
         catalogue.delete_unfinished()
         previous = catalogue.list().get(live) if live else None
@@ -102,7 +104,7 @@ def publish_release(
             check_compatible(base, meta)
         _check_losses(connection, force)
         with _deleted_on_failure(catalogue, meta.name):
-            builder = IndexBuilder(catalogue, connection, meta, facets, base.name if base else None, vectors)
+            builder = IndexBuilder(catalogue, connection, meta, facets, base.name if base else None, storage)
             loads = tuple(builder.build(kind) for kind in KINDS)
             _check_losses(connection, force)  # again, after the server has refused documents
             meta = _verify(catalogue, connection, meta)
@@ -128,11 +130,11 @@ class IndexBuilder:
         meta: ReleaseMeta,
         facets: Sequence[str],
         base: str | None,
-        vectors: Vectors,
+        storage: Storage,
     ) -> None:
         """Build from the tables of `prepare_documents`: changes of the release `base`, or everything if it is None."""
         self._catalogue, self._connection, self._meta = catalogue, connection, meta
-        self._facets, self._base, self._vectors = facets, base, vectors
+        self._facets, self._base, self._storage = facets, base, storage
 
     def build(self, kind: Kind) -> Load:
         """Create and load one index. Rows that the server rejects move from the outgoing table to `rejected`.
@@ -144,7 +146,8 @@ class IndexBuilder:
         if self._base:
             self._copy(kind, self._base)
         else:
-            client.indices.create(index=index, body=index_body(kind, self._meta, self._facets, self._vectors))
+            body = index_body(kind, self._meta, self._facets, self._storage, self._count_nodes)
+            client.indices.create(index=index, body=body)
         rejected: list[Rejection] = []
         with loading(client, index):
             loaded = self._load(kind, index, rejected)
@@ -153,6 +156,9 @@ class IndexBuilder:
         if rejected:
             self._move_refused(kind, rejected)
         return Load(index, **asdict(loaded))
+
+    def _count_nodes(self) -> int:
+        return int(self._catalogue.client.cluster.health()["number_of_data_nodes"])
 
     def _load(self, kind: Kind, index: str, rejected: list[Rejection]) -> Loaded:
         if self._base:
@@ -268,7 +274,9 @@ def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, 
         advance(1)
     wait_for_copies(client, [catalogue.index(kind, meta.name) for kind in KINDS])
     meta = replace(meta, documents=counts["items"], users=counts["profiles"])
-    body = {**meta.to_json(), "whole": True, "ef_search": ef_search}
+    ((_, described),) = client.indices.get_settings(index=items, flat_settings=True).items()
+    shards = int(described["settings"]["index.number_of_shards"])
+    body = {**meta.to_json(), "whole": True, "ef_search": ef_search, "shards": shards}
     for kind in reversed(KINDS):
         client.indices.put_mapping(index=catalogue.index(kind, meta.name), body={"_meta": body})
     return meta

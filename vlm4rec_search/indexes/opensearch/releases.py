@@ -15,9 +15,10 @@ from vlm4rec_search.indexes.opensearch.backend import LIMITS, OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
-from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind, Vectors
+from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, KINDS, Kind
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.reads import Limits
+from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.release import Publication, ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -43,7 +44,7 @@ class OpenSearchReleases(Releases):
     """Releases behind the aliases of a prefix."""
 
     def __init__(
-        self, client: OpenSearch, prefix: str, url: str, vectors: Vectors = "float32", limits: Limits = LIMITS
+        self, client: OpenSearch, prefix: str, url: str, storage: Storage = DEFAULT, limits: Limits = LIMITS
     ) -> None:
         """Use a client of `connect`.
 
@@ -51,14 +52,14 @@ class OpenSearchReleases(Releases):
             client: the client.
             prefix: of the aliases.
             url: for messages and records.
-            vectors: how new releases store them.
+            storage: shards, copies and vectors of new releases.
             limits: how long the searches of an open release wait for the server.
         """
-        self.catalogue, self.url, self._vectors = ReleaseCatalogue(client, prefix), url, vectors
+        self.catalogue, self.url, self._storage = ReleaseCatalogue(client, prefix), url, storage
         self._limits = limits
 
     def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
-        return publish_release(self.catalogue, given, meta, incremental, force, self._vectors)
+        return publish_release(self.catalogue, given, meta, incremental, force, self._storage)
 
     def live(self) -> str | None:
         with server_errors():

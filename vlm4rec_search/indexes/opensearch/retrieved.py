@@ -7,9 +7,9 @@ from urllib.parse import unquote
 import numpy as np
 
 from vlm4rec_search.common.vectors import Floats, Ints, Vectors, cosines
+from vlm4rec_search.indexes.opensearch.aliases import OpenedRelease
 from vlm4rec_search.indexes.opensearch.queries import vector_field, words_body
-from vlm4rec_search.indexes.opensearch.sender import Hits, Searched, Sender
-from vlm4rec_search.indexes.release import ReleaseMeta
+from vlm4rec_search.indexes.opensearch.sender import DFS, Hits, Searched, Sender
 from vlm4rec_search.search.backend import ItemGoneError, Retrieved
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Record, Request, Retriever, Vector
@@ -26,7 +26,7 @@ class OpenSearchRetrieved(Retrieved):
         self,
         sender: Sender,
         index: str,
-        meta: ReleaseMeta,
+        release: OpenedRelease,
         request: Request,
         found: Sequence[Searched],
         failed: Sequence[str] = (),
@@ -36,13 +36,14 @@ class OpenSearchRetrieved(Retrieved):
         Args:
             sender: reads the details.
             index: of the items.
-            meta: of the release.
+            release: that was searched.
             request: that was sent.
             found: of each retriever.
             failed: names of the retrievers that did not answer.
         """
         self.failed, self.seconds, hits = failed, [each.seconds for each in found], [each.hits for each in found]
-        self._sender, self._index, self._meta, self._retrievers = sender, index, meta, request.retrievers
+        self._sender, self._index, self._retrievers = sender, index, request.retrievers
+        self._meta, self._shards = release.meta, release.shards
         self._ids = sorted({item for each in hits for _, item in each})
         numbers = {item: number for number, item in enumerate(self._ids)}
         self._sources: dict[str, dict[str, _Source]] = {}
@@ -101,7 +102,8 @@ class OpenSearchRetrieved(Retrieved):
         self._word_shares.update({item: {} for item in missing})
         if missing and any(retriever.words for retriever in self._retrievers):
             body = words_body(self._retrievers, missing)
-            for hit in self._sender.search(self._index, body, "?include_named_queries_score=true"):
+            counted = f"&search_type={DFS}" if self._shards > 1 else ""
+            for hit in self._sender.search(self._index, body, f"?include_named_queries_score=true{counted}"):
                 # The name of a query is `<number of the retriever> <term>`, see `words_body`.
                 named = [(*name.split(" ", 1), score) for name, score in hit["matched_queries"].items()]
                 self._word_shares[hit["_id"]] = {(int(number), term): score for number, term, score in named}

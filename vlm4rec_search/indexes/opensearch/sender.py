@@ -22,6 +22,8 @@ from vlm4rec_search.search.backend import ReleaseGoneError, SentRequest, Unavail
 
 _JSON = {"content-type": "application/json"}
 _LINES = {"content-type": "application/x-ndjson"}
+DFS = "dfs_query_then_fetch"
+"""The type of a search that first asks all shards how frequent the words are."""
 _GONE = "index_not_found_exception"
 # The sort values are score and item id. Without the status, an answer without hits would be missing from the list.
 _SORTED = "filter_path=responses.status,responses.error,responses.took,responses.hits.hits.sort"
@@ -78,14 +80,14 @@ class Sender:
 
         Args:
             index: its name.
-            bodies: from `serialise`; the sort keys of each are score and item id.
+            bodies: from `serialise_search`; the sort keys of each are score and item id.
 
         Raises:
             UnavailableError: the server answered none of them.
         """
         if not bodies:
             return []
-        lines = b"".join(b"{}\n" + body + b"\n" for body in bodies)
+        lines = b"".join(body + b"\n" for body in bodies)
         try:
             answer = self.send(f"/{quote(index)}/_msearch?{_SORTED}", lines, _LINES, "responses", some_are_enough=True)
         except PartlyAnsweredError as error:
@@ -161,6 +163,17 @@ class Sender:
 def serialise(body: Mapping[str, Any]) -> bytes:
     """Return a request body as JSON; arrays become lists of numbers."""
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def serialise_search(body: Mapping[str, Any], counted_together: bool = False) -> bytes:
+    """Return the header and the body of a search as two lines of JSON.
+
+    Args:
+        body: the search.
+        counted_together: whether the scores of words follow from the frequencies in all shards, not in each alone.
+    """
+    header = {"search_type": DFS} if counted_together else {}
+    return orjson.dumps(header) + b"\n" + serialise(body)
 
 
 def _failure(answer: Mapping[str, Any]) -> UnavailableError | None:
