@@ -14,7 +14,7 @@ def part(body: bytes, more: bool) -> Message:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def send_body(parts: Iterable[Message]) -> tuple[list[bytes], int | None]:
+def send_body(parts: Iterable[Message], path: str = "/v1/recommend") -> tuple[list[bytes], int | None]:
     """Send a body in parts through the limit; return the bodies that reached the application, and the status."""
     reached, sent, waiting = list[bytes](), list[Message](), iter(parts)
 
@@ -27,7 +27,7 @@ def send_body(parts: Iterable[Message]) -> tuple[list[bytes], int | None]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(BodyLimit(application, 10, {})({"type": "http"}, receive, send))
+    asyncio.run(BodyLimit(application, 10, {"/v1/search": 12})({"type": "http", "path": path}, receive, send))
     return reached, sent[0]["status"] if sent else None
 
 
@@ -35,6 +35,8 @@ def test_a_body_reaches_the_application_whole_or_not_at_all() -> None:
     assert send_body([part(b"rules", True), part(b": []", False)]) == ([b"rules: []"], None)
     assert send_body([part(b"rules", True), {"type": "http.disconnect"}]) == ([], 400)
     assert send_body([part(b"rules", True), part(b"rules: []", True)]) == ([], 413)
+    assert send_body([part(b"twelve bytes", False)]) == ([], 413)
+    assert send_body([part(b"twelve bytes", False)], "/v1/search") == ([b"twelve bytes"], None)
 
 
 def test_loopback_has_few_names_and_other_addresses_those_that_are_given() -> None:
