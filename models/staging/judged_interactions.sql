@@ -7,6 +7,7 @@ MODEL (
 
 WITH delivered AS (
   SELECT
+    raw.file,
     raw.row_number,
     @is_event(raw.file) AS is_event,
     @normal_form(raw.user_id) AS user_id,
@@ -30,7 +31,8 @@ WITH delivered AS (
     formats.time_form,
     formats.rating_scale
   FROM delivered
-  CROSS JOIN staging.interaction_formats AS formats
+  LEFT JOIN staging.interaction_formats AS formats
+    ON formats.file = delivered.file
 ), timed AS (
   SELECT
     cleaned.*,

@@ -7,6 +7,7 @@ MODEL (
 
 WITH decoded AS (
   SELECT
+    raw.file,
     raw.row_number,
     @normal_form(raw.item_id) AS item_id,
     @plain_text(@decoded(@mended(raw.title, @declared_values), html.characters)) AS title,
@@ -86,7 +87,8 @@ WITH decoded AS (
     @something(decoded.available, 'available', @declared_values) AS available,
     COALESCE(attributes.attributes, decoded.attributes) AS attributes
   FROM decoded
-  CROSS JOIN staging.item_formats AS formats
+  LEFT JOIN staging.item_formats AS formats
+    ON formats.file = decoded.file
   LEFT JOIN cleaned_attributes AS attributes
     ON attributes.row_number = decoded.row_number
 ), ruled AS (

@@ -136,7 +136,8 @@ def _stand_in(name: str, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDB
         texts |= {"item_id": "item_id", "title": "item_id"}
         known = "FROM (SELECT DISTINCT item_id FROM raw.interactions WHERE TRIM(item_id) <> '')"
     columns = ", ".join(f"CAST({sql} AS VARCHAR) AS {column}" for column, sql in texts.items())
-    return connection.sql(f"SELECT ROW_NUMBER() OVER () AS row_number, {columns}, '{{}}'::JSON AS attributes {known}")
+    head = "'' AS file, ROW_NUMBER() OVER () AS row_number"
+    return connection.sql(f"SELECT {head}, {columns}, '{{}}'::JSON AS attributes {known}")
 
 
 def _refused(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> list[Refusal]:

@@ -240,13 +240,13 @@ def _one_line_each(
     if dialect.quote and dialect.escape != dialect.quote:
         return None
     quoted = bool(dialect.quote) and len(dialect.delimiter) == 1
-    # An explicit dialect: DuckDB's own detection may take `#` for a comment, or a first row for a preamble. Literals: a
-    # relation with bound parameters would hold the whole file in memory.
+    # An explicit dialect: DuckDB's own detection may take `#` for a comment, or a first row for a preamble. Without
+    # `new_line`, with which \r\n gives no rows. Literals: a relation with bound parameters would hold the whole file in
+    # memory.
     text = {
         "delim": dialect.delimiter,
         "quote": dialect.quote if quoted else "",
         "escape": dialect.escape if quoted else "",
-        "new_line": "\\r\\n" if scan.ends == "\r\n" else "\\n",
         "comment": "",
         "nullstr": "",
         "compression": _COMPRESSION.get(path.suffix, "none"),
