@@ -35,7 +35,7 @@ WITH decoded AS (
   FROM decoded
   CROSS JOIN JSON_EACH(decoded.attributes) AS attribute
   WHERE
-    REGEXP_MATCHES(decoded.attributes::TEXT, '&[#a-zA-Z0-9]+;|[^ -~]|"\s|\s"|\\[nrtu]|"["NnU\\<(#]')
+    REGEXP_MATCHES(decoded.attributes::TEXT, '&[#a-zA-Z0-9]+;|[^ -~]|"\s|\s"|\\[nrtu]|"["NnUu\\<(#[]')
 ), cleaned_attributes AS (
   SELECT
     attribute.row_number,
@@ -97,6 +97,7 @@ WITH decoded AS (
     @parse_available(cleaned.available, @declared_values) AS is_available,
     CASE
       WHEN cleaned.item_id IS NULL THEN 'no id'
+      WHEN @is_cut_id(cleaned.item_id) THEN 'the id is a rounded number such as 1.23E+12: a spreadsheet has cut its digits'
       WHEN cleaned.title IS NULL THEN 'no title'
       WHEN REGEXP_MATCHES(cleaned.title, @markup) THEN 'title is markup or page script'
     END AS rule,
