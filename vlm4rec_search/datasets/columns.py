@@ -120,7 +120,7 @@ def match_columns(
         )  # fmt: skip
         warnings.append(one_line(f"{path}: the {looks} not used: {advice(table, {target: alike[0]})}"))
     if absent := [target for target in REQUIRED[table] if target not in filled]:
-        wanted = {target: suspects.get(target, ["..."])[0] for target in absent}
+        wanted = {target: suspects.get(target, ["..."])[0] for target in (*absent, *suspects)}
         message = f"{path} has no column {', '.join(absent)}; it has {_listed(columns)}: {advice(table, wanted)}"
         raise UsageError(one_line(message))
     return ColumnMatch(sources, templates, dict(declared.first), tuple(notes), tuple(warnings))
