@@ -127,8 +127,8 @@ def pack(content: bytearray, rng: random.Random) -> None:
 
 
 MUTATIONS: list[Callable[[bytearray, random.Random], None]] = [
-    flip, cut, leave_out, repeat, insert_sign, write_in_another_encoding, swap_columns, insert_long_value, repeat_header,
-    pack,
+    flip, cut, leave_out, repeat, insert_sign, write_in_another_encoding, swap_columns, insert_long_value,
+    repeat_header, pack,
 ]  # fmt: skip
 
 
