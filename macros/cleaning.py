@@ -2,7 +2,7 @@
 
 from sqlmesh.core.macros import SQL, MacroEvaluator, macro
 
-# What programs write in place of nothing: MySQL and Hive dumps, pandas, Excel, JavaScript, web analytics.
+# What programs write in place of nothing: MySQL and Hive dumps, pandas, Excel, SQL clients, JavaScript, web analytics.
 MARKERS = (
     r"\N",
     "NULL",
@@ -13,11 +13,17 @@ MARKERS = (
     "NAN",
     "<NA>",
     "#N/A",
+    "#NV",
+    "#REF!",
+    "#VALUE!",
+    "#NAME?",
+    "#DIV/0!",
+    "[null]",
     "NaT",
     "undefined",
     "(not set)",
 )
-WORDS = ("None", "N/A", "n/a", "-", "--")  # what people write as well; an attribute may mean them
+WORDS = ("None", "N/A", "n/a", "N.A.", "n.a.", "-", "--")  # what people write as well; an attribute may mean them
 _WIDE = "".join(map(chr, range(0xFF01, 0xFF5F)))  # full-width forms of the signs from ! to ~
 _NARROW = "".join(map(chr, range(0x21, 0x7F))).replace("'", "''")
 
@@ -26,8 +32,10 @@ _NARROW = "".join(map(chr, range(0x21, 0x7F))).replace("'", "''")
 def normal_form(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return a text so that equal looks are equal: NFC, one space for any space, nothing invisible; NULL if empty.
 
-    Full-width letters become plain ones. Letters keep their case, and numbers their leading zeros.
+    Full-width letters become plain ones. Letters keep their case, and numbers their leading zeros. `="00123"`, as
+    shops write ids for spreadsheets, is 00123.
     """
+    text = f"CASE WHEN {text} LIKE '=\"%_\"' THEN SUBSTRING({text}, 3, LENGTH({text}) - 3) ELSE {text} END"
     visible = f"NFC_NORMALIZE(REGEXP_REPLACE({text}, '\\p{{Cf}}', '', 'g'))"
     spaced = f"TRIM(REGEXP_REPLACE(TRANSLATE({visible}, '{_WIDE}', '{_NARROW}'), '[\\s\\p{{Z}}]+', ' ', 'g'))"
     plain = f"REGEXP_FULL_MATCH({text}, '[!-~]+( [!-~]+)*')"  # nearly every value
@@ -72,6 +80,12 @@ def without_fraction(evaluator: MacroEvaluator, number: SQL, is_float: SQL) -> s
     """Return an id of a column of floats as the whole number that it was: 4711 for 4711.0 and 1e+16."""
     whole = f"TRY_CAST(TRY_CAST({number} AS DOUBLE) AS BIGINT)"
     return f"CASE WHEN {is_float} THEN COALESCE(CAST({whole} AS TEXT), {number}) ELSE {number} END"
+
+
+@macro()
+def is_cut_id(evaluator: MacroEvaluator, number: SQL) -> str:
+    """Return whether an id is a number as Excel shows long ones, such as 4.00638E+12: its digits are lost."""
+    return f"({number} LIKE '_.%E+%' AND REGEXP_FULL_MATCH({number}, '\\d\\.\\d+E\\+\\d+'))"
 
 
 @macro()
@@ -129,10 +143,10 @@ def decoded(evaluator: MacroEvaluator, text: SQL, characters: SQL) -> str:
 
 @macro()
 def is_broken_text(evaluator: MacroEvaluator, text: SQL) -> str:
-    """Return whether a text was UTF-8 that a program read as Windows-1252, such as `CafÃ©` or `itâ€™s`."""
-    from vlm4rec_search.common.patterns import MENDABLE
+    """Return whether a text was read in a wrong encoding, such as `CafÃ©` or `itâ€™s`."""
+    from vlm4rec_search.common.patterns import BROKEN_TEXT
 
-    return f"REGEXP_MATCHES({text}, '{MENDABLE}')"
+    return f"REGEXP_MATCHES({text}, '{BROKEN_TEXT}')"
 
 
 @macro()

@@ -38,10 +38,14 @@ def event_name(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     word = f"TRIM(REGEXP_REPLACE({spread}, '[^\\p{{L}}\\p{{N}}]+', '_', 'g'), '_')"
     names = {**NAMES, **json.loads(declared).get("events", {})}
     usual = ", ".join(f"'{name}'" for name in SYNONYMS if names[name] == name)
-    # A map, because a CASE would compute the word again for each name.
-    words, meant = ("['" + "', '".join(part) + "']" for part in (names, names.values()))
-    name = f"LIST_TRANSFORM([{word}], word -> COALESCE(MAP({words}, {meant})[word], word))[1]"
-    return f"CASE WHEN {text} IN ({usual}) THEN {text} ELSE {name} END"
+    spellings: dict[str, list[str]] = {}
+    for other, name in names.items():
+        if other != name:
+            spellings.setdefault(name, []).append(f"'{other}'")
+    # Lists of words, because a map of them is built again for each row.
+    branches = " ".join(f"WHEN word IN ({', '.join(words)}) THEN '{name}'" for name, words in spellings.items())
+    name = f"LIST_TRANSFORM([{word}], word -> CASE {branches} ELSE word END)[1]"
+    return f"CASE WHEN {text} IS NULL OR {text} IN ({usual}) THEN {text} ELSE {name} END"
 
 
 @macro()

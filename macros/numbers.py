@@ -6,13 +6,13 @@ _CODES = (
     "USD|EUR|GBP|JPY|CHF|CAD|AUD|NZD|SEK|NOK|DKK|ISK|PLN|CZK|HUF|RON|BGN|TRY|RUB|UAH|INR|CNY|HKD|SGD|KRW|TWD|THB|IDR"
     "|MYR|PHP|VND|BRL|MXN|ARS|CLP|COP|ZAR|ILS|AED|SAR"
 )
-_CURRENCY = f"(?:[A-Z]{{0,3}}\\p{{Sc}}|{_CODES}|Euros?|Kč|kr\\.?|zł|Rs\\.?|Ft|Fr\\.?|lei|руб\\.?)"  # noqa: RUF001
+_CURRENCY = f"(?:[A-Z]{{0,3}}\\s?\\p{{Sc}}|{_CODES}|Euros?|Kč|kr\\.?|zł|Rs\\.?|Ft|Fr\\.?|lei|руб\\.?)"  # noqa: RUF001
 _FROM = "(?:from|starting at|ab|à partir de|dès|a partir de|desde|a partire da|da|vanaf|från|fra|od|от)"
 # sign, number with its separators; "24,-" and "24:-" are whole amounts
 _AMOUNT = (
     f"(?i)^(?:{_FROM}\\s+)?([+-]?)\\s?(?:{_CURRENCY})?\\s?([+-]?)\\s?"
     "(\\d(?:[\\d.,'\\x{2019} ]*\\d)?|[.,]\\d+)(?:[.,]?[-\\x{2013}\\x{2014}]{1,2}|:-)?"
-    f"\\s?(?:{_CURRENCY})?$"
+    f"\\s?(?:{_CURRENCY})?\\s?\\*?$"
 ).replace("'", "''")
 _PLAIN = "[+-]?(\\d+|\\d*\\.(\\d{1,2}|\\d{4,})|0\\.\\d+|\\d{4,}\\.\\d+)([eE][+-]?\\d+)?"
 _AMBIGUOUS = "[1-9]\\d{0,2}[.,]\\d{3}"

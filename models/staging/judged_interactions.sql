@@ -7,6 +7,7 @@ MODEL (
 
 WITH delivered AS (
   SELECT
+    raw.file,
     raw.row_number,
     @is_event(raw.file) AS is_event,
     @normal_form(raw.user_id) AS user_id,
@@ -30,7 +31,8 @@ WITH delivered AS (
     formats.time_form,
     formats.rating_scale
   FROM delivered
-  CROSS JOIN staging.interaction_formats AS formats
+  LEFT JOIN staging.interaction_formats AS formats
+    ON formats.file = delivered.file
 ), timed AS (
   SELECT
     cleaned.*,
@@ -71,11 +73,14 @@ SELECT
     WHEN cleaned.item_id IS NULL THEN 'no item id'
     WHEN cleaned.time IS NULL THEN 'no time'
     WHEN NOT COALESCE(ISFINITE(cleaned.interacted_at), FALSE) THEN @time_problem(cleaned.time, cleaned.time_form, @declared_values)
+    WHEN cleaned.interacted_at < TIMESTAMP '1901-01-01' THEN 'time is before 1901, which programs write for no time'
     WHEN cleaned.interacted_at > CAST(@execution_ts AS TIMESTAMP) + INTERVAL 1 DAY THEN 'time is in the future'
     WHEN NOT cleaned.value IS NULL AND NOT COALESCE(ISFINITE(cleaned.number), FALSE) THEN 'value is not a number'
     WHEN cleaned.is_rating AND cleaned.number > cleaned.rating_scale THEN 'rating is above its scale'
     WHEN cleaned.number < 0 AND (cleaned.is_rating OR NOT @has_quantity(cleaned.event_type)) THEN 'value is not positive'
     WHEN cleaned.number = 0 AND NOT (cleaned.is_rating AND NOT cleaned.rating_scale IS NULL) THEN 'value is not positive'
+    WHEN @is_cut_id(cleaned.item_id) OR @is_cut_id(cleaned.user_id)
+    THEN 'the id is a rounded number such as 1.23E+12: a spreadsheet has cut its digits'
     WHEN catalogue.is_accepted IS NULL THEN 'unknown item'
     WHEN NOT catalogue.is_accepted THEN 'the item was refused: ' || catalogue.reason
     WHEN NOT delivered_twice.row_number IS NULL THEN 'the purchase is in the log of the shop, too'

@@ -7,6 +7,7 @@ MODEL (
 
 WITH decoded AS (
   SELECT
+    raw.file,
     raw.row_number,
     @normal_form(raw.item_id) AS item_id,
     @plain_text(@decoded(@mended(raw.title, @declared_values), html.characters)) AS title,
@@ -34,7 +35,7 @@ WITH decoded AS (
   FROM decoded
   CROSS JOIN JSON_EACH(decoded.attributes) AS attribute
   WHERE
-    REGEXP_MATCHES(decoded.attributes::TEXT, '&[#a-zA-Z0-9]+;|[^ -~]|"\s|\s"|\\[nrtu]|"["NnU\\<(#]')
+    REGEXP_MATCHES(decoded.attributes::TEXT, '&[#a-zA-Z0-9]+;|[^ -~]|"\s|\s"|\\[nrtu]|"["NnUu\\<(#[]')
 ), cleaned_attributes AS (
   SELECT
     attribute.row_number,
@@ -86,7 +87,8 @@ WITH decoded AS (
     @something(decoded.available, 'available', @declared_values) AS available,
     COALESCE(attributes.attributes, decoded.attributes) AS attributes
   FROM decoded
-  CROSS JOIN staging.item_formats AS formats
+  LEFT JOIN staging.item_formats AS formats
+    ON formats.file = decoded.file
   LEFT JOIN cleaned_attributes AS attributes
     ON attributes.row_number = decoded.row_number
 ), ruled AS (
@@ -95,6 +97,7 @@ WITH decoded AS (
     @parse_available(cleaned.available, @declared_values) AS is_available,
     CASE
       WHEN cleaned.item_id IS NULL THEN 'no id'
+      WHEN @is_cut_id(cleaned.item_id) THEN 'the id is a rounded number such as 1.23E+12: a spreadsheet has cut its digits'
       WHEN cleaned.title IS NULL THEN 'no title'
       WHEN REGEXP_MATCHES(cleaned.title, @markup) THEN 'title is markup or page script'
     END AS rule,

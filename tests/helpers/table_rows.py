@@ -52,8 +52,11 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"row_number": 2, "file": "a.csv", "line": 3, "reason": "no user id", "record": "{}"},
     ),
     "staging.judged_items": ({"row_number": 1}, {"row_number": 2}),
-    "staging.item_formats": ({"item_floats": False}, {"item_floats": False}),
-    "staging.interaction_formats": (FLOATS, FLOATS),
+    "staging.item_formats": (
+        {"file": "a.csv", "item_floats": False, "broken_texts": 0},
+        {"file": "b.csv", "item_floats": False, "broken_texts": 0},
+    ),
+    "staging.interaction_formats": ({"file": "a.csv", **FLOATS}, {"file": "b.csv", **FLOATS}),
     "staging.user_formats": ({"user_floats": False}, {"user_floats": False}),
     "staging.rejected_values": (
         {"row_number": 1, "item_id": "a", "field": "price", "value": "cheap", "reason": "price is not a number"},

@@ -43,6 +43,24 @@ def test_values_are_declared_in_the_words_of_the_shop(tmp_path: Path) -> None:
     assert values.rating_events == ("star_rating", "it_s")
 
 
+@pytest.mark.parametrize(
+    ("locale", "decimal", "order"),
+    [
+        ("de_DE", ",", "dmy"), ("de-CH", ".", "dmy"), ("en_US.UTF-8", ".", "mdy"), ("en_GB", ".", "dmy"),
+        ("en", ".", None), ("sv_SE", ",", None),
+    ],
+)  # fmt: skip
+def test_a_locale_stands_for_a_decimal_sign_and_an_order(
+    tmp_path: Path, locale: str, decimal: str, order: str | None
+) -> None:
+    (tmp_path / "contract.yaml").write_text(f"values: {{locale: {locale}}}")
+    values = load_declarations(tmp_path).values
+    assert (values.decimal, values.time_form) == (decimal, order)
+    (tmp_path / "contract.yaml").write_text(f'values: {{locale: {locale}, decimal: ".", time_form: mdy}}')
+    values = load_declarations(tmp_path).values
+    assert (values.decimal, values.time_form) == (".", "mdy")
+
+
 def test_the_example_of_the_docs_can_be_read(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
     [example] = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
@@ -58,6 +76,7 @@ def test_the_example_of_the_docs_can_be_read(tmp_path: Path) -> None:
         ("value: {}", "unknown key value: did you mean values?"),
         ("colours: {}", "unknown key colours: known are "),
         ("- values", "the declarations"),
+        ("values: {locale: xx_XX}", "the locale xx_XX is not known"),
         ("values: [", "is not YAML"),
         ("values: {time_zone: Berlin}", "Berlin is no time zone"),
         ("values: {time_zones: {EST: five}}", "EST: five is not an abbreviation with an offset"),

@@ -5,7 +5,8 @@ import gzip
 import io
 import json
 import random
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,9 +31,9 @@ def as_csv(delimiter: str, ends: str = "\n") -> bytes:
     return text.getvalue().encode()
 
 
-def as_parquet() -> bytes:
+def as_parquet(rows: Sequence[Mapping[str, object]] = ROWS) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(ROWS), sink)
+    pq.write_table(pa.Table.from_pylist(list(rows)), sink)
     return sink.getvalue()
 
 
@@ -43,6 +44,7 @@ GOOD = {
     "items.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode(),
     "items.parquet": as_parquet(),
     "items.csv.gz": gzip.compress(as_csv(","), mtime=0),
+    "items/part.parquet": as_parquet([{**row, "sizes": ["S", "M"], "maker": {"name": "Alder"}} for row in ROWS]),
 }
 SIGNS = [
     b'"',
@@ -60,6 +62,10 @@ SIGNS = [
     b"{",
     b"}",
     b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"[",
+    b"]",
 ]
 
 
@@ -102,8 +108,27 @@ def swap_columns(content: bytearray, rng: random.Random) -> None:
     content[:] = b"\n".join(lines)
 
 
+def insert_long_value(content: bytearray, rng: random.Random) -> None:
+    start = rng.randrange(len(content) + 1)
+    content[start:start] = rng.choice([b"x", b'"', b"\n", b"{"]) * rng.randint(1_000, 100_000)
+
+
+def repeat_header(content: bytearray, rng: random.Random) -> None:
+    header = bytes(content).split(b"\n", 1)[0]
+    start = rng.choice([0, content.find(b"\n") + 1, len(content)])
+    content[start:start] = rng.choice([header + b"\n", header + b",", header])
+
+
+def pack(content: bytearray, rng: random.Random) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("items.csv", bytes(content))
+    content[:] = rng.choice([archive.getvalue(), gzip.compress(bytes(content)), gzip.compress(bytes(content))[:-9]])
+
+
 MUTATIONS: list[Callable[[bytearray, random.Random], None]] = [
-    flip, cut, leave_out, repeat, insert_sign, write_in_another_encoding, swap_columns,
+    flip, cut, leave_out, repeat, insert_sign, write_in_another_encoding, swap_columns, insert_long_value,
+    repeat_header, pack,
 ]  # fmt: skip
 
 
@@ -111,7 +136,7 @@ def assert_nothing_is_lost(path: Path, found: Delivered) -> None:
     """Count the records of a file without the reader of the product."""
     count = len(found.rows) + len(found.broken)
     if path.suffix == ".parquet":
-        with suppress(pa.ArrowInvalid):  # the writer's notes about itself are damaged
+        with suppress(pa.ArrowInvalid, OSError):  # the writer's notes about itself are damaged
             assert count == pq.read_metadata(path).num_rows
         return
     scan = scan_text(path)
@@ -146,7 +171,7 @@ def run_mutations(folder: Path, seeds: range) -> tuple[int, int]:
             if content:
                 rng.choice(MUTATIONS)(content, rng)
         data = folder / f"data-{seed}"
-        data.mkdir()
+        (data / name).parent.mkdir(parents=True)
         (data / name).write_bytes(content)
         try:
             found = read_table(data)
@@ -164,12 +189,12 @@ def run_mutations(folder: Path, seeds: range) -> tuple[int, int]:
 
 def test_damaged_files_lose_no_record_and_end_in_no_traceback(tmp_path: Path) -> None:
     read, refused = run_mutations(tmp_path, range(300))
-    assert read > 150
+    assert read > 100
     assert refused > 30
 
 
 @pytest.mark.long
 def test_thousands_of_damaged_files_lose_no_record(tmp_path: Path) -> None:
     read, refused = run_mutations(tmp_path, range(1000, 6000))
-    assert read > 2500
+    assert read > 1800
     assert refused > 500

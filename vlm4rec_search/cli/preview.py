@@ -22,6 +22,16 @@ _ROWS = 3
 _LINES = 5
 _WIDTH = 60  # characters of a value
 
+_DECLARED = {
+    "may mean thousands or decimals": 'decimal: ","',
+    "cannot be told apart": "time_form: dmy",
+    "may be a date": "time_form: dmy",
+    "has several meanings": 'time_zones: {EST: "-05:00"}',
+    "neither true nor false": "unavailable: [the word]",
+    "is above its scale": "rating_scale: 10",
+}
+"""What a person can declare, by the reason for which a value is refused without it."""
+
 Row = dict[str, str | int | None]
 
 
@@ -136,7 +146,8 @@ def _stand_in(name: str, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDB
         texts |= {"item_id": "item_id", "title": "item_id"}
         known = "FROM (SELECT DISTINCT item_id FROM raw.interactions WHERE TRIM(item_id) <> '')"
     columns = ", ".join(f"CAST({sql} AS VARCHAR) AS {column}" for column, sql in texts.items())
-    return connection.sql(f"SELECT ROW_NUMBER() OVER () AS row_number, {columns}, '{{}}'::JSON AS attributes {known}")
+    head = "'' AS file, ROW_NUMBER() OVER () AS row_number"
+    return connection.sql(f"SELECT {head}, {columns}, '{{}}'::JSON AS attributes {known}")
 
 
 def _refused(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> list[Refusal]:
@@ -189,6 +200,11 @@ def _echo(preview: TablePreview) -> None:
         click.echo(f"  {what}, {refusal.count} of {preview.rows} rows: {printable(refusal.reason)}")
         for example in refusal.examples:
             click.echo(f"    {_short(example, 2 * _WIDTH)}")
+    reasons = " ".join(refusal.reason for _, refusal in refused) + " ".join(each.reason for each in preview.emptied)
+    for advice in dict.fromkeys(declared for reason, declared in _DECLARED.items() if reason in reasons):
+        click.echo(
+            f"  to declare what is meant, for example: `values: {{{advice}}}` in contract.yaml in the source folder"
+        )
 
 
 def _short(value: object, width: int = _WIDTH) -> str:

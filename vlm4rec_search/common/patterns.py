@@ -38,8 +38,18 @@ MENDABLE = (
     "\u00c3[\\x{80}-\\x{BF}\u0192\u201e\u201a\u0178\u0160\u0152\u0153\u0161\u017e\u017d\u2013"
     "\u20ac\u2030\u2021\u2020\u02c6\u2039\u2018\u2022\u02dc\u2122\u203a]"
     "|\u00c2[\\x{A0}-\\x{BF}]|\u00e2\u20ac"
+    # Polish and Czech; with a sign that may follow a word, such as a trade mark, only inside of a word
+    "|\u00c5[\u201a\u201e\u02c6\u02dc\u00bc\u00bd\u00be\u00a1\u00a5\u00af]"
+    "|\u00c5[\u2122\u203a\u00ba]\\p{L}|\u00c4[\u2026\u2122\u203a\u2021\u2020\u0152]\\p{L}"
 )
-"""UTF-8 that was read as Windows-1252, such as CafÃ© for Café: letters of Western Europe, and quotation marks."""
+"""UTF-8 that was read as Windows-1252, such as CafÃ© for Café, and quotation marks."""
 
-MOJIBAKE = rf"{MENDABLE}|ï¿½|\x{{FFFD}}"
+BROKEN_TEXT = (
+    MENDABLE + "|\u0139[\u201a\u201e\u203a\u02c7\u013d\u013e\u017a\u017c\u2122\u02d8\u0105]"
+    "|\u0102[\u0142\u013d\u00a9\u00ad\u02c7]"
+    r"|[\x{80}-\x{84}\x{86}-\x{9F}]"
+)
+"""The same; UTF-8 that was read as Windows-1250, such as Ăł for ó; Windows-1252 that was read as Latin-1."""
+
+MOJIBAKE = rf"{BROKEN_TEXT}|ï¿½|\x{{FFFD}}"
 """The same, and letters that are lost for good."""

@@ -11,8 +11,11 @@ _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # full-width 
 def normal_form(text: str) -> str:
     """Return an id in the form that staging gives it (the macro `@normal_form`).
 
-    NFC, full-width letters as plain ones, nothing invisible, one space for any space, none around the text.
+    NFC, full-width letters as plain ones, nothing invisible, one space for any space, none around the text; `="00123"`
+    is 00123.
     """
+    if text.startswith('="') and text.endswith('"') and len(text) > 3:
+        text = text[2:-1]
     if _PLAIN.fullmatch(text):
         return text
     visible = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")

@@ -120,7 +120,7 @@ def match_columns(
         )  # fmt: skip
         warnings.append(one_line(f"{path}: the {looks} not used: {advice(table, {target: alike[0]})}"))
     if absent := [target for target in REQUIRED[table] if target not in filled]:
-        wanted = {target: suspects.get(target, ["..."])[0] for target in absent}
+        wanted = {target: suspects.get(target, ["..."])[0] for target in (*absent, *suspects)}
         message = f"{path} has no column {', '.join(absent)}; it has {_listed(columns)}: {advice(table, wanted)}"
         raise UsageError(one_line(message))
     return ColumnMatch(sources, templates, dict(declared.first), tuple(notes), tuple(warnings))
@@ -156,14 +156,15 @@ def name_key(name: str) -> str:
 
 def known_names(table: str) -> frozenset[str]:
     """Return the keys of all names under which shops deliver the columns of a table."""
-    return frozenset(key for keys in _synonyms()[table].values() for key in keys)
+    return frozenset(key for keys in _synonyms()[table].values() for key in keys if not key.startswith("*"))
 
 
 _INVISIBLE = re.compile("[\ufeff\u200b\u200c\u200d\u2060\u00ad\x00]")
 
 
 def _means(table: str, target: str, column: str) -> bool:
-    return name_key(column) in _synonyms()[table][target]
+    key, names = name_key(column), _synonyms()[table][target]
+    return key in names or any(name[1:-1] in key for name in names if name.startswith("*"))
 
 
 @cache
@@ -171,7 +172,10 @@ def _synonyms() -> dict[str, dict[str, frozenset[str]]]:
     content = yaml.safe_load(Path(__file__).with_name("column_names.yaml").read_text("utf-8"))
     return {
         table: {
-            target: frozenset(map(name_key, (target, *content[table].get(target, ())))) for target in CONTRACT[table]
+            target: frozenset(
+                name if name.startswith("*") else name_key(name) for name in (target, *content[table].get(target, ()))
+            )
+            for target in CONTRACT[table]
         }
         for table in CONTRACT
     }

@@ -31,6 +31,19 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "users": ("user_id", "segment"),
 }
 """Columns of each table of the raw contract. Every other column of a file is an attribute."""
+_LOCALES: dict[str, dict[str, str]] = {
+    "en": {"decimal": "."},
+    "en_US": {"time_form": "mdy"},
+    **{name: {"time_form": "dmy"} for name in ("en_GB", "en_IE", "en_AU", "en_NZ", "en_IN")},
+    **{
+        language: {"decimal": ",", "time_form": "dmy"}
+        for language in ("de", "fr", "es", "it", "nl", "pt", "da", "nb", "no", "fi", "pl", "cs", "sk", "sl", "hr", "ro")
+    },
+    **{language: {"decimal": ",", "time_form": "dmy"} for language in ("bg", "el", "ru", "uk", "tr")},
+    **{language: {"decimal": ","} for language in ("sv", "hu", "lt")},  # the year stands first
+    **{name: {"decimal": "."} for name in ("ja", "zh", "ko", "de_CH", "de_LI", "it_CH", "es_MX")},
+}
+"""What a language or a locale means; a locale goes before its language."""
 _NAMED = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "backslash": "\\", "none": ""}
 
 
@@ -157,6 +170,8 @@ class UsersDeclaration(TableDeclaration):
 class Values(Section):
     """How the values of all tables are to be understood."""
 
+    locale: str | None = None
+    """Such as de_DE: stands for its decimal sign and its order of day and month, where these are not declared."""
     decimal: Literal[".", ","] | None = None
     """Decimal sign of prices and values."""
     time_form: Literal["dmy", "mdy", "days"] | None = None
@@ -179,6 +194,20 @@ class Values(Section):
     """Words for an item that cannot be bought."""
     mend_texts: bool = False
     """Whether texts of items that are UTF-8 read as Windows-1252, such as CafÃ©, are decoded once more."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_locale(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("locale") is None:
+            return content
+        name = str(content["locale"]).split(".")[0].replace("-", "_")
+        language = name.split("_")[0]
+        if language not in _LOCALES:
+            raise ValueError(
+                f"the locale {name} is not known: declare decimal and time_form; known are {', '.join(_LOCALES)}"
+            )
+        of_locale = {**_LOCALES[language], **_LOCALES.get(name, {})}
+        return {**of_locale, **content}
 
     @field_validator("time_zone")
     @classmethod

@@ -409,7 +409,8 @@ def _store(store: Path, key: str, broken: bool = False) -> Path:
 
 def _write(relation: duckdb.DuckDBPyRelation, path: Path) -> None:
     with replacing_file(path) as part:
-        relation.write_parquet(str(part))
+        # Dictionaries of the values would take most of the time of a large file, and are read once.
+        relation.query("stored", f"COPY stored TO {quote_text(str(part))} (FORMAT parquet, DICTIONARY_SIZE_LIMIT 1)")
 
 
 def _digest(text: str) -> str:

@@ -197,8 +197,13 @@ def _refuse_other_kinds(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(8)
     for start, kind in _OTHER_KINDS.items():
-        if head.startswith(start):
-            raise UsageError(f"{path} is {kind}: save it as csv, parquet or jsonl first")
+        if head.startswith(start) and not path.name.endswith((".gz", ".zst")):
+            advice = (
+                "unpack it, or add .gz or .zst to its name"
+                if "compressed" in kind
+                else "save it as csv, parquet or jsonl first"
+            )
+            raise UsageError(f"{path} is {kind}: {advice}")
 
 
 _OTHER_KINDS = {
@@ -207,6 +212,8 @@ _OTHER_KINDS = {
     b"<?xml": "XML",
     b"PAR1": "a Parquet file with another suffix",
     b"SQLite": "a database",
+    b"\x1f\x8b": "compressed with gzip, which its name does not say",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd, which its name does not say",
 }
 
 
@@ -240,13 +247,13 @@ def _one_line_each(
     if dialect.quote and dialect.escape != dialect.quote:
         return None
     quoted = bool(dialect.quote) and len(dialect.delimiter) == 1
-    # An explicit dialect: DuckDB's own detection may take `#` for a comment, or a first row for a preamble. Literals: a
-    # relation with bound parameters would hold the whole file in memory.
+    # An explicit dialect: DuckDB's own detection may take `#` for a comment, or a first row for a preamble. Without
+    # `new_line`, with which \r\n gives no rows. Literals: a relation with bound parameters would hold the whole file in
+    # memory.
     text = {
         "delim": dialect.delimiter,
         "quote": dialect.quote if quoted else "",
         "escape": dialect.escape if quoted else "",
-        "new_line": "\\r\\n" if scan.ends == "\r\n" else "\\n",
         "comment": "",
         "nullstr": "",
         "compression": _COMPRESSION.get(path.suffix, "none"),
@@ -426,7 +433,9 @@ def _none_broken(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelati
 def _read_json_lines(
     connection: duckdb.DuckDBPyConnection, path: Path, table: str, declared: TableDeclaration, folder: Path
 ) -> Records:
+    _refuse_other_kinds(path)
     scan = scan_text(path, declared.encoding)
+    _refuse_array(path, scan)
     relation, broken, broken_rows = _objects_as_they_are(connection, path, scan), _none_broken(connection), 0
     if relation is None:
         relation, broken = _read_objects(connection, path, scan, folder)
@@ -437,6 +446,19 @@ def _read_json_lines(
     values = {name: f"JSON_EXTRACT_STRING(json, {quote_text(_pointer(name))})" for name in names}
     written, notes = f"{_suffix(path)}, {scan.encoding}", tuple(_encoding_notes(scan, declared))
     return Records(relation, relation.shape[0], values, values, broken, broken_rows, written, notes, is_json=True)
+
+
+def _refuse_array(path: Path, scan: TextScan) -> None:
+    """Refuse a file that is one JSON array: it begins with a bracket that its last line closes."""
+    first = last = ""
+    with open_text(path, scan.encoding) as text:
+        for line in text:
+            if content := line.strip().strip("\ufeff"):
+                first, last = first or content, content
+                if not first.startswith("["):
+                    return
+    if first.startswith("[") and last.endswith("]"):
+        raise UsageError(f"{path} is one JSON array; write one object per line: jq -c '.[]' {path.name} > lines.jsonl")
 
 
 def _objects_as_they_are(

@@ -17,6 +17,7 @@ from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, one
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
+from vlm4rec_search.pipeline.catalogue_language import find_other_language
 from vlm4rec_search.pipeline.exposure import measure_tables
 from vlm4rec_search.pipeline.quality.history import record_check
 from vlm4rec_search.pipeline.quality.page import write_quality_page
@@ -80,6 +81,8 @@ def run_suites(
         if about_ranking:
             with suppress(UsageError):  # there are no documents, which another suite tells
                 search_layer = read_search_layer(connection, environment)
+    if search_layer is not None and (other := find_other_language(search_layer.tables, search_layer.analyzer)):
+        logger.warning("%s", other)
     measured += _measure_ranking(about_ranking, search_layer, ranking, rules)
     report = judge(sorted(measured, key=lambda pair: pair[0].name), {"max_age_days": max_age_days})
     if docs is None:

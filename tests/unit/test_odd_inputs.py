@@ -1,0 +1,182 @@
+"""Odd inputs after public reports of people who did this job: what is right stands beside each."""
+
+import gzip
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.staged import Staged, stage
+
+from vlm4rec_search.common.errors import UsageError
+
+LOG = "user_id,item_id,timestamp\nu,1,2024-01-01\n"
+CATALOGUE = "item_id,title\n1,Lamp\n2,Mug\n"
+Stage = Callable[..., Staged]
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Stage:
+    numbers = count()
+
+    def read(items: str | bytes = CATALOGUE, log: str = LOG, **files: str | bytes) -> Staged:
+        delivered = {"items.csv": items, "interactions.csv": log, **files}
+        return stage(tmp_path / str(next(numbers)), {name: text for name, text in delivered.items() if text})
+
+    return read
+
+
+def column(name: str, values: list[str]) -> str:
+    return f"item_id;title;{name}\n" + "".join(f"{number};Lamp;{value}\n" for number, value in enumerate(values))
+
+
+def log_of(times: list[str]) -> str:
+    return "user_id;item_id;timestamp\n" + "".join(f"{number};1;{time}\n" for number, time in enumerate(times))
+
+
+def of_items(found: Staged, name: str) -> list[Any]:
+    return [item[name] for item in found.items.values()]
+
+
+@pytest.mark.parametrize(
+    ("content", "titles"),
+    [
+        ("sep=;\r\nitem_id;title\r\n1;Lamp, red\r\n2;Mug\r\n", ["Lamp, red", "Mug"]),
+        ("item_id,title\r1,Lamp\r2,Mug\r", ["Lamp", "Mug"]),
+        ("item_id\ttitle\r\n1\tTür grün\r\n".encode("utf-16-le"), ["Tür grün"]),
+        ('item_id,title\r\n1,"Lamp\r\nred"\r\n2,Mug\r\n', ["Lamp red", "Mug"]),
+        ("item_id,title\n1,Lamp,\n2,Mug,\n", ["Lamp", "Mug"]),
+        ("item_id,title,\n1,Lamp,\n2,Mug,\n", ["Lamp", "Mug"]),
+        ('item_id,title,price\n1,22" monitor,9\n2,"Mug",8\n', ['22" monitor', "Mug"]),
+        ('\ufeff"ITEM_ID","TITLE"\r\n"1","Lamp"\r\n', ["Lamp"]),
+        ("item_id,title\n1,\u200f\u0645\u0635 \U0001f600\n2,***\n3,?\n", ["\u200f\u0645\u0635 \U0001f600", "***", "?"]),
+    ],
+)
+def test_ways_to_write_a_catalogue(staged: Stage, content: str | bytes, titles: list[str]) -> None:
+    assert of_items(staged(content), "title") == titles
+
+
+def test_rows_of_totals_and_remarks_are_refused(staged: Stage) -> None:
+    found = staged("item_id,title,price\n1,Lamp,9.50\nTotal,,9.50\n-- 1 rows exported\n")
+    assert found.refused == [("items", 3, "no title"), ("items", 4, "no title")]
+
+
+ARRAY = json.dumps([{"item_id": "1", "title": "Lamp"}], indent=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("items.csv", gzip.compress(CATALOGUE.encode()), "is compressed with gzip, which its name does not say"),
+        ("items.jsonl", ARRAY, "is one JSON array; write one object per line: jq"),
+        ("items.jsonl", '[\n{"item_id":"1","title":"Lamp"},\n{"item_id":"2","title":"Mug"}\n]\n', "is one JSON array"),
+        ("items.csv", "Export of shop 12;;\nitem_id;title;price\n1;Lamp;9\n", "it has Export of shop 12"),
+        ("items.csv", "Artikelnr;Bezeichnung\n1;Lamp\n", "map: {item_id: Artikelnr, title: Bezeichnung}"),
+    ],
+)
+def test_files_of_another_kind_are_told(staged: Stage, name: str, content: str | bytes, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        staged("", **{name: content})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["price_eur", "Price incl. VAT", "Verkaufspreis", "Bild-URL", "Lagerbestand", "Hauptkategorie"]
+)
+def test_a_column_whose_name_holds_a_known_word_is_told(staged: Stage, name: str) -> None:
+    assert f"the column '{name}' looks like" in staged(f"item_id,title,{name}\n1,Lamp,9\n").told
+
+
+def test_prices(staged: Stage) -> None:
+    meant = {
+        "24.90": 24.9, "1,23,456.78": 123456.78, "1'234.50": 1234.5, "CHF 1\u2019234.50": 1234.5, "US $9": 9.0,
+        "$9.99 USD": 9.99, "A$5.00": 5.0, '="12.50"': 12.5, "0": 0.0, "(12.50)": None, "$9.99 - $19.99": None,
+        "UVP 19.99": None, "Call for price": None, "9.99/pc": None,
+    }  # fmt: skip
+    found = staged(column("price", list(meant)))
+    assert of_items(found, "price") == list(meant.values())
+    assert len(found.emptied) == sum(price is None for price in meant.values())
+    assert of_items(staged(column("price", ["1.234"])), "price") == [None]
+    german = ["€ 1.299,-", "1 299,00 kr", "1\u00a0299,50 kr", "9,99 €*", "ab 9,99 €"]
+    assert of_items(staged(column("price", german)), "price") == [1299, 1299, 1299.5, 9.99, 9.99]
+
+
+def test_each_file_has_its_own_signs(staged: Stage) -> None:
+    files = {
+        "items/de.csv": "item_id;title;price\n1;Lamp;1.299\n2;Lamp;9,50\n",
+        "items/us.csv": 'item_id,title,price\n3,Lamp,"1,299"\n4,Lamp,9.50\n',
+        "interactions/de.csv": "user_id;item_id;timestamp\nu;1;01.02.2024\nu;1;31.01.2024\n",
+        "interactions/us.csv": "user_id,item_id,timestamp\nu,1,02/01/2024\nu,1,01/31/2024\n",
+    }
+    found = staged("", "", **files)
+    assert of_items(found, "price") == [1299, 9.5, 1299, 9.5]
+    assert [event[4][:10] for event in found.events] == ["2024-02-01", "2024-01-31"] * 2
+
+
+def test_availability(staged: Stage) -> None:
+    yes, no = ["instock", "1", "Ja", "Verfügbar", "YES", "12"], ["Out of Stock", "sold_out", "0.0", "ausverkauft", "-5"]
+    odd = ["5 Stück", ">10", "X"]
+    found = staged(column("available", [*yes, *no, *odd]))
+    assert of_items(found, "available") == [True] * len(yes) + [False] * len(no) + [True] * len(odd)
+    assert len(found.emptied) == len(odd)
+
+
+def test_times(staged: Stage) -> None:
+    moment = "2026-02-01 10:00:00"
+    same = ["1769940000", "1769940000000", "1769940000000000", "1769940000000000000", '="2026-02-01 10:00"']
+    assert [event[4] for event in staged(log=log_of(same)).events] == [moment] * len(same)
+    assert [event[4] for event in staged(log=log_of(["45000.5", "45001"])).events] == [
+        "2023-03-15 12:00:00",
+        "2023-03-16 00:00:00",
+    ]
+    dotted = staged(log=log_of(["01.02.2026", "13.02.2026", "2026-13-01", "2024-01-31 24:00"]))
+    assert [event[4][:10] for event in dotted.events] == ["2026-02-01", "2026-02-13", "2024-02-01"]
+    assert dotted.refused == [("interactions", 4, "time cannot be parsed")]
+
+
+def test_times_that_stand_for_none_are_refused(staged: Stage) -> None:
+    found = staged(log=log_of(["0001-01-01T00:00:00", "1900-01-01", "1899-12-30", "0000-00-00 00:00:00", "9999-12-31"]))
+    assert not found.events
+    early = "time is before 1901, which programs write for no time"
+    assert [reason for *_, reason in found.refused] == [early] * 3 + ["time cannot be parsed", "time is in the future"]
+
+
+def test_words_for_nothing(staged: Stage) -> None:
+    found = staged(
+        "item_id,title,category,price,brand\n1,Lamp,n.a.,N.A.,undefined\n2,Mug,[null],#NV,[null]\n3,NULL,,,\n"
+    )
+    assert of_items(found, "category") == of_items(found, "price") == [None, None]
+    assert not found.emptied
+    assert [json.loads(brand) for brand in of_items(found, "attributes")] == [{"brand": None}] * 2
+    assert ("items", 4, "no title") in found.refused
+    named = staged("item_id,title,brand\n1,NULL,NULL\n", **{"contract.yaml": "values: {nothing: {all: []}}"})
+    assert of_items(named, "title") == ["NULL"]
+    assert json.loads(of_items(named, "attributes")[0]) == {"brand": "NULL"}
+
+
+def test_ids_of_spreadsheets(staged: Stage) -> None:
+    written = staged('item_id,title\n="00123",Lamp\n', "user_id,item_id,timestamp\nu,00123,2024-01-01\n")
+    assert written.events[0][1] == "00123"
+    cut = staged(
+        "item_id,title\n4.00638E+12,Lamp\n4.00638E+12,Mug\n1,Cup\n",
+        "user_id,item_id,timestamp\nu,4.00638E+12,2024-01-01\n",
+    )
+    reason = "the id is a rounded number such as 1.23E+12: a spreadsheet has cut its digits"
+    assert [why for *_, why in cut.refused] == [reason] * 3
+
+
+def test_events(staged: Stage) -> None:
+    head = "user_id,item_id,timestamp,event_type,value\n"
+    sold = staged(log=head + 'u,1,2024-01-01,purchase,2\nu,1,2024-01-02,purchase,-2\nu,1,2024-01-02,Purchase,"(2)"\n')
+    assert [event[2:4] for event in sold.events] == [("purchase", 2), ("return", 2)]
+    assert sold.refused == [("interactions", 4, "value is not a number")]
+    rated = staged(log=head + "u,1,2024-01-01,rating,95\nu,2,2024-01-02,rating,20\nu,1,2024-01-02,rating,★★★\n")
+    assert [event[2] for event in rated.events] == ["rating", "dislike"]
+    assert rated.refused == [("interactions", 4, "value is not a number")]
+    spelt = staged(
+        log="user_id,item_id,timestamp,event_type\nu,1,2024-01-01, Add To Cart \nu,1,2024-01-01,ORDER-COMPLETED\n"
+    )
+    assert [event[2] for event in spelt.events] == ["cart", "purchase"]
