@@ -122,8 +122,11 @@ def repeat_header(content: bytearray, rng: random.Random) -> None:
 def pack(content: bytearray, rng: random.Random) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("items.csv", bytes(content))
-    content[:] = rng.choice([archive.getvalue(), gzip.compress(bytes(content)), gzip.compress(bytes(content))[:-9]])
+        file.writestr(
+            zipfile.ZipInfo("items.csv"), bytes(content)
+        )  # of a fixed time, so that a seed gives the same file
+    compressed = gzip.compress(bytes(content), mtime=0)
+    content[:] = rng.choice([archive.getvalue(), compressed, compressed[:-9]])
 
 
 MUTATIONS: list[Callable[[bytearray, random.Random], None]] = [
