@@ -62,7 +62,9 @@ def draw_photos(folder: Path, count: int, side: int = 1024) -> list[str]:
 
 def measure_throughput(url: str, folder: Path, workers: int, items: int) -> float:
     """Print and return the captions per second, from the photo files to the cache."""
-    captioner = load_captioner("openai:any", Settings.model_validate({"openai_url": url, "openai_workers": workers}))
+    captioner = load_captioner(
+        "openai:any", Settings.model_validate({"openai_url": url, "openai_workers": workers, "caption_canary": "off"})
+    )
     photos = sorted(path.name for path in folder.glob("*.jpg"))
     contexts = [Context(f"item {number}") for number in range(items)]
     with Cache(folder / f"cache-{workers}") as cache:
