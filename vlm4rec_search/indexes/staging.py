@@ -19,7 +19,7 @@ from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.search_layer import MODELS, PHOTOS, Frame, Model, SearchTables
 from vlm4rec_search.search.retrievers import MAX_ITEMS
 
-_RANGE = 100_000  # documents whose lists are in memory at once
+_RANGE = 20_000  # documents whose lists are in memory at once: about 1 GB with 100 words and 150 neighbours each
 STEPS = 5  # how often `stage_release` advances its progress bar
 
 

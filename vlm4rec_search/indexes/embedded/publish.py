@@ -30,7 +30,7 @@ from vlm4rec_search.search.searcher import Searcher
 logger = logging.getLogger(__name__)
 
 EXACT_UP_TO = 200_000
-_MEMORY = "2GB"  # of DuckDB while it builds; what does not fit goes to a folder beside the file
+_MEMORY = "4GB"  # of DuckDB while it builds; what does not fit goes to a folder beside the file
 _BATCH = 10_000  # texts in memory at once
 _TRIED = 24  # queries of each sort that try shortlists
 
