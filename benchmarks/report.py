@@ -110,10 +110,15 @@ def describe_machine(project: Path) -> Entry:
 
 
 def commit_of(project: Path) -> str:
-    """Return the short name of the commit of a work tree, with `-dirty` where files have changed since."""
-    git = ["git", "-C", str(project), "describe", "--always", "--dirty", "--exclude=*"]
+    """Return the short name of the commit of a work tree, with `-dirty` where files but the report have changed."""
+    git = ["git", "-C", str(project)]
+    others = ["status", "--porcelain", "--", ".", ":!benchmarks/results.*"]
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+        commit, changed = (
+            subprocess.run([*git, *arguments], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+            for arguments in (["rev-parse", "--short", "HEAD"], others)
+        )
+        return f"{commit}-dirty" if changed else commit
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
