@@ -1,17 +1,14 @@
 """The `openai` captioner beside bare posts, and the caption pipeline beside what Pillow needs for the photos.
 
-The server in a process of its own answers each request after 200 ms, and any number of requests at once. The instant
+The server (`caption_servers.py`) answers each request after 200 ms, and any number of requests at once. The instant
 captioner answers at once, so that only the pipeline is measured: locating and hashing the file, the cache key, decoding
 and shrinking the photo, storing and validating the answer.
 """
 
-import asyncio
 import base64
 import hashlib
 import io
 import json
-import multiprocessing
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +17,10 @@ from itertools import count
 from pathlib import Path
 
 import httpx
-import numpy as np
 from PIL import Image
 
+from benchmarks.caption_servers import Stub, serving_fleet
+from benchmarks.captions import draw_photos
 from benchmarks.measure import Act, Contest
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
 from vlm4rec_search.captioning.generate import caption_photos
@@ -32,41 +30,6 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.photos.locate import locate_photos
 
 SERVER_SECONDS, IN_FLIGHT, DIFFERENT = 0.2, 16, 20
-BODY = (
-    b'{"choices": [{"message": {"content": "A red bag."}, "finish_reason": "stop"}],'
-    b' "usage": {"prompt_tokens": 900, "completion_tokens": 4}}'
-)
-
-
-def serve(listener: socket.socket) -> None:
-    """Answer every request after `SERVER_SECONDS`, until the process is killed."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-                await reader.readexactly(int(length.split(b":")[1]))
-                await asyncio.sleep(SERVER_SECONDS)
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    async def run() -> None:
-        async with await asyncio.start_server(answer, sock=listener, limit=1 << 20) as server:
-            await server.serve_forever()
-
-    asyncio.run(run())
-
-
-def draw_photos(folder: Path, count: int) -> list[str]:
-    """Write JPEG photos of 1,024 x 1,024 pixels and return their names."""
-    draw = np.random.default_rng(0)
-    names = [f"{number}.jpg" for number in range(count)]
-    for name in names:
-        small = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(small).resize((1024, 1024), Image.Resampling.BICUBIC).save(folder / name, quality=90)
-    return names
 
 
 class InstantCaptioner(Captioner):
@@ -113,13 +76,11 @@ def shrink(path: Path) -> bytes:
 @contextmanager
 def captioning(photos: int) -> Iterator[Contest]:
     """Caption photos with the server and with the instant captioner."""
-    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+    with tempfile.TemporaryDirectory() as name, serving_fleet(Stub(SERVER_SECONDS, slots=512)) as server:
         folder, caches = Path(name), count()
         drawn = draw_photos(folder, min(photos, DIFFERENT))
         names = [drawn[number % len(drawn)] for number in range(photos)]
-        server = multiprocessing.get_context("fork").Process(target=serve, args=(listener,), daemon=True)
-        server.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        url = server.setting
 
         def over_http(workers: int) -> Captioner:
             options = {"openai_url": url, "openai_workers": workers, "caption_canary": "off"}
@@ -154,4 +115,3 @@ def captioning(photos: int) -> Iterator[Contest]:
             "Pillow alone", lambda: lambda: [shrink(folder / each) for each in names], ["pipeline"], per=photos
         )
         yield contest
-        server.kill()
