@@ -18,12 +18,12 @@ import httpx
 from pydantic import BaseModel, ValidationError, model_validator
 
 from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
-from vlm4rec_search.captioning.estimate import mean_tokens
-from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, Outcome, caption_keys, make_entry
+from vlm4rec_search.captioning.estimate import earlier_runs, mean_tokens
+from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, Outcome, make_entry
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.run import CatalogueCaptions, Part, fetch_selected, look_up_captions
 from vlm4rec_search.common.cache import Cache, CostMeter, Failure, FillPolicy, Prices, Record, result_key
-from vlm4rec_search.common.concurrency import run_concurrently
+from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import file_lock
 from vlm4rec_search.common.progress import bar
@@ -127,8 +127,7 @@ def export_batch(
         requests = _requests(catalogue, selected, photos, urls)
         taken = set(cache.set_aside("caption", model.id, dict.fromkeys(requests, writer.writing), "export-batch"))
         writer.write({key: request for key, request in requests.items() if key in taken})
-        producer = ("caption", model.id)
-        earlier = [row for row in cache.ledger() if (row.kind, row.producer) == producer and row.computed]
+        earlier = earlier_runs(cache, model.id)
     (mean_in, mean_out), measured = mean_tokens(catalogue, earlier)
     number = sum(file.requests for file in writer.files)
     tokens = round(number * mean_in), round(number * mean_out)
@@ -161,11 +160,13 @@ def _requests(
 ) -> dict[str, _Request]:
     """Return the request of each key; items with the same photo and prompt share one."""
     items = [catalogue.items[at] for at in selected]
-    prompts = [catalogue.captioner.render(item.context) for item in items]
-    keys = caption_keys(catalogue.captioner, photos, prompts)
     return {
-        key: _Request(photo, prompt, with_scheme(item.image) if urls and is_url(item.image) else None)
-        for key, photo, prompt, item in zip(keys, photos, prompts, items, strict=True)
+        key: _Request(
+            photo,
+            catalogue.captioner.render(item.context),
+            with_scheme(item.image) if urls and is_url(item.image) else None,
+        )
+        for key, photo, item in zip(catalogue.keys(selected, photos), photos, items, strict=True)
         if photo.failure is None
     }
 
@@ -253,7 +254,7 @@ class _RequestWriter:
 
     def _lines(self, requests: Mapping[str, _Request]) -> Iterator["_Line"]:
         with bar(f"requests for {self._captioner.id}", len(requests)) as advance:
-            encoded = run_concurrently(self._encode, requests.items(), os.cpu_count() or 1)
+            encoded = run_concurrently(self._encode, requests.items(), usable_cores())
             for (key, _), result in encoded:
                 advance(1)
                 if isinstance(result, _Line):
@@ -401,8 +402,7 @@ def import_batch(
 def _expected_keys(catalogue: CatalogueCaptions, cache: Cache) -> set[str]:
     """Return the keys of the catalogue, and those of earlier exports whose item has changed or gone since."""
     usable = [at for at, photo in enumerate(catalogue.photos) if photo.failure is None]
-    prompts = [catalogue.captioner.render(catalogue.items[at].context) for at in usable]
-    keys = caption_keys(catalogue.captioner, [catalogue.photos[at] for at in usable], prompts)
+    keys = catalogue.keys(usable, [catalogue.photos[at] for at in usable])
     return {*keys, *cache.failures_of("caption").get(catalogue.captioner.id, {})}
 
 

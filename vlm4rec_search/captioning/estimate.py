@@ -64,8 +64,7 @@ def estimate_captions(settings: Settings, captioner: str | None = None, environm
     """
     with Cache(settings.cache) as cache:
         captions = look_up_captions(settings, cache, captioner, environment)
-        producer = ("caption", captions.captioner.id)
-        earlier = [row for row in cache.ledger() if (row.kind, row.producer) == producer and row.computed]
+        earlier = earlier_runs(cache, captions.captioner.id)
     items = len(captions.items)
     counted = (("pending",), RETRYABLE, ("ok",), (IN_BATCH,))
     todo, wrong, ok, in_batch = (len(captions.positions(statuses)) for statuses in counted)
@@ -89,6 +88,11 @@ def estimate_captions(settings: Settings, captioner: str | None = None, environm
         measured=measured,
         unknown_edits=find_unknown_items(read_edits(settings.caption_edits), [item.item_id for item in captions.items]),
     )
+
+
+def earlier_runs(cache: Cache, captioner: str) -> list[LedgerRow]:
+    """Return the rows of the ledger in which a captioner, by its id, made captions."""
+    return [row for row in cache.ledger() if (row.kind, row.producer) == ("caption", captioner) and row.computed]
 
 
 def mean_tokens(captions: CatalogueCaptions, earlier: list[LedgerRow]) -> tuple[tuple[float, float], int]:

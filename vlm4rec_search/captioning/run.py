@@ -1,7 +1,7 @@
 """Captioning runs ahead of a plan: caption the pending items, or retry the failed ones."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -142,6 +142,11 @@ class CatalogueCaptions:
         pairs = ((at, self.items[at]) for at in positions)
         return [at for at, item in pairs if part is None or part.contains(item.image, render(item.context))]
 
+    def keys(self, positions: Sequence[int], photos: Sequence[PhotoFile]) -> list[str]:
+        """Return the keys in the cache of the items at these positions, with these photos."""
+        prompts = [self.captioner.render(self.items[position].context) for position in positions]
+        return caption_keys(self.captioner, photos, prompts)
+
     def count_statuses(self) -> dict[str, int]:
         """Return the number of items with each status, the most frequent status first."""
         return dict(Counter(outcome.status for outcome in self.outcomes).most_common())
@@ -253,15 +258,10 @@ def run_captions(
 
 def _order_by_last_try(captions: CatalogueCaptions, selected: list[int], cache: Cache) -> list[int]:
     """Return the positions by the time of their last try, oldest first, so that no permanent failure blocks others."""
-    keys = _caption_keys(captions, selected, [captions.photos[position] for position in selected])
+    keys = captions.keys(selected, [captions.photos[position] for position in selected])
     tried = cache.failed_attempts(keys)
     last_try = {position: tried.get(key, 0) for position, key in zip(selected, keys, strict=True)}
     return sorted(selected, key=last_try.__getitem__)
-
-
-def _caption_keys(captions: CatalogueCaptions, selected: list[int], photos: list[PhotoFile]) -> list[str]:
-    prompts = [captions.captioner.render(captions.items[position].context) for position in selected]
-    return caption_keys(captions.captioner, photos, prompts)
 
 
 def caption_selected(
@@ -283,7 +283,7 @@ def caption_selected(
     with _shared_progress(policy.show, captioner, len(selected), len(groups)) as (show, advance_to):
         for group, photos in _fetch_ahead(captions, groups, settings, cache, policy):
             contexts = [captions.items[position].context for position in group]
-            recompute = set(_caption_keys(captions, group, photos)) if policy.origin == "retry" else set()
+            recompute = set(captions.keys(group, photos)) if policy.origin == "retry" else set()
             own = replace(policy, recompute=recompute, show=show, rows=rows)
             captioned, results = caption_photos(captioner, photos, contexts, cache, own, checks)
             outcomes += captioned

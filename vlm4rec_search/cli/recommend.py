@@ -1,6 +1,5 @@
 """`vlm4rec recommend`: the recommendations of many shoppers as a file."""
 
-import os
 from pathlib import Path
 
 import click
@@ -45,6 +44,7 @@ def recommend(
       vlm4rec recommend --all --to mail.parquet -k 5 --scenario mail
       vlm4rec recommend --users returning.txt --to returning.parquet --json
     """
+    from vlm4rec_search.common.concurrency import usable_cores
     from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.progress import bar
     from vlm4rec_search.common.settings import settings
@@ -63,9 +63,7 @@ def recommend(
         else:
             people = all_users(open_releases(url or options.index_url, options), index.release.name)
         queries = [Query(user=user, **arguments) for user in people]
-        batch = write_recommendations(
-            index, queries, to or options.recommendations, bar, processes or len(os.sched_getaffinity(0))
-        )
+        batch = write_recommendations(index, queries, to or options.recommendations, bar, processes or usable_cores())
     if as_json:
         echo_json(batch)
         return

@@ -1,5 +1,6 @@
 """Calls in threads: many at once with their results as they end, or one in the background."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
@@ -28,6 +29,12 @@ def run_concurrently(call: Callable[[T], R], tasks: Iterable[T], workers: int) -
         yield from pool.run(iter(tasks))
     finally:
         pool.stop()
+
+
+def usable_cores() -> int:
+    """Return the number of processor cores that this process may use, at least 1."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def start_in_thread(call: Callable[[], R]) -> Future[R]:

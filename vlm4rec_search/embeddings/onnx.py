@@ -1,11 +1,11 @@
 """Networks in ONNX files, run by ONNX Runtime on the CPU."""
 
 import mmap
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from vlm4rec_search.common.concurrency import usable_cores
 from vlm4rec_search.common.errors import RunError, first_line
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def load_network(path: Path) -> "InferenceSession":
 
     onnxruntime.set_default_logger_severity(3)  # errors only; warnings are about optimisations and graphics cards
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = usable_cores()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry(_FOLDER, str(path.resolve().parent))
     try:

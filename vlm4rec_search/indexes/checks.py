@@ -42,14 +42,18 @@ _FAULTY_PHOTOS = """
 """
 
 
+def has_photos(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether the release of a staging database has vectors of photos."""
+    return "image_encoder" in connection.table("release").columns
+
+
 def verify_rows(connection: duckdb.DuckDBPyConnection) -> None:
     """Compare the rows of a release with the judged rows of the search layer, while the build is still open.
 
     Raises:
         RunError: rows are missing or too many; the message gives their number.
     """
-    has_photos = "image_encoder" in connection.table("release").columns
-    for fault, query in (_FAULTS | ({_PHOTO_FAULT: _FAULTY_PHOTOS} if has_photos else {})).items():
+    for fault, query in (_FAULTS | ({_PHOTO_FAULT: _FAULTY_PHOTOS} if has_photos(connection) else {})).items():
         with_wanted = f"WITH wanted AS (SELECT item_id FROM judged_documents WHERE reason IS NULL) {query}"  # noqa: S608
         (number,) = connection.execute(with_wanted).fetchone() or (0,)
         if number:

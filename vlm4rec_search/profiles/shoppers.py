@@ -1,6 +1,5 @@
 """User-kNN: what the shoppers with the most similar histories took of late."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from vlm4rec_search.common.concurrency import usable_cores
 from vlm4rec_search.common.vectors import Floats, Ints, largest_columns
 from vlm4rec_search.profiles.histories import keep_largest
 from vlm4rec_search.profiles.taken import Taken
@@ -43,9 +43,7 @@ def similar_shoppers(taken: Taken, half_lives: tuple[float, float]) -> pd.DataFr
     unit = sparse.csr_array(sparse.diags_array((1.0 / np.maximum(lengths, 1e-12)).astype(np.float32)) @ histories)
     pool = latest_shoppers(taken, POOL)
     of_block = partial(_of_block, unit, unit[pool].T.tocsr(), recent[pool], pool)
-    with ThreadPoolExecutor(
-        min(os.cpu_count() or 1, _THREADS)
-    ) as threads:  # numpy and scipy free the interpreter's lock
+    with ThreadPoolExecutor(min(usable_cores(), _THREADS)) as threads:  # numpy and scipy free the interpreter's lock
         parts = list(threads.map(of_block, _blocks(len(taken.user_ids), max(len(taken.item_ids), len(pool)))))
     rows, columns, scores, ranks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return pd.DataFrame(

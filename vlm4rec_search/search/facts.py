@@ -44,14 +44,14 @@ def look_up(
             it.
     """
     photo_vector, photo_title = _photo(reader, query, encode_photo)
-    asked = Facts(photo_vector=photo_vector, photo_title=photo_title, analyzer=load_analyzer(reader.release.analyzer))
+    facts = Facts(photo_vector=photo_vector, photo_title=photo_title, analyzer=load_analyzer(reader.release.analyzer))
     try:
         user, session = _subject(reader, query)
-        facts = replace(asked, user=user, session=session)
+        facts = replace(facts, user=user, session=session)
     except UnavailableError:
-        if not query.is_asked:
+        if not query.has_text_or_photo:
             raise
-        facts = replace(asked, failed=(SUBJECT,))
+        facts = replace(facts, failed=(SUBJECT,))
     if starts := neighbour_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
@@ -108,7 +108,7 @@ def _session(reader: Reader, query: Query) -> User | None:
     if not named:
         return None
     items = reader.items(list(dict.fromkeys(named)), words=True)
-    if not items and query.user is None and not query.is_asked:
+    if not items and query.user is None and not query.has_text_or_photo:
         missing = ", ".join(query.items[:5])
         raise UnknownItemsError(f"no item of the session is in the release {reader.release.name}: {missing}")
     if not items:

@@ -11,9 +11,9 @@ from vlm4rec_search.search.rules import Rule
 
 POPULARITY = Retriever("popularity", "popularity")
 TIE_BREAK = 0.01  # weight of popularity beside retrievers of weight 1
-# Of searches with a text, whatever fusion was chosen on histories: an item with all words of the text has a much higher
-# score than one with some of them, which ranks alone do not show (docs/searching.md has the figures).
-ASKED_FUSION: Fusion = "minmax"
+# Of searches with a text or a photo, whatever fusion was chosen on histories: an item with all words of a text has a
+# much higher score than one with some of them, which ranks alone do not show (docs/searching.md has the figures).
+TEXT_FUSION: Fusion = "minmax"
 AFTER_SEGMENT = replace(POPULARITY, weight=0.01)  # fills up behind a segment's list, where filters leave little of it
 
 
@@ -32,7 +32,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     session = _session(query, facts, ranking) + _from_neighbours(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
     weights = retriever_weights(retrievers, _kind_weights(query, facts, ranking))
-    fusion = query.fusion or (ASKED_FUSION if query.is_asked else ranking.fusion)
+    fusion = query.fusion or (TEXT_FUSION if query.has_text_or_photo else ranking.fusion)
     blend = fusion == "blend"
     by_rank = retriever_weights(retrievers, _rank_weights(query, ranking)) if blend else [0.0] * len(weights)
     if not sum(weights) + sum(by_rank) > 0.0:
@@ -50,7 +50,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         ranking.diversity if query.diversity is None else query.diversity,
         ranking.min_score if query.min_score is None else query.min_score,
         rules,
-        profile_skipped=bool(profile) and not query.is_asked and profile[0] not in retrievers,
+        profile_skipped=bool(profile) and not query.has_text_or_photo and profile[0] not in retrievers,
         rank_weights=[weight for _, _, weight in used] if blend else (),
     )
 
@@ -104,7 +104,7 @@ def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Map
 
 def uses(kind: Kind, query: Query, facts: Facts, ranking: Ranking) -> bool:
     """Return whether a query without a text or photo uses a kind of retriever."""
-    if query.is_asked or query.mode not in ("hybrid", kind):
+    if query.has_text_or_photo or query.mode not in ("hybrid", kind):
         return False
     by_rank = _rank_weights(query, ranking) if ranking.fusion == "blend" else {}
     return query.mode == kind or _kind_weights(query, facts, ranking).get(kind, 0.0) + by_rank.get(kind, 0.0) > 0.0
@@ -123,7 +123,7 @@ def fallback_segments(query: Query, facts: Facts, ranking: Ranking) -> Iterator[
 
     The first of them that the release knows is enough.
     """
-    if query.is_asked:
+    if query.has_text_or_photo:
         return
     for tier in ranking.fallback_chain:
         if tier == "profile" and (_profile(query, facts, ranking) or _from_neighbours(facts, "profile")):
@@ -158,7 +158,7 @@ def _own_weights(retrievers: Sequence[Retriever], query: Query) -> list[float]:
 
 def _kind_weights(query: Query, facts: Facts, ranking: Ranking) -> dict[str, float]:
     """Return the weight of each kind; by default the meaning and the words of a text count alike, a photo as both."""
-    if query.is_asked:
+    if query.has_text_or_photo:
         return {"semantic": 0.5, "lexical": 0.5, "photo": 1.0, **query.weights}
     length = max((len(each.seen) for each in (facts.user, facts.session) if each is not None), default=0)
     return {**ranking.weights_for(length).model_dump(), **query.weights}
@@ -186,7 +186,7 @@ def _again(query: Query, facts: Facts, ranking: Ranking) -> list[tuple[Retriever
     """Return the retriever of what the shopper may buy again, and its share of the largest weight; none where off."""
     on = ranking.buy_again > 0.0 if query.buy_again is None else query.buy_again
     repeats = facts.user.repeats if facts.user and "profile" in ranking.fallback_chain else {}
-    if not on or not repeats or query.is_asked or query.mode != "hybrid":
+    if not on or not repeats or query.has_text_or_photo or query.mode != "hybrid":
         return []
     scores = {item: each.score for item, each in repeats.items()}
     return [(Retriever(BUY_AGAIN, "behaviour", items=scores), ranking.buy_again or 1.0)]
@@ -224,11 +224,11 @@ def _choose_tier(
     query: Query, facts: Facts, ranking: Ranking, profile: list[Retriever], session: list[Retriever]
 ) -> tuple[Tier, list[Retriever]]:
     """Return the first tier that can answer, and its retrievers; profile and session answer together."""
-    if query.is_asked:
+    if query.has_text_or_photo:
         context = [retriever for retriever in profile + session if retriever.kind == "semantic"]
         alone: Tier = "photo" if query.text is None else "text"
         tier: Tier = ("profile" if profile else "session") if context else alone
-        return tier, context + _asked_retrievers(query, facts)
+        return tier, context + _text_and_photo_retrievers(query, facts)
     known = {"profile": profile, "session": session}
     for tier in ranking.fallback_chain:
         if known.get(tier):
@@ -241,7 +241,7 @@ def _choose_tier(
     return "popularity", [POPULARITY]
 
 
-def _asked_retrievers(query: Query, facts: Facts) -> list[Retriever]:
+def _text_and_photo_retrievers(query: Query, facts: Facts) -> list[Retriever]:
     """Return the retrievers of the query's text and photo."""
     retrievers = [] if facts.photo_vector is None else [Retriever("photo", "photo", facts.photo_vector)]
     if query.text is not None:

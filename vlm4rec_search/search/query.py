@@ -121,7 +121,7 @@ class Query:
             check_utf8("filter", "".join((condition.field, *condition.values)))
 
     def _check_subject(self) -> None:
-        if self.user is None and not self.is_asked and not self.items:
+        if self.user is None and not self.has_text_or_photo and not self.items:
             raise UsageError("a search needs a user, a text, items or a photo: give --user, --text, --items or --photo")
         for name in ("items", "recent", "hidden"):
             ids_of: Sequence[str] = getattr(self, name)
@@ -177,7 +177,7 @@ class Query:
         return self.photo is not None or self.photo_of is not None
 
     @property
-    def is_asked(self) -> bool:
+    def has_text_or_photo(self) -> bool:
         """Whether the query has a text or a photo to look for."""
         return self.text is not None or self.has_photo
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from opensearchpy import OpenSearch, helpers
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.checks import has_photos
 from vlm4rec_search.indexes.opensearch import bulk
 from vlm4rec_search.indexes.opensearch.bulk import Operation
 from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, LONGEST_ID, VECTORS, Kind, field_name
@@ -90,11 +91,10 @@ def prepare_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
     names = pa.table({"field": pa.array(facets, pa.string()), "name": pa.array(map(field_name, facets), pa.string())})
     connection.register("facet_names", names)
     statements = _REJECT.strip().rstrip(";").split(";\n")
-    has_photos = "image_encoder" in connection.table("release").columns
     for kind in KINDS:
         body_hash = _ITEM_HASH if kind == "items" else BODY_HASH
         query = _ROWS[kind]
-        if kind == "items" and has_photos:
+        if kind == "items" and has_photos(connection):
             query = _WITH_PHOTOS.format(rows=query)
         statements.append(_CREATE.format(kind=kind, rows=query, body_hash=body_hash))
     for statement in statements:
