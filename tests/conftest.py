@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from helpers.workspace import ROOT, Workspace
@@ -33,19 +34,28 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
-    """The SQLMesh project, loaded with the fixture data and without the settings of the user's environment."""
+def loaded_project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, dict[str, str]]:
+    """The SQLMesh project with the fixture data and without the user's settings, and the environment that it needs."""
     folder = tmp_path_factory.mktemp("context")
-    with pytest.MonkeyPatch.context() as patch:
+    with patch.dict(os.environ):
         for name in [name for name in os.environ if name.startswith("VLM4REC_")]:
-            patch.delenv(name)
-        patch.setenv("VLM4REC_DATA_DIR", str(ROOT / "tests" / "data" / "raw"))
-        patch.setenv("VLM4REC_WAREHOUSE", str(folder / "warehouse.duckdb"))
-        patch.setenv("VLM4REC_CACHE", str(folder / "cache"))
-        patch.setenv("VLM4REC_SERVED", str(folder / "served"))
+            del os.environ[name]
+        os.environ["VLM4REC_DATA_DIR"] = str(ROOT / "tests" / "data" / "raw")
+        os.environ["VLM4REC_WAREHOUSE"] = str(folder / "warehouse.duckdb")
+        os.environ["VLM4REC_CACHE"] = str(folder / "cache")
+        os.environ["VLM4REC_SERVED"] = str(folder / "served")
         settings.cache_clear()
-        yield Context(paths=[str(ROOT)])
-    settings.cache_clear()
+        context = Context(paths=[str(ROOT)])
+        return context, dict(os.environ)
+
+
+@pytest.fixture
+def context(loaded_project: tuple[Context, dict[str, str]]) -> Iterator[Context]:
+    """The SQLMesh project; its environment is that of the test, and of no later one."""
+    context, environment = loaded_project
+    with patch.dict(os.environ, environment, clear=True):
+        settings.cache_clear()
+        yield context
 
 
 @pytest.fixture
