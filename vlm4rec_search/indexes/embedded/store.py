@@ -45,7 +45,7 @@ _DOCUMENTS = "SELECT * FROM documents WHERE item_id IN (SELECT unnest(?))"
 _USERS = "SELECT * FROM users WHERE user_id IN (SELECT unnest(?))"
 _WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
 _BETWEEN = """
-SELECT document, {column} AS vector FROM {table} WHERE document >= $low AND document < $high ORDER BY document
+SELECT document, {column} AS vector FROM {table} WHERE document >= {low} AND document < {high} ORDER BY document
 """
 _HAS_SHORTLISTS = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'shortlists'"
 _FACETS = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
@@ -193,14 +193,13 @@ class Store:
             "photo": self.meta.image_dimension,
         }
         width = widths[kind] or 0
-        sql = _BETWEEN.format(table=table, column=column)
-
         def batches() -> Iterator[Vectors]:
             for low in range(0, self.meta.documents, _BATCH):
                 batch = np.zeros((min(_BATCH, self.meta.documents - low), width), dtype=np.float32)
                 if width:
-                    cursor = self._connection.cursor().execute(sql, {"low": low, "high": low + _BATCH})
-                    found = cursor.to_arrow_table()
+                    # Numbers in the SQL: DuckDB imports pandas to bind a parameter, see `_numbers`.
+                    sql = _BETWEEN.format(table=table, column=column, low=low, high=low + _BATCH)
+                    found = self._connection.cursor().execute(sql).to_arrow_table()
                     batch[_numbers(found["document"]) - low] = _numbers(found["vector"]).reshape(-1, width)
                 yield batch
 
