@@ -92,11 +92,14 @@ def _build_splits(
     """Return the tables as of each moment, and what the vectors of each were made by."""
     names = [f"fit_{number}" for number in range(len(moments))]
     bench.plan_moments(dict(zip(names, moments, strict=True)))
-    with read(bench.settings.warehouse) as connection:
-        made_by = [found for name in names if (found := Inputs.read(connection, name))]
-    if len(made_by) < len(names):
-        raise UsageError("no item has a photo with a vector, and a fitted system needs texts and photos")
-    splits = [load_split(bench.settings, name, protocol, frozenset({"photo"})) for name in names]
+    splits, made_by = [], []
+    for name in names:
+        with read(bench.settings_of(name).warehouse) as connection:
+            inputs = Inputs.read(connection, name)
+        if not inputs:
+            raise UsageError("no item has a photo with a vector, and a fitted system needs texts and photos")
+        made_by.append(inputs)
+        splits.append(load_split(bench.settings_of(name), name, protocol, frozenset({"photo"})))
     return splits, made_by
 
 

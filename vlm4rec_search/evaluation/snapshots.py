@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 from pydantic import SecretStr
 
+from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import copy_warehouse, read
@@ -28,6 +29,8 @@ from vlm4rec_search.datasets.raw import table_names
 
 _PREFIX = "evaluation-"
 _STALE_SECONDS = 86_400.0
+AT_ONCE = 2
+"""Plans of earlier moments at once; each needs as much memory as a plan of its own."""
 _KEPT = """
 SELECT user_id, item_id, timestamp, event_type, value FROM raw.interactions
 WHERE row_number NOT IN (SELECT row_number FROM held_back) ORDER BY row_number
@@ -36,6 +39,8 @@ WHERE row_number NOT IN (SELECT row_number FROM held_back) ORDER BY row_number
 
 class Workbench:
     """A copy of the warehouse in a separate folder, which plans may change.
+
+    Plans of several moments run at once, each process in a copy of its own: DuckDB lets one process write a file.
 
     Attributes:
         settings: those of the caller, with the copy as the warehouse.
@@ -52,6 +57,11 @@ class Workbench:
         copy = copy_warehouse(settings.warehouse, folder / "warehouse")
         copy.chmod(0o644)
         self.settings = settings.model_copy(update={"warehouse": copy})
+        self._places: dict[str, Path] = {}
+
+    def settings_of(self, environment: str) -> Settings:
+        """Return `settings` with the copy in which an environment of `plan_moments` was built."""
+        return self.settings.model_copy(update={"warehouse": self._places[environment]})
 
     def plan_as_of(self, environment: str, as_of: datetime, ranking: Path | None = None) -> None:
         """Build the tables as of a moment, if wanted with another ranking configuration.
@@ -65,13 +75,27 @@ class Workbench:
     def plan_moments(self, moments: Mapping[str, datetime], ranking: Path | None = None) -> None:
         """Build the tables as of several moments, each in its environment, without new captions.
 
+        At most `AT_ONCE` processes share the moments and the cores; `settings_of` says where each environment is.
+
         Raises:
             RunError: a plan failed.
         """
         changes = {"caption_budget": 0} | ({"ranking": ranking} if ranking else {})
         settings = self.settings.model_copy(update=changes)
         pairs = [(name, str(moment)) for name, moment in moments.items()]
-        run_sqlmesh(settings, sys.executable, "-m", "vlm4rec_search.cli.plan_moments", json.dumps(pairs))
+        processes = min(AT_ONCE, usable_cores(), len(pairs))
+        threads = f"OMP_NUM_THREADS={max(1, usable_cores() // processes)}"
+
+        def build(number: int) -> Path:
+            place = self._folder / f"moments-{number}" / settings.warehouse.name  # SQLMesh knows it by this name
+            place.parent.mkdir(exist_ok=True)
+            shutil.copyfile(settings.warehouse, place)
+            own, mine = settings.model_copy(update={"warehouse": place}), json.dumps(pairs[number::processes])
+            run_sqlmesh(own, threads, sys.executable, "-m", "vlm4rec_search.cli.plan_moments", mine)
+            return place
+
+        for number, place in run_concurrently(build, range(processes), processes):
+            self._places |= {name: place for name, _ in pairs[number::processes]}
 
     def plan_without(self, environment: str, rows: "list[int]") -> None:
         """Build the tables without some rows of the log, given by row_number of staging.interactions.

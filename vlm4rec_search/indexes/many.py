@@ -1,19 +1,13 @@
 """Answers for many shoppers: in blocks and processes from a release in a folder, in threads from a server."""
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-from threadpoolctl import threadpool_limits
 
-from vlm4rec_search.common.concurrency import run_concurrently
-from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.concurrency import run_concurrently, run_in_processes
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import explain_users, rank_users
 from vlm4rec_search.indexes.embedded.store import Store
@@ -55,21 +49,13 @@ def answer_groups(
     if min(processes, len(groups)) < 2 or not isinstance(backend, EmbeddedBackend):
         yield from (convert(answer_many(index, group)) for group in groups)
         return
-    release = (backend.store.path, index.ranking, tuple(index.rules))
-    context = get_context("spawn")  # a fork would copy locks that threads of this process hold
-    with ProcessPoolExecutor(min(processes, len(groups)), context, _open, release) as pool:
-        try:
-            yield from pool.map(partial(_answer_group, convert), groups)
-        except BrokenProcessPool:
-            raise RunError(
-                "a process that answers was ended, perhaps for want of memory: run again with --processes 1"
-            ) from None
+    opening = partial(_open, backend.store.path, index.ranking, tuple(index.rules))
+    answering = partial(_answer_group, convert)
+    yield from run_in_processes(answering, groups, processes, "run again with --processes 1", opening)
 
 
 def _open(path: Path, ranking: Ranking, rules: Sequence[Rule]) -> None:
     """Open a release in a process that answers groups of queries."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C ends the process that waits for this one
-    threadpool_limits(1)  # or all processes would compete for the same cores
     _opened.append(Searcher(EmbeddedBackend(Store(path, shared=True)), None, ranking, rules))
 
 

@@ -45,7 +45,7 @@ class Pool:
     """The union of all retrievers' candidates for u users, at most w each, and what each kind of retriever adds.
 
     Attributes:
-        added: float32 (u, w, columns): a column for each of `KINDS`; in a blend, the same kinds' ranks follow.
+        added: float32 (columns, u, w): one for each of `KINDS`; in a blend, the same kinds' ranks follow.
         is_document: bool (u, w); the columns of a user are in the order in which ties are broken.
         relevant: (p, 2), row and column of each relevant document in the pool.
         relevant_count: (u,), relevant documents of each user, in the pool or not.
@@ -64,7 +64,7 @@ class Pool:
         kept = np.isin(self.relevant[:, 0], users)
         cells = np.stack([rows[kept], self.relevant[kept, 1]], axis=1)
         count = self.relevant_count[users]
-        return Pool(self.added[users], self.is_document[users], cells, count, self.documents[users])
+        return Pool(np.take(self.added, users, axis=1), self.is_document[users], cells, count, self.documents[users])
 
 
 def join(pools: Sequence[Pool]) -> Pool:
@@ -73,11 +73,11 @@ def join(pools: Sequence[Pool]) -> Pool:
     starts = np.cumsum([0, *(len(pool.documents) for pool in pools)])
 
     def widen(values: npt.NDArray[np.generic], filler: float) -> npt.NDArray[np.generic]:
-        missing = width - values.shape[1]
-        return np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)], constant_values=filler)
+        missing = width - values.shape[-1]
+        return np.pad(values, [*[(0, 0)] * (values.ndim - 1), (0, missing)], constant_values=filler)
 
     return Pool(
-        np.concatenate([widen(pool.added, 0.0) for pool in pools]).astype(np.float32),
+        np.concatenate([widen(pool.added, 0.0) for pool in pools], axis=1).astype(np.float32),
         np.concatenate([widen(pool.is_document, False) for pool in pools]).astype(np.bool_),
         np.concatenate([pool.relevant + np.array([start, 0]) for pool, start in zip(pools, starts[:-1], strict=True)]),
         np.concatenate([pool.relevant_count for pool in pools]),
@@ -120,7 +120,7 @@ def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusi
     unions = _unions(users, depth)
     width = max((len(union) for union in unions), default=0)
     formulas = (min_max_mean, rank_share) if fusion == "blend" else (BY_WEIGHT[fusion],)
-    added = np.zeros((len(users), width, len(KINDS) * len(formulas)), dtype=np.float32)
+    added = np.zeros((len(KINDS) * len(formulas), len(users), width), dtype=np.float32)
     documents = np.full((len(users), width), -1, dtype=np.int64)
     for row, (user, union) in enumerate(zip(users, unions, strict=True)):
         documents[row, : len(union)] = union
@@ -129,7 +129,7 @@ def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusi
             columns = np.searchsorted(union, cut.documents)
             for place, formula in enumerate(formulas):
                 column = place * len(KINDS) + KINDS.index(candidates.kind)
-                added[row, columns, column] += share * formula([cut], [1.0])[0]
+                added[column, row, columns] += share * formula([cut], [1.0])[0]
     is_document = documents >= 0
     rows, columns = np.nonzero(is_document)
     found = relevant[rows, documents[rows, columns]] if len(rows) else np.empty(0)
@@ -143,11 +143,10 @@ def _unions(users: Sequence[UserCandidates], depth: int) -> list[Ints]:
     parts = [[candidates.documents[:depth] for candidates in user.retrievers] for user in users]
     sizes = [sum(map(len, part)) for part in parts]
     flat = np.concatenate([np.empty(0, np.int64), *(each for part in parts for each in part)])
-    rows = np.repeat(np.arange(len(users)), sizes)
-    order = np.lexsort((flat, rows))
-    rows, flat = rows[order], flat[order]
-    is_first = (np.diff(flat, prepend=-1) != 0) | (np.diff(rows, prepend=-1) != 0)
-    rows, flat = rows[is_first], flat[is_first]
+    documents = int(flat.max(initial=0)) + 1
+    keys = np.repeat(np.arange(len(users)) * documents, sizes) + flat  # one sort for all users
+    keys.sort()
+    rows, flat = np.divmod(keys[np.diff(keys, prepend=-1) != 0], documents)
     return np.split(flat, np.searchsorted(rows, np.arange(1, len(users)))) if users else []
 
 
@@ -231,11 +230,11 @@ def top_ten(pool: Pool, weights: Floats) -> Ints:
 
 def _scores(pool: Pool, weights: Floats) -> npt.NDArray[np.float32]:
     """Return the fused score of each document, float32 (u, w), -1 where no retriever with a weight found it."""
-    scores: npt.NDArray[np.float32] = pool.added @ weights.astype(np.float32)
+    scores: npt.NDArray[np.float32] = np.tensordot(weights.astype(np.float32), pool.added, axes=1)
     # What a retriever adds is above 0, so that a sum of 0 was found by none, or is no document; a blend may round to 0.
     by_none = scores <= 0
     np.round(scores, 7, out=scores)
-    scores[by_none] = -1.0
+    scores -= by_none
     return scores
 
 
@@ -293,7 +292,7 @@ def fit_blend(pools: Sequence[Pool]) -> Floats:
     Non-negative least squares from what retrievers add to whether a document is relevant: with such weights a better
     score or rank never lowers a document.
     """
-    added = np.concatenate([pool.added[pool.is_document] for pool in pools]).astype(np.float64)
+    added = np.concatenate([pool.added[:, pool.is_document].T for pool in pools]).astype(np.float64)
     relevant = []
     for pool in pools:
         is_relevant = np.zeros(pool.is_document.shape, dtype=np.bool_)

@@ -5,13 +5,16 @@ The test part of `vlm4rec evaluate` lies behind the last window and plays no rol
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Floats, Ints
@@ -32,11 +35,13 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     judge_diverse,
     top_ten,
 )
-from vlm4rec_search.evaluation.tuning.windows import STARTS, Window, Windows, build_windows, retrieve_windows
+from vlm4rec_search.evaluation.tuning.windows import STARTS, Window, Windows, build_windows
 from vlm4rec_search.search.exposure import SAME_FIRST, measure_exposure
 from vlm4rec_search.search.query import KINDS, Fusion, Kind
 from vlm4rec_search.search.ranking import HistoryWeights, Ranking, Weights, load_ranking, write_ranking
 
+T = TypeVar("T")
+R = TypeVar("R")
 Say = Callable[[str], None]
 
 DEPTHS = (100, 200, 400)
@@ -143,11 +148,9 @@ def tune(
         def judged(ranking: Ranking) -> Trial | None:
             file = folder / "ranking.yaml"
             write_ranking(ranking, file)
-            parts = build_windows(bench, protocol, file, protocol.sample or USERS)
-            if sum(len(part.targets.users) for part in parts[:-1]) < FEWEST:
-                return None
             deep = ranking.model_copy(update={"depth": max(*DEPTHS, ranking.depth)})
-            return Trial(ranking, retrieve_windows(parts, deep, folder), diverse=tables)
+            windows = build_windows(bench, protocol, file, deep, protocol.sample or USERS, folder)
+            return Trial(ranking, windows, diverse=tables) if windows.shoppers >= FEWEST else None
 
         say("Building the tables as of earlier moments, to choose the ranking on what shoppers took next")
         try:
@@ -369,6 +372,13 @@ class _Fit:
         return self.ranking.model_copy(update={"fusion": "blend", "by_history": (), **by_rank})
 
 
+def _at_once(make: Callable[[T], R], of: Sequence[T]) -> list[R]:
+    """Return what is made of each, in threads: numpy computes most of it without Python's lock."""
+    with threadpool_limits(1):  # the threads share the cores already
+        made = dict(run_concurrently(lambda number: make(of[number]), range(len(of)), usable_cores()))
+    return [made[number] for number in range(len(of))]
+
+
 class Trial:
     """The best ranking over one set of tables.
 
@@ -385,8 +395,7 @@ class Trial:
         self._exposures: dict[str, LimitCheck] = {}
         folds = windows.folds()
         self._held = [held for _, held in folds]
-        self._whole = _Fit(start, windows)
-        self._fits = [_Fit(start, others) for others, _ in folds]
+        self._whole, *self._fits = _at_once(partial(_Fit, start), [windows, *(others for others, _ in folds)])
         self.ndcg, self._recall = self._judge([fit.ranking for fit in self._fits])
         self._exposure = self.exposure_of(self.ranking)
         self._cost: float | None = None
@@ -422,7 +431,7 @@ class Trial:
 
     def _try(self, change: Callable[[_Fit], Ranking]) -> None:
         """Make a change where it is better on windows that have not made it, and breaks no limit by more."""
-        changed = [change(fit) for fit in self._fits]
+        changed = _at_once(change, self._fits)
         ndcg, recall = self._judge(changed)
         if _lowest(ndcg - self.ndcg) <= 0.0:
             return
@@ -447,7 +456,7 @@ class Trial:
         before, after = (float(option.ndcg(_vector(each)).mean()) for each in (self.ranking, wide))
         self._cost = 1.0 - after / max(before, 1e-12)
         if self._cost <= WORTH and not exposure.missing[1]:
-            of_folds = [fit.covering() for fit in self._fits]
+            of_folds = _at_once(_Fit.covering, self._fits)
             self._take(wide, exposure, of_folds, *self._judge(of_folds))
 
     def _try_lengths(self) -> None:
@@ -497,13 +506,12 @@ class Trial:
         means = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in rows.items()}
         exposure = self.exposure_of(chosen)
         reason = _reason(chosen, means, self._windows, exposure, None if why else self._cost, why)
-        tables = self._windows.last.part.split.tables
-        made_by = (tables.captioner, tables.encoder) if tables else None
+        made_by = self._windows.last.made_by
         return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)
 
     def _without_silent(self, ranking: Ranking) -> Ranking:
         """Return it with weight 0 for kinds that found nothing in any window: nothing has judged their weights."""
-        speaks = np.asarray(self._whole.option().past.added.any(axis=(0, 1)))
+        speaks = np.asarray(self._whole.option().past.added.any(axis=(1, 2)))
         silent = [kind for kind, found in zip(KINDS, speaks[: len(KINDS)], strict=True) if not found]
 
         def without(weights: Weights) -> Weights:

@@ -3,16 +3,22 @@
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
+from vlm4rec_search.common.concurrency import run_in_processes, usable_cores
+from vlm4rec_search.common.progress import bar
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.data import Targets, incidence
 from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, given_cuts, taken_between
-from vlm4rec_search.evaluation.snapshots import Workbench
+from vlm4rec_search.evaluation.snapshots import AT_ONCE, Workbench
 from vlm4rec_search.evaluation.splits import Part, load_split
 from vlm4rec_search.evaluation.systems.product import open_split
 from vlm4rec_search.evaluation.tuning.sweep import Pool, UserCandidates, build_pool, retrieve_candidates
@@ -29,13 +35,16 @@ class Window:
     """Some shoppers of one moment.
 
     Attributes:
-        part: tables as of the moment, and what the shoppers took next; nothing for the end of the last window.
+        part: items and histories as of the moment, and what the shoppers took next; nothing for the last moment.
         candidates: of each kind of profile (mean, interests), one for each shopper.
+        made_by: captioner and encoder of the tables.
     """
 
     part: Part
     candidates: dict[str, list[UserCandidates]]
+    made_by: tuple[str, str] | None = None
     _pools: dict[tuple[str, Fusion, int], Pool] = field(default_factory=dict, repr=False)
+    _building: Lock = field(default_factory=Lock, repr=False)
 
     @property
     def lengths(self) -> Ints:
@@ -45,9 +54,10 @@ class Window:
     def pool(self, profile: str, fusion: Fusion, depth: int) -> Pool:
         """Return the pool of its shoppers, which is built once: about 60 MB for 1,000 of them at depth 200."""
         key = (profile, fusion, depth)
-        if key not in self._pools:
-            self._pools[key] = build_pool(self.candidates[profile], self.part.targets.relevant, fusion, depth)
-        return self._pools[key]
+        with self._building:
+            if key not in self._pools:
+                self._pools[key] = build_pool(self.candidates[profile], self.part.targets.relevant, fusion, depth)
+            return self._pools[key]
 
     def some(self, rows: Ints) -> "Window":
         """Return the window with some of its shoppers."""
@@ -93,56 +103,88 @@ def moments_of(bench: Workbench, protocol: Protocol) -> list[datetime]:
         return find_moments(connection, (*STARTS, protocol.test))
 
 
-def build_windows(bench: Workbench, protocol: Protocol, ranking: Path, users: int) -> list[Part]:
-    """Build the tables as of each window's start and of the last one's end, and return the parts in this order.
+def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Ranking, users: int, folder: Path) -> Windows:
+    """Build the tables as of each window's start and of the last one's end, and retrieve the shoppers' candidates.
 
     Nobody pays for captions here: what is not in the cache stays missing.
 
     Args:
         bench: a copy of the warehouse.
         protocol: which items may be ranked.
-        ranking: file of the configuration, on whose durations the tables depend.
+        file: of the ranking, on whose durations the tables depend.
+        deep: the ranking with the largest depth that is wanted.
         users: the most shoppers of all windows together, and of the last moment.
+        folder: for temporary releases.
 
     Raises:
-        UsageError: there are too few interactions for windows.
-        RunError: a plan fails.
+        UsageError: there are too few interactions for windows, or the tables of a moment have no documents.
+        RunError: a plan fails, or a process is ended.
     """
     moments = moments_of(bench, protocol)
     names = [f"tune_{number}" for number in range(len(moments) - 1)]
-    bench.plan_moments(dict(zip([*names, LAST], moments, strict=True)), ranking)
-    parts = []
-    for name, start, end in zip(names, moments[:-1], moments[1:], strict=True):
-        split = load_split(bench.settings, name, protocol, frozenset())
-        with read(bench.settings.warehouse) as connection:
-            targets = find_targets(split, taken_between(connection, start, end), protocol.history)
-        if len(targets.users):
-            parts.append(Part(split, targets.some(max(1, users // len(names)), protocol.seed)))
-    split = load_split(bench.settings, LAST, protocol, frozenset())
-    split = replace(split, candidates=np.ones_like(split.candidates))  # a release has all items
-    everybody = np.arange(split.shape[0])
-    nothing = incidence(everybody[:0], everybody[:0], split.shape)
-    return [*parts, Part(split, Targets(everybody, nothing).some(users, protocol.seed))]
+    bench.plan_moments(dict(zip([*names, LAST], moments, strict=True)), file)
+    log, of_window = bench.settings.warehouse, max(1, users // len(names))
+    last = _Moment(bench.settings_of(LAST), LAST, log, moments[-1], None, users)
+    past = [
+        _Moment(bench.settings_of(name), name, log, start, end, of_window)
+        for name, start, end in zip(names, moments[:-1], moments[1:], strict=True)
+    ]
+    tasks = [last, *past]  # the largest first, so that no process waits for it at the end
+    retrieve = partial(_retrieve, protocol=protocol, ranking=deep, folder=folder)
+    processes = min(AT_ONCE, usable_cores())
+    windows = []
+    with bar("candidates of earlier moments", len(tasks)) as advance:
+        for found in run_in_processes(retrieve, tasks, processes, "free some memory and run again"):
+            if found is not None:
+                windows.append(Window(*found))
+            advance(1)
+    return Windows(windows[1:], windows[0])
 
 
-def retrieve_windows(parts: list[Part], ranking: Ranking, folder: Path) -> Windows:
-    """Publish the tables of every part in a temporary folder and retrieve the candidates of all their shoppers.
+class _Moment(NamedTuple):
+    """A moment, and the window that begins there.
 
-    Raises:
-        UsageError: the tables of a part have no documents.
+    Attributes:
+        settings: with the warehouse that has the tables of the environment.
+        environment: of the moment.
+        log: the warehouse with all interactions.
+        start: the moment.
+        end: of the window; None for the last moment, whose shoppers are all asked, for all items.
+        users: the most shoppers.
     """
-    windows = [_retrieve(part, ranking, folder) for part in parts]
-    return Windows(windows[:-1], windows[-1])
+
+    settings: Settings
+    environment: str
+    log: Path
+    start: datetime
+    end: datetime | None
+    users: int
 
 
-def _retrieve(part: Part, ranking: Ranking, folder: Path) -> Window:
+def _retrieve(
+    moment: _Moment, protocol: Protocol, ranking: Ranking, folder: Path
+) -> tuple[Part, dict[str, list[UserCandidates]], tuple[str, str] | None] | None:
+    """Return the part of a moment and the candidates of its shoppers; None where nobody took anything new."""
+    split = load_split(moment.settings, moment.environment, protocol, frozenset())
+    if moment.end is None:
+        split = replace(split, candidates=np.ones_like(split.candidates))  # a release has all items
+        everybody = np.arange(split.shape[0])
+        targets = Targets(everybody, incidence(everybody[:0], everybody[:0], split.shape))
+    else:
+        with read(moment.log) as connection:
+            targets = find_targets(split, taken_between(connection, moment.start, moment.end), protocol.history)
+        if not len(targets.users):
+            return None
+    part = Part(split, targets.some(moment.users, protocol.seed))
     with (
         TemporaryDirectory(dir=folder) as place,
-        closing(open_split(part.split, Path(place), part.targets.users)) as store,
+        closing(open_split(split, Path(place), part.targets.users)) as store,
     ):
         mean = retrieve_candidates(store, part, ranking.model_copy(update={"profile": "mean"}))
         of_interests = ranking.model_copy(update={"profile": "interests"})
         near = retrieve_candidates(store, part, of_interests, "semantic")
     # Only the semantic retrievers differ.
     interests = [one.with_semantic(other) for one, other in zip(mean, near, strict=True)]
-    return Window(part, {"mean": mean, "interests": interests})
+    made_by = (split.tables.captioner, split.tables.encoder) if split.tables else None
+    # The tables are large, and only the release was made of them.
+    return replace(part, split=replace(split, tables=None)), {"mean": mean, "interests": interests}, made_by

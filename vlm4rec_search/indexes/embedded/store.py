@@ -193,6 +193,7 @@ class Store:
             "photo": self.meta.image_dimension,
         }
         width = widths[kind] or 0
+
         def batches() -> Iterator[Vectors]:
             for low in range(0, self.meta.documents, _BATCH):
                 batch = np.zeros((min(_BATCH, self.meta.documents - low), width), dtype=np.float32)
