@@ -47,6 +47,7 @@ def catalogue(documents: int, draw: np.random.Generator) -> pd.DataFrame:
     frame["description"] = [" ".join(row[6:24]) for row in words]
     frame["caption"] = [" ".join(row[24:]) for row in words]
     frame["details"] = None
+    frame["text"] = frame["title"] + ". " + frame["description"] + ". " + frame["caption"]
     frame["category"] = [f"c{number}" for number in draw.integers(0, 20, documents)]
     frame["price"] = draw.uniform(1, 100, documents).round(2)
     brands = draw.integers(0, 500, documents)

@@ -9,14 +9,14 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(user_id, term)"],
-    description="The words of each shopper: terms of the items in the history, weighted by profile weight and rarity.",
+    description="The words of each shopper: terms of the texts (embeddings.item_texts) of the items in the history.",
     columns={"user_id": "TEXT", "term": "TEXT", "word": "TEXT", "weight": "DOUBLE", "rank": "INT"},
     column_descriptions={
         "user_id": "the shop's id of the shopper",
         "term": "token that the analyzer makes of the word",
         "word": "the most frequent spelling of the term in the catalogue",
-        "weight": "weight of the term, divided by the shopper's largest; between 0 and 1",
-        "rank": "1 for the largest weight",
+        "weight": "sum of the profile weights of the items with the term, divided by the largest; up to 1",
+        "rank": "1 for the largest product of weight and rarity",
     },
     audits=[
         ("not_null", {"columns": exp.tuple_("user_id", "term", "word", "weight", "rank")}),
@@ -33,9 +33,6 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     context.var("profiles")  # another version of the arithmetic rebuilds this table
     columns = exp.select("user_id", "item_id", "weight")
     weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
-    columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
-    items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
-    documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
     per_user = int(context.var("terms"))
-    catalogue = context.fetchdf(documents.order_by("items.item_id"))
-    yield from yield_unless_empty(term_weights(weights, catalogue, per_user, analyzer))
+    texts = exp.select("item_id", "text").from_(context.resolve_table("embeddings.item_texts"))
+    yield from yield_unless_empty(term_weights(weights, context.fetchdf(texts.order_by("item_id")), per_user, analyzer))

@@ -9,7 +9,7 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(item_id, term)"],
-    description="The words of each item, weighted by rarity; a session searches for those of its items.",
+    description="The rarest words in the text of each item (embeddings.item_texts), for which sessions search.",
     columns={
         "item_id": "TEXT",
         "term": "TEXT",
@@ -22,8 +22,8 @@ from sqlmesh.core.model import ModelKindName
         "item_id": "the shop's id of the item",
         "term": "token that the analyzer makes of the word",
         "word": "the most frequent spelling of the term in the catalogue",
-        "weight": "inverse document frequency of the term, divided by the item's largest; between 0 and 1",
-        "rank": "1 for the largest weight; 32 at most",
+        "weight": "1: the search itself counts rare words for more",
+        "rank": "1 for the rarest term; 32 at most",
         "analyzer": "name and version of the analyzer, which follows from VLM4REC_LANGUAGE",
     },
     audits=[
@@ -40,6 +40,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
 
     analyzer = load_analyzer(context.var("analyzer"))  # another one rebuilds this table
     context.var("profiles")  # a new version of the arithmetic rebuilds this table
-    columns = exp.select("item_id", "title", "description", "caption", "details")
-    documents = context.fetchdf(columns.from_(context.resolve_table("search.item_documents")).order_by("item_id"))
-    yield from yield_unless_empty(item_terms(documents, analyzer=analyzer))
+    texts = exp.select("item_id", "text").from_(context.resolve_table("embeddings.item_texts"))
+    yield from yield_unless_empty(item_terms(context.fetchdf(texts.order_by("item_id")), analyzer=analyzer))

@@ -7,6 +7,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from vlm4rec_search.common.python_models import nullable_texts
 from vlm4rec_search.evaluation.rendering import render_model
 from vlm4rec_search.indexes.search_layer import Frame
 from vlm4rec_search.profiles.item_terms import item_terms
@@ -38,7 +39,13 @@ def _facets_query() -> str:
 
 def terms(documents: Frame) -> pd.DataFrame:
     """Return search.item_terms of documents."""
-    return item_terms(unique(documents))
+    return item_terms(with_text(unique(documents)))
+
+
+def with_text(documents: pd.DataFrame) -> pd.DataFrame:
+    """Return documents with all their texts in one, in place of embeddings.item_texts."""
+    columns = (nullable_texts(documents[name]) for name in ("title", "description", "caption", "details"))
+    return documents.assign(text=["\n".join(filter(None, texts)) for texts in zip(*columns, strict=True)])
 
 
 def scored(popularity: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from helpers.derived_tables import facets, scored, terms
+from helpers.derived_tables import facets, scored, terms, with_text
 from helpers.workspace import ROOT
 from vlm4rec_search.datasets.demo_shop.catalogue import draw_items
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
@@ -107,7 +107,7 @@ def _people(log: pd.DataFrame, items: pd.DataFrame, fitted: pd.DataFrame) -> pd.
     profiles = user_vectors(weights, items).set_index("user_id")
     learned = user_vectors(weights, fitted).set_index("user_id")
     interests = user_interests(weights, items, 3).groupby("user_id")
-    words = term_weights(weights, items, 64).groupby("user_id")
+    words = term_weights(weights, with_text(items), 64).groupby("user_id")
     similar = similar_shoppers(Taken.from_likes(log.assign(days=1.0)), (60.0, 60.0))
     rows = []
     for user, of in weights.groupby("user_id"):

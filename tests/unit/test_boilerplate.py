@@ -38,6 +38,7 @@ def test_boilerplate_is_neither_embedded_nor_a_word_of_a_profile() -> None:
     documents = pd.DataFrame({"item_id": items, "title": titles, "caption": captions}).assign(
         description=None, details=None
     )
-    assert item_texts(embedded_parts(documents), "caption_title")["text"][0] == "A navy. tote 0x"
+    texts = item_texts(embedded_parts(documents), "caption_title")
+    assert texts["text"][0] == "A navy. tote 0x"
     weights = pd.DataFrame({"user_id": ["u"], "item_id": ["i0"], "weight": [1.0]})
-    assert term_weights(weights, documents)["word"].tolist() == ["navy", "tote"]
+    assert term_weights(weights, texts)["word"].tolist() == ["navy", "tote"]

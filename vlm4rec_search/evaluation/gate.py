@@ -24,6 +24,7 @@ from vlm4rec_search.common.analyzer import Analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Floats
+from vlm4rec_search.embeddings.recipes import PARTS, embedded_parts, item_texts
 from vlm4rec_search.evaluation.data import Split
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.protocol import Protocol
@@ -37,7 +38,6 @@ from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import MODELS, SearchLayer, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
-from vlm4rec_search.profiles.terms import TEXTS
 from vlm4rec_search.search.query import Mode
 from vlm4rec_search.search.ranking import Ranking
 
@@ -164,11 +164,12 @@ def _read_release(releases: Releases, meta: ReleaseMeta) -> SearchLayer:
 
 def _as_of_cut(split: Split, search_layer: SearchLayer, query: str, ranking: Ranking) -> SearchLayer:
     """Return the documents of a search layer with all its other tables as of the moment of the split."""
-    if split.tables is None or split.profile_weights is None:
+    if split.tables is None or split.tables.text_recipe is None or split.profile_weights is None:
         raise UsageError("the gate needs the tables of the search layer")
     documents, cut = search_layer.tables.documents, split.tables.tables
     weights, analyzer = _to_frame(split.profile_weights, split), split.tables.analyzer
-    users = _user_documents(query, cut.users, weights, documents, ranking, analyzer)
+    texts = item_texts(embedded_parts(documents.select(["item_id", *PARTS]).to_pandas()), split.tables.text_recipe)
+    users = _user_documents(query, cut.users, weights, documents, texts, ranking, analyzer)
     return replace(search_layer, tables=replace(cut, documents=documents, users=users), as_of=split.tables.as_of)
 
 
@@ -182,10 +183,15 @@ def _to_frame(weights: sparse.csr_array, split: Split) -> pd.DataFrame:
 
 
 def _user_documents(
-    query: str, users: pa.Table, weights: pd.DataFrame, documents: pa.Table, ranking: Ranking, analyzer: Analyzer
+    query: str,
+    users: pa.Table,
+    weights: pd.DataFrame,
+    documents: pa.Table,
+    texts: pd.DataFrame,
+    ranking: Ranking,
+    analyzer: Analyzer,
 ) -> pa.Table:
     """Return search.user_documents with vectors, histories, terms and interests computed from these documents."""
-    texts = documents.select(["item_id", *TEXTS]).to_pandas()
     items = documents.select(["item_id", "vector"]).to_pandas()
     weights = weights[weights["item_id"].isin(items["item_id"])]
     frames = {
