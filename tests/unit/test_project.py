@@ -117,7 +117,8 @@ def test_a_diff_tells_own_edits_from_changes_of_the_package(shop: Path) -> None:
         f"own      {EDITED}: you edited it, and this version did not change it",
         "+/* ours */",
     ]
-    assert "The package changed 2 files" in shown.output
+    assert "Changed by you alone: 1." in shown.output
+    assert "Changed in this version: 2, of which you edited 1." in shown.output
     run("upgrade", "--force", EDITED)
     assert (shop / EDITED).read_bytes() == (ROOT / EDITED).read_bytes()
 

@@ -144,10 +144,12 @@ def _print_changes(changes: "list[Change]", diff: bool) -> None:
         click.echo("The project is up to date.")
     elif not diff and upgraded:
         click.echo(f"Upgraded: {upgraded}. Next: sqlmesh plan")
-    if diff and changes:
+    if own:
+        click.echo(f"Changed by you alone: {own}. They stay as they are; --force FILE gives up your edits of one.")
+    if diff and upgraded + kept:
         click.echo(
-            f"Nothing has been changed. The package changed {upgraded + kept} files; `vlm4rec upgrade` would write or"
-            f" remove {upgraded} of them and keep {kept} that you edited. Only you changed {own} files; they stay."
+            f"Changed in this version: {upgraded + kept}, of which you edited {kept}. Nothing has been written: run the"
+            " command without --diff."
         )
     if kept and not diff:
         click.echo(
