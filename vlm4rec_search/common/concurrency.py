@@ -12,6 +12,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from vlm4rec_search.common.errors import RunError
 
 T = TypeVar("T")
@@ -64,8 +66,6 @@ def run_in_processes(
 
 
 def _begin(prepare: Callable[[], None] | None) -> None:
-    from threadpoolctl import threadpool_limits
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C ends the process that waits for this one
     threadpool_limits(1)  # or all processes would compete for the same cores
     if prepare is not None:
