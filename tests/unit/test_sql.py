@@ -7,7 +7,7 @@ import pytest
 
 from vlm4rec_search.common.sql import hex_text, hex_texts
 
-TEXTS = ("u021", "", "'; DROP TABLE users; --", "a\0b", "Müller \\ \"x\"", "🎒\n%", "decode(unhex('75'))")
+TEXTS = ("u021", "", "'; DROP TABLE users; --", "a\0b", 'Müller \\ "x"', "🎒\n%", "decode(unhex('75'))")
 
 
 @pytest.mark.parametrize("text", TEXTS)
