@@ -29,7 +29,8 @@ def build_environment(folder: Path, extras: str = "") -> None:
     """Install the project with some extras into a new environment."""
     run("uv", "venv", "-q", "--python", sys.executable, str(folder))
     python = str(folder / "bin" / "python")
-    run("uv", "pip", "install", "-q", "--python", python, "-c", "constraints.txt", f".{extras}")
+    options = ("--compile-bytecode", "--python", python, "-c", "constraints.txt")  # compiled, as pip installs
+    run("uv", "pip", "install", "-q", *options, f".{extras}")
 
 
 def main() -> None:
