@@ -19,6 +19,13 @@ def folder_size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
+def describe_size(folder: Path) -> str:
+    """Return the size of an environment, and what it is with all modules compiled, as pip leaves them."""
+    whole = folder_size(folder)
+    compiled = sum(path.stat().st_size for path in folder.rglob("*.pyc"))
+    return f"{(whole - compiled) / 1e6:,.0f} MB, {whole / 1e6:,.0f} MB with compiled modules"
+
+
 def run(*command: str) -> None:
     """Run a program of the environment of this process, in the project."""
     program = str(Path(sys.executable).with_name(command[0]))
@@ -29,7 +36,8 @@ def build_environment(folder: Path, extras: str = "") -> None:
     """Install the project with some extras into a new environment."""
     run("uv", "venv", "-q", "--python", sys.executable, str(folder))
     python = str(folder / "bin" / "python")
-    run("uv", "pip", "install", "-q", "--python", python, "-c", "constraints.txt", f".{extras}")
+    options = ("--compile-bytecode", "--python", python, "-c", "constraints.txt")  # compiled, as pip installs
+    run("uv", "pip", "install", "-q", *options, f".{extras}")
 
 
 def main() -> None:
@@ -42,7 +50,7 @@ def main() -> None:
         for label, extras in {"core": "", "all extras": EXTRAS if arguments.full else None}.items():
             if extras is not None:
                 build_environment(folder / label, extras)
-                print(f"{label} environment: {folder_size(folder / label) / 1e6:,.0f} MB", flush=True)
+                print(f"{label} environment: {describe_size(folder / label)}", flush=True)
         run("uv", "build", "-q", "--wheel", "--out-dir", str(folder / "dist"))
         for wheel in (folder / "dist").glob("*.whl"):
             print(f"wheel: {wheel.stat().st_size / 1e6:.1f} MB")

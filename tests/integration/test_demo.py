@@ -6,10 +6,10 @@ from helpers.workspace import Workspace
 
 from vlm4rec_search import Query, open_index
 
-TEXT_WITHOUT_PANDAS = """
+SEARCH_WITHOUT_PANDAS = """
 import sys
 from vlm4rec_search.cli import main
-main(["search", "--text", "striped bag"], standalone_mode=False)
+main(["search", "--user", "u021", "--text", "striped bag", "--filter", "price=..60"], standalone_mode=False)
 sys.exit("pandas" in sys.modules)
 """
 
@@ -38,7 +38,7 @@ def test_the_demo_uses_the_packaged_model_and_its_tables_can_be_published_to_a_s
     hits = workspace.json("search", "--text", "striped bag")["hits"]
     assert "stripes" in dict(workspace.query("SELECT item_id, caption FROM search.item_documents"))[hits[0]["item_id"]]
     assert [hit["category"] for hit in hits].count("bags") >= 8
-    workspace.run("python", "-c", TEXT_WITHOUT_PANDAS)  # it would take a third of a second and 30 MB
+    workspace.run("python", "-c", SEARCH_WITHOUT_PANDAS)  # it would take a third of a second and 30 MB
     assert_is_personal(workspace)
     workspace.settings["VLM4REC_INDEX_PREFIX"] = own_prefix
     release = workspace.json("index", "--no-choose", "--url", opensearch_url)["release"]

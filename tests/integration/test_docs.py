@@ -22,6 +22,7 @@ from vlm4rec_search.common.analyzer import ENGLISH
 from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_name
 from vlm4rec_search.indexes.opensearch.templates import template_sources
+from vlm4rec_search.pipeline.quality.suites import load_suites
 from vlm4rec_search.pipeline.saved_queries import load_queries
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.query import Fusion
@@ -102,6 +103,14 @@ def test_links_lead_to_files_of_the_project(page: str) -> None:
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_headings(page: str) -> None:
+    for path, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)", PAGES[page]):
+        text = ((ROOT / page).parent / path if path else ROOT / page).read_text("utf-8")
+        titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, (path, anchor)
+
+
 def test_the_site_shows_every_page() -> None:
     def pages(entries: list[Any]) -> list[str]:
         values = [value for entry in entries for value in entry.values()]
@@ -116,6 +125,12 @@ def test_the_rules_and_scenarios_of_the_docs_are_read(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("".join(blocks), "utf-8")
     assert len(load_rules(tmp_path / "rules.yaml")) == 5
     assert list(load_scenarios(tmp_path / "rules.yaml")) == ["home", "cart", "mail"]
+
+
+def test_the_suite_of_the_docs_is_read(tmp_path: Path) -> None:
+    (suite,) = re.findall(r"```yaml\n(.*?)```", PAGES["docs/own-tables.md"], flags=re.DOTALL)
+    (tmp_path / "big_baskets.yaml").write_text(suite, "utf-8")
+    assert [suite.table for suite in load_suites(tmp_path)] == ["analysis.big_baskets"]
 
 
 def test_the_contract_says_what_the_code_does() -> None:

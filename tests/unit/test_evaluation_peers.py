@@ -84,4 +84,5 @@ def test_without_the_extra_the_rows_of_implicit_are_not_evaluated(monkeypatch: p
     split = log.split(START + 70 * DAY)
     parts = Parts(None, Part(split, log.targets(split)))
     found = evaluate(parts, [Popularity(), *load_systems(["als", "bpr"])])
-    assert found.skipped == {"als": "install the extra peers", "bpr": "install the extra peers"}
+    reason = "the package implicit.als is not installed: pip install 'vlm4rec-search[peers]'"
+    assert found.skipped == {"als": reason, "bpr": reason}

@@ -198,7 +198,20 @@ def test_a_second_table_in_another_format_is_refused(source: Path) -> None:
     (source.parent / "data" / "items.csv").write_text("item_id,title\n")
     with pytest.raises(UsageError, match="would be ambiguous"):
         import_files(source, "items.jsonl", None, "items.item_id=id")
-    with pytest.raises(UsageError, match="nothing to import"):
+
+
+def test_without_file_names_the_files_of_a_data_folder_are_meant(source: Path) -> None:
+    (source / "interactions").mkdir()
+    for day in ("1", "2"):
+        (source / "interactions" / f"{day}.csv").write_text(f"user_id,item_id,timestamp\nc1,007,2024-01-0{day}\n")
+    summary = import_files(source, None, None, "items.item_id=id")
+    assert (summary.items, summary.interactions) == (2, 2)
+    (source / "contract.yaml").write_text("interactions: {files: [interactions/1.csv, 'interactions/2*']}\n")
+    assert import_files(source, None).interactions == 2
+    (source / "contract.yaml").unlink()
+    (source / "items.jsonl").unlink()
+    (source / "interactions").rename(source / "log")
+    with pytest.raises(UsageError, match="has no file named items, interactions or users: give --items"):
         import_files(source, None)
 
 

@@ -105,6 +105,24 @@ def test_an_upgrade_of_a_current_project_changes_nothing(shop: Path) -> None:
     assert run("upgrade").output == "The project is up to date.\n"
 
 
+def test_a_diff_tells_own_edits_from_changes_of_the_package(shop: Path) -> None:
+    make_old(shop, **{"config.py": "# vlm4rec_search of old", "macros/lists.py": "old"})
+    (shop / "macros" / "lists.py").write_text("both")
+    (shop / EDITED).write_text((ROOT / EDITED).read_text() + "/* ours */\n")
+    shown = run("upgrade", "--diff")
+    lines = [line for line in shown.output.splitlines() if line.startswith(("keep", "own", "replace", "+/*"))]
+    assert lines == [
+        "replace  config.py: changed in this version",
+        "keep     macros/lists.py: you edited it, and this version changed it, too",
+        f"own      {EDITED}: you edited it, and this version did not change it",
+        "+/* ours */",
+    ]
+    assert "Changed by you alone: 1." in shown.output
+    assert "Changed in this version: 2, of which you edited 1." in shown.output
+    run("upgrade", "--force", EDITED)
+    assert (shop / EDITED).read_bytes() == (ROOT / EDITED).read_bytes()
+
+
 def test_an_upgrade_replaces_adds_and_removes_files_that_nobody_edited(shop: Path) -> None:
     (shop / "models" / "old.sql").touch()
     make_old(shop, **{EDITED: "/* old */", "config.py": "# vlm4rec_search of old", "models/old.sql": "old"})

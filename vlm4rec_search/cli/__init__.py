@@ -112,8 +112,8 @@ def main(verbose: int, quiet: bool, log_format: LogFormat) -> None:
     """Turn shop logs and product photos into a profile search.
 
     `sqlmesh plan` builds the tables; these commands prepare its input, check and publish its tables, and search. The
-    environment, or the file .env of the project, has the settings (VLM4REC_DATA_DIR, VLM4REC_WAREHOUSE ...); the README
-    lists them. The options below stand before the command: `vlm4rec -v index`.
+    environment, or the file .env of the project, has the settings (VLM4REC_DATA_DIR, VLM4REC_WAREHOUSE ...); the file
+    .env.example of the project lists them. The options below stand before the command: `vlm4rec -v index`.
 
     \b
     Example with your own data:

@@ -1,5 +1,6 @@
 """The commands `init`, `upgrade` and `new`, which write a SQLMesh project of one's own."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def init(folder: Path, engine: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--diff", is_flag=True, help="Show all differences and change nothing.")
+@click.option("--diff", is_flag=True, help="Show what would change, and your edits; change nothing.")
 @click.option("--force", multiple=True, metavar="FILE", help="Replace this edited file or folder. Can be repeated.")
 @click.option(
     "--keep", multiple=True, metavar="FILE", help="Do not report this edited file or folder again. Can be repeated."
@@ -78,12 +79,13 @@ def upgrade(diff: bool, force: tuple[str, ...], keep: tuple[str, ...], as_json: 
       sqlmesh plan
     """
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.pipeline.project import plan_upgrade, upgrade_project
+    from vlm4rec_search.pipeline.project import Outcome, plan_upgrade, upgrade_project
 
     project = settings().require_project()
     changes = plan_upgrade(project, _inside(project, force), _inside(project, keep))
     if not diff:
         upgrade_project(project, changes)
+        changes = [change for change in changes if change.outcome is not Outcome.OWN]
     if as_json:
         files = [{"path": change.path, "outcome": change.outcome, "reason": change.reason} for change in changes]
         echo_json({"project": str(project), "applied": not diff, "files": files})
@@ -131,19 +133,26 @@ def _inside(project: Path, names: tuple[str, ...]) -> list[str]:
 def _print_changes(changes: "list[Change]", diff: bool) -> None:
     from vlm4rec_search.pipeline.project import Outcome
 
-    kept = [change for change in changes if change.outcome is Outcome.KEEP]
+    counts = Counter(change.outcome for change in changes)
+    own, kept = counts[Outcome.OWN], counts[Outcome.KEEP]
+    upgraded = len(changes) - own - kept
     for change in changes:
         click.echo(f"{change.outcome:<8} {change.path}: {change.reason}")
         if diff:
             click.echo(change.diff())
-    if not changes:
+    if upgraded + kept == 0:
         click.echo("The project is up to date.")
-    elif diff:
-        click.echo("Nothing has been changed: run the command without --diff.")
-    elif len(kept) < len(changes):
-        click.echo(f"Upgraded: {len(changes) - len(kept)}. Next: sqlmesh plan")
+    elif not diff and upgraded:
+        click.echo(f"Upgraded: {upgraded}. Next: sqlmesh plan")
+    if own:
+        click.echo(f"Changed by you alone: {own}. They stay as they are; --force FILE gives up your edits of one.")
+    if diff and upgraded + kept:
+        click.echo(
+            f"Changed in this version: {upgraded + kept}, of which you edited {kept}. Nothing has been written: run the"
+            " command without --diff."
+        )
     if kept and not diff:
         click.echo(
-            f"Kept: {len(kept)}. See `vlm4rec upgrade --diff`, then take the new content over by hand or with"
+            f"Kept: {kept}. See `vlm4rec upgrade --diff`, then take the new content over by hand or with"
             " --force FILE, or decide for yours with --keep FILE"
         )

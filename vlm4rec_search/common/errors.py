@@ -26,6 +26,11 @@ class RunError(Vlm4recError):
     """A run failed or a check found a fault, although the call and its settings are valid (exit code 1)."""
 
 
+def missing_extra(error: ImportError, extra: str) -> UsageError:
+    """Return the error that names the package that is missing, and the command that installs its extra."""
+    return UsageError(f"the package {error.name} is not installed: pip install 'vlm4rec-search[{extra}]'")
+
+
 def one_line(error: object) -> str:
     """Return a text or the message of an exception with white space collapsed; the type's name if it is empty."""
     return " ".join(str(error).split()) or type(error).__name__

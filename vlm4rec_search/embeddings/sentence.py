@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlm4rec_search.common.errors import RunError, UsageError, first_line
+from vlm4rec_search.common.errors import RunError, UsageError, first_line, missing_extra
 from vlm4rec_search.common.vectors import Vectors, unit_rows
 from vlm4rec_search.embeddings.base import SentenceEncoder
 from vlm4rec_search.embeddings.minilm import MINILM
-from vlm4rec_search.embeddings.weights import folder_digest, hub_commit, missing_torch
+from vlm4rec_search.embeddings.weights import folder_digest, hub_commit
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -46,7 +46,7 @@ class SentenceTransformerEncoder(SentenceEncoder):
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging
         except ImportError as error:
-            raise missing_torch(error) from None
+            raise missing_extra(error, "models") from None
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # bars break the display of `sqlmesh plan`
         try:
             return SentenceTransformer(

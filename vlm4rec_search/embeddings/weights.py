@@ -4,10 +4,8 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
-from vlm4rec_search.common.errors import RunError, UsageError, first_line
+from vlm4rec_search.common.errors import RunError, UsageError, first_line, missing_extra
 from vlm4rec_search.common.paths import file_sha256
-
-EXTRA = "pip install 'vlm4rec-search[models]'"
 
 
 def packaged_file(package: str, file: str) -> Path:
@@ -57,7 +55,7 @@ def hub_commit(repository: str) -> str:
     try:
         from huggingface_hub import model_info, snapshot_download
     except ImportError as error:
-        raise missing_torch(error) from None
+        raise missing_extra(error, "models") from None
     try:
         return Path(snapshot_download(repository, local_files_only=True, allow_patterns=["config.json"])).name
     except (OSError, ValueError):
@@ -68,8 +66,3 @@ def hub_commit(repository: str) -> str:
         raise LookupError(
             f"is no folder, not in the local cache of the hub, and cannot be looked up there ({first_line(error)})"
         ) from None
-
-
-def missing_torch(error: ImportError) -> UsageError:
-    """Return the error that says how to install the packages of models that run in torch."""
-    return UsageError(f"the package {error.name or 'torch'} is not installed: {EXTRA}")

@@ -25,7 +25,7 @@ from vlm4rec_search.datasets.declarations import (
 )
 from vlm4rec_search.datasets.importers.formats import GENERIC, ImportFormat, ImportTable, Pivot
 from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
-from vlm4rec_search.datasets.raw import matching_files
+from vlm4rec_search.datasets.raw import find_files, matching_files
 from vlm4rec_search.datasets.records import Records
 from vlm4rec_search.datasets.several import open_files, relative_name
 
@@ -157,7 +157,7 @@ def open_export(
             raise UsageError(
                 f"{source} holds none of {', '.join(wanted)}: give --items or --interactions"
                 if wanted
-                else "nothing to import: give --items, --interactions, --users or several of them"
+                else f"{source} has no file named items, interactions or users: give --items, --interactions or --users"
             )
         yield tables
 
@@ -168,16 +168,24 @@ def _layout(
     """Return how a table is read, with the files that are there; None if it is not imported."""
     section = declared.of(table)
     given = options.files.get(table)
-    patterns = (given,) if given else section.files
-    for layout in form.layouts(table):
-        for pattern in patterns or layout.files:
-            files = [source / pattern] if (source / pattern).is_file() else matching_files(source, pattern)
-            if files:
-                names = tuple(relative_name(path, source) for path in files)
-                return _overlay(layout, section, names)
-    if patterns:
-        raise UsageError(f"there is no file {source / patterns[0]}")
-    return None
+    if given:
+        if not (files := _matching(source, given)):
+            raise UsageError(f"there is no file {source / given}")
+    elif section.files or (form is GENERIC and not options.files and not any(declared.of(t).files for t in CONTRACT)):
+        # Where nobody says which files are meant, those are that have the names of a data folder.
+        files = find_files(source, table, section)
+    else:
+        found = ((layout, _matching(source, name)) for layout in form.layouts(table) for name in layout.files)
+        return next((_overlay(layout, section, _names(files, source)) for layout, files in found if files), None)
+    return _overlay(form.layouts(table)[0], section, _names(files, source)) if files else None
+
+
+def _matching(source: Path, pattern: str) -> list[Path]:
+    return [source / pattern] if (source / pattern).is_file() else matching_files(source, pattern)
+
+
+def _names(files: Iterable[Path], source: Path) -> tuple[str, ...]:
+    return tuple(relative_name(path, source) for path in files)
 
 
 def _overlay(layout: ImportTable, section: TableDeclaration, files: tuple[str, ...]) -> ImportTable:

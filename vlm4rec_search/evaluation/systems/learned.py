@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import UsageError, missing_extra
 from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.common.vectors import Mask, Scores, unit
 from vlm4rec_search.evaluation.data import Catalogue, Split, Targets, has_vector
@@ -126,8 +126,8 @@ def require_torch() -> None:
     """
     try:
         import torch  # noqa: F401
-    except ImportError:
-        raise UsageError("learned systems need torch: install the extra `models`") from None
+    except ImportError as error:
+        raise missing_extra(error, "models") from None
 
 
 def _input(catalogue: Catalogue, kind: str, vectors: Scores) -> Scores:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import missing_extra
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
@@ -209,8 +209,8 @@ class Factors(System):
         try:
             from implicit.als import AlternatingLeastSquares
             from implicit.bpr import BayesianPersonalizedRanking
-        except ImportError:
-            raise UsageError("install the extra peers") from None
+        except ImportError as error:
+            raise missing_extra(error, "peers") from None
 
         kinds = {"als": AlternatingLeastSquares, "bpr": BayesianPersonalizedRanking}
         with threadpool_limits(1, "blas"):

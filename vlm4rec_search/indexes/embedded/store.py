@@ -2,7 +2,7 @@
 
 Vectors, postings, neighbours, popularity and what hits show are arrays: in memory, or mapped from files where several
 processes share them and where the release is large. Users, segments, words and facets stay in the file, and each read
-of them is a query.
+of them is a query. No query binds a parameter, see `hex_text`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ from scipy import sparse
 
 from vlm4rec_search.common.bm25 import BOOSTS
 from vlm4rec_search.common.errors import RunError, first_line
+from vlm4rec_search.common.sql import hex_text, hex_texts
 from vlm4rec_search.common.vectors import Ints, Mask, Vectors
 from vlm4rec_search.indexes.embedded.arrays import AnyArray, Loaded, Rows, map_arrays, read_arrays
 from vlm4rec_search.indexes.embedded.shortlist import Shortlist, Signs, sign_bits
@@ -35,20 +36,10 @@ _VECTORS: Mapping[Kind, tuple[str, str]] = {  # table and column of the vectors 
     "photo": ("photos", "photo"),
 }
 _PARTS = ("data", "indices", "indptr")  # of a sparse matrix
-_EQUAL = "SELECT document FROM facets WHERE field = $field AND value IN (SELECT unnest($values))"
-_RANGE = """
-SELECT document FROM facets WHERE field = $field
-    AND CASE WHEN $low_open THEN number > $low ELSE number >= $low END
-    AND CASE WHEN $high_open THEN number < $high ELSE number <= $high END
-"""
-_DOCUMENTS = "SELECT * FROM documents WHERE item_id IN (SELECT unnest(?))"
-_USERS = "SELECT * FROM users WHERE user_id IN (SELECT unnest(?))"
-_WORDS = "SELECT document, words FROM words WHERE document IN (SELECT unnest(?))"
 _BETWEEN = """
 SELECT document, {column} AS vector FROM {table} WHERE document >= {low} AND document < {high} ORDER BY document
 """
 _HAS_SHORTLISTS = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'shortlists'"
-_FACETS = "SELECT document, field, value FROM facets WHERE document IN (SELECT unnest(?))"
 _PAIRS = """
 WITH pairs AS (SELECT document, unnest({list}) AS pair, generate_subscripts({list}, 1) AS rank FROM {list})
 SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS value
@@ -198,7 +189,6 @@ class Store:
             for low in range(0, self.meta.documents, _BATCH):
                 batch = np.zeros((min(_BATCH, self.meta.documents - low), width), dtype=np.float32)
                 if width:
-                    # Numbers in the SQL: DuckDB imports pandas to bind a parameter, see `_numbers`.
                     sql = _BETWEEN.format(table=table, column=column, low=low, high=low + _BATCH)
                     found = self._connection.cursor().execute(sql).to_arrow_table()
                     batch[_numbers(found["document"]) - low] = _numbers(found["vector"]).reshape(-1, width)
@@ -235,14 +225,12 @@ class Store:
 
     def user(self, user_id: str) -> dict[str, Any] | None:
         """Return the row of the table `users`, None for an unknown shopper."""
-        return self._row("SELECT * FROM users WHERE user_id = ?", user_id)
+        return next(iter(self._rows(f"SELECT * FROM users WHERE user_id = {hex_text(user_id)}")), None)  # noqa: S608
 
     def users(self, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the rows of the table `users` by id; an unknown shopper is missing."""
-        cursor = self._connection.cursor().execute(_USERS, [list(user_ids)])
-        names = [column[0] for column in cursor.description or ()]
-        rows = (dict(zip(names, row, strict=True)) for row in cursor.fetchall())
-        return {row["user_id"]: row for row in rows}
+        sql = f"SELECT * FROM users WHERE user_id IN {hex_texts(user_ids)}"  # noqa: S608
+        return {row["user_id"]: row for row in self._rows(sql)}
 
     def ids(self, documents: Ints) -> list[str]:
         """Return the item ids of documents."""
@@ -251,13 +239,13 @@ class Store:
 
     def segment(self, name: str) -> dict[str, float]:
         """Return the scores of the most popular items of a segment by item id, empty for an unknown segment."""
-        row = self._row("SELECT items FROM segments WHERE segment = ?", name)
-        return {item["item_id"]: item["score"] for item in row["items"]} if row else {}
+        rows = self._rows(f"SELECT items FROM segments WHERE segment = {hex_text(name)}")  # noqa: S608
+        return {item["item_id"]: item["score"] for row in rows for item in row["items"]}
 
-    def _row(self, sql: str, key: str) -> dict[str, Any] | None:
-        cursor = self._connection.cursor().execute(sql, [key])
-        row = cursor.fetchone()
-        return dict(zip((column[0] for column in cursor.description or ()), row, strict=True)) if row else None
+    def _rows(self, sql: str) -> list[dict[str, Any]]:
+        cursor = self._connection.cursor().execute(sql)
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def any_user(self) -> str | None:
         """Return the id of some shopper, None for a release without shoppers."""
@@ -267,19 +255,19 @@ class Store:
     def sample_users(self, kind: Kind, count: int) -> list[Vectors]:
         """Return a matrix of the vectors of some shoppers of the wanted kind, nothing where no shopper has one."""
         column = "fitted" if kind == "fitted" else "vector"
-        sql = f"SELECT {column} FROM users WHERE {column} IS NOT NULL ORDER BY md5(user_id) LIMIT ?"  # noqa: S608
-        rows = self._connection.cursor().execute(sql, [count]).fetchall()
+        sql = f"SELECT {column} FROM users WHERE {column} IS NOT NULL ORDER BY md5(user_id) LIMIT {int(count)}"  # noqa: S608
+        rows = self._connection.cursor().execute(sql).fetchall()
         return [np.array([vector for (vector,) in rows], dtype=np.float32)] if rows else []
 
     def words(self, documents: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
         """Return the weighted words of documents; a document without words is missing."""
-        return dict(self._connection.cursor().execute(_WORDS, [list(documents)]).fetchall())
+        sql = f"SELECT document, words FROM words WHERE document IN {_numbers_sql(documents)}"  # noqa: S608
+        return dict(self._connection.cursor().execute(sql).fetchall())
 
     def documents(self, item_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the rows of the table `documents` by id, in the order of the ids."""
-        cursor = self._connection.cursor().execute(_DOCUMENTS, [list(item_ids)])
-        names = [column[0] for column in cursor.description or ()]
-        rows = {row["item_id"]: row for row in (dict(zip(names, row, strict=True)) for row in cursor.fetchall())}
+        sql = f"SELECT * FROM documents WHERE item_id IN {hex_texts(item_ids)}"  # noqa: S608
+        rows = {row["item_id"]: row for row in self._rows(sql)}
         return {item: rows[item] for item in item_ids if item in rows}
 
     def values_of(self, pairs: sparse.csr_array, document: int) -> dict[str, float]:
@@ -314,13 +302,10 @@ class Store:
         Raises:
             UsageError: no document has the field of the condition.
         """
-        parameters: dict[str, object] = {"field": condition.field}
-        if condition.values:
-            parameters["values"] = list(condition.values)
-        else:
-            parameters |= {name: getattr(condition, name) for name in ("low", "high", "low_open", "high_open")}
-        cursor = self._connection.cursor().execute(_EQUAL if condition.values else _RANGE, parameters)
-        documents = np.asarray(cursor.fetchnumpy()["document"], dtype=np.int64)
+        holds = f"value IN {hex_texts(condition.values)}" if condition.values else _between(condition)
+        sql = f"SELECT document FROM facets WHERE field = {hex_text(condition.field)} AND {holds}"  # noqa: S608
+        cursor = self._connection.cursor().execute(sql)
+        documents = _numbers(cursor.to_arrow_table()["document"])
         if len(documents) == 0:
             check_field(condition.field, self.fields)
         mask = np.zeros(self.meta.documents, dtype=np.bool_)
@@ -336,7 +321,8 @@ class Store:
     def facets(self, documents: Sequence[int]) -> list[dict[str, list[str]]]:
         """Return the values of each document by field."""
         values: dict[int, dict[str, list[str]]] = {document: {} for document in documents}
-        for document, field, value in self._connection.cursor().execute(_FACETS, [list(documents)]).fetchall():
+        sql = f"SELECT document, field, value FROM facets WHERE document IN {_numbers_sql(documents)}"  # noqa: S608
+        for document, field, value in self._connection.cursor().execute(sql).fetchall():
             values[document].setdefault(field, []).append(value)
         return [values[document] for document in documents]
 
@@ -360,6 +346,16 @@ def _numbers(column: pa.ChunkedArray) -> AnyArray:
     chunks = column.chunks or [column.combine_chunks()]  # of an empty column
     numbers = [chunk.flatten() if pa.types.is_list(column.type) else chunk for chunk in chunks]
     return np.concatenate([np.from_dlpack(part) for part in numbers])
+
+
+def _between(condition: Filter) -> str:
+    low, high = (f"'{float(bound)}'::DOUBLE" for bound in (condition.low, condition.high))
+    above, below = ">" if condition.low_open else ">=", "<" if condition.high_open else "<="
+    return f"number {above} {low} AND number {below} {high}"
+
+
+def _numbers_sql(numbers: Sequence[int]) -> str:
+    return f"(SELECT unnest([{', '.join(str(int(number)) for number in numbers)}]::BIGINT[]))"
 
 
 @contextmanager

@@ -32,15 +32,17 @@ class Outcome(StrEnum):
     REPLACE = "replace"
     REMOVE = "remove"
     KEEP = "keep"
+    OWN = "own"
 
 
 @dataclass(frozen=True)
 class Change:
-    """A file that this version of the package writes differently from the version before.
+    """A file of the project that is not as this version of the package writes it.
 
     Attributes:
         path: in the project.
-        outcome: KEEP is for a file that somebody edited or removed; it stays as it is.
+        outcome: KEEP and OWN are for a file that somebody edited or removed; it stays as it is. This version of the
+            package changed the first, too, but not the second.
         reason: why, for people.
         current: content in the project; None where there is no such file.
         new: content that this version writes; None if it has no such file.
@@ -53,9 +55,12 @@ class Change:
     new: bytes | None
 
     def diff(self) -> str:
-        """Return the change as a unified diff from the current to the new content, "" for an equal content."""
-        before, after = (_lines(content) for content in (self.current, self.new))
-        lines = difflib.unified_diff(before, after, f"{self.path} (here)", f"{self.path} ({package_version()})")
+        """Return a unified diff from the current to the new content; of OWN, from the package's to the current one."""
+        here, there = (self.current, f"{self.path} (here)"), (self.new, f"{self.path} ({package_version()})")
+        (before, name), (after, new_name) = (there, here) if self.outcome is Outcome.OWN else (here, there)
+        if any(b"\0" in content for content in (before, after) if content):
+            return "(no text)\n"
+        lines = difflib.unified_diff(_lines(before), _lines(after), name, new_name)
         return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
@@ -65,7 +70,7 @@ class _Manifest(BaseModel):
 
 
 def plan_upgrade(project: Path, force: Collection[str] = (), keep: Collection[str] = ()) -> list[Change]:
-    """Return what an upgrade of the project would change, and which edited files it would keep; nothing is written.
+    """Return what an upgrade of the project would change, and which edits it would keep; nothing is written.
 
     Args:
         project: folder of the project.
@@ -84,7 +89,7 @@ def plan_upgrade(project: Path, force: Collection[str] = (), keep: Collection[st
         file = project / path
         current = file.read_bytes() if file.is_file() else None
         change = _compare(path, written.get(path), current, new_files.get(path))
-        if change and change.outcome is Outcome.KEEP and _is_named(path, force):
+        if change and change.outcome in (Outcome.KEEP, Outcome.OWN) and _is_named(path, force):
             outcome = Outcome.REMOVE if change.new is None else Outcome.REPLACE if current is not None else Outcome.ADD
             change = Change(path, outcome, "forced", current, change.new)
         if change:
@@ -105,6 +110,8 @@ def upgrade_project(project: Path, changes: Sequence[Change]) -> None:
     written = _read_manifest(project).files
     hashes = {path: digest(content) for path, content in project_files().items()}
     for change in changes:
+        if change.outcome is Outcome.OWN:
+            continue
         if change.outcome is Outcome.KEEP:
             hashes.pop(change.path, None)
             if change.path in written:
@@ -122,8 +129,11 @@ def _compare(path: str, written: str | None, current: bytes | None, new: bytes |
     Args:
         written: hash of the content that the package wrote; None if it wrote no such file.
     """
-    if current == new or (new is not None and written == digest(new)):
-        return None  # up to date, or edited where the package has not changed anything
+    if current == new:
+        return None
+    if new is not None and written == digest(new):
+        done = "edited" if current is not None else "removed"
+        return Change(path, Outcome.OWN, f"you {done} it, and this version did not change it", current, new)
     if current is None:
         if written is None:
             return Change(path, Outcome.ADD, "new in this version", current, new)

