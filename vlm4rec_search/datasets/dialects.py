@@ -16,6 +16,7 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import UsageError, one_line
 from vlm4rec_search.datasets.columns import known_names, name_key
 from vlm4rec_search.datasets.declarations import TableDeclaration
+from vlm4rec_search.datasets.files import compression_of
 
 _CHUNK = 1 << 20
 MOST_CHARACTERS = 1 << 27
@@ -79,7 +80,7 @@ class TextScan:
 
 @contextmanager
 def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
-    """Open a plain, .gz or .zst text file; lines keep their ends. `UNDECODABLE` finds what could not be decoded."""
+    """Open a text file, plain or compressed; lines keep their ends. `UNDECODABLE` finds what could not be decoded."""
     errors = "surrogateescape" if encoding in ("utf-8", "utf-8-sig", "ascii") else "replace"
     with _open_bytes(path) as stream, io.TextIOWrapper(stream, encoding, errors, newline="") as text:
         yield text
@@ -220,5 +221,5 @@ def _decodes_chunk(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool
 
 
 def _open_bytes(path: Path) -> io.BufferedReader:
-    """Open a file for reading; .gz and .zst are decompressed."""
-    return io.BufferedReader(pa.input_stream(str(path), compression="detect"), _CHUNK)
+    """Open a file for reading; what is compressed is decompressed, whatever its name says."""
+    return io.BufferedReader(pa.input_stream(str(path), compression=compression_of(path)), _CHUNK)

@@ -25,7 +25,7 @@ from vlm4rec_search.datasets.declarations import (
 )
 from vlm4rec_search.datasets.importers.formats import GENERIC, ImportFormat, ImportTable, Pivot
 from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
-from vlm4rec_search.datasets.raw import matching_files
+from vlm4rec_search.datasets.raw import find_files, matching_files
 from vlm4rec_search.datasets.records import Records
 from vlm4rec_search.datasets.several import open_files, relative_name
 
@@ -157,7 +157,8 @@ def open_export(
             raise UsageError(
                 f"{source} holds none of {', '.join(wanted)}: give --items or --interactions"
                 if wanted
-                else "nothing to import: give --items, --interactions, --users or several of them"
+                else f"{source} has no items.* or interactions.*, and no files are named: give --items or"
+                " --interactions"
             )
         yield tables
 
@@ -165,19 +166,30 @@ def open_export(
 def _layout(
     source: Path, table: str, options: ImportOptions, form: ImportFormat, declared: Declarations
 ) -> ImportTable | None:
-    """Return how a table is read, with the files that are there; None if it is not imported."""
+    """Return how a table is read, with the files that are there; None if it is not imported.
+
+    The generic format takes files with the names of the contract, such as items.csv, where nobody names any file.
+    """
     section = declared.of(table)
     given = options.files.get(table)
     patterns = (given,) if given else section.files
-    for layout in form.layouts(table):
-        for pattern in patterns or layout.files:
-            files = [source / pattern] if (source / pattern).is_file() else matching_files(source, pattern)
-            if files:
-                names = tuple(relative_name(path, source) for path in files)
-                return _overlay(layout, section, names)
+    if form is GENERIC and not options.files and not any(declared.of(name).files for name in CONTRACT):
+        patterns = tuple(relative_name(path, source) for path in find_files(source, table, section))
     if patterns:
-        raise UsageError(f"there is no file {source / patterns[0]}")
+        found = {pattern: _named_files(source, pattern) for pattern in patterns}
+        if absent := [pattern for pattern, files in found.items() if not files]:
+            raise UsageError(f"there is no file {source / absent[0]}")
+        together = sorted({path for files in found.values() for path in files})
+        return _overlay(form.layouts(table)[0], section, tuple(relative_name(path, source) for path in together))
+    for layout in form.layouts(table):
+        for pattern in layout.files:
+            if files := _named_files(source, pattern):
+                return _overlay(layout, section, tuple(relative_name(path, source) for path in files))
     return None
+
+
+def _named_files(source: Path, pattern: str) -> list[Path]:
+    return [source / pattern] if (source / pattern).is_file() else matching_files(source, pattern)
 
 
 def _overlay(layout: ImportTable, section: TableDeclaration, files: tuple[str, ...]) -> ImportTable:

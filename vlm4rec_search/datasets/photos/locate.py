@@ -45,7 +45,7 @@ def resolve_path(root: Path, image: str | None) -> Path:
     if not name:
         raise PhotoError("no_photo", "the item has no photo")
     try:
-        written, *others = [(root / spelling).resolve() for form in _path_forms(name) for spelling in spellings(form)]
+        written, *others = [(root / spelling).resolve() for form in path_forms(name) for spelling in spellings(form)]
         inside = (path for path in others if path.is_relative_to(root) and path.is_file())
         path = written if written.is_file() else next(inside, written)
         if not path.is_relative_to(root):
@@ -63,7 +63,7 @@ def with_scheme(url: str) -> str:
     return f"https:{url}" if url.startswith("//") else url
 
 
-def _path_forms(name: str) -> list[str]:
+def path_forms(name: str) -> list[str]:
     """Return the path as written, then as an address or Windows would write it: no query, no escapes, slashes."""
     slashes = name.replace("\\", "/")
     plain = slashes.partition("?")[0]
