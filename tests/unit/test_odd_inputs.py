@@ -46,6 +46,7 @@ def of_items(found: Staged, name: str) -> list[Any]:
         ("sep=;\r\nitem_id;title\r\n1;Lamp, red\r\n2;Mug\r\n", ["Lamp, red", "Mug"]),
         ("item_id,title\r1,Lamp\r2,Mug\r", ["Lamp", "Mug"]),
         ("item_id\ttitle\r\n1\tTür grün\r\n".encode("utf-16-le"), ["Tür grün"]),
+        ("item_id\ttitle\r\n1\tTür grün\r\n".encode("utf-32"), ["Tür grün"]),
         ('item_id,title\r\n1,"Lamp\r\nred"\r\n2,Mug\r\n', ["Lamp red", "Mug"]),
         ("item_id,title\n1,Lamp,\n2,Mug,\n", ["Lamp", "Mug"]),
         ("item_id,title,\n1,Lamp,\n2,Mug,\n", ["Lamp", "Mug"]),
@@ -75,6 +76,13 @@ LINE = b'{"item_id":"1","title":"Lamp"}\n{"item_id":"2","title":"Mug"}\n'
 )
 def test_packed_files_are_read_whatever_their_names_say(staged: Stage, name: str, content: bytes) -> None:
     assert of_items(staged("", **{name: content}), "title") == ["Lamp", "Mug"]
+
+
+def test_a_key_twice_is_told(staged: Stage) -> None:
+    lines = '{"item_id":"1","title":"Lamp","title":"Mug"}\n{"item_id":"2","title":"Pen","title":"Hat"}\n'
+    found = staged("", **{"items.jsonl": lines})
+    assert of_items(found, "title") == ["Lamp", "Pen"]
+    assert "objects have the key 'title' twice; the first counts" in found.told
 
 
 def test_rows_of_totals_and_remarks_are_refused(staged: Stage) -> None:

@@ -431,11 +431,13 @@ def _read_json_lines(
         relation, broken = _read_objects(connection, path, scan, folder)
         broken_rows = broken.shape[0]
     keys = relation.project("line, UNNEST(JSON_KEYS(json)) AS name, GENERATE_SUBSCRIPTS(JSON_KEYS(json), 1) AS place")
-    first = keys.aggregate("name, MIN(line) AS first_line, ARG_MIN(place, line) AS first_place", "name")
-    names = [str(name) for name, *_ in first.order("first_line, first_place").fetchall()]
+    first = keys.aggregate("name, MIN(line) AS first_line, ARG_MIN(place, line) AS first_place, COUNT(*) AS n", "name")
+    found = first.order("first_line, first_place").fetchall()
+    names, rows = [str(name) for name, *_ in found], relation.shape[0]
     values = {name: f"JSON_EXTRACT_STRING(json, {quote_text(_pointer(name))})" for name in names}
-    written, notes = f"{_suffix(path)}, {scan.encoding}", tuple(_encoding_notes(scan, declared))
-    return Records(relation, relation.shape[0], values, values, broken, broken_rows, written, notes, is_json=True)
+    twice = [f"objects have the key {name!r} twice; the first counts" for name, *_, count in found if count > rows]
+    written, notes = f"{_suffix(path)}, {scan.encoding}", (*_encoding_notes(scan, declared), *twice)
+    return Records(relation, rows, values, values, broken, broken_rows, written, notes, is_json=True)
 
 
 def _refuse_array(path: Path, scan: TextScan) -> None:
