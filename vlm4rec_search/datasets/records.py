@@ -459,7 +459,7 @@ def _objects_as_they_are(
     """Return the records as DuckDB reads them, or None unless each line is a JSON object."""
     if not (scan.sound and scan.encoding == "utf-8"):
         return None
-    compression = quote_text(compression_of(path) or "none")
+    compression = quote_text(compression_of(path) or "uncompressed")
     source = f"READ_NDJSON_OBJECTS({quote_text(str(path))}, hive_partitioning = FALSE, compression = {compression})"
     with suppress(duckdb.Error):
         relation = connection.sql(f"SELECT ROW_NUMBER() OVER () AS line, json FROM {source}")  # noqa: S608
