@@ -190,6 +190,28 @@ def test_a_dry_run_shows_rows_and_refusals_and_writes_nothing(tmp_path: Path) ->
     assert not (tmp_path / "data").exists()
 
 
+def test_a_dry_run_shows_rows_as_staging_has_them_and_looks_for_photos(tmp_path: Path) -> None:
+    (tmp_path / "a b.jpg").write_bytes(b"photo")
+    items = r"""item_id,title,price,image,brand
+1,Caf&eacute; mug,"1.299,00 €",pics\a b.jpg,H&amp;M
+2,Lamp,"9,50",a%20b.jpg?v=1,nan
+3,Pen,"1,20",//cdn.example/p.jpg,Alder
+"""
+    (tmp_path / "items.csv").write_text(items.replace(r"\u20ac", "€"))
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu,1,01.03.2025 10:15\nv,2,31.03.2025\n")
+    command = ["import", "generic", str(tmp_path), "--to", str(tmp_path / "data"), "--items", "items.csv"]
+    done = CliRunner().invoke(main, [*command, "--interactions", "log.csv", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    for line in (
+        f"  warning: 1 of 2 photos that were looked for are not in {tmp_path}, such as pics\\a b.jpg",
+        "  before, line 2: item_id=1 | title=Caf&eacute; mug | price=1.299,00 € | image=pics\\a b.jpg | brand=H&amp;M",
+        "  after, line 2: item_id=1 | title=Café mug | price=1299.0 | image=pics\\a b.jpg | brand=H&M",
+        "  after, line 3: item_id=2 | title=Lamp | price=9.5 | image=a%20b.jpg?v=1 | brand=",
+        "  after, line 2: user_id=u | item_id=1 | timestamp=2025-03-01 10:15:00",
+    ):
+        assert line in done.output.splitlines(), f"{line}\n{done.output}"
+
+
 def test_a_dry_run_shows_the_values_that_would_be_lost(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title,price,available\n1,Lamp,ask us,yes\n2,Mug,5,perhaps\n")
     command = ["import", "generic", str(tmp_path), "--to", str(tmp_path / "data"), "--items", "items.csv", "--dry-run"]

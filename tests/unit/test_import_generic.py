@@ -14,6 +14,7 @@ from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
 from vlm4rec_search.datasets.importers.write import ImportSummary
+from vlm4rec_search.datasets.photos.locate import resolve_path
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 LINES = (
@@ -99,6 +100,19 @@ def test_photos_are_copied_only_from_inside_the_source(source: Path) -> None:
     assert import_files(source, "list.csv").photos == photos
 
 
+def test_photos_are_copied_however_their_paths_are_written(source: Path) -> None:
+    (source / "pics" / "red mug.jpg").write_bytes(b"photo")
+    (source / "list.csv").write_text(
+        "item_id,title,image\n1,t,pics\\red mug.jpg\n2,t,pics/red%20mug.jpg?v=1\n3,t,//cdn.example/a.jpg\n"
+    )
+    photos = import_files(source, "list.csv").photos
+    assert (photos.copied, photos.not_found, photos.refused, photos.remote) == (2, 0, 0, 1)
+    data = source.parent / "data"
+    assert [path.relative_to(data).as_posix() for path in data.rglob("*.jpg")] == ["pics/red mug.jpg"]
+    for name in ("pics\\red mug.jpg", "pics/red%20mug.jpg?v=1"):
+        assert resolve_path(data.resolve(), name).read_bytes() == b"photo"
+
+
 def test_no_images_copies_no_photos(source: Path) -> None:
     (source / "pics" / "mug.jpg").write_bytes(b"photo")
     summary = import_generic(
@@ -139,7 +153,7 @@ def test_wrong_mappings_are_refused_in_one_line(source: Path, maps: list[str], m
         ("header.csv", b"item_id,title\n", "holds no rows"),
         ("bad.parquet", b"PAR1", "cannot be read"),
         ("bad.jsonl", b"{nope\n", "none of its 1 records can be read; the first: line 1: it is not JSON"),
-        ("bad.csv.gz", b"item_id,title\n1,a\n", "cannot be read"),
+        ("bad.csv.gz", b"\x1f\x8c\x08\0\0\0\0\0", "cannot be read"),
         ("cut.csv.gz", gzip.compress(b"item_id,title\n1,a\n2,b\n", mtime=0)[:-8], "is the download complete"),
     ],
 )
@@ -200,18 +214,26 @@ def test_a_second_table_in_another_format_is_refused(source: Path) -> None:
         import_files(source, "items.jsonl", None, "items.item_id=id")
 
 
-def test_without_file_names_the_files_of_a_data_folder_are_meant(source: Path) -> None:
-    (source / "interactions").mkdir()
-    for day in ("1", "2"):
-        (source / "interactions" / f"{day}.csv").write_text(f"user_id,item_id,timestamp\nc1,007,2024-01-0{day}\n")
-    summary = import_files(source, None, None, "items.item_id=id")
-    assert (summary.items, summary.interactions) == (2, 2)
-    (source / "contract.yaml").write_text("interactions: {files: [interactions/1.csv, 'interactions/2*']}\n")
-    assert import_files(source, None).interactions == 2
-    (source / "contract.yaml").unlink()
+def test_files_with_the_names_of_the_tables_need_no_option(source: Path) -> None:
     (source / "items.jsonl").unlink()
-    (source / "interactions").rename(source / "log")
     with pytest.raises(UsageError, match="has no file named items, interactions or users: give --items"):
+        import_files(source, None)
+    (source / "Items.csv").write_text("item_id,title\n1,Lamp\n")
+    for day in (1, 2):
+        (source / "interactions").mkdir(exist_ok=True)
+        log = f"user_id,item_id,timestamp\nu,{day},2024-01-0{day}\n"
+        (source / "interactions" / f"{day}.csv").write_text(log)
+    summary = import_files(source, None)
+    assert (summary.items, summary.interactions, summary.users) == (1, 2, None)
+
+
+def test_all_declared_patterns_of_a_table_are_imported(source: Path) -> None:
+    for day in (1, 2):
+        (source / f"day{day}.csv").write_text(f"user_id,item_id,timestamp\nu,{day},2024-01-0{day}\n")
+    (source / "contract.yaml").write_text("interactions: {files: [day2.csv, 'day1*.csv']}\n")
+    assert import_files(source, None).interactions == 2
+    (source / "contract.yaml").write_text("interactions: {files: [day2.csv, day3.csv]}\n")
+    with pytest.raises(UsageError, match=r"there is no file .*day3\.csv"):
         import_files(source, None)
 
 

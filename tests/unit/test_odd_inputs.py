@@ -46,6 +46,7 @@ def of_items(found: Staged, name: str) -> list[Any]:
         ("sep=;\r\nitem_id;title\r\n1;Lamp, red\r\n2;Mug\r\n", ["Lamp, red", "Mug"]),
         ("item_id,title\r1,Lamp\r2,Mug\r", ["Lamp", "Mug"]),
         ("item_id\ttitle\r\n1\tTür grün\r\n".encode("utf-16-le"), ["Tür grün"]),
+        ("item_id\ttitle\r\n1\tTür grün\r\n".encode("utf-32"), ["Tür grün"]),
         ('item_id,title\r\n1,"Lamp\r\nred"\r\n2,Mug\r\n', ["Lamp red", "Mug"]),
         ("item_id,title\n1,Lamp,\n2,Mug,\n", ["Lamp", "Mug"]),
         ("item_id,title,\n1,Lamp,\n2,Mug,\n", ["Lamp", "Mug"]),
@@ -56,6 +57,32 @@ def of_items(found: Staged, name: str) -> list[Any]:
 )
 def test_ways_to_write_a_catalogue(staged: Stage, content: str | bytes, titles: list[str]) -> None:
     assert of_items(staged(content), "title") == titles
+
+
+PACKED = gzip.compress(CATALOGUE.encode(), mtime=0)
+LINE = b'{"item_id":"1","title":"Lamp"}\n{"item_id":"2","title":"Mug"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("items.csv", PACKED),
+        ("items.csv.gz", CATALOGUE.encode()),
+        ("items.csv.gz", gzip.compress(CATALOGUE[:20].encode()) + gzip.compress(CATALOGUE[20:].encode())),
+        ("items.jsonl", gzip.compress(LINE)),
+        ("items.jsonl.gz", LINE),
+        ("ITEMS.CSV.GZ", PACKED),
+    ],
+)
+def test_packed_files_are_read_whatever_their_names_say(staged: Stage, name: str, content: bytes) -> None:
+    assert of_items(staged("", **{name: content}), "title") == ["Lamp", "Mug"]
+
+
+def test_a_key_twice_is_told(staged: Stage) -> None:
+    lines = '{"item_id":"1","title":"Lamp","title":"Mug"}\n{"item_id":"2","title":"Pen","title":"Hat"}\n'
+    found = staged("", **{"items.jsonl": lines})
+    assert of_items(found, "title") == ["Lamp", "Pen"]
+    assert "objects have the key 'title' twice; the first counts" in found.told
 
 
 def test_rows_of_totals_and_remarks_are_refused(staged: Stage) -> None:
@@ -69,11 +96,6 @@ ARRAY = json.dumps([{"item_id": "1", "title": "Lamp"}], indent=1)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (
-            "items.csv",
-            gzip.compress(CATALOGUE.encode(), mtime=0),
-            "is compressed with gzip, which its name does not say",
-        ),
         ("items.jsonl", ARRAY, "is one JSON array; write one object per line: jq"),
         ("items.jsonl", '[\n{"item_id":"1","title":"Lamp"},\n{"item_id":"2","title":"Mug"}\n]\n', "is one JSON array"),
         ("items.csv", "Export of shop 12;;\nitem_id;title;price\n1;Lamp;9\n", "it has Export of shop 12"),

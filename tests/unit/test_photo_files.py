@@ -65,6 +65,21 @@ def test_spellings_of_a_path_as_in_addresses_and_on_windows_are_found(tmp_path: 
     assert resolve_path(tmp_path.resolve(), image) == path.resolve()
 
 
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        ('["a.jpg","b.jpg"]', "a list of images"),
+        ("a.jpg|b.jpg", "a list of images"),
+        ("a.jpg, b.webp", "a list of images"),
+        ("data:image/png;base64,iVBORw0KGgo=", "inside of the text"),
+        ("lamp, red.jpg", "no such file"),
+    ],
+)
+def test_a_list_of_images_and_a_photo_in_the_text_are_told(tmp_path: Path, image: str, why: str) -> None:
+    with pytest.raises(PhotoError, match=why):
+        resolve_path(tmp_path, image)
+
+
 def test_an_escaped_path_does_not_leave_the_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

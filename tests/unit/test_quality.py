@@ -221,3 +221,12 @@ def test_unknown_suites_and_missing_tables_are_reported(warehouse: Path, tmp_pat
     (broken / "macros.sql").write_text("create nonsense")
     with pytest.raises(UsageError, match=r"macros\.sql: Parser Error"):
         run_suites(warehouse, broken)
+
+
+def test_a_catalogue_in_another_language_than_its_words_is_told(environment: Path, warehouse: Path) -> None:
+    assert "VLM4REC_LANGUAGE" not in run("--suite", "exposure").stderr
+    german = "Ein Kleid aus Seide für den Sommer, mit einem Gürtel und Taschen an der Seite. "
+    execute(warehouse, f"update search.item_documents set description = repeat('{german}', 9)")
+    told = run("--suite", "exposure")
+    assert "titles and descriptions look german" in told.stderr
+    assert "set VLM4REC_LANGUAGE=german" in told.stderr

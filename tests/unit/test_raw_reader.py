@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.dialects import Dialect, scan_text
 from vlm4rec_search.datasets.raw import describe, inspect, raw_query
+from vlm4rec_search.datasets.records import _objects_as_they_are, _one_line_each
 
 FEW = 'item_id,title,price\n#1,Brass lamp,10\n#2,"Red ""big"" mug",5\n3,Chair #3 oak,\n'
 
@@ -308,3 +310,18 @@ def test_every_line_is_a_row_or_a_broken_record(lines: list[str]) -> None:
             return
     assert sorted(found.lines + [line for line, _, _ in found.broken]) == list(range(2, len(lines) + 2))
     assert [text for _, _, text in found.broken] == [line for line in lines if line == "3,a,b,c"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_sound_files_are_read_the_fast_way_whatever_their_names_say(tmp_path: Path, packed: bool) -> None:
+    text = b'{"item_id":"1","title":"Lamp"}\n' * 3
+    path = tmp_path / ("items.jsonl" if packed else "items.jsonl.gz")
+    path.write_bytes(gzip.compress(text) if packed else text)
+    with duckdb.connect() as connection:
+        objects = _objects_as_they_are(connection, path, scan_text(path))
+        assert objects is not None
+        assert objects.shape == (3, 2)
+        path.write_bytes(gzip.compress(b"a,b\n1,2\n") if packed else b"a,b\n1,2\n")
+        lines = _one_line_each(connection, path, scan_text(path), Dialect("utf-8"), ["c0", "c1"], 1)
+        assert lines is not None
+        assert lines.fetchall() == [(2, "1", "2")]

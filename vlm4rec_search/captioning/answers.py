@@ -36,7 +36,7 @@ def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
     """Return the caption in a reply, or the reason why there is none.
 
     Thoughts and the signs of chat templates are removed. The reason is empty, refused (prose for JSON, or the model
-    says that it sees no photo) or failed (thoughts only, or broken JSON).
+    says that it sees no photo) or failed (thoughts only, or broken JSON, which is no text either).
     """
     usage = (" ".join(reply.text.split()), reply.tokens_in, reply.tokens_out)
     answer_text = remove_thoughts(reply.text)
@@ -52,7 +52,10 @@ def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
     if prompt.answer == "text":
         if _BARE_THOUGHT.match(text):
             return CaptionError("failed", "the answer is the model's thoughts: switch them off", *usage)
-        return _finish(replace(caption, text=plain_text(answer_text, reply.cut_off)), reply, usage)
+        plain = plain_text(answer_text, reply.cut_off)
+        if _JSON.match(plain):
+            return CaptionError("failed", "the answer is broken JSON", *usage)
+        return _finish(replace(caption, text=plain), reply, usage)
     try:
         answer = parse_answer(answer_text)
     except ValueError as error:
@@ -82,7 +85,9 @@ def plain_text(answer: str, cut_off: bool = False) -> str:
     but for the last one of an answer that was cut off.
     """
     lines = [line for line in answer.rstrip().split("\n") if not _FENCE.fullmatch(line)]
-    if lines and lines[0].lstrip().startswith("{"):
+    if lines and lines[0].strip().lower() == "json":
+        lines = lines[1:]
+    if lines and _JSON.match(lines[0]):
         with suppress(ValueError):
             return " ".join(parse_answer("\n".join(lines)).description.split())
     ends = [*([True] * (len(lines) - 1)), not cut_off]
@@ -178,15 +183,20 @@ _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,\s*([}\]])')
 
 
 _CHANNEL = "<|channel|>"
-_THOUGHTS_START = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_THOUGHTS_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_THOUGHTS_START = re.compile(
+    r"<(?:seed:)?(?:think|thinking|thought|reasoning)>|\[think\]|\u25c1think\u25b7|<\|start_thinking\|>", re.IGNORECASE
+)
+_THOUGHTS_END = re.compile(
+    r"</(?:seed:)?(?:think|thinking|thought|reasoning)>|\[/think\]|\u25c1/think\u25b7|<\|end_thinking\|>", re.IGNORECASE
+)
 _BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")
-_TURN_START = re.compile(r"^(?:<\|(?:im_start|start)\|>\s*assistant\s*|assistant\s*\n)+")
+_TURN_START = re.compile(r"^(?:<\|(?:im_start|start)\|>\s*assistant\s*|assistant\s*\n|<start_of_turn>\s*model\s*)+")
 _GREETING = re.compile(
     r"^(?:(?:sure|certainly|of course)[!,.]\s*)?here(?:['\u2019]s| is)[^\n:.]{0,80}:\s*\n\s*", re.IGNORECASE
 )
 _TURN_END = re.compile(r"<\|(?:im_end|end|return|eot_id|endoftext|end_of_text|im_start)\|>|</s>|<end_of_turn>")
-_TEMPLATE_SIGN = re.compile(r"<\|[a-z_]{1,40}\|>")
+_TEMPLATE_SIGN = re.compile(r"<\|[a-z_]{1,40}\|>|</?answer>", re.IGNORECASE)
+_JSON = re.compile(r"\s*\[?\s*\{")
 _FENCE = re.compile(r"\s*(?:```|~~~)\s*[\w-]*\s*")
 _HEADING = re.compile(r"^\s*(?:#{1,6}|>)\s+")
 _BULLET = re.compile(r"^\s*(?:[-*+\u2022]|\d{1,2}[.)])\s+(?=\S)")
@@ -209,7 +219,7 @@ _PICTURE = r"(?:images?|photos?|pictures?|photographs?|attachments?)\b"
 _NO_PHOTO = re.compile(
     rf"\b(?:I|we)\s*(?:do not|don['\u2019]t|can['\u2019]?t|cannot|can not"
     rf"|am unable to|['\u2019]m unable to|am not able to)\s+"
-    rf"(?:actually\s+|currently\s+)?(?:see|view|access)\s+(?:an|any|the|your)\s+(?:attached\s+)?{_PICTURE}"
+    rf"(?:actually\s+|currently\s+)?(?:see|view|access)\s+(?:(?:an|any|the|your)\s+)?(?:attached\s+)?{_PICTURE}"
     rf"|\bno {_PICTURE} (?:was|were|is|has been) (?:provided|attached|uploaded|included)",
     re.IGNORECASE,
 )

@@ -1,5 +1,6 @@
 """What an import would do: the first rows before and after, and which would be refused, by the rules of staging."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.datasets.declarations import CONTRACT, variable
 from vlm4rec_search.datasets.importers.formats import ImportFormat
 from vlm4rec_search.datasets.importers.generic import ImportedTable, ImportOptions, export_values, open_export
-from vlm4rec_search.datasets.importers.write import connect
+from vlm4rec_search.datasets.importers.write import connect, missing_photos
 from vlm4rec_search.evaluation.rendering import render_model
 
 _ROWS = 3
 _LINES = 5
 _WIDTH = 60  # characters of a value
+_PHOTOS = 1_000  # photos to look for
 
 _DECLARED = {
     "may mean thousands or decimals": 'decimal: ","',
@@ -32,7 +34,7 @@ _DECLARED = {
 }
 """What a person can declare, by the reason for which a value is refused without it."""
 
-Row = dict[str, str | int | None]
+Row = dict[str, str | float | None]
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def preview_import(source: Path, to: Path, options: ImportOptions, form: ImportF
         UsageError: the import would fail.
     """
     with closing(connect()) as connection, open_export(connection, source, options, form) as tables:
-        refusals = _refusals(connection, tables, source, form, settings())
-        previews = [_preview(table, *refusals[table.table]) for table in tables]
+        _stage(connection, tables, source, form, settings())
+        previews = [_preview(connection, table, source) for table in tables]
     if as_json:
         echo_json({"to": str(to), "tables": previews})
         return
@@ -78,17 +80,18 @@ def preview_import(source: Path, to: Path, options: ImportOptions, form: ImportF
     ))  # fmt: skip
 
 
-def _preview(table: ImportedTable, refused: list[Refusal], emptied: list[Refusal]) -> TablePreview:
+def _preview(connection: duckdb.DuckDBPyConnection, table: ImportedTable, source: Path) -> TablePreview:
+    is_catalogue = table.table == "items"
     return TablePreview(
         table.table,
         table.records.written.split("\n"),
         table.target.shape[0],
         _first_rows(table.source),
-        _first_rows(table.target),
-        refused,
-        emptied,
+        _first_staged_rows(connection, table),
+        _refused(connection, table),
+        _emptied(connection) if is_catalogue else [],
         [*table.match.notes, *table.records.notes, *_merged(table)],
-        list(table.match.warnings),
+        [*table.match.warnings, *(_photo_warnings(connection, source) if is_catalogue else [])],
     )
 
 
@@ -101,14 +104,42 @@ def _first_rows(relation: duckdb.DuckDBPyRelation) -> list[Row]:
     return [dict(zip(relation.columns, row, strict=True)) for row in rows]
 
 
-def _refusals(
+def _first_staged_rows(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> list[Row]:
+    """Return the first rows with the values that staging reads from them, under the names of the columns to write."""
+    contract = CONTRACT[table.table]
+    own = [name for name in table.target.columns[2:] if name in contract]
+    values = ["CAST(judged.interacted_at AS TEXT)" if name == "timestamp" else f"judged.{name}" for name in own]
+    attributes = "judged.attributes" if table.table == "items" else "raw.attributes"
+    rows = connection.execute(f"""
+        SELECT {attributes}, raw.file, raw.line, {", ".join(values)}
+        FROM staging.judged_{table.table} AS judged
+        INNER JOIN raw.{table.table} AS raw USING (row_number)
+        ORDER BY row_number LIMIT {_ROWS}
+    """).fetchall()  # noqa: S608  names of our own
+    found = []
+    for others, *row in rows:
+        staged = {**json.loads(others), **dict(zip(("file", "line", *own), row, strict=True))}
+        found.append({name: staged.get(name) for name in table.target.columns})
+    return found
+
+
+def _photo_warnings(connection: duckdb.DuckDBPyConnection, source: Path) -> list[str]:
+    """Return a line if photos that the first accepted items name are not in the source folder."""
+    accepted = connection.table("staging.judged_items").filter("reason IS NULL")
+    looked_for, missing = missing_photos(accepted, source, _PHOTOS)
+    if not missing:
+        return []
+    return [f"{len(missing)} of {looked_for} photos that were looked for are not in {source}, such as {missing[0]}"]
+
+
+def _stage(
     connection: duckdb.DuckDBPyConnection,
     tables: Sequence[ImportedTable],
     source: Path,
     form: ImportFormat,
     config: Settings,
-) -> dict[str, tuple[list[Refusal], list[Refusal]]]:
-    """Return for each table the records that would be refused, and the accepted ones that would lose a value."""
+) -> None:
+    """Make the tables of staging that tell what becomes of the rows to import."""
     variables = {"markup": MARKUP, "declared_values": variable(export_values(source, form))}
     for schema in ("raw", "staging"):
         connection.execute(f"CREATE SCHEMA {schema}")
@@ -122,10 +153,6 @@ def _refusals(
         for model in (f"{formats}_formats", f"judged_{name}") if name in imported or name == "items" else ():
             query = render_model(config.require_project(), f"staging.{model}", variables)
             connection.execute(f"CREATE TABLE staging.{model} AS {query}")
-    return {
-        name: (_refused(connection, table), _emptied(connection) if name == "items" else [])
-        for name, table in imported.items()
-    }
 
 
 def _raw_rows(table: ImportedTable) -> duckdb.DuckDBPyRelation:

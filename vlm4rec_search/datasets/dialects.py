@@ -16,6 +16,7 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import UsageError, one_line
 from vlm4rec_search.datasets.columns import known_names, name_key
 from vlm4rec_search.datasets.declarations import TableDeclaration
+from vlm4rec_search.datasets.files import compression_of
 
 _CHUNK = 1 << 20
 MOST_CHARACTERS = 1 << 27
@@ -24,7 +25,13 @@ _SAMPLE_LINES = 500
 _SAMPLE_CHARACTERS = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|")
 _SIGNS = {"\t": "tab", " ": "space", "": "none", "\\": "backslash"}
-_BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # begins with the mark of UTF-16
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 UNDECODABLE = re.compile("[\ud800-\udfff\ufffd]")
 """Stands in a text in place of bytes that could not be decoded."""
 _SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)
@@ -79,7 +86,7 @@ class TextScan:
 
 @contextmanager
 def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
-    """Open a plain, .gz or .zst text file; lines keep their ends. `UNDECODABLE` finds what could not be decoded."""
+    """Open a text file, plain or compressed; lines keep their ends. `UNDECODABLE` finds what could not be decoded."""
     errors = "surrogateescape" if encoding in ("utf-8", "utf-8-sig", "ascii") else "replace"
     with _open_bytes(path) as stream, io.TextIOWrapper(stream, encoding, errors, newline="") as text:
         yield text
@@ -88,8 +95,8 @@ def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
 def scan_text(path: Path, declared: str = "") -> TextScan:
     """Read a text file to its end and find out its encoding and line ends.
 
-    An encoding that is not declared is UTF-8 or UTF-16 by its mark or its bytes. A file that is no UTF-8 at all is
-    Windows-1252, or Latin-1 where that has no character for a byte. A file with sound and broken UTF-8 is UTF-8.
+    An encoding that is not declared is UTF-8, UTF-16 or UTF-32 by its mark or its bytes. A file that is no UTF-8 at all
+    is Windows-1252, or Latin-1 where that has no character for a byte. A file with sound and broken UTF-8 is UTF-8.
 
     Raises:
         UsageError: a compressed file is damaged or truncated.
@@ -220,5 +227,5 @@ def _decodes_chunk(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool
 
 
 def _open_bytes(path: Path) -> io.BufferedReader:
-    """Open a file for reading; .gz and .zst are decompressed."""
-    return io.BufferedReader(pa.input_stream(str(path), compression="detect"), _CHUNK)
+    """Open a file for reading; what is compressed is decompressed, whatever its name says."""
+    return io.BufferedReader(pa.input_stream(str(path), compression=compression_of(path)), _CHUNK)

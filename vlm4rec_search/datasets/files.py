@@ -105,6 +105,21 @@ def open_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.Du
     return connection.read_parquet(str(path), hive_partitioning=False)
 
 
+def compression_of(path: Path) -> Literal["gzip", "zstd"] | None:
+    """Return how a file is compressed: by its first bytes, since browsers unpack what they load and keep its name.
+
+    Where these are neither text nor known, the file is damaged, and its name counts.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return "zstd"
+    is_text = not any(byte < ord("\t") for byte in head)
+    return None if is_text else "gzip" if path.suffix == ".gz" else "zstd" if path.suffix == ".zst" else None
+
+
 def check_compression(path: Path) -> None:
     """Decompress a .gz or .zst file to its end, because DuckDB reads a truncated file without an error.
 

@@ -107,8 +107,9 @@ class RawTable:
 def find_files(folder: Path, table: str, declared: TableDeclaration) -> list[Path]:
     """Return the files of a table in a data folder, sorted by their paths.
 
-    They are those that the patterns in `declared.files` name, or else the file `<table>.<suffix>` or all files with
-    such a suffix in the folder `<table>`. Names that begin with a dot or an underscore are left out.
+    They are those that the patterns in `declared.files` name, or else the file `<table>.<suffix>` in any letter
+    case, or all files with such a suffix in the folder `<table>`. Names that begin with a dot or an underscore are left
+    out.
 
     Raises:
         UsageError: the folder is missing, it holds the table twice, or a declared pattern names no file.
@@ -123,8 +124,9 @@ def find_files(folder: Path, table: str, declared: TableDeclaration) -> list[Pat
         if empty := [pattern for pattern in declared.files if not matching_files(folder, pattern)]:
             raise UsageError(f"{folder} holds no file {empty[0]}, which is declared for {table}")
         return sorted(found)
-    single = [path for path in (folder / f"{table}{suffix}" for suffix in SUFFIXES) if path.is_file()]
-    many = [path for path in matching_files(folder, f"{table}/**/*") if path.name.endswith(SUFFIXES)]
+    names = {f"{table}{suffix}" for suffix in SUFFIXES}
+    single = sorted(path for path in folder.iterdir() if path.name.lower() in names and path.is_file())
+    many = [path for path in matching_files(folder, f"{table}/**/*") if path.name.lower().endswith(SUFFIXES)]
     if len(single) > 1 or (single and many):
         raise UsageError(f"{single[0]} and {(single[1:] + many)[0]} hold the same table; keep one of them")
     return single or many

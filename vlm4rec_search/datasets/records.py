@@ -31,7 +31,7 @@ from vlm4rec_search.datasets.dialects import (
     scan_text,
     split_lines,
 )
-from vlm4rec_search.datasets.files import kind_of, open_parquet, read_errors
+from vlm4rec_search.datasets.files import compression_of, kind_of, open_parquet, read_errors
 
 _BATCH = 20_000
 _MOST_LINES = 10_000  # of one record, so that a quote that is never closed takes no more than these with it
@@ -118,7 +118,7 @@ def open_records(
 
     Args:
         connection: of the relations.
-        path: parquet; jsonl or json (one object per line), or any delimited text, plain, .gz or .zst.
+        path: parquet; jsonl or json (one object per line), or any delimited text; plain, or packed by gzip or zstd.
         table: items, interactions or users.
         declared: how the table is read.
 
@@ -197,13 +197,8 @@ def _refuse_other_kinds(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(8)
     for start, kind in _OTHER_KINDS.items():
-        if head.startswith(start) and not path.name.endswith((".gz", ".zst")):
-            advice = (
-                "unpack it, or add .gz or .zst to its name"
-                if "compressed" in kind
-                else "save it as csv, parquet or jsonl first"
-            )
-            raise UsageError(f"{path} is {kind}: {advice}")
+        if head.startswith(start):
+            raise UsageError(f"{path} is {kind}: save it as csv, parquet or jsonl first")
 
 
 _OTHER_KINDS = {
@@ -212,8 +207,6 @@ _OTHER_KINDS = {
     b"<?xml": "XML",
     b"PAR1": "a Parquet file with another suffix",
     b"SQLite": "a database",
-    b"\x1f\x8b": "compressed with gzip, which its name does not say",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd, which its name does not say",
 }
 
 
@@ -256,7 +249,7 @@ def _one_line_each(
         "escape": dialect.escape if quoted else "",
         "comment": "",
         "nullstr": "",
-        "compression": _COMPRESSION.get(path.suffix, "none"),
+        "compression": compression_of(path) or "none",
     }
     options = ", ".join(f"{name} = {quote_text(value)}" for name, value in text.items())
     kinds = ", ".join(f"{key}: 'VARCHAR'" for key in keys)
@@ -272,9 +265,6 @@ def _one_line_each(
         if counts and counts[0] + header_lines == scan.lines:
             return relation
     return None
-
-
-_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
 
 class _Lines(Iterator[str]):
@@ -441,11 +431,13 @@ def _read_json_lines(
         relation, broken = _read_objects(connection, path, scan, folder)
         broken_rows = broken.shape[0]
     keys = relation.project("line, UNNEST(JSON_KEYS(json)) AS name, GENERATE_SUBSCRIPTS(JSON_KEYS(json), 1) AS place")
-    first = keys.aggregate("name, MIN(line) AS first_line, ARG_MIN(place, line) AS first_place", "name")
-    names = [str(name) for name, *_ in first.order("first_line, first_place").fetchall()]
+    first = keys.aggregate("name, MIN(line) AS first_line, ARG_MIN(place, line) AS first_place, COUNT(*) AS n", "name")
+    found = first.order("first_line, first_place").fetchall()
+    names, rows = [str(name) for name, *_ in found], relation.shape[0]
     values = {name: f"JSON_EXTRACT_STRING(json, {quote_text(_pointer(name))})" for name in names}
-    written, notes = f"{_suffix(path)}, {scan.encoding}", tuple(_encoding_notes(scan, declared))
-    return Records(relation, relation.shape[0], values, values, broken, broken_rows, written, notes, is_json=True)
+    twice = [f"objects have the key {name!r} twice; the first counts" for name, *_, count in found if count > rows]
+    written, notes = f"{_suffix(path)}, {scan.encoding}", (*_encoding_notes(scan, declared), *twice)
+    return Records(relation, rows, values, values, broken, broken_rows, written, notes, is_json=True)
 
 
 def _refuse_array(path: Path, scan: TextScan) -> None:
@@ -467,7 +459,8 @@ def _objects_as_they_are(
     """Return the records as DuckDB reads them, or None unless each line is a JSON object."""
     if not (scan.sound and scan.encoding == "utf-8"):
         return None
-    source = f"READ_NDJSON_OBJECTS({quote_text(str(path))}, hive_partitioning = FALSE)"
+    compression = quote_text(compression_of(path) or "uncompressed")
+    source = f"READ_NDJSON_OBJECTS({quote_text(str(path))}, hive_partitioning = FALSE, compression = {compression})"
     with suppress(duckdb.Error):
         relation = connection.sql(f"SELECT ROW_NUMBER() OVER () AS line, json FROM {source}")  # noqa: S608
         if relation.aggregate("COUNT(*), BOOL_AND(JSON_TYPE(json) = 'OBJECT')").fetchone() == (scan.lines, True):

@@ -165,27 +165,30 @@ def open_export(
 def _layout(
     source: Path, table: str, options: ImportOptions, form: ImportFormat, declared: Declarations
 ) -> ImportTable | None:
-    """Return how a table is read, with the files that are there; None if it is not imported."""
+    """Return how a table is read, with the files that are there; None if it is not imported.
+
+    The generic format takes files with the names of the contract, such as items.csv, where nobody names any file.
+    """
     section = declared.of(table)
     given = options.files.get(table)
-    if given:
-        if not (files := _matching(source, given)):
-            raise UsageError(f"there is no file {source / given}")
-    elif section.files or (form is GENERIC and not options.files and not any(declared.of(t).files for t in CONTRACT)):
-        # Where nobody says which files are meant, those are that have the names of a data folder.
-        files = find_files(source, table, section)
-    else:
-        found = ((layout, _matching(source, name)) for layout in form.layouts(table) for name in layout.files)
-        return next((_overlay(layout, section, _names(files, source)) for layout, files in found if files), None)
-    return _overlay(form.layouts(table)[0], section, _names(files, source)) if files else None
+    patterns = (given,) if given else section.files
+    if form is GENERIC and not options.files and not any(declared.of(name).files for name in CONTRACT):
+        patterns = tuple(relative_name(path, source) for path in find_files(source, table, section))
+    if patterns:
+        found = {pattern: _named_files(source, pattern) for pattern in patterns}
+        if absent := [pattern for pattern, files in found.items() if not files]:
+            raise UsageError(f"there is no file {source / absent[0]}")
+        together = sorted({path for files in found.values() for path in files})
+        return _overlay(form.layouts(table)[0], section, tuple(relative_name(path, source) for path in together))
+    for layout in form.layouts(table):
+        for pattern in layout.files:
+            if files := _named_files(source, pattern):
+                return _overlay(layout, section, tuple(relative_name(path, source) for path in files))
+    return None
 
 
-def _matching(source: Path, pattern: str) -> list[Path]:
+def _named_files(source: Path, pattern: str) -> list[Path]:
     return [source / pattern] if (source / pattern).is_file() else matching_files(source, pattern)
-
-
-def _names(files: Iterable[Path], source: Path) -> tuple[str, ...]:
-    return tuple(relative_name(path, source) for path in files)
 
 
 def _overlay(layout: ImportTable, section: TableDeclaration, files: tuple[str, ...]) -> ImportTable:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 
@@ -14,6 +15,7 @@ from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.text_forms import spellings
 from vlm4rec_search.datasets.files import SUFFIXES, broken_name, open_parquet, read_errors
+from vlm4rec_search.datasets.photos.locate import is_url, path_forms
 
 ABOUT_GIVEN = "GIVEN.json"
 GIVEN_VECTORS = {"image": "image_vectors.parquet", "text": "text_vectors.parquet"}
@@ -203,18 +205,49 @@ def _copy_photos(items: duckdb.DuckDBPyRelation, source: Path, to: Path) -> Phot
     return photos
 
 
+def missing_photos(items: duckdb.DuckDBPyRelation, source: Path, most: int) -> tuple[int, list[str]]:
+    """Look for the photos that items name in their column `image`; addresses are not looked for.
+
+    Args:
+        items: the catalogue.
+        source: folder of the export.
+        most: number of distinct names to look for at most.
+
+    Returns:
+        How many were looked for, and the names of those that are not there.
+    """
+    named = items.filter(f"image <> '' AND NOT ({_IS_REMOTE})").project("image").distinct().order("image").limit(most)
+    source = source.resolve()
+    found = {str(name): _find_photo(str(name), source) for (name,) in named.fetchall()}
+    looked_for = {name: photo for name, photo in found.items() if photo != "remote"}
+    return len(looked_for), [name for name, photo in looked_for.items() if isinstance(photo, str)]
+
+
+def _find_photo(name: str, source: Path) -> tuple[Path, str] | Literal["remote", "refused", "not_found"]:
+    """Return the file of a photo and the form of its name under which it is there, or the name of its count."""
+    if is_url(name):
+        return "remote"
+    try:
+        forms = [((source / spelling).resolve(), form) for form in path_forms(name) for spelling in spellings(form)]
+        inside = (pair for pair in forms if pair[0].is_relative_to(source) and pair[0].is_file())
+        photo, form = next(inside, forms[0])
+        if not photo.is_relative_to(source):
+            return "refused"
+        return (photo, form) if photo.is_file() else "not_found"
+    except (OSError, ValueError, RuntimeError):  # a name with a NUL byte, a loop of links, a name that is too long
+        return "not_found"
+
+
 def _copy_photo(name: str, source: Path, to: Path) -> str:
     """Link or copy one photo and return the name of its count in `PhotoCounts`."""
-    try:
-        named, *others = [(source / spelling).resolve() for spelling in spellings(name)]
-        photo = next((path for path in (named, *others) if path.is_file()), named)
-        target = (to / name).parent.resolve() / Path(name).name
-        is_inside = photo.is_relative_to(source) and target.is_relative_to(to)
-        if not is_inside or target.suffix in _NO_PHOTO_SUFFIXES:
-            return "refused"
-        if not photo.is_file() or target.is_dir():
-            return "not_found"
-    except (OSError, ValueError):  # a name with a NUL byte, a loop of links, a name that is too long
+    found = _find_photo(name, source)
+    if isinstance(found, str):
+        return found
+    photo, form = found
+    target = (to / form).parent.resolve() / Path(form).name
+    if not target.is_relative_to(to) or target.suffix in _NO_PHOTO_SUFFIXES:
+        return "refused"
+    if target.is_dir():
         return "not_found"
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists() or not target.samefile(photo):

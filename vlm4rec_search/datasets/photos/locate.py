@@ -15,6 +15,7 @@ from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, PhotoFi
 from vlm4rec_search.datasets.photos.fetch import fetch_photos
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|//[\w-]+(?:\.[\w-]+)+(?::\d+)?/")  # or //host.name/ without a scheme
+_LIST = re.compile(r"^\[|\.\w{2,5}\s*[|;,]\s*\S")
 _SUFFIXES = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 _NOT_FETCHED = Failure("pending", "the photo behind the URL is not fetched yet: run `vlm4rec captions run`")
 
@@ -45,16 +46,24 @@ def resolve_path(root: Path, image: str | None) -> Path:
     if not name:
         raise PhotoError("no_photo", "the item has no photo")
     try:
-        written, *others = [(root / spelling).resolve() for form in _path_forms(name) for spelling in spellings(form)]
+        written, *others = [(root / spelling).resolve() for form in path_forms(name) for spelling in spellings(form)]
         inside = (path for path in others if path.is_relative_to(root) and path.is_file())
         path = written if written.is_file() else next(inside, written)
         if not path.is_relative_to(root):
             raise PhotoError("outside", "the path leaves the data folder")
         if not path.is_file():
-            raise PhotoError("missing", "there is no such file in the data folder")
+            raise PhotoError("missing", _why_missing(name))
     except (OSError, ValueError, RuntimeError) as error:
         raise PhotoError("missing", f"not a usable path: {error}") from None
     return path
+
+
+def _why_missing(name: str) -> str:
+    if _LIST.search(name):
+        return "it looks like a list of images: write one image for each item"
+    if name.startswith("data:"):
+        return "the photo is inside of the text: write it into a file"
+    return "there is no such file in the data folder"
 
 
 def with_scheme(url: str) -> str:
@@ -63,7 +72,7 @@ def with_scheme(url: str) -> str:
     return f"https:{url}" if url.startswith("//") else url
 
 
-def _path_forms(name: str) -> list[str]:
+def path_forms(name: str) -> list[str]:
     """Return the path as written, then as an address or Windows would write it: no query, no escapes, slashes."""
     slashes = name.replace("\\", "/")
     plain = slashes.partition("?")[0]
