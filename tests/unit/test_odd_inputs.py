@@ -68,8 +68,11 @@ LINE = b'{"item_id":"1","title":"Lamp"}\n{"item_id":"2","title":"Mug"}\n'
     [
         ("items.csv", PACKED),
         ("items.csv.gz", CATALOGUE.encode()),
-        ("items.csv.gz", gzip.compress(CATALOGUE[:20].encode()) + gzip.compress(CATALOGUE[20:].encode())),
-        ("items.jsonl", gzip.compress(LINE)),
+        (
+            "items.csv.gz",
+            gzip.compress(CATALOGUE[:20].encode(), mtime=0) + gzip.compress(CATALOGUE[20:].encode(), mtime=0),
+        ),
+        ("items.jsonl", gzip.compress(LINE, mtime=0)),
         ("items.jsonl.gz", LINE),
         ("ITEMS.CSV.GZ", PACKED),
     ],
@@ -96,6 +99,9 @@ ARRAY = json.dumps([{"item_id": "1", "title": "Lamp"}], indent=1)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("items.csv.gz", gzip.compress(PACKED, mtime=0), "is compressed twice"),
+        ("items.csv.gz", gzip.compress(b"PK\3\4", mtime=0), "is an Excel workbook or a zip archive"),
+        ("items.jsonl", "{}\n", "has no column item_id, title; it has none"),
         ("items.jsonl", ARRAY, "is one JSON array; write one object per line: jq"),
         ("items.jsonl", '[\n{"item_id":"1","title":"Lamp"},\n{"item_id":"2","title":"Mug"}\n]\n', "is one JSON array"),
         ("items.csv", "Export of shop 12;;\nitem_id;title;price\n1;Lamp;9\n", "it has Export of shop 12"),

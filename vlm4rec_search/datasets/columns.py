@@ -192,6 +192,8 @@ def _declared_columns(
 
 
 def _listed(columns: Sequence[str]) -> str:
+    if not columns:
+        return "none"
     return one_line(", ".join(columns[:_SHOWN])) + (" ..." if len(columns) > _SHOWN else "")
 
 

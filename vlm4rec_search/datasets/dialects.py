@@ -88,7 +88,7 @@ class TextScan:
 def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
     """Open a text file, plain or compressed; lines keep their ends. `UNDECODABLE` finds what could not be decoded."""
     errors = "surrogateescape" if encoding in ("utf-8", "utf-8-sig", "ascii") else "replace"
-    with _open_bytes(path) as stream, io.TextIOWrapper(stream, encoding, errors, newline="") as text:
+    with open_bytes(path) as stream, io.TextIOWrapper(stream, encoding, errors, newline="") as text:
         yield text
 
 
@@ -105,7 +105,7 @@ def scan_text(path: Path, declared: str = "") -> TextScan:
     newlines = returns = pairs = 0
     has_nul, sound, last, head = False, True, b"", b""
     try:
-        with _open_bytes(path) as stream:
+        with open_bytes(path) as stream:
             while chunk := stream.read(_CHUNK):
                 head = head or chunk[:4096]
                 newlines += chunk.count(b"\n")
@@ -200,7 +200,7 @@ def _encoding(path: Path, head: bytes, sound: bool) -> str:
 
 def _has_sound_utf8(path: Path) -> bool:
     """Whether a line has characters beyond ASCII that are UTF-8."""
-    with _open_bytes(path) as stream:
+    with open_bytes(path) as stream:
         for line in stream:
             if not line.isascii():
                 with suppress(UnicodeDecodeError):
@@ -211,7 +211,7 @@ def _has_sound_utf8(path: Path) -> bool:
 
 def _decodes(path: Path, encoding: str) -> bool:
     decoder = codecs.getincrementaldecoder(encoding)()
-    with _open_bytes(path) as stream:
+    with open_bytes(path) as stream:
         while chunk := stream.read(_CHUNK):
             if not _decodes_chunk(decoder, chunk):
                 return False
@@ -226,6 +226,6 @@ def _decodes_chunk(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool
     return True
 
 
-def _open_bytes(path: Path) -> io.BufferedReader:
+def open_bytes(path: Path) -> io.BufferedReader:
     """Open a file for reading; what is compressed is decompressed, whatever its name says."""
     return io.BufferedReader(pa.input_stream(str(path), compression=compression_of(path)), _CHUNK)

@@ -27,6 +27,7 @@ from vlm4rec_search.datasets.dialects import (
     Dialect,
     TextScan,
     decide_dialect,
+    open_bytes,
     open_text,
     scan_text,
     split_lines,
@@ -193,8 +194,9 @@ def _read_delimited(
 
 
 def _refuse_other_kinds(path: Path) -> None:
-    """Refuse a file that is no text, or a text of another kind, by its first bytes."""
-    with path.open("rb") as file:
+    """Refuse a file that is no text, or a text of another kind, by its first bytes, which are unpacked if need be."""
+    head = b""
+    with suppress(OSError), open_bytes(path) as file:  # a damaged one is told when it is read to its end
         head = file.read(8)
     for start, kind in _OTHER_KINDS.items():
         if head.startswith(start):
@@ -207,6 +209,7 @@ _OTHER_KINDS = {
     b"<?xml": "XML",
     b"PAR1": "a Parquet file with another suffix",
     b"SQLite": "a database",
+    b"\x1f\x8b": "compressed twice",
 }
 
 
