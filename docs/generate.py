@@ -114,7 +114,7 @@ def settings_page() -> str:
         "|---|---|---|",
     ]
     for name, field in Settings.model_fields.items():
-        default = "" if field.is_required() or field.default in (None, "") else f"`{field.default}`"
+        default = "" if field.default_factory or field.default in (None, "") else f"`{field.default}`"
         lines.append(f"| `VLM4REC_{name.upper()}` | {default} | {_cell(field.description or '')} |")
     return "\n".join(lines) + "\n"
 

@@ -33,11 +33,11 @@ What to try next
   vlm4rec serve
   # show what the model calls cost
   vlm4rec ledger
-  # show the rows of the catalogue that were refused, and why
-  python -c "import duckdb; duckdb.connect('{published}', read_only=True).sql('FROM staging.rejected_items').show()"
+  # show what was refused, and why
+  vlm4rec queries run rows_refused
 
 Open {docs} in a browser to see the results of all checks.
-To use your own data, see "Your own shop" in the README."""
+To use your own data: `vlm4rec init shop` in another folder."""
 
 
 @click.command()
@@ -81,10 +81,9 @@ def demo(world: str, items: int, shoppers: int, seed: int) -> None:
     run("Publish the search index", "vlm4rec", "index")
     user, category = _choose_examples(options)
     run("Search for one shopper", "vlm4rec", "search", "--user", user, "-k", "5", "--explain")
-    published = options.published / options.warehouse.name
     docs = options.quality / "data_docs" / "index.html"
     click.echo((_OWN_FOLDER if own_folder else _HERE).format(folder=_FOLDER, captioner=captioner))
-    click.echo(_NEXT.format(user=user, category=category, docs=docs, published=published))
+    click.echo(_NEXT.format(user=user, category=category, docs=docs))
 
 
 def _enter_project(captioner: str) -> None:
