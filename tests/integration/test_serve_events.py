@@ -154,6 +154,10 @@ def test_answers_and_events_are_copied_in_the_shape_of_user_behavior_insights(
     assert (query["_source"]["user_query"], query["_source"]["query_response_hit_ids"]) == ("lamp", shown)
     assert clicked["_id"] == "click-1"
     assert clicked["_source"].items() >= {**more, "action_name": "click", "user_id": "u1", "client_id": "u1"}.items()
+    assert ubi_export.forget_ubi(settings, opensearch_url, {"u2"}) == {}
+    for dry_run in (True, False):
+        assert ubi_export.forget_ubi(settings, opensearch_url, {"u1"}, dry_run) == dict.fromkeys(names, 1)
+    assert ubi_export.forget_ubi(settings, opensearch_url, {"u1"}) == {}
 
 
 def test_the_answer_counts_what_is_kept_known_and_wrong(client: httpx.Client) -> None:

@@ -79,6 +79,7 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
             save_forgotten(settings.forgotten, forgotten)
     index = url or settings.index_url
     removals = [*_remove_from_index(settings, index, forgotten, dry_run)]
+    removals += _remove_from_copy(settings, index, forgotten, dry_run)
     has_events = settings.events_folder.is_dir()
     with events_lock(settings.events_folder) if has_events else nullcontext():  # a plan moves events meanwhile
         for path in _files(settings):
@@ -96,6 +97,20 @@ def _remove_from_index(settings: Settings, url: str, forgotten: Forgotten, dry_r
         yield Removal("the index", 0, str(error))
         return
     yield from (Removal(f"release {name} in {releases.url}", rows) for name, rows in found.items())
+
+
+def _remove_from_copy(settings: Settings, url: str, forgotten: Forgotten, dry_run: bool) -> Iterator[Removal]:
+    """Remove what `publish-events` copied to the server of the index."""
+    if not url.startswith(("http://", "https://")):
+        return
+    from vlm4rec_search.pipeline.ubi_export import forget_ubi  # opensearchpy is slow to import
+
+    try:
+        found = forget_ubi(settings, url, forgotten, dry_run)
+    except Vlm4recError as error:
+        yield Removal("the copy of events", 0, f"the copy of events in ubi_*: {error}")
+        return
+    yield from (Removal(f"index {name} of the server", rows) for name, rows in found.items())
 
 
 def _attempt(place: Path, remove: Callable[[], int]) -> Iterator[Removal]:

@@ -6,7 +6,7 @@ or event, so that a second copy changes nothing.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 from opensearchpy import OpenSearch
-from opensearchpy.helpers import streaming_bulk
+from opensearchpy.helpers import scan, streaming_bulk
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
@@ -66,6 +66,35 @@ def export_ubi(settings: Settings, url: str) -> UbiExport:
                 if not is_ok:
                     refusals.append(outcome["index"]["error"]["reason"])
     return UbiExport(copied, len(refusals), refusals[0] if refusals else None)
+
+
+def forget_ubi(settings: Settings, url: str, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
+    """Delete the documents of shoppers in the copy, and return how many each index had; a missing index has none.
+
+    All ids are read, since the list of the forgotten has hashes alone. A call can be repeated.
+
+    Raises:
+        UsageError: the URL or the credentials cannot be read, or are refused.
+        RunError: the server does not answer, or keeps a document.
+    """
+    client, found = connect(url, settings), {}
+    with server_errors(), closing(client):
+        for index in (QUERIES, EVENTS):
+            if not client.indices.exists(index=index):
+                continue
+            client.indices.refresh(index=index)  # what was written just now is found too
+            hits = scan(client, index=index, query={"_source": ["user_id", "client_id"]})
+            names = [hit["_id"] for hit in hits if any(user in users for user in hit["_source"].values())]
+            if names:
+                found[index] = len(names)
+            if names and not dry_run:
+                actions = ({"_op_type": "delete", "_index": index, "_id": name} for name in names)
+                outcomes = [outcome["delete"] for _, outcome in streaming_bulk(client, actions, raise_on_error=False)]
+                kept = sum(outcome["status"] not in (200, 404) for outcome in outcomes)
+                if kept:
+                    raise RunError(f"{index} keeps {kept:,} documents of them: run `vlm4rec forget` again")
+                client.indices.refresh(index=index)
+    return found
 
 
 def _create(client: OpenSearch, index: str) -> None:
