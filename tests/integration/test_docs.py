@@ -24,6 +24,7 @@ from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_name
 from vlm4rec_search.indexes.opensearch.templates import template_sources
 from vlm4rec_search.pipeline.quality.suites import load_suites
 from vlm4rec_search.pipeline.saved_queries import load_queries
+from vlm4rec_search.pipeline.ubi_export import EVENTS, QUERIES
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.query import Fusion
 from vlm4rec_search.search.ranking import load_ranking
@@ -208,7 +209,7 @@ def test_the_roles_cover_the_indices_of_releases_and_no_others() -> None:
     roles = yaml.safe_load((ROOT / "vlm4rec_search" / "indexes" / "opensearch" / "roles.yml").read_text("utf-8"))
     releases = [index_name("", kind, "items__v4__model__20250630t120000000") for kind in KINDS]
     others = ("items-of-others", "profiles_hr", "itemsets", ".kibana")
-    ours = [*releases, f"{releases[0]}__loading", *KINDS, "vlm4rec-lease"]
+    ours = [*releases, f"{releases[0]}__loading", *KINDS, "vlm4rec-lease", QUERIES, EVENTS]
     patterns = {
         role: {pattern for permission in definition["index_permissions"] for pattern in permission["index_patterns"]}
         for role, definition in roles.items()
