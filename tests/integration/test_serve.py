@@ -269,6 +269,7 @@ def test_a_request_is_one_line_of_the_log_without_texts_and_ids(
 
 
 def test_keys_guard_all_but_the_health(backend: Backend, tmp_path: Path) -> None:
+    backend.publish(labelled_tables("old"))
     key = "k" * 20
     with Service(settings_of(backend, tmp_path), 0.1) as service, serving(service, [key]) as client:
         assert client.get("/healthz").status_code == 200

@@ -109,7 +109,7 @@ class User:
 
     Attributes:
         vector: unit vector (d,); None where the history has no direction.
-        words: weighted words by term.
+        words: weighted words by term, those that distinguish most first.
         history: item ids with weights such that the vector is the sum of weight x item vector.
         behaviour: items from which co-purchases start, with their weights.
         lasting: the same items with the weights from which EASE starts.
@@ -142,7 +142,7 @@ class Item:
 
     Attributes:
         vector: (d,).
-        words: weighted words by term.
+        words: weighted words by term, those that distinguish most first.
         neighbours: similarities of co-purchases by item id.
         ease: weights in the EASE scores of other items, by item id.
         fitted: unit vector of the release's fitted system (w,); None without one.

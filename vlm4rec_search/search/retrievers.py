@@ -64,7 +64,7 @@ def session_profile(items: Sequence[Item]) -> User:
     """Return a profile made of a session's items, each of which counts alike.
 
     The vector is the unit mean of their vectors, and so is the fitted one. The words are the sum of their words, scaled
-    so that the heaviest has weight 1, at most `MAX_TERMS`.
+    so that the heaviest has weight 1, at most `MAX_TERMS`; of equally heavy ones the rarest in any item.
     """
     vector, length = _sum_vectors([item.vector for item in items])
     fitted, _ = _sum_vectors([item.fitted for item in items if item.fitted is not None])
@@ -122,12 +122,14 @@ def _sum_vectors(vectors: Sequence[Vector]) -> tuple[Vector | None, float]:
 
 def _sum_words(words_of_items: Sequence[Mapping[str, Word]]) -> dict[str, Word]:
     totals: dict[str, float] = defaultdict(float)
+    ranks: dict[str, int] = {}
     forms: dict[str, str] = {}
     for words in words_of_items:
-        for term, word in words.items():
+        for rank, (term, word) in enumerate(words.items()):
             totals[term] += word.weight
+            ranks[term] = min(rank, ranks.get(term, rank))
             forms.setdefault(term, word.form)
-    best = sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_TERMS]
+    best = sorted(totals.items(), key=lambda pair: (-pair[1], ranks[pair[0]], pair[0]))[:MAX_TERMS]
     return {term: Word(forms[term], weight / best[0][1]) for term, weight in best}
 
 

@@ -206,14 +206,13 @@ class Service:
         if user is None:
             raise NotFoundError(f"the release {reader.release.name} does not know the shopper {user_id}")
         titles = {item: found.title for item, found in reader.items(list(user.history)).items()}
-        heaviest = sorted(user.words.values(), key=lambda word: -word.weight)
         return UserPage(
             user_id=user_id,
             release=reader.release.name,
             has_profile=user.vector is not None,
             segment=user.segment,
             categories=list(user.categories),
-            words=[word.form for word in heaviest[:_WORDS]],
+            words=[word.form for word in user.words.values()][:_WORDS],
             history=[
                 HistoryItem(item_id=item, title=titles.get(item), weight=round(weight, 6))
                 for item, weight in sorted(user.history.items(), key=lambda pair: -pair[1])
@@ -237,7 +236,7 @@ class Service:
         return ItemPage(
             **document,
             release=reader.release.name,
-            words=[word.form for word in sorted(words, key=lambda word: -word.weight)[:_WORDS]],
+            words=[word.form for word in words][:_WORDS],
             bought_with=dict(near),
         )
 
