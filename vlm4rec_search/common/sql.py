@@ -18,7 +18,7 @@ def quote_text(text: str) -> str:
 def hex_text(text: str) -> str:
     """Return a text as an SQL expression that has only its hexadecimal digits, so that no text can become syntax.
 
-    It stands for a parameter where a process should start quickly: DuckDB imports pandas to bind one, 40 MB and a third
+    It stands for a parameter where a process should start quickly: DuckDB imports pandas to bind one, 35 MB and a third
     of a second.
     """
     return f"decode(unhex('{_digits(text)}'))"

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from vlm4rec_search.common.concurrency import run_concurrently, run_in_processes
+from vlm4rec_search.common.concurrency import run_concurrently
+from vlm4rec_search.common.processes import run_in_processes
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import explain_users, rank_users
 from vlm4rec_search.indexes.embedded.store import Store

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlm4rec_search.common.concurrency import run_in_processes, usable_cores
+from vlm4rec_search.common.concurrency import usable_cores
+from vlm4rec_search.common.processes import run_in_processes
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Ints
