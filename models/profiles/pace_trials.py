@@ -9,11 +9,11 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(parameter, value)"],
-    description="How well EASE predicts what shoppers took next, in windows of the past, for each pace of the shop.",
+    description="How well each half-life and window predicts what shoppers took next, in windows of the past.",
     columns={"parameter": "TEXT", "value": "DOUBLE", "shoppers": "INT", "ndcg": "DOUBLE", "chosen": "BOOLEAN"},
     column_descriptions={
-        "parameter": "pace_days or regularisation",
-        "value": "the value that was tried; a pace of 36500 days forgets nothing",
+        "parameter": "a column of profiles.pace; EASE tries the first two, and the others the retriever of that name",
+        "value": "the value that was tried; 36500 days forget nothing",
         "shoppers": "number of shoppers of all windows, who had a history before and took something new in it",
         "ndcg": "their mean nDCG at 10; NULL where the shop has too few shoppers to choose",
         "chosen": "whether profiles.pace uses the value",

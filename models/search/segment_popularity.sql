@@ -16,7 +16,7 @@ WITH recent AS (
     likes.item_id
   FROM profiles.likes AS likes
   INNER JOIN profiles.pace AS pace
-    ON likes.days < pace.co_purchase_days
+    ON likes.days < 2 * pace.popularity_days /* longer than for all shoppers, since a segment has fewer */
 ), counts AS (
   SELECT
     users.segment,
@@ -47,7 +47,7 @@ WITH recent AS (
 SELECT
   counts.segment, /* a segment of staging.users, or category:<category> with a category of staging.items */
   counts.item_id, /* an item that shoppers of the segment took, or an item of the category */
-  counts.shoppers, /* number of shoppers who took it in the last co_purchase_days days (profiles.pace) */
+  counts.shoppers, /* number of shoppers who took it in twice the last popularity_days days (profiles.pace) */
   ROW_NUMBER() OVER (
     PARTITION BY counts.segment
     ORDER BY counts.shoppers DESC, counts.item_id

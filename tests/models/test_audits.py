@@ -11,6 +11,8 @@ from sqlglot import exp
 from sqlmesh import Context, Model
 from sqlmesh.core.audit import Audit
 
+from vlm4rec_search.search.ranking import DURATIONS
+
 Table = list[Row]
 Arguments = dict[str, exp.Expr]
 
@@ -40,11 +42,8 @@ def name(arguments: Arguments, key: str) -> str:
 BREAKS: dict[str, Callable[[Table], object]] = {
     **dict.fromkeys(("value", "value_cap", "repeat_cap", "similarity"), lambda _: 0.0),
     **dict.fromkeys(("weight", "recent", "number", "score"), lambda _: float("inf")),
-    **dict.fromkeys(
-        ("pace_days", "half_life_days", "behaviour_half_life_days", "co_purchase_days", "popularity_days"),
-        lambda _: 0.0,
-    ),
-    "regularisation": lambda _: 0.0,
+    **dict.fromkeys(DURATIONS, lambda _: 0.0),
+    **dict.fromkeys(("shoppers_half_life_days", "regularisation"), lambda _: 0.0),
     "item_id": lambda table: table[1]["neighbour_id"],
     "neighbour_id": lambda table: table[1]["item_id"],
 }

@@ -9,6 +9,6 @@ from vlm4rec_search.profiles.interests import user_interests
 from vlm4rec_search.profiles.terms import term_weights
 from vlm4rec_search.profiles.vectors import user_vectors
 
-VERSION = 7  # raise it when the same histories give other vectors, interests, terms, pace or search tables
+VERSION = 8  # raise it when the same histories give other vectors, interests, terms, pace or search tables
 
 __all__ = ["VERSION", "term_weights", "user_interests", "user_vectors"]

@@ -28,22 +28,33 @@ def item_neighbours(taken: Taken, days: float) -> pd.DataFrame:
     Returns:
         item_id, neighbour_id, similarity, rank (from 1), by item_id and rank.
     """
-    recent = taken.within(days).latest(LATEST)
-    shape = (len(recent.user_ids), len(recent.item_ids))
-    took = sparse.coo_array((np.ones(len(recent.users), np.float32), (recent.users, recent.items)), shape=shape).tocsr()
-    by_item = took.T.tocsr()
-    shoppers = np.diff(by_item.indptr).astype(np.float64)
-    step = max(1, _CELLS // max(shape[1], 1))
-    parts = [_of_block(by_item, took, shoppers, low, low + step) for low in range(0, max(shape[1], 1), step)]
-    rows, columns, similarities, ranks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    rows, columns, similarities, ranks = _nearest(taken.within(days))
     return pd.DataFrame(
         {
-            "item_id": recent.item_ids[rows],
-            "neighbour_id": recent.item_ids[columns],
+            "item_id": taken.item_ids[rows],
+            "neighbour_id": taken.item_ids[columns],
             "similarity": similarities,
             "rank": ranks,
         }
     )
+
+
+def similar_items(taken: Taken) -> sparse.csr_array:
+    """Return the same similarities of all that was taken, (n, n), without what is not among the `NEIGHBOURS`."""
+    rows, columns, similarities, _ = _nearest(taken)
+    size = len(taken.item_ids)
+    return sparse.coo_array((similarities, (rows, columns)), shape=(size, size)).tocsr()
+
+
+def _nearest(taken: Taken) -> Cells:
+    latest = taken.latest(LATEST)
+    shape = (len(latest.user_ids), len(latest.item_ids))
+    took = sparse.coo_array((np.ones(len(latest.users), np.float32), (latest.users, latest.items)), shape=shape).tocsr()
+    by_item = took.T.tocsr()
+    shoppers = np.diff(by_item.indptr).astype(np.float64)
+    step = max(1, _CELLS // max(shape[1], 1))
+    parts = [_of_block(by_item, took, shoppers, low, low + step) for low in range(0, max(shape[1], 1), step)]
+    return Cells(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _of_block(by_item: sparse.csr_array, took: sparse.csr_array, shoppers: Floats, low: int, high: int) -> Cells:

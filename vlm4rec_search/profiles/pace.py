@@ -1,62 +1,87 @@
 """The pace of a shop: after how many days what shoppers take has changed by half.
 
-A giftware shop before Christmas changes within weeks, a shop of spare parts hardly ever. Every half-life and window of
-the tables follows from the pace (models/profiles/pace.sql), so that it has to fit the shop. It is chosen on the shop's
-own history: EASE with half-lives in proportion to each pace predicts what shoppers took next, in several windows.
+A giftware shop before Christmas changes within weeks, a shop of spare parts hardly ever. The half-lives of vectors,
+words and histories follow from the pace (models/profiles/pace.sql), so that it has to fit the shop. It is chosen on the
+shop's own history: EASE with half-lives in proportion to each pace predicts what shoppers took next, in several
+windows. How far back similar shoppers, co-purchases and popularity look is then tried with each of them, in the same
+windows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from vlm4rec_search.common.vectors import Floats, Scores
 from vlm4rec_search.profiles.ease import solve_normal
+from vlm4rec_search.profiles.neighbours import similar_items
+from vlm4rec_search.profiles.shoppers import Similarity
 from vlm4rec_search.profiles.taken import Taken
 from vlm4rec_search.profiles.trials import FEWEST_SHOPPERS, USERS, Window, choose, windows
 
 EVER = 36_500.0  # days: nothing is forgotten
 PACES = (EVER, 180.0, 60.0, 20.0, 7.0)  # the preferred one first, here and below
-USUAL = 60.0  # where a shop has too little history to choose
-REGULARISATIONS = (300.0, 30.0, 3.0)
-USUAL_REGULARISATION = 30.0
+REGULARISATIONS = (1_000.0, 300.0, 30.0, 3.0)
+DURATIONS = (EVER, 180.0, 90.0, 30.0, 15.0, 7.0)
+USUAL: Mapping[str, float] = {
+    "pace_days": 60.0,
+    "regularisation": 30.0,
+    "shoppers_half_life_days": 30.0,
+    "co_purchase_days": 180.0,
+    "popularity_days": 90.0,
+}
+"""Where a shop has too little history to choose."""
 HISTORY, TAKEN, SHOPPER = 6.0, 1.0, 4.0  # half-lives of EASE in paces: of what predicts, is predicted, and asks
 
 _ITEMS = 1_000  # bounds the time: a few seconds for any shop
 
 
 def choose_pace(taken: Taken) -> pd.DataFrame:
-    """Return the trials of paces, and of regularisations at the chosen pace; one of each is chosen, in turn and twice.
+    """Return the trials of each parameter in `USUAL`; one value of each is chosen.
 
-    A trial's `ndcg` is the mean nDCG@10 over the shoppers of all windows. The longest pace, and then the largest
-    regularisation, is chosen that is within one standard error of the best (`trials.choose`), so that a shop only
-    forgets where that helps. Without `FEWEST_SHOPPERS` shoppers the usual values are chosen, with `ndcg` missing.
+    Paces and regularisations are tried in turn and twice, the other durations once at the chosen pace. A trial's `ndcg`
+    is the mean nDCG@10 over the shoppers of all windows. The longest duration, and the largest regularisation, is
+    chosen that is within one standard error of the best (`trials.choose`), so that a shop only forgets where that helps
+    in all windows together. Without `FEWEST_SHOPPERS` shoppers the usual values are chosen, with `ndcg` missing.
 
     Args:
         taken: who took what, and how long ago.
 
     Returns:
-        parameter (pace_days or regularisation), value, shoppers, ndcg, chosen.
+        parameter (a key of `USUAL`), value, shoppers, ndcg, chosen.
     """
     past = list(windows(taken.some_users(USERS), _ITEMS))
     # What EASE sums grows with the shoppers: a strength that suits a sample has to grow likewise.
     scale = max(1.0, len(taken.user_ids) / USERS)
     shoppers = sum(len(window.asked) for window in past)
     if shoppers < FEWEST_SHOPPERS:
-        usual = [("pace_days", USUAL), ("regularisation", USUAL_REGULARISATION)]
-        return _table([(name, value, shoppers, None, True) for name, value in usual])
+        return _table([(name, value, shoppers, None, True) for name, value in USUAL.items()])
     ndcg = _Predictions(past)
-    pace = choose({each: ndcg(each, USUAL_REGULARISATION) for each in PACES})
+    pace = choose({each: ndcg(each, USUAL["regularisation"]) for each in PACES})
     strength = choose({each: ndcg(pace, each) for each in REGULARISATIONS})
-    paces = {each: ndcg(each, strength) for each in PACES}
-    pace = choose(paces)
-    strengths = {each: ndcg(pace, each) for each in REGULARISATIONS}
-    strength = choose(strengths)
-    tried = (("pace_days", paces, pace), ("regularisation", strengths, strength))
+    tried = {"pace_days": {each: ndcg(each, strength) for each in PACES}}
+    pace = choose(tried["pace_days"])
+    tried["regularisation"] = {each: ndcg(pace, each) for each in REGULARISATIONS}
+    predictors: Mapping[str, Callable[[Window], Callable[[float], Scores]]] = {
+        "shoppers_half_life_days": partial(_by_shoppers, pace),
+        "co_purchase_days": partial(_by_co_purchases, pace),
+        "popularity_days": _by_popularity,
+    }
+    for name, predictor in predictors.items():
+        scores = [(window, predictor(window)) for window in past]
+        tried[name] = {days: np.concatenate([window.ndcg(of(days)) for window, of in scores]) for days in DURATIONS}
+    chosen = {name: choose(values) for name, values in tried.items()}
     return _table(
         [
-            (name, value * (scale if name == "regularisation" else 1.0), shoppers, float(each.mean()), value == chosen)
-            for name, values, chosen in tried
+            (
+                name,
+                value * (scale if name == "regularisation" else 1.0),
+                shoppers,
+                float(each.mean()),
+                value == chosen[name],
+            )
+            for name, values in tried.items()
             for value, each in values.items()
         ]
     )
@@ -86,7 +111,7 @@ class _Predictions:
         return self._known[pace, regularisation]
 
 
-def _table(rows: Sequence[tuple[str, float, int, float | None, bool]]) -> pd.DataFrame:
+def _table(rows: list[tuple[str, float, int, float | None, bool]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["parameter", "value", "shoppers", "ndcg", "chosen"])
 
 
@@ -98,3 +123,28 @@ def _products(before: Taken, pace: float) -> tuple[Scores, Scores]:
 def _ndcg_of(window: Window, pace: float, weights: Scores) -> Floats:
     scores: Scores = np.asarray(window.before.matrix(SHOPPER * pace)[window.asked] @ weights)
     return window.ndcg(scores)
+
+
+def _by_shoppers(pace: float, window: Window) -> Callable[[float], Scores]:
+    """Return what similar shoppers took, (asked, n), by the half-life of what they took."""
+    similarity = Similarity(window.before, HISTORY * pace)
+    nearest = similarity.nearest(window.asked)
+    return lambda days: (nearest @ similarity.recent(days)).toarray()
+
+
+def _by_co_purchases(pace: float, window: Window) -> Callable[[float], Scores]:
+    """Return sums of similarities with the items of histories, (asked, n), by the days that count."""
+    histories = window.before.matrix(pace)[window.asked]
+    return lambda days: (histories @ similar_items(window.before.within(days))).toarray()
+
+
+def _by_popularity(window: Window) -> Callable[[float], Scores]:
+    """Return first purchases in the last days, (asked, n), of equal ones those of all time, by the days."""
+    before, size = window.before, len(window.before.item_ids)
+    ever = np.bincount(before.items, minlength=size)
+
+    def scores(days: float) -> Scores:
+        recent = np.bincount(before.items[before.first < days], minlength=size)
+        return np.broadcast_to((recent + ever / (1.0 + ever.max())).astype(np.float32), window.seen.shape)
+
+    return scores

@@ -21,6 +21,35 @@ _CELLS = 4_000_000  # shoppers x items that a thread has in memory at once: 16 M
 _THREADS = 8  # the most: what they hold stays below 1 GB
 
 
+class Similarity:
+    """How similar the histories of shoppers are.
+
+    Attributes:
+        unit: float32 (u, n), histories whose items count 0.5^(days / half-life), of length 1.
+        pool: rows of the `POOL` shoppers among whom similar ones are looked for, (p,).
+    """
+
+    def __init__(self, taken: Taken, half_life: float) -> None:
+        """Compare histories with this half-life in days."""
+        histories = taken.matrix(half_life)
+        lengths = np.sqrt(histories.multiply(histories).sum(axis=1))
+        scale = (1.0 / np.maximum(lengths, 1e-12)).astype(np.float32)
+        self.unit = sparse.csr_array(sparse.diags_array(scale) @ histories)
+        self.pool = latest_shoppers(taken, POOL)
+        self._taken, self._transposed = taken, self.unit[self.pool].T.tocsr()
+
+    def nearest(self, shoppers: Ints) -> sparse.csr_array:
+        """Return the cosines of shoppers (s,) with the `NEIGHBOURS` most similar others, (s, p)."""
+        similar = self.unit[shoppers] @ self._transposed
+        rows = np.repeat(shoppers, np.diff(similar.indptr))
+        similar.data[rows == self.pool[similar.indices]] = 0.0  # nobody is similar to oneself
+        return keep_largest(similar, NEIGHBOURS)
+
+    def recent(self, half_life: float) -> sparse.csr_array:
+        """Return 0.5^(days / half-life) of what the pool took, float32 (p, n)."""
+        return self._taken.matrix(half_life)[self.pool]
+
+
 def similar_shoppers(taken: Taken, half_lives: tuple[float, float]) -> pd.DataFrame:
     """Return what the shoppers most similar to each shopper took and the shopper did not.
 
@@ -38,13 +67,11 @@ def similar_shoppers(taken: Taken, half_lives: tuple[float, float]) -> pd.DataFr
     """
     if not len(taken.users):
         return pd.DataFrame({"user_id": [], "item_id": [], "score": [], "rank": []})
-    histories, recent = taken.matrix(half_lives[0]), taken.matrix(half_lives[1])
-    lengths = np.sqrt(histories.multiply(histories).sum(axis=1))
-    unit = sparse.csr_array(sparse.diags_array((1.0 / np.maximum(lengths, 1e-12)).astype(np.float32)) @ histories)
-    pool = latest_shoppers(taken, POOL)
-    of_block = partial(_of_block, unit, unit[pool].T.tocsr(), recent[pool], pool)
+    similarity = Similarity(taken, half_lives[0])
+    of_block = partial(_of_block, similarity, similarity.recent(half_lives[1]))
+    blocks = _blocks(len(taken.user_ids), max(len(taken.item_ids), len(similarity.pool)))
     with ThreadPoolExecutor(min(usable_cores(), _THREADS)) as threads:  # numpy and scipy free the interpreter's lock
-        parts = list(threads.map(of_block, _blocks(len(taken.user_ids), max(len(taken.item_ids), len(pool)))))
+        parts = list(threads.map(of_block, blocks))
     rows, columns, scores, ranks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return pd.DataFrame(
         {
@@ -63,15 +90,12 @@ def _blocks(users: int, columns: int) -> list[tuple[int, int]]:
 
 
 def _of_block(
-    unit: sparse.csr_array, transposed: sparse.csr_array, recent: sparse.csr_array, pool: Ints, block: tuple[int, int]
+    similarity: Similarity, recent: sparse.csr_array, block: tuple[int, int]
 ) -> tuple[Ints, Ints, Floats, Ints]:
     """Return rows, columns, scores and ranks of the candidates of the shoppers of a block."""
-    low, high = block
-    similar = unit[low:high] @ transposed
-    rows = np.repeat(np.arange(low, high), np.diff(similar.indptr))
-    similar.data[rows == pool[similar.indices]] = 0.0  # nobody is similar to oneself
-    found = (keep_largest(similar, NEIGHBOURS) @ recent).toarray()
-    own = unit[low:high].tocoo()
+    shoppers = np.arange(*block)
+    found = (similarity.nearest(shoppers) @ recent).toarray()
+    own = similarity.unit[shoppers].tocoo()
     found[own.coords] = 0.0  # what the shopper has is no candidate
     found = (found / np.maximum(found.max(axis=1, keepdims=True), 1e-30)).round(4)
     best = largest_columns(found, CANDIDATES)
@@ -79,7 +103,7 @@ def _of_block(
     rows, ranks = np.divmod(np.arange(len(columns)), max(best.shape[1], 1))
     scores = found[rows, columns].astype(np.float64)
     some = scores > 0.0
-    return rows[some] + low, columns[some], scores[some], ranks[some] + 1
+    return rows[some] + block[0], columns[some], scores[some], ranks[some] + 1
 
 
 def latest_shoppers(taken: Taken, most: int) -> Ints:

@@ -82,13 +82,13 @@ class _ItemToItem(System):
 
 MOST = 10_000  # items of an item-to-item model, the most recent ones: more need gigabytes and minutes
 MOST_WHILE_CHOOSING = 4_000  # the same where settings are chosen among many
-LAMBDAS = (30.0, 100.0, 300.0)
+LAMBDAS = (30.0, 100.0, 300.0, 1_000.0)
 
 
 class Ease(_ItemToItem):
     """EASE (Steck, WWW 2019): the linear model of histories by histories, without self-similarity, in closed form."""
 
-    def __init__(self, half_life: float = HALF_LIVES[1], strength: float = LAMBDAS[-1]) -> None:
+    def __init__(self, half_life: float = HALF_LIVES[1], strength: float = LAMBDAS[2]) -> None:
         super().__init__("ease", half_life)
         self.strength = strength
         self.setting = f"half-life {half_life:g} days, lambda {strength:g}"

@@ -28,6 +28,7 @@ from vlm4rec_search.search.ranking import Ranking
 
 STARTS = (0.6, 0.7, 0.8)  # shares of the first interactions before each window; the test part begins at 0.9
 LAST = "tune_last"
+SHOWN = 1_000  # the most shoppers of the last moment, who tell what top tens show
 FOLDS = 3  # of the shoppers, where a data set has a single window
 
 
@@ -114,7 +115,7 @@ def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Rankin
         protocol: which items may be ranked.
         file: of the ranking, on whose durations the tables depend.
         deep: the ranking with the largest depth that is wanted.
-        users: the most shoppers of all windows together, and of the last moment.
+        users: the most shoppers of all windows together, and, up to `SHOWN`, of the last moment.
         folder: for temporary releases.
 
     Raises:
@@ -125,7 +126,7 @@ def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Rankin
     names = [f"tune_{number}" for number in range(len(moments) - 1)]
     bench.plan_moments(dict(zip([*names, LAST], moments, strict=True)), file)
     log, of_window = bench.settings.warehouse, max(1, users // len(names))
-    last = _Moment(bench.settings_of(LAST), LAST, log, moments[-1], None, users)
+    last = _Moment(bench.settings_of(LAST), LAST, log, moments[-1], None, min(users, SHOWN))
     past = [
         _Moment(bench.settings_of(name), name, log, start, end, of_window)
         for name, start, end in zip(names, moments[:-1], moments[1:], strict=True)
