@@ -90,8 +90,11 @@ def test_nothing_left_is_told_apart_from_nothing_there(backend: Backend) -> None
         answer = index.search(Query(user="u1"))
         assert answer.hits == ()
         assert answer.note == "user u1 has seen every item that fits: include seen items, or use fewer filters"
-        assert index.search(Query(user="u1", filters=["price=1000.."])).note is None
-        assert "is not known" in (index.search(Query(user="nobody", filters=["price=1000.."])).note or "")
+        dear = ["price=1000.."]
+        assert index.search(Query(user="u1", filters=dear)).note == "nothing fits price=1000..: use fewer filters"
+        assert index.search(Query(text="lamp", filters=dear)).note == "nothing fits price=1000..: use fewer filters"
+        unknown = index.search(Query(user="nobody", filters=dear)).note or ""
+        assert ("is not known" in unknown, "nothing fits price=1000.." in unknown) == (True, True)
 
 
 def test_what_is_no_text_is_refused() -> None:

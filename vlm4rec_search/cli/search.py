@@ -216,7 +216,7 @@ def _print_table(answer: "Answer") -> None:
     if answer.hits:
         console.print(_table(answer))
     else:
-        console.print("No hits: use fewer filters, other words or --mode semantic.")
+        console.print("No hits.")
     for field, values in answer.counts.items():
         counted = ", ".join(f"{value} {number:,}" for value, number in list(values.items())[:_COUNTED])
         console.print(escape(printable(f"{field} of the candidates: {counted}")), highlight=False)

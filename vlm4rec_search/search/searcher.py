@@ -205,11 +205,12 @@ class Searcher:
         """Return the hits with the notes that belong to them."""
         too_low = None if found.hits else _note_min_score(reader, facts, plan)
         nothing_left = None if found.hits or too_low else self._note_nothing_left(reader, query, facts)
+        nothing_fits = None if found.hits or too_low or nothing_left or found.failed else _note_nothing_fits(query)
         known = facts.session.seen if facts.session else ()
         missing = tuple(item for item in query.items if item not in known)
         fallback = None if found.failed else _note_fallback(plan, facts)
         photo = _note_photo(reader.release) if query.has_photo else None
-        notes = [too_low or nothing_left or fallback, photo, _note_missing_items(missing)]
+        notes = [too_low or nothing_left or fallback, nothing_fits, photo, _note_missing_items(missing)]
         note = "; ".join(each for each in notes if each) or None
         release, version = reader.release, self._ranking_of(reader.release).version
         degraded = f"the server did not answer in time for {', '.join(found.failed)}" if found.failed else None
@@ -236,7 +237,8 @@ class Searcher:
         logger.warning("a degraded answer: %s", error)
         unknown = query.user is not None and (facts is None or facts.failed) and not query.include_seen
         seen = _SEEN_AMONG if unknown else ""
-        degraded = f"{error}, so the answer is what is popular with all shoppers{seen}"
+        whatever = f", whatever the {'text' if query.text is not None else 'photo'}" if query.has_text_or_photo else ""
+        degraded = f"{error}, so the answer is what is popular with all shoppers{whatever}{seen}"
         name, hits = reader.release.name, to_hits(ranked, ())
         answer = Answer(query.user, query.mode, plan.tier, name, 0.0, hits, ranking.version, counts=ranked.counts)
         return replace(answer, degraded=degraded)
@@ -356,6 +358,14 @@ def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
     if not best:
         return None
     return f"no hit reaches the minimum score {plan.min_score:g}: the best has {best[0].score:.4f}"
+
+
+def _note_nothing_fits(query: Query) -> str:
+    """Return a note where the answer is empty and neither a minimum score nor the history is the cause."""
+    if not query.filters:
+        return "nothing fits: use other words, or another mode"
+    written = (each if isinstance(each, str) else f"{each.field}=..." for each in query.filters)
+    return f"nothing fits {', '.join(written)}: use fewer filters"
 
 
 def _note_photo(release: Release) -> str:
