@@ -26,6 +26,7 @@ from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.reads import PARTLY
 from vlm4rec_search.serve.service import Service
 
+TOKEN = "token-of-the-test"  # noqa: S105
 POPULAR = "bcaedf"  # b and c have equally many shoppers
 
 
@@ -242,16 +243,26 @@ def test_the_service_marks_and_counts_degraded_answers(old: Window, tmp_path: Pa
         options = ExplicitSettings(
             index_url=url, index_prefix=old.catalogue.prefix, encoder=ENCODER, served=tmp_path, search_deadline=0.3
         )
-        with Service(options, 60.0) as service, serving(service) as client:
+        with Service(options, 60.0) as service, serving(service, page_token=TOKEN) as client:
             whole = client.post("/v1/recommend", json={"user": "u1"}).json()
             slow.set()
             less = client.post("/v1/recommend", json={"user": "u1"}).json()
+            by_text = client.post("/v1/search", json={"text": "red lamp"}).json()
+            away = [client.get(path) for path in ("/v1/releases", "/readyz", "/?find=u")]
+            page = client.get("/look?user=u1&text=red+lamp")
+            photo = client.get("/photo?item=a&size=160")
             slow.clear()
             metrics = client.get("/metrics").text
     assert whole["degraded"] is None
     assert (less["tier"], len(less["items"])) == ("popularity", 6)
-    assert "popular with all shoppers" in less["degraded"]
-    assert "vlm4rec_degraded_answers_total 1.0" in metrics
+    assert less["degraded"].endswith("popular with all shoppers; items that the shopper has seen may be among them")
+    assert by_text["degraded"].endswith("popular with all shoppers, whatever the text")
+    assert "vlm4rec_degraded_answers_total 2.0" in metrics
+    assert [response.status_code for response in away] == [503, 503, 503]
+    assert 'href="/?find=u">Try again' in away[-1].text
+    assert "popular with all shoppers, whatever the text" in page.text  # the page shows it, without photos
+    assert page.text.count('class="card"') == 6
+    assert (photo.status_code, photo.headers["cache-control"]) == (200, "no-store")
 
 
 @pytest.mark.usefixtures("hashing_encoder")

@@ -1,6 +1,7 @@
 """The page that people look at, over a real service: a whole visit in a browser, and what it refuses."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +210,28 @@ def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_pat
         assert "action" in client.post("/rules/preview", data=wrong).text
     assert (tmp_path / "rules.yaml").read_text() == RULES
     assert not (tmp_path / "served" / "judgments.csv").exists()
+
+
+def test_a_wrong_condition_is_told_to_a_visitor_who_may_judge(service: Service) -> None:
+    with serving(service, page_token=TOKEN) as client:
+        client.get(f"/unlock?token={TOKEN}")
+        shown = client.get("/look?user=u1&filter=colour%3Dred")
+    assert (shown.status_code, "no item has the field" in shown.text) == (400, True)
+
+
+def test_the_quality_page_tells_what_became_of_answers_and_events(service: Service) -> None:
+    with serving(service, page_token=TOKEN) as client:
+        client.get("/v1/items/a")
+        client.post("/v1/recommend", json={"user": "u1", "filters": ["price>=1000"]})
+        clicked = {"action_name": "click", "timestamp": "2026-11-28T12:00:00Z", "user_id": "visitor"}
+        client.post("/v1/events", json={"events": [clicked, {}]})
+        shown = client.get("/quality").text
+    told = {name: number for number, name in re.findall(r"<li><strong>(.*?)</strong>(.*?)</li>", shown)}
+    assert told["answers without items"] == told["events kept"] == "1"
+    assert told["degraded answers"] == "0"
+    assert told["age of the release"].endswith((" min", " h", " days"))
+    assert told["age of the oldest event that the release lacks"] == "0 min"
+    assert "items/\u200b{item_id}<" in shown
 
 
 def test_a_line_that_is_no_judgment_is_told(service: Service, tmp_path: Path) -> None:

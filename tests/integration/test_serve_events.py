@@ -105,7 +105,7 @@ def test_a_hide_pushes_its_like_away(client: httpx.Client) -> None:
     assert after["c"] > after["a"], "a resembles d, c does not"
 
 
-def test_the_lag_is_the_age_of_the_oldest_event_that_no_plan_has_read(embedded: Backend, tmp_path: Path) -> None:
+def test_the_lag_is_the_age_of_the_oldest_event_that_the_live_release_lacks(embedded: Backend, tmp_path: Path) -> None:
     embedded.publish(given(documents()))
     settings = settings_of(embedded, tmp_path)
 
@@ -120,6 +120,11 @@ def test_the_lag_is_the_age_of_the_oldest_event_that_no_plan_has_read(embedded: 
         post(client, event("2", "click", "b"))
         assert 86_000 < lag(client) < 100_000
         assert compact(settings.events_file, settings.events_folder) == 2
+        assert 0.0 < lag(client) < 80_000, (
+            "other commands than a plan move events, too: the release lacks the second one"
+        )
+    embedded.publish(given(documents()))
+    with Service(settings, 5.0) as service, serving(service) as client:
         assert lag(client) == 0.0
         with closing(sqlite3.connect(settings.events_file)) as connection:
             connection.execute("DROP TABLE events")

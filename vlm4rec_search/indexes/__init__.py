@@ -157,22 +157,23 @@ def _open_backend(url: str, settings: Settings, follows: bool, shared: bool) -> 
     return folder if follows else folder.opened
 
 
-def open_releases(url: str, settings: Settings) -> Releases:
+def open_releases(url: str, settings: Settings, timeout: float | None = None) -> Releases:
     """Return the releases of an index, to publish, list, activate, remove or compare them.
 
     Args:
         url: a folder for the embedded index, `http(s)://` for an OpenSearch server.
         settings: prefix, credentials and CA of a server.
+        timeout: seconds until a request to a server fails; None is patient, as publications need it.
 
     Raises:
         UsageError: the URL or the credentials cannot be read.
     """
     if _is_server(url):
-        from vlm4rec_search.indexes.opensearch.connection import connect, redacted
+        from vlm4rec_search.indexes.opensearch.connection import TIMEOUT, connect, redacted
         from vlm4rec_search.indexes.opensearch.reads import Limits
         from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 
-        client, limits = connect(url, settings), Limits.of(settings)
+        client, limits = connect(url, settings, timeout or TIMEOUT), Limits.of(settings)
         storage = Storage(
             settings.index_vectors, settings.index_compression, settings.index_shards, settings.index_replicas
         )

@@ -133,7 +133,7 @@ class Metrics:
         stuck.set_function(lambda: float(service.index.following.problem is not None))
         lag = Gauge(
             "vlm4rec_event_lag_seconds",
-            "Age of the oldest event that no plan has read, 0 without one.",
+            "Age of the oldest event that the release which answers lacks, 0 without one.",
             registry=self.registry,
         )
         lag.set_function(lambda: service.event_lag())

@@ -40,12 +40,15 @@ from vlm4rec_search.serve.views import (
     PARTS,
     Shop,
     State,
+    describe_age,
     diff_lines,
+    documents_of,
     legend,
     make_cards,
     read_rules_text,
     shown_counts,
     summarise_metrics,
+    unless_away,
 )
 
 LARGEST_RULES = 100_000  # characters
@@ -170,6 +173,7 @@ class Page:
             "is_open": self.access.is_open(request),
             "form_token": self.access.form_token,
             "path": request.url.path,
+            "again": None,
             "query": "",
             "image_encoder": self.service.index.release.image_encoder,
         }
@@ -224,7 +228,7 @@ class Page:
         if any(not value.strip() for _, value in pairs):  # a form sends its empty fields: the address is to be short
             return RedirectResponse(state.address(), 303)
         user_id = normal_form(state["user"])
-        user = self.service.reader().user(user_id) if user_id else None
+        user = unless_away(lambda: self.service.reader().user(user_id), None) if user_id else None
         values: dict[str, Any] = {"state": state, "user_id": user_id, "user": user, "error": None, "sides": []}
         values |= {
             "history": [],
@@ -232,10 +236,13 @@ class Page:
             "history_documents": {},
             "recent": None,
             "counts": {},
+            "unread_judgments": None,
             "status": 200,
         }
         values |= {"modes": get_args(Mode), "scenarios": list(self.service.index.scenarios), "part_names": PARTS}
-        values |= {"rankings": list(self.service.rankings), "releases": self._release_names(), "default_k": HITS}
+        values |= {"rankings": list(self.service.rankings), "default_k": HITS}
+        no_names: Sequence[str] = ()
+        values["releases"] = unless_away(self._release_names, no_names)
         values |= {"ranking_weights": self.service.index.ranking.weights.model_dump(), "query": state["text"]}
         if user:
             values["history"], values["is_timed"] = self.shop.history(user)
@@ -243,7 +250,7 @@ class Page:
             values["recent"] = self.service.recent(user_id)
             ids = [event.item_id for event in values["history"]]
             ids += [*values["recent"].liked, *values["recent"].hidden]
-            values["history_documents"] = self.service.reader().documents(list(dict.fromkeys(ids)))
+            values["history_documents"] = documents_of(self.service.reader(), list(dict.fromkeys(ids)))
         try:
             values |= self._answers(state, user_id)
         except NotFoundError:
@@ -282,8 +289,8 @@ class Page:
         except RunError as error:
             return {}, str(error)
 
-    def _release_names(self) -> list[str]:
-        return list(reversed(list(self.service.all_releases.list())))
+    def _release_names(self) -> Sequence[str]:
+        return list(reversed(list(self.service.known_releases())))
 
     def item(self, request: Request) -> Response:
         """Show an item, what is like it, and what is bought with it."""
@@ -308,7 +315,7 @@ class Page:
             captions=self.shop.captions(found.item_id),
             shown_to=shown_to,
             sampled=sampled,
-            captioner=self.service.all_releases.list()[found.release].captioner,
+            captioner=self.service.known_releases()[found.release].captioner,
             similar=make_cards(self.service.look(options), reader),
             look_alikes=make_cards(look_alikes, reader) if look_alikes else [],
             look_alike_note=look_alikes.note if look_alikes else None,
@@ -330,11 +337,13 @@ class Page:
         if size not in map(str, SIZES):
             raise UsageError(f"the size of a photo is one of {', '.join(map(str, SIZES))}")
         headers = {**_HEADERS, "Content-Security-Policy": "default-src 'none'", "Cache-Control": "private, max-age=300"}
-        document = (
-            self.service.reader().documents([normal_form(item_id)]).get(normal_form(item_id)) if item_id else None
-        )
+        known = normal_form(item_id)
         try:
+            document = self.service.reader().documents([known]).get(known) if known else None
             content = self.thumbnails.thumbnail(document["image"] if document else None, int(size))
+        except RunError:  # the index does not answer now
+            away = {**headers, "Cache-Control": "no-store"}
+            return FileResponse(_STATIC / "no-photo.svg", headers=away, media_type="image/svg+xml")
         except PhotoError:
             return FileResponse(_STATIC / "no-photo.svg", headers=headers, media_type="image/svg+xml")
         return Response(content, 200, headers, "image/webp")
@@ -470,14 +479,14 @@ class Page:
     def quality(self, request: Request) -> Response:
         """Show how the service does, and lead to the checks of the tables."""
         traffic, tiers, numbers = summarise_metrics(self.registry)
-        age = datetime.now(UTC).timestamp() - self.service.created_at
         return self.render(
             request,
             "health.html",
             traffic=traffic,
             tiers=sorted(tiers.items(), key=lambda pair: -pair[1]),
             numbers=numbers,
-            age_hours=age / 3600.0,
+            release_age=describe_age(datetime.now(UTC).timestamp() - self.service.created_at),
+            event_lag=describe_age(numbers.get("vlm4rec_event_lag_seconds", 0.0)),
             has_checks=self.data_docs.is_file(),
         )
 
@@ -556,9 +565,17 @@ def _in_html(page: Page, view: View, is_guarded: bool) -> View:
         except UsageError as error:
             return page.render(request, "message.html", 400, title="That cannot be shown", message=str(error))
         except RunError as error:
-            return page.render(request, "message.html", 503, title="Not now", message=str(error))
+            return page.render(
+                request, "message.html", 503, title="Not now", message=str(error), again=_address(request)
+            )
 
     return answer
+
+
+def _address(request: Request) -> str | None:
+    """Return what a visitor asks for again, None for a change."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{request.url.path}{query}" if request.method == "GET" else None
 
 
 def _rules_text(form: dict[str, str]) -> str:

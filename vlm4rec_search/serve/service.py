@@ -17,6 +17,7 @@ from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
 from vlm4rec_search.datasets.events.log import EventLog, Recent
 from vlm4rec_search.indexes import open_index_of, open_releases
+from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.search.backend import Reader, Release, ReleaseGoneError
 from vlm4rec_search.search.experiments import Experiment, experiment_of, team_draft
 from vlm4rec_search.search.facts import UnknownItemsError
@@ -64,7 +65,7 @@ class Service:
         events: what shoppers did with it.
         settings: of the process.
         rankings: by the name under which a request can ask for one.
-        all_releases: of the index.
+        all_releases: of the index; its requests to a server may take a minute.
         on_unrecorded: called for each answer that the journal does not take.
         on_searched: called with each answer to a program.
     """
@@ -92,12 +93,15 @@ class Service:
         self.journal = Journal(settings.served_file)
         self.events = EventLog(settings.events_file)
         self.all_releases = open_releases(settings.index_url, settings)
+        self._listed = open_releases(
+            settings.index_url, settings, min(settings.search_read_timeout, settings.search_deadline)
+        )
         self.index = open_index_of(settings, follow=follow, shared=shared)
         self.on_unrecorded: Callable[[], object] = lambda: None
         self.on_searched: Callable[[Answer], object] = lambda answer: None
         self._shared = shared
         self._named: OrderedDict[str, Searcher] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
 
     def recommend(self, request: RecommendRequest | SearchRequest) -> Recommendation:
         """Answer a request for a shopper, a session, a text or a photo.
@@ -246,7 +250,7 @@ class Service:
         Raises:
             RunError: the index does not answer.
         """
-        live = self.all_releases.live()
+        live = self._listed.live()
         return [
             ReleaseInfo(
                 name=meta.name,
@@ -260,8 +264,16 @@ class Service:
                 ranking=meta.chosen,
                 checks=meta.checks,
             )
-            for meta in reversed(list(self.all_releases.list().values()))
+            for meta in reversed(list(self.known_releases().values()))
         ]
+
+    def known_releases(self) -> Mapping[str, ReleaseMeta]:
+        """Return the metadata of the releases by name, the oldest first, within the time-outs of a search.
+
+        Raises:
+            RunError: the index does not answer.
+        """
+        return self._listed.list()
 
     def _repeat(self, served: Served, recommendation_id: str, number: int) -> Recommendation:
         """Return a page as it was served, without the reasons."""
@@ -401,17 +413,27 @@ class Service:
 
     def _open(self, release: str) -> Searcher:
         """Return an open release; the last ones that were asked for stay open."""
+        found = self._opened(release)
+        if found is None:
+            with self._opening:  # requests for open releases do not wait for this
+                found = self._opened(release)
+                if found is None:
+                    if release not in self.known_releases():
+                        raise _no_release(release)
+                    pinned = pinned_ranking(self.settings.ranking)
+                    found = self.all_releases.open(release, pinned, self.index.rules, self._shared)
+                    with self._lock:
+                        self._named[release] = found
+                        while len(self._named) > OPEN:  # a search in progress keeps the release that it reads
+                            self._named.popitem(last=False)
+        found.rules = self.index.rules
+        return found
+
+    def _opened(self, release: str) -> Searcher | None:
         with self._lock:
-            if release not in self._named:
-                if release not in self.all_releases.list():
-                    raise _no_release(release)
-                pinned = pinned_ranking(self.settings.ranking)
-                self._named[release] = self.all_releases.open(release, pinned, self.index.rules, self._shared)
-            self._named[release].rules = self.index.rules
-            self._named.move_to_end(release)
-            while len(self._named) > OPEN:  # a search in progress keeps the release that it reads
-                self._named.popitem(last=False)
-            return self._named[release]
+            if release in self._named:
+                self._named.move_to_end(release)
+            return self._named.get(release)
 
     @property
     def created_at(self) -> float:
@@ -419,12 +441,12 @@ class Service:
         return self.index.release.created_at.replace(tzinfo=UTC).timestamp()
 
     def event_lag(self) -> float:
-        """Return the age of the oldest event that no plan has read, in seconds: 0 without one, NaN if it is not known.
+        """Return the age of the oldest event that the live release lacks, in seconds: 0 without one, NaN if not known.
 
-        Answers know each event at once; the tables of a release know it after a plan.
+        Answers know each event at once; a release knows it after a plan.
         """
         try:
-            oldest = self.events.oldest_waiting()
+            oldest = self.events.oldest_after(self.index.release.created_at)
         except RunError:
             return nan
         return 0.0 if oldest is None else max(0.0, time.time() - oldest)

@@ -1,12 +1,14 @@
 """What the page shows: the state that an address holds, shoppers, cards of hits, and numbers in words."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
 from functools import lru_cache
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from prometheus_client import CollectorRegistry
@@ -15,12 +17,14 @@ from pydantic import ValidationError
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.common.yaml_files import describe_validation_error
-from vlm4rec_search.search.backend import Reader
+from vlm4rec_search.search.backend import Reader, UnavailableError
 from vlm4rec_search.search.model import Document, User
 from vlm4rec_search.search.query import KINDS, Answer, Hit
 from vlm4rec_search.serve.schemas import RecommendRequest, SearchRequest
 from vlm4rec_search.serve.service import Service
 
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 SAMPLE, KNOWN_IDS = 120, 5_000  # shoppers that the start shows in groups, and whose ids are searched
 LONGEST_VALUE, MOST_FILTERS = 1_000, 20
 HITS = 12  # of an answer where nobody asks for another number
@@ -199,11 +203,25 @@ class Card:
         return 0 if self.other_rank is None else self.other_rank - self.hit.rank
 
 
+def unless_away(ask: Callable[[], T], otherwise: T) -> T:
+    """Return what an index says, something else while it does not answer: a degraded answer is shown without it."""
+    try:
+        return ask()
+    except UnavailableError as error:
+        logger.warning("the page lacks what the index does not answer: %s", error)
+        return otherwise
+
+
+def documents_of(reader: Reader, item_ids: Sequence[str]) -> Mapping[str, Document]:
+    """Return the documents of items by their ids, none while the index does not answer."""
+    return unless_away(lambda: reader.documents(item_ids), {})
+
+
 def make_cards(
     answer: Answer, reader: Reader, other: Answer | None = None, judgments: Mapping[str, int] | None = None
 ) -> list[Card]:
     """Return the cards of an answer, beside another one or alone."""
-    documents = reader.documents([hit.item_id for hit in answer.hits])
+    documents = documents_of(reader, [hit.item_id for hit in answer.hits])
     ranks = {hit.item_id: hit.rank for hit in other.hits} if other else {}
     best = max((hit.score for hit in answer.hits), default=0.0)
     judged = judgments or {}
@@ -367,7 +385,7 @@ class Traffic:
 
 
 def summarise_metrics(registry: CollectorRegistry) -> tuple[list[Traffic], dict[str, int], dict[str, float]]:
-    """Return requests by address, answers by tier, and all single numbers by name."""
+    """Return requests by address, answers by tier, and single numbers by name, among them `events accepted`."""
     counts: dict[str, list[float]] = {}
     tiers: dict[str, int] = {}
     numbers: dict[str, float] = {}
@@ -383,14 +401,24 @@ def summarise_metrics(registry: CollectorRegistry) -> tuple[list[Traffic], dict[
             elif sample.name == "vlm4rec_answers_total":
                 tier = sample.labels.get("tier", "")
                 tiers[tier] = tiers.get(tier, 0) + int(sample.value)
+            elif sample.name == "vlm4rec_events_total":
+                numbers[f"events {sample.labels['outcome']}"] = sample.value
             elif not sample.labels:
                 numbers[sample.name] = sample.value
     traffic = [
-        Traffic(endpoint, int(requests), int(failed), 1000.0 * seconds / requests)
+        Traffic(endpoint.replace(":path}", "}"), int(requests), int(failed), 1000.0 * seconds / requests)
         for endpoint, (requests, failed, seconds) in sorted(counts.items())
         if requests
     ]
     return traffic, tiers, numbers
+
+
+def describe_age(seconds: float) -> str:
+    """Return an age in the unit in which a person would say it."""
+    if isnan(seconds):
+        return "not known"
+    hours = seconds / 3600.0
+    return f"{seconds / 60.0:.0f} min" if hours < 1 else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.0f} days"
 
 
 def shown_counts(counts: Mapping[str, Mapping[str, int]]) -> dict[str, list[tuple[str, int]]]:

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS events (
     query_id TEXT, item_id TEXT, position INTEGER, value REAL, content TEXT NOT NULL,
     is_compacted INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS events_of_user ON events (user_id, sequence);
+CREATE INDEX IF NOT EXISTS events_by_receipt ON events (received_at);
 CREATE INDEX IF NOT EXISTS events_to_compact ON events (sequence) WHERE NOT is_compacted;
 """
 _KNOW = "INSERT OR IGNORE INTO known VALUES (?)"
@@ -35,7 +36,11 @@ WHERE user_id = ? AND item_id IS NOT NULL AND received_at > ? ORDER BY sequence 
 """
 _WAITING = f"SELECT {', '.join(COLUMNS)} FROM events WHERE NOT is_compacted AND sequence <= ? ORDER BY sequence"  # noqa: S608
 
-_OLDEST = "SELECT received_at FROM events WHERE NOT is_compacted ORDER BY sequence LIMIT 1"
+_OLDEST = """
+SELECT MIN(oldest) FROM (
+    SELECT MIN(received_at) AS oldest FROM events WHERE received_at > ?
+    UNION ALL SELECT MIN(received_at) FROM events WHERE NOT is_compacted)
+"""
 
 
 @dataclass(frozen=True)
@@ -118,15 +123,20 @@ class EventLog:
         others = tuple(item for item, of_item in last.items() if of_item == "seen")
         return Recent(by["for"], by["against"], others)
 
-    def oldest_waiting(self) -> float | None:
-        """Return when the oldest event that no Parquet file has was received, in seconds since 1970, None without any.
+    def oldest_after(self, created_at: datetime) -> float | None:
+        """Return when the oldest event that a release lacks was received, in seconds since 1970, None without any.
+
+        It was received after the release was made, or no Parquet file has it, from which plans read.
+
+        Args:
+            created_at: of the release, in UTC without a zone.
 
         Raises:
             RunError: the file cannot be read.
         """
         with self._file.explained("read"):
-            row = self._file.connection.execute(_OLDEST).fetchone()
-        return float(row[0]) if row else None
+            (oldest,) = self._file.connection.execute(_OLDEST, (_seconds(created_at),)).fetchone()
+        return None if oldest is None else float(oldest)
 
     def newest_waiting(self) -> int:
         """Return the number of the newest event that no Parquet file has, 0 without any.
