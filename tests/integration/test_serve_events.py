@@ -18,10 +18,12 @@ import duckdb
 import httpx
 import pytest
 from helpers.backends import Backend, Embedded, Server
+from helpers.faulty_proxy import Fault, proxy
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given
 from helpers.workspace import Workspace
 
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, compact, event_files
 from vlm4rec_search.datasets.events.event import parse_event
@@ -33,6 +35,13 @@ from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.serve.journal import Journal, Page
 from vlm4rec_search.serve.service import Service
 
+OLDER_JOURNAL = """
+CREATE TABLE recommendations (
+    recommendation_id TEXT NOT NULL, page INTEGER NOT NULL, served_at REAL NOT NULL, user_id TEXT, query TEXT NOT NULL,
+    tier TEXT NOT NULL, release TEXT NOT NULL, ranking TEXT NOT NULL, scenario TEXT, items TEXT NOT NULL,
+    PRIMARY KEY (recommendation_id, page)
+) WITHOUT ROWID
+"""
 SEMANTIC = {"mode": "semantic", "k": 6}
 
 
@@ -146,9 +155,9 @@ def test_answers_and_events_are_copied_in_the_shape_of_user_behavior_insights(
         shown = [item["item_id"] for item in (*first["items"], *second["items"])]
         more = {"query_id": first["recommendation_id"], "shelf": {"colour": "red"}}
         post(client, event("click-1", "click", shown[0], **more))
-    for _ in range(2):
-        done = ubi_export.export_ubi(settings, opensearch_url)
-        assert (list(done.copied.values()), done.refused) == ([1, 1], 0)
+    for everything, number in ((False, 1), (False, 0), (True, 1)):
+        done = ubi_export.export_ubi(settings, opensearch_url, everything)
+        assert (list(done.copied.values()), done.refused) == ([number, number], 0)
     with httpx.Client(base_url=opensearch_url) as server:
         server.post(f"/{own_prefix}-*/_refresh").raise_for_status()
         hits = {name: server.get(f"/{name}/_search").json()["hits"]["hits"] for name in names}
@@ -163,6 +172,61 @@ def test_answers_and_events_are_copied_in_the_shape_of_user_behavior_insights(
     for dry_run in (True, False):
         assert ubi_export.forget_ubi(settings, opensearch_url, {"u1"}, dry_run) == dict.fromkeys(names, 1)
     assert ubi_export.forget_ubi(settings, opensearch_url, {"u1"}) == {}
+
+
+def test_a_copy_goes_on_where_the_last_one_has_ended(
+    opensearch_url: str, own_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = f"{own_prefix}-queries", f"{own_prefix}-events"
+    fields = dict(zip(names, ubi_export.FIELDS.values(), strict=True))
+    for name, value in {"QUERIES": names[0], "EVENTS": names[1], "FIELDS": fields}.items():
+        monkeypatch.setattr(ubi_export, name, value)
+    settings = ExplicitSettings(served=tmp_path / "served")
+    with closing(sqlite3.connect(older_journal(settings.served_file))) as connection:
+        connection.execute(
+            "INSERT INTO recommendations VALUES ('old', 1, 1.0, 'u1', '{}', 'text', 'r', 'v', NULL, '[]')"
+        )
+        connection.commit()
+
+    def copy(url: str = opensearch_url) -> list[int]:
+        return list(ubi_export.export_ubi(settings, url).copied.values())
+
+    assert copy() == [1, 0], "no service of this version has opened the journal"
+    journal, log = Journal(settings.served_file), EventLog(settings.events_file)
+
+    def serve(recommendation: str, page: int = 1) -> None:
+        journal.record(recommendation, page, {"user": "u1"}, Page([(f"item-{page}", 0.5)], "text", "r", "v"))
+
+    def happen(*numbers: int) -> None:
+        log.record([parse_event(event(str(number), "click", "a")) for number in numbers])
+
+    serve("new")
+    happen(1, 2)
+    assert copy() == [2, 2]
+    assert copy() == [0, 0]
+    serve("new", page=2)
+    happen(3)
+    compact(settings.events_file, settings.events_folder)
+    happen(4)
+    with proxy(opensearch_url, lambda number, _body: Fault(cut="after") if number == 1 else None) as url:
+        with pytest.raises(RunError):
+            copy(url)
+        assert copy(url) == [0, 2], "the answers were whole"
+    with httpx.Client(base_url=opensearch_url) as server:
+        assert server.get(f"/{names[0]}/_doc/new").json()["_source"]["query_response_hit_ids"] == ["item-1", "item-2"]
+        server.post(f"/{names[1]}/_refresh").raise_for_status()
+        assert server.get(f"/{names[1]}/_count").json()["count"] == 4
+        server.delete(f"/{names[1]}").raise_for_status()
+    assert copy() == [0, 4], "the index was made anew"
+    assert ubi_export.forget_ubi(settings, opensearch_url, {"u1"}) == {names[0]: 2, names[1]: 4}
+
+
+def older_journal(path: Path) -> Path:
+    """Make a journal as a version without numbers has left it."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(OLDER_JOURNAL)
+    return path
 
 
 def test_the_answer_counts_what_is_kept_known_and_wrong(client: httpx.Client) -> None:

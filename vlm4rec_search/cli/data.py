@@ -331,12 +331,13 @@ def publish_tables(parquet: Path | None, layers: tuple[str, ...], as_json: bool)
 
 @click.command()
 @click.option("--to", "url", required=True, metavar="URL", help="Address of an OpenSearch server.")
+@click.option("--all", "everything", is_flag=True, help="Copy everything again, not only what is new.")
 @json_option
-def publish_events(url: str, as_json: bool) -> None:
+def publish_events(url: str, everything: bool, as_json: bool) -> None:
     """Copy what was served and the events to the indices ubi_queries and ubi_events of a server.
 
     The documents have the shape of User Behavior Insights 1.3, which OpenSearch's dashboards and search relevance
-    workbench read. Credentials are those of the index. A second run writes the same documents again under the same ids.
+    workbench read. Credentials are those of the index. A further run copies what is new since the last one.
 
     \b
     Example:
@@ -346,7 +347,7 @@ def publish_events(url: str, as_json: bool) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.pipeline.ubi_export import export_ubi
 
-    done = export_ubi(settings(), url)
+    done = export_ubi(settings(), url, everything)
     if as_json:
         echo_json(done)
     else:

@@ -1,15 +1,18 @@
 """Copies what was served and the events that came back to a server, in the shape of User Behavior Insights 1.3.
 
 Dashboards and the search relevance workbench of OpenSearch read these indices. Each document has the id of its answer
-or event, so that a second copy changes nothing.
+or event, so that a second copy changes nothing. The journal and the log of events number what they keep, and each has a
+table `copies` with the number up to which an index of a server has it: the next copy begins behind it. A lost index, a
+restored backup and an interrupted copy only make the next one begin earlier.
 """
 
 import json
 import sqlite3
 from collections.abc import Container, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,10 @@ from opensearchpy.helpers import scan, streaming_bulk
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.sql import quote_text
+from vlm4rec_search.common.sqlite import open_shared
+from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files
 from vlm4rec_search.indexes.opensearch.connection import connect, server_errors
-from vlm4rec_search.pipeline.served_log import create_served_tables
 
 QUERIES, EVENTS = "ubi_queries", "ubi_events"
 _KEYWORD, _DATE = {"type": "keyword", "ignore_above": 512}, {"type": "date"}
@@ -35,8 +40,19 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {  # other keys are kept and not index
 }
 _PAGES = """
 SELECT recommendation_id, served_at, user_id, query, tier, release, ranking, scenario, items
-FROM recommendations ORDER BY recommendation_id, page
+FROM recommendations{changed} ORDER BY recommendation_id, page
 """
+_CHANGED = " WHERE recommendation_id IN (SELECT recommendation_id FROM changes WHERE sequence > ?)"
+_NEW_EVENTS = """
+SELECT event_id, CAST(CAST(timestamp AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS TIMESTAMP), user_id, client_id, content
+FROM READ_PARQUET([{files}]) WHERE sequence > ?
+"""
+_NUMBER = "SELECT seq FROM sqlite_sequence WHERE name = ?"  # the largest one ever, also where its row is gone
+_COPIES = "CREATE TABLE IF NOT EXISTS copies (index_uuid TEXT PRIMARY KEY, newest INTEGER NOT NULL) WITHOUT ROWID"
+_REMEMBER = """
+INSERT INTO copies VALUES (?, ?) ON CONFLICT (index_uuid) DO UPDATE SET newest = MAX(newest, excluded.newest)
+"""
+_PATIENCE = 10.0  # seconds to wait for a process that writes the journal or the log
 _APPLICATION = "vlm4rec"
 
 
@@ -49,23 +65,74 @@ class UbiExport:
     reason: str | None
 
 
-def export_ubi(settings: Settings, url: str) -> UbiExport:
-    """Copy all answers and events to the indices `ubi_queries` and `ubi_events`, which are created where missing.
+def export_ubi(settings: Settings, url: str, everything: bool = False) -> UbiExport:
+    """Copy answers and events to the indices `ubi_queries` and `ubi_events`, which are created where missing.
+
+    Args:
+        settings: name the files of the service, and the credentials.
+        url: of the server.
+        everything: not only what is new since the last copy to these indices.
 
     Raises:
         UsageError: the URL or the credentials cannot be read, or are refused.
-        RunError: the server does not answer, or a file of the service cannot be read.
+        RunError: the server does not answer, or a file of the service cannot be read or written.
     """
     client, copied, refusals = connect(url, settings), dict.fromkeys(FIELDS, 0), []
+    sources = (
+        (QUERIES, settings.served_file, "changes", partial(_queries, settings.served_file)),
+        (EVENTS, settings.events_file, "events", partial(_events, settings)),
+    )
     with server_errors(), closing(client):
-        for index, documents in ((QUERIES, _queries(settings.served_file)), (EVENTS, _events(settings))):
-            _create(client, index)
-            actions = ({"_index": index, "_id": name, "_source": content} for name, content in documents)
-            for is_ok, outcome in streaming_bulk(client, actions, raise_on_error=False):
-                copied[index] += is_ok
-                if not is_ok:
-                    refusals.append(outcome["index"]["error"]["reason"])
+        for index, path, numbered, read in sources:
+            uuid = _create(client, index)
+            with _copying(path, numbered, uuid) if path.is_file() else nullcontext(_Copy(0)) as copy:
+                documents = read(0 if everything else copy.begin)
+                actions = ({"_index": index, "_id": name, "_source": content} for name, content in documents)
+                for is_ok, outcome in streaming_bulk(client, actions, raise_on_error=False):
+                    copied[index] += is_ok
+                    if not is_ok:
+                        refusals.append(outcome["index"]["error"]["reason"])
+                        copy.is_whole = False
     return UbiExport(copied, len(refusals), refusals[0] if refusals else None)
+
+
+@dataclass
+class _Copy:
+    """A copy of a file to an index.
+
+    Attributes:
+        begin: number up to which the index had the file before.
+        is_whole: whether the index takes everything; else the next copy begins here once more.
+    """
+
+    begin: int
+    is_whole: bool = True
+
+
+@contextmanager
+def _copying(path: Path, numbered: str, index_uuid: str) -> Iterator[_Copy]:
+    """Yield where a copy begins, and note behind the block up to which number the index has the file.
+
+    Args:
+        path: of a SQLite file.
+        numbered: the table whose column `sequence`, which never falls, counts what the file keeps.
+        index_uuid: of the index; one that is deleted and made anew has another one.
+
+    Raises:
+        RunError: the file cannot be read or written.
+    """
+    try:
+        with closing(open_shared(path, _PATIENCE, "NORMAL")) as connection:
+            connection.execute(_COPIES)
+            is_numbered = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (numbered,)).fetchone()
+            counted = is_numbered and connection.execute(_NUMBER, (numbered,)).fetchone()
+            before = connection.execute("SELECT newest FROM copies WHERE index_uuid = ?", (index_uuid,)).fetchone()
+            copy = _Copy(before[0] if before else 0)
+            yield copy
+            if copy.is_whole and counted:
+                connection.execute(_REMEMBER, (index_uuid, counted[0]))
+    except sqlite3.Error as error:
+        raise RunError(f"cannot read or write {path} ({error})") from None
 
 
 def forget_ubi(settings: Settings, url: str, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
@@ -97,18 +164,25 @@ def forget_ubi(settings: Settings, url: str, users: Container[str], dry_run: boo
     return found
 
 
-def _create(client: OpenSearch, index: str) -> None:
+def _create(client: OpenSearch, index: str) -> str:
+    """Create an index where it is missing, and return its UUID; of an alias those of all its indices."""
     if not client.indices.exists(index=index):
         client.indices.create(index=index, body={"mappings": {"dynamic": False, "properties": FIELDS[index]}})
+    found = client.indices.get(index=index)
+    return " ".join(sorted(body["settings"]["index"]["uuid"] for body in found.values()))
 
 
-def _queries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the id and the document of each answer, with the items of all its pages."""
+def _queries(path: Path, begin: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the id and the document of each answer that has a page behind a number, with the items of all its pages.
+
+    The number 0 is before the pages that no number has: those of a journal of an older version.
+    """
     if not path.is_file():
         return
+    pages_of = _PAGES.format(changed=_CHANGED if begin else "")
     try:
         with closing(sqlite3.connect(path)) as connection:
-            for name, rows in groupby(connection.execute(_PAGES), lambda row: row[0]):
+            for name, rows in groupby(connection.execute(pages_of, (begin,) if begin else ()), lambda row: row[0]):
                 pages = list(rows)
                 _, served_at, user, query, *made_by, _ = pages[0]
                 text = json.loads(query).get("text")
@@ -127,11 +201,15 @@ def _queries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise RunError(f"cannot read the journal {path} ({error})") from None
 
 
-def _events(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the id and the document of each event."""
+def _events(settings: Settings, begin: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the id and the document of each event behind a number."""
+    compact(settings.events_file, settings.events_folder)
+    files = [path for kind in (INTERACTIONS, OTHERS) for path in event_files(settings.events_folder, kind)]
+    if not files:
+        return
     with duckdb.connect() as connection:
-        create_served_tables(connection, settings)
-        rows = connection.execute("SELECT event_id, happened_at, user_id, client_id, content FROM served.events")
+        names = ", ".join(quote_text(str(path)) for path in files)
+        rows = connection.execute(_NEW_EVENTS.format(files=names), [begin])
         while found := rows.fetchmany(10_000):
             for name, happened_at, user, client, content in found:
                 moment = happened_at.replace(tzinfo=UTC).isoformat(timespec="milliseconds")

@@ -18,8 +18,12 @@ CREATE TABLE IF NOT EXISTS recommendations (
     recommendation_id TEXT NOT NULL, page INTEGER NOT NULL, served_at REAL NOT NULL, user_id TEXT, query TEXT NOT NULL,
     tier TEXT NOT NULL, release TEXT NOT NULL, ranking TEXT NOT NULL, scenario TEXT, items TEXT NOT NULL,
     experiment TEXT, arm TEXT, teams TEXT, PRIMARY KEY (recommendation_id, page)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS changes (sequence INTEGER PRIMARY KEY AUTOINCREMENT, recommendation_id TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS note_change AFTER INSERT ON recommendations
+BEGIN INSERT INTO changes (recommendation_id) VALUES (NEW.recommendation_id); END;
 """
+"""`changes` numbers the pages in the order in which they were recorded, so that a copy can go on where it has ended."""
 _LATER = {"experiment": "TEXT", "arm": "TEXT", "teams": "TEXT"}  # columns that older files lack
 _INSERT = """
 INSERT OR IGNORE INTO recommendations (
