@@ -202,7 +202,10 @@ def test_a_copy_goes_on_where_the_last_one_has_ended(
 
     serve("new")
     happen(1, 2)
-    assert copy() == [2, 2]
+    log.record([parse_event(event("odd", "click", "a", **{"": "no server reads this key"}))])
+    refused = ubi_export.export_ubi(settings, opensearch_url)
+    assert (refused.refused, str(refused.reason).startswith("odd: ")) == (1, True)
+    assert list(refused.copied.values()) == [2, 2]
     assert copy() == [0, 0]
     serve("new", page=2)
     happen(3)
@@ -217,7 +220,7 @@ def test_a_copy_goes_on_where_the_last_one_has_ended(
         server.post(f"/{names[1]}/_refresh").raise_for_status()
         assert server.get(f"/{names[1]}/_count").json()["count"] == 4
         server.delete(f"/{names[1]}").raise_for_status()
-    assert copy() == [0, 4], "the index was made anew"
+    assert copy() == [0, 4], "the index was made anew"  # the odd one is refused again
     assert ubi_export.forget_ubi(settings, opensearch_url, {"u1"}) == {names[0]: 2, names[1]: 4}
 
 

@@ -353,4 +353,4 @@ def publish_events(url: str, everything: bool, as_json: bool) -> None:
     else:
         click.echo("; ".join(f"{index}: {number:,} documents" for index, number in done.copied.items()))
     if done.refused:
-        raise RunError(f"the server refused {done.refused:,} documents, the first one because: {done.reason}")
+        raise RunError(f"the server refused {done.refused:,} documents, the first one {done.reason}")

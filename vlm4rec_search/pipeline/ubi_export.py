@@ -58,7 +58,7 @@ _APPLICATION = "vlm4rec"
 
 @dataclass(frozen=True)
 class UbiExport:
-    """What was copied: documents by index, and what the server refused, with the first reason."""
+    """What was copied: documents by index, and what the server refused, with the first one and the reason."""
 
     copied: Mapping[str, int]
     refused: int
@@ -91,8 +91,8 @@ def export_ubi(settings: Settings, url: str, everything: bool = False) -> UbiExp
                 for is_ok, outcome in streaming_bulk(client, actions, raise_on_error=False):
                     copied[index] += is_ok
                     if not is_ok:
-                        refusals.append(outcome["index"]["error"]["reason"])
-                        copy.is_whole = False
+                        refusals.append(_refusal(outcome["index"]))
+                        copy.is_whole &= outcome["index"]["status"] == 400  # refused again each time
     return UbiExport(copied, len(refusals), refusals[0] if refusals else None)
 
 
@@ -102,7 +102,7 @@ class _Copy:
 
     Attributes:
         begin: number up to which the index had the file before.
-        is_whole: whether the index takes everything; else the next copy begins here once more.
+        is_whole: whether the index has what it can take; else the next copy begins here once more.
     """
 
     begin: int
@@ -133,6 +133,13 @@ def _copying(path: Path, numbered: str, index_uuid: str) -> Iterator[_Copy]:
                 connection.execute(_REMEMBER, (index_uuid, counted[0]))
     except sqlite3.Error as error:
         raise RunError(f"cannot read or write {path} ({error})") from None
+
+
+def _refusal(outcome: Mapping[str, Any]) -> str:
+    """Return which document was refused, and why."""
+    error = outcome["error"]
+    cause = (error.get("caused_by") or {}).get("reason")
+    return f"{outcome['_id']}: {error['reason']}{f' ({cause})' if cause else ''}"
 
 
 def forget_ubi(settings: Settings, url: str, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
