@@ -15,6 +15,8 @@ from vlm4rec_search.serve.schemas import Problem
 
 logger = logging.getLogger(__name__)
 RETRY_AFTER = 1  # seconds
+_API = "GET /openapi.json describes the API"
+_UNREADABLE = "There was an error parsing the body"  # of FastAPI
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
@@ -37,17 +39,31 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def describe(request: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [
-            {"field": ".".join(str(part) for part in each["loc"][1:]), "message": _message(each)}
-            for each in error.errors()
-        ]
+        errors = [{"field": _field(each), "message": _message(each)} for each in error.errors()]
         first = errors[0]
         return problem(422, ": ".join(filter(None, first.values())), errors=errors)
 
     @app.exception_handler(HTTPException)
     def pass_on(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), error.headers)
+        cures = {
+            404: f"there is no such address: {_API}",
+            405: f"the address takes no {request.method}: {_API}",
+            400: "the body is not JSON in UTF-8, or it is nested too deeply",  # whose cause the framework hides
+        }
+        is_ours = str(error.detail) not in (HTTPStatus(error.status_code).phrase, _UNREADABLE)
+        detail = str(error.detail) if is_ours else cures.get(error.status_code, str(error.detail))
+        return problem(error.status_code, detail, error.headers)
+
+
+def _field(error: Mapping[str, Any]) -> str:
+    return "" if error["type"] == "json_invalid" else ".".join(str(part) for part in error["loc"][1:])
 
 
 def _message(error: Mapping[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"
+    if error["type"] == "extra_forbidden":
+        return f"there is no such field: {_API}"
+    if tuple(error["loc"]) == ("body",) and error["type"] in ("missing", "model_attributes_type"):
+        return "send a JSON object with the header `content-type: application/json`"
     return str(error["msg"]).removeprefix("Value error, ")
