@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from helpers.alias_reader import labelled_tables
 from helpers.six_items import ENCODER, meta
 from helpers.waiting import wait_until
@@ -24,7 +25,7 @@ from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.serve.service import Service
-from vlm4rec_search.serve.workers import listen
+from vlm4rec_search.serve.workers import Supervisor, listen
 
 
 def workers(folder: Path, parent: int) -> set[int]:
@@ -162,6 +163,15 @@ def test_a_named_release_shares_its_memory_as_well(tmp_path: Path, releases: Rel
         assert not folder.exists()
         service.reader(old)
         assert folder.is_dir()
+
+
+def test_a_supervisor_that_ends_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uvicorn.supervisors.multiprocess.SIGNALS", [])  # those of this process stay
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        Supervisor(uvicorn.Config("unused", workers=2), [listener]).terminate_all()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
 
 
 def test_a_taken_port_is_an_error_that_says_what_to_do() -> None:

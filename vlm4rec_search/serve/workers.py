@@ -63,6 +63,19 @@ class Worker:
         return app
 
 
+class Supervisor(Multiprocess):
+    """The supervisor of uvicorn, which refuses new connections while the workers finish.
+
+    While its own copy of the socket listened, they would be accepted, not answered, and cut off in the end.
+    """
+
+    def terminate_all(self) -> None:
+        """Stop to listen, and let the workers finish."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens.
 
@@ -106,4 +119,4 @@ def run_workers(worker: Worker, number: int, listener: socket.socket) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with TemporaryDirectory(prefix="vlm4rec-metrics-") as folder:
         os.environ[METRICS_FOLDER] = folder
-        Multiprocess(config, [listener]).run()
+        Supervisor(config, [listener]).run()
