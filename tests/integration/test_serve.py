@@ -4,7 +4,9 @@ import json
 import re
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from helpers.workspace import BIN, ROOT
 
 from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.serve.journal import Page
 from vlm4rec_search.serve.service import Service
@@ -186,6 +189,7 @@ def test_shoppers_items_and_releases_are_shown(client: httpx.Client) -> None:
     assert client.get("/readyz").json() == {"status": "ready", "release": release["name"], "problem": None}
 
 
+THREADS = 40  # of the framework, in which requests are answered
 WRONG = {
     "no subject": ({}, 422, "give a user, items of a session, or both"),
     "unknown key": ({"user": "u1", "colour": "red"}, 422, "colour: there is no such field: GET /openapi.json"),
@@ -306,6 +310,34 @@ def test_a_new_release_answers_within_seconds_and_an_old_one_on_demand(backend: 
         assert len(shown) == len(set(shown)) == 4
         again = client.post("/v1/recommend", json={"user": "u1", "k": 2, "release": old}).json()
         assert (again["release"], again["items"]) == (old, first["items"])
+
+
+def test_the_process_says_that_it_runs_while_all_threads_wait(
+    embedded: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.publish(given(documents()))
+    begun, done = threading.Semaphore(0), threading.Event()
+    with Service(settings_of(embedded, tmp_path), 5.0) as service, serving(service) as client:
+        search = service.index.search
+
+        def wait(query: Query) -> Answer:
+            begun.release()
+            done.wait(60)
+            return search(query)
+
+        def ask() -> int:
+            return httpx.post(f"{client.base_url}/v1/recommend", json={"user": "u1"}, timeout=60).status_code
+
+        monkeypatch.setattr(service.index, "search", wait)
+        with ThreadPoolExecutor(THREADS + 5) as pool:
+            asked = [pool.submit(ask) for _ in range(THREADS + 5)]
+            try:
+                for _ in range(THREADS):
+                    assert begun.acquire(timeout=60)
+                assert client.get("/healthz").json() == {"status": "ok"}
+            finally:
+                done.set()
+        assert [each.result() for each in asked] == [200] * (THREADS + 5)
 
 
 def test_the_description_of_the_api_is_committed(client: httpx.Client) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from helpers.alias_reader import labelled_tables
 from helpers.six_items import ENCODER, meta
 from helpers.waiting import wait_until
@@ -25,7 +26,7 @@ from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.serve.service import Service
-from vlm4rec_search.serve.workers import Supervisor, listen
+from vlm4rec_search.serve.workers import Supervisor, listen, run_alone
 
 
 def workers(folder: Path, parent: int) -> set[int]:
@@ -172,6 +173,14 @@ def test_a_supervisor_that_ends_does_not_listen(monkeypatch: pytest.MonkeyPatch)
         Supervisor(uvicorn.Config("unused", workers=2), [listener]).terminate_all()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address)
+
+
+def test_an_idle_connection_outlives_that_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[uvicorn.Config] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: made.append(server.config))
+    with listen("127.0.0.1", 0) as listener:
+        run_alone(FastAPI(), listener)
+    assert made[0].timeout_keep_alive > 60
 
 
 def test_a_taken_port_is_an_error_that_says_what_to_do() -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from vlm4rec_search.serve.service import Service
 logger = logging.getLogger(__name__)
 HUNG = 60  # seconds without a sign of life after which a worker is replaced; a start on a busy machine takes long
 GRACE = 30  # seconds for requests in flight after SIGTERM
+IDLE = 75  # seconds that an idle connection stays open: a proxy that keeps it longer (often 60) sends into a closed one
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,15 @@ def listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host") from None
 
 
+def _config(app: Callable[..., Any], **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, timeout_keep_alive=IDLE, **more
+    )
+
+
 def run_alone(app: FastAPI, listener: socket.socket) -> None:
     """Serve with this process until SIGTERM or ctrl-C; requests in flight get `GRACE` seconds to finish."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
-    uvicorn.Server(config).run([listener])
+    uvicorn.Server(_config(app)).run([listener])
 
 
 def run_workers(worker: Worker, number: int, listener: socket.socket) -> None:
@@ -106,15 +113,7 @@ def run_workers(worker: Worker, number: int, listener: socket.socket) -> None:
         number: of processes.
         listener: all of them accept its connections.
     """
-    config = uvicorn.Config(
-        worker,
-        factory=True,
-        workers=number,
-        log_config=None,
-        access_log=False,
-        timeout_worker_healthcheck=HUNG,
-        timeout_graceful_shutdown=GRACE,
-    )
+    config = _config(worker, factory=True, workers=number, timeout_worker_healthcheck=HUNG)
     # Each worker computes in one thread, or all of them would compete for the same cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with TemporaryDirectory(prefix="vlm4rec-metrics-") as folder:
