@@ -93,6 +93,8 @@ def test_nothing_left_is_told_apart_from_nothing_there(backend: Backend) -> None
         dear = ["price=1000.."]
         assert index.search(Query(user="u1", filters=dear)).note == "nothing fits price=1000..: use fewer filters"
         assert index.search(Query(text="lamp", filters=dear)).note == "nothing fits price=1000..: use fewer filters"
+        many = Query(text="lamp", filters=[f"brand={number}" for number in range(5)])
+        assert index.search(many).note == "nothing fits brand=0, brand=1, brand=2 and 2 more: use fewer filters"
         unknown = index.search(Query(user="nobody", filters=dear)).note or ""
         assert ("is not known" in unknown, "nothing fits price=1000.." in unknown) == (True, True)
 

@@ -22,6 +22,8 @@ from vlm4rec_search.search.query import KINDS
         ({"user": "u", "fusion": "sum"}, "fusion is 'sum'"),
         ({"user": "u", "weights": {"visual": 1.0}}, "weight visual=1.0"),
         ({"user": "u", "weights": {"lexical": -1.0}}, "weight lexical=-1.0"),
+        ({"user": "u", "weights": {"lexical": float("nan")}}, "weight lexical=nan"),
+        ({"user": "u", "weights": {"lexical": 1e308, "semantic": 1e308}}, "use a number from 0 to 1,000,000"),
         ({"user": "u", "weights": dict.fromkeys(KINDS, 0.0)}, "weights are all 0"),
         ({"user": "u", "filters": "category=shoes"}, "a list of filters"),
         ({"user": "u", "filters": ["category=\ud800"]}, "filter is not UTF-8 text"),

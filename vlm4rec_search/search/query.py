@@ -17,6 +17,7 @@ Tier = Literal["profile", "session", "text", "photo", "segment", "category", "po
 
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "photo")
 """The kinds that a ranking weighs; photos take part where a query names one."""
+LARGEST_WEIGHT = 1_000_000  # so that no sum of scores is infinite
 LARGEST_K = 10_000
 LARGEST_SESSION = 100
 LARGEST_EXCLUSION = 1_000
@@ -166,8 +167,9 @@ class Query:
     def _check_weights(self) -> None:
         kinds = get_args(Kind) if self.has_photo else KINDS
         for kind, weight in self.weights.items():
-            if kind not in kinds or not isfinite(weight) or weight < 0:
-                raise UsageError(f"weight {kind}={weight}: use a number of 0 or more for one of {', '.join(kinds)}")
+            if kind not in kinds or not 0 <= weight <= LARGEST_WEIGHT:
+                numbers = f"a number from 0 to {LARGEST_WEIGHT:,}"
+                raise UsageError(f"weight {kind}={weight}: use {numbers} for one of {', '.join(kinds)}")
         if self.weights and not any(self.weights.get(kind, 1.0) > 0 for kind in kinds):
             raise UsageError("the weights are all 0: give at least one kind of retriever a weight above 0")
 

@@ -110,7 +110,7 @@ class Rule(BaseModel):
     action: Literal["pin", "boost", "bury", "drop"]
     items: tuple[str, ...] = ()
     filter: str | None = None
-    factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    factor: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 1.0
     reason: str = ""
     when: Condition | None = None
 

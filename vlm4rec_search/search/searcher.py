@@ -38,6 +38,7 @@ from vlm4rec_search.search.rules import Rule, Scenario, load_experiments, load_r
 
 T = TypeVar("T")
 AT_ONCE = 32  # searches of an event loop
+_NAMED = 3  # filters of a note
 _SEEN_AMONG = "; items that the shopper has seen may be among them"
 logger = logging.getLogger(__name__)
 
@@ -364,8 +365,9 @@ def _note_nothing_fits(query: Query) -> str:
     """Return a note where the answer is empty and neither a minimum score nor the history is the cause."""
     if not query.filters:
         return "nothing fits: use other words, or another mode"
-    written = (each if isinstance(each, str) else f"{each.field}=..." for each in query.filters)
-    return f"nothing fits {', '.join(written)}: use fewer filters"
+    written = [each if isinstance(each, str) else f"{each.field}=..." for each in query.filters]
+    more = f" and {len(written) - _NAMED} more" if len(written) > _NAMED else ""
+    return f"nothing fits {', '.join(written[:_NAMED])}{more}: use fewer filters"
 
 
 def _note_photo(release: Release) -> str:

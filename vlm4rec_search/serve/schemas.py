@@ -69,7 +69,7 @@ class Options(_Body):
         default=None, max_length=20, description="fields whose values are counted over the candidates"
     )
     weights: dict[str, float] | None = Field(
-        default=None, description="weight of each kind of retriever; 0 switches it off"
+        default=None, description="weight of each kind of retriever, 0 (off) to 1,000,000"
     )
     fusion: Fusion | None = Field(default=None, description="rrf, minmax or zscore")
     diversity: float | None = Field(default=None, ge=0, le=1, description="share of maximal marginal relevance")
