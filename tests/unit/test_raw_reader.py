@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.dialects import Dialect, scan_text
-from vlm4rec_search.datasets.raw import describe, inspect, raw_query
+from vlm4rec_search.datasets.raw import describe, inspect, raw_query, remove_unused
 from vlm4rec_search.datasets.records import _objects_as_they_are, _one_line_each
 
 FEW = 'item_id,title,price\n#1,Brass lamp,10\n#2,"Red ""big"" mug",5\n3,Chair #3 oak,\n'
@@ -262,6 +263,20 @@ def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path: Path
     assert read_table(data) == first
     assert sorted((tmp_path / "data-cache" / "raw").iterdir()) == stored
     assert read_items(data, FEW.replace("lamp", "tray")).files[0].key != first.files[0].key
+
+
+def test_what_nobody_has_used_for_a_month_is_removed(tmp_path: Path) -> None:
+    data, cache = tmp_path / "data", tmp_path / "data-cache"
+    stored = []
+    for name in ("lamp", "tray"):
+        read_items(data, FEW.replace("lamp", name))
+        stored.append(set((cache / "raw").iterdir()).difference(*stored))
+    for path in (cache / "raw").iterdir():
+        os.utime(path, (0, 0))
+    read_table(data)
+    remove_unused(cache)
+    assert stored[0]
+    assert set((cache / "raw").iterdir()) == stored[1]
 
 
 TEXT = st.text(

@@ -7,6 +7,7 @@ hashes of the content, so that the queries of the raw models, and with them `sql
 
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -205,6 +206,14 @@ def inspect_table(settings: Settings, table: str, folder: str | None = None) -> 
     return inspect(settings.data_dir, table, settings.cache, settings.events_folder, forgotten)
 
 
+def remove_unused(cache: Path) -> None:
+    """Remove what `inspect` stored and nobody has used for 30 days; call it when all tables have been inspected."""
+    for path in (cache / "raw").glob("*"):
+        with suppress(FileNotFoundError):  # another plan removed it
+            if time.time() - path.stat().st_mtime > _UNUSED_SECONDS:
+                path.unlink()
+
+
 def describe(found: RawTable) -> tuple[list[str], list[str]]:
     """Return what a person should know about the files of a table, and what a person should do something about."""
     notes = [note for file in found.files for note in file.notes]
@@ -300,13 +309,12 @@ def _inspect_file(
     with suppress(OSError, ValueError, TypeError):  # nothing stored, or not readable: read the file
         stored = json.loads(about.read_text("utf-8"))
         file = RawFile(**{**stored, "notes": tuple(stored["notes"]), "warnings": tuple(stored["warnings"])})
-        for path_in_use in (about, *store.glob(f"{file.key}.*")):
-            path_in_use.touch()
+        for in_use in (about, _store(store, file.key), _store(store, file.key, broken=True)):
+            with suppress(FileNotFoundError):
+                os.utime(in_use)
         if _store(store, file.key).exists():
             return file
     store.mkdir(parents=True, exist_ok=True)
-    for unused in [path for path in store.iterdir() if time.time() - path.stat().st_mtime > _UNUSED_SECONDS]:
-        unused.unlink(missing_ok=True)
     try:
         file = _read_file(folder, path, table, declared, store, reading, forgotten)
     except EmptyFileError:

@@ -47,6 +47,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
         tables = [raw.inspect_table(settings, table) for table in CONTRACT]
         photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
         captions = caption_variables(settings, cache)
+    raw.remove_unused(settings.cache)
     for table in tables:
         notes, warnings = raw.describe(table)
         for note in notes:
