@@ -86,6 +86,18 @@ def test_queries_get_the_schemas_of_an_environment() -> None:
     assert "FROM a JOIN" in rewritten
 
 
+def test_a_plan_leaves_memory_to_python_models_and_goes_on_in_files(tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        (usual,) = connection.execute("SELECT current_setting('memory_limit')").fetchall()[0]
+    size, unit = warehouse.connection_options(None)["memory_limit"].split()
+    assert unit == usual.split()[1]
+    assert float(size) == pytest.approx(float(usual.split()[0]) * 5 / 8, abs=0.01)
+    options = warehouse.connection_options("64MB")
+    with duckdb.connect(str(tmp_path / "w.duckdb"), config=options | {"threads": "1"}) as connection:
+        connection.execute("CREATE TABLE s AS SELECT hash(i) AS k, i FROM range(6_000_000) AS r(i) ORDER BY k")
+        assert connection.execute("SELECT COUNT(*) FROM s").fetchall() == [(6_000_000,)]
+
+
 def test_read_closes_its_connection(path: Path) -> None:
     with warehouse.read(path) as connection:
         assert connection.execute(SUM).fetchone() == (3,)

@@ -31,5 +31,11 @@ def test_a_setting_that_cannot_be_parsed_is_named(monkeypatch: pytest.MonkeyPatc
     settings.cache_clear()
 
 
+def test_a_size_of_memory_has_a_unit() -> None:
+    assert Settings.model_validate({"warehouse_memory": "8.5 GiB"}).warehouse_memory == "8.5 GiB"
+    with pytest.raises(ValueError, match="write a size with its unit, such as 8GB"):
+        Settings.model_validate({"warehouse_memory": "8"})
+
+
 def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -6,6 +6,7 @@ code gets a `Settings` object or single values as arguments.
 
 import logging
 import os
+import re
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -62,6 +63,11 @@ class Settings(BaseSettings):
         default=Path("forgotten.json"), description="file of the shoppers whom `vlm4rec forget` has made forgotten"
     )
     warehouse: Path = Field(default=Path("warehouse.duckdb"), description="DuckDB file that `sqlmesh plan` writes")
+    warehouse_memory: str | None = Field(
+        default=None,
+        description="most memory of the database during a plan, such as `8GB`, above which it uses files beside the"
+        " warehouse; default: half of the machine's",
+    )
     published: Path = Field(default=Path("published"), description="folder of the read-only copy for analysts")
     index_url: str = Field(default="index", repr=False, description="folder or server URL of the releases")
     index_user: str | None = Field(default=None, description="user name for OpenSearch")
@@ -187,6 +193,13 @@ class Settings(BaseSettings):
     )
     rules: Path | None = Field(default=None, description="YAML file of business rules: pin, boost, bury, drop")
     max_age_days: float = Field(default=30.0, description="age in days of the latest interaction that a check accepts")
+
+    @field_validator("warehouse_memory")
+    @classmethod
+    def _is_size(cls, size: str | None) -> str | None:
+        if size and not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", size):
+            raise ValueError("write a size with its unit, such as 8GB")
+        return size
 
     @field_validator("language")
     @classmethod
