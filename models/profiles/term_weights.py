@@ -27,12 +27,11 @@ from sqlmesh.core.model import ModelKindName
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.common.analyzer import load_analyzer
     from vlm4rec_search.common.python_models import yield_unless_empty
-    from vlm4rec_search.profiles import term_weights
+    from vlm4rec_search.profiles import read_weights, term_weights
 
     analyzer = load_analyzer(context.var("analyzer"))  # another one rebuilds this table
     context.var("profiles")  # another version of the arithmetic rebuilds this table
-    columns = exp.select("user_id", "item_id", "weight")
-    weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
+    weights = read_weights(context.fetchdf, context.resolve_table("profiles.profile_weights"))
     per_user = int(context.var("terms"))
     texts = exp.select("item_id", "text").from_(context.resolve_table("embeddings.item_texts"))
     yield from yield_unless_empty(term_weights(weights, context.fetchdf(texts.order_by("item_id")), per_user, analyzer))

@@ -27,11 +27,10 @@ from sqlmesh.core.model import ModelKindName
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.common.python_models import model_settings, yield_unless_empty
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.profiles import user_vectors
+    from vlm4rec_search.profiles import read_weights, user_vectors
 
     context.var("profiles")  # another version of the arithmetic rebuilds this table
-    columns = exp.select("user_id", "item_id", "weight")
-    weights = context.fetchdf(columns.from_(context.resolve_table("profiles.profile_weights")))
+    weights = read_weights(context.fetchdf, context.resolve_table("profiles.profile_weights"))
     columns = exp.select("item_id", "vector")
     items = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
     cache = model_settings(settings(), context.var("data_dir")).cache

@@ -3,13 +3,15 @@
 from math import log, sqrt
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 
 from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.profiles import term_weights, user_vectors
+from vlm4rec_search.profiles import read_weights, term_weights, user_vectors
+from vlm4rec_search.profiles.histories import build_histories
 
 ITEMS = pd.DataFrame(
     {"item_id": ["a", "b", "c"], "vector": [np.float32([1, 0]), np.float32([0, 1]), np.float32([-1, 0])]}
@@ -61,6 +63,17 @@ def test_only_users_whose_weights_changed_are_computed_again(tmp_path: Path) -> 
     pd.testing.assert_frame_equal(first, user_vectors(before, ITEMS))
     pd.testing.assert_frame_equal(second, user_vectors(after, ITEMS))
     assert second["length"].tolist() == pytest.approx([1.0, sqrt(5), 1.0])
+
+
+def test_ids_as_categories_are_the_same_histories() -> None:
+    rows = weights(("u", "b", 1.0), ("u", "a", 2.0), ("t", "c", 0.5), ("é", "gone", 9.0))
+    with duckdb.connect() as connection:
+        connection.register("profile_weights", rows)
+        read = read_weights(lambda query: connection.execute(query.sql("duckdb")).fetchdf(), "profile_weights")
+    assert read["user_id"].cat.categories.tolist() == ["t", "u", "é"]
+    expected, found = (build_histories(frame, ITEMS["item_id"]) for frame in (rows, read))
+    assert found.user_ids.tolist() == expected.user_ids.tolist()
+    assert np.array_equal(found.matrix.toarray(), expected.matrix.toarray())
 
 
 def test_other_item_vectors_are_other_profiles(tmp_path: Path) -> None:
