@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from vlm4rec_search.profiles import ease
 from vlm4rec_search.profiles.ease import NEIGHBOURS, ease_weights, solve_ease
 from vlm4rec_search.profiles.neighbours import LATEST, item_neighbours
 from vlm4rec_search.profiles.neighbours import NEIGHBOURS as NEAREST
@@ -43,6 +44,17 @@ def test_ease_minimises_its_loss(seed: int, regularisation: float, shoppers: int
         other = weights + draw.normal(0, 0.02, weights.shape).astype(np.float32)
         np.fill_diagonal(other, 0.0)
         assert loss(other) > loss(weights)
+
+
+def test_ease_of_sparse_histories_is_that_of_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(5)
+    history, taken = (sparse.random_array((300, 150), density=0.05, rng=draw, dtype=np.float32) for _ in range(2))
+    found = []
+    for speed in (0, 1_000):
+        monkeypatch.setattr(ease, "_DENSE_SPEED", speed)
+        found.append(solve_ease(history.tocsr(), taken.tocsr(), 5.0))
+    assert np.abs(found[0] - found[1]).max() < 1e-6
+    assert np.abs(found[0]).max() > 0.01
 
 
 def test_ease_keeps_the_largest_weights_negative_ones_too() -> None:

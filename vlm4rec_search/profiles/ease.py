@@ -15,6 +15,8 @@ from vlm4rec_search.profiles.taken import Taken
 MOST_ITEMS = 10_000
 """A matrix of this many rows and columns has 0.4 GB, and the solution needs four of them. Online Retail, test part:
 nDCG@10 is the same with half of the items, and changes by -0.0004 [-0.0051 +0.0039] with a quarter."""
+_DENSE_SPEED = 20  # multiplications of dense matrices in the time of one of a sparse matrix
+_COLUMNS = 64  # of a dense matrix that is multiplied by a sparse one: they stay in the processor's cache
 _BLOCK = 1_000  # rows whose largest weights are looked for at once
 NEIGHBOURS = 100  # kept of each item; Online Retail, test part: nDCG@10 0.1359 with 100, 0.1365 with all
 
@@ -24,6 +26,8 @@ def solve_ease(history: sparse.csr_array, taken: sparse.csr_array, regularisatio
 
     The diagonal is 0, so that no item predicts itself. With P = (history' history + regularisation I)^-1 and
     C = P history' taken the solution is B = C - P diag(C) / diag(P) (Steck 2019, equation 8, with another target).
+    Where shoppers took few of the items, P history' comes first: two products with sparse matrices in place of one of
+    dense ones.
 
     Args:
         history: float32 (u, n), what predicts.
@@ -35,8 +39,15 @@ def solve_ease(history: sparse.csr_array, taken: sparse.csr_array, regularisatio
     """
     if history.shape[0] < history.shape[1]:
         return _solve_by_shoppers(history, taken, regularisation)
-    gram, shared = (history.T @ history).toarray(), (history.T @ taken).toarray()
-    return solve_normal(gram.astype(np.float32), shared.astype(np.float32), regularisation)
+    gram = (history.T @ history).toarray().astype(np.float32)
+    if _DENSE_SPEED * (history.nnz + taken.nnz) > gram.size:
+        return solve_normal(gram, (history.T @ taken).toarray().astype(np.float32), regularisation)
+    inverse = regularised_inverse(gram, regularisation)
+    weights, of_items = np.empty_like(inverse), taken.T.tocsr()
+    for low in range(0, len(weights), _COLUMNS):
+        columns = inverse[:, low : low + _COLUMNS]  # rows as well: the inverse is symmetric
+        weights[low : low + _COLUMNS] = (of_items @ (history @ columns)).T
+    return _without_own(weights, inverse)
 
 
 def _solve_by_shoppers(history: sparse.csr_array, taken: sparse.csr_array, regularisation: float) -> Scores:
