@@ -17,7 +17,7 @@ from sqlmesh.utils.errors import ConfigError
 from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import use_project
-from vlm4rec_search.common.warehouse import connection_options
+from vlm4rec_search.pipeline.connection import warehouse_connection
 from vlm4rec_search.pipeline.variables import project_variables
 
 configure_logging()
@@ -31,9 +31,7 @@ config = Config(
     project="vlm4rec",
     gateways={
         "duckdb": GatewayConfig(
-            connection=DuckDBConnectionConfig(
-                database=str(settings.warehouse), connector_config=connection_options(settings.warehouse_memory)
-            ),
+            connection=warehouse_connection(settings),
             test_connection=DuckDBConnectionConfig(),
         )
     },

@@ -10,10 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import pandas as pd
 import pytest
+from sqlglot import exp
 
 from vlm4rec_search.common import warehouse
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.pipeline.connection import warehouse_connection
+from vlm4rec_search.profiles.histories import vector_column
 
 # The view names its catalog, as the views of SQLMesh do.
 TABLES = """
@@ -86,16 +92,31 @@ def test_queries_get_the_schemas_of_an_environment() -> None:
     assert "FROM a JOIN" in rewritten
 
 
-def test_a_plan_leaves_memory_to_python_models_and_goes_on_in_files(tmp_path: Path) -> None:
+def test_a_plan_leaves_memory_to_python_models() -> None:
     with duckdb.connect() as connection:
         (usual,) = connection.execute("SELECT current_setting('memory_limit')").fetchall()[0]
     size, unit = warehouse.connection_options(None)["memory_limit"].split()
     assert unit == usual.split()[1]
     assert float(size) == pytest.approx(float(usual.split()[0]) * 5 / 8, abs=0.01)
-    options = warehouse.connection_options("64MB")
-    with duckdb.connect(str(tmp_path / "w.duckdb"), config=options | {"threads": "1"}) as connection:
-        connection.execute("CREATE TABLE s AS SELECT hash(i) AS k, i FROM range(6_000_000) AS r(i) ORDER BY k")
-        assert connection.execute("SELECT COUNT(*) FROM s").fetchall() == [(6_000_000,)]
+
+
+def test_rows_of_a_python_model_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Settings(warehouse=tmp_path / "w.duckdb", warehouse_memory="300MB")
+    adapter = warehouse_connection(options).create_engine_adapter()
+    queries: list[str] = []
+    monkeypatch.setattr(adapter, "_execute", lambda sql, *_, **__: (queries.append(sql), adapter.cursor.execute(sql)))
+    columns = {"item_id": exp.DataType.build("TEXT"), "vector": exp.DataType.build("FLOAT[]", dialect="duckdb")}
+    for write, ids in ((adapter.replace_query, ["a", "b"]), (adapter.insert_append, ["c"])):
+        frame = pd.DataFrame({"item_id": ids, "vector": vector_column(np.ones((len(ids), 2), np.float32))})
+        write("numbers", frame, target_columns_to_types=columns)
+    assert not [query for query in queries if "DROP" in query]  # of a table between, as SQLMesh makes one
+    assert len([query for query in queries if query.startswith(("CREATE", "INSERT"))]) == 2
+    found = adapter.fetchall("SELECT item_id, vector, TYPEOF(vector) FROM numbers ORDER BY item_id")
+    assert found == [(item, [1.0, 1.0], "FLOAT[]") for item in "abc"]
+    assert adapter.fetchall("SELECT view_name FROM duckdb_views() WHERE NOT internal") == []
+    limits = "SELECT current_setting('memory_limit'), current_setting('disabled_compression_methods')"
+    assert adapter.fetchall(limits) == [("286.1 MiB", "ALP,ALPRD")]
+    adapter.close()
 
 
 def test_read_closes_its_connection(path: Path) -> None:
