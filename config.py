@@ -1,5 +1,6 @@
 """The SQLMesh project: warehouse, lint rules, and the variables from which a plan detects new data and models."""
 
+import sys
 from pathlib import Path
 
 from sqlmesh.core.config import (
@@ -17,6 +18,8 @@ from sqlmesh.utils.errors import ConfigError
 from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import use_project
+from vlm4rec_search.common.spark.engine import asked_gateway, spark_gateway
+from vlm4rec_search.common.spark.functions import SPARK
 from vlm4rec_search.pipeline.connection import warehouse_connection
 from vlm4rec_search.pipeline.variables import project_variables
 
@@ -27,14 +30,20 @@ try:
 except Vlm4recError as error:
     raise ConfigError(str(error)) from None
 
+# SQLMesh connects to every gateway that it knows: it gets to know the one that is used.
+engine = asked_gateway(sys.argv) or settings.engine
+if engine == SPARK:
+    gateway = spark_gateway(settings.spark)
+else:
+    gateway = GatewayConfig(
+        connection=warehouse_connection(settings),
+        test_connection=DuckDBConnectionConfig(),
+    )
+
 config = Config(
     project="vlm4rec",
-    gateways={
-        "duckdb": GatewayConfig(
-            connection=warehouse_connection(settings),
-            test_connection=DuckDBConnectionConfig(),
-        )
-    },
+    gateways={engine: gateway},
+    default_gateway=engine,
     model_defaults=ModelDefaultsConfig(dialect="duckdb", start="2010-01-01", cron="@daily"),
     model_naming=NameInferenceConfig(infer_names=True),
     variables=variables,

@@ -46,7 +46,7 @@ SELECT
   *
 FROM @this_model
 WHERE
-  REGEXP_MATCHES(@column, @markup);
+  @contains(@column, @markup);
 
 AUDIT (
   name in_order,

@@ -13,8 +13,8 @@ FROM @this_model
 WHERE
   NOT @column IS NULL
   AND NOT COALESCE(
-    LIST_COUNT(@column) = LENGTH(@column)
-    AND ABS(SQRT(LIST_SUM(LIST_TRANSFORM(@column, x -> x * x))) - 1) <= @tolerance,
+    ARRAY_LENGTH(LIST_FILTER(@column, x -> NOT x IS NULL)) = ARRAY_LENGTH(@column)
+    AND ABS(SQRT(@list_total(LIST_TRANSFORM(@column, x -> CAST(x AS DOUBLE) * x))) - 1) <= @tolerance,
     FALSE
   );
 
@@ -28,8 +28,8 @@ SELECT
   *
 FROM @this_model
 WHERE
-  LENGTH(@column) <> (
+  ARRAY_LENGTH(@column) <> (
     SELECT
-      MIN(LENGTH(@column))
+      MIN(ARRAY_LENGTH(@column))
     FROM @this_model
   )

@@ -35,11 +35,15 @@ def normal_form(evaluator: MacroEvaluator, text: SQL) -> str:
     Full-width letters become plain ones. Letters keep their case, and numbers their leading zeros. `="00123"`, as
     shops write ids for spreadsheets, is 00123.
     """
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
     text = f"CASE WHEN {text} LIKE '=\"%_\"' THEN SUBSTRING({text}, 3, LENGTH({text}) - 3) ELSE {text} END"
     visible = f"NFC_NORMALIZE(REGEXP_REPLACE({text}, '\\p{{Cf}}', '', 'g'))"
     spaced = f"TRIM(REGEXP_REPLACE(TRANSLATE({visible}, '{_WIDE}', '{_NARROW}'), '[\\s\\p{{Z}}]+', ' ', 'g'))"
     plain = f"REGEXP_FULL_MATCH({text}, '[!-~]+( [!-~]+)*')"  # nearly every value
-    return f"CASE WHEN {plain} THEN {text} ELSE NULLIF({spaced}, '') END"
+    return value.sql("TEXT", f"CASE WHEN {plain} THEN {text} ELSE NULLIF({spaced}, '') END")
 
 
 @macro()
@@ -70,28 +74,65 @@ def _something(text: SQL, column: str, declared: str) -> str:
 @macro()
 def attributes_text(evaluator: MacroEvaluator, attributes: SQL, declared: str) -> str:
     """Return all attributes of a JSON object in one text, such as "country FR, tier gold"."""
-    value = _something("NULLIF(TRIM(pair.value), '')", "attributes", declared)
-    pairs = f"LIST_TRANSFORM(MAP_ENTRIES(CAST({attributes} AS MAP(TEXT, TEXT))), pair -> pair.key || ' ' || {value})"
-    return f"ARRAY_TO_STRING({pairs}, ', ')"
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (attributes, "JSON"))
+    (attributes,) = value.arguments
+    told = _something("NULLIF(TRIM(pair.value), '')", "attributes", declared)
+    pairs = f"LIST_TRANSFORM(MAP_ENTRIES(CAST({attributes} AS MAP(TEXT, TEXT))), pair -> pair.key || ' ' || {told})"
+    return value.sql("TEXT", f"ARRAY_TO_STRING({pairs}, ', ')")
 
 
 @macro()
 def without_fraction(evaluator: MacroEvaluator, number: SQL, is_float: SQL) -> str:
     """Return an id of a column of floats as the whole number that it was: 4711 for 4711.0 and 1e+16."""
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, number, (is_float, "BOOLEAN"))
+    number, is_float = value.arguments
     whole = f"TRY_CAST(TRY_CAST({number} AS DOUBLE) AS BIGINT)"
-    return f"CASE WHEN {is_float} THEN COALESCE(CAST({whole} AS TEXT), {number}) ELSE {number} END"
+    return value.sql("TEXT", f"CASE WHEN {is_float} THEN COALESCE(CAST({whole} AS TEXT), {number}) ELSE {number} END")
+
+
+@macro()
+def matches(evaluator: MacroEvaluator, text: SQL, pattern: SQL) -> str:
+    """Return whether a regular expression, a literal, matches a whole text."""
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
+    return value.sql("BOOLEAN", f"REGEXP_FULL_MATCH({text}, {pattern})")
+
+
+@macro()
+def contains(evaluator: MacroEvaluator, text: SQL, pattern: SQL) -> str:
+    """Return whether a regular expression, a literal, matches a part of a text."""
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
+    return value.sql("BOOLEAN", f"REGEXP_MATCHES({text}, {pattern})")
 
 
 @macro()
 def is_cut_id(evaluator: MacroEvaluator, number: SQL) -> str:
     """Return whether an id is a number as Excel shows long ones, such as 4.00638E+12: its digits are lost."""
-    return f"({number} LIKE '_.%E+%' AND REGEXP_FULL_MATCH({number}, '\\d\\.\\d+E\\+\\d+'))"
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, number)
+    (number,) = value.arguments
+    return value.sql("BOOLEAN", f"({number} LIKE '_.%E+%' AND REGEXP_FULL_MATCH({number}, '\\d\\.\\d+E\\+\\d+'))")
 
 
 @macro()
 def are_floats(evaluator: MacroEvaluator, number: SQL) -> str:
     """Return an aggregate: whether ids are whole numbers that became floats, as in pandas next to a missing value."""
-    return f"BOOL_AND(SUFFIX({number}, '.0') AND REGEXP_FULL_MATCH({number}, '\\d+\\.0') OR {number} LIKE '_%e+%')"
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, number)
+    (number,) = value.arguments
+    is_float = f"SUFFIX({number}, '.0') AND REGEXP_FULL_MATCH({number}, '\\d+\\.0') OR {number} LIKE '_%e+%'"
+    return f"BOOL_AND({value.sql('BOOLEAN', is_float)})"
 
 
 @macro()
@@ -100,15 +141,30 @@ def plain_text(evaluator: MacroEvaluator, text: SQL) -> str:
 
     Joiners stay, because they are part of emoji and of some scripts.
     """
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
     visible = "REGEXP_REPLACE(text, '[\\x{200B}\\x{2060}\\x{FEFF}\\x{00AD}]', '', 'g')"
     narrow = f"NFC_NORMALIZE(TRANSLATE({visible}, '{_WIDE}', '{_NARROW}'))"
     plain = f"NULLIF(TRIM(REGEXP_REPLACE({narrow}, '[\\s\\p{{Z}}]+', ' ', 'g')), '')"
     is_plain = "REGEXP_FULL_MATCH(text, '[!-~]+( [!-~]+)*')"  # nearly every text
-    return f"LIST_TRANSFORM([{text}], text -> CASE WHEN {is_plain} THEN text ELSE {plain} END)[1]"
+    return value.sql("TEXT", f"LIST_TRANSFORM([{text}], text -> CASE WHEN {is_plain} THEN text ELSE {plain} END)[1]")
 
 
 @macro()
 def html_characters(evaluator: MacroEvaluator) -> str:
+    """Return a subquery of one row: `characters`, which `@decoded` reads.
+
+    On Spark each worker has the map, so that no row carries it.
+    """
+    from vlm4rec_search.common.spark.functions import is_spark
+
+    on_spark = is_spark(evaluator.gateway, evaluator.runtime_stage)
+    return "(SELECT CAST(NULL AS TEXT) AS characters)" if on_spark else _html_characters()
+
+
+def _html_characters() -> str:
     """Return a subquery of one row: `characters`, the map of the names of HTML 5 entities to their characters.
 
     The names of HTML 4 stand first, because a map is searched from its beginning. Numbers from 128 to 159 are in the
@@ -129,8 +185,14 @@ def html_characters(evaluator: MacroEvaluator) -> str:
 def decoded(evaluator: MacroEvaluator, text: SQL, characters: SQL) -> str:
     """Return the text with each HTML entity replaced by its character, once; what is no entity stays.
 
-    `characters` is the map of `@html_characters`.
+    `characters` is the column of `@html_characters`.
     """
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
+    source = f"{_html_characters()} AS html" if value.is_spark else ""
+    characters = "html.characters" if value.is_spark else characters
     entity = "'&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);'"
     code = "TRY_CAST(REPLACE(LOWER(SUBSTRING(part[2], 2)), 'x', '0x') AS BIGINT)"
     is_character = f"({code} BETWEEN 1 AND 55295 OR {code} BETWEEN 57344 AND 1114111)"
@@ -138,15 +200,18 @@ def decoded(evaluator: MacroEvaluator, text: SQL, characters: SQL) -> str:
     character = f"COALESCE({characters}[part[2]], {number}, '&' || part[2] || ';', '')"
     parts = f"LIST_ZIP(STRING_SPLIT_REGEX({text}, {entity}), REGEXP_EXTRACT_ALL({text}, {entity}, 1))"
     joined = f"ARRAY_TO_STRING(LIST_TRANSFORM({parts}, part -> part[1] || {character}), '')"
-    return f"CASE WHEN {text} LIKE '%&%;%' THEN {joined} ELSE {text} END"
+    return value.sql("TEXT", f"CASE WHEN {text} LIKE '%&%;%' THEN {joined} ELSE {text} END", source)
 
 
 @macro()
 def is_broken_text(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return whether a text was read in a wrong encoding, such as `CafÃ©` or `itâ€™s`."""
     from vlm4rec_search.common.patterns import BROKEN_TEXT
+    from vlm4rec_search.common.spark.functions import Value
 
-    return f"REGEXP_MATCHES({text}, '{BROKEN_TEXT}')"
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
+    return value.sql("BOOLEAN", f"REGEXP_MATCHES({text}, '{BROKEN_TEXT}')")
 
 
 @macro()
@@ -159,9 +224,12 @@ def mended(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     import json
 
     from vlm4rec_search.common.patterns import MENDABLE
+    from vlm4rec_search.common.spark.functions import Value
 
     if not json.loads(declared).get("mend_texts"):
         return text
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
     right = [chr(code) for code in (*range(0xA0, 0x180), *range(0x2010, 0x2045), 0x20AC, 0x2122)]
     broken = ["".join(_as_windows(byte) for byte in letter.encode()) for letter in right]
     split = "STRING_SPLIT('{}', chr(10))"
@@ -171,7 +239,7 @@ def mended(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     letter = f"COALESCE(MAP({names}, {letters})[part[2]], part[2], '')"
     parts = f"LIST_ZIP(STRING_SPLIT_REGEX({text}, '{sequence}'), REGEXP_EXTRACT_ALL({text}, '{sequence}', 1))"
     joined = f"ARRAY_TO_STRING(LIST_TRANSFORM({parts}, part -> part[1] || {letter}), '')"
-    return f"CASE WHEN REGEXP_MATCHES({text}, '{MENDABLE}') THEN {joined} ELSE {text} END"
+    return value.sql("TEXT", f"CASE WHEN REGEXP_MATCHES({text}, '{MENDABLE}') THEN {joined} ELSE {text} END")
 
 
 def _as_windows(byte: int) -> str:
@@ -185,8 +253,12 @@ def _as_windows(byte: int) -> str:
 @macro()
 def without_tags(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return the text without HTML tags, and without the content of script and style elements."""
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
     scripts = f"REGEXP_REPLACE({text}, '<(script|style)[^>]*>.*?</(script|style)>', ' ', 'gis')"
-    return f"REGEXP_REPLACE({scripts}, '</?[a-z!][^>]*>', ' ', 'gi')"
+    return value.sql("TEXT", f"REGEXP_REPLACE({scripts}, '</?[a-z!][^>]*>', ' ', 'gi')")
 
 
 @macro()

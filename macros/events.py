@@ -34,6 +34,10 @@ def event_name(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     """
     import json
 
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
     spread = f"LOWER(REGEXP_REPLACE({text}, '([a-z])([A-Z])', '\\1_\\2', 'g'))"
     word = f"TRIM(REGEXP_REPLACE({spread}, '[^\\p{{L}}\\p{{N}}]+', '_', 'g'), '_')"
     names = {**NAMES, **json.loads(declared).get("events", {})}
@@ -45,7 +49,7 @@ def event_name(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     # Lists of words, because a map of them is built again for each row.
     branches = " ".join(f"WHEN word IN ({', '.join(words)}) THEN '{name}'" for name, words in spellings.items())
     name = f"LIST_TRANSFORM([{word}], word -> CASE {branches} ELSE word END)[1]"
-    return f"CASE WHEN {text} IS NULL OR {text} IN ({usual}) THEN {text} ELSE {name} END"
+    return value.sql("TEXT", f"CASE WHEN {text} IS NULL OR {text} IN ({usual}) THEN {text} ELSE {name} END")
 
 
 @macro()
@@ -91,7 +95,13 @@ def judged_value(evaluator: MacroEvaluator, event_type: SQL, is_rating: SQL, num
 @macro()
 def is_event(evaluator: MacroEvaluator, file: SQL) -> str:
     """Return whether a file of the interactions holds events of the service, and is not the shop's own log."""
-    return f"COALESCE(REGEXP_FULL_MATCH({file}, 'events/interactions/\\d{{4}}-\\d\\d-\\d\\d\\.parquet'), FALSE)"
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, file)
+    (file,) = value.arguments
+    return value.sql(
+        "BOOLEAN", f"COALESCE(REGEXP_FULL_MATCH({file}, 'events/interactions/\\d{{4}}-\\d\\d-\\d\\d\\.parquet'), FALSE)"
+    )
 
 
 @macro()
@@ -120,3 +130,34 @@ def rating_scale(evaluator: MacroEvaluator, rating: SQL) -> str:
       WHEN BOOL_AND({rating} IN (0, 1)) THEN 1
       ELSE 5
     END"""
+
+
+@macro()
+def event_text(evaluator: MacroEvaluator, times: SQL, event_type: SQL, weight: SQL) -> str:
+    """Return what the events of one kind weigh in words, such as "2 x view +0.35"."""
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (times, "BIGINT"), event_type, (weight, "DOUBLE"))
+    times, event_type, weight = value.arguments
+    return value.sql("TEXT", f"PRINTF('%d x %s %+.2f', {times}, {event_type}, {weight})")
+
+
+@macro()
+def weight_text(evaluator: MacroEvaluator, events: SQL, days: SQL, dislikes: SQL) -> str:
+    """Return the explanation of a weight in words.
+
+    Args:
+        evaluator: of SQLMesh.
+        events: what the events weigh, in words.
+        days: age of the last one.
+        dislikes: the factor of dislikes; 1 for none.
+    """
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, events, (days, "DOUBLE"), (dislikes, "DOUBLE"))
+    events, days, dislikes = value.arguments
+    halved = f"PRINTF('; x %.2f, since dislikes count half of likes at most', {dislikes})"
+    when = "%s; last %d days before the shopper''s latest%s"
+    return value.sql(
+        "TEXT", f"PRINTF('{when}', {events}, {days}::INT, CASE WHEN {dislikes} < 1 THEN {halved} ELSE '' END)"
+    )

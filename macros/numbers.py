@@ -38,6 +38,10 @@ def parse_number(evaluator: MacroEvaluator, text: SQL, decimal: SQL) -> str:
     "1,299" and "1.299" have two meanings: they are read only if `decimal`, the decimal sign of the column (`.` or `,`),
     is not NULL.
     """
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text, decimal)
+    text, decimal = value.arguments
     parts = f"REGEXP_EXTRACT({text}, '{_AMOUNT}', ['before', 'sign', 'digits'])"
     digits = "TRIM(amount.digits)"
     # Spaces and apostrophes separate thousands, or this is no number.
@@ -55,16 +59,23 @@ def parse_number(evaluator: MacroEvaluator, text: SQL, decimal: SQL) -> str:
     END"""
     number = f"LIST_TRANSFORM([{joined}], digits -> TRY_CAST({plain} AS DOUBLE))[1]"
     signed = f"CASE WHEN amount.before || amount.sign = '-' THEN -1 ELSE 1 END * {number}"
-    return f"""CASE
+    return value.sql(
+        "DOUBLE",
+        f"""CASE
       WHEN REGEXP_FULL_MATCH({text}, '{_PLAIN}') THEN TRY_CAST({text} AS DOUBLE)
       ELSE LIST_TRANSFORM([{parts}], amount -> {signed})[1]
-    END"""
+    END""",
+    )
 
 
 @macro()
 def is_ambiguous_number(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return whether a text is a number such as "1,299", whose sign separates thousands or decimals."""
-    return f"REGEXP_FULL_MATCH(REGEXP_EXTRACT({text}, '{_AMOUNT}', 3), '{_AMBIGUOUS}')"
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
+    return value.sql("BOOLEAN", f"REGEXP_FULL_MATCH(REGEXP_EXTRACT({text}, '{_AMOUNT}', 3), '{_AMBIGUOUS}')")
 
 
 @macro()
@@ -74,15 +85,22 @@ def decimal_sign(evaluator: MacroEvaluator, text: SQL) -> str:
     The last of two signs separates decimals. A sign that occurs twice separates thousands, and so does none that has
     not three digits behind it.
     """
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
     last = f"NULLIF(REGEXP_EXTRACT({text}, '([.,])\\d+\\D*$', 1), '')"
-    return f"""CASE
+    return value.sql(
+        "TEXT",
+        f"""CASE
       WHEN NOT REGEXP_MATCHES({text}, '[.,]\\d') THEN NULL
       WHEN REGEXP_MATCHES({text}, '\\.\\d+,\\d|,\\d+\\.\\d') THEN {last}
       WHEN REGEXP_MATCHES({text}, '\\.\\d{{3}}\\.\\d{{3}}') THEN ','
       WHEN REGEXP_MATCHES({text}, ',\\d{{2,3}},\\d{{3}}') THEN '.'
       WHEN REGEXP_MATCHES({text}, '(^|\\D)[1-9]\\d{{0,2}}[.,]\\d{{3}}\\D*$') THEN NULL
       ELSE {last}
-    END"""
+    END""",
+    )
 
 
 @macro()
@@ -99,8 +117,11 @@ def parse_available(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     """
     import json
 
+    from vlm4rec_search.common.spark.functions import Value
     from vlm4rec_search.common.sql import quote_text
 
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
     own = json.loads(declared)
     word = f"REGEXP_REPLACE(LOWER(REGEXP_REPLACE({text}, '^https?://schema\\.org/', '')), '[\\s_-]+', ' ', 'g')"
 
@@ -112,9 +133,42 @@ def parse_available(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
         for name, truth in (("available", "TRUE"), ("unavailable", "FALSE"))
         if own.get(name)
     )
-    return f"""CASE
+    return value.sql(
+        "BOOLEAN",
+        f"""CASE
       {declared_words}
       WHEN {word} IN ({words(IN_STOCK)}) THEN TRUE
       WHEN {word} IN ({words(OUT_OF_STOCK)}) THEN FALSE
       WHEN ISFINITE(TRY_CAST({text} AS DOUBLE)) THEN TRY_CAST({text} AS DOUBLE) > 0
-    END"""
+    END""",
+    )
+
+
+@macro()
+def is_finite(evaluator: MacroEvaluator, number: SQL) -> str:
+    """Return whether a number is finite; NULL for NULL."""
+    from vlm4rec_search.common.spark.functions import is_spark
+
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
+        return f"(ABS({number}) <= 1.7976931348623157e308)"  # both engines sort NaN above infinity
+    return f"ISFINITE({number})"
+
+
+@macro()
+def as_number(evaluator: MacroEvaluator, text: SQL) -> str:
+    """Return a text that is a number as a computer writes it as DOUBLE, which may be infinite; else NULL."""
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
+    return value.sql("DOUBLE", f"TRY_CAST({text} AS DOUBLE)")
+
+
+@macro()
+def number_text(evaluator: MacroEvaluator, number: SQL) -> str:
+    """Return a number as the shortest text that reads as the same number, such as 5.0 or 1e+16."""
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (number, "DOUBLE"))
+    (number,) = value.arguments
+    return value.sql("TEXT", f"CAST({number} AS TEXT)")

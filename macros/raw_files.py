@@ -16,18 +16,22 @@ def raw_file(evaluator: MacroEvaluator, table: str, version: str, *columns: str)
     """
     # Inside of the function: SQLMesh copies the globals of a macro into its state, and cannot copy these.
     from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.common.spark.functions import is_spark
     from vlm4rec_search.datasets.raw import raw_query
 
-    return raw_query(settings(), evaluator.var("data_dir"), table, columns)
+    spark = is_spark(evaluator.gateway, evaluator.runtime_stage)
+    return raw_query(settings(), evaluator.var("data_dir"), table, columns, spark=spark)
 
 
 @macro()
 def broken_records(evaluator: MacroEvaluator, *versions: str) -> exp.Expr:
     """Return a subquery over the records that cannot be read: table_name, file, line, reason, record."""
     from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.common.spark.functions import is_spark
     from vlm4rec_search.datasets.raw import broken_query
 
-    return broken_query(settings(), evaluator.var("data_dir"))
+    spark = is_spark(evaluator.gateway, evaluator.runtime_stage)
+    return broken_query(settings(), evaluator.var("data_dir"), spark=spark)
 
 
 @macro()

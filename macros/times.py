@@ -52,7 +52,13 @@ def parse_time(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str) -
         declared: the variable `declared_values`, with the zone of times without one (else UTC) and the meanings of
             abbreviated zones.
     """
-    return f"""CASE
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text, form)
+    text, form = value.arguments
+    return value.sql(
+        "TIMESTAMP",
+        f"""CASE
       WHEN REGEXP_FULL_MATCH({text}, '{_ISO}') THEN {_in_zone(f"TRY_CAST({text} AS TIMESTAMP)", declared)}
       WHEN REGEXP_FULL_MATCH({text}, '{_ISO_WITH_ZONE}')
         THEN MAKE_TIMESTAMP(EPOCH_US(TRY_CAST({text} AS TIMESTAMPTZ)))
@@ -60,7 +66,8 @@ def parse_time(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str) -
         THEN MAKE_TIMESTAMP(CAST({text} AS BIGINT) * CASE LENGTH({text}) WHEN 10 THEN 1000000 ELSE 1000 END)
       WHEN REGEXP_FULL_MATCH({text}, '{_NUMBER}') THEN {_from_number(text, form, declared)}
       ELSE {_from_text(text, form, declared)}
-    END"""
+    END""",
+    )
 
 
 @macro()
@@ -68,13 +75,19 @@ def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str)
     """Return why `@parse_time` gives NULL for a text."""
     import json
 
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text, form)
+    text, form = value.arguments
     zone = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 5)"
     has_clock = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 2) <> ''"
     own = json.loads(declared).get("time_zone")
     of_two = "" if json.loads(declared).get("time_form") else f"OR REGEXP_MATCHES({text}, '{_OF_TWO}([^\\d]|$)')"
     twice = f"WHEN {has_clock} THEN 'time does not exist or occurs twice in {own}'" if own else ""
     digits = _digits(text)
-    return f"""CASE
+    return value.sql(
+        "TEXT",
+        f"""CASE
       WHEN REGEXP_FULL_MATCH({digits}, '{_ONLY_MONTH}') THEN 'time is only a year or a month'
       WHEN {form} IS NULL AND {_is_other_date(digits)} THEN 'time may be a date such as 31122024 or an epoch'
       WHEN REGEXP_FULL_MATCH({zone}, '[A-Za-z]+') AND {_offset(zone, declared)} IS NULL
@@ -84,7 +97,8 @@ def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str)
         THEN 'day and month of the time cannot be told apart'
       {twice}
       ELSE 'time cannot be parsed'
-    END"""
+    END""",
+    )
 
 
 @macro()
@@ -93,25 +107,41 @@ def date_order(evaluator: MacroEvaluator, text: SQL) -> str:
 
     With two digits of a year, 24-07-01 may begin with it, so that such a date shows nothing.
     """
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
     first, second = (f"CAST(REGEXP_EXTRACT({text}, '^(\\d\\d?)[./ -](\\d\\d?)', {group}) AS INT)" for group in (1, 2))
-    return f"""CASE
+    return value.sql(
+        "TEXT",
+        f"""CASE
       WHEN NOT REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -]\\d{{4}}') THEN NULL
       WHEN {first} > 12 AND {second} BETWEEN 1 AND 12 THEN 'dmy'
       WHEN {second} > 12 AND {first} BETWEEN 1 AND 12 THEN 'mdy'
-    END"""
+    END""",
+    )
 
 
 @macro()
 def has_dots(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return whether a date such as 01.03.2024 has dots, which come with the day first; NULL for other texts."""
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
     is_date = f"REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -]\\d{{4}}')"
-    return f"CASE WHEN {is_date} THEN REGEXP_MATCHES({text}, '^\\d\\d?\\.\\d\\d?\\.') END"
+    return value.sql("BOOLEAN", f"CASE WHEN {is_date} THEN REGEXP_MATCHES({text}, '^\\d\\d?\\.\\d\\d?\\.') END")
 
 
 @macro()
 def are_days(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return an aggregate: whether all values count days as spreadsheets do, which for seconds would be in 1970."""
-    return f"BOOL_AND(REGEXP_FULL_MATCH({text}, '[345]\\d{{4}}([.]\\d*)?'))"
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
+    is_day = f"REGEXP_FULL_MATCH({text}, '[345]\\d{{4}}([.]\\d*)?')"
+    return f"BOOL_AND({value.sql('BOOLEAN', is_day)})"
 
 
 def _in_zone(local: str, declared: str) -> str:
@@ -222,3 +252,23 @@ def _offset(zone: str, declared: str) -> str:
       WHEN {zone} LIKE '%-%' AND {size} <= 840 THEN -{size}
       ELSE CASE UPPER({zone}) {known} END
     END"""
+
+
+@macro()
+def epoch(evaluator: MacroEvaluator, time: SQL) -> str:
+    """Return the seconds from 1970 to a time in UTC, with their fraction."""
+    from vlm4rec_search.common.spark.functions import is_spark
+
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
+        return f"(DATE_DIFF('MICROSECOND', TIMESTAMP '1970-01-01', {time}) / 1e6)"
+    return f"EPOCH({time})"
+
+
+@macro()
+def is_time(evaluator: MacroEvaluator, time: SQL) -> str:
+    """Return whether a value is a time, and neither NULL nor infinite, which DuckDB knows."""
+    from vlm4rec_search.common.spark.functions import is_spark
+
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
+        return f"(NOT {time} IS NULL)"
+    return f"COALESCE(ISFINITE({time}), FALSE)"

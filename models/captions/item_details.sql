@@ -17,7 +17,7 @@ WITH described AS (
     CASE
       WHEN COALESCE(captions.attributes::TEXT, '{}') = '{}'
       THEN items.attributes
-      ELSE JSON_MERGE_PATCH(captions.attributes, JSON_MERGE_PATCH('{}', items.attributes))
+      ELSE @merged_json(captions.attributes, items.attributes)
     END AS attributes
   FROM captions.item_captions AS captions
   INNER JOIN staging.items AS items
@@ -34,7 +34,7 @@ WITH described AS (
     attribute.key AS field,
     @json_text(attribute.value, attribute.type) AS text
   FROM described
-  CROSS JOIN JSON_EACH(described.attributes) AS attribute
+  CROSS JOIN @json_entries(described.attributes) AS attribute
 ), elements AS (
   /* A list can be JSON or text that is JSON. */
   SELECT
@@ -52,7 +52,7 @@ WITH described AS (
   FROM elements
   WHERE
     /* no addresses, file names and nested values; no switches; no numbers and codes, which have many digits */
-    REGEXP_FULL_MATCH(elements.value, '[\p{L}\p{M}\p{N} \-''’&+%,.()/>|]{1,80}')
+    @matches(elements.value, '[\p{L}\p{M}\p{N} \-''’&+%,.()/>|]{1,80}')
     AND NOT LOWER(elements.value) IN ('true', 'false', 'null')
     AND LENGTH(REGEXP_REPLACE(elements.value, '[^\p{L}]', '', 'g')) >= GREATEST(
       2 * LENGTH(REGEXP_REPLACE(elements.value, '[^\p{N}]', '', 'g')), 1

@@ -47,6 +47,11 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     moment = context.fetchdf(exp.select("as_of").from_(context.resolve_table("histories.as_of")))["as_of"][0]
     pace = context.fetchdf(exp.select("half_life_days").from_(context.resolve_table("profiles.pace")))
     options = model_settings(settings(), context.var("data_dir"))
+
+    def exists(table: str) -> bool:
+        layer, name = table.split(".")
+        return bool(context.engine_adapter.get_data_objects(layer, {name}))
+
     yield choose_recipe(
         Taken.read(context.fetchdf, context.resolve_table("profiles.likes")),
         context.fetchdf(documents.order_by("items.item_id")),
@@ -55,5 +60,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
         context.var("encoder"),
         options.cache,
         options.weights,
-        recipe_in_force(context.fetchdf, moment),
+        recipe_in_force(context.fetchdf, exists, moment),
     )

@@ -22,7 +22,7 @@ MODEL (
   audits (
     not_null(columns := (event_type, weight, value_cap, repeat_cap, meaning)),
     unique_values(columns := (event_type)),
-    forall(criteria := (ISFINITE(weight) AND value_cap > 0 AND repeat_cap > 0)),
+    forall(criteria := (ABS(weight) < 1e308 AND value_cap > 0 AND repeat_cap > 0)),
     has_default
   )
 );

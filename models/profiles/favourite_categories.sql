@@ -24,7 +24,7 @@ WITH liked AS (
 )
 SELECT
   liked.user_id, /* the shop's id of the shopper */
-  LIST_TRANSFORM(@in_order(-liked.weight, liked.category)[1:3], item -> item.category)::TEXT[] AS categories /* at most three, the largest weight first */
+  LIST_TRANSFORM(ARRAY_SLICE(@in_order(-liked.weight, liked.category), 1, 3), item -> item.category)::TEXT[] AS categories /* at most three, the largest weight first */
 FROM liked
 GROUP BY
   liked.user_id

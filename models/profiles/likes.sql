@@ -14,7 +14,7 @@ SELECT
   histories.position, /* position of the event in histories.user_histories */
   histories.item_id, /* an item of staging.items */
   (
-    EPOCH(moment.newest) - EPOCH(histories.interacted_at)
+    @epoch(moment.newest) - @epoch(histories.interacted_at)
   ) / 86400 AS days /* age of the event in days at the latest interaction (histories.as_of.newest): where the log ends long before as_of, its end is still recent */
 FROM histories.user_histories AS histories
 CROSS JOIN histories.as_of AS moment

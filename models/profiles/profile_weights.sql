@@ -5,7 +5,7 @@ MODEL (
   audits (
     not_null(columns := (user_id, item_id, weight, recent, lasting, counts, why)),
     unique_combination_of_columns(columns := (user_id, item_id)),
-    forall(criteria := (ISFINITE(weight) AND ISFINITE(recent)))
+    forall(criteria := (ABS(weight) < 1e308 AND ABS(recent) < 1e308))
   )
 );
 
@@ -33,7 +33,7 @@ WITH fallback AS (
     COALESCE(known.repeat_cap, fallback.repeat_cap) AS repeat_cap,
     LEAST(LOG2(1 + histories.value), COALESCE(known.value_cap, fallback.value_cap)) AS strength,
     (
-      EPOCH(newest.interacted_at) - EPOCH(histories.interacted_at)
+      @epoch(newest.interacted_at) - @epoch(histories.interacted_at)
     ) / 86400 AS days, /* before the shopper's own latest event, so that another as_of changes no weight */
     pace.half_life_days,
     pace.behaviour_half_life_days,
@@ -78,7 +78,7 @@ WITH fallback AS (
     BOOL_OR(by_event.counts) AS counts,
     ARRAY_TO_STRING(
       LIST_SORT(
-        ARRAY_AGG(PRINTF('%d x %s %+.2f', by_event.times, by_event.event_type, by_event.weight))
+        ARRAY_AGG(@event_text(by_event.times, by_event.event_type, by_event.weight))
       ),
       ', '
     ) AS why /* LIST_SORT, because an ordered STRING_AGG takes three times as long */
@@ -107,15 +107,8 @@ SELECT
   by_item.recent, /* the weight with the shorter half-life of the behaviour retriever */
   by_item.lasting, /* 0.5^(days of the latest event with a positive weight / lasting_half_life_days), for EASE; 0 without such an event */
   by_item.counts, /* whether any event has a weight other than 0, even if the sum is 0; FALSE for an item that was only shown */
-  PRINTF(
-    '%s; last %d days before the shopper''s latest%s',
-    by_item.why,
-    by_item.days::INT,
-    CASE
-      WHEN by_item.weight < 0 AND balance.dislikes > 0 AND balance.dislikes < 1
-      THEN PRINTF('; x %.2f, since dislikes count half of likes at most', balance.dislikes)
-      ELSE ''
-    END
+  @weight_text(
+    by_item.why, by_item.days, CASE WHEN by_item.weight < 0 AND balance.dislikes > 0 THEN balance.dislikes ELSE 1 END
   )::TEXT AS why /* explanation of the weight in words */
 FROM by_item
 INNER JOIN balance

@@ -11,7 +11,7 @@ MODEL (
 WITH latest AS (
   SELECT
     weights.user_id,
-    @in_order(-weights.recent, weights.item_id, weights.recent, weights.lasting)[1:100] AS items
+    ARRAY_SLICE(@in_order(-weights.recent, weights.item_id, weights.recent, weights.lasting), 1, 100) AS items
   FROM profiles.profile_weights AS weights
   WHERE
     weights.recent > 1e-9
@@ -21,7 +21,7 @@ WITH latest AS (
   SELECT
     latest.user_id,
     latest.items,
-    LIST_SUM(LIST_TRANSFORM(latest.items, item -> item.recent)) AS total
+    @list_total(LIST_TRANSFORM(latest.items, item -> item.recent)) AS total
   FROM latest
 )
 SELECT

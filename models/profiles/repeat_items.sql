@@ -6,7 +6,7 @@ MODEL (
     not_null(columns := (user_id, item_id, times, last_on, score, rank)),
     unique_combination_of_columns(columns := (user_id, item_id)),
     at_least(column := times, bound := 1),
-    forall(criteria := (ISFINITE(score) AND score > 0))
+    forall(criteria := (score > 0 AND score < 1e308))
   )
 );
 

@@ -25,13 +25,10 @@ SELECT
   embeddings.encoder, /* id of the sentence encoder, with its revision */
   told.captioner, /* id of the captioner, with its revision */
   SHA256(
-    TO_JSON(
-      [
-        items.title, items.description, told.caption, items.category, items.price::TEXT, items.available::TEXT,
-        items.image, told.attributes::TEXT, told.details, embeddings.encoder, embeddings.text_hash,
-        told.captioner
-      ]
-    )::TEXT
+    @json_list(
+      items.title, items.description, told.caption, items.category, @number_text(items.price), items.available::TEXT,
+      items.image, told.attributes::TEXT, told.details, embeddings.encoder, embeddings.text_hash, told.captioner
+    )
   ) AS content_hash /* SHA-256 of the other columns; encoder and embedded text stand for the vector */
 FROM staging.items AS items
 INNER JOIN captions.item_details AS told

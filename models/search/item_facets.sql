@@ -5,7 +5,7 @@ MODEL (
   audits (
     not_null(columns := (item_id, field, value)),
     unique_combination_of_columns(columns := (item_id, field, value)),
-    forall(criteria := (number IS NULL OR ISFINITE(number)))
+    forall(criteria := (number IS NULL OR ABS(number) < 1e308))
   )
 );
 
@@ -16,7 +16,7 @@ WITH attributes AS (
     attribute.type AS type,
     @json_text(attribute.value, attribute.type) AS text
   FROM search.item_documents AS documents
-  CROSS JOIN JSON_EACH(documents.attributes) AS attribute
+  CROSS JOIN @json_entries(documents.attributes) AS attribute
 ), elements AS (
   /* Lists can be JSON or text that is JSON. Any other nested value counts as its JSON text. */
   SELECT
@@ -31,13 +31,13 @@ WITH attributes AS (
     documents.item_id,
     'category' AS field,
     documents.category AS value,
-    TRY_CAST(documents.category AS DOUBLE) AS number
+    @as_number(documents.category) AS number
   FROM search.item_documents AS documents
   UNION ALL
   SELECT
     documents.item_id,
     'price' AS field,
-    documents.price::TEXT AS value,
+    @number_text(documents.price) AS value,
     documents.price AS number
   FROM search.item_documents AS documents
   UNION ALL
@@ -52,7 +52,7 @@ WITH attributes AS (
     elements.item_id,
     elements.field,
     elements.value,
-    TRY_CAST(elements.value AS DOUBLE) AS number
+    @as_number(elements.value) AS number
   FROM elements
 ), plain AS (
   /* The spelling that filters use: 5 for 5.0, 6.5 for 6.50, true for True. */
@@ -62,7 +62,7 @@ WITH attributes AS (
     CASE
       WHEN LOWER(fields.value) IN ('true', 'false')
       THEN LOWER(fields.value)
-      WHEN REGEXP_FULL_MATCH(fields.value, '-?(0|[1-9][0-9]*)\.[0-9]+')
+      WHEN @matches(fields.value, '-?(0|[1-9][0-9]*)\.[0-9]+')
       THEN REGEXP_REPLACE(REGEXP_REPLACE(fields.value, '0+$', ''), '\.$', '')
       ELSE fields.value
     END AS value,
@@ -75,7 +75,7 @@ SELECT
   plain.item_id, /* the shop's id of the item */
   plain.field::TEXT AS field, /* category, price, available, or a key of the document's attributes */
   plain.value::TEXT AS value, /* the value as text, in the spelling that filters use */
-  ANY_VALUE(plain.number) FILTER(WHERE ISFINITE(plain.number)) AS number /* the value as a finite number, for ranges such as 10..50; NULL for other values */
+  MAX(plain.number) FILTER(WHERE @is_finite(plain.number)) AS number /* the value as a finite number, for ranges such as 10..50; NULL for other values */
 FROM plain
 GROUP BY
   plain.item_id,

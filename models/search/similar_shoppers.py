@@ -20,7 +20,7 @@ from sqlmesh.core.model import ModelKindName
     audits=[
         ("not_null", {"columns": exp.tuple_("user_id", "item_id", "score", "rank")}),
         ("unique_combination_of_columns", {"columns": exp.tuple_("user_id", "item_id")}),
-        ("forall", {"criteria": exp.condition("ISFINITE(score) AND score > 0")}),
+        ("forall", {"criteria": exp.condition("score > 0 AND score < 1e308")}),
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:

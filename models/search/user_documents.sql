@@ -35,12 +35,7 @@ WITH histories AS (
 ), tastes AS (
   SELECT
     interests.user_id,
-    ARRAY_AGG(
-      STRUCT_PACK(
-        vector := interests.vector, importance := interests.importance, medoid := interests.medoid, items := interests.items
-      )
-      ORDER BY interests.rank
-    ) AS interests /* @in_order compares whole vectors: four times the time */
+    @in_key_order(interests.rank, interests.vector, interests.importance, interests.medoid, interests.items) AS interests
   FROM profiles.interests AS interests
   GROUP BY
     interests.user_id

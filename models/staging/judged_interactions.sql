@@ -72,10 +72,10 @@ SELECT
     WHEN cleaned.user_id IS NULL THEN 'no user id'
     WHEN cleaned.item_id IS NULL THEN 'no item id'
     WHEN cleaned.time IS NULL THEN 'no time'
-    WHEN NOT COALESCE(ISFINITE(cleaned.interacted_at), FALSE) THEN @time_problem(cleaned.time, cleaned.time_form, @declared_values)
+    WHEN NOT @is_time(cleaned.interacted_at) THEN @time_problem(cleaned.time, cleaned.time_form, @declared_values)
     WHEN cleaned.interacted_at < TIMESTAMP '1901-01-01' THEN 'time is before 1901, which programs write for no time'
     WHEN cleaned.interacted_at > CAST(@execution_ts AS TIMESTAMP) + INTERVAL 1 DAY THEN 'time is in the future'
-    WHEN NOT cleaned.value IS NULL AND NOT COALESCE(ISFINITE(cleaned.number), FALSE) THEN 'value is not a number'
+    WHEN NOT cleaned.value IS NULL AND NOT COALESCE(@is_finite(cleaned.number), FALSE) THEN 'value is not a number'
     WHEN cleaned.is_rating AND cleaned.number > cleaned.rating_scale THEN 'rating is above its scale'
     WHEN cleaned.number < 0 AND (cleaned.is_rating OR NOT @has_quantity(cleaned.event_type)) THEN 'value is not positive'
     WHEN cleaned.number = 0 AND NOT (cleaned.is_rating AND NOT cleaned.rating_scale IS NULL) THEN 'value is not positive'

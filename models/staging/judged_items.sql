@@ -33,9 +33,9 @@ WITH decoded AS (
         decoded.characters
       )) AS text
   FROM decoded
-  CROSS JOIN JSON_EACH(decoded.attributes) AS attribute
+  CROSS JOIN @json_entries(decoded.attributes) AS attribute
   WHERE
-    REGEXP_MATCHES(decoded.attributes::TEXT, '&[#a-zA-Z0-9]+;|[^ -~]|"\s|\s"|\\[nrtu]|"["NnUu\\<(#[]')
+    @contains(decoded.attributes::TEXT, '&[#a-zA-Z0-9]+;|[^ -~]|"\s|\s"|\\[nrtu]|"["NnUu\\<(#[]')
 ), cleaned_attributes AS (
   SELECT
     attribute.row_number,
@@ -43,12 +43,12 @@ WITH decoded AS (
       '{',
       STRING_AGG(
         CONCAT(
-          TO_JSON(attribute.field),
+          @json_string(attribute.field),
           ':',
           CASE
             WHEN attribute.type = 'VARCHAR'
-            THEN COALESCE(TO_JSON(@something(attribute.text, 'attributes', @declared_values))::TEXT, 'null')
-            WHEN attribute.type IN ('ARRAY', 'OBJECT') AND JSON_VALID(attribute.text)
+            THEN COALESCE(@json_string(@something(attribute.text, 'attributes', @declared_values)), 'null')
+            WHEN attribute.type IN ('ARRAY', 'OBJECT') AND @is_json(attribute.text)
             THEN attribute.text
             ELSE attribute.delivered::TEXT
           END
@@ -71,7 +71,7 @@ WITH decoded AS (
         @without_tags(
           CASE
             /* the HTML of some feeds is escaped twice */
-            WHEN REGEXP_MATCHES(decoded.description, '(?i)&lt;/?[a-z!][^&]*&gt;')
+            WHEN @contains(decoded.description, '(?i)&lt;/?[a-z!][^&]*&gt;')
             THEN @decoded(decoded.description, decoded.characters)
             ELSE decoded.description
           END
@@ -99,13 +99,13 @@ WITH decoded AS (
       WHEN cleaned.item_id IS NULL THEN 'no id'
       WHEN @is_cut_id(cleaned.item_id) THEN 'the id is a rounded number such as 1.23E+12: a spreadsheet has cut its digits'
       WHEN cleaned.title IS NULL THEN 'no title'
-      WHEN REGEXP_MATCHES(cleaned.title, @markup) THEN 'title is markup or page script'
+      WHEN @contains(cleaned.title, @markup) THEN 'title is markup or page script'
     END AS rule,
     CASE
       WHEN cleaned.price IS NULL THEN NULL
       WHEN cleaned.number IS NULL AND @is_ambiguous_number(cleaned.price)
       THEN 'price may mean thousands or decimals'
-      WHEN NOT COALESCE(ISFINITE(cleaned.number), FALSE) THEN 'price is not a number'
+      WHEN NOT COALESCE(@is_finite(cleaned.number), FALSE) THEN 'price is not a number'
       WHEN cleaned.number < 0 THEN 'negative price'
     END AS price_reason
   FROM cleaned
@@ -114,7 +114,7 @@ SELECT
   ruled.row_number, /* number of the row in the file, from 1 */
   ruled.item_id::TEXT AS item_id, /* the shop's id of the item; a row without one is refused */
   ruled.title::TEXT AS title, /* name of the item as plain text */
-  CASE WHEN NOT REGEXP_MATCHES(ruled.description, @markup) THEN ruled.description END::TEXT AS description, /* description of the item by the shop, without tags; NULL if it contains page script */
+  CASE WHEN NOT @contains(ruled.description, @markup) THEN ruled.description END::TEXT AS description, /* description of the item by the shop, without tags; NULL if it contains page script */
   ruled.category::TEXT AS category, /* category of the item in the shop */
   CASE WHEN ruled.price_reason IS NULL THEN ruled.number END::DOUBLE AS price, /* price in the shop's currency; NULL if it cannot be read */
   ruled.price_reason, /* why the price is NULL although there is a text; else NULL */

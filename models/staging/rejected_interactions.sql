@@ -12,11 +12,9 @@ SELECT
   judged.user_id, /* the shop's id of the shopper, if the row has one */
   judged.item_id, /* the shop's id of the item, if the row has one */
   judged.reason, /* why the row is refused */
-  TO_JSON(
-    STRUCT_PACK(
-      user_id := raw.user_id, item_id := raw.item_id, timestamp := raw.timestamp, event_type := raw.event_type,
-      value := raw.value, attributes := raw.attributes
-    )
+  @json_record(
+    raw.user_id, raw.item_id, raw.timestamp, raw.event_type,
+    raw.value, raw.attributes
   )::JSON AS record /* the whole row as delivered; the text of a record that cannot be read */
 FROM staging.judged_interactions AS judged
 INNER JOIN raw.interactions AS raw
@@ -31,7 +29,7 @@ SELECT
   NULL::TEXT AS user_id,
   NULL::TEXT AS item_id,
   CASE WHEN broken.reason = 'forgotten' THEN broken.reason ELSE 'cannot be read: ' || broken.reason END AS reason,
-  TO_JSON(broken.record)::JSON AS record
+  @json_string(broken.record)::JSON AS record
 FROM raw.broken_records AS broken
 WHERE
   broken.table_name = 'interactions'

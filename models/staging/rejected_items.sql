@@ -12,11 +12,9 @@ SELECT
   judged.item_id, /* the shop's id of the item, if the row has one */
   raw.title, /* the title as delivered */
   judged.reason, /* why the row is refused */
-  TO_JSON(
-    STRUCT_PACK(
-      item_id := raw.item_id, title := raw.title, description := raw.description, category := raw.category,
-      price := raw.price, image := raw.image, available := raw.available, attributes := raw.attributes
-    )
+  @json_record(
+    raw.item_id, raw.title, raw.description, raw.category, raw.price, raw.image,
+    raw.available, raw.attributes
   )::JSON AS record /* the whole row as delivered; the text of a record that cannot be read */
 FROM staging.judged_items AS judged
 INNER JOIN raw.items AS raw
@@ -31,7 +29,7 @@ SELECT
   NULL::TEXT AS item_id,
   NULL::TEXT AS title,
   'cannot be read: ' || broken.reason AS reason,
-  TO_JSON(broken.record)::JSON AS record
+  @json_string(broken.record)::JSON AS record
 FROM raw.broken_records AS broken
 WHERE
   broken.table_name = 'items'

@@ -11,9 +11,7 @@ SELECT
   raw.line, /* line of the file on which the record begins, from 1; of Parquet the number of the record */
   judged.user_id, /* the shop's id of the shopper, if the row has one */
   judged.reason, /* why the row is refused */
-  TO_JSON(
-    STRUCT_PACK(user_id := raw.user_id, segment := raw.segment, attributes := raw.attributes)
-  )::JSON AS record /* the whole row as delivered; the text of a record that cannot be read */
+  @json_record(raw.user_id, raw.segment, raw.attributes)::JSON AS record /* the whole row as delivered; the text of a record that cannot be read */
 FROM staging.judged_users AS judged
 INNER JOIN raw.users AS raw
   ON raw.row_number = judged.row_number
@@ -26,7 +24,7 @@ SELECT
   broken.line,
   NULL::TEXT AS user_id,
   CASE WHEN broken.reason = 'forgotten' THEN broken.reason ELSE 'cannot be read: ' || broken.reason END AS reason,
-  TO_JSON(broken.record)::JSON AS record
+  @json_string(broken.record)::JSON AS record
 FROM raw.broken_records AS broken
 WHERE
   broken.table_name = 'users'

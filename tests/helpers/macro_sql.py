@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -10,6 +10,10 @@ import sqlglot
 
 from helpers.workspace import ROOT
 from vlm4rec_search.evaluation.rendering import load_macros
+
+DUCKDB = SimpleNamespace(gateway="duckdb", runtime_stage="evaluating")
+"""What a macro asks its evaluator, in a plan with DuckDB."""
+SPARK = SimpleNamespace(gateway="spark", runtime_stage="evaluating")
 
 
 @cache

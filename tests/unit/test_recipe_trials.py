@@ -83,8 +83,10 @@ def test_the_recipe_in_force_is_that_of_the_former_tables() -> None:
     with duckdb.connect() as connection:
 
         def in_force(as_of: datetime | None) -> str | None:
-            return recipe_in_force(lambda sql: connection.sql(sql).df(), as_of)
+            tables = {f"{layer}.{name}" for layer, name in connection.execute(views).fetchall()}
+            return recipe_in_force(lambda sql: connection.sql(sql).df(), tables.__contains__, as_of)
 
+        views = "SELECT schema_name, view_name FROM duckdb_views()"
         moment = datetime(2025, 3, 1)
         assert in_force(moment) is None, "the first plan"
         connection.execute("""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from html.entities import html5
 
 import pytest
-from helpers.macro_sql import macros, run
+from helpers.macro_sql import DUCKDB, macros, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,15 +18,15 @@ ZONE_PROBLEM = "time zone is unknown, or the time does not exist or occurs twice
 
 
 def parsed_times(values: list[str], form: str = "NULL", declared: str = NOTHING) -> list[datetime | None]:
-    return run(macros("times").parse_time(None, "text", form, declared), values)
+    return run(macros("times").parse_time(DUCKDB, "text", form, declared), values)
 
 
 def time_problems(values: list[str], form: str = "NULL", declared: str = NOTHING) -> list[str]:
-    return run(macros("times").time_problem(None, "text", form, declared), values)
+    return run(macros("times").time_problem(DUCKDB, "text", form, declared), values)
 
 
 def numbers(values: list[str], decimal: str = "CAST(NULL AS TEXT)") -> list[float | None]:
-    return run(macros("numbers").parse_number(None, "text", decimal), values)
+    return run(macros("numbers").parse_number(DUCKDB, "text", decimal), values)
 
 
 def written(moment: datetime, minutes: int) -> dict[str, datetime]:
@@ -139,7 +139,7 @@ def test_what_is_declared_decides_about_times() -> None:
     ],
 )
 def test_one_date_decides_the_order_of_a_column(values: list[str], order: str | None) -> None:
-    orders = {order for order in run(macros("times").date_order(None, "text"), values) if order}
+    orders = {order for order in run(macros("times").date_order(DUCKDB, "text"), values) if order}
     assert (orders.pop() if len(orders) == 1 else None) == order
 
 
@@ -206,11 +206,11 @@ def test_prices(text: str, number: float | None) -> None:
 
 
 def test_a_number_with_an_exponent_shows_no_decimal_sign() -> None:
-    assert run(macros("numbers").decimal_sign(None, "text"), ["1.5e+03", "24,90", "1.50"]) == [None, ",", "."]
+    assert run(macros("numbers").decimal_sign(DUCKDB, "text"), ["1.5e+03", "24,90", "1.50"]) == [None, ",", "."]
 
 
 def test_availability_in_the_words_of_shops() -> None:
-    sql = macros("numbers").parse_available(None, "text", json.dumps({"available": ["Vorrätig"]}))
+    sql = macros("numbers").parse_available(DUCKDB, "text", json.dumps({"available": ["Vorrätig"]}))
     yes = ["in_stock", "In Stock", "preorder", "https://schema.org/InStock", "yes", "1", "12", "vorrätig", "TRUE"]
     no = ["out_of_stock", "out of stock", "SoldOut", "no", "0", "0.0", "-1", "ausverkauft", "discontinued"]
     assert run(sql, [*yes, *no, "perhaps", "nan"]) == [True] * len(yes) + [False] * len(no) + [None, None]
@@ -224,7 +224,7 @@ TEXTS = st.text(
 @settings(max_examples=15, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=40))
 def test_the_package_and_the_tables_have_one_form_of_ids(texts: list[str]) -> None:
-    forms = run(macros("cleaning").normal_form(None, "text"), texts)
+    forms = run(macros("cleaning").normal_form(DUCKDB, "text"), texts)
     assert [form or "" for form in forms] == [normal_form(text) for text in texts]
     assert [normal_form(text) for text in texts] == [normal_form(normal_form(text)) for text in texts]
 
@@ -246,8 +246,8 @@ def test_ids_keep_case_and_zeros() -> None:
 
 
 def decoded(values: list[str]) -> list[str]:
-    source = f"input CROSS JOIN {macros('cleaning').html_characters(None)} AS html"
-    return run(macros("cleaning").decoded(None, "text", "html.characters"), values, source)
+    source = f"input CROSS JOIN {macros('cleaning').html_characters(DUCKDB)} AS html"
+    return run(macros("cleaning").decoded(DUCKDB, "text", "html.characters"), values, source)
 
 
 def test_every_entity_of_html_is_decoded() -> None:
@@ -283,17 +283,21 @@ def test_what_is_no_entity_stays() -> None:
     ],
 )
 def test_event_types_meet_the_weights(written: str, name: str) -> None:
-    assert run(macros("events").event_name(None, "text", NOTHING), [written]) == [name]
+    assert run(macros("events").event_name(DUCKDB, "text", NOTHING), [written]) == [name]
 
 
 def test_event_types_can_be_declared() -> None:
     declared = json.dumps({"events": {"ansehen": "view", "view": "impression"}})
-    assert run(macros("events").event_name(None, "text", declared), ["Ansehen", "view"]) == ["view", "impression"]
+    assert run(macros("events").event_name(DUCKDB, "text", declared), ["Ansehen", "view"]) == ["view", "impression"]
 
 
 def test_rating_events_are_words_and_never_sql() -> None:
     declared = json.dumps({"rating_events": ["it's", "reviews"], "events": {"bewertung": "review"}})
-    assert run(macros("events").is_rating(None, "text", declared), ["it's", "review", "rating"]) == [True, True, False]
+    assert run(macros("events").is_rating(DUCKDB, "text", declared), ["it's", "review", "rating"]) == [
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -301,13 +305,13 @@ def test_rating_events_are_words_and_never_sql() -> None:
     [([0.5, 4.0], 5), ([1.0], 1), ([1.0, 2.0], 5), ([8.0, 2.0], 10), ([0.0, 1.0], 1), ([85.0], 100), ([1000.0], None)],
 )
 def test_ratings_show_their_scale(ratings: list[float], scale: float | None) -> None:
-    sql = macros("events").rating_scale(None, "rating")
+    sql = macros("events").rating_scale(DUCKDB, "rating")
     source = "(SELECT CAST(text AS DOUBLE) AS rating FROM input) AS log"
     assert run(sql, [str(rating) for rating in ratings], source, order="") == [scale]
 
 
 def mended(texts: list[str]) -> list[str]:
-    return run(macros("cleaning").mended(None, "text", '{"mend_texts": true}'), texts)
+    return run(macros("cleaning").mended(DUCKDB, "text", '{"mend_texts": true}'), texts)
 
 
 @settings(max_examples=30, deadline=None)
@@ -319,18 +323,18 @@ def test_texts_that_were_read_as_windows_1252_are_mended(texts: list[str]) -> No
     table = {byte: chr(byte) if sign == "�" else sign for byte, sign in table.items()}
     broken = ["".join(table[byte] for byte in text.encode()) for text in texts]
     assert mended(broken) == texts
-    assert all(run(macros("cleaning").is_broken_text(None, "text"), broken))
-    assert run(macros("cleaning").mended(None, "text", NOTHING), broken) == broken, "only if declared"
+    assert all(run(macros("cleaning").is_broken_text(DUCKDB, "text"), broken))
+    assert run(macros("cleaning").mended(DUCKDB, "text", NOTHING), broken) == broken, "only if declared"
 
 
 @pytest.mark.parametrize("text", ["ÉCOLE", "NIÑO", "Çanta", "CAFÉ", "ÜBER", "Straße", "ÖL", "ÊTRE", "it\u2019s"])
 def test_each_broken_text_is_known_and_mended(text: str) -> None:
     broken = text.encode().decode("cp1252")
     assert mended([broken]) == [text]
-    assert run(macros("cleaning").is_broken_text(None, "text"), [broken]) == [True]
+    assert run(macros("cleaning").is_broken_text(DUCKDB, "text"), [broken]) == [True]
 
 
 def test_texts_without_signs_of_damage_stay() -> None:
     texts = ["Größe", "»ESPAÑ«", "»HYVÄ»", "MAÇÃ", "Âge â € 5", "plain"]
     assert mended(texts) == texts
-    assert not any(run(macros("cleaning").is_broken_text(None, "text"), texts))
+    assert not any(run(macros("cleaning").is_broken_text(DUCKDB, "text"), texts))

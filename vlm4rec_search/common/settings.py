@@ -23,6 +23,8 @@ from vlm4rec_search.common.languages import LANGUAGES
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.py"
+Engine = Literal["duckdb", "spark"]
+"""What `sqlmesh plan` builds the tables with."""
 ENV_FILE = ".env"
 """File of a project with settings. SQLMesh reads it, too, and lets it win over the environment."""
 
@@ -67,6 +69,11 @@ class Settings(BaseSettings):
         default=None,
         description="most memory of the database during a plan, such as `8GB`, above which it uses files beside the"
         " warehouse; default: half of the machine's",
+    )
+    engine: Engine = Field(default="duckdb", description="engine of `sqlmesh plan`: `duckdb`, or `spark`")
+    spark: Path = Field(
+        default=Path("spark"),
+        description="folder of the tables of a Spark on this machine; SQLMesh's state is in `<folder>_state.duckdb`",
     )
     published: Path = Field(default=Path("published"), description="folder of the read-only copy for analysts")
     index_url: str = Field(default="index", repr=False, description="folder or server URL of the releases")

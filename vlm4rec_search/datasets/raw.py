@@ -6,6 +6,7 @@ hashes of the content, so that the queries of the raw models, and with them `sql
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -227,7 +228,9 @@ def describe(found: RawTable) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(notes)), list(dict.fromkeys(warnings))
 
 
-def raw_query(settings: Settings, folder: str | None, table: str, columns: Sequence[str]) -> exp.Subquery:
+def raw_query(
+    settings: Settings, folder: str | None, table: str, columns: Sequence[str], *, spark: bool = False
+) -> exp.Subquery:
     """Return a subquery over a raw table: file, row_number, line, each of `columns` as TEXT, and attributes as JSON.
 
     Args:
@@ -235,6 +238,8 @@ def raw_query(settings: Settings, folder: str | None, table: str, columns: Seque
         folder: a data folder relative to the project, in place of the one in the settings; YAML tests have their own.
         table: items, interactions or users.
         columns: columns of the table, as in `CONTRACT`.
+        spark: whether the query is for Spark, which reads the same Parquet files: each machine of a cluster must see
+            the cache folder under the same path.
 
     Raises:
         UsageError: as `inspect`. A missing optional table has no rows.
@@ -243,7 +248,10 @@ def raw_query(settings: Settings, folder: str | None, table: str, columns: Seque
     kinds = {"file": "TEXT", "row_number": "BIGINT", "line": "BIGINT", **dict.fromkeys(columns, "TEXT")}
     if not found.files:
         return _empty_query({**kinds, "attributes": "JSON"})
-    paths = [_store(settings.cache / "raw", file.key) for file in found.files if file.columns]
+    read = [file for file in found.files if file.columns]
+    paths = [_store(settings.cache / "raw", file.key) for file in read]
+    if spark:
+        return _on_spark(paths, [file.rows for file in read], columns)
     stored = ("file", "line", *CONTRACT[table], "attributes")
     query = exp.select(
         "raw.file",
@@ -255,8 +263,38 @@ def raw_query(settings: Settings, folder: str | None, table: str, columns: Seque
     return query.subquery()
 
 
-def broken_query(settings: Settings, folder: str | None) -> exp.Subquery:
+def _on_spark(paths: Sequence[Path], rows: Sequence[int], columns: Sequence[str]) -> exp.Subquery:
+    """Return the query of `raw_query` for Spark: Parquet files of known lengths, in their order.
+
+    Spark reads the files in parallel, and knows the number of each row in its file.
+    """
+    starts = itertools.accumulate(rows, initial=0)
+    before = exp.Case(this=_metadata("file_name"))
+    for path, start in zip(paths, starts, strict=False):
+        before = before.when(exp.Literal.string(path.name), exp.Literal.number(start))
+    number = exp.cast(_metadata("row_index") + 1 + before, "BIGINT")
+    names = ("file", "line", *columns, "attributes")
+    selected = [exp.column(name, "raw", quoted=True) for name in names]
+    return exp.select(*selected, exp.alias_(number, "row_number")).from_(_parquet_on_spark(paths)).subquery()
+
+
+def _metadata(name: str) -> exp.Dot:
+    """Return what Spark knows of the place of a row."""
+    return exp.Dot(this=exp.column("_metadata", "raw"), expression=exp.to_identifier(name))
+
+
+def _parquet_on_spark(paths: Sequence[Path]) -> exp.Expr:
+    """Return Parquet files of one folder as a table of Spark, with its alias `raw`."""
+    names = ",".join(path.name for path in paths)
+    pattern = f"{paths[0].resolve().parent.as_uri()}/" + (f"{{{names}}}" if len(paths) > 1 else names)
+    reader = exp.ReadParquet(expressions=[exp.Literal.string(pattern)])
+    return exp.Table(this=reader, alias=exp.TableAlias(this=exp.to_identifier("raw")))
+
+
+def broken_query(settings: Settings, folder: str | None, *, spark: bool = False) -> exp.Subquery:
     """Return a subquery over the records of all raw tables that cannot be read: table_name, file, line, reason, record.
+
+    `spark` as in `raw_query`.
 
     Raises:
         UsageError: as `inspect`.
@@ -268,7 +306,11 @@ def broken_query(settings: Settings, folder: str | None) -> exp.Subquery:
     paths += [table.unread for table in tables if table.unread]
     if not paths:
         return _empty_query(_BROKEN)
-    return exp.select(*(f"raw.{name}" for name in _BROKEN)).from_(_parquet(paths, tuple(_BROKEN))).subquery()
+    columns = [f"raw.{name}" for name in _BROKEN]
+    if spark:  # the records that an import could not read are in the data folder
+        queries = [exp.select(*columns).from_(_parquet_on_spark([path])) for path in paths]
+        return (exp.union(*queries, distinct=False) if len(queries) > 1 else queries[0]).subquery()
+    return exp.select(*columns).from_(_parquet(paths, tuple(_BROKEN))).subquery()
 
 
 def files_query(settings: Settings, folder: str | None) -> exp.Subquery:

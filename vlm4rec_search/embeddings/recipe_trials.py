@@ -31,10 +31,7 @@ TRIED: tuple[Recipe, ...] = (
 )
 """The recipes, simple ones first. All have the title, so that a typed title finds its item."""
 ITEMS = 600  # the most items whose texts are embedded for each recipe
-_TABLES = """
-SELECT COUNT(*) = 2 AS there FROM duckdb_views()
-WHERE (schema_name, view_name) IN (('embeddings', 'recipe_trials'), ('histories', 'as_of'))
-"""
+_TABLES = ("embeddings.recipe_trials", "histories.as_of")
 # Where too few shoppers could be asked, a second row says that the recipe was chosen by earlier trials.
 _FORMER = """
 SELECT trials.recipe, moment.as_of
@@ -110,16 +107,19 @@ def choose_recipe(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def recipe_in_force(query: Callable[[str], pd.DataFrame], as_of: datetime | None) -> str | None:
+def recipe_in_force(
+    query: Callable[[str], pd.DataFrame], exists: Callable[[str], bool], as_of: datetime | None
+) -> str | None:
     """Return the recipe that the former trials of the warehouse chose, None where they could not choose.
 
     Trials as of a later moment than `as_of` know what happened afterwards and do not count.
 
     Args:
         query: returns the rows of a query on the warehouse; while a plan runs, the tables of prod are the former ones.
+        exists: returns whether the warehouse has a table.
         as_of: moment of the new trials.
     """
-    if not query(_TABLES)["there"][0]:
+    if not all(map(exists, _TABLES)):
         return None
     former = query(_FORMER)
     known = as_of is not None and len(former) and former["as_of"][0] <= as_of

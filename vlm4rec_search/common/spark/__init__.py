@@ -1,0 +1,1 @@
+"""Apache Spark as the engine of the tables: values that DuckDB computes in its workers, and the connection."""

@@ -1,0 +1,55 @@
+"""What runs in Spark's Python workers: DuckDB expressions on batches of values."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from pyspark.sql import SparkSession
+from pyspark.sql.functions import arrow_udf
+
+from vlm4rec_search.common.spark.functions import SPARK_TYPES, ValueFunction, functions_of
+
+
+def register_functions(session: SparkSession, sql: str, known: set[str]) -> None:
+    """Make the functions of a query known to a Spark session.
+
+    Args:
+        session: of Spark.
+        sql: the query.
+        known: names of the functions that the session has; those of the query are added.
+    """
+    for function in functions_of(sql):
+        if function.name not in known:
+            session.udf.register(function.name, spark_function(function))
+            known.add(function.name)
+
+
+def spark_function(function: ValueFunction) -> Callable[..., Any]:
+    """Return the Spark function of a DuckDB expression."""
+
+    def evaluate(*columns: pa.Array) -> pa.Array:
+        return values(function, *columns)
+
+    return arrow_udf(evaluate, SPARK_TYPES[function.returns])  # type: ignore[no-any-return]
+
+
+def values(function: ValueFunction, *columns: pa.Array) -> pa.Array:
+    """Evaluate a function on arrays of n values, one for each parameter; return an array (n,) in the same order."""
+    names = [name for name, _ in function.parameters]
+    cursor = _connection().cursor()
+    try:
+        cursor.register("batch", pa.table(dict(zip(names, columns, strict=True))))
+        result = cursor.execute(function.query).to_arrow_table().column(0)
+    finally:
+        cursor.close()
+    return pa.concat_arrays(result.chunks) if result.num_chunks else pa.array([], result.type)
+
+
+@cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    """Return the connection of this worker: with one thread, because Spark runs a worker for each core."""
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
