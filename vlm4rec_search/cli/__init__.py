@@ -23,6 +23,7 @@ COMMANDS = {
     "captions": "captions:captions",
     "new": "project:new",
     "check": "check:check",
+    "fetch-tables": "data:fetch_tables",
     "publish-tables": "data:publish_tables",
     "publish-events": "data:publish_events",
     "queries": "queries:queries",

@@ -287,6 +287,30 @@ def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool
         click.echo(f"{reason.replace('_', ' ')}: {rows}")
 
 
+@click.command("fetch-tables")
+@json_option
+def fetch_tables(as_json: bool) -> None:
+    """Copy the tables of a plan on Spark into the DuckDB file that all other commands read.
+
+    The tables of all environments replace the file of VLM4REC_WAREHOUSE in one step. A file that a plan on DuckDB has
+    written is not replaced.
+
+    \b
+    Example:
+      VLM4REC_ENGINE=spark sqlmesh plan
+      vlm4rec fetch-tables
+      vlm4rec check && vlm4rec index
+    """
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.pipeline.spark_tables import fetch_tables as fetch
+
+    copy = fetch(settings())
+    if as_json:
+        echo_json({**asdict(copy), "path": str(copy.path)})
+        return
+    click.echo(f"Fetched {copy.views} tables of {copy.rows:,} rows into {copy.path} in {copy.seconds:.1f} s")
+
+
 @click.command("publish-tables")
 @click.option(
     "--parquet", type=_PATH, metavar="FOLDER", help="Also write the tables as FOLDER/<layer>/<table>.parquet."

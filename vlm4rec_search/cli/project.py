@@ -8,6 +8,7 @@ import click
 
 from vlm4rec_search.cli.output import echo_json, json_option
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import ENV_FILE
 
 if TYPE_CHECKING:
     from vlm4rec_search.pipeline.project import Change
@@ -32,10 +33,10 @@ _NEXT_FOR_MODEL = """Next:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--engine",
-    type=click.Choice(["duckdb"]),
+    type=click.Choice(["duckdb", "spark"]),
     default="duckdb",
     show_default=True,
-    help="Database that `sqlmesh plan` builds the tables in.",
+    help="What `sqlmesh plan` builds the tables with; spark is written into the project's .env.",
 )
 @json_option
 def init(folder: Path, engine: str, as_json: bool) -> None:
@@ -48,10 +49,13 @@ def init(folder: Path, engine: str, as_json: bool) -> None:
     """
     from vlm4rec_search.pipeline.project import write_project
 
-    files, kept = write_project(folder)
+    files, kept = write_project(folder, engine)
     if as_json:
         echo_json({"project": str(folder), "engine": engine, "files": files, "kept": kept})
         return
+    if ENV_FILE in kept:
+        click.echo(f"{folder / ENV_FILE}: kept, it was there before; it needs the line VLM4REC_ENGINE={engine}")
+        kept.remove(ENV_FILE)
     for name in kept:
         click.echo(f"{folder / name}: kept, it was there before; `vlm4rec upgrade --force FILE` would replace it")
     click.echo(f"{folder}: a project of {len(files)} files; its README.md says what is where")

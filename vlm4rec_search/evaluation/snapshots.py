@@ -20,7 +20,7 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
-from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import copy_warehouse, read
 from vlm4rec_search.datasets.declarations import CONTRACT_FILE, InteractionsDeclaration, load_declarations, variable
@@ -50,9 +50,14 @@ class Workbench:
         """Copy the warehouse.
 
         Raises:
-            UsageError: there is no warehouse.
+            UsageError: there is no warehouse, or its tables are a copy of those in Spark.
             RunError: a plan is writing it.
         """
+        if settings.engine == "spark":
+            raise UsageError(
+                "tables of earlier moments are planned on DuckDB: pin a ranking (VLM4REC_RANKING) to publish tables of"
+                " Spark, and evaluate with VLM4REC_ENGINE=duckdb and a warehouse of its own"
+            )
         self._folder = folder
         copy = copy_warehouse(settings.warehouse, folder / "warehouse")
         copy.chmod(0o644)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import model_validator
 from sqlglot import exp
@@ -18,6 +18,9 @@ from sqlmesh.core.engine_adapter.spark import SparkEngineAdapter
 from sqlmesh.utils.errors import ConfigError, SQLMeshError
 
 from vlm4rec_search.common.settings import Engine
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 NEEDED = {
     "spark.sql.session.timeZone": "UTC",  # the tables have times in UTC
@@ -119,6 +122,11 @@ class SparkConnection(SparkConnectionConfig):  # type: ignore[misc]
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         return dict(super()._static_connection_kwargs)
 
+    def session(self) -> "SparkSession":
+        """Return the session, which is opened if there is none."""
+        session: SparkSession = self._static_connection_kwargs["spark"]
+        return session
+
 
 def asked_gateway(arguments: Sequence[str]) -> str | None:
     """Return the gateway that the arguments of `sqlmesh` name, if it is one of ours."""
@@ -135,9 +143,22 @@ def spark_gateway(folder: Path) -> GatewayConfig:
     Args:
         folder: of the tables and the catalog of a Spark on this machine.
     """
-    own = {} if os.environ.get("SPARK_CONF_DIR") else local_properties(folder)
     return GatewayConfig(
-        connection=SparkConnection(config={**own, **NEEDED}),
+        connection=_connection(folder),
         state_connection=DuckDBConnectionConfig(database=str(folder.with_name(f"{folder.name}_state.duckdb"))),
         test_connection=DuckDBConnectionConfig(),
     )
+
+
+def spark_session(folder: Path) -> "SparkSession":
+    """Return the session of the Spark that `spark_gateway` connects to.
+
+    Raises:
+        ConfigError: PySpark or Java is missing.
+    """
+    return _connection(folder).session()
+
+
+def _connection(folder: Path) -> SparkConnection:
+    own = {} if os.environ.get("SPARK_CONF_DIR") else local_properties(folder)
+    return SparkConnection(config={**own, **NEEDED})

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import replacing_file
-from vlm4rec_search.common.settings import CONFIG, Settings
+from vlm4rec_search.common.settings import CONFIG, ENV_FILE, Settings
 from vlm4rec_search.search.ranking import DEFAULT
 
 MANIFEST = ".vlm4rec.json"
@@ -55,20 +55,26 @@ def project_files() -> dict[str, bytes]:
     return dict(sorted((contents | {".env.example": _env_example().encode()}).items()))
 
 
-def write_project(folder: Path) -> tuple[list[str], list[str]]:
+def write_project(folder: Path, engine: str = "duckdb") -> tuple[list[str], list[str]]:
     """Write a new project; return the paths of the written files, and of files that the folder had and keeps.
+
+    Args:
+        folder: of the project, which may exist.
+        engine: as in `Settings`; another one than the default stands in the file `.env`.
 
     Raises:
         UsageError: the folder is a project already, or cannot be written.
     """
     if (folder / MANIFEST).exists() or (folder / CONFIG).exists():
         raise UsageError(f"{folder} has a {CONFIG} already: `vlm4rec upgrade` brings a project to this version")
-    files = project_files()
+    environment = {ENV_FILE: f"VLM4REC_ENGINE={engine}\n".encode()} if engine != "duckdb" else {}
+    files = {**environment, **project_files()}
     kept = [name for name in files if (folder / name).exists()]
     try:
         for name in files.keys() - kept:
             write_file(folder / name, files[name])
-        write_manifest(folder, {name: digest(content) for name, content in files.items() if name not in kept})
+        own = {name: digest(content) for name, content in files.items() if name not in [*kept, ENV_FILE]}
+        write_manifest(folder, own)
     except OSError as error:
         raise UsageError(f"cannot write {error.filename or folder}: {error.strerror or error}") from None
     return [name for name in files if name not in kept], kept

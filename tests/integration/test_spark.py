@@ -1,0 +1,104 @@
+"""A plan on Spark makes the tables that a plan on DuckDB makes, and the commands read them from a copy."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from helpers.spark import needs_spark, small_spark, write_configuration
+from helpers.workspace import Workspace
+
+pytestmark = needs_spark
+_TABLES = """
+SELECT schema_name, view_name FROM duckdb_views()
+WHERE NOT internal AND NOT contains(schema_name, '__') ORDER BY ALL
+"""
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Workspace]:
+    """Return two folders with the same data: a plan on DuckDB, and one on Spark whose tables were fetched."""
+    on_duckdb, on_spark = (Workspace(tmp_path_factory.mktemp(name)) for name in ("duckdb", "spark"))
+    on_duckdb.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "40")
+    on_duckdb.plan()
+    on_spark.data.symlink_to(on_duckdb.data)
+    write_configuration(on_spark.folder / "conf", small_spark(on_spark.folder / "spark"))
+    on_spark.settings |= {"VLM4REC_ENGINE": "spark", "SPARK_CONF_DIR": str(on_spark.folder / "conf")}
+    on_spark.plan()
+    on_spark.vlm4rec("fetch-tables")
+    return on_duckdb, on_spark
+
+
+def rows(file: Path, table: str) -> list[dict[str, Any]]:
+    """Return the rows of a table in an order of their own; JSON as what it means, without the spelling of numbers."""
+    with duckdb.connect(str(file), read_only=True) as connection:
+        relation = connection.sql(f"FROM {table}")
+        is_json = [str(kind) == "JSON" for kind in relation.types]
+        found = [
+            {
+                name: json.loads(value) if json_type and value is not None else value
+                for name, value, json_type in zip(relation.columns, row, is_json, strict=True)
+            }
+            for row in relation.fetchall()
+        ]
+    return sorted(
+        found, key=lambda row: [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
+    )
+
+
+def close(one: object, other: object) -> bool:
+    """Return whether two values are equal; numbers up to their last digits."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(close(value, other[name]) for name, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(close, one, other))
+    return one == other
+
+
+def test_every_table_is_equal(engines: tuple[Workspace, Workspace]) -> None:
+    on_duckdb, on_spark = engines
+    tables = on_duckdb.query(_TABLES)
+    assert on_spark.query(_TABLES) == tables
+    assert len(tables) > 40
+    for schema, name in tables:
+        expected, found = (
+            rows(place.folder / "warehouse.duckdb", f'{schema}."{name}"') for place in (on_duckdb, on_spark)
+        )
+        assert len(found) == len(expected), f"{schema}.{name}"
+        for one, other in zip(expected, found, strict=True):
+            assert close(one, other), f"{schema}.{name}: {one} on DuckDB, {other} on Spark"
+
+
+def test_a_release_of_fetched_tables_answers_alike(engines: tuple[Workspace, Workspace]) -> None:
+    answers = []
+    for place in engines:
+        place.vlm4rec("check")
+        place.vlm4rec("index")
+        (user,) = place.query("SELECT MIN(user_id) FROM search.user_documents WHERE items > 0")[0]
+        answers.append([hit["item_id"] for hit in place.json("search", "--user", user)["hits"]])
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 10
+
+
+def test_a_second_plan_finds_no_changes_and_pays_nothing(engines: tuple[Workspace, Workspace]) -> None:
+    _, on_spark = engines
+    before = on_spark.json("ledger")["rows"]
+    assert "No changes" in on_spark.plan()
+    assert on_spark.json("ledger")["rows"] == before
+
+
+def test_a_file_of_duckdb_is_not_replaced(engines: tuple[Workspace, Workspace]) -> None:
+    on_duckdb, on_spark = engines
+    other = Workspace(
+        on_spark.folder, {**on_spark.settings, "VLM4REC_WAREHOUSE": str(on_duckdb.folder / "warehouse.duckdb")}
+    )
+    assert "holds a plan on DuckDB" in other.vlm4rec("fetch-tables", code=2)
+
+
+def test_moments_of_the_past_need_duckdb(engines: tuple[Workspace, Workspace]) -> None:
+    _, on_spark = engines
+    assert "planned on DuckDB" in on_spark.vlm4rec("evaluate", code=2)

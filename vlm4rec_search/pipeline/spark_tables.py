@@ -1,0 +1,144 @@
+"""Copies the tables that a plan has built in Spark into the DuckDB file that all commands read.
+
+Spark's executors write them as Parquet files, and DuckDB reads these, so that no table passes through memory as a
+whole. The copy has the tables and views of a warehouse, but nothing of SQLMesh: it is replaced as a whole.
+"""
+
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+from sqlmesh.utils.errors import ConfigError
+
+from vlm4rec_search.common.errors import RunError, UsageError, first_line
+from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.spark.engine import spark_session
+from vlm4rec_search.common.sql import quote_name, quote_text
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_OWN = "sqlmesh"  # how the names of SQLMesh's schemas begin
+_JSON = ("attributes", "record")  # columns that are JSON in DuckDB, and text in Spark
+_BEHIND = re.compile(rf"`?({_OWN}__\w+)`?\.`?(\w+)`?\s*$")  # the table that a view of an environment shows
+
+
+@dataclass(frozen=True)
+class FetchedTables:
+    """A finished copy.
+
+    Attributes:
+        path: the DuckDB file.
+        views: number of views, which are the tables of all environments.
+        rows: number of rows of all tables.
+        seconds: duration.
+    """
+
+    path: Path
+    views: int
+    rows: int
+    seconds: float
+
+
+def fetch_tables(settings: Settings) -> FetchedTables:
+    """Replace the DuckDB file of the settings by the tables of all environments in Spark.
+
+    Args:
+        settings: the file, Spark, and the cache folder, which takes the Parquet files on the way: a cluster must see
+            it under the same path.
+
+    Raises:
+        UsageError: PySpark or Java is missing, no plan has built tables in Spark, or the file holds a plan on DuckDB.
+        RunError: the file cannot be written.
+    """
+    started = time.monotonic()
+    _check_target(settings.warehouse)
+    folder = (settings.cache / "spark").resolve()
+    try:
+        session = spark_session(settings.spark.resolve())
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    shown = _views(session)
+    if not shown:
+        raise UsageError("Spark has no tables yet: run `sqlmesh plan` with VLM4REC_ENGINE=spark first")
+    try:
+        with replacing_file(settings.warehouse) as part, duckdb.connect(str(part)) as connection:
+            rows = sum(_copy(connection, session, table, folder) for table in dict.fromkeys(shown.values()))
+            for (schema, view), (layer, table) in shown.items():
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
+                source = f"SELECT * FROM {quote_name(layer)}.{quote_name(table)}"  # noqa: S608
+                connection.execute(f"CREATE VIEW {quote_name(schema)}.{quote_name(view)} AS {source}")
+                _comment(connection, session, schema, view)
+            connection.close()
+        Path(f"{settings.warehouse}.wal").unlink(missing_ok=True)
+    except (OSError, duckdb.Error) as error:
+        raise RunError(f"cannot write {settings.warehouse}: {first_line(error)}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return FetchedTables(settings.warehouse, len(shown), rows, round(time.monotonic() - started, 1))
+
+
+def _check_target(warehouse: Path) -> None:
+    if not warehouse.exists():
+        return
+    try:
+        with duckdb.connect(str(warehouse), read_only=True) as connection:
+            own = connection.execute("FROM duckdb_schemas() WHERE schema_name = ?", [_OWN]).fetchall()
+    except duckdb.Error as error:
+        raise UsageError(f"{warehouse} cannot be replaced: {first_line(error)}") from None
+    if own:
+        raise UsageError(f"{warehouse} holds a plan on DuckDB: set VLM4REC_WAREHOUSE to another file for the copy")
+
+
+def _views(session: "SparkSession") -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the schema and name of each view of an environment, with those of the table behind it."""
+    found = {}
+    for database in session.catalog.listDatabases():
+        if database.name.startswith(_OWN):
+            continue
+        for view in session.sql(f"SHOW VIEWS IN {_spark_name(database.name)}").collect():
+            about = session.sql(f"DESCRIBE TABLE EXTENDED {_spark_name(database.name, view.viewName)}").collect()
+            text = next((row.data_type for row in about if row.col_name == "View Text"), "")
+            if behind := _BEHIND.search(text):
+                found[database.name, view.viewName] = (behind[1], behind[2])
+    return found
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, session: "SparkSession", table: tuple[str, str], folder: Path) -> int:
+    """Copy a table, and return the number of its rows."""
+    schema, name = map(quote_name, table)
+    frame = session.table(_spark_name(*table))
+    place = folder / name.strip('"')
+    frame.write.mode("overwrite").parquet(place.as_uri())
+    columns = ", ".join(_column(frame, column) for column in frame.columns)
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    source = f"read_parquet({quote_text(f'{place}/*.parquet')}, hive_partitioning = false)"
+    connection.execute(f"CREATE TABLE {schema}.{name} AS SELECT {columns} FROM {source}")  # noqa: S608
+    shutil.rmtree(place, ignore_errors=True)
+    (rows,) = connection.execute(f"SELECT COUNT(*) FROM {schema}.{name}").fetchall()[0]  # noqa: S608
+    return int(rows)
+
+
+def _column(frame: "DataFrame", name: str) -> str:
+    quoted = quote_name(name)
+    kind = frame.schema[name].dataType.typeName()
+    return f"CAST({quoted} AS JSON) AS {quoted}" if name in _JSON and kind == "string" else quoted
+
+
+def _comment(connection: duckdb.DuckDBPyConnection, session: "SparkSession", schema: str, view: str) -> None:
+    name = f"{quote_name(schema)}.{quote_name(view)}"
+    about = session.catalog.getTable(_spark_name(schema, view)).description
+    if about:
+        connection.execute(f"COMMENT ON VIEW {name} IS {quote_text(about)}")
+    for field in session.table(_spark_name(schema, view)).schema:
+        if comment := field.metadata.get("comment"):
+            connection.execute(f"COMMENT ON COLUMN {name}.{quote_name(field.name)} IS {quote_text(comment)}")
+
+
+def _spark_name(*parts: str) -> str:
+    return ".".join(f"`{part.replace('`', '``')}`" for part in parts)
