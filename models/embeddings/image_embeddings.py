@@ -35,5 +35,6 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     columns = exp.select("item_id", "image")
     items = context.fetchdf(columns.from_(context.resolve_table("staging.items")).order_by("item_id"))
     options = model_settings(settings(), context.var("data_dir"))
-    frame = embed_photos(items, context.var("image_encoder"), options.data_dir, options.cache, plan_remote(options))
+    encoder, remote = context.var("image_encoder"), plan_remote(options)
+    frame = embed_photos(items, encoder, options.data_dir, options.cache, remote, context.spark)
     yield from yield_unless_empty(frame)

@@ -34,4 +34,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     texts = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_texts")).order_by("item_id"))
     options = model_settings(settings(), context.var("data_dir"))
     for batch in batches(texts):  # the vectors of a large catalogue do not fit into memory
-        yield from yield_unless_empty(embed_texts(batch, context.var("encoder"), options.cache, options.weights))
+        frame = embed_texts(batch, context.var("encoder"), options.cache, options.weights, context.spark)
+        yield from yield_unless_empty(frame)

@@ -3,11 +3,14 @@
 import inspect
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import pandas as pd
 import pytest
 import sqlglot
 from helpers.macro_sql import DUCKDB, SPARK, macros
@@ -231,3 +234,23 @@ def test_an_ordered_aggregate_that_spark_would_not_order_is_refused() -> None:
     with pytest.raises(SQLMeshError, match="@in_order"):
         for_spark(sqlglot.parse_one("SELECT ARRAY_AGG(a ORDER BY b) FROM t", dialect="duckdb"))
     assert "LISTAGG" in for_spark(sqlglot.parse_one("SELECT STRING_AGG(a, ',' ORDER BY b) FROM t")).sql("spark")
+
+
+def test_workers_encode_what_is_new_and_nothing_else(spark: "SparkSession", tmp_path: Path) -> None:
+    from vlm4rec_search.common.cache import Cache
+    from vlm4rec_search.common.spark.worker import map_in_workers
+    from vlm4rec_search.embeddings.tables import embed_texts
+
+    def embed(count: int, folder: str, session: "SparkSession | None") -> pd.DataFrame:
+        texts = pd.DataFrame({"item_id": map(str, range(count)), "text": [f"oak chair {n}" for n in range(count)]})
+        return embed_texts(texts, "hashing-64", tmp_path / folder, session=session)
+
+    here, there = embed(600, "here", None), embed(600, "there", spark)
+    assert [list(vector) for vector in there["vector"]] == [list(vector) for vector in here["vector"]]
+    assert there.drop(columns="vector").equals(here.drop(columns="vector"))
+    embed(606, "there", spark)
+    with Cache(tmp_path / "there") as cache:
+        assert [row.computed for row in cache.ledger() if row.kind == "sentence"] == [600, 6]
+    processes = map_in_workers(spark, lambda batch: [(n, os.getpid()) for n in batch], 2, list(range(9)))
+    assert [n for n, _ in processes] == list(range(9))
+    assert os.getpid() not in {process for _, process in processes}

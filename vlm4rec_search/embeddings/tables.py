@@ -1,8 +1,10 @@
 """The rows of embeddings.item_embeddings and embeddings.image_embeddings, through the cache of model calls."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,14 +18,26 @@ from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Photo, PhotoFil
 from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
 from vlm4rec_search.embeddings.encoders import NO_PHOTOS, load_image_encoder, load_sentence_encoder
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Input = TypeVar("Input")
 TEXT_BATCH = 256
 PHOTO_BATCH = 32
+SPARK_BATCH = 20_000
+"""Results that Spark's workers make before they are kept; a killed plan loses no more."""
 VECTOR: Codec[Vectors] = Codec(
     lambda vector: vector.astype("<f4").tobytes(), lambda stored: np.frombuffer(stored, dtype="<f4")
 )
 
 
-def embed_texts(texts: pd.DataFrame, encoder: str, cache: Path, weights: str = maven.CENTRAL) -> pd.DataFrame:
+def embed_texts(
+    texts: pd.DataFrame,
+    encoder: str,
+    cache: Path,
+    weights: str = maven.CENTRAL,
+    session: "SparkSession | None" = None,
+) -> pd.DataFrame:
     """Encode the text of each item; equal texts are encoded once.
 
     Args:
@@ -31,6 +45,7 @@ def embed_texts(texts: pd.DataFrame, encoder: str, cache: Path, weights: str = m
         encoder: name for `load_sentence_encoder`.
         cache: folder of the results of model calls.
         weights: source for `load_sentence_encoder`.
+        session: of Spark, whose workers then encode what the cache does not have; else this process does.
 
     Returns:
         One row for each item, in the order of `texts`: item_id, encoder (id), text_hash (sha256 of the UTF-8 text) and
@@ -50,9 +65,9 @@ def embed_texts(texts: pd.DataFrame, encoder: str, cache: Path, weights: str = m
             "sentence",
             loaded.id,
             {key: text for text, key in keys.items()},
-            lambda batch: list(loaded.encode(batch)),
+            _in_workers(partial(_encode_texts, encoder, weights), TEXT_BATCH, session),
             VECTOR,
-            batch_size=TEXT_BATCH,
+            batch_size=SPARK_BATCH if session else TEXT_BATCH,
             label=f"text vectors by {loaded.id}",
         )
     _check_vectors(results, loaded.id)
@@ -61,7 +76,12 @@ def embed_texts(texts: pd.DataFrame, encoder: str, cache: Path, weights: str = m
 
 
 def embed_photos(
-    items: pd.DataFrame, encoder: str, data_dir: Path, cache: Path, fetching: FetchPolicy = NO_FETCH
+    items: pd.DataFrame,
+    encoder: str,
+    data_dir: Path,
+    cache: Path,
+    fetching: FetchPolicy = NO_FETCH,
+    session: "SparkSession | None" = None,
 ) -> pd.DataFrame:
     """Encode the photo of each item that has a readable one; equal photos are encoded once.
 
@@ -71,6 +91,7 @@ def embed_photos(
         data_dir: folder that the photos must lie in.
         cache: folder of the results of model calls.
         fetching: which photos behind URLs are fetched now.
+        session: as in `embed_texts`; its workers must see the photos under the same paths.
 
     Returns:
         Rows in the order of the items: item_id, encoder (id), photo_hash (sha256 of the bytes) and vector
@@ -83,29 +104,18 @@ def embed_photos(
     if encoder == NO_PHOTOS:
         return _frame(encoder, "photo_hash", ())
     loaded = load_image_encoder(encoder)
-
-    def encode_batch(batch: Sequence[PhotoFile]) -> list[Vectors | Failure]:
-        photos = read_photos(batch)
-        images = [photo.image for photo in photos if isinstance(photo, Photo)]
-        vectors = loaded.encode(images) if images else ()
-        if len(vectors) != len(images):
-            raise RunError(
-                f"{loaded.id} returned {len(vectors)} vectors for {len(images)} photos: this is a defect in it"
-            )
-        remaining = iter(vectors)
-        return [photo if isinstance(photo, Failure) else next(remaining) for photo in photos]
-
-    with Cache(cache) as store:
-        files = locate_photos(nullable_texts(items["image"]), data_dir, store, fetching)
+    folder = data_dir.resolve() if session else data_dir  # workers may have another working directory
+    with Cache(cache.resolve() if session else cache) as store:
+        files = locate_photos(nullable_texts(items["image"]), folder, store, fetching)
         digests = dict.fromkeys(file.digest for file in files if file.digest)
         keys = {digest: result_key("image", loaded.id, PREPROCESSING, digest) for digest in digests}
         results = store.get_or_compute(
             "image",
             loaded.id,
             {keys[file.digest]: file for file in files if file.digest},
-            encode_batch,
+            _in_workers(partial(_encode_photos, encoder), PHOTO_BATCH, session),
             VECTOR,
-            batch_size=PHOTO_BATCH,
+            batch_size=SPARK_BATCH if session else PHOTO_BATCH,
             label=f"photo vectors by {loaded.id}",
         )
     _check_vectors(results, loaded.id)
@@ -114,6 +124,32 @@ def embed_photos(
     return _frame(
         loaded.id, "photo_hash", ((item, digest, vectors[digest]) for item, digest in rows if digest in vectors)
     )
+
+
+def _in_workers(
+    compute: Callable[[Sequence[Input]], Sequence[Vectors | Failure]], chunk: int, session: "SparkSession | None"
+) -> Callable[[Sequence[Input]], Sequence[Vectors | Failure]]:
+    """Return a function that computes in Spark's workers, or `compute` without a session."""
+    if session is None:
+        return compute
+    from vlm4rec_search.common.spark.worker import map_in_workers
+
+    return partial(map_in_workers, session, compute, chunk)
+
+
+def _encode_texts(encoder: str, weights: str, batch: Sequence[str]) -> list[Vectors | Failure]:
+    return list(load_sentence_encoder(encoder, weights).encode(batch))
+
+
+def _encode_photos(encoder: str, batch: Sequence[PhotoFile]) -> list[Vectors | Failure]:
+    loaded = load_image_encoder(encoder)
+    photos = read_photos(batch)
+    images = [photo.image for photo in photos if isinstance(photo, Photo)]
+    vectors = loaded.encode(images) if images else ()
+    if len(vectors) != len(images):
+        raise RunError(f"{loaded.id} returned {len(vectors)} vectors for {len(images)} photos: this is a defect in it")
+    remaining = iter(vectors)
+    return [photo if isinstance(photo, Failure) else next(remaining) for photo in photos]
 
 
 def _check_vectors(results: Results[Vectors], encoder: str) -> None:

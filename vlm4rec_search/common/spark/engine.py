@@ -41,7 +41,8 @@ def local_properties(folder: Path) -> dict[str, str]:
         "spark.log.level": "FATAL",  # what fails is raised here
         "spark.sql.warehouse.dir": str(folder.resolve() / "tables"),
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={catalog};create=true",
-        "spark.driver.extraJavaOptions": f"-Dderby.stream.error.file={folder.resolve() / 'derby.log'}",
+        # conditions of many cases need a deep stack
+        "spark.driver.extraJavaOptions": f"-Xss8m -Dderby.stream.error.file={folder.resolve() / 'derby.log'}",
         "spark.sql.shuffle.partitions": str(os.cpu_count() or 1),
     }
 

@@ -1,15 +1,50 @@
 """What runs in Spark's Python workers: DuckDB expressions on batches of values."""
 
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import arrow_udf
 
 from vlm4rec_search.common.spark.functions import SPARK_TYPES, ValueFunction, functions_of
+
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+
+
+def map_in_workers(
+    session: SparkSession,
+    compute: Callable[[Sequence[Input]], Sequence[Result]],
+    chunk: int,
+    inputs: Sequence[Input],
+) -> list[Result]:
+    """Return what `compute` makes of the inputs, in their order, computed in Spark's Python workers by `mapInPandas`.
+
+    Args:
+        session: of Spark.
+        compute: turns inputs into as many results; it is pickled, and so are inputs and results.
+        chunk: most inputs of one call of `compute`.
+        inputs: of any number.
+    """
+    chunks = [pickle.dumps(list(inputs[first : first + chunk])) for first in range(0, len(inputs), chunk)]
+
+    def work(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for frame in frames:
+            # what the driver has pickled
+            results = [pickle.dumps(list(compute(pickle.loads(inputs)))) for inputs in frame["inputs"]]  # noqa: S301
+            yield pd.DataFrame({"number": frame["number"], "results": results})
+
+    rows = pd.DataFrame({"number": range(len(chunks)), "inputs": chunks})
+    frame = session.createDataFrame(rows, "number bigint, inputs binary")
+    spread = frame.repartition(max(1, min(len(chunks), session.sparkContext.defaultParallelism)))
+    found = spread.mapInPandas(work, "number bigint, results binary").collect()
+    ordered = sorted((row.number, bytes(row.results)) for row in found)
+    return [result for _, results in ordered for result in pickle.loads(results)]  # noqa: S301 - our own workers'
 
 
 def register_functions(session: SparkSession, sql: str, known: set[str]) -> None:
