@@ -59,8 +59,8 @@ def close(one: object, other: object) -> bool:
     return one == other
 
 
-def test_every_table_is_equal(engines: tuple[Workspace, Workspace]) -> None:
-    on_duckdb, on_spark = engines
+def check_tables(on_duckdb: Workspace, on_spark: Workspace) -> None:
+    """Check that both have the same tables with the same rows."""
     tables = on_duckdb.query(_TABLES)
     assert on_spark.query(_TABLES) == tables
     assert len(tables) > 40
@@ -71,6 +71,10 @@ def test_every_table_is_equal(engines: tuple[Workspace, Workspace]) -> None:
         assert len(found) == len(expected), f"{schema}.{name}"
         for one, other in zip(expected, found, strict=True):
             assert close(one, other), f"{schema}.{name}: {one} on DuckDB, {other} on Spark"
+
+
+def test_every_table_is_equal(engines: tuple[Workspace, Workspace]) -> None:
+    check_tables(*engines)
 
 
 def test_a_release_of_fetched_tables_answers_alike(engines: tuple[Workspace, Workspace]) -> None:
@@ -102,3 +106,20 @@ def test_a_file_of_duckdb_is_not_replaced(engines: tuple[Workspace, Workspace]) 
 def test_moments_of_the_past_need_duckdb(engines: tuple[Workspace, Workspace]) -> None:
     _, on_spark = engines
     assert "planned on DuckDB" in on_spark.vlm4rec("evaluate", code=2)
+
+
+@pytest.mark.long
+def test_a_new_item_is_paid_for_alone(engines: tuple[Workspace, Workspace]) -> None:
+    on_duckdb, on_spark = engines
+    with (on_duckdb.data / "items.csv").open("a") as items:
+        items.write("new,Ash chair,,furniture,12.50,images/new.jpg,true,Ash,winter\n")
+    photo = next((on_duckdb.data / "images").glob("*.jpg")).read_bytes()
+    (on_duckdb.data / "images" / "new.jpg").write_bytes(photo + b"another hash")
+    for place in engines:
+        place.plan()
+    on_spark.vlm4rec("fetch-tables")
+    check_tables(on_duckdb, on_spark)
+    for kind in ("caption", "image"):
+        assert on_spark.computed(kind)[-1] == 1, kind
+    assert on_spark.computed("sentence") == on_duckdb.computed("sentence"), "also of the recipes that are tried"
+    assert on_spark.query("SELECT COUNT(*) FROM search.item_documents WHERE item_id = 'new'") == [(1,)]

@@ -11,6 +11,7 @@ from helpers.workspace import ROOT
 
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.settings import settings
+from vlm4rec_search.common.spark.engine import asked_gateway
 from vlm4rec_search.pipeline.project import MANIFEST, project_files
 from vlm4rec_search.pipeline.project.template import digest
 
@@ -70,6 +71,29 @@ def test_init_keeps_the_files_of_a_folder_and_refuses_a_project(tmp_path: Path) 
     assert (tmp_path / "README.md").read_text() == "ours"
     again = run("init", str(tmp_path))
     assert (again.exit_code, "`vlm4rec upgrade`" in again.output) == (2, True)
+
+
+def test_the_engine_stands_in_the_settings_of_a_new_project(tmp_path: Path) -> None:
+    assert run("init", str(tmp_path / "shop"), "--engine", "spark").exit_code == 0
+    assert (tmp_path / "shop" / ".env").read_text() == "VLM4REC_ENGINE=spark\n"
+    assert ".env" not in json.loads((tmp_path / "shop" / MANIFEST).read_text())["files"], "the shop's own"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".env").write_text("VLM4REC_LANGUAGE=german\n")
+    assert "it needs the line VLM4REC_ENGINE=spark" in run("init", str(tmp_path / "other"), "--engine", "spark").output
+    assert (tmp_path / "other" / ".env").read_text() == "VLM4REC_LANGUAGE=german\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gateway"),
+    [
+        (["sqlmesh", "--gateway", "spark", "plan"], "spark"),
+        (["sqlmesh", "-p", "shop", "--gateway=duckdb", "plan"], "duckdb"),
+        (["sqlmesh", "plan", "spark"], None),
+        (["sqlmesh", "--gateway", "other", "plan"], None),
+    ],
+)
+def test_the_gateway_of_the_command_line_is_known(arguments: list[str], gateway: str | None) -> None:
+    assert asked_gateway(arguments) == gateway
 
 
 def test_a_command_without_a_project_says_how_to_write_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
