@@ -297,8 +297,7 @@ def fetch_tables(as_json: bool) -> None:
 
     \b
     Example:
-      VLM4REC_ENGINE=spark sqlmesh plan
-      vlm4rec fetch-tables
+      vlm4rec fetch-tables                     # after a `sqlmesh plan` with VLM4REC_ENGINE=spark
       vlm4rec check && vlm4rec index
     """
     from vlm4rec_search.common.settings import settings

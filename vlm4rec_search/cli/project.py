@@ -8,7 +8,6 @@ import click
 
 from vlm4rec_search.cli.output import echo_json, json_option
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.settings import ENV_FILE
 
 if TYPE_CHECKING:
     from vlm4rec_search.pipeline.project import Change
@@ -47,6 +46,7 @@ def init(folder: Path, engine: str, as_json: bool) -> None:
 
     Example: vlm4rec init shop && cd shop
     """
+    from vlm4rec_search.common.settings import ENV_FILE
     from vlm4rec_search.pipeline.project import write_project
 
     files, kept = write_project(folder, engine)
