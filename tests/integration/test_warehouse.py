@@ -92,14 +92,6 @@ def test_queries_get_the_schemas_of_an_environment() -> None:
     assert "FROM a JOIN" in rewritten
 
 
-def test_a_plan_leaves_memory_to_python_models() -> None:
-    with duckdb.connect() as connection:
-        (usual,) = connection.execute("SELECT current_setting('memory_limit')").fetchall()[0]
-    size, unit = warehouse.connection_options(None)["memory_limit"].split()
-    assert unit == usual.split()[1]
-    assert float(size) == pytest.approx(float(usual.split()[0]) * 5 / 8, abs=0.01)
-
-
 def test_rows_of_a_python_model_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = Settings(warehouse=tmp_path / "w.duckdb", warehouse_memory="300MB")
     adapter = warehouse_connection(options).create_engine_adapter()

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     warehouse_memory: str | None = Field(
         default=None,
         description="most memory of the database during a plan, such as `8GB`, above which it uses files beside the"
-        " warehouse; default: half of the machine's",
+        " warehouse where it can; default: 80% of the machine's",
     )
     engine: Engine = Field(default="duckdb", description="engine of `sqlmesh plan`: `duckdb`, or `spark`")
     spark: Path = Field(

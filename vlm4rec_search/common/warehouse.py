@@ -23,19 +23,14 @@ _STALE_SECONDS = 3600.0
 def connection_options(memory: str | None) -> dict[str, str]:
     """Return DuckDB's options for the connection of a plan.
 
-    Python models need memory beside the database, whose own limit is 80% of the machine's, or of the container's.
     Numbers are not compressed by ALP, which takes a third of the time in which vectors are written and makes them no
     smaller.
 
     Args:
-        memory: most memory, such as 8GB; None for half of the machine's.
+        memory: most memory of the database, such as 8GB; None for DuckDB's own limit, 80% of the machine's.
     """
-    if memory is None:
-        with duckdb.connect() as connection:
-            (limit,) = connection.execute("SELECT current_setting('memory_limit')").fetchall()[0]
-        size, unit = limit.split()
-        memory = f"{float(size) * 0.625:.2f} {unit}"
-    return {"memory_limit": memory, "disabled_compression_methods": "alp,alprd"}
+    options = {"disabled_compression_methods": "alp,alprd"}
+    return options | {"memory_limit": memory} if memory else options
 
 
 def schema(layer: str, environment: str = "prod") -> str:
