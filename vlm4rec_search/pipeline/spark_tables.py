@@ -67,14 +67,17 @@ def fetch_tables(settings: Settings) -> FetchedTables:
     if not shown:
         raise UsageError("Spark has no tables yet: run `sqlmesh plan` with VLM4REC_ENGINE=spark first")
     try:
-        with replacing_file(settings.warehouse) as part, duckdb.connect(str(part)) as connection:
+        with replacing_file(settings.warehouse) as part, duckdb.connect() as connection:
+            # As in a warehouse, views name their catalog, so that they can be read where the file is attached.
+            catalog = quote_name(settings.warehouse.stem)
+            connection.execute(f"ATTACH {quote_text(str(part))} AS {catalog}; USE {catalog}")
             rows = sum(_copy(connection, session, table, folder) for table in dict.fromkeys(shown.values()))
             for (schema, view), (layer, table) in shown.items():
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
-                source = f"SELECT * FROM {quote_name(layer)}.{quote_name(table)}"  # noqa: S608
+                source = f"SELECT * FROM {catalog}.{quote_name(layer)}.{quote_name(table)}"  # noqa: S608
                 connection.execute(f"CREATE VIEW {quote_name(schema)}.{quote_name(view)} AS {source}")
                 _comment(connection, session, schema, view)
-            connection.close()
+            connection.execute(f"USE memory; DETACH {catalog}")
         Path(f"{settings.warehouse}.wal").unlink(missing_ok=True)
     except (OSError, duckdb.Error) as error:
         raise RunError(f"cannot write {settings.warehouse}: {first_line(error)}") from None
