@@ -73,11 +73,16 @@ def check_tables(on_duckdb: Workspace, on_spark: Workspace) -> None:
             assert close(one, other), f"{schema}.{name}: {one} on DuckDB, {other} on Spark"
 
 
-def test_every_table_is_equal(engines: tuple[Workspace, Workspace]) -> None:
+def test_a_plan_on_spark_makes_the_same_tables(engines: tuple[Workspace, Workspace]) -> None:
+    """One test, so that one process makes the tables."""
     check_tables(*engines)
+    check_release(engines)
+    check_second_plan(engines)
+    check_refusals(engines)
 
 
-def test_a_release_of_fetched_tables_answers_alike(engines: tuple[Workspace, Workspace]) -> None:
+def check_release(engines: tuple[Workspace, Workspace]) -> None:
+    """Check that releases of both tables give the same answer, and the analysts' copy has all of them."""
     answers = []
     for place in engines:
         place.vlm4rec("index")
@@ -88,23 +93,21 @@ def test_a_release_of_fetched_tables_answers_alike(engines: tuple[Workspace, Wor
     assert engines[1].json("publish-tables")["tables"] > 40
 
 
-def test_a_second_plan_finds_no_changes_and_pays_nothing(engines: tuple[Workspace, Workspace]) -> None:
+def check_second_plan(engines: tuple[Workspace, Workspace]) -> None:
+    """Check that a second plan finds no changes and pays nothing."""
     _, on_spark = engines
     before = on_spark.json("ledger")["rows"]
     assert "No changes" in on_spark.plan()
     assert on_spark.json("ledger")["rows"] == before
 
 
-def test_a_file_of_duckdb_is_not_replaced(engines: tuple[Workspace, Workspace]) -> None:
+def check_refusals(engines: tuple[Workspace, Workspace]) -> None:
+    """Check that a file of DuckDB is not replaced, and that moments of the past need DuckDB."""
     on_duckdb, on_spark = engines
     other = Workspace(
         on_spark.folder, {**on_spark.settings, "VLM4REC_WAREHOUSE": str(on_duckdb.folder / "warehouse.duckdb")}
     )
     assert "holds a plan on DuckDB" in other.vlm4rec("fetch-tables", code=2)
-
-
-def test_moments_of_the_past_need_duckdb(engines: tuple[Workspace, Workspace]) -> None:
-    _, on_spark = engines
     assert "planned on DuckDB" in on_spark.vlm4rec("evaluate", code=2)
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,9 +121,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
     builder = SparkSession.builder
     for name, value in {**small_spark(tmp_path_factory.mktemp("spark")), **NEEDED}.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    yield session
-    session.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)  # as the connection of a plan does
+        session = builder.getOrCreate()
+        yield session
+        session.stop()
 
 
 def both(spark: "SparkSession", on_duckdb: str, on_spark: str) -> tuple[list[Any], list[Any]]:
