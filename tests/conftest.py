@@ -1,7 +1,9 @@
 """Fixtures that every test may use: a workspace for whole commands, and the SQLMesh context of the project."""
 
 import os
+import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,6 +20,11 @@ pytest_plugins = [
     "helpers.backend_pair",
     "helpers.colour_catalogue",
 ]
+
+# PySpark takes a main module without a name and a file, as the workers of xdist have, for a run of its own doctests,
+# and ends the process that imports it, as Great Expectations does.
+if sys.modules["__main__"].__spec__ is None:
+    sys.modules["__main__"].__spec__ = ModuleSpec("__main__", None)
 
 
 @pytest.fixture(autouse=True)
