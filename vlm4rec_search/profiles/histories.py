@@ -9,24 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from scipy import sparse
-from sqlglot import exp, parse_one
+from sqlglot import exp
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.vectors import Ints, Texts, Vectors
-
-_USERS = "SELECT user_id AS id FROM weights GROUP BY user_id ORDER BY user_id"
-_ITEMS = "SELECT item_id AS id FROM weights GROUP BY item_id ORDER BY item_id"
-_NUMBERED = """
-    WITH users AS (
-        SELECT user_id, ROW_NUMBER() OVER (ORDER BY user_id) - 1 AS number FROM weights GROUP BY user_id
-    ), items AS (
-        SELECT item_id, ROW_NUMBER() OVER (ORDER BY item_id) - 1 AS number FROM weights GROUP BY item_id
-    )
-    SELECT CAST(users.number AS INT) AS user_number, CAST(items.number AS INT) AS item_number, rows.weight
-    FROM weights AS rows
-    INNER JOIN users ON users.user_id = rows.user_id
-    INNER JOIN items ON items.item_id = rows.item_id
-"""
+from vlm4rec_search.profiles.numbered import read_numbered
 
 
 class Histories(NamedTuple):
@@ -44,23 +31,19 @@ class Histories(NamedTuple):
 def read_weights(fetch: Callable[[exp.Expr], pd.DataFrame], weights: str) -> pd.DataFrame:
     """Return user_id, item_id and weight of a table such as profiles.profile_weights; the ids are categories.
 
-    The database numbers the ids: as texts, those of 20 million rows would take 2.4 GB more.
+    As texts, the ids of 20 million rows would take 2.4 GB more.
 
     Args:
         fetch: returns the rows of a query.
         weights: name of the table.
     """
+    user_ids, item_ids, rows = read_numbered(fetch, weights, "given.weight")
 
-    def rows(sql: str) -> pd.DataFrame:
-        return fetch(exp.replace_tables(parse_one(sql, dialect="duckdb"), {"weights": weights}, dialect="duckdb"))
+    def texts(numbers: str, ids: Texts) -> pd.Categorical:
+        return pd.Categorical.from_codes(rows[numbers].to_numpy(np.int32), pd.Index(ids, dtype=object))
 
-    numbered = rows(_NUMBERED)
-
-    def texts(numbers: str, ids: str) -> pd.Categorical:
-        return pd.Categorical.from_codes(numbered[numbers].to_numpy(np.int32), pd.Index(rows(ids)["id"], dtype=object))
-
-    columns = {"user_id": texts("user_number", _USERS), "item_id": texts("item_number", _ITEMS)}
-    return pd.DataFrame({**columns, "weight": numbered["weight"]})
+    columns = {"user_id": texts("user_number", user_ids), "item_id": texts("item_number", item_ids)}
+    return pd.DataFrame({**columns, "weight": rows["weight"]})
 
 
 def build_histories(weights: pd.DataFrame, item_ids: pd.Series) -> Histories:

@@ -7,26 +7,12 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sqlglot import exp, parse_one
+from sqlglot import exp
 
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Texts
+from vlm4rec_search.profiles.numbered import read_numbered
 
-# The database numbers the ids: millions of events would otherwise become as many texts in Python.
-_USERS = "SELECT user_id AS id FROM likes GROUP BY user_id ORDER BY user_id"
-_ITEMS = "SELECT item_id AS id FROM likes GROUP BY item_id ORDER BY item_id"
-_PAIRS = """
-    WITH users AS (
-        SELECT user_id, ROW_NUMBER() OVER (ORDER BY user_id) - 1 AS number FROM likes GROUP BY user_id
-    ), items AS (
-        SELECT item_id, ROW_NUMBER() OVER (ORDER BY item_id) - 1 AS number FROM likes GROUP BY item_id
-    )
-    SELECT users.number AS user_number, items.number AS item_number, MAX(events.days) AS first, MIN(events.days) AS last
-    FROM likes AS events
-    INNER JOIN users ON users.user_id = events.user_id
-    INNER JOIN items ON items.item_id = events.item_id
-    GROUP BY users.number, items.number
-    ORDER BY user_number, item_number
-"""
+_FIRST_AND_LAST = "MAX(given.days) AS first, MIN(given.days) AS last"
 
 
 @dataclass(frozen=True)
@@ -55,12 +41,7 @@ class Taken:
             fetch: returns the rows of a query.
             likes: name of the table.
         """
-
-        def rows(sql: str) -> pd.DataFrame:
-            return fetch(exp.replace_tables(parse_one(sql, dialect="duckdb"), {"likes": likes}, dialect="duckdb"))
-
-        user_ids, item_ids = (rows(sql)["id"].to_numpy(object) for sql in (_USERS, _ITEMS))
-        pairs = rows(_PAIRS)
+        user_ids, item_ids, pairs = read_numbered(fetch, likes, _FIRST_AND_LAST, of_pairs=True)
         users, items = (pairs[name].to_numpy(np.int64) for name in ("user_number", "item_number"))
         return cls(user_ids, item_ids, users, items, *(pairs[name].to_numpy(np.float64) for name in ("first", "last")))
 
