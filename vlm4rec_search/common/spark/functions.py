@@ -8,6 +8,10 @@ function, on batches of Arrow arrays. So there is one definition of each rule, a
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlmesh.core.macros import MacroEvaluator
 
 SPARK = "spark"
 """Name of the engine, and of its gateway in `config.py`."""
@@ -27,9 +31,9 @@ _TESTING = "testing"  # the stage of YAML tests, which run on DuckDB whatever th
 _PREFIX = "vlm4rec_"
 
 
-def is_spark(gateway: str | None, stage: object) -> bool:
-    """Return whether a macro writes SQL for Spark: `evaluator.gateway` and `evaluator.runtime_stage` say so."""
-    return gateway == SPARK and stage != _TESTING
+def is_spark(evaluator: "MacroEvaluator") -> bool:
+    """Return whether a macro writes SQL for Spark."""
+    return bool(evaluator.gateway == SPARK and evaluator.runtime_stage != _TESTING)
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,14 @@ class Value:
     A macro gives the SQL of its arguments, writes its expression over `arguments`, and returns `sql` of it.
     """
 
-    def __init__(self, gateway: str | None, stage: object, *given: str | tuple[str, str]) -> None:
+    def __init__(self, evaluator: "MacroEvaluator", *given: str | tuple[str, str]) -> None:
         """Take the arguments of a macro.
 
         Args:
-            gateway: `evaluator.gateway`.
-            stage: `evaluator.runtime_stage`.
+            evaluator: what the macro gets.
             given: SQL of texts; of other types, SQL and DuckDB type.
         """
-        self.is_spark = is_spark(gateway, stage)
+        self.is_spark = is_spark(evaluator)
         pairs = [(argument, "TEXT") if isinstance(argument, str) else argument for argument in given]
         self._given = tuple(sql for sql, _ in pairs)
         self._parameters = tuple((f"given{number}", kind) for number, (_, kind) in enumerate(pairs))
