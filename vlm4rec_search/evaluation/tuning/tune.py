@@ -385,7 +385,7 @@ class Trial:
         self._whole, *self._fits = _at_once(partial(_Fit, start), [windows, *(others for others, _ in folds)])
         self.ndcg, self._recall = self._judge([fit.ranking for fit in self._fits])
         self._exposure = self.exposure_of(self.ranking)
-        self._try(lambda fit: fit.with_fusion("zscore"), lowest=np.mean)  # no simpler and no less simple
+        self._try(lambda fit: fit.with_fusion("zscore"), gain_of=np.mean)  # neither is the simpler one
         self._try(lambda fit: fit.with_fusion("rrf"))
         self._try(_Fit.alone)
         self._cost: float | None = None
@@ -417,17 +417,17 @@ class Trial:
         """Number of weightings that were judged."""
         return sum(fit.tried for fit in (self._whole, *self._fits))
 
-    def _try(self, change: Callable[[_Fit], Ranking], lowest: Callable[[Floats], float] | None = None) -> None:
+    def _try(self, change: Callable[[_Fit], Ranking], gain_of: Callable[[Floats], float] | None = None) -> None:
         """Make a change where it is better on windows that have not made it, and breaks no limit by more.
 
         Args:
             change: of a fit.
-            lowest: returns what has to be above 0, of the gains in nDCG@10 of the shoppers; the low end of the 95%
-                interval if absent.
+            gain_of: returns the gain that has to be above 0, from those of all shoppers in nDCG@10; the low end of the
+                95% interval if absent.
         """
         changed = _at_once(change, self._fits)
         ndcg, recall = self._judge(changed)
-        if (lowest or _lowest)(ndcg - self.ndcg) <= 0.0:
+        if (gain_of or _lowest)(ndcg - self.ndcg) <= 0.0:
             return
         ranking = change(self._whole)
         exposure = self.exposure_of(ranking)
