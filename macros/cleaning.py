@@ -37,7 +37,7 @@ def normal_form(evaluator: MacroEvaluator, text: SQL) -> str:
     """
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     text = f"CASE WHEN {text} LIKE '=\"%_\"' THEN SUBSTRING({text}, 3, LENGTH({text}) - 3) ELSE {text} END"
     visible = f"NFC_NORMALIZE(REGEXP_REPLACE({text}, '\\p{{Cf}}', '', 'g'))"
@@ -76,7 +76,7 @@ def attributes_text(evaluator: MacroEvaluator, attributes: SQL, declared: str) -
     """Return all attributes of a JSON object in one text, such as "country FR, tier gold"."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, (attributes, "JSON"))
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (attributes, "JSON"))
     (attributes,) = value.arguments
     told = _something("NULLIF(TRIM(pair.value), '')", "attributes", declared)
     pairs = f"LIST_TRANSFORM(MAP_ENTRIES(CAST({attributes} AS MAP(TEXT, TEXT))), pair -> pair.key || ' ' || {told})"
@@ -88,7 +88,7 @@ def without_fraction(evaluator: MacroEvaluator, number: SQL, is_float: SQL) -> s
     """Return an id of a column of floats as the whole number that it was: 4711 for 4711.0 and 1e+16."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, number, (is_float, "BOOLEAN"))
+    value = Value(evaluator.gateway, evaluator.runtime_stage, number, (is_float, "BOOLEAN"))
     number, is_float = value.arguments
     whole = f"TRY_CAST(TRY_CAST({number} AS DOUBLE) AS BIGINT)"
     return value.sql("TEXT", f"CASE WHEN {is_float} THEN COALESCE(CAST({whole} AS TEXT), {number}) ELSE {number} END")
@@ -99,7 +99,7 @@ def matches(evaluator: MacroEvaluator, text: SQL, pattern: SQL) -> str:
     """Return whether a regular expression, a literal, matches a whole text."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     return value.sql("BOOLEAN", f"REGEXP_FULL_MATCH({text}, {pattern})")
 
@@ -109,7 +109,7 @@ def contains(evaluator: MacroEvaluator, text: SQL, pattern: SQL) -> str:
     """Return whether a regular expression, a literal, matches a part of a text."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     return value.sql("BOOLEAN", f"REGEXP_MATCHES({text}, {pattern})")
 
@@ -119,7 +119,7 @@ def is_cut_id(evaluator: MacroEvaluator, number: SQL) -> str:
     """Return whether an id is a number as Excel shows long ones, such as 4.00638E+12: its digits are lost."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, number)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, number)
     (number,) = value.arguments
     return value.sql("BOOLEAN", f"({number} LIKE '_.%E+%' AND REGEXP_FULL_MATCH({number}, '\\d\\.\\d+E\\+\\d+'))")
 
@@ -129,7 +129,7 @@ def are_floats(evaluator: MacroEvaluator, number: SQL) -> str:
     """Return an aggregate: whether ids are whole numbers that became floats, as in pandas next to a missing value."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, number)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, number)
     (number,) = value.arguments
     is_float = f"SUFFIX({number}, '.0') AND REGEXP_FULL_MATCH({number}, '\\d+\\.0') OR {number} LIKE '_%e+%'"
     return f"BOOL_AND({value.sql('BOOLEAN', is_float)})"
@@ -143,7 +143,7 @@ def plain_text(evaluator: MacroEvaluator, text: SQL) -> str:
     """
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     visible = "REGEXP_REPLACE(text, '[\\x{200B}\\x{2060}\\x{FEFF}\\x{00AD}]', '', 'g')"
     narrow = f"NFC_NORMALIZE(TRANSLATE({visible}, '{_WIDE}', '{_NARROW}'))"
@@ -160,7 +160,7 @@ def html_characters(evaluator: MacroEvaluator) -> str:
     """
     from vlm4rec_search.common.spark.functions import is_spark
 
-    on_spark = is_spark(evaluator)
+    on_spark = is_spark(evaluator.gateway, evaluator.runtime_stage)
     return "(SELECT CAST(NULL AS TEXT) AS characters)" if on_spark else _html_characters()
 
 
@@ -189,7 +189,7 @@ def decoded(evaluator: MacroEvaluator, text: SQL, characters: SQL) -> str:
     """
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     source = f"{_html_characters()} AS html" if value.is_spark else ""
     characters = "html.characters" if value.is_spark else characters
@@ -209,7 +209,7 @@ def is_broken_text(evaluator: MacroEvaluator, text: SQL) -> str:
     from vlm4rec_search.common.patterns import BROKEN_TEXT
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     return value.sql("BOOLEAN", f"REGEXP_MATCHES({text}, '{BROKEN_TEXT}')")
 
@@ -228,7 +228,7 @@ def mended(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
 
     if not json.loads(declared).get("mend_texts"):
         return text
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     right = [chr(code) for code in (*range(0xA0, 0x180), *range(0x2010, 0x2045), 0x20AC, 0x2122)]
     broken = ["".join(_as_windows(byte) for byte in letter.encode()) for letter in right]
@@ -255,7 +255,7 @@ def without_tags(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return the text without HTML tags, and without the content of script and style elements."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     scripts = f"REGEXP_REPLACE({text}, '<(script|style)[^>]*>.*?</(script|style)>', ' ', 'gis')"
     return value.sql("TEXT", f"REGEXP_REPLACE({scripts}, '</?[a-z!][^>]*>', ' ', 'gi')")

@@ -36,7 +36,7 @@ def event_name(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
 
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     spread = f"LOWER(REGEXP_REPLACE({text}, '([a-z])([A-Z])', '\\1_\\2', 'g'))"
     word = f"TRIM(REGEXP_REPLACE({spread}, '[^\\p{{L}}\\p{{N}}]+', '_', 'g'), '_')"
@@ -97,7 +97,7 @@ def is_event(evaluator: MacroEvaluator, file: SQL) -> str:
     """Return whether a file of the interactions holds events of the service, and is not the shop's own log."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, file)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, file)
     (file,) = value.arguments
     return value.sql(
         "BOOLEAN", f"COALESCE(REGEXP_FULL_MATCH({file}, 'events/interactions/\\d{{4}}-\\d\\d-\\d\\d\\.parquet'), FALSE)"
@@ -137,7 +137,7 @@ def event_text(evaluator: MacroEvaluator, times: SQL, event_type: SQL, weight: S
     """Return what the events of one kind weigh in words, such as "2 x view +0.35"."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, (times, "BIGINT"), event_type, (weight, "DOUBLE"))
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (times, "BIGINT"), event_type, (weight, "DOUBLE"))
     times, event_type, weight = value.arguments
     return value.sql("TEXT", f"PRINTF('%d x %s %+.2f', {times}, {event_type}, {weight})")
 
@@ -154,7 +154,7 @@ def weight_text(evaluator: MacroEvaluator, events: SQL, days: SQL, dislikes: SQL
     """
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, events, (days, "DOUBLE"), (dislikes, "DOUBLE"))
+    value = Value(evaluator.gateway, evaluator.runtime_stage, events, (days, "DOUBLE"), (dislikes, "DOUBLE"))
     events, days, dislikes = value.arguments
     halved = f"PRINTF('; x %.2f, since dislikes count half of likes at most', {dislikes})"
     when = "%s; last %d days before the shopper''s latest%s"

@@ -23,7 +23,7 @@ def in_key_order(evaluator: MacroEvaluator, sort_key: SQL, *columns: SQL) -> str
     """
     from vlm4rec_search.common.spark.functions import is_spark
 
-    if is_spark(evaluator):
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
         return _sorted_structs(sort_key, columns)
     return f"ARRAY_AGG(STRUCT_PACK({_packed(columns)}) ORDER BY {sort_key})"
 
@@ -47,7 +47,7 @@ def list_total(evaluator: MacroEvaluator, numbers: SQL) -> str:
     """Return the sum of a list of DOUBLE; NULLs in it do not count."""
     from vlm4rec_search.common.spark.functions import is_spark
 
-    if is_spark(evaluator):
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
         return f"AGGREGATE({numbers}, CAST(0 AS DOUBLE), (total, number) -> total + COALESCE(number, 0))"
     return f"LIST_SUM({numbers})"
 
@@ -57,7 +57,7 @@ def json_text(evaluator: MacroEvaluator, json_value: SQL, json_type: SQL) -> str
     """Return a JSON value as text, a string without its quotes; `json_type` is the type that `@json_entries` gives."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, (json_value, "JSON"), json_type)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (json_value, "JSON"), json_type)
     json_value, json_type = value.arguments
     string = f"JSON_EXTRACT_STRING({json_value}, '$')"
     return value.sql("TEXT", f"CASE WHEN {json_type} = 'VARCHAR' THEN {string} ELSE {json_value}::TEXT END")
@@ -71,7 +71,7 @@ def json_entries(evaluator: MacroEvaluator, json_object: SQL) -> str:
     """
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, (json_object, "JSON"))
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (json_object, "JSON"))
     if not value.is_spark:
         return f"JSON_EACH({json_object})"
     (json_object,) = value.arguments
@@ -85,7 +85,7 @@ def is_json(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return whether a text is JSON; NULL for NULL."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     return value.sql("BOOLEAN", f"JSON_VALID({text})")
 
@@ -95,7 +95,7 @@ def json_string(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return a text as a JSON string, with its quotes; NULL for NULL."""
     from vlm4rec_search.common.spark.functions import is_spark
 
-    if is_spark(evaluator):
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
         record = f"TO_JSON(STRUCT_PACK(v := {text}))"  # {"v":"..."}, or {"v":null}
         return f"NULLIF(SUBSTRING({record}, 6, LENGTH({record}) - 6), 'null')"
     return f"TO_JSON({text})::TEXT"
@@ -106,7 +106,7 @@ def json_list(evaluator: MacroEvaluator, *texts: SQL) -> str:
     """Return a JSON list of texts."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, *texts)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, *texts)
     return value.sql("TEXT", f"TO_JSON([{', '.join(value.arguments)}])::TEXT")
 
 
@@ -115,7 +115,7 @@ def merged_json(evaluator: MacroEvaluator, first: SQL, second: SQL) -> str:
     """Return the fields of two JSON objects in one; those of the second win, unless they are null."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, (first, "JSON"), (second, "JSON"))
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (first, "JSON"), (second, "JSON"))
     first, second = value.arguments
     return value.sql("JSON", f"JSON_MERGE_PATCH({first}, JSON_MERGE_PATCH('{{}}', {second}))")
 
@@ -129,7 +129,7 @@ def json_record(evaluator: MacroEvaluator, *columns: SQL) -> str:
     from vlm4rec_search.common.spark.functions import is_spark
 
     *texts, last = columns
-    if is_spark(evaluator):
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
         record = f"TO_JSON(STRUCT_PACK({_packed((*texts,))}))"
         value = f"COALESCE({last}, 'null')"
         return f"""(SUBSTRING({record}, 1, LENGTH({record}) - 1) || ',"{_name(last)}":' || {value} || '}}')"""
@@ -141,7 +141,7 @@ def list_elements(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return the elements of a text that is a JSON list as a list of texts; any other text is its only element."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     is_list = f"{text} LIKE '[%' AND COALESCE(JSON_VALID({text}), FALSE)"
     return value.sql("TEXT[]", f"CASE WHEN {is_list} THEN JSON_EXTRACT_STRING({text}, '$[*]') ELSE [{text}] END")

@@ -40,7 +40,7 @@ def parse_number(evaluator: MacroEvaluator, text: SQL, decimal: SQL) -> str:
     """
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text, decimal)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text, decimal)
     text, decimal = value.arguments
     parts = f"REGEXP_EXTRACT({text}, '{_AMOUNT}', ['before', 'sign', 'digits'])"
     digits = "TRIM(amount.digits)"
@@ -73,7 +73,7 @@ def is_ambiguous_number(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return whether a text is a number such as "1,299", whose sign separates thousands or decimals."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     return value.sql("BOOLEAN", f"REGEXP_FULL_MATCH(REGEXP_EXTRACT({text}, '{_AMOUNT}', 3), '{_AMBIGUOUS}')")
 
@@ -87,7 +87,7 @@ def decimal_sign(evaluator: MacroEvaluator, text: SQL) -> str:
     """
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     last = f"NULLIF(REGEXP_EXTRACT({text}, '([.,])\\d+\\D*$', 1), '')"
     return value.sql(
@@ -120,7 +120,7 @@ def parse_available(evaluator: MacroEvaluator, text: SQL, declared: str) -> str:
     from vlm4rec_search.common.spark.functions import Value
     from vlm4rec_search.common.sql import quote_text
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     own = json.loads(declared)
     word = f"REGEXP_REPLACE(LOWER(REGEXP_REPLACE({text}, '^https?://schema\\.org/', '')), '[\\s_-]+', ' ', 'g')"
@@ -149,7 +149,7 @@ def is_finite(evaluator: MacroEvaluator, number: SQL) -> str:
     """Return whether a number is finite; NULL for NULL."""
     from vlm4rec_search.common.spark.functions import is_spark
 
-    if is_spark(evaluator):
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
         return f"(ABS({number}) <= 1.7976931348623157e308)"  # both engines sort NaN above infinity
     return f"ISFINITE({number})"
 
@@ -159,7 +159,7 @@ def as_number(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return a text that is a number as a computer writes it as DOUBLE, which may be infinite; else NULL."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     return value.sql("DOUBLE", f"TRY_CAST({text} AS DOUBLE)")
 
@@ -169,6 +169,6 @@ def number_text(evaluator: MacroEvaluator, number: SQL) -> str:
     """Return a number as the shortest text that reads as the same number, such as 5.0 or 1e+16."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, (number, "DOUBLE"))
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (number, "DOUBLE"))
     (number,) = value.arguments
     return value.sql("TEXT", f"CAST({number} AS TEXT)")

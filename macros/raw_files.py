@@ -19,7 +19,7 @@ def raw_file(evaluator: MacroEvaluator, table: str, version: str, *columns: str)
     from vlm4rec_search.common.spark.functions import is_spark
     from vlm4rec_search.datasets.raw import raw_query
 
-    spark = is_spark(evaluator)
+    spark = is_spark(evaluator.gateway, evaluator.runtime_stage)
     return raw_query(settings(), evaluator.var("data_dir"), table, columns, spark=spark)
 
 
@@ -30,7 +30,7 @@ def broken_records(evaluator: MacroEvaluator, *versions: str) -> exp.Expr:
     from vlm4rec_search.common.spark.functions import is_spark
     from vlm4rec_search.datasets.raw import broken_query
 
-    spark = is_spark(evaluator)
+    spark = is_spark(evaluator.gateway, evaluator.runtime_stage)
     return broken_query(settings(), evaluator.var("data_dir"), spark=spark)
 
 

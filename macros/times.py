@@ -54,7 +54,7 @@ def parse_time(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str) -
     """
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text, form)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text, form)
     text, form = value.arguments
     return value.sql(
         "TIMESTAMP",
@@ -77,7 +77,7 @@ def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str)
 
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text, form)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text, form)
     text, form = value.arguments
     zone = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 5)"
     has_clock = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 2) <> ''"
@@ -109,7 +109,7 @@ def date_order(evaluator: MacroEvaluator, text: SQL) -> str:
     """
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     first, second = (f"CAST(REGEXP_EXTRACT({text}, '^(\\d\\d?)[./ -](\\d\\d?)', {group}) AS INT)" for group in (1, 2))
     return value.sql(
@@ -127,7 +127,7 @@ def has_dots(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return whether a date such as 01.03.2024 has dots, which come with the day first; NULL for other texts."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     is_date = f"REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -]\\d{{4}}')"
     return value.sql("BOOLEAN", f"CASE WHEN {is_date} THEN REGEXP_MATCHES({text}, '^\\d\\d?\\.\\d\\d?\\.') END")
@@ -138,7 +138,7 @@ def are_days(evaluator: MacroEvaluator, text: SQL) -> str:
     """Return an aggregate: whether all values count days as spreadsheets do, which for seconds would be in 1970."""
     from vlm4rec_search.common.spark.functions import Value
 
-    value = Value(evaluator, text)
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
     is_day = f"REGEXP_FULL_MATCH({text}, '[345]\\d{{4}}([.]\\d*)?')"
     return f"BOOL_AND({value.sql('BOOLEAN', is_day)})"
@@ -259,7 +259,7 @@ def epoch(evaluator: MacroEvaluator, time: SQL) -> str:
     """Return the seconds from 1970 to a time in UTC, with their fraction."""
     from vlm4rec_search.common.spark.functions import is_spark
 
-    if is_spark(evaluator):
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
         return f"(DATE_DIFF('MICROSECOND', TIMESTAMP '1970-01-01', {time}) / 1e6)"
     return f"EPOCH({time})"
 
@@ -269,6 +269,6 @@ def is_time(evaluator: MacroEvaluator, time: SQL) -> str:
     """Return whether a value is a time, and neither NULL nor infinite, which DuckDB knows."""
     from vlm4rec_search.common.spark.functions import is_spark
 
-    if is_spark(evaluator):
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
         return f"(NOT {time} IS NULL)"
     return f"COALESCE(ISFINITE({time}), FALSE)"

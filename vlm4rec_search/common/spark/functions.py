@@ -8,10 +8,6 @@ function, on batches of Arrow arrays. So there is one definition of each rule, a
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sqlmesh.core.macros import MacroEvaluator
 
 SPARK = "spark"
 """Name of the engine, and of its gateway in `config.py`."""
@@ -31,9 +27,14 @@ _TESTING = "testing"  # the stage of YAML tests, which run on DuckDB whatever th
 _PREFIX = "vlm4rec_"
 
 
-def is_spark(evaluator: "MacroEvaluator") -> bool:
-    """Return whether a macro writes SQL for Spark."""
-    return bool(evaluator.gateway == SPARK and evaluator.runtime_stage != _TESTING)
+def is_spark(gateway: str | None, stage: object) -> bool:
+    """Return whether a macro writes SQL for Spark: `evaluator.gateway` and `evaluator.runtime_stage` say so.
+
+    A macro has to write `evaluator.gateway` in its own body. From that word SQLMesh sees that the SQL of a model
+    depends on the engine; without it, a plan on Spark takes the SQL of the last plan on DuckDB from the project's
+    `.cache`.
+    """
+    return gateway == SPARK and stage != _TESTING
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,15 @@ class Value:
     A macro gives the SQL of its arguments, writes its expression over `arguments`, and returns `sql` of it.
     """
 
-    def __init__(self, evaluator: "MacroEvaluator", *given: str | tuple[str, str]) -> None:
+    def __init__(self, gateway: str | None, stage: object, *given: str | tuple[str, str]) -> None:
         """Take the arguments of a macro.
 
         Args:
-            evaluator: what the macro gets.
+            gateway: `evaluator.gateway`.
+            stage: `evaluator.runtime_stage`.
             given: SQL of texts; of other types, SQL and DuckDB type.
         """
-        self.is_spark = is_spark(evaluator)
+        self.is_spark = is_spark(gateway, stage)
         pairs = [(argument, "TEXT") if isinstance(argument, str) else argument for argument in given]
         self._given = tuple(sql for sql, _ in pairs)
         self._parameters = tuple((f"given{number}", kind) for number, (_, kind) in enumerate(pairs))
