@@ -19,7 +19,7 @@ from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.search_layer import MODELS, PHOTOS, Frame, Model, SearchTables
 from vlm4rec_search.search.retrievers import MAX_ITEMS
 
-_RANGE = 20_000  # documents whose lists are in memory at once: about 1 GB with 100 words and 150 neighbours each
+RANGE = 20_000  # documents whose lists are in memory at once: about 1 GB with 100 words and 150 neighbours each
 STEPS = 5  # how often `stage_release` advances its progress bar
 
 
@@ -58,9 +58,12 @@ def stage_release(
     connection.execute(tables.COPY_BEHAVIOUR, {"listed": MAX_ITEMS})
     advance(1)
     documents = count_rows(connection, "documents")
-    for copy in tables.COPY_LISTS:
-        for low in range(0, documents, _RANGE):
-            connection.execute(copy, {"low": low, "high": low + _RANGE})
+    kind = "TABLE" if documents > RANGE else "VIEW"  # one range reads its rows once anyway
+    for name, copy in tables.COPY_LISTS.items():
+        connection.execute(tables.NUMBER_LISTED.format(kind=kind, name=name))
+        for low in range(0, documents, RANGE):
+            connection.execute(copy, {"low": low, "high": low + RANGE})
+    connection.execute(f"DROP {kind} listed")
     advance(1)
     connection.execute(tables.COPY_USERS)
     meta = replace(meta, documents=documents, users=count_rows(connection, "users"))

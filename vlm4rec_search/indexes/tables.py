@@ -142,35 +142,38 @@ INSERT INTO segments
 SELECT segment, list({'item_id': item_id, 'score': shoppers} ORDER BY shoppers DESC, item_id)[:$listed]
 FROM incoming_segments WHERE shoppers > 0 GROUP BY segment;
 """
+# By documents, so that a range of them is read without all other rows.
+NUMBER_LISTED = """
+CREATE OR REPLACE TEMP {kind} listed AS
+SELECT documents.document, incoming.*
+FROM incoming_{name} AS incoming INNER JOIN documents ON documents.item_id = incoming.item_id
+ORDER BY documents.document
+"""
 # Each is copied for a range of documents at a time, since an aggregate of lists has to fit into memory.
-COPY_LISTS = (
-    """
+COPY_LISTS = {
+    "neighbours": """
 INSERT INTO neighbours
-SELECT documents.document,
-    list({'item_id': neighbours.neighbour_id, 'similarity': round(neighbours.similarity, 6)}
-        ORDER BY neighbours.similarity DESC, neighbours.neighbour_id)
-FROM incoming_neighbours AS neighbours INNER JOIN documents ON documents.item_id = neighbours.item_id
-WHERE isfinite(neighbours.similarity) AND neighbours.similarity > 0
-    AND documents.document >= $low AND documents.document < $high
-GROUP BY documents.document ORDER BY documents.document
+SELECT document,
+    list({'item_id': neighbour_id, 'similarity': round(similarity, 6)} ORDER BY similarity DESC, neighbour_id)
+FROM listed
+WHERE isfinite(similarity) AND similarity > 0 AND document >= $low AND document < $high
+GROUP BY document ORDER BY document
 """,
-    """
+    "ease": """
 INSERT INTO ease
-SELECT documents.document,
-    list({'item_id': ease.neighbour_id, 'weight': round(ease.weight, 6)}
-        ORDER BY abs(ease.weight) DESC, ease.neighbour_id)
-FROM incoming_ease AS ease INNER JOIN documents ON documents.item_id = ease.item_id
-WHERE isfinite(ease.weight) AND ease.weight <> 0 AND documents.document >= $low AND documents.document < $high
-GROUP BY documents.document ORDER BY documents.document
+SELECT document, list({'item_id': neighbour_id, 'weight': round(weight, 6)} ORDER BY abs(weight) DESC, neighbour_id)
+FROM listed
+WHERE isfinite(weight) AND weight <> 0 AND document >= $low AND document < $high
+GROUP BY document ORDER BY document
 """,
-    """
+    "terms": """
 INSERT INTO words
-SELECT documents.document, list({'term': terms.term, 'word': terms.word, 'weight': terms.weight} ORDER BY terms.rank)
-FROM incoming_terms AS terms INNER JOIN documents ON documents.item_id = terms.item_id
-WHERE documents.document >= $low AND documents.document < $high
-GROUP BY documents.document ORDER BY documents.document
+SELECT document, list({'term': term, 'word': word, 'weight': weight} ORDER BY rank)
+FROM listed
+WHERE document >= $low AND document < $high
+GROUP BY document ORDER BY document
 """,
-)
+}
 COPY_USERS = """
 INSERT INTO rejected SELECT 'user', user_id, NULL, reason FROM judged_users WHERE reason IS NOT NULL;
 INSERT INTO users

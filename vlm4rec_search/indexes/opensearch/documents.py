@@ -14,11 +14,13 @@ import pyarrow as pa
 from opensearchpy import OpenSearch, helpers
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.progress import bar
 from vlm4rec_search.indexes.checks import has_photos
 from vlm4rec_search.indexes.opensearch import bulk
 from vlm4rec_search.indexes.opensearch.bulk import Operation
-from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, KINDS, LONGEST_ID, VECTORS, Kind, field_name
+from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, LONGEST_ID, VECTORS, Kind, field_name
 from vlm4rec_search.indexes.release import ReleaseMeta
+from vlm4rec_search.indexes.staging import RANGE, count_rows
 from vlm4rec_search.indexes.tables import BODY_HASH
 
 BATCH = 1_000  # documents in memory
@@ -41,12 +43,18 @@ FROM segments WHERE strlen(segment) > $longest;
 _ITEM_HASH = "sha256(to_json(struct_update(body, words := NULL, ease := NULL))::VARCHAR) AS body_hash"
 # Neighbours are two lists: of a list of pairs, a search would have to build thousands of objects.
 _CREATE = "CREATE TABLE outgoing_{kind} AS SELECT *, {body_hash} FROM ({rows}) AS body"
+_ADD = "INSERT INTO outgoing_{kind} SELECT *, {body_hash} FROM ({rows}) AS body"
+# Of a range of documents, since aggregates of lists have to fit into memory.
+_DOCUMENTS, _VECTORS, _FACETS, _POPULARITY, _WORDS, _NEIGHBOURS, _EASE, _FITTED, _PHOTOS = (
+    f"(SELECT * FROM {table} WHERE document >= $low AND document < $high) AS {table}"  # noqa: S608  our own names
+    for table in ("documents", "vectors", "facets", "popularity", "words", "neighbours", "ease", "fitted", "photos")
+)
 _ROWS = {
-    "items": """
+    "items": f"""
         WITH fields AS (
             SELECT document, name, list(DISTINCT value ORDER BY value) AS "values",
                 list(DISTINCT number ORDER BY number) FILTER (number IS NOT NULL) AS numbers
-            FROM facets INNER JOIN facet_names USING (field) GROUP BY document, name
+            FROM {_FACETS} INNER JOIN facet_names USING (field) GROUP BY document, name
         ), objects AS (
             SELECT document,
                 string_agg(to_json(name)::VARCHAR || ':' || to_json("values")::VARCHAR, ',' ORDER BY name) AS facets,
@@ -54,8 +62,8 @@ _ROWS = {
             FROM fields GROUP BY document
         )
         SELECT item_id, title, description, caption, details, category, price, available, image,
-            attributes::VARCHAR AS attributes, '{' || coalesce(facets, '') || '}' AS facets,
-            '{' || coalesce(numbers, '') || '}' AS numbers, coalesce(score, 0) AS popularity,
+            attributes::VARCHAR AS attributes, '{{' || coalesce(facets, '') || '}}' AS facets,
+            '{{' || coalesce(numbers, '') || '}}' AS numbers, coalesce(score, 0) AS popularity,
             coalesce(shoppers, 0) AS shoppers, coalesce(recent, 0) AS recent_shoppers,
             coalesce(words, []) AS words, struct_pack(
                 item_id := list_transform(coalesce(neighbours, []), neighbour -> neighbour.item_id),
@@ -64,21 +72,21 @@ _ROWS = {
                 item_id := list_transform(coalesce(ease, []), neighbour -> neighbour.item_id),
                 weight := list_transform(coalesce(ease, []), neighbour -> neighbour.weight)
             ) AS ease, vector, fitted, content_hash
-        FROM documents INNER JOIN vectors USING (document) LEFT JOIN objects USING (document)
-            LEFT JOIN popularity USING (document) LEFT JOIN words USING (document)
-            LEFT JOIN neighbours USING (document) LEFT JOIN ease USING (document)
-            LEFT JOIN fitted USING (document)
+        FROM {_DOCUMENTS} INNER JOIN {_VECTORS} USING (document) LEFT JOIN objects USING (document)
+            LEFT JOIN {_POPULARITY} USING (document) LEFT JOIN {_WORDS} USING (document)
+            LEFT JOIN {_NEIGHBOURS} USING (document) LEFT JOIN {_EASE} USING (document)
+            LEFT JOIN {_FITTED} USING (document)
         WHERE strlen(item_id) <= $longest ORDER BY item_id
-    """,
+    """,  # noqa: S608
     "profiles": "SELECT * FROM users WHERE strlen(user_id) <= $longest ORDER BY user_id",
     "segments": "SELECT * FROM segments WHERE strlen(segment) <= $longest ORDER BY segment",
 }
-_WITH_PHOTOS = """
+_WITH_PHOTOS = f"""
     SELECT items.*, photo
-    FROM ({rows}) AS items LEFT JOIN (SELECT item_id, photo FROM documents INNER JOIN photos USING (document))
+    FROM ({{rows}}) AS items LEFT JOIN (SELECT item_id, photo FROM {_DOCUMENTS} INNER JOIN {_PHOTOS} USING (document))
         USING (item_id)
     ORDER BY item_id
-"""
+"""  # noqa: S608
 
 
 def prepare_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -90,15 +98,19 @@ def prepare_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
     facets = [str(field) for (field,) in rows]
     names = pa.table({"field": pa.array(facets, pa.string()), "name": pa.array(map(field_name, facets), pa.string())})
     connection.register("facet_names", names)
-    statements = _REJECT.strip().rstrip(";").split(";\n")
-    for kind in KINDS:
-        body_hash = _ITEM_HASH if kind == "items" else BODY_HASH
-        query = _ROWS[kind]
-        if kind == "items" and has_photos(connection):
-            query = _WITH_PHOTOS.format(rows=query)
-        statements.append(_CREATE.format(kind=kind, rows=query, body_hash=body_hash))
-    for statement in statements:
+    for statement in _REJECT.strip().rstrip(";").split(";\n"):
         connection.execute(statement, {"longest": LONGEST_ID})
+    for kind in ("profiles", "segments"):
+        create = _CREATE.format(kind=kind, rows=_ROWS[kind], body_hash=BODY_HASH)
+        connection.execute(create, {"longest": LONGEST_ID})
+    items = _WITH_PHOTOS.format(rows=_ROWS["items"]) if has_photos(connection) else _ROWS["items"]
+    total = count_rows(connection, "documents")
+    with bar("preparing documents", total) as advance:
+        for low in range(0, max(total, 1), RANGE):
+            statement = _ADD if low else _CREATE
+            given = {"longest": LONGEST_ID, "low": low, "high": low + RANGE}
+            connection.execute(statement.format(kind="items", rows=items, body_hash=_ITEM_HASH), given)
+            advance(min(RANGE, total - low))
     connection.unregister("facet_names")
     return facets
 

@@ -47,6 +47,7 @@ from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, sta
 
 logger = logging.getLogger(__name__)
 
+_MEMORY = "2GB"  # of DuckDB; what does not fit goes to a folder beside the temporary file
 COPYING = 300.0  # seconds; a server that cannot link files copies them
 _REJECTED_KINDS: dict[Kind, str] = {"items": "document", "profiles": "user", "segments": "segment"}
 _WRITE_BLOCK = "index.blocks.write"
@@ -93,10 +94,9 @@ def publish_release(
             _check_faiss(catalogue)
         catalogue.delete_unfinished()
         previous = catalogue.list().get(live) if live else None
-        with bar("staging the tables", STEPS + 1) as advance:
+        with bar("staging the tables", STEPS) as advance:
             meta = stage_release(connection, given, meta, advance)
-            facets = prepare_documents(connection)
-            advance(1)
+        facets = prepare_documents(connection)
         for kind in KINDS:
             read_hashes(catalogue.client, catalogue.index(kind, live) if live else None, connection, f"live_{kind}")
         base = previous if incremental else None
@@ -224,7 +224,7 @@ def _staging_database() -> Iterator[duckdb.DuckDBPyConnection]:
     """
     with (
         TemporaryDirectory(prefix="vlm4rec-") as folder,
-        duckdb.connect(str(Path(folder) / "staged.duckdb")) as connection,
+        duckdb.connect(str(Path(folder) / "staged.duckdb"), config={"memory_limit": _MEMORY}) as connection,
     ):
         try:
             with _publication_errors():
