@@ -12,17 +12,12 @@ MODEL (
   )
 );
 
+/* What ARRAY_AGG collects stays in memory, and what is joined does not have to: so each item is collected once, and the vectors of interests are joined. */
 WITH histories AS (
   SELECT
     weights.user_id,
-    LIST_SORT(ARRAY_AGG(weights.item_id) FILTER(WHERE weights.counts)) AS seen, /* items that were only shown to the shopper may come again */
-    LIST_SORT(
-      ARRAY_AGG(STRUCT_PACK(item_id := weights.item_id, weight := weights.weight / profiles.length))
-      FILTER(WHERE weights.weight <> 0 AND NOT profiles.length IS NULL)
-    ) AS history
+    LIST_SORT(ARRAY_AGG(STRUCT_PACK(item_id := weights.item_id, weight := weights.weight, counts := weights.counts))) AS entries
   FROM profiles.profile_weights AS weights
-  LEFT JOIN profiles.user_profiles AS profiles
-    ON profiles.user_id = weights.user_id
   GROUP BY
     weights.user_id
 ), words AS (
@@ -32,13 +27,6 @@ WITH histories AS (
   FROM profiles.term_weights AS terms
   GROUP BY
     terms.user_id
-), tastes AS (
-  SELECT
-    interests.user_id,
-    @in_key_order(interests.rank, interests.vector, interests.importance, interests.medoid, interests.items) AS interests
-  FROM profiles.interests AS interests
-  GROUP BY
-    interests.user_id
 ), similar AS (
   SELECT
     similar_shoppers.user_id,
@@ -58,10 +46,27 @@ SELECT
   COALESCE(histories.user_id, users.user_id) AS user_id, /* the shop's id of the shopper */
   COALESCE(profiles.items, 0)::INT AS items, /* number of items that the vector is made of */
   profiles.vector, /* profile vector, of length 1; NULL without an item that the shopper likes */
-  COALESCE(histories.history, []) AS history, /* items of the profile; the sum of weight x item vector is the profile vector */
-  COALESCE(histories.seen, []) AS seen, /* items that answers leave out: those of the history, except items that were only shown */
+  (
+    CASE
+      WHEN histories.user_id IS NULL OR profiles.length IS NULL
+      THEN []
+      ELSE LIST_TRANSFORM(
+        LIST_FILTER(histories.entries, entry -> entry.weight <> 0),
+        entry -> STRUCT_PACK(item_id := entry.item_id, weight := entry.weight / profiles.length)
+      )
+    END
+  )::STRUCT(item_id TEXT, weight DOUBLE)[] AS history, /* items of the profile; the sum of weight x item vector is the profile vector */
+  COALESCE(LIST_TRANSFORM(LIST_FILTER(histories.entries, entry -> entry.counts), entry -> entry.item_id), [])::TEXT[] AS seen, /* items that answers leave out: those of the history, except items that were only shown */
   COALESCE(words.terms, [])::STRUCT(term TEXT, word TEXT, weight DOUBLE)[] AS terms, /* weighted words of the lexical retriever, the largest weight first */
-  COALESCE(tastes.interests, [])::STRUCT(vector FLOAT[], importance DOUBLE, medoid TEXT, items TEXT[])[] AS interests, /* interests of profiles.interests, the most important first */
+  LIST_FILTER(
+    [
+      @struct_unless_null(interest_1.vector, interest_1.importance, interest_1.medoid, interest_1.items),
+      @struct_unless_null(interest_2.vector, interest_2.importance, interest_2.medoid, interest_2.items),
+      @struct_unless_null(interest_3.vector, interest_3.importance, interest_3.medoid, interest_3.items),
+      @struct_unless_null(interest_4.vector, interest_4.importance, interest_4.medoid, interest_4.items)
+    ],
+    interest -> NOT interest IS NULL
+  )::STRUCT(vector FLOAT[], importance DOUBLE, medoid TEXT, items TEXT[])[] AS interests, /* interests of profiles.interests, the most important first */
   COALESCE(starts.items, [])::STRUCT(item_id TEXT, weight DOUBLE, lasting DOUBLE)[] AS behaviour, /* items of profiles.recent_items, from which co-purchases (weight, sum 1) and EASE (lasting) start */
   COALESCE(similar.shoppers, [])::STRUCT(item_id TEXT, score DOUBLE)[] AS shoppers, /* items of search.similar_shoppers, the largest score first */
   COALESCE(again.repeats, [])::STRUCT(item_id TEXT, score DOUBLE, times INT, last_on TEXT)[] AS repeats, /* items of profiles.repeat_items, the largest score first */
@@ -77,8 +82,14 @@ LEFT JOIN profiles.fitted_profiles AS learned
   ON learned.user_id = histories.user_id
 LEFT JOIN words
   ON words.user_id = histories.user_id
-LEFT JOIN tastes
-  ON tastes.user_id = histories.user_id
+LEFT JOIN profiles.interests AS interest_1
+  ON interest_1.user_id = histories.user_id AND interest_1.rank = 1
+LEFT JOIN profiles.interests AS interest_2
+  ON interest_2.user_id = histories.user_id AND interest_2.rank = 2
+LEFT JOIN profiles.interests AS interest_3
+  ON interest_3.user_id = histories.user_id AND interest_3.rank = 3
+LEFT JOIN profiles.interests AS interest_4
+  ON interest_4.user_id = histories.user_id AND interest_4.rank = 4
 LEFT JOIN similar
   ON similar.user_id = histories.user_id
 LEFT JOIN again

@@ -103,7 +103,7 @@ VALUES = {
     },
 }
 AGGREGATES = {"are_floats", "are_days"}
-ELSEWHERE = {"in_key_order", "json_entries", "html_characters", "raw_file", "broken_records"}
+ELSEWHERE = {"json_entries", "html_characters", "raw_file", "broken_records"}
 TABLES = {
     "texts": ("text", TEXTS),
     "numbers": ("number", NUMBERS),
@@ -220,13 +220,19 @@ def test_fields_of_objects_are_equal(spark: "SparkSession") -> None:
 
 def test_lists_have_the_order_of_their_key(spark: "SparkSession") -> None:
     lists = macros("lists")
-    for macro in (lists.in_order, lists.in_key_order):
-        expected, found = both(
-            spark,
-            *(f"SELECT {macro(evaluator, '-n', 'n', 'text')} AS rows FROM texts" for evaluator in (DUCKDB, SPARK)),
-        )
-        assert found == expected
-        assert [row["n"] for row in found[0]["rows"]] == list(range(len(TEXTS)))[::-1]
+    expected, found = both(
+        spark,
+        *(f"SELECT {lists.in_order(evaluator, '-n', 'n', 'text')} AS rows FROM texts" for evaluator in (DUCKDB, SPARK)),
+    )
+    assert found == expected
+    assert [row["n"] for row in found[0]["rows"]] == list(range(len(TEXTS)))[::-1]
+
+
+def test_a_struct_is_null_where_its_first_column_is(spark: "SparkSession") -> None:
+    struct = macros("lists").struct_unless_null(DUCKDB, "text", "n")
+    expected, found = both(spark, *[f"SELECT n, {struct} AS pair FROM texts ORDER BY n"] * 2)
+    assert found == expected
+    assert [row["pair"] is None for row in found] == [text is None for text in TEXTS]
 
 
 def test_an_ordered_aggregate_that_spark_would_not_order_is_refused() -> None:

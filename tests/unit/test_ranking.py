@@ -1,5 +1,6 @@
 """The ranking configuration: what ships is whole, and a mistake is told in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ def test_the_shipped_configuration_is_read() -> None:
             "terms",
         )
     }
+
+
+def test_a_shoppers_document_has_room_for_the_most_interests_of_a_ranking(tmp_path: Path) -> None:
+    sql = (Path(__file__).parents[2] / "models" / "search" / "user_documents.sql").read_text("utf-8")
+    joined = len(re.findall(r"interest_\d\.rank = \d", sql))
+    fits, one_more = tmp_path / "fits.yaml", tmp_path / "one_more.yaml"
+    fits.write_text(yaml.safe_dump({**SHIPPED, "interests": joined}), "utf-8")
+    one_more.write_text(yaml.safe_dump({**SHIPPED, "interests": joined + 1}), "utf-8")
+    assert load_ranking(fits).interests == joined
+    with pytest.raises(UsageError, match="interests"):
+        load_ranking(one_more)
 
 
 @pytest.mark.parametrize(

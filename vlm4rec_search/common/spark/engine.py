@@ -101,7 +101,7 @@ def for_spark(expression: exp.Expr) -> exp.Expr:
             table.replace(exp.Lateral(this=table.this, alias=table.args.get("alias")))
     for aggregate in found.find_all(exp.ArrayAgg):
         if aggregate.find(exp.Order):
-            raise SQLMeshError("Spark has no ordered ARRAY_AGG: write @in_order(key, columns) or @in_key_order")
+            raise SQLMeshError("Spark has no ordered ARRAY_AGG: write @in_order(key, columns)")
     return found
 
 
