@@ -1,4 +1,4 @@
-"""A million items through publication and search, each step in a process of its own.
+"""A million items through publication and search, in a folder and on a local OpenSearch, each step in a process.
 
     python -m benchmarks.million --documents 1000000 --titles items.csv
 
@@ -10,7 +10,6 @@ published, opened and searched as the commands do. Folder and steps can be named
 import argparse
 import csv
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -41,7 +40,8 @@ Result: TypeAlias = dict[str, Any]
 
 USERS, HISTORY, BATCH, REPEATS, DEPTH = 2_000, 8, 50_000, 60, 200
 ENCODER = "all-MiniLM-L6-v2"
-STEPS = ("tables", "publish", "search")
+STEPS = ("tables", "publish", "search", "opensearch")
+HEAP_MB = 2_048  # of the server
 _EMPTY = """
 CREATE SCHEMA search; CREATE SCHEMA captions; CREATE SCHEMA histories; CREATE SCHEMA embeddings;
 CREATE TABLE captions.item_captions AS SELECT 'none@1' AS prompt;
@@ -247,15 +247,16 @@ def p50(act: Callable[[int], object], repeats: int = REPEATS) -> float:
 
 
 @contextmanager
-def peak_memory(found: Result, every: float = 0.05) -> Iterator[None]:
-    """Add the peaks of the block in MB: of all resident pages, and of those that no file backs."""
+def peak_memory(found: Result, process: str = "self", every: float = 0.05) -> Iterator[None]:
+    """Add the peaks of a process in the block, in MB: of all resident pages, and of those that no file backs."""
     ended = threading.Event()
-    anonymous = [0]
+    peaks = {"RssAnon": 0, "VmRSS": 0}
 
     def watch() -> None:
         while not ended.wait(every):
-            status = Path("/proc/self/status").read_text("utf-8")
-            anonymous[0] = max(anonymous[0], int(status.partition("RssAnon:")[2].split()[0]))
+            status = Path(f"/proc/{process}/status").read_text("utf-8")
+            for name in peaks:
+                peaks[name] = max(peaks[name], int(status.partition(f"{name}:")[2].split()[0]))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -264,11 +265,10 @@ def peak_memory(found: Result, every: float = 0.05) -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
-        found["peak_anonymous_mb"] = anonymous[0] / 1e3
-        found["peak_resident_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        found |= {"peak_anonymous_mb": peaks["RssAnon"] / 1e3, "peak_resident_mb": peaks["VmRSS"] / 1e3}
 
 
-def run_step(step: str, folder: Path, documents: int, titles: Path | None) -> Result:
+def run_step(step: str, folder: Path, documents: int, titles: Path | None, heap_mb: int = HEAP_MB) -> Result:
     """Run one of `STEPS` in this process, with its seconds and its peak of memory."""
     warehouse, index = folder / "warehouse.duckdb", folder / "index"
     found: Result = {"step": step, "documents": documents}
@@ -278,21 +278,30 @@ def run_step(step: str, folder: Path, documents: int, titles: Path | None) -> Re
             found |= make_tables(warehouse, documents, titles)
         elif step == "publish":
             found |= publish(warehouse, index)
-        else:
+        elif step == "search":
             found |= measure_searches(index)
+    if step == "opensearch":
+        from benchmarks.million_on_server import load_and_search
+
+        found |= load_and_search(warehouse, folder / "opensearch", heap_mb)
     found["seconds"] = time.perf_counter() - started
     return {name: round(value, 2) if isinstance(value, float) else value for name, value in found.items()}
 
 
-def run(documents: int, folder: Path, titles: Path | None = None, steps: Sequence[str] = STEPS) -> list[Result]:
-    """Run steps one after the other, each in a process of its own, and return what each found."""
-    results = []
+def run(
+    documents: int,
+    folder: Path,
+    titles: Path | None = None,
+    steps: Sequence[str] = STEPS,
+    heap_mb: int = HEAP_MB,
+) -> Iterator[Result]:
+    """Run steps one after the other, each in a process of its own, and yield what each found."""
     for step in steps:
         command = [sys.executable, "-m", "benchmarks.million", "--only", step, "--folder", str(folder)]
         command += ["--documents", str(documents), *(["--titles", str(titles)] if titles else [])]
+        command += ["--heap", str(heap_mb)]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603  our own
-        results.append(json.loads(output.splitlines()[-1]))
-    return results
+        yield json.loads(output.splitlines()[-1])
 
 
 def main() -> None:
@@ -302,13 +311,14 @@ def main() -> None:
     parser.add_argument("--titles", type=Path, help="CSV file with a column title; the built-in shop's by default")
     parser.add_argument("--folder", type=Path, help="where tables and index go and stay; a temporary one by default")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
+    parser.add_argument("--heap", type=int, default=HEAP_MB, help="Java heap of the server, in MiB")
     parser.add_argument("--only", choices=STEPS, help="run this step in this process")
     given = parser.parse_args()
     if given.only:
-        print(json.dumps(run_step(given.only, given.folder, given.documents, given.titles)))
+        print(json.dumps(run_step(given.only, given.folder, given.documents, given.titles, given.heap)))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        for result in run(given.documents, given.folder or Path(temporary), given.titles, given.steps):
+        for result in run(given.documents, given.folder or Path(temporary), given.titles, given.steps, given.heap):
             print(json.dumps(result), flush=True)
 
 
