@@ -53,7 +53,7 @@ SHORT = (3, 10)  # items of histories that may get weights of their own
 # A little stricter than what is promised, a tenth and four fifths, since the tables that are published are newer.
 LARGEST_FIRST = 0.08  # share of the shoppers who may see the same first hit
 COVERAGE = 0.85  # of the documents that the first ten hits of all shoppers would cover if they were drawn at random
-WORTH = 0.1  # share of nDCG@10 that the coverage may cost
+WORTH = 0.1  # share of nDCG@10 that each of the two may cost
 
 # What the search for weights begins without: a start that has it was fitted on the windows that judge.
 _UNFITTED: Mapping[str, object] = {
@@ -62,7 +62,10 @@ _UNFITTED: Mapping[str, object] = {
     "by_history": (),
     "diversity": 0.0,
 }
-_FIRST, _BOTH = (1.0, 0.0), (1.0, 1.0)  # what a broken limit costs: of the first hit, and of the coverage
+_BY_WORTH = "each is weighted by what it finds alone, since no searched weights are better beyond chance"
+_FIRST, _COVERAGE = 0, 1  # the limits, in the order of `LimitCheck.missing`
+_STEPS = (0.2, 0.1, 0.05)  # by which a search changes weights
+_NEAR = (0.05,)  # and by which it stays near the weights that it begins with
 
 TABLES: Mapping[str, tuple[float, ...]] = {
     "pace_days": (10, 20, 60, 180, 36_500),
@@ -113,13 +116,13 @@ def tune(
 ) -> Tuned:
     """Choose a ranking configuration on rolling windows.
 
-    The weighting with the largest mean nDCG@10 is searched, under two limits as of the end of the last window. What the
-    most frequent first hit reaches beyond `LARGEST_FIRST` of the shoppers counts against nDCG@10. Top tens should cover
-    `COVERAGE` of the documents that random lists would, where that costs at most `WORTH` of nDCG@10. What the choice is
-    worth is measured by cross-fitting, see `Trial`. Equal weights stay where the gain is within one standard error,
-    and the ranking in force stays unless the 95% interval of the difference lies above 0, or it shows the most frequent
-    first hit to more shoppers than `SAME_FIRST` and than the new one. With fewer than `FEWEST` shoppers the ranking in
-    force is kept, else the packaged one.
+    Each retriever is weighted by what it finds alone. Searched weights take the place of these where they are better by
+    cross-fitting, see `Trial`. There are two limits, as of the end of the last window: the most frequent first hit
+    should reach at most `LARGEST_FIRST` of the shoppers, and top tens should cover `COVERAGE` of the documents that
+    random lists would; each is met where that costs at most `WORTH` of nDCG@10. The ranking in force stays unless the
+    95% interval of the difference lies above 0, or it shows the most frequent first hit to more shoppers than
+    `SAME_FIRST` and than the new one. With fewer than `FEWEST` shoppers the ranking in force is kept, else the packaged
+    one.
 
     Args:
         settings: warehouse, cache and the configuration to start from, whose durations the tables have.
@@ -179,12 +182,6 @@ def _equal_weights(start: Ranking) -> Ranking:
     packaged = load_ranking()
     kept = {name: getattr(packaged, name) for name in ("version", "profile", "fusion", "weights")}
     return start.model_copy(update={**_UNFITTED, **kept})
-
-
-def _is_above(values: Floats, others: Floats) -> bool:
-    """Return whether the mean difference is more than one standard error above 0, paired over shoppers."""
-    gain = values - others
-    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
 @dataclass(frozen=True)
@@ -267,24 +264,25 @@ class _Option:
         reachable = 1.0 - np.exp(-shown.size / max(measured.documents, 1))
         return LimitCheck(measured.first_share, measured.coverage, float(COVERAGE * reachable))
 
-    def value(self, weights: Floats, limits: tuple[float, float], beaten: float = -np.inf) -> float:
-        """Return the mean nDCG@10, less what is missing from each limit times its weight.
+    def climb(
+        self, start: Floats, allowed: tuple[float, float], steps: tuple[float, ...], most: float = np.inf
+    ) -> Floats:
+        """Return the weights with the largest mean nDCG@10, less what is missing from each limit beyond `allowed`.
 
-        Where it cannot be above `beaten`, the limits are not looked at.
+        Args:
+            start: weights that the search begins with.
+            allowed: what may be missing from each limit.
+            steps: by which weights change, the largest first.
+            most: a larger nDCG@10 counts as this, so that only what is missing can be made good.
         """
-        ndcg = float(self.ndcg(weights).mean())
-        if ndcg <= beaten:
-            return ndcg
-        missing = self.exposure(weights).missing
-        return ndcg - limits[0] * missing[0] - limits[1] * missing[1]
-
-    def climb(self, start: Floats, limits: tuple[float, float], steps: tuple[float, ...]) -> Floats:
-        """Return the weights with the best value."""
         highest = -np.inf
 
         def value(weights: Floats) -> float:
             nonlocal highest
-            found = self.value(weights, limits, highest)
+            found = min(float(self.ndcg(weights).mean()), most)
+            if found > highest:  # else it is not the best, whatever is missing
+                missing = self.exposure(weights).missing
+                found -= sum(max(0.0, own - few) for own, few in zip(missing, allowed, strict=True))
             highest = max(highest, found)
             return found
 
@@ -301,22 +299,32 @@ class _Fit:
 
     def __init__(self, start: Ranking, windows: Windows) -> None:
         self._start, self._windows, self.tried = start, windows, 0
-        self.ranking = self.with_fusion("minmax")
+        self.ranking = self.by_worth("minmax")
 
-    def with_fusion(self, fusion: Fusion) -> Ranking:
-        """Return the best profile and the best weights for a fusion, under the limit of the first hit.
+    def by_worth(self, fusion: Fusion) -> Ranking:
+        """Return the better profile for a fusion, each kind weighted by the square of what it is worth alone.
 
-        The search begins with the squares of what each kind is worth alone. Such weights are nearly as good as the best
-        ones, and the nearest peak fits less noise than the highest of many.
+        No search is behind such weights, so that a few shoppers are enough for them.
         """
         options = [_Option(self._windows, profile, fusion, self._start.depth) for profile in PROFILES]
         starts = [option.worth_alone() ** 2 for option in options]
-        values = [option.value(start, _FIRST) for option, start in zip(options, starts, strict=True)]
-        option, start = options[int(np.argmax(values))], starts[int(np.argmax(values))]
-        weights = option.climb(start / start.sum(), _FIRST, (0.2, 0.1, 0.05))
+        values = [option.ndcg(start).mean() for option, start in zip(options, starts, strict=True)]
+        best = int(np.argmax(values))
         self.tried += sum(each.tried for each in options)
-        changes = {"profile": option.profile, "fusion": fusion, "weights": as_weights(weights)}
+        weights = as_weights(starts[best] / starts[best].sum())
+        changes = {"profile": options[best].profile, "fusion": fusion, "weights": weights}
         return self._start.model_copy(update={**_UNFITTED, **changes})
+
+    def searched(self, fusion: Fusion, allowed: tuple[float, float]) -> Ranking:
+        """Return the best weights for a fusion, see `_Option.climb`.
+
+        The search begins with `by_worth`: the nearest peak fits less noise than the highest of many.
+        """
+        ranking = self.by_worth(fusion)
+        option = _Option(self._windows, ranking.profile, fusion, ranking.depth)
+        weights = option.climb(as_vector(ranking.weights), allowed, _STEPS)
+        self.tried += option.tried
+        return ranking.model_copy(update={"weights": as_weights(weights)})
 
     def alone(self) -> Ranking:
         """Return it with the best kind alone."""
@@ -329,10 +337,10 @@ class _Fit:
         """Return the shoppers under its profile, fusion and depth."""
         return _Option(self._windows, self.ranking.profile, self.ranking.fusion, self.ranking.depth)
 
-    def covering(self) -> Ranking:
-        """Return it with the best weights under both limits."""
-        option = self.option()
-        weights = option.climb(as_vector(self.ranking.weights), _BOTH, (0.2, 0.1, 0.05))
+    def within(self, allowed: tuple[float, float], steps: tuple[float, ...]) -> Ranking:
+        """Return it with weights from which less is missing, see `_Option.climb`, and which are otherwise no better."""
+        option, start = self.option(), as_vector(self.ranking.weights)
+        weights = option.climb(start, allowed, steps, float(option.ndcg(start).mean()))
         self.tried += option.tried
         return self.ranking.model_copy(update={"weights": as_weights(weights)})
 
@@ -385,11 +393,12 @@ class Trial:
         self._whole, *self._fits = _at_once(partial(_Fit, start), [windows, *(others for others, _ in folds)])
         self.ndcg, self._recall = self._judge([fit.ranking for fit in self._fits])
         self._exposure = self.exposure_of(self.ranking)
-        self._try(lambda fit: fit.with_fusion("zscore"), gain_of=np.mean)  # neither is the simpler one
-        self._try(lambda fit: fit.with_fusion("rrf"))
-        self._try(_Fit.alone)
-        self._cost: float | None = None
-        self._cover()
+        self._limits: list[str] = []
+        self._meet(_FIRST, (0.0, np.inf), _NEAR)
+        is_searched = self._search_weights()
+        is_alone = self._try(_Fit.alone)
+        self._how = "" if is_searched or is_alone else _BY_WORTH
+        self._meet(_COVERAGE, (self._exposure.missing[_FIRST], 0.0), _STEPS)
         for depth in DEPTHS:
             if depth != self.ranking.depth:
                 self._try(lambda fit, depth=depth: fit.ranking.model_copy(update={"depth": depth}))  # type: ignore[misc]
@@ -417,22 +426,36 @@ class Trial:
         """Number of weightings that were judged."""
         return sum(fit.tried for fit in (self._whole, *self._fits))
 
-    def _try(self, change: Callable[[_Fit], Ranking], gain_of: Callable[[Floats], float] | None = None) -> None:
+    def _search_weights(self) -> bool:
+        """Search weights that repeat the first hit no more, and return whether they replaced those by worth."""
+        allowed = (self._exposure.missing[_FIRST], np.inf)
+        is_searched = self._try(lambda fit: fit.searched("minmax", allowed))
+        # Neither scale is the simpler one.
+        by_deviation = self._try(lambda fit: fit.searched("zscore", allowed), gain_of=np.mean if is_searched else None)
+        by_rank = self._try(lambda fit: fit.searched("rrf", allowed))
+        return is_searched or by_deviation or by_rank
+
+    def _try(self, change: Callable[[_Fit], Ranking], gain_of: Callable[[Floats], float] | None = None) -> bool:
         """Make a change where it is better on windows that have not made it, and breaks no limit by more.
 
         Args:
             change: of a fit.
             gain_of: returns the gain that has to be above 0, from those of all shoppers in nDCG@10; the low end of the
                 95% interval if absent.
+
+        Returns:
+            Whether it was made.
         """
         changed = _at_once(change, self._fits)
         ndcg, recall = self._judge(changed)
         if (gain_of or _lowest)(ndcg - self.ndcg) <= 0.0:
-            return
+            return False
         ranking = change(self._whole)
         exposure = self.exposure_of(ranking)
-        if exposure.is_no_worse(self._exposure):
-            self._take(ranking, exposure, changed, ndcg, recall)
+        if not exposure.is_no_worse(self._exposure):
+            return False
+        self._take(ranking, exposure, changed, ndcg, recall)
+        return True
 
     def _take(
         self, ranking: Ranking, exposure: LimitCheck, of_folds: list[Ranking], ndcg: Floats, recall: Floats
@@ -441,17 +464,25 @@ class Trial:
         for fit, each in zip(self._fits, of_folds, strict=True):
             fit.ranking = each
 
-    def _cover(self) -> None:
-        """Ask for coverage, and take it where it costs little."""
-        if not self._exposure.missing[1]:
+    def _meet(self, limit: int, allowed: tuple[float, float], steps: tuple[float, ...]) -> None:
+        """Meet a limit where that costs little, and come nearer to it where that costs nothing."""
+        before = self._exposure.missing[limit]
+        if not before:
             return
-        wide = self._whole.covering()
-        exposure, option = self.exposure_of(wide), self._whole.option()
-        before, after = (float(option.ndcg(_vector(each)).mean()) for each in (self.ranking, wide))
-        self._cost = 1.0 - after / max(before, 1e-12)
-        if self._cost <= WORTH and not exposure.missing[1]:
-            of_folds = _at_once(_Fit.covering, self._fits)
-            self._take(wide, exposure, of_folds, *self._judge(of_folds))
+        nearer = self._whole.within(allowed, steps)
+        exposure, option = self.exposure_of(nearer), self._whole.option()
+        ndcg, after = (float(option.ndcg(_vector(each)).mean()) for each in (self.ranking, nearer))
+        cost = max(0.0, 1.0 - after / max(ndcg, 1e-12))
+        missing = exposure.missing[limit]
+        if missing < before and cost <= (0.0 if missing else WORTH):
+            of_folds = _at_once(lambda fit: fit.within(allowed, steps), self._fits)
+            self._take(nearer, exposure, of_folds, *self._judge(of_folds))
+        same_first = f"the same first hit for at most {LARGEST_FIRST:.0%}"
+        wanted = (same_first, f"a coverage of {exposure.wanted:.0%}")[limit]
+        if not missing:
+            self._limits.append(f"{wanted} costs {cost:.0%} of nDCG@10 and was {'' if cost <= WORTH else 'not '}taken")
+        else:
+            self._limits.append(f"{wanted} would cost more than {cost:.0%} of nDCG@10")
 
     def _try_lengths(self) -> None:
         """Give short histories weights of their own where that helps."""
@@ -478,11 +509,7 @@ class Trial:
         chosen = self._without_silent(self.ranking).model_copy(update={"version": version})
         equal = _equal_weights(self._start)
         rows = {"chosen": (self.ndcg, self._recall), "equal weights": self._judge_fixed(equal)}
-        why = ""
-        if not _is_above(rows["chosen"][0], rows["equal weights"][0]) and self._repeats_no_more(equal, chosen):
-            chosen = equal.model_copy(update={"version": version})
-            rows["chosen"] = rows["equal weights"]
-            why = "no weighting is better than equal weights by more than a standard error"
+        why, limits = self._how, self._limits
         if in_force is not None:
             in_force = in_force.model_copy(update=_durations(self._start))
             rows["in force"] = self._judge_fixed(in_force)
@@ -491,7 +518,7 @@ class Trial:
             most = max(SAME_FIRST, self.exposure_of(chosen).first)
             if not is_better and self.exposure_of(in_force).first <= most:
                 chosen, rows["chosen"] = in_force, rows["in force"]
-                why = "it was in force, and the best new weighting is not better beyond chance"
+                why, limits = "it was in force, and the best new weighting is not better beyond chance", []
         for kind in KINDS:
             rows[kind] = self._judge_fixed(chosen.model_copy(update=_only(kind)))
         names = list(rows)
@@ -499,7 +526,7 @@ class Trial:
         differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
         means = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in rows.items()}
         exposure = self.exposure_of(chosen)
-        reason = _reason(chosen, means, self._windows, exposure, None if why else self._cost, why)
+        reason = _reason(chosen, means, self._windows, exposure, limits, why)
         made_by = self._windows.last.made_by
         return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)
 
@@ -514,10 +541,6 @@ class Trial:
 
         by_history = [each.model_copy(update={"weights": without(each.weights)}) for each in ranking.by_history]
         return ranking.model_copy(update={"weights": without(ranking.weights), "by_history": tuple(by_history)})
-
-    def _repeats_no_more(self, ranking: Ranking, other: Ranking) -> bool:
-        """Return whether a ranking breaks the limit of the first hit by no more than another one."""
-        return self.exposure_of(ranking).missing[0] <= self.exposure_of(other).missing[0]
 
     def exposure_of(self, ranking: Ranking) -> LimitCheck:
         """Return what all shoppers would see as of the end of the last window; each ranking is measured once."""
@@ -578,7 +601,7 @@ def _reason(
     rows: Mapping[str, tuple[float, float]],
     windows: Windows,
     exposure: LimitCheck,
-    cost: float | None,
+    limits: Sequence[str],
     why: str,
 ) -> str:
     single = max(KINDS, key=lambda kind: rows[kind][0])
@@ -594,9 +617,8 @@ def _reason(
         f" {windows.shoppers:,} shoppers of {_counted(len(windows.past), 'earlier window')}; the most frequent first"
         f" hit reaches {exposure.first:.0%} of the shoppers, the top tens {exposure.coverage:.0%} of the documents"
     )
-    if cost is not None:
-        fate = "was taken" if not exposure.missing[1] else "was not taken"
-        line += f" (a coverage of {exposure.wanted:.0%} costs {max(cost, 0.0):.0%} of nDCG@10 and {fate})"
+    if limits:
+        line += f" ({'; '.join(limits)})"
     return f"{line}; {why}" if why else line
 
 
