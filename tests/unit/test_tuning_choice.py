@@ -1,5 +1,6 @@
 """Which ranking a shop gets where one is in force already: a new one needs evidence, and none is lost."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -110,6 +111,49 @@ def test_what_top_tens_show_is_measured_with_the_diversity_of_the_ranking() -> N
     wide = narrow.model_copy(update={"diversity": 0.9})
     assert trial().exposure_of(narrow).coverage == pytest.approx(len(ALIKE) / ITEMS)
     assert trial().exposure_of(wide).coverage > 0.9
+
+
+def choice_of(window_of: Callable[[np.random.Generator, int], tuple[Ints, Ints, Ints]]) -> Tuned:
+    """Return what is chosen where each shopper's co-purchases, words and next items are those that a function draws."""
+
+    def drawn(seed: int) -> Window:
+        draw = np.random.default_rng(seed)
+        relevant = np.zeros((USERS, ITEMS), dtype=np.float32)
+        answers = []
+        for user in range(USERS):
+            *found, taken = window_of(draw, user)
+            relevant[user, taken] = 1.0
+            legs = zip(("co-purchase", "words"), ("behaviour", "lexical"), found, strict=True)
+            each = [Candidates(name, kind, items, np.linspace(1.0, 0.1, len(items))) for name, kind, items in legs]
+            answers.append(UserCandidates(each, [1.0, 1.0]))
+        targets_of = Targets(np.arange(USERS), sparse.csr_array(relevant))
+        return Window(Part(SPLIT, targets_of), {"mean": answers, "interests": answers})
+
+    return Trial(PACKAGED, Windows([drawn(1), drawn(2)], drawn(3)), diverse=False).result("shop-new", None, 0)
+
+
+def test_retrievers_count_by_what_they_find_alone_where_no_search_is_better() -> None:
+    """Co-purchases find the next item first; words do for every other shopper, and else one wrong item."""
+
+    def window_of(draw: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        items = draw.permutation(ITEMS)
+        return items[:10], items[:10] if user % 2 else items[-1:], items[:1]
+
+    found = choice_of(window_of)
+    assert found.rows["chosen"][0] == 1.0
+    assert "each is weighted by what it finds alone" in found.reason
+    assert found.ranking.weights.behaviour / found.ranking.weights.lexical == pytest.approx(4.0)
+
+
+def test_a_first_hit_that_is_right_for_everybody_stays() -> None:
+    """Everybody takes item 0, which co-purchases find first for each; words find other items, and are wrong."""
+
+    def window_of(draw: np.random.Generator, _: int) -> tuple[Ints, Ints, Ints]:
+        return np.arange(10), draw.permutation(np.arange(1, ITEMS))[:10], np.array([0])
+
+    found = choice_of(window_of)
+    assert (found.first, found.rows["chosen"][0]) == (1.0, 1.0)
+    assert "the same first hit for at most 8% was not reached" in found.reason
 
 
 @pytest.mark.parametrize("in_force", [None, ranking("shop-old", ease=1.0)])

@@ -482,7 +482,7 @@ class Trial:
         if not missing:
             self._limits.append(f"{wanted} costs {cost:.0%} of nDCG@10 and was {'' if cost <= WORTH else 'not '}taken")
         else:
-            self._limits.append(f"{wanted} would cost more than {cost:.0%} of nDCG@10")
+            self._limits.append(f"{wanted} was not reached, also not for {cost:.0%} of nDCG@10")
 
     def _try_lengths(self) -> None:
         """Give short histories weights of their own where that helps."""
