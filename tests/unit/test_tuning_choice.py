@@ -135,25 +135,47 @@ def choice_of(window_of: Callable[[np.random.Generator, int], tuple[Ints, Ints, 
 def test_retrievers_count_by_what_they_find_alone_where_no_search_is_better() -> None:
     """Co-purchases find the next item first; words do for every other shopper, and else one wrong item."""
 
-    def window_of(draw: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
-        items = draw.permutation(ITEMS)
+    def window_of(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        items = np.roll(np.arange(ITEMS), user)
         return items[:10], items[:10] if user % 2 else items[-1:], items[:1]
 
     found = choice_of(window_of)
     assert found.rows["chosen"][0] == 1.0
-    assert "each is weighted by what it finds alone" in found.reason
+    assert "weighted by what each finds alone" in found.reason
     assert found.ranking.weights.behaviour / found.ranking.weights.lexical == pytest.approx(4.0)
 
 
-def test_a_first_hit_that_is_right_for_everybody_stays() -> None:
-    """Everybody takes item 0, which co-purchases find first for each; words find other items, and are wrong."""
+def test_searched_weights_take_their_place_where_they_are_better_beyond_chance() -> None:
+    """Words find the next item second; co-purchases find it first for three of five, and else know nothing of it."""
 
-    def window_of(draw: np.random.Generator, _: int) -> tuple[Ints, Ints, Ints]:
-        return np.arange(10), draw.permutation(np.arange(1, ITEMS))[:10], np.array([0])
+    def window_of(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        items = np.roll(np.arange(ITEMS), user)
+        return items[:10] if user % 5 < 3 else items[10:20], np.append(items[20], items[:9]), items[:1]
 
     found = choice_of(window_of)
-    assert (found.first, found.rows["chosen"][0]) == (1.0, 1.0)
-    assert "the same first hit for at most 8% was not reached" in found.reason
+    by_worth = (found.rows["lexical"][0] / found.rows["behaviour"][0]) ** 2
+    assert found.ranking.weights.lexical > 1.2 * by_worth * found.ranking.weights.behaviour
+    assert found.rows["chosen"][0] > max(found.rows[kind][0] for kind in KINDS)
+    assert "alone, within the limits" not in found.reason
+
+
+@pytest.mark.parametrize(("worth", "fate"), [(0.1, "taken"), (-0.1, "not taken")])
+def test_the_same_first_hit_for_everybody_goes_where_that_costs_no_more_than_it_is_worth(
+    monkeypatch: pytest.MonkeyPatch, worth: float, fate: str
+) -> None:
+    """Everybody takes all that is found; co-purchases find item 0 first for everybody, words another one for each."""
+
+    def window_of(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        words = 1 + np.roll(np.arange(ITEMS - 1), user)[:30]
+        words[10 + user % 20] = 0
+        return np.append(0, words[words > 0][::-1]), words, words
+
+    monkeypatch.setattr("vlm4rec_search.evaluation.tuning.tune.WORTH", worth)
+    found = choice_of(window_of)
+    assert f"the same first hit for at most 8% costs 0% of nDCG@10 and was {fate}" in found.reason
+    assert found.first is not None
+    assert (found.first <= LARGEST_FIRST) == (fate == "taken")
+    assert found.rows["chosen"][0] == 1.0
 
 
 @pytest.mark.parametrize("in_force", [None, ranking("shop-old", ease=1.0)])

@@ -62,7 +62,7 @@ _UNFITTED: Mapping[str, object] = {
     "by_history": (),
     "diversity": 0.0,
 }
-_BY_WORTH = "each is weighted by what it finds alone, since no searched weights are better beyond chance"
+_BY_WORTH = "weighted by what each finds alone, within the limits: no search found better weights beyond chance"
 _FIRST, _COVERAGE = 0, 1  # the limits, in the order of `LimitCheck.missing`
 _STEPS = (0.2, 0.1, 0.05)  # by which a search changes weights
 _NEAR = (0.05,)  # and by which it stays near the weights that it begins with
@@ -307,12 +307,11 @@ class _Fit:
         No search is behind such weights, so that a few shoppers are enough for them.
         """
         options = [_Option(self._windows, profile, fusion, self._start.depth) for profile in PROFILES]
-        starts = [option.worth_alone() ** 2 for option in options]
-        values = [option.ndcg(start).mean() for option, start in zip(options, starts, strict=True)]
-        best = int(np.argmax(values))
+        squares = [option.worth_alone() ** 2 for option in options]
+        starts = [each / each.sum() for each in squares]
+        best = int(np.argmax([option.ndcg(start).mean() for option, start in zip(options, starts, strict=True)]))
         self.tried += sum(each.tried for each in options)
-        weights = as_weights(starts[best] / starts[best].sum())
-        changes = {"profile": options[best].profile, "fusion": fusion, "weights": weights}
+        changes = {"profile": options[best].profile, "fusion": fusion, "weights": as_weights(starts[best])}
         return self._start.model_copy(update={**_UNFITTED, **changes})
 
     def searched(self, fusion: Fusion, allowed: tuple[float, float]) -> Ranking:
@@ -393,17 +392,17 @@ class Trial:
         self._whole, *self._fits = _at_once(partial(_Fit, start), [windows, *(others for others, _ in folds)])
         self.ndcg, self._recall = self._judge([fit.ranking for fit in self._fits])
         self._exposure = self.exposure_of(self.ranking)
-        self._limits: list[str] = []
+        self._costs: dict[int, float] = {}
         self._meet(_FIRST, (0.0, np.inf), _NEAR)
         is_searched = self._search_weights()
         is_alone = self._try(_Fit.alone)
-        self._how = "" if is_searched or is_alone else _BY_WORTH
         self._meet(_COVERAGE, (self._exposure.missing[_FIRST], 0.0), _STEPS)
         for depth in DEPTHS:
             if depth != self.ranking.depth:
                 self._try(lambda fit, depth=depth: fit.ranking.model_copy(update={"depth": depth}))  # type: ignore[misc]
         self._try_lengths()
-        self._try(_Fit.blended)
+        is_blended = self._try(_Fit.blended)
+        self._how = "" if is_searched or is_alone or is_blended else _BY_WORTH
         for diversity in DIVERSITIES if diverse else ():
             self._try(lambda fit, share=diversity: fit.ranking.model_copy(update={"diversity": share}))  # type: ignore[misc]
 
@@ -465,24 +464,20 @@ class Trial:
             fit.ranking = each
 
     def _meet(self, limit: int, allowed: tuple[float, float], steps: tuple[float, ...]) -> None:
-        """Meet a limit where that costs little, and come nearer to it where that costs nothing."""
+        """Come nearer to a limit, for a share of `WORTH` as large as the share of the way; see `_Option.climb`."""
         before = self._exposure.missing[limit]
         if not before:
             return
         nearer = self._whole.within(allowed, steps)
         exposure, option = self.exposure_of(nearer), self._whole.option()
         ndcg, after = (float(option.ndcg(_vector(each)).mean()) for each in (self.ranking, nearer))
-        cost = max(0.0, 1.0 - after / max(ndcg, 1e-12))
-        missing = exposure.missing[limit]
-        if missing < before and cost <= (0.0 if missing else WORTH):
+        cost, missing = max(0.0, 1.0 - after / max(ndcg, 1e-12)), exposure.missing[limit]
+        if not missing:
+            self._costs[limit] = cost
+        keeps_other = exposure.missing[1 - limit] <= allowed[1 - limit]
+        if missing < before and cost <= WORTH * (1.0 - missing / before) and keeps_other:
             of_folds = _at_once(lambda fit: fit.within(allowed, steps), self._fits)
             self._take(nearer, exposure, of_folds, *self._judge(of_folds))
-        same_first = f"the same first hit for at most {LARGEST_FIRST:.0%}"
-        wanted = (same_first, f"a coverage of {exposure.wanted:.0%}")[limit]
-        if not missing:
-            self._limits.append(f"{wanted} costs {cost:.0%} of nDCG@10 and was {'' if cost <= WORTH else 'not '}taken")
-        else:
-            self._limits.append(f"{wanted} was not reached, also not for {cost:.0%} of nDCG@10")
 
     def _try_lengths(self) -> None:
         """Give short histories weights of their own where that helps."""
@@ -509,7 +504,7 @@ class Trial:
         chosen = self._without_silent(self.ranking).model_copy(update={"version": version})
         equal = _equal_weights(self._start)
         rows = {"chosen": (self.ndcg, self._recall), "equal weights": self._judge_fixed(equal)}
-        why, limits = self._how, self._limits
+        why, costs = self._how, self._costs
         if in_force is not None:
             in_force = in_force.model_copy(update=_durations(self._start))
             rows["in force"] = self._judge_fixed(in_force)
@@ -518,7 +513,7 @@ class Trial:
             most = max(SAME_FIRST, self.exposure_of(chosen).first)
             if not is_better and self.exposure_of(in_force).first <= most:
                 chosen, rows["chosen"] = in_force, rows["in force"]
-                why, limits = "it was in force, and the best new weighting is not better beyond chance", []
+                why, costs = "it was in force, and the best new weighting is not better beyond chance", {}
         for kind in KINDS:
             rows[kind] = self._judge_fixed(chosen.model_copy(update=_only(kind)))
         names = list(rows)
@@ -526,7 +521,7 @@ class Trial:
         differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
         means = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in rows.items()}
         exposure = self.exposure_of(chosen)
-        reason = _reason(chosen, means, self._windows, exposure, limits, why)
+        reason = _reason(chosen, means, self._windows, exposure, costs, why)
         made_by = self._windows.last.made_by
         return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)
 
@@ -601,7 +596,7 @@ def _reason(
     rows: Mapping[str, tuple[float, float]],
     windows: Windows,
     exposure: LimitCheck,
-    limits: Sequence[str],
+    costs: Mapping[int, float],
     why: str,
 ) -> str:
     single = max(KINDS, key=lambda kind: rows[kind][0])
@@ -615,10 +610,14 @@ def _reason(
         f"{ranking.version} ({ranking.fusion}: {told}): nDCG@10 {rows['chosen'][0]:.4f} against"
         f" {rows['equal weights'][0]:.4f} of equal weights and {rows[single][0]:.4f} of {single} alone, on"
         f" {windows.shoppers:,} shoppers of {_counted(len(windows.past), 'earlier window')}; the most frequent first"
-        f" hit reaches {exposure.first:.0%} of the shoppers, the top tens {exposure.coverage:.0%} of the documents"
+        f" hit reaches {exposure.first:.1%} of the shoppers, the top tens {exposure.coverage:.0%} of the documents"
     )
-    if limits:
-        line += f" ({'; '.join(limits)})"
+    limits = [f"the same first hit for at most {LARGEST_FIRST:.0%}", f"a coverage of {exposure.wanted:.0%}"]
+    for limit, (wanted, missing) in enumerate(zip(limits, exposure.missing, strict=True)):
+        if limit in costs:
+            line += f"; {wanted} costs {costs[limit]:.0%} of nDCG@10 and was {'not ' if missing else ''}taken"
+        elif missing:
+            line += f"; {wanted} was not reached"
     return f"{line}; {why}" if why else line
 
 
