@@ -11,19 +11,15 @@ def in_order(evaluator: MacroEvaluator, sort_key: SQL, *columns: SQL) -> str:
 
     The list of structs is sorted, because an ordered ARRAY_AGG of DuckDB takes three times the time and memory.
     """
-    return _sorted_structs(sort_key, columns)
+    unpacked = ", ".join(f"{_name(column)} := entry.{_name(column)}" for column in columns)
+    ordered = f"LIST_SORT(ARRAY_AGG(STRUCT_PACK(sort_key := {sort_key}, {_packed(columns)})))"
+    return f"LIST_TRANSFORM({ordered}, entry -> STRUCT_PACK({unpacked}))"
 
 
 @macro()
 def struct_unless_null(evaluator: MacroEvaluator, *columns: SQL) -> str:
     """Return the columns as a struct; NULL where the first one is NULL."""
     return f"CASE WHEN NOT {columns[0]} IS NULL THEN STRUCT_PACK({_packed(columns)}) END"
-
-
-def _sorted_structs(sort_key: SQL, columns: "tuple[SQL, ...]") -> str:
-    unpacked = ", ".join(f"{_name(column)} := entry.{_name(column)}" for column in columns)
-    ordered = f"LIST_SORT(ARRAY_AGG(STRUCT_PACK(sort_key := {sort_key}, {_packed(columns)})))"
-    return f"LIST_TRANSFORM({ordered}, entry -> STRUCT_PACK({unpacked}))"
 
 
 def _packed(columns: "tuple[SQL, ...]") -> str:
