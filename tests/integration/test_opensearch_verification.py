@@ -68,6 +68,7 @@ def test_missing_copies_are_a_warning_and_a_lost_index_is_refused(
         window.client.indices.create(index=name, body=body, params={"wait_for_active_shards": "0"})
     verify.wait_for_copies(window.client, [yellow])
     assert "after 1 s the cluster lacks 20 copies of the release; until it has them" in caplog.text
+    assert caplog.text.endswith("losing a node may lose it: a copy of this shard is already allocated to this node\n")
     with pytest.raises(RunError, match=f"not published: {yellow} or {red} has lost its only copy"):
         verify.wait_for_copies(window.client, [yellow, red])
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import duckdb
@@ -9,9 +10,10 @@ import numpy as np
 import orjson
 import regex
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
 
 from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
-from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.indexes.checks import run_smoke_searches
 from vlm4rec_search.indexes.opensearch.aliases import EF_SEARCH, ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
@@ -137,21 +139,42 @@ def _compare_words(catalogue: ReleaseCatalogue, release: str, analyzer: Analyzer
 def wait_for_copies(client: OpenSearch, indices: Sequence[str]) -> None:
     """Give a cluster of several nodes time to copy the indices, so that losing one node loses no index.
 
-    Copies that take longer are made while the release is live; a warning says so.
+    Copies that take longer are made while the release is live; a warning says so and why.
 
     Raises:
         RunError: an index cannot be searched at all.
     """
-    waited = {"wait_for_status": "green", "timeout": f"{COPYING:.0f}s"}
+    waited = {"wait_for_status": "green", "timeout": f"{COPYING:.0f}s", "level": "shards"}
     health = client.cluster.health(index=",".join(indices), params=waited, request_timeout=COPYING + 30, ignore=408)
     if health["status"] == "red":
         raise RunError(f"the release was not published: {' or '.join(indices)} has lost its only copy")
     if health["status"] != "green":
         logger.warning(
-            "after %.0f s the cluster lacks %d copies of the release; until it has them, losing a node may lose it",
+            "after %.0f s the cluster lacks %d copies of the release; until it has them, losing a node may lose it%s",
             COPYING,
             health["unassigned_shards"] + health["initializing_shards"],
+            _explain_missing_copies(client, health["indices"]),
         )
+
+
+def _explain_missing_copies(client: OpenSearch, indices: Mapping[str, Any]) -> str:
+    """Return what the server says against the first missing copy; nothing where it may not be asked."""
+    missing = (
+        {"index": index, "shard": int(shard), "primary": False}
+        for index, health in indices.items()
+        for shard, counts in health["shards"].items()
+        if counts["unassigned_shards"]
+    )
+    first = next(missing, None)
+    if first is None:
+        return ""
+    with suppress(TransportError, UsageError):  # the action may be forbidden, and the copy may have been made by now
+        nodes = client.cluster.allocation_explain(body=first).get("node_allocation_decisions", ())
+        deciders = [decider for node in nodes for decider in node["deciders"] if decider["decision"] == "NO"]
+        deciders.sort(key=lambda decider: decider["decider"] == "same_shard")  # some node always has the shard itself
+        if deciders:
+            return f": {one_line(deciders[0]['explanation']).partition(' [[')[0]}"  # the rest describes the shard
+    return ""
 
 
 def _compare_sample(client: OpenSearch, connection: duckdb.DuckDBPyConnection, kind: Kind, index: str) -> None:

@@ -27,6 +27,12 @@ _SIMD = "jdk.incubator.vector"  # module with which Lucene compares vectors by S
 _SCRIPT = Path(__file__).with_name("node.js")
 _MAIN = ["org.mozilla.javascript.tools.shell.Main", str(_SCRIPT)]
 
+# The server's own limits are shares of the disk, so that a large disk with 30 GB of room would get no copies.
+_FREE_DISK: Mapping[str, "Setting"] = {
+    "cluster.routing.allocation.disk.watermark.low": "4gb",  # with less left, no copies are made
+    "cluster.routing.allocation.disk.watermark.high": "3gb",
+    "cluster.routing.allocation.disk.watermark.flood_stage": "2gb",  # nothing is written
+}
 _POLL = 0.1  # seconds
 _SHOWN = 300  # characters of a log line in a message
 
@@ -101,7 +107,7 @@ def node_argument(folder: Path, cluster: Mapping[str, Setting], name: str, http:
 
 def cluster_settings(folder: Path, names: Sequence[str], transports: Sequence[int]) -> dict[str, Setting]:
     """Return the settings that the nodes of a cluster share; they listen on 127.0.0.1 only."""
-    shared: dict[str, Setting] = {"cluster.name": cluster_name(folder), "network.host": "127.0.0.1"}
+    shared: dict[str, Setting] = {"cluster.name": cluster_name(folder), "network.host": "127.0.0.1", **_FREE_DISK}
     if len(names) == 1:
         return {**shared, "discovery.type": "single-node"}
     seeds = [f"127.0.0.1:{port}" for port in transports]
