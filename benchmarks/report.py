@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -142,7 +142,7 @@ def render(results: Results) -> str:
         "Growth is the exponent b of value = a x size^b, fitted over the sizes. Where a value is for one text, photo "
         "or document out of as many as the size says, 0 is a cost in proportion to the size; elsewhere it is 1.",
         "## Machines",
-        *(_machine(name, about) for name, about in sorted(results.runs.items())),
+        *_machines(results.runs),
     ]
     for room in ROOMS:
         figures = [figure for figure in results.figures if figure["room"] == room.name]
@@ -157,13 +157,25 @@ def render(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _machine(name: str, about: Entry) -> str:
-    versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
-    return (
-        f"- {name} UTC, commit {about['commit']}: {about['cores']} cores ({about['processor']}), {about['memory_gib']} "
-        f"GiB, {about['system']}, Python {about['python']}, OMP_NUM_THREADS {about['threads']}, load average at the "
-        f"start {about['load_at_start']}; {versions}"
+def _machines(runs: Mapping[str, Entry]) -> list[str]:
+    """Return each machine once, with the runs on it; a run need not have had all packages."""
+    machines: dict[str, list[str]] = {}
+    for name, about in sorted(runs.items()):
+        machine = (
+            f"{about['cores']} cores ({about['processor']}), {about['memory_gib']} GiB, {about['system']}, Python "
+            f"{about['python']}, OMP_NUM_THREADS {about['threads']}"
+        )
+        machines.setdefault(machine, []).append(name)
+    return [f"{machine}.\n\n{_runs({name: runs[name] for name in names})}" for machine, names in machines.items()]
+
+
+def _runs(runs: Mapping[str, Entry]) -> str:
+    packages = dict.fromkeys(
+        f"{package} {version}" for about in runs.values() for package, version in about["versions"].items()
     )
+    rows = [f"| {name} UTC | {about['commit']} | {about['load_at_start']} |" for name, about in runs.items()]
+    table = ["| run | commit | load average at its start |", "|---|---|---:|", *rows]
+    return "\n".join([f"Packages: {', '.join(packages)}.", "", *table])
 
 
 def _room(room: Room, figures: list[Entry], missing: list[Entry]) -> list[str]:
