@@ -178,6 +178,23 @@ def test_the_same_first_hit_for_everybody_goes_where_that_costs_no_more_than_it_
     assert found.rows["chosen"][0] == 1.0
 
 
+def test_coverage_is_not_bought_with_the_same_first_hit() -> None:
+    """Only words show all items, but with more of them item 0 comes first more often, which every sixth takes."""
+
+    others = np.setdiff1d(np.arange(1, ITEMS), ALIKE)
+
+    def window_of(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        own, shared = others[[user % 15]], np.zeros(int(user % 6 == 0), dtype=np.int64)
+        narrow = np.concatenate([own, shared, ALIKE[1:], others[20:]])
+        wide = np.concatenate([shared, np.setdiff1d(np.roll(others, user)[:12], own, assume_unique=True), own])
+        return narrow, wide, np.concatenate([own, shared])
+
+    found = choice_of(window_of)
+    assert found.first is not None
+    assert found.first <= LARGEST_FIRST
+    assert "a coverage of 85% was not reached" in found.reason
+
+
 @pytest.mark.parametrize("in_force", [None, ranking("shop-old", ease=1.0)])
 def test_a_ranking_is_not_lost_where_the_history_becomes_too_short(tmp_path: Path, in_force: Ranking | None) -> None:
     settings = ExplicitSettings(warehouse=tmp_path / "warehouse.duckdb", cache=tmp_path / "cache")

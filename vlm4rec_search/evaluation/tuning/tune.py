@@ -472,9 +472,9 @@ class Trial:
         exposure, option = self.exposure_of(nearer), self._whole.option()
         ndcg, after = (float(option.ndcg(_vector(each)).mean()) for each in (self.ranking, nearer))
         cost, missing = max(0.0, 1.0 - after / max(ndcg, 1e-12)), exposure.missing[limit]
-        if not missing:
-            self._costs[limit] = cost
         keeps_other = exposure.missing[1 - limit] <= allowed[1 - limit]
+        if not missing and keeps_other:
+            self._costs[limit] = cost
         if missing < before and cost <= WORTH * (1.0 - missing / before) and keeps_other:
             of_folds = _at_once(lambda fit: fit.within(allowed, steps), self._fits)
             self._take(nearer, exposure, of_folds, *self._judge(of_folds))
