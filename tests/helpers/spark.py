@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.workspace import Workspace
+
 _MISSING = [
     *(["PySpark (pip install 'vlm4rec-search[spark]')"] if find_spec("pyspark") is None else []),
     *(["Java 17 or later"] if not os.environ.get("JAVA_HOME") and shutil.which("java") is None else []),
@@ -41,3 +43,10 @@ def write_configuration(folder: Path, properties: dict[str, str]) -> None:
     folder.mkdir()
     lines = [f"{name} {value}" for name, value in properties.items()]
     (folder / "spark-defaults.conf").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def use_spark(workspace: Workspace) -> None:
+    """Let the plans of a folder run on a small Spark."""
+    configuration = workspace.folder / "conf"
+    write_configuration(configuration, small_spark(workspace.folder / "spark"))
+    workspace.settings |= {"VLM4REC_ENGINE": "spark", "SPARK_CONF_DIR": str(configuration)}

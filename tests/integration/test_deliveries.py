@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.spark import needs_spark, use_spark
+from helpers.two_engines import check_tables
 from helpers.workspace import Workspace
 
 START = datetime(2026, 3, 1)
@@ -96,16 +98,10 @@ def tables(workspace: Workspace) -> dict[str, list[tuple[object, ...]]]:
     return {name: workspace.query(f"SELECT * FROM {name} ORDER BY ALL") for (name,) in names}
 
 
-@pytest.mark.parametrize(("count", "seed"), [pytest.param(20, 5, id="twenty", marks=pytest.mark.long)])
-def test_deliveries_one_after_another_equal_one_plan_of_all(workspace: Workspace, count: int, seed: int) -> None:
+@pytest.mark.long
+def test_deliveries_one_after_another_equal_one_plan_of_all(workspace: Workspace) -> None:
     """Late rows, corrected days, withdrawn days and broken rows; a plan follows each delivery."""
-    shop = Deliveries(workspace.data, seed)
-    workspace.plan()
-    kinds = set()
-    for _ in range(count):
-        kinds.add(shop.any())
-        workspace.plan()
-    assert kinds == {"new_day", "late_rows", "correction", "withdrawal", "broken_rows"}
+    deliver_twenty(workspace)
     assert workspace.query("SELECT COUNT(*) > 0 FROM staging.rejected_interactions") == [(True,)]
     found = tables(workspace)
     assert len(found) > 40
@@ -117,3 +113,30 @@ def test_deliveries_one_after_another_equal_one_plan_of_all(workspace: Workspace
     whole = tables(workspace)
     assert found.keys() == whole.keys()
     assert [name for name in whole if found[name] != whole[name]] == []
+
+
+@pytest.mark.long
+@needs_spark
+def test_deliveries_to_spark_equal_one_plan_of_all_on_duckdb(workspace: Workspace, tmp_path: Path) -> None:
+    """The models that read days are planned after each delivery, and all models at the end."""
+    use_spark(workspace)
+    deliver_twenty(workspace, *(f"--select-model={layer}.*" for layer in ("raw", "staging", "histories")))
+    workspace.plan()
+    workspace.vlm4rec("fetch-tables")
+
+    on_duckdb = Workspace(tmp_path / "duckdb")
+    on_duckdb.folder.mkdir()
+    on_duckdb.data.symlink_to(workspace.data)
+    on_duckdb.plan()
+    check_tables(on_duckdb, workspace)
+
+
+def deliver_twenty(workspace: Workspace, *options: str) -> None:
+    """Plan after each of twenty deliveries of every kind."""
+    shop = Deliveries(workspace.data, seed=5)
+    workspace.plan(*options)
+    kinds = set()
+    for _ in range(20):
+        kinds.add(shop.any())
+        workspace.plan(*options)
+    assert kinds == {"new_day", "late_rows", "correction", "withdrawal", "broken_rows"}

@@ -1,20 +1,11 @@
 """A plan on Spark makes the tables that a plan on DuckDB makes, and the commands read them from a copy."""
 
-import json
-import math
-from pathlib import Path
-from typing import Any
-
-import duckdb
 import pytest
-from helpers.spark import needs_spark, small_spark, write_configuration
+from helpers.spark import needs_spark, use_spark
+from helpers.two_engines import check_tables
 from helpers.workspace import Workspace
 
 pytestmark = needs_spark
-_TABLES = """
-SELECT schema_name, view_name FROM duckdb_views()
-WHERE NOT internal AND NOT contains(schema_name, '__') ORDER BY ALL
-"""
 
 
 @pytest.fixture(scope="module")
@@ -24,53 +15,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Worksp
     on_duckdb.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "40")
     on_duckdb.plan()
     on_spark.data.symlink_to(on_duckdb.data)
-    write_configuration(on_spark.folder / "conf", small_spark(on_spark.folder / "spark"))
-    on_spark.settings |= {"VLM4REC_ENGINE": "spark", "SPARK_CONF_DIR": str(on_spark.folder / "conf")}
+    use_spark(on_spark)
     on_spark.plan()
     on_spark.vlm4rec("fetch-tables")
     return on_duckdb, on_spark
-
-
-def rows(file: Path, table: str) -> list[dict[str, Any]]:
-    """Return the rows of a table in an order of their own; JSON as what it means, without the spelling of numbers."""
-    with duckdb.connect(str(file), read_only=True) as connection:
-        relation = connection.sql(f"FROM {table}")
-        is_json = [str(kind) == "JSON" for kind in relation.types]
-        found = [
-            {
-                name: json.loads(value) if json_type and value is not None else value
-                for name, value, json_type in zip(relation.columns, row, is_json, strict=True)
-            }
-            for row in relation.fetchall()
-        ]
-    return sorted(
-        found, key=lambda row: [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
-    )
-
-
-def close(one: object, other: object) -> bool:
-    """Return whether two values are equal; numbers up to their last digits."""
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(close(value, other[name]) for name, value in one.items())
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(close, one, other))
-    return one == other
-
-
-def check_tables(on_duckdb: Workspace, on_spark: Workspace) -> None:
-    """Check that both have the same tables with the same rows."""
-    tables = on_duckdb.query(_TABLES)
-    assert on_spark.query(_TABLES) == tables
-    assert len(tables) > 40
-    for schema, name in tables:
-        expected, found = (
-            rows(place.folder / "warehouse.duckdb", f'{schema}."{name}"') for place in (on_duckdb, on_spark)
-        )
-        assert len(found) == len(expected), f"{schema}.{name}"
-        for one, other in zip(expected, found, strict=True):
-            assert close(one, other), f"{schema}.{name}: {one} on DuckDB, {other} on Spark"
 
 
 def test_a_plan_on_spark_makes_the_same_tables(engines: tuple[Workspace, Workspace]) -> None:
