@@ -15,8 +15,10 @@ from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.evaluation.data import Targets
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.splits import Part
+from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST
 from vlm4rec_search.evaluation.tuning.sweep import UserCandidates
-from vlm4rec_search.evaluation.tuning.tune import LARGEST_FIRST, Trial, Tuned, tune
+from vlm4rec_search.evaluation.tuning.trial import Trial, choose
+from vlm4rec_search.evaluation.tuning.tune import Tuned, compare_choice, tune
 from vlm4rec_search.evaluation.tuning.windows import Window, Windows
 from vlm4rec_search.search.exposure import SAME_FIRST
 from vlm4rec_search.search.fusion import Candidates
@@ -58,7 +60,7 @@ def window(seed: int, same_first: int) -> Window:
 @cache
 def trial(same_first: int = 0) -> Trial:
     windows = Windows([window(1, 0), window(2, 0)], window(3, same_first))
-    return Trial(PACKAGED, windows, diverse=False)
+    return choose(PACKAGED, windows, diverse=False)
 
 
 def ranking(version: str, **weights: float) -> Ranking:
@@ -67,7 +69,7 @@ def ranking(version: str, **weights: float) -> Ranking:
 
 
 def chosen_against(in_force: Ranking, same_first: int = 0) -> Tuned:
-    return trial(same_first).result("shop-new", in_force, 0)
+    return compare_choice(trial(same_first), "shop-new", in_force, 0)
 
 
 def test_the_ranking_in_force_stays_where_the_new_one_is_not_better_beyond_chance() -> None:
@@ -129,7 +131,8 @@ def choice_of(window_of: Callable[[np.random.Generator, int], tuple[Ints, Ints, 
         targets_of = Targets(np.arange(USERS), sparse.csr_array(relevant))
         return Window(Part(SPLIT, targets_of), {"mean": answers, "interests": answers})
 
-    return Trial(PACKAGED, Windows([drawn(1), drawn(2)], drawn(3)), diverse=False).result("shop-new", None, 0)
+    best = choose(PACKAGED, Windows([drawn(1), drawn(2)], drawn(3)), diverse=False)
+    return compare_choice(best, "shop-new", None, 0)
 
 
 def test_retrievers_count_by_what_they_find_alone_where_no_search_is_better() -> None:
@@ -170,7 +173,7 @@ def test_the_same_first_hit_for_everybody_goes_where_that_costs_no_more_than_it_
         words[10 + user % 20] = 0
         return np.append(0, words[words > 0][::-1]), words, words
 
-    monkeypatch.setattr("vlm4rec_search.evaluation.tuning.tune.WORTH", worth)
+    monkeypatch.setattr("vlm4rec_search.evaluation.tuning.trial.WORTH", worth)
     found = choice_of(window_of)
     assert f"the same first hit for at most 8% costs 0% of nDCG@10 and was {fate}" in found.reason
     assert found.first is not None

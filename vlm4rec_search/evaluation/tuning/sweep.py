@@ -259,18 +259,24 @@ def _ranks(cells: Ints, scores: npt.NDArray[np.float32], block: int = 2_000) -> 
     return ranks
 
 
-def climb(start: Floats, value: Callable[[Floats], float], steps: Sequence[float]) -> tuple[Floats, float, int]:
+def climb(
+    start: Floats,
+    value: Callable[[Floats], float],
+    steps: Sequence[float],
+    price: Callable[[Floats], float] = lambda _: 0.0,
+) -> tuple[Floats, float, int]:
     """Raise or lower one weight after the other, as long as that helps (coordinate ascent, Metzler and Croft 2007).
 
     Args:
         start: weights that sum to 1, float64 (columns,).
         value: of weights; larger is better.
         steps: by which weights change, the largest first.
+        price: of weights, 0 or more, which is taken from their value; asked for only where the value alone is better.
 
     Returns:
-        The best weights, scaled to a sum of 1, their value, and how many were judged.
+        The best weights, scaled to a sum of 1, their value less the price, and how many were judged.
     """
-    best, highest, tried = start, value(start), 1
+    best, highest, tried = start, value(start) - price(start), 1
     for step in steps:
         improved = True
         while improved:
@@ -281,6 +287,8 @@ def climb(start: Floats, value: Callable[[Floats], float], steps: Sequence[float
                 if weights[column] == best[column] or not weights.any():
                     continue
                 found, tried = value(weights), tried + 1
+                if found > highest + 1e-6:
+                    found -= price(weights)
                 if found > highest + 1e-6:
                     best, highest, improved = weights / weights.sum(), found, True
     return best, highest, tried

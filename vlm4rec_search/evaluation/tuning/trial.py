@@ -1,0 +1,221 @@
+"""The steps by which a ranking is chosen over one set of tables, each judged on windows that have not made it."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
+from vlm4rec_search.common.vectors import Floats
+from vlm4rec_search.evaluation.significance import interval, resampled_means
+from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Fit, Option, by_length, vector_of
+from vlm4rec_search.evaluation.tuning.limits import WORTH, Limit, LimitCheck, Missing
+from vlm4rec_search.evaluation.tuning.sweep import judge, judge_diverse
+from vlm4rec_search.evaluation.tuning.windows import Window, Windows
+from vlm4rec_search.search.query import KINDS
+from vlm4rec_search.search.ranking import Ranking, Weights
+
+T = TypeVar("T")
+R = TypeVar("R")
+Change = Callable[[Fit], Ranking]
+
+DEPTHS = (100, 200, 400)
+DIVERSITIES = (0.1, 0.2, 0.3)
+SHORT = (3, 10)  # items of histories that may get weights of their own
+FEWEST = 100  # shoppers of all windows; with fewer a choice would be chance
+
+
+class Trial:
+    """A ranking over one set of tables.
+
+    It is fitted on all windows. What it and each change of it is worth is measured by cross-fitting: the same steps on
+    the other windows make the ranking that is judged on a window.
+
+    Attributes:
+        start: what the ranking says beside its weights.
+        windows: on which it is fitted and judged.
+        ndcg: nDCG@10 of every shopper of the windows, each judged by a ranking that the other windows made.
+        recall: R@10 likewise.
+        exposure: what the top tens of the ranking show.
+        costs: share of nDCG@10 that each limit costs or would cost, of those that could be met.
+        is_by_worth: whether no search is behind the weights.
+    """
+
+    def __init__(self, start: Ranking, windows: Windows) -> None:
+        """Weight each retriever by what it finds alone."""
+        self.start, self.windows = start, windows
+        self._exposures: dict[str, LimitCheck] = {}
+        folds = windows.folds()
+        self._held = [held for _, held in folds]
+        self._whole, *self._fits = _at_once(partial(Fit, start), [windows, *(others for others, _ in folds)])
+        self.ndcg, self.recall = self._judge([fit.ranking for fit in self._fits])
+        self.exposure = self.exposure_of(self.ranking)
+        self.costs: dict[Limit, float] = {}
+        self.is_by_worth = True
+
+    @property
+    def ranking(self) -> Ranking:
+        """The configuration, fitted on all windows."""
+        return self._whole.ranking
+
+    def is_better(self, other: "Trial") -> bool:
+        """Return whether it is better beyond chance than a trial over other tables, and breaks no limit by more."""
+        return lowest(self.ndcg - other.ndcg) > 0.0 and self.exposure.is_no_worse(other.exposure)
+
+    @property
+    def tried(self) -> int:
+        """Number of weightings that were judged."""
+        return sum(fit.tried for fit in (self._whole, *self._fits))
+
+    def attempt(self, change: Change, *, refits: bool = False, by_mean: bool = False) -> bool:
+        """Make a change where it is better on windows that have not made it, and breaks no limit by more.
+
+        Args:
+            change: of a fit.
+            refits: whether it makes weights of its own.
+            by_mean: whether a larger mean nDCG@10 is enough; else the 95% interval of the difference, paired over
+                shoppers, has to lie above 0.
+
+        Returns:
+            Whether it was made.
+        """
+        changed = _at_once(change, self._fits)
+        ndcg, recall = self._judge(changed)
+        gains = ndcg - self.ndcg
+        if (gains.mean() if by_mean else lowest(gains)) <= 0.0:
+            return False
+        ranking = change(self._whole)
+        exposure = self.exposure_of(ranking)
+        if not exposure.is_no_worse(self.exposure):
+            return False
+        self._take(ranking, exposure, changed, ndcg, recall)
+        self.is_by_worth &= not refits
+        return True
+
+    def _take(
+        self, ranking: Ranking, exposure: LimitCheck, of_folds: list[Ranking], ndcg: Floats, recall: Floats
+    ) -> None:
+        self._whole.ranking, self.exposure, self.ndcg, self.recall = ranking, exposure, ndcg, recall
+        for fit, each in zip(self._fits, of_folds, strict=True):
+            fit.ranking = each
+
+    def search_weights(self) -> None:
+        """Search weights that repeat the first hit no more."""
+        allowed = Missing(self.exposure.missing.first, np.inf)
+        minmax, zscore, rrf = (
+            partial(Fit.searched, fusion=fusion, allowed=allowed) for fusion in ("minmax", "zscore", "rrf")
+        )
+        is_searched = self.attempt(minmax, refits=True)
+        self.attempt(zscore, refits=True, by_mean=is_searched)  # neither scale is the simpler one
+        self.attempt(rrf, refits=True)
+
+    def meet(self, limit: Limit, allowed: Missing, steps: tuple[float, ...]) -> None:
+        """Come nearer to a limit, for a share of `WORTH` as large as the share of the way; see `Option.climb`."""
+        before = getattr(self.exposure.missing, limit)
+        if not before:
+            return
+        nearer = self._whole.within(allowed, steps)
+        exposure, option = self.exposure_of(nearer), self._whole.option()
+        ndcg, after = (float(option.ndcg(vector_of(each)).mean()) for each in (self.ranking, nearer))
+        cost, missing = max(0.0, 1.0 - after / max(ndcg, 1e-12)), getattr(exposure.missing, limit)
+        other: Limit = "coverage" if limit == "first" else "first"
+        keeps_other = getattr(exposure.missing, other) <= getattr(allowed, other)
+        if not missing and keeps_other:
+            self.costs[limit] = cost
+        if missing < before and cost <= WORTH * (1.0 - missing / before) and keeps_other:
+            of_folds = _at_once(lambda fit: fit.within(allowed, steps), self._fits)
+            self._take(nearer, exposure, of_folds, *self._judge(of_folds))
+
+    def weight_short_histories(self) -> None:
+        """Give short histories weights of their own where that helps."""
+        lengths = np.concatenate([window.lengths for window in self.windows.past])
+        for up_to in SHORT:
+            taken = max((each.up_to for each in self.ranking.by_history), default=0)
+            if FEWEST <= np.count_nonzero((lengths > taken) & (lengths <= up_to)) <= len(lengths) - FEWEST:
+                self.attempt(partial(Fit.with_weights_up_to, length=up_to))
+
+    def _judge(self, rankings: Sequence[Ranking]) -> tuple[Floats, Floats]:
+        """Return nDCG@10 and R@10 of every shopper, as a search would answer over these tables.
+
+        Args:
+            rankings: one for each window that is held out.
+        """
+        values = np.concatenate([_judge_window(*pair) for pair in zip(self._held, rankings, strict=True)])
+        return values[:, 0], values[:, 1]
+
+    def judge_fixed(self, ranking: Ranking) -> tuple[Floats, Floats]:
+        """Return nDCG@10 and R@10 of every shopper under a ranking that no window made."""
+        return self._judge([ranking] * len(self._held))
+
+    def without_silent(self) -> Ranking:
+        """Return the ranking with weight 0 for kinds that found nothing in any window: nothing has judged them."""
+        speaks = np.asarray(self._whole.option().past.added.any(axis=(1, 2)))
+        silent = [kind for kind, found in zip(KINDS, speaks[: len(KINDS)], strict=True) if not found]
+
+        def without(weights: Weights) -> Weights:
+            kept = weights.model_copy(update=dict.fromkeys(silent, 0.0))
+            return kept if any(kept.model_dump().values()) else weights
+
+        ranking = self.ranking
+        by_history = [each.model_copy(update={"weights": without(each.weights)}) for each in ranking.by_history]
+        return ranking.model_copy(update={"weights": without(ranking.weights), "by_history": tuple(by_history)})
+
+    def exposure_of(self, ranking: Ranking) -> LimitCheck:
+        """Return what all shoppers would see as of the end of the last window; each ranking is measured once."""
+        key = ranking.model_copy(update={"version": ""}).model_dump_json()
+        if key not in self._exposures:
+            option = Option(self.windows, ranking.profile, ranking.fusion, ranking.depth)
+            self._exposures[key] = option.exposure_by_length(ranking)
+        return self._exposures[key]
+
+
+def choose(start: Ranking, windows: Windows, diverse: bool) -> Trial:
+    """Return the best ranking over one set of tables.
+
+    Args:
+        start: what it says beside its weights.
+        windows: on which it is fitted and judged.
+        diverse: also try diversities.
+    """
+    trial = Trial(start, windows)
+    trial.meet("first", Missing(0.0, np.inf), NEAR)
+    trial.search_weights()
+    trial.attempt(Fit.alone, refits=True)
+    trial.meet("coverage", Missing(trial.exposure.missing.first, 0.0), STEPS)
+    for depth in DEPTHS:
+        if depth != trial.ranking.depth:
+            trial.attempt(partial(Fit.changed, depth=depth))
+    trial.weight_short_histories()
+    trial.attempt(Fit.blended, refits=True)
+    for diversity in DIVERSITIES if diverse else ():
+        trial.attempt(partial(Fit.changed, diversity=diversity))
+    return trial
+
+
+def _at_once(make: Callable[[T], R], of: Sequence[T]) -> list[R]:
+    """Return what is made of each, in threads: numpy computes most of it without Python's lock."""
+    with threadpool_limits(1):  # the threads share the cores already
+        made = dict(run_concurrently(lambda number: make(of[number]), range(len(of)), usable_cores()))
+    return [made[number] for number in range(len(of))]
+
+
+def _judge_window(window: Window, ranking: Ranking) -> Floats:
+    """Return nDCG@10 and R@10 of the shoppers of a window, float64 (u, 2)."""
+    pool, lengths = window.pool(ranking.profile, ranking.fusion, ranking.depth), window.lengths
+    values = np.zeros((len(lengths), 2))
+    for low, high, weights in by_length(ranking):
+        rows = np.flatnonzero((lengths > low) & (lengths <= high))
+        if ranking.diversity:
+            vectors, relevant = window.part.split.catalogue.vectors["document"], window.part.targets.relevant[rows]
+            judged = judge_diverse(pool.some(rows), weights, ranking.diversity, vectors, relevant)
+        else:
+            judged = judge(pool.some(rows), weights)
+        values[rows] = np.stack(judged, axis=1)
+    return values
+
+
+def lowest(gains: Floats) -> float:
+    """Return the low end of the 95% interval of the mean gain."""
+    return float(interval(resampled_means(gains[:, None], seed=7))[0][0])
