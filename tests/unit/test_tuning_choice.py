@@ -181,6 +181,20 @@ def test_the_same_first_hit_for_everybody_goes_where_that_costs_no_more_than_it_
     assert found.rows["chosen"][0] == 1.0
 
 
+@pytest.mark.parametrize(("of_ten", "fate"), [(5, "taken"), (3, "not taken")])
+def test_no_limit_makes_the_ranking_worse_than_its_best_retriever(of_ten: int, fate: str) -> None:
+    """Co-purchases find item 0, then the item that words know; so many of ten shoppers take that, the others take 0."""
+
+    def window_of(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        own = 1 + np.roll(np.arange(ITEMS - 1), user)[:20]
+        return np.append(0, own), own[:1], np.append(own[0] if user % 10 < of_ten else 0, own[1:9])
+
+    found = choice_of(window_of)
+    assert f"of nDCG@10 and was {fate}" in found.reason
+    (alone,) = [each for each in found.differences if each.b == "behaviour"]
+    assert alone.high >= 0.0
+
+
 def test_coverage_is_not_bought_with_the_same_first_hit() -> None:
     """Only words show all items, but with more of them item 0 comes first more often, which every sixth takes."""
 

@@ -48,6 +48,13 @@ class LimitCheck:
         return all(own <= others for own, others in zip(self.missing, other.missing, strict=True))
 
 
+class Price(NamedTuple):
+    """What a limit costs: a share of nDCG@10, and whether it is paid, for all or for a part of the way."""
+
+    cost: float
+    is_paid: bool
+
+
 def check_limits(shown: Ints, split: Split) -> LimitCheck:
     """Compare what top tens, int64 (u, 10), show together with the limits."""
     measured = measure_exposure(shown, split.catalogue.item_ids, split.popularity)

@@ -1,7 +1,7 @@
 """The steps by which a ranking is chosen over one set of tables, each judged on windows that have not made it."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
 from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.significance import interval, resampled_means
-from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Fit, Option, by_length, vector_of
-from vlm4rec_search.evaluation.tuning.limits import WORTH, Limit, LimitCheck, Missing
+from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Fit, Option, by_length, only, vector_of
+from vlm4rec_search.evaluation.tuning.limits import WORTH, Limit, LimitCheck, Missing, Price
 from vlm4rec_search.evaluation.tuning.sweep import judge, judge_diverse
 from vlm4rec_search.evaluation.tuning.windows import Window, Windows
 from vlm4rec_search.search.query import KINDS
@@ -39,7 +39,7 @@ class Trial:
         ndcg: nDCG@10 of every shopper of the windows, each judged by a ranking that the other windows made.
         recall: R@10 likewise.
         exposure: what the top tens of the ranking show.
-        costs: share of nDCG@10 that each limit costs or would cost, of those that could be met.
+        prices: of limits that were met or came nearer, and of those that could be met.
         is_by_worth: whether no search is behind the weights.
     """
 
@@ -52,7 +52,7 @@ class Trial:
         self._whole, *self._fits = _at_once(partial(Fit, start), [windows, *(others for others, _ in folds)])
         self.ndcg, self.recall = self._judge([fit.ranking for fit in self._fits])
         self.exposure = self.exposure_of(self.ranking)
-        self.costs: dict[Limit, float] = {}
+        self.prices: dict[Limit, Price] = {}
         self.is_by_worth = True
 
     @property
@@ -112,7 +112,11 @@ class Trial:
         self.attempt(rrf, refits=True)
 
     def meet(self, limit: Limit, allowed: Missing, steps: tuple[float, ...]) -> None:
-        """Come nearer to a limit, for a share of `WORTH` as large as the share of the way; see `Option.climb`."""
+        """Come nearer to a limit, see `Option.climb`, where that is worth its price.
+
+        It may cost a share of `WORTH` as large as the share of the way, and may not make the ranking worse, beyond
+        chance, than the best kind alone.
+        """
         before = getattr(self.exposure.missing, limit)
         if not before:
             return
@@ -121,12 +125,22 @@ class Trial:
         ndcg, after = (float(option.ndcg(vector_of(each)).mean()) for each in (self.ranking, nearer))
         cost, missing = max(0.0, 1.0 - after / max(ndcg, 1e-12)), getattr(exposure.missing, limit)
         other: Limit = "coverage" if limit == "first" else "first"
-        keeps_other = getattr(exposure.missing, other) <= getattr(allowed, other)
-        if not missing and keeps_other:
-            self.costs[limit] = cost
-        if missing < before and cost <= WORTH * (1.0 - missing / before) and keeps_other:
+        if getattr(exposure.missing, other) > getattr(allowed, other):
+            return
+        if not missing:
+            self.prices[limit] = Price(cost, is_paid=False)
+        if missing < before and cost <= WORTH * (1.0 - missing / before):
             of_folds = _at_once(lambda fit: fit.within(allowed, steps), self._fits)
-            self._take(nearer, exposure, of_folds, *self._judge(of_folds))
+            judged, recall = self._judge(of_folds)
+            if highest(judged - self._best_alone) >= min(0.0, highest(self.ndcg - self._best_alone)) - 1e-9:
+                self._take(nearer, exposure, of_folds, judged, recall)
+                self.prices[limit] = Price(cost, is_paid=True)
+
+    @cached_property
+    def _best_alone(self) -> Floats:
+        """nDCG@10 of every shopper under the kind that is best alone."""
+        judged = [self.judge_fixed(self.ranking.model_copy(update=only(kind)))[0] for kind in KINDS]
+        return max(judged, key=lambda ndcg: float(ndcg.mean()))
 
     def weight_short_histories(self) -> None:
         """Give short histories weights of their own where that helps."""
@@ -218,4 +232,14 @@ def _judge_window(window: Window, ranking: Ranking) -> Floats:
 
 def lowest(gains: Floats) -> float:
     """Return the low end of the 95% interval of the mean gain."""
-    return float(interval(resampled_means(gains[:, None], seed=7))[0][0])
+    return _interval(gains)[0]
+
+
+def highest(gains: Floats) -> float:
+    """Return the high end of the 95% interval of the mean gain."""
+    return _interval(gains)[1]
+
+
+def _interval(gains: Floats) -> tuple[float, float]:
+    low, high = interval(resampled_means(gains[:, None], seed=7))
+    return float(low[0]), float(high[0])

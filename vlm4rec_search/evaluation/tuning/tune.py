@@ -17,7 +17,7 @@ from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.significance import Difference, compare, resampled_means
 from vlm4rec_search.evaluation.snapshots import workbench
 from vlm4rec_search.evaluation.tuning.fitting import UNFITTED, only
-from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Limit, LimitCheck
+from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Limit, LimitCheck, Price
 from vlm4rec_search.evaluation.tuning.trial import DEPTHS, FEWEST, Trial, choose, lowest
 from vlm4rec_search.evaluation.tuning.windows import STARTS, Windows, build_windows
 from vlm4rec_search.search.exposure import SAME_FIRST
@@ -161,7 +161,7 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
         "chosen": (trial.ndcg, trial.recall),
         "equal weights": trial.judge_fixed(_equal_weights(trial.start)),
     }
-    why, costs = _BY_WORTH if trial.is_by_worth else "", trial.costs
+    why, prices = _BY_WORTH if trial.is_by_worth else "", trial.prices
     if in_force is not None:
         in_force = in_force.model_copy(update=_durations(trial.start))
         rows["in force"] = trial.judge_fixed(in_force)
@@ -170,7 +170,7 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
         most = max(SAME_FIRST, trial.exposure_of(chosen).first)
         if not is_better and trial.exposure_of(in_force).first <= most:
             chosen, rows["chosen"] = in_force, rows["in force"]
-            why, costs = "it was in force, and the best new weighting is not better beyond chance", {}
+            why, prices = "it was in force, and the best new weighting is not better beyond chance", {}
     for kind in KINDS:
         rows[kind] = trial.judge_fixed(chosen.model_copy(update=only(kind)))
     names = list(rows)
@@ -178,7 +178,7 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
     differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
     means = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in rows.items()}
     exposure = trial.exposure_of(chosen)
-    reason = _reason(chosen, means, trial.windows, exposure, costs, why)
+    reason = _reason(chosen, means, trial.windows, exposure, prices, why)
     made_by = trial.windows.last.made_by
     return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)
 
@@ -193,7 +193,7 @@ def _reason(
     rows: Mapping[str, tuple[float, float]],
     windows: Windows,
     exposure: LimitCheck,
-    costs: Mapping[Limit, float],
+    prices: Mapping[Limit, Price],
     why: str,
 ) -> str:
     single = max(KINDS, key=lambda kind: rows[kind][0])
@@ -214,10 +214,13 @@ def _reason(
         "coverage": f"a coverage of {exposure.wanted:.0%}",
     }
     for (limit, wanted), missing in zip(limits.items(), exposure.missing, strict=True):
-        if limit in costs:
-            line += f"; {wanted} costs {costs[limit]:.0%} of nDCG@10 and was {'not ' if missing else ''}taken"
-        elif missing:
-            line += f"; {wanted} was not reached"
+        price = prices.get(limit)
+        if price is None:
+            line += f"; {wanted} was not reached" if missing else ""
+        elif missing and price.is_paid:
+            line += f"; {wanted} was not reached, and coming nearer costs {price.cost:.0%} of nDCG@10"
+        else:
+            line += f"; {wanted} costs {price.cost:.0%} of nDCG@10 and was {'not ' if missing else ''}taken"
     return f"{line}; {why}" if why else line
 
 
