@@ -377,6 +377,23 @@ def test_an_interleaved_list_has_teams_and_a_broken_experiment_costs_nothing(
         assert any(answer["experiment"] is None for answer in answers)
 
 
+def test_a_variant_whose_release_is_damaged_costs_no_shopper_the_answer(tmp_path: Path) -> None:
+    embedded = Embedded(tmp_path / "index")
+    old, live = (embedded.publish(given(documents())) for _ in range(2))
+    with duckdb.connect(str(embedded.folder / "releases" / f"{old}.duckdb")) as connection:
+        connection.execute("DROP TABLE documents")
+    rules = tmp_path / "rules.yaml"
+    for method in ("split", "interleave"):
+        rules.write_text(f"experiments:\n  new: {{b: {{release: {old}}}, method: {method}, share: 0.99}}\n")
+        settings = settings_of(embedded, tmp_path).model_copy(update={"rules": rules})
+        with Service(settings, 5.0) as service, serving(service) as client:
+            told = client.post("/v1/recommend", json={"user": "u1", "release": old})
+            assert (told.status_code, old in told.json()["detail"]) == (503, True)
+            answers = [client.post("/v1/recommend", json={"user": f"s{number}", "k": 2}) for number in range(4)]
+            assert {answer.status_code for answer in answers} == {200}
+            assert {(answer.json()["release"], answer.json()["experiment"]) for answer in answers} == {(live, None)}
+
+
 def test_a_degraded_answer_takes_no_part_in_an_experiment(
     embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

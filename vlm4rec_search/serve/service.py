@@ -11,7 +11,7 @@ from datetime import UTC
 from math import nan
 from typing import Any, Self
 
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
@@ -371,7 +371,7 @@ class Service:
                 answer = self._ask(query, variant.release, variant.ranking)
                 return answer, None if answer.degraded else Assignment(name=name, arm=arm, teams=None)
             a, b = (self._ask(query, each.release, each.ranking) for each in (experiment.a, experiment.b))
-        except UsageError as error:
+        except Vlm4recError as error:
             logger.warning("the experiment %s is left out: %s", name, error)
             return self._ask(query, None, None), None
         if a.degraded or b.degraded:
