@@ -114,6 +114,15 @@ def test_next_pages_repeat_nothing_and_a_page_stays_what_it_was(client: httpx.Cl
     assert client.get(f"/v1/recommendations/{'0' * 32}").status_code == 404
 
 
+def test_a_page_with_fewer_items_than_asked_for_is_the_last_also_when_it_is_read_again(client: httpx.Client) -> None:
+    body = {"user": "u1", "mode": "semantic", "include_seen": True}
+    for options, has_next in ({}, False), ({"k": 6}, True), ({"scenario": "cart"}, True):
+        first = client.post("/v1/recommend", json={**body, **options}).json()
+        again = client.get(f"/v1/recommendations/{first['recommendation_id']}?page=1").json()
+        assert again["next"] == first["next"]
+        assert (first["next"] is not None) == has_next
+
+
 def test_a_page_that_another_request_served_meanwhile_is_repeated(
     embedded: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

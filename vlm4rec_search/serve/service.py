@@ -26,8 +26,8 @@ from vlm4rec_search.search.ranking import Ranking, pinned_ranking
 from vlm4rec_search.search.rules import Rule, preset
 from vlm4rec_search.search.searcher import Searcher
 from vlm4rec_search.serve.journal import Journal, Page, Served, new_id
+from vlm4rec_search.serve.paging import Paging
 from vlm4rec_search.serve.schemas import (
-    LARGEST_PAGE,
     Assignment,
     EventBatch,
     EventReceipt,
@@ -44,7 +44,6 @@ from vlm4rec_search.serve.schemas import (
 )
 
 logger = logging.getLogger(__name__)
-DEPTH = 200  # items of all pages of a recommendation together
 OPEN = 2  # named releases that stay open beside the live one
 NEWEST = 20  # items of events that speak for or against others; older ones are only left out
 _WORDS = 20  # words of a page
@@ -288,8 +287,8 @@ class Service:
         ]
         mode = query.get("mode", "hybrid")
         answer = Answer(query.get("user"), mode, page.tier, page.release, 0.0, tuple(hits), page.ranking)
-        is_full = len(hits) == len(served.pages[0].items) > 0 and "photo" not in query
-        address = _next_page(recommendation_id, number, is_full, before + len(hits))
+        k = query.get("k", len(served.pages[0].items) or 1)  # earlier versions did not record the default
+        address = None if "photo" in query else Paging(recommendation_id, number, k, before).following(len(hits))
         assigned = page.experiment and Assignment(name=page.experiment, arm=page.arm, teams=page.teams)
         return Recommendation.of(answer, recommendation_id, query.get("scenario"), address, assigned or None)
 
@@ -297,9 +296,9 @@ class Service:
         """Search, leave out what earlier pages showed, and record the page."""
         shown = {item for page in before for item, _ in page.items}
         query, release, ranking, scenario = self._read(options)
-        size = min(query.k, LARGEST_PAGE, DEPTH - len(shown))
-        deeper = replace(query, k=max(1, size + len(shown)))
         number = len(before) + 1
+        paging = Paging(recommendation_id, number, query.k, len(shown))
+        deeper = replace(query, k=max(1, paging.size + len(shown)))
         compared = None if release or ranking else experiment_of(self.index.experiments, scenario, query.user)
         answer, assignment = (
             self._compare(deeper, *compared, shown, f"{recommendation_id} {number}")
@@ -307,7 +306,7 @@ class Service:
             else (self._ask(deeper, release, ranking), None)
         )
         self.on_searched(answer)
-        fresh = [hit for hit in answer.hits if hit.item_id not in shown][:size]
+        fresh = [hit for hit in answer.hits if hit.item_id not in shown][: paging.size]
         hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(fresh, len(shown) + 1))
         if assignment and assignment.teams:
             assignment = assignment.model_copy(update={"teams": assignment.teams[: len(hits)]})
@@ -317,9 +316,9 @@ class Service:
             *((assignment.name, assignment.arm, assignment.teams) if assignment else ()),
         )
         # The journal does not keep the photo of a caller, so that nothing can be searched for on a next page.
-        is_full = len(hits) == size and query.photo is None
-        address = _next_page(recommendation_id, number, is_full, len(shown) + len(hits))
-        kept = {**options, "photo": ""} if query.photo is not None else options
+        photo = {} if query.photo is None else {"photo": ""}
+        address = None if photo else paging.following(len(hits))
+        kept = {**options, "k": query.k, **photo}  # a scenario may change, the size of the pages stays
         try:
             is_new = self.journal.record(recommendation_id, number, kept, page)
             served = None if is_new else self.journal.find(recommendation_id)
@@ -474,8 +473,3 @@ class Service:
 
 def _no_release(name: str | None) -> UsageError:
     return UsageError(f"there is no release {name!r}: GET /v1/releases lists them")
-
-
-def _next_page(recommendation_id: str, number: int, is_full: bool, shown: int) -> str | None:
-    """Return the address of the page behind a page; a page with fewer items than were asked for is the last one."""
-    return f"/v1/recommendations/{recommendation_id}?page={number + 1}" if is_full and shown < DEPTH else None
