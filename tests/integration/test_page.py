@@ -2,7 +2,9 @@
 
 import csv
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -210,6 +212,27 @@ def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_pat
         assert "action" in client.post("/rules/preview", data=wrong).text
     assert (tmp_path / "rules.yaml").read_text() == RULES
     assert not (tmp_path / "served" / "judgments.csv").exists()
+
+
+def test_of_two_who_change_the_same_rules_one_is_told(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_slowly(path: Path) -> str:
+        text = path.read_text()
+        time.sleep(0.1)  # as long as the other one needs to read the same text
+        return text
+
+    monkeypatch.setattr("vlm4rec_search.serve.page.read_rules_text", read_slowly)
+    with serving(service, page_token=TOKEN) as client, ThreadPoolExecutor() as threads:
+        assert client.get(f"/unlock?token={TOKEN}").status_code == 303
+        token = client.get("/rules").text.split('name="token" value="')[1].split('"')[0]
+        preview = client.post("/rules/preview", data={"text": NEW_RULES, "token": token}).text
+        base = preview.split('name="base" value="')[1].split('"')[0]
+        forms = [{"text": f"rules: []\n# {number}\n", "base": base, "token": token, "end": "1"} for number in range(4)]
+        answers = list(threads.map(lambda form: client.post("/rules/save", data=form), forms))
+    (saved,) = (number for number, answer in enumerate(answers) if answer.status_code == 303)
+    assert all("somebody has changed" in answer.text for answer in answers if answer.status_code != 303)
+    assert (tmp_path / "rules.yaml").read_text() == forms[saved]["text"]
 
 
 def test_a_wrong_condition_is_told_to_a_visitor_who_may_judge(service: Service) -> None:

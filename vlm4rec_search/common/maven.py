@@ -1,14 +1,13 @@
 """Files of Maven Central, each pinned by its sha256, from Central itself, a mirror or a folder."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.paths import file_sha256
+from vlm4rec_search.common.paths import file_sha256, replacing_file
 from vlm4rec_search.common.progress import Advance, bar
 
 CENTRAL = "https://repo.maven.apache.org/maven2"
@@ -43,9 +42,7 @@ def download(coordinate: str, sha256: str, target: Path, source: str = CENTRAL, 
     """
     path = repository_path(coordinate)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
-            part = Path(folder) / target.name
+        with replacing_file(target) as part:
             if "://" in source:
                 _fetch(coordinate, f"{source.rstrip('/')}/{path}", part, label)
             else:
@@ -55,7 +52,6 @@ def download(coordinate: str, sha256: str, target: Path, source: str = CENTRAL, 
                     f"the content of {coordinate} differs from the pinned one: check {_shown(source)} and the proxy"
                     " before it"
                 )
-            part.replace(target)
     except OSError as error:
         raise RunError(f"{coordinate} cannot be stored in {target.parent}: {error.strerror}") from None
 

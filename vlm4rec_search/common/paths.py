@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 def file_sha256(path: Path) -> str:
@@ -19,15 +20,25 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
+def replacing_file(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a path beside a file; what the block writes there replaces the file in one step, or nothing after an error.
 
-    The folder is created where it is missing. Processes that write the same file at once do not meet.
+    The folder is created where it is missing. Threads and processes that write the same file at once do not meet.
+
+    Args:
+        path: of the file.
+        durable: the content is on the disk before it replaces the file.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{uuid4().hex}.part")  # the file's own name may be as long as a name can be
     try:
         yield part
+        if durable:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -35,7 +46,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Keep other processes out of the block that hold the same lock; waits for one that is in it.
+    """Keep other threads and processes out of the block that hold the same lock; waits for one that is in it.
 
     Args:
         path: an empty file, created with its folder where it is missing.

@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.pages import page_templates
-from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.paths import file_lock, replacing_file
 from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.judgments import Judgment, Judgments
 from vlm4rec_search.datasets.photos.decode import PhotoError
@@ -447,11 +447,12 @@ class Page:
         if form.get("end") != "1":  # this field stands behind the text
             raise UsageError("the rules did not arrive whole, and nothing was saved: load the page and save again")
         parse_rules(text)
-        if form.get("base") != _hash(read_rules_text(path)):
-            raise UsageError("somebody has changed the file of rules meanwhile: load the page again")
         try:
-            with replacing_file(path) as part:
-                part.write_text(text, "utf-8")
+            with file_lock(self.service.settings.served / "rules.lock"):
+                if form.get("base") != _hash(read_rules_text(path)):
+                    raise UsageError("somebody has changed the file of rules meanwhile: load the page again")
+                with replacing_file(path) as part:
+                    part.write_text(text, "utf-8")
         except OSError as error:
             raise RunError(f"the rules cannot be written to {path} ({error.strerror})") from None
         return RedirectResponse("/rules?saved=1", 303)

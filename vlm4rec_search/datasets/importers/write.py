@@ -11,6 +11,7 @@ from typing import Literal
 import duckdb
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.text_forms import spellings
@@ -249,14 +250,10 @@ def _copy_photo(name: str, source: Path, to: Path) -> str:
         return "refused"
     if target.is_dir():
         return "not_found"
-    target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists() or not target.samefile(photo):
-        # A temporary name first, so that an interrupted import leaves no half photo.
-        part = target.with_name(f".{target.name}.part")
-        part.unlink(missing_ok=True)
-        try:
-            os.link(photo, part)
-        except OSError:
-            shutil.copyfile(photo, part)
-        part.replace(target)
+        with replacing_file(target) as part:  # an interrupted import leaves no half photo
+            try:
+                os.link(photo, part)
+            except OSError:
+                shutil.copyfile(photo, part)
     return "copied"

@@ -7,13 +7,12 @@ are not used, since a proxy would resolve the name once more.
 
 import hashlib
 import ipaddress
-import os
 import random
 import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -24,6 +23,7 @@ import httpx
 from vlm4rec_search.common.cache import Cache, Codec, Failure, FillPolicy, result_key
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.http import DeadlineTransport, deadline, retry_after
+from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError
 
 REDIRECTS = 5
@@ -254,14 +254,10 @@ def _store_photo(client: httpx.Client, url: str, folder: Path, allow_private: bo
     except PhotoError as error:
         return Failure.from_error(error)
     path = _file(folder, hashlib.sha256(content).digest())
-    partial_path = path.with_name(f"{path.name}.{os.getpid()}-{hash(url)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path.write_bytes(content)
-        partial_path.replace(path)
+        with replacing_file(path) as part:
+            part.write_bytes(content)
     except OSError as error:
-        with suppress(OSError):
-            partial_path.unlink()
         raise RunError(
             f"a photo cannot be stored in {path.parent} ({error.strerror or error}): make room there, or set"
             " VLM4REC_CACHE to another folder; the photos fetched so far are kept"

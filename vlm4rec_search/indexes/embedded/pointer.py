@@ -10,7 +10,6 @@ A reader opens the file that the pointer names and keeps reading it when the poi
 """
 
 import fcntl
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from vlm4rec_search.common.erase import ERASING
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.releases import RETAINED
 
@@ -68,12 +68,8 @@ def activate(folder: Path, name: str) -> None:
     """
     if not release_path(folder, name).is_file():
         raise UsageError(f"there is no release {name} in {folder}")
-    temporary = folder / f".{POINTER}-{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(f"{name}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / POINTER)
+    with replacing_file(folder / POINTER, durable=True) as part:
+        part.write_text(f"{name}\n", encoding="utf-8")
 
 
 @contextmanager
