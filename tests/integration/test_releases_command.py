@@ -98,6 +98,9 @@ def test_a_file_of_records_that_cannot_be_written_is_reported(tmp_path: Path, mo
     (tmp_path / "releases.duckdb").write_text("no database")
     with pytest.raises(RunError, match=r"cannot write .*releases\.duckdb .*: close it elsewhere, or set VLM4REC_REL"):
         record_failure(tmp_path / "releases.duckdb", "index", "full", meta(), "")
+    inside = tmp_path / "releases.duckdb" / "releases.duckdb"  # whose folder is a file
+    with pytest.raises(RunError, match=r"cannot write .* \((Not a directory|File exists)\): .* set VLM4REC_RELEASES"):
+        record_failure(inside, "index", "full", meta(), "")
 
 
 def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:

@@ -25,15 +25,16 @@ def append_rows(path: Path, create: str, tables: Mapping[str, Rows], setting: st
         setting: environment variable that names the file, for the message of an error.
 
     Raises:
-        RunError: the file cannot be written.
+        RunError: the file or its folder cannot be written.
     """
     locked = retry_if_exception_type(duckdb.IOException)  # another process has the file open for a moment
     retrying = Retrying(retry=locked, stop=stop_after_delay(PATIENCE), wait=wait_random(0.1, 0.5), reraise=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         retrying(_insert, path, create, tables)
-    except duckdb.Error as error:
-        raise RunError(f"cannot write {path} ({first_line(error)}): close it elsewhere, or set {setting}") from None
+    except (OSError, duckdb.Error) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise RunError(f"cannot write {path} ({reason}): close it elsewhere, or set {setting}") from None
 
 
 def _insert(path: Path, create: str, tables: Mapping[str, Rows]) -> None:

@@ -82,7 +82,7 @@ def publish_index(
     report = judge(measured, {"max_age_days": settings.max_age_days})
     try:
         record_check(settings.quality, report, environment, "index")
-    except (OSError, RunError) as error:
+    except RunError as error:
         logger.warning("the result of the suites is not recorded: %s", error)
     checks = _require_suites(report, force)
     if gate is not None:

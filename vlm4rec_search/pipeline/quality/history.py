@@ -27,8 +27,7 @@ def record_check(folder: Path, report: QualityReport, environment: str, origin: 
         origin: the command, check or index.
 
     Raises:
-        OSError: the folder cannot be created.
-        RunError: the file cannot be written.
+        RunError: the folder or the file cannot be written.
     """
     now = datetime.now(UTC).replace(tzinfo=None)
     run = {"run": f"{now:%Y%m%dT%H%M%S.%fZ}", "checked_at": now, "origin": origin, "environment": environment}
