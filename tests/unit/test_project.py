@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from helpers.workspace import ROOT
 
+from vlm4rec_search.captioning.prompts import load_prompt
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.common.spark.engine import asked_gateway
@@ -112,6 +113,38 @@ def test_the_project_and_its_files_are_found_from_a_folder_in_it(shop: Path, mon
     monkeypatch.chdir(shop)
     settings.cache_clear()
     assert (settings().warehouse, settings().index_url) == (Path("warehouse.duckdb"), "index")
+
+
+def test_a_prompt_and_models_of_the_project_are_found_from_a_folder_in_it(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("own/encoder", "own/vlm", "own/jars", "all-MiniLM-L6-v2", "structured", "tiny"):
+        (shop / name).mkdir(parents=True)
+    (shop / "own/prompt.yaml").write_text("version: 1\ntext: Describe it.\n")
+    given = {
+        "prompt": "own/prompt.yaml",
+        "encoder": "own/encoder",
+        "weights": "own/jars",
+        "captioner": "transformers:own/vlm",
+        "other_captioners": "tiny, transformers:own/vlm,openai:own/vlm",
+    }
+    (shop / ".env").write_text("".join(f"VLM4REC_{name.upper()}={value}\n" for name, value in given.items()))
+    settings.cache_clear()
+    assert {name: getattr(settings(), name) for name in given} == given
+    monkeypatch.chdir(shop / "models")
+    settings.cache_clear()
+    assert {name: getattr(settings(), name) for name in given} == {
+        "prompt": f"{shop}/own/prompt.yaml",
+        "encoder": f"{shop}/own/encoder",
+        "weights": f"{shop}/own/jars",
+        "captioner": f"transformers:{shop}/own/vlm",
+        "other_captioners": f"tiny,transformers:{shop}/own/vlm,openai:own/vlm",
+    }
+    assert load_prompt(settings().prompt).id.startswith("prompt@1-")
+    packaged = {"prompt": "structured", "encoder": "all-MiniLM-L6-v2", "captioner": "tiny"}
+    (shop / ".env").write_text("".join(f"VLM4REC_{name.upper()}={value}\n" for name, value in packaged.items()))
+    settings.cache_clear()
+    assert {name: getattr(settings(), name) for name in packaged} == packaged
 
 
 def test_the_env_file_wins_over_the_environment_and_says_so(

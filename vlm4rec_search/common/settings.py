@@ -7,6 +7,7 @@ code gets a `Settings` object or single values as arguments.
 import logging
 import os
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from vlm4rec_search.common.languages import LANGUAGES
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.py"
+_ENCODER = "all-MiniLM-L6-v2"  # of the package, also where the project has a folder of this name
 Engine = Literal["duckdb", "spark"]
 """What `sqlmesh plan` builds the tables with."""
 ENV_FILE = ".env"
@@ -181,7 +183,7 @@ class Settings(BaseSettings):
         description=f"language of titles and descriptions, which decides what is one word: `{'`, `'.join(LANGUAGES)}`",
     )
     encoder: str = Field(
-        default="all-MiniLM-L6-v2", description="sentence encoder: a packaged name, another model's name, or a path"
+        default=_ENCODER, description="sentence encoder: a packaged name, another model's name, or a path"
     )
     image_encoder: str = Field(
         default="efficientnet-lite0", description="photo encoder; `none` makes no vectors of photos"
@@ -311,7 +313,27 @@ def _relative_to(project: Path, options: Settings) -> Settings:
     """Return the settings with each relative path as a path in the project."""
     paths = {name: project / value for name, value in options if isinstance(value, Path) and name != "project"}
     index = options.index_url if "://" in options.index_url else str(project / options.index_url)
-    return options.model_copy(update={**paths, "index_url": index})
+    others = options.other_captioners and ",".join(
+        _captioner_in(project, name.strip()) for name in options.other_captioners.split(",")
+    )
+    names = {
+        "prompt": _name_in(project, options.prompt, Path.is_file),
+        "encoder": options.encoder if options.encoder == _ENCODER else _name_in(project, options.encoder),
+        "weights": _name_in(project, options.weights),
+        "captioner": _captioner_in(project, options.captioner),
+        "other_captioners": others,
+    }
+    return options.model_copy(update={**paths, **names, "index_url": index})
+
+
+def _name_in(project: Path, name: str, is_there: Callable[[Path], bool] = Path.is_dir) -> str:
+    """Return a name, as a path in the project where it is that of a folder there, or of what `is_there` asks for."""
+    return str(project / name) if is_there(project / name) else name
+
+
+def _captioner_in(project: Path, name: str) -> str:
+    family, _, model = name.partition(":")  # the model of another captioner is no path, or only its plug-in knows
+    return f"{family}:{_name_in(project, model)}" if family == "transformers" and model else name
 
 
 def _load_env_file(path: Path) -> None:
