@@ -5,12 +5,14 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from click import Context
 from helpers.interaction_logs import START, planted
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from vlm4rec_search.cli.evaluate import tune
 from vlm4rec_search.evaluation.data import Targets
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.splits import Part
@@ -24,6 +26,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
     judge_diverse,
     top_ten,
 )
+from vlm4rec_search.evaluation.tuning.tune import USERS
 from vlm4rec_search.evaluation.tuning.windows import Window, Windows
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.query import KINDS, Fusion
@@ -161,3 +164,8 @@ def window(users: int) -> Window:
     draw = np.random.default_rng(users)
     targets = Targets(np.arange(users), wanted(draw, users))
     return Window(Part(planted().split(START), targets), {"mean": [asked(draw) for _ in range(users)]})
+
+
+def test_the_help_names_the_number_of_shoppers_that_are_asked() -> None:
+    (users,) = (option for option in tune.params if option.name == "sample")
+    assert f"default: {USERS:,}." in users.get_help_record(Context(tune))[1]  # type: ignore[index]

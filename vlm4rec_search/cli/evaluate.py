@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
               help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
 @click.option("--users", "sample", type=click.IntRange(min=100), metavar="N",
-              help="The most shoppers, drawn at random; default: 1,000.")  # fmt: skip
+              help="The most shoppers, drawn at random; default: 3,000.")  # fmt: skip
 @json_option
 def tune(target: Path, version: str, tables: bool, candidates: str, sample: int | None, as_json: bool) -> None:
     """Choose fusion, weights, depth, profile, half-lives and windows on the shop's own history.
