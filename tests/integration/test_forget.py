@@ -10,6 +10,9 @@ from opensearchpy import exceptions
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.opensearch.bulk import delete_documents
+from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.pipeline.recommendations import all_users
 
@@ -49,6 +52,18 @@ def test_a_service_that_follows_answers_without_the_shopper(embedded: Embedded) 
                 time.sleep(0.05)
             assert (index.search(Query(user=user)).tier, index.following.problem) == ("popularity", None)
     assert not left.exists()
+
+
+def test_documents_are_deleted_and_one_that_the_server_keeps_is_told(opensearch_url: str, own_prefix: str) -> None:
+    client, index = connect(opensearch_url, Settings()), f"{own_prefix}-profiles"
+    for name in "abc":
+        client.index(index=index, id=name, body={}, params={"refresh": "true"})
+    delete_documents(client, index, ["a", "b", "missing"])
+    client.indices.refresh(index=index)
+    assert [hit["_id"] for hit in client.search(index=index)["hits"]["hits"]] == ["c"]
+    client.indices.put_settings(index=index, body={"index.blocks.write": True})
+    with pytest.raises(RunError, match=f"{index} keeps 1 documents that were to be deleted: run the command again"):
+        delete_documents(client, index, ["c"])
 
 
 @pytest.mark.long

@@ -26,6 +26,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.sqlite import open_shared
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files
+from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect, server_errors
 
 QUERIES, EVENTS = "ubi_queries", "ubi_events"
@@ -162,11 +163,7 @@ def forget_ubi(settings: Settings, url: str, users: Container[str], dry_run: boo
             if names:
                 found[index] = len(names)
             if names and not dry_run:
-                actions = ({"_op_type": "delete", "_index": index, "_id": name} for name in names)
-                outcomes = [outcome["delete"] for _, outcome in streaming_bulk(client, actions, raise_on_error=False)]
-                kept = sum(outcome["status"] not in (200, 404) for outcome in outcomes)
-                if kept:
-                    raise RunError(f"{index} keeps {kept:,} documents of them: run `vlm4rec forget` again")
+                delete_documents(client, index, names)
                 client.indices.refresh(index=index)
     return found
 

@@ -1,4 +1,4 @@
-"""Sends operations through the server's `_bulk` API: one request, and a chunk in as many requests as it takes."""
+"""Sends operations through the server's `_bulk` API: one request, a chunk in as many as it takes, or deletions."""
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from urllib.parse import quote
 import orjson
 import pyarrow as pa
 from opensearchpy import OpenSearch
+from opensearchpy.helpers import streaming_bulk
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
@@ -129,6 +130,24 @@ def post(client: OpenSearch, index: str, lines: Sequence[Line], is_alias: bool =
     if "errors" not in answer or len(items) != len(lines):
         return Reply(502, "the answer does not come from OpenSearch", pause, {})
     return Reply(status, "", pause, dict(_refused(lines, items)) if answer["errors"] else {})
+
+
+def delete_documents(client: OpenSearch, index: str, ids: Iterable[str]) -> None:
+    """Delete documents, several hundred in one request; one that is missing is no error.
+
+    Args:
+        client: from `connect`.
+        index: its name.
+        ids: of the documents.
+
+    Raises:
+        UnreachableError: there is no answer.
+        RunError: the server keeps a document. A repeated call deletes what is left.
+    """
+    actions = ({"_op_type": "delete", "_index": index, "_id": id_} for id_ in ids)
+    outcomes = (outcome["delete"] for _, outcome in streaming_bulk(client, actions, raise_on_error=False))
+    if kept := sum(outcome["status"] not in (200, 404) for outcome in outcomes):
+        raise RunError(f"{index} keeps {kept:,} documents that were to be deleted: run the command again")
 
 
 def _refused(lines: Sequence[Line], items: Sequence[_Item]) -> Iterator[tuple[int, Rejection]]:

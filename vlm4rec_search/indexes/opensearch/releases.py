@@ -12,6 +12,7 @@ from opensearchpy import OpenSearch, helpers
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue, activate_release, activating, delete_old
 from vlm4rec_search.indexes.opensearch.backend import LIMITS, OpenSearchBackend
+from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
@@ -151,8 +152,7 @@ class OpenSearchReleases(Releases):
             of_kind = self.catalogue.index(kind, name)
             meta = client.indices.get_mapping(index=of_kind)[of_kind]["mappings"]["_meta"]
             client.indices.put_mapping(index=of_kind, body={"_meta": {**meta, "users": users}})
-        for id_ in ids:
-            client.delete(index=index, id=id_, params={"ignore": [404]})
+        delete_documents(client, index, ids)
         client.indices.refresh(index=index)
 
     def _merge(self, indices: Sequence[str]) -> None:
