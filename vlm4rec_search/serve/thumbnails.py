@@ -2,32 +2,33 @@
 
 import threading
 from collections import OrderedDict
-from contextlib import closing
 from io import BytesIO
 from pathlib import Path
+from typing import TypeAlias
 
-from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.paths import file_sha256
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, PhotoFile, read_photo
-from vlm4rec_search.datasets.photos.fetch import photo_key
+from vlm4rec_search.datasets.photos.fetch import fetched_photo
 from vlm4rec_search.datasets.photos.locate import is_url, resolve_path, with_scheme
 
 SIZES = (160, 400, 900)  # pixels of the longer side
 _LARGEST_CACHE = 64 * 2**20  # bytes
+_Key: TypeAlias = tuple[Path, int, int, int]  # of a copy: the file, when it was changed (ns), its bytes, and the size
 _AT_ONCE = 2  # photos that are decoded at the same time: a large one takes 150 MB
 
 
 class Thumbnails:
     """Makes small copies of photos and keeps the last ones in memory; several threads may use it at once.
 
-    A photo is a file in the data folder, or the copy of a fetched URL in the cache. Nothing is fetched.
+    A photo is a file in the data folder, or the copy of a fetched URL in the cache. Nothing is fetched. A file that was
+    replaced is read again.
     """
 
     def __init__(self, data_dir: Path, cache: Path) -> None:
         """Read photos of a data folder, and of the photo cache in the folder `cache`."""
         self._root, self._cache_folder = data_dir.resolve(), cache
-        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._kept: OrderedDict[_Key, bytes] = OrderedDict()
         self._bytes, self._lock, self._slots = 0, threading.Lock(), threading.Semaphore(_AT_ONCE)
 
     def thumbnail(self, image: str | None, size: int) -> bytes:
@@ -40,12 +41,16 @@ class Thumbnails:
         Raises:
             PhotoError: there is no such photo on this machine, or it cannot be decoded.
         """
-        key = (image or "", size)
+        path = self._file(image)
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise _unreadable(error) from None
+        key = (path, status.st_mtime_ns, status.st_size, size)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        path = self._file(image)
         with self._slots:
             content = _shrink(path, size)
         with self._lock:
@@ -59,15 +64,17 @@ class Thumbnails:
     def _file(self, image: str | None) -> Path:
         if not is_url(image):
             return resolve_path(self._root, image)
-        key = photo_key(with_scheme(image))
         try:
-            with closing(Cache(self._cache_folder)) as cache:
-                digest = cache.read([key]).get(key)
+            path = fetched_photo(self._cache_folder, with_scheme(image))
         except RunError as error:
             raise PhotoError("unreadable", str(error)) from None
-        if digest is None:
+        if path is None:
             raise PhotoError("pending", "the photo behind the URL is not fetched yet: run `vlm4rec captions run`")
-        return self._cache_folder / "photos" / digest.hex()[:2] / digest.hex()
+        return path
+
+
+def _unreadable(error: OSError) -> PhotoError:
+    return PhotoError("unreadable", f"the file cannot be read: {error.strerror}")
 
 
 def _shrink(path: Path, size: int) -> bytes:
@@ -76,7 +83,7 @@ def _shrink(path: Path, size: int) -> bytes:
             raise PhotoError("too_large", f"the file has more than {MAX_BYTES // 2**20} MiB")
         photo = read_photo(PhotoFile(path, file_sha256(path)))
     except OSError as error:
-        raise PhotoError("unreadable", f"the file cannot be read: {error.strerror}") from None
+        raise _unreadable(error) from None
     photo.image.thumbnail((size, size))
     content = BytesIO()
     photo.image.save(content, "WEBP", quality=82)

@@ -2,7 +2,7 @@
 
 from vlm4rec_search.common.cache.cache import RAW, Cache, Codec, FillPolicy, Record, Results
 from vlm4rec_search.common.cache.cost import ASSUMED_IN, ASSUMED_OUT, CostMeter, Prices
-from vlm4rec_search.common.cache.store import FILE, Failure, LedgerRow, result_key
+from vlm4rec_search.common.cache.store import FILE, Failure, LedgerRow, result_key, stored_result
 
 __all__ = [
     "ASSUMED_IN",
@@ -19,4 +19,5 @@ __all__ = [
     "Record",
     "Results",
     "result_key",
+    "stored_result",
 ]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +50,23 @@ def result_key(*parts: str) -> str:
 def chunks(entries: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Yield the entries in order, at most `size` at a time."""
     return (entries[start : start + size] for start in range(0, len(entries), size))
+
+
+def stored_result(folder: Path, key: str) -> bytes | None:
+    """Return one result of the cache in a folder, None where it has none; no cache is created.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    path = folder.absolute() / FILE
+    if not path.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            row = connection.execute("SELECT value FROM results WHERE key = ?", [key]).fetchone()
+    except sqlite3.Error as error:
+        raise RunError(f"the cache {path} cannot be read ({error})") from None
+    return row and bytes(row[0])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from vlm4rec_search.common.cache import Cache, Codec, Failure, FillPolicy, result_key
+from vlm4rec_search.common.cache import Cache, Codec, Failure, FillPolicy, result_key, stored_result
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.http import DeadlineTransport, deadline, retry_after
 from vlm4rec_search.common.paths import replacing_file
@@ -95,7 +95,7 @@ def fetch_photos(
     Raises:
         RunError: the cache cannot be used.
     """
-    folder = cache.folder / "photos"
+    folder = cache.folder
     keys = {photo_key(url): url for url in urls}
     lost = {key for key, digest in cache.read(list(keys)).items() if not _file(folder, digest).is_file()}
     with _open_client() as client:
@@ -113,6 +113,16 @@ def fetch_photos(
         )
     files = {keys[key]: path.resolve() for key, path in results.values.items() if path.is_file()}
     return {**files, **{keys[key]: failure for key, failure in results.failures.items()}}
+
+
+def fetched_photo(folder: Path, url: str) -> Path | None:
+    """Return the file of a URL in the cache of a folder, None where it was not fetched; no cache is created.
+
+    Raises:
+        RunError: the cache cannot be read.
+    """
+    digest = stored_result(folder, photo_key(url))
+    return None if digest is None else _file(folder, digest)
 
 
 def photo_key(url: str) -> str:
@@ -266,5 +276,6 @@ def _store_photo(client: httpx.Client, url: str, folder: Path, allow_private: bo
 
 
 def _file(folder: Path, digest: bytes) -> Path:
+    """Return where the cache of a folder has the photo whose bytes have this sha256."""
     name = digest.hex()
-    return folder / name[:2] / name
+    return folder / "photos" / name[:2] / name
