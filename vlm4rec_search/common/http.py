@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -41,19 +39,6 @@ def deadline(seconds: float) -> Iterator[None]:
         yield
     finally:
         _end.reset(token)
-
-
-def retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds of Retry-After, a number or a date (RFC 9110, 10.2.3), or None without a valid one."""
-    value = response.headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # a date without a time zone cannot be compared
-        return None
 
 
 class DeadlineTransport(httpx.BaseTransport):

@@ -22,8 +22,9 @@ import httpx
 
 from vlm4rec_search.common.cache import Cache, Codec, Failure, FillPolicy, result_key, stored_result
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.http import DeadlineTransport, deadline, retry_after
+from vlm4rec_search.common.http import DeadlineTransport, deadline
 from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.retry_after import retry_after
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError
 
 REDIRECTS = 5
@@ -144,8 +145,9 @@ def fetch(client: httpx.Client, url: str, allow_private: bool) -> bytes:
     Raises:
         PhotoError: blocked, unreachable, too_large or wrong_type.
     """
-    waited = 0.0
-    for attempt in range(1, ATTEMPTS + 1):
+    waited, attempt = 0.0, 0
+    while True:
+        attempt += 1
         try:
             return _fetch_once(client, url, allow_private)
         except _BusyError as error:
@@ -157,7 +159,6 @@ def fetch(client: httpx.Client, url: str, allow_private: bool) -> bytes:
             pause += random.uniform(0.0, min(pause, 1.0))  # so that not all requests come at once
             waited += pause
             time.sleep(pause)
-    raise AssertionError  # the last attempt returns or raises
 
 
 def _fetch_once(client: httpx.Client, url: str, allow_private: bool) -> bytes:
@@ -230,7 +231,7 @@ def _checked_addresses(host: str, port: int, allow_private: bool) -> list[str]:
 
 def _read_content(response: httpx.Response) -> bytes:
     if response.status_code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
-        raise _BusyError(response.status_code, retry_after(response))
+        raise _BusyError(response.status_code, retry_after(response.headers))
     if response.status_code != httpx.codes.OK:
         raise PhotoError("unreachable", f"the server answers {response.status_code}")
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()

@@ -15,6 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_us
 from tenacity.wait import wait_random_exponential
 
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.retry_after import retry_after
 from vlm4rec_search.indexes.opensearch.connection import (
     TRANSIENT_STATUSES,
     UnreachableError,
@@ -122,8 +123,7 @@ def post(client: OpenSearch, index: str, lines: Sequence[Line], is_alias: bool =
             "POST", path, parameters, body, ignore=_REPLIES, headers=_NDJSON
         )
     answer = _parse(text)
-    retry_after = headers.get("retry-after", "")
-    pause = float(retry_after) if retry_after.isdecimal() else 0.0
+    pause = retry_after(headers) or 0.0
     if status != 200:
         return Reply(status, describe_error(answer.get("error")) or f"status {status}", pause, {})
     items = answer.get("items", [])

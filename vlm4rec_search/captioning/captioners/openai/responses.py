@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, Validat
 
 from vlm4rec_search.captioning.base import CaptionError
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.http import retry_after
+from vlm4rec_search.common.retry_after import retry_after
 
 PATIENCE = 600.0
 """The longest Retry-After that is accepted, and the longest time for the attempts of one request, in seconds."""
@@ -148,7 +148,7 @@ def classify_error(response: httpx.Response, server: str, key: str | None) -> Ex
             " in /v1"
         )
     if status == 429 or (status == 503 and "retry-after" in response.headers):
-        seconds = retry_after(response)
+        seconds = retry_after(response.headers)
         if seconds is not None and seconds > PATIENCE:
             return RunError(f"{server} asks for a pause of {seconds:.0f} s ({reason}): earlier captions are kept")
         return BusyError(reason, seconds)
