@@ -25,9 +25,9 @@ from sqlmesh.core.model import ModelKindName
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
-    from vlm4rec_search.captioning.table import plan_remote
     from vlm4rec_search.common.python_models import model_settings, yield_unless_empty
     from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.datasets.photos.locate import plan_remote
     from vlm4rec_search.embeddings.tables import embed_photos
 
     context.var("photos")  # changed photos rebuild this table

@@ -17,7 +17,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.python_models import nullable_texts
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
-from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos
+from vlm4rec_search.datasets.photos.locate import NO_FETCH, FetchPolicy, locate_photos, plan_remote
 from vlm4rec_search.embeddings.recipes import usual_recipe
 
 logger = logging.getLogger(__name__)
@@ -142,11 +142,6 @@ def _caption_columns(outcome: Outcome, edit: Edit | None) -> dict[str, object]:
         "error": outcome.error,
         "attributes": json.dumps(dict(outcome.attributes) if is_ok else {}, ensure_ascii=False),
     }
-
-
-def plan_remote(settings: Settings) -> FetchPolicy:
-    """Return the rule by which a plan fetches photos behind URLs: as many as its captions, and no earlier failures."""
-    return FetchPolicy(FillPolicy(limit=settings.caption_budget, retry_failed=False), settings.allow_private_addresses)
 
 
 def split_names(names: str | None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TypeGuard
 from urllib.parse import unquote
 
 from vlm4rec_search.common.cache import RAW, Cache, Failure, FillPolicy, result_key
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.text_forms import spellings
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, PhotoFile
 from vlm4rec_search.datasets.photos.fetch import fetch_photos
@@ -29,6 +30,11 @@ class FetchPolicy:
 
 
 NO_FETCH = FetchPolicy(FillPolicy(limit=0))
+
+
+def plan_remote(settings: Settings) -> FetchPolicy:
+    """Return the rule by which a plan fetches photos behind URLs: as many as its captions, and no earlier failures."""
+    return FetchPolicy(FillPolicy(limit=settings.caption_budget, retry_failed=False), settings.allow_private_addresses)
 
 
 def is_url(image: str | None) -> TypeGuard[str]:
