@@ -8,7 +8,6 @@ its moment: a training up to an earlier moment is judged by what shoppers took b
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from importlib.metadata import version
 from itertools import pairwise
 
 import pandas as pd
@@ -17,6 +16,7 @@ from safetensors.numpy import save
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.progress import Advance, bar
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.version import package_version
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.embeddings.fitted import Fit, FittedName, FittedSystem, Inputs, file_name, write_fitted
 from vlm4rec_search.evaluation.data import Split
@@ -69,7 +69,7 @@ def fit(settings: Settings, system: FittedName, seed: int, say: Say) -> FittedSy
         photo_dimension=vectors["photo"].shape[1],
         dimension=len(learned.numbers()["project_first.bias"]),
         seed=seed,
-        package=version("vlm4rec-search"),
+        package=package_version(),
         fits=tuple(fits),
     )
     write_fitted(settings.fitted, found, numbers)

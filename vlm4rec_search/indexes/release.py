@@ -3,12 +3,12 @@
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 
 import pyarrow as pa
 
 from vlm4rec_search.common.analyzer import ENGLISH, IDS
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
+from vlm4rec_search.common.version import package_version
 
 SCHEMA_VERSION = 6  # of the tables of a release file; raise it when the package before this one cannot read them
 WITH_PHOTOS = 7  # of a release with vectors of photos: only such a one cannot be read by the package before this one
@@ -176,7 +176,7 @@ def new_release(
         prompt=prompt,
         as_of=as_of,
         checks=checks,
-        package=version("vlm4rec-search"),
+        package=package_version(),
         analyzer=analyzer,
         schema_version=schema_version,
         table_version=table_version,

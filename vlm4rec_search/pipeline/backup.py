@@ -25,8 +25,8 @@ from vlm4rec_search.common.errors import RunError, UsageError, first_line, one_l
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
+from vlm4rec_search.common.version import package_version
 from vlm4rec_search.datasets.events.compaction import events_lock
-from vlm4rec_search.pipeline.project.template import package_version
 from vlm4rec_search.pipeline.quality import history
 
 EDITS = Path("caption_edits.csv")

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Protocol, TypeAlias
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.version import package_version
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
@@ -148,7 +148,7 @@ def _ranking_in_force(live: ReleaseMeta | None) -> Ranking | None:
 def _is_unchanged(live: ReleaseMeta, search_layer: SearchLayer) -> bool:
     """Return whether the live release's ranking was chosen from these tables, by this package."""
     made_by = (live.chosen_from, live.package)
-    return search_layer.versions is not None and made_by == (search_layer.versions, version("vlm4rec-search"))
+    return search_layer.versions is not None and made_by == (search_layer.versions, package_version())
 
 
 def _require_suites(report: QualityReport, force: bool) -> str:

@@ -6,7 +6,6 @@ In a checkout the SQLMesh project stands at the root of the repository; the buil
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -14,6 +13,7 @@ from pydantic import SecretStr
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.settings import CONFIG, ENV_FILE, Settings
+from vlm4rec_search.common.version import package_version
 from vlm4rec_search.search.ranking import DEFAULT
 
 MANIFEST = ".vlm4rec.json"
@@ -95,11 +95,6 @@ def write_manifest(folder: Path, hashes: Mapping[str, str]) -> None:
     """Record which files this version of the package has written, with the hash of each."""
     manifest = {"version": package_version(), "files": dict(sorted(hashes.items()))}
     write_file(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-
-
-def package_version() -> str:
-    """Return the version of the installed package."""
-    return version("vlm4rec-search")
 
 
 def _files_below(path: Path) -> list[Path]:

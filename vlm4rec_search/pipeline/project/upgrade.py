@@ -14,11 +14,11 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.version import package_version
 from vlm4rec_search.pipeline.project.template import (
     MANIFEST,
     checkout,
     digest,
-    package_version,
     project_files,
     write_file,
     write_manifest,
