@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response, params
 from fastapi.responses import JSONResponse
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -78,7 +78,8 @@ class AllWorkers:
 class Metrics:
     """What Prometheus reads."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self) -> None:
+        """Begin at zero; `watch` adds what a service tells by itself."""
         self.registry = CollectorRegistry()
         self.seconds = Histogram(
             "vlm4rec_request_seconds",
@@ -97,7 +98,7 @@ class Metrics:
             registry=self.registry,
             buckets=_BUCKETS,
         )
-        retrievers = Histogram(
+        self.retrievers = Histogram(
             "vlm4rec_retriever_seconds",
             "Duration of the search of each retriever; a server says how long it took.",
             ["retriever"],
@@ -113,18 +114,21 @@ class Metrics:
             "Answers of fewer retrievers, or of popular items, because the index did not answer in time.",
             registry=self.registry,
         )
-        unrecorded = Counter(
+        self.unrecorded = Counter(
             "vlm4rec_journal_failures_total",
             "Answers that the journal did not take; they have no next page and count in no comparison.",
             registry=self.registry,
         )
-        if service is not None:  # `describe_api` has none
+        ProcessCollector(registry=self.registry)
 
-            def measure(answer: Answer) -> None:
-                for name, milliseconds in answer.retriever_ms.items():
-                    retrievers.labels(name).observe(milliseconds / 1000.0)
+    def watch(self, service: Service) -> None:
+        """Measure the retrievers of a service, what its journal does not take, and how old it is."""
 
-            service.on_unrecorded, service.on_searched = unrecorded.inc, measure
+        def measure(answer: Answer) -> None:
+            for name, milliseconds in answer.retriever_ms.items():
+                self.retrievers.labels(name).observe(milliseconds / 1000.0)
+
+        service.on_unrecorded, service.on_searched = self.unrecorded.inc, measure
         age = Gauge("vlm4rec_release_age_seconds", "Age of the release that answers.", registry=self.registry)
         age.set_function(lambda: time.time() - service.created_at)
         stuck = Gauge(
@@ -136,8 +140,7 @@ class Metrics:
             "Age of the oldest event that the release which answers lacks, 0 without one.",
             registry=self.registry,
         )
-        lag.set_function(lambda: service.event_lag())
-        ProcessCollector(registry=self.registry)
+        lag.set_function(service.event_lag)
 
     def count(self, endpoint: str, answer: Recommendation) -> Recommendation:
         """Count an answer, and return it."""
@@ -172,15 +175,8 @@ def create_app(
         page_token: opens the page for changes, and with API keys for looking; None serves no page.
         hosts: names that the Host header of a request may have, see `known_hosts`; None allows all.
     """
-    app = FastAPI(
-        title="VLM4Rec Search",
-        version="1",
-        description=_DESCRIPTION,
-        docs_url=None,  # these pages load scripts from elsewhere
-        redoc_url=None,
-        responses=_PROBLEMS,
-    )
-    metrics = Metrics(service)
+    app, metrics = _empty_app(), Metrics()
+    metrics.watch(service)
     is_one_of_many = METRICS_FOLDER in os.environ
     measured = cast(CollectorRegistry, AllWorkers(metrics.registry)) if is_one_of_many else metrics.registry
     add_problems(app)
@@ -190,7 +186,42 @@ def create_app(
     if hosts is not None:
         app.add_middleware(HostCheck, names=hosts)
     _add_request_log(app, metrics)
-    guarded = [Depends(_require_key(api_keys))] if api_keys else []
+    _add_routes(app, service, metrics, measured, [Depends(_require_key(api_keys))] if api_keys else [])
+    if page_token:
+        add_page(app, service, measured, page_token, is_private=bool(api_keys))
+    return app
+
+
+def describe_api() -> dict[str, Any]:
+    """Return the OpenAPI description of the service; no index is needed."""
+    app, metrics = _empty_app(), Metrics()
+    _add_routes(app, cast(Service, None), metrics, metrics.registry, [])  # no route is called
+    return app.openapi()
+
+
+def _empty_app() -> FastAPI:
+    return FastAPI(
+        title="VLM4Rec Search",
+        version="1",
+        description=_DESCRIPTION,
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        responses=_PROBLEMS,
+    )
+
+
+def _add_routes(
+    app: FastAPI, service: Service, metrics: Metrics, measured: CollectorRegistry, guarded: Sequence[params.Depends]
+) -> None:
+    """Add the routes of the API; nothing of the service is used before one is called.
+
+    Args:
+        app: the application.
+        service: answers.
+        metrics: count the answers.
+        measured: the metrics that are shown.
+        guarded: what all routes but those for the health depend on.
+    """
 
     @app.exception_handler(NotFoundError)
     def not_found(request: Request, error: NotFoundError) -> JSONResponse:
@@ -257,15 +288,6 @@ def create_app(
     def measure() -> Response:
         """Return the metrics in the format of Prometheus."""
         return Response(generate_latest(measured), media_type=CONTENT_TYPE_LATEST)
-
-    if page_token:
-        add_page(app, service, measured, page_token, is_private=bool(api_keys))
-    return app
-
-
-def describe_api() -> dict[str, Any]:
-    """Return the OpenAPI description of the service; no index is needed."""
-    return create_app(cast(Service, None)).openapi()
 
 
 def _add_request_log(app: FastAPI, metrics: Metrics) -> None:
