@@ -81,12 +81,18 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture(params=NAMES)
-def releases(request: pytest.FixtureRequest, tmp_path: Path) -> Releases:
-    """Where a test publishes releases of its own, in a folder and on a server."""
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of an index of the test's own, in a folder and on a server."""
     if request.param == "embedded":
-        return open_releases(str(tmp_path / "index"), Settings())
+        return Settings(index_url=str(tmp_path / "index"))
     url, prefix = request.getfixturevalue("opensearch_url"), request.getfixturevalue("own_prefix")
-    return open_releases(url, Settings(index_prefix=prefix))
+    return Settings(index_url=url, index_prefix=prefix)
+
+
+@pytest.fixture
+def releases(place: Settings) -> Releases:
+    """Where a test publishes releases of its own, in a folder and on a server."""
+    return open_releases(place.index_url, place)
 
 
 @pytest.fixture(scope="module")

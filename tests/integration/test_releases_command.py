@@ -8,8 +8,10 @@ from helpers.server_releases import relabelled
 from helpers.six_items import documents, given, meta
 from helpers.workspace import Workspace
 
+from vlm4rec_search import Query
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.embeddings.minilm import MiniLMEncoder
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.embedded.pointer import publishing
 from vlm4rec_search.indexes.releases import Releases
@@ -53,6 +55,17 @@ def test_diff_counts_documents_and_the_overlap_of_hits(releases: Releases) -> No
     dropped = ("dresses", "lamps")  # c and f remain, then new
     rules = [Rule(action="drop", filter=f"category={category}") for category in dropped]
     assert compare_releases(releases, first, None, 10, rules=rules).overlap["semantic"] == 0.0
+
+
+def test_an_opened_release_takes_weights_from_the_source_of_the_settings(
+    place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # without the weights that this user has already
+    folder, made = tmp_path / "mirror", meta(MiniLMEncoder().id)
+    releases = open_releases(place.index_url, place.model_copy(update={"weights": str(folder)}))
+    releases.publish(given(documents().assign(encoder=made.encoder)), made, False, False)
+    with releases.open(made.name) as index, pytest.raises(RunError, match=f"{folder} does not have "):
+        index.search(Query(text="red dress"))
 
 
 def test_an_empty_index_has_no_releases(releases: Releases) -> None:

@@ -162,7 +162,7 @@ def open_releases(url: str, settings: Settings, timeout: float | None = None) ->
 
     Args:
         url: a folder for the embedded index, `http(s)://` for an OpenSearch server.
-        settings: prefix, credentials and CA of a server.
+        settings: prefix, credentials and CA of a server; the source of the encoder's weights for opened releases.
         timeout: seconds until a request to a server fails; None is patient, as publications need it.
 
     Raises:
@@ -177,8 +177,8 @@ def open_releases(url: str, settings: Settings, timeout: float | None = None) ->
         storage = Storage(
             settings.index_vectors, settings.index_compression, settings.index_shards, settings.index_replicas
         )
-        return OpenSearchReleases(client, settings.index_prefix, redacted(url), storage, limits)
-    return EmbeddedReleases(Path(url), settings.index_exact_up_to)
+        return OpenSearchReleases(client, settings.index_prefix, redacted(url), storage, limits, settings.weights)
+    return EmbeddedReleases(Path(url), settings.index_exact_up_to, settings.weights)
 
 
 def _is_server(url: str) -> bool:

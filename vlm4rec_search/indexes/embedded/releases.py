@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from vlm4rec_search.common import maven
 from vlm4rec_search.common.erase import erase_rows
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.indexes.embedded import pointer
@@ -34,9 +35,9 @@ _REFUSED = "SELECT kind, id, title, reason FROM rejected"
 class EmbeddedReleases(Releases):
     """The release files of a folder and its pointer."""
 
-    def __init__(self, folder: Path, exact_up_to: int = EXACT_UP_TO) -> None:
-        """Use a folder, which need not exist yet; for `exact_up_to` see `build_release`."""
-        self.folder, self.url, self._exact_up_to = folder, str(folder), exact_up_to
+    def __init__(self, folder: Path, exact_up_to: int = EXACT_UP_TO, weights: str = maven.CENTRAL) -> None:
+        """Use a folder, which need not exist yet; for `exact_up_to` see `build_release`, for `weights` `Searcher`."""
+        self.folder, self.url, self._exact_up_to, self._weights = folder, str(folder), exact_up_to, weights
 
     def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
         """Build a release file; `force` has no effect here."""
@@ -77,7 +78,7 @@ class EmbeddedReleases(Releases):
         self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
     ) -> Searcher:
         store = Store(pointer.release_path(self.folder, name), shared)
-        return Searcher(EmbeddedBackend(store), None, ranking, rules)
+        return Searcher(EmbeddedBackend(store), None, ranking, rules, self._weights)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         sql = f"SELECT {', '.join(columns)} FROM ({_DOCUMENTS}) ORDER BY document"  # noqa: S608  our own names

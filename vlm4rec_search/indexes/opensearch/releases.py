@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from opensearchpy import OpenSearch, helpers
 
+from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue, activate_release, activating, delete_old
 from vlm4rec_search.indexes.opensearch.backend import LIMITS, OpenSearchBackend
@@ -45,7 +46,13 @@ class OpenSearchReleases(Releases):
     """Releases behind the aliases of a prefix."""
 
     def __init__(
-        self, client: OpenSearch, prefix: str, url: str, storage: Storage = DEFAULT, limits: Limits = LIMITS
+        self,
+        client: OpenSearch,
+        prefix: str,
+        url: str,
+        storage: Storage = DEFAULT,
+        limits: Limits = LIMITS,
+        weights: str = maven.CENTRAL,
     ) -> None:
         """Use a client of `connect`.
 
@@ -55,9 +62,10 @@ class OpenSearchReleases(Releases):
             url: for messages and records.
             storage: shards, copies and vectors of new releases.
             limits: how long the searches of an open release wait for the server.
+            weights: source of the encoder's weights for these searches, see `Searcher`.
         """
         self.catalogue, self.url, self._storage = ReleaseCatalogue(client, prefix), url, storage
-        self._limits = limits
+        self._limits, self._weights = limits, weights
 
     def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
         return publish_release(self.catalogue, given, meta, incremental, force, self._storage)
@@ -99,7 +107,8 @@ class OpenSearchReleases(Releases):
     def open(
         self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
     ) -> Searcher:
-        return Searcher(OpenSearchBackend(self.catalogue, name, self._limits), None, ranking, rules)
+        backend = OpenSearchBackend(self.catalogue, name, self._limits)
+        return Searcher(backend, None, ranking, rules, self._weights)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         query = {"_source": [*columns], "query": {"match_all": {}}}
