@@ -169,6 +169,22 @@ def test_the_newest_releases_and_the_previous_live_one_are_kept(window: Window) 
         window.releases.rollback(names[0])
 
 
+def test_an_old_release_that_cannot_be_deleted_fails_the_command_and_not_a_publication(
+    window: Window, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vlm4rec_search.indexes.opensearch.publish.RETAINED", 1)
+    names = [window.publish().meta.name for _ in range(2)]
+    index, block = window.catalogue.index("items", names[0]), "index.blocks.read_only"
+    window.client.indices.put_settings(index=index, body={block: True})
+    names.append(window.publish().meta.name)
+    assert window.catalogue.live() == names[2]
+    assert "old releases stay" in caplog.text
+    with pytest.raises(RunError, match="the server refuses: cluster_block_exception"):
+        window.releases.prune(1)
+    window.client.indices.put_settings(index=index, body={block: False})
+    assert window.releases.prune(1) == [names[0]]
+
+
 def test_a_rollback_to_a_release_that_lost_documents_is_refused(window: Window) -> None:
     old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
     index = window.catalogue.index("items", old)

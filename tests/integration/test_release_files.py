@@ -13,7 +13,7 @@ from helpers.six_items import documents, given, meta, publish
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.embedded.pointer import activate, current_release, publishing, release_path
+from vlm4rec_search.indexes.embedded.pointer import activate, current_release, prune, publishing, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.releases import RETAINED
 
@@ -98,3 +98,17 @@ def test_the_newest_releases_and_the_previous_live_one_are_kept(tmp_path: Path) 
     assert current_release(tmp_path) == release_path(tmp_path, last)
     with open_index(str(tmp_path)) as index:
         assert index.search(Query(user="u1")).release == last
+
+
+def test_an_old_file_that_cannot_be_removed_fails_the_command_and_not_a_publication(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck = release_path(tmp_path, "items__stuck")
+    stuck.mkdir(parents=True)  # a folder, which cannot be unlinked, not even by root
+    os.utime(stuck, (0, 0))
+    names = [publish(tmp_path).release for _ in range(RETAINED)]
+    assert current_release(tmp_path) == release_path(tmp_path, names[-1])
+    assert f"cannot be removed, remove them by hand: {stuck}" in caplog.text
+    with pytest.raises(RunError, match=f"cannot be removed, remove them by hand: {stuck} "):
+        prune(tmp_path, 2)
+    assert files(tmp_path) == sorted([stuck.name, *(f"{name}.duckdb" for name in names[-2:])])

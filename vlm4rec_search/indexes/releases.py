@@ -68,7 +68,7 @@ class Releases(ABC):
         The live release and the one before it always stay.
 
         Raises:
-            RunError: a publication is running.
+            RunError: a publication is running, or a release cannot be removed.
         """
 
     @abstractmethod

@@ -10,10 +10,11 @@ A reader opens the file that the pointer names and keeps reading it when the poi
 """
 
 import fcntl
+import logging
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from vlm4rec_search.common.erase import ERASING
@@ -21,6 +22,8 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.releases import RETAINED
+
+logger = logging.getLogger(__name__)
 
 POINTER = "current"
 _BUILDING = ".building-"
@@ -94,7 +97,10 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
             temporary.replace(final)
             previous = _live_name(folder)
             activate(folder, name)
-            _remove_old(folder, {name, previous, _live_name(folder)}, RETAINED)
+            try:
+                _remove_old(folder, {name, previous, _live_name(folder)}, RETAINED)
+            except RunError as error:  # the release is live all the same
+                logger.warning("%s", error)
         finally:
             remove_unfinished(folder)
 
@@ -125,7 +131,7 @@ def prune(folder: Path, retained: int) -> list[str]:
     The live release and the next older one always stay.
 
     Raises:
-        RunError: a build is running, or the folder cannot be written.
+        RunError: a build is running, the folder cannot be written, or a release cannot be removed.
     """
     with folder_lock(folder):
         names, live = [path.stem for path in _by_age(folder)], _live_name(folder)
@@ -145,12 +151,21 @@ def _remove_old(folder: Path, needed: set[str | None], retained: int) -> list[st
     """Remove all but the newest and the needed releases; a reader that has a removed file open keeps reading it.
 
     The live release and the one that was live before are needed even if a rollback made an old one live.
+
+    Raises:
+        RunError: one of them cannot be removed; the others are.
     """
     old = [path for path in _by_age(folder)[:-retained] if path.stem not in needed]
+    failed = []
     for path in old:
-        with suppress(OSError):  # a successful publication must not fail because an old file cannot be removed
-            path.unlink()
-        shutil.rmtree(arrays_folder(path), ignore_errors=True)
+        try:
+            path.unlink(missing_ok=True)
+            if (arrays := arrays_folder(path)).is_dir():
+                shutil.rmtree(arrays)
+        except OSError as error:
+            failed.append(f"{error.filename or path} ({error.strerror})")
+    if failed:
+        raise RunError(f"these old files cannot be removed, remove them by hand: {', '.join(failed)}")
     return [path.stem for path in old]
 
 

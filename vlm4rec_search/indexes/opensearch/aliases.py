@@ -13,12 +13,11 @@ from opensearchpy import OpenSearch, exceptions
 from tenacity import Retrying, retry_if_exception, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
-from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, is_transient
 from vlm4rec_search.indexes.opensearch.lease import ACTIVATION, Lease, lease
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind, index_name, read_meta
 from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
-from vlm4rec_search.indexes.releases import RETAINED
 
 EF_SEARCH = 200  # where verification has not stored another value
 PATIENCE = 60.0  # seconds to wait for another activation, and for a server that went away during ours
@@ -243,7 +242,7 @@ def check_unchanged(catalogue: ReleaseCatalogue, before: str | None, release: st
         )
 
 
-def delete_old(catalogue: ReleaseCatalogue, needed: set[str], retained: int = RETAINED) -> list[str]:
+def delete_old(catalogue: ReleaseCatalogue, needed: set[str], retained: int) -> list[str]:
     """Delete all but the newest `retained` and the needed releases, in a block of `activating`.
 
     A search that has a deleted release open opens the live one.
@@ -251,13 +250,10 @@ def delete_old(catalogue: ReleaseCatalogue, needed: set[str], retained: int = RE
     Returns:
         Names of the deleted releases.
     """
-    deleted = []
-    with suppress(Vlm4recError, exceptions.TransportError):  # a successful publication must not fail because of this
-        for name in [*catalogue.list()][:-retained]:
-            if name not in needed:
-                catalogue.delete(name)
-                deleted.append(name)
-    return deleted
+    old = [name for name in [*catalogue.list()][:-retained] if name not in needed]
+    for name in old:
+        catalogue.delete(name)
+    return old
 
 
 def _is_live(catalogue: ReleaseCatalogue, release: str) -> bool:

@@ -42,6 +42,7 @@ from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, ID_COLUMNS, KINDS
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseMeta, ReleaseSummary
+from vlm4rec_search.indexes.releases import RETAINED
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
 
@@ -113,11 +114,20 @@ def publish_release(
             if not force:
                 check_unchanged(catalogue, live, meta.name)
             activate_release(catalogue, meta.name, activation)
-            delete_old(catalogue, {meta.name, live} if live else {meta.name})
+            _delete_old(catalogue, {meta.name, live} if live else {meta.name})
         logger.debug("activated %s in place of %s", meta.name, live)
         summary = _summarize(connection, meta, previous)
         refused = connection.execute(_REFUSED).to_arrow_table()
     return Publication(meta, replace(summary, seconds=round(time.perf_counter() - started, 2)), loads, refused)
+
+
+def _delete_old(catalogue: ReleaseCatalogue, needed: set[str]) -> None:
+    """Delete old releases; a successful publication must not fail because of this."""
+    try:
+        with server_errors():
+            delete_old(catalogue, needed, RETAINED)
+    except Vlm4recError as error:
+        logger.warning("old releases stay, `vlm4rec releases prune` removes them: %s", error)
 
 
 class IndexBuilder:
