@@ -10,17 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import httpx
 import pytest
 import yaml
 from helpers.alias_reader import labelled_tables
-from helpers.backends import Backend, Server
+from helpers.backends import Backend, Embedded, Server
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given, meta
 from helpers.workspace import BIN, ROOT
 
 from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.indexes.embedded.pointer import release_path
+from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.serve.journal import Page
@@ -79,6 +82,17 @@ def test_an_unknown_shopper_is_no_error_and_an_unknown_item_is_reported(client: 
     missing = client.post("/v1/similar", json={"item": "gone"})
     assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
     assert "does not have the item gone" in missing.json()["detail"]
+
+
+def test_a_service_closes_what_it_opened(backend: Backend, tmp_path: Path) -> None:
+    first, _ = backend.publish(given(documents())), backend.publish(given(documents()))
+    with Service(settings_of(backend, tmp_path), 5.0) as service:
+        assert service.look({"user": "u1", "release": first}).release == first
+    if isinstance(backend, Embedded):
+        duckdb.connect(str(release_path(backend.folder, first))).close()  # DuckDB refuses to write a file that is open
+    else:
+        assert isinstance(service.all_releases, OpenSearchReleases)
+        assert service.all_releases.catalogue.client.transport.get_connection().pool is None  # it has no connection
 
 
 def test_a_text_and_an_item_are_answered(client: httpx.Client) -> None:

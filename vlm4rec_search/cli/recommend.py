@@ -61,7 +61,8 @@ def recommend(
         if users is not None:
             people = read_users(users)
         else:
-            people = all_users(open_releases(url or options.index_url, options), index.release.name)
+            with open_releases(url or options.index_url, options) as releases:
+                people = all_users(releases, index.release.name)
         queries = [Query(user=user, **arguments) for user in people]
         batch = write_recommendations(index, queries, to or options.recommendations, bar, processes or usable_cores())
     if as_json:

@@ -37,8 +37,8 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment, options.index_photos)
         stale_fit = find_stale_fit(connection, environment, options.fitted)
-    index = open_releases(url or options.index_url, options)
-    diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit)
+    with open_releases(url or options.index_url, options) as index:
+        diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit)
     success = all(finding.severity != "error" for finding in diagnosis.findings)
     if as_json:
         echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})
@@ -76,8 +76,8 @@ def list_releases(as_json: bool, url: str | None) -> None:
     from vlm4rec_search.indexes import open_releases
 
     options = settings()
-    index = open_releases(url or options.index_url, options)
-    live, metas = index.live(), index.list().values()
+    with open_releases(url or options.index_url, options) as index:
+        live, metas = index.live(), index.list().values()
     if as_json:
         echo_json({"live": live, "releases": [{**meta.to_json(), "live": meta.name == live} for meta in metas]})
         return
@@ -113,9 +113,9 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
-    index = open_releases(url or options.index_url, options)
     ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules)
-    differences = compare_releases(index, first, second, users, ranking, rules)
+    with open_releases(url or options.index_url, options) as index:
+        differences = compare_releases(index, first, second, users, ranking, rules)
     if as_json:
         echo_json(differences.to_json())
         return
@@ -147,7 +147,8 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
 
-    name = open_releases(url or settings().index_url, settings()).rollback(release)
+    with open_releases(url or settings().index_url, settings()) as index:
+        name = index.rollback(release)
     echo_json({"live": name}) if as_json else click.echo(f"{name} is live now")
 
 
@@ -165,5 +166,6 @@ def prune(keep: int, as_json: bool, url: str | None) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
 
-    removed = open_releases(url or settings().index_url, settings()).prune(keep)
+    with open_releases(url or settings().index_url, settings()) as index:
+        removed = index.prune(keep)
     echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")

@@ -120,7 +120,8 @@ def ranking_in_force(settings: Settings) -> Ranking:
     """
     if pinned := pinned_ranking(settings.ranking):
         return pinned
-    live = open_releases(settings.index_url, settings).live_release()
+    with open_releases(settings.index_url, settings) as releases:
+        live = releases.live_release()
     return parse_ranking(live.ranking) if live and live.ranking else load_ranking()
 
 

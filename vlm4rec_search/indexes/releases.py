@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import pyarrow as pa
 
@@ -24,6 +24,8 @@ BEHAVIOUR = ("popularity", "neighbours")  # further columns of the documents, wh
 
 class Releases(ABC):
     """The releases in a folder or on a server. At most one of them is live: searches get their answers from it.
+
+    Use it in a `with` block.
 
     Attributes:
         url: of the index, without credentials.
@@ -111,6 +113,15 @@ class Releases(ABC):
         Raises:
             RunError: the index does not answer, or a publication is running.
         """
+
+    def close(self) -> None:  # noqa: B027  a folder has nothing to close
+        """Close the connections to a server, also those of the releases that `open` returned."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def live_release(self) -> ReleaseMeta | None:
         """Return the metadata of the live release; None where nothing is live, or another package version made it."""

@@ -91,8 +91,8 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
 
 def _remove_from_index(settings: Settings, url: str, forgotten: Forgotten, dry_run: bool) -> Iterator[Removal]:
     try:
-        releases = open_releases(url, settings)
-        found = releases.forget(forgotten, dry_run)
+        with open_releases(url, settings) as releases:
+            found = releases.forget(forgotten, dry_run)
     except Vlm4recError as error:
         yield Removal("the index", 0, str(error))
         return

@@ -70,7 +70,19 @@ def publish_index(
         UsageError: there is no warehouse, a table is missing, or the rules or the index URL cannot be used.
         RunError: another process is writing the warehouse, a suite or the gate refused, or the build failed.
     """
-    releases = open_releases(url or settings.index_url, settings)
+    with open_releases(url or settings.index_url, settings) as releases:
+        return _publish(settings, releases, environment, force, incremental, gate, choose)
+
+
+def _publish(
+    settings: Settings,
+    releases: Releases,
+    environment: str,
+    force: bool,
+    incremental: bool,
+    gate: Gate | None,
+    choose: Choose | None,
+) -> ReleaseSummary:
     rules = load_rules(settings.rules)
     with read(settings.warehouse) as connection:
         measured = measure_suites(connection, settings.require_project() / "expectations", environment)

@@ -24,6 +24,7 @@ from vlm4rec_search.embeddings.encoders import NO_PHOTOS, load_image_encoder, lo
 from vlm4rec_search.embeddings.fitted import fitted_variable
 from vlm4rec_search.search.ranking import load_ranking
 
+_RESERVED = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
 logger = logging.getLogger(__name__)
 
 
@@ -81,10 +82,9 @@ def check_warehouse_name(warehouse: Path) -> None:
     Raises:
         UsageError: the name of the file, without its suffix, is no plain identifier or is a reserved word of SQL.
     """
-    reserved = "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", warehouse.stem) or (
-        (warehouse.stem.lower(),) in duckdb.connect().execute(reserved).fetchall()
-    ):
+    with duckdb.connect() as connection:
+        reserved = connection.execute(_RESERVED).fetchall()
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", warehouse.stem) or (warehouse.stem.lower(),) in reserved:
         raise UsageError(
             f"VLM4REC_WAREHOUSE is {warehouse}: its name is part of table names, so use only letters, digits and _ and"
             " no reserved word of SQL"

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC
 from math import nan
@@ -91,11 +91,12 @@ class Service:
         self.settings, self.rankings = settings, dict(rankings or {})
         self.journal = Journal(settings.served_file)
         self.events = EventLog(settings.events_file)
-        self.all_releases = open_releases(settings.index_url, settings)
-        self._listed = open_releases(
-            settings.index_url, settings, min(settings.search_read_timeout, settings.search_deadline)
-        )
-        self.index = open_index_of(settings, follow=follow, shared=shared)
+        url, seconds = settings.index_url, min(settings.search_read_timeout, settings.search_deadline)
+        with ExitStack() as opened:
+            self.all_releases = opened.enter_context(open_releases(url, settings))
+            self._listed = opened.enter_context(open_releases(url, settings, seconds))
+            self.index = opened.enter_context(open_index_of(settings, follow=follow, shared=shared))
+            self._to_close = opened.pop_all()
         self.on_unrecorded: Callable[[], object] = lambda: None
         self.on_searched: Callable[[Answer], object] = lambda answer: None
         self._shared = shared
@@ -461,8 +462,10 @@ class Service:
         return Health(status="ready", release=reader.release.name, problem=self.index.following.problem)
 
     def close(self) -> None:
-        """Stop to follow, and close the index."""
-        self.index.close()
+        """Stop to follow, and close the index and the named releases."""
+        with self._to_close, self._lock:
+            while self._named:
+                self._named.popitem()[1].close()
 
     def __enter__(self) -> Self:
         return self

@@ -154,6 +154,9 @@ class OpenSearchReleases(Releases):
                 self._merge([self.catalogue.index("profiles", name) for name in self.list()])
         return found
 
+    def close(self) -> None:
+        self.catalogue.client.close()
+
     def _delete_profiles(self, name: str, ids: Sequence[str]) -> None:
         client, index = self.catalogue.client, self.catalogue.index("profiles", name)
         users = client.count(index=index)["count"] - len(ids)
