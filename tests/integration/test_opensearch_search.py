@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -183,16 +184,23 @@ def test_requests_are_those_of_the_release_that_answers_after_a_deletion(server:
 
 def test_an_empty_answer_survives_when_its_reason_cannot_be_found(server: Server) -> None:
     server.publish(given(documents().iloc[[0, 3]]))  # u1 has seen both
-    query = Query(user="u1", mode="semantic")
+    seen = Query(user="u1", mode="semantic")
+    notes = {
+        "whether user u1 has seen what fits could not be checked: the server": seen,
+        "nothing reaches the minimum score 9, and whether anything has a lower one could not be checked: the": replace(
+            seen, include_seen=True, min_score=9.0
+        ),
+    }
+    for status, (note, query) in product((503, 400), notes.items()):  # away, and refused
 
-    def judge(number: int, _: bytes) -> Fault | None:
-        return Fault(status=503) if number else None  # the search for what was seen
+        def judge(number: int, _: bytes, status: int = status) -> Fault | None:
+            return Fault(status=status) if number else None  # the search for the reason
 
-    with proxy(server.url, judge, judged="/_msearch") as url, Server(url, server.prefix).open() as opened:
-        answer = opened.search(query)
-    assert answer.hits == ()
-    assert "whether user u1 has seen what fits could not be checked: the server" in (answer.note or "")
-    assert "the server refuses: status 503" in (answer.note or "")
+        with proxy(server.url, judge, judged="/_msearch") as url, Server(url, server.prefix).open() as opened:
+            answer = opened.search(query)
+        assert answer.hits == ()
+        assert note in (answer.note or "")
+        assert f"the server refuses: status {status}" in (answer.note or "")
 
 
 def test_an_index_that_cannot_be_opened_leaves_no_connection(server: Server, own_prefix: str) -> None:

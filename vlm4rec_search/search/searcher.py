@@ -354,8 +354,9 @@ def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
     without = replace(plan, min_score=None, query=replace(plan.query, k=1, explain=False))
     try:
         best = _find_hits(reader, facts, without).hits
-    except UnavailableError:  # the answer stands without it
-        return None
+    except Vlm4recError as error:  # the answer stands without it
+        asked = f"nothing reaches the minimum score {plan.min_score:g}"
+        return f"{asked}, and whether anything has a lower one could not be checked: {error}"
     if not best:
         return None
     return f"no hit reaches the minimum score {plan.min_score:g}: the best has {best[0].score:.4f}"
