@@ -28,7 +28,7 @@ from vlm4rec_search.pipeline.ubi_export import EVENTS, QUERIES
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.query import Fusion
 from vlm4rec_search.search.ranking import load_ranking
-from vlm4rec_search.search.rules import load_rules, load_scenarios
+from vlm4rec_search.search.rules import load_rules
 
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {"README.md": README} | {
@@ -124,8 +124,9 @@ def test_the_site_shows_every_page() -> None:
 def test_the_rules_and_scenarios_of_the_docs_are_read(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", PAGES["docs/rules.md"], flags=re.DOTALL)
     (tmp_path / "rules.yaml").write_text("".join(blocks), "utf-8")
-    assert len(load_rules(tmp_path / "rules.yaml")) == 5
-    assert list(load_scenarios(tmp_path / "rules.yaml")) == ["home", "cart", "mail"]
+    given = load_rules(tmp_path / "rules.yaml")
+    assert len(given.rules) == 5
+    assert list(given.scenarios) == ["home", "cart", "mail"]
 
 
 def test_the_suite_of_the_docs_is_read(tmp_path: Path) -> None:

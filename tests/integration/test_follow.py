@@ -81,6 +81,26 @@ def test_new_rules_reach_an_open_index_and_broken_ones_leave_the_old(tmp_path: P
         assert first(staying) == "f"
 
 
+def test_rules_scenarios_and_experiments_are_those_of_one_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rules = tmp_path / "index", tmp_path / "rules.yaml"
+    open_releases(str(folder), Settings()).publish(given(documents()), meta(), False, False)
+    read_text = Path.read_text
+
+    def read_and_edit(path: Path, *arguments: str, **options: str) -> str:
+        """Read a file which a colleague edits at the same moment."""
+        text = read_text(path, *arguments, **options)
+        if path == rules:
+            path.write_text("{}")
+        return text
+
+    rules.write_text("{rules: [{action: pin, items: [f]}], scenarios: {home: {k: 2}}}")
+    monkeypatch.setattr(Path, "read_text", read_and_edit)
+    with open_index(str(folder), rules=rules) as index:
+        assert (len(index.rules), list(index.scenarios)) == (1, ["home"])
+
+
 def test_a_release_that_cannot_be_read_leaves_the_old_one(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     releases = open_releases(str(folder), Settings())

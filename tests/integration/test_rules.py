@@ -11,7 +11,7 @@ from vlm4rec_search import Query
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.filters import parse_filter
 from vlm4rec_search.search.query import Answer
-from vlm4rec_search.search.rules import load_rules, load_scenarios, preset
+from vlm4rec_search.search.rules import load_rules, preset
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_rule_is_told_and_leaves_the_scores_of_one_leg(shelf: Backend, tmp_pat
 
 def test_ids_are_text_as_they_are_written(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("rules:\n- {action: drop, items: [00001, 22423, 1e3, no]}", "utf-8")
-    assert load_rules(tmp_path / "rules.yaml")[0].items == ("00001", "22423", "1e3", "no")
+    assert load_rules(tmp_path / "rules.yaml").rules[0].items == ("00001", "22423", "1e3", "no")
 
 
 def test_pins_lead_before_diversity_and_caps(shelf: Backend, tmp_path: Path) -> None:
@@ -172,11 +172,11 @@ def test_a_condition_that_cannot_be_is_told(tmp_path: Path, when: str, complaint
 def test_a_scenario_presets_options_and_a_search_overrides_them(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text("scenarios:\n  cart: {k: 4, mode: behaviour, weights: {popularity: '0'}}\n  home: {diversity: 0.3}")
-    scenarios = load_scenarios(file)
+    scenarios = load_rules(file).scenarios
     cart = Query(**preset(scenarios, "cart", {"user": "u1", "k": 2}))
     assert (cart.k, cart.mode, cart.weights, cart.scenario) == (2, "behaviour", {"popularity": 0.0}, "cart")
     with pytest.raises(UsageError, match="there is no scenario 'mail'; known are cart, home"):
         preset(scenarios, "mail", {"user": "u1"})
     file.write_text("scenarios: {cart: {k: 0}}")
     with pytest.raises(UsageError, match="k is 0: use a whole number"):
-        load_scenarios(file)
+        load_rules(file)

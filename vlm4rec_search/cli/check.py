@@ -35,7 +35,7 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
 
     options = settings()
     expectations, docs = options.require_project() / "expectations", options.quality
-    rules = load_rules(options.rules)
+    rules = load_rules(options.rules).rules
     try:
         ranking = ranking_in_force(options)
     except RunError as error:  # tables can be checked while the index is away

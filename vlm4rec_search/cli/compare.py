@@ -29,10 +29,10 @@ def compare(experiment: str | None, as_json: bool) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.evaluation.live import compare_live, known_experiments
     from vlm4rec_search.pipeline.served_log import create_served_tables
-    from vlm4rec_search.search.rules import load_experiments
+    from vlm4rec_search.search.rules import load_rules
 
     options = settings()
-    declared = load_experiments(options.rules)
+    declared = load_rules(options.rules).experiments
     if not declared:
         raise UsageError("no experiment is declared: VLM4REC_RULES names a file with `experiments`")
     name = experiment or (next(iter(declared)) if len(declared) == 1 else "")

@@ -33,7 +33,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
-    ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules)
+    ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules).rules
     with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment, options.index_photos)
         stale_fit = find_stale_fit(connection, environment, options.fitted)
@@ -113,7 +113,7 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
-    ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules)
+    ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules).rules
     with open_releases(url or options.index_url, options) as index:
         differences = compare_releases(index, first, second, users, ranking, rules)
     if as_json:

@@ -148,13 +148,13 @@ def under_scenario(scenario: str | None, options: dict[str, Any]) -> dict[str, A
         UsageError: there is no such scenario.
     """
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.search.rules import load_scenarios, preset
+    from vlm4rec_search.search.rules import load_rules, preset
 
     if scenario is None:
         return options
     source = click.get_current_context().get_parameter_source
     given = {name: value for name, value in options.items() if source(name) is not ParameterSource.DEFAULT}
-    return preset(load_scenarios(settings().rules), scenario, given)
+    return preset(load_rules(settings().rules).scenarios, scenario, given)
 
 
 def read_rankings(values: Sequence[str]) -> "dict[str, Ranking]":

@@ -16,7 +16,7 @@ from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking, pinned_ranking
-from vlm4rec_search.search.rules import Rule, load_experiments, load_rules, load_scenarios
+from vlm4rec_search.search.rules import Rule, RulesFile, load_rules
 from vlm4rec_search.search.searcher import Searcher
 
 # A server without http://: host and port, perhaps after user and password, or any host after user and password.
@@ -81,9 +81,8 @@ def open_index(
     )
     ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
     file = rules if isinstance(rules, Path) else None
-    rules = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
-    searcher = _open_searcher(url, settings, encoder, ranking, rules, follow)
-    searcher.scenarios, searcher.experiments = load_scenarios(file), load_experiments(file)
+    given = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
+    searcher = _open_searcher(url, settings, encoder, ranking, given, follow)
     if follow is not None:
         searcher.follow(follow, file)
     return searcher
@@ -105,7 +104,6 @@ def open_index_of(
     """
     ranking, rules = pinned_ranking(settings.ranking), load_rules(settings.rules)
     searcher = _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules, follow, shared)
-    searcher.scenarios, searcher.experiments = load_scenarios(settings.rules), load_experiments(settings.rules)
     if follow is not None:
         searcher.follow(follow, settings.rules)
     return searcher
@@ -130,7 +128,7 @@ def _open_searcher(
     settings: Settings,
     encoder: str | None,
     ranking: Ranking | None,
-    rules: Sequence[Rule],
+    rules: Sequence[Rule] | RulesFile,
     follow: float | None = None,
     shared: bool = False,
 ) -> Searcher:

@@ -83,7 +83,7 @@ def _publish(
     gate: Gate | None,
     choose: Choose | None,
 ) -> ReleaseSummary:
-    rules = load_rules(settings.rules)
+    rules = load_rules(settings.rules).rules
     with read(settings.warehouse) as connection:
         measured = measure_suites(connection, settings.require_project() / "expectations", environment)
         search_layer = read_search_layer(connection, environment, settings.index_photos)

@@ -190,7 +190,15 @@ def preset(scenarios: Mapping[str, Scenario], name: str | None, options: Mapping
     return {**scenarios[name].options, **options, "scenario": name}
 
 
-class _File(BaseModel):
+class RulesFile(BaseModel):
+    """The content of a file of rules, read at one moment.
+
+    Attributes:
+        rules: business rules.
+        scenarios: presets of search options by name, for `preset`.
+        experiments: live comparisons by name, for a service.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rules: tuple[Rule, ...] = ()
@@ -198,42 +206,22 @@ class _File(BaseModel):
     experiments: dict[str, Experiment] = {}
 
 
-def load_rules(path: Path | None) -> tuple[Rule, ...]:
-    """Read the rules of a YAML file; without a file there are none.
+def load_rules(path: Path | None) -> RulesFile:
+    """Read a YAML file of rules; without a file there are none.
 
     Raises:
-        UsageError: the file is missing or not YAML, or a rule cannot be read.
+        UsageError: the file is missing or not YAML, or a rule, scenario or experiment cannot be read.
     """
-    return _read(path).rules if path else ()
-
-
-def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Read the rules of the text of such a file.
-
-    Raises:
-        UsageError: the text is not YAML, or a rule or scenario cannot be read.
-    """
-    return parse_yaml(text, _File, "the text of the rules", yaml.BaseLoader).rules
-
-
-def load_scenarios(path: Path | None) -> Mapping[str, Scenario]:
-    """Read the scenarios of a YAML file; without a file there are none.
-
-    Raises:
-        UsageError: as `load_rules`.
-    """
-    return _read(path).scenarios if path else {}
-
-
-def load_experiments(path: Path | None) -> Mapping[str, Experiment]:
-    """Read the live comparisons of a YAML file; without a file there are none.
-
-    Raises:
-        UsageError: as `load_rules`.
-    """
-    return _read(path).experiments if path else {}
-
-
-def _read(path: Path) -> _File:
+    if path is None:
+        return RulesFile()
     # BaseLoader reads every value as text: SafeLoader would turn the id 00001 into the number 1.
-    return read_yaml(path, _File, "the file of rules", "set VLM4REC_RULES", yaml.BaseLoader)
+    return read_yaml(path, RulesFile, "the file of rules", "set VLM4REC_RULES", yaml.BaseLoader)
+
+
+def parse_rules(text: str) -> RulesFile:
+    """Read the text of such a file.
+
+    Raises:
+        UsageError: the text is not YAML, or a rule, scenario or experiment cannot be read.
+    """
+    return parse_yaml(text, RulesFile, "the text of the rules", yaml.BaseLoader)

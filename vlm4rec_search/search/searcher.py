@@ -34,7 +34,7 @@ from vlm4rec_search.search.planning import make_plan, popularity_plan
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Query, Tier
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
 from vlm4rec_search.search.reranking import rerank
-from vlm4rec_search.search.rules import Rule, Scenario, load_experiments, load_rules, load_scenarios
+from vlm4rec_search.search.rules import Rule, RulesFile, Scenario, load_rules
 
 T = TypeVar("T")
 AT_ONCE = 32  # searches of an event loop
@@ -48,10 +48,8 @@ class Searcher:
 
     Attributes:
         backend: where the release is read from.
-        rules: business rules.
+        given: business rules, scenarios and experiments, replaced as a whole.
         weights: source of the encoder's weights.
-        scenarios: presets of search options by name, for `preset`.
-        experiments: live comparisons by name, for a service.
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class Searcher:
         backend: Backend,
         encoder: str | None = None,
         ranking: Ranking | None = None,
-        rules: Sequence[Rule] = (),
+        rules: Sequence[Rule] | RulesFile = (),
         weights: str = maven.CENTRAL,
     ) -> None:
         """Check that the caller's encoder made the release.
@@ -68,15 +66,14 @@ class Searcher:
             backend: an open release; `close` closes it.
             encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
             ranking: None takes the release's own, also after another release was opened.
-            rules: business rules.
+            rules: business rules, or the content of a file of them.
             weights: source of the encoder's weights, as in `load_sentence_encoder`.
 
         Raises:
             UsageError: the release was built by another encoder, or its ranking configuration cannot be read.
         """
-        self.backend, self._given_ranking, self.rules = backend, ranking, rules
-        self.scenarios: Mapping[str, Scenario] = {}
-        self.experiments: Mapping[str, Experiment] = {}
+        self.backend, self._given_ranking = backend, ranking
+        self.given = rules if isinstance(rules, RulesFile) else RulesFile(rules=tuple(rules))
         self._ranking_of(backend.release)  # refuses one that cannot be read
         self._encoder_name, self.weights = encoder, weights
         self._following: Follower | None = None
@@ -96,6 +93,25 @@ class Searcher:
     @ranking.setter
     def ranking(self, ranking: Ranking | None) -> None:
         self._given_ranking = ranking
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """The business rules; they can be replaced between two searches."""
+        return self.given.rules
+
+    @rules.setter
+    def rules(self, rules: Sequence[Rule]) -> None:
+        self.given = self.given.model_copy(update={"rules": tuple(rules)})
+
+    @property
+    def scenarios(self) -> Mapping[str, Scenario]:
+        """Presets of search options by name, for `preset`."""
+        return self.given.scenarios
+
+    @property
+    def experiments(self) -> Mapping[str, Experiment]:
+        """Live comparisons by name, for a service."""
+        return self.given.experiments
 
     def _ranking_of(self, release: Release) -> Ranking:
         if self._given_ranking is not None:
@@ -275,9 +291,7 @@ class Searcher:
                 self.backend.reopen()
                 logger.info("release %s answers now", self.release.name)
             if rules is not None and (now := file_state(rules)) != state:
-                experiments = load_experiments(rules)
-                self.rules, self.scenarios, state = load_rules(rules), load_scenarios(rules), now
-                self.experiments = experiments
+                self.given, state = load_rules(rules), now
 
         self._following = Follower(look, seconds)
 

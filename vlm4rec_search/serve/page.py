@@ -422,7 +422,7 @@ class Page:
         user = normal_form(form.get("user", "").strip()[:512])
         values: dict[str, Any] = {"is_preview": True, "diff": diff_lines(before, text), "user": user, "status": 200}
         try:
-            rules = parse_rules(text)
+            rules = parse_rules(text).rules
             values["new_rules"] = self._described(rules)
             if user:
                 options = {"user": user, "k": HITS, "explain": True}
