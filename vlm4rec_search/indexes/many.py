@@ -13,10 +13,11 @@ from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import explain_users, rank_users
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.backend import UnavailableError
+from vlm4rec_search.search.hits import to_hits
 from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
-from vlm4rec_search.search.searcher import Searcher, to_hits
+from vlm4rec_search.search.searcher import Searcher
 
 _WORKERS = 8  # requests to a server at once: more waits there
 _ROUND = 256  # queries whose answers wait for each other, so that answers come in the order of the queries
@@ -94,7 +95,13 @@ def _answer_in_blocks(index: Searcher, backend: EmbeddedBackend, queries: Sequen
     else:
         found = ((plan, ranked, ()) for plan, ranked in rank_users(backend, queries, ranking, rules))
     for plan, ranked, explained in found:
-        hits = to_hits(ranked, explained)
         yield Answer(
-            plan.query.user, plan.query.mode, plan.tier, release, 0.0, hits, ranking.version, counts=ranked.counts
+            user=plan.query.user,
+            mode=plan.query.mode,
+            tier=plan.tier,
+            release=release,
+            took_ms=0.0,
+            hits=to_hits(ranked, explained),
+            ranking=ranking.version,
+            counts=ranked.counts,
         )

@@ -1,0 +1,131 @@
+"""Says where an answer is not what the caller may expect: nothing fits, another tier answers, a server was too slow."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from vlm4rec_search.common.errors import Vlm4recError
+from vlm4rec_search.embeddings.encoders import describe_image_encoder
+from vlm4rec_search.search.backend import Reader, Release, UnavailableError
+from vlm4rec_search.search.hits import Found, find_hits
+from vlm4rec_search.search.model import Facts, Plan
+from vlm4rec_search.search.query import Query, Tier
+
+Planner: TypeAlias = Callable[[Reader, Query], tuple[Facts, Plan]]
+
+_NAMED = 3  # filters of a note
+_SEEN_AMONG = "; items that the shopper has seen may be among them"
+
+
+def note_answer(
+    reader: Reader, facts: Facts, plan: Plan, found: Found, missing: Sequence[str], make: Planner
+) -> str | None:
+    """Return what the caller of a search may not expect, None where there is nothing to say.
+
+    Args:
+        reader: of the release that answered.
+        facts: of the query.
+        plan: that was followed.
+        found: its hits.
+        missing: items of the session that the release does not have.
+        make: makes the facts and the plan of another query, for what would have been found.
+    """
+    query = plan.query
+    too_low = None if found.hits else _note_min_score(reader, facts, plan)
+    nothing_left = None if found.hits or too_low else _note_nothing_left(reader, query, facts, make)
+    nothing_fits = None if found.hits or too_low or nothing_left or found.failed else _note_nothing_fits(query)
+    fallback = None if found.failed else _note_fallback(plan, facts)
+    photo = _note_photo(reader.release) if query.has_photo else None
+    notes = [too_low or nothing_left or fallback, nothing_fits, photo, _note_missing_items(missing)]
+    return "; ".join(note for note in notes if note) or None
+
+
+def describe_failures(query: Query, facts: Facts, failed: Sequence[str]) -> str | None:
+    """Return for what a server did not answer in time, None where it answered all."""
+    if not failed:
+        return None
+    unknown = bool(facts.failed) and query.user is not None and not query.include_seen
+    return f"the server did not answer in time for {', '.join(failed)}{_SEEN_AMONG if unknown else ''}"
+
+
+def describe_substitute(query: Query, facts: Facts | None, error: UnavailableError) -> str:
+    """Return why an answer is what is popular; `facts` is None where the server did not give them in time."""
+    unknown = (facts is None or bool(facts.failed)) and query.user is not None and not query.include_seen
+    whatever = f", whatever the {'text' if query.text is not None else 'photo'}" if query.has_text_or_photo else ""
+    popular = f"so the answer is what is popular with all shoppers{whatever}"
+    return f"{error}, {popular}{_SEEN_AMONG if unknown else ''}"
+
+
+def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
+    """Return a note where the answer is empty because no hit reaches the minimum score."""
+    if plan.min_score is None:
+        return None
+    without = replace(plan, min_score=None, query=replace(plan.query, k=1, explain=False))
+    try:
+        best = find_hits(reader, facts, without).hits
+    except Vlm4recError as error:  # the answer stands without it
+        asked = f"nothing reaches the minimum score {plan.min_score:g}"
+        return f"{asked}, and whether anything has a lower one could not be checked: {error}"
+    if not best:
+        return None
+    return f"no hit reaches the minimum score {plan.min_score:g}: the best has {best[0].score:.4f}"
+
+
+def _note_nothing_left(reader: Reader, query: Query, facts: Facts, make: Planner) -> str | None:
+    """Return a note where the answer is empty because the shopper has seen every item that fits."""
+    if facts.user is None or query.include_seen:
+        return None
+    with_seen = replace(query, include_seen=True, explain=False, k=1)
+    try:
+        if not find_hits(reader, *make(reader, with_seen)).hits:
+            return None
+    except Vlm4recError as error:  # the answer stands without it
+        return f"nothing fits, and whether user {query.user} has seen what fits could not be checked: {error}"
+    return f"user {query.user} has seen every item that fits: include seen items, or use fewer filters"
+
+
+def _note_nothing_fits(query: Query) -> str:
+    """Return a note where the answer is empty and neither a minimum score nor the history is the cause."""
+    if not query.filters:
+        return "nothing fits: use other words, or another mode"
+    written = [each if isinstance(each, str) else f"{each.field}=..." for each in query.filters]
+    more = f" and {len(written) - _NAMED} more" if len(written) > _NAMED else ""
+    return f"nothing fits {', '.join(written[:_NAMED])}{more}: use fewer filters"
+
+
+def _note_photo(release: Release) -> str:
+    """Return a note on what likeness of photos is."""
+    return f"likeness of photos is that of {describe_image_encoder(release.image_encoder or '')}"
+
+
+def _note_missing_items(missing: Sequence[str]) -> str | None:
+    """Return a note about the session's items that the release does not have."""
+    return f"items that the release does not have are ignored: {', '.join(missing[:5])}" if missing else None
+
+
+_ANSWERED_WITH: dict[Tier, str] = {
+    "session": "what goes with the items of the session",
+    "text": "what fits the text alone",
+    "photo": "what looks like the photo alone",
+    "segment": "what is popular in the user's segment of shoppers",
+    "category": "what is popular in the category",
+    "popularity": "what is popular with all shoppers",
+}
+
+
+def _note_fallback(plan: Plan, facts: Facts) -> str | None:
+    """Return a note where the answer uses neither the shopper's profile nor, without a shopper, the session."""
+    query = plan.query
+    if query.user is None:
+        if not query.items or plan.tier in ("session", "text", "photo"):
+            return None
+        return f"a {query.mode} search finds nothing for these items, so the answer is {_ANSWERED_WITH[plan.tier]}"
+    uses_profile = any(retriever.name in ("profile", "interest") for retriever in plan.retrievers)
+    if uses_profile or plan.tier == "profile" or (facts.user is not None and plan.tier in ("text", "photo")):
+        return None
+    reason = f"user {query.user} has no history that a {query.mode} search can use"
+    if facts.user is None:
+        reason = f"user {query.user} is not known"
+    elif plan.profile_skipped:
+        reason = f"the ranking puts the {plan.tier} before the profile of user {query.user}"
+    return f"{reason}, so the answer is {_ANSWERED_WITH[plan.tier]}"
