@@ -21,7 +21,7 @@ from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchLayer, SearchTables
 from vlm4rec_search.pipeline.doctor import Diagnosis, examine
-from vlm4rec_search.pipeline.idle_rules import find_idle_rules
+from vlm4rec_search.pipeline.idle_rules import describe_idleness, find_idle_rules
 from vlm4rec_search.search.rules import Condition, Rule
 
 
@@ -205,22 +205,33 @@ def test_rules_that_touch_nothing_are_reported(releases: Releases) -> None:
         Rule(action="bury", filter="brand=alder"),
         Rule(action="boost", filter="price>1000", factor=2.0),
         Rule(action="pin", items=("a", "gone")),
+        Rule(action="pin", items=("A",)),
         Rule(action="drop", filter="colour=red"),
         Rule(action="bury", filter="brand=Alder"),
         Rule(action="bury", filter="brand=Alder", when=Condition(until=datetime(2024, 1, 1, tzinfo=UTC))),
     ]
     found = find_idle_rules(rules, given(documents()))
     assert found == [
-        "rule 1 (drop brnad=Alder): no item has the field 'brnad'; did you mean 'brand'?",
-        "rule 2 (bury brand=alder): no item fulfils it; did you mean 'Alder'?",
-        "rule 3 (boost price>1000): no item fulfils it; values are 10, 20, 30, 50, 99.5",
+        "rule 1 (drop brnad=Alder): touches nothing: no item has the field 'brnad'; did you mean 'brand'?",
+        "rule 2 (bury brand=alder): touches nothing: no item fulfils it; did you mean 'Alder'?",
+        "rule 3 (boost price>1000): touches nothing: no item fulfils it; values are 10, 20, 30, 50, 99.5",
         "rule 4 (pin a, gone): not in the catalogue: gone",
-        "rule 5 (drop colour=red): no item has the field 'colour'; the fields are available, brand, category, price,"
-        ' size, tags, we"ird.$/~field',
-        "rule 7 (bury brand=Alder): it ended on 2024-01-01",
+        "rule 5 (pin A): touches nothing: not in the catalogue: A; did you mean 'a'?",
+        "rule 6 (drop colour=red): touches nothing: no item has the field 'colour'; the fields are available, brand,"
+        ' category, price, size, tags, we"ird.$/~field',
+        "rule 8 (bury brand=Alder): it ended on 2024-01-01",
     ]
     diagnosis = examine(releases, search_layer(documents()), 10, rules=rules)
-    assert findings_of(diagnosis, "warning")["idle_rules"] == (6, tuple(found[:5]))
+    assert findings_of(diagnosis, "warning")["idle_rules"] == (7, tuple(found[:5]))
+    with releases.open(releases.find(None)) as index:
+        reader = index.backend.reader()
+        in_release = [describe_idleness(rule, reader) for rule in rules]
+    assert [bool(each) for each in in_release] == [True] * 6 + [False, True]
+    assert in_release[:2] == [
+        "touches nothing: no item has the field 'brnad'; did you mean 'brand'?",
+        "touches nothing: no item fulfils it",
+    ]
+    assert in_release[3:5] == ["not in the release: gone", "touches nothing: not in the release: A"]
 
 
 def test_pins_are_left_out(releases: Releases) -> None:

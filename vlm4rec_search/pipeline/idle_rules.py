@@ -1,19 +1,24 @@
 """Finds business rules that touch nothing: a misspelt field or id would otherwise go unnoticed."""
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 
 import duckdb
 
-from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.backend import Reader
-from vlm4rec_search.search.filters import COLUMNS, check_field, parse_filter
+from vlm4rec_search.search.filters import COLUMNS, Filter, parse_filter
 from vlm4rec_search.search.model import Request, Retriever
 from vlm4rec_search.search.rules import Rule
 
 _SHOWN = 5
+_MISSING = """
+SELECT item FROM (SELECT UNNEST($1) AS item, GENERATE_SUBSCRIPTS($1, 1) AS place)
+ANTI JOIN documents ON documents.item_id = item ORDER BY place
+"""
+_NEAREST = "SELECT item_id FROM documents ORDER BY LEVENSHTEIN(LOWER(item_id), LOWER(?)), item_id LIMIT 1"
 
 
 def find_idle_rules(rules: Sequence[Rule], tables: SearchTables[Frame]) -> list[str]:
@@ -24,8 +29,9 @@ def find_idle_rules(rules: Sequence[Rule], tables: SearchTables[Frame]) -> list[
     with duckdb.connect() as connection:
         connection.register("documents", tables.documents)
         connection.register("facets", tables.facets)
+        catalogue = _Tables(connection)
         for number, rule in enumerate(rules, 1):
-            if problem := next(_problems(rule, connection), None):
+            if problem := _describe(rule, catalogue):
                 what = rule.filter or ", ".join(rule.items[:_SHOWN])
                 lines.append(f"rule {number} ({rule.action} {what}): {problem}")
     return lines
@@ -37,49 +43,101 @@ def describe_idleness(rule: Rule, reader: Reader) -> str | None:
     Raises:
         RunError: the index does not answer.
     """
+    return _describe(rule, _Release(reader))
+
+
+class _Catalogue(ABC):
+    """What a rule may apply to.
+
+    Attributes:
+        name: for messages.
+        fields: that a filter may name.
+    """
+
+    name: str
+    fields: Collection[str]
+
+    @abstractmethod
+    def missing(self, items: Sequence[str]) -> Sequence[str]:
+        """Return the items that the catalogue lacks."""
+
+    @abstractmethod
+    def fulfils(self, condition: Filter) -> bool:
+        """Return whether an item fulfils a condition on a known field."""
+
+    def near_items(self, item: str) -> Sequence[str]:
+        """Return ids that somebody may have meant by one that is missing, where they can be looked up."""
+        return ()
+
+    def values(self, field: str) -> Sequence[str]:
+        """Return the values of a field, where they can be looked up."""
+        return ()
+
+
+class _Tables(_Catalogue):
+    """The tables of the warehouse."""
+
+    name = "the catalogue"
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self.fields = {*self._texts("SELECT DISTINCT field FROM facets"), *COLUMNS}
+
+    def missing(self, items: Sequence[str]) -> Sequence[str]:
+        return self._texts(_MISSING, list(items))
+
+    def fulfils(self, condition: Filter) -> bool:
+        return any(condition.matches({condition.field: [value]}) for value in self.values(condition.field))
+
+    def near_items(self, item: str) -> Sequence[str]:
+        return self._texts(_NEAREST, item)
+
+    def values(self, field: str) -> Sequence[str]:
+        return self._texts("SELECT DISTINCT value FROM facets WHERE field = ? ORDER BY value", field)
+
+    def _texts(self, query: str, *values: object) -> list[str]:
+        return [str(text) for (text,) in self._connection.execute(query, values).fetchall()]
+
+
+class _Release(_Catalogue):
+    """An open release."""
+
+    name = "the release"
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self.fields = reader, {*reader.fields, *COLUMNS}
+
+    def missing(self, items: Sequence[str]) -> Sequence[str]:
+        known = self._reader.documents(list(items))
+        return [item for item in items if item not in known]
+
+    def fulfils(self, condition: Filter) -> bool:
+        everything = Retriever("popularity", "popularity")
+        retrieved = self._reader.retrieve(Request([everything], (condition,), None, (), 1))
+        return len(retrieved.candidates[0].documents) > 0
+
+
+def _describe(rule: Rule, catalogue: _Catalogue) -> str | None:
     if rule.when and rule.when.until and rule.when.until <= datetime.now(UTC):
         return f"it ended on {rule.when.until:%Y-%m-%d}"
     if rule.filter is None:
-        known = reader.documents(list(rule.items))
-        missing = [item for item in rule.items if item not in known]
-        note = f"not in the release: {', '.join(missing[:_SHOWN])}" if missing else None
-        return note if known else f"touches nothing: {note}"
+        missing = catalogue.missing(rule.items)
+        if not missing:
+            return None
+        near = _suggest(missing[0], catalogue.near_items(missing[0])) if len(missing) == 1 else ""
+        effect = "" if len(missing) < len(rule.items) else "touches nothing: "
+        return f"{effect}not in {catalogue.name}: {', '.join(missing[:_SHOWN])}{near}"
     condition = parse_filter(rule.filter)
-    try:
-        check_field(condition.field, reader.fields)
-    except UsageError as error:
-        return f"touches nothing: {error}"
-    everything = Retriever("popularity", "popularity")
-    retrieved = reader.retrieve(Request([everything], (condition,), None, (), 1))
-    return None if len(retrieved.candidates[0].documents) else "touches nothing: no item fulfils it"
-
-
-def _problems(rule: Rule, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    if rule.when and rule.when.until and rule.when.until <= datetime.now(UTC):
-        yield f"it ended on {rule.when.until:%Y-%m-%d}"
-        return
-    if rule.filter is None:
-        items = _texts(connection, "SELECT item_id FROM documents ORDER BY item_id")
-        known = set(items)
-        missing = [item for item in rule.items if item not in known]
-        if missing:
-            near = _suggest(missing[0], items) if len(missing) == 1 else ""
-            yield f"not in the catalogue: {', '.join(missing[:_SHOWN])}{near}"
-        return
-    condition = parse_filter(rule.filter)
-    fields = sorted({*_texts(connection, "SELECT DISTINCT field FROM facets"), *COLUMNS})
-    if condition.field not in fields:
+    if condition.field not in catalogue.fields:
+        fields = sorted(catalogue.fields)
         near = _suggest(condition.field, fields) or f"; the fields are {', '.join(fields)}"
-        yield f"no item has the field {condition.field!r}{near}"
-        return
-    values = _texts(connection, "SELECT DISTINCT value FROM facets WHERE field = ? ORDER BY value", condition.field)
-    if not any(condition.matches({condition.field: [value]}) for value in values):
-        near = _suggest(condition.values[0], values) if condition.values else ""
-        yield f"no item fulfils it{near or '; values are ' + ', '.join(values[:_SHOWN])}"
-
-
-def _texts(connection: duckdb.DuckDBPyConnection, query: str, *values: str) -> list[str]:
-    return [str(text) for (text,) in connection.execute(query, values).fetchall()]
+        return f"touches nothing: no item has the field {condition.field!r}{near}"
+    if catalogue.fulfils(condition):
+        return None
+    values = catalogue.values(condition.field)
+    near = _suggest(condition.values[0], values) if condition.values else ""
+    some = f"; values are {', '.join(values[:_SHOWN])}" if values else ""
+    return f"touches nothing: no item fulfils it{near or some}"
 
 
 def _suggest(name: str, names: Sequence[str]) -> str:
