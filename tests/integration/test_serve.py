@@ -216,6 +216,7 @@ THREADS = 40  # of the framework, in which requests are answered
 WRONG = {
     "no subject": ({}, 422, "give a user, items of a session, or both"),
     "unknown key": ({"user": "u1", "colour": "red"}, 422, "colour: there is no such field: GET /openapi.json"),
+    "a blend": ({"user": "u1", "fusion": "blend"}, 422, "fusion: Input should be 'rrf', 'minmax' or 'zscore'"),
     "too many": ({"user": "u1", "k": 1000}, 422, "k: Input should be less than or equal to 100"),
     "a filter": ({"user": "u1", "filters": ["price>cheap"]}, 400, "is not a number"),
     "a field": ({"user": "u1", "filters": ["colour=red"]}, 400, "no item has the field 'colour': the fields are"),

@@ -219,7 +219,7 @@ class Plan:
         tier: of the fallback chain.
         request: at least one retriever.
         weights: of each retriever in the fusion; a retriever of weight 0 only finds pinned items.
-        fusion: reciprocal rank, min-max, or blend.
+        fusion: reciprocal rank (rrf), weighted mean of min-max (minmax) or standard scores (zscore), or a blend.
         rank_weights: of each retriever's ranks in a blend, else empty.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
         min_score: hits with a lower score are left out, pinned ones excepted; None keeps all.

@@ -11,7 +11,9 @@ from vlm4rec_search.common.text_forms import composed, normal_form
 from vlm4rec_search.search.filters import Filter, check_utf8, parse_filters
 
 Mode = Literal["hybrid", "semantic", "lexical", "behaviour", "ease", "shoppers", "fitted"]
-Fusion = Literal["rrf", "minmax", "zscore", "blend"]
+QueryFusion = Literal["rrf", "minmax", "zscore"]
+Fusion = Literal[QueryFusion, "blend"]
+"""Of a ranking configuration, which has the weights of a blend."""
 Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "fitted", "popularity", "photo"]
 Tier = Literal["profile", "session", "text", "photo", "segment", "category", "popularity"]
 
@@ -79,7 +81,7 @@ class Query:
     k: int = 10
     include_seen: bool = False
     buy_again: bool | None = None
-    fusion: Fusion | None = None
+    fusion: QueryFusion | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     depth: int | None = None
     diversity: float | None = None
@@ -101,9 +103,8 @@ class Query:
         self._check_subject()
         if self.mode not in get_args(Mode):
             raise UsageError(f"mode is {self.mode!r}: use one of {', '.join(get_args(Mode))}")
-        # The weights of a blend are in the ranking configuration.
-        if self.fusion not in (None, "rrf", "minmax", "zscore"):
-            raise UsageError(f"fusion is {self.fusion!r}: use one of rrf, minmax, zscore")
+        if self.fusion not in (None, *get_args(QueryFusion)):
+            raise UsageError(f"fusion is {self.fusion!r}: use one of {', '.join(get_args(QueryFusion))}")
         numbers = {"k": self.k, "depth": self.depth, "per_category": self.per_category}
         for name, value in numbers.items():
             if (value is not None or name == "k") and not _is_count(value):

@@ -28,7 +28,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.yaml_files import parse_yaml, read_yaml
 from vlm4rec_search.search.experiments import Experiment
 from vlm4rec_search.search.filters import check_utf8, parse_filter
-from vlm4rec_search.search.query import Fusion, Mode, Query
+from vlm4rec_search.search.query import Mode, Query, QueryFusion
 
 
 def _not_a_number(moment: object) -> object:
@@ -152,7 +152,7 @@ class Scenario(BaseModel):
 
     mode: Mode | None = None
     k: int | None = None
-    fusion: Fusion | None = None
+    fusion: QueryFusion | None = None
     weights: dict[str, float] | None = None
     filters: tuple[str, ...] | None = None
     diversity: float | None = None

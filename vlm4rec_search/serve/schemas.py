@@ -16,7 +16,16 @@ from pydantic import (
     model_validator,
 )
 
-from vlm4rec_search.search.query import LARGEST_PHOTO, LARGEST_SESSION, Answer, Explanation, Fusion, Hit, Mode, Tier
+from vlm4rec_search.search.query import (
+    LARGEST_PHOTO,
+    LARGEST_SESSION,
+    Answer,
+    Explanation,
+    Hit,
+    Mode,
+    QueryFusion,
+    Tier,
+)
 
 LARGEST_PAGE = 100
 LONGEST_TEXT = 1_000
@@ -71,7 +80,7 @@ class Options(_Body):
     weights: dict[str, float] | None = Field(
         default=None, description="weight of each kind of retriever, 0 (off) to 1,000,000"
     )
-    fusion: Fusion | None = Field(default=None, description="rrf, minmax or zscore")
+    fusion: QueryFusion | None = Field(default=None, description="rrf, minmax or zscore")
     diversity: float | None = Field(default=None, ge=0, le=1, description="share of maximal marginal relevance")
     per_category: int | None = Field(default=None, ge=1, le=LARGEST_PAGE, description="the most items of a category")
     min_score: float | None = Field(
