@@ -4,6 +4,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from helpers.faulty_proxy import Fault, proxy
 from helpers.server_releases import relabelled
 from helpers.six_items import documents, given, meta
 from helpers.workspace import Workspace
@@ -55,6 +56,24 @@ def test_diff_counts_documents_and_the_overlap_of_hits(releases: Releases) -> No
     dropped = ("dresses", "lamps")  # c and f remain, then new
     rules = [Rule(action="drop", filter=f"category={category}") for category in dropped]
     assert compare_releases(releases, first, None, 10, rules=rules).overlap["semantic"] == 0.0
+
+
+def test_a_comparison_asks_again_where_a_server_is_too_slow(opensearch_url: str, own_prefix: str) -> None:
+    settings = Settings(index_prefix=own_prefix, search_deadline=3.0)
+    with open_releases(opensearch_url, settings) as releases:
+        first = publish(releases, "one")
+    slow: list[bytes] = []
+
+    def judge(_: int, body: bytes) -> Fault | None:
+        if slow or b"knn" not in body:
+            return None
+        slow.append(body)
+        return Fault(delay=6.0)
+
+    with proxy(opensearch_url, judge, judged="/_msearch") as url, open_releases(url, settings) as releases:
+        differences = compare_releases(releases, first, first, 10)
+    assert slow
+    assert set(differences.overlap.values()) == {1.0}
 
 
 def test_an_opened_release_takes_weights_from_the_source_of_the_settings(

@@ -61,7 +61,7 @@ class Forgetful(FollowedFolder):
 def test_a_search_that_a_server_leaves_unanswered_is_asked_again(
     index: Searcher, releases: EmbeddedReleases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlm4rec_search.indexes.many._WORKERS", 1)
+    monkeypatch.setattr("vlm4rec_search.indexes.many.WORKERS", 1)
     queries = [Query(user=user, k=3) for user in all_users(releases, index.release.name)][:3]
     backend = Forgetful(releases.folder)
     with Searcher(backend, None) as busy:

@@ -19,9 +19,9 @@ from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 
-_WORKERS = 8  # requests to a server at once: more waits there
+WORKERS = 8  # requests to a server at once: more waits there
 _ROUND = 256  # queries whose answers wait for each other, so that answers come in the order of the queries
-_AGAIN = Retrying(  # one search of many that a server does not answer would cost all the others
+AGAIN = Retrying(  # one search of many that a server does not answer would cost all the others
     retry=retry_if_exception_type(UnavailableError),
     stop=stop_after_attempt(5),
     wait=wait_random_exponential(multiplier=1, max=20),
@@ -84,7 +84,7 @@ def answer_many(index: Searcher, queries: Sequence[Query]) -> Iterator[Answer]:
         return
     for low in range(0, len(queries), _ROUND):
         asked = range(low, min(low + _ROUND, len(queries)))
-        answers = dict(run_concurrently(lambda number: _AGAIN(index.search_whole, queries[number]), asked, _WORKERS))
+        answers = dict(run_concurrently(lambda number: AGAIN(index.search_whole, queries[number]), asked, WORKERS))
         yield from (answers[number] for number in asked)
 
 

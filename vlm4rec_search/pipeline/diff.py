@@ -1,16 +1,18 @@
 """Compares two releases: their documents, and the hits that shoppers get."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import get_args
 
 import duckdb
 import numpy as np
 
+from vlm4rec_search.common.concurrency import run_concurrently
+from vlm4rec_search.indexes.many import AGAIN, WORKERS, answer_many
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.pipeline.exposure import TOP, measure_release
 from vlm4rec_search.search.exposure import Exposure
-from vlm4rec_search.search.query import Mode, Query
+from vlm4rec_search.search.query import Answer, Mode, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
@@ -46,9 +48,17 @@ class ReleaseDiff:
 
     def to_json(self) -> dict[str, object]:
         """Return the stable shape of `vlm4rec releases diff --json`."""
-        fields = asdict(self)
-        exposures = {name: getattr(self, name).to_json() for name in ("first_exposure", "second_exposure")}
-        return fields | {"kept": fields.pop("overlap")} | exposures
+        return {
+            "first": self.first,
+            "second": self.second,
+            "added": self.added,
+            "changed": self.changed,
+            "deleted": self.deleted,
+            "users": self.users,
+            "kept": dict(self.overlap),
+            "first_exposure": self.first_exposure.to_json(),
+            "second_exposure": self.second_exposure.to_json(),
+        }
 
 
 def compare_releases(
@@ -70,11 +80,12 @@ def compare_releases(
 
     Raises:
         UsageError: there is no such release.
+        RunError: the index does not answer, also when it is asked again.
     """
     first, second = releases.find(first), releases.find(second)
     added, changed, deleted = _count_changes(releases, first, second)
     with releases.open(first, ranking, rules) as before, releases.open(second, ranking, rules) as after:
-        sample = [user for user in releases.users(first, users) if after.backend.reader().user(user) is not None]
+        sample = _known(after, releases.users(first, users))
         shares = {mode: _mean_overlap(before, after, sample, mode) for mode in get_args(Mode)}
     overlap = {mode: share for mode, share in shares.items() if share is not None}
     exposures = [measure_release(releases, name, sample, ranking, rules) for name in (first, second)]
@@ -92,14 +103,25 @@ def _count_changes(releases: Releases, first: str, second: str) -> tuple[int, in
     return added, changed, deleted
 
 
+def _known(index: Searcher, users: Sequence[str]) -> list[str]:
+    """Return those of the users whom a release knows."""
+
+    def look_up(user: str) -> bool:
+        return AGAIN(lambda: index.backend.reader().user(user) is not None)
+
+    known = dict(run_concurrently(look_up, users, WORKERS))
+    return [user for user in users if known[user]]
+
+
 def _mean_overlap(before: Searcher, after: Searcher, users: list[str], mode: Mode) -> float | None:
     """Return the mean overlap over the users who have hits, None without such users."""
-    overlaps = [_overlap(before, after, Query(user=user, mode=mode, k=TOP)) for user in users]
-    shares = [overlap for overlap in overlaps if overlap is not None]
+    queries = [Query(user=user, mode=mode, k=TOP) for user in users]
+    pairs = zip(answer_many(before, queries), answer_many(after, queries), strict=True)
+    shares = [overlap for pair in pairs if (overlap := _overlap(*pair)) is not None]
     return round(float(np.mean(shares)), 4) if shares else None
 
 
-def _overlap(before: Searcher, after: Searcher, query: Query) -> float | None:
+def _overlap(before: Answer, after: Answer) -> float | None:
     """Return the number of common hits over the larger number of hits, None without any hit."""
-    first, second = ({hit.item_id for hit in index.search_whole(query).hits} for index in (before, after))
+    first, second = ({hit.item_id for hit in answer.hits} for answer in (before, after))
     return len(first & second) / max(len(first), len(second)) if first or second else None
