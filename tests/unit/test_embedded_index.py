@@ -54,6 +54,13 @@ def test_an_index_that_cannot_be_opened_stays_free(tmp_path: Path) -> None:
         assert refusal
 
 
+def test_an_index_that_a_program_opens_looks_for_no_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr("vlm4rec_search.common.settings.find_project", looked.append)
+    open_index(str(folder)).close()
+    assert looked == []
+
+
 def test_bm25_is_lucenes_formula() -> None:
     terms, _, counts = count_terms(["red dress red", None, "blue dress", ""])
     assert terms == ["blue", "dress", "red"]

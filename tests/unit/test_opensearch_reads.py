@@ -7,14 +7,15 @@ from opensearchpy import exceptions
 from urllib3 import Timeout
 
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.indexes.opensearch import reads
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError
+from vlm4rec_search.indexes.opensearch.limits import Limits
 from vlm4rec_search.indexes.opensearch.reads import (
     FAILURES,
     PARTLY,
     CircuitBreaker,
     CircuitOpenError,
-    Limits,
     PartlyAnsweredError,
     Reads,
 )
@@ -104,3 +105,7 @@ def test_one_success_closes_the_circuit_of_many_failures() -> None:
     for outcome in ["busy"] * (FAILURES - 1) + [None] + ["busy"] * (FAILURES - 1):
         breaker.record(outcome)
     breaker.check()
+
+
+def test_the_limits_of_a_program_are_those_of_the_settings() -> None:
+    assert Limits() == Limits.of(ExplicitSettings())

@@ -12,6 +12,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import ExplicitSettings, Settings
 from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
@@ -38,9 +39,9 @@ def open_index(
     ca: Path | None = None,
     prefix: str = "",
     weights: str = maven.CENTRAL,
-    deadline: float = 10.0,
-    connect_timeout: float = 2.0,
-    read_timeout: float = 5.0,
+    deadline: float = LIMITS.deadline,
+    connect_timeout: float = LIMITS.connect,
+    read_timeout: float = LIMITS.read,
 ) -> Searcher:
     """Open the release that answers now, for all searches until `close`.
 
@@ -69,6 +70,7 @@ def open_index(
         RunError: the release cannot be read.
     """
     settings = ExplicitSettings(
+        project=None,
         index_user=user,
         index_password=None if password is None else SecretStr(password),
         index_api_key=None if api_key is None else SecretStr(api_key),
@@ -147,7 +149,6 @@ def _open_backend(url: str, settings: Settings, follows: bool, shared: bool) -> 
         from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
         from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
         from vlm4rec_search.indexes.opensearch.connection import connect
-        from vlm4rec_search.indexes.opensearch.reads import Limits
 
         limits = Limits.of(settings)
         catalogue = ReleaseCatalogue(connect(url, settings, limits.read), settings.index_prefix)
@@ -169,7 +170,6 @@ def open_releases(url: str, settings: Settings, timeout: float | None = None) ->
     """
     if _is_server(url):
         from vlm4rec_search.indexes.opensearch.connection import TIMEOUT, connect, redacted
-        from vlm4rec_search.indexes.opensearch.reads import Limits
         from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 
         client, limits = connect(url, settings, timeout or TIMEOUT), Limits.of(settings)

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from vlm4rec_search.common.concurrency import call_now, start_in_thread
-from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.aliases import OpenedRelease, ReleaseCatalogue, find_live_release, read_release
 from vlm4rec_search.indexes.opensearch.connection import server_errors
+from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
 from vlm4rec_search.indexes.opensearch.mapping import Body, Kind, field_name, vector_fields
 from vlm4rec_search.indexes.opensearch.popular import PopularItems
 from vlm4rec_search.indexes.opensearch.queries import allowed, retriever_body
-from vlm4rec_search.indexes.opensearch.reads import CircuitBreaker, Limits, Reads
+from vlm4rec_search.indexes.opensearch.reads import CircuitBreaker, Reads
 from vlm4rec_search.indexes.opensearch.retrieved import (
     SHOWN,
     OpenSearchRetrieved,
@@ -38,7 +38,6 @@ _PROFILE_FIELDS = ("vector", "fitted", "segment", *_LISTS)
 _EMPTY_PROFILE = {"segment": None} | dict.fromkeys(_LISTS, ())  # a hand-written profile may lack fields
 _NEIGHBOUR_FIELDS = ("neighbours.item_id", "neighbours.similarity")
 _EASE_FIELDS = ("ease.item_id", "ease.weight")
-LIMITS = Limits.of(ExplicitSettings())
 _LOOK_UP = 0.5  # share of the time that is left for a look-up without which there is an answer, too
 _RETRIEVAL = 0.75  # and for the candidates: the rest is for what their hits show
 logger = logging.getLogger(__name__)

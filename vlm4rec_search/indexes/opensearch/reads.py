@@ -15,8 +15,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception
 from tenacity.wait import wait_random_exponential
 from urllib3 import Timeout
 
-from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.connection import TRANSIENT_STATUSES, describe_refusal
+from vlm4rec_search.indexes.opensearch.limits import Limits
 from vlm4rec_search.search.backend import UnavailableError
 
 BUSY = TRANSIENT_STATUSES - {500}  # after which the same read may succeed; a 500 usually comes again
@@ -25,26 +25,6 @@ PAUSE = 1.0  # seconds for which it is
 PARTLY = 3  # how often a request is sent of which a part fails again and again, before the rest answers
 _BACK_OFF = wait_random_exponential(multiplier=0.05, max=1.0)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long a search waits for a server, in seconds.
-
-    Attributes:
-        deadline: for the whole search.
-        connect: for a connection.
-        read: for the next bytes of an answer.
-    """
-
-    deadline: float
-    connect: float
-    read: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Limits":
-        """Return the limits of the settings."""
-        return cls(settings.search_deadline, settings.search_connect_timeout, settings.search_read_timeout)
 
 
 class CircuitOpenError(UnavailableError):

@@ -12,14 +12,14 @@ from opensearchpy import OpenSearch, helpers
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue, activate_release, activating, delete_old
-from vlm4rec_search.indexes.opensearch.backend import LIMITS, OpenSearchBackend
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
+from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
 from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, KINDS, Kind
 from vlm4rec_search.indexes.opensearch.publish import publish_release
-from vlm4rec_search.indexes.opensearch.reads import Limits
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.release import Publication, ReleaseMeta, check_readable
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
