@@ -5,7 +5,6 @@ import pstats
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from math import exp, log
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -201,11 +200,6 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float | None:
         return None
     slope, _ = np.polyfit(np.log(sizes), np.log(values), 1)
     return float(slope)
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """Return the geometric mean of positive values."""
-    return exp(sum(map(log, values)) / len(values))
 
 
 def find_costs(way: Way) -> Costs:

@@ -9,7 +9,8 @@ from helpers.parquet_rows import read_rows
 
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.importers.formats import format_names, load_format
+from vlm4rec_search.datasets.importers import formats
+from vlm4rec_search.datasets.importers.formats import load_format
 from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
 
 SHOPIFY = """\
@@ -42,6 +43,7 @@ timestamp,itemid,property,value
 """
 BUSINESS = '{"business_id": "b1", "name": "Cafe", "categories": "Coffee, Food", "is_open": 1}\n'
 REVIEW = '{"user_id": "u1", "business_id": "b1", "stars": 4.0, "date": "2018-07-07 22:09:11"}\n'
+NAMES = sorted(path.stem for path in Path(formats.__file__).with_name("formats").glob("*.yaml"))
 EXPORTS: dict[str, dict[str, bytes]] = {
     "shopify": {"products_export_1.csv": SHOPIFY.encode()},
     "woocommerce": {"wc-product-export-1.csv": WOOCOMMERCE.encode("utf-8-sig")},
@@ -100,7 +102,7 @@ def write_export(folder: Path, name: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", format_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_an_export_becomes_the_raw_contract(tmp_path: Path, name: str) -> None:
     source, data = write_export(tmp_path / "export", name), tmp_path / "data"
     summary = import_generic(source, data, ImportOptions({}), load_format(name))

@@ -74,8 +74,3 @@ GENERIC = ImportFormat()
 def load_format(name: str) -> ImportFormat:
     """Return a packaged format by its name, such as `shopify`."""
     return read_yaml(_FOLDER / f"{name}.yaml", ImportFormat, "the format", loader=yaml.BaseLoader)
-
-
-def format_names() -> list[str]:
-    """Return the names of the packaged formats."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))

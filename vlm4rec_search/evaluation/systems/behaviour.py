@@ -12,7 +12,6 @@ from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 WINDOWS = (7.0, 14.0, 30.0, 60.0, 90.0, 180.0)
 DENSE = 0.1  # share of pairs with a similarity from which a full array is faster, which at 12,000 items takes 0.6 GB
 LONGEST = 2_000  # users with more items are left out: they are programs, and the cost of their pairs is quadratic
-DAY = np.timedelta64(86_400_000_000, "us")
 
 
 def within(split: Split, days: float | None) -> sparse.csr_array:
