@@ -7,8 +7,8 @@ import csv
 import fcntl
 import os
 import sqlite3
-from collections.abc import Container, Iterable
-from contextlib import closing
+from collections.abc import Container, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +36,7 @@ WHERE columns.database_name = ? GROUP BY ALL ORDER BY ALL
 """
 
 
-def erase_rows(path: Path, users: Container[str], dry_run: bool = False, then: str = "") -> int:
+def erase_rows(path: Path, users: Container[str], dry_run: bool = False) -> int:
     """Remove the rows of shoppers from a file, and return how many there are; 0 for a missing file.
 
     A DuckDB or Parquet file is replaced in one step by one that never held the rows: open readers keep the old one. In
@@ -46,7 +46,6 @@ def erase_rows(path: Path, users: Container[str], dry_run: bool = False, then: s
         path: its suffix says what it is.
         users: contains the ids of the shoppers.
         dry_run: only count.
-        then: SQL to run in a changed DuckDB file.
 
     Raises:
         RunError: the file cannot be read or written, for example because another process writes it.
@@ -56,15 +55,14 @@ def erase_rows(path: Path, users: Container[str], dry_run: bool = False, then: s
     kind = ERASABLE.get(path.suffix.lower())
     if kind is None:
         raise RunError(f"cannot remove rows from {path}: the name of the file has to end with {', '.join(ERASABLE)}")
-    erase = {"duckdb": _erase_duckdb, "sqlite": _erase_sqlite, "parquet": _erase_parquet, "csv": _erase_csv}[kind]
-    try:
-        return erase(path, users, dry_run, then)
-    except (duckdb.Error, sqlite3.Error, pa.ArrowException, csv.Error, UnicodeError, OSError) as error:
-        raise RunError(f"cannot remove rows from {path}: {first_line(error)}") from None
+    erase = {"duckdb": erase_from_duckdb, "sqlite": _erase_sqlite, "parquet": _erase_parquet, "csv": _erase_csv}[kind]
+    with _errors(path):
+        return erase(path, users, dry_run)
 
 
-def _erase_duckdb(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
-    with duckdb.connect() as connection:
+def erase_from_duckdb(path: Path, users: Container[str], dry_run: bool, then: str = "") -> int:
+    """Remove the rows of shoppers from a DuckDB file as `erase_rows` does, and run the SQL `then` in a changed file."""
+    with _errors(path), duckdb.connect() as connection:
         connection.execute(f"ATTACH {quote_text(str(path))} AS old (READ_ONLY)")
         conditions: dict[str, tuple[str, list[str]]] = {}
         rows = 0
@@ -98,7 +96,7 @@ def _erase_duckdb(path: Path, users: Container[str], dry_run: bool, then: str) -
     return rows
 
 
-def _erase_sqlite(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
+def _erase_sqlite(path: Path, users: Container[str], dry_run: bool) -> int:
     rows, is_user = 0, cache(users.__contains__)
     with closing(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)) as connection:
         connection.execute("PRAGMA secure_delete = ON")
@@ -123,7 +121,7 @@ def _erase_sqlite(path: Path, users: Container[str], dry_run: bool, then: str) -
     return rows
 
 
-def _erase_parquet(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
+def _erase_parquet(path: Path, users: Container[str], dry_run: bool) -> int:
     with pq.ParquetFile(path) as file:
         if USER not in file.schema_arrow.names:
             return 0
@@ -143,7 +141,7 @@ def _erase_parquet(path: Path, users: Container[str], dry_run: bool, then: str) 
     return rows
 
 
-def _erase_csv(path: Path, users: Container[str], dry_run: bool, then: str) -> int:
+def _erase_csv(path: Path, users: Container[str], dry_run: bool) -> int:
     with path.open("r+", encoding="utf-8", errors="surrogateescape", newline="") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as those who append to the file do
         lines = list(file)
@@ -160,6 +158,14 @@ def _erase_csv(path: Path, users: Container[str], dry_run: bool, then: str) -> i
             file.flush()
             os.fsync(file.fileno())
     return len(records) - len(kept)
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (duckdb.Error, sqlite3.Error, pa.ArrowException, csv.Error, UnicodeError, OSError) as error:
+        raise RunError(f"cannot remove rows from {path}: {first_line(error)}") from None
 
 
 def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from vlm4rec_search.common import maven
-from vlm4rec_search.common.erase import erase_rows
+from vlm4rec_search.common.erase import erase_from_duckdb
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
@@ -106,7 +106,7 @@ class EmbeddedReleases(Releases):
         with nullcontext() if dry_run else pointer.folder_lock(self.folder):
             if not dry_run:
                 pointer.remove_unfinished(self.folder)
-            rows = {path.stem: erase_rows(path, users, dry_run, _COUNT_USERS) for path in paths}
+            rows = {path.stem: erase_from_duckdb(path, users, dry_run, _COUNT_USERS) for path in paths}
         return {name: count for name, count in rows.items() if count}
 
     def _connect(self, name: str) -> duckdb.DuckDBPyConnection:
