@@ -12,7 +12,7 @@ from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Fit, Option, by_length, only, vector_of
 from vlm4rec_search.evaluation.tuning.limits import WORTH, Limit, LimitCheck, Missing, Price
-from vlm4rec_search.evaluation.tuning.sweep import judge, judge_diverse
+from vlm4rec_search.evaluation.tuning.sweep import as_vector, as_weights, judge, judge_diverse
 from vlm4rec_search.evaluation.tuning.windows import Window, Windows
 from vlm4rec_search.search.query import KINDS
 from vlm4rec_search.search.ranking import Ranking, Weights
@@ -24,6 +24,7 @@ Change = Callable[[Fit], Ranking]
 DEPTHS = (100, 200, 400)
 DIVERSITIES = (0.1, 0.2, 0.3)
 SHORT = (3, 10)  # items of histories that may get weights of their own
+_SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way to a limit
 FEWEST = 100  # shoppers of all windows; with fewer a choice would be chance
 
 
@@ -112,29 +113,38 @@ class Trial:
         self.attempt(rrf, refits=True)
 
     def meet(self, limit: Limit, allowed: Missing, steps: tuple[float, ...]) -> None:
-        """Come nearer to a limit, see `Option.climb`, where that is worth its price.
+        """Come nearer to a limit, see `Option.climb`, as far as that is worth its price.
 
         It may cost a share of `WORTH` as large as the share of the way, and may not make the ranking worse, beyond
-        chance, than the best kind alone.
+        chance, than the best kind alone. Where all of the way costs too much, a part of it may not.
         """
         before = getattr(self.exposure.missing, limit)
         if not before:
             return
-        nearer = self._whole.within(allowed, steps)
-        exposure, option = self.exposure_of(nearer), self._whole.option()
-        ndcg, after = (float(option.ndcg(vector_of(each)).mean()) for each in (self.ranking, nearer))
-        cost, missing = max(0.0, 1.0 - after / max(ndcg, 1e-12)), getattr(exposure.missing, limit)
+        ndcg = self._mean_on_all(self.ranking)
+        nearest, *of_folds = _at_once(lambda fit: fit.within(allowed, steps), [self._whole, *self._fits])
         other: Limit = "coverage" if limit == "first" else "first"
-        if getattr(exposure.missing, other) > getattr(allowed, other):
-            return
-        if not missing:
-            self.prices[limit] = Price(cost, is_paid=False)
-        if missing < before and cost <= WORTH * (1.0 - missing / before):
-            of_folds = _at_once(lambda fit: fit.within(allowed, steps), self._fits)
-            judged, recall = self._judge(of_folds)
+        for share in _SHARES:
+            nearer = _mix(self.ranking, nearest, share)
+            exposure = self.exposure_of(nearer)
+            missing, of_other = getattr(exposure.missing, limit), getattr(exposure.missing, other)
+            if missing >= before or of_other > getattr(allowed, other):
+                continue
+            cost = max(0.0, 1.0 - self._mean_on_all(nearer) / max(ndcg, 1e-12))
+            if not missing and limit not in self.prices:
+                self.prices[limit] = Price(cost, is_paid=False)
+            if cost > WORTH * (1.0 - missing / before):
+                continue
+            changed = [_mix(fit.ranking, each, share) for fit, each in zip(self._fits, of_folds, strict=True)]
+            judged, recall = self._judge(changed)
             if highest(judged - self._best_alone) >= min(0.0, highest(self.ndcg - self._best_alone)) - 1e-9:
-                self._take(nearer, exposure, of_folds, judged, recall)
+                self._take(nearer, exposure, changed, judged, recall)
                 self.prices[limit] = Price(cost, is_paid=True)
+                return
+
+    def _mean_on_all(self, ranking: Ranking) -> float:
+        """Return the mean nDCG@10 over all windows of a ranking with the option of the fit on all windows."""
+        return float(self._whole.option().ndcg(vector_of(ranking)).mean())
 
     @cached_property
     def _best_alone(self) -> Floats:
@@ -228,6 +238,12 @@ def _judge_window(window: Window, ranking: Ranking) -> Floats:
             judged = judge(pool.some(rows), weights)
         values[rows] = np.stack(judged, axis=1)
     return values
+
+
+def _mix(ranking: Ranking, other: Ranking, share: float) -> Ranking:
+    """Return the ranking with a share of the other's weights and what is left of its own."""
+    weights = (1.0 - share) * as_vector(ranking.weights) + share * as_vector(other.weights)
+    return ranking.model_copy(update={"weights": as_weights(weights)})
 
 
 def lowest(gains: Floats) -> float:
