@@ -13,6 +13,8 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Worksp
     """Return two folders with the same data: a plan on DuckDB, and one on Spark whose tables were fetched."""
     on_duckdb, on_spark = (Workspace(tmp_path_factory.mktemp(name)) for name in ("duckdb", "spark"))
     on_duckdb.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "40")
+    with (on_duckdb.data / "items.csv").open("a") as items:
+        items.write("broken" + "," * 20 + "\n")  # more values than columns
     on_duckdb.plan()
     on_spark.data.symlink_to(on_duckdb.data)
     use_spark(on_spark)
@@ -24,6 +26,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Worksp
 def test_a_plan_on_spark_makes_the_same_tables(engines: tuple[Workspace, Workspace]) -> None:
     """One test, so that one process makes the tables."""
     check_tables(*engines)
+    assert engines[1].query("SELECT COUNT(*) FROM raw.broken_records") == [(1,)]
     check_release(engines)
     check_second_plan(engines)
     check_refusals(engines)

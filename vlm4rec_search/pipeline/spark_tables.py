@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _OWN = "sqlmesh"  # how the names of SQLMesh's schemas begin
 _JSON = ("attributes", "record")  # columns that are JSON in DuckDB, and text in Spark
+_TEXTS = "__broken_records__"  # in the name of the table whose records are no JSON in DuckDB, either
 _BEHIND = re.compile(rf"`?({_OWN}__\w+)`?\.`?(\w+)`?\s*$")  # the table that a view of an environment shows
 
 
@@ -118,7 +119,8 @@ def _copy(connection: duckdb.DuckDBPyConnection, session: "SparkSession", table:
     frame = session.table(_spark_name(*table))
     place = folder / name.strip('"')
     frame.write.mode("overwrite").parquet(place.as_uri())
-    columns = ", ".join(_column(frame, column) for column in frame.columns)
+    json = () if _TEXTS in name else _JSON
+    columns = ", ".join(_column(frame, column, column in json) for column in frame.columns)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     source = f"read_parquet({quote_text(f'{place}/*.parquet')}, hive_partitioning = false)"
     connection.execute(f"CREATE TABLE {schema}.{name} AS SELECT {columns} FROM {source}")  # noqa: S608
@@ -127,10 +129,10 @@ def _copy(connection: duckdb.DuckDBPyConnection, session: "SparkSession", table:
     return int(rows)
 
 
-def _column(frame: "DataFrame", name: str) -> str:
+def _column(frame: "DataFrame", name: str, is_json: bool) -> str:
     quoted = quote_name(name)
     kind = frame.schema[name].dataType.typeName()
-    return f"CAST({quoted} AS JSON) AS {quoted}" if name in _JSON and kind == "string" else quoted
+    return f"CAST({quoted} AS JSON) AS {quoted}" if is_json and kind == "string" else quoted
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, session: "SparkSession", schema: str, view: str) -> None:
