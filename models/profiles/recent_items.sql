@@ -11,7 +11,7 @@ MODEL (
 WITH latest AS (
   SELECT
     weights.user_id,
-    ARRAY_SLICE(@in_order(-weights.recent, weights.item_id, weights.recent, weights.lasting), 1, 200) AS items
+    ARRAY_SLICE(@in_order(-weights.recent, weights.item_id, weights.recent, weights.lasting), 1, 100) AS items
   FROM profiles.profile_weights AS weights
   WHERE
     weights.recent > 1e-9
@@ -29,5 +29,5 @@ SELECT
   LIST_TRANSFORM(
     totals.items,
     item -> STRUCT_PACK(item_id := item.item_id, weight := item.recent / totals.total, lasting := item.lasting)
-  )::STRUCT(item_id TEXT, weight DOUBLE, lasting DOUBLE)[] AS items /* at most 200 items, the largest weight first; the weights sum to 1; lasting is the weight for EASE */
+  )::STRUCT(item_id TEXT, weight DOUBLE, lasting DOUBLE)[] AS items /* at most 100 items, the largest weight first; the weights sum to 1; lasting is the weight for EASE */
 FROM totals
