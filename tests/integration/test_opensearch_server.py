@@ -63,7 +63,7 @@ def test_a_cluster_of_three_nodes_survives_the_loss_of_one(own_server: Path) -> 
     cluster = server.start(own_server, port=0, nodes=3, heap_mb=256, java_options=QUICK)
     assert (cluster.nodes, cluster.health) == (3, "green")
     limits = httpx.get(f"{cluster.url}/_cluster/settings?include_defaults&flat_settings", timeout=60).json()["defaults"]
-    assert limits["cluster.routing.allocation.disk.watermark.low"] == "4gb"  # a share may be more than a full disk has
+    assert limits["cluster.routing.allocation.disk.watermark.low"] == "2gb"  # a share may be more than a full disk has
     httpx.put(f"{cluster.url}/copied", json=ONE_COPY, timeout=60).raise_for_status()
     everywhere = "?refresh=true&wait_for_active_shards=all"
     httpx.put(f"{cluster.url}/copied/_doc/1{everywhere}", json={"word": "kept"}, timeout=60).raise_for_status()

@@ -1,11 +1,14 @@
 """Verification on a real server refuses releases with wrong documents, poor recall or failing searches."""
 
+from types import SimpleNamespace
+
 import pytest
 from helpers import search_tables
 from helpers.server_releases import Window, relabelled
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch import mapping, verify
+from vlm4rec_search.indexes.opensearch.connection import UnreachableError
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.storage import Storage
 
@@ -93,3 +96,18 @@ def test_vectors_on_disk_can_be_published_incrementally(window: Window) -> None:
 def test_faiss_is_refused_on_a_server_without_its_libraries(window: Window) -> None:
     with pytest.raises(UsageError, match="this server has no faiss"):
         window.publish(storage=Storage("faiss"))
+
+
+@pytest.mark.parametrize("answer", [{}, {"node_allocation_decisions": [{"node_decision": "worse_balance"}]}, None])
+def test_a_missing_explanation_ends_no_publication(answer: dict[str, object] | None) -> None:
+    """The copy may have been made meanwhile, and the server may be slow."""
+    health = {"made": {"shards": {"0": {"unassigned_shards": 1}}}}
+
+    class Cluster:
+        def allocation_explain(self, body: object) -> object:
+            if answer is None:
+                raise UnreachableError("no answer in time")
+            return answer
+
+    client = SimpleNamespace(cluster=Cluster())
+    assert verify._explain_missing_copies(client, health) == ""  # type: ignore[arg-type]

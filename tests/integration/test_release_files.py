@@ -1,6 +1,8 @@
 """The folder of the releases: locking, activation, removal of old files, and killed builds."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from helpers.six_items import documents, given, meta, publish
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.pointer import activate, current_release, prune, publishing, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.releases import RETAINED
@@ -98,6 +101,22 @@ def test_the_newest_releases_and_the_previous_live_one_are_kept(tmp_path: Path) 
     assert current_release(tmp_path) == release_path(tmp_path, last)
     with open_index(str(tmp_path)) as index:
         assert index.search(Query(user="u1")).release == last
+
+
+def test_what_is_left_over_and_cannot_be_removed_ends_no_publication(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arrays of a removed release may belong to the user of a service."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    arrays = arrays_folder(release_path(tmp_path, "items__gone"))
+    arrays.mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    last = publish(tmp_path).release
+    assert current_release(tmp_path) == release_path(tmp_path, last)
+    assert f"{arrays} is left over and cannot be removed (Permission denied): remove it by hand" in caplog.text
 
 
 def test_an_old_file_that_cannot_be_removed_fails_the_command_and_not_a_publication(

@@ -27,6 +27,7 @@ AGAIN = Retrying(  # one search of many that a server does not answer would cost
     wait=wait_random_exponential(multiplier=1, max=20),
     reraise=True,
 )
+ONCE = Retrying(stop=stop_after_attempt(1), reraise=True)  # where somebody waits for the answer
 T = TypeVar("T")
 _opened: list[Searcher] = []  # of a process of `answer_groups`
 
@@ -65,14 +66,15 @@ def _answer_group(convert: Callable[[Iterable[Answer]], T], queries: Sequence[Qu
     return convert(answer_many(_opened[0], queries))
 
 
-def answer_many(index: Searcher, queries: Sequence[Query]) -> Iterator[Answer]:
+def answer_many(index: Searcher, queries: Sequence[Query], again: Retrying = AGAIN) -> Iterator[Answer]:
     """Yield the answer to each query, in order. Hits, scores, reasons, tier and ranking are those of `search_whole`.
 
-    Answers from blocks have no note and took 0 ms. A search that a server does not answer in time is asked five times.
+    Answers from blocks have no note and took 0 ms.
 
     Args:
         index: an open release.
         queries: each for a shopper, without a text and without a session, and all with the same `explain`.
+        again: how often a search is asked that a server does not answer in time; five times, or `ONCE`.
 
     Raises:
         UsageError: as for `Searcher.search`.
@@ -84,7 +86,7 @@ def answer_many(index: Searcher, queries: Sequence[Query]) -> Iterator[Answer]:
         return
     for low in range(0, len(queries), _ROUND):
         asked = range(low, min(low + _ROUND, len(queries)))
-        answers = dict(run_concurrently(lambda number: AGAIN(index.search_whole, queries[number]), asked, WORKERS))
+        answers = dict(run_concurrently(lambda number: again(index.search_whole, queries[number]), asked, WORKERS))
         yield from (answers[number] for number in asked)
 
 

@@ -6,6 +6,7 @@ from typing import get_args
 
 import duckdb
 import numpy as np
+from tenacity import Retrying
 
 from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.indexes.many import AGAIN, WORKERS, answer_many
@@ -68,6 +69,7 @@ def compare_releases(
     users: int,
     ranking: Ranking | None = None,
     rules: Sequence[Rule] = (),
+    again: Retrying = AGAIN,
 ) -> ReleaseDiff:
     """Compare two releases.
 
@@ -77,6 +79,7 @@ def compare_releases(
         second: name of another release; None takes the live one.
         users: size of the sample of users of the first release; users that the second one lacks are left out.
         ranking, rules: for the searches in both releases, see `Searcher`.
+        again: see `answer_many`.
 
     Raises:
         UsageError: there is no such release.
@@ -85,10 +88,10 @@ def compare_releases(
     first, second = releases.find(first), releases.find(second)
     added, changed, deleted = _count_changes(releases, first, second)
     with releases.open(first, ranking, rules) as before, releases.open(second, ranking, rules) as after:
-        sample = _known(after, releases.users(first, users))
-        shares = {mode: _mean_overlap(before, after, sample, mode) for mode in get_args(Mode)}
+        sample = _known(after, releases.users(first, users), again)
+        shares = {mode: _mean_overlap(before, after, sample, mode, again) for mode in get_args(Mode)}
     overlap = {mode: share for mode, share in shares.items() if share is not None}
-    exposures = [measure_release(releases, name, sample, ranking, rules) for name in (first, second)]
+    exposures = [measure_release(releases, name, sample, ranking, rules, again=again) for name in (first, second)]
     return ReleaseDiff(first, second, added, changed, deleted, len(sample), overlap, *exposures)
 
 
@@ -103,20 +106,20 @@ def _count_changes(releases: Releases, first: str, second: str) -> tuple[int, in
     return added, changed, deleted
 
 
-def _known(index: Searcher, users: Sequence[str]) -> list[str]:
+def _known(index: Searcher, users: Sequence[str], again: Retrying) -> list[str]:
     """Return those of the users whom a release knows."""
 
     def look_up(user: str) -> bool:
-        return AGAIN(lambda: index.backend.reader().user(user) is not None)
+        return again(lambda: index.backend.reader().user(user) is not None)
 
     known = dict(run_concurrently(look_up, users, WORKERS))
     return [user for user in users if known[user]]
 
 
-def _mean_overlap(before: Searcher, after: Searcher, users: list[str], mode: Mode) -> float | None:
+def _mean_overlap(before: Searcher, after: Searcher, users: list[str], mode: Mode, again: Retrying) -> float | None:
     """Return the mean overlap over the users who have hits, None without such users."""
     queries = [Query(user=user, mode=mode, k=TOP) for user in users]
-    pairs = zip(answer_many(before, queries), answer_many(after, queries), strict=True)
+    pairs = zip(*(answer_many(index, queries, again) for index in (before, after)), strict=True)
     shares = [overlap for pair in pairs if (overlap := _overlap(*pair)) is not None]
     return round(float(np.mean(shares)), 4) if shares else None
 

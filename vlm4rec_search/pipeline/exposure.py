@@ -5,9 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from tenacity import Retrying
 
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
-from vlm4rec_search.indexes.many import answer_many
+from vlm4rec_search.indexes.many import AGAIN, answer_many
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.search.exposure import Exposure, measure_exposure
@@ -27,6 +28,7 @@ def measure_release(
     ranking: Ranking | None = None,
     rules: Sequence[Rule] = (),
     popularity: Mapping[str, float] | None = None,
+    again: Retrying = AGAIN,
 ) -> Exposure:
     """Return what the top tens of shoppers show in a release.
 
@@ -39,6 +41,7 @@ def measure_release(
         users: ids of the shoppers, such as `Releases.users`.
         ranking, rules: see `Searcher`.
         popularity: score of each document in the popularity retriever, by item id; None reads it from the release.
+        again: see `answer_many`.
 
     Raises:
         UsageError: the release cannot be searched by this package version.
@@ -48,7 +51,7 @@ def measure_release(
     numbers = {item: number for number, item in enumerate(popularity)}
     lists = np.full((len(users), TOP), -1, dtype=np.int64)
     with releases.open(name, ranking, [rule for rule in rules if rule.action != "pin"]) as index:
-        for row, (tier, hits) in enumerate(top_tens(index, users)):
+        for row, (tier, hits) in enumerate(top_tens(index, users, again)):
             known = [numbers[hit.item_id] for hit in hits if hit.item_id in numbers and tier == "profile"]
             lists[row, : len(known)] = known
     return measure_exposure(lists, list(popularity), np.array(list(popularity.values()), dtype=np.float64))
@@ -66,13 +69,13 @@ def measure_tables(search_layer: SearchLayer, ranking: Ranking | None = None, ru
         return measure_release(releases, name, releases.users(name, SAMPLE), ranking, rules)
 
 
-def top_tens(index: Searcher, users: Sequence[str]) -> Iterator[tuple[Tier, Sequence[Hit]]]:
+def top_tens(index: Searcher, users: Sequence[str], again: Retrying = AGAIN) -> Iterator[tuple[Tier, Sequence[Hit]]]:
     """Yield the tier that answers each shopper, and the first `TOP` hits.
 
     Raises:
         RunError: the index does not answer.
     """
-    for answer in answer_many(index, [Query(user=user, k=TOP) for user in users]):
+    for answer in answer_many(index, [Query(user=user, k=TOP) for user in users], again):
         yield answer.tier, answer.hits
 
 

@@ -27,6 +27,7 @@ from vlm4rec_search.common.paths import file_lock, replacing_file
 from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.judgments import Judgment, Judgments
 from vlm4rec_search.datasets.photos.decode import PhotoError
+from vlm4rec_search.indexes.many import ONCE
 from vlm4rec_search.pipeline.diff import compare_releases
 from vlm4rec_search.pipeline.idle_rules import describe_idleness
 from vlm4rec_search.search.query import KINDS, Mode
@@ -358,7 +359,9 @@ class Page:
             if not self._comparing.acquire(blocking=False):  # one comparison searches some hundred times
                 raise RunError("another comparison of releases is running: try again in a moment")
             try:
-                differences = compare_releases(self.service.all_releases, first, second, _DIFF_USERS, ranking, rules)
+                differences = compare_releases(
+                    self.service.all_releases, first, second, _DIFF_USERS, ranking, rules, ONCE
+                )
             finally:
                 self._comparing.release()
         releases = self.service.releases()
@@ -454,7 +457,7 @@ class Page:
                 with replacing_file(path) as part:
                     part.write_text(text, "utf-8")
         except OSError as error:
-            raise RunError(f"the rules cannot be written to {path} ({error.strerror})") from None
+            raise RunError(f"the rules cannot be saved: {error.filename or path} ({error.strerror})") from None
         return RedirectResponse("/rules?saved=1", 303)
 
     def judge(self, request: Request, form: Form) -> Response:

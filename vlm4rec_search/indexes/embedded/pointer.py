@@ -88,7 +88,7 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
     """
     final = release_path(folder, name)
     with folder_lock(folder):
-        remove_unfinished(folder)
+        _try_to_remove_unfinished(folder)
         if final.exists():
             raise RunError(f"the release {name} exists already: build again for a new name")
         temporary = final.with_name(f"{_BUILDING}{final.name}")
@@ -102,7 +102,7 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
             except RunError as error:  # the release is live all the same
                 logger.warning("%s", error)
         finally:
-            remove_unfinished(folder)
+            _try_to_remove_unfinished(folder)
 
 
 @contextmanager
@@ -175,15 +175,30 @@ def _by_age(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: (path.stat().st_mtime, path.name))
 
 
+def _try_to_remove_unfinished(folder: Path) -> None:
+    """Remove it, or say what stays: that is no reason against a publication, and does not hide why one failed."""
+    try:
+        remove_unfinished(folder)
+    except RunError as error:
+        logger.warning("%s", error)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes have left, and arrays without a release, while the lock of the folder is held.
 
     A process that is just opening a link, or writing arrays, has to try again.
+
+    Raises:
+        RunError: something cannot be removed.
     """
     left = [path for begin in (_BUILDING, OPENED, ERASING) for path in folder.glob(f"releases/{begin}*")]
     left += [path for path in folder.glob("releases/[!.]*.arrays-*") if not path.with_suffix(".duckdb").is_file()]
-    for unfinished in left:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        else:
-            unfinished.unlink(missing_ok=True)
+    try:
+        for unfinished in left:
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished)
+            else:
+                unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        place = error.filename or folder
+        raise RunError(f"{place} is left over and cannot be removed ({error.strerror}): remove it by hand") from None

@@ -13,7 +13,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
 from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
-from vlm4rec_search.common.errors import RunError, UsageError, one_line
+from vlm4rec_search.common.errors import RunError, Vlm4recError, one_line
 from vlm4rec_search.indexes.checks import run_smoke_searches
 from vlm4rec_search.indexes.opensearch.aliases import EF_SEARCH, ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
@@ -168,9 +168,9 @@ def _explain_missing_copies(client: OpenSearch, indices: Mapping[str, Any]) -> s
     first = next(missing, None)
     if first is None:
         return ""
-    with suppress(TransportError, UsageError):  # the action may be forbidden, and the copy may have been made by now
+    with suppress(TransportError, Vlm4recError):  # it may be forbidden or too slow, and the copy may be there by now
         nodes = client.cluster.allocation_explain(body=first).get("node_allocation_decisions", ())
-        deciders = [decider for node in nodes for decider in node["deciders"] if decider["decision"] == "NO"]
+        deciders = [each for node in nodes for each in node.get("deciders", ()) if each["decision"] == "NO"]
         deciders.sort(key=lambda decider: decider["decider"] == "same_shard")  # some node always has the shard itself
         if deciders:
             return f": {one_line(deciders[0]['explanation']).partition(' [[')[0]}"  # the rest describes the shard

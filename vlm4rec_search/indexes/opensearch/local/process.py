@@ -29,9 +29,9 @@ _MAIN = ["org.mozilla.javascript.tools.shell.Main", str(_SCRIPT)]
 
 # The server's own limits are shares of the disk, so that a large disk with 30 GB of room would get no copies.
 _FREE_DISK: Mapping[str, "Setting"] = {
-    "cluster.routing.allocation.disk.watermark.low": "4gb",  # with less left, no copies are made
-    "cluster.routing.allocation.disk.watermark.high": "3gb",
-    "cluster.routing.allocation.disk.watermark.flood_stage": "2gb",  # nothing is written
+    "cluster.routing.allocation.disk.watermark.low": "2gb",  # with less left, no copies are made
+    "cluster.routing.allocation.disk.watermark.high": "1500mb",
+    "cluster.routing.allocation.disk.watermark.flood_stage": "1gb",  # nothing is written
 }
 _POLL = 0.1  # seconds
 _SHOWN = 300  # characters of a log line in a message
