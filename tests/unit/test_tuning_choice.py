@@ -195,6 +195,20 @@ def test_no_limit_makes_the_ranking_worse_than_its_best_retriever(of_ten: int, f
     assert alone.high >= 0.0
 
 
+def test_a_limit_is_met_in_part_where_all_of_it_costs_too_much() -> None:
+    """Words lift an item of each shopper above item 0: first where three of ten take it, then where nobody does."""
+
+    def window_of(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        own = 1 + np.roll(np.arange(ITEMS - 1), user)[:20]
+        is_easy = user % 10 < 3
+        behaviour = np.append(0, own if is_easy else own[:2])  # the fewer, the wider apart are their scores
+        return behaviour, own[:1], own[:6] if is_easy else np.zeros(1, dtype=np.int64)
+
+    found = choice_of(window_of)
+    assert found.first == pytest.approx(0.7)
+    assert "the same first hit for at most 8% was not reached, and coming nearer costs 0% of nDCG@10" in found.reason
+
+
 def test_coverage_is_not_bought_with_the_same_first_hit() -> None:
     """Only words show all items, but with more of them item 0 comes first more often, which every sixth takes."""
 

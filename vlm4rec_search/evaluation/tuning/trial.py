@@ -1,7 +1,7 @@
 """The steps by which a ranking is chosen over one set of tables, each judged on windows that have not made it."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -24,7 +24,7 @@ Change = Callable[[Fit], Ranking]
 DEPTHS = (100, 200, 400)
 DIVERSITIES = (0.1, 0.2, 0.3)
 SHORT = (3, 10)  # items of histories that may get weights of their own
-_SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way to a limit
+_SHARES = (1.0, 0.75, 0.5, 0.25)  # of the change of the weights that meets a limit, or comes nearest to it
 FEWEST = 100  # shoppers of all windows; with fewer a choice would be chance
 
 
@@ -121,7 +121,12 @@ class Trial:
         before = getattr(self.exposure.missing, limit)
         if not before:
             return
-        ndcg = self._mean_on_all(self.ranking)
+        option, alone = self._whole.option(), self._best_alone()
+
+        def mean(ranking: Ranking) -> float:
+            return float(option.ndcg(vector_of(ranking)).mean())
+
+        ndcg = mean(self.ranking)
         nearest, *of_folds = _at_once(lambda fit: fit.within(allowed, steps), [self._whole, *self._fits])
         other: Limit = "coverage" if limit == "first" else "first"
         for share in _SHARES:
@@ -130,25 +135,20 @@ class Trial:
             missing, of_other = getattr(exposure.missing, limit), getattr(exposure.missing, other)
             if missing >= before or of_other > getattr(allowed, other):
                 continue
-            cost = max(0.0, 1.0 - self._mean_on_all(nearer) / max(ndcg, 1e-12))
+            cost = max(0.0, 1.0 - mean(nearer) / max(ndcg, 1e-12))
             if not missing and limit not in self.prices:
                 self.prices[limit] = Price(cost, is_paid=False)
             if cost > WORTH * (1.0 - missing / before):
                 continue
             changed = [_mix(fit.ranking, each, share) for fit, each in zip(self._fits, of_folds, strict=True)]
             judged, recall = self._judge(changed)
-            if highest(judged - self._best_alone) >= min(0.0, highest(self.ndcg - self._best_alone)) - 1e-9:
+            if highest(judged - alone) >= min(0.0, highest(self.ndcg - alone)) - 1e-9:
                 self._take(nearer, exposure, changed, judged, recall)
                 self.prices[limit] = Price(cost, is_paid=True)
                 return
 
-    def _mean_on_all(self, ranking: Ranking) -> float:
-        """Return the mean nDCG@10 over all windows of a ranking with the option of the fit on all windows."""
-        return float(self._whole.option().ndcg(vector_of(ranking)).mean())
-
-    @cached_property
     def _best_alone(self) -> Floats:
-        """nDCG@10 of every shopper under the kind that is best alone."""
+        """Return nDCG@10 of every shopper under the kind that is best alone."""
         judged = [self.judge_fixed(self.ranking.model_copy(update=only(kind)))[0] for kind in KINDS]
         return max(judged, key=lambda ndcg: float(ndcg.mean()))
 
@@ -158,7 +158,7 @@ class Trial:
         for up_to in SHORT:
             taken = max((each.up_to for each in self.ranking.by_history), default=0)
             if FEWEST <= np.count_nonzero((lengths > taken) & (lengths <= up_to)) <= len(lengths) - FEWEST:
-                self.attempt(partial(Fit.with_weights_up_to, length=up_to))
+                self.attempt(partial(Fit.with_weights_up_to, length=up_to), refits=True)
 
     def _judge(self, rankings: Sequence[Ranking]) -> tuple[Floats, Floats]:
         """Return nDCG@10 and R@10 of every shopper, as a search would answer over these tables.

@@ -82,10 +82,10 @@ def tune(
     Each retriever is weighted by what it finds alone. Searched weights take the place of these where they are better by
     cross-fitting, see `Trial`. There are two limits, as of the end of the last window: the most frequent first hit
     should reach at most `LARGEST_FIRST` of the shoppers, and top tens should cover `COVERAGE` of the documents that
-    random lists would; each is met where that costs at most `WORTH` of nDCG@10. The ranking in force stays unless the
-    95% interval of the difference lies above 0, or it shows the most frequent first hit to more shoppers than
-    `SAME_FIRST` and than the new one. With fewer than `FEWEST` shoppers the ranking in force is kept, else the packaged
-    one.
+    random lists would; each is met, or met in part, where that is worth its price, see `Trial.meet`. The ranking in
+    force stays unless the 95% interval of the difference lies above 0, or it shows the most frequent first hit to more
+    shoppers than `SAME_FIRST` and than the new one. With fewer than `FEWEST` shoppers the ranking in force is kept,
+    else the packaged one.
 
     Args:
         settings: warehouse, cache and the configuration to start from, whose durations the tables have.
@@ -215,7 +215,7 @@ def _reason(
     }
     for (limit, wanted), missing in zip(limits.items(), exposure.missing, strict=True):
         price = prices.get(limit)
-        if price is None:
+        if price is None or not (missing or price.is_paid):  # what was too dear may have come by itself
             line += f"; {wanted} was not reached" if missing else ""
         elif missing and price.is_paid:
             line += f"; {wanted} was not reached, and coming nearer costs {price.cost:.0%} of nDCG@10"
