@@ -14,7 +14,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Worksp
     on_duckdb, on_spark = (Workspace(tmp_path_factory.mktemp(name)) for name in ("duckdb", "spark"))
     on_duckdb.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "40")
     with (on_duckdb.data / "items.csv").open("a") as items:
-        items.write("broken" + "," * 20 + "\n")  # more values than columns
+        items.write("broken" + ",x" * 20 + "\n")  # more values than columns
     on_duckdb.plan()
     on_spark.data.symlink_to(on_duckdb.data)
     use_spark(on_spark)
