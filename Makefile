@@ -13,7 +13,7 @@ help:
 	@echo "make demo       build, publish and search the built-in shop, offline"
 	@echo "make test       lint, types, SQL tests, all tests but the long ones (about 20 minutes on 2 cores)"
 	@echo "make test-unit  the tests that need no process, server or network (about 1 minute)"
-	@echo "make test-long  the tests that take a minute or more each (about 8 minutes)"
+	@echo "make test-long  the tests that take a minute or more each (about 20 minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure everything beside what else one could take, into benchmarks/results.md (under 30 minutes)"
 	@echo "make bench-large        the same at ten times the size: hours; goes on where it was stopped"
@@ -62,7 +62,7 @@ test-unit: .venv/installed
 	$(BIN)/pytest -n 2 tests/unit
 
 test-long: .venv/installed
-	@echo "== Long tests: about 8 minutes"
+	@echo "== Long tests: about 20 minutes"
 	$(BIN)/pytest -n 2 -m long
 
 .venv/bench: .venv/installed

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +12,7 @@ from helpers.opensearch_server import HEAP_MB, running
 
 from vlm4rec_search.indexes.opensearch.bulk import Operation, Rejection
 from vlm4rec_search.indexes.opensearch.loader import load, loading
-from vlm4rec_search.indexes.opensearch.local import server
+from vlm4rec_search.indexes.opensearch.local import process, server
 
 ITEMS = 400
 
@@ -24,8 +23,7 @@ def test_stopping_and_killing_the_server_during_a_load_loses_no_document(tmp_pat
     url = running(tmp_path)
 
     def come_back() -> None:
-        while server.status(tmp_path).running:
-            time.sleep(0.1)
+        process.end([tmp_path / "node-1"])  # waits until the kernel has released the lock of a killed process
         server.start(tmp_path, port=urlsplit(url).port, heap_mb=HEAP_MB)
 
     def operations() -> Iterator[Operation]:
