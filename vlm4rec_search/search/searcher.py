@@ -225,15 +225,27 @@ class Searcher:
         degraded = describe_failures(query, facts, found.failed)
         if degraded:
             logger.warning("a degraded answer: %s", degraded)
+        note = note_answer(reader, facts, plan, found, missing, self.plan)
+        return self._compose(reader, plan, found, degraded, note, missing)
+
+    def _compose(
+        self,
+        reader: Reader,
+        plan: Plan,
+        found: Found,
+        degraded: str | None,
+        note: str | None = None,
+        missing: tuple[str, ...] = (),
+    ) -> Answer:
         return Answer(
-            user=query.user,
-            mode=query.mode,
+            user=plan.query.user,
+            mode=plan.query.mode,
             tier=plan.tier,
             release=reader.release.name,
             took_ms=0.0,  # until the answer is complete
             hits=found.hits,
             ranking=self._ranking_of(reader.release).version,
-            note=note_answer(reader, facts, plan, found, missing, self.plan),
+            note=note,
             counts=found.counts,
             missing=missing,
             degraded=degraded,
@@ -254,17 +266,8 @@ class Searcher:
             raise error
         ranked = rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion), plan)
         logger.warning("a degraded answer: %s", error)
-        return Answer(
-            user=query.user,
-            mode=query.mode,
-            tier=plan.tier,
-            release=reader.release.name,
-            took_ms=0.0,  # until the answer is complete
-            hits=to_hits(ranked, ()),
-            ranking=ranking.version,
-            counts=ranked.counts,
-            degraded=describe_substitute(query, facts, error),
-        )
+        found = Found(to_hits(ranked, ()), ranked.counts)
+        return self._compose(reader, plan, found, describe_substitute(query, facts, error))
 
     def follow(self, seconds: float, rules: Path | None = None) -> None:
         """Open each new live release, and read the rules again when their file changes, until `close`.
