@@ -63,7 +63,7 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
     ids = items["item_id"].to_numpy()
     names = np.repeat([f"u{place:06d}" for place in range(users)], HISTORY)
     weights = pd.DataFrame({"user_id": names, "item_id": ids[picks.ravel()], "weight": 1.0 / HISTORY})
-    profiles, terms = user_vectors(weights, items), term_weights(weights, items)
+    profiles, terms = pd.concat(user_vectors(weights, items)), term_weights(weights, items)
     alike = similar_shoppers(Taken.from_likes(weights.assign(days=1.0)), (60.0, 60.0))
     with duckdb.connect() as connection:
         frames = {"weights": weights, "profiles": profiles, "terms": terms, "alike": alike}

@@ -36,4 +36,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
         return
     weights = read_weights(context.fetchdf, context.resolve_table("profiles.profile_weights"))
     cache = model_settings(settings(), context.var("data_dir")).cache
-    yield from yield_unless_empty(user_vectors(weights, items, cache))
+    for block in user_vectors(weights, items, cache):
+        yield from yield_unless_empty(block)

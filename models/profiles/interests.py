@@ -44,4 +44,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     columns = exp.select("item_id", "vector")
     items = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
     cache = model_settings(settings(), context.var("data_dir")).cache
-    yield from yield_unless_empty(user_interests(weights, items, int(context.var("interests")), cache))
+    for block in user_interests(weights, items, int(context.var("interests")), cache):
+        yield from yield_unless_empty(block)

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from helpers.derived_tables import facets, scored, terms, with_text
+from helpers.profiles import all_interests, all_vectors
 from helpers.workspace import ROOT
 from vlm4rec_search.datasets.demo_shop.catalogue import draw_items
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.indexes.release import ReleaseMeta, new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
+from vlm4rec_search.profiles import term_weights
 from vlm4rec_search.profiles.ease import ease_weights
 from vlm4rec_search.profiles.shoppers import similar_shoppers
 from vlm4rec_search.profiles.taken import Taken
@@ -104,9 +105,9 @@ def _log(ids: np.ndarray, history: int) -> pd.DataFrame:  # type: ignore[type-ar
 
 def _people(log: pd.DataFrame, items: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
     weights = log.assign(weight=0.9 ** (log.groupby("user_id").cumcount()))
-    profiles = user_vectors(weights, items).set_index("user_id")
-    learned = user_vectors(weights, fitted).set_index("user_id")
-    interests = user_interests(weights, items, 3).groupby("user_id")
+    profiles = all_vectors(weights, items).set_index("user_id")
+    learned = all_vectors(weights, fitted).set_index("user_id")
+    interests = all_interests(weights, items, 3).groupby("user_id")
     words = term_weights(weights, with_text(items), 64).groupby("user_id")
     similar = similar_shoppers(Taken.from_likes(log.assign(days=1.0)), (60.0, 60.0))
     rows = []

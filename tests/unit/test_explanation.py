@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.profiles import all_interests, all_vectors
 from helpers.six_items import RANKING, documents, given, meta, popularity, users
 from hypothesis import given as drawn
 from hypothesis import settings
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.indexes.embedded.publish import build_release
-from vlm4rec_search.profiles import user_interests, user_vectors
 from vlm4rec_search.search.explanation import FROM_HISTORY
 from vlm4rec_search.search.query import Fusion
 
@@ -72,7 +72,7 @@ def shares(weights: pd.DataFrame, items: pd.DataFrame, hit: str, profile: str) -
     """Return the share of each item of the history, of several interests those of the nearest, from the weights."""
     vectors = dict(zip(items["item_id"], np.stack(items["vector"].tolist()).astype(np.float64), strict=True))
     of = dict(zip(weights["item_id"], weights["weight"], strict=True))
-    groups = [list(of)] if profile == "mean" else [list(part) for part in user_interests(weights, items, 4)["items"]]
+    groups = [list(of)] if profile == "mean" else [list(part) for part in all_interests(weights, items, 4)["items"]]
     found = []
     for group in groups:
         length = np.linalg.norm(np.sum([of[item] * vectors[item] for item in group], axis=0))
@@ -91,7 +91,7 @@ def neighbours(draw: np.random.Generator) -> pd.DataFrame:
 
 def people(weights: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """Return search.user_documents of one user with these weights, by the package's own arithmetic."""
-    profiles, interests = user_vectors(weights, items), user_interests(weights, items, 4)
+    profiles, interests = all_vectors(weights, items), all_interests(weights, items, 4)
     starts = [{"item_id": item, "weight": 1.0} for item in weights["item_id"]]
     base = users()[:1].assign(behaviour=[starts], interests=[[]], history=[[]], vector=[None], seen=[[]])
     if len(profiles):

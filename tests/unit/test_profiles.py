@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.profiles import all_interests, all_vectors
 
 from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError
@@ -34,7 +35,7 @@ def computed_counts(cache: Path) -> list[int]:
 
 
 def test_the_vector_is_the_weighted_mean_scaled_to_length_1() -> None:
-    result = user_vectors(weights(("u", "b", 1.0), ("u", "a", 2.0), ("t", "c", 0.5), ("u", "gone", 9.0)), ITEMS)
+    result = all_vectors(weights(("u", "b", 1.0), ("u", "a", 2.0), ("t", "c", 0.5), ("u", "gone", 9.0)), ITEMS)
     assert result["user_id"].tolist() == ["t", "u"]
     assert result["items"].tolist() == [1, 2]
     assert result["length"].tolist() == pytest.approx([0.5, sqrt(5)])
@@ -43,13 +44,13 @@ def test_the_vector_is_the_weighted_mean_scaled_to_length_1() -> None:
 
 
 def test_negative_weights_point_away_from_their_items() -> None:
-    result = user_vectors(weights(("u", "a", 1.0), ("u", "b", -1.0)), ITEMS)
+    result = all_vectors(weights(("u", "a", 1.0), ("u", "b", -1.0)), ITEMS)
     assert result["vector"].tolist()[0] == pytest.approx([sqrt(0.5), -sqrt(0.5)])
 
 
 def test_users_without_a_profile_have_no_row() -> None:
     rows = [("opposites", "a", 0.3), ("opposites", "c", 0.3), ("lost", "gone", 1.0), ("angry", "a", -1.0)]
-    result = user_vectors(weights(*rows, ("bored", "a", 0.0)), ITEMS)
+    result = all_vectors(weights(*rows, ("bored", "a", 0.0)), ITEMS)
     assert list(result.columns) == ["user_id", "items", "length", "vector"]
     assert len(result) == 0
 
@@ -58,11 +59,23 @@ def test_only_users_whose_weights_changed_are_computed_again(tmp_path: Path) -> 
     before = weights(("t", "a", 2.0), ("u", "a", 1.0), ("u", "b", 1.0), ("v", "c", 0.0))
     # t: the same item at another weight is the same direction; u: an event more; w is new
     after = weights(("t", "a", 1.0), ("u", "a", 1.0), ("u", "b", 2.0), ("v", "c", 0.0), ("w", "b", 1.0))
-    first, second = user_vectors(before, ITEMS, tmp_path), user_vectors(after, ITEMS, tmp_path)
+    first, second = all_vectors(before, ITEMS, tmp_path), all_vectors(after, ITEMS, tmp_path)
     assert computed_counts(tmp_path) == [3, 2]
-    pd.testing.assert_frame_equal(first, user_vectors(before, ITEMS))
-    pd.testing.assert_frame_equal(second, user_vectors(after, ITEMS))
+    pd.testing.assert_frame_equal(first, all_vectors(before, ITEMS))
+    pd.testing.assert_frame_equal(second, all_vectors(after, ITEMS))
     assert second["length"].tolist() == pytest.approx([1.0, sqrt(5), 1.0])
+
+
+def test_blocks_of_shoppers_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = weights(("t", "a", 2.0), ("u", "a", 1.0), ("u", "b", 1.0), ("v", "c", 0.0), ("w", "b", 1.0))
+    whole = all_vectors(rows, ITEMS), all_interests(rows, ITEMS, 2)
+    monkeypatch.setattr("vlm4rec_search.profiles.incremental.BLOCK", 1)
+    monkeypatch.setattr("vlm4rec_search.profiles.incremental._ALWAYS_KEPT", 0)
+    for cache in (None, tmp_path, tmp_path):  # without a cache, into an empty one, from a full one
+        assert len(list(user_vectors(rows, ITEMS, cache))) == 4
+        pd.testing.assert_frame_equal(all_vectors(rows, ITEMS, cache), whole[0])
+        pd.testing.assert_frame_equal(all_interests(rows, ITEMS, 2, cache), whole[1])
+    assert computed_counts(tmp_path) == [4, 0, 3, 0, 0, 0], "one row of the ledger for each run, not for each block"
 
 
 def test_ids_as_categories_are_the_same_histories() -> None:
@@ -78,16 +91,16 @@ def test_ids_as_categories_are_the_same_histories() -> None:
 
 def test_other_item_vectors_are_other_profiles(tmp_path: Path) -> None:
     rows = weights(("t", "a", 1.0), ("u", "b", 1.0))
-    user_vectors(rows, ITEMS, tmp_path)
+    all_vectors(rows, ITEMS, tmp_path)
     moved = ITEMS.assign(vector=[np.float32([0.6, 0.8]), *ITEMS["vector"][1:]])
-    assert user_vectors(rows, moved, tmp_path)["vector"].tolist()[0] == pytest.approx([0.6, 0.8])
+    assert all_vectors(rows, moved, tmp_path)["vector"].tolist()[0] == pytest.approx([0.6, 0.8])
     assert computed_counts(tmp_path) == [2, 1]
 
 
 def test_results_of_old_histories_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def count_stored_results() -> int:
         for step in range(1, 12):
-            user_vectors(weights(("u", "a", 1.0), ("u", "b", float(step))), ITEMS, tmp_path)
+            all_vectors(weights(("u", "a", 1.0), ("u", "b", float(step))), ITEMS, tmp_path)
         with Cache(tmp_path) as store:
             return int(store._db.execute("SELECT COUNT(*) FROM results").fetchone()[0])
 
@@ -128,7 +141,7 @@ def test_blocks_do_not_change_the_terms(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_empty_inputs_give_empty_frames() -> None:
-    assert len(user_vectors(weights(), ITEMS)) == len(user_vectors(weights(("u", "a", 1.0)), ITEMS[:0])) == 0
+    assert len(all_vectors(weights(), ITEMS)) == len(all_vectors(weights(("u", "a", 1.0)), ITEMS[:0])) == 0
     result = term_weights(weights(), DOCUMENTS)
     assert list(result.columns) == ["user_id", "term", "word", "weight", "rank"]
     assert len(result) == len(term_weights(weights(("u", "a", 1.0)), DOCUMENTS[:0])) == 0
@@ -136,10 +149,10 @@ def test_empty_inputs_give_empty_frames() -> None:
 
 def test_a_weight_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(RunError, match="user 'u' is not a finite number"):
-        user_vectors(weights(("u", "a", float("nan"))), ITEMS)
+        all_vectors(weights(("u", "a", float("nan"))), ITEMS)
 
 
 def test_vectors_of_different_lengths_are_an_error() -> None:
     mixed = pd.DataFrame({"item_id": ["a", "b"], "vector": [np.float32([1, 0]), np.float32([1, 0, 0])]})
     with pytest.raises(RunError, match=r"different lengths \[2, 3\]"):
-        user_vectors(weights(("u", "a", 1.0)), mixed)
+        all_vectors(weights(("u", "a", 1.0)), mixed)

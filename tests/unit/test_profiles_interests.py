@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.profiles import all_interests
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from vlm4rec_search.common.cache import Cache
-from vlm4rec_search.profiles import user_interests
 from vlm4rec_search.profiles.interests import NEAR, cluster_ward
 
 EAST, NORTH, WEST = np.float32([1, 0, 0]), np.float32([0, 1, 0]), np.float32([-1, 0, 0])
@@ -41,7 +41,7 @@ def test_clusters_equal_those_of_scipy(size: int, limit: int) -> None:
 
 def test_an_interest_is_a_mean_with_a_medoid_and_a_share() -> None:
     rows = weights(("u", "a", 1.0), ("u", "b", 1.0), ("u", "c", 1.0), ("u", "n", 5.0), ("u", "w", -9.0))
-    interests = user_interests(rows, ITEMS, 2)
+    interests = all_interests(rows, ITEMS, 2)
     assert interests["rank"].tolist() == [1, 2]
     assert interests["importance"].tolist() == pytest.approx([5 / 8, 3 / 8])
     assert [list(items) for items in interests["items"]] == [["n"], ["a", "b", "c"]]
@@ -52,7 +52,7 @@ def test_an_interest_is_a_mean_with_a_medoid_and_a_share() -> None:
 
 
 def test_heavy_items_attract_the_medoid() -> None:
-    interests = user_interests(weights(("u", "a", 9.0), ("u", "b", 1.0), ("u", "c", 1.0)), ITEMS, 2)
+    interests = all_interests(weights(("u", "a", 9.0), ("u", "b", 1.0), ("u", "c", 1.0)), ITEMS, 2)
     # costs: a 0.08 + 0.4, b 9 x 0.08 + 0.128, c 9 x 0.4 + 0.128
     assert interests["medoid"].tolist() == ["a"]
 
@@ -60,28 +60,28 @@ def test_heavy_items_attract_the_medoid() -> None:
 @pytest.mark.parametrize(("limit", "expected"), [(1, 1), (2, 2), (3, 3), (4, 3)])
 def test_near_clusters_are_merged_and_the_limit_holds(limit: int, expected: int) -> None:
     rows = weights(*[("u", item, 1.0) for item in "abcnw"])
-    interests = user_interests(rows, ITEMS, limit)
+    interests = all_interests(rows, ITEMS, limit)
     assert len(interests) == expected
     assert interests["importance"].sum() == pytest.approx(1.0)
     assert np.linalg.norm(np.stack(interests["vector"].tolist()), axis=1) == pytest.approx(1.0)
 
 
 def test_an_interest_whose_vectors_cancel_out_is_the_medoid_alone() -> None:
-    interests = user_interests(weights(("u", "a", 1.0), ("u", "w", 1.0)), ITEMS, 1)
+    interests = all_interests(weights(("u", "a", 1.0), ("u", "w", 1.0)), ITEMS, 1)
     assert (interests["medoid"].tolist(), list(interests["items"][0])) == (["a"], ["a"])
     assert interests["vector"].tolist()[0] == pytest.approx([1, 0, 0])
 
 
 def test_users_of_one_block_are_independent() -> None:
     rows = weights(("t", "n", 1.0), ("u", "a", 1.0), ("u", "w", 2.0), ("v", "w", -1.0), ("w", "gone", 1.0))
-    interests = user_interests(rows, ITEMS, 4)
+    interests = all_interests(rows, ITEMS, 4)
     medoids = list(zip(interests["user_id"], interests["rank"], interests["medoid"], strict=True))
     assert medoids == [("t", 1, "n"), ("u", 1, "w"), ("u", 2, "a")]
 
 
 def test_long_histories_are_reduced_to_their_largest_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlm4rec_search.profiles.interests.ITEMS", 2)
-    interests = user_interests(weights(("u", "a", 1.0), ("u", "n", 3.0), ("u", "w", 2.0)), ITEMS, 4)
+    interests = all_interests(weights(("u", "a", 1.0), ("u", "n", 3.0), ("u", "w", 2.0)), ITEMS, 4)
     assert interests["medoid"].tolist() == ["n", "w"]
     assert interests["importance"].tolist() == pytest.approx([0.6, 0.4])
 
@@ -89,17 +89,17 @@ def test_long_histories_are_reduced_to_their_largest_weights(monkeypatch: pytest
 def test_only_users_whose_weights_changed_are_clustered_again(tmp_path: Path) -> None:
     before = weights(("t", "a", 1.0), ("t", "n", 0.5), ("u", "w", 1.0))
     after = weights(("t", "a", 2.0), ("t", "n", 1.0), ("u", "w", 1.0), ("u", "n", 1.0))
-    user_interests(before, ITEMS, 3, tmp_path)
-    interests = user_interests(after, ITEMS, 3, tmp_path)
-    user_interests(after, ITEMS, 2, tmp_path)
+    all_interests(before, ITEMS, 3, tmp_path)
+    interests = all_interests(after, ITEMS, 3, tmp_path)
+    all_interests(after, ITEMS, 2, tmp_path)
     with Cache(tmp_path) as store:
         assert [(row.kind, row.computed) for row in store.ledger()] == [("interests", n) for n in (2, 1, 2)]
-    pd.testing.assert_frame_equal(interests, user_interests(after, ITEMS, 3))
+    pd.testing.assert_frame_equal(interests, all_interests(after, ITEMS, 3))
 
 
 def test_empty_inputs_give_empty_frames() -> None:
     columns = ["user_id", "rank", "importance", "medoid", "items", "vector"]
     for rows, items in ((weights(), ITEMS), (weights(("u", "a", 1.0)), ITEMS[:0]), (weights(("u", "a", -1.0)), ITEMS)):
-        interests = user_interests(rows, items, 3)
+        interests = all_interests(rows, items, 3)
         assert list(interests.columns) == columns
         assert len(interests) == 0

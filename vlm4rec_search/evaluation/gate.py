@@ -197,9 +197,9 @@ def _user_documents(
     frames = {
         "users": users,
         "weights": weights[weights["weight"] != 0],
-        "vectors": user_vectors(weights, items),
+        "vectors": pd.concat(user_vectors(weights, items)),
         "terms": term_weights(weights, texts, ranking.terms, analyzer),
-        "tastes": user_interests(weights, items, ranking.interests),
+        "tastes": pd.concat(user_interests(weights, items, ranking.interests)),
     }
     with duckdb.connect() as connection:
         for name, frame in frames.items():

@@ -3,6 +3,7 @@
 Many small histories are clustered at once: `scipy.cluster.hierarchy` spends a millisecond on checks for each.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,8 +96,10 @@ class _Block(NamedTuple):
     squares: Vectors
 
 
-def user_interests(weights: pd.DataFrame, items: pd.DataFrame, limit: int, cache: Path | None = None) -> pd.DataFrame:
-    """Return up to `limit` interests of each user: clusters of the items with the largest positive weights.
+def user_interests(
+    weights: pd.DataFrame, items: pd.DataFrame, limit: int, cache: Path | None = None
+) -> Iterator[pd.DataFrame]:
+    """Yield up to `limit` interests of each user, in blocks of users: clusters of the items of large positive weights.
 
     The vector of an interest is the weighted mean of its items, scaled to length 1. The medoid is the item with the
     smallest weighted sum of squared distances to the items of the interest. PinnerSage searches with the medoid; the
@@ -109,10 +112,11 @@ def user_interests(weights: pd.DataFrame, items: pd.DataFrame, limit: int, cache
         limit: most interests of a user, at least 1.
         cache: folder of results, so that users with unchanged weights are not computed again; None for no cache.
 
-    Returns:
-        Rows by user_id and rank: user_id, rank (from 1, by importance), importance (share of the user's weights, sums
-        to 1), medoid (item_id), items (list of item_ids whose mean is the vector), vector (float32 of length 1, an
-        Arrow list). If the vectors of an interest cancel out, items and vector are those of the medoid alone.
+    Yields:
+        Rows by user_id and rank, and one empty frame where there are none: user_id, rank (from 1, by importance),
+        importance (share of the user's weights, sums to 1), medoid (item_id), items (list of item_ids whose mean is the
+        vector), vector (float32 of length 1, an Arrow list). If the vectors of an interest cancel out, items and vector
+        are those of the medoid alone.
 
     Raises:
         RunError: the vectors have different lengths, a weight is not finite, or the cache cannot be used.
@@ -130,8 +134,10 @@ def user_interests(weights: pd.DataFrame, items: pd.DataFrame, limit: int, cache
         with threadpool_limits(1, "blas"):  # in thousands of small products, BLAS threads only wait for each other
             return _compute_interests(largest[rows], vectors, limit, record_type)
 
-    results = compute_changed_rows("interests", f"{_PRODUCER} {limit}", largest, vectors, compute, cache)
-    return _frame(histories.user_ids[users], largest, results, items["item_id"].to_numpy(dtype=object), record_type)
+    user_ids, item_ids = histories.user_ids[users], items["item_id"].to_numpy(dtype=object)
+    producer = f"{_PRODUCER} {limit}"
+    for rows, results in compute_changed_rows("interests", producer, largest, vectors, compute, cache):
+        yield _frame(user_ids[rows], largest[rows], results, item_ids, record_type)
 
 
 def _record_type(size: int) -> np.dtype[np.void]:

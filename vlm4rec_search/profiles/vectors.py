@@ -1,5 +1,6 @@
 """The profile vector: the direction of a whole history."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,19 @@ _PRODUCER = "mean@1"  # raise it when the vector of the same weights changes
 _ZERO = 1e-9  # weighted vectors have cancelled out if their sum is shorter than this share of their lengths
 
 
-def user_vectors(weights: pd.DataFrame, items: pd.DataFrame, cache: Path | None = None) -> pd.DataFrame:
-    """Return the unit-length weighted sum of the vectors of each user's items.
+def user_vectors(weights: pd.DataFrame, items: pd.DataFrame, cache: Path | None = None) -> Iterator[pd.DataFrame]:
+    """Yield the unit-length weighted sum of the vectors of each user's items, in blocks of users.
 
     Args:
         weights: user_id, item_id, weight; weights may be negative, those of a repeated pair are added.
         items: item_id (unique), vector (float32 arrays of one length).
         cache: folder of results, so that users with unchanged weights are not computed again; None for no cache.
 
-    Returns:
-        Rows by user_id: user_id, items (int, embedded items with a weight), length (float, the length of the weighted
-        sum before it is scaled to 1), vector (float32 of length 1, an Arrow list). A user without an embedded item of
-        positive weight, or whose weighted vectors cancel out, has no profile and no row.
+    Yields:
+        Rows by user_id, and one empty frame where there are none: user_id, items (int, embedded items with a weight),
+        length (float, the length of the weighted sum before it is scaled to 1), vector (float32 of length 1, an Arrow
+        list). A user without an embedded item of positive weight, or whose weighted vectors cancel out, has no profile
+        and no row.
 
     Raises:
         RunError: the vectors have different lengths, a weight is not finite, or the cache cannot be used.
@@ -38,15 +40,16 @@ def user_vectors(weights: pd.DataFrame, items: pd.DataFrame, cache: Path | None 
     def compute(rows: Ints) -> list[bytes]:
         return _sum_vectors(relative[rows], doubles)
 
-    results = compute_changed_rows("profile", _PRODUCER, relative, vectors, compute, cache)
-    with_profile = np.array([row for row, record in enumerate(results) if record], dtype=np.int64)
-    sums = np.frombuffer(b"".join(results), dtype=_record_type(vectors))
-    columns = {
-        "user_id": histories.user_ids[with_profile],
-        "items": np.diff(histories.matrix.indptr)[with_profile].astype(np.int64),
-        "length": sums["length"] * scales[with_profile],
-    }
-    return pd.DataFrame({**columns, "vector": vector_column(np.ascontiguousarray(sums["vector"]))})
+    counts = np.diff(histories.matrix.indptr)
+    for rows, results in compute_changed_rows("profile", _PRODUCER, relative, vectors, compute, cache):
+        with_profile = rows[[bool(record) for record in results]]
+        sums = np.frombuffer(b"".join(results), dtype=_record_type(vectors))
+        columns = {
+            "user_id": histories.user_ids[with_profile],
+            "items": counts[with_profile].astype(np.int64),
+            "length": sums["length"] * scales[with_profile],
+        }
+        yield pd.DataFrame({**columns, "vector": vector_column(np.ascontiguousarray(sums["vector"]))})
 
 
 def _record_type(vectors: Vectors | Floats) -> np.dtype[np.void]:
