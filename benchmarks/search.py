@@ -64,7 +64,7 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
     names = np.repeat([f"u{place:06d}" for place in range(users)], HISTORY)
     weights = pd.DataFrame({"user_id": names, "item_id": ids[picks.ravel()], "weight": 1.0 / HISTORY})
     profiles, terms = pd.concat(user_vectors(weights, items)), term_weights(weights, items)
-    alike = similar_shoppers(Taken.from_likes(weights.assign(days=1.0)), (60.0, 60.0))
+    alike = pd.concat(similar_shoppers(Taken.from_likes(weights.assign(days=1.0)), (60.0, 60.0)))
     with duckdb.connect() as connection:
         frames = {"weights": weights, "profiles": profiles, "terms": terms, "alike": alike}
         for name, frame in frames.items():
@@ -74,18 +74,15 @@ def shoppers(items: pd.DataFrame, users: int, draw: np.random.Generator) -> pa.T
                 SELECT user_id, list({'item_id': item_id, 'weight': weight}) AS history, list(item_id) AS seen,
                     list({'item_id': item_id, 'weight': weight, 'lasting': 1.0}) AS behaviour
                 FROM weights GROUP BY user_id
-            ), similar_takes AS (
-                SELECT user_id, list({'item_id': item_id, 'score': score} ORDER BY rank) AS shoppers
-                FROM alike GROUP BY user_id
             ), words AS (
                 SELECT user_id, list({'term': term, 'word': word, 'weight': weight} ORDER BY rank) AS terms
                 FROM terms GROUP BY user_id
             )
             SELECT profiles.user_id, profiles.items, profiles.vector, history.history, history.seen, words.terms,
-                [] AS interests, history.behaviour, coalesce(similar_takes.shoppers, []) AS shoppers,
+                [] AS interests, history.behaviour, coalesce(alike.items, []) AS shoppers,
                 [] AS repeats, NULL AS segment, [] AS categories, NULL::FLOAT[] AS fitted
             FROM profiles INNER JOIN history USING (user_id) INNER JOIN words USING (user_id)
-                LEFT JOIN similar_takes USING (user_id)
+                LEFT JOIN alike ON alike.user_id = profiles.user_id
         """).to_arrow_table()
 
 

@@ -8,19 +8,26 @@ from sqlmesh.core.model import ModelKindName
 
 @model(
     kind={"name": ModelKindName.FULL},
-    grains=["(user_id, item_id)"],
+    grains=["user_id"],
     description="User-kNN: what the 200 shoppers with the most similar histories took of late.",
-    columns={"user_id": "TEXT", "item_id": "TEXT", "score": "DOUBLE", "rank": "INT"},
+    columns={"user_id": "TEXT", "items": "STRUCT(item_id TEXT, score DOUBLE)[]"},
     column_descriptions={
         "user_id": "the shop's id of the shopper",
-        "item_id": "an item that similar shoppers took and the shopper did not",
-        "score": "sum of cosines with the shoppers who took it, halved with the age, divided by the largest",
-        "rank": "1 for the largest score of the shopper; 100 at most",
+        "items": "at most 100 items that similar shoppers took and the shopper did not, the largest score first; the"
+        " score is the sum of cosines with the shoppers who took it, halved with the age, divided by the largest",
     },
     audits=[
-        ("not_null", {"columns": exp.tuple_("user_id", "item_id", "score", "rank")}),
-        ("unique_combination_of_columns", {"columns": exp.tuple_("user_id", "item_id")}),
-        ("forall", {"criteria": exp.condition("score > 0 AND score < 1e308")}),
+        ("not_null", {"columns": exp.tuple_("user_id", "items")}),
+        ("unique_values", {"columns": exp.tuple_("user_id")}),
+        (
+            "forall",
+            {
+                "criteria": exp.condition(
+                    "ARRAY_LENGTH(LIST_FILTER(items, item -> NOT (item.score > 0 AND item.score <= 1))) = 0",
+                    dialect="duckdb",
+                )
+            },
+        ),
     ],
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
@@ -34,4 +41,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     histories, taken = (
         context.fetchdf(columns.from_(context.resolve_table("profiles.pace"))).astype(float).to_numpy()[0]
     )
-    yield from yield_unless_empty(similar_shoppers(likes, (histories, taken)))
+    for block in similar_shoppers(likes, (histories, taken)):
+        yield from yield_unless_empty(block)

@@ -27,13 +27,6 @@ WITH histories AS (
   FROM profiles.term_weights AS terms
   GROUP BY
     terms.user_id
-), similar AS (
-  SELECT
-    similar_shoppers.user_id,
-    @in_order(similar_shoppers.rank, similar_shoppers.item_id, similar_shoppers.score) AS shoppers
-  FROM search.similar_shoppers AS similar_shoppers
-  GROUP BY
-    similar_shoppers.user_id
 ), again AS (
   SELECT
     repeat_items.user_id,
@@ -68,7 +61,7 @@ SELECT
     interest -> NOT interest IS NULL
   )::STRUCT(vector FLOAT[], importance DOUBLE, medoid TEXT, items TEXT[])[] AS interests, /* interests of profiles.interests, the most important first */
   COALESCE(starts.items, [])::STRUCT(item_id TEXT, weight DOUBLE, lasting DOUBLE)[] AS behaviour, /* items of profiles.recent_items, from which co-purchases (weight, sum 1) and EASE (lasting) start */
-  COALESCE(similar.shoppers, [])::STRUCT(item_id TEXT, score DOUBLE)[] AS shoppers, /* items of search.similar_shoppers, the largest score first */
+  COALESCE(similar.items, [])::STRUCT(item_id TEXT, score DOUBLE)[] AS shoppers, /* items of search.similar_shoppers, the largest score first */
   COALESCE(again.repeats, [])::STRUCT(item_id TEXT, score DOUBLE, times INT, last_on TEXT)[] AS repeats, /* items of profiles.repeat_items, the largest score first */
   users.segment, /* the shop's own group of the shopper; NULL without one */
   COALESCE(favourites.categories, [])::TEXT[] AS categories, /* up to three categories of profiles.favourite_categories, the best first */
@@ -90,7 +83,7 @@ LEFT JOIN profiles.interests AS interest_3
   ON interest_3.user_id = histories.user_id AND interest_3.rank = 3
 LEFT JOIN profiles.interests AS interest_4
   ON interest_4.user_id = histories.user_id AND interest_4.rank = 4
-LEFT JOIN similar
+LEFT JOIN search.similar_shoppers AS similar
   ON similar.user_id = histories.user_id
 LEFT JOIN again
   ON again.user_id = histories.user_id

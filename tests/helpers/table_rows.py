@@ -186,8 +186,8 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"user_id": "u", "item_id": "b", "times": 1, "last_on": date(2025, 3, 1), "score": 0.5, "rank": 2},
     ),
     "search.similar_shoppers": (
-        {"user_id": "u", "item_id": "a", "score": 1.0, "rank": 1},
-        {"user_id": "u", "item_id": "b", "score": 0.5, "rank": 2},
+        {"user_id": "u", "items": [{"item_id": "a", "score": 1.0}]},
+        {"user_id": "v", "items": [{"item_id": "b", "score": 0.5}]},
     ),
     "search.segment_popularity": (
         {"segment": "gold", "item_id": "a", "shoppers": 2, "rank": 1},

@@ -20,6 +20,13 @@ from vlm4rec_search.profiles.shoppers import CANDIDATES, similar_shoppers
 from vlm4rec_search.profiles.taken import Taken
 
 
+def taken_by_similar(taken: Taken, half_lives: tuple[float, float]) -> dict[str, dict[str, float]]:
+    """Return the scores of the items of each shopper, in their order."""
+    frames = similar_shoppers(taken, half_lives)
+    rows = [row for frame in frames for row in zip(frame["user_id"], frame["items"], strict=True)]
+    return {user: {item["item_id"]: item["score"] for item in items} for user, items in rows}
+
+
 def log(rows: list[tuple[str, str, float]]) -> Taken:
     return Taken.from_likes(pd.DataFrame(rows, columns=["user_id", "item_id", "days"]))
 
@@ -74,16 +81,16 @@ def test_ease_keeps_the_largest_weights_negative_ones_too() -> None:
 
 def test_empty_histories_have_no_weights() -> None:
     assert len(ease_weights(log([]), (60.0, 60.0), 3.0)) == 0
-    assert len(similar_shoppers(log([]), (60.0, 60.0))) == 0
+    assert taken_by_similar(log([]), (60.0, 60.0)) == {}
     assert len(ease_weights(log([("u", "a", 0.0)]), (60.0, 60.0), 3.0)) == 0
-    assert len(similar_shoppers(log([("u", "a", 0.0)]), (60.0, 60.0))) == 0
+    assert taken_by_similar(log([("u", "a", 0.0)]), (60.0, 60.0)) == {}
 
 
 def test_similar_shoppers_equal_a_plain_computation() -> None:
     draw = np.random.default_rng(4)
     rows = [(f"u{user:02d}", f"i{item:02d}", float(draw.integers(0, 100)))
             for user in range(40) for item in draw.choice(30, draw.integers(1, 9), replace=False)]  # fmt: skip
-    found = similar_shoppers(log(rows), (50.0, 20.0))
+    found = taken_by_similar(log(rows), (50.0, 20.0))
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "days"])
     wide = frame.pivot_table(index="user_id", columns="item_id", values="days", aggfunc="min")
     history, recent = (np.exp2(-wide / half_life).fillna(0.0).to_numpy() for half_life in (50.0, 20.0))
@@ -92,18 +99,29 @@ def test_similar_shoppers_equal_a_plain_computation() -> None:
     np.fill_diagonal(similar, 0.0)
     scores = np.where(history > 0, 0.0, similar @ recent)  # fewer shoppers than neighbours: all count
     scores /= scores.max(axis=1, keepdims=True)
-    for user, of in found.groupby("user_id"):
+    assert list(found) == [user for user, row in zip(wide.index, scores, strict=True) if row.max() > 5e-5]
+    for user, items in found.items():
         expected = scores[wide.index.get_loc(user)]
-        assert of["score"].tolist() == pytest.approx(
+        assert list(items.values()) == pytest.approx(
             sorted(expected[expected > 5e-5], reverse=True)[:CANDIDATES], abs=1e-4
         )
-        assert of["rank"].tolist() == list(range(1, len(of) + 1))
+        assert list(items) == sorted(items, key=lambda item: (-items[item], item))
+
+
+def test_blocks_of_shoppers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("u1", "a", 1.0), ("u2", "a", 3.0), ("u2", "b", 2.0), ("u3", "a", 9.0), ("u3", "c", 8.0), ("u4", "d", 1.0)]
+    found = taken_by_similar(log(rows), (30.0, 10.0))
+    assert list(found) == ["u1", "u2", "u3"]
+    monkeypatch.setattr("vlm4rec_search.profiles.shoppers.BLOCK", 1)
+    assert taken_by_similar(log(rows), (30.0, 10.0)) == found
 
 
 def test_another_moment_alone_changes_no_similar_shopper() -> None:
     rows = [("u1", "a", 1.0), ("u2", "a", 3.0), ("u2", "b", 2.0), ("u3", "a", 9.0), ("u3", "c", 8.0)]
     later = [(user, item, days + 40.0) for user, item, days in rows]
-    pd.testing.assert_frame_equal(similar_shoppers(log(rows), (30.0, 10.0)), similar_shoppers(log(later), (30.0, 10.0)))
+    found = taken_by_similar(log(rows), (30.0, 10.0))
+    assert found
+    assert taken_by_similar(log(later), (30.0, 10.0)) == found
 
 
 def test_the_past_of_a_log_counts_ages_from_there() -> None:
@@ -169,8 +187,7 @@ def test_similar_shoppers_are_those_of_the_latest_events(monkeypatch: pytest.Mon
     rows = [("u1", "a", 9.0), ("u2", "a", 1.0), ("u2", "b", 2.0), ("u3", "a", 2.0), ("u3", "c", 3.0),
             ("u4", "a", 5.0), ("u4", "d", 5.0)]  # fmt: skip
     monkeypatch.setattr("vlm4rec_search.profiles.shoppers.POOL", 2)
-    found = similar_shoppers(log(rows), (30.0, 10.0))
-    assert set(found.loc[found["user_id"] == "u1", "item_id"]) == {"b", "c"}  # d was taken before the latest events
+    assert set(taken_by_similar(log(rows), (30.0, 10.0))["u1"]) == {"b", "c"}  # d was taken before the latest events
 
 
 def test_pairs_of_a_table_are_those_of_its_rows() -> None:

@@ -55,10 +55,7 @@ CREATE SCHEMA search;
 CREATE VIEW staging.users AS SELECT user_id, segment FROM users;
 CREATE VIEW profiles.recent_items AS SELECT user_id, behaviour AS items FROM users;
 CREATE VIEW profiles.favourite_categories AS SELECT user_id, categories FROM users;
-CREATE VIEW search.similar_shoppers AS
-SELECT user_id, shopper.item_id, shopper.score, rank FROM (
-    SELECT user_id, UNNEST(shoppers) AS shopper, GENERATE_SUBSCRIPTS(shoppers, 1) AS rank FROM users
-);
+CREATE VIEW search.similar_shoppers AS SELECT user_id, shoppers AS items FROM users;
 CREATE VIEW profiles.repeat_items AS
 SELECT user_id, repeat.item_id, repeat.score, repeat.times, repeat.last_on, rank FROM (
     SELECT user_id, UNNEST(repeats) AS repeat, GENERATE_SUBSCRIPTS(repeats, 1) AS rank FROM users

@@ -1,10 +1,12 @@
 """User-kNN: what the shoppers with the most similar histories took of late."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from scipy import sparse
 
 from vlm4rec_search.common.concurrency import usable_cores
@@ -17,6 +19,7 @@ CANDIDATES = 100  # items of each shopper
 POOL = 20_000
 """Shoppers among whom similar ones are looked for: those of the latest events, so that the time grows with the shoppers
 and not with their square. Online Retail, test part: nDCG@10 0.111 with all 4,300, 0.109 with 2,000."""
+BLOCK = 20_000  # shoppers whose candidates are in memory at once: 40 MB
 _CELLS = 4_000_000  # shoppers x items that a thread has in memory at once: 16 MB, a few times
 _THREADS = 8  # the most: what they hold stays below 1 GB
 
@@ -50,8 +53,8 @@ class Similarity:
         return self._taken.matrix(half_life)[self.pool]
 
 
-def similar_shoppers(taken: Taken, half_lives: tuple[float, float]) -> pd.DataFrame:
-    """Return what the shoppers most similar to each shopper took and the shopper did not.
+def similar_shoppers(taken: Taken, half_lives: tuple[float, float]) -> Iterator[pd.DataFrame]:
+    """Yield what the shoppers most similar to each shopper took and the shopper did not, in blocks of shoppers.
 
     score(u, j) = sum over the `NEIGHBOURS` most similar shoppers v of cosine(u, v) x 0.5^(days since v took j / second
     half-life), divided by the shopper's largest, so that another moment alone changes no score. The cosine is that of
@@ -61,49 +64,45 @@ def similar_shoppers(taken: Taken, half_lives: tuple[float, float]) -> pd.DataFr
         taken: who took what, and how long ago.
         half_lives: days, of the histories that are compared and of what was taken.
 
-    Returns:
-        user_id, item_id, score (1 for the shopper's first, rounded to 4 decimals, above 0), rank (from 1, `CANDIDATES`
-        at most), by user_id and rank; equal scores are ordered by item.
+    Yields:
+        Rows by user_id, of the shoppers for whom there is an item: user_id, items (Arrow list of at most `CANDIDATES`
+        structs of item_id and score; 1 for the first, rounded to 4 decimals, above 0; the largest first, and equal ones
+        by item).
     """
     if not len(taken.users):
-        return pd.DataFrame({"user_id": [], "item_id": [], "score": [], "rank": []})
+        return
     similarity = Similarity(taken, half_lives[0])
     of_block = partial(_of_block, similarity, similarity.recent(half_lives[1]))
-    blocks = _blocks(len(taken.user_ids), max(len(taken.item_ids), len(similarity.pool)))
+    users, items = len(taken.user_ids), pa.array(taken.item_ids, pa.string())
+    step = max(1, _CELLS // max(len(items), len(similarity.pool)))
     with ThreadPoolExecutor(min(usable_cores(), _THREADS)) as threads:  # numpy and scipy free the interpreter's lock
-        parts = list(threads.map(of_block, blocks))
-    rows, columns, scores, ranks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return pd.DataFrame(
-        {
-            "user_id": taken.user_ids[rows],
-            "item_id": taken.item_ids[columns],
-            "score": scores,
-            "rank": ranks,
-        }
-    )
+        for first in range(0, users, BLOCK):
+            end = min(first + BLOCK, users)
+            blocks = [(low, min(low + step, end)) for low in range(first, end, step)]
+            counts, columns, scores = map(np.concatenate, zip(*threads.map(of_block, blocks), strict=True))
+            some = np.flatnonzero(counts)
+            lists = _item_lists(counts[some], items.take(pa.array(columns)), pa.array(scores))
+            yield pd.DataFrame({"user_id": taken.user_ids[first + some], "items": lists})
 
 
-def _blocks(users: int, columns: int) -> list[tuple[int, int]]:
-    """Return ranges of rows with about `_CELLS` cells each; always at least one range."""
-    step = max(1, _CELLS // max(columns, 1))
-    return [(low, min(low + step, users)) for low in range(0, max(users, 1), step)]
+def _item_lists(counts: Ints, items: pa.Array, scores: pa.Array) -> pd.Series:
+    """Return items and scores as a column of lists with these lengths."""
+    ends = pa.array(np.concatenate([[0], np.cumsum(counts)]))
+    entries = pa.StructArray.from_arrays([items, scores], ["item_id", "score"])
+    return pd.Series(pd.arrays.ArrowExtensionArray(pa.LargeListArray.from_arrays(ends, entries)))
 
 
-def _of_block(
-    similarity: Similarity, recent: sparse.csr_array, block: tuple[int, int]
-) -> tuple[Ints, Ints, Floats, Ints]:
-    """Return rows, columns, scores and ranks of the candidates of the shoppers of a block."""
+def _of_block(similarity: Similarity, recent: sparse.csr_array, block: tuple[int, int]) -> tuple[Ints, Ints, Floats]:
+    """Return the number of candidates of each shopper of a block, and their columns and scores, the best first."""
     shoppers = np.arange(*block)
     found = (similarity.nearest(shoppers) @ recent).toarray()
     own = similarity.unit[shoppers].tocoo()
     found[own.coords] = 0.0  # what the shopper has is no candidate
     found = (found / np.maximum(found.max(axis=1, keepdims=True), 1e-30)).round(4)
     best = largest_columns(found, CANDIDATES)
-    columns = best.ravel()
-    rows, ranks = np.divmod(np.arange(len(columns)), max(best.shape[1], 1))
-    scores = found[rows, columns].astype(np.float64)
+    scores = np.take_along_axis(found, best, axis=1).astype(np.float64)
     some = scores > 0.0
-    return rows[some] + block[0], columns[some], scores[some], ranks[some] + 1
+    return some.sum(axis=1), best[some], scores[some]
 
 
 def latest_shoppers(taken: Taken, most: int) -> Ints:
