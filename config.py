@@ -20,10 +20,12 @@ from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import use_project
 from vlm4rec_search.common.spark.engine import asked_gateway, spark_gateway
 from vlm4rec_search.common.spark.functions import SPARK
+from vlm4rec_search.pipeline.changes import rebuild_below_every_change
 from vlm4rec_search.pipeline.connection import warehouse_connection
 from vlm4rec_search.pipeline.variables import project_variables
 
 configure_logging()
+rebuild_below_every_change()
 try:
     settings = use_project(Path(__file__).resolve().parent)
     variables = project_variables(settings)

@@ -86,3 +86,21 @@ def test_a_declaration_is_a_change_of_the_plan(planned: Workspace) -> None:
     times = "SELECT interacted_at::TEXT FROM staging.interactions WHERE user_id = 'u3' ORDER BY ALL"
     assert planned.query(times)[-1] == ("2024-04-02 09:00:00",)
     assert planned.query("SELECT title FROM staging.items WHERE item_id = 'A4'") == [("nan",)]
+
+
+def test_a_declaration_and_new_rows_of_one_plan_reach_all_tables(workspace: Workspace) -> None:
+    log = "user_id,item_id,timestamp\nu,a,2024-04-01\nu,b,2024-04-02\nv,a,2024-04-03\n"
+    workspace.data.mkdir()
+    (workspace.data / "items.csv").write_text('item_id,title,price\na,Mug,"1,299"\nb,Cap,"2,499"\n')
+    (workspace.data / "interactions.csv").write_text(log)
+    workspace.plan()
+    assert workspace.query("SELECT DISTINCT price FROM search.item_documents") == [(None,)], "thousands or decimals?"
+    (workspace.data / "contract.yaml").write_text("values: {decimal: ','}\n")
+    workspace.plan()
+    assert workspace.query("SELECT price FROM search.item_documents ORDER BY item_id") == [(1.299,), (2.499,)]
+    # This declaration changes no query of the interactions, and the new row arrives with it.
+    (workspace.data / "contract.yaml").write_text("values: {decimal: ',', available: [soon]}\n")
+    (workspace.data / "interactions.csv").write_text(f"{log}v,b,2024-04-04\n")
+    workspace.plan()
+    for table in ("staging.interactions", "histories.user_histories"):
+        assert workspace.query(f"SELECT COUNT(*) FROM {table}") == [(4,)], table
