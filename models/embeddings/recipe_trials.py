@@ -36,7 +36,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     from vlm4rec_search.common.python_models import model_settings
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.embeddings.recipe_trials import choose_recipe, recipe_in_force
-    from vlm4rec_search.profiles.taken import Taken
+    from vlm4rec_search.profiles.taken import Events
 
     context.var("caption_analyzer")  # another one finds other boilerplate
     context.var("encoder_id")  # another encoder, or another revision of it, rebuilds this table
@@ -53,7 +53,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
         return bool(context.engine_adapter.get_data_objects(layer, {name}))
 
     yield choose_recipe(
-        Taken.read(context.fetchdf, context.resolve_table("profiles.likes")),
+        Events.read(context.fetchdf, context.resolve_table("profiles.likes")),
         context.fetchdf(documents.order_by("items.item_id")),
         float(pace["half_life_days"][0]),
         context.var("usual_recipe"),

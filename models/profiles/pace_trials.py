@@ -25,7 +25,7 @@ from sqlmesh.core.model import ModelKindName
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.profiles.pace import choose_pace
-    from vlm4rec_search.profiles.taken import Taken
+    from vlm4rec_search.profiles.taken import Events
 
     context.var("profiles")  # another version of the arithmetic rebuilds this table
-    yield choose_pace(Taken.read(context.fetchdf, context.resolve_table("profiles.likes")))
+    yield choose_pace(Events.read(context.fetchdf, context.resolve_table("profiles.likes")))

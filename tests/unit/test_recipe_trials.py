@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from vlm4rec_search.embeddings.recipe_trials import choose_recipe, recipe_in_force
-from vlm4rec_search.profiles.taken import Taken
+from vlm4rec_search.profiles.taken import Events
 
 GROUPS = ("oak", "wool", "clay")
 # Shopper and group take ten items in turn, seven of them long ago and one in each of three windows.
@@ -36,7 +36,7 @@ def trials(
     documents: pd.DataFrame, cache: Path, in_force: str | None = None, likes: pd.DataFrame = LIKES
 ) -> pd.DataFrame:
     found = choose_recipe(
-        Taken.from_likes(likes), documents, 30.0, "title_caption", "hashing-4096", cache, in_force=in_force
+        Events.from_likes(likes), documents, 30.0, "title_caption", "hashing-4096", cache, in_force=in_force
     )
     return found.set_index("recipe")
 

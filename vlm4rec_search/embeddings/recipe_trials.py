@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from vlm4rec_search.common import maven
-from vlm4rec_search.common.vectors import Floats, Vectors
+from vlm4rec_search.common.vectors import Floats, Texts, Vectors
 from vlm4rec_search.embeddings.recipes import Recipe, embedded_parts, item_texts
 from vlm4rec_search.embeddings.tables import embed_texts
 from vlm4rec_search.profiles.histories import stack_vectors
-from vlm4rec_search.profiles.taken import Taken
+from vlm4rec_search.profiles.taken import Events
 from vlm4rec_search.profiles.trials import FEWEST_SHOPPERS, USERS, Window, choose, is_better, windows
 
 TITLE: Recipe = "title"
@@ -42,7 +42,7 @@ COLUMNS = ["recipe", "shoppers", "ndcg", "gain", "gain_error", "chosen"]
 
 
 def choose_recipe(
-    taken: Taken,
+    events: Events,
     documents: pd.DataFrame,
     half_life: float,
     usual: str,
@@ -60,7 +60,7 @@ def choose_recipe(
     the recipe in force or the usual one is chosen, with `ndcg` missing; the usual one then has a row in any case.
 
     Args:
-        taken: who took what of `documents`, and how long ago.
+        events: who took what of `documents`, and how long ago each time.
         documents: of the whole catalogue, as in `embedded_parts`.
         half_life: of the events of a profile, in days.
         usual: the recipe of a shop with too little history to choose.
@@ -75,18 +75,18 @@ def choose_recipe(
     Raises:
         UsageError, RunError: as `embed_texts`.
     """
-    taken = taken.some_users(USERS).popular_items(ITEMS)
-    past = list(windows(taken, ITEMS))
+    events = events.some_users(USERS).popular_items(ITEMS)
+    past = list(windows(events, ITEMS))
     shoppers = sum(len(window.asked) for window in past)
     if shoppers < FEWEST_SHOPPERS:
         kept = in_force or usual
         untried = [(recipe, shoppers, None, None, None, recipe == kept) for recipe in dict.fromkeys((kept, usual))]
         return pd.DataFrame(untried, columns=COLUMNS)
-    parts = embedded_parts(documents).set_index("item_id", drop=False).loc[list(taken.item_ids)]
+    parts = embedded_parts(documents).set_index("item_id", drop=False).loc[list(events.item_ids)]
     texts = _distinct_texts(parts)
     vectors = stack_vectors(embed_texts(pd.concat(texts.values()), encoder, cache, weights)["vector"])
     values = {
-        recipe: np.concatenate([_ndcg(window, taken, of_recipe, half_life) for window in past])
+        recipe: np.concatenate([_ndcg(window, events.item_ids, of_recipe, half_life) for window in past])
         for recipe, of_recipe in zip(texts, np.split(vectors, len(texts)), strict=True)
     }
     gains = {recipe: each - values[TITLE] for recipe, each in values.items()}
@@ -136,8 +136,8 @@ def _distinct_texts(parts: pd.DataFrame) -> dict[Recipe, pd.DataFrame]:
     return found
 
 
-def _ndcg(window: Window, taken: Taken, vectors: Vectors, half_life: float) -> Floats:
+def _ndcg(window: Window, item_ids: Texts, vectors: Vectors, half_life: float) -> Floats:
     """Return nDCG@10 of each asked shopper; a profile need not have length 1, which changes no order."""
-    of_window = vectors[np.searchsorted(taken.item_ids, window.before.item_ids)]
+    of_window = vectors[np.searchsorted(item_ids, window.before.item_ids)]
     profiles = window.before.matrix(half_life)[window.asked] @ of_window
     return window.ndcg(profiles @ of_window.T)

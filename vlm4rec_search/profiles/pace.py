@@ -17,7 +17,7 @@ from vlm4rec_search.common.vectors import Floats, Scores
 from vlm4rec_search.profiles.ease import solve_normal
 from vlm4rec_search.profiles.neighbours import similar_items
 from vlm4rec_search.profiles.shoppers import Similarity
-from vlm4rec_search.profiles.taken import Taken
+from vlm4rec_search.profiles.taken import Events, Taken
 from vlm4rec_search.profiles.trials import FEWEST_SHOPPERS, USERS, Window, choose, windows
 
 EVER = 36_500.0  # days: nothing is forgotten
@@ -28,7 +28,7 @@ USUAL: Mapping[str, float] = {
     "pace_days": 60.0,
     "regularisation": 30.0,
     "shoppers_half_life_days": 30.0,
-    "co_purchase_days": 180.0,
+    "co_purchase_days": EVER,
     "popularity_days": 90.0,
 }
 """Where a shop has too little history to choose."""
@@ -37,7 +37,7 @@ HISTORY, TAKEN, SHOPPER = 6.0, 1.0, 4.0  # half-lives of EASE in paces: of what 
 _ITEMS = 1_000  # bounds the time: a few seconds for any shop
 
 
-def choose_pace(taken: Taken) -> pd.DataFrame:
+def choose_pace(events: Events) -> pd.DataFrame:
     """Return the trials of each parameter in `USUAL`; one value of each is chosen.
 
     Paces and regularisations are tried in turn and twice, the other durations once at the chosen pace. A trial's `ndcg`
@@ -46,14 +46,14 @@ def choose_pace(taken: Taken) -> pd.DataFrame:
     in all windows together. Without `FEWEST_SHOPPERS` shoppers the usual values are chosen, with `ndcg` missing.
 
     Args:
-        taken: who took what, and how long ago.
+        events: who took what, and how long ago each time.
 
     Returns:
         parameter (a key of `USUAL`), value, shoppers, ndcg, chosen.
     """
-    past = list(windows(taken.some_users(USERS), _ITEMS))
+    past = list(windows(events.some_users(USERS), _ITEMS))
     # What EASE sums grows with the shoppers: a strength that suits a sample has to grow likewise.
-    scale = max(1.0, len(taken.user_ids) / USERS)
+    scale = max(1.0, len(events.user_ids) / USERS)
     shoppers = sum(len(window.asked) for window in past)
     if shoppers < FEWEST_SHOPPERS:
         return _table([(name, value, shoppers, None, True) for name, value in USUAL.items()])

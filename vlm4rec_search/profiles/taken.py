@@ -48,33 +48,26 @@ class Taken:
     @classmethod
     def from_likes(cls, likes: pd.DataFrame) -> Self:
         """Return the pairs of the rows user_id, item_id, days; `days` is the age of an event, 0 or more."""
-        rows, user_ids = pd.factorize(likes["user_id"], sort=True)
-        columns, item_ids = pd.factorize(likes["item_id"], sort=True)
-        days = likes["days"].to_numpy(np.float64)
-        keys = rows.astype(np.int64) * max(len(item_ids), 1) + columns
-        order = np.lexsort((days, keys))
-        keys, days = keys[order], days[order]
+        return cls.of_events(Events.from_likes(likes), 0.0)
+
+    @classmethod
+    def of_events(cls, events: "Events", days: float) -> Self:
+        """Return the pairs as they were `days` ago: later events are left out, and ages count from there."""
+        then = events.days >= days
+        keys = events.users[then] * max(len(events.item_ids), 1) + events.items[then]
+        ages = events.days[then] - days
+        order = np.lexsort((ages, keys))
+        keys, ages = keys[order], ages[order]
         starts = np.flatnonzero(np.diff(keys, prepend=-1))
         ends = np.append(starts, len(keys))[1:] - 1
-        users, items = np.divmod(keys[starts], max(len(item_ids), 1))
-        return cls(np.asarray(user_ids, object), np.asarray(item_ids, object), users, items, days[ends], days[starts])
+        users, items = np.divmod(keys[starts], max(len(events.item_ids), 1))
+        return cls(events.user_ids, events.item_ids, users, items, ages[ends], ages[starts])
 
     def matrix(self, half_life: float) -> sparse.csr_array:
         """Return 0.5^(age of the last event / half-life), float32 (u, n)."""
         weights = np.exp2(-self.last / half_life).astype(np.float32)
         shape = (len(self.user_ids), len(self.item_ids))
         return sparse.coo_array((weights, (self.users, self.items)), shape=shape).tocsr()
-
-    def before(self, days: float) -> Self:
-        """Return the pairs as they were `days` ago: pairs that began later are left out, and ages count from there.
-
-        The last event of a pair that was repeated later is not known any more; its first event stands in for it.
-        """
-        then = self.first >= days
-        last = np.where(self.last >= days, self.last, self.first)[then] - days
-        return type(self)(
-            self.user_ids, self.item_ids, self.users[then], self.items[then], self.first[then] - days, last
-        )
 
     def within(self, days: float) -> Self:
         """Return the pairs whose last event is less than `days` old."""
@@ -87,24 +80,12 @@ class Taken:
         ranks[order] = np.arange(len(order)) - np.searchsorted(self.users, self.users)
         return self._pairs(ranks < most)
 
-    def some_users(self, most: int) -> Self:
-        """Return the pairs of at most `most` shoppers, evenly spread over the ids."""
-        if len(self.user_ids) <= most:
-            return self
-        kept = np.unique(np.linspace(0, len(self.user_ids) - 1, most).astype(np.int64))
-        inside = np.isin(self.users, kept)
-        users = np.searchsorted(kept, self.users[inside])
-        first, last = self.first[inside], self.last[inside]
-        return type(self)(self.user_ids[kept], self.item_ids, users, self.items[inside], first, last)
-
     def popular_items(self, most: int) -> Self:
         """Return the pairs of the `most` items that the largest number of shoppers took."""
         counts = np.bincount(self.items, minlength=len(self.item_ids))
         if len(counts) <= most:
             return self
-        kept = np.sort(np.argsort(-counts, kind="stable")[:most])
-        inside = np.isin(self.items, kept)
-        items = np.searchsorted(kept, self.items[inside])
+        kept, inside, items = _most_frequent(counts, most, self.items)
         first, last = self.first[inside], self.last[inside]
         return type(self)(self.user_ids, self.item_ids[kept], self.users[inside], items, first, last)
 
@@ -112,3 +93,64 @@ class Taken:
         """Return some of the pairs, of the same shoppers and items."""
         first, last = self.first[some], self.last[some]
         return type(self)(self.user_ids, self.item_ids, self.users[some], self.items[some], first, last)
+
+
+@dataclass(frozen=True)
+class Events:
+    """Every time that one of u shoppers took one of n items: what a look back at an earlier moment needs.
+
+    Attributes:
+        user_ids: (u,) sorted.
+        item_ids: (n,) sorted.
+        users, items: (m,) rows of the events.
+        days: (m,) their ages.
+    """
+
+    user_ids: Texts
+    item_ids: Texts
+    users: Ints
+    items: Ints
+    days: Floats
+
+    @classmethod
+    def read(cls, fetch: Callable[[exp.Expr], pd.DataFrame], likes: str) -> Self:
+        """Return the events of a table user_id, item_id, days; the arguments are those of `Taken.read`."""
+        user_ids, item_ids, rows = read_numbered(fetch, likes, "given.days")
+        users, items = (rows[name].to_numpy(np.int64) for name in ("user_number", "item_number"))
+        return cls(user_ids, item_ids, users, items, rows["days"].to_numpy(np.float64))
+
+    @classmethod
+    def from_likes(cls, likes: pd.DataFrame) -> Self:
+        """Return the rows user_id, item_id, days; `days` is the age of an event, 0 or more."""
+        users, user_ids = pd.factorize(likes["user_id"], sort=True)
+        items, item_ids = pd.factorize(likes["item_id"], sort=True)
+        rows = users.astype(np.int64), items.astype(np.int64), likes["days"].to_numpy(np.float64)
+        return cls(np.asarray(user_ids, object), np.asarray(item_ids, object), *rows)
+
+    def before(self, days: float) -> Taken:
+        """Return what was taken as it was `days` ago."""
+        return Taken.of_events(self, days)
+
+    def some_users(self, most: int) -> Self:
+        """Return the events of at most `most` shoppers, evenly spread over the ids."""
+        if len(self.user_ids) <= most:
+            return self
+        kept = np.unique(np.linspace(0, len(self.user_ids) - 1, most).astype(np.int64))
+        inside = np.isin(self.users, kept)
+        users = np.searchsorted(kept, self.users[inside])
+        return type(self)(self.user_ids[kept], self.item_ids, users, self.items[inside], self.days[inside])
+
+    def popular_items(self, most: int) -> Self:
+        """Return the events of the `most` items that the largest number of shoppers took."""
+        counts = np.bincount(self.before(0.0).items, minlength=len(self.item_ids))
+        if len(counts) <= most:
+            return self
+        kept, inside, items = _most_frequent(counts, most, self.items)
+        return type(self)(self.user_ids, self.item_ids[kept], self.users[inside], items, self.days[inside])
+
+
+def _most_frequent(counts: Ints, most: int, items: Ints) -> tuple[Ints, Mask, Ints]:
+    """Return the columns of the `most` largest counts, where `items` has one of them, and its place among them."""
+    kept = np.sort(np.argsort(-counts, kind="stable")[:most])
+    inside = np.isin(items, kept)
+    return kept, inside, np.searchsorted(kept, items[inside])

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Scores, largest_columns
-from vlm4rec_search.profiles.taken import Taken
+from vlm4rec_search.profiles.taken import Events, Taken
 
 Setting = TypeVar("Setting")
 
@@ -42,18 +42,19 @@ class Window(NamedTuple):
         return np.asarray(gains.sum(axis=1) / ideal[counts - 1], dtype=np.float64)
 
 
-def windows(taken: Taken, items: int) -> Iterator[Window]:
+def windows(events: Events, items: int) -> Iterator[Window]:
     """Yield the windows, each with the shoppers who took a new item in it and two items before.
 
     Args:
-        taken: what was taken, and how long ago.
+        events: what was taken, and how long ago each time.
         items: the most items of a window; those that most shoppers took before are kept.
     """
+    taken = events.before(0.0)
     if not len(taken.first):
         return
     cuts = np.quantile(taken.first, [1.0 - share for share in (*_WINDOWS, _LAST)])
     for start, end in pairwise(cuts):
-        before = taken.before(float(start)).popular_items(items)
+        before = events.before(float(start)).popular_items(items)
         columns = np.searchsorted(before.item_ids, taken.item_ids)
         known = columns < len(before.item_ids)
         known[known] = before.item_ids[columns[known]] == taken.item_ids[known]
