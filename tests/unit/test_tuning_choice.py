@@ -15,7 +15,7 @@ from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.evaluation.data import Targets
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.splits import Part
-from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST
+from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Missing, check_limits
 from vlm4rec_search.evaluation.tuning.sweep import UserCandidates
 from vlm4rec_search.evaluation.tuning.trial import Trial, choose
 from vlm4rec_search.evaluation.tuning.tune import Tuned, compare_choice, tune
@@ -106,6 +106,7 @@ def test_a_ranking_that_shows_many_the_same_first_hit_does_not_stay() -> None:
     assert found.ranking.version == "shop-new"
     assert found.first is not None
     assert found.first < 30 / USERS
+    assert "takes the place of shop-old, whose first hit is the same for" in found.reason
 
 
 def test_what_top_tens_show_is_measured_with_the_diversity_of_the_ranking() -> None:
@@ -224,6 +225,22 @@ def test_coverage_is_not_bought_with_the_same_first_hit() -> None:
     assert found.first is not None
     assert found.first <= LARGEST_FIRST
     assert "a coverage of 85% was not reached" in found.reason
+
+
+def test_a_ranking_that_repeats_the_first_hit_stays_where_the_new_one_hardly_repeats_it_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vlm4rec_search.evaluation.tuning.tune.SAME_FIRST", 0.0)
+    monkeypatch.setattr("vlm4rec_search.evaluation.tuning.tune._MUCH_LESS", 0.0)
+    found = chosen_against(ranking("shop-old", behaviour=1.0), same_first=30)
+    assert found.ranking.version == "shop-old"
+
+
+def test_a_small_shop_has_no_limits() -> None:
+    shown = np.zeros((40, 10), dtype=np.int64)
+    small = check_limits(shown, planted(40, 29).split(START + 100 * DAY)).missing
+    large = check_limits(shown, planted(40, 30).split(START + 100 * DAY)).missing
+    assert (small, large.first) == (Missing(0.0, 0.0), pytest.approx(1.0 - LARGEST_FIRST))
 
 
 @pytest.mark.parametrize("in_force", [None, ranking("shop-old", ease=1.0)])

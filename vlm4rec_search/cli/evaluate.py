@@ -81,7 +81,7 @@ def _print_sweep(tuned: "Tuned") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{tuned.users:,} shoppers of earlier windows, {tuned.tried:,} rankings; 95% intervals are paired"
+    title = f"{tuned.users:,} histories of earlier windows, {tuned.tried:,} rankings; 95% intervals are paired"
     table = Table("ranking", "nDCG@10", "R@10", "chosen minus this", title=title, title_justify="left")
     gains = {found.b: f"{found.difference:+.4f} [{found.low:+.4f} {found.high:+.4f}]" for found in tuned.differences}
     for name, (ndcg, recall) in tuned.rows.items():

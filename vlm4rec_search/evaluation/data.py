@@ -38,6 +38,11 @@ class Targets(NamedTuple):
         return Targets(self.users[rows], self.relevant[rows])
 
 
+def are_set(matrix: sparse.csr_array, rows: Ints, columns: Ints) -> Mask:
+    """Return whether cells of a matrix are above 0; where none are asked for, scipy returns another matrix."""
+    return np.asarray(matrix[rows, columns]).ravel() > 0 if len(rows) else np.zeros(0, dtype=np.bool_)
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The n items of search.item_documents, by id.

@@ -131,14 +131,32 @@ def find_moments(
     Raises:
         UsageError: there are no interactions, or two moments are the same.
     """
-    if end is None:
-        (end,) = connection.execute(_SPAN).fetchone() or (None,)
+    end = end or _end(connection)
     inner = [share for share in shares if share < 1.0]
     (found,) = connection.execute(_CUTS, {"shares": inner, "until": end}).fetchone() or (None,)
     moments = [*(found or ()), end]
     if not found or any(later <= earlier for earlier, later in pairwise(moments)):
         raise UsageError("there are too few interactions or different times for a time split")
     return moments[: len(shares)]
+
+
+def find_window_moments(connection: "DuckDBPyConnection", shares: Sequence[float]) -> list[datetime]:
+    """Return the moments before which these shares of the first interactions happened, equal ones once.
+
+    Raises:
+        UsageError: there are fewer than two different moments.
+    """
+    (found,) = connection.execute(_CUTS, {"shares": list(shares), "until": _end(connection)}).fetchone() or (None,)
+    moments = sorted(set(found or ()))
+    if len(moments) < 2:
+        raise UsageError("the interactions happened at too few different times for windows")
+    return moments
+
+
+def _end(connection: "DuckDBPyConnection") -> datetime | None:
+    """Return the moment of the tables."""
+    found: tuple[datetime | None] | None = connection.execute(_SPAN).fetchone()
+    return found[0] if found else None
 
 
 def taken_between(connection: "DuckDBPyConnection", since: datetime, until: datetime) -> "DataFrame":

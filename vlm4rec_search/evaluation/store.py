@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.evaluation.data import are_set
 from vlm4rec_search.evaluation.results import METRICS, Results
 from vlm4rec_search.evaluation.run import Comparison, Evaluation
 
@@ -134,6 +135,6 @@ def _rankings(comparison: Comparison) -> "Iterator[pd.DataFrame]":
     for outcome in comparison.outcomes:
         row, place = np.nonzero(outcome.ranking[:, :LISTED] >= 0)
         items = outcome.ranking[row, place]
-        relevant = np.asarray(targets.relevant[row, items]).ravel() > 0
+        relevant = are_set(targets.relevant, row, items)
         columns = {"user_id": split.user_ids[targets.users[row]], "rank": place + 1, "relevant": relevant}
         yield pd.DataFrame({**columns, "item_id": split.catalogue.item_ids[items]}).assign(system=outcome.system)

@@ -32,15 +32,19 @@ class LimitCheck:
         first: share of the shoppers whose first hit is the most frequent one.
         coverage: share of the documents in any top ten.
         wanted: coverage that is asked for.
+        is_judged: whether there are enough shoppers and documents for limits.
     """
 
     first: float
     coverage: float
     wanted: float
+    is_judged: bool = True
 
     @property
     def missing(self) -> Missing:
         """By how much each limit is broken."""
+        if not self.is_judged:
+            return Missing(0.0, 0.0)
         return Missing(max(0.0, self.first - LARGEST_FIRST), max(0.0, self.wanted - self.coverage))
 
     def is_no_worse(self, other: "LimitCheck") -> bool:
@@ -60,4 +64,4 @@ def check_limits(shown: Ints, split: Split) -> LimitCheck:
     measured = measure_exposure(shown, split.catalogue.item_ids, split.popularity)
     # Drawn at random, s slots cover 1 - exp(-s / n) of n documents.
     reachable = 1.0 - np.exp(-shown.size / max(measured.documents, 1))
-    return LimitCheck(measured.first_share, measured.coverage, float(COVERAGE * reachable))
+    return LimitCheck(measured.first_share, measured.coverage, float(COVERAGE * reachable), measured.is_judged)

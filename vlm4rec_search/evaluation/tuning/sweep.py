@@ -9,10 +9,11 @@ import numpy.typing as npt
 from scipy import optimize, sparse
 
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.common.vectors import Floats, Ints, largest_columns
+from vlm4rec_search.common.vectors import Floats, Ints
+from vlm4rec_search.evaluation.data import are_set
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.splits import Part
-from vlm4rec_search.evaluation.top_k import NOBODY
+from vlm4rec_search.evaluation.top_k import NOBODY, top_k
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.store import Store
@@ -132,8 +133,7 @@ def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusi
                 added[column, row, columns] += share * formula([cut], [1.0])[0]
     is_document = documents >= 0
     rows, columns = np.nonzero(is_document)
-    found = relevant[rows, documents[rows, columns]] if len(rows) else np.empty(0)
-    is_relevant = np.asarray(found).ravel() > 0
+    is_relevant = are_set(relevant, rows, documents[rows, columns])
     cells = np.stack([rows[is_relevant], columns[is_relevant]], axis=1)
     return Pool(added, is_document, cells, np.diff(relevant.indptr).astype(np.int64), documents)
 
@@ -222,10 +222,9 @@ def diverse_top_ten(pool: Pool, weights: Floats, diversity: float, vectors: npt.
 def top_ten(pool: Pool, weights: Floats) -> Ints:
     """Return the first ten documents of each user, int64 (u, 10), `NOBODY` where a list is shorter."""
     scores = _scores(pool, weights)
-    columns = largest_columns(scores, K)  # equal scores in the order in which ties are broken
-    best = np.take_along_axis(scores, columns, axis=1)
-    found = np.where(best >= 0, np.take_along_axis(pool.documents, columns, axis=1), NOBODY)
-    return np.pad(found, [(0, 0), (0, K - found.shape[1])], constant_values=NOBODY).astype(np.int64)
+    columns = top_k(np.where(scores < 0, np.float32(-np.inf), scores), K)
+    documents = np.pad(pool.documents, [(0, 0), (0, 1)], constant_values=NOBODY)  # a shorter list ends with column -1
+    return np.take_along_axis(documents, columns, axis=1)
 
 
 def _scores(pool: Pool, weights: Floats) -> npt.NDArray[np.float32]:

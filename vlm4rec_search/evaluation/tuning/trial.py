@@ -103,8 +103,8 @@ class Trial:
             fit.ranking = each
 
     def search_weights(self) -> None:
-        """Search weights that repeat the first hit no more."""
-        allowed = Missing(self.exposure.missing.first, np.inf)
+        """Search weights that break no limit by more."""
+        allowed = self.exposure.missing
         minmax, zscore, rrf = (
             partial(Fit.searched, fusion=fusion, allowed=allowed) for fusion in ("minmax", "zscore", "rrf")
         )

@@ -18,7 +18,7 @@ from vlm4rec_search.evaluation.significance import Difference, compare, resample
 from vlm4rec_search.evaluation.snapshots import workbench
 from vlm4rec_search.evaluation.tuning.fitting import UNFITTED, only
 from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Limit, LimitCheck, Price
-from vlm4rec_search.evaluation.tuning.trial import DEPTHS, FEWEST, Trial, choose, lowest
+from vlm4rec_search.evaluation.tuning.trial import DEPTHS, FEWEST, Trial, choose, highest, lowest
 from vlm4rec_search.evaluation.tuning.windows import STARTS, Windows, build_windows
 from vlm4rec_search.search.exposure import SAME_FIRST
 from vlm4rec_search.search.query import KINDS
@@ -28,6 +28,7 @@ Say = Callable[[str], None]
 
 USERS = 3_000  # the most shoppers of all windows: with 1,000 the standard error is as large as what weights are worth
 
+_MUCH_LESS = 0.8  # of the shoppers with the same first hit: a few shoppers less are no reason to flip
 _BY_WORTH = "weighted by what each finds alone, within the limits: no search found better weights beyond chance"
 
 TABLES: Mapping[str, tuple[float, ...]] = {
@@ -84,8 +85,8 @@ def tune(
     should reach at most `LARGEST_FIRST` of the shoppers, and top tens should cover `COVERAGE` of the documents that
     random lists would; each is met, or met in part, where that is worth its price, see `Trial.meet`. The ranking in
     force stays unless the 95% interval of the difference lies above 0, or it shows the most frequent first hit to more
-    shoppers than `SAME_FIRST` and than the new one. With fewer than `FEWEST` shoppers the ranking in force is kept,
-    else the packaged one.
+    shoppers than `SAME_FIRST`, and the new one to at most that many, or to a fifth fewer, and is not worse beyond
+    chance. With fewer than `FEWEST` shoppers the ranking in force is kept, else the packaged one.
 
     Args:
         settings: warehouse, cache and the configuration to start from, whose durations the tables have.
@@ -165,12 +166,14 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
     if in_force is not None:
         in_force = in_force.model_copy(update=_durations(trial.start))
         rows["in force"] = trial.judge_fixed(in_force)
-        is_better = lowest(rows["chosen"][0] - rows["in force"][0]) > 0.0
-        # The limit of a new choice is stricter than what is promised: a hair above it is no reason to flip.
-        most = max(SAME_FIRST, trial.exposure_of(chosen).first)
-        if not is_better and trial.exposure_of(in_force).first <= most:
+        gains = rows["chosen"][0] - rows["in force"][0]
+        first, before = trial.exposure_of(chosen).first, trial.exposure_of(in_force).first
+        repeats_less = before > SAME_FIRST and first <= max(SAME_FIRST, _MUCH_LESS * before)
+        if lowest(gains) <= 0.0 and not (repeats_less and highest(gains) >= 0.0):
             chosen, rows["chosen"] = in_force, rows["in force"]
             why, prices = "it was in force, and the best new weighting is not better beyond chance", {}
+        elif lowest(gains) <= 0.0:
+            why = f"it takes the place of {in_force.version}, whose first hit is the same for {before:.1%}"
     for kind in KINDS:
         rows[kind] = trial.judge_fixed(chosen.model_copy(update=only(kind)))
     names = list(rows)
@@ -206,7 +209,7 @@ def _reason(
     line = (
         f"{ranking.version} ({ranking.fusion}: {told}): nDCG@10 {rows['chosen'][0]:.4f} against"
         f" {rows['equal weights'][0]:.4f} of equal weights and {rows[single][0]:.4f} of {single} alone, on"
-        f" {windows.shoppers:,} shoppers of {_counted(len(windows.past), 'earlier window')}; the most frequent first"
+        f" {windows.shoppers:,} histories of {_counted(len(windows.past), 'earlier window')}; the most frequent first"
         f" hit reaches {exposure.first:.1%} of the shoppers, the top tens {exposure.coverage:.0%} of the documents"
     )
     limits: dict[Limit, str] = {

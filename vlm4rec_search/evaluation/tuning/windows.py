@@ -18,7 +18,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.data import Targets, incidence
-from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, given_cuts, taken_between
+from vlm4rec_search.evaluation.protocol import Protocol, find_targets, find_window_moments, given_cuts, taken_between
 from vlm4rec_search.evaluation.snapshots import AT_ONCE, Workbench
 from vlm4rec_search.evaluation.splits import Part, load_split
 from vlm4rec_search.evaluation.systems.product import open_split
@@ -102,7 +102,7 @@ def moments_of(bench: Workbench, protocol: Protocol) -> list[datetime]:
     if given := given_cuts(bench.settings.data_dir):
         return [given.validation, given.test]
     with read(bench.settings.warehouse) as connection:
-        return find_moments(connection, (*STARTS, protocol.test))
+        return find_window_moments(connection, (*STARTS, protocol.test))
 
 
 def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Ranking, users: int, folder: Path) -> Windows:
