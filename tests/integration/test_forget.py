@@ -29,7 +29,7 @@ def test_a_shopper_leaves_live_and_kept_releases(backend: Backend) -> None:
     assert backend.releases.forget({"u01", "nobody"}) == {old: 1, live: 1}
     for name in (old, live):
         assert "u01" not in all_users(backend.releases, name)
-        assert backend.releases.list()[name].users == len(all_users(backend.releases, name))
+        assert backend.releases.meta(name).users == len(all_users(backend.releases, name))
     assert backend.releases.forget({"u01", "nobody"}) == {}
     with backend.open() as index:
         assert index.search(Query(user="u01")).tier == "popularity"

@@ -35,7 +35,7 @@ def change_metadata(window: Window, release: str, change: Callable[[dict[str, An
 def test_pruning_keeps_a_live_release_that_lost_an_index(window: Window) -> None:
     live = window.publish().meta.name
     window.client.indices.delete(index=window.catalogue.index("segments", live))
-    with pytest.raises(UsageError, match="the aliases do not point to one release"):
+    with pytest.raises(RunError, match="the aliases do not point to one release"):
         window.releases.prune(1)
     assert set(window.documents()) == set("abcdef")
 
@@ -55,19 +55,33 @@ def test_indices_restored_under_another_name_stay_live(window: Window) -> None:
     assert set(window.documents()) == set("abcdef")
 
 
-def test_a_release_of_another_package_version_is_not_listed(window: Window) -> None:
+def test_a_release_of_another_package_version_is_listed_with_the_reason(window: Window) -> None:
     old, other = (window.publish(relabelled(label)).meta.name for label in ("old", "other"))
     change_metadata(window, other, lambda meta: {name: meta[name] for name in meta if name != "users"})
-    assert list(window.catalogue.list()) == [old]
     new = window.publish(relabelled("new")).meta.name
-    assert list(window.catalogue.list()) == [old, new]
+    listed = window.catalogue.list()
+    assert list(listed) == [old, other, new]
+    assert [str(each.problem) for each in listed.values() if each.problem] == [
+        f"{window.catalogue.index('items', other)} has no readable metadata"
+    ]
+    assert window.releases.rollback(None) == old
     assert len(window.indexes()) == 3 * len(KINDS)
+
+
+def test_a_live_release_without_readable_metadata_is_rolled_back(window: Window) -> None:
+    old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
+    change_metadata(window, new, lambda meta: {name: meta[name] for name in meta if name != "encoder"})
+    with pytest.raises(RunError, match=r"has no readable metadata: go back with `vlm4rec releases rollback`, or pub"):
+        window.releases.find(None)
+    assert window.releases.rollback(None) == old == window.catalogue.live()
 
 
 def test_a_rollback_to_a_release_of_another_schema_is_refused(window: Window) -> None:
     old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
     change_metadata(window, old, lambda meta: {**meta, "schema_version": 1})
     with pytest.raises(UsageError, match=f"the release {old} has schema version and analyzer"):
+        window.releases.rollback(old)
+    with pytest.raises(UsageError, match=f"there is no release before {new} .* that can be opened"):
         window.releases.rollback(None)
     assert window.catalogue.live() == new
 

@@ -131,13 +131,13 @@ def test_an_index_with_the_name_of_an_alias_is_left_alone(window: Window) -> Non
 def test_foreign_aliases_and_aliases_of_two_releases_are_reported(window: Window) -> None:
     prefix = window.catalogue.prefix
     window.client.indices.create(index=f"{prefix}shoes", body={"aliases": {f"{prefix}items": {}}})
-    with pytest.raises(UsageError, match="the aliases do not point to one release"):
+    with pytest.raises(RunError, match="the aliases do not point to one release"):
         window.publish()
     window.client.indices.delete(index=f"{prefix}shoes")
     old, new = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
     index = window.catalogue.index("profiles", old)
     window.client.indices.update_aliases(body={"actions": [{"add": {"index": index, "alias": f"{prefix}profiles"}}]})
-    with pytest.raises(UsageError, match=rf"profiles -> {index} and .*: `vlm4rec releases rollback RELEASE` sets them"):
+    with pytest.raises(RunError, match=rf"profiles -> {index} and .*: `vlm4rec releases rollback RELEASE` sets them"):
         window.catalogue.live()
     assert window.releases.rollback(new) == window.catalogue.live() == new
 

@@ -13,7 +13,7 @@ from helpers.six_items import FIT, documents, given, meta, popularity, users
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch.mapping import field_name, read_meta
 from vlm4rec_search.indexes.opensearch.publish import publish_release
-from vlm4rec_search.indexes.release import new_release
+from vlm4rec_search.indexes.release import ListedRelease, new_release
 from vlm4rec_search.pipeline.record import record_failure
 
 
@@ -149,7 +149,7 @@ def test_names_with_dots_and_every_field_of_the_metadata_survive(window: Window)
     made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None, "forced: captions", "2713214556", FIT, 2)
     published = publish_release(window.catalogue, given(documents().assign(encoder=made.encoder)), made).meta
     assert "e5-v1.5" in published.name
-    assert window.catalogue.list() == {published.name: replace(made, documents=6, users=4)}
+    assert window.catalogue.list() == {published.name: ListedRelease(replace(made, documents=6, users=4))}
     assert window.catalogue.live() == published.name
 
 

@@ -231,6 +231,6 @@ def test_errors_are_those_of_a_folder(server: Server, index: Searcher, own_prefi
     ):
         server.releases.open(named)
     client.indices.put_mapping(index=place, body={"_meta": {}})
-    with pytest.raises(UsageError, match="has no readable metadata"):
+    with pytest.raises(RunError, match="has no readable metadata: go back with `vlm4rec releases rollback`"):
         server.releases.open(named)
     client.indices.put_mapping(index=place, body={"_meta": told})

@@ -153,3 +153,39 @@ def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:
     assert workspace.json("releases", "rollback") == {"live": first}
     assert workspace.vlm4rec("releases", "prune", "--keep", "1") == "Removed: nothing\n"
     assert "there is no release nothing" in workspace.vlm4rec("releases", "diff", "nothing", code=2)
+
+
+def test_the_commands_go_back_from_a_live_release_that_cannot_be_read(workspace: Workspace) -> None:
+    releases = open_releases(str(workspace.folder / "index"), Settings())
+    first, second, third = (publish(releases, label) for label in ("one", "two", "three"))
+    file = workspace.folder / "index" / "releases" / f"{third}.duckdb"
+    whole = file.read_bytes()
+    file.write_bytes(b"\xff" * 8192 + whole[8192:])
+    listing = workspace.vlm4rec("releases", "list", code=1)
+    assert f"* {third}\n    cannot be opened: cannot read the release" in listing
+    cure = "go back with `vlm4rec releases rollback`, or publish again with `vlm4rec index`"
+    assert f"{file.relative_to(workspace.folder)} (" in listing and cure in listing
+    assert [f"  {name}\n    6 documents" in listing for name in (first, second)] == [True, True]
+    assert cure in workspace.vlm4rec("search", "--user", "u1", code=1)
+    assert workspace.json("releases", "rollback") == {"live": second}
+    assert "cannot read the release" in workspace.vlm4rec("releases", "rollback", third, code=1)
+    listed = workspace.json("releases", "list")
+    assert (listed["live"], listed["problem"]) == (second, None)
+    assert [bool(row["problem"]) for row in listed["releases"]] == [False, False, True]
+
+
+def test_the_commands_go_back_from_a_live_release_that_is_gone(workspace: Workspace) -> None:
+    releases = open_releases(str(workspace.folder / "index"), Settings())
+    first, second = (publish(releases, label) for label in ("one", "two"))
+    (workspace.folder / "index" / "releases" / f"{second}.duckdb").unlink()
+    listing = workspace.vlm4rec("releases", "list", code=1)
+    assert f"  {first}\n" in listing
+    assert f"the live release {second} is gone from index: go back with `vlm4rec releases rollback`" in listing
+    assert "which is gone: go back with `vlm4rec releases rollback`" in workspace.vlm4rec(
+        "search", "--user", "u1", code=1
+    )
+    assert workspace.json("releases", "rollback") == {"live": first}
+    (workspace.folder / "index" / "current").write_text("../nothing")
+    assert "name a release of `vlm4rec releases list`" in workspace.vlm4rec("releases", "rollback", code=1)
+    assert "name a release of `vlm4rec releases list`" in workspace.vlm4rec("releases", "list", code=1)
+    assert workspace.json("releases", "rollback", first) == {"live": first}

@@ -173,7 +173,7 @@ def test_a_photo_of_too_many_pixels_is_refused_before_it_is_decoded(index: Searc
 
 
 def test_the_release_says_that_it_has_photos(backend: Backend, index: Searcher, photos: pd.DataFrame) -> None:
-    kept = backend.releases.list()[index.release.name]
+    kept = backend.releases.meta(index.release.name)
     assert (kept.image_encoder, kept.image_dimension, kept.schema_version) == (photos["encoder"][0], 1280, 7)
 
 

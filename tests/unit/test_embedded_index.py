@@ -231,7 +231,7 @@ def test_a_damaged_release_is_told_in_one_line(tmp_path: Path, content: bytes) -
 @pytest.mark.parametrize("pointer", ["../../etc/passwd", "items__v1__gone__0", "\udcff"])
 def test_a_damaged_pointer_is_told_in_one_line(tmp_path: Path, pointer: str) -> None:
     (tmp_path / "current").write_bytes(pointer.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UsageError):
+    with pytest.raises(RunError, match="vlm4rec releases rollback"):
         open_index(str(tmp_path))
 
 

@@ -1,8 +1,14 @@
 """`vlm4rec releases` lists, compares, activates and removes releases; `vlm4rec doctor` compares one with the tables."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 
 from vlm4rec_search.cli.output import echo_json, json_option, other_index, printable
+
+if TYPE_CHECKING:
+    from vlm4rec_search.indexes.release import ListedRelease
 
 url_option = click.option("--url", help="Folder or URL of the index; default: VLM4REC_INDEX_URL.")
 
@@ -68,28 +74,55 @@ def releases() -> None:
 def list_releases(as_json: bool, url: str | None) -> None:
     """List the releases and mark the live one.
 
-    Only complete releases are listed, the oldest first.
+    Only complete releases are listed, the oldest first. Of one that cannot be opened, because it is damaged or of
+    another package version, the reason is shown. Exits with 1 when the live release is damaged or gone.
 
     Example: vlm4rec releases list --url http://localhost:9200
     """
+    from vlm4rec_search.common.errors import Vlm4recError
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
 
     options = settings()
     with open_releases(url or options.index_url, options) as index:
-        live, metas = index.live(), index.list().values()
+        listed, live, problem = index.list(), None, None
+        try:
+            live = index.live()
+            if live is not None:
+                index.find(None)
+        except Vlm4recError as error:  # which the list of the others helps to mend
+            problem = error
     if as_json:
-        echo_json({"live": live, "releases": [{**meta.to_json(), "live": meta.name == live} for meta in metas]})
-        return
-    for meta in metas:
-        mark = "*" if meta.name == live else " "
-        click.echo(f"{mark} {meta.name}")
-        click.echo(f"    {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
-        if meta.image_encoder:
-            click.echo(f"    vectors of photos by {meta.image_encoder}")
-        if meta.chosen:
-            click.echo(click.wrap_text(f"ranking {meta.chosen}", 80, " " * 4, " " * 4))
-    click.echo("* is live" if live else "Nothing is published. Next: vlm4rec index" + other_index(url, options))
+        rows = [_row(name, each, live) for name, each in listed.items()]
+        echo_json({"live": live, "problem": str(problem) if problem else None, "releases": rows})
+    else:
+        for name, each in listed.items():
+            click.echo(f"{'*' if name == live else ' '} {name}")
+            for line in _lines(each):
+                click.echo(f"    {printable(line)}")
+        if live:
+            click.echo("* is live")
+        elif not problem:
+            click.echo("Nothing is published. Next: vlm4rec index" + other_index(url, options))
+    if problem:
+        raise problem
+
+
+def _row(name: str, listed: "ListedRelease", live: str | None) -> dict[str, object]:
+    problem = str(listed.problem) if listed.problem else None
+    return {"name": name, **(listed.meta.to_json() if listed.meta else {}), "live": name == live, "problem": problem}
+
+
+def _lines(listed: "ListedRelease") -> Iterator[str]:
+    meta = listed.meta
+    if meta:
+        yield f"{meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}"
+    if meta and meta.image_encoder:
+        yield f"vectors of photos by {meta.image_encoder}"
+    if meta and meta.chosen:
+        yield click.wrap_text(f"ranking {meta.chosen}", 76, "", " " * 4)
+    if listed.problem:
+        yield f"cannot be opened: {listed.problem}"
 
 
 @releases.command()
@@ -139,7 +172,8 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
 def rollback(release: str | None, as_json: bool, url: str | None) -> None:
     """Make another release live.
 
-    Without RELEASE it is the one that was made before the live release. On a server, rollback does not wait for a
+    Without RELEASE it is the one that was made before the live release, also where the live one cannot be read; older
+    ones that cannot be opened are passed over. On a server, rollback does not wait for a
     running publication, and the publication does not replace the release afterwards unless it is forced.
 
     Example: vlm4rec releases rollback

@@ -21,7 +21,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from vlm4rec_search.common.analyzer import Analyzer
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.embeddings.recipes import PARTS, embedded_parts, item_texts
@@ -34,7 +34,7 @@ from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
 from vlm4rec_search.indexes import ranking_in_force
-from vlm4rec_search.indexes.release import ReleaseMeta
+from vlm4rec_search.indexes.release import ListedRelease, ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import MODELS, SearchLayer, SearchTables
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
@@ -116,25 +116,26 @@ def judge_release(
         search_layer: the tables that are about to be published.
 
     Raises:
-        UsageError: the tolerance is out of range, this version cannot read the live release, or there are no held-out
-            users.
-        RunError: another process is writing the warehouse, or the plan of the earlier moment fails.
+        UsageError: the tolerance is out of range, or there are no held-out users.
+        RunError: the live release cannot be read, another process is writing the warehouse, or the plan of the earlier
+            moment fails.
     """
     if not 0 <= tolerance <= 1:
         raise UsageError("the tolerance of the gate is a number from 0 to 1")
     name = releases.live()
     if name is None:
         return None
-    meta = releases.list().get(name)
-    if meta is None:
-        raise UsageError(f"the live release {name} is of another package version: leave out --gate once")
+    listed = releases.list().get(name, ListedRelease(None))
+    if listed.meta is None or listed.problem:
+        reason = listed.problem or "it is gone"
+        raise RunError(f"the gate cannot read the live release {name} ({reason}): leave out --gate once")
     part = build_parts(settings, Protocol(), frozenset(), False, logger.info).test
     logger.info("Searching both releases for %d held-out users", len(part.targets.users))
     query = render_model(settings.require_project(), "search.user_documents")
     ranking = ranking_in_force(settings)
     before, after = (
         _measure(part, _as_of_cut(part.split, layer, query, ranking), ranking)
-        for layer in (_read_release(releases, meta), search_layer)
+        for layer in (_read_release(releases, listed.meta), search_layer)
     )
     low, high = interval(resampled_means((after - before)[:, None], part.split.seed))
     means = (float(before.mean()), float(after.mean()))

@@ -1,6 +1,7 @@
 """The metadata of a release, and the result of its publication."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
@@ -13,6 +14,9 @@ from vlm4rec_search.common.version import package_version
 SCHEMA_VERSION = 6  # of the tables of a release file; raise it when the package before this one cannot read them
 WITH_PHOTOS = 7  # of a release with vectors of photos: only such a one cannot be read by the package before this one
 READABLE = (5, SCHEMA_VERSION, WITH_PHOTOS)  # 5 has no learned vectors
+CURE = "go back with `vlm4rec releases rollback`, or publish again with `vlm4rec index`"
+"""What to do where the live release cannot be read."""
+_MOMENT = re.compile(r"\d{8}t\d{9}")  # the end of a name
 REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
 
 
@@ -74,6 +78,19 @@ class ReleaseMeta:
         return {
             name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(self).items()
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRelease:
+    """A release in the list of an index.
+
+    Attributes:
+        meta: its metadata, None where they cannot be read; then there is a problem.
+        problem: the error with which it cannot be opened, None where nothing is known against it.
+    """
+
+    meta: ReleaseMeta | None
+    problem: Vlm4recError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +215,26 @@ def check_readable(name: str, schema_version: object, analyzer: object) -> None:
             f"the release {name} has schema version and analyzer {(schema_version, analyzer)}, this package reads"
             f" {(SCHEMA_VERSION, analyzer if analyzer in IDS else ENGLISH.id)}: publish again with `vlm4rec index`"
         )
+
+
+def in_order(releases: Mapping[str, ListedRelease]) -> dict[str, ListedRelease]:
+    """Return releases by name, the oldest first: by the time in their metadata, else by that in their names."""
+
+    def moment(name: str) -> str:
+        meta = releases[name].meta
+        return f"{meta.created_at:%Y%m%dt%H%M%S%f}" if meta else made_at(name)
+
+    return {name: releases[name] for name in sorted(releases, key=lambda name: (moment(name), name))}
+
+
+def made_at(name: str) -> str:
+    """Return the time with which the name of a release ends, such as 20250630t120000000; "" if it has none."""
+    last = name.rpartition("__")[2]
+    return last if _MOMENT.fullmatch(last) else ""
+
+
+class DamagedIndexError(RunError):
+    """The pointer of a folder, or the aliases of a server, name no release that is there."""
 
 
 class PublicationError(RunError):

@@ -1,17 +1,28 @@
 """The releases of an index on any backend: publish, list, activate, remove, and read them for comparisons."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Literal, Self
 
 import pyarrow as pa
 
-from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.indexes.release import Publication, ReleaseMeta
+from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.indexes.release import (
+    CURE,
+    DamagedIndexError,
+    ListedRelease,
+    Publication,
+    ReleaseMeta,
+    in_order,
+    made_at,
+)
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
+
+logger = logging.getLogger(__name__)
 
 RETAINED = 5  # releases that a publication leaves, the live one included: enough to go back to
 
@@ -44,15 +55,16 @@ class Releases(ABC):
 
     @abstractmethod
     def live(self) -> str | None:
-        """Return the name of the live release, None where nothing is published.
+        """Return the name of the live release, None where nothing is published; it may be gone or damaged.
 
         Raises:
-            UsageError: the pointer or the aliases are damaged.
+            DamagedIndexError: the pointer cannot be read, or the aliases do not name one release.
+            UsageError: an alias is an index.
         """
 
     @abstractmethod
-    def list(self) -> Mapping[str, ReleaseMeta]:
-        """Return the metadata of every complete release by name, the oldest first."""
+    def list(self) -> Mapping[str, ListedRelease]:
+        """Return every complete release by name, the oldest first, also those that this package cannot open."""
 
     @abstractmethod
     def activate(self, name: str) -> None:
@@ -60,7 +72,7 @@ class Releases(ABC):
 
         Raises:
             UsageError: there is no such release, or it is of another package version.
-            RunError: it has lost documents, or a publication is running.
+            RunError: it is damaged or has lost documents, or a publication is running.
         """
 
     @abstractmethod
@@ -124,42 +136,71 @@ class Releases(ABC):
         self.close()
 
     def live_release(self) -> ReleaseMeta | None:
-        """Return the metadata of the live release; None where nothing is live, or another package version made it."""
-        name = self.live()
-        return None if name is None else self.list().get(name)
+        """Return the metadata of the live release; None where nothing is live, or where they cannot be read."""
+        try:
+            name = self.live()
+        except DamagedIndexError as error:
+            logger.warning("the metadata of the live release is lost: %s", error)
+            return None
+        listed = self.list().get(name) if name else None
+        return listed.meta if listed else None
 
     def find(self, name: str | None) -> str:
-        """Return `name`, or the name of the live release for None, after checking that it exists.
+        """Return `name`, or the name of the live release for None, after checking that nothing is known against it.
 
         Raises:
-            UsageError: nothing is published, or there is no such release.
+            UsageError: nothing is published, there is no such release, or it is of another package version.
+            RunError: the release cannot be read, or the live one is gone.
         """
+        return self._find(name)[0]
+
+    def meta(self, name: str | None) -> ReleaseMeta:
+        """Return the metadata of the named release, or of the live one for None, after checking it as `find` does."""
+        return self._find(name)[1]
+
+    def _find(self, name: str | None) -> tuple[str, ReleaseMeta]:
         chosen = name or self.live()
         if chosen is None:
             raise UsageError(f"nothing is published in {self.url}: run `vlm4rec index` first")
-        if chosen not in self.list():
+        listed = self.list().get(chosen)
+        if listed is None and name is None:
+            raise DamagedIndexError(f"the live release {chosen} is gone from {self.url}: {CURE}")
+        if listed is None:
             raise UsageError(f"there is no release {chosen} in {self.url}: `vlm4rec releases list` shows all releases")
-        return chosen
+        if listed.meta is not None and listed.problem is None:
+            return chosen, listed.meta
+        if listed.problem and (name or not isinstance(listed.problem, RunError)):
+            raise listed.problem
+        raise RunError(f"{listed.problem}: {CURE}")
 
-    def previous(self, name: str) -> str:
-        """Return the name of the release that was made before another one.
+    def older(self, name: str) -> Sequence[str]:
+        """Return the names of the releases that were made before another one, which need not exist, and can be opened.
 
-        Raises:
-            UsageError: no release is older.
+        The oldest is first.
         """
-        names = [*self.list()]
-        position = names.index(name) if name in names else len(names)
-        if position == 0:
-            raise UsageError(f"there is no release before {name} in {self.url}")
-        return names[position - 1]
+        listed = dict(self.list())
+        listed.setdefault(name, ListedRelease(None))
+        names = [*in_order(listed)]
+        before = names[: names.index(name)] if listed[name].meta or made_at(name) else set(names) - {name}
+        return [each for each in names if each in before and not listed[each].problem]
 
     def rollback(self, name: str | None) -> str:
         """Activate the named release, or the one made before the live release, and return its name.
 
+        The live release need not be readable, nor be there. Older ones that cannot be opened are passed over.
+
         Raises:
             UsageError: there is no such release.
-            RunError: a publication is running.
+            RunError: the named release cannot be read, or a publication is running.
         """
-        chosen = self.find(name) if name else self.previous(self.find(None))
+        chosen = name or self._before_live()
         self.activate(chosen)
         return chosen
+
+    def _before_live(self) -> str:
+        live = self.live()
+        if live is None:
+            raise UsageError(f"nothing is published in {self.url}: run `vlm4rec index` first")
+        if not (older := self.older(live)):
+            raise UsageError(f"there is no release before {live} in {self.url} that can be opened")
+        return older[-1]

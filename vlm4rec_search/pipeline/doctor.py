@@ -11,7 +11,7 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.warehouse import in_environment
 from vlm4rec_search.embeddings.fitted import Inputs, read_fitted
-from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
+from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.indexes.staging import duckdb_errors, stage_release
@@ -112,11 +112,10 @@ def examine(
 
     Raises:
         UsageError: nothing is published, or the release is of another schema version.
-        RunError: the index cannot be read.
+        RunError: the index or the live release cannot be read.
     """
-    name = releases.find(None)
-    live = releases.list()[name]
-    check_readable(name, live.schema_version, live.analyzer)
+    live = releases.meta(None)
+    name = live.name
     with duckdb_errors(), duckdb.connect() as connection:
         staged = stage_release(connection, search_layer.tables, search_layer.new_release(live.checks), lambda _: None)
         connection.execute(_LIVE)

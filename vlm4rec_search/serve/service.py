@@ -245,7 +245,7 @@ class Service:
         )
 
     def releases(self) -> list[ReleaseInfo]:
-        """Return the releases of the index, the newest first.
+        """Return the releases of the index that can be opened, the newest first.
 
         Raises:
             RunError: the index does not answer.
@@ -268,12 +268,13 @@ class Service:
         ]
 
     def known_releases(self) -> Mapping[str, ReleaseMeta]:
-        """Return the metadata of the releases by name, the oldest first, within the time-outs of a search.
+        """Return the metadata of the releases that can be opened, the oldest first, within the time-outs of a search.
 
         Raises:
             RunError: the index does not answer.
         """
-        return self._listed.list()
+        listed = self._listed.list()
+        return {name: each.meta for name, each in listed.items() if each.meta and not each.problem}
 
     def _repeat(self, served: Served, recommendation_id: str, number: int) -> Recommendation:
         """Return a page as it was served, without the reasons."""

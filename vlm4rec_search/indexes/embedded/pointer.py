@@ -21,6 +21,7 @@ from vlm4rec_search.common.erase import ERASING
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
+from vlm4rec_search.indexes.release import CURE, DamagedIndexError
 from vlm4rec_search.indexes.releases import RETAINED
 
 logger = logging.getLogger(__name__)
@@ -47,20 +48,35 @@ def current_release(folder: Path) -> Path | None:
     """Return the file of the live release, None where nothing is published yet.
 
     Raises:
-        UsageError: the pointer is damaged, or names a file that does not exist.
+        DamagedIndexError: the pointer is damaged, or names a file that does not exist.
+    """
+    if (name := live_name(folder)) is None:
+        return None
+    path = release_path(folder, name)
+    if not path.is_file():
+        raise DamagedIndexError(f"{folder / POINTER} names the release {name}, which is gone: {CURE}")
+    return path
+
+
+def live_name(folder: Path) -> str | None:
+    """Return the name in the pointer, None where nothing is published yet; its file need not exist.
+
+    Raises:
+        DamagedIndexError: the pointer is damaged.
     """
     try:
         name = (folder / POINTER).read_text(encoding="utf-8").strip()
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"{folder / POINTER} is damaged: publish again with `vlm4rec index`")
+        if _NAME.fullmatch(name):
+            return name
+        reason = "it holds no name of a release"
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {folder / POINTER} ({error}): publish again with `vlm4rec index`") from None
-    path = release_path(folder, name)
-    if not path.is_file():
-        raise UsageError(f"{folder / POINTER} names the release {name}, which is gone: publish with `vlm4rec index`")
-    return path
+        reason = str(error)
+    raise DamagedIndexError(
+        f"cannot read {folder / POINTER} ({reason}): name a release of `vlm4rec releases list` to `vlm4rec releases"
+        " rollback`, or publish again with `vlm4rec index`"
+    )
 
 
 def activate(folder: Path, name: str) -> None:

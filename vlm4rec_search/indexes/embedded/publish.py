@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
 from vlm4rec_search.common.bm25 import BOOSTS, bm25, count_terms
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import Advance, bar
 from vlm4rec_search.common.vectors import cosines, unit
 from vlm4rec_search.indexes.checks import run_smoke_searches
@@ -20,7 +20,7 @@ from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, publishing
 from vlm4rec_search.indexes.embedded.shortlist import Signs, Trial, try_lengths
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
+from vlm4rec_search.indexes.release import DamagedIndexError, ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
 from vlm4rec_search.indexes.tables import CREATE_POSTINGS, CREATE_SHORTLISTS
@@ -199,6 +199,6 @@ def _read_current(folder: Path) -> tuple[pa.Table, int]:
             with duckdb.connect(str(path), read_only=True) as connection:
                 documents = connection.execute("SELECT item_id, content_hash FROM documents").to_arrow_table()
                 return documents, count_rows(connection, "users")
-    except (UsageError, duckdb.Error):
+    except (DamagedIndexError, duckdb.Error):
         pass  # the new release repairs a damaged index: all of its documents count as added
     return pa.table({"item_id": pa.array([], pa.string()), "content_hash": pa.array([], pa.string())}), 0

@@ -1,7 +1,7 @@
 """The releases of the embedded index: files in a folder, and the pointer to the live one."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import duckdb
@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.erase import erase_from_duckdb
-from vlm4rec_search.common.errors import RunError, UsageError, first_line
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.publish import EXACT_UP_TO, build_release
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.release import READABLE, Publication, ReleaseMeta
+from vlm4rec_search.indexes.release import ListedRelease, Publication, ReleaseMeta, check_readable, in_order
 from vlm4rec_search.indexes.releases import COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.tables import HASHES
@@ -47,27 +47,17 @@ class EmbeddedReleases(Releases):
         with self._connect(meta.name) as connection:
             refused = connection.execute(_REFUSED).to_arrow_table()
             built = _read_meta(connection)
-        return Publication(built or meta, summary, refused=refused)
+        return Publication(built, summary, refused=refused)
 
     def live(self) -> str | None:
-        path = pointer.current_release(self.folder)
-        return path.stem if path else None
+        return pointer.live_name(self.folder)
 
-    def list(self) -> Mapping[str, ReleaseMeta]:
-        """Return the metadata of the files that this version can read, the oldest first."""
-        metas = []
-        for path in (self.folder / "releases").glob("[!.]*.duckdb"):
-            try:
-                with self._connect(path.stem) as connection:
-                    metas.append(_read_meta(connection))
-            except RunError:
-                continue  # a damaged file cannot answer
-        readable = sorted((meta for meta in metas if meta), key=lambda meta: (meta.created_at, meta.name))
-        return {meta.name: meta for meta in readable}
+    def list(self) -> Mapping[str, ListedRelease]:
+        return in_order({path.stem: _read(path) for path in (self.folder / "releases").glob("[!.]*.duckdb")})
 
     def activate(self, name: str) -> None:
         """Replace the pointer, after opening the release as a search does."""
-        self.open(name).close()
+        self.open(self.find(name)).close()
         with pointer.folder_lock(self.folder):
             pointer.activate(self.folder, name)
 
@@ -110,18 +100,32 @@ class EmbeddedReleases(Releases):
         return {name: count for name, count in rows.items() if count}
 
     def _connect(self, name: str) -> duckdb.DuckDBPyConnection:
-        path = pointer.release_path(self.folder, name)
-        try:
-            return duckdb.connect(str(path), read_only=True)
-        except duckdb.Error as error:
-            raise RunError(f"cannot read the release {path} ({first_line(error)})") from None
+        return _connect(pointer.release_path(self.folder, name))
 
 
-def _read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta | None:
-    """Return the metadata of a release file, None for one of another schema version."""
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     try:
-        (row,) = connection.execute("SELECT * FROM release").to_arrow_table().to_pylist()
-        meta = ReleaseMeta(**row)
-    except (duckdb.Error, TypeError, ValueError):
-        return None
-    return meta if meta.schema_version in READABLE else None
+        return duckdb.connect(str(path), read_only=True)
+    except duckdb.Error as error:
+        raise RunError(f"cannot read the release {path} ({first_line(error)})") from None
+
+
+def _read(path: Path) -> ListedRelease:
+    """Read the metadata of a release file, which may be damaged or of another package version."""
+    meta = None
+    try:
+        with _connect(path) as connection:
+            version = connection.execute("SELECT schema_version, analyzer FROM release").fetchone()
+            with suppress(TypeError):  # other columns: the version says so
+                meta = _read_meta(connection)
+        check_readable(path.stem, *(version or (None, None)))
+    except Vlm4recError as error:
+        return ListedRelease(meta, error)
+    except (duckdb.Error, ValueError) as error:
+        return ListedRelease(None, RunError(f"cannot read the release {path} ({first_line(error)})"))
+    return ListedRelease(meta)
+
+
+def _read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta:
+    (row,) = connection.execute("SELECT * FROM release").to_arrow_table().to_pylist()
+    return ReleaseMeta(**row)

@@ -22,7 +22,7 @@ from vlm4rec_search.common.sql import hex_text, hex_texts
 from vlm4rec_search.common.vectors import Ints, Mask, Vectors
 from vlm4rec_search.indexes.embedded.arrays import AnyArray, Loaded, Rows, map_arrays, read_arrays
 from vlm4rec_search.indexes.embedded.shortlist import Shortlist, Signs, sign_bits
-from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
+from vlm4rec_search.indexes.release import CURE, ReleaseMeta, check_readable
 from vlm4rec_search.search.filters import Filter, check_field
 from vlm4rec_search.search.query import Kind
 
@@ -364,4 +364,4 @@ def _duckdb_errors(path: Path) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         detail = first_line(error)
-        raise RunError(f"cannot read the release {path} ({detail}): publish again with `vlm4rec index`") from None
+        raise RunError(f"cannot read the release {path} ({detail}): {CURE}") from None

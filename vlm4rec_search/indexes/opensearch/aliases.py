@@ -17,7 +17,14 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, is_transient
 from vlm4rec_search.indexes.opensearch.lease import ACTIVATION, Lease, lease
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind, index_name, read_meta
-from vlm4rec_search.indexes.release import ReleaseMeta, check_readable
+from vlm4rec_search.indexes.release import (
+    CURE,
+    DamagedIndexError,
+    ListedRelease,
+    ReleaseMeta,
+    check_readable,
+    in_order,
+)
 
 EF_SEARCH = 200  # where verification has not stored another value
 PATIENCE = 60.0  # seconds to wait for another activation, and for a server that went away during ours
@@ -39,7 +46,8 @@ class ReleaseCatalogue:
         """Return the name of the live release, None where nothing is published.
 
         Raises:
-            UsageError: an alias is an index, or the aliases do not point to one release.
+            UsageError: an alias is an index.
+            DamagedIndexError: the aliases do not point to one release.
         """
         names, indices = [*self.aliases.values()], self._aliased_indices()
         if taken := [name for name in names if name in indices]:
@@ -56,22 +64,16 @@ class ReleaseCatalogue:
             listing = "; ".join(
                 f"{alias} -> {' and '.join(aliased) or 'nothing'}" for alias, aliased in targets.items()
             )
-            raise UsageError(
+            raise DamagedIndexError(
                 f"the aliases do not point to one release ({listing}): `vlm4rec releases rollback RELEASE` sets them;"
                 " if they belong to another application, set VLM4REC_INDEX_PREFIX"
             )
         return releases.pop() if releases else None
 
-    def list(self) -> dict[str, ReleaseMeta]:
-        """Return the metadata of every verified release that has all its indices, the oldest first.
-
-        Releases whose metadata this package version cannot read are left out.
-        """
-        metas = []
-        for bodies in self._meta_bodies().values():
-            with suppress(KeyError, TypeError, ValueError):
-                metas += [read_meta(bodies["items"])] if _is_complete(bodies) else []
-        return {meta.name: meta for meta in sorted(metas, key=lambda meta: (meta.created_at, meta.name))}
+    def list(self) -> dict[str, ListedRelease]:
+        """Return every verified release that has all its indices, the oldest first."""
+        complete = {name: bodies["items"] for name, bodies in self._meta_bodies().items() if _is_complete(bodies)}
+        return in_order({name: self._read(name, body) for name, body in complete.items()})
 
     def activate(self, release: str) -> None:
         """Let all aliases name a release, in one request."""
@@ -96,6 +98,20 @@ class ReleaseCatalogue:
         for name, bodies in self._meta_bodies().items():
             if not _is_complete(bodies) and name not in aliased:
                 self.delete(name)
+
+    def _read(self, name: str, body: Mapping[str, Any]) -> ListedRelease:
+        """Read the `_meta` of a release, which another package version may have written."""
+        meta = None
+        try:
+            with suppress(KeyError, TypeError, ValueError):
+                meta = read_meta(body)
+            check_readable(name, body["schema_version"], body["analyzer"])
+        except UsageError as error:
+            return ListedRelease(meta, error)
+        except KeyError:
+            pass
+        unreadable = RunError(f"{self.index('items', name)} has no readable metadata")
+        return ListedRelease(meta, None if meta else unreadable)
 
     def _aliased_indices(self) -> dict[str, Any]:
         """Return the indices that our aliases name, with their aliases."""
@@ -150,7 +166,8 @@ def find_live_release(catalogue: ReleaseCatalogue) -> str:
     """Return the name of the live release.
 
     Raises:
-        UsageError: nothing is published, or the aliases do not point to one release.
+        UsageError: nothing is published, or an alias is an index.
+        DamagedIndexError: the aliases do not point to one release.
     """
     name = catalogue.live()
     if name is None:
@@ -163,7 +180,8 @@ def live_ef_search(catalogue: ReleaseCatalogue) -> int:
     """Return the `ef_search` of the live release, `EF_SEARCH` where nothing is published.
 
     Raises:
-        UsageError: the aliases do not point to one release, or its metadata cannot be read.
+        UsageError: an alias is an index, or the release is of another package version.
+        RunError: the aliases do not point to one release, or its metadata cannot be read.
     """
     name = catalogue.live()
     return read_release(catalogue, name).ef_search if name else EF_SEARCH
@@ -174,6 +192,7 @@ def read_release(catalogue: ReleaseCatalogue, name: str) -> OpenedRelease:
 
     Raises:
         UsageError: it does not exist, or is of another package version.
+        RunError: its metadata cannot be read.
     """
     index = catalogue.index("items", name)
     try:
@@ -184,7 +203,7 @@ def read_release(catalogue: ReleaseCatalogue, name: str) -> OpenedRelease:
     except exceptions.NotFoundError:
         raise UsageError(f"there is no release {name}: `vlm4rec releases list` shows all releases") from None
     except (KeyError, TypeError, ValueError):
-        raise UsageError(f"{index} has no readable metadata: publish again with `vlm4rec index`") from None
+        raise RunError(f"{index} has no readable metadata: {CURE}") from None
     fields = frozenset(mapping["properties"]["facets"].get("properties", ()))
     indices = {kind: catalogue.index(kind, name) for kind in KINDS}
     return OpenedRelease(meta, indices, fields, int(body.get("ef_search", EF_SEARCH)), int(body.get("shards", 1)))
@@ -259,5 +278,5 @@ def delete_old(catalogue: ReleaseCatalogue, needed: set[str], retained: int) -> 
 def _is_live(catalogue: ReleaseCatalogue, release: str) -> bool:
     try:
         return catalogue.live() == release
-    except UsageError:  # the aliases are in the disorder that this activation ends
+    except DamagedIndexError:  # the aliases are in the disorder that this activation ends
         return False

@@ -83,9 +83,9 @@ def publish_release(
 
     Raises:
         UsageError: a column is missing, an alias is an index, or the live release cannot be the base of this one.
-        RunError: nothing is left to publish, another publication is running, too much would be deleted, verification
-            fails, another release was activated meanwhile, or the server refuses or does not answer. If documents had
-            been refused before, it is a PublicationError.
+        RunError: nothing is left to publish, another publication is running, the aliases do not point to one release,
+            too much would be deleted, verification fails, another release was activated meanwhile, or the server
+            refuses or does not answer. If documents had been refused before, it is a PublicationError.
     """
     started = time.perf_counter()
     with _publication_errors(), lease(catalogue.client, catalogue.prefix) as held, _staging_database() as connection:
@@ -94,7 +94,8 @@ def publish_release(
         if storage.vectors == "faiss":
             _check_faiss(catalogue)
         catalogue.delete_unfinished()
-        previous = catalogue.list().get(live) if live else None
+        listed = catalogue.list().get(live) if live else None
+        previous = listed.meta if listed else None
         with bar("staging the tables", STEPS) as advance:
             meta = stage_release(connection, given, meta, advance)
         facets = prepare_documents(connection)

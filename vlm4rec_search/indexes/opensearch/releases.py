@@ -11,7 +11,12 @@ from opensearchpy import OpenSearch, helpers
 
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue, activate_release, activating, delete_old
+from vlm4rec_search.indexes.opensearch.aliases import (
+    ReleaseCatalogue,
+    activate_release,
+    activating,
+    delete_old,
+)
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import server_errors
@@ -21,7 +26,7 @@ from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
 from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, KINDS, Kind
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.storage import Storage
-from vlm4rec_search.indexes.release import Publication, ReleaseMeta, check_readable
+from vlm4rec_search.indexes.release import ListedRelease, Publication, ReleaseMeta
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.ranking import Ranking
@@ -74,8 +79,8 @@ class OpenSearchReleases(Releases):
         with server_errors():
             return self.catalogue.live()
 
-    def list(self) -> Mapping[str, ReleaseMeta]:
-        """Return the metadata of every verified release that has all its indices, the oldest first."""
+    def list(self) -> Mapping[str, ListedRelease]:
+        """Return every verified release that has all its indices, the oldest first."""
         with server_errors():
             return self.catalogue.list()
 
@@ -85,8 +90,7 @@ class OpenSearchReleases(Releases):
         A running publication is not waited for; it notices the activation and does not replace the release.
         """
         with server_errors(), activating(self.catalogue) as held:
-            meta = self.list()[self.find(name)]
-            check_readable(name, meta.schema_version, meta.analyzer)
+            meta = self.meta(name)
             expected: dict[Kind, int] = {"items": meta.documents, "profiles": meta.users}
             for kind, count in expected.items():
                 index = self.catalogue.index(kind, name)
@@ -100,9 +104,9 @@ class OpenSearchReleases(Releases):
         with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
             self.catalogue.delete_unfinished()
             with activating(self.catalogue):
-                live, names = self.catalogue.live(), [*self.list()]
-                needed = names[max(names.index(live) - 1, 0) : names.index(live) + 1] if live in names else []
-                return delete_old(self.catalogue, set(needed), retained)
+                live = self.catalogue.live()
+                needed = {live, *self.older(live)[-1:]} if live else set()
+                return delete_old(self.catalogue, needed, retained)
 
     def open(
         self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
