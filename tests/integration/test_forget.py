@@ -13,6 +13,7 @@ from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.mapping import index_body
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.pipeline.recommendations import all_users
 
@@ -64,6 +65,20 @@ def test_documents_are_deleted_and_one_that_the_server_keeps_is_told(opensearch_
     client.indices.put_settings(index=index, body={"index.blocks.write": True})
     with pytest.raises(RunError, match=f"{index} keeps 1 documents that were to be deleted: run the command again"):
         delete_documents(client, index, ["c"])
+
+
+def test_what_killed_publications_have_left_is_forgotten_too(server: Server) -> None:
+    """An unfinished index is deleted; and a base that was being copied takes no writes."""
+    given = tables(shop())
+    live, killed = server.publish(given, made()), made()
+    assert isinstance(server.releases, OpenSearchReleases)
+    catalogue = server.releases.catalogue
+    left, copied = (catalogue.index("profiles", name) for name in (killed.name, live))
+    catalogue.client.indices.create(index=left, body=index_body("profiles", killed, []))
+    catalogue.client.indices.put_settings(index=copied, body={"index.blocks.write": True})
+    assert server.releases.forget({"u06"})[live] == 1
+    assert not catalogue.client.indices.exists(index=left)
+    assert "u06" not in all_users(server.releases, live)
 
 
 @pytest.mark.long

@@ -39,6 +39,7 @@ from vlm4rec_search.indexes.opensearch.documents import (
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
 from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, ID_COLUMNS, KINDS, VECTORS, Kind, index_body
+from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseMeta, ReleaseSummary
@@ -51,7 +52,6 @@ logger = logging.getLogger(__name__)
 _MEMORY = "2GB"  # of DuckDB; what does not fit goes to a folder beside the temporary file
 COPYING = 300.0  # seconds; a server that cannot link files copies them
 _REJECTED_KINDS: dict[Kind, str] = {"items": "document", "profiles": "user", "segments": "segment"}
-_WRITE_BLOCK = "index.blocks.write"
 _REFUSED = "SELECT kind, id, title, reason FROM rejected"
 _MOVE_REFUSED = """
 INSERT INTO rejected SELECT $kind, refused.id, {title}, refused.reason
@@ -184,7 +184,7 @@ class IndexBuilder:
         source = self._catalogue.index(kind, base)
         body = index_body(kind, self._meta, self._facets)
         with _write_blocked(self._catalogue, source):
-            settings = {"settings": {_WRITE_BLOCK: None}}
+            settings = {"settings": {WRITE_BLOCK: None}}
             client.indices.clone(index=source, target=index, body=settings, request_timeout=COPYING)
         limits = {"mapping.total_fields.limit": body["settings"]["index"]["mapping.total_fields.limit"]}
         client.indices.put_settings(index=index, body={"index": limits})
@@ -208,11 +208,11 @@ class IndexBuilder:
 @contextmanager
 def _write_blocked(catalogue: ReleaseCatalogue, index: str) -> Iterator[None]:
     """Block writes to an index, which copying requires; searches are not affected."""
-    catalogue.client.indices.put_settings(index=index, body={_WRITE_BLOCK: True})
+    catalogue.client.indices.put_settings(index=index, body={WRITE_BLOCK: True})
     try:
         yield
     finally:
-        catalogue.client.indices.put_settings(index=index, body={_WRITE_BLOCK: None})
+        catalogue.client.indices.put_settings(index=index, body={WRITE_BLOCK: None})
 
 
 def _raise(rejection: Rejection) -> None:

@@ -1,6 +1,5 @@
 """The releases on a server, behind the interface that all backends share."""
 
-import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -18,13 +17,13 @@ from vlm4rec_search.indexes.opensearch.aliases import (
     delete_old,
 )
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
-from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
-from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, KINDS, Kind
+from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, Kind
 from vlm4rec_search.indexes.opensearch.publish import publish_release
+from vlm4rec_search.indexes.opensearch.shoppers import delete_profiles, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.release import ListedRelease, Publication, ReleaseMeta
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
@@ -35,7 +34,6 @@ from vlm4rec_search.search.searcher import Searcher
 
 _PAGE = 500
 _MOST_HITS = 10_000  # of one request
-_MERGING = 120.0  # seconds in which segments have to be without deleted documents
 _NEIGHBOURS = pa.list_(pa.struct([("item_id", pa.string()), ("similarity", pa.float64())]))
 _TYPES = {
     "price": pa.float64(),
@@ -137,13 +135,14 @@ class OpenSearchReleases(Releases):
         return [hit["_id"] for hit in answer["hits"]["hits"]]
 
     def forget(self, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
-        """Lower the number of users in `_meta`, delete the documents, and merge, so that no segment has them.
+        """Delete the documents as `delete_profiles` does, and merge, so that no segment has them.
 
-        The number comes first: after a break in between, either the next call finds the rest of the documents, or the
-        release is already complete without them. A merge that is missing is made up for.
+        What killed publications have left, which may have them too, is removed. A merge that is missing is made up for.
         """
         found = {}
         with server_errors(), nullcontext() if dry_run else lease(self.catalogue.client, self.catalogue.prefix):
+            if not dry_run:
+                self.catalogue.delete_unfinished()
             for name in self.list():
                 if not dry_run:  # a count and a scan see what an earlier call has deleted only then
                     self.catalogue.client.indices.refresh(index=self.catalogue.index("profiles", name))
@@ -153,44 +152,13 @@ class OpenSearchReleases(Releases):
                 if ids:
                     found[name] = len(ids)
                 if ids and not dry_run:
-                    self._delete_profiles(name, ids)
+                    delete_profiles(self.catalogue, name, ids)
             if not dry_run:
-                self._merge([self.catalogue.index("profiles", name) for name in self.list()])
+                merge_deleted(self.catalogue.client, [self.catalogue.index("profiles", name) for name in self.list()])
         return found
 
     def close(self) -> None:
         self.catalogue.client.close()
-
-    def _delete_profiles(self, name: str, ids: Sequence[str]) -> None:
-        client, index = self.catalogue.client, self.catalogue.index("profiles", name)
-        users = client.count(index=index)["count"] - len(ids)
-        for kind in KINDS:
-            of_kind = self.catalogue.index(kind, name)
-            meta = client.indices.get_mapping(index=of_kind)[of_kind]["mappings"]["_meta"]
-            client.indices.put_mapping(index=of_kind, body={"_meta": {**meta, "users": users}})
-        delete_documents(client, index, ids)
-        client.indices.refresh(index=index)
-
-    def _merge(self, indices: Sequence[str]) -> None:
-        """Merge until no segment has deleted documents.
-
-        A server keeps them for copies that fall behind, and drops them some 30 s after they are on the disk.
-
-        Raises:
-            RunError: they are still there after `_MERGING` seconds.
-        """
-        client, until = self.catalogue.client.indices, time.monotonic() + _MERGING
-        while indices := [index for index in indices if _has_deleted(client.stats(index=index, metric="docs"))]:
-            if time.monotonic() > until:
-                raise RunError(f"{indices[0]} has deleted profiles in its files still: run `vlm4rec forget` again")
-            for index in indices:
-                client.flush(index=index, params={"force": "true"})
-                client.forcemerge(index=index, params={"max_num_segments": 1, "request_timeout": 600})
-            time.sleep(1.0)
-
-
-def _has_deleted(stats: Mapping[str, Any]) -> bool:
-    return bool(stats["_all"]["total"]["docs"]["deleted"])
 
 
 def _row(hit: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""Removes the documents of shoppers from the releases on a server, so that no file keeps them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opensearchpy import OpenSearch
+
+from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
+from vlm4rec_search.indexes.opensearch.bulk import delete_documents
+from vlm4rec_search.indexes.opensearch.mapping import KINDS
+
+WRITE_BLOCK = "index.blocks.write"
+_MERGING = 120.0  # seconds in which segments have to be without deleted documents
+
+
+def delete_profiles(catalogue: ReleaseCatalogue, release: str, ids: Sequence[str]) -> None:
+    """Lower the number of users in `_meta`, and delete the documents; only the holder of the publisher's lease may.
+
+    The number comes first: after a break in between, either the next call finds the rest of the documents, or the
+    release is already complete without them.
+
+    Raises:
+        RunError: the server keeps a document. A repeated call deletes what is left.
+    """
+    client, index = catalogue.client, catalogue.index("profiles", release)
+    client.indices.put_settings(index=index, body={WRITE_BLOCK: None})  # a killed copy of the release leaves it
+    users = client.count(index=index)["count"] - len(ids)
+    for kind in KINDS:
+        of_kind = catalogue.index(kind, release)
+        meta = client.indices.get_mapping(index=of_kind)[of_kind]["mappings"]["_meta"]
+        client.indices.put_mapping(index=of_kind, body={"_meta": {**meta, "users": users}})
+    delete_documents(client, index, ids)
+    client.indices.refresh(index=index)
+
+
+def merge_deleted(client: OpenSearch, indices: Sequence[str]) -> None:
+    """Merge until no segment has deleted documents.
+
+    A server keeps them for copies that fall behind, and drops them some 30 s after they are on the disk.
+
+    Raises:
+        RunError: they are still there after `_MERGING` seconds.
+    """
+    until = time.monotonic() + _MERGING
+    while indices := [index for index in indices if _has_deleted(client.indices.stats(index=index, metric="docs"))]:
+        if time.monotonic() > until:
+            raise RunError(f"{indices[0]} has deleted profiles in its files still: run `vlm4rec forget` again")
+        for index in indices:
+            client.indices.flush(index=index, params={"force": "true"})
+            client.indices.forcemerge(index=index, params={"max_num_segments": 1, "request_timeout": 600})
+        time.sleep(1.0)
+
+
+def _has_deleted(stats: Mapping[str, Any]) -> bool:
+    return bool(stats["_all"]["total"]["docs"]["deleted"])
