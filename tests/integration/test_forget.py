@@ -1,6 +1,9 @@
 """`vlm4rec forget` on both backends: live and kept releases lose the shopper, and all else stays."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -11,6 +14,7 @@ from opensearchpy import exceptions
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.mapping import index_body
@@ -37,6 +41,42 @@ def test_a_shopper_leaves_live_and_kept_releases(backend: Backend) -> None:
         assert index.search(Query(user="u02")).hits == before.hits
     backend.releases.activate(old)
     assert backend.releases.live() == old
+
+
+def test_a_publication_leaves_out_who_is_forgotten_before_it_or_meanwhile(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The list is read when no `forget` can run on the index, and once more before the release goes live."""
+    caplog.set_level("INFO")
+    lists: list[set[str]] = [{"u07"}, {"u07", "u08"}]
+    given = tables(shop())
+    people = backend.releases.meta(backend.publish(given, made())).users
+    publication = backend.releases.publish(given, made(), False, True, lambda: lists.pop(0))
+    assert "1 forgotten shoppers are left out; `sqlmesh plan` removes them from the tables" in caplog.text
+    assert (lists, publication.summary.users, publication.meta.users) == ([], people - 2, people - 2)
+    live = str(backend.releases.live())
+    assert backend.releases.meta(live).users == len(all_users(backend.releases, live)) == people - 2
+    assert not {"u07", "u08"} & set(all_users(backend.releases, live))
+    assert publication.refused.num_rows == 0
+    backend.releases.activate(live)
+
+
+def test_a_release_that_goes_live_while_a_forgetting_waits_is_cleaned_too(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.publish(tables(shop()), made())
+    take = pointer.folder_lock
+
+    @contextmanager
+    def take_after_a_build(folder: Path) -> Iterator[None]:
+        monkeypatch.undo()
+        embedded.publish(tables(shop()), made())
+        with take(folder):
+            yield
+
+    monkeypatch.setattr(pointer, "folder_lock", take_after_a_build)
+    embedded.releases.forget({"u09"})
+    assert "u09" not in all_users(embedded.releases, str(embedded.releases.live()))
 
 
 def test_a_service_that_follows_answers_without_the_shopper(embedded: Embedded) -> None:

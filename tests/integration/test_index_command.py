@@ -1,4 +1,4 @@
-"""All steps against a real server: plan, index, search, doctor after a loss, and an incremental release."""
+"""All steps against a real server: plan, index, search, doctor after a loss, an incremental release, a forgetting."""
 
 import duckdb
 from helpers.server_releases import Window
@@ -44,3 +44,10 @@ def test_tables_are_published_to_a_server_and_differences_are_repaired(
         sent = connection.execute("SELECT indexed FROM loads WHERE release = ? ORDER BY index", [second["release"]])
         assert releases == [(first["release"], "full", "published"), (second["release"], "incremental", "published")]
         assert sent.fetchall() == [(1,), (0,), (0,)]  # the lost item; no profile, no segment
+
+    workspace.vlm4rec("forget", "--user", "u001", "--url", opensearch_url)
+    third = workspace.run("vlm4rec", "index", "--url", opensearch_url, told=True)  # without a plan
+    assert "1 forgotten shoppers are left out; `sqlmesh plan` removes them from the tables" in third
+    assert f"{second['users'] - 1} profiles ({second['users'] - 1} before)" in third
+    assert "u001" not in window.documents("profiles")
+    assert workspace.json("doctor", "--url", opensearch_url)["success"] is True

@@ -32,6 +32,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.common.warehouse import read
+    from vlm4rec_search.datasets.forgotten import load_forgotten
     from vlm4rec_search.indexes import open_releases
     from vlm4rec_search.indexes.search_layer import read_search_layer
     from vlm4rec_search.pipeline.doctor import examine, find_stale_fit
@@ -44,7 +45,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
         search_layer = read_search_layer(connection, environment, options.index_photos)
         stale_fit = find_stale_fit(connection, environment, options.fitted)
     with open_releases(url or options.index_url, options) as index:
-        diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit)
+        diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit, load_forgotten(options.forgotten))
     success = all(finding.severity != "error" for finding in diagnosis.findings)
     if as_json:
         echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})

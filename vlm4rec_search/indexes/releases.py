@@ -2,8 +2,8 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Literal, Self
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Literal, Self, TypeAlias
 
 import pyarrow as pa
 
@@ -28,6 +28,8 @@ RETAINED = 5  # releases that a publication leaves, the live one included: enoug
 
 Hashed = Literal["profiles", "segments"]  # kinds of documents that are compared by their hashes
 
+ReadForgotten: TypeAlias = Callable[[], Container[str]]  # contains the ids of the forgotten shoppers at that moment
+
 _TEXTS = ("title", "description", "caption", "details", "category")
 COLUMNS = ("item_id", *_TEXTS, "price", "available", "image", "content_hash", "vector")
 BEHAVIOUR = ("popularity", "neighbours")  # further columns of the documents, which follow from interactions
@@ -45,8 +47,18 @@ class Releases(ABC):
     url: str
 
     @abstractmethod
-    def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
+    def publish(
+        self,
+        given: SearchTables[Frame],
+        meta: ReleaseMeta,
+        incremental: bool,
+        force: bool,
+        forgotten: ReadForgotten = frozenset,
+    ) -> Publication:
         """Build, verify and activate a release.
+
+        Shoppers whom `forgotten` returns are left out. It is called while no `forget` can run on the index: before the
+        rows are staged, and again before the release goes live.
 
         Raises:
             UsageError: a column is missing, or the live release cannot be the base of an incremental release.

@@ -4,7 +4,8 @@ Each document and each user is judged on its own: the tables of a release hold t
 `rejected` holds the others with the reason.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
@@ -19,24 +20,31 @@ from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.search_layer import MODELS, PHOTOS, Frame, Model, SearchTables
 from vlm4rec_search.search.retrievers import MAX_ITEMS
 
+logger = logging.getLogger(__name__)
+
 RANGE = 20_000  # documents whose lists are in memory at once: about 1 GB with 100 words and 150 neighbours each
 STEPS = 5  # how often `stage_release` advances its progress bar
 
 
 def stage_release(
-    connection: duckdb.DuckDBPyConnection, given: SearchTables[Frame], meta: ReleaseMeta, advance: Advance
+    connection: duckdb.DuckDBPyConnection,
+    given: SearchTables[Frame],
+    meta: ReleaseMeta,
+    advance: Advance,
+    forgotten: Container[str] = frozenset(),
 ) -> ReleaseMeta:
     """Create and fill the tables of a release, and return its metadata with the numbers of documents and users.
 
     A document or user is rejected when its id is missing or repeated, when its vector is missing, has another
     dimension, is not finite or not of length 1, or when another encoder made the vector. The first row with an id
-    stays.
+    stays. Users who are forgotten are left out; the table `rejected` does not name them.
 
     Args:
         connection: an empty database.
         given: the tables of the search layer.
         meta: of the release; its encoder and dimension are those that the vectors must have.
         advance: called `STEPS` times.
+        forgotten: contains the ids of shoppers whom the tables may still have.
 
     Raises:
         UsageError: a column is missing.
@@ -46,6 +54,8 @@ def stage_release(
     connection.execute(tables.CREATE)
     connection.execute(tables.JUDGE_DOCUMENTS, {"dimension": meta.dimension, "encoder": meta.encoder})
     connection.execute(tables.JUDGE_USERS, {"dimension": meta.dimension, "fitted_dimension": meta.fitted_dimension})
+    if left_out := leave_out(connection, forgotten, "judged_users", "user_id"):
+        logger.info("%d forgotten shoppers are left out; `sqlmesh plan` removes them from the tables", len(left_out))
     connection.execute(tables.JUDGE_REPEATED)
     connection.execute(tables.COPY_DOCUMENTS)
     _require_documents(connection)
@@ -72,6 +82,18 @@ def stage_release(
     verify_rows(connection)
     advance(1)
     return meta
+
+
+def leave_out(
+    connection: duckdb.DuckDBPyConnection, forgotten: Container[str], table: str, column: str, where: str = "TRUE"
+) -> list[str]:
+    """Delete the rows of shoppers from a table, and return the ids that were there; the names are of this package."""
+    ids = connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {where}").fetchall()  # noqa: S608
+    found = [user for (user,) in ids if user in forgotten]
+    if found:
+        statement = f"DELETE FROM {table} WHERE {where} AND {column} IN (SELECT unnest(?))"  # noqa: S608
+        connection.execute(statement, [found])
+    return found
 
 
 def count_rows(connection: duckdb.DuckDBPyConnection, table: str) -> int:

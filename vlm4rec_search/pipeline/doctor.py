@@ -1,6 +1,6 @@
 """Compares the live release with the tables of the warehouse, and looks at what its ranking shows to shoppers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -100,6 +100,7 @@ def examine(
     ranking: Ranking | None = None,
     rules: Sequence[Rule] = (),
     stale_fit: str | None = None,
+    forgotten: Container[str] = frozenset(),
 ) -> Diagnosis:
     """Compare the live release with the tables, and look at the top tens that shoppers get.
 
@@ -109,6 +110,7 @@ def examine(
         users: number of shoppers whose top tens are examined.
         ranking, rules: that answer, see `Searcher`.
         stale_fit: see `find_stale_fit`.
+        forgotten: contains the ids of shoppers whom no release may have.
 
     Raises:
         UsageError: nothing is published, or the release is of another schema version.
@@ -117,7 +119,8 @@ def examine(
     live = releases.meta(None)
     name = live.name
     with duckdb_errors(), duckdb.connect() as connection:
-        staged = stage_release(connection, search_layer.tables, search_layer.new_release(live.checks), lambda _: None)
+        made = search_layer.new_release(live.checks)
+        staged = stage_release(connection, search_layer.tables, made, lambda _: None, forgotten)
         connection.execute(_LIVE)
         for batch in releases.documents(name, (*COLUMNS, *BEHAVIOUR)):
             connection.register("batch", batch)

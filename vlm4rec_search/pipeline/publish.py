@@ -4,12 +4,14 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.version import package_version
 from vlm4rec_search.common.warehouse import read
+from vlm4rec_search.datasets.forgotten import load_forgotten
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
 from vlm4rec_search.indexes.releases import Releases
@@ -54,7 +56,8 @@ def publish_index(
 ) -> ReleaseSummary:
     """Check the tables, build and verify a release of them, activate it, and record the publication.
 
-    The suites and the release see the same data, since one short connection reads both.
+    The suites and the release see the same data, since one short connection reads both. Shoppers who are forgotten are
+    left out, also those whom the tables still have.
 
     Args:
         settings: warehouse, expectations, credentials, file of records, business rules.
@@ -67,7 +70,8 @@ def publish_index(
         choose: chooses the ranking configuration that the release holds; without it, that of the live release stays.
 
     Raises:
-        UsageError: there is no warehouse, a table is missing, or the rules or the index URL cannot be used.
+        UsageError: there is no warehouse, a table is missing, or the rules, the index URL or the list of the forgotten
+            cannot be used.
         RunError: another process is writing the warehouse, a suite or the gate refused, or the build failed.
     """
     with open_releases(url or settings.index_url, settings) as releases:
@@ -105,7 +109,8 @@ def _publish(
     meta = replace(meta, ranking=ranking.model_dump_json(), chosen=reason, chosen_from=chosen_from)
     mode = "incremental" if incremental else "full"
     try:
-        publication = releases.publish(search_layer.tables, meta, incremental, force)
+        forgotten = partial(load_forgotten, settings.forgotten)
+        publication = releases.publish(search_layer.tables, meta, incremental, force, forgotten)
     except Vlm4recError as error:
         with suppress(Vlm4recError):  # the first error matters more than a record that cannot be written
             record_failure(settings.releases, releases.url, mode, meta, error)

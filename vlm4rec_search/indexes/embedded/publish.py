@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
 from vlm4rec_search.common.bm25 import BOOSTS, bm25, count_terms
+from vlm4rec_search.common.erase import erase_from_duckdb
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import Advance, bar
 from vlm4rec_search.common.vectors import cosines, unit
@@ -21,6 +22,7 @@ from vlm4rec_search.indexes.embedded.pointer import current_release, publishing
 from vlm4rec_search.indexes.embedded.shortlist import Signs, Trial, try_lengths
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import DamagedIndexError, ReleaseMeta, ReleaseSummary
+from vlm4rec_search.indexes.releases import ReadForgotten
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
 from vlm4rec_search.indexes.tables import CREATE_POSTINGS, CREATE_SHORTLISTS
@@ -30,6 +32,8 @@ from vlm4rec_search.search.searcher import Searcher
 logger = logging.getLogger(__name__)
 
 EXACT_UP_TO = 200_000
+COUNT_USERS = "UPDATE release SET users = (SELECT COUNT(*) FROM users)"
+"""Mends the number of users in a release file after some were removed."""
 _MEMORY = "4GB"  # of DuckDB while it builds; what does not fit goes to a folder beside the file
 _BATCH = 10_000  # texts in memory at once
 _TRIED = 24  # queries of each sort that try shortlists
@@ -54,7 +58,11 @@ FROM documents AS new FULL JOIN previous AS old ON old.item_id = new.item_id
 
 
 def build_release(
-    folder: Path, given: SearchTables[Frame], meta: ReleaseMeta, exact_up_to: int = EXACT_UP_TO
+    folder: Path,
+    given: SearchTables[Frame],
+    meta: ReleaseMeta,
+    exact_up_to: int = EXACT_UP_TO,
+    forgotten: ReadForgotten = frozenset,
 ) -> ReleaseSummary:
     """Build, verify and publish a release. The release before it answers until the new one is verified.
 
@@ -65,6 +73,7 @@ def build_release(
         given: the tables of the search layer.
         meta: from `new_release`; its encoder and dimension are those that the vectors must have.
         exact_up_to: documents up to which searches compare all vectors; a larger release gets shortlists.
+        forgotten: see `Releases.publish`.
 
     Raises:
         UsageError: a column is missing.
@@ -76,7 +85,8 @@ def build_release(
     with publishing(folder, meta.name) as path, duckdb_errors(), bar("building the release", steps) as advance:
         connection = duckdb.connect(str(path), config={"memory_limit": _MEMORY})
         try:
-            meta = stage_release(connection, given, meta, advance)
+            left_out = forgotten()
+            meta = stage_release(connection, given, meta, advance, left_out)
             _write_postings(connection, load_analyzer(meta.analyzer), advance)
             scans = scan_samples(connection, meta.dimension)
             summary = _summarize_changes(connection, folder, meta)
@@ -90,6 +100,8 @@ def build_release(
         if meta.documents > exact_up_to:
             _try_shortlists(path)
         verify_file(path, scans)
+        if (now := forgotten()) != left_out:
+            erase_from_duckdb(path, now, False, COUNT_USERS)
         advance(1)
     return replace(summary, seconds=round(time.perf_counter() - started, 2))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -12,10 +13,10 @@ from vlm4rec_search.common.erase import erase_from_duckdb
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
-from vlm4rec_search.indexes.embedded.publish import EXACT_UP_TO, build_release
+from vlm4rec_search.indexes.embedded.publish import COUNT_USERS, EXACT_UP_TO, build_release
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import ListedRelease, Publication, ReleaseMeta, check_readable, in_order
-from vlm4rec_search.indexes.releases import COLUMNS, Hashed, Releases
+from vlm4rec_search.indexes.releases import COLUMNS, Hashed, ReadForgotten, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.tables import HASHES
 from vlm4rec_search.search.ranking import Ranking
@@ -28,7 +29,6 @@ _DOCUMENTS = """
     FROM documents INNER JOIN vectors USING (document) LEFT JOIN popularity USING (document)
         LEFT JOIN neighbours USING (document)
 """
-_COUNT_USERS = "UPDATE release SET users = (SELECT COUNT(*) FROM users)"
 _REFUSED = "SELECT kind, id, title, reason FROM rejected"
 
 
@@ -39,15 +39,22 @@ class EmbeddedReleases(Releases):
         """Use a folder, which need not exist yet; for `exact_up_to` see `build_release`, for `weights` `Searcher`."""
         self.folder, self.url, self._exact_up_to, self._weights = folder, str(folder), exact_up_to, weights
 
-    def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
+    def publish(
+        self,
+        given: SearchTables[Frame],
+        meta: ReleaseMeta,
+        incremental: bool,
+        force: bool,
+        forgotten: ReadForgotten = frozenset,
+    ) -> Publication:
         """Build a release file; `force` has no effect here."""
         if incremental:
             raise UsageError("an embedded release is always built whole: leave out --incremental")
-        summary = build_release(self.folder, given, meta, self._exact_up_to)
+        summary = build_release(self.folder, given, meta, self._exact_up_to, forgotten)
         with self._connect(meta.name) as connection:
             refused = connection.execute(_REFUSED).to_arrow_table()
             built = _read_meta(connection)
-        return Publication(built, summary, refused=refused)
+        return Publication(built, replace(summary, users=built.users), refused=refused)
 
     def live(self) -> str | None:
         return pointer.live_name(self.folder)
@@ -90,13 +97,13 @@ class EmbeddedReleases(Releases):
 
         What killed processes have left, which may have them too, is removed.
         """
-        paths = sorted((self.folder / "releases").glob("[!.]*.duckdb"))
-        if not paths:
+        if not (self.folder / "releases").is_dir():
             return {}
         with nullcontext() if dry_run else pointer.folder_lock(self.folder):
             if not dry_run:
                 pointer.remove_unfinished(self.folder)
-            rows = {path.stem: erase_from_duckdb(path, users, dry_run, _COUNT_USERS) for path in paths}
+            paths = sorted((self.folder / "releases").glob("[!.]*.duckdb"))  # a build may just have ended
+            rows = {path.stem: erase_from_duckdb(path, users, dry_run, COUNT_USERS) for path in paths}
         return {name: count for name, count in rows.items() if count}
 
     def _connect(self, name: str) -> duckdb.DuckDBPyConnection:

@@ -6,7 +6,7 @@ links their files, and sends only documents that changed.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -39,13 +39,13 @@ from vlm4rec_search.indexes.opensearch.documents import (
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
 from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, ID_COLUMNS, KINDS, VECTORS, Kind, index_body
-from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK
+from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK, delete_profiles, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseMeta, ReleaseSummary
-from vlm4rec_search.indexes.releases import RETAINED
+from vlm4rec_search.indexes.releases import RETAINED, ReadForgotten
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
+from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, leave_out, stage_release
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def publish_release(
     incremental: bool = False,
     force: bool = False,
     storage: Storage = DEFAULT,
+    forgotten: ReadForgotten = frozenset,
 ) -> Publication:
     """Build, verify and activate a release. The previous release answers until then, and keeps answering on failure.
 
@@ -80,6 +81,7 @@ def publish_release(
         force: publish although many documents of the live release would be deleted, or another process activated
             another release meanwhile.
         storage: shards, copies and vectors of a full release; a copy has those of its base.
+        forgotten: see `Releases.publish`.
 
     Raises:
         UsageError: a column is missing, an alias is an index, or the live release cannot be the base of this one.
@@ -97,7 +99,8 @@ def publish_release(
         listed = catalogue.list().get(live) if live else None
         previous = listed.meta if listed else None
         with bar("staging the tables", STEPS) as advance:
-            meta = stage_release(connection, given, meta, advance)
+            left_out = forgotten()
+            meta = stage_release(connection, given, meta, advance, left_out)
         facets = prepare_documents(connection)
         for kind in KINDS:
             read_hashes(catalogue.client, catalogue.index(kind, live) if live else None, connection, f"live_{kind}")
@@ -111,6 +114,8 @@ def publish_release(
             _check_losses(connection, force)  # again, after the server has refused documents
             meta = _verify(catalogue, connection, meta)
             held.renew()
+            if (now := forgotten()) != left_out:
+                meta = _leave_out(catalogue, connection, meta, now)
         with activating(catalogue) as activation:
             if not force:
                 check_unchanged(catalogue, live, meta.name)
@@ -291,6 +296,18 @@ def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, 
     for kind in reversed(KINDS):
         client.indices.put_mapping(index=catalogue.index(kind, meta.name), body={"_meta": body})
     return meta
+
+
+def _leave_out(
+    catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta, forgotten: Container[str]
+) -> ReleaseMeta:
+    """Remove shoppers from a release that is verified and not yet live, and return its metadata."""
+    leave_out(connection, forgotten, "rejected", "id", "kind = 'user'")
+    ids = leave_out(connection, forgotten, "outgoing_profiles", "user_id")
+    if ids:
+        delete_profiles(catalogue, meta.name, ids)
+        merge_deleted(catalogue.client, [catalogue.index("profiles", meta.name)])
+    return replace(meta, users=meta.users - len(ids))
 
 
 def _summarize(

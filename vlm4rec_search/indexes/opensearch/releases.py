@@ -26,7 +26,7 @@ from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.shoppers import delete_profiles, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.release import ListedRelease, Publication, ReleaseMeta
-from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
+from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, ReadForgotten, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
@@ -70,8 +70,15 @@ class OpenSearchReleases(Releases):
         self.catalogue, self.url, self._storage = ReleaseCatalogue(client, prefix), url, storage
         self._limits, self._weights = limits, weights
 
-    def publish(self, given: SearchTables[Frame], meta: ReleaseMeta, incremental: bool, force: bool) -> Publication:
-        return publish_release(self.catalogue, given, meta, incremental, force, self._storage)
+    def publish(
+        self,
+        given: SearchTables[Frame],
+        meta: ReleaseMeta,
+        incremental: bool,
+        force: bool,
+        forgotten: ReadForgotten = frozenset,
+    ) -> Publication:
+        return publish_release(self.catalogue, given, meta, incremental, force, self._storage, forgotten)
 
     def live(self) -> str | None:
         with server_errors():
