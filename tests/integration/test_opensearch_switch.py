@@ -104,6 +104,19 @@ def test_an_activation_waits_for_another_one_and_names_its_process(
     assert window.releases.rollback(None) == old
 
 
+def test_old_releases_are_removed_and_activated_on_a_full_disk(window: Window) -> None:
+    first, second, third = (publish_labelled(window, label).meta.name for label in ("old", "new", "killed"))
+    full = {"index.blocks.read_only_allow_delete": True}  # as a server does that has no room left
+    indices, everything = window.client.indices, f"{window.catalogue.prefix}*"
+    every_state = {"expand_wildcards": "all"}  # the index of the leases is hidden
+    indices.put_settings(index=everything, body=full, params=every_state)
+    assert window.releases.prune(1) == [first]
+    indices.put_settings(index=everything, body=full, params=every_state)
+    assert window.releases.rollback(None) == second == window.catalogue.live()
+    settings = indices.get_settings(index=window.catalogue.index("items", third), flat_settings=True)
+    assert [each["settings"]["index.blocks.read_only_allow_delete"] for each in settings.values()] == ["true"]
+
+
 def test_a_server_that_does_not_create_the_index_of_the_leases_is_reported(window: Window) -> None:
     with proxy(window.url, lambda _number, _body: Fault(400), judged="vlm4rec-lease") as url:
         refused = Window(url, window.catalogue.prefix)

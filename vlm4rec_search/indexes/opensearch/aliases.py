@@ -15,6 +15,7 @@ from tenacity.wait import wait_random_exponential
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, is_transient
+from vlm4rec_search.indexes.opensearch.disk import change_despite_full_disk
 from vlm4rec_search.indexes.opensearch.lease import ACTIVATION, Lease, lease
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind, index_name, read_meta
 from vlm4rec_search.indexes.release import (
@@ -82,7 +83,10 @@ class ReleaseCatalogue:
             # by pattern, to remove the alias from whatever release it names at that moment
             actions.append({"remove": {"index": f"{alias}__*", "alias": alias, "must_exist": False}})
             actions.append({"add": {"index": self.index(kind, release), "alias": alias}})
-        self.client.indices.update_aliases(body={"actions": actions})
+        patterns = ",".join(f"{alias}__*" for alias in self.aliases.values())
+        change_despite_full_disk(
+            self.client, patterns, lambda: self.client.indices.update_aliases(body={"actions": actions})
+        )
 
     def delete(self, release: str) -> None:
         """Delete all existing indices of a release."""

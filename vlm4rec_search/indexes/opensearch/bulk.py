@@ -22,13 +22,13 @@ from vlm4rec_search.indexes.opensearch.connection import (
     connection_errors,
     describe_error,
 )
+from vlm4rec_search.indexes.opensearch.disk import DISK_FULL
 
 logger = logging.getLogger(__name__)
 
 Operation: TypeAlias = tuple[str, bytes | None]  # id, and the whole document as JSON; None deletes
 _Item: TypeAlias = Mapping[str, Mapping[str, Any]]  # Any: whatever JSON the server sends
 
-DISK_FULL = "read-only-allow-delete"  # in the server's reason when the disk is full
 _PARAMETERS = {"filter_path": "errors,error,items.*.status,items.*.error"}
 _REPLIES = frozenset(range(400, 600)) - {401, 403}  # statuses that become a reply; the others are raised
 _NDJSON = {"content-type": "application/x-ndjson"}

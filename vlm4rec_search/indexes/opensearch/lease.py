@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError
+from vlm4rec_search.indexes.opensearch.disk import DISK_BLOCK, is_disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Lease:
         self._client, self._index, self._name = client, f"{prefix}vlm4rec-lease", name
         self._holder, self._ended, self._has_announced_wait = uuid4().hex, Event(), False
         try:
-            client.indices.create(index=self._index, body=_BODY)
+            if not client.indices.exists(index=self._index):  # a server whose disk is full creates none
+                client.indices.create(index=self._index, body=_BODY)
         except exceptions.RequestError as error:
             if error.error != _INDEX_EXISTS:
                 raise
@@ -68,9 +70,9 @@ class Lease:
             self._wait_until_lost(current)
         try:
             if current is None:
-                self._version = self._client.index(**self._document(), op_type="create")
+                self._version = self._write(op_type="create")
             else:
-                self._version = self._client.index(**self._document(), **_unchanged(current))
+                self._version = self._write(**_unchanged(current))
         except exceptions.ConflictError:
             self._refuse(self._read() or {})
         logger.debug("took the lease %s of %s", self._name, self._index)
@@ -83,7 +85,7 @@ class Lease:
             UnreachableError: the server is away.
         """
         try:
-            self._version = self._client.index(**self._document(), **_unchanged(self._version))
+            self._version = self._write(**_unchanged(self._version))
         except exceptions.ConflictError:
             current = self._read() or {}
             if current.get("_source", {}).get("holder") != self._holder:
@@ -104,9 +106,19 @@ class Lease:
             self.renew()
             self._client.delete(index=self._index, id=self._name, **_unchanged(self._version))
 
-    def _document(self) -> dict[str, Any]:
+    def _write(self, **parameters: Any) -> dict[str, Any]:
+        """Write the document, also on a full disk: otherwise nobody could remove the releases that fill it."""
         body = {"holder": self._holder, "machine": socket.gethostname(), "process": os.getpid(), "renewal": uuid4().hex}
-        return {"index": self._index, "id": self._name, "body": body}
+        document = {"index": self._index, "id": self._name, "body": body, **parameters}
+        try:
+            written: dict[str, Any] = self._client.index(**document)
+        except exceptions.TransportError as error:
+            if not is_disk_full(error):
+                raise
+            # It stays lifted, since another lease may be written at the same time; the server soon sets it again.
+            self._client.indices.put_settings(index=self._index, body={DISK_BLOCK: None})
+            written = self._client.index(**document)
+        return written
 
     def _read(self) -> dict[str, Any] | None:
         try:

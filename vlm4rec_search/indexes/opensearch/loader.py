@@ -13,8 +13,9 @@ from tenacity.wait import wait_random_exponential
 from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.indexes.opensearch.bulk import DISK_FULL, Delivered, Delivery, Line, Operation, Rejection
+from vlm4rec_search.indexes.opensearch.bulk import Delivered, Delivery, Line, Operation, Rejection
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, is_transient
+from vlm4rec_search.indexes.opensearch.disk import change_despite_full_disk
 
 T = TypeVar("T")
 
@@ -23,7 +24,6 @@ CONNECTIONS = 4
 PATIENCE = 120.0  # seconds
 _WHILE_LOADING = {"refresh_interval": "-1", "number_of_replicas": "0", "auto_expand_replicas": "false"}
 _BACKUP = "settings_before_loading"  # in `_meta`; after a killed load the next one restores the settings from here
-_DISK_BLOCK = "index.blocks.read_only_allow_delete"  # the server sets it when the disk is full
 
 
 @dataclass
@@ -157,26 +157,13 @@ def _back_up(client: OpenSearch, index: str) -> dict[str, str | None]:
 
 def _restore(client: OpenSearch, index: str, before: dict[str, str | None]) -> None:
     """Restore the settings, then drop their backup: a kill in between makes the next load restore them once more."""
-    try:
-        client.indices.put_settings(index=index, body={"index": before})
-    except exceptions.NotFoundError:
-        return  # the index was deleted; the error of the load says so
-    except exceptions.TransportError as error:
-        if DISK_FULL not in describe_refusal(error):
-            raise
-        _restore_on_full_disk(client, index, before)
-        return
-    _drop_backup(client, index)
 
-
-def _restore_on_full_disk(client: OpenSearch, index: str, before: dict[str, str | None]) -> None:
-    """Lift the block of a full disk for a moment: under the block the server changes no other setting."""
-    client.indices.put_settings(index=index, body={_DISK_BLOCK: None})
-    try:
+    def restore() -> None:
         client.indices.put_settings(index=index, body={"index": before})
         _drop_backup(client, index)
-    finally:
-        client.indices.put_settings(index=index, body={_DISK_BLOCK: True})
+
+    with suppress(exceptions.NotFoundError):  # the index was deleted; the error of the load says so
+        change_despite_full_disk(client, index, restore)
 
 
 def _drop_backup(client: OpenSearch, index: str) -> None:
