@@ -208,6 +208,13 @@ def test_a_restore_keeps_the_list_of_forgotten_shoppers(shop: Path, monkeypatch:
     Path("forgotten.json").write_text("newer")
     assert run("restore", "shop.zip", "--force").exit_code == 0
     assert Path("forgotten.json").read_text() == "newer"
+    new_folder = move_to_new_folder(shop, monkeypatch)
+    (new_folder / "forgotten.json").write_text("newer")
+    restored = run("restore", "../shop.zip", "--json")  # not in the way, so that nobody moves it away
+    assert restored.exit_code == 0, restored.output
+    assert "forgotten.json" not in json.loads(restored.output)["files"]
+    assert (new_folder / "forgotten.json").read_text() == "newer"
+    shutil.rmtree(new_folder)
     folder = move_to_new_folder(shop, monkeypatch)
     assert run("restore", "../shop.zip").exit_code == 0
     assert (folder / "forgotten.json").read_text() == "older"

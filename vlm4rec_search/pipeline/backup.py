@@ -52,11 +52,13 @@ class _Part:
         path: outside of the backup.
         copy: makes a consistent copy of `path` at another path.
         replace: makes `path` a copy of another file.
+        stays: whether a file that is there stays, also with `force`.
     """
 
     path: Path
     copy: Callable[[Path, Path], None]
     replace: Callable[[Path, Path], None]
+    stays: bool = False
 
 
 def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[str, int]:
@@ -94,9 +96,10 @@ def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[
 
 
 def restore_backup(settings: Settings, source: Path, force: bool = False) -> dict[str, Path]:
-    """Put the files of a backup where the settings have them, and return the path of each.
+    """Put the files of a backup where the settings have them, and return the path of each that was written.
 
-    The whole backup is read before the first file is written.
+    The whole backup is read before the first file is written. A list of forgotten shoppers that is there stays: one of
+    an older backup would bring back who was forgotten since.
 
     Args:
         settings: name the files.
@@ -111,6 +114,7 @@ def restore_backup(settings: Settings, source: Path, force: bool = False) -> dic
     with TemporaryDirectory(dir=settings.cache, prefix=".restore-") as folder:
         names = _extract(settings, source, Path(folder))
         parts = {name: part for name, part in _parts(settings, names).items() if name in names}
+        parts = {name: part for name, part in parts.items() if not (part.stays and part.path.exists())}
         taken = [part.path for name, part in parts.items() if part.path.exists() and not re.fullmatch(_PHOTO, name)]
         if taken and not force:
             raise UsageError(f"{taken[0]} exists: move it away, or replace each file of the backup with --force")
@@ -148,7 +152,7 @@ def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
         "checks.duckdb": _Part(settings.quality / history.FILE, _copy_duckdb, _replace_duckdb),
         "evaluations.duckdb": _Part(settings.results, _copy_duckdb, _replace_duckdb),
         "served.sqlite": _Part(settings.served_file, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
-        "forgotten.json": _Part(settings.forgotten, _copy_file, _keep_or_write),
+        "forgotten.json": _Part(settings.forgotten, _copy_file, _replace_file, stays=True),
         "judgments.csv": _Part(settings.judgments_file, _copy_file, _replace_file),
         "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
         _LOG: _Part(
@@ -208,12 +212,6 @@ def _copy_duckdb(source: Path, target: Path) -> None:
 
 def _copy_file(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
-
-
-def _keep_or_write(path: Path, new: Path) -> None:
-    """Keep a list that is there: one of an older backup would bring back who was forgotten since."""
-    if not path.is_file():
-        _replace_file(path, new)
 
 
 def _replace_file(path: Path, new: Path) -> None:
