@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from opensearchpy import OpenSearch, exceptions
-from tenacity import Retrying, retry_if_exception, stop_after_delay
-from tenacity.wait import wait_random_exponential
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, is_transient
+from vlm4rec_search.indexes.opensearch.connection import (
+    UnreachableError,
+    describe_refusal,
+    is_transient,
+    until_answered,
+)
 from vlm4rec_search.indexes.opensearch.disk import change_despite_full_disk
 from vlm4rec_search.indexes.opensearch.lease import ACTIVATION, Lease, lease
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind, index_name, read_meta
@@ -231,10 +234,8 @@ def activate_release(catalogue: ReleaseCatalogue, release: str, held: Lease) -> 
     Raises:
         RunError: the server refuses and nothing has changed, or it stays away and the outcome is unknown.
     """
-    back_off = wait_random_exponential(multiplier=0.5, max=5.0)
-    stop = stop_after_delay(PATIENCE)
     try:
-        for attempt in Retrying(retry=retry_if_exception(is_transient), stop=stop, wait=back_off, reraise=True):
+        for attempt in until_answered(PATIENCE):
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     if _is_live(catalogue, release):

@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from opensearchpy import OpenSearch, Transport, exceptions
 from opensearchpy.helpers.errors import ScanError
+from tenacity import Retrying, retry_if_exception, stop_after_delay
+from tenacity.wait import wait_random_exponential
 
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.common.settings import Settings, secret
@@ -124,6 +126,16 @@ def is_transient(error: BaseException) -> bool:
     """Return whether the same request may succeed later."""
     busy = isinstance(error, exceptions.TransportError) and error.status_code in TRANSIENT_STATUSES
     return busy or isinstance(error, UnreachableError)
+
+
+def until_answered(patience: float) -> Retrying:
+    """Return what repeats a request with back-off until the server answers it, for so many seconds.
+
+    The last error is raised then, as is one that a repetition cannot mend.
+    """
+    back_off = wait_random_exponential(multiplier=0.5, max=5.0)
+    retry = retry_if_exception(is_transient)
+    return Retrying(retry=retry, stop=stop_after_delay(patience), wait=back_off, reraise=True)
 
 
 def describe_error(error: object) -> str:

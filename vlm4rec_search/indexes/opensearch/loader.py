@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from opensearchpy import OpenSearch, exceptions
-from tenacity import Retrying, retry_if_exception, stop_after_delay
-from tenacity.wait import wait_random_exponential
 
 from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.indexes.opensearch.bulk import Delivered, Delivery, Line, Operation, Rejection
-from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, is_transient
+from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, until_answered
 from vlm4rec_search.indexes.opensearch.disk import change_despite_full_disk
 
 T = TypeVar("T")
@@ -129,16 +127,14 @@ def loading(client: OpenSearch, index: str, patience: float = 60.0) -> Iterator[
     Raises:
         RunError: the index does not exist, or its settings cannot be restored.
     """
-    before = _until_answered(lambda: _back_up(client, index), patience, f"cannot prepare {index} for loading")
+    before = _answer(lambda: _back_up(client, index), patience, f"cannot prepare {index} for loading")
     try:
         client.indices.put_settings(index=index, body={"index": _WHILE_LOADING})
         yield
     finally:
         hint = f"{index} still has the settings of loading, load it again to restore them"
-        _until_answered(lambda: _restore(client, index, before), patience, hint)
-    _until_answered(
-        lambda: client.indices.refresh(index=index, request_timeout=600), patience, f"cannot refresh {index}"
-    )
+        _answer(lambda: _restore(client, index, before), patience, hint)
+    _answer(lambda: client.indices.refresh(index=index, request_timeout=600), patience, f"cannot refresh {index}")
 
 
 def _back_up(client: OpenSearch, index: str) -> dict[str, str | None]:
@@ -172,14 +168,10 @@ def _drop_backup(client: OpenSearch, index: str) -> None:
     client.indices.put_mapping(index=index, body={"_meta": {name: meta[name] for name in meta if name != _BACKUP}})
 
 
-def _until_answered(request: Callable[[], T], patience: float, message: str) -> T:
-    """Repeat a request until the server answers it."""
-    back_off = wait_random_exponential(multiplier=0.5, max=5.0)
-    retrying = Retrying(
-        retry=retry_if_exception(is_transient), stop=stop_after_delay(patience), wait=back_off, reraise=True
-    )
+def _answer(request: Callable[[], T], patience: float, message: str) -> T:
+    """Repeat a request until the server answers it, and say what failed where it does not."""
     try:
-        return retrying(request)
+        return until_answered(patience)(request)
     except UnreachableError as error:
         raise RunError(f"{message}: {error}") from None
     except exceptions.TransportError as error:
