@@ -101,10 +101,32 @@ def test_an_embedded_release_is_built_whole_and_alone(tmp_path: Path) -> None:
     name = publish(releases, "two")
     with publishing(tmp_path, "items__three") as path:
         path.touch()
-        for act in (lambda: releases.rollback(None), lambda: releases.prune(1)):
-            with pytest.raises(RunError, match="another build is running"):
-                act()
+        with pytest.raises(RunError, match="another build is running"):
+            releases.prune(1)
     assert name in releases.list()
+
+
+def test_a_rollback_in_a_folder_waits_for_no_build_and_the_build_does_not_go_live_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases = open_releases(str(tmp_path), Settings())
+    first, second = (publish(releases, label) for label in ("one", "two"))
+    live_names: list[str | None] = []
+
+    def roll_back(*_: object) -> None:
+        live_names.extend([releases.rollback(None), releases.live()])
+
+    with monkeypatch.context() as during, pytest.raises(RunError, match=f"not published: {first} was activated while"):
+        during.setattr("vlm4rec_search.indexes.embedded.publish.verify_file", roll_back)
+        publish(releases, "three")
+    assert live_names == [first, first]
+    *_, built = releases.list()
+    assert built not in (first, second)
+    assert releases.rollback(built) == built == releases.live()
+    with monkeypatch.context() as during:
+        during.setattr("vlm4rec_search.indexes.embedded.publish.verify_file", roll_back)
+        forced = releases.publish(given(relabelled("four")), meta(), False, True).meta.name
+    assert releases.live() == forced
 
 
 def test_publications_are_recorded_with_refused_documents(releases: Releases, tmp_path: Path) -> None:

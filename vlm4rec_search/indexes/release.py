@@ -233,6 +233,14 @@ def made_at(name: str) -> str:
     return last if _MOMENT.fullmatch(last) else ""
 
 
+def activated_meanwhile(live: str | None, built: str) -> str:
+    """Return the message of a publication that does not replace a release which was activated while it ran."""
+    return (
+        f"not published: {live or 'no release'} was activated while {built} was built. The new release is complete:"
+        f" `vlm4rec releases rollback {built}` activates it, and --force skips this check"
+    )
+
+
 class DamagedIndexError(RunError):
     """The pointer of a folder, or the aliases of a server, name no release that is there."""
 

@@ -84,7 +84,7 @@ class Releases(ABC):
 
         Raises:
             UsageError: there is no such release, or it is of another package version.
-            RunError: it is damaged or has lost documents, or a publication is running.
+            RunError: it is damaged or has lost documents, or another process is activating or removing releases.
         """
 
     @abstractmethod
@@ -203,7 +203,7 @@ class Releases(ABC):
 
         Raises:
             UsageError: there is no such release.
-            RunError: the named release cannot be read, or a publication is running.
+            RunError: the named release cannot be read, or another process is activating or removing releases.
         """
         chosen = name or self._before_live()
         self.activate(chosen)

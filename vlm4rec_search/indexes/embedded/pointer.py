@@ -19,9 +19,9 @@ from pathlib import Path
 
 from vlm4rec_search.common.erase import ERASING
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.paths import file_lock, replacing_file
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
-from vlm4rec_search.indexes.release import CURE, DamagedIndexError
+from vlm4rec_search.indexes.release import CURE, DamagedIndexError, activated_meanwhile
 from vlm4rec_search.indexes.releases import RETAINED
 
 logger = logging.getLogger(__name__)
@@ -92,18 +92,25 @@ def activate(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def publishing(folder: Path, name: str) -> Iterator[Path]:
+def publishing(folder: Path, name: str, force: bool = False) -> Iterator[Path]:
     """Yield the temporary file of a build, and make it the live release when the block ends without an error.
 
     The lock of the folder is held until the new release is live, so that the build that began last is live in the end.
     Files of killed builds are removed first, releases older than the newest `RETAINED` last. A block that raises leaves
     no file behind.
 
+    Args:
+        folder: of the index.
+        name: of the release.
+        force: also where another release was activated while this one was built.
+
     Raises:
-        RunError: another build is running, the release exists, or the folder cannot be written.
+        RunError: another build is running, the release exists, or the folder cannot be written; or another release was
+            activated meanwhile, and the new one is complete but not live.
     """
     final = release_path(folder, name)
     with folder_lock(folder):
+        before = _pointer_text(folder)
         _try_to_remove_unfinished(folder)
         if final.exists():
             raise RunError(f"the release {name} exists already: build again for a new name")
@@ -111,14 +118,31 @@ def publishing(folder: Path, name: str) -> Iterator[Path]:
         try:
             yield temporary
             temporary.replace(final)
-            previous = _live_name(folder)
-            activate(folder, name)
-            try:
-                _remove_old(folder, {name, previous, _live_name(folder)}, RETAINED)
-            except RunError as error:  # the release is live all the same
-                logger.warning("%s", error)
+            with pointer_lock(folder):
+                previous = _pointer_text(folder)
+                if previous != before and not force:
+                    raise RunError(activated_meanwhile(previous, name))
+                activate(folder, name)
+                try:
+                    _remove_old(folder, {name, previous}, RETAINED)
+                except RunError as error:  # the release is live all the same
+                    logger.warning("%s", error)
         finally:
             _try_to_remove_unfinished(folder)
+
+
+@contextmanager
+def pointer_lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from activating or removing releases while the block runs; a build is not waited for.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        with file_lock(folder / ".pointer-lock"):
+            yield
+    except OSError as error:
+        raise RunError(f"cannot write the index folder {folder}: {error.strerror or error}") from None
 
 
 @contextmanager
@@ -149,14 +173,14 @@ def prune(folder: Path, retained: int) -> list[str]:
     Raises:
         RunError: a build is running, the folder cannot be written, or a release cannot be removed.
     """
-    with folder_lock(folder):
-        names, live = [path.stem for path in _by_age(folder)], _live_name(folder)
+    with folder_lock(folder), pointer_lock(folder):
+        names, live = [path.stem for path in _by_age(folder)], _pointer_text(folder)
         previous = names[: names.index(live)][-1:] if live in names else []
         return _remove_old(folder, {live, *previous}, retained)
 
 
-def _live_name(folder: Path) -> str | None:
-    """Return the name that the pointer holds, None where it cannot be read."""
+def _pointer_text(folder: Path) -> str | None:
+    """Return what the pointer holds, None where it cannot be read."""
     try:
         return (folder / POINTER).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):

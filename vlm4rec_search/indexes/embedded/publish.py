@@ -63,6 +63,7 @@ def build_release(
     meta: ReleaseMeta,
     exact_up_to: int = EXACT_UP_TO,
     forgotten: ReadForgotten = frozenset,
+    force: bool = False,
 ) -> ReleaseSummary:
     """Build, verify and publish a release. The release before it answers until the new one is verified.
 
@@ -74,15 +75,16 @@ def build_release(
         meta: from `new_release`; its encoder and dimension are those that the vectors must have.
         exact_up_to: documents up to which searches compare all vectors; a larger release gets shortlists.
         forgotten: see `Releases.publish`.
+        force: publish although another release was activated meanwhile.
 
     Raises:
         UsageError: a column is missing.
-        RunError: no document can be published, verification fails, another build is running, or the file cannot be
-            written.
+        RunError: no document can be published, verification fails, another build is running, the file cannot be
+            written, or another release was activated meanwhile.
     """
     started = time.perf_counter()
     steps = STEPS + len(BOOSTS) + 1
-    with publishing(folder, meta.name) as path, duckdb_errors(), bar("building the release", steps) as advance:
+    with publishing(folder, meta.name, force) as path, duckdb_errors(), bar("building the release", steps) as advance:
         connection = duckdb.connect(str(path), config={"memory_limit": _MEMORY})
         try:
             left_out = forgotten()

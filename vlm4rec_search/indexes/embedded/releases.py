@@ -47,10 +47,10 @@ class EmbeddedReleases(Releases):
         force: bool,
         forgotten: ReadForgotten = frozenset,
     ) -> Publication:
-        """Build a release file; `force` has no effect here."""
+        """Build a release file."""
         if incremental:
             raise UsageError("an embedded release is always built whole: leave out --incremental")
-        summary = build_release(self.folder, given, meta, self._exact_up_to, forgotten)
+        summary = build_release(self.folder, given, meta, self._exact_up_to, forgotten, force)
         with self._connect(meta.name) as connection:
             refused = connection.execute(_REFUSED).to_arrow_table()
             built = _read_meta(connection)
@@ -63,9 +63,12 @@ class EmbeddedReleases(Releases):
         return in_order({path.stem: _read(path) for path in (self.folder / "releases").glob("[!.]*.duckdb")})
 
     def activate(self, name: str) -> None:
-        """Replace the pointer, after opening the release as a search does."""
+        """Replace the pointer, after opening the release as a search does.
+
+        A running build is not waited for; it notices the activation and does not replace the release.
+        """
         self.open(self.find(name)).close()
-        with pointer.folder_lock(self.folder):
+        with pointer.pointer_lock(self.folder):
             pointer.activate(self.folder, name)
 
     def prune(self, retained: int) -> Sequence[str]:

@@ -26,6 +26,7 @@ from vlm4rec_search.indexes.release import (
     DamagedIndexError,
     ListedRelease,
     ReleaseMeta,
+    activated_meanwhile,
     check_readable,
     in_order,
 )
@@ -260,10 +261,7 @@ def check_unchanged(catalogue: ReleaseCatalogue, before: str | None, release: st
     """
     now = catalogue.live()
     if now != before:
-        raise RunError(
-            f"not published: {now or 'no release'} was activated while {release} was built. The new release is"
-            f" complete: `vlm4rec releases rollback {release}` activates it, and --force skips this check"
-        )
+        raise RunError(activated_meanwhile(now, release))
 
 
 def delete_old(catalogue: ReleaseCatalogue, needed: set[str], retained: int) -> list[str]:
