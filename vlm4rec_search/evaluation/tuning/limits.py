@@ -47,9 +47,9 @@ class LimitCheck:
             return Missing(0.0, 0.0)
         return Missing(max(0.0, self.first - LARGEST_FIRST), max(0.0, self.wanted - self.coverage))
 
-    def is_no_worse(self, other: "LimitCheck") -> bool:
+    def is_within(self, allowed: Missing) -> bool:
         """Return whether no limit is broken by more."""
-        return all(own <= others for own, others in zip(self.missing, other.missing, strict=True))
+        return all(own <= few for own, few in zip(self.missing, allowed, strict=True))
 
 
 class Price(NamedTuple):

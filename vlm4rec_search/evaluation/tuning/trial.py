@@ -63,14 +63,16 @@ class Trial:
 
     def is_better(self, other: "Trial") -> bool:
         """Return whether it is better beyond chance than a trial over other tables, and breaks no limit by more."""
-        return lowest(self.ndcg - other.ndcg) > 0.0 and self.exposure.is_no_worse(other.exposure)
+        return lowest(self.ndcg - other.ndcg) > 0.0 and self.exposure.is_within(other.exposure.missing)
 
     @property
     def tried(self) -> int:
         """Number of weightings that were judged."""
         return sum(fit.tried for fit in (self._whole, *self._fits))
 
-    def attempt(self, change: Change, *, refits: bool = False, by_mean: bool = False) -> bool:
+    def attempt(
+        self, change: Change, *, refits: bool = False, by_mean: bool = False, allowed: Missing | None = None
+    ) -> bool:
         """Make a change where it is better on windows that have not made it, and breaks no limit by more.
 
         Args:
@@ -78,6 +80,7 @@ class Trial:
             refits: whether it makes weights of its own.
             by_mean: whether a larger mean nDCG@10 is enough; else the 95% interval of the difference, paired over
                 shoppers, has to lie above 0.
+            allowed: what may be missing from each limit; by default what is missing now.
 
         Returns:
             Whether it was made.
@@ -89,7 +92,7 @@ class Trial:
             return False
         ranking = change(self._whole)
         exposure = self.exposure_of(ranking)
-        if not exposure.is_no_worse(self.exposure):
+        if not exposure.is_within(allowed or self.exposure.missing):
             return False
         self._take(ranking, exposure, changed, ndcg, recall)
         self.is_by_worth &= not refits
@@ -103,14 +106,14 @@ class Trial:
             fit.ranking = each
 
     def search_weights(self) -> None:
-        """Search weights that break no limit by more."""
-        allowed = self.exposure.missing
+        """Search weights that repeat the first hit no more; the coverage is looked after in a later step."""
+        allowed = Missing(self.exposure.missing.first, np.inf)
         minmax, zscore, rrf = (
             partial(Fit.searched, fusion=fusion, allowed=allowed) for fusion in ("minmax", "zscore", "rrf")
         )
-        is_searched = self.attempt(minmax, refits=True)
-        self.attempt(zscore, refits=True, by_mean=is_searched)  # neither scale is the simpler one
-        self.attempt(rrf, refits=True)
+        is_searched = self.attempt(minmax, refits=True, allowed=allowed)
+        self.attempt(zscore, refits=True, by_mean=is_searched, allowed=allowed)  # neither scale is the simpler one
+        self.attempt(rrf, refits=True, allowed=allowed)
 
     def meet(self, limit: Limit, allowed: Missing, steps: tuple[float, ...]) -> None:
         """Come nearer to a limit, see `Option.climb`, as far as that is worth its price.
