@@ -16,13 +16,15 @@ import pytest
 import yaml
 from helpers.alias_reader import labelled_tables
 from helpers.backends import Backend, Embedded, Server
+from helpers.faulty_proxy import proxy
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given, meta
+from helpers.waiting import wait_until
 from helpers.workspace import BIN, ROOT
 
 from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import ExplicitSettings
-from vlm4rec_search.indexes.embedded.pointer import release_path
+from vlm4rec_search.indexes.embedded.pointer import POINTER, release_path
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.ranking import load_ranking
@@ -164,6 +166,55 @@ def test_an_answer_is_given_where_the_journal_cannot_be_written(embedded: Backen
         answer = client.post("/v1/recommend", json={"user": "u1", "include_seen": True, "k": 2})
         assert (len(ids(answer)), answer.json()["next"]) == (2, None)
         assert "vlm4rec_journal_failures_total 1.0" in client.get("/metrics").text
+
+
+def test_an_answer_is_given_where_events_cannot_be_read(embedded: Backend, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    settings = settings_of(embedded, tmp_path)
+    with Service(settings, 5.0) as service, serving(service) as client:
+        with closing(sqlite3.connect(settings.events_file)) as connection:
+            for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                connection.execute(f"DROP TABLE IF EXISTS {table}" if "sqlite" not in table else "SELECT 1")
+        answer = client.post("/v1/recommend", json={"user": "u1", "include_seen": True, "k": 2})
+        assert len(ids(answer)) == 2
+        assert answer.json()["degraded"] == "what the shopper did since the release was made is not known"
+        assert client.post("/v1/recommend", json={"items": ["a"]}).json()["degraded"] is None
+
+
+def test_a_server_that_refuses_access_is_away_for_shoppers(
+    opensearch_url: str, own_prefix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Server(opensearch_url, own_prefix).publish(given(documents()))
+    refused: list[int] = []
+    with proxy(opensearch_url, guard=lambda _: refused[-1] if refused else 0) as url:
+        settings = settings_of(Server(url, own_prefix), tmp_path)
+        with Service(settings, 60.0) as service, serving(service) as client:
+            assert client.get("/readyz").status_code == 200
+            for status in (401, 403):
+                refused.append(status)
+                answer = client.post("/v1/recommend", json={"user": "u1", "include_seen": True, "k": 2})
+                assert len(ids(answer)) == 2
+                assert answer.json()["degraded"].startswith(
+                    "the server refuses access, so the answer is what is popular"
+                )
+                for address in ("/readyz", "/v1/users/u1"):
+                    problem = client.get(address)
+                    assert (problem.status_code, "VLM4REC" in problem.text) == (503, False)
+    assert "check VLM4REC_INDEX_USER" in caplog.text
+
+
+def test_rules_are_read_while_the_release_cannot_be_followed(embedded: Backend, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    settings = settings_of(embedded, tmp_path)
+    with Service(settings, 0.1) as service, serving(service) as client:
+        (Path(settings.index_url) / POINTER).write_text("20200101T000000000000")
+        assert settings.rules is not None
+        settings.rules.write_text("rules:\n  - {action: drop, items: [b], reason: recalled}\n")
+        body = {"user": "u1", "include_seen": True, "k": 10}
+        wait_until(lambda: "b" not in ids(client.post("/v1/recommend", json=body)))
+        wait_until(lambda: "20200101T000000000000" in str(client.get("/readyz").json()["problem"]))
+        settings.rules.write_text("rules: 7")
+        wait_until(lambda: len(str(client.get("/readyz").json()["problem"]).split("; ")) > 1)
 
 
 def test_no_answer_waits_for_a_locked_journal(embedded: Backend, tmp_path: Path) -> None:

@@ -175,6 +175,25 @@ def test_a_supervisor_that_ends_does_not_listen(monkeypatch: pytest.MonkeyPatch)
             socket.create_connection(address)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_process_that_is_asked_to_stop_ends_well(workspace: Workspace, releases: Releases, number: int) -> None:
+    workspace.settings |= {"VLM4REC_ENCODER": ENCODER, "VLM4REC_RANKING": ""}
+    process = workspace.start("vlm4rec", "serve", "--port", "0")
+    assert process.stderr is not None
+    address = process.stderr.readline().split("curl -s ")[1].split("/readyz")[0]
+    wait_until(lambda: answers(address))
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, "Error" in told) == (0, False)
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/readyz", timeout=60).status_code == 200
+    except httpx.TransportError:  # it has printed the address and does not listen yet
+        return False
+
+
 def test_an_idle_connection_outlives_that_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[uvicorn.Config] = []
     monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: made.append(server.config))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Vectors
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Record, Request, User
@@ -15,6 +15,10 @@ from vlm4rec_search.search.query import Kind
 
 class UnavailableError(RunError):
     """The backend does not answer now, or not in time; the same request may succeed later."""
+
+
+class AccessError(UsageError):
+    """The backend refuses the certificate, the credentials or their rights: a setting has to change, or the server."""
 
 
 class ReleaseGoneError(RunError):

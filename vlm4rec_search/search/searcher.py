@@ -15,6 +15,7 @@ from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.embeddings.encoders import encode_photo
 from vlm4rec_search.search.backend import (
+    AccessError,
     Backend,
     ItemGoneError,
     Reader,
@@ -214,6 +215,9 @@ class Searcher:
                 raise UnavailableError("the retrievers that were answered in time found nothing")
         except UnavailableError as error:
             answer = self._answer_from_memory(reader, query, facts, error)
+        except AccessError as error:  # it was accepted when the index was opened; shoppers need not know the settings
+            logger.error("%s", error)
+            answer = self._answer_from_memory(reader, query, facts, UnavailableError("the server refuses access"))
         else:
             answer = self._describe(reader, query, facts, plan, found)
         return replace(answer, took_ms=round((time.perf_counter() - started) * 1000.0, 2))
@@ -281,16 +285,18 @@ class Searcher:
         """
         state = None
 
-        def look() -> None:
+        def read_rules() -> None:
             nonlocal state
+            if rules is not None and (now := file_state(rules)) != state:
+                self.given, state = load_rules(rules), now
+
+        def follow_release() -> None:
             live = self.backend.live()
             if live is not None and live != self.release.name:
                 self.backend.reopen()
                 logger.info("release %s answers now", self.release.name)
-            if rules is not None and (now := file_state(rules)) != state:
-                self.given, state = load_rules(rules), now
 
-        self._following = Follower(look, seconds)
+        self._following = Follower([read_rules, follow_release], seconds)
 
     def close(self) -> None:
         """Stop to follow, and close the backend."""

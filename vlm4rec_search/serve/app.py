@@ -111,7 +111,7 @@ class Metrics:
         )
         self.degraded = Counter(
             "vlm4rec_degraded_answers_total",
-            "Answers of fewer retrievers, or of popular items, because the index did not answer in time.",
+            "Answers that lack something: the index did not answer in time, or the log of events could not be read.",
             registry=self.registry,
         )
         self.unrecorded = Counter(

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
+from vlm4rec_search.search.backend import AccessError
 from vlm4rec_search.serve.schemas import Problem
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,14 @@ def add_problems(app: FastAPI) -> None:
     def refuse(request: Request, error: UsageError) -> JSONResponse:
         return problem(400, str(error))
 
+    @app.exception_handler(AccessError)
+    def hide(request: Request, error: AccessError) -> JSONResponse:
+        logger.error("%s", error)
+        return problem(503, "the server of the index refuses access", {"Retry-After": str(RETRY_AFTER)})
+
     @app.exception_handler(RunError)
     def postpone(request: Request, error: RunError) -> JSONResponse:
-        logger.warning("the index does not answer: %s", error)
+        logger.warning("cannot answer: %s", error)
         return problem(503, str(error), {"Retry-After": str(RETRY_AFTER)})
 
     @app.exception_handler(RequestValidationError)

@@ -341,10 +341,17 @@ class Service:
     def _ask(
         self, query: Query, release: str | None, ranking: str | None, rules: Sequence[Rule] | None = None
     ) -> Answer:
-        """Answer a query with what the shopper did since the release was made."""
+        """Answer a query with what the shopper did since the release was made; where that cannot be read, without it."""
         with self._forgetting_deleted(release):
             index = self._index(release, ranking, rules)
-            return index.search(self._with_recent(query, index.release))
+            try:
+                with_recent = self._with_recent(query, index.release)
+            except RunError as error:
+                logger.warning("a degraded answer: %s", error)
+                answer = index.search(query)
+                unknown = "what the shopper did since the release was made is not known"
+                return replace(answer, degraded=f"{answer.degraded}; {unknown}" if answer.degraded else unknown)
+            return index.search(with_recent)
 
     @contextmanager
     def _forgetting_deleted(self, release: str | None) -> Iterator[None]:

@@ -6,6 +6,7 @@ finish. Each worker opens the index for itself; of a release in a folder all of 
 
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -102,7 +103,17 @@ def _config(app: Callable[..., Any], **more: Any) -> uvicorn.Config:
 
 def run_alone(app: FastAPI, listener: socket.socket) -> None:
     """Serve with this process until SIGTERM or ctrl-C; requests in flight get `GRACE` seconds to finish."""
-    uvicorn.Server(_config(app)).run([listener])
+    server = uvicorn.Server(_config(app))
+
+    def end(*_: object) -> None:  # uvicorn raises the signal once more after a graceful end, which is no failure
+        server.should_exit = True
+
+    former = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.run([listener])
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def run_workers(worker: Worker, number: int, listener: socket.socket) -> None:

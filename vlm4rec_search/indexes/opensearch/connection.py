@@ -21,7 +21,7 @@ from tenacity.wait import wait_random_exponential
 
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.common.settings import Settings, secret
-from vlm4rec_search.search.backend import UnavailableError
+from vlm4rec_search.search.backend import AccessError, UnavailableError
 
 CONNECTIONS = 32  # most open connections, for threads that share a client; a search uses up to two at once
 TIMEOUT = 60.0  # seconds
@@ -39,7 +39,7 @@ class UnreachableError(UnavailableError):
 def connect(url: str, settings: Settings, timeout: float = TIMEOUT) -> OpenSearch:
     """Return a client for a server; nothing is sent yet, and the client never repeats a request.
 
-    Every method of the client raises UnreachableError when there is no answer, and UsageError when certificate,
+    Every method of the client raises UnreachableError when there is no answer, and AccessError when certificate,
     credentials or rights are refused; other refusals stay exceptions of opensearch-py. Threads may share the client.
 
     Args:
@@ -82,7 +82,7 @@ def connection_errors(host: str) -> Iterator[None]:
 
     Raises:
         UnreachableError: no answer, or not in time.
-        UsageError: the certificate, the credentials or the rights are refused.
+        AccessError: the certificate, the credentials or the rights are refused.
     """
     try:
         yield
@@ -95,14 +95,14 @@ def connection_errors(host: str) -> Iterator[None]:
     except (exceptions.SerializationError, JSONDecodeError):  # a page of a proxy or of another server
         raise UnreachableError(f"{host} does not answer as OpenSearch does") from None
     except exceptions.AuthenticationException:
-        raise UsageError(
+        raise AccessError(
             f"{host} does not accept these credentials: check VLM4REC_INDEX_USER and VLM4REC_INDEX_PASSWORD, or "
             "VLM4REC_INDEX_API_KEY"
         ) from None
     except exceptions.AuthorizationException as error:
         if error.error == "cluster_block_exception":
             raise
-        raise UsageError(f"{host} does not allow this to these credentials: {describe_refusal(error)}") from None
+        raise AccessError(f"{host} does not allow this to these credentials: {describe_refusal(error)}") from None
 
 
 @contextmanager
@@ -200,7 +200,7 @@ def _tls_failure(host: str, error: exceptions.SSLError) -> RunError | UsageError
     root = _innermost(error.info)
     if isinstance(root, ssl.SSLCertVerificationError):
         hint = "for a CA of your own set VLM4REC_INDEX_CA to its PEM file"
-        return UsageError(f"the certificate of {host} is not trusted: {root.verify_message.rstrip('.')}; {hint}")
+        return AccessError(f"the certificate of {host} is not trusted: {root.verify_message.rstrip('.')}; {hint}")
     if getattr(root, "reason", None) in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
         return UsageError(f"{host} does not speak TLS: try http://")
     return UnreachableError(f"cannot reach {host}: {_describe_cause(root)}")
