@@ -115,6 +115,7 @@ def test_old_releases_are_removed_and_activated_on_a_full_disk(window: Window) -
     assert window.releases.rollback(None) == second == window.catalogue.live()
     settings = indices.get_settings(index=window.catalogue.index("items", third), flat_settings=True)
     assert [each["settings"]["index.blocks.read_only_allow_delete"] for each in settings.values()] == ["true"]
+    assert window.publish().meta.name == window.catalogue.live()  # where the server takes the new documents
 
 
 def test_a_server_that_does_not_create_the_index_of_the_leases_is_reported(window: Window) -> None:

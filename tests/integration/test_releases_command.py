@@ -194,6 +194,9 @@ def test_the_commands_go_back_from_a_live_release_that_cannot_be_read(workspace:
     listed = workspace.json("releases", "list")
     assert (listed["live"], listed["problem"]) == (second, None)
     assert [bool(row["problem"]) for row in listed["releases"]] == [False, False, True]
+    with duckdb.connect(str(file.with_name(f"{first}.duckdb"))) as connection:
+        connection.execute("ALTER TABLE release DROP COLUMN encoder")
+    assert "cannot be opened: cannot read the release" in workspace.vlm4rec("releases", "list").split(second)[0]
 
 
 def test_the_commands_go_back_from_a_live_release_that_is_gone(workspace: Workspace) -> None:
@@ -211,3 +214,6 @@ def test_the_commands_go_back_from_a_live_release_that_is_gone(workspace: Worksp
     assert "name a release of `vlm4rec releases list`" in workspace.vlm4rec("releases", "rollback", code=1)
     assert "name a release of `vlm4rec releases list`" in workspace.vlm4rec("releases", "list", code=1)
     assert workspace.json("releases", "rollback", first) == {"live": first}
+    (workspace.folder / "index" / "current").write_text("../nothing")
+    assert releases.live_release() is None  # so that a publication goes on
+    assert publish(releases, "three") == releases.live()

@@ -341,7 +341,7 @@ class Service:
     def _ask(
         self, query: Query, release: str | None, ranking: str | None, rules: Sequence[Rule] | None = None
     ) -> Answer:
-        """Answer a query with what the shopper did since the release was made; where that cannot be read, without it."""
+        """Answer a query with what the shopper did since the release was made; without it where it cannot be read."""
         with self._forgetting_deleted(release):
             index = self._index(release, ranking, rules)
             try:

@@ -133,6 +133,8 @@ def _read(path: Path) -> ListedRelease:
         return ListedRelease(meta, error)
     except (duckdb.Error, ValueError) as error:
         return ListedRelease(None, RunError(f"cannot read the release {path} ({first_line(error)})"))
+    if meta is None:
+        return ListedRelease(None, RunError(f"cannot read the release {path} (its table `release` has other columns)"))
     return ListedRelease(meta)
 
 
