@@ -44,6 +44,7 @@ STEPS = ("tables", "publish", "search", "opensearch")
 HEAP_MB = 2_048  # of the server
 _EMPTY = """
 CREATE SCHEMA search; CREATE SCHEMA captions; CREATE SCHEMA histories; CREATE SCHEMA embeddings;
+CREATE SCHEMA profiles; CREATE TABLE profiles.pace AS SELECT 30.0 AS popularity_days;
 CREATE TABLE captions.item_captions AS SELECT 'none@1' AS prompt;
 CREATE TABLE histories.as_of AS SELECT TIMESTAMP '2026-11-01' AS as_of;
 CREATE TABLE embeddings.item_texts AS SELECT 'title_caption' AS recipe;

@@ -147,7 +147,8 @@ def given(documents: Frame, people: Frame | None = None, counts: pd.DataFrame | 
 
 def meta(encoder: str = ENCODER, dimension: int = 4) -> ReleaseMeta:
     """Return the metadata of a new release."""
-    return new_release(encoder, dimension, "attributes@1", "none@1", None, fitted=FIT, fitted_dimension=2)
+    names = (encoder, dimension, "attributes@1", "none@1", None)
+    return new_release(*names, fitted=FIT, fitted_dimension=2, popularity_days=30.0)
 
 
 def publish(folder: Path, frame: pd.DataFrame | None = None) -> ReleaseSummary:

@@ -38,10 +38,10 @@ def test_a_segment_is_filled_up_from_popularity(index: Searcher) -> None:
     assert [hit.item_id for hit in answer.hits] == list("ecbad")  # e and c of the segment, f was seen
     sentences = [hit.explanation.sentence for hit in answer.hits if hit.explanation]
     assert sentences == [
-        "It is popular in the shopper's group (5 shoppers chose it lately).",
-        "2 shoppers chose it lately.",
-        "It is popular (7 shoppers chose it lately).",
-        "3 shoppers chose it lately.",
+        "It is popular in the shopper's group (5 shoppers chose it in the last 60 days).",
+        "2 shoppers chose it in the last 60 days.",
+        "It is popular (7 shoppers chose it in the last 30 days).",
+        "3 shoppers chose it in the last 30 days.",
         "Nothing better is left.",
     ]
     assert answer.note == (

@@ -69,17 +69,31 @@ def test_reasons_stand_in_the_order_of_their_shares_and_none_is_too_small(added:
 @pytest.mark.parametrize(
     ("score", "is_top", "clause"),
     [
-        (1234.9, True, "it is popular (1,234 shoppers chose it lately)"),
-        (3.0, True, "it is popular (3 shoppers chose it lately)"),
-        (3.5, False, "3 shoppers chose it lately"),
-        (2.9, True, "2 shoppers chose it lately"),
-        (1.2, True, "1 shopper chose it lately"),
+        (1234.9, True, "it is popular (1,234 shoppers chose it)"),
+        (3.0, True, "it is popular (3 shoppers chose it)"),
+        (3.5, False, "3 shoppers chose it"),
+        (2.9, True, "2 shoppers chose it"),
+        (1.2, True, "1 shopper chose it"),
         (0.4, True, "others chose it some time ago"),
         (0.0, True, ""),
     ],
 )
 def test_few_choices_are_not_called_popular(score: float, is_top: bool, clause: str) -> None:
     assert is_popular(score, is_top) == clause
+
+
+@pytest.mark.parametrize(
+    ("days", "clause"),
+    [
+        (30.0, "it is popular (7 shoppers chose it in the last 30 days)"),
+        (13.2, "it is popular (7 shoppers chose it in the last 14 days)"),
+        (90.0, "it is popular (7 shoppers chose it in the last 90 days)"),
+        (36_500.0, "it is popular (7 shoppers chose it)"),
+        (None, "it is popular (7 shoppers chose it)"),
+    ],
+)
+def test_the_days_that_popularity_counts_are_told_where_they_are_few(days: float | None, clause: str) -> None:
+    assert is_popular(7.0, True, days=days) == clause
 
 
 def parts(*shares: float, title: str = "item") -> list[HistoryPart]:
@@ -163,7 +177,7 @@ def test_collaborative_retrievers_give_reasons(tmp_path: Path) -> None:
     shoppers = Retriever("shoppers", "behaviour", items={"b": 0.5, "c": 0.1})
     first = explain(tmp_path, [ease, shoppers], [0.7, 0.3])[0]
     assert first.sentence == (
-        "Mostly because it goes with items of the history; also because similar shoppers chose it lately."
+        "Mostly because it goes with items of the history; also because similar shoppers chose it."
     )
     assert [leg.share for leg in first.legs] == pytest.approx([0.7, 0.3])
     assert first.goes_rest == pytest.approx(0.9)

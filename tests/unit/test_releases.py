@@ -8,14 +8,17 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.six_items import FIT, documents, given, meta, popularity, publish, users
+from helpers.six_items import FIT, RANKING, documents, given, meta, popularity, publish, users
+from helpers.workspace import ROOT
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.checks import verify_rows
 from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release, verify_file
+from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.release import new_release
+from vlm4rec_search.indexes.search_layer import read_search_layer
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
@@ -58,6 +61,27 @@ def test_a_release_holds_its_metadata(tmp_path: Path) -> None:
         4,
     )
     assert stored == [expected]
+
+
+def test_the_days_of_popularity_come_from_the_warehouse() -> None:
+    with duckdb.connect() as connection:
+        connection.execute((ROOT / "tests" / "fixtures" / "good_tables.sql").read_text("utf-8"))
+        connection.execute("UPDATE profiles.pace SET popularity_days = 45")
+        assert read_search_layer(connection).new_release("passed").popularity_days == 45.0
+
+
+def test_a_release_of_an_earlier_version_opens_without_the_days_of_popularity(tmp_path: Path) -> None:
+    name = publish(tmp_path).release
+    sentences = []
+    for _ in range(2):
+        with open_index(str(tmp_path), ranking=RANKING) as index:
+            answer = index.search(Query(user="nobody", k=1, explain=True))
+        assert answer.hits[0].explanation is not None
+        sentences.append(answer.hits[0].explanation.sentence)
+        with duckdb.connect(str(release_path(tmp_path, name))) as connection:
+            connection.execute("DROP TABLE IF EXISTS windows")
+    assert sentences == [f"It is popular (7 shoppers chose it{days})." for days in (" in the last 30 days", "")]
+    assert EmbeddedReleases(tmp_path).list()[name].popularity_days is None
 
 
 BAD = {

@@ -49,6 +49,8 @@ class ReleaseMeta:
             nothing was chosen.
         image_encoder: id of the image encoder that made the vectors of photos, None without such vectors.
         image_dimension: of these vectors.
+        popularity_days: how many days before the latest event popularity counts (profiles.pace); None where it is not
+            known, as in releases of earlier versions.
     """
 
     name: str
@@ -72,8 +74,9 @@ class ReleaseMeta:
     chosen_from: str | None = None
     image_encoder: str | None = None
     image_dimension: int | None = None
+    popularity_days: float | None = None
 
-    def to_json(self) -> dict[str, str | int | None]:
+    def to_json(self) -> dict[str, str | int | float | None]:
         """Return the fields, times in ISO form."""
         return {
             name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(self).items()
@@ -175,6 +178,7 @@ def new_release(
     analyzer: str = ENGLISH.id,
     image_encoder: str | None = None,
     image_dimension: int | None = None,
+    popularity_days: float | None = None,
 ) -> ReleaseMeta:
     """Return the metadata of a release that is about to be built; the name contains the encoder and the present time.
 
@@ -201,6 +205,7 @@ def new_release(
         fitted_dimension=fitted_dimension,
         image_encoder=image_encoder,
         image_dimension=image_dimension,
+        popularity_days=popularity_days,
     )
 
 

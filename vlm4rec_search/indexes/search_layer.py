@@ -88,7 +88,8 @@ _PROVENANCE = """
       -- the view of an environment contains the name of SQLMesh's table behind it, which ends with the version
       (SELECT ANY_VALUE(regexp_extract(sql, 'item_documents__([0-9]+)', 1))
        FROM duckdb_views() WHERE schema_name = ? AND view_name = 'item_documents'),
-      (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts)
+      (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts),
+      (SELECT ANY_VALUE(popularity_days) FROM profiles.pace)
     FROM search.item_documents AS documents
 """
 # The tables of prod: the schemas of other environments contain `__`, and so do those of SQLMesh.
@@ -111,6 +112,7 @@ class SearchLayer:
         as_of: the moment up to which the tables count events.
         table_version: SQLMesh's version of search.item_documents; None for tables that come from no warehouse.
         text_recipe: which texts of an item are embedded; None for tables that come from no warehouse.
+        popularity_days: how many days before the latest event popularity counts; None where it is not known.
         versions: hash of SQLMesh's versions of all tables of prod, of `as_of` and of numbers of rows, which changes
             with any model, raw file, or setting of the tables; None for other tables.
     """
@@ -123,6 +125,7 @@ class SearchLayer:
     as_of: datetime | None
     table_version: str | None = None
     text_recipe: str | None = None
+    popularity_days: float | None = None
     versions: str | None = None
 
     def new_release(self, checks: str) -> ReleaseMeta:
@@ -139,6 +142,7 @@ class SearchLayer:
             analyzer=self.analyzer.id,
             image_encoder=image[0],
             image_dimension=image[1],
+            popularity_days=self.popularity_days,
         )
 
     @property

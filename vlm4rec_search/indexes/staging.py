@@ -79,6 +79,7 @@ def stage_release(
     meta = replace(meta, documents=documents, users=count_rows(connection, "users"))
     values, release = asdict(meta), connection.table("release")
     release.insert([values[column] for column in release.columns])
+    connection.table("windows").insert([meta.popularity_days])
     verify_rows(connection)
     advance(1)
     return meta

@@ -4,11 +4,13 @@ Every document has a number, `document`: 0, 1, ... in the order of item_id. Item
 The tables of the search layer are registered as `incoming_<field of SearchTables>`.
 """
 
+# `windows` is a table of its own, since earlier packages read releases whose table `release` has the columns they know.
 CREATE = """
 CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
     prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,
     documents BIGINT, users BIGINT, table_version VARCHAR,
     ranking VARCHAR, chosen VARCHAR, fitted VARCHAR, fitted_dimension INTEGER, chosen_from VARCHAR);
+CREATE TABLE windows (popularity_days DOUBLE);
 CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR,
     details VARCHAR, category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON,
     captioner VARCHAR, content_hash VARCHAR);

@@ -57,6 +57,10 @@ class Release(Protocol):
         """The moment up to which its tables count events."""
 
     @property
+    def popularity_days(self) -> float | None:
+        """How many days before the latest event its popularity counts, None where it is not known."""
+
+    @property
     def ranking(self) -> str | None:
         """The ranking configuration as JSON, None for the one that comes with the package."""
 

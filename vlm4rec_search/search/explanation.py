@@ -65,6 +65,7 @@ class Explainer:
     def __init__(self, reader: Reader, facts: Facts, plan: Plan, retrieved: Retrieved) -> None:
         self._facts, self._plan, self._retrieved = facts, plan, retrieved
         self._as_of = reader.release.as_of
+        self._release = reader.release
         from_history = [each for each in plan.retrievers if each.name in (*FROM_HISTORY, "fitted")]
         used = {item for retriever in from_history for item in self._history_weights(retriever)}
         self._history = reader.items(sorted(used)) if used else {}
@@ -198,9 +199,10 @@ class Explainer:
             case "fitted":
                 return has_learned_likeness(hit.learned.get(column, ()), origin)
             case "shoppers":
-                return "similar shoppers chose it lately"
+                return "similar shoppers chose it"
             case "popularity":
-                return is_popular(score, self._is_top(column, hit.document), self._group(retriever))
+                is_top, days = self._is_top(column, hit.document), self._popularity_days(retriever)
+                return is_popular(score, is_top, self._group(retriever), days)
         return f"the retriever {retriever.name} found it"
 
     def _goes_with(self, item_id: str, profile: User | None, origin: str) -> str:
@@ -215,7 +217,8 @@ class Explainer:
         repeat = self._facts.user.repeats.get(item_id) if self._facts.user else None
         if repeat is None:
             return ""
-        days = (self._as_of.date() - date.fromisoformat(repeat.last_on)).days if self._as_of else None
+        as_of = self._release.as_of
+        days = (as_of.date() - date.fromisoformat(repeat.last_on)).days if as_of else None
         return chosen_before(repeat.times, days)
 
     def _uses(self, name: str) -> bool:
@@ -245,6 +248,11 @@ class Explainer:
         if not retriever.items:
             return ""
         return "in the shopper's group" if self._plan.tier == "segment" else "in its category"
+
+    def _popularity_days(self, retriever: Retriever) -> float | None:
+        """Return how many days count; those of a segment or category are twice as many (search.segment_popularity)."""
+        days = self._release.popularity_days
+        return 2 * days if days is not None and retriever.items else days
 
     def _best(self, values: Floats, names: Collection[str]) -> int | None:
         """Return the column of the largest value among the retrievers of these names."""

@@ -3,12 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from vlm4rec_search.search.query import HistoryPart, WordPart
 
 NAMED, PARTLY, MOSTLY = 0.05, 0.2, 0.6  # shares of the score from which on a reason is named, and how
 REASONS = 3  # the most that a sentence tells
-POPULAR = 3  # shoppers who chose an item lately before it is called popular
+POPULAR = 3  # shoppers who chose an item before it is called popular
+LATELY = 90  # days up to which a sentence names the time in which they chose it
 ITEMS, WORDS = 2, 3  # the most items and words that a clause names
 WEAK = 0.2  # share of the largest part under which a sentence does not name an item or a word
 LONGEST_TITLE = 40  # characters
@@ -140,18 +142,20 @@ def chosen_before(times: int, days: int | None) -> str:
     return f"you chose it {often}" + (f", {'' if times == 1 else 'most recently '}{last}" if last else "")
 
 
-def is_popular(score: float, is_top: bool, group: str = "") -> str:
+def is_popular(score: float, is_top: bool, group: str = "", days: float | None = None) -> str:
     """Return the clause of popularity.
 
     Args:
-        score: how many shoppers chose the item lately; the part below the point only orders equal counts.
+        score: how many shoppers chose the item in these days; the part below the point only orders equal counts.
         is_top: the item is in the upper part of the popularity ranking.
         group: of the shoppers or items among which it is counted, with its preposition.
+        days: before the latest event that count; None where they are not known. They are told up to `LATELY`.
     """
     count = int(score)
     if count == 0:
         return "others chose it some time ago" if score > 0.0 else ""
-    chosen = f"{count:,} {'shopper' if count == 1 else 'shoppers'} chose it lately"
+    within = f"in the last {ceil(days)} days" if days is not None and 1 < days <= LATELY else ""
+    chosen = _join(f"{count:,} {'shopper' if count == 1 else 'shoppers'} chose it", within)
     return _join("it is popular", group, f"({chosen})") if is_top and count >= POPULAR else chosen
 
 

@@ -14,7 +14,7 @@ from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, fir
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.publish import COUNT_USERS, EXACT_UP_TO, build_release
-from vlm4rec_search.indexes.embedded.store import Store
+from vlm4rec_search.indexes.embedded.store import Store, read_meta
 from vlm4rec_search.indexes.release import ListedRelease, Publication, ReleaseMeta, check_readable, in_order
 from vlm4rec_search.indexes.releases import COLUMNS, Hashed, ReadForgotten, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -53,7 +53,7 @@ class EmbeddedReleases(Releases):
         summary = build_release(self.folder, given, meta, self._exact_up_to, forgotten, force)
         with self._connect(meta.name) as connection:
             refused = connection.execute(_REFUSED).to_arrow_table()
-            built = _read_meta(connection)
+            built = read_meta(connection)
         return Publication(built, replace(summary, users=built.users), refused=refused)
 
     def live(self) -> str | None:
@@ -127,7 +127,7 @@ def _read(path: Path) -> ListedRelease:
         with _connect(path) as connection:
             version = connection.execute("SELECT schema_version, analyzer FROM release").fetchone()
             with suppress(TypeError):  # other columns: the version says so
-                meta = _read_meta(connection)
+                meta = read_meta(connection)
         check_readable(path.stem, *(version or (None, None)))
     except Vlm4recError as error:
         return ListedRelease(meta, error)
@@ -136,8 +136,3 @@ def _read(path: Path) -> ListedRelease:
     if meta is None:
         return ListedRelease(None, RunError(f"cannot read the release {path} (its table `release` has other columns)"))
     return ListedRelease(meta)
-
-
-def _read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta:
-    (row,) = connection.execute("SELECT * FROM release").to_arrow_table().to_pylist()
-    return ReleaseMeta(**row)

@@ -40,6 +40,7 @@ _BETWEEN = """
 SELECT document, {column} AS vector FROM {table} WHERE document >= {low} AND document < {high} ORDER BY document
 """
 _HAS_SHORTLISTS = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'shortlists'"
+_HAS_WINDOWS = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'windows'"
 _PAIRS = """
 WITH pairs AS (SELECT document, unnest({list}) AS pair, generate_subscripts({list}, 1) AS rank FROM {list})
 SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS value
@@ -87,7 +88,7 @@ class Store:
     def _load(self, path: Path, shared: bool) -> None:
         row = self._connection.execute("SELECT schema_version, analyzer FROM release").fetchone()
         check_readable(path.stem, *(row or (None, None)))
-        self.meta = ReleaseMeta(**self._table("SELECT * FROM release").to_pylist()[0])
+        self.meta = read_meta(self._connection)
         self._lengths = self._load_lengths()
         named = path.with_name(f"{self.meta.name}{path.suffix}")  # also where the file is open under a link
         mapped = shared or self.meta.documents >= MAPPED_FROM
@@ -336,6 +337,18 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta:
+    """Return the metadata of a release file; what an older package did not write is None.
+
+    Raises:
+        TypeError, ValueError: the file does not hold the metadata of a release.
+    """
+    (row,) = connection.execute("SELECT * FROM release").to_arrow_table().to_pylist()
+    (there,) = connection.execute(_HAS_WINDOWS).fetchone() or (0,)
+    (days,) = (connection.execute("SELECT popularity_days FROM windows").fetchone() if there else None) or (None,)
+    return ReleaseMeta(**row, popularity_days=days)
 
 
 def _numbers(column: pa.ChunkedArray) -> AnyArray:
