@@ -1,4 +1,4 @@
-/* What a shopper may buy again: items taken on several days by the shopper, or by a tenth of the shoppers who took them. */
+/* What a shopper may buy again: items bought on several days by the shopper, or by a tenth of the shoppers who bought them. Where the shop has no purchases, every positive event counts. */
 MODEL (
   kind FULL,
   grain (user_id, item_id),
@@ -10,15 +10,22 @@ MODEL (
   )
 );
 
-WITH events AS (
+WITH shop AS (
+  SELECT
+    COALESCE(BOOL_OR(@is_purchase(histories.event_type)), FALSE) AS has_purchases
+  FROM histories.user_histories AS histories
+), events AS (
   SELECT
     likes.user_id,
     likes.item_id,
     histories.interacted_at::DATE AS day,
-    likes.days - MIN(likes.days) OVER (PARTITION BY likes.user_id) AS days /* before the shopper's own latest event, so that another as_of changes no score */
+    likes.days - MIN(likes.days) OVER (PARTITION BY likes.user_id) AS days /* before the shopper's own latest purchase, so that another as_of changes no score */
   FROM profiles.likes AS likes
   INNER JOIN histories.user_histories AS histories
     ON histories.user_id = likes.user_id AND histories.position = likes.position
+  CROSS JOIN shop
+  WHERE
+    @is_purchase(histories.event_type) OR NOT shop.has_purchases
 ), taken AS (
   SELECT
     events.user_id,
@@ -68,9 +75,9 @@ WITH events AS (
 SELECT
   ranked.user_id, /* the shop's id of the shopper */
   ranked.item_id, /* an item of the history */
-  ranked.times::INT AS times, /* different days on which the shopper took it */
+  ranked.times::INT AS times, /* different days on which the shopper bought it; took it, where the shop has no purchases */
   ranked.last_on, /* the last of these days */
-  ranked.score, /* days on which the shopper took it, each halved with its age by the half-life of histories, divided by the shopper's largest */
+  ranked.score, /* these days, each halved with its age by the half-life of histories, divided by the shopper's largest */
   ranked.rank::INT AS rank /* 1 for the largest score of the shopper; 50 at most */
 FROM ranked
 WHERE

@@ -217,9 +217,7 @@ class Explainer:
         repeat = self._facts.user.repeats.get(item_id) if self._facts.user else None
         if repeat is None:
             return ""
-        as_of = self._release.as_of
-        days = (as_of.date() - date.fromisoformat(repeat.last_on)).days if as_of else None
-        return chosen_before(repeat.times, days)
+        return chosen_before(repeat.times, date.fromisoformat(repeat.last_on))
 
     def _uses(self, name: str) -> bool:
         return any(each.name == name for each in self._plan.retrievers)

@@ -94,7 +94,7 @@ class Repeat:
 
     Attributes:
         score: by count and recency, 1 for the shopper's first.
-        times: days on which the shopper took it.
+        times: days on which the shopper bought it.
         last_on: the last of them, such as 2025-03-01.
     """
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from math import ceil
 
 from vlm4rec_search.search.query import HistoryPart, WordPart
@@ -130,16 +131,15 @@ def goes_with(parts: Sequence[HistoryPart], origin: str = "") -> str:
     return f"it goes with items of {origin}" if origin else "others chose both"
 
 
-def chosen_before(times: int, days: int | None) -> str:
+def chosen_before(times: int, last_on: date) -> str:
     """Return the clause of an item of the history.
 
     Args:
         times: days on which the shopper took it.
-        days: since the last of them; None where the moment of the tables is not known.
+        last_on: the last of them. The date is told and no age, which would be that of the release.
     """
     often = {1: "once", 2: "twice"}.get(times, f"{times} times")
-    last = "" if days is None else {0: "today", 1: "yesterday"}.get(days, f"{days:,} days ago")
-    return f"you chose it {often}" + (f", {'' if times == 1 else 'most recently '}{last}" if last else "")
+    return f"you chose it {often}, {'' if times == 1 else 'most recently '}on {last_on.day} {last_on:%B %Y}"
 
 
 def is_popular(score: float, is_top: bool, group: str = "", days: float | None = None) -> str:
