@@ -76,6 +76,13 @@ def test_what_may_be_bought_again_comes_back_where_that_is_wanted() -> None:
         assert plan.request.user is shopper
 
 
+def test_a_shopper_is_no_evidence_for_items_of_the_own_history() -> None:
+    shopper = replace(SHOPPER, seen=["a", "b"])
+    both = {"a": replace(NEIGHBOURS["a"], neighbours={"b": 0.5, "e": 0.25}, ease={"b": 0.5, "c": 0.25})}
+    facts = add_neighbours(Query(user="u1", include_seen=True), Facts(shopper), RANKING, both)
+    assert (facts.co_purchases, facts.ease) == ({"profile": {"e": 0.25}}, {"profile": {"c": 0.125}})
+
+
 def test_without_neighbours_there_is_neither_a_co_purchase_nor_an_ease_retriever() -> None:
     assert names(Query(user="u1"), Facts(SHOPPER)) == ["profile", "words", "shoppers", "popularity"]
 

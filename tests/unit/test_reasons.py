@@ -6,8 +6,9 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from helpers.six_items import RANKING, publish
+from helpers.six_items import RANKING, documents, publish
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,9 +151,11 @@ def test_long_titles_are_shortened_behind_a_word(title: str, short: str) -> None
     assert len(shorten(title)) <= 40
 
 
-def explain(folder: Path, retrievers: Sequence[Retriever], weights: Sequence[float]) -> list[Explanation]:
+def explain(
+    folder: Path, retrievers: Sequence[Retriever], weights: Sequence[float], frame: pd.DataFrame | None = None
+) -> list[Explanation]:
     """Return the explanations of u1 for retrievers that a plan may have."""
-    publish(folder)
+    publish(folder, frame)
     query = Query(user="u1", explain=True)
     with open_index(str(folder), ranking=RANKING) as index:
         reader = index.backend.reader()
@@ -170,6 +173,35 @@ def test_the_interest_that_added_most_is_told(tmp_path: Path) -> None:
     # b is nearer to a (0.8) than to d (0.48), but lamps weigh nine times as much
     assert [part.item_id for part in b.history] == ["a"]
     assert b.sentence == 'It somewhat resembles "red lamp" from the history.'
+
+
+def test_what_is_only_nearer_than_others_resembles_nothing(tmp_path: Path) -> None:
+    frame = documents()
+    for item, cosine in {"b": 0.3, "f": 0.13}.items():
+        vector = np.float32([cosine, (1.0 - cosine**2) ** 0.5, 0, 0])
+        frame.at["abcdef".index(item), "vector"] = vector
+    told = explain(
+        tmp_path, [Retriever("interest", "semantic", np.float32([1, 0, 0, 0]), sources=("a",))], [1.0], frame
+    )
+    assert [each.sentence for each in told[:2]] == [
+        "It is among the nearest to items of the history.",
+        "Nothing better is left.",
+    ]
+    assert [part.item_id for part in told[0].history] == ["a"], "the numbers are told whatever the sentence says"
+
+
+def test_an_item_does_not_resemble_itself(tmp_path: Path) -> None:
+    publish(tmp_path)
+    with open_index(str(tmp_path), ranking=RANKING) as index:
+        query = Query(user="u1", mode="semantic", include_seen=True, explain=True)
+        told = {hit.item_id: hit.explanation for hit in index.search(query).hits}
+        alone = index.search(Query(user="u2", mode="semantic", include_seen=True, explain=True)).hits[0].explanation
+    a, d = told["a"], told["d"]
+    assert a is not None and d is not None and alone is not None
+    assert a.sentence == 'It resembles "red lamp" from the history.'
+    assert [part.item_id for part in d.history] == ["a"]
+    assert a.rest + sum(part.share for part in a.history) == pytest.approx(a.legs[0].score, abs=1e-5)
+    assert (alone.sentence, alone.history) == ("It is among the items of the history.", ())
 
 
 def test_collaborative_retrievers_give_reasons(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from vlm4rec_search.search.reasons import (
     goes_with,
     has_learned_likeness,
     has_words,
+    is_among,
     is_near,
+    is_nearest,
     is_popular,
     list_names,
     looks_like,
@@ -34,6 +36,10 @@ from vlm4rec_search.search.reasons import (
 SHOWN = 3  # history items that an explanation names
 FROM_HISTORY = ("profile", "interest", "session")  # semantic retrievers whose vector is a sum over history items
 TOP = 0.25  # upper part of a retriever's candidates, which may be called popular, or like an item without reserve
+# Least cosine of a hit and an item that it may be said to resemble. Of pairs of one style among 1,000 products of AWS's
+# Retail Demo Store (title and description, all-MiniLM-L6-v2), 61% reach it, and 6% of pairs of different categories; by
+# the titles alone 50% and 3%, and with hashing-384 12% and 0.3%.
+ALIKE = 0.4
 _Start = tuple[str, float, Mapping[str, float]]  # id of an item, its weight, and its values by neighbour
 HISTORY, VISIT = "the history", "this visit"
 
@@ -99,14 +105,15 @@ class Explainer:
         nearest = self._best(scores, FROM_HISTORY)
         of_profile = self._best(contributions, ("profile", "interest"))
         of_session = self._best(contributions, ("session",))
-        history = {column: self._history_parts(column, vector) for column in {nearest, of_profile, of_session}}
+        item_id = ranked.records[row]["item_id"]
+        history = self._history_parts(nearest, vector, item_id)
         hit = _Hit(
             document,
-            ranked.records[row]["item_id"],
-            resembles(history[of_profile], self._is_top(of_profile, document), HISTORY),
-            resembles(history[of_session], self._is_top(of_session, document), self._visit),
+            item_id,
+            self._likeness(of_profile, document, item_id, vector, HISTORY),
+            self._likeness(of_session, document, item_id, vector, self._visit),
             word_parts(words),
-            {column: self._history_parts(column, learned) for column in self._columns(("fitted",))},
+            {column: self._history_parts(column, learned, item_id) for column in self._columns(("fitted",))},
         )
         co_purchase = self._sum_of("co-purchase", scores)
         known = [self._facts.user, self._facts.session]
@@ -119,8 +126,8 @@ class Explainer:
         return Explanation(
             tell(named, told),
             self._retriever_parts(document, scores, contributions),
-            history[nearest],
-            _rest(0.0 if nearest is None else float(scores[nearest]), history[nearest]),
+            history,
+            _rest(0.0 if nearest is None else float(scores[nearest]), history),
             hit.words,
             bought_with,
             _rest(co_purchase, bought_with),
@@ -197,13 +204,30 @@ class Explainer:
             case "buy-again":
                 return self._chosen_before(hit.item_id)
             case "fitted":
-                return has_learned_likeness(hit.learned.get(column, ()), origin)
+                parts = hit.learned.get(column, ())
+                is_own = not parts and self._is_own(column, hit.item_id)
+                return is_among(origin) if is_own else has_learned_likeness(parts, origin)
             case "shoppers":
                 return "similar shoppers chose it"
             case "popularity":
                 is_top, days = self._is_top(column, hit.document), self._popularity_days(retriever)
                 return is_popular(score, is_top, self._group(retriever), days)
         return f"the retriever {retriever.name} found it"
+
+    def _likeness(self, column: int | None, document: int, item_id: str, vector: Vector, origin: str) -> str:
+        """Return the clause of likeness to the items whose vectors a retriever sums, empty without a retriever."""
+        parts, is_top = self._history_parts(column, vector, item_id), self._is_top(column, document)
+        cosines = [round(float(self._history[part.item_id].vector @ vector), 6) for part in parts]
+        alike = [part for part, cosine in zip(parts, cosines, strict=True) if cosine >= ALIKE]
+        if alike:
+            return resembles(alike, is_top, origin)
+        if column is not None and self._is_own(column, item_id):
+            return is_among(origin)
+        return is_nearest(origin) if parts and is_top else ""
+
+    def _is_own(self, column: int, item_id: str) -> bool:
+        """Return whether the vector of a retriever is made of this item, too."""
+        return item_id in self._history_weights(self._plan.retrievers[column])
 
     def _goes_with(self, item_id: str, profile: User | None, origin: str) -> str:
         """Return the clause of EASE; what the clause of co-purchases names is not told twice."""
@@ -271,8 +295,11 @@ class Explainer:
             return {item: history.get(item, 1.0) for item in retriever.sources}
         return history
 
-    def _history_parts(self, column: int | None, vector: Vector) -> tuple[HistoryPart, ...]:
-        """Return the largest shares of history items in the score of a semantic retriever, none without a retriever."""
+    def _history_parts(self, column: int | None, vector: Vector, item_id: str) -> tuple[HistoryPart, ...]:
+        """Return the largest shares of history items in the score of a hit by a semantic retriever.
+
+        There are none without a retriever, and the hit itself is none of them.
+        """
         if column is None:
             return ()
         if column not in self._sums:
@@ -281,7 +308,8 @@ class Explainer:
         if not items:
             return ()
         shares = history_shares(vectors, weights, vector).tolist()
-        best = sorted(zip(shares, items, strict=True), key=lambda pair: (-pair[0], pair[1].item_id))[:SHOWN]
+        others = [pair for pair in zip(shares, items, strict=True) if pair[1].item_id != item_id]
+        best = sorted(others, key=lambda pair: (-pair[0], pair[1].item_id))[:SHOWN]
         return tuple(HistoryPart(item.item_id, item.title, share) for share, item in best if share > 0.0)
 
     def _sum_over_history(self, column: int) -> tuple[list[Item], Floats, Floats]:

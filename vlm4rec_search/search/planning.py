@@ -84,21 +84,20 @@ def neighbour_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str]:
 def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Mapping[str, Item]) -> Facts:
     """Return the facts with the neighbours, and with the scores of co-purchases and EASE that the plan needs.
 
-    The sums take milliseconds for a long history, so that they are facts and computed once.
+    The sums take milliseconds for a long history, so that they are facts and computed once. They never contain items of
+    the subject's own: that these were chosen together may be known from this shopper alone.
     """
     profiles = {"profile": facts.user, "session": facts.session}
     known = {tier: profile for tier, profile in profiles.items() if profile is not None}
-    without = {
-        tier: () if query.include_seen else (*profile.seen, *query.recent, *query.hidden)
-        for tier, profile in known.items()
-    }
+    own = [item for profile in known.values() for item in profile.seen]
+    without = own if query.include_seen else [*own, *query.recent, *query.hidden]
     co_purchases, ease = {}, {}
     if uses("behaviour", query, facts, ranking):
         similar = {item: each.neighbours for item, each in neighbours.items()}
-        co_purchases = {tier: sum_neighbours(each.behaviour, similar, without[tier]) for tier, each in known.items()}
+        co_purchases = {tier: sum_neighbours(each.behaviour, similar, without) for tier, each in known.items()}
     if uses("ease", query, facts, ranking):
         weights = {item: each.ease for item, each in neighbours.items()}
-        ease = {tier: sum_neighbours(each.lasting, weights, without[tier]) for tier, each in known.items()}
+        ease = {tier: sum_neighbours(each.lasting, weights, without) for tier, each in known.items()}
     return replace(facts, neighbours=neighbours, co_purchases=co_purchases, ease=ease)
 
 

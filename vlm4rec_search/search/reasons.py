@@ -86,6 +86,16 @@ def resembles(parts: Sequence[HistoryPart], is_top: bool, origin: str = "") -> s
     return _join(verb, _titles(parts), origin and f"from {origin}") if parts else ""
 
 
+def is_nearest(origin: str) -> str:
+    """Return the clause of a hit that is nearer than others to the items of `origin`, and like none of them."""
+    return f"it is among the nearest to {f'items of {origin}' if origin else 'the item'}"
+
+
+def is_among(origin: str) -> str:
+    """Return the clause of a hit that is an item of `origin` itself, and like no other one."""
+    return f"it is among the items of {origin}"
+
+
 def has_learned_likeness(parts: Sequence[HistoryPart], origin: str = "") -> str:
     """Return the clause of likeness by learned vectors, largest share first."""
     if parts:

@@ -128,7 +128,7 @@ def look_up_block(backend: EmbeddedBackend, queries: Sequence[Query], ranking: R
     users = [to_user(str(query.user), rows[query.user]) if query.user in rows else None for query in queries]
     analyzer = load_analyzer(backend.release.analyzer)
     facts = [Facts(user, analyzer=analyzer) for user in users]
-    seen = [user.seen if user and not query.include_seen else () for user, query in zip(users, queries, strict=True)]
+    seen = [user.seen if user else () for user in users]
     pairs = list(zip(queries, facts, strict=True))
     behaviour = [each.user.behaviour if each.user and uses("behaviour", query, each, ranking) else {}
                  for query, each in pairs]  # fmt: skip
