@@ -8,10 +8,11 @@ from helpers.backends import Backend
 from helpers.six_items import RANKING, documents, given
 
 from vlm4rec_search import Query
+from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.filters import parse_filter
 from vlm4rec_search.search.query import Answer
-from vlm4rec_search.search.rules import load_rules, preset
+from vlm4rec_search.search.rules import Condition, load_rules, preset
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,6 @@ def test_a_condition_on_a_category_means_the_filter_of_the_search(shelf: Backend
     [
         ("{until: 2026-01-01, from: 2026-02-01}", "a rule ends after it begins"),
         ("{text: '?!'}", "has no word"),
-        ("{text: the}", "has no word"),
         ("{from: 20260601}", "cannot read the moment 20260601: write 2026-06-01"),
         ("{weekday: monday}", "weekday"),
     ],
@@ -167,6 +167,21 @@ def test_a_condition_that_cannot_be_is_told(tmp_path: Path, when: str, complaint
     file.write_text(f"rules:\n{GIFT.format(when)}")
     with pytest.raises(UsageError, match=complaint):
         load_rules(file)
+
+
+@pytest.mark.parametrize(
+    ("analyzer", "text", "query", "holds"),
+    [
+        ("french", "or", "bague en or", True),
+        ("french", "or", "bague en argent", False),
+        ("english", "IT", "it", True),
+        ("english", "IT", "it bags", False),  # a stop word beside another word is none of its terms
+        ("italian", "d'", "borse", False),  # no word of Italian, so that it holds for no search
+    ],
+)
+def test_a_stop_word_of_english_may_be_the_text_of_a_rule(analyzer: str, text: str, query: str, holds: bool) -> None:
+    condition = Condition(text=text)
+    assert condition.holds(Query(text=query), None, load_analyzer(analyzer)) is holds
 
 
 def test_a_scenario_presets_options_and_a_search_overrides_them(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from vlm4rec_search.common.analyzer import ENGLISH, STOP_WORD_MARK, Analyzer
+from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.yaml_files import parse_yaml, read_yaml
 from vlm4rec_search.search.experiments import Experiment
@@ -53,7 +53,8 @@ class Condition(BaseModel):
 
     Attributes:
         scenario: names of scenarios.
-        text: words; the text of the query has all of them, whatever their form.
+        text: words; the text of the query has all of them, whatever their form. Stop words of the language count only
+            where a text has no other words.
         segment: names of segments of shoppers.
         category: values; the query has a filter on one of these categories.
         start, until: the moment of the search is not before `start` (key `from`) and before `until`; without a zone in
@@ -73,18 +74,19 @@ class Condition(BaseModel):
     def _check(self) -> Self:
         if self.start and self.until and self.start >= self.until:
             raise ValueError("a rule ends after it begins: `until` is not after `from`")
-        if self.text is not None and all(term.endswith(STOP_WORD_MARK) for term in ENGLISH.analyze(self.text)):
+        if self.text is not None and not ENGLISH.analyze(self.text):
             raise ValueError(f"the text {self.text!r} of a rule has no word")
         return self
 
     def holds(self, query: Query, segment: str | None, analyzer: Analyzer = ENGLISH) -> bool:
         """Return whether the rule applies to a query of a shopper of a segment, now or at the query's moment."""
         analyze = analyzer.analyze
+        words = None if self.text is None else set(analyze(self.text))  # none for d' in Italian
         now = query.at or datetime.now(UTC)
         categories = {value for each in query.conditions if each.field == "category" for value in each.values}
         return (
             (not self.scenario or query.scenario in self.scenario)
-            and (self.text is None or set(analyze(self.text)) <= set(analyze(query.text or "")))
+            and (words is None or (bool(words) and words <= set(analyze(query.text or ""))))
             and (not self.segment or segment in self.segment)
             and (not self.category or bool(categories & set(self.category)))
             and (self.start is None or now >= self.start)
