@@ -40,7 +40,8 @@ class Query:
             predict (ease), what similar shoppers took (shoppers), learned vectors (fitted), or all of them and
             popularity (hybrid).
         filters: conditions that every hit fulfils, see `parse_filters`; they apply inside every retriever.
-        k: number of hits, 1 to 10,000.
+        k: number of hits, 1 to 10,000. A larger k adds hits at the end and leaves the first ones as they are as long as
+            it is at most `depth`; beyond it more candidates are retrieved, so that the fusion may order them otherwise.
         include_seen: also return items that the shopper has interacted with.
         buy_again: also return items of the history that the shopper may buy again; None takes the ranking
             configuration's. It has no effect with a text or outside the mode hybrid.

@@ -19,7 +19,8 @@ def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
     """Return the first k of a fused ranking, after the minimum score, rules, the cap of each category, and diversity.
 
     Pinned items come first, whatever their category and score, and buried items last; diversity orders those in
-    between. A larger k adds hits at the end and leaves the first ones as they are.
+    between. A larger k adds hits at the end and leaves the first ones as they are, if the fused ranking is the same: a
+    k above the depth retrieves more candidates, and the fusion scales scores and counts ranks over all of them.
     """
     query = plan.query
     table = _Table(retrieved, fused, plan.rules)
