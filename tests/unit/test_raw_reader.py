@@ -93,6 +93,25 @@ def test_a_quote_that_is_not_closed_costs_its_own_line_only(tmp_path: Path) -> N
     assert found.lines[0] == 3
 
 
+@pytest.mark.parametrize("last", ['1000,"Retro lamp,3.50', '1000,Screen of 24",3.50'])
+def test_two_quotes_that_are_not_closed_do_not_take_the_rows_between_them(tmp_path: Path, last: str) -> None:
+    rows = [f"{n},Mug {n},{n}" for n in range(2_000)]
+    rows[100], rows[1_000] = '100,"Vintage poster,3.50', last
+    found = read_items(tmp_path / "data", "\n".join(["item_id,title,price", *rows]))
+    assert found.broken[0] == (102, "a quote is opened and not closed on its line", rows[100])
+    assert len(found.rows) + len(found.broken) == 2_000
+    assert [row["item_id"] for row in found.rows if row["item_id"] not in ("100", "1000")] == [
+        str(n) for n in range(2_000) if n not in (100, 1_000)
+    ]
+
+
+def test_a_table_inside_of_a_quoted_value_stays_a_value(tmp_path: Path) -> None:
+    sizes = "".join(f"{n},{n + 2},{n + 4}\n" for n in range(10))
+    found = read_items(tmp_path / "data", f'item_id,title,description\n1,Coat,"{sizes}"\n2,Mug,"red\n""big""\n"\n')
+    assert [(row["item_id"], row["description"]) for row in found.rows] == [("1", sizes), ("2", 'red\n"big"\n')]
+    assert found.broken == []
+
+
 def test_very_long_values_and_nul_are_values(tmp_path: Path) -> None:
     long = "x" * 3_000_000
     found = read_items(tmp_path / "data", f"item_id,title,colour\n1,{long},red\n2,a\0b,c\0d\n")

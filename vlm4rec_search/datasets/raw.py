@@ -36,7 +36,7 @@ from vlm4rec_search.datasets.files import SUFFIXES, broken_name, read_errors
 from vlm4rec_search.datasets.forgotten import REASON, Forgotten, load_forgotten
 from vlm4rec_search.datasets.records import EmptyFileError, open_records, partition_values, with_constants
 
-_VERSION = 5  # of the stored results: raise it when `RawFile` or the readers change
+_VERSION = 6  # of the stored results: raise it when `RawFile` or the readers change
 _UNUSED_SECONDS = 30 * 86_400.0  # after which what is stored of a file is removed
 OPTIONAL = ("users",)
 """Tables that a data folder may lack."""

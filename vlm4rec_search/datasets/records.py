@@ -36,6 +36,7 @@ from vlm4rec_search.datasets.files import compression_of, kind_of, open_parquet,
 
 _BATCH = 20_000
 _MOST_LINES = 10_000  # of one record, so that a quote that is never closed takes no more than these with it
+_SURE_LINES = 20  # of one record, up to which lines that are as wide as the header may be its text
 _KEPT_CHARACTERS = 1_000_000  # of a broken record
 _EXACT = 2**53  # up to here a float holds every whole number
 _BROKEN = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("record", pa.string())])
@@ -313,15 +314,21 @@ def _split(
         width: number of values of the header; None for a header itself.
         sound: whether the whole text could be decoded.
     """
-    records = split_lines(lines, dialect)
+    strict, lenient = (split_lines(lines, dialect, strict=strict) for strict in (True, False))
     while True:
-        number, reason = lines.begin(), ""
+        number, reason, is_strict = lines.begin(), "", True
         try:
-            record = next(records)
+            record = next(strict)
         except StopIteration:
             return
-        except csv.Error as error:
-            record, reason = [], one_line(error)
+        except csv.Error:
+            lines.give_back(lines.taken)
+            lines.begin()
+            is_strict = False
+            try:
+                record = next(lenient)
+            except csv.Error as error:
+                record, reason = [], one_line(error)
         taken = lines.taken
         if not record and not reason:
             continue
@@ -330,12 +337,8 @@ def _split(
             reason = "a quote is opened and never closed"
         if not reason and len(record) > expected and any(record[expected:]):
             reason = f"{len(record)} values, the header has {expected}"
-        if (
-            not reason
-            and len(taken) > 1
-            and (width is None or len(record) < width)
-            and _holds_record(taken, dialect, width)
-        ):
+        is_sure = is_strict and width is not None and len(record) >= width
+        if not reason and len(taken) > 1 and _holds_record(taken, dialect, width, is_sure):
             reason = "a quote is opened and not closed on its line"
         if reason and len(taken) > 1:
             lines.give_back(taken[1:])
@@ -345,11 +348,18 @@ def _split(
         yield (number, ["".join(taken).rstrip("\r\n")], reason) if reason else (number, record[:expected], "")
 
 
-def _holds_record(lines: list[str], dialect: Dialect, width: int | None) -> bool:
-    """Whether a line below the first one is by itself as wide as the header, or else as the first one."""
+def _holds_record(lines: list[str], dialect: Dialect, width: int | None, is_sure: bool) -> bool:
+    """Whether the lines of one record hold others, because a quote is open on the first line and one on the last.
+
+    Then a line below the first one is by itself as wide as the header, or else as the first one. If `is_sure`, the
+    record has all its values, and its quotes stand where quotes may stand: then it takes many such lines and no other.
+    """
+    if is_sure and len(lines) <= _SURE_LINES:
+        return False
     with suppress(csv.Error):
         first, *others = (len(next(split_lines(iter([line]), dialect), [])) for line in lines)
-        return (first if width is None else width) in others
+        wanted = first if width is None else width
+        return set(others) == {wanted} if is_sure else wanted in others
     return False
 
 
