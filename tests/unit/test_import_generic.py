@@ -68,6 +68,14 @@ def test_parquet_keeps_types_and_lists(source: Path) -> None:
     assert float(str(row["price"])) == 1.5
 
 
+def test_a_typed_price_keeps_its_one_meaning(source: Path) -> None:
+    values = "1.299 AS price, 1.299 AS weight"
+    duckdb.sql(f"SELECT 7 AS item_id, 'x' AS title, {values}").write_parquet(str(source / "p.parquet"))
+    import_files(source, "p.parquet")
+    (row,) = read_rows(source.parent / "data" / "items.parquet")
+    assert (row["price"], row["weight"]) == ("1.2990", "1.299")
+
+
 def test_a_column_whose_name_is_taken_gets_another_name(source: Path) -> None:
     (source / "two.csv").write_text('item_id,Title,source_Title,"odd ""name"""\n1,upper,y,x\n')
     import_files(source, "two.csv", None, "items.title=item_id")

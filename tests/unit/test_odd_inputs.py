@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from helpers.staged import Staged, stage
 
@@ -146,6 +147,26 @@ def test_each_file_has_its_own_signs(staged: Stage) -> None:
     found = staged("", "", **files)
     assert of_items(found, "price") == [1299, 9.5, 1299, 9.5]
     assert [event[4][:10] for event in found.events] == ["2024-02-01", "2024-01-31"] * 2
+
+
+def parquet(tmp_path: Path, query: str) -> bytes:
+    duckdb.sql(query).write_parquet(str(tmp_path / "one.parquet"))
+    return (tmp_path / "one.parquet").read_bytes()
+
+
+def test_a_typed_number_has_one_meaning_beside_german_texts(staged: Stage, tmp_path: Path) -> None:
+    typed = "1.299::{0} AS price, 2.125::{0} AS weight, 24.900::{0} AS depth"
+    files = {
+        "items/a.csv": "item_id;title;price\n1;Lamp;24,90\n2;Lamp;1.299\n",
+        "items/b.parquet": parquet(tmp_path, f"SELECT 3 AS item_id, 'Lamp' AS title, {typed.format('DOUBLE')}"),
+        "items/c.parquet": parquet(tmp_path, f"SELECT 4 AS item_id, 'Lamp' AS title, {typed.format('DECIMAL(10,3)')}"),
+        "items/d.jsonl": '{"item_id": 5, "title": "Lamp", "price": 1.299, "weight": 2.125, "depth": 24.900}\n',
+    }
+    found = staged("", **files)
+    assert of_items(found, "price") == [24.9, 1299, 1.299, 1.299, 1.299]
+    attributes = [json.loads(text) for text in of_items(found, "attributes")]
+    assert attributes[2:] == [{"weight": 2.125, "depth": 24.9}] * 3
+    assert "2.1250" not in str(of_items(found, "attributes"))
 
 
 def test_availability(staged: Stage) -> None:

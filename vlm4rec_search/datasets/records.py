@@ -9,7 +9,7 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,7 +38,9 @@ _BATCH = 20_000
 _MOST_LINES = 10_000  # of one record, so that a quote that is never closed takes no more than these with it
 _SURE_LINES = 20  # of one record, up to which lines that are as wide as the header may be its text
 _KEPT_CHARACTERS = 1_000_000  # of a broken record
+_FLOATS = ("FLOAT", "DOUBLE")
 _EXACT = 2**53  # up to here a float holds every whole number
+_NUMBERS = ("price", "value")  # columns of numbers
 _BROKEN = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("record", pa.string())])
 
 
@@ -58,6 +60,8 @@ class Records:
         written: how the file is written, such as "csv, delimiter ;, utf-8".
         notes: what a person should know about the file, without its name.
         is_json: whether a row of `relation` is a JSON object, in the column `json`.
+        numbers: SQL of the text of each column that may have typed numbers, for columns of numbers: 1.299 is 1.2990,
+            so that nobody takes its point for a sign of thousands.
     """
 
     relation: duckdb.DuckDBPyRelation
@@ -69,11 +73,12 @@ class Records:
     written: str
     notes: tuple[str, ...] = ()
     is_json: bool = False
+    numbers: Mapping[str, str] = field(default_factory=dict)
 
     def columns(self, match: ColumnMatch) -> dict[str, str]:
         """Return SQL of the text of each column of the table that the file has."""
-        sql = {target: self._first_filled(names) for target, names in match.sources.items()}
-        sql |= {target: self._filled_in(parts) for target, parts in match.templates.items()}
+        sql = {target: self._first_filled(self._of(target), names) for target, names in match.sources.items()}
+        sql |= {target: self._filled_in(self._of(target), parts) for target, parts in match.templates.items()}
         for target in match.first.keys() & sql.keys():
             sql[target] = f"NULLIF(TRIM(SPLIT_PART({sql[target]}, {quote_text(match.first[target])}, 1)), '')"
         return sql
@@ -97,14 +102,18 @@ class Records:
             rest = f"JSON_OBJECT({', '.join(pairs + added)})"
         return f"CAST({rest} AS VARCHAR)"
 
-    def _first_filled(self, names: Sequence[str]) -> str:
+    def _of(self, target: str) -> Mapping[str, str]:
+        """Return the SQL of the values for a column of the table."""
+        return {**self.values, **self.numbers} if target in _NUMBERS else self.values
+
+    def _first_filled(self, values: Mapping[str, str], names: Sequence[str]) -> str:
         if len(names) == 1:
-            return self.values[names[0]]
-        filled = (f"NULLIF(TRIM({self.values[name]}), '')" for name in names)
+            return values[names[0]]
+        filled = (f"NULLIF(TRIM({values[name]}), '')" for name in names)
         return f"COALESCE({', '.join(filled)})"
 
-    def _filled_in(self, parts: Sequence[tuple[str, str | None]]) -> str:
-        pieces = [piece for text, name in parts for piece in (quote_text(text), *([self.values[name]] if name else []))]
+    def _filled_in(self, values: Mapping[str, str], parts: Sequence[tuple[str, str | None]]) -> str:
+        pieces = [piece for text, name in parts for piece in (quote_text(text), *([values[name]] if name else []))]
         return f"({' || '.join(pieces)})" if pieces else "''"
 
 
@@ -151,7 +160,8 @@ def partition_values(name: str, partitions: Sequence[str]) -> dict[str, str | No
 def with_constants(records: Records, constants: Mapping[str, str | None]) -> Records:
     """Return the records with further columns, each with one value for the whole file."""
     sql = {name: "NULL" if value is None else quote_text(value) for name, value in constants.items()}
-    return replace(records, values={**records.values, **sql}, typed={**records.typed, **sql})
+    numbers = {name: number for name, number in records.numbers.items() if name not in sql}
+    return replace(records, values={**records.values, **sql}, typed={**records.typed, **sql}, numbers=numbers)
 
 
 # Delimited text
@@ -450,7 +460,9 @@ def _read_json_lines(
     values = {name: f"JSON_EXTRACT_STRING(json, {quote_text(_pointer(name))})" for name in names}
     twice = [f"objects have the key {name!r} twice; the first counts" for name, *_, count in found if count > rows]
     written, notes = f"{_suffix(path)}, {scan.encoding}", (*_encoding_notes(scan, declared), *twice)
-    return Records(relation, rows, values, values, broken, broken_rows, written, notes, is_json=True)
+    types = {name: f"JSON_TYPE(json, {quote_text(_pointer(name))}) = 'DOUBLE'" for name in names}
+    numbers = {name: _of_one_meaning(values[name], types[name]) for name in names}
+    return Records(relation, rows, values, values, broken, broken_rows, written, notes, is_json=True, numbers=numbers)
 
 
 def _refuse_array(path: Path, scan: TextScan) -> None:
@@ -562,7 +574,11 @@ def _read_parquet(
             f"line, 'it is not utf-8 text' AS reason, CAST(JSON_OBJECT({pairs}) AS VARCHAR) AS record"
         )
         relation = relation.filter(f"NOT ({condition})")
-    return Records(relation, relation.shape[0], values, typed, broken, broken.shape[0], "parquet", tuple(notes))
+    numbers = {
+        name: _of_one_meaning(values[name]) for name in names if kinds[name] in _FLOATS or _is_decimal(kinds[name])
+    }
+    rows, broken_rows = relation.shape[0], broken.shape[0]
+    return Records(relation, rows, values, typed, broken, broken_rows, "parquet", tuple(notes), numbers=numbers)
 
 
 def _with_bytes(path: Path, target: Path) -> Path:
@@ -590,19 +606,32 @@ def _is_text(relation: duckdb.DuckDBPyRelation, key: str) -> bool:
     return bool(2 * texts >= values)
 
 
+def _of_one_meaning(number: str, condition: str = "TRUE") -> str:
+    """Return SQL of the text of a number, with a fourth decimal where the point might separate thousands."""
+    ambiguous = f"REGEXP_FULL_MATCH({number}, '-?[1-9]\\d{{0,2}}\\.\\d{{3}}')"
+    return f"CASE WHEN {condition} AND {ambiguous} THEN {number} || '0' ELSE {number} END"
+
+
+def _is_decimal(kind: str) -> bool:
+    return kind.startswith("DECIMAL(") and kind.endswith(")") and not kind.endswith(",0)")
+
+
 def _typed(key: str, kind: str) -> str:
     if kind == "BLOB":
         return f"TRY(DECODE({key}))"
-    # pandas and others write NaN for a number that is missing.
-    return f"CASE WHEN NOT ISNAN({key}) THEN {key} END" if kind in ("FLOAT", "DOUBLE") else key
+    if kind in _FLOATS:
+        return f"CASE WHEN NOT ISNAN({key}) THEN {key} END"  # pandas and others write NaN for a missing number
+    return f"CAST({_text(key, kind)} AS JSON)" if _is_decimal(kind) else key
 
 
 def _text(key: str, kind: str) -> str:
-    if kind in ("FLOAT", "DOUBLE"):
+    if kind in _FLOATS:
         # A column of whole numbers becomes one of floats as soon as a number is missing: 4711.0 is 4711.
         whole = f"{key} = TRUNC({key}) AND ABS({key}) < {_EXACT}"
         number = f"WHEN NOT ISNAN({key}) THEN CAST({key} AS VARCHAR)"
         return f"CASE WHEN {whole} THEN CAST(CAST({key} AS BIGINT) AS VARCHAR) {number} END"
+    if _is_decimal(kind):
+        return f"RTRIM(RTRIM(CAST({key} AS VARCHAR), '0'), '.')"
     if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):
         return f"CAST(TO_JSON({key}) AS VARCHAR)"
     return f"CAST({_typed(key, kind)} AS VARCHAR)"

@@ -37,9 +37,14 @@ def open_files(
             files[name] = with_constants(records, partition_values(name, declared.partitions))
         columns = list(dict.fromkeys(column for records in files.values() for column in records.values))
         keys = {column: f"k{position}" for position, column in enumerate(columns)}
+        typed = dict.fromkeys(column for records in files.values() for column in records.numbers)
+        numbers = {column: f"n{position}" for position, column in enumerate(typed)}
         rows, broken = [], []
         for name, records in files.items():
-            values = [f"CAST({records.values.get(column, 'NULL')} AS VARCHAR) AS {key}" for column, key in keys.items()]
+            as_numbers = {**records.values, **records.numbers}
+            sources = [(records.values.get(column), key) for column, key in keys.items()]
+            sources += [(as_numbers.get(column), key) for column, key in numbers.items()]
+            values = [f"CAST({sql or 'NULL'} AS VARCHAR) AS {key}" for sql, key in sources]
             head = f"{quote_text(name)} AS file, line"
             rows.append(records.relation.project(", ".join([head, *values])))
             broken.append(records.broken.project(f"{head}, reason, record"))
@@ -52,6 +57,7 @@ def open_files(
             broken_rows=sum(records.broken_rows for records in files.values()),
             written="\n".join(f"{name}: {records.written}, {records.rows} rows" for name, records in files.items()),
             notes=(*notes, *(f"{name}: {note}" for name, records in files.items() for note in records.notes)),
+            numbers=numbers,
         )
 
 

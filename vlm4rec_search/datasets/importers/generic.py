@@ -316,7 +316,7 @@ def _pivoted(records: Records, pivot: Pivot) -> Records:
     columns = f"MIN(file) AS file, MIN(line) AS line, {names[pivot.id]} AS item, {', '.join(latest)}"
     relation = records.relation.aggregate(columns, str(names[pivot.id])).order("item")
     values = {pivot.id: "item", **keys}
-    return replace(records, relation=relation, rows=relation.shape[0], values=values, typed=values)
+    return replace(records, relation=relation, rows=relation.shape[0], values=values, typed=values, numbers={})
 
 
 def _to_write(table: ImportedTable, source: Path) -> Table:
