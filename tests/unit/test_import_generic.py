@@ -84,6 +84,13 @@ def test_a_column_whose_name_is_taken_gets_another_name(source: Path) -> None:
     ]
 
 
+def test_columns_called_line_and_file_keep_their_values(source: Path) -> None:
+    (source / "two.csv").write_text("item_id,title,line,file\n1,Lamp,Summer,a.pdf\n")
+    import_files(source, "two.csv")
+    (row,) = read_rows(source.parent / "data" / "items.parquet")
+    assert (row["line"], row["file"]) == ("Summer", "a.pdf")
+
+
 def test_photos_are_copied_only_from_inside_the_source(source: Path) -> None:
     (source / "pics" / "mug.jpg").write_bytes(b"photo")
     (source.parent / "secret.jpg").write_bytes(b"secret")

@@ -197,6 +197,16 @@ def test_parquet_with_bytes_floats_and_broken_texts(tmp_path: Path) -> None:
     assert found.files[0].notes == ("items.parquet: the column 'thumb' holds bytes that are no text; it is left out",)
 
 
+@pytest.mark.parametrize("name", ["line", "Line", "file", "c0", "json"])
+def test_a_column_of_parquet_may_have_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    table = pa.table({"item_id": ["1", "2"], "title": ["Lamp", "Mug"], name: ["Summer", "Winter"]})
+    pq.write_table(table, tmp_path / "data" / "items.parquet")
+    found = read_table(tmp_path / "data")
+    assert [row[name] for row in found.rows] == ["Summer", "Winter"]
+    assert found.lines == [1, 2]
+
+
 def test_parquet_whose_texts_are_no_utf8_keeps_the_others(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"Lamp", b"Caf\xe9"], pa.binary()).buffers())

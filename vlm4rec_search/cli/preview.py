@@ -15,7 +15,7 @@ from vlm4rec_search.common.settings import Settings, settings
 from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.datasets.declarations import CONTRACT, variable
 from vlm4rec_search.datasets.importers.formats import ImportFormat
-from vlm4rec_search.datasets.importers.generic import ImportedTable, ImportOptions, export_values, open_export
+from vlm4rec_search.datasets.importers.generic import PLACE, ImportedTable, ImportOptions, export_values, open_export
 from vlm4rec_search.datasets.importers.write import connect, missing_photos
 from vlm4rec_search.evaluation.rendering import render_model
 
@@ -101,7 +101,7 @@ def _merged(table: ImportedTable) -> list[str]:
 
 def _first_rows(relation: duckdb.DuckDBPyRelation) -> list[Row]:
     rows = relation.limit(_ROWS).fetchall()
-    return [dict(zip(relation.columns, row, strict=True)) for row in rows]
+    return [dict(zip(map(str.strip, relation.columns), row, strict=True)) for row in rows]
 
 
 def _first_staged_rows(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> list[Row]:
@@ -118,8 +118,8 @@ def _first_staged_rows(connection: duckdb.DuckDBPyConnection, table: ImportedTab
     """).fetchall()  # noqa: S608  names of our own
     found = []
     for others, *row in rows:
-        staged = {**json.loads(others), **dict(zip(("file", "line", *own), row, strict=True))}
-        found.append({name: staged.get(name) for name in table.target.columns})
+        staged = {**json.loads(others), **dict(zip((*PLACE, *own), row, strict=True))}
+        found.append({name.strip(): staged.get(name) for name in table.target.columns})
     return found
 
 
@@ -161,8 +161,9 @@ def _raw_rows(table: ImportedTable) -> duckdb.DuckDBPyRelation:
     columns = [name if name in table.target.columns else f"NULL::VARCHAR AS {name}" for name in contract]
     others = [name for name in table.target.columns[2:] if name not in contract]
     pairs = ", ".join(f"{quote_text(name)}, {quote_name(name)}" for name in others)
-    head = f"file, line, ROW_NUMBER() OVER () AS row_number, {', '.join(columns)}, JSON_OBJECT({pairs}) AS attributes"
-    return table.target.project(head)
+    place = ", ".join(f"{quote_name(name)} AS {name.strip()}" for name in PLACE)
+    rest = f"ROW_NUMBER() OVER () AS row_number, {', '.join(columns)}, JSON_OBJECT({pairs}) AS attributes"
+    return table.target.project(f"{place}, {rest}")
 
 
 def _stand_in(name: str, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:

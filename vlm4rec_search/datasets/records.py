@@ -555,7 +555,9 @@ def _read_parquet(
         relation = open_parquet(connection, _with_bytes(path, folder / "bytes.parquet"))
     names = unique_names(relation.columns)
     kinds = dict(zip(names, map(str, relation.types), strict=True))
-    keys = {name: quote_name(key) for name, key in zip(names, relation.columns, strict=True)}
+    keys = {name: f"c{position}" for position, name in enumerate(names)}  # a column may be called `line` as well
+    columns = zip(relation.columns, keys.values(), strict=True)
+    relation = relation.project(", ".join(f"{quote_name(column)} AS {key}" for column, key in columns))
     is_text = {name: _is_text(relation, keys[name]) for name in names if kinds[name] == "BLOB"}
     notes = [
         f"the column {name!r} holds bytes that are no text; it is left out"

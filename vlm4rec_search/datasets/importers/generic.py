@@ -54,14 +54,19 @@ class ImportOptions:
     encoding: str = ""
 
 
+PLACE = (" file", " line")
+"""The columns of where a row comes from: no column of an export has a name that begins with a space."""
+_PLACE_SQL = [f"{name.strip()} AS {quote_name(name)}" for name in PLACE]
+
+
 @dataclass(frozen=True)
 class ImportedTable:
     """One table of an export, as it is and as it will be written.
 
     Attributes:
         table: items, interactions or users.
-        source: file, line, and the columns of the export under their own names.
-        target: file, line, and the columns to write.
+        source: the columns `PLACE`, and the columns of the export under their own names.
+        target: the columns `PLACE`, and the columns to write.
         records: what the reader says of the files.
         match: which column of the export is which.
         merged: number of rows that belong to an earlier row.
@@ -223,7 +228,7 @@ def _open_table(
     paths = [source / name for name in layout.files]
     records = stack.enter_context(open_files(connection, source, paths, table, layout))
     as_it_is = records.relation.project(
-        ", ".join(["file", "line", *(f"{sql} AS {quote_name(name)}" for name, sql in records.values.items())])
+        ", ".join([*_PLACE_SQL, *(f"{sql} AS {quote_name(name)}" for name, sql in records.values.items())])
     )
     if not (rows := records.rows):
         raise UsageError(f"{paths[0]} holds no rows")
@@ -238,7 +243,7 @@ def _open_table(
         if keys:
             relation, columns = _merged(relation, records.values[keys[0]], columns)
     target = relation.project(
-        ", ".join(["file", "line", *(f"{sql} AS {quote_name(name)}" for name, sql in columns.items())])
+        ", ".join([*_PLACE_SQL, *(f"{sql} AS {quote_name(name)}" for name, sql in columns.items())])
     )
     merged = rows - target.shape[0] if layout.merge and not layout.pivot else 0
     return ImportedTable(table, as_it_is, target, records, match, merged)
