@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 
 from vlm4rec_search.captioning.base import Context
 from vlm4rec_search.common.analyzer import analyze, tokens
+from vlm4rec_search.common.languages import FUNCTION_WORDS
 from vlm4rec_search.common.patterns import MARKUP, REFUSAL
 
-VERSION = "status-3"
+VERSION = "status-4"
 """Change this when a rule changes: the next plan then validates the cached captions again."""
 
 LONGEST, LONGEST_FIELD = 2000, 80
@@ -20,18 +21,14 @@ LONGEST, LONGEST_FIELD = 2000, 80
 PHRASE_WORDS, REPEATS = 12, 4
 
 _REFUSAL, _MARKUP = re.compile(REFUSAL), re.compile(f"{MARKUP}|```")
-# Function words, by language. A word that several languages share counts for the last one in the table.
 # A statistical detector (py3langid) is no substitute: it takes English fragments such as "beige" for German.
-_FUNCTION_WORDS = {
-    "English": "the and with of is for it this that are its has by from which",
-    "German": "der und mit ist ein eine das für dem den auf einer einem sich",
-    "French": "le et avec est une les dans du pour sur aux ce qui cette",
-    "Spanish": "el y con es los las una para por del esta este su al",
-    "Italian": "il e è della di che sono nel gli alla questo questa un'",
-    "Dutch": "het een van voor zijn deze met op dat wordt ook aan",
-    "Portuguese": "o uma com os são não em do da na ao mais pelo",
+_ALSO_IN_ENGLISH = "door van den met pour son ton die war dos com de la le el du des bin per"  # or parts of names
+_ENGLISH = FUNCTION_WORDS["english"]
+_OWN_WORDS = {
+    language: {word for word in words - _ENGLISH - {*_ALSO_IN_ENGLISH.split()} if len(word) > 1}
+    for language, words in FUNCTION_WORDS.items()
 }
-_LANGUAGE = {word: language for language, words in _FUNCTION_WORDS.items() for word in words.split()}
+_FEW_WORDS, _PROSE_WORDS, _PROSE_RUN, _RARE = 5, 10, 5, 15
 
 
 def validate_caption(caption: str, context: Context, fields: Mapping[str, str] | None = None) -> tuple[str, str | None]:
@@ -88,20 +85,30 @@ def find_repetition(caption: str) -> str | None:
 
 
 def find_foreign_language(caption: str) -> str | None:
-    """Return the language of a text that is clearly not English ("in another script" by its letters), or None.
+    """Return the language of a text that is clearly not English, "in another script" or "in another language", or None.
 
-    A text is foreign when more than a third of its letters are outside the Latin script, or when it has at least three
-    function words of one other language and more of them than English ones. A short phrase without function words
-    passes.
+    A text is foreign when more than a third of its letters are outside the Latin script. It is of another language when
+    it has at least three function words of it and more of them than English ones; of five words or more, two such words
+    and no English one are enough. It is foreign as well when fewer than one of 15 words is an English function word,
+    unless it has fewer than ten words, or is a list: with fewer than five words between two signs.
     """
     letters = [letter for letter in caption if letter.isalpha()]
-    non_latin = sum(ord(letter) > 0x24F for letter in letters)
+    non_latin = sum(ord(letter) > 0x24F and not 0x1E00 <= ord(letter) < 0x1F00 for letter in letters)
     if letters and non_latin > len(letters) / 3:
         return "in another script"
-    counts = Counter(_LANGUAGE[word] for word in re.findall(r"[^\W\d_]+'?", caption.lower()) if word in _LANGUAGE)
-    english = counts.pop("English", 0)
-    language, most = max(counts.items(), key=lambda pair: pair[1], default=("", 0))
-    return language if most >= 3 and most > english else None
+    runs = [
+        re.findall(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*", run) for run in re.split(r"[^\w\s'\u2019-]", caption.lower())
+    ]
+    words = [word for run in runs for word in run]
+    counts = {language: sum(word in own for word in words) for language, own in _OWN_WORDS.items()}
+    language = max(counts, key=lambda name: counts[name])
+    english = sum(word in _ENGLISH and word not in FUNCTION_WORDS[language] for word in words)
+    if counts[language] > max(2, english) or (counts[language] == 2 and not english and len(words) >= _FEW_WORDS):
+        return language.title()
+    is_prose = len(words) >= _PROSE_WORDS and max(map(len, runs)) >= _PROSE_RUN
+    if is_prose and sum(word in _ENGLISH for word in words) * _RARE < len(words):
+        return "in another language"
+    return None
 
 
 _GAP = r"[\W_]+"

@@ -143,3 +143,23 @@ LANGUAGES = {
         Language("cjk", joins=False, folds=False, widths=True, bigrams=True),
     )
 }
+
+_FURTHER_WORDS = {  # which are index terms: stop words are as Lucene has them
+    "english": "from has have its which you your can than when where while who over under out up am so",
+}
+_OTHER_LANGUAGES = {  # in which titles are not, but a model may answer
+    "danish": "og er med en et af på til som den det der har ved fra eller sig til med",
+    "polish": "z ze i do na w we o od jest są dla oraz się po przez który która które lub",
+    "czech": "a s se na v ve z je jsou pro do od který která které nebo",
+    "turkish": "ve bir ile için olan bu da de gibi olarak çok",
+    "indonesian": "dan yang dengan untuk di dari ini pada ke atau adalah dalam",
+    "vietnamese": "và có với cho của được là các một màu trên những này",
+    "finnish": "ja on sekä jossa joka jonka tai että se ovat",
+}
+FUNCTION_WORDS = {
+    **{
+        name: frozenset(f"{each.stop_words} {_FURTHER_WORDS.get(name, '')}".split()) for name, each in LANGUAGES.items()
+    },
+    **{name: frozenset(words.split()) for name, words in _OTHER_LANGUAGES.items()},
+}
+"""The words by which the language of a text is told; words of one letter may also be sizes."""

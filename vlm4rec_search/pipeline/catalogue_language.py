@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import duckdb
 
 from vlm4rec_search.common.analyzer import Analyzer, is_cjk, load_analyzer
-from vlm4rec_search.common.languages import LANGUAGES
+from vlm4rec_search.common.languages import FUNCTION_WORDS, LANGUAGES
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 
 _SAMPLE = 2_000  # documents
@@ -30,8 +30,8 @@ def guess_language(texts: Iterable[str]) -> tuple[str | None, dict[str, float]]:
         counts.update(cut.words(text))
     total = max(counts.total(), 1)
     found: dict[str, int] = {}
-    for name, language in LANGUAGES.items():
-        words = {word for each in language.stop_words.split() for word in cut.words(each) if len(word) > 1}
+    for name in LANGUAGES:
+        words = {word for each in FUNCTION_WORDS[name] for word in cut.words(each) if len(word) > 1}
         found[name] = sum(counts[word] for word in words)
     found["cjk"] = sum(count for word, count in counts.items() if not word.isascii() and is_cjk(word))
     shares = {name: count / total for name, count in found.items()}
