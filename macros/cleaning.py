@@ -85,12 +85,13 @@ def attributes_text(evaluator: MacroEvaluator, attributes: SQL, declared: str) -
 
 @macro()
 def without_fraction(evaluator: MacroEvaluator, number: SQL, is_float: SQL) -> str:
-    """Return an id of a column of floats as the whole number that it was: 4711 for 4711.0 and 1e+16."""
+    """Return an id of a column of floats as the whole number that it was: 4711 for 4711.0, 4711.0000 and 1e+16."""
     from vlm4rec_search.common.spark.functions import Value
 
     value = Value(evaluator.gateway, evaluator.runtime_stage, number, (is_float, "BOOLEAN"))
     number, is_float = value.arguments
-    whole = f"TRY_CAST(TRY_CAST({number} AS DOUBLE) AS BIGINT)"
+    exact = f"TRY_CAST(REGEXP_EXTRACT({number}, '^(\\d+)\\.0+$', 1) AS HUGEINT)"
+    whole = f"COALESCE({exact}, TRY_CAST(TRY_CAST({number} AS DOUBLE) AS BIGINT))"
     return value.sql("TEXT", f"CASE WHEN {is_float} THEN COALESCE(CAST({whole} AS TEXT), {number}) ELSE {number} END")
 
 
@@ -126,12 +127,12 @@ def is_cut_id(evaluator: MacroEvaluator, number: SQL) -> str:
 
 @macro()
 def are_floats(evaluator: MacroEvaluator, number: SQL) -> str:
-    """Return an aggregate: whether ids are whole numbers that became floats, as in pandas next to a missing value."""
+    """Return an aggregate: whether ids are whole numbers that became floats, as in pandas, or decimals."""
     from vlm4rec_search.common.spark.functions import Value
 
     value = Value(evaluator.gateway, evaluator.runtime_stage, number)
     (number,) = value.arguments
-    is_float = f"SUFFIX({number}, '.0') AND REGEXP_FULL_MATCH({number}, '\\d+\\.0') OR {number} LIKE '_%e+%'"
+    is_float = f"SUFFIX({number}, '0') AND REGEXP_FULL_MATCH({number}, '\\d+\\.0+') OR {number} LIKE '_%e+%'"
     return f"BOOL_AND({value.sql('BOOLEAN', is_float)})"
 
 

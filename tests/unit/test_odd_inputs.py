@@ -221,6 +221,23 @@ def test_ids_of_spreadsheets(staged: Stage) -> None:
     assert [why for *_, why in cut.refused] == [reason] * 3
 
 
+@pytest.mark.parametrize("kind", ["DECIMAL(38,10)", "DECIMAL(38,0)", "DOUBLE"])
+def test_whole_ids_of_any_typed_number_meet_those_of_a_log(staged: Stage, tmp_path: Path, kind: str) -> None:
+    items = parquet(tmp_path, f"SELECT UNNEST([4711, 90]::{kind}[]) AS item_id, 'Lamp' AS title")
+    found = staged("", "user_id,item_id,timestamp\nu,4711,2024-01-01\nu,90,2024-01-01\n", **{"items.parquet": items})
+    assert sorted(found.items) == ["4711", "90"]
+    assert [event[1] for event in found.events] == ["4711", "90"]
+
+
+def test_ids_of_a_column_of_decimals_are_whole_numbers(staged: Stage) -> None:
+    long = "12345678901234567"
+    catalogue = f"item_id,title\n4711.0000000000,Lamp\n{long}.0000000000,Mug\n"
+    found = staged(catalogue, f"user_id,item_id,timestamp\nu,4711,2024-01-01\nu,{long},2024-01-01\n")
+    assert [event[1] for event in found.events] == ["4711", long]
+    kept = staged("item_id,title\n4711.00,Lamp\n4711.10,Mug\n")
+    assert list(kept.items) == ["4711.00", "4711.10"]
+
+
 def test_events(staged: Stage) -> None:
     head = "user_id,item_id,timestamp,event_type,value\n"
     sold = staged(log=head + 'u,1,2024-01-01,purchase,2\nu,1,2024-01-02,purchase,-2\nu,1,2024-01-02,Purchase,"(2)"\n')
