@@ -75,6 +75,14 @@ def test_one_line_that_is_no_utf8_does_not_cost_the_others(tmp_path: Path) -> No
     assert found.broken == [(3, "it is not utf-8 text", "2,Caf\\xe9")]
 
 
+def test_one_line_that_is_utf8_does_not_cost_the_others_their_accents(tmp_path: Path) -> None:
+    rows = "".join(f"{n},Café {n}\n" for n in range(2, 50)).encode("windows-1252")
+    found = read_items(tmp_path / "data", "item_id,title\n1,Küche\n".encode() + rows)
+    assert [row["title"] for row in found.rows] == ["KÃ¼che", *(f"Café {n}" for n in range(2, 50))]
+    assert "is read as windows-1252" in found.files[0].notes[0]
+    assert found.broken == []
+
+
 def test_records_with_line_breaks_keep_their_lines(tmp_path: Path) -> None:
     content = 'item_id,title,description\n1,Lamp,"warm\nlight\n"\n\n2,Mug,red\n3,Chair,"a,b,c",d\n4,Pen,x\n'
     found = read_items(tmp_path / "data", content)

@@ -5,7 +5,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -95,8 +95,9 @@ def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
 def scan_text(path: Path, declared: str = "") -> TextScan:
     """Read a text file to its end and find out its encoding and line ends.
 
-    An encoding that is not declared is UTF-8, UTF-16 or UTF-32 by its mark or its bytes. A file that is no UTF-8 at all
-    is Windows-1252, or Latin-1 where that has no character for a byte. A file with sound and broken UTF-8 is UTF-8.
+    An encoding that is not declared is UTF-8, UTF-16 or UTF-32 by its mark or its bytes. A file with more
+    lines that are no UTF-8 than lines that are, beyond ASCII, is Windows-1252, or Latin-1 where that has no character
+    for a byte. A file with some broken UTF-8 is UTF-8.
 
     Raises:
         UsageError: a compressed file is damaged or truncated.
@@ -193,20 +194,20 @@ def _encoding(path: Path, head: bytes, sound: bool) -> str:
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) > len(head) // 5 and min(even, odd) * 4 < max(even, odd):
         return "utf-16-le" if odd > even else "utf-16-be"
-    if sound or _has_sound_utf8(path):
+    if sound or _is_mostly_utf8(path):
         return "utf-8"
     return "windows-1252" if _decodes(path, "windows-1252") else "latin-1"
 
 
-def _has_sound_utf8(path: Path) -> bool:
-    """Whether a line has characters beyond ASCII that are UTF-8."""
+def _is_mostly_utf8(path: Path) -> bool:
+    """Whether of the lines with characters beyond ASCII at least one is UTF-8, and no more are not."""
+    sound = broken = 0
     with open_bytes(path) as stream:
         for line in stream:
             if not line.isascii():
-                with suppress(UnicodeDecodeError):
-                    line.decode("utf-8")
-                    return True
-    return False
+                is_sound = _decodes_chunk(codecs.getincrementaldecoder("utf-8")(), line, final=True)
+                sound, broken = sound + is_sound, broken + (not is_sound)
+    return 0 < sound >= broken
 
 
 def _decodes(path: Path, encoding: str) -> bool:
