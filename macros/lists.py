@@ -52,6 +52,25 @@ def json_text(evaluator: MacroEvaluator, json_value: SQL, json_type: SQL) -> str
 
 
 @macro()
+def before_decoding(evaluator: MacroEvaluator, text: SQL) -> str:
+    """Return a text whose entities can be decoded: in a list or object of JSON a quote stays part of its string."""
+    from vlm4rec_search.common.spark.functions import Value
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, text)
+    (text,) = value.arguments
+    # What a match is replaced by: CHR(92) is a backslash, of which two in a replacement are one.
+    signs = {
+        "&(bsol|#0*92|#[xX]0*5[cC]);|\\x{FF3C}": "REPEAT(CHR(92), 4)",
+        "&(quot|QUOT|#0*34|#[xX]0*22);|\\x{FF02}": "REPEAT(CHR(92), 2) || CHR(34)",
+    }
+    is_json = f"REGEXP_MATCHES({text}, '(?s)^[\\[{{].*({'|'.join(signs)})') AND JSON_VALID({text})"
+    escaped = text
+    for sign, replacement in signs.items():
+        escaped = f"REGEXP_REPLACE({escaped}, '{sign}', {replacement}, 'g')"
+    return value.sql("TEXT", f"CASE WHEN {is_json} THEN {escaped} ELSE {text} END")
+
+
+@macro()
 def json_entries(evaluator: MacroEvaluator, json_object: SQL) -> str:
     """Return what stands behind CROSS JOIN: a row key, value, type, id for each field of a JSON object.
 

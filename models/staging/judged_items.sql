@@ -29,7 +29,7 @@ WITH decoded AS (
     attribute.type AS type,
     attribute.value AS delivered,
     @plain_text(@decoded(
-        @mended(@json_text(attribute.value, attribute.type), @declared_values),
+        @before_decoding(@mended(@json_text(attribute.value, attribute.type), @declared_values)),
         decoded.characters
       )) AS text
   FROM decoded

@@ -40,7 +40,7 @@ TEXTS = [
     "1709294400123", "20240301", "20240301123000", "01.03.2024", "13/03/2024", "03/13/2024 1:05 PM", "45352.5", "45352",
     "Fri, 01 Mar 2024 12:30:00 GMT", "2024-07-01 10:00:00 America/New_York", "2024-07-01 10:00:00 BST", "31122023",
     "0001-01-01 00:00:00", "2024-W09-5", "events/interactions/2024-03-01.parquet",
-    "[]", "[1, 2.50, \"a\", null, {\"b\": []}]", "[broken", "{\"a\": 1.50, \"b\": null}",
+    "[]", "[1, 2.50, \"a\", null, {\"b\": []}]", "[broken", "[\"12&quot;\", \"&bsol;\"]", "{\"a\": 1.50, \"b\": null}",
     "{\"b\": \"é\", \"c\": [1], \"a\": \"NULL\"}",
 ]  # fmt: skip
 NUMBERS = [0.0, -0.0, 1.0, 5.25, -0.125, 2.675, 1e16, 1e-7, 123456789.125, 1.7e308, math.inf, -math.inf, math.nan, None]
@@ -75,6 +75,7 @@ VALUES = {
     },
     "lists": {
         "list_total": ("numbers", ("[number, 1.5]",)),
+        "before_decoding": ("texts", ("text",)),
         "json_text": ("objects", ("object", "'OBJECT'")),
         "is_json": ("texts", ("text",)),
         "json_string": ("texts", ("text",)),

@@ -89,6 +89,38 @@ def test_a_key_twice_is_told(staged: Stage) -> None:
     assert "objects have the key 'title' twice; the first counts" in found.told
 
 
+def test_attributes_have_one_value_for_a_key_and_no_infinite_ones(staged: Stage, tmp_path: Path) -> None:
+    lines = [
+        '{"item_id":"1","title":"Lamp","brand":"Alder","brand":"Birch","more":{"a":NaN,"text":"x, NaN"}}',
+        '{"item_id":"2","title":"Mug","size":-Infinity,"sizes":[NaN,1.5,"NaN \\" inf"]}',
+    ]
+    numbers = "['nan'::DOUBLE, 1.5, '-inf'::DOUBLE] AS sizes, 'inf'::DOUBLE AS size, 0.1::FLOAT AS width"
+    files = {
+        "items/a.jsonl": "\n".join(lines),
+        "items/b.parquet": parquet(tmp_path, f"SELECT 3 AS item_id, 'Pen' AS title, {numbers}"),
+    }
+    found = staged("", "user_id,item_id,timestamp\n", **files)
+    assert [json.loads(text) for text in of_items(found, "attributes")] == [
+        {"brand": "Alder", "more": {"a": None, "text": "x, NaN"}},
+        {"size": None, "sizes": [None, 1.5, 'NaN " inf']},
+        {"sizes": [None, 1.5, None], "size": None, "width": 0.1},
+    ]
+    assert of_items(found, "attributes")[0].count('"brand"') == 1
+    assert "objects have the key 'brand' twice; the first counts" in found.told
+
+
+def test_entities_in_lists_are_decoded_in_their_elements(staged: Stage) -> None:
+    lists = [["12&quot; wide", "a"], ["a&quot;,&quot;b"], ["a&#34;,&#x22;b", "&bsol;n &amp;quot;"], ["a\uff02,\uff02b"]]
+    decoded = [['12" wide', "a"], ['a","b'], ['a","b', "\\n &quot;"], ['a","b']]
+    lines = [
+        json.dumps({"item_id": n, "title": "Lamp", "kinds": kinds}, ensure_ascii=False) for n, kinds in enumerate(lists)
+    ]
+    found = staged("", LOG, **{"items.jsonl": "\n".join(lines)})
+    assert [json.loads(text)["kinds"] for text in of_items(found, "attributes")] == decoded
+    text = staged('item_id\ttitle\tkinds\n1\tLamp\t["12&quot; wide","a"]\n')
+    assert json.loads(json.loads(of_items(text, "attributes")[0])["kinds"]) == decoded[0]
+
+
 def test_rows_of_totals_and_remarks_are_refused(staged: Stage) -> None:
     found = staged("item_id,title,price\n1,Lamp,9.50\nTotal,,9.50\n-- 1 rows exported\n")
     assert found.refused == [("items", 3, "no title"), ("items", 4, "no title")]

@@ -97,6 +97,7 @@ class Records:
             patch = dict.fromkeys(name for name in self.values if name not in others)
             rest = f"JSON_MERGE_PATCH(json, {quote_text(json.dumps(patch, ensure_ascii=False))})"
             rest = f"JSON_MERGE_PATCH({rest}, JSON_OBJECT({', '.join(added)}))" if added else rest
+            rest = _finite(rest)
         else:
             pairs = [f"{quote_text(name)}, {self.typed[name]}" for name in others]
             rest = f"JSON_OBJECT({', '.join(pairs + added)})"
@@ -453,16 +454,35 @@ def _read_json_lines(
     if relation is None:
         relation, broken = _read_objects(connection, path, scan, folder)
         broken_rows = broken.shape[0]
+    relation, twice = _with_first_keys(relation)
     keys = relation.project("line, UNNEST(JSON_KEYS(json)) AS name, GENERATE_SUBSCRIPTS(JSON_KEYS(json), 1) AS place")
-    first = keys.aggregate("name, MIN(line) AS first_line, ARG_MIN(place, line) AS first_place, COUNT(*) AS n", "name")
+    first = keys.aggregate("name, MIN(line) AS first_line, ARG_MIN(place, line) AS first_place", "name")
     found = first.order("first_line, first_place").fetchall()
     names, rows = [str(name) for name, *_ in found], relation.shape[0]
     values = {name: f"JSON_EXTRACT_STRING(json, {quote_text(_pointer(name))})" for name in names}
-    twice = [f"objects have the key {name!r} twice; the first counts" for name, *_, count in found if count > rows]
-    written, notes = f"{_suffix(path)}, {scan.encoding}", (*_encoding_notes(scan, declared), *twice)
     types = {name: f"JSON_TYPE(json, {quote_text(_pointer(name))}) = 'DOUBLE'" for name in names}
     numbers = {name: _of_one_meaning(values[name], types[name]) for name in names}
+    notes = (
+        *_encoding_notes(scan, declared),
+        *(f"objects have the key {name!r} twice; the first counts" for name in twice),
+    )
+    written = f"{_suffix(path)}, {scan.encoding}"
     return Records(relation, rows, values, values, broken, broken_rows, written, notes, is_json=True, numbers=numbers)
+
+
+def _with_first_keys(relation: duckdb.DuckDBPyRelation) -> tuple[duckdb.DuckDBPyRelation, list[str]]:
+    """Return the objects with the first value of each key, and the keys that an object has twice."""
+    keys = "JSON_KEYS(json)"
+    is_twice = f"LEN({keys}) > LEN(LIST_DISTINCT({keys}))"
+    again = f"UNNEST(LIST_FILTER({keys}, (key, place) -> LIST_POSITION({keys}, key) < place)) AS name"
+    twice = [str(name) for (name,) in relation.filter(is_twice).project(again).distinct().order("name").fetchall()]
+    if not twice:
+        return relation, []
+    once = f"LIST_FILTER({keys}, (key, place) -> LIST_POSITION({keys}, key) = place)"
+    value = "JSON_EXTRACT(json, '/' || REPLACE(REPLACE(key, '~', '~0'), '/', '~1'))"
+    pairs = f"LIST_TRANSFORM({once}, key -> TO_JSON(key)::VARCHAR || ':' || {value}::VARCHAR)"
+    first = f"CAST('{{' || ARRAY_TO_STRING({pairs}, ',') || '}}' AS JSON)"
+    return relation.project(f"line, CASE WHEN {is_twice} THEN {first} ELSE json END AS json"), twice
 
 
 def _refuse_array(path: Path, scan: TextScan) -> None:
@@ -614,6 +634,20 @@ def _of_one_meaning(number: str, condition: str = "TRUE") -> str:
     return f"CASE WHEN {condition} AND {ambiguous} THEN {number} || '0' ELSE {number} END"
 
 
+def _finite(json: str) -> str:
+    """Return SQL of the text of JSON, with null for the NaN and Infinity that DuckDB writes and nobody else reads."""
+    parts = """REGEXP_EXTRACT_ALL(text, '"(?:[^"\\\\]|\\\\.)*"|[^"]+')"""
+    number = "REGEXP_REPLACE(part, '[-+]?(nan|inf(inity)?)', 'null', 'gi')"
+    finite = f"LIST_TRANSFORM({parts}, part -> CASE WHEN part LIKE '\"%' THEN part ELSE {number} END)"
+    some = "REGEXP_MATCHES(text, '(?i)[\\[:,]\\s*[-+]?(nan|inf)')"
+    whole = f"CASE WHEN {some} THEN ARRAY_TO_STRING({finite}, '') ELSE text END"
+    return f"LIST_TRANSFORM([CAST({json} AS VARCHAR)], text -> {whole})[1]"
+
+
+def _is_nested(kind: str) -> bool:
+    return kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION"))
+
+
 def _is_decimal(kind: str) -> bool:
     return kind.startswith("DECIMAL(") and kind.endswith(")") and not kind.endswith(",0)")
 
@@ -622,8 +656,9 @@ def _typed(key: str, kind: str) -> str:
     if kind == "BLOB":
         return f"TRY(DECODE({key}))"
     if kind in _FLOATS:
-        return f"CASE WHEN NOT ISNAN({key}) THEN {key} END"  # pandas and others write NaN for a missing number
-    return f"CAST({_text(key, kind)} AS JSON)" if _is_decimal(kind) else key
+        # pandas and others write NaN for a missing number; a FLOAT as it is would be 0.10000000149011612
+        return f"CASE WHEN ISFINITE({key}) THEN CAST(CAST({key} AS VARCHAR) AS DOUBLE) END"
+    return f"CAST({_text(key, kind)} AS JSON)" if _is_decimal(kind) or _is_nested(kind) else key
 
 
 def _text(key: str, kind: str) -> str:
@@ -634,8 +669,8 @@ def _text(key: str, kind: str) -> str:
         return f"CASE WHEN {whole} THEN CAST(CAST({key} AS BIGINT) AS VARCHAR) {number} END"
     if _is_decimal(kind):
         return f"RTRIM(RTRIM(CAST({key} AS VARCHAR), '0'), '.')"
-    if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):
-        return f"CAST(TO_JSON({key}) AS VARCHAR)"
+    if _is_nested(kind):
+        return _finite(f"TO_JSON({key})")
     return f"CAST({_typed(key, kind)} AS VARCHAR)"
 
 
