@@ -5,6 +5,9 @@ import gzip
 import io
 import json
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +19,7 @@ from helpers.delivered import count_records, read_items, read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.dialects import Dialect, scan_text
 from vlm4rec_search.datasets.raw import describe, inspect, raw_query, remove_unused
@@ -246,6 +249,50 @@ def test_a_name_twice_is_told_and_the_first_counts(tmp_path: Path) -> None:
     assert found.files[0].notes == ("items.csv: the header names 'price' twice; the second column is called 'price_2'",)
 
 
+def test_a_name_that_is_decomposed_is_told_only_if_it_comes_twice(tmp_path: Path) -> None:
+    decomposed = "Gro\u0308\u00dfe"
+    assert not read_items(tmp_path / "one", f"item_id,title,{decomposed}\n1,Lamp,9\n").files[0].notes
+    found = read_items(tmp_path / "two", f"item_id,title,Gr\u00f6\u00dfe,{decomposed}\n1,Lamp,9,8\n")
+    assert found.files[0].notes == (
+        "items.csv: the header names 'Gr\u00f6\u00dfe' twice; the second column is called 'Gr\u00f6\u00dfe_2'",
+    )
+
+
+@pytest.mark.parametrize("extra", ["", '3,"two\nlines",1\n'])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_header_of_a_second_file_that_was_appended_is_refused(tmp_path: Path, extra: str, mark: str) -> None:
+    content = f"{mark}item_id,title,price\n1,Lamp,10\n{mark}item_id,title,price\n2,Mug,5\n{extra}"
+    found = read_items(tmp_path / "data", content)
+    assert [row["item_id"] for row in found.rows][:2] == ["1", "2"]
+    assert found.broken == [(3, "it is the header once more", f"{mark}item_id,title,price")]
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let this process write no larger files, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("", r"cannot be stored in .*-cache/raw \(File too large\): make room there, or set VLM4REC_CACHE"),
+        ('0,"two\nlines"\n', r"cannot be kept in the temporary folder .* make room there, or set TMPDIR"),
+    ],
+)
+def test_a_full_disk_is_told_with_its_folder_and_setting(tmp_path: Path, extra: str, message: str) -> None:
+    content = "item_id,title\n" + "".join(f"{n},Lamp {n * 7919}\n" for n in range(60_000)) + extra
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "items.csv").write_text(content)
+    with pytest.raises(RunError, match=message), largest_file(100_000):
+        read_table(tmp_path / "data")
+
+
 def test_a_missing_column_is_told_with_the_mapping_that_mends_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         read_items(tmp_path / "data", "Artikelnummer;Bezeichnung\n1;Lampe\n")
@@ -374,6 +421,6 @@ def test_sound_files_are_read_the_fast_way_whatever_their_names_say(tmp_path: Pa
         assert objects is not None
         assert objects.shape == (3, 2)
         path.write_bytes(gzip.compress(b"a,b\n1,2\n") if packed else b"a,b\n1,2\n")
-        lines = _one_line_each(connection, path, scan_text(path), Dialect("utf-8"), ["c0", "c1"], 1)
+        lines = _one_line_each(connection, path, scan_text(path), Dialect("utf-8"), ["c0", "c1"], 1, ["a", "b"])
         assert lines is not None
         assert lines.fetchall() == [(2, "1", "2")]

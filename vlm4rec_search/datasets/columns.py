@@ -132,9 +132,7 @@ def unique_names(names: Iterable[str]) -> tuple[str, ...]:
     A column without a name is called `column` and its position from 0; a repeated name gets a number at its end. Bytes
     of a name that could not be decoded become U+FFFD.
     """
-    names = [re.sub("[\ud800-\udfff]", "\ufffd", name) for name in names]
-    cleaned = [_INVISIBLE.sub("", unicodedata.normalize("NFC", name)).strip() for name in names]
-    cleaned = [name or f"column{position}" for position, name in enumerate(cleaned)]
+    cleaned = [plain_name(name) or f"column{position}" for position, name in enumerate(names)]
     taken = {name.casefold() for name in cleaned}
     seen: Counter[str] = Counter()
     unique = []
@@ -147,6 +145,12 @@ def unique_names(names: Iterable[str]) -> tuple[str, ...]:
             taken.add(f"{key}_{number}")
         unique.append(name if number == 1 else f"{name}_{number}")
     return tuple(unique)
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a column in NFC, without spaces around it and without invisible signs."""
+    decoded = re.sub("[\ud800-\udfff]", "\ufffd", name)
+    return _INVISIBLE.sub("", unicodedata.normalize("NFC", decoded)).strip()
 
 
 def name_key(name: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 from sqlglot import exp, maybe_parse
 
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.common.paths import file_sha256, replacing_file
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
@@ -460,9 +460,19 @@ def _store(store: Path, key: str, broken: bool = False) -> Path:
 
 
 def _write(relation: duckdb.DuckDBPyRelation, path: Path) -> None:
-    with replacing_file(path) as part:
-        # Dictionaries of the values would take most of the time of a large file, and are read once.
-        relation.query("stored", f"COPY stored TO {quote_text(str(part))} (FORMAT parquet, DICTIONARY_SIZE_LIMIT 1)")
+    try:
+        with replacing_file(path) as part:
+            # Dictionaries of the values would take most of the time of a large file, and are read once.
+            options = "FORMAT parquet, DICTIONARY_SIZE_LIMIT 1"
+            relation.query("stored", f"COPY stored TO {quote_text(str(part))} ({options})")
+    except (OSError, duckdb.IOException) as error:
+        if isinstance(error, duckdb.IOException) and "write" not in str(error):
+            raise  # a mistake of the file that is read
+        why = str(error).rpartition(": ")[2] if isinstance(error, duckdb.IOException) else error.strerror
+        raise RunError(
+            f"what is read of the data cannot be stored in {path.parent} ({one_line(why)}): make room there, or set"
+            " VLM4REC_CACHE to another folder"
+        ) from None
 
 
 def _digest(text: str) -> str:

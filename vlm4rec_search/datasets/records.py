@@ -18,9 +18,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlm4rec_search.common.errors import UsageError, one_line
+from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.common.sql import quote_name, quote_text
-from vlm4rec_search.datasets.columns import ColumnMatch, unique_names
+from vlm4rec_search.datasets.columns import ColumnMatch, plain_name, unique_names
 from vlm4rec_search.datasets.declarations import TableDeclaration
 from vlm4rec_search.datasets.dialects import (
     UNDECODABLE,
@@ -177,23 +177,26 @@ def _read_delimited(
     header, before = (list(declared.columns), dialect.skipped) if declared.columns else _read_header(path, dialect)
     names = unique_names(header)
     notes = [
-        f"the header names {delivered.strip()!r} twice; the second column is called {name!r}"
+        f"the header names {plain_name(delivered)!r} twice; the second column is called {name!r}"
         for delivered, name in zip(header, names, strict=True)
-        if delivered.strip() and name.casefold() != delivered.strip().strip("\ufeff").casefold()
+        if plain_name(delivered) and name.casefold() != plain_name(delivered).casefold()
     ]
     notes += _encoding_notes(scan, declared)
     keys = [f"c{position}" for position in range(len(names))]
     relation = None
     if before == (0 if declared.columns else 1):
-        relation = _one_line_each(connection, path, scan, dialect, keys, before)
+        relation = _one_line_each(connection, path, scan, dialect, keys, before, header)
     rows = scan.lines - before
     broken, broken_rows, short = _none_broken(connection), 0, 0
     if relation is None:
+        plain_header = [value.strip("\ufeff") for value in header]
         writer = _Writer(folder, keys)
         with open_text(path, scan.encoding) as text, writer:
             lines = _Lines(islice(text, before, None), before)
             for line, record, reason in _split(lines, dialect, len(keys), scan.sound):
-                if reason:
+                if not reason and [value.strip("\ufeff") for value in record] == plain_header:
+                    writer.refuse(line, "it is the header once more", ["".join(lines.taken).rstrip("\r\n")])
+                elif reason:
                     writer.refuse(line, reason, record)
                 else:
                     short += len(record) < len(keys)
@@ -248,8 +251,12 @@ def _one_line_each(
     dialect: Dialect,
     keys: list[str],
     header_lines: int,
+    header: list[str],
 ) -> duckdb.DuckDBPyRelation | None:
-    """Return the records as DuckDB reads them, or None unless each line is a record that has all its values."""
+    """Return the records as DuckDB reads them, or None unless each line is a record that has all its values.
+
+    Files in which the header comes once more are left to the other reader as well.
+    """
     if not (scan.sound and scan.ends and not scan.has_nul and scan.encoding in ("utf-8", "utf-8-sig")):
         return None
     if dialect.quote and dialect.escape != dialect.quote:
@@ -276,8 +283,15 @@ def _one_line_each(
               {quote_text(str(path))}, auto_detect = FALSE, strict_mode = TRUE, null_padding = FALSE, {options}
             )
         """)  # noqa: S608
-        counts = relation.aggregate(", ".join(["COUNT(*)", *(f"COUNT({key})" for key in keys)])).fetchone()
-        if counts and counts[0] + header_lines == scan.lines:
+        values = (
+            f"{key} IS NOT DISTINCT FROM NULLIF({quote_text(name)}, '')"
+            for key, name in zip(keys[1:], header[1:], strict=True)
+        )
+        is_header = " AND ".join([f"LTRIM({keys[0]}, CHR(65279)) = {quote_text(header[0].strip(chr(65279)))}", *values])
+        counts = relation.aggregate(
+            ", ".join(["COUNT(*)", f"COUNT(*) FILTER ({is_header})", *(f"COUNT({key})" for key in keys)])
+        ).fetchone()
+        if counts and counts[0] + header_lines == scan.lines and not counts[1]:
             return relation
     return None
 
@@ -388,13 +402,17 @@ class _Writer:
         self.broken_rows = 0
 
     def __enter__(self) -> "_Writer":
-        self._files = [pq.ParquetWriter(path, schema) for path, schema in zip(self._paths, self._schemas, strict=True)]
+        with self._room():
+            pairs = zip(self._paths, self._schemas, strict=True)
+            self._files = [pq.ParquetWriter(path, schema) for path, schema in pairs]
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        for file in self._files:
-            file.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        with suppress(OSError, pa.ArrowException) if kind else self._room():
+            for file in self._files:
+                file.close()
 
     def add(self, line: int, record: list[str]) -> None:
         """Write a record; it may have fewer values than there are columns."""
@@ -419,7 +437,22 @@ class _Writer:
         rows, broken = self._paths
         return open_parquet(connection, rows), open_parquet(connection, broken)
 
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            folder = self._paths[0].parent
+            raise RunError(
+                f"records cannot be kept in the temporary folder {folder} ({one_line(error)}): make room there, or set"
+                " TMPDIR to another folder"
+            ) from None
+
     def _flush(self) -> None:
+        with self._room():
+            self._write()
+
+    def _write(self) -> None:
         if self._lines:
             schema = self._schemas[0]
             columns = list(zip_longest(*self._rows))
