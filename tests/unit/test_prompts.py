@@ -94,6 +94,38 @@ def test_a_structured_answer_becomes_text_and_attributes() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        '{"caption": "A red mug."}',
+        '```json\n{"Description": "A red\nmug."}\n```',
+        '{"description": "A red mug.", "colour": 5}',
+        '{"caption": "Mug", "description": "A red mug."}',
+        '[{"description": "A red mug.", "tags": {"a": []}}]',
+    ],
+)
+def test_json_in_the_place_of_text_is_its_description_whatever_the_other_fields_are(text: str) -> None:
+    caption = caption_from(Reply(text), load_prompt("product"))
+    assert isinstance(caption, Caption)
+    assert (caption.text, caption.attributes) == ("A red mug.", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"colour": "red", "text": "A mug"}', "JSON without a text `description`; it has colour, text"),
+        ('{"description": 5}', "JSON without a text `description`; it has description"),
+        ("{}", "it has no field"),
+        ('{"description": "A mug', "the JSON of the answer is cut off"),
+        ('{"description": "A mug", }}', "broken JSON"),
+    ],
+)
+def test_json_without_a_description_is_told_by_its_fields(text: str, reason: str) -> None:
+    with pytest.raises(CaptionError, match=reason) as raised:
+        raise caption_from(Reply(text), load_prompt("product"))  # type: ignore[misc]
+    assert raised.value.status == "failed"
+
+
+@pytest.mark.parametrize(
     ("text", "status", "reason"),
     [
         ("I'm sorry, I cannot see it.", "refused", "no JSON object"),

@@ -36,7 +36,7 @@ def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
     """Return the caption in a reply, or the reason why there is none.
 
     Thoughts and the signs of chat templates are removed. The reason is empty, refused (prose for JSON, or the model
-    says that it sees no photo) or failed (thoughts only, or broken JSON, which is no text either).
+    says that it sees no photo) or failed (thoughts only, or JSON that is broken or has no description).
     """
     usage = (" ".join(reply.text.split()), reply.tokens_in, reply.tokens_out)
     answer_text = remove_thoughts(reply.text)
@@ -54,7 +54,8 @@ def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
             return CaptionError("failed", "the answer is the model's thoughts: switch them off", *usage)
         plain = plain_text(answer_text, reply.cut_off)
         if _JSON.match(plain):
-            return CaptionError("failed", "the answer is broken JSON", *usage)
+            reason = _fault_of_json(plain)
+            return CaptionError("failed", f"{reason} ({note})" if note else reason, *usage)
         return _finish(replace(caption, text=plain), reply, usage)
     try:
         answer = parse_answer(answer_text)
@@ -81,20 +82,42 @@ def _finish(caption: Caption, reply: Reply, usage: tuple[str, int, int]) -> Capt
 def plain_text(answer: str, cut_off: bool = False) -> str:
     """Return the words of an answer in one line, without Markdown, labels, greetings and offers of further help.
 
-    An answer that is a JSON object with a description is the description. An entry of a list ends as a sentence does,
-    but for the last one of an answer that was cut off.
+    An answer that is a JSON object with a description or a caption is that text, whatever its other fields are. An
+    entry of a list ends as a sentence does, but for the last one of an answer that was cut off.
     """
     lines = [line for line in answer.rstrip().split("\n") if not _FENCE.fullmatch(line)]
     if lines and lines[0].strip().lower() == "json":
         lines = lines[1:]
     if lines and _JSON.match(lines[0]):
         with suppress(ValueError):
-            return " ".join(parse_answer("\n".join(lines)).description.split())
+            return _description("\n".join(lines))
     ends = [*([True] * (len(lines) - 1)), not cut_off]
     text = " ".join(" ".join(map(_plain_line, lines, ends)).split())
     for pattern in (_EAGER, _PREFACE, _LABEL):
         text = pattern.sub("", text)
     return _OFFER.sub("", text).strip()
+
+
+def _description(text: str) -> str:
+    """Return the description in a JSON object, whose name may be `caption` and in any letter case.
+
+    Raises:
+        ValueError: as `parse_answer`.
+    """
+    fields = _load_object(text)
+    by_name = {name.lower(): value for name, value in reversed(fields.items())}
+    for name in ("description", "caption"):
+        if isinstance(value := by_name.get(name), str) and value.strip():
+            return " ".join(value.split())
+    raise ValueError(f"the answer is JSON without a text `description`; it has {', '.join(fields) or 'no field'}")
+
+
+def _fault_of_json(text: str) -> str:
+    try:
+        _description(text)
+    except ValueError as error:
+        return str(error)
+    return "the answer is broken JSON"
 
 
 def _plain_line(line: str, ends: bool) -> str:
@@ -157,25 +180,30 @@ def parse_answer(text: str) -> Answer:
     Raises:
         ValueError: there is no JSON object, it is cut off, or its fields are missing or of the wrong type.
     """
+    try:
+        return Answer.model_validate(_load_object(text))
+    except ValidationError as error:
+        raise ValueError(f"the answer has an invalid field: {describe_validation_error(error)}") from None
+
+
+def _load_object(text: str) -> dict[str, object]:
     start, end = text.find("{"), text.rfind("}")
     if start < 0:
         raise ValueError("the answer contains no JSON object")
     if end < start:
         raise ValueError("the JSON of the answer is cut off")
     try:
-        return Answer.model_validate(_load_json(text[start : end + 1]))
+        return _load_json(text[start : end + 1])
     except json.JSONDecodeError as error:
         raise ValueError(f"the answer is broken JSON: {error.msg} at character {error.pos}") from None
-    except ValidationError as error:
-        raise ValueError(f"the answer has an invalid field: {describe_validation_error(error)}") from None
 
 
-def _load_json(text: str) -> object:
-    """Parse the text unchanged, or else without the commas before closing brackets."""
+def _load_json(text: str) -> dict[str, object]:
+    """Parse the text of an object unchanged, or else without the commas before closing brackets."""
     try:
-        return json.loads(text, strict=False)
+        return dict(json.loads(text, strict=False))
     except json.JSONDecodeError:
-        return json.loads(_TRAILING_COMMA.sub(r"\1\2", text), strict=False)
+        return dict(json.loads(_TRAILING_COMMA.sub(r"\1\2", text), strict=False))
 
 
 # A string literal is matched first, so that a comma inside a string is preserved.
