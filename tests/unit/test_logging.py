@@ -55,10 +55,13 @@ def test_json_lines_hold_level_logger_and_message(capsys: pytest.CaptureFixture[
     assert (record["level"], record["logger"], record["message"]) == ("warning", "vlm4rec_search.test", "2\nrows")
 
 
+@pytest.mark.parametrize("password", ["pass", "p@pass", "p@@pass:1"])
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_credentials_in_a_url_are_not_written(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_credentials_in_a_url_are_not_written(
+    log_format: str, password: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     configure_logging(0, log_format)  # type: ignore[arg-type]
-    logger.info("reading %s", "https://user:pass@shop.example/a")
+    logger.info("reading %s", f"https://user:{password}@shop.example/a")
     written = capsys.readouterr().err
     assert "https://shop.example/a" in written
     assert "pass" not in written

@@ -14,7 +14,7 @@ from typing import Literal, TextIO
 LogFormat = Literal["text", "json"]
 
 PACKAGE = "vlm4rec_search"
-_USERINFO = re.compile(r"(?<=://)[^/\s@]+@")  # credentials in a URL
+_USERINFO = re.compile(r"(?<=://)[^/\s]+@")  # credentials in a URL; a password may hold an @
 _DETAILED = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
