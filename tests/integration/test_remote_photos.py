@@ -1,9 +1,11 @@
 """Photos behind URLs: fetched once from a real server, within limits of size and time."""
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from helpers.image_server import ImageServer, locate_served, photo_status, serve_images
 
@@ -79,6 +81,29 @@ def test_other_schemes_and_user_names_are_blocked(tmp_path: Path, url: str) -> N
 @pytest.mark.parametrize("url", ["http://", "http://nowhere.invalid/a.jpg", "http://[::zz]/a.jpg", "http://a b/c.jpg"])
 def test_urls_that_lead_nowhere_have_a_status(tmp_path: Path, url: str) -> None:
     assert photo_status(locate_served(tmp_path, url)[0]) in ("unreachable", "blocked")
+
+
+def test_a_host_that_does_not_answer_is_left_alone(tmp_path: Path, shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    follow = fetch._follow
+
+    def count(client: httpx.Client, target: httpx.URL, allow_private: bool) -> bytes:
+        asked.append(target.host)
+        return follow(client, target, allow_private)
+
+    monkeypatch.setattr(fetch, "_follow", count)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        urls = [f"{dead}/{n}.png" for n in range(200)]
+        absent = [f"{shop}/absent{n}.png" for n in range(100)]
+        found = locate_served(tmp_path, *urls, *absent, f"{shop}/good.png")
+    assert [photo_status(file) for file in found] == ["unreachable"] * 300 + ["ok"]
+    most = fetch.MOST_UNANSWERED + fetch.IN_FLIGHT
+    assert fetch.MOST_UNANSWERED <= asked.count("127.0.0.1") <= most, "those in flight are finished"
+    assert asked.count("localhost") == 101, "a host that answers is asked for every photo"
+    reasons = [file.failure.message for file in found[:200] if file.failure]
+    assert sum("did not answer 40 requests in a row" in reason for reason in reasons) >= 200 - most
 
 
 def test_a_cache_that_cannot_store_photos_is_one_clear_line(tmp_path: Path, shop: str) -> None:

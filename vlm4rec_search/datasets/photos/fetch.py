@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 
 import httpx
 
@@ -31,6 +32,7 @@ REDIRECTS = 5
 SECONDS, STEP_SECONDS = 30.0, 10.0  # limits for a whole photo, and for connecting or one read
 IN_FLIGHT = 16
 _HEAD = 4096  # bytes in which the beginning of a page is looked for
+MOST_UNANSWERED = 40  # requests in a row to one host, after which no more are sent to it
 ATTEMPTS, PATIENCE = 4, 60.0  # requests for one photo of a busy server, and seconds of its pauses together
 # The forms that Pillow reads come first: a server that chooses by Accept must not send a form that nobody reads.
 _ACCEPTED = "image/jpeg, image/png, image/webp;q=0.9, image/gif;q=0.9, image/avif;q=0.8, image/*;q=0.5, */*;q=0.1"
@@ -99,12 +101,13 @@ def fetch_photos(
     folder = cache.folder
     keys = {photo_key(url): url for url in urls}
     lost = {key for key, digest in cache.read(list(keys)).items() if not _file(folder, digest).is_file()}
+    hosts = _Hosts()
     with _open_client() as client:
         results = cache.get_or_compute(
             "photo",
             "http",
             keys,
-            lambda batch: [_store_photo(client, url, folder, allow_private) for url in batch],
+            lambda batch: [_store_photo(client, url, folder, allow_private, hosts) for url in batch],
             Codec(lambda path: bytes.fromhex(path.name), partial(_file, folder)),
             replace(policy, recompute=lost | set(policy.recompute)),
             batch_size=1,
@@ -129,6 +132,10 @@ def fetched_photo(folder: Path, url: str) -> Path | None:
 def photo_key(url: str) -> str:
     """Return the cache key of the photo behind a URL."""
     return result_key("url", url)
+
+
+class _NoAnswerError(PhotoError):
+    """No connection, or no answer in time."""
 
 
 class _BusyError(Exception):
@@ -167,7 +174,9 @@ def _fetch_once(client: httpx.Client, url: str, allow_private: bool) -> bytes:
             return _follow(client, httpx.URL(url), allow_private)
     except httpx.TimeoutException:
         reason = f"no answer within {STEP_SECONDS:g} seconds, or no complete answer within {SECONDS:g}"
-        raise PhotoError("unreachable", reason) from None
+        raise _NoAnswerError("unreachable", reason) from None
+    except httpx.TransportError as error:
+        raise _NoAnswerError("unreachable", f"the photo cannot be fetched: {error or type(error).__name__}") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise PhotoError("unreachable", f"the photo cannot be fetched: {error or type(error).__name__}") from None
 
@@ -222,7 +231,7 @@ def _checked_addresses(host: str, port: int, allow_private: bool) -> list[str]:
     try:
         addresses = resolve_host(host, port)
     except (OSError, UnicodeError):
-        raise PhotoError("unreachable", f"there is no host {host}") from None
+        raise _NoAnswerError("unreachable", f"there is no host {host}") from None
     if any(is_refused(address, allow_private) for address in addresses):
         hint = "" if allow_private else "; VLM4REC_ALLOW_PRIVATE_ADDRESSES=true allows private networks"
         raise PhotoError("blocked", f"{host} is an address inside a network, not a public address{hint}")
@@ -258,10 +267,38 @@ def _page_error(head: bytes) -> PhotoError:
     return PhotoError("wrong_type", f"the server answers with a page{named} instead of a photo: {reason}")
 
 
-def _store_photo(client: httpx.Client, url: str, folder: Path, allow_private: bool) -> Path | Failure:
+class _Hosts:
+    """Which hosts have not answered many requests in a row; several threads may ask and record."""
+
+    def __init__(self) -> None:
+        self._unanswered: dict[str, int] = {}
+        self._lock = Lock()
+
+    def fetch(self, client: httpx.Client, url: str, allow_private: bool) -> bytes:
+        """Return the bytes behind a URL as `fetch` does, without a request to a host that does not answer.
+
+        Raises:
+            PhotoError: as `fetch`.
+        """
+        host = url.partition("://")[2].partition("/")[0].rpartition("@")[2].lower()
+        if self._unanswered.get(host, 0) >= MOST_UNANSWERED:
+            reason = f"{host} did not answer {MOST_UNANSWERED} requests in a row, so this photo was not asked for"
+            raise PhotoError("unreachable", f"{reason}: try again later")
+        is_answered = True
+        try:
+            return fetch(client, url, allow_private)
+        except _NoAnswerError:
+            is_answered = False
+            raise
+        finally:
+            with self._lock:
+                self._unanswered[host] = 0 if is_answered else self._unanswered.get(host, 0) + 1
+
+
+def _store_photo(client: httpx.Client, url: str, folder: Path, allow_private: bool, hosts: _Hosts) -> Path | Failure:
     """Fetch a photo into a file named after the sha256 of its bytes."""
     try:
-        content = fetch(client, url, allow_private)
+        content = hosts.fetch(client, url, allow_private)
     except PhotoError as error:
         return Failure.from_error(error)
     path = _file(folder, hashlib.sha256(content).digest())
