@@ -81,7 +81,9 @@ def test_a_release_of_an_earlier_version_opens_without_the_days_of_popularity(tm
         with duckdb.connect(str(release_path(tmp_path, name))) as connection:
             connection.execute("DROP TABLE IF EXISTS windows")
     assert sentences == [f"It is popular (7 shoppers chose it{days})." for days in (" in the last 30 days", "")]
-    assert EmbeddedReleases(tmp_path).list()[name].popularity_days is None
+    meta = EmbeddedReleases(tmp_path).list()[name].meta
+    assert meta is not None
+    assert meta.popularity_days is None
 
 
 BAD = {
