@@ -215,6 +215,18 @@ def test_rules_are_read_while_the_release_cannot_be_followed(embedded: Backend, 
         wait_until(lambda: len(str(client.get("/readyz").json()["problem"]).split("; ")) > 1)
 
 
+def test_a_service_removes_old_answers(embedded: Backend, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    settings = settings_of(embedded, tmp_path)
+    with Service(settings, 5.0) as service, serving(service) as client:
+        answer = client.post("/v1/recommend", json={"user": "u1", "k": 1, "include_seen": True}).json()
+        name = answer["recommendation_id"]
+    with closing(sqlite3.connect(settings.served_file)) as connection, connection:
+        connection.execute("UPDATE recommendations SET served_at = served_at - 91 * 86400")
+    with Service(settings, 5.0) as service:
+        wait_until(lambda: service.journal.find(name) is None)
+
+
 def test_no_answer_waits_for_a_locked_journal(embedded: Backend, tmp_path: Path) -> None:
     embedded.publish(given(documents()))
     settings = settings_of(embedded, tmp_path)

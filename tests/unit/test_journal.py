@@ -1,13 +1,17 @@
 """The journal of what was served: files of older versions, a page that is recorded twice, a file that is locked."""
 
+import math
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import pytest
+from helpers.waiting import wait_until
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.serve.journal import Journal, Page
+from vlm4rec_search.serve.journal import Journal, Page, Trimming
 
 OLD = """
 CREATE TABLE recommendations (
@@ -54,3 +58,31 @@ def test_a_page_is_recorded_once(tmp_path: Path) -> None:
     served = journal.find("1")
     assert served is not None
     assert served.pages == [page("a")]
+
+
+def test_old_recommendations_are_removed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlm4rec_search.serve.journal._BATCH", 2)
+    journal, now = Journal(older_file(tmp_path)), time.time()
+    with monkeypatch.context() as past:
+        past.setattr(time, "time", lambda: now - 91 * 86_400)
+        for number in range(5):
+            journal.record(f"old {number}", 1, {"user": "u1"}, page("a"))
+    journal.record("old 0", 2, {"user": "u1"}, page("b"))
+    journal.record("new", 1, {"user": "u1"}, page("a"))
+    assert journal.trim(math.inf, Event()) == 0
+    assert journal.trim(90.0, Event()) == 6
+    assert journal.find("old 0") is None
+    assert journal.find("new") is not None
+    with closing(sqlite3.connect(tmp_path / "served.sqlite")) as connection:
+        assert connection.execute("SELECT recommendation_id FROM changes").fetchall() == [("new",)]
+    journal.record("next", 1, {"user": "u1"}, page("a"))
+    with closing(sqlite3.connect(tmp_path / "served.sqlite")) as connection:
+        assert connection.execute("SELECT MAX(sequence) FROM changes").fetchone() == (8,), "numbers never fall"
+
+
+def test_a_journal_is_trimmed_in_the_background(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "served.sqlite")
+    journal.record("1", 1, {"user": "u1"}, page("a"))
+    trimming = Trimming(journal, 1e-9)
+    wait_until(lambda: journal.find("1") is None)
+    trimming.stop()

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     )
     releases: Path = Field(default=Path("releases.duckdb"), description="DuckDB file with a record of each publication")
     served: Path = Field(default=Path("served"), description="folder of what `vlm4rec serve` served, and of events")
+    served_days: float = Field(
+        default=90.0, gt=0, description="days that `vlm4rec serve` keeps a record of what it served; events stay"
+    )
     recommendations: Path = Field(
         default=Path("recommendations.parquet"), description="file of the recommendations of `vlm4rec recommend`"
     )

@@ -1,6 +1,8 @@
 """What was served: one row for each page of each recommendation, in a SQLite file that several processes share."""
 
 import json
+import logging
+import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -8,9 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.sqlite import SharedFile, add_missing_columns
 from vlm4rec_search.search.query import Tier
 
+logger = logging.getLogger(__name__)
+_DAY = 86_400.0  # seconds
+_BATCH = 200  # recommendations that are removed in one transaction, far within `WAIT`
+_PAUSE = 0.05  # seconds between two transactions, in which answers are recorded
 _PATIENCE = 5.0  # seconds to wait for another process's write when the file is opened
 WAIT = 0.25  # and while a shopper waits for an answer, which is given also where it cannot be recorded
 _CREATE = """
@@ -29,6 +36,16 @@ _INSERT = """
 INSERT OR IGNORE INTO recommendations (
     recommendation_id, page, served_at, user_id, query, tier, release, ranking, scenario, items, experiment, arm, teams)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_BY_MOMENT = "CREATE INDEX IF NOT EXISTS recommendations_by_moment ON recommendations (served_at)"
+_TRIM = """
+DELETE FROM recommendations WHERE recommendation_id IN (
+    SELECT recommendation_id FROM recommendations WHERE served_at < :before ORDER BY served_at LIMIT :batch)
+"""
+_TRIM_CHANGES = """
+DELETE FROM changes WHERE sequence IN (
+    SELECT sequence FROM (SELECT * FROM changes ORDER BY sequence LIMIT :batch) AS oldest
+    WHERE NOT EXISTS (SELECT 1 FROM recommendations WHERE recommendation_id = oldest.recommendation_id))
 """
 _PAGES = """
 SELECT query, items, tier, release, ranking, experiment, arm, teams
@@ -117,6 +134,56 @@ class Journal:
             rows = self._file.connection.execute(_PAGES, (recommendation_id,)).fetchall()
         pages = [Page([(item, score) for item, score in json.loads(items)], *made_by) for _, items, *made_by in rows]
         return Served(json.loads(rows[0][0]), pages) if rows else None
+
+    def trim(self, days: float, stopped: threading.Event) -> int:
+        """Remove the recommendations with a page that is older than some days, whole; return how many pages went.
+
+        They are removed a few at a time, so that no answer waits long. Their space is used again: the file does not
+        shrink.
+
+        Args:
+            days: age from which they go; infinity keeps all.
+            stopped: ends the work early where it is set.
+
+        Raises:
+            RunError: the file cannot be written; the next call goes on.
+        """
+        removed, values = 0, {"before": time.time() - days * _DAY, "batch": _BATCH}
+        with self._file.explained("write"):
+            connection = self._file.connection
+            connection.execute("PRAGMA secure_delete = ON")  # nothing of a shopper stays in the free space
+            connection.execute(_BY_MOMENT)
+            for statement in (_TRIM, _TRIM_CHANGES):
+                while count := connection.execute(statement, values).rowcount:
+                    removed += count if statement is _TRIM else 0
+                    if stopped.wait(_PAUSE):
+                        return removed
+        return removed
+
+
+class Trimming:
+    """Trims a journal in a background thread: at once, and then each day, until it is stopped."""
+
+    def __init__(self, journal: Journal, days: float) -> None:
+        """Start to remove what is older than some days."""
+        self._journal, self._days, self._stopped = journal, days, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trimming", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                if removed := self._journal.trim(self._days, self._stopped):
+                    logger.info("%s pages older than %g days left the journal", f"{removed:,}", self._days)
+            except RunError as error:
+                logger.warning("the journal is not trimmed, which is tried again in a day: %s", error)
+            if self._stopped.wait(_DAY):
+                return
+
+    def stop(self) -> None:
+        """Wait for the transaction in progress, and trim no more."""
+        self._stopped.set()
+        self._thread.join()
 
 
 def new_id() -> str:

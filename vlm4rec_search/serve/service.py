@@ -25,7 +25,7 @@ from vlm4rec_search.search.query import LARGEST_EXCLUSION, Answer, Hit, Query
 from vlm4rec_search.search.ranking import Ranking, pinned_ranking
 from vlm4rec_search.search.rules import Rule, preset
 from vlm4rec_search.search.searcher import Searcher
-from vlm4rec_search.serve.journal import Journal, Page, Served, new_id
+from vlm4rec_search.serve.journal import Journal, Page, Served, Trimming, new_id
 from vlm4rec_search.serve.paging import Paging
 from vlm4rec_search.serve.schemas import (
     Assignment,
@@ -96,6 +96,7 @@ class Service:
             self.all_releases = opened.enter_context(open_releases(url, settings))
             self._listed = opened.enter_context(open_releases(url, settings, seconds))
             self.index = opened.enter_context(open_index_of(settings, follow=follow, shared=shared))
+            opened.callback(Trimming(self.journal, settings.served_days).stop)
             self._to_close = opened.pop_all()
         self.on_unrecorded: Callable[[], object] = lambda: None
         self.on_searched: Callable[[Answer], object] = lambda answer: None
