@@ -44,6 +44,7 @@ BREAKS: dict[str, Callable[[Table], object]] = {
     **dict.fromkeys(("weight", "recent", "number", "score"), lambda _: float("inf")),
     **dict.fromkeys(DURATIONS, lambda _: 0.0),
     **dict.fromkeys(("shoppers_half_life_days", "regularisation"), lambda _: 0.0),
+    "items": lambda _: [{"item_id": "a", "score": 0.0}],
     "item_id": lambda table: table[1]["neighbour_id"],
     "neighbour_id": lambda table: table[1]["item_id"],
 }
