@@ -109,7 +109,8 @@ def _people(log: pd.DataFrame, items: pd.DataFrame, fitted: pd.DataFrame) -> pd.
     learned = all_vectors(weights, fitted).set_index("user_id")
     interests = all_interests(weights, items, 3).groupby("user_id")
     words = term_weights(weights, with_text(items), 64).groupby("user_id")
-    similar = pd.concat(similar_shoppers(Taken.from_likes(log.assign(days=1.0)), (60.0, 60.0))).set_index("user_id")
+    blocks = similar_shoppers(Taken.from_likes(log.assign(days=1.0)), (60.0, 60.0))
+    similar = {user: items for block in blocks for user, items in zip(block["user_id"], block["items"], strict=True)}
     rows = []
     for user, of in weights.groupby("user_id"):
         length = profiles.loc[user, "length"]
@@ -118,7 +119,7 @@ def _people(log: pd.DataFrame, items: pd.DataFrame, fitted: pd.DataFrame) -> pd.
         behaviour = [{"item_id": item, "weight": 1.0, "lasting": 0.5} for item in of["item_id"][:5]]
         again = [{"item_id": item, "score": 1 / times, "times": times, "last_on": f"2025-02-0{times}"}
                  for times, item in enumerate(of["item_id"][:3], 1)]  # fmt: skip
-        alike = list(similar.loc[user, "items"])
+        alike = list(similar.get(user, []))
         weighted = words.get_group(user)[["term", "word", "weight"]].to_dict("records")
         tastes = interests.get_group(user)[["vector", "importance", "medoid", "items"]].to_dict("records")
         vector = np.array(profiles.loc[user, "vector"], dtype=np.float32)
