@@ -90,6 +90,11 @@ def test_languages_that_are_not_english(caption: str, language: str) -> None:
         "Van Gogh sunflowers poster, vibrant yellow tones, wooden frame",
         "I am so happy mug",
         "Crème de la crème",
+        "Silicone case, black, iPhone 15 Pro, iPhone 15 Pro Max",
+        "A clear case, iPhone 15 Pro, iPhone 15 Pro Max",
+        "iPhone SE case, iPhone SE 2020, clear",
+        "Enamel pin, red, Las Vegas, Los Angeles",
+        "Vintage brown leather crossbody messenger bag, adjustable strap, brass buckle closure",
     ],
 )
 def test_terse_english_captions_and_names_pass(caption: str) -> None:

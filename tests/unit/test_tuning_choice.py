@@ -18,7 +18,7 @@ from vlm4rec_search.evaluation.splits import Part
 from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Missing, check_limits
 from vlm4rec_search.evaluation.tuning.sweep import UserCandidates
 from vlm4rec_search.evaluation.tuning.trial import Trial, choose
-from vlm4rec_search.evaluation.tuning.tune import Tuned, compare_choice, tune
+from vlm4rec_search.evaluation.tuning.tune import Tuned, compare_choice, repeats_much_less, tune
 from vlm4rec_search.evaluation.tuning.windows import Window, Windows
 from vlm4rec_search.search.exposure import SAME_FIRST
 from vlm4rec_search.search.fusion import Candidates
@@ -227,13 +227,14 @@ def test_coverage_is_not_bought_with_the_same_first_hit() -> None:
     assert "a coverage of 85% was not reached" in found.reason
 
 
-def test_a_ranking_that_repeats_the_first_hit_stays_where_the_new_one_hardly_repeats_it_less(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("first", "before", "expected"),
+    [(0.45, 0.5, False), (0.35, 0.5, True), (0.1, 0.11, True), (0.11, 0.12, False), (0.01, 0.1, False)],
+)
+def test_a_few_shoppers_less_with_the_same_first_hit_are_no_reason_to_flip(
+    first: float, before: float, expected: bool
 ) -> None:
-    monkeypatch.setattr("vlm4rec_search.evaluation.tuning.tune.SAME_FIRST", 0.0)
-    monkeypatch.setattr("vlm4rec_search.evaluation.tuning.tune._MUCH_LESS", 0.0)
-    found = chosen_against(ranking("shop-old", behaviour=1.0), same_first=30)
-    assert found.ranking.version == "shop-old"
+    assert repeats_much_less(first, before) == expected
 
 
 def test_a_small_shop_has_no_limits() -> None:

@@ -22,7 +22,9 @@ PHRASE_WORDS, REPEATS = 12, 4
 
 _REFUSAL, _MARKUP = re.compile(REFUSAL), re.compile(f"{MARKUP}|```")
 # A statistical detector (py3langid) is no substitute: it takes English fragments such as "beige" for German.
-_ALSO_IN_ENGLISH = "door van den met pour son ton die war dos com de la le el du des bin per"  # or parts of names
+_ALSO_IN_ENGLISH = (  # or parts of names
+    "door van den met pour son ton die war dos com de la le el du des bin per pro se era las los come"
+)
 _ENGLISH = FUNCTION_WORDS["english"]
 _OWN_WORDS = {
     language: {word for word in words - _ENGLISH - {*_ALSO_IN_ENGLISH.split()} if len(word) > 1}
@@ -88,9 +90,10 @@ def find_foreign_language(caption: str) -> str | None:
     """Return the language of a text that is clearly not English, "in another script" or "in another language", or None.
 
     A text is foreign when more than a third of its letters are outside the Latin script. It is of another language when
-    it has at least three function words of it and more of them than English ones; of five words or more, two such words
-    and no English one are enough. It is foreign as well when fewer than one of 15 words is an English function word,
-    unless it has fewer than ten words, or is a list: with fewer than five words between two signs.
+    it has at least three different function words of it and more of them than English ones; of five words or more, two
+    such words and no English one are enough. A text with letters beyond ASCII is foreign as well when fewer than one of
+    15 words is an English function word, unless it has fewer than ten words, or is a list: with fewer than five words
+    between two signs.
     """
     letters = [letter for letter in caption if letter.isalpha()]
     non_latin = sum(ord(letter) > 0x24F and not 0x1E00 <= ord(letter) < 0x1F00 for letter in letters)
@@ -100,12 +103,13 @@ def find_foreign_language(caption: str) -> str | None:
         re.findall(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*", run) for run in re.split(r"[^\w\s'\u2019-]", caption.lower())
     ]
     words = [word for run in runs for word in run]
-    counts = {language: sum(word in own for word in words) for language, own in _OWN_WORDS.items()}
+    distinct = set(words)  # a name that comes twice, such as iPhone 15 Pro, is one sign of a language
+    counts = {language: len(distinct & own) for language, own in _OWN_WORDS.items()}
     language = max(counts, key=lambda name: counts[name])
     english = sum(word in _ENGLISH and word not in FUNCTION_WORDS[language] for word in words)
     if counts[language] > max(2, english) or (counts[language] == 2 and not english and len(words) >= _FEW_WORDS):
         return language.title()
-    is_prose = len(words) >= _PROSE_WORDS and max(map(len, runs)) >= _PROSE_RUN
+    is_prose = not caption.isascii() and len(words) >= _PROSE_WORDS and max(map(len, runs)) >= _PROSE_RUN
     if is_prose and sum(word in _ENGLISH for word in words) * _RARE < len(words):
         return "in another language"
     return None

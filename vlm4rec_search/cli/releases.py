@@ -76,11 +76,11 @@ def list_releases(as_json: bool, url: str | None) -> None:
     """List the releases and mark the live one.
 
     Only complete releases are listed, the oldest first. Of one that cannot be opened, because it is damaged or of
-    another package version, the reason is shown. Exits with 1 when the live release is damaged or gone.
+    another package version, the reason is shown. Exits with 1 when the live release cannot be opened.
 
     Example: vlm4rec releases list --url http://localhost:9200
     """
-    from vlm4rec_search.common.errors import Vlm4recError
+    from vlm4rec_search.common.errors import RunError, Vlm4recError
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
 
@@ -106,7 +106,7 @@ def list_releases(as_json: bool, url: str | None) -> None:
         elif not problem:
             click.echo("Nothing is published. Next: vlm4rec index" + other_index(url, options))
     if problem:
-        raise problem
+        raise RunError(str(problem))
 
 
 def _row(name: str, listed: "ListedRelease", live: str | None) -> dict[str, object]:

@@ -155,6 +155,9 @@ class Releases(ABC):
             logger.warning("the metadata of the live release is lost: %s", error)
             return None
         listed = self.list().get(name) if name else None
+        if name and not (listed and listed.meta):
+            reason = listed.problem if listed else f"{name} is gone"
+            logger.warning("the metadata of the live release is lost, with the ranking in force: %s", reason)
         return listed.meta if listed else None
 
     def find(self, name: str | None) -> str:

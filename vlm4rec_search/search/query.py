@@ -313,8 +313,8 @@ class Answer:
         ranking: version of the ranking configuration.
         note: a sentence where the answer is not what the caller may expect, for example for an unknown user.
         missing: items of the session that the release does not have.
-        degraded: a sentence where the server did not answer in time and the answer is therefore less than it could
-            be: fewer retrievers, or what is popular.
+        degraded: a sentence where the server did not answer in time, or refused access, and the answer is therefore
+            less than it could be: fewer retrievers, or what is popular.
         retriever_ms: how long the retrievers took, by name, where it was measured; see `Retrieved.seconds`. It is no
             part of the JSON.
     """

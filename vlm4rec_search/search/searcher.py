@@ -148,10 +148,11 @@ class Searcher:
         """Answer a query as `search` does, for checks and comparisons, to which a degraded answer is none.
 
         Raises:
+            AccessError: a server refuses access.
             UnavailableError: a server does not answer in time.
             UsageError, RunError: as for `search`.
         """
-        answer = self.search(query)
+        answer = self._try_again(partial(self._answer, query, whole=True))
         if answer.degraded is not None:
             raise UnavailableError(answer.degraded)
         return answer
@@ -204,7 +205,7 @@ class Searcher:
         facts = look_up(reader, query, ranking, encoder.encode, by)
         return facts, make_plan(query, facts, ranking, self.rules)
 
-    def _answer(self, query: Query, sent: list[SentRequest] | None = None) -> Answer:
+    def _answer(self, query: Query, sent: list[SentRequest] | None = None, *, whole: bool = False) -> Answer:
         started = time.perf_counter()
         reader = self.backend.reader(sent)
         facts: Facts | None = None
@@ -216,6 +217,8 @@ class Searcher:
         except UnavailableError as error:
             answer = self._answer_from_memory(reader, query, facts, error)
         except AccessError as error:  # it was accepted when the index was opened; shoppers need not know the settings
+            if whole:
+                raise
             logger.error("%s", error)
             answer = self._answer_from_memory(reader, query, facts, UnavailableError("the server refuses access"))
         else:

@@ -151,6 +151,7 @@ class Journal:
         removed, values = 0, {"before": time.time() - days * _DAY, "batch": _BATCH}
         with self._file.explained("write"):
             connection = self._file.connection
+            connection.execute(f"PRAGMA busy_timeout = {round(1000 * _PATIENCE)}")  # no shopper waits for this thread
             connection.execute("PRAGMA secure_delete = ON")  # nothing of a shopper stays in the free space
             connection.execute(_BY_MOMENT)
             for statement in (_TRIM, _TRIM_CHANGES):

@@ -6,6 +6,7 @@ the address that the service printed when it started. No view holds a script or 
 
 import hashlib
 import hmac
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -30,9 +31,11 @@ from vlm4rec_search.datasets.photos.decode import PhotoError
 from vlm4rec_search.indexes.many import ONCE
 from vlm4rec_search.pipeline.diff import compare_releases
 from vlm4rec_search.pipeline.idle_rules import describe_idleness
+from vlm4rec_search.search.backend import AccessError
 from vlm4rec_search.search.query import KINDS, Mode
 from vlm4rec_search.search.ranking import pinned_ranking
 from vlm4rec_search.search.rules import Rule, parse_rules
+from vlm4rec_search.serve.problems import REFUSED
 from vlm4rec_search.serve.service import NotFoundError, Service
 from vlm4rec_search.serve.thumbnails import SIZES, Thumbnails
 from vlm4rec_search.serve.views import (
@@ -52,6 +55,7 @@ from vlm4rec_search.serve.views import (
     unless_away,
 )
 
+logger = logging.getLogger(__name__)
 LARGEST_RULES = 100_000  # characters
 BY_PHOTO = "/by-photo"  # takes the upload of a photo
 _MOST_FIELDS = 20  # of a form
@@ -254,7 +258,7 @@ class Page:
             values["history_documents"] = documents_of(self.service.reader(), list(dict.fromkeys(ids)))
         try:
             values |= self._answers(state, user_id)
-        except NotFoundError:
+        except (NotFoundError, AccessError):
             raise
         except UsageError as error:
             values |= {"error": str(error), "status": 400}
@@ -437,6 +441,8 @@ class Page:
                     "after": make_cards(new, reader, old),
                     "changed": changed,
                 }
+        except AccessError:
+            raise
         except UsageError as error:
             values |= {"error": str(error), "status": 400}
         return self._rules(request, before, text, **values)
@@ -566,6 +572,9 @@ def _in_html(page: Page, view: View, is_guarded: bool) -> View:
             return page.render(request, "message.html", 403, title="Not yet", message=str(error))
         except NotFoundError as error:
             return page.render(request, "message.html", 404, title="Not here", message=str(error))
+        except AccessError as error:
+            logger.error("%s", error)
+            return page.render(request, "message.html", 503, title="Not now", message=REFUSED, again=_address(request))
         except UsageError as error:
             return page.render(request, "message.html", 400, title="That cannot be shown", message=str(error))
         except RunError as error:

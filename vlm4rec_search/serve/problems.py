@@ -16,6 +16,7 @@ from vlm4rec_search.serve.schemas import Problem
 
 logger = logging.getLogger(__name__)
 RETRY_AFTER = 1  # seconds
+REFUSED = "the server of the index refuses access; the log of the service has the reason"
 _API = "GET /openapi.json describes the API"
 _UNREADABLE = "There was an error parsing the body"  # of FastAPI
 
@@ -36,7 +37,7 @@ def add_problems(app: FastAPI) -> None:
     @app.exception_handler(AccessError)
     def hide(request: Request, error: AccessError) -> JSONResponse:
         logger.error("%s", error)
-        return problem(503, "the server of the index refuses access", {"Retry-After": str(RETRY_AFTER)})
+        return problem(503, REFUSED, {"Retry-After": str(RETRY_AFTER)})
 
     @app.exception_handler(RunError)
     def postpone(request: Request, error: RunError) -> JSONResponse:

@@ -224,7 +224,8 @@ class Recommendation(BaseModel):
     missing: list[str] = Field(description="items of the request that the release does not have")
     note: str | None = Field(description="a sentence where the answer is not what the caller may expect")
     degraded: str | None = Field(
-        description="a sentence where the index did not answer in time and the answer is less than it could be"
+        description="a sentence where the answer is less than it could be, since the index did not answer in time or"
+        " refused access, or the log of events could not be read"
     )
     counts: dict[str, dict[str, int]] = Field(description="values of the counted fields over the candidates")
     next: str | None = Field(description="address of the next page; null where there is none")

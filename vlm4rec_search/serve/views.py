@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.common.yaml_files import describe_validation_error
-from vlm4rec_search.search.backend import Reader, UnavailableError
+from vlm4rec_search.search.backend import AccessError, Reader, UnavailableError
 from vlm4rec_search.search.model import Document, User
 from vlm4rec_search.search.query import KINDS, Answer, Hit
 from vlm4rec_search.serve.schemas import RecommendRequest, SearchRequest
@@ -207,7 +207,7 @@ def unless_away(ask: Callable[[], T], otherwise: T) -> T:
     """Return what an index says, something else while it does not answer: a degraded answer is shown without it."""
     try:
         return ask()
-    except UnavailableError as error:
+    except (AccessError, UnavailableError) as error:
         logger.warning("the page lacks what the index does not answer: %s", error)
         return otherwise
 

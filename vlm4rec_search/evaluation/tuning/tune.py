@@ -167,13 +167,13 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
         in_force = in_force.model_copy(update=_durations(trial.start))
         rows["in force"] = trial.judge_fixed(in_force)
         gains = rows["chosen"][0] - rows["in force"][0]
-        first, before = trial.exposure_of(chosen).first, trial.exposure_of(in_force).first
-        repeats_less = before > SAME_FIRST and first <= max(SAME_FIRST, _MUCH_LESS * before)
+        first, held = trial.exposure_of(chosen).first, trial.exposure_of(in_force)
+        repeats_less = held.is_judged and repeats_much_less(first, held.first)
         if lowest(gains) <= 0.0 and not (repeats_less and highest(gains) >= 0.0):
             chosen, rows["chosen"] = in_force, rows["in force"]
             why, prices = "it was in force, and the best new weighting is not better beyond chance", {}
         elif lowest(gains) <= 0.0:
-            why = f"it takes the place of {in_force.version}, whose first hit is the same for {before:.1%}"
+            why = f"it takes the place of {in_force.version}, whose first hit is the same for {held.first:.1%}"
     for kind in KINDS:
         rows[kind] = trial.judge_fixed(chosen.model_copy(update=only(kind)))
     names = list(rows)
@@ -184,6 +184,16 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
     reason = _reason(chosen, means, trial.windows, exposure, prices, why)
     made_by = trial.windows.last.made_by
     return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)
+
+
+def repeats_much_less(first: float, before: float) -> bool:
+    """Return whether a ranking repeats the first hit so much less than one before that this is a reason to replace it.
+
+    Args:
+        first: share of the shoppers with the same first hit.
+        before: that of the ranking before.
+    """
+    return before > SAME_FIRST and first <= max(SAME_FIRST, _MUCH_LESS * before)
 
 
 def _durations(ranking: Ranking) -> dict[str, object]:

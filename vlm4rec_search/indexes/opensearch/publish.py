@@ -306,7 +306,10 @@ def _leave_out(
     ids = leave_out(connection, forgotten, "outgoing_profiles", "user_id")
     if ids:
         delete_profiles(catalogue, meta.name, ids)
-        merge_deleted(catalogue.client, [catalogue.index("profiles", meta.name)])
+        try:
+            merge_deleted(catalogue.client, [catalogue.index("profiles", meta.name)])
+        except RunError as error:  # searches do not find them any more
+            logger.warning("%s", error)
     return replace(meta, users=meta.users - len(ids))
 
 
