@@ -45,8 +45,8 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
     """Put the files of a backup where the settings have them.
 
     Nothing is written if a file exists, unless --force replaces it. The list of forgotten shoppers stays as it is where
-    there is one. Then `sqlmesh plan` and `vlm4rec index` make the
-    tables and the release again, without a new model call.
+    there is one. Then `sqlmesh plan` and `vlm4rec index` make the tables and the release again, without a new model
+    call.
 
     Example: vlm4rec restore shop-2026-11-28.zip
     """

@@ -174,8 +174,8 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
     """Make another release live.
 
     Without RELEASE it is the one that was made before the live release, also where the live one cannot be read; older
-    ones that cannot be opened are passed over. Rollback does not wait for a running
-    publication, and the publication does not replace the release afterwards unless it is forced.
+    ones that cannot be opened are passed over. Rollback does not wait for a running publication, and the publication
+    does not replace the release afterwards unless it is forced.
 
     Example: vlm4rec releases rollback
     """

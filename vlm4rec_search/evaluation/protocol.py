@@ -133,8 +133,8 @@ def find_moments(
     """
     end = end or _end(connection)
     inner = [share for share in shares if share < 1.0]
-    (found,) = connection.execute(_CUTS, {"shares": inner, "until": end}).fetchone() or (None,)
-    moments = [*(found or ()), end]
+    found = _cuts(connection, inner, end)
+    moments = [*found, end] if end else []
     if not found or any(later <= earlier for earlier, later in pairwise(moments)):
         raise UsageError("there are too few interactions or different times for a time split")
     return moments[: len(shares)]
@@ -146,11 +146,16 @@ def find_window_moments(connection: "DuckDBPyConnection", shares: Sequence[float
     Raises:
         UsageError: there are fewer than two different moments.
     """
-    (found,) = connection.execute(_CUTS, {"shares": list(shares), "until": _end(connection)}).fetchone() or (None,)
-    moments = sorted(set(found or ()))
+    moments = sorted(set(_cuts(connection, shares, _end(connection))))
     if len(moments) < 2:
         raise UsageError("the interactions happened at too few different times for windows")
     return moments
+
+
+def _cuts(connection: "DuckDBPyConnection", shares: Sequence[float], end: datetime | None) -> list[datetime]:
+    """Return the moment of each share of the first interactions up to the end, none where there are none."""
+    (found,) = connection.execute(_CUTS, {"shares": list(shares), "until": end}).fetchone() or (None,)
+    return found or []
 
 
 def _end(connection: "DuckDBPyConnection") -> datetime | None:
