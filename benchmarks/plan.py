@@ -23,7 +23,7 @@ from benchmarks.measure import Act, Contest, Costs, Value
 
 EVENTS = np.array(["view", "cart", "purchase", "return"])
 SHARES = (0.7, 0.15, 0.13, 0.02)
-DAYS = 365 * 86_400
+DAYS = 365 * 86_400  # a year, seconds
 OF_ITEM, OF_SHOPPER = 50, 40  # interactions
 
 RENDER = """
@@ -46,22 +46,30 @@ json.dump(models, open(sys.argv[1], "w"))
 
 def write_shop(folder: Path, interactions: int) -> pa.Table:
     """Write items and interactions of a year, and return the interactions."""
-    rng, items = np.random.default_rng(7), interactions // OF_ITEM
+    items = interactions // OF_ITEM
+    write_items(folder, items)
+    log = make_interactions(items, interactions, interactions // OF_SHOPPER, 0, np.random.default_rng(7))
+    pq.write_table(log, folder / "interactions.parquet")
+    return log
+
+
+def write_items(folder: Path, items: int) -> None:
+    """Write items with titles of six words out of 5,000, in 40 categories."""
+    rng = np.random.default_rng(7)
     words = np.array([f"word{word:04d}" for word in range(5_000)])
     titles = [" ".join(row) for row in words[rng.integers(0, len(words), (items, 6))]]
     ids = [f"i{item:05d}" for item in range(items)]
     categories = [f"category {item % 40}" for item in range(items)]
     pq.write_table(pa.table({"item_id": ids, "title": titles, "category": categories}), folder / "items.parquet")
-    log = make_interactions(items, interactions, interactions // OF_SHOPPER, 0, rng)
-    pq.write_table(log, folder / "interactions.parquet")
-    return log
 
 
-def make_interactions(items: int, rows: int, users: int, since: int, rng: np.random.Generator) -> pa.Table:
-    """Return interactions of the first users in the year after `since` (seconds), mostly with popular items."""
+def make_interactions(
+    items: int, rows: int, users: int, since: int, rng: np.random.Generator, during: int = DAYS
+) -> pa.Table:
+    """Return interactions of the first users in the year or `during` seconds after `since`, often with popular items."""
     user = rng.integers(0, users, rows)
     item = (items * rng.random(rows) ** 2).astype(np.int64)
-    seconds = (since + rng.integers(0, DAYS, rows)).astype("datetime64[s]")
+    seconds = (since + rng.integers(0, during, rows)).astype("datetime64[s]")
     columns = {
         "user_id": np.char.add("u", user.astype(str)),
         "item_id": np.char.add("i", np.char.zfill(item.astype(str), 5)),
