@@ -6,7 +6,6 @@ The log is a year in daily Parquet files, the delivery a new day of 1% of the sh
 """
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 
@@ -46,8 +45,6 @@ def main() -> None:
     parser.add_argument("--only-first", action="store_true", help="no delivery and no publication")
     parser.add_argument("--folder", type=Path, help="of the shop; a temporary one without it")
     asked = parser.parse_args()
-    if asked.memory:
-        os.environ["VLM4REC_WAREHOUSE_MEMORY"] = asked.memory
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         _measure(Path(name), asked)
 
@@ -55,6 +52,8 @@ def main() -> None:
 def _measure(folder: Path, asked: argparse.Namespace) -> None:
     size = asked.interactions, asked.shoppers, asked.items
     shop = project_in(folder / "shop")
+    if asked.memory:
+        (shop / ".env").write_text(f"VLM4REC_WAREHOUSE_MEMORY={asked.memory}\n", "utf-8")
     write_items(shop / "data", asked.items)
     write_log(shop / "data" / "interactions", *size)
     publish = (*VLM4REC, "index", "--force", "--no-choose")

@@ -66,7 +66,7 @@ def write_items(folder: Path, items: int) -> None:
 def make_interactions(
     items: int, rows: int, users: int, since: int, rng: np.random.Generator, during: int = DAYS
 ) -> pa.Table:
-    """Return interactions of the first users in the year or `during` seconds after `since`, often with popular items."""
+    """Return interactions of the first users in `during` seconds after `since`, most of them with popular items."""
     user = rng.integers(0, users, rows)
     item = (items * rng.random(rows) ** 2).astype(np.int64)
     seconds = (since + rng.integers(0, during, rows)).astype("datetime64[s]")

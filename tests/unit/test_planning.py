@@ -16,6 +16,7 @@ from vlm4rec_search.search.planning import (
 )
 from vlm4rec_search.search.query import Fusion, Mode
 from vlm4rec_search.search.ranking import HistoryWeights, Weights, load_ranking
+from vlm4rec_search.search.retrievers import ReadNeighbours
 
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
 RANKING = load_ranking().model_copy(update={"profile": "mean"})
@@ -30,7 +31,8 @@ SHOPPER = User(
     seen=["a"],
 )
 STRANGER = User("u2", segment="gold", categories=("lamps", "bags"))
-NEIGHBOURS = {"a": Item("a", "A", None, None, VECTOR, neighbours={"b": 0.5}, ease={"c": 0.25})}
+START = Item("a", "A", None, None, VECTOR, neighbours={"b": 0.5}, ease={"c": 0.25})
+NEIGHBOURS = ReadNeighbours({"a": START})
 WITH_NEIGHBOURS = add_neighbours(Query(user="u1"), Facts(SHOPPER), RANKING, NEIGHBOURS)
 
 
@@ -78,7 +80,7 @@ def test_what_may_be_bought_again_comes_back_where_that_is_wanted() -> None:
 
 def test_a_shopper_is_no_evidence_for_items_of_the_own_history() -> None:
     shopper = replace(SHOPPER, seen=["a", "b"])
-    both = {"a": replace(NEIGHBOURS["a"], neighbours={"b": 0.5, "e": 0.25}, ease={"b": 0.5, "c": 0.25})}
+    both = ReadNeighbours({"a": replace(START, neighbours={"b": 0.5, "e": 0.25}, ease={"b": 0.5, "c": 0.25})})
     facts = add_neighbours(Query(user="u1", include_seen=True), Facts(shopper), RANKING, both)
     assert (facts.co_purchases, facts.ease) == ({"profile": {"e": 0.25}}, {"profile": {"c": 0.125}})
 

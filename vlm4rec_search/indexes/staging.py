@@ -18,7 +18,7 @@ from vlm4rec_search.indexes import tables
 from vlm4rec_search.indexes.checks import verify_rows
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.search_layer import MODELS, PHOTOS, Frame, Model, SearchTables
-from vlm4rec_search.search.retrievers import MAX_ITEMS
+from vlm4rec_search.search.model import MAX_ITEMS
 
 logger = logging.getLogger(__name__)
 

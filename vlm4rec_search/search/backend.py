@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Vectors
 from vlm4rec_search.search.fusion import Candidates
-from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Record, Request, User
+from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Record, Request, User
 from vlm4rec_search.search.query import Kind
 
 
@@ -152,8 +153,8 @@ class Reader(ABC):
         """Return the documents of the release by id, in the order of the ids; unknown ids are missing."""
 
     @abstractmethod
-    def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
-        """Return the items of the release by id with their neighbours, without vectors and words."""
+    def neighbours(self, item_ids: Sequence[str]) -> Neighbours:
+        """Return the neighbours of those items that the release has."""
 
     @abstractmethod
     def popular(self, segment: str) -> Mapping[str, float]:
@@ -192,7 +193,13 @@ class Reader(ABC):
 
 
 class Backend(ABC):
-    """An open release in a folder or on a server; several threads may read it at once."""
+    """An open release in a folder or on a server; several threads may read it at once.
+
+    Attributes:
+        turn: what each search holds while it runs; a backend that computes in this process lets few run at once.
+    """
+
+    turn: AbstractContextManager[object] = nullcontext()
 
     @property
     @abstractmethod

@@ -75,6 +75,7 @@ class Explainer:
         from_history = [each for each in plan.retrievers if each.name in (*FROM_HISTORY, "fitted")]
         used = {item for retriever in from_history for item in self._history_weights(retriever)}
         self._history = reader.items(sorted(used)) if used else {}
+        self._neighbours: Mapping[str, Item] = {}
         self._starts_of: dict[tuple[str, int], list[_Start]] = {}
         self._sums: dict[int, tuple[list[Item], Floats, Floats]] = {}
         self._ranks = [
@@ -84,6 +85,9 @@ class Explainer:
 
     def explain(self, ranked: Ranked) -> list[Explanation]:
         """Return the explanation of each hit."""
+        if self._facts.neighbours is not None:
+            self._neighbours = self._facts.neighbours.items([record["item_id"] for record in ranked.records])
+            self._starts_of.clear()
         scores, words = self._retrieved.scores(ranked.documents), self._retrieved.words(ranked.documents)
         vectors = self._retrieved.vectors(ranked.documents)
         learned = self._retrieved.vectors(ranked.documents, "fitted") if self._uses("fitted") else vectors
@@ -343,7 +347,7 @@ class Explainer:
                 continue
             if (kind, id(profile)) not in self._starts_of:
                 weights = profile.behaviour if kind == "behaviour" else profile.lasting
-                known = [(self._facts.neighbours.get(start), weight) for start, weight in weights.items()]
+                known = [(self._neighbours.get(start), weight) for start, weight in weights.items()]
                 self._starts_of[kind, id(profile)] = [
                     (item.item_id, weight, item.neighbours if kind == "behaviour" else item.ease)
                     for item, weight in known
@@ -358,7 +362,7 @@ class Explainer:
         for start, weight, values in starts:
             if item_id in values:
                 shares[start] = shares.get(start, 0.0) + weight * values[item_id]
-        return [HistoryPart(start, self._facts.neighbours[start].title, share) for start, share in shares.items()]
+        return [HistoryPart(start, self._neighbours[start].title, share) for start, share in shares.items()]
 
 
 def history_shares(vectors: Vectors | Floats, weights: Floats, document: Vector) -> Floats:

@@ -55,8 +55,7 @@ def look_up(
     if starts := neighbour_starts(query, facts, ranking):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
-        neighbours = reader.neighbours(starts)
-        facts = add_neighbours(query, facts, ranking, neighbours)
+        facts = add_neighbours(query, facts, ranking, reader.neighbours(starts))
     if query.text is not None and query.mode in ("hybrid", "semantic"):
         return replace(facts, text_vector=encode(query.text))
     return with_segment(reader, query, facts, ranking)

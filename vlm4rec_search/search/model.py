@@ -1,8 +1,9 @@
 """The nouns of a search: shoppers, items, retrievers, the request to an index, the plan, and the ranked hits."""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.vectors import Floats, Ints, Scores
@@ -11,6 +12,7 @@ from vlm4rec_search.search.query import Fusion, Kind, Query, Tier
 from vlm4rec_search.search.rules import Rule
 
 BUY_AGAIN = "buy-again"  # name of the retriever of items of the history
+MAX_ITEMS = 500  # items of a co-purchase retriever: a server takes each of them as a clause
 PINNED = "pinned"  # name of the retriever that finds pinned items; its weight in the fusion is 0
 
 Vector: TypeAlias = Scores
@@ -161,6 +163,28 @@ class Item:
     photo: Vector | None = None
 
 
+class Neighbours(ABC):
+    """The items from which co-purchases and EASE start, and the values of these items for others."""
+
+    @abstractmethod
+    def sum(
+        self, kind: Literal["behaviour", "ease"], weights: Mapping[str, float], without: Collection[str] = ()
+    ) -> dict[str, float]:
+        """Return the `MAX_ITEMS` items with the largest sums over a shopper's items: of co-purchases, or of EASE.
+
+        score(j) = sum over i of weight(i) x value(i, j), rounded to 6 decimals, above 0; equal scores by item id.
+
+        Args:
+            kind: which values.
+            weights: of the shopper's items, by id; an item that the release does not have adds nothing.
+            without: item ids to exclude.
+        """
+
+    @abstractmethod
+    def items(self, others: Collection[str]) -> Mapping[str, Item]:
+        """Return the items by id, with their values for other items, at least for those that are named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that a release knows about the subject of a query; a plan is made of nothing else.
@@ -168,7 +192,7 @@ class Facts:
     Attributes:
         user: None without a user, and for a user that the release does not know.
         session: a profile made of the session's items, None without a session.
-        neighbours: the items from which co-purchases and EASE start, by id, with their neighbours.
+        neighbours: of the items from which co-purchases and EASE start, None where the plan uses neither.
         co_purchases: scores of the items that are bought together with those of the `profile` and the `session`.
         ease: scores of EASE for the items of the `profile` and the `session`.
         popular: the popular items of a segment or category, by its name, where the fallback chain needs them.
@@ -181,7 +205,7 @@ class Facts:
 
     user: User | None = None
     session: User | None = None
-    neighbours: Mapping[str, Item] = field(default_factory=dict)
+    neighbours: Neighbours | None = None
     co_purchases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     ease: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     popular: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from vlm4rec_search.search.model import BUY_AGAIN, PINNED, Facts, Item, Plan, Request, Retriever, User
+from vlm4rec_search.search.model import BUY_AGAIN, PINNED, Facts, Neighbours, Plan, Request, Retriever, User
 from vlm4rec_search.search.query import Fusion, Kind, Query, Tier
 from vlm4rec_search.search.ranking import Ranking
-from vlm4rec_search.search.retrievers import profile_retrievers, sum_neighbours, text_retrievers
+from vlm4rec_search.search.retrievers import profile_retrievers, text_retrievers
 from vlm4rec_search.search.rules import Rule
 
 POPULARITY = Retriever("popularity", "popularity")
@@ -81,7 +81,7 @@ def neighbour_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str]:
     return list(dict.fromkeys(item for profile in profiles for item in profile.behaviour))
 
 
-def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Mapping[str, Item]) -> Facts:
+def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Neighbours) -> Facts:
     """Return the facts with the neighbours, and with the scores of co-purchases and EASE that the plan needs.
 
     The sums take milliseconds for a long history, so that they are facts and computed once. They never contain items of
@@ -93,11 +93,9 @@ def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Map
     without = own if query.include_seen else [*own, *query.recent, *query.hidden]
     co_purchases, ease = {}, {}
     if uses("behaviour", query, facts, ranking):
-        similar = {item: each.neighbours for item, each in neighbours.items()}
-        co_purchases = {tier: sum_neighbours(each.behaviour, similar, without) for tier, each in known.items()}
+        co_purchases = {tier: neighbours.sum("behaviour", each.behaviour, without) for tier, each in known.items()}
     if uses("ease", query, facts, ranking):
-        weights = {item: each.ease for item, each in neighbours.items()}
-        ease = {tier: sum_neighbours(each.lasting, weights, without) for tier, each in known.items()}
+        ease = {tier: neighbours.sum("ease", each.lasting, without) for tier, each in known.items()}
     return replace(facts, neighbours=neighbours, co_purchases=co_purchases, ease=ease)
 
 

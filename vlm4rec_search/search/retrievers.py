@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from vlm4rec_search.common.analyzer import Analyzer
-from vlm4rec_search.search.model import Item, Retriever, User, Vector, Word
+from vlm4rec_search.search.model import MAX_ITEMS, Item, Neighbours, Retriever, User, Vector, Word
 from vlm4rec_search.search.query import Mode
 
-MAX_ITEMS = 500  # items of a co-purchase retriever: a server takes each of them as a clause
 MAX_TERMS = 32  # words of a session
 
 
@@ -133,27 +133,29 @@ def _sum_words(words_of_items: Sequence[Mapping[str, Word]]) -> dict[str, Word]:
     return {term: Word(forms[term], weight / best[0][1]) for term, weight in best}
 
 
-def sum_neighbours(
-    weights: Mapping[str, float], neighbours: Mapping[str, Mapping[str, float]], without: Collection[str] = ()
-) -> dict[str, float]:
-    """Return the `MAX_ITEMS` items with the largest sums over a shopper's items: of co-purchases, or of EASE.
+class ReadNeighbours(Neighbours):
+    """Neighbours that were read whole, with their items."""
 
-    score(j) = sum over i of weight(i) x value(i, j), rounded to 6 decimals, above 0; equal scores by item id.
+    def __init__(self, items: Mapping[str, Item]) -> None:
+        """Keep the items by id."""
+        self._items = items
 
-    Args:
-        weights: of the shopper's items, by id.
-        neighbours: values by neighbour of each item; an item that is missing adds nothing.
-        without: item ids to exclude.
-    """
-    scores: dict[str, float] = defaultdict(float)
-    for item_id, weight in weights.items():
-        for neighbour, value in neighbours.get(item_id, {}).items():
-            scores[neighbour] += weight * value
-    for item_id in without:
-        scores.pop(item_id, None)
-    values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores)).round(6)
-    # Sorting in Python is slow and most scores are far from the best: only those above the last that fits are sorted.
-    lowest = np.partition(values, -MAX_ITEMS)[-MAX_ITEMS] if len(values) > MAX_ITEMS else 0.0
-    ids, near = list(scores), np.flatnonzero((values >= lowest) & (values > 0.0))
-    best = sorted(zip((-values[near]).tolist(), map(ids.__getitem__, near.tolist()), strict=True))
-    return {item: -score for score, item in best[:MAX_ITEMS]}
+    def sum(
+        self, kind: Literal["behaviour", "ease"], weights: Mapping[str, float], without: Collection[str] = ()
+    ) -> dict[str, float]:
+        scores: dict[str, float] = defaultdict(float)
+        for item_id, weight in weights.items():
+            if item := self._items.get(item_id):
+                for neighbour, value in (item.neighbours if kind == "behaviour" else item.ease).items():
+                    scores[neighbour] += weight * value
+        for item_id in without:
+            scores.pop(item_id, None)
+        values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores)).round(6)
+        # Sorting in Python is slow and most scores are far from the best: only those above the last that fits are.
+        lowest = np.partition(values, -MAX_ITEMS)[-MAX_ITEMS] if len(values) > MAX_ITEMS else 0.0
+        ids, near = list(scores), np.flatnonzero((values >= lowest) & (values > 0.0))
+        best = sorted(zip((-values[near]).tolist(), map(ids.__getitem__, near.tolist()), strict=True))
+        return {item: -score for score, item in best[:MAX_ITEMS]}
+
+    def items(self, others: Collection[str]) -> Mapping[str, Item]:
+        return self._items

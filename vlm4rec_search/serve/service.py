@@ -237,12 +237,12 @@ class Service:
         if document is None:
             raise NotFoundError(f"the release {reader.release.name} does not have the item {item_id}")
         words = reader.items([item_id], words=True)[item_id].words.values()
-        near = reader.neighbours([item_id])[item_id].neighbours
+        near = reader.neighbours([item_id]).sum("behaviour", {item_id: 1.0})
         return ItemPage(
             **document,
             release=reader.release.name,
             words=[word.form for word in words][:_WORDS],
-            bought_with=dict(near),
+            bought_with=near,
         )
 
     def releases(self) -> list[ReleaseInfo]:

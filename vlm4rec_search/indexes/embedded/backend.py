@@ -7,11 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from threading import BoundedSemaphore
 
 import numpy as np
 
+from vlm4rec_search.common.concurrency import usable_cores
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Vectors, cosines
+from vlm4rec_search.indexes.embedded.neighbours import StoredNeighbours
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.rows import to_document, to_item, to_user
@@ -20,11 +23,16 @@ from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
 from vlm4rec_search.search.query import Kind
 
+# Of threads that search at once. One more than there are cores, as one waits for the interpreter's lock: on two cores
+# eight threads answer 1.2 times as many searches as one without this limit, and 1.6 times with it.
+TURNS = BoundedSemaphore(usable_cores() + 1)
 _FEW = 8  # where at most one in so many documents is allowed, reading these alone is faster than the scan of all
 
 
 class EmbeddedBackend(Backend, Reader):
     """One release in memory; it never changes, so that one reader serves every query."""
+
+    turn = TURNS
 
     def __init__(self, store: Store) -> None:
         """Read from an open release, which closes with the backend."""
@@ -71,17 +79,8 @@ class EmbeddedBackend(Backend, Reader):
     def documents(self, item_ids: Sequence[str]) -> dict[str, Document]:
         return {item: to_document(row) for item, row in self.store.documents(item_ids).items()}
 
-    def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
-        documents = self._documents(item_ids)
-        rows = zip(documents, self.store.records(documents), strict=True)
-        return {
-            record["item_id"]: to_item(
-                record,
-                neighbours=self.store.values_of(self.store.neighbours, document),
-                ease=self.store.values_of(self.store.ease, document),
-            )
-            for document, record in rows
-        }
+    def neighbours(self, item_ids: Sequence[str]) -> StoredNeighbours:
+        return StoredNeighbours(self.store, item_ids)
 
     def _documents(self, item_ids: Sequence[str]) -> list[int]:
         return [self.store.numbers[item] for item in item_ids if item in self.store.numbers]
@@ -168,6 +167,8 @@ def find_candidates(store: Store, retriever: Retriever, allowed: Mask | None, de
         allowed: which documents may be candidates, bool (n,), None for all.
         depth: the most candidates.
     """
+    if retriever.items:
+        return item_candidates(store, retriever, allowed, depth)
     allowed = findable(store, retriever, allowed)
     documents = None if retriever.vector is None else _to_score(store, retriever.kind, retriever.vector, allowed, depth)
     if documents is None:
@@ -194,11 +195,10 @@ def score(store: Store, retriever: Retriever, documents: Ints | None = None) -> 
     if retriever.vector is not None:
         vectors = store.vectors_of(retriever.kind)
         return cosines(vectors if documents is None else vectors[documents], retriever.vector)
-    if retriever.items and documents is not None:
-        return np.array([retriever.items.get(item, 0.0) for item in store.ids(documents)], dtype=np.float32)
     if retriever.items:
-        scores = _score_items(store, retriever.items)
-    elif retriever.kind == "popularity":
+        ids = store.numbers if documents is None else store.ids(documents)
+        return np.array([retriever.items.get(item, 0.0) for item in ids], dtype=np.float32)
+    if retriever.kind == "popularity":
         scores = store.popularity
     else:
         rows, weights = store.rows({term: word.weight for term, word in retriever.words.items()})
@@ -211,13 +211,6 @@ def score(store: Store, retriever: Retriever, documents: Ints | None = None) -> 
             scores += of_term * weight
         return scores
     return scores if documents is None else scores[documents]
-
-
-def _score_items(store: Store, items: Mapping[str, float]) -> Vectors:
-    documents, values = _documents_of(store, items)
-    scores = np.zeros(len(store.numbers), dtype=np.float32)
-    scores[documents] = values
-    return scores
 
 
 def _documents_of(store: Store, items: Mapping[str, float]) -> tuple[Ints, Vectors]:

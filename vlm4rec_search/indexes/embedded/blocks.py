@@ -4,35 +4,32 @@ Equal means bit by bit. Sums run in the same order and precision as for one shop
 finds the documents that may be among the best, and only these are scored as for one shopper.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from vlm4rec_search.common.analyzer import load_analyzer
-from vlm4rec_search.common.vectors import Floats, Ints, Mask, cosines
+from vlm4rec_search.common.vectors import Mask, cosines
 from vlm4rec_search.indexes.embedded.backend import (
     EmbeddedBackend,
     EmbeddedRetrieved,
     best_candidates,
+    find_candidates,
     findable,
-    item_candidates,
-    score,
-    top_candidates,
 )
+from vlm4rec_search.indexes.embedded.neighbours import sum_related
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.rows import to_item, to_user
+from vlm4rec_search.indexes.rows import to_user
 from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.facts import with_segment
 from vlm4rec_search.search.fusion import Candidates, fuse
-from vlm4rec_search.search.model import Facts, Item, Plan, Ranked, Request, Retriever
+from vlm4rec_search.search.model import Facts, Plan, Ranked, Request, Retriever
 from vlm4rec_search.search.planning import make_plan, neighbour_starts, uses
 from vlm4rec_search.search.query import Explanation, Kind, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.reranking import rerank
-from vlm4rec_search.search.retrievers import MAX_ITEMS
 from vlm4rec_search.search.rules import Rule
 
 USERS = 1_000  # shoppers whose rows, candidates and masks are in memory at once: 200 MB at 40,000 documents
@@ -53,44 +50,8 @@ def explain_users(
     """Yield plan, hits and their explanations of each query, in order, see `retrieve_users`."""
     for facts, plan, retrieved in _answer_blocks(backend, queries, ranking, rules):
         ranked = _rank(plan, retrieved)
-        explained: Sequence[Explanation] = []
-        if ranked.records:
-            starts = neighbour_starts(plan.query, facts, ranking)
-            known = replace(facts, neighbours=_neighbours_among(backend.store, starts, ranked.documents))
-            explained = Explainer(backend, known, plan, retrieved).explain(ranked)
-        yield plan, ranked, explained
-
-
-def _neighbours_among(store: Store, item_ids: Sequence[str], documents: Ints) -> dict[str, Item]:
-    """Return items as `EmbeddedBackend.neighbours` does, with those of their neighbours that are among documents."""
-    starts = [store.numbers[item] for item in item_ids if item in store.numbers]
-    if not starts:
-        return {}
-    names = store.ids(documents)
-    values = [
-        [
-            {name: value for name, value in zip(names, row, strict=True) if value}
-            for row in _cells(related, starts, documents)
-        ]
-        for related in (store.neighbours, store.ease)
-    ]
-    return {
-        record["item_id"]: to_item(record, neighbours=near, ease=fitting)
-        for record, near, fitting in zip(store.records(starts), *values, strict=True)
-    }
-
-
-def _cells(matrix: sparse.csr_array, rows: Sequence[int], columns: Ints) -> list[list[float]]:
-    """Return the cells of some rows and columns; a few are found faster than scipy cuts them out."""
-    places = np.full(matrix.shape[1], -1)
-    places[columns] = np.arange(len(columns))
-    slices = [slice(*matrix.indptr[row : row + 2].tolist()) for row in rows]
-    of_row = np.repeat(np.arange(len(rows)), [each.stop - each.start for each in slices])
-    place = places[np.concatenate([matrix.indices[each] for each in slices])]
-    there = np.flatnonzero(place >= 0)
-    cells = np.zeros((len(rows), len(columns)))
-    cells[of_row[there], place[there]] = np.concatenate([matrix.data[each] for each in slices])[there]
-    return cells.tolist()
+        known = replace(facts, neighbours=backend.neighbours(neighbour_starts(plan.query, facts, ranking)))
+        yield plan, ranked, Explainer(backend, known, plan, retrieved).explain(ranked) if ranked.records else []
 
 
 def _rank(plan: Plan, retrieved: EmbeddedRetrieved) -> Ranked:
@@ -142,54 +103,6 @@ def look_up_block(backend: EmbeddedBackend, queries: Sequence[Query], ranking: R
     return [with_segment(backend, query, each, ranking) for query, each in zip(queries, known, strict=True)]
 
 
-def sum_related(
-    store: Store,
-    related: sparse.csr_array,
-    weights: Sequence[Mapping[str, float]],
-    without: Sequence[Collection[str]],
-) -> list[dict[str, float]]:
-    """Return the `MAX_ITEMS` items with the largest sums of weight x coefficient of each shopper, see `sum_neighbours`.
-
-    Args:
-        store: numbers the items.
-        related: coefficients from item to item, float64 (n, n).
-        weights: of each shopper's items, by id; items that the release does not have add nothing.
-        without: item ids that each shopper's sums leave out.
-    """
-    starts = [[(store.numbers[item], weight) for item, weight in each.items() if item in store.numbers]
-              for each in weights]  # fmt: skip
-    sums = _rows(starts, len(store.numbers), np.float64) @ related
-    hidden = np.zeros(len(store.numbers), dtype=np.bool_)
-    found = []
-    for row, items in enumerate(without):
-        cells = slice(*sums.indptr[row : row + 2])
-        left_out = [store.numbers[item] for item in items if item in store.numbers]
-        hidden[left_out] = True
-        documents, values = _largest(sums.indices[cells], sums.data[cells].round(6), hidden)
-        hidden[left_out] = False
-        found.append(dict(zip(store.ids(documents), values.tolist(), strict=True)))
-    return found
-
-
-def _rows(cells: Sequence[Sequence[tuple[int, float]]], columns: int, dtype: type[np.floating]) -> sparse.csr_array:
-    """Return a matrix with these cells, whose order in a row is kept: a product adds in it."""
-    ends = np.cumsum([0, *(len(row) for row in cells)])
-    numbers = np.array([number for row in cells for number, _ in row], dtype=np.int64)
-    values = np.array([value for row in cells for _, value in row], dtype=dtype)
-    return sparse.csr_array((values, numbers, ends), shape=(len(cells), columns))
-
-
-def _largest(documents: Ints, values: Floats, hidden: Mask) -> tuple[Ints, Floats]:
-    """Return the `MAX_ITEMS` documents with the largest values above 0, equal values by document."""
-    kept = (values > 0.0) & ~hidden[documents]
-    documents, values = documents[kept], values[kept]
-    if len(values) > MAX_ITEMS:
-        near = values >= np.partition(values, -MAX_ITEMS)[-MAX_ITEMS]
-        documents, values = documents[near], values[near]
-    order = np.lexsort((documents, -values))[:MAX_ITEMS]
-    return documents[order], values[order]
-
-
 class _Search(NamedTuple):
     """A retriever of a request, the documents that it may return, bool (n,) or None for all, and at most how many."""
 
@@ -214,12 +127,7 @@ def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> lis
     def find(search: _Search) -> Candidates:
         if search.retriever.vector is not None:
             return next(nearest[search.retriever.kind])
-        if _has_words(search.retriever):
-            return _matching(store, search)
-        if search.retriever.items:
-            return item_candidates(store, search.retriever, search.allowed, search.depth)
-        scores = score(store, search.retriever)
-        return top_candidates(search.retriever, scores, search.allowed, search.depth)
+        return find_candidates(store, search.retriever, search.allowed, search.depth)
 
     return [
         EmbeddedRetrieved(store, request.retrievers, mask, request.depth, [find(search) for search in of_request])
@@ -229,10 +137,6 @@ def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> lis
 
 def _has_vector(retriever: Retriever, kind: Kind) -> bool:
     return retriever.vector is not None and retriever.kind == kind
-
-
-def _has_words(retriever: Retriever) -> bool:
-    return retriever.vector is None and retriever.kind == "lexical"
 
 
 def _nearest(store: Store, kind: Kind, searches: Sequence[_Search]) -> Iterator[Candidates]:
@@ -255,19 +159,6 @@ def _nearest(store: Store, kind: Kind, searches: Sequence[_Search]) -> Iterator[
             documents = np.flatnonzero(scores >= lowest)
             exact = cosines(vectors[documents], query)
             yield best_candidates(search.retriever, documents, exact, search.depth)
-
-
-def _matching(store: Store, search: _Search) -> Candidates:
-    """Return the candidates of a lexical retriever.
-
-    Added up term by term in float32, as the product for one shopper does.
-    """
-    postings, scores = store.postings, np.zeros(store.meta.documents, dtype=np.float32)
-    rows, weights = store.rows({term: word.weight for term, word in search.retriever.words.items()})
-    for row, weight in zip(rows, weights, strict=True):
-        of_term = slice(*postings.indptr[row : row + 2].tolist())
-        scores[postings.indices[of_term]] += postings.data[of_term] * weight  # a document stands there once
-    return top_candidates(search.retriever, scores, search.allowed, search.depth)
 
 
 def _step(store: Store) -> int:

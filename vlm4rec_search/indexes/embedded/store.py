@@ -271,11 +271,6 @@ class Store:
         rows = {row["item_id"]: row for row in self._rows(sql)}
         return {item: rows[item] for item in item_ids if item in rows}
 
-    def values_of(self, pairs: sparse.csr_array, document: int) -> dict[str, float]:
-        """Return a document's row of `neighbours` or `ease` by item id, in its order."""
-        low, high = pairs.indptr[document : document + 2]
-        return dict(zip(self._ids[pairs.indices[low:high]], pairs.data[low:high].tolist(), strict=True))
-
     def rows(self, weights: Mapping[str, float]) -> tuple[Ints, Vectors]:
         """Return the rows of `postings` for the terms that it contains, and the weights of these terms (float32)."""
         known = [(self.terms[term], weight) for term, weight in weights.items() if term in self.terms]

@@ -31,7 +31,8 @@ from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest, UnavailableError
 from vlm4rec_search.search.filters import check_field
-from vlm4rec_search.search.model import Document, Item, Plan, Ranked, Request, User
+from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Request, User
+from vlm4rec_search.search.retrievers import ReadNeighbours
 
 _LISTS = ("terms", "history", "interests", "behaviour", "shoppers", "repeats", "seen", "categories")
 _PROFILE_FIELDS = ("vector", "fitted", "segment", *_LISTS)
@@ -158,14 +159,14 @@ class OpenSearchReader(Reader):
         sources = self._read("items", item_ids, DOCUMENT_FIELDS)
         return {item: to_document({"item_id": item, **source}) for item, source in sources.items()}
 
-    def neighbours(self, item_ids: Sequence[str]) -> dict[str, Item]:
+    def neighbours(self, item_ids: Sequence[str]) -> Neighbours:
         fields = (*SHOWN, *_NEIGHBOUR_FIELDS, *_EASE_FIELDS)
         try:
             stored = self._sender.within(_LOOK_UP).stored(self._release.indices["items"], item_ids, fields)
         except UnavailableError:
             self._failed.append("what is bought together")
-            return {}
-        return {
+            return ReadNeighbours({})
+        items = {
             item: to_item(
                 record_of_stored(item, fields),
                 neighbours=_pairs_of(fields, _NEIGHBOUR_FIELDS),
@@ -173,6 +174,7 @@ class OpenSearchReader(Reader):
             )
             for item, fields in stored.items()
         }
+        return ReadNeighbours(items)
 
     def popular(self, segment: str) -> Mapping[str, float]:
         segments = self._read("segments", [segment], ("items",))
