@@ -1,7 +1,8 @@
 """The embedded index: scores against hand-computed numbers, and what it refuses to open."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import replace
 from math import log
 from pathlib import Path
@@ -13,6 +14,7 @@ from helpers.six_items import RANKING, VECTORS, documents, given, meta, populari
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.bm25 import bm25, count_terms, stored_length
+from vlm4rec_search.common.concurrency import usable_cores
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import cosines
@@ -34,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def index(folder: Path) -> Iterator[EmbeddedBackend]:
+def index(folder: Path) -> Iterator[Searcher]:
     path = current_release(folder)
     assert path is not None
     with Searcher(EmbeddedBackend(Store(path)), ranking=load_ranking(RANKING)) as opened:
@@ -57,7 +59,7 @@ def test_an_index_that_cannot_be_opened_stays_free(tmp_path: Path) -> None:
 def test_an_index_that_a_program_opens_looks_for_no_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Path] = []
     monkeypatch.setattr("vlm4rec_search.common.settings.find_project", looked.append)
-    open_index(str(folder)).close()
+    open_index(folder).close()
     assert looked == []
 
 
@@ -83,7 +85,7 @@ def test_lengths_are_stored_as_lucene_stores_them() -> None:
     assert stored_length(lengths).tolist() == [0, 1, 23, 24, 40, 40, 42, 42, 56, 56, 60, 984]
 
 
-def test_lexical_score_adds_boosted_fields(index: EmbeddedBackend) -> None:
+def test_lexical_score_adds_boosted_fields(index: Searcher) -> None:
     hits = index.search(Query(text="shoes", mode="lexical")).hits
     # title: 6 documents of 2 tokens, df 1; description: a has 3 ("long red dress"; "a" is a stop word), b 2, c 2,
     # e 2 ("lamp wood"), f 2: avgdl 11 / 5
@@ -93,7 +95,7 @@ def test_lexical_score_adds_boosted_fields(index: EmbeddedBackend) -> None:
     assert hits[0].score == pytest.approx(2 * title + description, abs=1e-6)
 
 
-def test_semantic_score_is_the_cosine(index: EmbeddedBackend) -> None:
+def test_semantic_score_is_the_cosine(index: Searcher) -> None:
     mixed = 0.75 * np.array(VECTORS["a"]) + 0.25 * np.array(VECTORS["d"])
     profile = mixed / np.linalg.norm(mixed)
     hits = index.search(Query(user="u1", mode="semantic", include_seen=True)).hits
@@ -235,9 +237,19 @@ def test_a_damaged_pointer_is_told_in_one_line(tmp_path: Path, pointer: str) -> 
         open_index(str(tmp_path))
 
 
-def test_several_threads_search_at_once(index: EmbeddedBackend) -> None:
+def test_several_threads_search_at_once(index: Searcher) -> None:
     queries = [Query(user=f"u{1 + number % 2}", filters=[f"price<{20 + number}"], explain=True) for number in range(64)]
     alone = [index.search(query).hits for query in queries]
     with ThreadPoolExecutor(8) as pool:
         together = [answer.hits for answer in pool.map(index.search, queries)]
     assert together == alone
+
+
+def test_few_searches_compute_at_once_and_the_others_wait(index: Searcher) -> None:
+    with ExitStack() as held, ThreadPoolExecutor(1) as pool:
+        for _ in range(usable_cores() + 1):
+            held.enter_context(index.backend.turn)
+        waiting = pool.submit(index.search, Query(user="u1"))
+        assert not wait([waiting], timeout=0.2).done
+        held.pop_all().close()
+        assert waiting.result(60).hits

@@ -27,7 +27,7 @@ __all__ = ["Searcher", "open_index", "open_index_of", "open_releases", "ranking_
 
 
 def open_index(
-    url: str,
+    url: str | Path,
     encoder: str | None = None,
     ranking: Ranking | Path | None = None,
     rules: Sequence[Rule] | Path | None = None,
@@ -84,7 +84,7 @@ def open_index(
     ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
     file = rules if isinstance(rules, Path) else None
     given = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
-    searcher = _open_searcher(url, settings, encoder, ranking, given, follow)
+    searcher = _open_searcher(str(url), settings, encoder, ranking, given, follow)
     if follow is not None:
         searcher.follow(follow, file)
     return searcher
