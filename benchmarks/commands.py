@@ -18,8 +18,9 @@ from pathlib import Path
 from benchmarks.measure import Contest, Costs, Value
 
 PROJECT = Path(__file__).parents[1]
-VLM4REC = (sys.executable, "-c", "from vlm4rec_search.cli import main; main()")
-SQLMESH = (sys.executable, "-c", "from sqlmesh.cli.main import cli; cli()")
+# Not by `python -c`: PySpark, which Great Expectations imports, takes that for its doctests and ends the process.
+VLM4REC = (sys.executable, str(Path(sys.executable).with_name("vlm4rec")))
+SQLMESH = (sys.executable, str(Path(sys.executable).with_name("sqlmesh")))
 PLAN = (*SQLMESH, "plan", "--auto-apply", "--no-prompts", "--skip-tests")
 SETTINGS = {"VLM4REC_DATA_DIR": "data", "VLM4REC_ENCODER": "hashing-384", "VLM4REC_IMAGE_ENCODER": "thumbnail-8"}
 
@@ -63,7 +64,7 @@ def execute(command: Sequence[str], folder: Path) -> Finished:
         answer = json.loads(into.read_text("utf-8"))
     if answer["code"]:
         last = (answer["output"].strip().splitlines() or [""])[-1]
-        raise RuntimeError(f"{' '.join(command[3:])} ended with {answer['code']}: {last}")
+        raise RuntimeError(f"{' '.join(command[2:])} ended with {answer['code']}: {last}")
     return Finished(answer["seconds"], answer["peak"], answer["output"])
 
 

@@ -23,8 +23,19 @@ class StoredNeighbours(Neighbours):
     def sum(
         self, kind: Literal["behaviour", "ease"], weights: Mapping[str, float], without: Collection[str] = ()
     ) -> dict[str, float]:
-        related = self._store.neighbours if kind == "behaviour" else self._store.ease
-        return sum_related(self._store, related, [weights], [without])[0]
+        store = self._store
+        related = store.neighbours if kind == "behaviour" else store.ease
+        known = [(store.numbers[item], weight) for item, weight in weights.items() if item in store.numbers]
+        if not known:
+            return {}
+        # A product of matrices, as for many shoppers, takes memory for each document of the release. Both add in order.
+        slices = [slice(*related.indptr[start : start + 2].tolist()) for start, _ in known]
+        values = [related.data[cells] * weight for cells, (_, weight) in zip(slices, known, strict=True)]
+        documents, places = np.unique(np.concatenate([related.indices[cells] for cells in slices]), return_inverse=True)
+        sums = np.zeros(len(documents))
+        np.add.at(sums, places, np.concatenate(values))
+        hidden = np.isin(documents, [store.numbers[item] for item in without if item in store.numbers])
+        return _largest(store, documents, sums, hidden)
 
     def items(self, others: Collection[str]) -> dict[str, Item]:
         if not self._starts:
@@ -60,7 +71,7 @@ def sum_related(
     weights: Sequence[Mapping[str, float]],
     without: Sequence[Collection[str]],
 ) -> list[dict[str, float]]:
-    """Return the `MAX_ITEMS` items with the largest sums of weight x coefficient of each shopper, see `sum_neighbours`.
+    """Return the `MAX_ITEMS` items with the largest sums of weight x coefficient of each shopper, see `Neighbours.sum`.
 
     Args:
         store: numbers the items.
@@ -77,9 +88,8 @@ def sum_related(
         cells = slice(*sums.indptr[row : row + 2])
         left_out = [store.numbers[item] for item in items if item in store.numbers]
         hidden[left_out] = True
-        documents, values = _largest(sums.indices[cells], sums.data[cells].round(6), hidden)
+        found.append(_largest(store, sums.indices[cells], sums.data[cells], hidden[sums.indices[cells]]))
         hidden[left_out] = False
-        found.append(dict(zip(store.ids(documents), values.tolist(), strict=True)))
     return found
 
 
@@ -91,12 +101,13 @@ def _rows(cells: Sequence[Sequence[tuple[int, float]]], columns: int, dtype: typ
     return sparse.csr_array((values, numbers, ends), shape=(len(cells), columns))
 
 
-def _largest(documents: Ints, values: Floats, hidden: Mask) -> tuple[Ints, Floats]:
-    """Return the `MAX_ITEMS` documents with the largest values above 0, equal values by document."""
-    kept = (values > 0.0) & ~hidden[documents]
+def _largest(store: Store, documents: Ints, sums: Floats, hidden: Mask) -> dict[str, float]:
+    """Return the `MAX_ITEMS` items with the largest sums above 0 by id, equal ones by document; all arrays are (b,)."""
+    values = sums.round(6)
+    kept = (values > 0.0) & ~hidden
     documents, values = documents[kept], values[kept]
     if len(values) > MAX_ITEMS:
         near = values >= np.partition(values, -MAX_ITEMS)[-MAX_ITEMS]
         documents, values = documents[near], values[near]
     order = np.lexsort((documents, -values))[:MAX_ITEMS]
-    return documents[order], values[order]
+    return dict(zip(store.ids(documents[order]), values[order].tolist(), strict=True))
