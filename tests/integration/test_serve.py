@@ -188,8 +188,9 @@ def test_a_server_that_refuses_access_is_away_for_shoppers(
     refused: list[int] = []
     with proxy(opensearch_url, guard=lambda _: refused[-1] if refused else 0) as url:
         settings = settings_of(Server(url, own_prefix), tmp_path)
-        with Service(settings, 60.0) as service, serving(service) as client:
+        with Service(settings, 60.0) as service, serving(service, page_token="key") as client:
             assert client.get("/readyz").status_code == 200
+            client.get("/unlock", params={"token": "key"})  # the page, in whose cookie the token then is
             for status in (401, 403):
                 refused.append(status)
                 answer = client.post("/v1/recommend", json={"user": "u1", "include_seen": True, "k": 2})
@@ -198,6 +199,11 @@ def test_a_server_that_refuses_access_is_away_for_shoppers(
                 for address in ("/readyz", "/v1/users/u1"):
                     problem = client.get(address)
                     assert (problem.status_code, "VLM4REC" in problem.text) == (503, False)
+                seen = client.get("/look", params={"user": "u1"})
+                assert (seen.status_code, "VLM4REC" in seen.text) == (200, False)
+                assert "the server refuses access, so the answer" in seen.text
+                gone = client.get("/releases")
+                assert (gone.status_code, "VLM4REC" in gone.text) == (503, False)
     assert "check VLM4REC_INDEX_USER" in caplog.text
 
 

@@ -13,7 +13,7 @@ from vlm4rec_search.indexes.embedded.followed import FollowedFolder
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.many import answer_many
 from vlm4rec_search.pipeline.recommendations import SCHEMA, all_users, read_users, write_recommendations
-from vlm4rec_search.search.backend import Reader, SentRequest, UnavailableError
+from vlm4rec_search.search.backend import AccessError, Reader, SentRequest, UnavailableError
 from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
@@ -68,6 +68,27 @@ def test_a_search_that_a_server_leaves_unanswered_is_asked_again(
         answers = list(answer_many(busy, queries))
     assert [answer.hits for answer in answers] == [index.search(query).hits for query in queries]
     assert backend.asked == 2 * len(queries)
+
+
+class Refusing(FollowedFolder):
+    """Refuses access, as a server does after its password was changed."""
+
+    asked = 0
+
+    def reader(self, sent: list[SentRequest] | None = None) -> Reader:
+        self.asked += 1
+        raise AccessError("check VLM4REC_INDEX_USER")
+
+
+def test_a_server_that_refuses_access_ends_a_batch_at_once(
+    index: Searcher, releases: EmbeddedReleases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlm4rec_search.indexes.many.WORKERS", 1)
+    queries = [Query(user=user, k=3) for user in all_users(releases, index.release.name)][:3]
+    backend = Refusing(releases.folder)
+    with Searcher(backend, None) as refused, pytest.raises(AccessError, match="VLM4REC_INDEX_USER"):
+        write_recommendations(refused, queries, tmp_path / "recommendations.parquet")
+    assert (backend.asked, list(tmp_path.iterdir())) == (1, [])
 
 
 def test_the_file_has_a_row_for_each_hit(index: Searcher, releases: EmbeddedReleases, tmp_path: Path) -> None:
