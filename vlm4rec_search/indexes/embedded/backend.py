@@ -23,8 +23,8 @@ from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
 from vlm4rec_search.search.query import Kind
 
-# Of threads that search at once. One more than there are cores, as one waits for the interpreter's lock: on two cores and
-# 40,000 items eight threads answer 1.0 to 1.2 times as many searches as one without this limit, 1.3 to 1.6 times with it.
+# Of threads that search at once. One more than there are cores, as one waits for the interpreter's lock: on two cores
+# and 40,000 items eight threads answer 1.3 to 1.6 times as many searches as one, without this limit 1.0 to 1.2 times.
 TURNS = BoundedSemaphore(usable_cores() + 1)
 _FEW = 8  # where at most one in so many documents is allowed, reading these alone is faster than the scan of all
 
