@@ -31,6 +31,7 @@ from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.serve.journal import Page
 from vlm4rec_search.serve.service import Service
 
+TOKEN = "token-of-the-test"  # noqa: S105
 RULES = """
 rules:
   - {action: bury, filter: brand=Birch, reason: too many left}
@@ -188,9 +189,9 @@ def test_a_server_that_refuses_access_is_away_for_shoppers(
     refused: list[int] = []
     with proxy(opensearch_url, guard=lambda _: refused[-1] if refused else 0) as url:
         settings = settings_of(Server(url, own_prefix), tmp_path)
-        with Service(settings, 60.0) as service, serving(service, page_token="key") as client:
+        with Service(settings, 60.0) as service, serving(service, page_token=TOKEN) as client:
             assert client.get("/readyz").status_code == 200
-            client.get("/unlock", params={"token": "key"})  # the page, in whose cookie the token then is
+            client.get("/unlock", params={"token": TOKEN})  # the page, in whose cookie the token then is
             for status in (401, 403):
                 refused.append(status)
                 answer = client.post("/v1/recommend", json={"user": "u1", "include_seen": True, "k": 2})
