@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=40_000)
     parser.add_argument("--memory", help="of the warehouse, as VLM4REC_WAREHOUSE_MEMORY")
     parser.add_argument("--only-first", action="store_true", help="no delivery and no publication")
-    parser.add_argument("--folder", type=Path, help="of the shop; a temporary one without it")
+    parser.add_argument("--folder", type=Path, help="in which the temporary shop is made")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         _measure(Path(name), asked)

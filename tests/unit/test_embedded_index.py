@@ -1,8 +1,7 @@
 """The embedded index: scores against hand-computed numbers, and what it refuses to open."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import log
 from pathlib import Path
@@ -14,7 +13,6 @@ from helpers.six_items import RANKING, VECTORS, documents, given, meta, populari
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.bm25 import bm25, count_terms, stored_length
-from vlm4rec_search.common.concurrency import usable_cores
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import cosines
@@ -243,13 +241,3 @@ def test_several_threads_search_at_once(index: Searcher) -> None:
     with ThreadPoolExecutor(8) as pool:
         together = [answer.hits for answer in pool.map(index.search, queries)]
     assert together == alone
-
-
-def test_few_searches_compute_at_once_and_the_others_wait(index: Searcher) -> None:
-    with ExitStack() as held, ThreadPoolExecutor(1) as pool:
-        for _ in range(usable_cores() + 1):
-            held.enter_context(index.backend.turn)
-        waiting = pool.submit(index.search, Query(user="u1"))
-        assert not wait([waiting], timeout=0.2).done
-        held.pop_all().close()
-        assert waiting.result(60).hits

@@ -70,25 +70,21 @@ def test_a_search_that_a_server_leaves_unanswered_is_asked_again(
     assert backend.asked == 2 * len(queries)
 
 
-class Refusing(FollowedFolder):
-    """Refuses access, as a server does after its password was changed."""
-
-    asked = 0
-
-    def reader(self, sent: list[SentRequest] | None = None) -> Reader:
-        self.asked += 1
-        raise AccessError("check VLM4REC_INDEX_USER")
-
-
 def test_a_server_that_refuses_access_ends_a_batch_at_once(
     index: Searcher, releases: EmbeddedReleases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vlm4rec_search.indexes.many.WORKERS", 1)
     queries = [Query(user=user, k=3) for user in all_users(releases, index.release.name)][:3]
-    backend = Refusing(releases.folder)
+    backend, asked = FollowedFolder(releases.folder), []
+
+    def refuse(user_id: str) -> None:
+        asked.append(user_id)
+        raise AccessError("check VLM4REC_INDEX_USER")
+
+    monkeypatch.setattr(backend.opened, "user", refuse)
     with Searcher(backend, None) as refused, pytest.raises(AccessError, match="VLM4REC_INDEX_USER"):
         write_recommendations(refused, queries, tmp_path / "recommendations.parquet")
-    assert (backend.asked, list(tmp_path.iterdir())) == (1, [])
+    assert (asked, list(tmp_path.iterdir())) == ([queries[0].user], [])
 
 
 def test_the_file_has_a_row_for_each_hit(index: Searcher, releases: EmbeddedReleases, tmp_path: Path) -> None:

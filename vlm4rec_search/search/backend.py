@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -193,13 +192,7 @@ class Reader(ABC):
 
 
 class Backend(ABC):
-    """An open release in a folder or on a server; several threads may read it at once.
-
-    Attributes:
-        turn: what each search holds while it runs; a backend that computes in this process lets few run at once.
-    """
-
-    turn: AbstractContextManager[object] = nullcontext()
+    """An open release in a folder or on a server; several threads may read it at once."""
 
     @property
     @abstractmethod

@@ -207,11 +207,6 @@ class Searcher:
 
     def _answer(self, query: Query, sent: list[SentRequest] | None = None, *, whole: bool = False) -> Answer:
         started = time.perf_counter()
-        with self.backend.turn:
-            answer = self._answer_at_once(query, sent, whole)
-        return replace(answer, took_ms=round((time.perf_counter() - started) * 1000.0, 2))
-
-    def _answer_at_once(self, query: Query, sent: list[SentRequest] | None, whole: bool) -> Answer:
         reader = self.backend.reader(sent)
         facts: Facts | None = None
         try:
@@ -220,13 +215,15 @@ class Searcher:
             if found.failed and not found.hits:
                 raise UnavailableError("the retrievers that were answered in time found nothing")
         except UnavailableError as error:
-            return self._answer_from_memory(reader, query, facts, error)
+            answer = self._answer_from_memory(reader, query, facts, error)
         except AccessError as error:  # it was accepted when the index was opened; shoppers need not know the settings
             if whole:
                 raise
             logger.error("%s", error)
-            return self._answer_from_memory(reader, query, facts, UnavailableError("the server refuses access"))
-        return self._describe(reader, query, facts, plan, found)
+            answer = self._answer_from_memory(reader, query, facts, UnavailableError("the server refuses access"))
+        else:
+            answer = self._describe(reader, query, facts, plan, found)
+        return replace(answer, took_ms=round((time.perf_counter() - started) * 1000.0, 2))
 
     def _describe(self, reader: Reader, query: Query, facts: Facts, plan: Plan, found: Found) -> Answer:
         """Return the hits with the notes that belong to them."""

@@ -7,11 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from threading import BoundedSemaphore
 
 import numpy as np
 
-from vlm4rec_search.common.concurrency import usable_cores
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Vectors, cosines
 from vlm4rec_search.indexes.embedded.neighbours import StoredNeighbours
@@ -23,16 +21,11 @@ from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
 from vlm4rec_search.search.query import Kind
 
-# Of threads that search at once. One more than there are cores, as one waits for the interpreter's lock: on two cores
-# and 40,000 items eight threads answer 1.3 to 1.6 times as many searches as one, without this limit 1.0 to 1.2 times.
-TURNS = BoundedSemaphore(usable_cores() + 1)
 _FEW = 8  # where at most one in so many documents is allowed, reading these alone is faster than the scan of all
 
 
 class EmbeddedBackend(Backend, Reader):
     """One release in memory; it never changes, so that one reader serves every query."""
-
-    turn = TURNS
 
     def __init__(self, store: Store) -> None:
         """Read from an open release, which closes with the backend."""
@@ -116,7 +109,7 @@ class EmbeddedRetrieved(Retrieved):
         depth: int,
         candidates: Sequence[Candidates] | None = None,
     ) -> None:
-        """Score every document in every retriever, unless the candidates are known.
+        """Find the candidates of every retriever, unless they are known.
 
         Args:
             store: the release.
@@ -244,12 +237,12 @@ def top_candidates(retriever: Retriever, scores: Vectors, allowed: Mask | None, 
     """Return the best documents of a retriever among the allowed ones, equal scores by document.
 
     Args:
-        retriever: one with words or items finds only documents with a score above 0.
+        retriever: one without items; one with words finds only documents with a score above 0.
         scores: float32 (n,), one for each document.
         allowed: bool (n,), None for all.
         depth: the most candidates.
     """
-    usable = scores > 0.0 if retriever.kind == "lexical" or retriever.items else None
+    usable = scores > 0.0 if retriever.kind == "lexical" else None
     if allowed is not None:
         usable = allowed if usable is None else usable & allowed
     documents = np.arange(len(scores)) if usable is None else np.flatnonzero(usable)

@@ -81,7 +81,7 @@ def sum_related(
     """
     starts = [[(store.numbers[item], weight) for item, weight in each.items() if item in store.numbers]
               for each in weights]  # fmt: skip
-    sums = _rows(starts, len(store.numbers), np.float64) @ related
+    sums = _rows(starts, len(store.numbers)) @ related
     hidden = np.zeros(len(store.numbers), dtype=np.bool_)
     found = []
     for row, items in enumerate(without):
@@ -93,11 +93,11 @@ def sum_related(
     return found
 
 
-def _rows(cells: Sequence[Sequence[tuple[int, float]]], columns: int, dtype: type[np.floating]) -> sparse.csr_array:
+def _rows(cells: Sequence[Sequence[tuple[int, float]]], columns: int) -> sparse.csr_array:
     """Return a matrix with these cells, whose order in a row is kept: a product adds in it."""
     ends = np.cumsum([0, *(len(row) for row in cells)])
     numbers = np.array([number for row in cells for number, _ in row], dtype=np.int64)
-    values = np.array([value for row in cells for _, value in row], dtype=dtype)
+    values = np.array([value for row in cells for _, value in row])
     return sparse.csr_array((values, numbers, ends), shape=(len(cells), columns))
 
 
