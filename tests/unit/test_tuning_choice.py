@@ -1,7 +1,7 @@
 """Which ranking a shop gets where one is in force already: a new one needs evidence, and none is lost."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import duckdb
@@ -15,6 +15,7 @@ from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.evaluation.data import Targets
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.splits import Part
+from vlm4rec_search.evaluation.tuning.fitting import Fit
 from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Missing, check_limits
 from vlm4rec_search.evaluation.tuning.sweep import UserCandidates
 from vlm4rec_search.evaluation.tuning.trial import Trial, choose
@@ -116,8 +117,11 @@ def test_what_top_tens_show_is_measured_with_the_diversity_of_the_ranking() -> N
     assert trial().exposure_of(wide).coverage > 0.9
 
 
-def choice_of(window_of: Callable[[np.random.Generator, int], tuple[Ints, Ints, Ints]]) -> Tuned:
-    """Return what is chosen where each shopper's co-purchases, words and next items are those that a function draws."""
+WindowOf = Callable[[np.random.Generator, int], tuple[Ints, Ints, Ints]]
+
+
+def windows_of(window_of: WindowOf) -> Windows:
+    """Return windows where each shopper's co-purchases, words and next items are those that a function draws."""
 
     def drawn(seed: int) -> Window:
         draw = np.random.default_rng(seed)
@@ -132,8 +136,11 @@ def choice_of(window_of: Callable[[np.random.Generator, int], tuple[Ints, Ints, 
         targets_of = Targets(np.arange(USERS), sparse.csr_array(relevant))
         return Window(Part(SPLIT, targets_of), {"mean": answers, "interests": answers})
 
-    best = choose(PACKAGED, Windows([drawn(1), drawn(2)], drawn(3)), diverse=False)
-    return compare_choice(best, "shop-new", None, 0)
+    return Windows([drawn(1), drawn(2)], drawn(3))
+
+
+def choice_of(window_of: WindowOf) -> Tuned:
+    return compare_choice(choose(PACKAGED, windows_of(window_of), diverse=False), "shop-new", None, 0)
 
 
 def test_retrievers_count_by_what_they_find_alone_where_no_search_is_better() -> None:
@@ -149,14 +156,27 @@ def test_retrievers_count_by_what_they_find_alone_where_no_search_is_better() ->
     assert found.ranking.weights.behaviour / found.ranking.weights.lexical == pytest.approx(4.0)
 
 
-def test_searched_weights_take_their_place_where_they_are_better_beyond_chance() -> None:
+def words_find_more(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
     """Words find the next item second; co-purchases find it first for three of five, and else know nothing of it."""
+    items = np.roll(np.arange(ITEMS), user)
+    return items[:10] if user % 5 < 3 else items[10:20], np.append(items[20], items[:9]), items[:1]
 
-    def window_of(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
-        items = np.roll(np.arange(ITEMS), user)
-        return items[:10] if user % 5 < 3 else items[10:20], np.append(items[20], items[:9]), items[:1]
 
-    found = choice_of(window_of)
+def test_a_change_has_to_make_the_ranking_of_all_windows_better_too() -> None:
+    """The search on all windows may end at a worse peak than those of the folds, and its ranking is the one taken."""
+    windows = windows_of(words_find_more)
+    trial, search = Trial(PACKAGED, windows), partial(Fit.searched, fusion="minmax", allowed=Missing(np.inf, np.inf))
+
+    def ends_badly(fit: Fit) -> Ranking:
+        is_whole = len(fit.option().past.documents) == windows.shoppers
+        return fit.ranking if is_whole else search(fit)
+
+    assert not trial.attempt(ends_badly, refits=True, allowed=Missing(np.inf, np.inf))
+    assert trial.attempt(search, refits=True, allowed=Missing(np.inf, np.inf))
+
+
+def test_searched_weights_take_their_place_where_they_are_better_beyond_chance() -> None:
+    found = choice_of(words_find_more)
     by_worth = (found.rows["lexical"][0] / found.rows["behaviour"][0]) ** 2
     assert found.ranking.weights.lexical > 1.2 * by_worth * found.ranking.weights.behaviour
     assert found.rows["chosen"][0] > max(found.rows[kind][0] for kind in KINDS)

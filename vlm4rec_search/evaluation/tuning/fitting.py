@@ -53,6 +53,12 @@ class Option:
         """The shoppers of the end of the last window."""
         return self._pool(self._windows.last)
 
+    @cached_property
+    def heard(self) -> list[int]:
+        """The columns of the kinds that find anything in any window; others would only take a part of the weights."""
+        found: list[int] = np.flatnonzero(self.past.added.any(axis=(1, 2))).tolist()
+        return found
+
     def _pool(self, window: Window) -> Pool:
         return window.pool(self.profile, self.fusion, self.depth)
 
@@ -101,7 +107,7 @@ class Option:
             missing = self.exposure(weights).missing
             return sum(max(0.0, own - few) for own, few in zip(missing, allowed, strict=True))
 
-        return climb(start, value, steps, too_much)[0]
+        return climb(start, value, steps, too_much, self.heard)[0]
 
 
 class Fit:

@@ -263,6 +263,7 @@ def climb(
     value: Callable[[Floats], float],
     steps: Sequence[float],
     price: Callable[[Floats], float] = lambda _: 0.0,
+    columns: Sequence[int] | None = None,
 ) -> tuple[Floats, float, int]:
     """Raise or lower one weight after the other, as long as that helps (coordinate ascent, Metzler and Croft 2007).
 
@@ -271,6 +272,7 @@ def climb(
         value: of weights; larger is better.
         steps: by which weights change, the largest first.
         price: of weights, 0 or more, which is taken from their value; asked for only where the value alone is better.
+        columns: whose weights may change, None for all.
 
     Returns:
         The best weights, scaled to a sum of 1, their value less the price, and how many were judged.
@@ -280,7 +282,7 @@ def climb(
         improved = True
         while improved:
             improved = False
-            for column, change in product(range(len(start)), (step, -step)):
+            for column, change in product(range(len(start)) if columns is None else columns, (step, -step)):
                 weights = best.copy()
                 weights[column] = max(0.0, weights[column] + change)
                 if weights[column] == best[column] or not weights.any():

@@ -75,6 +75,9 @@ class Trial:
     ) -> bool:
         """Make a change where it is better on windows that have not made it, and breaks no limit by more.
 
+        It has to be better on all windows as well, fitted on them: that is the ranking that is taken, and under a limit
+        its search may have ended at a worse peak than those of the folds.
+
         Args:
             change: of a fit.
             refits: whether it makes weights of its own.
@@ -87,10 +90,12 @@ class Trial:
         """
         changed = _at_once(change, self._fits)
         ndcg, recall = self._judge(changed)
-        gains = ndcg - self.ndcg
-        if (gains.mean() if by_mean else lowest(gains)) <= 0.0:
+        worth = np.mean if by_mean else lowest
+        if worth(ndcg - self.ndcg) <= 0.0:
             return False
         ranking = change(self._whole)
+        if worth(self.judge_fixed(ranking)[0] - self.judge_fixed(self.ranking)[0]) <= 0.0:
+            return False
         exposure = self.exposure_of(ranking)
         if not exposure.is_within(allowed or self.exposure.missing):
             return False
@@ -178,8 +183,8 @@ class Trial:
 
     def without_silent(self) -> Ranking:
         """Return the ranking with weight 0 for kinds that found nothing in any window: nothing has judged them."""
-        speaks = np.asarray(self._whole.option().past.added.any(axis=(1, 2)))
-        silent = [kind for kind, found in zip(KINDS, speaks[: len(KINDS)], strict=True) if not found]
+        heard = self._whole.option().heard
+        silent = [kind for column, kind in enumerate(KINDS) if column not in heard]
 
         def without(weights: Weights) -> Weights:
             kept = weights.model_copy(update=dict.fromkeys(silent, 0.0))
