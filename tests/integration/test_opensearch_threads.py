@@ -23,8 +23,8 @@ def test_deleting_a_release_between_two_requests_does_not_mix_answers(
     has_read, may_go_on = threading.Event(), threading.Event()
     answers: list[object] = []
 
-    def user(self: OpenSearchReader, user_id: str) -> User | None:
-        found = profile(self, user_id)
+    def user(self: OpenSearchReader, user_id: str, *, interests: bool = False) -> User | None:
+        found = profile(self, user_id, interests=interests)
         if threading.current_thread() is slow and not has_read.is_set():
             has_read.set()
             assert may_go_on.wait(60)

@@ -77,7 +77,7 @@ def test_a_server_that_refuses_access_ends_a_batch_at_once(
     queries = [Query(user=user, k=3) for user in all_users(releases, index.release.name)][:3]
     backend, asked = FollowedFolder(releases.folder), []
 
-    def refuse(user_id: str) -> None:
+    def refuse(user_id: str, *, interests: bool = False) -> None:
         asked.append(user_id)
         raise AccessError("check VLM4REC_INDEX_USER")
 

@@ -22,7 +22,7 @@ def to_user(user_id: str, row: Mapping[str, Any]) -> User:
         history={entry["item_id"]: entry["weight"] for entry in row["history"]},
         interests=tuple(
             Interest(_to_vector(entry["vector"]), entry["importance"], entry["medoid"], tuple(entry["items"]))
-            for entry in row["interests"]
+            for entry in row.get("interests") or ()
         ),
         behaviour={entry["item_id"]: entry["weight"] for entry in row["behaviour"]},
         lasting={entry["item_id"]: entry.get("lasting") or 0.0 for entry in row["behaviour"]},

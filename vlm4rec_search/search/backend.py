@@ -134,8 +134,13 @@ class Reader(ABC):
         """The attributes that its documents have, which filters can name beside `COLUMNS`."""
 
     @abstractmethod
-    def user(self, user_id: str) -> User | None:
-        """Return what the release knows of a shopper, None for an unknown one."""
+    def user(self, user_id: str, *, interests: bool = False) -> User | None:
+        """Return what the release knows of a shopper, None for an unknown one.
+
+        Args:
+            user_id: the shop's id.
+            interests: also the interests, whose vectors are most of what is stored of a shopper.
+        """
 
     @abstractmethod
     def items(self, item_ids: Sequence[str], *, words: bool = False, photos: bool = False) -> dict[str, Item]:

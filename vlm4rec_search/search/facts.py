@@ -46,7 +46,7 @@ def look_up(
     photo_vector, photo_title = _photo(reader, query, encode_photo)
     facts = Facts(photo_vector=photo_vector, photo_title=photo_title, analyzer=load_analyzer(reader.release.analyzer))
     try:
-        user, session = _subject(reader, query)
+        user, session = _subject(reader, query, ranking)
         facts = replace(facts, user=user, session=session)
     except UnavailableError:
         if not query.has_text_or_photo:
@@ -61,9 +61,9 @@ def look_up(
     return with_segment(reader, query, facts, ranking)
 
 
-def _subject(reader: Reader, query: Query) -> tuple[User | None, User | None]:
+def _subject(reader: Reader, query: Query, ranking: Ranking) -> tuple[User | None, User | None]:
     """Return the shopper and the session."""
-    user = None if query.user is None else reader.user(query.user)
+    user = None if query.user is None else reader.user(query.user, interests=ranking.by_interest)
     session = _session(reader, query)
     if not query.hidden:
         return user, session

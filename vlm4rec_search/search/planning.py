@@ -191,12 +191,12 @@ def _again(query: Query, facts: Facts, ranking: Ranking) -> list[tuple[Retriever
 
 def _profile(query: Query, facts: Facts, ranking: Ranking) -> list[Retriever]:
     """Return the retrievers of the shopper's profile, without co-purchases and EASE."""
-    return profile_retrievers(facts.user, query.mode, ranking.profile == "interests", "profile")
+    return profile_retrievers(facts.user, query.mode, ranking.by_interest, "profile")
 
 
 def _session(query: Query, facts: Facts, ranking: Ranking) -> list[Retriever]:
     """Return the retrievers of the session, without co-purchases and EASE."""
-    return profile_retrievers(facts.session, query.mode, ranking.profile == "interests", "session")
+    return profile_retrievers(facts.session, query.mode, ranking.by_interest, "session")
 
 
 def _from_neighbours(facts: Facts, tier: Tier) -> list[Retriever]:

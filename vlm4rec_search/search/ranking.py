@@ -111,6 +111,11 @@ class Ranking(_Strict):
             raise ValueError("by_history has to be in the order of up_to")
         return self
 
+    @property
+    def by_interest(self) -> bool:
+        """Whether each interest of a shopper is a retriever of its own."""
+        return self.profile == "interests"
+
     def weights_for(self, items: int) -> Weights:
         """Return the weights for a history of this many different items."""
         found = (each.weights for each in self.by_history if items <= each.up_to)

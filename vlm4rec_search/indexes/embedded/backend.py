@@ -50,8 +50,8 @@ class EmbeddedBackend(Backend, Reader):
     def fields(self) -> frozenset[str]:
         return self.store.fields
 
-    def user(self, user_id: str) -> User | None:
-        row = self.store.user(user_id)
+    def user(self, user_id: str, *, interests: bool = False) -> User | None:
+        row = self.store.user(user_id, interests)
         return None if row is None else to_user(user_id, row)
 
     def items(self, item_ids: Sequence[str], *, words: bool = False, photos: bool = False) -> dict[str, Item]:

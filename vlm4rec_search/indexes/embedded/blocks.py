@@ -85,7 +85,7 @@ def _answer_blocks(
 
 def look_up_block(backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking) -> list[Facts]:
     """Return the facts of each query as `look_up` does, without the neighbours, which only explanations need."""
-    rows = backend.store.users([query.user for query in queries if query.user is not None])
+    rows = backend.store.users([query.user for query in queries if query.user is not None], ranking.by_interest)
     users = [to_user(str(query.user), rows[query.user]) if query.user in rows else None for query in queries]
     analyzer = load_analyzer(backend.release.analyzer)
     facts = [Facts(user, analyzer=analyzer) for user in users]

@@ -34,7 +34,7 @@ from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Request, User
 from vlm4rec_search.search.retrievers import ReadNeighbours
 
-_LISTS = ("terms", "history", "interests", "behaviour", "shoppers", "repeats", "seen", "categories")
+_LISTS = ("terms", "history", "behaviour", "shoppers", "repeats", "seen", "categories")
 _PROFILE_FIELDS = ("vector", "fitted", "segment", *_LISTS)
 _EMPTY_PROFILE = {"segment": None} | dict.fromkeys(_LISTS, ())  # a hand-written profile may lack fields
 _NEIGHBOUR_FIELDS = ("neighbours.item_id", "neighbours.similarity")
@@ -135,9 +135,10 @@ class OpenSearchReader(Reader):
     def fields(self) -> frozenset[str]:
         return frozenset(map(field_of, self._release.fields))
 
-    def user(self, user_id: str) -> User | None:
+    def user(self, user_id: str, *, interests: bool = False) -> User | None:
         index = self._release.indices["profiles"]
-        profiles = self._sender.within(_LOOK_UP).documents(index, [user_id], _PROFILE_FIELDS)
+        fields = (*_PROFILE_FIELDS, "interests") if interests else _PROFILE_FIELDS
+        profiles = self._sender.within(_LOOK_UP).documents(index, [user_id], fields)
         return to_user(user_id, {**_EMPTY_PROFILE, **profiles[user_id]}) if user_id in profiles else None
 
     def items(self, item_ids: Sequence[str], *, words: bool = False, photos: bool = False) -> dict[str, Item]:
