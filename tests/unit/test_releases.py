@@ -171,3 +171,23 @@ def test_verification_compares_ids_and_lengths(tmp_path: Path) -> None:
         connection.execute("UPDATE vectors SET vector = [1, 1, 0, 0] WHERE document = 0")
     with pytest.raises(RunError, match="not of length 1"):
         verify_file(path, [])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone", "nothing is named"])
+def test_a_live_release_that_cannot_be_read_is_told_and_stops_no_publication(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    name = publish(tmp_path).release
+    path, releases = release_path(tmp_path, name), EmbeddedReleases(tmp_path)
+    assert releases.live_release() is not None
+    assert not caplog.messages
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "gone":
+        path.unlink()
+    else:
+        (tmp_path / "current").write_text("../nothing")
+    assert releases.live_release() is None
+    (told,) = caplog.messages
+    assert "of the live release is lost" in told
+    assert publish(tmp_path).release == releases.live()
