@@ -182,6 +182,27 @@ def test_the_views_are_there_on_both_backends(backend: Backend, tmp_path: Path) 
         assert live in releases
 
 
+def test_a_shop_without_photos_has_titles_in_their_place(shop: Embedded, service: Service) -> None:
+    def look_at(view: str) -> tuple[str, int]:
+        """Return the text of a view, and its number of photos or frames for them."""
+        with open_site(f"{address}{view}", 1300) as (page, complaints):
+            assert complaints == []
+            return page.inner_text("main"), page.locator("main img:visible").count()
+
+    views = ("/", "/look?user=u1", "/item?item=b")
+    with serving(service, page_token=TOKEN) as client:
+        address = client.base_url
+        assert all(shown for _, shown in map(look_at, views)), "some items have a photo: all have a frame"
+        release = shop.publish(given(catalogue().assign(image=None)), meta())
+        while service.index.release.name != release:
+            time.sleep(0.05)
+        seen = [look_at(view) for view in views]
+    assert [shown for _, shown in seen] == [0, 0, 0]
+    start, look, _ = (text for text, _ in seen)
+    assert "red dress; red lamp" in start
+    assert "The line above a title" in look
+
+
 def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_path: Path) -> None:
     release = service.index.release.name
     with serving(service, page_token=TOKEN) as client:

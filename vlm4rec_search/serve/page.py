@@ -47,6 +47,7 @@ from vlm4rec_search.serve.views import (
     describe_age,
     diff_lines,
     documents_of,
+    have_photos,
     legend,
     make_cards,
     read_rules_text,
@@ -181,6 +182,7 @@ class Page:
             "again": None,
             "query": "",
             "image_encoder": self.service.index.release.image_encoder,
+            "photos": True,
         }
         text = self._templates.get_template(template).render(**{**known, **values})
         headers = {**_HEADERS, "Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
@@ -211,6 +213,7 @@ class Page:
             segments=segments,
             found=found,
             shoppers=shown[:12],
+            photos=have_photos(document for each in sample for document in each.documents),
             groups={name: sum(each.group == name for each in sample) for name in ("long", "short", "none")},
             sampled=len(sample),
             known=len(self.shop.ids()),
@@ -262,7 +265,10 @@ class Page:
             raise
         except UsageError as error:
             values |= {"error": str(error), "status": 400}
-        values["legend_parts"] = legend(card for side in values["sides"] for card in side["cards"])
+        cards = [card for side in values["sides"] for card in side["cards"]]
+        values["legend_parts"] = legend(cards)
+        documents = [*values["history_documents"].values(), *(card.document for card in cards)]
+        values["photos"] = have_photos(documents)
         return self.render(request, "look.html", **values)
 
     def _answers(self, state: State, user_id: str) -> dict[str, Any]:
@@ -312,6 +318,9 @@ class Page:
         except UsageError:  # the item has no readable photo
             look_alikes = None
         bought = sorted(found.bought_with.items(), key=lambda pair: -pair[1])[:8]
+        similar = make_cards(self.service.look(options), reader)
+        documents = reader.documents([item for item, _ in bought])
+        around = (*documents.values(), *(card.document for card in similar))
         shown_to, sampled = self.shop.shown_to(found.item_id, found.release)
         return self.render(
             request,
@@ -321,11 +330,12 @@ class Page:
             shown_to=shown_to,
             sampled=sampled,
             captioner=self.service.known_releases()[found.release].captioner,
-            similar=make_cards(self.service.look(options), reader),
+            similar=similar,
+            photos=bool(found.image) or have_photos(around),
             look_alikes=make_cards(look_alikes, reader) if look_alikes else [],
             look_alike_note=look_alikes.note if look_alikes else None,
             bought=bought,
-            documents=reader.documents([item for item, _ in bought]),
+            documents=documents,
         )
 
     def by_photo(self, request: Request, body: Body) -> Response:

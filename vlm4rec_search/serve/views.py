@@ -26,6 +26,7 @@ from vlm4rec_search.serve.service import Service
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 SAMPLE, KNOWN_IDS = 120, 5_000  # shoppers that the start shows in groups, and whose ids are searched
+_TOP = 3  # items of each of them
 LONGEST_VALUE, MOST_FILTERS = 1_000, 20
 HITS = 12  # of an answer where nobody asks for another number
 SHOWN_EVENTS = 60
@@ -133,19 +134,18 @@ class State:
 
 @dataclass(frozen=True)
 class Shopper:
-    """A shopper of the start: id, segment, number of items in the profile, and the items with the largest weights."""
+    """A shopper of the start: id, segment, number of items in the profile, and the items with the largest weights.
+
+    Attributes:
+        documents: of those of the items that the index has.
+    """
 
     user_id: str
     segment: str | None
     items: int
     top: list[str]
     categories: list[str]
-
-    @classmethod
-    def of(cls, user: User) -> "Shopper":
-        """Return what the start shows of a shopper."""
-        top = sorted(user.history, key=lambda item: -user.history[item])[:3]
-        return cls(user.user_id, user.segment, len(user.history), top, list(user.categories))
+    documents: list[Document]
 
     @property
     def group(self) -> str:
@@ -217,6 +217,12 @@ def documents_of(reader: Reader, item_ids: Sequence[str]) -> Mapping[str, Docume
     return unless_away(lambda: reader.documents(item_ids), {})
 
 
+def have_photos(documents: Iterable[Document | None]) -> bool:
+    """Return whether a page needs room for photos: some of its documents names one, or none could be read."""
+    read = [document for document in documents if document is not None]
+    return not read or any(document["image"] for document in read)
+
+
 def make_cards(
     answer: Answer, reader: Reader, other: Answer | None = None, judgments: Mapping[str, int] | None = None
 ) -> list[Card]:
@@ -275,8 +281,21 @@ class Shop:
 
     def _read_sample(self, release: str) -> list[Shopper]:
         reader = self.service.reader(release)
-        users = [reader.user(user_id) for user_id in self._ids(release)[:SAMPLE]]
-        return [Shopper.of(user) for user in users if user is not None]
+        found = [reader.user(user_id) for user_id in self._ids(release)[:SAMPLE]]
+        users = [user for user in found if user is not None]
+        tops = [sorted(user.history, key=lambda item: -user.history[item])[:_TOP] for user in users]
+        documents = documents_of(reader, list(dict.fromkeys(item for top in tops for item in top)))
+        return [
+            Shopper(
+                user.user_id,
+                user.segment,
+                len(user.history),
+                top,
+                list(user.categories),
+                [documents[item] for item in top if item in documents],
+            )
+            for user, top in zip(users, tops, strict=True)
+        ]
 
     def counted_fields(self, reader: Reader) -> list[str]:
         """Return the fields whose values are counted beside an answer."""
