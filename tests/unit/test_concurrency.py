@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from itertools import count
 from threading import Barrier, Event, get_ident
 
+import numpy as np  # noqa: F401  a library with threads of its own
 import pytest
+from threadpoolctl import threadpool_info
 
 from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
-from vlm4rec_search.common.concurrency import run_concurrently
+from vlm4rec_search.common.concurrency import map_on_cores, run_concurrently, usable_cores
 
 
 def test_results_are_yielded_in_the_order_in_which_calls_end() -> None:
@@ -25,6 +27,20 @@ def test_results_are_yielded_in_the_order_in_which_calls_end() -> None:
         if len(finished) == 19:
             release.set()
     assert finished == [*range(1, 20), 0]
+
+
+def test_arithmetic_runs_on_all_cores_and_keeps_its_order() -> None:
+    together = Barrier(usable_cores())
+
+    def compute(task: int) -> tuple[int, set[int]]:
+        together.wait(30)
+        return task, {library["num_threads"] for library in threadpool_info()}
+
+    results = map_on_cores(compute, range(3 * usable_cores()))
+    assert [task for task, _ in results] == list(range(3 * usable_cores()))
+    assert set().union(*(threads for _, threads in results)) == {1}
+    assert map_on_cores(lambda task: get_ident(), range(3), 1) == [get_ident()] * 3
+    assert map_on_cores(compute, []) == []
 
 
 def test_as_many_calls_run_at_once_as_there_are_workers() -> None:

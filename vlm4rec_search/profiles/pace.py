@@ -13,11 +13,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from vlm4rec_search.common.concurrency import map_on_cores
 from vlm4rec_search.common.vectors import Floats, Scores
 from vlm4rec_search.profiles.ease import solve_normal
 from vlm4rec_search.profiles.neighbours import similar_items
 from vlm4rec_search.profiles.shoppers import Similarity
-from vlm4rec_search.profiles.taken import Events, Taken
+from vlm4rec_search.profiles.taken import Events
 from vlm4rec_search.profiles.trials import FEWEST_SHOPPERS, USERS, Window, choose, windows
 
 EVER = 36_500.0  # days: nothing is forgotten
@@ -73,8 +74,10 @@ def choose_pace(events: Events) -> pd.DataFrame:
         "popularity_days": _by_popularity,
     }
     for name, predictor in predictors.items():
-        scores = [(window, predictor(window)) for window in past]
-        tried[name] = {days: np.concatenate([window.ndcg(of(days)) for window, of in scores]) for days in TRIED[name]}
+        of_windows = map_on_cores(partial(_ndcg_by_days, predictor, TRIED[name]), past)
+        tried[name] = {
+            days: np.concatenate(each) for days, each in zip(TRIED[name], zip(*of_windows, strict=True), strict=True)
+        }
     chosen = {name: choose(values) for name, values in tried.items()}
     return _table(
         [
@@ -105,12 +108,9 @@ class _Predictions:
     def __call__(self, pace: float, regularisation: float) -> Floats:
         if (pace, regularisation) not in self._known:
             if pace not in self._products:
-                self._products[pace] = [_products(window.before, pace) for window in self._windows]
-            both = zip(self._windows, self._products[pace], strict=True)
-            values = [
-                _ndcg_of(window, pace, solve_normal(gram.copy(), shared, regularisation))
-                for window, (gram, shared) in both
-            ]
+                self._products[pace] = map_on_cores(partial(_products, pace), self._windows)
+            both = list(zip(self._windows, self._products[pace], strict=True))
+            values = map_on_cores(partial(_ndcg_of, pace, regularisation), both)
             self._known[pace, regularisation] = np.concatenate(values)
         return self._known[pace, regularisation]
 
@@ -119,14 +119,25 @@ def _table(rows: list[tuple[str, float, int, float | None, bool]]) -> pd.DataFra
     return pd.DataFrame(rows, columns=["parameter", "value", "shoppers", "ndcg", "chosen"])
 
 
-def _products(before: Taken, pace: float) -> tuple[Scores, Scores]:
-    history, taken = before.matrix(HISTORY * pace), before.matrix(TAKEN * pace)
+def _products(pace: float, window: Window) -> tuple[Scores, Scores]:
+    history, taken = window.before.matrix(HISTORY * pace), window.before.matrix(TAKEN * pace)
     return (history.T @ history).toarray(), (history.T @ taken).toarray()
 
 
-def _ndcg_of(window: Window, pace: float, weights: Scores) -> Floats:
+def _ndcg_of(pace: float, regularisation: float, asked: tuple[Window, tuple[Scores, Scores]]) -> Floats:
+    """Return nDCG@10 of the shoppers of a window by EASE from its products, float64 (a,)."""
+    window, (gram, shared) = asked
+    weights = solve_normal(gram.copy(), shared, regularisation)
     scores: Scores = np.asarray(window.before.matrix(SHOPPER * pace)[window.asked] @ weights)
     return window.ndcg(scores)
+
+
+def _ndcg_by_days(
+    predictor: Callable[[Window], Callable[[float], Scores]], tried: tuple[float, ...], window: Window
+) -> list[Floats]:
+    """Return nDCG@10 of the shoppers of a window, float64 (a,), for each of the days."""
+    scores = predictor(window)
+    return [window.ndcg(scores(days)) for days in tried]
 
 
 def _by_shoppers(pace: float, window: Window) -> Callable[[float], Scores]:

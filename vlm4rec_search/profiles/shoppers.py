@@ -1,7 +1,6 @@
 """User-kNN: what the shoppers with the most similar histories took of late."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -9,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
-from vlm4rec_search.common.concurrency import usable_cores
+from vlm4rec_search.common.concurrency import map_on_cores
 from vlm4rec_search.common.vectors import Floats, Ints
 from vlm4rec_search.profiles.histories import keep_largest, largest_cells
 from vlm4rec_search.profiles.taken import Taken
@@ -75,14 +74,14 @@ def similar_shoppers(taken: Taken, half_lives: tuple[float, float]) -> Iterator[
     of_block = partial(_of_block, similarity, similarity.recent(half_lives[1]))
     users, items = len(taken.user_ids), pa.array(taken.item_ids, pa.string())
     step = max(1, _CELLS // max(len(items), len(similarity.pool)))
-    with ThreadPoolExecutor(min(usable_cores(), _THREADS)) as threads:  # numpy and scipy free the interpreter's lock
-        for first in range(0, users, BLOCK):
-            end = min(first + BLOCK, users)
-            blocks = [(low, min(low + step, end)) for low in range(first, end, step)]
-            counts, columns, scores = map(np.concatenate, zip(*threads.map(of_block, blocks), strict=True))
-            some = np.flatnonzero(counts)
-            lists = _item_lists(counts[some], items.take(pa.array(columns)), pa.array(scores))
-            yield pd.DataFrame({"user_id": taken.user_ids[first + some], "items": lists})
+    for first in range(0, users, BLOCK):
+        end = min(first + BLOCK, users)
+        blocks = [(low, min(low + step, end)) for low in range(first, end, step)]
+        parts = map_on_cores(of_block, blocks, _THREADS)
+        counts, columns, scores = map(np.concatenate, zip(*parts, strict=True))
+        some = np.flatnonzero(counts)
+        lists = _item_lists(counts[some], items.take(pa.array(columns)), pa.array(scores))
+        yield pd.DataFrame({"user_id": taken.user_ids[first + some], "items": lists})
 
 
 def _item_lists(counts: Ints, items: pa.Array, scores: pa.Array) -> pd.Series:

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
+from vlm4rec_search.common.concurrency import map_on_cores
 from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Fit, Option, by_length, only, vector_of
@@ -17,8 +15,6 @@ from vlm4rec_search.evaluation.tuning.windows import Window, Windows
 from vlm4rec_search.search.query import KINDS
 from vlm4rec_search.search.ranking import Ranking, Weights
 
-T = TypeVar("T")
-R = TypeVar("R")
 Change = Callable[[Fit], Ranking]
 
 DEPTHS = (100, 200, 400)
@@ -50,7 +46,7 @@ class Trial:
         self._exposures: dict[str, LimitCheck] = {}
         folds = windows.folds()
         self._held = [held for _, held in folds]
-        self._whole, *self._fits = _at_once(partial(Fit, start), [windows, *(others for others, _ in folds)])
+        self._whole, *self._fits = map_on_cores(partial(Fit, start), [windows, *(others for others, _ in folds)])
         self.ndcg, self.recall = self._judge([fit.ranking for fit in self._fits])
         self.exposure = self.exposure_of(self.ranking)
         self.prices: dict[Limit, Price] = {}
@@ -88,7 +84,7 @@ class Trial:
         Returns:
             Whether it was made.
         """
-        changed = _at_once(change, self._fits)
+        changed = map_on_cores(change, self._fits)
         ndcg, recall = self._judge(changed)
         worth = np.mean if by_mean else lowest
         if worth(ndcg - self.ndcg) <= 0.0:
@@ -135,7 +131,7 @@ class Trial:
             return float(option.ndcg(vector_of(ranking)).mean())
 
         ndcg = mean(self.ranking)
-        nearest, *of_folds = _at_once(lambda fit: fit.within(allowed, steps), [self._whole, *self._fits])
+        nearest, *of_folds = map_on_cores(lambda fit: fit.within(allowed, steps), [self._whole, *self._fits])
         other: Limit = "coverage" if limit == "first" else "first"
         for share in _SHARES:
             nearer = _mix(self.ranking, nearest, share)
@@ -224,13 +220,6 @@ def choose(start: Ranking, windows: Windows, diverse: bool) -> Trial:
     for diversity in DIVERSITIES if diverse else ():
         trial.attempt(partial(Fit.changed, diversity=diversity))
     return trial
-
-
-def _at_once(make: Callable[[T], R], of: Sequence[T]) -> list[R]:
-    """Return what is made of each, in threads: numpy computes most of it without Python's lock."""
-    with threadpool_limits(1):  # the threads share the cores already
-        made = dict(run_concurrently(lambda number: make(of[number]), range(len(of)), usable_cores()))
-    return [made[number] for number in range(len(of))]
 
 
 def _judge_window(window: Window, ranking: Ranking) -> Floats:
