@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict
 
 from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.vectors import Floats, Ints, Scores
 from vlm4rec_search.search.filters import Filter
-from vlm4rec_search.search.query import Fusion, Kind, Query, Tier
+from vlm4rec_search.search.query import Fusion, ItemToItem, Kind, Query, Tier
 from vlm4rec_search.search.rules import Rule
 
 BUY_AGAIN = "buy-again"  # name of the retriever of items of the history
@@ -167,9 +167,7 @@ class Neighbours(ABC):
     """The items from which co-purchases and EASE start, and the values of these items for others."""
 
     @abstractmethod
-    def sum(
-        self, kind: Literal["behaviour", "ease"], weights: Mapping[str, float], without: Collection[str] = ()
-    ) -> dict[str, float]:
+    def sum(self, kind: ItemToItem, weights: Mapping[str, float], without: Collection[str] = ()) -> dict[str, float]:
         """Return the `MAX_ITEMS` items with the largest sums over a shopper's items: of co-purchases, or of EASE.
 
         score(j) = sum over i of weight(i) x value(i, j), rounded to 6 decimals, above 0; equal scores by item id.

@@ -15,6 +15,7 @@ QueryFusion = Literal["rrf", "minmax", "zscore"]
 Fusion = Literal[QueryFusion, "blend"]
 """Of a ranking configuration, which has the weights of a blend."""
 Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "fitted", "popularity", "photo"]
+ItemToItem = Literal["behaviour", "ease"]  # kinds that start from the items of a shopper: co-purchases and EASE
 Tier = Literal["profile", "session", "text", "photo", "segment", "category", "popularity"]
 
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "photo")

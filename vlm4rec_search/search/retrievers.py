@@ -3,13 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
 from vlm4rec_search.common.analyzer import Analyzer
 from vlm4rec_search.search.model import MAX_ITEMS, Item, Neighbours, Retriever, User, Vector, Word
-from vlm4rec_search.search.query import Mode
+from vlm4rec_search.search.query import ItemToItem, Mode
 
 MAX_TERMS = 32  # words of a session
 
@@ -140,9 +139,7 @@ class ReadNeighbours(Neighbours):
         """Keep the items by id."""
         self._items = items
 
-    def sum(
-        self, kind: Literal["behaviour", "ease"], weights: Mapping[str, float], without: Collection[str] = ()
-    ) -> dict[str, float]:
+    def sum(self, kind: ItemToItem, weights: Mapping[str, float], without: Collection[str] = ()) -> dict[str, float]:
         scores: dict[str, float] = defaultdict(float)
         for item_id, weight in weights.items():
             if item := self._items.get(item_id):

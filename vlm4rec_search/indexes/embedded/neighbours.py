@@ -1,7 +1,6 @@
 """Co-purchases and EASE from the matrices of a release."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from scipy import sparse
@@ -10,6 +9,7 @@ from vlm4rec_search.common.vectors import Floats, Ints, Mask
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.rows import to_item
 from vlm4rec_search.search.model import MAX_ITEMS, Item, Neighbours
+from vlm4rec_search.search.query import ItemToItem
 
 
 class StoredNeighbours(Neighbours):
@@ -20,9 +20,7 @@ class StoredNeighbours(Neighbours):
         self._store = store
         self._starts = [store.numbers[item] for item in item_ids if item in store.numbers]
 
-    def sum(
-        self, kind: Literal["behaviour", "ease"], weights: Mapping[str, float], without: Collection[str] = ()
-    ) -> dict[str, float]:
+    def sum(self, kind: ItemToItem, weights: Mapping[str, float], without: Collection[str] = ()) -> dict[str, float]:
         store = self._store
         related = store.neighbours if kind == "behaviour" else store.ease
         known = [(store.numbers[item], weight) for item, weight in weights.items() if item in store.numbers]
