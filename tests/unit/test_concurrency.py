@@ -9,7 +9,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
-from vlm4rec_search.common.concurrency import map_on_cores, run_concurrently, usable_cores
+from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
+from vlm4rec_search.common.cores import map_on_cores
 
 
 def test_results_are_yielded_in_the_order_in_which_calls_end() -> None:

@@ -1,7 +1,7 @@
 """Calls in threads: many at once with their results as they end, or one in the background."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
@@ -29,22 +29,6 @@ def run_concurrently(call: Callable[[T], R], tasks: Iterable[T], workers: int) -
         yield from pool.run(iter(tasks))
     finally:
         pool.stop()
-
-
-def map_on_cores(compute: Callable[[T], R], tasks: Sequence[T], most: int | None = None) -> list[R]:
-    """Return `compute(task)` of each task, in order, from a thread for each core: for arithmetic without Python's lock.
-
-    Args:
-        compute: mostly numpy, scipy or BLAS, which has one thread in each call meanwhile.
-        tasks: of any number.
-        most: threads, for tasks that need much memory.
-    """
-    from threadpoolctl import threadpool_limits  # 20 ms that a search does not need
-
-    workers = max(1, min(usable_cores(), len(tasks), most or len(tasks)))
-    with threadpool_limits(1):
-        computed = dict(run_concurrently(lambda number: compute(tasks[number]), range(len(tasks)), workers))
-    return [computed[number] for number in range(len(tasks))]
 
 
 def usable_cores() -> int:

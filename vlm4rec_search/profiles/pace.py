@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from vlm4rec_search.common.concurrency import map_on_cores
+from vlm4rec_search.common.cores import map_on_cores
 from vlm4rec_search.common.vectors import Floats, Scores
 from vlm4rec_search.profiles.ease import solve_normal
 from vlm4rec_search.profiles.neighbours import similar_items

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
-from vlm4rec_search.common.concurrency import map_on_cores
+from vlm4rec_search.common.cores import map_on_cores
 from vlm4rec_search.common.vectors import Floats, Ints
 from vlm4rec_search.profiles.histories import keep_largest, largest_cells
 from vlm4rec_search.profiles.taken import Taken

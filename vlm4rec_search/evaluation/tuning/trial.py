@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from vlm4rec_search.common.concurrency import map_on_cores
+from vlm4rec_search.common.cores import map_on_cores
 from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Fit, Option, by_length, only, vector_of
