@@ -197,7 +197,12 @@ def test_a_shop_without_photos_has_titles_in_their_place(shop: Embedded, service
         while service.index.release.name != release:
             time.sleep(0.05)
         seen = [look_at(view) for view in views]
+        client.get(f"/unlock?token={TOKEN}")
+        token = client.get("/rules").text.split('name="token" value="')[1].split('"')[0]
+        preview = client.post("/rules/preview", data={"text": NEW_RULES, "user": "u1", "token": token}).text
     assert [shown for _, shown in seen] == [0, 0, 0]
+    assert "<img" in preview
+    assert '<body class="no-photos">' in preview
     start, look, _ = (text for text, _ in seen)
     assert "red dress; red lamp" in start
     assert "The line above a title" in look

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from helpers.backend_pair import SHOPPERS, TEXTS, Pair
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.blocks import look_up_block
+from vlm4rec_search.search.facts import look_up
 from vlm4rec_search.search.query import KINDS
 from vlm4rec_search.search.ranking import Weights
 from vlm4rec_search.search.rules import Rule
@@ -84,6 +88,24 @@ def test_interests_are_the_same_legs(pair: Pair) -> None:
                 assert alike(one, other) == [], (user, mode)
         shares = [len(set(one) & set(other)) / 10 for one, other in (pair.tops(Query(user=user)) for user in SHOPPERS)]
     assert np.mean(shares) >= 0.95
+
+
+def test_interests_are_read_where_the_ranking_uses_them(pair: Pair) -> None:
+    def nothing(_: object) -> NoReturn:
+        raise AssertionError("a shopper alone has nothing to encode")
+
+    query = Query(user="u00")
+    for index in pair:
+        for profile in ("mean", "interests"):
+            ranking = index.ranking.model_copy(update={"profile": profile})
+            reader = index.backend.reader()
+            users = [look_up(reader, query, ranking, nothing, nothing).user]
+            if isinstance(index.backend, EmbeddedBackend):
+                users += [facts.user for facts in look_up_block(index.backend, [query], ranking)]
+            assert [bool(user and user.interests) for user in users] == [profile == "interests"] * len(users)
+        shown = index.backend.reader().user("u00")
+        assert shown is not None
+        assert shown.interests == ()
 
 
 def test_more_legs_than_a_hybrid_query_takes_are_the_same(pair: Pair) -> None:

@@ -81,6 +81,26 @@ def choose(values: Mapping[Setting, Floats]) -> Setting:
     return next(setting for setting in values if setting == best or is_within_error(values[best] - values[setting]))
 
 
+def choose_near(usual: float, values: Mapping[float, Floats]) -> float:
+    """Return the value nearest to the usual one that is within one standard error of the best.
+
+    Values beyond the best or on the other side of the usual one are left out, and those that are worse than it.
+
+    Args:
+        usual: one of the values.
+        values: as in `choose`, in any order.
+    """
+    best = max(values, key=lambda value: float(values[value].mean()))
+    low, high = sorted((usual, best))
+    least = float(values[usual].mean())
+    towards_best = sorted((value for value in values if low <= value <= high), key=lambda value: abs(value - usual))
+    return next(
+        value
+        for value in towards_best
+        if value == best or (values[value].mean() >= least and is_within_error(values[best] - values[value]))
+    )
+
+
 def is_better(gain: Floats) -> bool:
     """Return whether the 95% interval of the mean of a paired difference lies above 0."""
     return bool(gain.mean() > 1.96 * gain.std() / np.sqrt(len(gain)))

@@ -139,7 +139,7 @@ class Reader(ABC):
 
         Args:
             user_id: the shop's id.
-            interests: also the interests, whose vectors are most of what is stored of a shopper.
+            interests: also the interests, several vectors for each shopper.
         """
 
     @abstractmethod

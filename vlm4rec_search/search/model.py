@@ -113,6 +113,7 @@ class User:
         vector: unit vector (d,); None where the history has no direction.
         words: weighted words by term, those that distinguish most first.
         history: item ids with weights such that the vector is the sum of weight x item vector.
+        interests: clusters of the history, the most important first, where they were asked for.
         behaviour: items from which co-purchases start, with their weights.
         lasting: the same items with the weights from which EASE starts.
         shoppers: what similar shoppers took, with scores.

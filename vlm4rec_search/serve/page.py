@@ -213,7 +213,7 @@ class Page:
             segments=segments,
             found=found,
             shoppers=shown[:12],
-            photos=have_photos(document for each in sample for document in each.documents),
+            photos=any(document["image"] for each in sample for document in each.documents),
             groups={name: sum(each.group == name for each in sample) for name in ("long", "short", "none")},
             sampled=len(sample),
             known=len(self.shop.ids()),
@@ -320,7 +320,7 @@ class Page:
         bought = sorted(found.bought_with.items(), key=lambda pair: -pair[1])[:8]
         similar = make_cards(self.service.look(options), reader)
         documents = reader.documents([item for item, _ in bought])
-        around = (*documents.values(), *(card.document for card in similar))
+        around = [*documents.values(), *(card.document for card in similar if card.document)]
         shown_to, sampled = self.shop.shown_to(found.item_id, found.release)
         return self.render(
             request,
@@ -331,7 +331,7 @@ class Page:
             sampled=sampled,
             captioner=self.service.known_releases()[found.release].captioner,
             similar=similar,
-            photos=bool(found.image) or have_photos(around),
+            photos=bool(found.image) or any(document["image"] for document in around),
             look_alikes=make_cards(look_alikes, reader) if look_alikes else [],
             look_alike_note=look_alikes.note if look_alikes else None,
             bought=bought,
@@ -451,6 +451,8 @@ class Page:
                     "after": make_cards(new, reader, old),
                     "changed": changed,
                 }
+                cards = [*values["effects"]["before"], *values["effects"]["after"]]
+                values["photos"] = have_photos(card.document for card in cards)
         except AccessError:
             raise
         except UsageError as error:

@@ -218,7 +218,7 @@ def documents_of(reader: Reader, item_ids: Sequence[str]) -> Mapping[str, Docume
 
 
 def have_photos(documents: Iterable[Document | None]) -> bool:
-    """Return whether a page needs room for photos: some of its documents names one, or none could be read."""
+    """Return whether a page leaves room for photos: one of its documents has one, or none was read."""
     read = [document for document in documents if document is not None]
     return not read or any(document["image"] for document in read)
 
@@ -284,7 +284,7 @@ class Shop:
         found = [reader.user(user_id) for user_id in self._ids(release)[:SAMPLE]]
         users = [user for user in found if user is not None]
         tops = [sorted(user.history, key=lambda item: -user.history[item])[:_TOP] for user in users]
-        documents = documents_of(reader, list(dict.fromkeys(item for top in tops for item in top)))
+        documents = reader.documents(list(dict.fromkeys(item for top in tops for item in top)))
         return [
             Shopper(
                 user.user_id,
