@@ -197,7 +197,13 @@ class Reader(ABC):
 
 
 class Backend(ABC):
-    """An open release in a folder or on a server; several threads may read it at once."""
+    """An open release in a folder or on a server; several threads may read it at once.
+
+    Attributes:
+        computes: whether searches compute in this process, not on a server.
+    """
+
+    computes: bool = False
 
     @property
     @abstractmethod

@@ -27,6 +27,8 @@ _FEW = 8  # where at most one in so many documents is allowed, reading these alo
 class EmbeddedBackend(Backend, Reader):
     """One release in memory; it never changes, so that one reader serves every query."""
 
+    computes = True
+
     def __init__(self, store: Store) -> None:
         """Read from an open release, which closes with the backend."""
         self.store = store

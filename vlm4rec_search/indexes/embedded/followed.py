@@ -20,6 +20,8 @@ class FollowedFolder(Backend):
         opened: the release that is open now.
     """
 
+    computes = True
+
     def __init__(self, folder: Path, shared: bool = False) -> None:
         """Open the live release.
 

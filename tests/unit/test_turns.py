@@ -1,0 +1,118 @@
+"""Turns of threads: how many compute at once, in which order the others follow, and what a turn that is left does."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Lock, Thread
+from types import SimpleNamespace
+
+import pytest
+
+from vlm4rec_search.common.turns import Turns
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_no_more_than_so_many_threads_compute_at_once() -> None:
+    turns, counting, now, most = Turns(3), Lock(), 0, 0
+
+    def compute(_: int) -> None:
+        nonlocal now, most
+        with turns:
+            with counting:
+                now += 1
+                most = max(most, now)
+            time.sleep(0.002)
+            with counting:
+                now -= 1
+
+    with ThreadPoolExecutor(12) as threads:
+        list(threads.map(compute, range(60)))
+    assert (most, now) == (3, 0)
+    assert turns._free == 3
+
+
+def test_threads_follow_in_the_order_in_which_they_came() -> None:
+    turns, order = Turns(1), []
+
+    def compute(number: int) -> None:
+        with turns:
+            order.append(number)
+
+    with turns:
+        threads = []
+        for number in range(6):
+            threads.append(Thread(target=compute, args=[number]))
+            threads[-1].start()
+            wait_for(lambda: len(turns._waiting) == len(threads))
+    for thread in threads:
+        thread.join(30)
+    assert order == list(range(6))
+
+
+def test_a_block_inside_of_a_turn_waits_for_nothing() -> None:
+    turns = Turns(1)
+    with turns, turns, turns:
+        assert turns._free == 0
+    assert turns._free == 1
+
+
+def test_what_leaves_its_turn_lets_others_go_on_and_comes_back() -> None:
+    turns, is_encoding, may_end = Turns(1), Event(), Event()
+
+    def encode(text: str) -> str:
+        is_encoding.set()
+        assert may_end.wait(30)
+        return text.upper()
+
+    def search() -> str:
+        with turns, turns:
+            found = turns.leaving(encode)("bag")
+            assert turns._free == 0
+            return found
+
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(search)
+        assert is_encoding.wait(30)
+        with turns:  # while the other one encodes
+            may_end.set()
+        assert slow.result(30) == "BAG"
+    assert turns._free == 1
+    assert turns.leaving(str.upper)("outside of a turn") == "OUTSIDE OF A TURN"
+    assert turns._free == 1
+
+
+def test_an_error_gives_the_turn_back() -> None:
+    turns = Turns(1)
+    with pytest.raises(ZeroDivisionError), turns:
+        turns.leaving(lambda: 1 // 0)()
+    assert turns._free == 1
+
+
+def test_a_thread_that_stops_waiting_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        """A lock whose second acquisition ends with ctrl-C."""
+
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def acquire(self) -> None:
+            self.calls += 1
+            if self.calls == 2:
+                raise KeyboardInterrupt
+
+    turns = Turns(1)
+
+    def wait() -> None:
+        with turns:
+            pytest.fail("it was interrupted")
+
+    with turns, ThreadPoolExecutor(1) as threads:
+        monkeypatch.setattr("vlm4rec_search.common.turns.threading", SimpleNamespace(Lock=Interrupted))
+        assert isinstance(threads.submit(wait).exception(30), KeyboardInterrupt)
+    assert (turns._free, len(turns._waiting)) == (1, 0)

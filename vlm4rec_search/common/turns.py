@@ -1,0 +1,84 @@
+"""Turns of threads that compute: many more of them at once than there are cores only wait for Python's lock."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Turns:
+    """Lets some threads compute at once; the others wait in the order in which they came.
+
+    A turn is a `with` block. A block inside of another one of the same thread waits for nothing.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Let `most` threads compute at once, 1 or more."""
+        self._free, self._waiting = most, deque[threading.Lock]()
+        self._lock, self._own = threading.Lock(), threading.local()
+
+    def __enter__(self) -> Self:
+        depth = getattr(self._own, "depth", 0)
+        if not depth:
+            self._take()
+        self._own.depth = depth + 1
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._own.depth -= 1
+        if not self._own.depth:
+            self._pass_on()
+
+    def leaving(self, compute: Callable[P, R]) -> Callable[P, R]:
+        """Return a function whose calls give the turn of their thread to others, for what takes long without Python."""
+
+        def call(*arguments: P.args, **options: P.kwargs) -> R:
+            with self._left():
+                return compute(*arguments, **options)
+
+        return call
+
+    @contextmanager
+    def _left(self) -> Iterator[None]:
+        depth = getattr(self._own, "depth", 0)
+        if not depth:
+            yield
+            return
+        self._own.depth = 0
+        self._pass_on()
+        try:
+            yield
+        finally:
+            self._take()
+            self._own.depth = depth
+
+    def _take(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        try:
+            mine.acquire()  # released by the thread that passes its turn on
+        except BaseException:  # ctrl-C
+            with self._lock:
+                is_waiting = mine in self._waiting
+                if is_waiting:
+                    self._waiting.remove(mine)
+            if not is_waiting:
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
