@@ -112,7 +112,23 @@ def test_a_thread_that_stops_waiting_takes_nothing(monkeypatch: pytest.MonkeyPat
         with turns:
             pytest.fail("it was interrupted")
 
-    with turns, ThreadPoolExecutor(1) as threads:
-        monkeypatch.setattr("vlm4rec_search.common.turns.threading", SimpleNamespace(Lock=Interrupted))
-        assert isinstance(threads.submit(wait).exception(30), KeyboardInterrupt)
-    assert (turns._free, len(turns._waiting)) == (1, 0)
+    def come_back() -> None:
+        with turns:
+            turns.leaving(taken_by_others)()
+
+    def taken_by_others() -> None:
+        may_begin.set()
+        assert is_taken.wait(30)
+
+    may_begin, is_taken = Event(), Event()
+    with ThreadPoolExecutor(1) as threads:
+        back = threads.submit(come_back)
+        assert may_begin.wait(30)
+        with turns:
+            monkeypatch.setattr("vlm4rec_search.common.turns.threading", SimpleNamespace(Lock=Interrupted))
+            is_taken.set()
+            assert isinstance(back.exception(30), KeyboardInterrupt)
+            assert isinstance(threads.submit(wait).exception(30), KeyboardInterrupt)
+        assert (turns._free, len(turns._waiting)) == (1, 0)
+        threads.submit(turns.__enter__).result(30)
+    assert turns._free == 0, "a thread that was interrupted takes a turn like any other"

@@ -30,8 +30,9 @@ class Turns:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._own.depth -= 1
-        if not self._own.depth:
+        depth = self._own.depth - 1
+        self._own.depth = max(depth, 0)
+        if depth == 0:  # below 0 the turn was lost: ctrl-C ended the wait for it, see `_left`
             self._pass_on()
 
     def leaving(self, compute: Callable[P, R]) -> Callable[P, R]:
