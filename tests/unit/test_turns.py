@@ -1,14 +1,24 @@
 """Turns of threads: how many compute at once, in which order the others follow, and what a turn that is left does."""
 
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event, Lock, Thread
 from types import SimpleNamespace
 
 import pytest
+from helpers.six_items import publish
 
+from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.turns import Turns
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
+from vlm4rec_search.search.hits import Found, find_hits
+from vlm4rec_search.search.model import Vector
+from vlm4rec_search.search.query_encoder import QueryEncoder
+from vlm4rec_search.search.searcher import Searcher
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -92,6 +102,51 @@ def test_an_error_gives_the_turn_back() -> None:
     with pytest.raises(ZeroDivisionError), turns:
         turns.leaving(lambda: 1 // 0)()
     assert turns._free == 1
+
+
+def test_searches_of_a_folder_take_turns_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path)
+    now, most, counting = 0, 0, Lock()
+
+    def find_slowly(*arguments: object) -> Found:
+        nonlocal now, most
+        with counting:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        with counting:
+            now -= 1
+        return find_hits(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vlm4rec_search.search.searcher.find_hits", find_slowly)
+    monkeypatch.setattr(EmbeddedBackend, "turns", Turns(2))
+    with open_index(tmp_path) as index, ThreadPoolExecutor(8) as threads:
+        other = Searcher(index.backend)  # as a service makes one for a ranking that a request names
+        searches = [index.search, other.search] * 8
+        answers = list(threads.map(lambda search: search(Query(user="u1")), searches))
+    assert all(answer.hits for answer in answers)
+    assert most == 2
+    assert OpenSearchBackend.turns._free == sys.maxsize, "a server computes elsewhere"
+
+
+def test_a_search_goes_on_while_another_one_encodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path)
+    is_encoding, may_end = Event(), Event()
+
+    def encode_slowly(encoder: QueryEncoder, text: str) -> Vector:
+        is_encoding.set()
+        assert may_end.wait(30)
+        return encode(encoder, text)
+
+    encode = QueryEncoder.encode
+    monkeypatch.setattr(QueryEncoder, "encode", encode_slowly)
+    monkeypatch.setattr(EmbeddedBackend, "turns", Turns(1))
+    with open_index(tmp_path) as index, ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(index.search, Query(text="red"))
+        assert is_encoding.wait(30)
+        assert threads.submit(index.search, Query(user="u1")).result(30).hits
+        may_end.set()
+        assert slow.result(30).hits
 
 
 def test_a_thread_that_stops_waiting_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ R = TypeVar("R")
 def map_on_cores(compute: Callable[[T], R], tasks: Sequence[T], most: int | None = None) -> list[R]:
     """Return `compute(task)` of each task, in order, from a thread for each core: for arithmetic without Python's lock.
 
+    Two calls must not overlap: the limit of one thread is that of the process.
+
     Args:
         compute: mostly numpy, scipy or BLAS, which has one thread in each call meanwhile.
         tasks: of any number.

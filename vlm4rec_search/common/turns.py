@@ -14,7 +14,8 @@ R = TypeVar("R")
 class Turns:
     """Lets some threads compute at once; the others wait in the order in which they came.
 
-    A turn is a `with` block. A block inside of another one of the same thread waits for nothing.
+    A turn is a `with` block. A block inside of another one of the same thread waits for nothing. Ctrl-C while a thread
+    waits loses no turn; the handler of another signal must not raise an exception while one is taken or passed on.
     """
 
     def __init__(self, most: int) -> None:
@@ -36,7 +37,10 @@ class Turns:
             self._pass_on()
 
     def leaving(self, compute: Callable[P, R]) -> Callable[P, R]:
-        """Return a function whose calls give the turn of their thread to others, for what takes long without Python."""
+        """Return a function whose calls give the turn of their thread to others, for what takes long without Python.
+
+        A thread that comes back from such a call is the next to go on, since it has waited before.
+        """
 
         def call(*arguments: P.args, **options: P.kwargs) -> R:
             with self._left():
@@ -55,17 +59,17 @@ class Turns:
         try:
             yield
         finally:
-            self._take()
+            self._take(comes_back=True)
             self._own.depth = depth
 
-    def _take(self) -> None:
+    def _take(self, comes_back: bool = False) -> None:
         with self._lock:
             if self._free:
                 self._free -= 1
                 return
             mine = threading.Lock()
             mine.acquire()
-            self._waiting.append(mine)
+            (self._waiting.appendleft if comes_back else self._waiting.append)(mine)
         try:
             mine.acquire()  # released by the thread that passes its turn on
         except BaseException:  # ctrl-C

@@ -84,13 +84,14 @@ def choose(values: Mapping[Setting, Floats]) -> Setting:
 def choose_near(usual: float, values: Mapping[float, Floats]) -> float:
     """Return the value nearest to the usual one that is within one standard error of the best.
 
-    Values beyond the best or on the other side of the usual one are left out, and those that are worse than it.
+    Of several that are best, the one nearest to the usual one counts. Values beyond the best or on the other side of
+    the usual one are left out, and those that are worse than it.
 
     Args:
         usual: one of the values.
         values: as in `choose`, in any order.
     """
-    best = max(values, key=lambda value: float(values[value].mean()))
+    best = max(values, key=lambda value: (float(values[value].mean()), -abs(value - usual)))
     low, high = sorted((usual, best))
     least = float(values[usual].mean())
     towards_best = sorted((value for value in values if low <= value <= high), key=lambda value: abs(value - usual))

@@ -1,5 +1,6 @@
 """The port between a search and an index: what a backend reads from a release, without the flow of a search."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.turns import Turns
 from vlm4rec_search.common.vectors import Floats, Ints, Vectors
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Record, Request, User
@@ -200,10 +202,10 @@ class Backend(ABC):
     """An open release in a folder or on a server; several threads may read it at once.
 
     Attributes:
-        computes: whether searches compute in this process, not on a server.
+        turns: of the threads that search; as many as there are where a server computes.
     """
 
-    computes: bool = False
+    turns = Turns(sys.maxsize)
 
     @property
     @abstractmethod

@@ -307,7 +307,8 @@ class Answer:
         tier: of the fallback chain: the shopper's profile, the session, the text or the photo alone, the shopper's
             segment, a category, or popularity.
         release: name of the index release that answered.
-        took_ms: milliseconds for the whole search, encoding of the text or photo included.
+        took_ms: milliseconds for the whole search, with the encoding of the text or photo and, in a folder that many
+            threads search at once, with waiting.
         hits: at most k of them.
         counts: by field of the query's `count`, how many candidates have each value, most frequent first. Candidates
             are what the retrievers found after filters and rules, not the whole catalogue.

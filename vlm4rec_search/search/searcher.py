@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +12,7 @@ from typing import Self, TypeVar
 
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.analyzer import load_analyzer
-from vlm4rec_search.common.concurrency import usable_cores
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.turns import Turns
 from vlm4rec_search.embeddings.encoders import encode_photo
 from vlm4rec_search.search.backend import (
     AccessError,
@@ -82,9 +79,6 @@ class Searcher:
         self._encoder_name, self.weights = encoder, weights
         self._following: Follower | None = None
         self._threads = ThreadPoolExecutor(AT_ONCE, "search")  # starts none before it is used
-        # One more than cores, since a search also waits for its file. On two cores eight threads then answer 1.3 to 1.4
-        # times as many searches as without turns.
-        self._turns = Turns(usable_cores() + 1 if backend.computes else sys.maxsize)
         self._encoder = QueryEncoder(backend.release.encoder, encoder, weights)
 
     @property
@@ -166,7 +160,7 @@ class Searcher:
     async def search_async(self, query: Query) -> Answer:
         """Answer a query as `search` does, in a thread, so that an event loop goes on meanwhile.
 
-        At most `AT_ONCE` searches run at once; further ones wait their turn.
+        At most `AT_ONCE` searches run at once, those of a folder as `Backend.turns` let them; further ones wait.
 
         Raises:
             UsageError, RunError: as for `search`.
@@ -208,12 +202,13 @@ class Searcher:
             encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name, self.weights)
         ranking = self._ranking_of(reader.release)
         by = partial(encode_photo, encoder=reader.release.image_encoder or "")
-        facts = look_up(reader, query, ranking, self._turns.leaving(encoder.encode), self._turns.leaving(by))
+        leaving = self.backend.turns.leaving
+        facts = look_up(reader, query, ranking, leaving(encoder.encode), leaving(by))
         return facts, make_plan(query, facts, ranking, self.rules)
 
     def _answer(self, query: Query, sent: list[SentRequest] | None = None, *, whole: bool = False) -> Answer:
         started = time.perf_counter()
-        with self._turns:
+        with self.backend.turns:
             answer = self._answer_in_turn(query, sent, whole)
         return replace(answer, took_ms=round((time.perf_counter() - started) * 1000.0, 2))
 

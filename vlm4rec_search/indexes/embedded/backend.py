@@ -10,7 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from vlm4rec_search.common.concurrency import usable_cores
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.turns import Turns
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Vectors, cosines
 from vlm4rec_search.indexes.embedded.neighbours import StoredNeighbours
 from vlm4rec_search.indexes.embedded.store import Store
@@ -21,13 +23,15 @@ from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
 from vlm4rec_search.search.query import Kind
 
+TURNS = Turns(usable_cores() + 1)
+"""Of all threads that search folders in this process; one more than cores, since a search also waits for its file."""
 _FEW = 8  # where at most one in so many documents is allowed, reading these alone is faster than the scan of all
 
 
 class EmbeddedBackend(Backend, Reader):
     """One release in memory; it never changes, so that one reader serves every query."""
 
-    computes = True
+    turns = TURNS
 
     def __init__(self, store: Store) -> None:
         """Read from an open release, which closes with the backend."""

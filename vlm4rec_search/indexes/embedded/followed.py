@@ -4,7 +4,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.backend import TURNS, EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import OPENED, current_release
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import ReleaseMeta
@@ -20,7 +20,7 @@ class FollowedFolder(Backend):
         opened: the release that is open now.
     """
 
-    computes = True
+    turns = TURNS
 
     def __init__(self, folder: Path, shared: bool = False) -> None:
         """Open the live release.
