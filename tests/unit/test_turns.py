@@ -21,6 +21,22 @@ from vlm4rec_search.search.query_encoder import QueryEncoder
 from vlm4rec_search.search.searcher import Searcher
 
 
+class Inside:
+    """Counts the threads that are in its `with` block."""
+
+    def __init__(self) -> None:
+        self.now, self.most, self._counting = 0, 0, Lock()
+
+    def __enter__(self) -> None:
+        with self._counting:
+            self.now += 1
+            self.most = max(self.most, self.now)
+
+    def __exit__(self, *error: object) -> None:
+        with self._counting:
+            self.now -= 1
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 30
     while not condition():
@@ -29,21 +45,15 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_no_more_than_so_many_threads_compute_at_once() -> None:
-    turns, counting, now, most = Turns(3), Lock(), 0, 0
+    turns, inside = Turns(3), Inside()
 
     def compute(_: int) -> None:
-        nonlocal now, most
-        with turns:
-            with counting:
-                now += 1
-                most = max(most, now)
+        with turns, inside:
             time.sleep(0.002)
-            with counting:
-                now -= 1
 
     with ThreadPoolExecutor(12) as threads:
         list(threads.map(compute, range(60)))
-    assert (most, now) == (3, 0)
+    assert (inside.most, inside.now) == (3, 0)
     assert turns._free == 3
 
 
@@ -106,16 +116,11 @@ def test_an_error_gives_the_turn_back() -> None:
 
 def test_searches_of_a_folder_take_turns_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tmp_path)
-    now, most, counting = 0, 0, Lock()
+    inside = Inside()
 
     def find_slowly(*arguments: object) -> Found:
-        nonlocal now, most
-        with counting:
-            now += 1
-            most = max(most, now)
-        time.sleep(0.01)
-        with counting:
-            now -= 1
+        with inside:
+            time.sleep(0.01)
         return find_hits(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("vlm4rec_search.search.searcher.find_hits", find_slowly)
@@ -125,7 +130,7 @@ def test_searches_of_a_folder_take_turns_whoever_asks(tmp_path: Path, monkeypatc
         searches = [index.search, other.search] * 8
         answers = list(threads.map(lambda search: search(Query(user="u1")), searches))
     assert all(answer.hits for answer in answers)
-    assert most == 2
+    assert inside.most == 2
     assert OpenSearchBackend.turns._free == sys.maxsize, "a server computes elsewhere"
 
 

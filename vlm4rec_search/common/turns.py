@@ -2,8 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
@@ -33,7 +32,7 @@ class Turns:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         depth = self._own.depth - 1
         self._own.depth = max(depth, 0)
-        if depth == 0:  # below 0 the turn was lost: ctrl-C ended the wait for it, see `_left`
+        if depth == 0:  # below 0 the turn was lost: ctrl-C ended the wait for it, see `leaving`
             self._pass_on()
 
     def leaving(self, compute: Callable[P, R]) -> Callable[P, R]:
@@ -43,24 +42,18 @@ class Turns:
         """
 
         def call(*arguments: P.args, **options: P.kwargs) -> R:
-            with self._left():
+            depth = getattr(self._own, "depth", 0)
+            if not depth:
                 return compute(*arguments, **options)
+            self._own.depth = 0
+            self._pass_on()
+            try:
+                return compute(*arguments, **options)
+            finally:
+                self._take(comes_back=True)
+                self._own.depth = depth
 
         return call
-
-    @contextmanager
-    def _left(self) -> Iterator[None]:
-        depth = getattr(self._own, "depth", 0)
-        if not depth:
-            yield
-            return
-        self._own.depth = 0
-        self._pass_on()
-        try:
-            yield
-        finally:
-            self._take(comes_back=True)
-            self._own.depth = depth
 
     def _take(self, comes_back: bool = False) -> None:
         with self._lock:
