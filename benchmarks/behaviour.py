@@ -95,7 +95,7 @@ def behaviour(events: int) -> Iterator[Contest]:
     contest = Contest(rounds=(2, 5), seconds=15.0)
     contest.ours("EASE", lambda: ease_weights(Taken.from_likes(likes), HALF_LIVES, 100.0))
     contest.ours("similar shoppers", lambda: list(similar_shoppers(Taken.from_likes(likes), HALF_LIVES)))
-    contest.ours("co-purchases", lambda: item_neighbours(Taken.from_likes(likes), 365.0))
+    contest.ours("co-purchases", lambda: list(item_neighbours(Taken.from_likes(likes), 365.0)))
     contest.rival("EASE in numpy", lambda: lambda: bare_ease(likes), ["EASE"])
     contest.rival("co-purchases in SQL", lambda: lambda: bare_neighbours(likes), ["co-purchases"])
     contest.rival("cosines in scipy", lambda: lambda: bare_shoppers(likes), ["similar shoppers"])

@@ -36,4 +36,5 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     context.var("profiles")  # another version of the arithmetic rebuilds this table
     likes = Taken.read(context.fetchdf, context.resolve_table("profiles.likes"))
     pace = context.fetchdf(exp.select("co_purchase_days").from_(context.resolve_table("profiles.pace")))
-    yield from yield_unless_empty(item_neighbours(likes, float(pace["co_purchase_days"][0])))
+    for block in item_neighbours(likes, float(pace["co_purchase_days"][0])):
+        yield from yield_unless_empty(block)

@@ -93,7 +93,13 @@ def test_empty_histories_have_no_weights() -> None:
     assert taken_by_similar(log([("u", "a", 0.0)]), (60.0, 60.0)) == {}
 
 
-def test_similar_shoppers_equal_a_plain_computation() -> None:
+@pytest.mark.parametrize("candidates", [CANDIDATES, 4])  # more than there are items, and fewer
+@pytest.mark.parametrize("cells", [4_000_000, 400, 1])
+def test_similar_shoppers_equal_a_plain_computation(
+    monkeypatch: pytest.MonkeyPatch, candidates: int, cells: int
+) -> None:
+    monkeypatch.setattr("vlm4rec_search.profiles.shoppers.CANDIDATES", candidates)
+    monkeypatch.setattr("vlm4rec_search.profiles.shoppers._CELLS", cells)
     draw = np.random.default_rng(4)
     rows = [(f"u{user:02d}", f"i{item:02d}", float(draw.integers(0, 100)))
             for user in range(40) for item in draw.choice(30, draw.integers(1, 9), replace=False)]  # fmt: skip
@@ -110,7 +116,7 @@ def test_similar_shoppers_equal_a_plain_computation() -> None:
     for user, items in found.items():
         expected = scores[wide.index.get_loc(user)]
         assert list(items.values()) == pytest.approx(
-            sorted(expected[expected > 5e-5], reverse=True)[:CANDIDATES], abs=1e-4
+            sorted(expected[expected > 5e-5], reverse=True)[:candidates], abs=1e-4
         )
         assert list(items) == sorted(items, key=lambda item: (-items[item], item))
 
@@ -221,11 +227,16 @@ def test_a_shop_without_a_history_gets_the_usual_pace() -> None:
     assert trials["ndcg"].isna().all()
 
 
-def test_neighbours_equal_a_plain_computation() -> None:
+@pytest.mark.parametrize("pairs", [4_000_000, 2_000, 1])  # in one block, in some, and each item in its own
+def test_neighbours_equal_a_plain_computation(monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    monkeypatch.setattr("vlm4rec_search.profiles.neighbours._PAIRS", pairs)
     draw = np.random.default_rng(5)
     rows = [(f"u{user:02d}", f"i{item:03d}", float(draw.integers(0, 100)))
             for user in range(50) for item in draw.choice(120, draw.integers(1, 60), replace=False)]  # fmt: skip
-    found = item_neighbours(log(rows), 80.0)
+    blocks = list(item_neighbours(log(rows), 80.0))
+    assert (len(blocks) == 1) == (pairs == 4_000_000)
+    found = pd.concat(blocks)
+    assert found["item_id"].is_monotonic_increasing
     sets = {item: {user for user, other, days in rows if other == item and days < 80.0} for _, item, _ in rows}
     for item, own in sets.items():
         cosines = {other: len(own & sets[other]) / np.sqrt(len(own) * len(sets[other]))
@@ -239,7 +250,7 @@ def test_neighbours_equal_a_plain_computation() -> None:
 
 def test_only_the_latest_items_of_a_reseller_make_pairs() -> None:
     rows = [("reseller", f"i{item:03d}", float(item)) for item in range(LATEST + 20)]
-    found = item_neighbours(log(rows), 1_000.0)
+    found = pd.concat(item_neighbours(log(rows), 1_000.0))
     assert set(found["item_id"]) == {f"i{item:03d}" for item in range(LATEST)}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from sqlglot import exp
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.vectors import Ints, Texts, Vectors
 from vlm4rec_search.profiles.numbered import read_numbered
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 class Histories(NamedTuple):
@@ -98,10 +100,8 @@ class Cells(NamedTuple):
 
 def largest_cells(matrix: sparse.csr_array, limit: int) -> Cells:
     """Return the `limit` largest positive cells of each row; equal ones are ordered by column."""
-    lengths = np.diff(matrix.indptr)
-    least = [_least_kept(matrix.data[start:end], limit) for start, end in pairwise(matrix.indptr)]
-    kept = (matrix.data > 0) & (matrix.data >= np.repeat(np.array(least, matrix.data.dtype), lengths))
-    rows = np.repeat(np.arange(matrix.shape[0]), lengths)[kept]
+    kept = (matrix.data > 0) & (matrix.data >= of_cells(matrix, nth_largest(matrix, limit)))
+    rows = of_cells(matrix, np.arange(matrix.shape[0]))[kept]
     columns, values = matrix.indices[kept].astype(np.int64), matrix.data[kept]
     order = np.lexsort((columns, -values, rows))  # some rows have more than `limit`, where cells are equal
     rows, columns, values = rows[order], columns[order], values[order]
@@ -110,14 +110,46 @@ def largest_cells(matrix: sparse.csr_array, limit: int) -> Cells:
     return Cells(rows[first], columns[first], values[first], ranks[first])
 
 
-def _least_kept(values: npt.NDArray[np.floating], limit: int) -> float:
-    return float(np.partition(values, -limit)[-limit]) if len(values) > limit else -np.inf
+def nth_largest(matrix: sparse.csr_array, limits: Ints | int) -> npt.NDArray[np.floating]:
+    """Return the value of the n-th largest stored cell of each row, -inf for rows with fewer, in the matrix's dtype.
+
+    Args:
+        matrix: of r rows.
+        limits: n of all rows, or of each (r,).
+    """
+    ends, each = pairwise(matrix.indptr), np.broadcast_to(limits, matrix.shape[0])
+    found = (
+        np.partition(matrix.data[start:end], -limit)[-limit] if end - start >= limit else -np.inf
+        for (start, end), limit in zip(ends, each.tolist(), strict=True)
+    )
+    return np.fromiter(found, matrix.data.dtype, matrix.shape[0])
+
+
+def of_cells(matrix: sparse.csr_array, of_rows: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Return the value of its row for each stored cell, (cells,) of (rows,)."""
+    return np.repeat(of_rows, np.diff(matrix.indptr))
 
 
 def keep_largest(matrix: sparse.csr_array, limit: int) -> sparse.csr_array:
     """Return a matrix with the `limit` largest positive cells of each row; of equal ones, the first columns."""
-    rows, columns, values, _ = largest_cells(matrix, limit)
-    return sparse.csr_array(sparse.coo_array((values, (rows, columns)), shape=matrix.shape))
+    kept = (matrix.data > 0) & (matrix.data >= of_cells(matrix, nth_largest(matrix, limit)))
+    ends = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    if np.diff(ends).max(initial=0) > limit:  # equal cells
+        rows, columns, values, _ = largest_cells(matrix, limit)
+        return sparse.csr_array(sparse.coo_array((values, (rows, columns)), shape=matrix.shape))
+    return sparse.csr_array((matrix.data[kept], matrix.indices[kept], ends), shape=matrix.shape)
+
+
+def row_blocks(work: npt.NDArray[np.number], most: int) -> list[tuple[int, int]]:
+    """Return the first row and the end of blocks of rows, in order: of one row, or of little more work than `most`.
+
+    Args:
+        work: of each row, (r,).
+        most: of a block.
+    """
+    done = np.cumsum(work, dtype=np.float64)
+    ends = np.searchsorted(done, np.arange(most, done[-1] if len(done) else 0, most))
+    return list(pairwise(np.unique([0, *ends, len(done)]).tolist()))
 
 
 def vector_column(vectors: Vectors) -> pd.Series:

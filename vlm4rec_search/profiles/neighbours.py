@@ -1,22 +1,24 @@
 """Co-purchases: for each item, the items whose shoppers overlap most with its own."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from vlm4rec_search.common.vectors import Floats
-from vlm4rec_search.profiles.histories import Cells, largest_cells
+from vlm4rec_search.profiles.histories import Cells, largest_cells, row_blocks
 from vlm4rec_search.profiles.taken import Taken
 
 NEIGHBOURS = 50  # of each item
 LATEST = 100
 """Items of a shopper that count. Resellers with thousands of items would make millions of pairs and worse neighbours
 (Online Retail, validation part: R@10 0.048 with all items, 0.052 with 100)."""
-_CELLS = 4_000_000  # items x items that are in memory at once: 48 MB if all share shoppers, a few times
+_PAIRS = 500_000  # of a shopper's items, that are in memory at once: 6 MB, a few times
 
 
-def item_neighbours(taken: Taken, days: float) -> pd.DataFrame:
-    """Return the `NEIGHBOURS` items that share most shoppers with each item.
+def item_neighbours(taken: Taken, days: float) -> Iterator[pd.DataFrame]:
+    """Yield the `NEIGHBOURS` items that share most shoppers with each item, in blocks of items.
 
     similarity(i, j) = shoppers of both / sqrt(shoppers of i x shoppers of j), the cosine of the two sets. Equal
     similarities are ordered by the id of the neighbour.
@@ -25,36 +27,38 @@ def item_neighbours(taken: Taken, days: float) -> pd.DataFrame:
         taken: who took what, and how long ago.
         days: events of so many days count.
 
-    Returns:
+    Yields:
         item_id, neighbour_id, similarity, rank (from 1), by item_id and rank.
     """
-    rows, columns, similarities, ranks = _nearest(taken.within(days))
-    return pd.DataFrame(
-        {
-            "item_id": taken.item_ids[rows],
-            "neighbour_id": taken.item_ids[columns],
-            "similarity": similarities,
-            "rank": ranks,
-        }
-    )
+    for rows, columns, similarities, ranks in _nearest(taken.within(days)):
+        yield pd.DataFrame(
+            {
+                "item_id": taken.item_ids[rows],
+                "neighbour_id": taken.item_ids[columns],
+                "similarity": similarities,
+                "rank": ranks,
+            }
+        )
 
 
 def similar_items(taken: Taken) -> sparse.csr_array:
     """Return the same similarities of all that was taken, (n, n), without what is not among the `NEIGHBOURS`."""
-    rows, columns, similarities, _ = _nearest(taken)
+    parts = [(each.values, each.rows, each.columns) for each in _nearest(taken)]
     size = len(taken.item_ids)
+    if not parts:
+        return sparse.csr_array((size, size))
+    similarities, rows, columns = map(np.concatenate, zip(*parts, strict=True))
     return sparse.coo_array((similarities, (rows, columns)), shape=(size, size)).tocsr()
 
 
-def _nearest(taken: Taken) -> Cells:
+def _nearest(taken: Taken) -> Iterator[Cells]:
     latest = taken.latest(LATEST)
     shape = (len(latest.user_ids), len(latest.item_ids))
     took = sparse.coo_array((np.ones(len(latest.users), np.float32), (latest.users, latest.items)), shape=shape).tocsr()
     by_item = took.T.tocsr()
     shoppers = np.diff(by_item.indptr).astype(np.float64)
-    step = max(1, _CELLS // max(shape[1], 1))
-    parts = [_of_block(by_item, took, shoppers, low, low + step) for low in range(0, max(shape[1], 1), step)]
-    return Cells(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    for low, high in row_blocks(by_item @ np.diff(took.indptr), _PAIRS):
+        yield _of_block(by_item, took, shoppers, low, high)
 
 
 def _of_block(by_item: sparse.csr_array, took: sparse.csr_array, shoppers: Floats, low: int, high: int) -> Cells:

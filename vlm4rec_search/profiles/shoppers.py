@@ -9,17 +9,18 @@ import pyarrow as pa
 from scipy import sparse
 
 from vlm4rec_search.common.cores import map_on_cores
-from vlm4rec_search.common.vectors import Floats, Ints
-from vlm4rec_search.profiles.histories import keep_largest, largest_cells
+from vlm4rec_search.common.vectors import Floats, Ints, Mask
+from vlm4rec_search.profiles.histories import keep_largest, largest_cells, nth_largest, of_cells, row_blocks
 from vlm4rec_search.profiles.taken import Taken
 
 NEIGHBOURS = 200  # similar shoppers; Online Retail, test part: nDCG@10 0.117 with 50, 0.132 with 200, 0.128 with 500
 CANDIDATES = 100  # items of each shopper
+DECIMALS = 4  # of scores
 POOL = 20_000
 """Shoppers among whom similar ones are looked for: those of the latest events, so that the time grows with the shoppers
 and not with their square. Online Retail, test part: nDCG@10 0.111 with all 4,300, 0.109 with 2,000."""
 BLOCK = 20_000  # shoppers whose candidates are in memory at once: 40 MB
-_CELLS = 4_000_000  # shoppers x items that a thread has in memory at once: 16 MB, a few times
+_CELLS = 4_000_000  # shoppers x pool, and x items of similar ones, that a thread has in memory: 32 MB, a few times
 _THREADS = 8  # the most: what they hold stays below 1 GB
 
 
@@ -43,8 +44,7 @@ class Similarity:
     def nearest(self, shoppers: Ints) -> sparse.csr_array:
         """Return the cosines of shoppers (s,) with the `NEIGHBOURS` most similar others, (s, p)."""
         similar = self.unit[shoppers] @ self._transposed
-        rows = np.repeat(shoppers, np.diff(similar.indptr))
-        similar.data[rows == self.pool[similar.indices]] = 0.0  # nobody is similar to oneself
+        similar.data[of_cells(similar, shoppers) == self.pool[similar.indices]] = 0.0  # nobody is similar to oneself
         return keep_largest(similar, NEIGHBOURS)
 
     def recent(self, half_life: float) -> sparse.csr_array:
@@ -73,7 +73,7 @@ def similar_shoppers(taken: Taken, half_lives: tuple[float, float]) -> Iterator[
     similarity = Similarity(taken, half_lives[0])
     of_block = partial(_of_block, similarity, similarity.recent(half_lives[1]))
     users, items = len(taken.user_ids), pa.array(taken.item_ids, pa.string())
-    step = max(1, _CELLS // max(len(items), len(similarity.pool)))
+    step = max(1, _CELLS // len(similarity.pool))
     for first in range(0, users, BLOCK):
         end = min(first + BLOCK, users)
         blocks = [(low, min(low + step, end)) for low in range(first, end, step)]
@@ -94,16 +94,36 @@ def _item_lists(counts: Ints, items: pa.Array, scores: pa.Array) -> pd.Series:
 def _of_block(similarity: Similarity, recent: sparse.csr_array, block: tuple[int, int]) -> tuple[Ints, Ints, Floats]:
     """Return the number of candidates of each shopper of a block, and their columns and scores, the best first."""
     shoppers = np.arange(*block)
-    found = similarity.nearest(shoppers) @ recent
-    rows = np.repeat(np.arange(len(shoppers)), np.diff(found.indptr))
-    is_own = np.zeros(found.shape, dtype=np.bool_)
-    is_own[similarity.unit[shoppers].tocoo().coords] = True
-    found.data[is_own[rows, found.indices]] = 0.0  # what the shopper has is no candidate
-    largest = np.full(len(shoppers), 1e-30, dtype=np.float32)
-    np.maximum.at(largest, rows, found.data)
-    found.data = (found.data / largest[rows]).round(4)
-    best = largest_cells(found, CANDIDATES)
-    return np.bincount(best.rows, minlength=len(shoppers)), best.columns, best.values.astype(np.float64)
+    histories, nearest = similarity.unit[shoppers], similarity.nearest(shoppers)
+    rows, lengths = of_cells(nearest, np.arange(len(shoppers))), np.diff(recent.indptr)
+    blocks = row_blocks(np.bincount(rows, lengths[nearest.indices], len(shoppers)), _CELLS)
+    counts, columns, scores = zip(
+        *(_candidates(histories[low:high], nearest[low:high] @ recent) for low, high in blocks), strict=True
+    )
+    return np.concatenate(counts), np.concatenate(columns), np.concatenate(scores)
+
+
+def _candidates(histories: sparse.csr_array, found: sparse.csr_array) -> tuple[Ints, Ints, Floats]:
+    """Return the same of the histories (s, n) and what similar shoppers took (s, n)."""
+    # What the shopper has is no candidate, and so many more are looked at; so are those whose rounded scores tie.
+    ties = np.maximum(nth_largest(found, 1), 0.0) * np.float32(10.0**-DECIMALS)
+    least = nth_largest(found, CANDIDATES + np.diff(histories.indptr)) - ties
+    some = np.flatnonzero(found.data >= of_cells(found, least))
+    rows = of_cells(found, np.arange(found.shape[0]))[some]
+    columns, values = found.indices[some].astype(np.int64), found.data[some]
+    values[_are_cells(histories, rows, columns)] = 0.0
+    largest = np.full(found.shape[0], 1e-30, dtype=np.float32)
+    np.maximum.at(largest, rows, values)
+    scores = (values / largest[rows]).round(DECIMALS)
+    best = largest_cells(sparse.csr_array(sparse.coo_array((scores, (rows, columns)), shape=found.shape)), CANDIDATES)
+    return np.bincount(best.rows, minlength=found.shape[0]), best.columns, best.values.astype(np.float64)
+
+
+def _are_cells(matrix: sparse.csr_array, rows: Ints, columns: Ints) -> Mask:
+    """Return whether the matrix has a stored cell at each place."""
+    width = matrix.shape[1]
+    own = of_cells(matrix, np.arange(matrix.shape[0])) * width + matrix.indices
+    return np.isin(rows * width + columns, own)
 
 
 def latest_shoppers(taken: Taken, most: int) -> Ints:
