@@ -26,15 +26,17 @@ from sqlmesh.core.model import ModelKindName
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.common.python_models import model_settings, yield_unless_empty
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.embeddings.fitted import fitted_items
+    from vlm4rec_search.embeddings.fitted import fitted_items, read_fitted
 
     context.var("fitted")  # another fit rebuilds this table
+    folder = model_settings(settings(), context.var("data_dir")).fitted
+    if read_fitted(folder) is None:
+        return
     columns = exp.select("item_id", "encoder", "vector")
     texts = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
     photos = context.fetchdf(columns.from_(context.resolve_table("embeddings.image_embeddings")).order_by("item_id"))
     moment = context.fetchdf(exp.select("as_of").from_(context.resolve_table("histories.as_of")))["as_of"]
     recipes = exp.select("recipe").distinct().from_(context.resolve_table("embeddings.item_texts"))
     recipe = context.fetchdf(recipes)["recipe"].tolist()
-    folder = model_settings(settings(), context.var("data_dir")).fitted
     frame = fitted_items(folder, moment.iloc[0].to_pydatetime(), "".join(recipe), texts, photos)
     yield from yield_unless_empty(frame)

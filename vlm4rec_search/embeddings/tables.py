@@ -58,7 +58,7 @@ def embed_texts(
     loaded = load_sentence_encoder(encoder, weights)
     item_texts = [text or "" for text in nullable_texts(texts["text"])]
     distinct = sorted(set(item_texts), key=lambda text: (len(text), text))  # texts of similar length need less padding
-    hashes = {text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in distinct}
+    hashes = {text: text_hash(text) for text in distinct}
     keys = {text: result_key("sentence", loaded.id, hashes[text]) for text in distinct}
     with Cache(cache) as store:
         results = store.get_or_compute(
@@ -73,6 +73,11 @@ def embed_texts(
     _check_vectors(results, loaded.id)
     rows = zip(texts["item_id"], item_texts, strict=True)
     return _frame(loaded.id, "text_hash", ((item, hashes[text], results.values[keys[text]]) for item, text in rows))
+
+
+def text_hash(text: str) -> str:
+    """Return the sha256 of the UTF-8 text, in hex; with the encoder it is the key of the text's vector."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def embed_photos(

@@ -12,6 +12,7 @@ from scipy import sparse
 from sqlglot import exp
 
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.python_models import BATCH
 from vlm4rec_search.common.vectors import Ints, Texts, Vectors
 from vlm4rec_search.profiles.numbered import read_numbered
 
@@ -71,16 +72,53 @@ def build_histories(weights: pd.DataFrame, item_ids: pd.Series) -> Histories:
     return Histories(np.asarray(users, dtype=object), matrix)
 
 
-def stack_vectors(vectors: pd.Series) -> Vectors:
-    """Return the vectors as float32 (n, d), or (0, 0) if there are none.
+def read_item_vectors(fetch: Callable[[exp.Expr], pd.DataFrame], embeddings: str, weights: str) -> pd.DataFrame:
+    """Return item_id and vector (Arrow lists) of the items with a weight, by item_id.
+
+    They are read in batches: as an array for each item, the vectors of a million items would take twice their memory.
+
+    Args:
+        fetch: returns the rows of a query.
+        embeddings: name of a table of items, such as embeddings.item_embeddings.
+        weights: name of a table such as profiles.profile_weights.
 
     Raises:
         RunError: the vectors have different lengths.
     """
+    is_weighed = exp.column("item_id").isin(query=exp.select("item_id").from_(weights))
+    items = exp.select("item_id").from_(embeddings).where(is_weighed).order_by("item_id")
+    ids = fetch(items)["item_id"].to_numpy(object)
+    vectors = np.zeros((0, 0), np.float32)
+    for low in range(0, len(ids), BATCH):
+        last = ids[min(low + BATCH, len(ids)) - 1]
+        within = exp.column("item_id").between(exp.Literal.string(ids[low]), exp.Literal.string(last))
+        batch = stack_vectors(fetch(items.select("vector").where(within))["vector"])
+        if not low:
+            vectors = np.empty((len(ids), batch.shape[1]), np.float32)
+        _check_lengths({batch.shape[1], vectors.shape[1]})
+        vectors[low : low + BATCH] = batch
+    return pd.DataFrame({"item_id": ids, "vector": vector_column(vectors)})
+
+
+def stack_vectors(vectors: pd.Series) -> Vectors:
+    """Return the vectors, arrays or Arrow lists, as float32 (n, d), or (0, 0) if there are none.
+
+    Raises:
+        RunError: the vectors have different lengths.
+    """
+    if isinstance(vectors.array, pd.arrays.ArrowExtensionArray):
+        lists = pa.chunked_array(pa.array(vectors.array)).combine_chunks()
+        _check_lengths(set(lists.value_lengths().unique().to_pylist()))
+        numbers: Vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+        return numbers.reshape(len(lists), len(numbers) // max(len(lists), 1))
     lengths = {len(vector) for vector in vectors}
+    _check_lengths(lengths)
+    return np.stack(list(vectors)).astype(np.float32) if lengths else np.zeros((0, 0), np.float32)
+
+
+def _check_lengths(lengths: set[int]) -> None:
     if len(lengths) > 1:
         raise RunError(f"item vectors have different lengths {sorted(lengths)}: embed all items with one encoder")
-    return np.stack(list(vectors)).astype(np.float32) if lengths else np.zeros((0, 0), np.float32)
 
 
 class Cells(NamedTuple):

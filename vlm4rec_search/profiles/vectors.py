@@ -35,10 +35,9 @@ def user_vectors(weights: pd.DataFrame, items: pd.DataFrame, cache: Path | None 
     histories = build_histories(weights, items["item_id"])
     vectors = stack_vectors(items["vector"])
     relative, scales = _scale_rows(histories.matrix)
-    doubles = vectors.astype(np.float64)
 
     def compute(rows: Ints) -> list[bytes]:
-        return _sum_vectors(relative[rows], doubles)
+        return _sum_vectors(relative[rows], vectors)
 
     counts = np.diff(histories.matrix.indptr)
     for rows, results in compute_changed_rows("profile", _PRODUCER, relative, vectors, compute, cache):
@@ -52,7 +51,7 @@ def user_vectors(weights: pd.DataFrame, items: pd.DataFrame, cache: Path | None 
         yield pd.DataFrame({**columns, "vector": vector_column(np.ascontiguousarray(sums["vector"]))})
 
 
-def _record_type(vectors: Vectors | Floats) -> np.dtype[np.void]:
+def _record_type(vectors: Vectors) -> np.dtype[np.void]:
     """Return the type of a stored result: length and direction of the weighted sum."""
     return np.dtype([("length", "<f8"), ("vector", "<f4", (vectors.shape[1],))])
 
@@ -65,9 +64,10 @@ def _scale_rows(matrix: sparse.csr_array) -> tuple[sparse.csr_array, Floats]:
     return sparse.csr_array((weights, matrix.indices, matrix.indptr), shape=matrix.shape), scales
 
 
-def _sum_vectors(block: sparse.csr_array, vectors: Floats) -> list[bytes]:
+def _sum_vectors(block: sparse.csr_array, vectors: Vectors) -> list[bytes]:
     """Return the record of each row as bytes, b"" for a row without a profile."""
-    sums = block @ vectors
+    items = np.unique(block.indices)  # as doubles, the vectors of a whole catalogue would take twice their memory
+    sums = block[:, items] @ vectors[items].astype(np.float64)
     lengths = np.linalg.norm(sums, axis=1)
     has_positive = sparse.csr_array(block > 0).sum(axis=1) > 0
     has_profile = has_positive & (lengths > _ZERO * abs(block).sum(axis=1))
