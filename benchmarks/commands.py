@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,24 @@ SETTINGS = {"VLM4REC_DATA_DIR": "data", "VLM4REC_ENCODER": "hashing-384", "VLM4R
 
 # A small process between: the peak memory of a process counts that of the one that started it.
 RUNNER = """
-import json, resource, subprocess, sys, time
+import json, resource, subprocess, sys, threading, time
+anonymous = 0
+def watch(process):
+    global anonymous
+    try:
+        while True:
+            status = open(f"/proc/{process}/status").read()
+            anonymous = max(anonymous, int(status.partition("RssAnon:")[2].split()[0]))
+            time.sleep(0.05)
+    except (OSError, IndexError):
+        pass  # it has ended
 started = time.perf_counter()
-done = subprocess.run(sys.argv[2:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+process = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+threading.Thread(target=watch, args=(process.pid,), daemon=True).start()
+output, _ = process.communicate()
 seconds, usage = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-answer = {"code": done.returncode, "seconds": seconds, "peak": usage.ru_maxrss * 1024, "output": done.stdout}
-json.dump(answer, open(sys.argv[1], "w"))
+answer = {"code": process.returncode, "seconds": seconds, "output": output}
+json.dump(answer | {"peak": usage.ru_maxrss * 1024, "anonymous": anonymous * 1024}, open(sys.argv[1], "w"))
 """
 
 
@@ -42,16 +54,18 @@ class Finished:
     Attributes:
         seconds: that it took.
         peak: largest resident set of its processes, bytes.
+        anonymous: largest memory of its first process that no file backs, bytes, looked at every 50 ms.
         output: stdout and stderr.
     """
 
     seconds: float
     peak: int
+    anonymous: int
     output: str
 
 
-def execute(command: Sequence[str], folder: Path) -> Finished:
-    """Run a command in a folder.
+def execute(command: Sequence[str], folder: Path, settings: Mapping[str, str] = SETTINGS) -> Finished:
+    """Run a command in a folder, with these settings and no others.
 
     Raises:
         RuntimeError: it failed.
@@ -60,12 +74,12 @@ def execute(command: Sequence[str], folder: Path) -> Finished:
     with tempfile.TemporaryDirectory() as name:
         into = Path(name) / "answer"
         runner = [sys.executable, "-c", RUNNER, str(into), *command]
-        subprocess.run(runner, cwd=folder, env=inherited | SETTINGS, check=True)  # noqa: S603  our own commands
+        subprocess.run(runner, cwd=folder, env=inherited | {**settings}, check=True)  # noqa: S603  our own commands
         answer = json.loads(into.read_text("utf-8"))
     if answer["code"]:
         last = (answer["output"].strip().splitlines() or [""])[-1]
         raise RuntimeError(f"{' '.join(command[2:])} ended with {answer['code']}: {last}")
-    return Finished(answer["seconds"], answer["peak"], answer["output"])
+    return Finished(answer["seconds"], answer["peak"], answer["anonymous"], answer["output"])
 
 
 def project_in(folder: Path) -> Path:

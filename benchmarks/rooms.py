@@ -70,6 +70,19 @@ ROOMS = (
         "Values are for a whole command.",
     ),
     Room(
+        "catalogue",
+        "A catalogue through all commands",
+        "catalogue:catalogue",
+        "items",
+        (100, 1_000, 10_000),
+        (10_000, 100_000, 1_000_000),
+        "A made shop with 4 interactions for each item and 40 for each shopper, in two CSV files: `vlm4rec import "
+        "generic`, `sqlmesh plan`, `vlm4rec index` into a folder and on OpenSearch (one node on the same machine, heap "
+        "4 GiB), searches for 60 shoppers. Titles are recombined from those of the built-in shop; their vectors of 384 "
+        "numbers are mixed from two real ones with noise, and stand in the cache. The warehouse may take 3 GB. Each "
+        "command runs once. Memory is what no file backs. Values are for a whole command, or for one search.",
+    ),
+    Room(
         "search",
         "Embedded search",
         "search:searching",
