@@ -74,7 +74,15 @@ def execute(command: Sequence[str], folder: Path, settings: Mapping[str, str] = 
     with tempfile.TemporaryDirectory() as name:
         into = Path(name) / "answer"
         runner = [sys.executable, "-c", RUNNER, str(into), *command]
-        subprocess.run(runner, cwd=folder, env=inherited | {**settings}, check=True)  # noqa: S603  our own commands
+        environment = inherited | {**settings}
+        with subprocess.Popen(runner, cwd=folder, env=environment, start_new_session=True) as process:  # noqa: S603
+            try:
+                code = process.wait()
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)  # else the command would go on without its folder
+                raise
+        if code:
+            raise RuntimeError(f"the process that ran {command[2:]} ended with {code}")
         answer = json.loads(into.read_text("utf-8"))
     if answer["code"]:
         last = (answer["output"].strip().splitlines() or [""])[-1]

@@ -78,9 +78,11 @@ ROOMS = (
         (10_000, 100_000, 1_000_000),
         "A made shop with 4 interactions for each item and 40 for each shopper, in two CSV files: `vlm4rec import "
         "generic`, `sqlmesh plan`, `vlm4rec index` into a folder and on OpenSearch (one node on the same machine, heap "
-        "4 GiB), searches for 60 shoppers. Titles are recombined from those of the built-in shop; their vectors of 384 "
-        "numbers are mixed from two real ones with noise, and stand in the cache. The warehouse may take 3 GB. Each "
-        "command runs once. Memory is what no file backs. Values are for a whole command, or for one search.",
+        "4 GiB), searches for up to 60 shoppers. Titles are recombined from those of the built-in shop; their vectors "
+        "of 384 numbers are mixed from two real ones with noise, and stand in the cache. The warehouse may take 3 GB. "
+        "Each command runs once, so that a ratio is one value, and says how many times as long as a yardstick it "
+        "took: only the import does the same work. Searches return whole answers and leave out seen items. Memory is "
+        "that of the first process which no file backs. Values are for a whole command, or for one search.",
     ),
     Room(
         "search",

@@ -121,6 +121,13 @@ def test_similar_shoppers_equal_a_plain_computation(
         assert list(items) == sorted(items, key=lambda item: (-items[item], item))
 
 
+def test_of_candidates_with_equal_scores_the_first_items_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are equal once they are rounded: i1 was taken a minute before i2."""
+    monkeypatch.setattr("vlm4rec_search.profiles.shoppers.CANDIDATES", 2)
+    rows = [("u1", "a", 0.0), ("u2", "a", 0.0), ("u2", "i0", 0.0), ("u2", "i1", 30.001), ("u2", "i2", 30.0)]
+    assert taken_by_similar(log(rows), (365.0, 30.0))["u1"] == {"i0": 1.0, "i1": 0.5}
+
+
 def test_blocks_of_shoppers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("u1", "a", 1.0), ("u2", "a", 3.0), ("u2", "b", 2.0), ("u3", "a", 9.0), ("u3", "c", 8.0), ("u4", "d", 1.0)]
     found = taken_by_similar(log(rows), (30.0, 10.0))

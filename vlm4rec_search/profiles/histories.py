@@ -85,14 +85,17 @@ def read_item_vectors(fetch: Callable[[exp.Expr], pd.DataFrame], embeddings: str
     Raises:
         RunError: the vectors have different lengths.
     """
-    is_weighed = exp.column("item_id").isin(query=exp.select("item_id").from_(weights))
-    items = exp.select("item_id").from_(embeddings).where(is_weighed).order_by("item_id")
-    ids = fetch(items)["item_id"].to_numpy(object)
+
+    def items(*columns: str, within: exp.Expr | None = None) -> pd.DataFrame:
+        weighed = exp.column("item_id").isin(query=exp.select("item_id").from_(weights).where(within))
+        return fetch(exp.select(*columns).from_(embeddings).where(within, weighed).order_by("item_id"))
+
+    ids = items("item_id")["item_id"].to_numpy(object)
     vectors = np.zeros((0, 0), np.float32)
     for low in range(0, len(ids), BATCH):
         last = ids[min(low + BATCH, len(ids)) - 1]
         within = exp.column("item_id").between(exp.Literal.string(ids[low]), exp.Literal.string(last))
-        batch = stack_vectors(fetch(items.select("vector").where(within))["vector"])
+        batch = stack_vectors(items("vector", within=within)["vector"])
         if not low:
             vectors = np.empty((len(ids), batch.shape[1]), np.float32)
         _check_lengths({batch.shape[1], vectors.shape[1]})
@@ -107,7 +110,8 @@ def stack_vectors(vectors: pd.Series) -> Vectors:
         RunError: the vectors have different lengths.
     """
     if isinstance(vectors.array, pd.arrays.ArrowExtensionArray):
-        lists = pa.chunked_array(pa.array(vectors.array)).combine_chunks()
+        lists = pa.array(vectors.array)
+        lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists  # which makes a copy
         _check_lengths(set(lists.value_lengths().unique().to_pylist()))
         numbers: Vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
         return numbers.reshape(len(lists), len(numbers) // max(len(lists), 1))
@@ -179,7 +183,7 @@ def keep_largest(matrix: sparse.csr_array, limit: int) -> sparse.csr_array:
 
 
 def row_blocks(work: npt.NDArray[np.number], most: int) -> list[tuple[int, int]]:
-    """Return the first row and the end of blocks of rows, in order: of one row, or of little more work than `most`.
+    """Return the first row and the end of blocks of rows, in order: none has more work than `most` and its last row.
 
     Args:
         work: of each row, (r,).

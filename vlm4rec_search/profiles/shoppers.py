@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
+from vlm4rec_search.common.concurrency import usable_cores
 from vlm4rec_search.common.cores import map_on_cores
 from vlm4rec_search.common.vectors import Floats, Ints, Mask
 from vlm4rec_search.profiles.histories import keep_largest, largest_cells, nth_largest, of_cells, row_blocks
@@ -21,6 +22,7 @@ POOL = 20_000
 and not with their square. Online Retail, test part: nDCG@10 0.111 with all 4,300, 0.109 with 2,000."""
 BLOCK = 20_000  # shoppers whose candidates are in memory at once: 40 MB
 _CELLS = 4_000_000  # shoppers x pool, and x items of similar ones, that a thread has in memory: 32 MB, a few times
+_SMALLEST = np.float32(1e-30)  # by which scores may be divided
 _THREADS = 8  # the most: what they hold stays below 1 GB
 
 
@@ -73,7 +75,7 @@ def similar_shoppers(taken: Taken, half_lives: tuple[float, float]) -> Iterator[
     similarity = Similarity(taken, half_lives[0])
     of_block = partial(_of_block, similarity, similarity.recent(half_lives[1]))
     users, items = len(taken.user_ids), pa.array(taken.item_ids, pa.string())
-    step = max(1, _CELLS // len(similarity.pool))
+    step = max(1, min(_CELLS // len(similarity.pool), -(-users // usable_cores())))
     for first in range(0, users, BLOCK):
         end = min(first + BLOCK, users)
         blocks = [(low, min(low + step, end)) for low in range(first, end, step)]
@@ -106,13 +108,13 @@ def _of_block(similarity: Similarity, recent: sparse.csr_array, block: tuple[int
 def _candidates(histories: sparse.csr_array, found: sparse.csr_array) -> tuple[Ints, Ints, Floats]:
     """Return the same of the histories (s, n) and what similar shoppers took (s, n)."""
     # What the shopper has is no candidate, and so many more are looked at; so are those whose rounded scores tie.
-    ties = np.maximum(nth_largest(found, 1), 0.0) * np.float32(10.0**-DECIMALS)
+    ties = np.maximum(nth_largest(found, 1), _SMALLEST) * np.float32(10.0**-DECIMALS)
     least = nth_largest(found, CANDIDATES + np.diff(histories.indptr)) - ties
     some = np.flatnonzero(found.data >= of_cells(found, least))
     rows = of_cells(found, np.arange(found.shape[0]))[some]
     columns, values = found.indices[some].astype(np.int64), found.data[some]
     values[_are_cells(histories, rows, columns)] = 0.0
-    largest = np.full(found.shape[0], 1e-30, dtype=np.float32)
+    largest = np.full(found.shape[0], _SMALLEST)
     np.maximum.at(largest, rows, values)
     scores = (values / largest[rows]).round(DECIMALS)
     best = largest_cells(sparse.csr_array(sparse.coo_array((scores, (rows, columns)), shape=found.shape)), CANDIDATES)
