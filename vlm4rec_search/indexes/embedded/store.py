@@ -29,7 +29,7 @@ from vlm4rec_search.search.query import Kind
 MAPPED_FROM = 100_000
 """Documents from which on arrays are mapped from files even for one process: it opens without reading them."""
 _MEMORY = "2GB"  # of DuckDB: pages that were read, and what it sorts; the rest goes to a folder beside the file
-_BATCH = 50_000  # documents whose vectors are in memory at once while a release is loaded
+_BATCH = 50_000  # documents whose vectors or pairs are in memory at once while a release is loaded
 _VECTORS: Mapping[Kind, tuple[str, str]] = {  # table and column of the vectors of each kind
     "semantic": ("vectors", "vector"),
     "fitted": ("fitted", "fitted"),
@@ -42,7 +42,10 @@ SELECT document, {column} AS vector FROM {table} WHERE document >= {low} AND doc
 _HAS_SHORTLISTS = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'shortlists'"
 _HAS_WINDOWS = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'windows'"
 _PAIRS = """
-WITH pairs AS (SELECT document, unnest({list}) AS pair, generate_subscripts({list}, 1) AS rank FROM {list})
+WITH pairs AS (
+    SELECT document, unnest({list}) AS pair, generate_subscripts({list}, 1) AS rank FROM {list}
+    WHERE document >= {low} AND document < {high}
+)
 SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS value
 FROM pairs INNER JOIN documents ON documents.item_id = pairs.pair.item_id ORDER BY pairs.document, pairs.rank
 """
@@ -164,10 +167,12 @@ class Store:
 
     def _load_pairs(self, name: str, value: str) -> sparse.csr_array:
         """Return a list of each document as a row, in the order of the list."""
-        pairs = self._table(_PAIRS.format(list=name, value=value))
-        starts = np.searchsorted(_numbers(pairs["document"]), np.arange(self.meta.documents + 1))
-        cells = (_numbers(pairs["value"]), _numbers(pairs["neighbour"]), starts)
-        return sparse.csr_array(cells, shape=(self.meta.documents, self.meta.documents))
+        lows = range(0, max(self.meta.documents, 1), _BATCH)  # the pairs of a large release do not fit into memory
+        queries = [_PAIRS.format(list=name, value=value, low=low, high=low + _BATCH) for low in lows]
+        parts = [[_numbers(column) for column in self._table(query).columns] for query in queries]
+        documents, neighbours, values = map(np.concatenate, zip(*parts, strict=True))
+        starts = np.searchsorted(documents, np.arange(self.meta.documents + 1))
+        return sparse.csr_array((values, neighbours, starts), shape=(self.meta.documents, self.meta.documents))
 
     def _load_records(self) -> AnyArray:
         records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
