@@ -150,6 +150,26 @@ def test_a_large_release_is_mapped_and_gives_the_same_arrays(tmp_path: Path, mon
         each.close()
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_release_that_is_read_in_ranges_gives_the_same_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    build_release(tmp_path, given(documents()), meta())
+    (path,) = (tmp_path / "releases").glob("*.duckdb")
+    whole = Store(path)
+    monkeypatch.setattr(stores, "_BATCH", batch)
+    ranged = Store(path)
+    assert whole.neighbours.nnz == 4
+    for name in ("neighbours", "ease"):
+        one, other = getattr(whole, name), getattr(ranged, name)
+        for part in ("data", "indices", "indptr"):
+            assert getattr(one, part).tolist() == getattr(other, part).tolist()
+    assert (whole.vectors == ranged.vectors).all()
+    assert (whole.fitted == ranged.fitted).all()
+    for each in (whole, ranged):
+        each.close()
+
+
 def test_a_release_without_the_table_of_shortlists_is_read(tmp_path: Path) -> None:
     build_release(tmp_path, given(documents()), meta())
     (path,) = (tmp_path / "releases").glob("*.duckdb")
