@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.python_models import BATCH
-from vlm4rec_search.common.vectors import Ints, Texts, Vectors
+from vlm4rec_search.common.vectors import Ints, Mask, Texts, Vectors
 from vlm4rec_search.profiles.numbered import read_numbered
 
 Number = TypeVar("Number", bound=np.generic)
@@ -142,7 +142,7 @@ class Cells(NamedTuple):
 
 def largest_cells(matrix: sparse.csr_array, limit: int) -> Cells:
     """Return the `limit` largest positive cells of each row; equal ones are ordered by column."""
-    kept = (matrix.data > 0) & (matrix.data >= of_cells(matrix, nth_largest(matrix, limit)))
+    kept = _are_largest(matrix, limit)
     rows = of_cells(matrix, np.arange(matrix.shape[0]))[kept]
     columns, values = matrix.indices[kept].astype(np.int64), matrix.data[kept]
     order = np.lexsort((columns, -values, rows))  # some rows have more than `limit`, where cells are equal
@@ -150,6 +150,11 @@ def largest_cells(matrix: sparse.csr_array, limit: int) -> Cells:
     ranks = np.arange(len(rows)) - np.searchsorted(rows, rows) + 1
     first = ranks <= limit
     return Cells(rows[first], columns[first], values[first], ranks[first])
+
+
+def _are_largest(matrix: sparse.csr_array, limit: int) -> Mask:
+    """Return whether each stored cell is positive and among the `limit` largest of its row, or equal to the last."""
+    return (matrix.data > 0) & (matrix.data >= of_cells(matrix, nth_largest(matrix, limit)))
 
 
 def nth_largest(matrix: sparse.csr_array, limits: Ints | int) -> npt.NDArray[np.floating]:
@@ -174,7 +179,7 @@ def of_cells(matrix: sparse.csr_array, of_rows: npt.NDArray[Number]) -> npt.NDAr
 
 def keep_largest(matrix: sparse.csr_array, limit: int) -> sparse.csr_array:
     """Return a matrix with the `limit` largest positive cells of each row; of equal ones, the first columns."""
-    kept = (matrix.data > 0) & (matrix.data >= of_cells(matrix, nth_largest(matrix, limit)))
+    kept = _are_largest(matrix, limit)
     ends = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
     if np.diff(ends).max(initial=0) > limit:  # equal cells
         rows, columns, values, _ = largest_cells(matrix, limit)
@@ -183,15 +188,20 @@ def keep_largest(matrix: sparse.csr_array, limit: int) -> sparse.csr_array:
 
 
 def row_blocks(work: npt.NDArray[np.number], most: int) -> list[tuple[int, int]]:
-    """Return the first row and the end of blocks of rows, in order: none has more work than `most` and its last row.
+    """Return the first row and the end of blocks of rows, in order: of at most so much work, or of one row.
 
     Args:
         work: of each row, (r,).
         most: of a block.
     """
-    done = np.cumsum(work, dtype=np.float64)
-    ends = np.searchsorted(done, np.arange(most, done[-1] if len(done) else 0, most))
-    return list(pairwise(np.unique([0, *ends, len(done)]).tolist()))
+    done = np.concatenate([[0.0], np.cumsum(work, dtype=np.float64)])
+    blocks: list[tuple[int, int]] = []
+    low = 0
+    while low < len(work):
+        high = max(low + 1, int(np.searchsorted(done, done[low] + most, side="right")) - 1)
+        blocks.append((low, high))
+        low = high
+    return blocks
 
 
 def vector_column(vectors: Vectors) -> pd.Series:

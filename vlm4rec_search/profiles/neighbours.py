@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import sparse
 
 from vlm4rec_search.common.vectors import Floats
-from vlm4rec_search.profiles.histories import Cells, largest_cells, row_blocks
+from vlm4rec_search.profiles.histories import Cells, largest_cells, of_cells, row_blocks
 from vlm4rec_search.profiles.taken import Taken
 
 NEIGHBOURS = 50  # of each item
@@ -64,7 +64,7 @@ def _nearest(taken: Taken) -> Iterator[Cells]:
 def _of_block(by_item: sparse.csr_array, took: sparse.csr_array, shoppers: Floats, low: int, high: int) -> Cells:
     """Return the neighbours of the items from `low` to `high`."""
     shared = by_item[low:high] @ took
-    rows = np.repeat(np.arange(low, low + shared.shape[0]), np.diff(shared.indptr))
+    rows = of_cells(shared, np.arange(low, low + shared.shape[0]))
     similarities = shared.data / np.sqrt(shoppers[rows] * shoppers[shared.indices])
     similarities[rows == shared.indices] = 0.0  # no item is its own neighbour
     similar = sparse.csr_array((similarities, shared.indices, shared.indptr), shape=shared.shape)

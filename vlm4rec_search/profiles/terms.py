@@ -1,6 +1,5 @@
 """The weighted terms of each history, as a sparse matrix product: users x items times items x terms."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy import sparse
 from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.bm25 import count_terms
 from vlm4rec_search.common.vectors import Floats, Ints, Texts
-from vlm4rec_search.profiles.histories import build_histories
+from vlm4rec_search.profiles.histories import build_histories, of_cells, row_blocks
 
 _BLOCK = 4_000_000  # (user, term) pairs in memory at once, about 200 MB
 
@@ -56,9 +55,10 @@ def term_weights(
     """
     users, matrix = build_histories(weights, texts["item_id"])
     vocabulary = _build_vocabulary(texts["text"], analyzer)
-    blocks = [
-        _top_terms(matrix[low:high], vocabulary, per_user, low) for low, high in _block_ranges(matrix, vocabulary)
-    ]
+    terms_of_cells = np.diff(vocabulary.occurrences.indptr)[matrix.indices]
+    pairs = np.bincount(of_cells(matrix, np.arange(len(users))), terms_of_cells, len(users))
+    ranges = row_blocks(pairs, _BLOCK) or [(0, 0)]
+    blocks = [_top_terms(matrix[low:high], vocabulary, per_user, low) for low, high in ranges]
     rows, columns, values, ranks = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     return pd.DataFrame(
         {
@@ -86,26 +86,13 @@ def is_code(term: str) -> bool:
     return digits > 0 and sum(character.isalpha() for character in term) < 2 * digits
 
 
-def _block_ranges(matrix: sparse.csr_array, vocabulary: _Vocabulary) -> Iterator[tuple[int, int]]:
-    """Yield ranges of users whose histories hold about `_BLOCK` (item, term) pairs; always at least one range."""
-    sizes = np.diff(vocabulary.occurrences.indptr)
-    pairs = np.concatenate([[0], np.cumsum(sizes[matrix.indices])])[matrix.indptr]
-    low, users = 0, matrix.shape[0]
-    while True:
-        high = max(low + 1, int(np.searchsorted(pairs, pairs[low] + _BLOCK, side="right")) - 1)
-        yield low, min(high, users)
-        low = high
-        if low >= users:
-            return
-
-
 def _top_terms(
     block: sparse.csr_array, vocabulary: _Vocabulary, per_user: int, first_row: int
 ) -> tuple[Ints, Ints, Floats, Ints]:
     """Return rows, term columns, weights and ranks of each user's terms with the largest weight x idf."""
     scores = sparse.csr_array(block @ vocabulary.occurrences)
     scores.sort_indices()  # so that equal weights are ordered by term
-    rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+    rows = of_cells(scores, np.arange(scores.shape[0]))
     told = scores.data * vocabulary.idf[scores.indices]
     positive = told > 0
     rows, columns, told, values = rows[positive], scores.indices[positive], told[positive], scores.data[positive]
