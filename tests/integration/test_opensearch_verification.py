@@ -52,10 +52,23 @@ def test_verification_compares_approximate_with_exact_neighbours(window: Window)
         assert verify.verify_recall(window.client, connection, index) == 200
 
 
+def test_a_recall_below_the_wanted_one_is_told_and_costs_no_search_time(
+    window: Window, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = window.catalogue.index("items", window.publish().meta.name)
+    monkeypatch.setattr(verify, "WANTED_RECALL", 1.1)
+    with window.staged() as connection:
+        assert verify.verify_recall(window.client, connection, index) == 200, "more candidates find no more"
+    assert "nearest items by vector the approximate search" in caplog.text
+    assert "finds 1.000 with ef_search 200, less than 1.1" in caplog.text
+
+
 def test_scores_of_quantized_vectors_do_not_count_as_recall(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     compressed = {**mapping._HNSW, "parameters": {"encoder": {"name": "sq"}}}
     monkeypatch.setattr(mapping, "_method", lambda storage: {"method": compressed})
-    with pytest.raises(RunError, match=r"of the 10 nearest items the approximate search of .* finds 0\.\d+, less than"):
+    with pytest.raises(
+        RunError, match=r"of the 10 nearest items by vector the approximate search of .* finds 0\.\d+, less than"
+    ):
         publish_release(window.catalogue, search_tables.tables(search_tables.shop()), search_tables.made())
 
 
@@ -79,7 +92,8 @@ def test_missing_copies_are_a_warning_and_a_lost_index_is_refused(
 def test_a_failed_release_leaves_nothing_behind(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     live = window.publish(relabelled("old")).meta.name
     before = window.indexes()
-    monkeypatch.setattr(verify, "LOWEST_RECALL", 1.1)
+    for bound in ("LOWEST_RECALL", "WANTED_RECALL"):
+        monkeypatch.setattr(verify, bound, 1.1)
     with pytest.raises(RunError, match=r"the approximate search of .* finds 1\.000, less than 1\.1"):
         window.publish(relabelled("new"))
     assert (window.catalogue.live(), window.indexes()) == (live, before)

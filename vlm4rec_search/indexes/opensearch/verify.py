@@ -24,7 +24,7 @@ from vlm4rec_search.search.searcher import Searcher
 
 logger = logging.getLogger(__name__)
 
-LOWEST_RECALL = 0.95
+LOWEST_RECALL, WANTED_RECALL = 0.95, 0.98
 EF_SEARCHES = (EF_SEARCH, 2 * EF_SEARCH, 4 * EF_SEARCH, 8 * EF_SEARCH)  # tried in this order
 COPYING = 60.0  # seconds to wait for the copies of a cluster
 _TOP = 10
@@ -70,10 +70,11 @@ def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, ind
     Photos are compared with those of other items.
 
     Returns:
-        The smallest of `EF_SEARCHES` for which the mean recall of the ten nearest is at least `LOWEST_RECALL`.
+        The smallest of `EF_SEARCHES` for which the mean recall of the ten nearest is at least `WANTED_RECALL`, else the
+        one with the highest recall.
 
     Raises:
-        RunError: none is enough.
+        RunError: no recall reaches `LOWEST_RECALL`.
     """
     (fitted,) = connection.execute("SELECT fitted FROM release").fetchone() or (None,)
     photo = "photo" in connection.table("outgoing_items").columns
@@ -88,19 +89,21 @@ def _verify_field(client: OpenSearch, connection: duckdb.DuckDBPyConnection, ind
     if not sample:  # no item has such a vector
         return EF_SEARCHES[0]
     exact = _best(client, index, [_exact(field, vector, _unseen(seen)) for vector, seen in sample])
-    recall = 0.0
+    recalls: dict[int, float] = {}
     for ef_search in EF_SEARCHES:
         near = _best(client, index, [_near(field, vector, seen, ef_search) for vector, seen in sample])
         # scored again with the full vectors: the score of a quantized vector may be too high
         pairs = zip(sample, near, strict=True)
         near = _best(client, index, [_exact(field, vector, _among(hits)) for (vector, _), hits in pairs])
-        recall = float(np.mean([_recall(hits, best) for hits, best in zip(near, exact, strict=True)]))
-        if recall >= LOWEST_RECALL:
+        recalls[ef_search] = float(np.mean([_recall(hits, best) for hits, best in zip(near, exact, strict=True)]))
+        if recalls[ef_search] >= WANTED_RECALL:
             return ef_search
-    raise RunError(
-        f"the release was not published: of the {_TOP} nearest items the approximate search of {index} finds"
-        f" {recall:.3f}, less than {LOWEST_RECALL}"
-    )
+    best_of_all = max(recalls, key=recalls.__getitem__)
+    found = f"of the {_TOP} nearest items by {field} the approximate search of {index} finds {recalls[best_of_all]:.3f}"
+    if recalls[best_of_all] < LOWEST_RECALL:
+        raise RunError(f"the release was not published: {found}, less than {LOWEST_RECALL}")
+    logger.warning("%s with ef_search %d, less than %s", found, best_of_all, WANTED_RECALL)
+    return best_of_all
 
 
 def verify_searches(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, release: str) -> None:
