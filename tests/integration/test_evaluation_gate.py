@@ -73,9 +73,11 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("high", "passed"), [(-0.02, False), (-0.01, True), (0.0, True)], ids=["surely-worse", "at-tolerance", "unsure"]
+    ("high", "p", "passed"),
+    [(-0.02, 0.01, False), (-0.01, 0.01, True), (0.0, 0.3, True), (-0.05, 1.0, True)],
+    ids=["surely-worse", "at-tolerance", "unsure", "one-user"],
 )
-def test_only_a_certain_fall_beyond_the_tolerance_is_refused(high: float, passed: bool) -> None:
-    verdict = Verdict("r", 100, 0.3, 0.25, -0.08, high, 0.01)
+def test_only_a_certain_fall_beyond_the_tolerance_is_refused(high: float, p: float, passed: bool) -> None:
+    verdict = Verdict("r", 100, 0.3, 0.25, -0.08, high, 0.01, p)
     assert verdict.passed is passed
     assert str(verdict).startswith("nDCG@10 0.3000 -> 0.2500 (-0.0500, 95% interval -0.0800 to")

@@ -106,6 +106,20 @@ def test_events_are_credited_to_the_variant_that_answered() -> None:
         compare_live(served(answers, events), "new", Experiment(b=OTHER, method="interleave"))
 
 
+@pytest.mark.parametrize("method", ["split", "interleave"])
+def test_a_handful_of_shoppers_gives_no_verdict(method: str) -> None:
+    """Two shoppers of each variant, of whom all of one variant clicked: the bootstrap's interval has no width."""
+    arm, team = ("'{}'", "NULL") if method == "split" else ("NULL", "'{}'")
+    pairs = [(number, "ab"[number % 2]) for number in range(4)]
+    rows = [f"('{n}', 'u{n}', {arm.format(side)}, '{side}', {team.format(side)})" for n, side in pairs]
+    events = "('1', 'click', 'b'), ('3', 'click', 'b')"
+    result = compare_live(
+        served(", ".join(rows), events), "new", Experiment.model_validate({"b": OTHER, "method": method})
+    )
+    assert result.outcomes[0].difference > 0
+    assert result.outcomes[0].verdict == "no difference can be told"
+
+
 def test_an_interleaved_list_credits_the_team() -> None:
     answers = ", ".join(f"('{n}', 'u{n}', NULL, '{item}', '{item}')" for n in range(40) for item in "ab")
     events = ", ".join(f"('{n}', 'click', '{'a' if n % 8 == 0 else 'b'}')" for n in range(40))

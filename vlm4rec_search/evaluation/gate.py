@@ -29,7 +29,7 @@ from vlm4rec_search.evaluation.data import Split
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.rendering import render_model
-from vlm4rec_search.evaluation.significance import interval, resampled_means
+from vlm4rec_search.evaluation.significance import SIGNIFICANT, interval, paired_p, resampled_means
 from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
@@ -81,6 +81,7 @@ class Verdict:
         before, after: mean of the live and of the new release.
         low, high: 95% interval of the difference (after minus before), by a paired bootstrap over users.
         tolerance: largest accepted fall.
+        p: two-sided p-value of a fall by the tolerance; large for a handful of users, whose interval may be narrow.
     """
 
     live: str
@@ -90,11 +91,12 @@ class Verdict:
     low: float
     high: float
     tolerance: float
+    p: float
 
     @property
     def passed(self) -> bool:
-        """Whether the interval of the difference reaches above a fall by the tolerance."""
-        return self.high >= -self.tolerance
+        """Whether the fall may be smaller than the tolerance, by the interval or for want of users."""
+        return self.high >= -self.tolerance or self.p >= SIGNIFICANT
 
     def __str__(self) -> str:
         """Return both means, the interval, the number of users and the tolerance."""
@@ -139,7 +141,8 @@ def judge_release(
     )
     low, high = interval(resampled_means((after - before)[:, None], part.split.seed))
     means = (float(before.mean()), float(after.mean()))
-    return Verdict(name, len(before), *means, float(low[0]), float(high[0]), tolerance)
+    p = paired_p(after - before + tolerance)
+    return Verdict(name, len(before), *means, float(low[0]), float(high[0]), tolerance, p)
 
 
 def _measure(part: Part, search_layer: SearchLayer, ranking: Ranking) -> Floats:

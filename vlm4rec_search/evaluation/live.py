@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats
-from vlm4rec_search.evaluation.significance import RESAMPLES, interval, resampled_means
+from vlm4rec_search.evaluation.significance import (
+    RESAMPLES,
+    SIGNIFICANT,
+    interval,
+    paired_p,
+    resampled_means,
+    unpaired_p,
+)
 from vlm4rec_search.search.experiments import Experiment
 
 ACTIONS = {"click": "was_clicked", "cart": "went_into_cart", "purchase": "was_bought"}
@@ -52,7 +59,7 @@ class Outcome:
             answer that the variant chose and that led to it.
         difference: b minus a.
         low, high: its 95% interval.
-        p: two-sided bootstrap p-value, not corrected.
+        p: two-sided p-value of the difference, not corrected; a handful of shoppers has a large one.
     """
 
     action: str
@@ -65,10 +72,10 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """What the interval says."""
-        if self.low > 0.0:
-            return "b is better"
-        return "a is better" if self.high < 0.0 else "no difference can be told"
+        """Which variant is better, if that is beyond chance."""
+        if self.p >= SIGNIFICANT:
+            return "no difference can be told"
+        return "b is better" if self.difference > 0.0 else "a is better"
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ def by_arm(values: Floats, in_b: NDArray[np.bool_]) -> Floats:
 def differences(pairs: Floats, resamples: int = RESAMPLES) -> tuple[Floats, Floats, Floats, Floats]:
     """Return b minus a for each metric, the ends of its 95% interval, and its p-value, each (m,).
 
-    Shoppers are drawn with replacement, as in `evaluate`; NaN is left out.
+    For the interval shoppers are drawn with replacement, as in `evaluate`; NaN is left out.
 
     Args:
         pairs: float64 (u, 2, m), of `by_arm`, or of shoppers who got both.
@@ -162,11 +169,17 @@ def differences(pairs: Floats, resamples: int = RESAMPLES) -> tuple[Floats, Floa
     """
     users, _, metrics = pairs.shape
     drawn = resampled_means(pairs.reshape(users, 2 * metrics), _SEED, resamples).reshape(resamples, 2, metrics)
-    samples = drawn[:, 1] - drawn[:, 0]
-    low, high = interval(samples)
-    ends = np.minimum((samples <= 0).sum(axis=0) + 1, (samples >= 0).sum(axis=0) + 1)
+    low, high = interval(drawn[:, 1] - drawn[:, 0])
     means = np.nanmean(pairs, axis=0)
-    return means[1] - means[0], low, high, np.minimum(1.0, 2.0 * ends / (resamples + 1))
+    return means[1] - means[0], low, high, np.array([_p(pairs[:, :, metric]) for metric in range(metrics)])
+
+
+def _p(pairs: Floats) -> float:
+    """Return the p-value of one metric, (u, 2)."""
+    there = ~np.isnan(pairs)
+    if there.all():
+        return paired_p(pairs[:, 1] - pairs[:, 0])
+    return unpaired_p(pairs[there[:, 0], 0], pairs[there[:, 1], 1])
 
 
 def mismatch_probability(first: int, second: int, share: float) -> float:

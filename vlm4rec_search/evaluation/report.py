@@ -19,6 +19,7 @@ from vlm4rec_search.datasets.photos.locate import locate_photos
 from vlm4rec_search.evaluation.paper import CAVEAT, beside_paper, effect
 from vlm4rec_search.evaluation.results import SLICED, Results, Row
 from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
+from vlm4rec_search.evaluation.significance import SIGNIFICANT
 
 LEGEND = Path(__file__).with_name("legend.yaml")
 TICKS = 5  # of a forest plot; the page draws it
@@ -180,7 +181,6 @@ def _example(evaluation: Evaluation, outcomes: list[Outcome], row: int, photos: 
 
 
 BY = "nDCG@10"
-SIGNIFICANT = 0.05  # p after Holm's correction
 COLUMNS = (
     "R@10", "nDCG@10", "MRR@10", "MAP@10", "HR@10", "Coverage@10", "TopShare@1", "Ubiquitous@10", "Tail@10",
     "Novelty@10", "Diversity@10", "PopularityBias@10",

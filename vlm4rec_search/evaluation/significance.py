@@ -1,14 +1,17 @@
-"""Significance: paired bootstrap over users, and Holm's correction for many comparisons."""
+"""Significance: bootstrap intervals over users, p-values of Student's test, Holm's correction for many comparisons."""
 
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb, sqrt
 
 import numpy as np
+from scipy.special import stdtr
 
 from vlm4rec_search.common.vectors import Floats
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+SIGNIFICANT = 0.05  # a smaller p-value is beyond chance
 _CELLS = 4_000_000  # draws held at once: 32 MB
 
 
@@ -18,7 +21,7 @@ class Difference:
 
     Attributes:
         low, high: 95% interval of the difference.
-        p: two-sided bootstrap p-value, not corrected.
+        p: two-sided p-value of `paired_p`, not corrected.
         corrected: the same after Holm, over all pairs of the metric.
     """
 
@@ -77,14 +80,52 @@ def compare(names: list[str], values: Floats, samples: Floats) -> list[Differenc
     if not pairs:
         return []
     first, second = (np.array(side) for side in zip(*pairs, strict=True))
-    drawn = samples[:, first] - samples[:, second]
-    low, high = interval(drawn)
-    count = len(drawn) + 1
-    ends = np.minimum((drawn <= 0).sum(axis=0) + 1, (drawn >= 0).sum(axis=0) + 1)
-    p = np.minimum(1.0, 2.0 * ends / count)
+    low, high = interval(samples[:, first] - samples[:, second])
+    p = np.array([paired_p(values[:, a] - values[:, b]) for a, b in pairs])
     means = np.nanmean(values, axis=0)
     rows = zip(first, second, means[first] - means[second], low, high, p, holm(p), strict=True)
     return [Difference(names[a], names[b], *(float(value) for value in rest)) for a, b, *rest in rows]
+
+
+def paired_p(differences: Floats) -> float:
+    """Return the two-sided p-value of the mean difference of users, by Student's paired test.
+
+    It agrees with tests by resampling (Smucker, Allan and Carterette 2007), whose p-values end at one by the number of
+    resamples, which is too large for many comparisons. It is never smaller than the test of all signs allows: with n
+    differences other than 0 at least 2^(1 - n), so that a handful of users proves nothing.
+
+    Args:
+        differences: float64 (u,); NaN is left out.
+    """
+    known = differences[~np.isnan(differences)]
+    error = known.std(ddof=1) / sqrt(len(known)) if len(known) > 1 else 0.0
+    return _two_sided(float(known.mean()) if len(known) else 0.0, error, len(known) - 1, 2.0 ** np.count_nonzero(known))
+
+
+def unpaired_p(first: Floats, second: Floats) -> float:
+    """Return the two-sided p-value of the difference of the means of two groups of users, by Welch's test (1947).
+
+    It is never smaller than the test of all divisions into two such groups allows.
+
+    Args:
+        first: float64 (u,), without NaN.
+        second: float64 (v,), without NaN.
+    """
+    if min(len(first), len(second)) < 2:
+        return 1.0
+    errors = np.array([each.var(ddof=1) / len(each) for each in (first, second)])
+    total = float(errors.sum())
+    freedom = total**2 / float(np.sum(errors**2 / [len(first) - 1, len(second) - 1])) if total else 1.0
+    divisions = comb(len(first) + len(second), len(first))
+    return _two_sided(float(second.mean() - first.mean()), sqrt(total), freedom, divisions)
+
+
+def _two_sided(mean: float, error: float, freedom: float, arrangements: float) -> float:
+    """Return the p-value of a mean with a standard error, at least two of the equally likely arrangements."""
+    if not mean:
+        return 1.0
+    p = 2.0 * float(stdtr(freedom, -abs(mean) / error)) if error else 0.0
+    return min(1.0, max(p, 2.0 / arrangements))
 
 
 def holm(p: Floats) -> Floats:
