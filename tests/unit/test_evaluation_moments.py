@@ -1,16 +1,26 @@
 """The moments at which a log is divided."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.workspace import ROOT
 from scipy import sparse
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.data import are_set
-from vlm4rec_search.evaluation.protocol import find_moments, find_window_moments
+from vlm4rec_search.evaluation.protocol import (
+    Protocol,
+    find_moments,
+    find_window_moments,
+    hold_out_last,
+    taken_between,
+)
+from vlm4rec_search.evaluation.rendering import render_model
+from vlm4rec_search.evaluation.splits import KEPT
 
 START = datetime(2025, 1, 1)
 SHARES = (0.6, 0.7, 0.8, 0.9)
@@ -51,3 +61,53 @@ def test_cells_may_be_asked_for_where_there_are_none() -> None:
     matrix, nothing = sparse.csr_array(np.eye(2)), np.empty(0, dtype=np.int64)
     assert are_set(matrix, nothing, nothing).tolist() == []
     assert are_set(matrix, np.array([0, 1]), np.array([0, 0])).tolist() == [True, False]
+
+
+@pytest.fixture
+def returns() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Return a warehouse of shoppers who viewed an item long ago, and did something with item i on days after START."""
+    did = {
+        "buys": ["purchase 1"],
+        "sends_back": ["view 1", "purchase 1", "return 1"],
+        "sends_back_one_of_two": ["purchase 2", "return 1"],
+        "buys_again": ["purchase 1", "return 1", "purchase 1"],
+        "hides": ["view 1", "hide 1"],
+        "only_looks": ["view 1"],
+    }
+    rows = [(user, "i", each, 1 + day) for user, events in did.items() for day, each in enumerate(events)]
+    rows += [("bought_before", "i", "purchase 1", -1)]
+    rows += [("sends_back_later", "i", "purchase 1", 9), ("sends_back_later", "i", "return 1", 11)]
+    rows += [(user, "other", "view 1", -100) for user in sorted({user for user, *_ in rows})]
+    log = pd.DataFrame(
+        {
+            "row_number": range(len(rows)),
+            "user_id": [user for user, *_ in rows],
+            "item_id": [item for _, item, *_ in rows],
+            "event_type": [event.split()[0] for *_, event, _ in rows],
+            "value": [float(event.split()[1]) for *_, event, _ in rows],
+            "interacted_at": [START + timedelta(days=day) for *_, day in rows],
+        }
+    )
+    with duckdb.connect() as connection:
+        for schema in ("staging", "histories", "profiles"):
+            connection.execute(f"CREATE SCHEMA {schema}")
+        connection.register("log", log)
+        connection.execute("CREATE TABLE staging.interactions AS FROM log")
+        connection.execute("CREATE TABLE histories.as_of AS SELECT MAX(interacted_at) AS as_of FROM log")
+        weights = ROOT / "models" / "profiles" / "event_weights.csv"
+        connection.execute(f"CREATE TABLE profiles.event_weights AS FROM '{weights}'")
+        histories = render_model(ROOT, "histories.user_histories")
+        connection.execute(f"CREATE TABLE histories.user_histories AS {histories}")
+        yield connection
+
+
+def test_what_was_sent_back_or_hidden_in_the_window_is_not_to_be_found(returns: duckdb.DuckDBPyConnection) -> None:
+    taken = taken_between(returns, ROOT, START, START + timedelta(days=10))
+    assert sorted(taken["user_id"]) == ["buys", "buys_again", "only_looks", "sends_back_later", "sends_back_one_of_two"]
+
+
+def test_the_last_item_that_is_held_out_was_not_sent_back_or_hidden(returns: duckdb.DuckDBPyConnection) -> None:
+    returns.execute(KEPT)
+    held = hold_out_last(returns, Protocol(history=1))
+    of_item = held[held["item_id"] == "i"]["user_id"]
+    assert sorted(of_item) == ["bought_before", "buys", "buys_again", "only_looks", "sends_back_one_of_two"]

@@ -115,7 +115,7 @@ def _fit(
         advance(epochs)
 
     with read(bench.settings.warehouse) as connection:
-        taken = taken_between(connection, _moment(earlier), _moment(split))
+        taken = taken_between(connection, bench.settings.require_project(), _moment(earlier), _moment(split))
     targets = find_targets(earlier, taken, protocol.history)
     if not len(targets.users):
         raise UsageError(f"too few shoppers took something between {earlier.as_of} and {split.as_of} to learn from")

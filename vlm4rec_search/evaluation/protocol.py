@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -16,12 +17,12 @@ from pandas import DataFrame
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.importers.write import ABOUT_GIVEN, GIVEN_VECTORS
 from vlm4rec_search.evaluation.data import Split, Targets, incidence
+from vlm4rec_search.evaluation.rendering import render_model
 
 Rule = Literal["time", "leave-one-out"]
 Candidates = Literal["known", "all"]
 
 _SPAN = "SELECT as_of FROM histories.as_of"
-# Only what speaks for an item is something to find: nobody wants to be shown what is hidden or sent back.
 LIKED = """
     COALESCE(
         (SELECT weight FROM profiles.event_weights AS known WHERE known.event_type = interactions.event_type),
@@ -34,10 +35,17 @@ SELECT quantile_cont(first_at, $shares) FROM (
     GROUP BY user_id, item_id
 )
 """  # noqa: S608  our own text alone
-_AFTER = f"""
-SELECT DISTINCT user_id, item_id FROM staging.interactions
-WHERE interacted_at > $since AND interacted_at <= $until AND {LIKED}
-"""  # noqa: S608  our own text alone
+# Only what speaks for an item on the whole is something to find: nobody wants to be shown what is hidden or sent back.
+_TAKEN = """
+SELECT events.user_id, events.item_id
+FROM {histories} AS events
+LEFT JOIN profiles.event_weights AS known ON known.event_type = events.event_type
+INNER JOIN profiles.event_weights AS fallback ON fallback.event_type = 'default'
+WHERE events.interacted_at > {since}
+GROUP BY events.user_id, events.item_id
+HAVING SUM(COALESCE(known.weight, fallback.weight)) > 0
+"""
+TAKEN_EVER = _TAKEN.format(histories="histories.user_histories", since="'-infinity'")
 # The last item that was new to each user; from there on the user's rows are held out.
 _LAST = """
 CREATE OR REPLACE TEMP TABLE held_out AS
@@ -164,9 +172,24 @@ def _end(connection: "DuckDBPyConnection") -> datetime | None:
     return found[0] if found else None
 
 
-def taken_between(connection: "DuckDBPyConnection", since: datetime, until: datetime) -> "DataFrame":
-    """Return user_id and item_id of positive interactions after a moment, each pair once."""
-    return connection.execute(_AFTER, {"since": since, "until": until}).df()
+def taken_between(connection: "DuckDBPyConnection", project: Path, since: datetime, until: datetime) -> "DataFrame":
+    """Return user_id and item_id of what shoppers took after a moment and had not sent back or hidden up to another.
+
+    Args:
+        connection: to the warehouse with all interactions.
+        project: the SQLMesh project, whose model of histories says which purchases were sent back.
+        since: only later events count.
+        until: no later event is known.
+    """
+    parameters = {"since": since, "until": until}
+    return connection.execute(_TAKEN.format(histories=_histories_until(project), since="$since"), parameters).df()
+
+
+@cache
+def _histories_until(project: Path) -> str:
+    """Return the query of histories.user_histories as of $until."""
+    histories = render_model(project, "histories.user_histories")
+    return "(" + histories.replace('"histories"."as_of"', "(SELECT $until::TIMESTAMP AS as_of)") + ")"
 
 
 def hold_out_last(connection: "DuckDBPyConnection", protocol: Protocol) -> "DataFrame":

@@ -20,6 +20,7 @@ from vlm4rec_search.embeddings.tables import embed_texts
 from vlm4rec_search.evaluation.data import Catalogue, Split, Targets
 from vlm4rec_search.evaluation.protocol import (
     LIKED,
+    TAKEN_EVER,
     Protocol,
     cuts_of,
     find_targets,
@@ -155,9 +156,10 @@ def _stack(vectors: list[list[float]], items: int, rows: "np.typing.NDArray[np.i
 Say = Callable[[str], None]
 VALIDATION, TEST = "evaluate_validation", "evaluate_test"
 
-_KEPT = f"""
+KEPT = f"""
 CREATE OR REPLACE TEMP TABLE kept AS
-SELECT row_number, user_id, item_id, interacted_at, {LIKED} AS liked FROM staging.interactions
+SELECT row_number, user_id, item_id, interacted_at, {LIKED} AND (user_id, item_id) IN ({TAKEN_EVER}) AS liked
+FROM staging.interactions
 WHERE interacted_at <= (SELECT as_of FROM histories.as_of)
 """  # noqa: S608  our own text alone
 
@@ -206,9 +208,10 @@ def build_parts(settings: Settings, protocol: Protocol, needs: frozenset[str], c
 def _in_time(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "dict[str, DataFrame]":
     with read(bench.settings.warehouse) as connection:
         cuts = cuts_of(connection, bench.settings.data_dir, protocol)
-        later = {TEST: taken_between(connection, cuts.test, cuts.end)}
+        project = bench.settings.require_project()
+        later = {TEST: taken_between(connection, project, cuts.test, cuts.end)}
         if choose:
-            later[VALIDATION] = taken_between(connection, cuts.validation, cuts.test)
+            later[VALIDATION] = taken_between(connection, project, cuts.validation, cuts.test)
     for environment, moment in ((VALIDATION, cuts.validation), (TEST, cuts.test)):
         if environment in later:
             say(f"Building the tables as of {moment:%Y-%m-%d %H:%M} ({environment.removeprefix('evaluate_')})")
@@ -219,7 +222,7 @@ def _in_time(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "d
 def _leave_one_out(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "dict[str, DataFrame]":
     later, rows, held = {}, {}, []
     with read(bench.settings.warehouse) as connection:
-        connection.execute(_KEPT)
+        connection.execute(KEPT)
         for environment in (TEST, VALIDATION) if choose else (TEST,):
             later[environment] = hold_out_last(connection, protocol)
             held += [row for (row,) in connection.execute("SELECT row_number FROM held_out").fetchall()]

@@ -174,7 +174,8 @@ def _retrieve(
         targets = Targets(everybody, incidence(everybody[:0], everybody[:0], split.shape))
     else:
         with read(moment.log) as connection:
-            targets = find_targets(split, taken_between(connection, moment.start, moment.end), protocol.history)
+            taken = taken_between(connection, moment.settings.require_project(), moment.start, moment.end)
+        targets = find_targets(split, taken, protocol.history)
         if not len(targets.users):
             return None
     part = Part(split, targets.some(moment.users, protocol.seed))
