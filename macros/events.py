@@ -122,13 +122,22 @@ def _has_quantity(event_type: SQL) -> str:
 
 @macro()
 def rating_scale(evaluator: MacroEvaluator, rating: SQL) -> str:
-    """Return an aggregate: the best rating of the smallest usual scale (thumbs, 5, 10, 100) that has all ratings."""
+    """Return an aggregate: the best rating of the smallest usual scale (thumbs, 5, 10, 100) that has the ratings.
+
+    Of five ratings or more one, and of many one in a hundred, may be above the scale: a slip of the pen. NULL without a
+    rating, and where no scale has them.
+    """
+    slips = f"CASE WHEN COUNT({rating}) < 5 THEN 0 ELSE GREATEST(1, COUNT({rating}) // 100) END"
+
+    def has_all(best: int) -> str:
+        return f"COUNT(CASE WHEN {rating} > {best} THEN 1 END) <= {slips}"
+
     return f"""CASE
-      WHEN MAX({rating}) IS NULL OR MAX({rating}) > 100 THEN NULL
-      WHEN MAX({rating}) > 10 THEN 100
-      WHEN MAX({rating}) > 5 THEN 10
+      WHEN COUNT({rating}) = 0 THEN NULL
       WHEN BOOL_AND({rating} IN (0, 1)) THEN 1
-      ELSE 5
+      WHEN {has_all(5)} THEN 5
+      WHEN {has_all(10)} THEN 10
+      WHEN {has_all(100)} THEN 100
     END"""
 
 

@@ -8,10 +8,10 @@ _CODES = (
 )
 _CURRENCY = f"(?:[A-Z]{{0,3}}\\s?\\p{{Sc}}|{_CODES}|Euros?|Kč|kr\\.?|zł|Rs\\.?|Ft|Fr\\.?|lei|руб\\.?)"  # noqa: RUF001
 _FROM = "(?:from|starting at|ab|à partir de|dès|a partir de|desde|a partire da|da|vanaf|från|fra|od|от)"
-# sign, number with its separators; "24,-" and "24:-" are whole amounts
+# sign, number with its separators, sign behind it as SAP writes it; "24,-" and "24:-" are whole amounts
 _AMOUNT = (
     f"(?i)^(?:{_FROM}\\s+)?([+-]?)\\s?(?:{_CURRENCY})?\\s?([+-]?)\\s?"
-    "(\\d(?:[\\d.,'\\x{2019} ]*\\d)?|[.,]\\d+)(?:[.,]?[-\\x{2013}\\x{2014}]{1,2}|:-)?"
+    "(\\d(?:[\\d.,'\\x{2019} ]*\\d)?|[.,]\\d+)(?:[.,][-\\x{2013}\\x{2014}]{1,2}|:-)?(-?)"
     f"\\s?(?:{_CURRENCY})?\\s?\\*?$"
 ).replace("'", "''")
 _PLAIN = "[+-]?(\\d+|\\d*\\.(\\d{1,2}|\\d{4,})|0\\.\\d+|\\d{4,}\\.\\d+)([eE][+-]?\\d+)?"
@@ -33,7 +33,7 @@ OUT_OF_STOCK = (
 
 @macro()
 def parse_number(evaluator: MacroEvaluator, text: SQL, decimal: SQL) -> str:
-    """Return a number as a shop writes it ("1.299,00 €", "from 9.99", "USD 1,299.00") as DOUBLE, or NULL.
+    """Return a number as a shop writes it ("1.299,00 €", "from 9.99", "USD 1,299.00", "2-") as DOUBLE, or NULL.
 
     "1,299" and "1.299" have two meanings: they are read only if `decimal`, the decimal sign of the column (`.` or `,`),
     is not NULL.
@@ -42,7 +42,7 @@ def parse_number(evaluator: MacroEvaluator, text: SQL, decimal: SQL) -> str:
 
     value = Value(evaluator.gateway, evaluator.runtime_stage, text, decimal)
     text, decimal = value.arguments
-    parts = f"REGEXP_EXTRACT({text}, '{_AMOUNT}', ['before', 'sign', 'digits'])"
+    parts = f"REGEXP_EXTRACT({text}, '{_AMOUNT}', ['before', 'sign', 'digits', 'behind'])"
     digits = "TRIM(amount.digits)"
     # Spaces and apostrophes separate thousands, or this is no number.
     grouped = f"REGEXP_FULL_MATCH({digits}, '\\d{{1,3}}([ ''\\x{{2019}}]\\d{{3}})+([.,]\\d+)?')"
@@ -58,7 +58,8 @@ def parse_number(evaluator: MacroEvaluator, text: SQL, decimal: SQL) -> str:
       WHEN REGEXP_FULL_MATCH(digits, '\\d{{1,3}}(\\.\\d{{3}})+(,\\d+)?') THEN REPLACE({without_dot}, ',', '.')
     END"""
     number = f"LIST_TRANSFORM([{joined}], digits -> TRY_CAST({plain} AS DOUBLE))[1]"
-    signed = f"CASE WHEN amount.before || amount.sign = '-' THEN -1 ELSE 1 END * {number}"
+    signs = "amount.before || amount.sign || amount.behind"
+    signed = f"CASE {signs} WHEN '-' THEN -1 WHEN '' THEN 1 WHEN '+' THEN 1 END * {number}"
     return value.sql(
         "DOUBLE",
         f"""CASE

@@ -20,7 +20,7 @@ OFFSETS = {
 _ISO = "\\d{4}-\\d\\d-\\d\\d([ T]\\d\\d:\\d\\d(:\\d\\d(\\.\\d+)?)?)?"
 _ISO_WITH_ZONE = "\\d{4}-\\d\\d-\\d\\d[ T]\\d\\d:\\d\\d:\\d\\d(\\.\\d+)?(Z|[+-](0\\d|1[0-4])(:?[0-5]\\d)?)"
 _NUMBER = "[+-]?\\d+(\\.\\d*)?([eE][+-]?\\d+)?"
-_DIGITS = "(19|20)\\d{6}(\\d\\d){0,3}"
+_DIGITS = "((19|20)\\d{6}|9999\\d{4})(\\d\\d){0,3}"  # also of a far future, which programs write for no end
 _OTHER_DIGITS = "\\d{4}(19|20)\\d\\d"  # the year last
 _OF_TWO = "^\\d\\d?[./ -]\\d\\d?[./ -]\\d\\d"  # a year of two digits, which may stand first
 _ONLY_MONTH = "(19|20)\\d\\d(0[1-9]|1[0-2])?"
@@ -41,8 +41,8 @@ def parse_time(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str) -
     """Return the text as a UTC timestamp; NULL if it is no time, or if it may be several.
 
     ISO 8601 and its relatives, RFC 2822, the output of `date`, dates without separators, and epochs are read. The size
-    of an epoch tells its unit; a year from 1900 to 2099 at the beginning of 8 to 14 digits makes them a date. Eight
-    digits with such a year at the end need a known order of day and month, and a year or month alone is no time.
+    of an epoch tells its unit; 8 to 14 digits that begin with a year from 1900 to 2099 are a date, or no time at all.
+    Eight digits with such a year at the end need a known order of day and month, and a year or month alone is no time.
 
     Args:
         evaluator: of SQLMesh.
@@ -185,7 +185,7 @@ def _from_number(text: str, form: str, declared: str) -> str:
     other = f"CASE {form} {orders} END"
     is_days = f"{form} = 'days' OR REGEXP_FULL_MATCH({text}, '[345]\\d{{4}}\\.\\d{{5,}}')"
     return f"""CASE
-      WHEN REGEXP_FULL_MATCH({digits}, '{_DIGITS}') AND NOT {date} IS NULL THEN {_in_zone(date, declared)}
+      WHEN REGEXP_FULL_MATCH({digits}, '{_DIGITS}') THEN {_in_zone(date, declared)}
       WHEN {is_days} THEN {_in_zone(f"MAKE_TIMESTAMP({days})", declared)}
       WHEN REGEXP_FULL_MATCH({digits}, '{_ONLY_MONTH}') THEN NULL
       WHEN {_is_other_date(digits)} THEN {_in_zone(other, declared)}

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.macro_sql import DUCKDB, macros, run
 
 from vlm4rec_search.common import erase
 from vlm4rec_search.common.erase import erase_rows
@@ -30,6 +31,16 @@ def test_the_list_names_nobody_and_finds_every_spelling(tmp_path: Path) -> None:
     assert found.adding(["12"]) == found
     assert found.adding(["13"]).version != found.version
     assert load_forgotten(tmp_path / "none.json") == Forgotten()
+
+
+@pytest.mark.parametrize(
+    "written", ["12.0", "0012.000", "1e+16", "1.2345678901234567e+17", "9.3e+18", "a.0", "1e+2", "12"]
+)
+def test_an_id_that_staging_makes_a_whole_number_is_forgotten(written: str) -> None:
+    """Whether the id is given as the tables have it or as the file has it, which programs write as a float."""
+    (staged,) = run(macros("cleaning").without_fraction(DUCKDB, "text", "TRUE"), [written])
+    assert written in Forgotten().adding([staged])
+    assert staged in Forgotten().adding([written])
 
 
 def test_a_damaged_list_stops(tmp_path: Path) -> None:

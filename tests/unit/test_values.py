@@ -157,6 +157,12 @@ def test_a_declared_order_reads_dates_that_end_with_their_year() -> None:
     assert parsed_times(["0", "86400"]) == [datetime(1970, 1, 1), datetime(1970, 1, 2)]
 
 
+def test_digits_that_begin_with_a_year_and_are_no_date_are_no_time() -> None:
+    assert parsed_times(["20240230", "20241301", "2024063112", "20240229"]) == [None, None, None, datetime(2024, 2, 29)]
+    assert time_problems(["20240230"]) == ["time cannot be parsed"]
+    assert parsed_times(["99991231", "99991231235959"]) == [datetime(9999, 12, 31), datetime(9999, 12, 31, 23, 59, 59)]
+
+
 CURRENCIES = ("{}", "{} €", "€{}", "EUR {}", "{} USD", "US${}", "{} kr", "Rs. {}", "from {}", "ab {} €")
 GROUPS = ("", ",", ".", " ", "'", "\u202f")
 PRICES = st.tuples(st.integers(0, 99_999_999), st.integers(0, 4), st.sampled_from(GROUPS), st.sampled_from(CURRENCIES))
@@ -184,6 +190,10 @@ def test_a_price_is_read_right_or_not_at_all(prices: list[tuple[int, int, str, s
     ("text", "number"),
     [
         ("24,-", 24.0),
+        ("2-", -2.0),
+        ("2,50-", -2.5),
+        ("-2-", None),
+        ("--5", None),
         ("-$5.00", -5.0),
         ("$-5.00", -5.0),
         ("1,29,999.00", 129_999.0),
@@ -302,7 +312,19 @@ def test_rating_events_are_words_and_never_sql() -> None:
 
 @pytest.mark.parametrize(
     ("ratings", "scale"),
-    [([0.5, 4.0], 5), ([1.0], 1), ([1.0, 2.0], 5), ([8.0, 2.0], 10), ([0.0, 1.0], 1), ([85.0], 100), ([1000.0], None)],
+    [
+        *[
+            ([0.5, 4.0], 5),
+            ([1.0], 1),
+            ([1.0, 2.0], 5),
+            ([8.0, 2.0], 10),
+            ([0.0, 1.0], 1),
+            ([85.0], 100),
+            ([1000.0], None),
+        ],
+        *[([5.0, 5.0, 5.0, 5.0, 50.0], 5), ([5.0, 5.0, 5.0, 500.0, 1.0], 5), ([5.0, 5.0, 5.0, 9.0, 8.0], 10)],
+        *[([3.0] * 400 + [50.0] * 4, 5), ([3.0] * 400 + [50.0] * 5, 100), ([], None)],
+    ],
 )
 def test_ratings_show_their_scale(ratings: list[float], scale: float | None) -> None:
     sql = macros("events").rating_scale(DUCKDB, "rating")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import file_lock, replacing_file
 from vlm4rec_search.common.text_forms import normal_form
 
+_WHOLE, _EXPONENT = re.compile(r"([0-9]{1,38})\.0+"), re.compile(r"[0-9](\.[0-9]+)?e\+[0-9]{1,3}")
+_TOO_LARGE = 1 << 63  # staging leaves such a float as it is
 REASON = "forgotten"
 """Why the raw layer refuses the rows of these shoppers."""
 
@@ -34,7 +37,7 @@ class Forgotten:
         if not self.hashes or not isinstance(user_id, str):
             return False
         plain = normal_form(user_id)
-        return any(_hash(self.salt, each) in self.hashes for each in (plain, _without_fraction(plain)))
+        return any(_hash(self.salt, each) in self.hashes for each in {plain, _without_fraction(plain)})
 
     @property
     def version(self) -> str:
@@ -106,6 +109,9 @@ def _hash(salt: str, user_id: str) -> str:
 
 
 def _without_fraction(user_id: str) -> str:
-    """Return 12 for 12.0, as staging does where a program wrote whole numbers as floats."""
-    whole, dot, fraction = user_id.partition(".")
-    return whole if dot and whole.isdigit() and fraction and not fraction.strip("0") else user_id
+    """Return 12 for 12.0, 0012.0 and 1.2e+1, as @without_fraction does for whole numbers that became floats."""
+    if match := _WHOLE.fullmatch(user_id):
+        return str(int(match[1]))
+    if _EXPONENT.fullmatch(user_id) and (number := round(float(user_id))) < _TOO_LARGE:
+        return str(number)
+    return user_id
