@@ -9,11 +9,11 @@ WITH named AS (
   SELECT
     raw.file,
     @is_event(raw.file) AS is_event,
-    @something(raw.item_id, 'item_id', @declared_values) AS item_id,
-    @something(raw.user_id, 'user_id', @declared_values) AS user_id,
-    raw.value,
-    raw.timestamp,
-    @event_name(raw.event_type, @declared_values) AS event_type
+    @something(@normal_form(raw.item_id), 'item_id', @declared_values) AS item_id,
+    @something(@normal_form(raw.user_id), 'user_id', @declared_values) AS user_id,
+    @normal_form(raw.value) AS value,
+    @normal_form(raw.timestamp) AS timestamp,
+    @event_name(@normal_form(raw.event_type), @declared_values) AS event_type
   FROM raw.interactions AS raw
 ), rows AS (
   SELECT

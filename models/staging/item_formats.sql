@@ -8,8 +8,8 @@ MODEL (
 WITH rows AS (
   SELECT
     raw.file,
-    @something(raw.item_id, 'item_id', @declared_values) AS item_id,
-    @decimal_sign(raw.price) AS decimal,
+    @something(@normal_form(raw.item_id), 'item_id', @declared_values) AS item_id,
+    @decimal_sign(@normal_form(raw.price)) AS decimal,
     @is_broken_text(raw.title) OR @is_broken_text(raw.description) OR @is_broken_text(raw.category) AS is_broken
   FROM raw.items AS raw
 ), files AS (

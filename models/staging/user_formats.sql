@@ -7,7 +7,7 @@ MODEL (
 
 WITH users AS (
   SELECT
-    @are_floats(@something(raw.user_id, 'user_id', @declared_values)) AS user_floats
+    @are_floats(@something(@normal_form(raw.user_id), 'user_id', @declared_values)) AS user_floats
   FROM raw.users AS raw
 )
 SELECT

@@ -60,6 +60,18 @@ def test_ways_to_write_a_catalogue(staged: Stage, content: str | bytes, titles: 
     assert of_items(staged(content), "title") == titles
 
 
+def test_spaces_and_signs_for_spreadsheets_hide_no_format(staged: Stage) -> None:
+    """A log with a space behind each comma, and ids as shops write them for spreadsheets."""
+    found = staged(log='user_id, item_id, timestamp\nu, 1.0, 31/03/2024\nu,="2.0", 01/03/2024\n')
+    assert found.refused == []
+    assert [(item, time) for _, item, _, _, time in found.events] == [
+        ("1", "2024-03-31 00:00:00"),
+        ("2", "2024-03-01 00:00:00"),
+    ]
+    prices = "item_id;title;price\n 1.0;Lamp; 1,299\n 2.0;Mug; 24,90\n"
+    assert of_items(staged(prices), "price") == [1.299, 24.9]
+
+
 PACKED = gzip.compress(CATALOGUE.encode(), mtime=0)
 LINE = b'{"item_id":"1","title":"Lamp"}\n{"item_id":"2","title":"Mug"}\n'
 
