@@ -107,14 +107,16 @@ WITH decoded AS (
       THEN 'price may mean thousands or decimals'
       WHEN NOT COALESCE(@is_finite(cleaned.number), FALSE) THEN 'price is not a number'
       WHEN cleaned.number < 0 THEN 'negative price'
-    END AS price_reason
+    END AS price_reason,
+    CASE WHEN @contains(cleaned.description, @markup) THEN 'description contains page script' END AS description_reason
   FROM cleaned
 )
 SELECT
   ruled.row_number, /* number of the row in the file, from 1 */
   ruled.item_id::TEXT AS item_id, /* the shop's id of the item; a row without one is refused */
   ruled.title::TEXT AS title, /* name of the item as plain text */
-  CASE WHEN NOT @contains(ruled.description, @markup) THEN ruled.description END::TEXT AS description, /* description of the item by the shop, without tags; NULL if it contains page script */
+  CASE WHEN ruled.description_reason IS NULL THEN ruled.description END::TEXT AS description, /* description of the item by the shop, without tags; NULL if it contains page script */
+  ruled.description_reason, /* why the description is NULL although there is a text; else NULL */
   ruled.category::TEXT AS category, /* category of the item in the shop */
   CASE WHEN ruled.price_reason IS NULL THEN ruled.number END::DOUBLE AS price, /* price in the shop's currency; NULL if it cannot be read */
   ruled.price_reason, /* why the price is NULL although there is a text; else NULL */

@@ -31,3 +31,15 @@ INNER JOIN raw.items AS raw
   ON raw.row_number = judged.row_number
 WHERE
   judged.reason IS NULL AND NOT judged.available_reason IS NULL
+UNION ALL
+SELECT
+  judged.row_number,
+  judged.item_id,
+  'description' AS field,
+  raw.description AS value,
+  judged.description_reason AS reason
+FROM staging.judged_items AS judged
+INNER JOIN raw.items AS raw
+  ON raw.row_number = judged.row_number
+WHERE
+  judged.reason IS NULL AND NOT judged.description_reason IS NULL

@@ -25,7 +25,7 @@ class Staged:
         items: accepted items by id: the columns of `staging.judged_items`, attributes as text.
         events: accepted interactions: shopper, item, event type, value, time as text.
         refused: table, line and reason of each row that is refused or cannot be read.
-        emptied: id, field and reason of each price and availability that cannot be read.
+        emptied: id, field and reason of each value that cannot be read.
         told: notes and warnings of the reader.
     """
 
@@ -86,6 +86,7 @@ def stage(folder: Path, files: Mapping[str, str | bytes]) -> Staged:
             SELECT user_id, item_id, event_type, value, CAST(interacted_at AS TEXT)
             FROM staging.judged_interactions WHERE reason IS NULL ORDER BY row_number
         """).fetchall()
-    emptied = [(item["item_id"], field, item[f"{field}_reason"]) for item in items for field in ("price", "available")
+    fields = ("price", "available", "description")
+    emptied = [(item["item_id"], field, item[f"{field}_reason"]) for item in items for field in fields
                if item[f"{field}_reason"]]  # fmt: skip
     return Staged({item["item_id"]: item for item in items}, events, refused, emptied, "\n".join(told))
