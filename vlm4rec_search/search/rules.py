@@ -16,7 +16,7 @@ scenarios:
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -131,7 +131,12 @@ class Rule(BaseModel):
 
     def matches(self, item_id: str, facets: Mapping[str, Sequence[str]]) -> bool:
         """Return whether the rule applies to an item with these values by field."""
-        return item_id in self.items if self.filter is None else _condition(self.filter).matches(facets)
+        return item_id in self._ids if self.filter is None else _condition(self.filter).matches(facets)
+
+    @cached_property
+    def _ids(self) -> frozenset[str]:
+        """The items, to look one up for every candidate of every search; the tuple has the order of pins."""
+        return frozenset(self.items)
 
     def applies(self, query: Query, segment: str | None, analyzer: Analyzer = ENGLISH) -> bool:
         """Return whether the rule applies to a search, see `Condition`."""
