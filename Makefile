@@ -68,7 +68,7 @@ test-long: .venv/installed
 	$(PYTEST) -n 2 -m long
 
 .venv/bench: .venv/installed
-	@echo "== Add what the benchmarks compare with: downloads about 100 MB"
+	@echo "== Add what the benchmarks compare with: downloads about 100 MB; hnswlib needs a C++ compiler"
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch-local,dev,bench]'
 	touch $@
 
