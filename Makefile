@@ -30,7 +30,7 @@ help:
 
 .venv/installed: .venv/core
 	@echo "== Add what tests and models need: downloads about 3 GB, torch first of all"
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch-local,dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch-local,peers,dev]'
 	touch $@
 
 demo: .venv/core
@@ -69,7 +69,7 @@ test-long: .venv/installed
 
 .venv/bench: .venv/installed
 	@echo "== Add what the benchmarks compare with: downloads about 100 MB; hnswlib needs a C++ compiler"
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch-local,dev,bench]'
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[models,opensearch-local,peers,dev,bench]'
 	touch $@
 
 bench: .venv/bench

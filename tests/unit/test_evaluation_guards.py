@@ -53,8 +53,6 @@ LEARNERS: dict[str, Callable[[], System]] = {
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_shuffled_labels_fall_to_chance(name: str) -> None:
-    if name in ("als", "bpr"):
-        pytest.importorskip("implicit", reason="the extra peers is not installed")
     log = planted()
     split = log.split(NOW)
     targets = log.targets(split)
