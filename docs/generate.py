@@ -107,8 +107,9 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Environment variables, or lines of the file `.env` of the project, which wins. A relative path is relative to",
-        "the working directory. Secrets are never printed.",
+        "Environment variables, or lines of the file `.env` of the project, which wins. In the folder of a project and",
+        "below it, a relative path is relative to the project, elsewhere to the working directory. Secrets are never",
+        "printed.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",

@@ -169,7 +169,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def test_the_package_has_ten_rooms_and_nothing_loose() -> None:
+def test_the_package_has_its_rooms_and_nothing_loose() -> None:
     assert loose(PACKAGE) == []
     assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
 

@@ -1,4 +1,7 @@
-"""The commands `shop`, `simulate` and `import`, which write a data folder, and `publish-tables`."""
+"""Commands that write a data folder (`shop`, `simulate`, `import`) or copy tables and events out and back.
+
+The latter are `fetch-tables`, `publish-tables` and `publish-events`.
+"""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
 
     Each field is read from the environment variable `VLM4REC_<FIELD>`. A relative path is relative to the working
     directory; `settings` makes it relative to the project in a folder below the project. The descriptions are the
-    settings table of the README.
+    table of docs/reference/settings.md.
     """
 
     model_config = SettingsConfigDict(env_prefix="VLM4REC_", frozen=True, extra="ignore", env_ignore_empty=True)
