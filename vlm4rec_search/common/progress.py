@@ -16,6 +16,8 @@ from vlm4rec_search.common.logging import is_quiet
 
 logger = logging.getLogger(__name__)
 
+_BETWEEN_LINES = 2.0  # seconds
+
 Advance = Callable[[int], None]
 Show = Callable[[str, int], AbstractContextManager[Advance]]
 
@@ -49,8 +51,8 @@ def bar(label: str, total: int) -> Iterator[Advance]:
 
 
 @contextmanager
-def lines(label: str, total: int, every: float = 2.0) -> Iterator[Advance]:
-    """Log `label: done/total, rate, time left` at most once in `every` seconds, and at the end."""
+def lines(label: str, total: int) -> Iterator[Advance]:
+    """Log `label: done/total, rate, time left` at most once in two seconds, and at the end."""
     start = last = time.monotonic()
     done = 0
 
@@ -58,7 +60,7 @@ def lines(label: str, total: int, every: float = 2.0) -> Iterator[Advance]:
         nonlocal done, last
         done += count
         now = time.monotonic()
-        if now - last >= every or done >= total:
+        if now - last >= _BETWEEN_LINES or done >= total:
             last = now
             rate = done / max(now - start, 1e-9)
             left = (total - done) / rate if rate else 0.0

@@ -30,10 +30,8 @@ _POPULAR_ITEMS = pa.schema(
 )
 
 
-def observe_release(
-    releases: Releases, name: str, rules: Sequence[Rule] = (), sample: int = SAMPLE
-) -> Mapping[str, pa.Table]:
-    """Search a release for a sample of shoppers, as a page of the shop would, and return the rows by table.
+def observe_release(releases: Releases, name: str, rules: Sequence[Rule] = ()) -> Mapping[str, pa.Table]:
+    """Search a release for `SAMPLE` shoppers, as a page of the shop would, and return the rows by table.
 
     Returns:
         shoppers: tier of the answer and profile vector of each shopper of the sample, NULL without a profile.
@@ -46,7 +44,7 @@ def observe_release(
     """
     shoppers, hits = [], []
     with releases.open(name, None, rules) as index:
-        users = releases.users(name, sample)
+        users = releases.users(name, SAMPLE)
         for user, (tier, shown) in zip(users, top_tens(index, users), strict=True):
             known = index.backend.reader().user(user)
             vector = None if known is None else known.vector

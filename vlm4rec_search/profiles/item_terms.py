@@ -5,17 +5,16 @@ import pandas as pd
 from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.profiles.terms import term_weights
 
-PER_ITEM = 32
+PER_ITEM = 32  # terms
 
 
-def item_terms(texts: pd.DataFrame, per_item: int = PER_ITEM, analyzer: Analyzer = ENGLISH) -> pd.DataFrame:
-    """Return the words that distinguish each item from the catalogue.
+def item_terms(texts: pd.DataFrame, analyzer: Analyzer = ENGLISH) -> pd.DataFrame:
+    """Return the words that distinguish each item from the catalogue, at most `PER_ITEM` of each.
 
     All weigh 1; the rank says which are rarest (see `term_weights`).
 
     Args:
         texts: item_id (unique), text.
-        per_item: most terms of an item.
         analyzer: of the catalogue's language.
 
     Returns:
@@ -23,5 +22,5 @@ def item_terms(texts: pd.DataFrame, per_item: int = PER_ITEM, analyzer: Analyzer
         (its id), by item_id and rank; equally rare terms are ordered by term.
     """
     alone = pd.DataFrame({"user_id": texts["item_id"], "item_id": texts["item_id"], "weight": 1.0})
-    terms = term_weights(alone, texts, per_item, analyzer).rename(columns={"user_id": "item_id"})
+    terms = term_weights(alone, texts, PER_ITEM, analyzer).rename(columns={"user_id": "item_id"})
     return terms.assign(analyzer=analyzer.id)

@@ -70,7 +70,6 @@ class Explainer:
 
     def __init__(self, reader: Reader, facts: Facts, plan: Plan, retrieved: Retrieved) -> None:
         self._facts, self._plan, self._retrieved = facts, plan, retrieved
-        self._as_of = reader.release.as_of
         self._release = reader.release
         from_history = [each for each in plan.retrievers if each.name in (*FROM_HISTORY, "fitted")]
         used = {item for retriever in from_history for item in self._history_weights(retriever)}

@@ -174,13 +174,13 @@ def named_parts(parts: Sequence[HistoryPart]) -> Sequence[HistoryPart]:
     return [part for part in parts[:ITEMS] if part.share >= WEAK * parts[0].share]
 
 
-def shorten(title: str, longest: int = LONGEST_TITLE) -> str:
-    """Return a title of at most `longest` characters, cut behind a word where there is one in its second half."""
+def shorten(title: str) -> str:
+    """Return a title of at most `LONGEST_TITLE` characters, cut behind a word where there is one in its second half."""
     title = " ".join(title.split())
-    if len(title) <= longest:
+    if len(title) <= LONGEST_TITLE:
         return title
-    kept = title[: longest - 1]
-    last_space = title.rfind(" ", longest // 2, longest)
+    kept = title[: LONGEST_TITLE - 1]
+    last_space = title.rfind(" ", LONGEST_TITLE // 2, LONGEST_TITLE)
     return (kept if last_space < 0 else kept[:last_space]).rstrip(" ,;:-/(") + "…"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from vlm4rec_search.common.vectors import Ints, Mask, Scores
+from vlm4rec_search.common.vectors import Ints, Scores
 from vlm4rec_search.evaluation.data import Split, Targets, incidence
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 
@@ -115,24 +115,3 @@ class Random(System):
         """Return random numbers, float32 (b, n), that depend on seed and user, not on the block."""
         draws = [np.random.default_rng((self._seed, int(user))).random(self._items, np.float32) for user in users]
         return np.stack(draws)
-
-
-class Oracle(System):
-    """Knows the answers: a guard, which has to end up on top. It is no system to compare with."""
-
-    name = "oracle"
-
-    def __init__(self, targets: Targets) -> None:
-        self._targets = targets
-
-    def fit(self, split: Split, validation: Targets | None = None) -> None:
-        """Learn nothing: the answers are known."""
-
-    def scores(self, users: Ints) -> Scores:
-        """Return 1 for the relevant items of the targets' users, float32 (b, n)."""
-        found = self._targets.relevant[np.searchsorted(self._targets.users, users)].toarray()
-        return np.where(found > 0, found, NOT_FOUND).astype(np.float32)
-
-    def covers(self) -> Mask | None:
-        """Return None: it ranks everything."""
-        return None

@@ -20,6 +20,7 @@ T = TypeVar("T")
 CHUNK_BYTES = 5 * 2**20
 CONNECTIONS = 4
 PATIENCE = 120.0  # seconds
+_SETTINGS_PATIENCE = 60.0  # seconds for which settings are tried to be changed while the server is away
 _WHILE_LOADING = {"refresh_interval": "-1", "number_of_replicas": "0", "auto_expand_replicas": "false"}
 _BACKUP = "settings_before_loading"  # in `_meta`; after a killed load the next one restores the settings from here
 
@@ -113,7 +114,7 @@ def _loading_alias(client: OpenSearch, index: str) -> Iterator[str]:
 
 
 @contextmanager
-def loading(client: OpenSearch, index: str, patience: float = 60.0) -> Iterator[None]:
+def loading(client: OpenSearch, index: str) -> Iterator[None]:
     """Switch refresh and replicas off while the block runs, and always restore them.
 
     Both would repeat all work of a load. After a killed load the next one restores the settings from before the first.
@@ -122,19 +123,18 @@ def loading(client: OpenSearch, index: str, patience: float = 60.0) -> Iterator[
     Args:
         client: from `connect`.
         index: an index that exists.
-        patience: seconds for which the settings are tried to be restored while the server is away.
 
     Raises:
         RunError: the index does not exist, or its settings cannot be restored.
     """
-    before = _answer(lambda: _back_up(client, index), patience, f"cannot prepare {index} for loading")
+    before = _answer(lambda: _back_up(client, index), f"cannot prepare {index} for loading")
     try:
         client.indices.put_settings(index=index, body={"index": _WHILE_LOADING})
         yield
     finally:
         hint = f"{index} still has the settings of loading, load it again to restore them"
-        _answer(lambda: _restore(client, index, before), patience, hint)
-    _answer(lambda: client.indices.refresh(index=index, request_timeout=600), patience, f"cannot refresh {index}")
+        _answer(lambda: _restore(client, index, before), hint)
+    _answer(lambda: client.indices.refresh(index=index, request_timeout=600), f"cannot refresh {index}")
 
 
 def _back_up(client: OpenSearch, index: str) -> dict[str, str | None]:
@@ -168,10 +168,10 @@ def _drop_backup(client: OpenSearch, index: str) -> None:
     client.indices.put_mapping(index=index, body={"_meta": {name: meta[name] for name in meta if name != _BACKUP}})
 
 
-def _answer(request: Callable[[], T], patience: float, message: str) -> T:
+def _answer(request: Callable[[], T], message: str) -> T:
     """Repeat a request until the server answers it, and say what failed where it does not."""
     try:
-        return until_answered(patience)(request)
+        return until_answered(_SETTINGS_PATIENCE)(request)
     except UnreachableError as error:
         raise RunError(f"{message}: {error}") from None
     except exceptions.TransportError as error:

@@ -58,6 +58,7 @@ _RGB_TO_WHITE = (_TO_XYZ / _WHITE[:, None]).T.astype(np.float32)
 _CODES = np.arange(256) / 255.0
 _LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4).astype(np.float32)
 _LIGHTNESS = 0.6  # weight of lightness in distances; folds and shadows change it far more than the hue
+_MOST_COLOURS = 4
 _RADIUS = 14.0
 _BINS = (4, 16, 16)
 
@@ -94,15 +95,15 @@ def name_colour(lab: Floats) -> str:
     return _NAMES[int(distance(_NAMED, lab).argmin())]
 
 
-def main_colours(lab: Floats, weight: Floats, limit: int = 4) -> list[Colour]:
-    """Return at most `limit` colours of Lab pixels (n, 3), by descending share of their weight (n,).
+def main_colours(lab: Floats, weight: Floats) -> list[Colour]:
+    """Return at most four colours of Lab pixels (n, 3), by descending share of their weight (n,).
 
     The fullest cell of a coarse Lab histogram takes all pixels near its mean, then the fullest cell of the remaining
     pixels, and so on. Colours with the same name are merged. The result is deterministic.
     """
     total, colours = float(weight.sum()), list[Colour]()
     left = np.ones(len(lab), dtype=bool)
-    while total and len(colours) < limit and weight[left].sum() > 0.04 * total:
+    while total and len(colours) < _MOST_COLOURS and weight[left].sum() > 0.04 * total:
         centre = _find_peak(lab[left], weight[left])
         near = left & (distance(lab, centre) < _RADIUS)
         share = float(weight[near].sum())

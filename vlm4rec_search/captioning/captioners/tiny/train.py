@@ -50,7 +50,7 @@ class TrainingReport:
     accuracy: dict[str, float]
 
 
-def train_model(to: Path, photos: int, seeing: int, writing: int, test_photos: int = TEST_PHOTOS) -> TrainingReport:
+def train_model(to: Path, photos: int, seeing: int, writing: int) -> TrainingReport:
     """Train the small model from random weights and write it with its card to the folder `to`; seeded.
 
     Args:
@@ -58,26 +58,25 @@ def train_model(to: Path, photos: int, seeing: int, writing: int, test_photos: i
         photos: number of drawings to train on.
         seeing: steps of the vision tower alone.
         writing: steps of projector and decoder on captions.
-        test_photos: number of held-out drawings for the accuracy.
 
     Raises:
         UsageError: a number is too small, or `to` contains other files.
     """
-    _check_arguments(to, min(photos, seeing, writing, test_photos))
+    _check_arguments(to, min(photos, seeing, writing))
     started = time.monotonic()
     parameters, loss = _train(to, photos, seeing, writing)
     minutes = (time.monotonic() - started) / 60
-    drawings, looks = draw_held_out(test_photos)
+    drawings, looks = draw_held_out(TEST_PHOTOS)
     captions = caption_photos(TransformersCaptioner(str(to), load_prompt("describe"), batch_size=32), drawings)
     accuracy = measure_accuracy(looks, captions)
     report = TrainingReport(str(to), photos, seeing, writing, parameters, loss, minutes, accuracy)
-    _write_card(to, report, test_photos, date.today())
+    _write_card(to, report, date.today())
     return report
 
 
 def _check_arguments(to: Path, smallest_number: int) -> None:
     if smallest_number < 1:
-        raise UsageError("training needs at least 1 photo, 1 step of each part and 1 photo to test on")
+        raise UsageError("training needs at least 1 photo and 1 step of each part")
     if to.exists() and not to.is_dir():
         raise UsageError(f"{to} is a file; give a folder")
     if to.is_dir() and any(to.iterdir()) and not (to / CARD).is_file():
@@ -121,11 +120,11 @@ def _save(model: "LlavaNextForConditionalGeneration", processor: "LlavaNextProce
     (to / "model.safetensors").chmod(0o644)
 
 
-def _write_card(to: Path, report: TrainingReport, test_photos: int, day: date) -> None:
+def _write_card(to: Path, report: TrainingReport, day: date) -> None:
     from vlm4rec_search.captioning.captioners.tiny.training import BATCH
 
     table = "\n".join(f"| {name} | {share:.3f} |" for name, share in report.accuracy.items())
-    facts = {**asdict(report), "table": table, "batch": BATCH, "tested": test_photos, "day": day.isoformat()}
+    facts = {**asdict(report), "table": table, "batch": BATCH, "tested": TEST_PHOTOS, "day": day.isoformat()}
     (to / CARD).write_text(_CARD_TEXT.format(**facts), encoding="utf-8")
 
 

@@ -32,21 +32,18 @@ class TransformersCaptioner(Captioner):
         prompt: the prompt for all photos.
         batch_size: the largest number of photos in one batch.
         quantization: precision of the weights on a GPU.
-        name: name for the id; by default that of the source.
 
     Raises:
         UsageError: the model or its commit cannot be found.
     """
 
-    def __init__(
-        self, source: str, prompt: Prompt, batch_size: int = 8, quantization: "Quantization" = "none", name: str = ""
-    ) -> None:
+    def __init__(self, source: str, prompt: Prompt, batch_size: int = 8, quantization: "Quantization" = "none") -> None:
         folder = Path(source).expanduser()
         self._prompt, self._quantization = prompt, quantization
         self._commit = None if folder.is_dir() else _find_commit(source)
         self._source = source if self._commit else str(folder)
         revision = self._commit or folder_digest(folder)
-        self.id = f"{name or (source if self._commit else folder.resolve().name)}@{revision[:12]}-{_REVISION}"
+        self.id = f"{source if self._commit else folder.resolve().name}@{revision[:12]}-{_REVISION}"
         self.prompt = prompt.id
         self.decoding = f"greedy {prompt.tokens}" + ("" if quantization == "none" else f" {quantization}")
         self.batch_size = self._fitting_batch = batch_size
