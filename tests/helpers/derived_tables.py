@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 
 from vlm4rec_search.common.python_models import nullable_texts
-from vlm4rec_search.evaluation.rendering import render_model
 from vlm4rec_search.indexes.search_layer import Frame
+from vlm4rec_search.pipeline.rendering import render_model
 from vlm4rec_search.profiles.item_terms import item_terms
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import duckdb
 import sqlglot
 
 from helpers.workspace import ROOT
-from vlm4rec_search.evaluation.rendering import load_macros
+from vlm4rec_search.pipeline.rendering import load_macros
 
 DUCKDB = SimpleNamespace(gateway="duckdb", runtime_stage="evaluating")
 """What a macro asks its evaluator, in a plan with DuckDB."""

@@ -12,7 +12,7 @@ from helpers.workspace import ROOT
 from vlm4rec_search.common.patterns import MARKUP
 from vlm4rec_search.datasets.declarations import CONTRACT, load_declarations, variable
 from vlm4rec_search.datasets.raw import describe, inspect
-from vlm4rec_search.evaluation.rendering import render_model
+from vlm4rec_search.pipeline.rendering import render_model
 
 _MODELS = ("item_formats", "interaction_formats", "user_formats", "judged_items", "judged_interactions", "judged_users")
 

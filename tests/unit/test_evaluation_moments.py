@@ -19,8 +19,8 @@ from vlm4rec_search.evaluation.protocol import (
     hold_out_last,
     taken_between,
 )
-from vlm4rec_search.evaluation.rendering import render_model
 from vlm4rec_search.evaluation.splits import KEPT
+from vlm4rec_search.pipeline.rendering import render_model
 
 START = datetime(2025, 1, 1)
 SHARES = (0.6, 0.7, 0.8, 0.9)

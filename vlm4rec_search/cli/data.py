@@ -165,9 +165,9 @@ def _import_command(name: str, about: str) -> click.Command:
         options = ImportOptions(files, maps, sets, delimiter, encoding)
         mapping = load_format(form) if form else GENERIC
         if dry_run:
-            from vlm4rec_search.cli.preview import preview_import
+            from vlm4rec_search.cli.preview import print_preview
 
-            preview_import(source, to, options, mapping, as_json)
+            print_preview(source, to, options, mapping, as_json)
         else:
             _echo_import(import_generic(source, to, options, mapping, images), source, to, as_json)
 

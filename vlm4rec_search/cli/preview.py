@@ -1,28 +1,16 @@
-"""What an import would do: the first rows before and after, and which would be refused, by the rules of staging."""
+"""Prints what an import would do."""
 
-import json
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import duckdb
 
 from vlm4rec_search.cli.output import echo_json, printable
-from vlm4rec_search.common.patterns import MARKUP
-from vlm4rec_search.common.settings import Settings, settings
-from vlm4rec_search.common.sql import quote_name, quote_text
-from vlm4rec_search.datasets.declarations import CONTRACT, variable
+from vlm4rec_search.common.settings import settings
 from vlm4rec_search.datasets.importers.formats import ImportFormat
-from vlm4rec_search.datasets.importers.generic import PLACE, ImportedTable, ImportOptions, export_values, open_export
-from vlm4rec_search.datasets.importers.write import connect, missing_photos
-from vlm4rec_search.evaluation.rendering import render_model
+from vlm4rec_search.datasets.importers.generic import ImportOptions
+from vlm4rec_search.pipeline.import_preview import TablePreview, preview_import
 
-_ROWS = 3
-_LINES = 5
 _WIDTH = 60  # characters of a value
-_PHOTOS = 1_000  # photos to look for
 
 _DECLARED = {
     "may mean thousands or decimals": 'decimal: ","',
@@ -34,42 +22,14 @@ _DECLARED = {
 }
 """What a person can declare, by the reason for which a value is refused without it."""
 
-Row = dict[str, str | float | None]
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """Records that would be refused, or lose a value, for one reason: how many, and the first as `file, line: text`."""
-
-    reason: str
-    count: int
-    examples: list[str]
-
-
-@dataclass(frozen=True)
-class TablePreview:
-    """What an import would make of one table."""
-
-    table: str
-    files: list[str]
-    rows: int
-    before: list[Row]
-    after: list[Row]
-    refused: list[Refusal]
-    emptied: list[Refusal]
-    notes: list[str]
-    warnings: list[str]
-
-
-def preview_import(source: Path, to: Path, options: ImportOptions, form: ImportFormat, as_json: bool) -> None:
+def print_preview(source: Path, to: Path, options: ImportOptions, form: ImportFormat, as_json: bool) -> None:
     """Print what an import would do, and write nothing.
 
     Raises:
         UsageError: the import would fail.
     """
-    with closing(connect()) as connection, open_export(connection, source, options, form) as tables:
-        _stage(connection, tables, source, form, settings())
-        previews = [_preview(connection, table, source) for table in tables]
+    previews = preview_import(source, options, form, settings())
     if as_json:
         echo_json({"to": str(to), "tables": previews})
         return
@@ -78,136 +38,6 @@ def preview_import(source: Path, to: Path, options: ImportOptions, form: ImportF
     click.echo("Nothing was written. Without --dry-run the import writes " + ", ".join(
         str(to / f"{preview.table}.parquet") for preview in previews
     ))  # fmt: skip
-
-
-def _preview(connection: duckdb.DuckDBPyConnection, table: ImportedTable, source: Path) -> TablePreview:
-    is_catalogue = table.table == "items"
-    return TablePreview(
-        table.table,
-        table.records.written.split("\n"),
-        table.target.shape[0],
-        _first_rows(table.source),
-        _first_staged_rows(connection, table),
-        _refused(connection, table),
-        _emptied(connection) if is_catalogue else [],
-        [*table.match.notes, *table.records.notes, *_merged(table)],
-        [*table.match.warnings, *(_photo_warnings(connection, source) if is_catalogue else [])],
-    )
-
-
-def _merged(table: ImportedTable) -> list[str]:
-    return [f"{table.merged} rows are merged into the row with the same id before them"] if table.merged else []
-
-
-def _first_rows(relation: duckdb.DuckDBPyRelation) -> list[Row]:
-    rows = relation.limit(_ROWS).fetchall()
-    return [dict(zip(map(str.strip, relation.columns), row, strict=True)) for row in rows]
-
-
-def _first_staged_rows(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> list[Row]:
-    """Return the first rows with the values that staging reads from them, under the names of the columns to write."""
-    contract = CONTRACT[table.table]
-    own = [name for name in table.target.columns[2:] if name in contract]
-    values = ["CAST(judged.interacted_at AS TEXT)" if name == "timestamp" else f"judged.{name}" for name in own]
-    attributes = "judged.attributes" if table.table == "items" else "raw.attributes"
-    rows = connection.execute(f"""
-        SELECT {attributes}, raw.file, raw.line, {", ".join(values)}
-        FROM staging.judged_{table.table} AS judged
-        INNER JOIN raw.{table.table} AS raw USING (row_number)
-        ORDER BY row_number LIMIT {_ROWS}
-    """).fetchall()  # noqa: S608  names of our own
-    found = []
-    for others, *row in rows:
-        staged = {**json.loads(others), **dict(zip((*PLACE, *own), row, strict=True))}
-        found.append({name.strip(): staged.get(name) for name in table.target.columns})
-    return found
-
-
-def _photo_warnings(connection: duckdb.DuckDBPyConnection, source: Path) -> list[str]:
-    """Return a line if photos that the first accepted items name are not in the source folder."""
-    accepted = connection.table("staging.judged_items").filter("reason IS NULL")
-    looked_for, missing = missing_photos(accepted, source, _PHOTOS)
-    if not missing:
-        return []
-    return [f"{len(missing)} of {looked_for} photos that were looked for are not in {source}, such as {missing[0]}"]
-
-
-def _stage(
-    connection: duckdb.DuckDBPyConnection,
-    tables: Sequence[ImportedTable],
-    source: Path,
-    form: ImportFormat,
-    config: Settings,
-) -> None:
-    """Make the tables of staging that tell what becomes of the rows to import."""
-    variables = {"markup": MARKUP, "declared_values": variable(export_values(source, form))}
-    for schema in ("raw", "staging"):
-        connection.execute(f"CREATE SCHEMA {schema}")
-    imported = {table.table: table for table in tables}
-    for name in ("users", "interactions", "items"):
-        if name in imported:
-            _raw_rows(imported[name]).create(f"raw.{name}")
-        else:
-            _stand_in(name, connection).create(f"raw.{name}")
-    for name, formats in {"items": "item", "interactions": "interaction", "users": "user"}.items():
-        for model in (f"{formats}_formats", f"judged_{name}") if name in imported or name == "items" else ():
-            query = render_model(config.require_project(), f"staging.{model}", variables)
-            connection.execute(f"CREATE TABLE staging.{model} AS {query}")
-
-
-def _raw_rows(table: ImportedTable) -> duckdb.DuckDBPyRelation:
-    """Return the rows as the raw table would have them, with file and line of the export."""
-    contract = CONTRACT[table.table]
-    columns = [name if name in table.target.columns else f"NULL::VARCHAR AS {name}" for name in contract]
-    others = [name for name in table.target.columns[2:] if name not in contract]
-    pairs = ", ".join(f"{quote_text(name)}, {quote_name(name)}" for name in others)
-    place = ", ".join(f"{quote_name(name)} AS {name.strip()}" for name in PLACE)
-    rest = f"ROW_NUMBER() OVER () AS row_number, {', '.join(columns)}, JSON_OBJECT({pairs}) AS attributes"
-    return table.target.project(f"{place}, {rest}")
-
-
-def _stand_in(name: str, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
-    """Return rows of a table that is not imported now: a catalogue in which every item of the log is known."""
-    texts = dict.fromkeys(CONTRACT[name], "NULL")
-    known = "WHERE FALSE"
-    if name == "items":
-        texts |= {"item_id": "item_id", "title": "item_id"}
-        known = "FROM (SELECT DISTINCT item_id FROM raw.interactions WHERE TRIM(item_id) <> '')"
-    columns = ", ".join(f"CAST({sql} AS VARCHAR) AS {column}" for column, sql in texts.items())
-    head = "'' AS file, ROW_NUMBER() OVER () AS row_number"
-    return connection.sql(f"SELECT {head}, {columns}, '{{}}'::JSON AS attributes {known}")
-
-
-def _refused(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> list[Refusal]:
-    """Return the records of a table that cannot be read, and those that its staging model refuses."""
-    unread = table.records.broken.project("'cannot be read: ' || reason AS reason, file, line, record")
-    return _grouped(unread.union(_judged(connection, table.table, "judged.reason", "judged.reason IS NOT NULL")))
-
-
-def _emptied(connection: duckdb.DuckDBPyConnection) -> list[Refusal]:
-    """Return the accepted items with a price or an availability that cannot be read, as `staging.rejected_values`."""
-    prices, available = (
-        _judged(connection, "items", f"'{field} emptied: ' || {reason}", f"judged.reason IS NULL AND {reason} <> ''")
-        for field, reason in (("price", "judged.price_reason"), ("available", "judged.available_reason"))
-    )
-    return _grouped(prices.union(available))
-
-
-def _judged(connection: duckdb.DuckDBPyConnection, table: str, reason: str, where: str) -> duckdb.DuckDBPyRelation:
-    values = ", ".join(f"'{name}', raw.{name}" for name in (*CONTRACT[table], "attributes"))
-    return connection.sql(f"""
-        SELECT {reason} AS reason, raw.file, raw.line,
-          JSON_MERGE_PATCH('{{}}', JSON_OBJECT({values}))::VARCHAR AS record
-        FROM staging.judged_{table} AS judged
-        INNER JOIN raw.{table} AS raw USING (row_number)
-        WHERE {where}
-    """)  # noqa: S608  names of our own
-
-
-def _grouped(refused: duckdb.DuckDBPyRelation) -> list[Refusal]:
-    text = "file || ', line ' || line || ': ' || record"
-    groups = refused.aggregate(f"reason, COUNT(*) AS n, ARG_MIN({text}, line, {_LINES}) AS examples", "reason")
-    return [Refusal(*row) for row in groups.order("n DESC, reason").fetchall()]
 
 
 def _echo(preview: TablePreview) -> None:

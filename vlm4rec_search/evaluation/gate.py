@@ -28,7 +28,6 @@ from vlm4rec_search.embeddings.recipes import PARTS, embedded_parts, item_texts
 from vlm4rec_search.evaluation.data import Split
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.protocol import Protocol
-from vlm4rec_search.evaluation.rendering import render_model
 from vlm4rec_search.evaluation.significance import SIGNIFICANT, interval, paired_p, resampled_means
 from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
@@ -37,6 +36,7 @@ from vlm4rec_search.indexes import ranking_in_force
 from vlm4rec_search.indexes.release import ListedRelease, ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import MODELS, SearchLayer, SearchTables
+from vlm4rec_search.pipeline.rendering import render_model
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
 from vlm4rec_search.search.query import Mode
 from vlm4rec_search.search.ranking import Ranking

@@ -17,7 +17,7 @@ from pandas import DataFrame
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.importers.write import ABOUT_GIVEN, GIVEN_VECTORS
 from vlm4rec_search.evaluation.data import Split, Targets, incidence
-from vlm4rec_search.evaluation.rendering import render_model
+from vlm4rec_search.pipeline.rendering import render_model
 
 Rule = Literal["time", "leave-one-out"]
 Candidates = Literal["known", "all"]

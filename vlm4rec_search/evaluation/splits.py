@@ -28,9 +28,9 @@ from vlm4rec_search.evaluation.protocol import (
     hold_out_last,
     taken_between,
 )
-from vlm4rec_search.evaluation.rendering import render_model
 from vlm4rec_search.evaluation.snapshots import Workbench, workbench
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
+from vlm4rec_search.pipeline.rendering import render_model
 
 # From the tables of an environment to a split.
 
