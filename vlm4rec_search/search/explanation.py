@@ -122,7 +122,7 @@ class Explainer:
         known = [self._facts.user, self._facts.session]
         bought_with = largest(self._co_purchase_parts(hit.item_id, known if co_purchase > 0.0 else []))
         ease = self._sum_of("ease", scores)
-        goes_with = largest(self._ease_parts(hit.item_id, known if ease > 0.0 else []))
+        by_ease = largest(self._ease_parts(hit.item_id, known if ease > 0.0 else []))
         fitted = self._best(scores, ("fitted",))
         boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
         named, told = self._reasons(hit, scores, contributions, boosted, notes)
@@ -135,8 +135,8 @@ class Explainer:
             bought_with,
             _rest(co_purchase, bought_with),
             notes,
-            goes_with,
-            _rest(ease, goes_with),
+            by_ease,
+            _rest(ease, by_ease),
             boosted,
             tuple(ReasonPart(clause, share) for clause, share in named),
             hit.learned.get(fitted, ()),

@@ -28,7 +28,7 @@ def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
     if plan.min_score is not None:
         between, buried = (rows[table.scores[rows] >= plan.min_score] for rows in (between, buried))
     before = np.concatenate([table.pinned, between, buried])
-    counts = _count_values(retrieved, table.documents[np.concatenate([table.pinned, between, buried])], query.count)
+    counts = _count_values(retrieved, table.documents[before], query.count)
     caps = [("category", query.per_category or 0), (query.collapse or "", 1)]
     for field, cap in [each for each in caps if all(each)]:
         rows = np.concatenate([between, buried])

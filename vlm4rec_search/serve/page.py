@@ -237,39 +237,37 @@ class Page:
             return RedirectResponse(state.address(), 303)
         user_id = normal_form(state["user"])
         user = unless_away(lambda: self.service.reader().user(user_id), None) if user_id else None
-        values: dict[str, Any] = {"state": state, "user_id": user_id, "user": user, "error": None, "sides": []}
-        values |= {
-            "history": [],
-            "is_timed": False,
-            "history_documents": {},
-            "recent": None,
-            "counts": {},
-            "unread_judgments": None,
-            "status": 200,
-        }
-        values |= {"modes": get_args(Mode), "scenarios": list(self.service.index.scenarios), "part_names": PARTS}
-        values |= {"rankings": list(self.service.rankings), "default_k": HITS}
+        recent = self.service.recent(user_id) if user_id else None
+        history, is_timed = self.shop.history(user) if user else ([], False)
+        ids = [event.item_id for event in history] + ([*recent.liked, *recent.hidden] if recent else [])
+        history_documents = documents_of(self.service.reader(), list(dict.fromkeys(ids))) if user_id else {}
         no_names: Sequence[str] = ()
-        values["releases"] = unless_away(self._release_names, no_names)
-        values |= {"ranking_weights": self.service.index.ranking.weights.model_dump(), "query": state["text"]}
-        if user:
-            values["history"], values["is_timed"] = self.shop.history(user)
-        if user_id:
-            values["recent"] = self.service.recent(user_id)
-            ids = [event.item_id for event in values["history"]]
-            ids += [*values["recent"].liked, *values["recent"].hidden]
-            values["history_documents"] = documents_of(self.service.reader(), list(dict.fromkeys(ids)))
+        values: dict[str, Any] = {
+            "state": state,
+            "user_id": user_id,
+            "user": user,
+            "history": history,
+            "is_timed": is_timed,
+            "history_documents": history_documents,
+            "recent": recent,
+            "modes": get_args(Mode),
+            "scenarios": list(self.service.index.scenarios),
+            "part_names": PARTS,
+            "rankings": list(self.service.rankings),
+            "releases": unless_away(self._release_names, no_names),
+            "ranking_weights": self.service.index.ranking.weights.model_dump(),
+            "default_k": HITS,
+            "query": state["text"],
+        }
         try:
-            values |= self._answers(state, user_id)
+            found = {"error": None, "status": 200, **self._answers(state, user_id)}
         except (NotFoundError, AccessError):
             raise
         except UsageError as error:
-            values |= {"error": str(error), "status": 400}
-        cards = [card for side in values["sides"] for card in side["cards"]]
-        values["legend_parts"] = legend(cards)
-        documents = [*values["history_documents"].values(), *(card.document for card in cards)]
-        values["photos"] = have_photos(documents)
-        return self.render(request, "look.html", **values)
+            found = {"error": str(error), "status": 400, "sides": [], "counts": {}, "unread_judgments": None}
+        cards = [card for side in found["sides"] for card in side["cards"]]
+        photos = have_photos([*history_documents.values(), *(card.document for card in cards)])
+        return self.render(request, "look.html", **values, **found, legend_parts=legend(cards), photos=photos)
 
     def _answers(self, state: State, user_id: str) -> dict[str, Any]:
         """Return the sides of a look, and the counted values of the first."""

@@ -315,8 +315,12 @@ class Service:
             assignment = assignment.model_copy(update={"teams": assignment.teams[: len(hits)]})
         page = Page(
             [(hit.item_id, hit.score) for hit in hits],
-            *(answer.tier, answer.release, answer.ranking),
-            *((assignment.name, assignment.arm, assignment.teams) if assignment else ()),
+            answer.tier,
+            answer.release,
+            answer.ranking,
+            experiment=assignment.name if assignment else None,
+            arm=assignment.arm if assignment else None,
+            teams=assignment.teams if assignment else None,
         )
         # The journal does not keep the photo of a caller, so that nothing can be searched for on a next page.
         photo = {} if query.photo is None else {"photo": ""}
