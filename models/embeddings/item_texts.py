@@ -33,14 +33,12 @@ from sqlmesh.core.model import ModelKindName
 )
 def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]:
     from vlm4rec_search.common.python_models import yield_unless_empty
-    from vlm4rec_search.embeddings.recipes import embedded_parts, item_texts
+    from vlm4rec_search.embeddings.recipes import embedded_parts, item_texts, read_documents
 
     context.var("caption_analyzer")  # another one finds other boilerplate
     context.var("recipes")  # another version of the texts rebuilds this table
-    columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
-    items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
-    documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
-    parts = embedded_parts(context.fetchdf(documents.order_by("items.item_id")))
+    items, details = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
+    parts = embedded_parts(read_documents(context.fetchdf, items, details))
     trials = exp.select("recipe").from_(context.resolve_table("embeddings.recipe_trials")).where("chosen")
     recipe = context.var("text_recipe") or context.fetchdf(trials)["recipe"][0]
     yield from yield_unless_empty(item_texts(parts, recipe))

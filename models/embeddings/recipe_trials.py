@@ -36,14 +36,13 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     from vlm4rec_search.common.python_models import model_settings
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.embeddings.recipe_trials import choose_recipe, recipe_in_force
+    from vlm4rec_search.embeddings.recipes import read_documents
     from vlm4rec_search.profiles.taken import Events
 
     context.var("caption_analyzer")  # another one finds other boilerplate
     context.var("encoder_id")  # another encoder, or another revision of it, rebuilds this table
     context.var("recipes")  # another version of the texts, or of the choice, rebuilds this table
-    columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
-    items, told = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
-    documents = columns.from_(f"{items} AS items").join(f"{told} AS told", using="item_id", join_type="left")
+    items, details = context.resolve_table("staging.items"), context.resolve_table("captions.item_details")
     moment = context.fetchdf(exp.select("as_of").from_(context.resolve_table("histories.as_of")))["as_of"][0]
     pace = context.fetchdf(exp.select("half_life_days").from_(context.resolve_table("profiles.pace")))
     options = model_settings(settings(), context.var("data_dir"))
@@ -54,7 +53,7 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
 
     yield choose_recipe(
         Events.read(context.fetchdf, context.resolve_table("profiles.likes")),
-        context.fetchdf(documents.order_by("items.item_id")),
+        read_documents(context.fetchdf, items, details),
         float(pace["half_life_days"][0]),
         context.var("usual_recipe"),
         context.var("encoder"),

@@ -29,6 +29,7 @@ class Backend(ABC):
     """A place for releases of the test's own."""
 
     releases: Releases
+    prefix = ""  # of a server's indices
 
     @abstractmethod
     def open(self, encoder: str | None = None, ranking: Path | None = None, rules: Path | None = None) -> Searcher:

@@ -1,7 +1,6 @@
 """The image server of a shop with every fault, and a look at the photos it serves."""
 
 import gzip
-import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,17 +9,10 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import ClassVar
 
-from PIL import Image
-
+from helpers.photo_bytes import png
 from vlm4rec_search.common.cache import Cache, FillPolicy
 from vlm4rec_search.datasets.photos.decode import PhotoFile
 from vlm4rec_search.datasets.photos.locate import FetchPolicy, locate_photos
-
-
-def png(width: int) -> bytes:
-    content = io.BytesIO()
-    Image.new("RGB", (width, 4), "red").save(content, "PNG")
-    return content.getvalue()
 
 
 class ImageServer(BaseHTTPRequestHandler):

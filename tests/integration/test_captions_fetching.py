@@ -12,7 +12,8 @@ import duckdb
 import pytest
 from helpers.caption_server import Reply, answer, serving
 from helpers.colour_catalogue import write_catalogue
-from helpers.image_server import ImageServer, png, serve_images
+from helpers.image_server import ImageServer, serve_images
+from helpers.photo_bytes import png
 from helpers.workspace import Workspace
 
 from vlm4rec_search.captioning.run import run_captions

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pandas as pd
 import pytest
-from helpers.backends import Backend, Embedded, Server
+from helpers.backends import Backend, Embedded
 from helpers.browser import barriers, follow, open_page, open_site
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given, meta
@@ -58,7 +58,7 @@ def service(shop: Embedded, tmp_path: Path) -> Iterator[Service]:
 def settings_of(backend: Backend, tmp_path: Path) -> ExplicitSettings:
     return ExplicitSettings(
         index_url=backend.releases.url,
-        index_prefix=backend.prefix if isinstance(backend, Server) else "",
+        index_prefix=backend.prefix,
         encoder=ENCODER,
         ranking=RANKING,
         rules=tmp_path / "rules.yaml",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import duckdb
 from helpers.colour_catalogue import read_calls, write_catalogue
-from helpers.image_server import ImageServer, png, serve_images
+from helpers.image_server import ImageServer, serve_images
+from helpers.photo_bytes import png
 
 from vlm4rec_search.captioning.run import run_captions
 

@@ -41,11 +41,10 @@ scenarios:
 
 
 def settings_of(backend: Backend, folder: Path) -> ExplicitSettings:
-    prefix = backend.prefix if isinstance(backend, Server) else ""
     (folder / "rules.yaml").write_text(RULES)
     return ExplicitSettings(
         index_url=backend.releases.url,
-        index_prefix=prefix,
+        index_prefix=backend.prefix,
         encoder=ENCODER,
         ranking=RANKING,
         rules=folder / "rules.yaml",

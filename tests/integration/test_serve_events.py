@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import httpx
 import pytest
-from helpers.backends import Backend, Embedded, Server
+from helpers.backends import Backend, Embedded
 from helpers.faulty_proxy import Fault, proxy
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given
@@ -51,10 +51,8 @@ def event(name: str, action: str, item: str, user: str = "u1", **more: Any) -> d
 
 
 def settings_of(backend: Backend, folder: Path) -> ExplicitSettings:
-    prefix = backend.prefix if isinstance(backend, Server) else ""
-    url = backend.releases.url
-    served = folder / "served"
-    return ExplicitSettings(index_url=url, index_prefix=prefix, encoder=ENCODER, ranking=RANKING, served=served)
+    place = {"index_url": backend.releases.url, "index_prefix": backend.prefix}
+    return ExplicitSettings(**place, encoder=ENCODER, ranking=RANKING, served=folder / "served")
 
 
 @pytest.fixture(scope="module")

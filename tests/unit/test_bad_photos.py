@@ -1,6 +1,5 @@
 """Every kind of bad photo gets a caption row with a clear status."""
 
-import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.photo_bytes import encoded
 from PIL import Image
 
 from vlm4rec_search.captioning.base import Caption, Captioner, Context
@@ -34,12 +34,6 @@ class SizeAndColourCaptioner(Captioner):
 def _mean(photo: Image.Image) -> str:
     red, green, blue = np.asarray(photo).reshape(-1, 3).mean(axis=0)
     return "red" if red > 150 and max(green, blue) < 80 else "grey" if abs(red - blue) < 9 else "other"
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    content = io.BytesIO()
-    image.save(content, kind, **options)
-    return content.getvalue()
 
 
 def header(width: int, height: int) -> bytes:

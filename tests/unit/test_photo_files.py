@@ -1,29 +1,16 @@
 """The photo files of a data folder: their paths, their hashes, and files that change."""
 
 import hashlib
-import io
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from helpers.photo_bytes import png, write_file
 
 from vlm4rec_search.common.cache import Cache, Failure
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, read_photo
 from vlm4rec_search.datasets.photos.locate import _hash_files, fingerprint, locate_photos, resolve_path
-
-
-def write_file(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
-    path = folder / name
-    path.write_bytes(data)
-    return path
-
-
-def png(width: int) -> bytes:
-    content = io.BytesIO()
-    Image.new("RGB", (width, width), (200, 30, 30)).save(content, "PNG")
-    return content.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """Photos as shops really have them: each ends in an RGB image or in a status, whatever its bytes are."""
 
 import hashlib
-import io
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.photo_bytes import encoded, write_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,12 +15,6 @@ from PIL import Image
 from vlm4rec_search.datasets.photos.decode import LONGEST_SIDE, Photo, PhotoError, PhotoFile, read_photo
 
 RED = (200, 30, 30)
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -42,12 +36,6 @@ def status_of(path: Path) -> str:
         read_file(path)
     assert "\n" not in str(caught.value)
     return caught.value.status
-
-
-def write_file(folder: Path, data: bytes, name: str = "photo.jpg") -> Path:
-    path = folder / name
-    path.write_bytes(data)
-    return path
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])

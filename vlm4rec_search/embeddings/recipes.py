@@ -1,6 +1,6 @@
 """Text recipes: which texts of an item are embedded, and in which order."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from vlm4rec_search.common.boilerplate import remove_boilerplate
@@ -8,6 +8,7 @@ from vlm4rec_search.common.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from sqlglot import exp
 
 Recipe: TypeAlias = Literal[
     "title",
@@ -33,6 +34,21 @@ def usual_recipe(understands: bool) -> Recipe:
     last: at the beginning, measurements would drown the title.
     """
     return "caption_title" if understands else "title_caption"
+
+
+def read_documents(fetch: "Callable[[exp.Expr], pd.DataFrame]", items: str, details: str) -> "pd.DataFrame":
+    """Return the documents of the whole catalogue for `embedded_parts`, by item id.
+
+    Args:
+        fetch: returns the rows of a query.
+        items: name of staging.items.
+        details: name of captions.item_details, which need not have every item.
+    """
+    from sqlglot import exp
+
+    columns = exp.select("items.item_id", "items.title", "items.description", "told.caption", "told.details")
+    documents = columns.from_(f"{items} AS items").join(f"{details} AS told", using="item_id", join_type="left")
+    return fetch(documents.order_by("items.item_id"))
 
 
 def embedded_parts(documents: "pd.DataFrame") -> "pd.DataFrame":
