@@ -215,10 +215,13 @@ def test_a_dry_run_shows_rows_as_staging_has_them_and_looks_for_photos(tmp_path:
 
 
 def test_a_dry_run_shows_the_values_that_would_be_lost(tmp_path: Path) -> None:
-    (tmp_path / "items.csv").write_text("item_id,title,price,available\n1,Lamp,ask us,yes\n2,Mug,5,perhaps\n")
+    (tmp_path / "items.csv").write_text(
+        "item_id,title,price,available,description\n1,Lamp,ask us,yes,\n2,Mug,5,perhaps,let x = 1\n"
+    )
     command = ["import", "generic", str(tmp_path), "--to", str(tmp_path / "data"), "--items", "items.csv", "--dry-run"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
     assert "  would lose a value, 1 of 2 rows: price emptied: price is not a number" in done.output.splitlines()
     assert "  would lose a value, 1 of 2 rows: available emptied: available is neither true nor false" in done.output
+    assert "  would lose a value, 1 of 2 rows: description emptied: description contains page script" in done.output
     assert '    items.csv, line 2: {"item_id":"1","title":"Lamp","price":"ask us"' in done.output

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import duckdb
@@ -164,12 +165,12 @@ def _refused(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> lis
 
 
 def _emptied(connection: duckdb.DuckDBPyConnection) -> list[Refusal]:
-    """Return the accepted items with a price or an availability that cannot be read, as `staging.rejected_values`."""
-    prices, available = (
+    """Return the accepted items with a value that cannot be read, as `staging.rejected_values`."""
+    emptied = [
         _judged(connection, "items", f"'{field} emptied: ' || {reason}", f"judged.reason IS NULL AND {reason} <> ''")
-        for field, reason in (("price", "judged.price_reason"), ("available", "judged.available_reason"))
-    )
-    return _grouped(prices.union(available))
+        for field, reason in ((field, f"judged.{field}_reason") for field in ("price", "available", "description"))
+    ]
+    return _grouped(reduce(duckdb.DuckDBPyRelation.union, emptied))
 
 
 def _judged(connection: duckdb.DuckDBPyConnection, table: str, reason: str, where: str) -> duckdb.DuckDBPyRelation:
