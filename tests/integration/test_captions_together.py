@@ -1,11 +1,13 @@
-"""Several processes with one cache: no process repeats a call that another one makes or has finished."""
+"""Several processes and threads with one cache: none repeats a call that another one makes or has finished."""
 
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from helpers.colour_catalogue import install_colour_captioner, read_calls, write_catalogue
@@ -14,6 +16,7 @@ from helpers.workspace import Workspace
 from vlm4rec_search.common.cache import RAW, Cache, Failure, FillPolicy
 from vlm4rec_search.common.cache.cache import LOCK_FILE
 from vlm4rec_search.common.cache.scheduler import KeyLocks
+from vlm4rec_search.common.concurrency import start_in_thread
 
 ITEMS = [(f"i{n:02}", (n, 100, 200), 0) for n in range(60)]
 HOLDING = """
@@ -85,6 +88,42 @@ def test_a_call_of_another_process_is_awaited_and_not_repeated(tmp_path: Path) -
     assert (results.computed, results.cached) == (1, 1)
     with Cache(tmp_path) as cache:
         assert [(row.computed, row.cached) for row in cache.ledger()] == [(1, 0), (1, 1)]
+
+
+def test_two_threads_of_a_process_compute_each_key_once(tmp_path: Path) -> None:
+    calls: list[str] = []
+    together = Barrier(2)
+
+    def compute(batch: Sequence[str]) -> list[bytes | Failure]:
+        calls.extend(batch)  # of several threads
+        time.sleep(0.02)
+        return [b"made"] * len(batch)
+
+    def fill() -> int:
+        with Cache(tmp_path) as cache:
+            together.wait(30)
+            inputs = {str(number): str(number) for number in range(20)}
+            results = cache.get_or_compute(
+                "caption", "test@1", inputs, compute, RAW, batch_size=1, workers=4, exclusive=True
+            )
+        return len(results.values)
+
+    threads = [start_in_thread(fill) for _ in range(2)]
+    assert [thread.result(60) for thread in threads] == [20, 20]
+    assert Counter(Counter(calls).values()) == {1: 20}
+
+
+def test_locks_of_one_thread_outlast_those_of_another(tmp_path: Path) -> None:
+    path = tmp_path / LOCK_FILE.format("caption")
+    other = "import sys; from pathlib import Path; from vlm4rec_search.common.cache.scheduler import KeyLocks; "
+    other += "print(KeyLocks(Path(sys.argv[1])).acquire('a'))"
+    command = [sys.executable, "-c", other, str(path)]
+    with KeyLocks(path) as locks:
+        assert locks.acquire("a")
+        with KeyLocks(path) as more:
+            assert (more.acquire("a"), more.acquire("b")) == (False, True)
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
 
 
 def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ class Cache(ResultStore):
             workers: calls of `compute` at once, in threads.
             label: name of the work beside its progress.
             recorded: whether failures are stored and the ledger gets a row, updated with every batch.
-            exclusive: whether keys are locked, so that no two processes pay for the same call. A key that another
-                process holds or has just finished is not computed. Locking takes 20 microseconds a key.
+            exclusive: whether keys are locked, so that no two processes or threads pay for the same call. A key that
+                another one holds or has just finished is not computed. Locking takes 20 microseconds a key.
 
         Raises:
             RunError: the cache cannot be used, or `compute` returned the wrong number of results.

@@ -1,12 +1,14 @@
-"""Batches of missing results: each key is computed by one process, as long as the cap on spend allows."""
+"""Batches of missing results: each key is computed once, as long as the cap on spend allows."""
 
 import fcntl
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -18,50 +20,82 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_PAUSE = 0.05  # seconds between two looks at a key that is held
+
+
+class _LockFile:
+    """The open file of a path in this process, shared by its threads: closing any one would end all of its locks."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("ab")
+        self.held: set[str] = set()
+        self.users = 0
+
+
+_lock_files: dict[tuple[int, Path], _LockFile] = {}  # by process, since a fork inherits no locks
+_one_at_a_time = Lock()
+
 
 class KeyLocks:
-    """Locks on keys, so that no two processes pay for the same model call at the same moment.
+    """Locks on keys, so that no two processes or threads pay for the same model call at the same moment.
 
-    A lock is a POSIX lock on one byte of a file. It ends with the process, even when the process is killed. The
-    locks belong to the process, so a process must have only one object for a file at a time. On a file system
-    without locks, every `acquire` succeeds.
+    A lock is a POSIX lock on one byte of a file. It ends with the process, even when the process is killed. Such locks
+    belong to the process, so the keys that its threads hold are noted besides. On a file system without locks,
+    `acquire` succeeds for every key that no thread of this process holds.
 
     Raises:
         OSError: the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        self._place = (os.getpid(), path.resolve())
+        self._own: set[str] = set()
+        with _one_at_a_time:
+            self._shared = _lock_files.get(self._place) or _LockFile(path)
+            self._shared.users += 1
+            _lock_files[self._place] = self._shared
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
+        for key in list(self._own):
+            self.release(key)
+        with _one_at_a_time:
+            self._shared.users -= 1
+            if not self._shared.users:
+                del _lock_files[self._place]
+                self._shared.file.close()
 
     def acquire(self, key: str) -> bool:
-        """Lock a key without waiting; return False if another process holds it."""
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte_offset(key))
-        except (BlockingIOError, PermissionError):
-            return False
-        except OSError:
-            pass  # the file system has no locks
+        """Lock a key without waiting; return False if another process or thread holds it."""
+        with _one_at_a_time:
+            if key in self._shared.held:
+                return False
+            try:
+                fcntl.lockf(self._shared.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte_offset(key))
+            except (BlockingIOError, PermissionError):
+                return False
+            except OSError:
+                pass  # the file system has no locks
+            self._shared.held.add(key)
+            self._own.add(key)
         return True
 
     def release(self, key: str) -> None:
         """Unlock a key."""
-        with suppress(OSError):
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte_offset(key))
+        with _one_at_a_time:
+            with suppress(OSError):
+                fcntl.lockf(self._shared.file, fcntl.LOCK_UN, 1, _byte_offset(key))
+            self._shared.held.discard(key)
+            self._own.discard(key)
 
     def wait_for(self, key: str) -> None:
-        """Wait until no other process holds the key; the caller must hold no lock, or two processes may deadlock."""
+        """Wait until nobody else holds the key; the caller must hold no lock, or two of them may deadlock."""
         if not self.acquire(key):
             logger.info("waiting for another run to finish the remaining results")
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _byte_offset(key))
-            except OSError:
-                time.sleep(0.1)
+            while not self.acquire(key):
+                time.sleep(_PAUSE)
         self.release(key)
 
 
@@ -71,11 +105,11 @@ def _byte_offset(key: str) -> int:
 
 
 class BatchScheduler:
-    """Computes keys in batches; keys that another process holds come last, when they are mostly finished.
+    """Computes keys in batches; keys that another process or thread holds come last, when they are mostly finished.
 
     Args:
-        locks: locks on the keys; None if other processes may compute the same keys.
-        load_finished: called with keys that were just locked; returns those which another process has finished.
+        locks: locks on the keys; None if others may compute the same keys.
+        load_finished: called with keys that were just locked; returns those which somebody else has finished.
         cost_meter: decides whether the cap allows the next batch.
 
     Attributes:
@@ -97,7 +131,7 @@ class BatchScheduler:
         """Yield each batch of keys with its results; the batch is unlocked when the caller asks for the next one.
 
         Several rounds may be needed. A round takes the keys that exceeded the cap while calls were unanswered, since
-        those calls may have cost less than expected, and the keys that another process held. When the cap does not
+        those calls may have cost less than expected, and the keys that were held elsewhere. When the cap does not
         allow a single batch of a round, the work ends.
         """
         while keys:
@@ -125,7 +159,7 @@ class BatchScheduler:
     def _acquire(self, batch: Sequence[str]) -> Sequence[str]:
         """Lock the keys of a batch and return those still to compute.
 
-        Finished keys are looked up under the lock, so that no other process can finish a key in between.
+        Finished keys are looked up under the lock, so that nobody else can finish a key in between.
         """
         if self._locks is None:
             return batch
