@@ -16,7 +16,7 @@ from helpers.image_server import ImageServer, serve_images
 from helpers.photo_bytes import png
 from helpers.workspace import Workspace
 
-from vlm4rec_search.captioning.run import run_captions
+from vlm4rec_search.captioning.run import preview_captions, run_captions
 from vlm4rec_search.common.cache import FILE, Cache
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.photos.fetch import IN_FLIGHT
@@ -77,6 +77,13 @@ def test_a_spending_cap_ends_the_fetching_too(tmp_path: Path) -> None:
         assert not [path for _, path in ImageServer.requests if path >= "/192"], (
             "no group is fetched after the next one"
         )
+
+
+def test_a_preview_that_the_cap_ends_shows_what_it_has_paid(tmp_path: Path) -> None:
+    with serving(lambda title, earlier: answer("A red mug.")) as server, serve_images() as shop:
+        settings = write_remote(tmp_path, shop, server.url, price_in=10, price_out=100, caption_max_cost=0.0305)
+        previews = preview_captions(settings, 100)
+    assert [preview.status for preview in previews] == ["ok"] * len(server.calls) + ["pending"] * 70
 
 
 @pytest.mark.long

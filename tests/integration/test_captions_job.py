@@ -89,6 +89,13 @@ def test_a_limit_takes_the_items_of_highest_priority_and_no_photo_is_captioned_t
     assert set(Counter(read_calls(colour)).values()) == {1}
 
 
+def test_an_item_beyond_the_limit_with_the_photo_and_title_of_another_has_its_caption(colour: Path) -> None:
+    settings = write_catalogue(colour, ("a", (10, 0, 0), 1), ("b", (10, 0, 0), 0), ("c", (30, 0, 0), 0))
+    with duckdb.connect(str(settings.warehouse)) as connection:
+        connection.execute("UPDATE staging.items SET title = 'Mug'")
+    assert run_captions(settings, limit=1).statuses == {"ok": 2, "pending": 1}
+
+
 def test_a_spending_cap_ends_the_run_and_the_ledger_shows_the_cost(colour: Path) -> None:
     # 100 tokens in at 10 and 10 out at 100 for a million: 0.002 a call; the first is taken to cost 0.027
     settings = write_catalogue(colour, *[(f"i{n}", (10 + n, 0, 0), 0) for n in range(20)], price_in=10, price_out=100)

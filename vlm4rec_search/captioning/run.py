@@ -1,15 +1,25 @@
 """Captioning runs ahead of a plan: caption the pending items, or retry the failed ones."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from vlm4rec_search.captioning.base import Captioner, Context
 from vlm4rec_search.captioning.generate import Entry, Outcome, RunChecks, caption_keys, caption_photos
 from vlm4rec_search.captioning.registry import load_captioner
-from vlm4rec_search.common.cache import Cache, CostMeter, FillPolicy, LedgerRow, Results, result_key
+from vlm4rec_search.common.cache import (
+    RETRY,
+    Attempt,
+    Cache,
+    CostMeter,
+    Failure,
+    FillPolicy,
+    LedgerRow,
+    Results,
+    result_key,
+)
 from vlm4rec_search.common.concurrency import start_in_thread
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import Show, bar
@@ -125,12 +135,15 @@ def read_items_by_priority(settings: Settings, environment: str = "prod") -> lis
 
 @dataclass(frozen=True)
 class CatalogueCaptions:
-    """The items of the catalogue in order of priority, with the photo and the cached outcome of each."""
+    """The items of the catalogue in order of priority, with the photo and the cached outcome of each.
+
+    `locate_items` leaves `outcomes` empty.
+    """
 
     captioner: Captioner
     items: list[Item]
     photos: list[PhotoFile]
-    outcomes: list[Outcome]
+    outcomes: list[Outcome] = field(default_factory=list)
 
     def positions(self, statuses: Collection[str]) -> list[int]:
         """Return the positions of the items with one of these statuses."""
@@ -146,6 +159,15 @@ class CatalogueCaptions:
         """Return the keys in the cache of the items at these positions, with these photos."""
         prompts = [self.captioner.render(self.items[position].context) for position in positions]
         return caption_keys(self.captioner, photos, prompts)
+
+    def retry_keys(self, positions: Sequence[int]) -> list[str]:
+        """Return the keys under which retries of these items are noted: of the caption, or of a photo that is bad."""
+        keys = self.keys(positions, [self.photos[position] for position in positions])
+        bad = ((self.photos[at].failure, self.items[at].image or "") for at in positions)
+        return [
+            photo_key(with_scheme(image) if is_url(image) else image) if failure else key
+            for key, (failure, image) in zip(keys, bad, strict=True)
+        ]
 
     def count_statuses(self) -> dict[str, int]:
         """Return the number of items with each status, the most frequent status first."""
@@ -167,12 +189,31 @@ def look_up_captions(
         UsageError: the captioner is unknown, or the tables do not exist yet.
         RunError: warehouse or cache cannot be used.
     """
-    loaded = load_captioner(captioner or settings.captioner, settings)
+    return _look_up(locate_items(settings, cache, captioner, environment), cache)
+
+
+def locate_items(
+    settings: Settings, cache: Cache, captioner: str | None = None, environment: str = "prod"
+) -> CatalogueCaptions:
+    """Return every item with its photo, for callers that need no outcomes: most of the time goes into their check.
+
+    Args:
+        settings, cache, captioner, environment: as in `look_up_captions`.
+
+    Raises:
+        UsageError, RunError: as `look_up_captions`.
+    """
     items = read_items_by_priority(settings, environment)
     photos = locate_photos([item.image for item in items], settings.data_dir, cache)
-    contexts = [item.context for item in items]
-    outcomes, _ = caption_photos(loaded, photos, contexts, cache, FillPolicy(limit=0, retry_failed=False))
-    return CatalogueCaptions(loaded, items, photos, outcomes)
+    return CatalogueCaptions(load_captioner(captioner or settings.captioner, settings), items, photos)
+
+
+def _look_up(located: CatalogueCaptions, cache: Cache) -> CatalogueCaptions:
+    """Add the cached outcomes."""
+    contexts = [item.context for item in located.items]
+    policy = FillPolicy(limit=0, retry_failed=False)
+    outcomes, _ = caption_photos(located.captioner, located.photos, contexts, cache, policy)
+    return replace(located, outcomes=outcomes)
 
 
 @dataclass(frozen=True)
@@ -186,7 +227,9 @@ class RunSummary:
         cost: money spent, in the currency of the prices in the settings.
         statuses: number of items with each status after the run.
         left: number of photos that were not captioned because the spending cap ended the run.
-        failure: reason of a failed call if the run produced failures only and at least one call failed; else None.
+        failure: the most frequent reason of failed calls if the run produced failures only and at least one call
+            failed; else None.
+        errors: number of photos with each reason of a call without a caption, the most frequent first.
     """
 
     captioner: str
@@ -200,6 +243,7 @@ class RunSummary:
     statuses: dict[str, int]
     left: int = 0
     failure: str | None = None
+    errors: dict[str, int] = field(default_factory=dict)
 
 
 def run_captions(
@@ -217,7 +261,8 @@ def run_captions(
     Args:
         settings: captioner, prices, photos and cache.
         captioner: name of another captioner than the active one.
-        limit: the largest number of items. A retry takes the items that failed longest ago.
+        limit: the largest number of items. A retry takes those that were never retried, then those whose last retry is
+            the longest ago.
         max_cost: the most money to spend; by default that of the settings.
         retry: statuses of `RETRYABLE` to work on instead of pending.
         part: share of the items; by default all.
@@ -229,48 +274,87 @@ def run_captions(
         RunError: warehouse or cache cannot be used, the captioner breaks its contract, or every call fails.
     """
     cost_meter = CostMeter.from_settings(settings, max_cost)
-    origin = "retry" if retry else "run"
+    origin = RETRY if retry else "run"
     policy = FillPolicy(retry_failed=bool(retry), origin=origin, cost_meter=cost_meter, show=bar)
     with Cache(settings.cache) as cache:
-        before = look_up_captions(settings, cache, captioner, environment)
-        selected = before.in_part(before.positions(retry or ("pending",)), part)
-        selected = (_order_by_last_try(before, selected, cache) if retry else selected)[:limit]
-        outcomes, results = caption_selected(before, selected, settings, cache, policy) if selected else ([], Results())
-        model, statuses = before.captioner, before.count_statuses()
-        del before  # a large catalogue is in memory once
-        if selected:
-            statuses = look_up_captions(settings, cache, captioner, environment).count_statuses()
-    failures = [outcome.error for outcome in outcomes if outcome.status == "failed"]
+        located = locate_items(settings, cache, captioner, environment)
+        attempts = _attempts(located, cache) if retry else {}  # before the outcomes: no later attempt may be among them
+        before = _look_up(located, cache)
+        candidates = before.positions(retry or ("pending",))
+        selected = before.in_part(candidates, part)
+        selected = (_order_by_last_retry(before, selected, cache) if retry else selected)[:limit]
+        outcomes, results = caption_selected(before, selected, settings, cache, policy, attempts)
+        after = dict(zip(selected, outcomes, strict=True))
+        # Items that were left out may share a photo with others.
+        after |= _look_up_again(before, [at for at in candidates if selected and at not in after], settings, cache)
+    statuses = Counter(after.get(at, outcome).status for at, outcome in enumerate(before.outcomes))
+    errors = Counter(map(_describe, results.new_failures.values()))
+    failed = Counter(failure.message for failure in results.new_failures.values() if failure.status == "failed")
     return RunSummary(
-        captioner=model.id,
-        prompt=model.prompt,
+        captioner=before.captioner.id,
+        prompt=before.captioner.prompt,
         computed=results.computed,
         cached=results.cached,
         failed=results.failed,
         tokens_in=cost_meter.tokens_in,
         tokens_out=cost_meter.tokens_out,
         cost=cost_meter.cost,
-        statuses=statuses,
+        statuses=dict(statuses.most_common()),
         left=results.left,
-        failure=failures[0] if failures and not results.computed and results.failed else None,
+        failure=failed.most_common(1)[0][0] if failed and not results.computed else None,
+        errors=dict(errors.most_common()),
     )
 
 
-def _order_by_last_try(captions: CatalogueCaptions, selected: list[int], cache: Cache) -> list[int]:
-    """Return the positions by the time of their last try, oldest first, so that no permanent failure blocks others."""
-    keys = captions.keys(selected, [captions.photos[position] for position in selected])
-    tried = cache.failed_attempts(keys)
-    last_try = {position: tried.get(key, 0) for position, key in zip(selected, keys, strict=True)}
-    return sorted(selected, key=last_try.__getitem__)
+def _describe(failure: Failure) -> str:
+    return f"{failure.status}: {failure.message}"
+
+
+def _attempts(located: CatalogueCaptions, cache: Cache) -> dict[str, Attempt]:
+    return cache.attempts(located.keys(range(len(located.items)), located.photos))
+
+
+def _order_by_last_retry(captions: CatalogueCaptions, selected: list[int], cache: Cache) -> list[int]:
+    """Return the positions by their last retry, those without one first, so that no permanent fault blocks others."""
+    keys = captions.retry_keys(selected)
+    retried = cache.last_retries(keys)
+    last_retry = {position: retried.get(key, 0) for position, key in zip(selected, keys, strict=True)}
+    return sorted(selected, key=last_retry.__getitem__)
+
+
+def _look_up_again(
+    captions: CatalogueCaptions, positions: list[int], settings: Settings, cache: Cache
+) -> dict[int, Outcome]:
+    """Return the cached outcomes of the items at these positions as they are now."""
+    items = [captions.items[at] for at in positions]
+    photos = locate_photos([item.image for item in items], settings.data_dir, cache)
+    now = _look_up(replace(captions, items=items, photos=photos), cache)
+    return dict(zip(positions, now.outcomes, strict=True))
 
 
 def caption_selected(
-    captions: CatalogueCaptions, selected: list[int], settings: Settings, cache: Cache, policy: FillPolicy
+    captions: CatalogueCaptions,
+    selected: list[int],
+    settings: Settings,
+    cache: Cache,
+    policy: FillPolicy,
+    attempts: Mapping[str, Attempt] | None = None,
 ) -> tuple[list[Outcome], Results[Entry]]:
     """Fetch and caption the items at these positions.
 
     Where photos have to be fetched, the next items are fetched while some are captioned. A retry repeats failed calls
     and unusable answers, and reads bad photos again.
+
+    Args:
+        captions: the catalogue with its outcomes.
+        selected: positions, the first to caption first.
+        settings: photos and cache.
+        cache: of the settings.
+        policy: what may be computed and spent.
+        attempts: of a retry, the last attempts when the outcomes were read: it repeats no call of another run since.
+
+    Returns:
+        An outcome for each position, the earlier one where the spending cap ended the run before it, and the results.
 
     Raises:
         UsageError, RunError: as `run_captions`.
@@ -279,18 +363,25 @@ def caption_selected(
     groups = _split_for_fetching(captions, selected)
     outcomes: list[Outcome] = []
     results: Results[Entry] = Results()
+    failures: dict[str, Failure] = {}
     rows: dict[tuple[str, str], LedgerRow] = {}
     with _shared_progress(policy.show, captioner, len(selected), len(groups)) as (show, advance_to):
         for group, photos in _fetch_ahead(captions, groups, settings, cache, policy):
             contexts = [captions.items[position].context for position in group]
-            recompute = set(captions.keys(group, photos)) if policy.origin == "retry" else set()
-            own = replace(policy, recompute=recompute, show=show, rows=rows)
+            own = replace(policy, show=show, rows=rows)
+            if policy.origin == RETRY:
+                own = replace(own, recompute=set(captions.keys(group, photos)), attempts=attempts)
+                cache.note_retries(captions.retry_keys([at for at in group if captions.photos[at].failure]))
             captioned, results = caption_photos(captioner, photos, contexts, cache, own, checks)
             outcomes += captioned
+            failures |= results.new_failures
             advance_to(len(outcomes))
             if results.left:
-                return outcomes, replace(results, left=results.left + len(selected) - len(outcomes))
-    return outcomes, results
+                rest = selected[len(outcomes) :]
+                outcomes += [captions.outcomes[at] for at in rest]
+                results = replace(results, left=results.left + len(rest))
+                break
+    return outcomes, replace(results, new_failures=failures)
 
 
 def _split_for_fetching(captions: CatalogueCaptions, selected: list[int]) -> list[list[int]]:

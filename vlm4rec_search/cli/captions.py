@@ -102,7 +102,8 @@ def retry(
 
     Statuses of captions: failed, refused, empty, too_long, repeated, wrong_language, markup, echo. Statuses of photos:
     unreachable, blocked, unreadable, too_large, wrong_type; a photo that is still bad costs nothing. An old answer is
-    kept until a new one replaces it. Named alone, the status in_batch makes captions whose batch file was lost.
+    kept until a new one replaces it. With --limit, items that were never retried come first, then those whose last
+    retry is the longest ago. Named alone, the status in_batch makes captions whose batch file was lost.
 
     Example: vlm4rec captions retry --status refused --status failed --limit 100
     """
@@ -132,6 +133,8 @@ def print_run(summary: "RunSummary", as_json: bool) -> None:
         if summary.tokens_in or summary.tokens_out:
             cost = f", {summary.cost:,.2f} spent" if summary.cost else ""
             click.echo(f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out{cost}")
+        for reason, count in list(summary.errors.items())[:5]:
+            click.echo(printable(f"  {count:,} {reason}"))
         if summary.left:
             hint = "continue with a higher --max-cost (or VLM4REC_CAPTION_MAX_COST)"
             click.echo(f"The spending cap ended the run: {summary.left:,} photos are left; {hint}")

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from vlm4rec_search.common.cache.cost import CostMeter
 from vlm4rec_search.common.cache.scheduler import BatchScheduler, KeyLocks
-from vlm4rec_search.common.cache.store import Failure, LedgerRow, ResultStore, chunks
+from vlm4rec_search.common.cache.store import Attempt, Failure, LedgerRow, ResultStore, chunks
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import Advance, Show, lines
 
@@ -45,6 +45,8 @@ class FillPolicy:
             and the ledger gets no row.
         retry_failed: whether keys that failed before are tried again.
         recompute: keys to compute although there is a result; the result stays if the new call fails.
+        attempts: the last attempts by key when the keys were selected; a key with a later one counts as finished, where
+            keys are locked. By default those when the computation begins.
         origin: name of the run in the ledger: plan, or the command that computes results ahead of a plan.
         cost_meter: counts tokens and enforces the cap on spend; `compute` adds to it.
         show: how progress is shown.
@@ -55,6 +57,7 @@ class FillPolicy:
     limit: int | None = None
     retry_failed: bool = True
     recompute: Collection[str] = ()
+    attempts: Mapping[str, Attempt] | None = None
     origin: str = "plan"
     cost_meter: CostMeter = field(default_factory=CostMeter)
     show: Show = lines
@@ -68,6 +71,7 @@ class Results(Generic[Value]):
     Attributes:
         values: results by key.
         failures: reasons of failed calls, of this run or an earlier one, for keys without a value.
+        new_failures: reasons of the calls that failed now, also for keys that keep an earlier value.
         computed, cached, failed: distinct keys that this run computed, found in the cache, or failed to compute; of all
             calls that share a row of the ledger.
         left: keys that were not computed because the cap on spend was reached.
@@ -75,6 +79,7 @@ class Results(Generic[Value]):
 
     values: dict[str, Value] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
+    new_failures: dict[str, Failure] = field(default_factory=dict)
     computed: int = 0
     cached: int = 0
     failed: int = 0
@@ -123,11 +128,14 @@ class Cache(ResultStore):
             RunError: the cache cannot be used, or `compute` returned the wrong number of results.
         """
         policy = policy or FillPolicy()
+        attempts = policy.attempts
+        if attempts is None:  # read before the results, so that none that comes meanwhile is taken for an earlier one
+            attempts = self.attempts(list(inputs)) if exclusive and policy.limit != 0 else {}
         stored = self.read(list(inputs))
         missing = [key for key in inputs if key not in stored or key in policy.recompute]
         failures = self.failures([key for key in missing if key not in stored])
         todo = [key for key in missing if policy.retry_failed or key not in failures][: policy.limit]
-        attempts = self.failed_attempts(todo) if exclusive else {}
+        new_failures: dict[str, Failure] = {}
         row = LedgerRow(0, kind, producer, origin=policy.origin)
         if policy.rows is not None:
             row = policy.rows.setdefault((kind, producer), row)
@@ -152,6 +160,7 @@ class Cache(ResultStore):
                 failed = {key: result for key, result in pairs if isinstance(result, Failure)}
                 row.computed += len(fresh)
                 row.failed += len(failed)
+                new_failures |= failed
                 self._commit(_measured(row, start, policy.cost_meter), fresh, failed)
                 known.add(fresh, failed)
         row.finished = True
@@ -159,7 +168,7 @@ class Cache(ResultStore):
             self._commit(_measured(row, start, policy.cost_meter), {}, {})
         values = {key: codec.decode(value) for key, value in stored.items()}
         failures = {key: failure for key, failure in failures.items() if key not in stored}
-        return Results(values, failures, row.computed, row.cached, row.failed, scheduler.left)
+        return Results(values, failures, new_failures, row.computed, row.cached, row.failed, scheduler.left)
 
     def set_aside(self, kind: str, producer: str, failures: Mapping[str, Failure], origin: str) -> list[str]:
         """Store failures for keys whose results are computed elsewhere, so that no run computes them meanwhile.
@@ -217,13 +226,13 @@ class Cache(ResultStore):
 
 @dataclass(frozen=True)
 class _KnownResults:
-    """What a run knows of its keys: stored results, failures, and the numbers of failed attempts when it began."""
+    """What a run knows of its keys: stored results, failures, and the last attempts when they were selected."""
 
     cache: Cache
     row: LedgerRow
     stored: dict[str, bytes]
     failures: dict[str, Failure]
-    attempts: Mapping[str, int]
+    attempts: Mapping[str, Attempt]
     advance: Advance
 
     def add(self, results: Mapping[str, bytes], failures: Mapping[str, Failure]) -> None:
@@ -232,13 +241,15 @@ class _KnownResults:
         self.advance(len(results) + len(failures))
 
     def load_finished(self, keys: Sequence[str]) -> set[str]:
-        """Add the results and failures that another process has stored since the run began; return their keys."""
-        results = {key: value for key, value in self.cache.read(keys).items() if self.stored.get(key) != value}
-        attempts = self.cache.failed_attempts([key for key in keys if key not in results])
-        failures = self.cache.failures([key for key, number in attempts.items() if self.attempts.get(key) != number])
+        """Add the results and failures that somebody else has stored since the selection; return their keys."""
+        attempts = self.cache.attempts(keys)
+        changed = [key for key, attempt in attempts.items() if self.attempts.get(key) != attempt]
+        results, failures = self.cache.read(changed), self.cache.failures(changed)
         self.row.cached += len(results)
-        self.add(results, failures)
-        return results.keys() | failures.keys()
+        self.stored.update(results)
+        self.failures.update(failures)
+        self.advance(len(changed))
+        return set(changed)
 
 
 def _measured(row: LedgerRow, start: float, cost_meter: CostMeter) -> LedgerRow:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -16,6 +16,10 @@ from vlm4rec_search.common.sqlite import add_missing_columns, open_shared
 T = TypeVar("T")
 
 FILE = "results.sqlite"
+RETRY = "retry"
+"""Origin of a run that repeats earlier calls; the order of its attempts is kept."""
+Attempt = tuple[int, int]
+"""Numbers of the stored result and failure of a key, 0 for none; every later one has another number."""
 
 _READ_CHUNK = 1000
 _WRITE_TIMEOUT = 60.0  # seconds to wait for another process that writes
@@ -30,6 +34,7 @@ CREATE TABLE IF NOT EXISTS ledger (
     cached INTEGER NOT NULL, failed INTEGER NOT NULL, seconds REAL NOT NULL, started_at TEXT NOT NULL,
     finished BOOLEAN NOT NULL
 );
+CREATE TABLE IF NOT EXISTS retries (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
 """
 _ADDED_COLUMNS = {  # columns that the ledger of an older version lacks
     "origin": "TEXT NOT NULL DEFAULT 'plan'",
@@ -39,7 +44,13 @@ _ADDED_COLUMNS = {  # columns that the ledger of an older version lacks
 }
 _RESULTS = "SELECT key, value FROM results WHERE key IN (SELECT value FROM json_each(?))"
 _FAILURES = "SELECT key, status, message, text FROM failures WHERE key IN (SELECT value FROM json_each(?))"
-_ATTEMPTS = "SELECT key, rowid FROM failures WHERE key IN (SELECT value FROM json_each(?))"
+_ATTEMPTS = """
+SELECT key, MAX(result), MAX(failure) FROM (
+    SELECT key, rowid AS result, 0 AS failure FROM results WHERE key IN (SELECT value FROM json_each(?1))
+    UNION ALL SELECT key, 0, rowid FROM failures WHERE key IN (SELECT value FROM json_each(?1))
+) GROUP BY key
+"""
+_RETRIES = "SELECT key, number FROM retries WHERE key IN (SELECT value FROM json_each(?))"
 
 
 def result_key(*parts: str) -> str:
@@ -166,9 +177,18 @@ class ResultStore:
         """Return the failures of the keys whose last attempt failed."""
         return {key: Failure(*values) for key, *values in self._select(_FAILURES, keys)}
 
-    def failed_attempts(self, keys: Sequence[str]) -> dict[str, int]:
-        """Return a number for each key whose last attempt failed; a later attempt has a larger number."""
-        return dict(self._select(_ATTEMPTS, keys))
+    def attempts(self, keys: Sequence[str]) -> dict[str, Attempt]:
+        """Return the last attempt of each key that has a result or a failure."""
+        return {key: (result, failure) for key, result, failure in self._select(_ATTEMPTS, keys)}
+
+    def last_retries(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return a number for each key that a retry has tried; a later one has a larger number."""
+        return dict(self._select(_RETRIES, keys))
+
+    def note_retries(self, keys: Iterable[str]) -> None:
+        """Note that a retry has tried these keys now; it notes those of its calls by itself."""
+        with self._explain_errors(), self._transaction():
+            self._insert_retries(keys)
 
     def _select(self, query: str, keys: Sequence[str]) -> Iterator[Any]:
         for chunk in chunks(keys, _READ_CHUNK):
@@ -251,6 +271,8 @@ class ResultStore:
             if row.run:
                 self._db.executemany("DELETE FROM failures WHERE key = ?", [(key,) for key in results])
                 self._insert_failures(row, failures)
+                if row.origin == RETRY:
+                    self._insert_retries([*results, *failures])
                 assigned = ", ".join(f"{name} = ?" for name in _UPDATED)
                 values = [getattr(row, name) for name in _UPDATED]
                 self._db.execute(f"UPDATE ledger SET {assigned} WHERE run = ?", [*values, row.run])  # noqa: S608
@@ -261,6 +283,9 @@ class ResultStore:
             for key, failure in failures.items()
         ]
         self._db.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _insert_retries(self, keys: Iterable[str]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO retries (key) VALUES (?)", [(key,) for key in keys])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
