@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -25,6 +27,15 @@ from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from vlm4rec_search.captioning.batch import export_batch
+from vlm4rec_search.common.settings import Settings
+
+Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
+export_batch(Settings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+"""
 ITEMS = [(f"i{n:02}", (10 + n, 0, 0), 20 - n) for n in range(20)]
 
 
@@ -126,6 +137,77 @@ def test_errors_keep_their_reason_and_can_be_exported_again(tmp_path: Path) -> N
     assert import_batch(settings, [output]).computed == 4
     assert statuses(settings) == {"ok": 20}
     assert import_batch(settings, [errors]).failed == 0, "an old error does not replace an answer"
+
+
+@pytest.mark.parametrize("has_id", [True, False], ids=["id", "no id"])
+def test_an_error_that_was_read_before_does_not_end_a_later_batch(tmp_path: Path, has_id: bool) -> None:
+    def behave(title: str, earlier: int) -> Reply:
+        faults = {"Item i00": refusal(400, "the image is broken"), "Item i01": answer(None, refusal="I will not.")}
+        return faults.get(title, describe(title, earlier))
+
+    def shape(custom_id: str, response: httpx.Response) -> dict:
+        line = vllm_line(custom_id, response)
+        return line if has_id else {name: value for name, value in line.items() if name != "id"}
+
+    a, b = tmp_path / "a-out.jsonl", tmp_path / "b-out.jsonl"
+    with serving(behave) as server:
+        settings = write_settings(tmp_path / "shop", server)
+        export_batch(settings, tmp_path / "a.jsonl", limit=4)
+        run_batch(tmp_path / "a.jsonl", server.url, a, shape)
+        assert import_batch(settings, [a]).failed == 2
+        assert export_batch(settings, tmp_path / "b.jsonl", failed=True, limit=2).requests == 2
+        again = import_batch(settings, [a])
+        assert (again.failed, again.known, again.in_batch, again.tokens_in) == (0, 4, 2, 0)
+        assert export_batch(settings, tmp_path / "c.jsonl", failed=True, limit=2).in_batch == 2
+        run_batch(tmp_path / "b.jsonl", server.url, b, shape)
+    both = import_batch(settings, [a, b])
+    assert (both.failed, both.known, both.in_batch) == (2, 4, 2), "c.jsonl has two others"
+    assert export_batch(settings, tmp_path / "d.jsonl", failed=True, limit=2).requests == 2
+    whole = tmp_path / "whole.jsonl"
+    whole.write_text(a.read_text() + b.read_text())
+    assert import_batch(settings, [a, b, *([whole] if has_id else [])]).in_batch == 4
+
+
+def test_a_good_answer_of_an_unknown_item_is_kept_beside_a_later_error_and_an_error_is_read_once(
+    tmp_path: Path,
+) -> None:
+    good, errors, empty = (tmp_path / name for name in ("good.jsonl", "errors.jsonl", "empty.jsonl"))
+    with serving(describe) as server:
+        shop = write_settings(tmp_path / "shop", server)
+        export_batch(shop, tmp_path / "a.jsonl", limit=2)
+        lines = run_batch(tmp_path / "a.jsonl", server.url, good)
+    first, second = (line["custom_id"] for line in lines)
+    good.write_text(json.dumps(lines[0]) + "\n")
+    expired = httpx.Response(400, json=refusal(400, "expired").body)
+    errors.write_text("".join(json.dumps(vllm_line(key, expired)) + "\n" for key in (first, second)))
+    empty.write_text("")
+    settings = write_settings(tmp_path / "other")
+    with duckdb.connect(str(settings.warehouse)) as connection:
+        rows = connection.execute("SELECT * FROM staging.items WHERE item_id IN ('i00', 'i01')").fetchall()
+        connection.execute("DELETE FROM staging.items WHERE item_id IN ('i00', 'i01')")
+    assert import_batch(settings, [good]).unknown == 1
+    assert import_batch(settings, [errors]).unknown == 2
+    with duckdb.connect(str(settings.warehouse)) as connection:
+        connection.executemany("INSERT INTO staging.items VALUES (?, ?, ?, ?)", rows)
+    later = import_batch(settings, [empty])
+    assert (later.computed, later.errors) == (1, {"failed: 400: expired": 1})
+    assert export_batch(settings, tmp_path / "b.jsonl", failed=True, limit=1).requests == 1
+    assert read_requests(tmp_path / "b.jsonl")[0]["custom_id"] == second
+    again = import_batch(settings, [empty, errors])
+    assert (again.failed, again.known, again.in_batch) == (0, 2, 1)
+
+
+def test_an_export_killed_before_its_file_has_its_name_is_done_again(tmp_path: Path) -> None:
+    settings = write_settings(tmp_path / "shop")
+    given = settings.model_dump_json(exclude_unset=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED, given, str(tmp_path / "a.jsonl")], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["a.jsonl.part"]
+    assert statuses(settings) == {"in_batch": 20}
+    assert export_batch(settings, tmp_path / "a.jsonl", limit=5).requests == 5
+    rest = export_batch(settings, tmp_path / "b.jsonl")
+    assert (rest.requests, rest.in_batch) == (15, 5), "a later file of the same name has only its own requests"
+    assert export_batch(settings, tmp_path / "c.jsonl").requests == 0
 
 
 def test_unknown_and_broken_lines_are_counted_kept_and_read_later(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ read, so that no run or plan pays for it meanwhile.
 
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -21,7 +22,7 @@ from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptione
 from vlm4rec_search.captioning.estimate import earlier_runs, mean_tokens
 from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, Outcome, make_entry
 from vlm4rec_search.captioning.registry import load_captioner
-from vlm4rec_search.captioning.run import CatalogueCaptions, Part, fetch_selected, look_up_captions
+from vlm4rec_search.captioning.run import CatalogueCaptions, Part, fetch_selected, locate_items, look_up_captions
 from vlm4rec_search.common.cache import Cache, CostMeter, Failure, FillPolicy, Prices, Record, result_key
 from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -36,8 +37,9 @@ MOST_REQUESTS, MOST_MEGABYTES = 50_000, 200
 """The largest batch file that OpenAI and Azure accept."""
 _WRITING = "being written to {}: if that export does not run any more, export again"
 _SENT = "in the batch file {} since {} UTC: read its answers with `vlm4rec captions import-batch`"
+_SENT_FILE = re.compile(r"in the batch file (.+) since \d{4}-")
 _READ_AT_ONCE = 500
-_UNKNOWN = "unknown answer"
+_UNKNOWN, _READ = "unknown answer", "batch error"
 _CALLS = ("failed", "refused", "empty")
 
 
@@ -119,11 +121,13 @@ def export_batch(
     statuses = {"pending", *(_CALLS if failed else ()), *((IN_BATCH,) if again else ())}
     with Cache(settings.cache) as cache, file_lock(settings.cache / "export.lock"):
         catalogue = look_up_captions(settings, cache, captioner, environment)
-        # No other export runs now: a request "being written" is of an export that was killed.
-        selected = [at for at, outcome in enumerate(catalogue.outcomes) if _is_selected(outcome, statuses)]
+        writer = _RequestWriter(cache, model, path, most_requests, most_megabytes * 1e6)
+        # No other export runs now: what is left unwritten is of an export that was killed.
+        left = [at for at, outcome in enumerate(catalogue.outcomes) if _is_left(outcome)]
+        writer.mark(catalogue.keys(left, [catalogue.photos[at] for at in left]))
+        selected = sorted({*left, *catalogue.positions(statuses)})
         selected = catalogue.in_part(selected, part)[:limit]
         photos = fetch_selected(catalogue, selected, settings, cache, FillPolicy(retry_failed=False, show=bar))
-        writer = _RequestWriter(cache, model, path, most_requests, most_megabytes * 1e6)
         requests = _requests(catalogue, selected, photos, urls)
         taken = set(cache.set_aside("caption", model.id, dict.fromkeys(requests, writer.writing), "export-batch"))
         writer.write({key: request for key, request in requests.items() if key in taken})
@@ -171,9 +175,20 @@ def _requests(
     }
 
 
-def _is_selected(outcome: Outcome, statuses: set[str]) -> bool:
-    is_left = outcome.status == IN_BATCH and (outcome.error or "").startswith(_WRITING.partition("{")[0])
-    return is_left or outcome.status in statuses
+def _is_left(outcome: Outcome) -> bool:
+    """Return whether the export of a request was killed before its file was complete."""
+    error = outcome.error or ""
+    if outcome.status != IN_BATCH:
+        return False
+    if error.startswith(_WRITING.partition("{")[0]):
+        return True
+    sent = _SENT_FILE.match(error)
+    return sent is not None and _part_of(Path(sent[1])).exists() and not Path(sent[1]).exists()
+
+
+def _part_of(path: Path) -> Path:
+    """Return where a file is written until it is complete."""
+    return path.with_name(f"{path.name}.part")
 
 
 def _load(settings: Settings, captioner: str | None) -> OpenAICaptioner:
@@ -207,6 +222,11 @@ class _RequestWriter:
         self.bad_photos = 0
         self.writing = Failure(IN_BATCH, _WRITING.format(path.name))
 
+    def mark(self, keys: Sequence[str]) -> None:
+        """Store that the requests with these keys are in no file yet."""
+        marks = dict.fromkeys(keys, self.writing)
+        self._cache.put_failures("caption", self._captioner.id, marks, "export-batch")
+
     def write(self, requests: Mapping[str, _Request]) -> None:
         """Write all requests; photos are read and encoded in threads.
 
@@ -228,7 +248,7 @@ class _RequestWriter:
             number = len(self.files) + 1
             path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
             _refuse_existing(path)
-            part = path.with_name(f"{path.name}.part")
+            part = _part_of(path)
             keys: list[str] = []
             notes: dict[str, bytes] = {}
             size = 0
@@ -246,7 +266,7 @@ class _RequestWriter:
                 file.flush()
                 os.fsync(file.fileno())
             since = datetime.now(UTC).isoformat(" ", timespec="minutes")[:16]
-            sent = Failure(IN_BATCH, _SENT.format(path.name, since))
+            sent = Failure(IN_BATCH, _SENT.format(path.absolute(), since))
             self._cache.put("photo_note", self._captioner.id, notes)
             self._cache.put_failures("caption", self._captioner.id, dict.fromkeys(keys, sent), "export-batch")
             part.replace(path)
@@ -295,7 +315,7 @@ class ImportSummary:
         failed: requests without a usable answer; `errors` counts their reasons, the most frequent first.
         known: answers and errors that were stored before.
         unknown: answers for no item of the catalogue and of no export. They are kept in the cache, and a later import
-            reads them again.
+            reads them once their items are there.
         broken: places of lines that are no answers, such as a line that was cut off.
         tokens_in, tokens_out, cost: of the new answers and failures.
         in_batch: items that still wait for an answer.
@@ -323,6 +343,7 @@ class _Answer(BaseModel):
     """A line of an output or error file, as hosted batches and `vllm run-batch` write it."""
 
     custom_id: str
+    id: Any = None
     response: _Response | None = None
     error: Any = None
 
@@ -361,6 +382,8 @@ def import_batch(
 ) -> ImportSummary:
     """Read the answers in output and error files into the cache. A second import of a file changes nothing.
 
+    So an error that was read before does not end the wait for the answer to a later request.
+
     Args:
         settings: captioner, cache and prices.
         paths: files of lines with `custom_id`, `response` and `error`.
@@ -377,13 +400,15 @@ def import_batch(
             raise UsageError(f"there is no file {path}")
     meter = CostMeter(Prices.from_settings(settings))
     with Cache(settings.cache) as cache:
-        before = look_up_captions(settings, cache, captioner, environment)
+        keys = _usable_keys(locate_items(settings, cache, captioner, environment))
+        # Exports also asked for items that have changed or gone since.
+        expected = {*keys, *cache.failures_of("caption").get(model.id, {})}
         with cache.recording("caption", model.id, "import-batch", meter) as record:
-            reader = _AnswerReader(cache, model, _expected_keys(before, cache), meter, record)
+            reader = _AnswerReader(cache, model, expected, meter, record)
             reader.read_kept()
             for path in paths:
                 reader.read_file(path)
-        after = look_up_captions(settings, cache, captioner, environment)
+        failures = cache.failures(keys)
     return ImportSummary(
         captioner=model.id,
         computed=reader.computed,
@@ -393,17 +418,39 @@ def import_batch(
         tokens_in=meter.tokens_in,
         tokens_out=meter.tokens_out,
         cost=meter.cost,
-        in_batch=len(after.positions((IN_BATCH,))),
+        in_batch=sum(key in failures and failures[key].status == IN_BATCH for key in keys),
         errors=dict(reader.errors.most_common()),
         broken=reader.broken,
     )
 
 
-def _expected_keys(catalogue: CatalogueCaptions, cache: Cache) -> set[str]:
-    """Return the keys of the catalogue, and those of earlier exports whose item has changed or gone since."""
+def _usable_keys(catalogue: CatalogueCaptions) -> list[str]:
+    """Return the keys of the items that have a photo."""
     usable = [at for at, photo in enumerate(catalogue.photos) if photo.failure is None]
-    keys = catalogue.keys(usable, [catalogue.photos[at] for at in usable])
-    return {*keys, *cache.failures_of("caption").get(catalogue.captioner.id, {})}
+    return catalogue.keys(usable, [catalogue.photos[at] for at in usable])
+
+
+@dataclass(frozen=True)
+class _AnswerLine:
+    """A line of answers, and the key under which it is noted as read."""
+
+    answer: _Answer
+    text: bytes
+    key: str
+
+    @classmethod
+    def parse(cls, text: bytes, file: str) -> Self:
+        """Parse a line; lines without an id are told apart by the name of their file.
+
+        Raises:
+            ValidationError: it is no answer.
+        """
+        answer = _Answer.model_validate_json(text)
+        return cls(answer, text, result_key(_READ, str(answer.id or file), text.decode("utf-8", "replace").strip()))
+
+
+def _kept_key(custom_id: str) -> str:
+    return result_key(_UNKNOWN, custom_id)
 
 
 class _AnswerReader:
@@ -419,12 +466,13 @@ class _AnswerReader:
         self.broken: list[str] = []
 
     def read_kept(self) -> None:
-        """Read the answers that no earlier import knew, as far as they are known now."""
-        for lines in self._cache.results_of(_UNKNOWN, "batch", _READ_AT_ONCE):
-            answers = [_Answer.model_validate_json(line) for line in lines.values()]
-            found = {answer.custom_id: answer for answer in answers if answer.custom_id in self._expected}
+        """Read the answers that no earlier import knew, as far as they are known now; they are kept no longer."""
+        for texts in self._cache.results_of(_UNKNOWN, "batch", _READ_AT_ONCE):
+            lines = [_AnswerLine.parse(text, "") for text in texts.values()]
+            found = {line.answer.custom_id: line for line in lines if line.answer.custom_id in self._expected}
             stored = self._cache.read(list(found))
-            self._store({key: answer for key, answer in found.items() if key not in stored})
+            self._note_read(self._store({key: line for key, line in found.items() if key not in stored}))
+            self._cache.remove([_kept_key(key) for key in found])
 
     def read_file(self, path: Path) -> None:
         """Read a file of answers.
@@ -441,39 +489,54 @@ class _AnswerReader:
             raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
 
     def _read_lines(self, path: Path, lines: Sequence[tuple[int, bytes]]) -> None:
-        answers: dict[str, _Answer] = {}
-        unexpected: dict[str, bytes] = {}
-        for number, line in lines:
+        parsed: list[_AnswerLine] = []
+        for number, text in lines:
             try:
-                answer = _Answer.model_validate_json(line)
+                parsed.append(_AnswerLine.parse(text, path.name))
             except ValidationError:
-                if line.strip():
-                    cut = "" if line.endswith(b"\n") else " (the last one, cut off)"
+                if text.strip():
+                    cut = "" if text.endswith(b"\n") else " (the last one, cut off)"
                     self.broken.append(f"{path.name}, line {number}{cut}")
-                continue
-            if answer.custom_id not in self._expected:
-                unexpected[answer.custom_id] = line
-            elif answer.custom_id not in answers or answer.is_good:
-                answers[answer.custom_id] = answer
-        stored = self._cache.read(list(unexpected))  # of an item that has gone since an earlier import
-        self.known += len(stored)
-        unknown = {result_key(_UNKNOWN, key): line for key, line in unexpected.items() if key not in stored}
-        self.unknown += len(unknown)
-        self._cache.put(_UNKNOWN, "batch", unknown)
-        self._store(answers)
+        read = self._cache.read([line.key for line in parsed])
+        expected = [line for line in parsed if line.answer.custom_id in self._expected]
+        fresh = _best_lines(line for line in expected if line.key not in read)
+        self.known += len({line.answer.custom_id for line in expected} - fresh.keys())
+        errors = [line.key for line in expected if not line.answer.is_good and line.key not in read]
+        self._note_read([*self._store(fresh), *errors])
+        self._keep(_best_lines(line for line in parsed if line.answer.custom_id not in self._expected))
 
-    def _store(self, answers: Mapping[str, _Answer]) -> None:
-        keys = list(answers)
+    def _keep(self, lines: Mapping[str, _AnswerLine]) -> None:
+        """Keep lines that no item expects, until `read_kept`; a good one is not replaced."""
+        stored = self._cache.read(list(lines))  # of an item that has gone since an earlier import
+        self.known += len(stored)
+        self.unknown += len(lines) - len(stored)
+        earlier = self._cache.read([_kept_key(key) for key in lines])
+        good = {key for key, text in earlier.items() if _Answer.model_validate_json(text).is_good}
+        kept = {key: line for key, line in lines.items() if key not in stored and _kept_key(key) not in good}
+        self._cache.put(_UNKNOWN, "batch", {_kept_key(key): line.text for key, line in kept.items()})
+        self._note_read([line.key for line in kept.values()])
+
+    def _note_read(self, keys: Sequence[str]) -> None:
+        """Note lines whose error must not be read again: the request may be in a later batch."""
+        if keys:
+            self._cache.put(_READ, "batch", dict.fromkeys(keys, b""))
+
+    def _store(self, lines: Mapping[str, _AnswerLine]) -> list[str]:
+        """Store the answers by custom id; return the keys of the lines without a caption."""
+        keys = list(lines)
         stored, failures = self._cache.read(keys), self._cache.failures(keys)
         notes = self._cache.read([_note_key(key) for key in keys])
         fresh: dict[str, bytes] = {}
         failed: dict[str, Failure] = {}
-        for key, answer in answers.items():
+        without: list[str] = []
+        for key, line in lines.items():
             cost = CostMeter()
             note = notes.get(_note_key(key), b"").decode()
             result = None
             if key not in stored:
-                result = make_entry(self._captioner.read_response(answer.to_http()), note, cost)
+                result = make_entry(self._captioner.read_response(line.answer.to_http()), note, cost)
+            if isinstance(result, Failure):
+                without.append(line.key)
             if result is None or result == failures.get(key):
                 self.known += 1
             elif isinstance(result, Failure):
@@ -485,3 +548,13 @@ class _AnswerReader:
                 fresh[key] = ENTRY.encode(result)
         self.computed += len(fresh)
         self._record(fresh, failed)
+        return without
+
+
+def _best_lines(lines: Iterable[_AnswerLine]) -> dict[str, _AnswerLine]:
+    """Return one line for each custom id: the last good one, or else the first."""
+    best: dict[str, _AnswerLine] = {}
+    for line in lines:
+        if line.answer.custom_id not in best or line.answer.is_good:
+            best[line.answer.custom_id] = line
+    return best

@@ -281,7 +281,7 @@ def import_batch(paths: tuple[Path, ...], captioner: str | None, environment: st
     """Read the answers of batch files into the cache.
 
     Answers are cleaned and checked like those of a run, and their tokens count in the ledger. A second import of a file
-    changes nothing. Use the same --captioner as for the export.
+    changes nothing, also where its errors were exported again meanwhile. Use the same --captioner as for the export.
 
     Example: vlm4rec captions import-batch answers.jsonl errors.jsonl && sqlmesh plan
     """

@@ -226,6 +226,11 @@ class ResultStore:
         """Store results that cost nothing, without a row in the ledger."""
         self._commit(LedgerRow(0, kind, producer), results, {})
 
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove the results of these keys."""
+        with self._explain_errors(), self._transaction():
+            self._db.executemany("DELETE FROM results WHERE key = ?", [(key,) for key in keys])
+
     def put_failures(self, kind: str, producer: str, failures: Mapping[str, Failure], origin: str) -> None:
         """Store why these keys have no result now, without a row in the ledger."""
         with self._explain_errors(), self._transaction():
