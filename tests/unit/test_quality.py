@@ -210,6 +210,38 @@ def assert_refused(warehouse: Path, folder: Path, text: str, message: str) -> No
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ("expect_column_to_exist, kwargs: {column: price}", "price: nothing (expect_column_to_exist). n"),
+        (
+            "expect_column_distinct_values_to_equal_set, kwargs: {column: kind, value_set: [a, c]}",
+            "kind: unexpected b; missing c (expect_column_distinct_values_to_equal_set). n",
+        ),
+        (
+            "expect_table_columns_to_match_set, kwargs: {column_set: [kind]}",
+            "day, kind (expect_table_columns_to_match_set). n",
+        ),
+        (
+            "expect_column_values_to_be_in_set, kwargs: {column: kind, value_set: [a]}",
+            "kind: 1 of 2 rows (expect_column_values_to_be_in_set). n E.g. kind=b day=2025-06-02 00:00:00",
+        ),
+    ],
+)
+def test_every_kind_of_rule_is_told_and_recorded(warehouse: Path, tmp_path: Path, rule: str, found: str) -> None:
+    days = "select kind, day from (values ('a', date '2025-06-01'), ('b', date '2025-06-02')) as t(kind, day)"
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "own.yaml").write_text(
+        f'{{table: t.t, description: d, ids: [day], query: "{days}", '
+        f"expectations: [{{type: {rule}, meta: {{notes: n}}}}]}}"
+    )
+    report = run_suites(warehouse, tmp_path / "suites", docs=tmp_path / "quality")
+    assert [str(finding) for finding in report.suites[0].failed] == [found]
+    assert report.docs is not None
+    assert f"found {found.split(': ')[-1].split(' (')[0]}" in report.docs.read_text("utf-8")
+    json.dumps(report.as_json())
+
+
 def test_unknown_suites_and_missing_tables_are_reported(warehouse: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown suite 'nope': choose one of as_of, event_types"):
         run_suites(warehouse, SUITES, only="nope")

@@ -15,7 +15,7 @@ class Finding:
     Attributes:
         expectation: type of the rule.
         column: of the suite's query; None for a rule about the whole table.
-        observed: the measured value.
+        observed: the measured value; None where there is none.
         unexpected: number of rows that break the rule; None where rows cannot be counted.
         examples: a few of these rows.
         note: the reason for the rule.
@@ -34,7 +34,8 @@ class Finding:
         rows = (" ".join(f"{key}={value}" for key, value in row.items() if value is not None) for row in self.examples)
         where = f"{self.column}: " if self.column else ""
         examples = f" E.g. {', '.join(rows)}" if self.examples else ""
-        return f"{where}{self.observed} ({self.expectation}). {self.note}{examples}"
+        observed = "nothing" if self.observed is None else self.observed
+        return f"{where}{observed} ({self.expectation}). {self.note}{examples}"
 
 
 @dataclass(frozen=True)

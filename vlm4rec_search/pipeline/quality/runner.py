@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
@@ -204,13 +205,14 @@ def _refuse_exception(suite: Suite, entry: "ExpectationValidationResult") -> Non
 
 def _finding(entry: "ExpectationValidationResult") -> Finding:
     rule, result = entry.expectation_config, entry.result
-    unexpected = result.get("unexpected_count")
-    observed = f"{unexpected} of {result['element_count']} rows" if unexpected is not None else result["observed_value"]
+    rows = result.get("element_count")  # None of a rule about the whole column or table
+    unexpected = None if rows is None else result.get("unexpected_count")
+    observed = _observed(result) if unexpected is None else f"{unexpected} of {rows} rows"
     examples = result.get("partial_unexpected_index_list") or []
     return Finding(
         expectation=rule.type,
         column=rule.kwargs.get("column"),
-        observed=_plain(observed),
+        observed=observed,
         unexpected=unexpected,
         examples=[_example(row) for row in examples[:EXAMPLES]],
         note=rule.meta["notes"],
@@ -218,9 +220,17 @@ def _finding(entry: "ExpectationValidationResult") -> Finding:
     )
 
 
+def _observed(result: Mapping[str, Any]) -> Value:
+    """Return what a rule about a whole column or table found: a value, or the values that are too many or missing."""
+    if result.get("observed_value") is not None:
+        return _plain(result["observed_value"])
+    values = {name: result.get(f"partial_{name}_list") for name in ("unexpected", "missing")}
+    return "; ".join(f"{name} {_plain(some)}" for name, some in values.items() if some) or None
+
+
 def _demand(kind: str, rule: Mapping[str, Any]) -> str:
     """Say in words what a rule demands."""
-    subject = rule.get("column") or "number of rows"
+    subject = rule.get("column") or ("number of rows" if "row_count" in kind else "the table")
     if kind == "expect_column_unique_value_count_to_be_between":
         subject = f"different values of {subject}"
     words = [_WORDS.get(kind, kind.removeprefix("expect_").replace("_", " "))]
@@ -243,12 +253,12 @@ def _example(row: Mapping[str, Any]) -> Example:
 
 def _plain(value: Any) -> Value:
     """Turn a value of a frame into one that JSON knows."""
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, str):
-        return value
-    if pd.isna(value):
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_plain(one)) for one in value)
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return None
-    return str(value) if value in (math.inf, -math.inf) else value
+    return value if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)) else str(value)
 
 
 def _write_docs(folder: Path, report: QualityReport, environment: str, suites: Sequence[str]) -> Path | None:
