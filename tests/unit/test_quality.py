@@ -255,6 +255,31 @@ def test_unknown_suites_and_missing_tables_are_reported(warehouse: Path, tmp_pat
         run_suites(warehouse, broken)
 
 
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("delete from search.item_documents", "search.item_documents is empty"),
+        ("alter table search.user_documents drop column repeats", "search.user_documents has no column repeats"),
+    ],
+)
+def test_a_ranking_that_cannot_be_searched_is_told_as_not_examined(
+    environment: Path, warehouse: Path, sql: str, problem: str
+) -> None:
+    execute(warehouse, sql)
+    result = run("--suite", "exposure")
+    assert result.exit_code == 0, result.output
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("warning"))
+    assert line.startswith("warning exposure: not examined")
+    assert problem in line
+    (exposure,) = json.loads(run("--suite", "exposure", "--json").stdout)["suites"]
+    assert (exposure["rows"], exposure["failed"], len(exposure["warnings"])) == (0, [], 1)
+    with duckdb.connect(environment.parent / "checks.duckdb") as connection:
+        assert connection.execute("select distinct status, observed from results").fetchall() == [
+            ("warning", "not examined")
+        ]
+    assert "found not examined" in (environment / "index.html").read_text("utf-8")
+
+
 def test_a_catalogue_in_another_language_than_its_words_is_told(environment: Path, warehouse: Path) -> None:
     assert "VLM4REC_LANGUAGE" not in run("--suite", "exposure").stderr
     german = "Ein Kleid aus Seide für den Sommer, mit einem Gürtel und Taschen an der Seite. "

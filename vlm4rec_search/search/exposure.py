@@ -104,9 +104,6 @@ class Exposure:
         return asdict(self) | shares | {"is_judged": self.is_judged, "verdict": self.verdict}
 
 
-NOTHING = Exposure(0, 0, None, 0, (), 0, 0, 0, ())
-
-
 def measure_exposure(
     lists: Ints, item_ids: Sequence[str] | Texts, popularity: Ints | Floats, documents: int | None = None
 ) -> Exposure:

@@ -42,7 +42,8 @@ class Finding:
 class SuiteResult:
     """The result of one suite; `rows` counts the rows of its query, `rules` its expectations.
 
-    Each expectation is in `failed` (critical), `warnings` or `passed`.
+    Each expectation is in `failed` (critical), `warnings` or `passed`. Of a suite about a ranking that cannot be
+    searched, none is: one warning says why.
     """
 
     suite: str

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,14 +16,14 @@ from duckdb import DuckDBPyConnection
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, one_line
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.warehouse import read
-from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
+from vlm4rec_search.indexes.search_layer import read_search_layer
 from vlm4rec_search.pipeline.catalogue_language import find_other_language
 from vlm4rec_search.pipeline.exposure import measure_tables
 from vlm4rec_search.pipeline.quality.history import record_check
 from vlm4rec_search.pipeline.quality.page import write_quality_page
 from vlm4rec_search.pipeline.quality.report import Example, Finding, QualityReport, SuiteResult, Value
 from vlm4rec_search.pipeline.quality.suites import EXPOSURE, Suite, define_macros, load_suites, measure
-from vlm4rec_search.search.exposure import NOTHING
+from vlm4rec_search.search.exposure import Exposure
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 
@@ -76,16 +75,27 @@ def run_suites(
         RunError: another process is writing the warehouse.
     """
     about_ranking = [suite for suite in load_suites(expectations, only) if suite.table == EXPOSURE]
-    search_layer = None
+    exposure: Exposure | None = None
+    problem = ""
     with read(warehouse) as connection:
         measured = measure_suites(connection, expectations, environment, only)
-        if about_ranking:
-            with suppress(UsageError):  # there are no documents, which another suite tells
-                search_layer = read_search_layer(connection, environment)
-    if search_layer is not None and (other := find_other_language(search_layer.tables, search_layer.analyzer)):
-        logger.warning("%s", other)
-    measured += _measure_ranking(about_ranking, search_layer, ranking, rules)
+        try:
+            search_layer = read_search_layer(connection, environment) if about_ranking else None
+        except UsageError as error:  # there are no documents
+            search_layer, problem = None, str(error)
+    if search_layer is not None:
+        if other := find_other_language(search_layer.tables, search_layer.analyzer):
+            logger.warning("%s", other)
+        try:
+            exposure = measure_tables(search_layer, ranking, rules)
+        except Vlm4recError as error:
+            problem = str(error)
+    if exposure is not None:
+        measured += _measure_ranking(about_ranking, exposure)
     report = judge(sorted(measured, key=lambda pair: pair[0].name), {"max_age_days": max_age_days})
+    if exposure is None:
+        unexamined = [_unexamined(suite, problem) for suite in about_ranking]
+        report = QualityReport(sorted([*report.suites, *unexamined], key=lambda result: result.suite))
     if docs is None:
         return report
     suites = [suite.name for suite in load_suites(expectations)]
@@ -104,19 +114,26 @@ def measure_suites(
     return [(suite, measure(connection, suite, environment)) for suite in suites]
 
 
-def _measure_ranking(
-    suites: Sequence[Suite], search_layer: SearchLayer | None, ranking: Ranking | None, rules: Sequence[Rule]
-) -> list[Measured]:
+def _measure_ranking(suites: Sequence[Suite], exposure: Exposure) -> list[Measured]:
     """Return the suites about the ranking with the results of their queries on what the ranking shows."""
-    exposure = NOTHING
-    if search_layer is not None:
-        try:
-            exposure = measure_tables(search_layer, ranking, rules)
-        except Vlm4recError as error:
-            logger.warning("The ranking is not examined: %s", error)
     with duckdb.connect() as connection:
         connection.register("exposure", pa.Table.from_pylist([exposure.to_json()]))
         return [(suite, measure(connection, suite)) for suite in suites]
+
+
+def _unexamined(suite: Suite, problem: str) -> SuiteResult:
+    """Return the result of a suite about a ranking that cannot be searched: none of its rules is judged."""
+    warning = Finding(
+        expectation="expect_ranking_to_be_examined",
+        column=None,
+        observed="not examined",
+        unexpected=None,
+        examples=[],
+        note=problem,
+        demand="the ranking: examined",
+    )
+    rules = len(suite.expectations)
+    return SuiteResult(suite.name, suite.table, 0, rules, warnings=[warning], description=suite.description)
 
 
 def judge(measured: Sequence[Measured], parameters: Parameters) -> QualityReport:
