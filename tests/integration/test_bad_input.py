@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from helpers.workspace import Workspace
+from PIL import Image
 
 ITEMS = "item_id,title\na,Oak chair\n"
 LOG = "user_id,item_id,timestamp\nu,a,2025-03-01\n"
@@ -137,8 +138,27 @@ def test_mistakes_in_a_search_are_refused_in_one_line(workspace: Workspace) -> N
     assert "built by the encoder hashing-64@1, not by hashing-32" in other.vlm4rec(*search, code=2)
 
 
+def test_a_tiny_shop_with_purchases_sent_back_and_an_unreadable_photo_is_published(workspace: Workspace) -> None:
+    items = "item_id,title,image\n" + "".join(f"{n},Chair {n},images/{n}.png\n" for n in "abc")
+    (workspace.data / "images").mkdir(parents=True)
+    for number, name in enumerate("ab"):
+        Image.new("RGB", (64, 64), (200, 80 * number, 40)).save(workspace.data / "images" / f"{name}.png")
+    (workspace.data / "images" / "c.png").write_bytes(b"no photo")
+    kinds = ("view", "purchase", "return")
+    sent_back = [f"r{user},a,2025-03-0{day},{kind}" for user in range(6) for day, kind in enumerate(kinds, start=1)]
+    log = ["user_id,item_id,timestamp,event_type", *sent_back, *(f"u{user},b,2025-03-01,purchase" for user in range(9))]
+    write_data(workspace, items=items, log="\n".join(log) + "\n")
+    workspace.plan()
+    output = workspace.vlm4rec("check")
+    assert [line.split(" (")[0] for line in output.splitlines() if line.startswith("warning item_captions")] == [
+        "warning item_captions: captioned: 1 of 3 rows"
+    ]
+    assert "user_profiles: has_vector" not in output
+    assert workspace.json("index")["documents"] == 3
+
+
 def test_index_refuses_to_publish_when_a_suite_fails_unless_forced(workspace: Workspace) -> None:
-    items = "item_id,title,image\n" + "".join(f"{n},Chair {n},images/none.jpg\n" for n in "abc")
+    items = "item_id,title,image\n" + "".join(f"{n},Chair {n},images/none.jpg\n" for n in "abcdef")
     write_data(workspace, items=items)
     workspace.plan()
     assert "FAILED item_captions" in workspace.vlm4rec("check", code=1)

@@ -36,7 +36,7 @@ def tables() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def broken_rules(connection: duckdb.DuckDBPyConnection, suite: str) -> set[Rule]:
     """Judge one suite and return the rules that the tables break."""
-    report = judge([(SUITES[suite], measure(connection, SUITES[suite]))], {"max_age_days": 30.0})
+    report = judge([(SUITES[suite], measure(connection, SUITES[suite]))], max_age_days=30.0)
     result = report.suites[0]
     findings = {"critical": result.failed, "warning": result.warnings}
     return {(one.expectation, one.column, severity) for severity, many in findings.items() for one in many}
@@ -76,6 +76,25 @@ def test_exactly_half_distinct_captions_are_enough(tables: duckdb.DuckDBPyConnec
     )
     tables.execute(f"update {CAPTIONS} set photo_hash = 'n1', caption = 'The same words.' where item_id = 'i4'")
     assert (IN_SET, "repeats", "warning") not in broken_rules(tables, "item_captions")
+
+
+@pytest.mark.parametrize(("broken", "severity"), [(5, "warning"), (6, "critical")])
+def test_a_handful_of_rows_breaks_no_share(tables: duckdb.DuckDBPyConnection, broken: int, severity: str) -> None:
+    tables.execute(
+        f"insert into staging.items by name select 'n' || range as item_id, 'n.jpg' as image from range({broken})"
+    )
+    tables.execute(
+        f"insert into {CAPTIONS} by name "
+        f"select 'n' || range as item_id, 'unreadable' as status, 'E' as error from range({broken})"
+    )
+    assert broken_rules(tables, "item_captions") == {(IN_SET, "captioned", severity)}
+
+
+def test_a_shopper_whose_weights_are_not_positive_needs_no_profile(tables: duckdb.DuckDBPyConnection) -> None:
+    # a view, a purchase and its return; an item that has no vector
+    tables.execute("insert into profiles.profile_weights select 'n' || range, 'i1', -0.61 from range(9)")
+    tables.execute("insert into profiles.profile_weights select 'm' || range, 'gone', 1.0 from range(9)")
+    assert broken_rules(tables, "user_profiles") == set()
 
 
 @pytest.mark.parametrize("suite", sorted(set(SUITES) - {"item_documents"}))

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -100,6 +101,17 @@ def test_warnings_do_not_fail_and_follow_the_setting(warehouse: Path) -> None:
     assert [(finding.column, finding.examples) for finding in late.suites[0].warnings] == [
         ("age_days", [{"age_days": 11.0, "newest": "2025-06-20 00:00:00"}])
     ]
+
+
+def test_without_as_of_the_clock_of_the_check_counts_where_the_setting_is_set(warehouse: Path) -> None:
+    execute(warehouse, "update histories.as_of set as_of = newest")  # 2025-06-20
+    assert run_suites(warehouse, SUITES, only="as_of").suites[0].warnings == []
+    assert run_suites(warehouse, SUITES, only="as_of", max_age_days=1e6).suites[0].warnings == []
+    (finding,) = run_suites(warehouse, SUITES, only="as_of", max_age_days=30.0).suites[0].warnings
+    assert finding.column == "age_at_check_days"
+    now = datetime.now(UTC).replace(tzinfo=None)
+    age = (now - datetime(2025, 6, 20)) / timedelta(days=1)
+    assert finding.examples[0]["age_at_check_days"] == pytest.approx(age, abs=0.1)
 
 
 def test_tables_of_another_environment_are_checked_separately(warehouse: Path) -> None:

@@ -204,7 +204,12 @@ class Settings(BaseSettings):
         description="YAML file of a ranking to pin; default: the release's for searches, the packaged one for tables",
     )
     rules: Path | None = Field(default=None, description="YAML file of business rules: pin, boost, bury, drop")
-    max_age_days: float = Field(default=30.0, description="age in days of the latest interaction that a check accepts")
+    max_age_days: float | None = Field(
+        default=None,
+        ge=0,
+        description="age of the latest interaction in days above which a check warns, at `VLM4REC_AS_OF` or, without"
+        " it, at the check; default: 30 at `VLM4REC_AS_OF`, no limit at the check, as some logs are old for good",
+    )
 
     @field_validator("warehouse_memory")
     @classmethod

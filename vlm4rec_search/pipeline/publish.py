@@ -95,7 +95,7 @@ def _publish(
         logger.warning("%s", line)
     if other := find_other_language(search_layer.tables, search_layer.analyzer):
         logger.warning("%s", other)
-    report = judge(measured, {"max_age_days": settings.max_age_days})
+    report = judge(measured, settings.max_age_days)
     try:
         record_check(settings.quality, report, environment, "index")
     except RunError as error:

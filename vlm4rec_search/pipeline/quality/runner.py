@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 Parameters = Mapping[str, float]
 Measured: TypeAlias = tuple[Suite, pd.DataFrame]
 EXAMPLES = 5
+MAX_AGE_DAYS = 30.0  # of the latest interaction at as_of, where no setting says another age
+FEW = 5  # so many rows break a share (`mostly`) in a small table only: they warn, however severe the rule is
 _WORDS = {  # of the rules that the suites use
     "expect_column_values_to_be_between": "",
     "expect_column_unique_value_count_to_be_between": "",
@@ -51,7 +53,7 @@ def run_suites(
     warehouse: Path,
     expectations: Path,
     environment: str = "prod",
-    max_age_days: float = 30.0,
+    max_age_days: float | None = None,
     docs: Path | None = None,
     only: str | None = None,
     ranking: Ranking | None = None,
@@ -65,7 +67,7 @@ def run_suites(
         warehouse: the DuckDB file.
         expectations: folder of the suites.
         environment: of SQLMesh.
-        max_age_days: parameter of that name in the suites, in days.
+        max_age_days: see `judge`.
         docs: folder of the history of checks, and of the page about it; None writes neither.
         only: name of the only suite to run.
         ranking, rules: that answer, see `Searcher`.
@@ -92,7 +94,7 @@ def run_suites(
             problem = str(error)
     if exposure is not None:
         measured += _measure_ranking(about_ranking, exposure)
-    report = judge(sorted(measured, key=lambda pair: pair[0].name), {"max_age_days": max_age_days})
+    report = judge(sorted(measured, key=lambda pair: pair[0].name), max_age_days)
     if exposure is None:
         unexamined = [_unexamined(suite, problem) for suite in about_ranking]
         report = QualityReport(sorted([*report.suites, *unexamined], key=lambda result: result.suite))
@@ -136,13 +138,22 @@ def _unexamined(suite: Suite, problem: str) -> SuiteResult:
     return SuiteResult(suite.name, suite.table, 0, rules, warnings=[warning], description=suite.description)
 
 
-def judge(measured: Sequence[Measured], parameters: Parameters) -> QualityReport:
+def judge(measured: Sequence[Measured], max_age_days: float | None = None) -> QualityReport:
     """Judge the results of the queries by their suites.
+
+    Args:
+        measured: suites and the results of their queries.
+        max_age_days: age of the latest interaction in days up to which nothing warns, both at as_of and, where as_of is
+            the latest interaction, at the check; None takes 30 at as_of and no limit at the check.
 
     Raises:
         UsageError: Great Expectations does not know an expectation, or the query lacks a column that one needs.
     """
     logger.info("Loading Great Expectations (about 5 s) ...")
+    parameters = {
+        "max_age_days": MAX_AGE_DAYS if max_age_days is None else max_age_days,
+        "max_age_at_check_days": math.inf if max_age_days is None else max_age_days,
+    }
     context = _context()
     results = []
     with bar("suites", len(measured)) as advance:
@@ -203,8 +214,12 @@ def _summary(suite: Suite, rows: int, result: "ExpectationSuiteValidationResult"
     passed: list[Finding] = []
     for entry in result.results:
         _refuse_exception(suite, entry)
-        is_warning = entry.expectation_config.severity == "warning"
-        (passed if entry.success else warnings if is_warning else failed).append(_finding(entry))
+        finding = _finding(entry)
+        rule = entry.expectation_config
+        is_share = rule.kwargs.get("mostly", 1.0) < 1.0
+        is_few = is_share and finding.unexpected is not None and finding.unexpected <= FEW
+        is_warning = rule.severity == "warning" or is_few
+        (passed if entry.success else warnings if is_warning else failed).append(finding)
     rules = len(suite.expectations)
     return SuiteResult(suite.name, suite.table, rows, rules, failed, warnings, passed, suite.description)
 
