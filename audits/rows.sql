@@ -15,12 +15,12 @@ AUDIT (
   dialect duckdb
 );
 
-/* Rows whose value is below the bound. */
+/* Rows whose value is below the bound, infinite or NaN, which is larger than any other number. */
 SELECT
   *
 FROM @this_model
 WHERE
-  @column < @bound;
+  @column < @bound OR @column >= 1e308;
 
 AUDIT (
   name has_default,

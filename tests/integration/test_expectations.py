@@ -97,6 +97,30 @@ def test_a_shopper_whose_weights_are_not_positive_needs_no_profile(tables: duckd
     assert broken_rules(tables, "user_profiles") == set()
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    ("suite", "column", "sql"),
+    [
+        ("item_popularity", "score", "update search.item_popularity set score = '{}' where rank = 4"),
+        (
+            "user_documents",
+            "importance",
+            "update search.user_documents set interests = [([-0.8, 0.6], '{}', 'i4', ['i4'])] where user_id = 'u3'",
+        ),
+        (
+            "item_neighbours",
+            "highest_similarity",
+            "update search.item_neighbours set similarity = '{}' where item_id = 'i1'",
+        ),
+    ],
+)
+def test_a_number_that_is_not_finite_breaks_the_rules_about_it(
+    tables: duckdb.DuckDBPyConnection, suite: str, column: str, sql: str, number: str
+) -> None:
+    tables.execute(sql.format(number))
+    assert (IN_SET, f"{column} is finite", "critical") in broken_rules(tables, suite)
+
+
 @pytest.mark.parametrize("suite", sorted(set(SUITES) - {"item_documents"}))
 def test_empty_tables_fail_no_suite_but_the_documents(tables: duckdb.DuckDBPyConnection, suite: str) -> None:
     for (table,) in tables.execute("select schema_name || '.' || table_name from duckdb_tables()").fetchall():

@@ -1,6 +1,7 @@
 """Every audit of every model passes a good table and fails on a bad row, for each column that it names."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -55,7 +56,10 @@ BAD: dict[str, Callable[[Table, Arguments], Iterator[Table]]] = {
     "unique_values": lambda table, given: (changed(table, **{c: table[0][c]}) for c in columns(given)),
     "unique_combination_of_columns": lambda table, _: iter([[*table, table[0]]]),
     "accepted_values": lambda table, given: iter([changed(table, **{name(given, "column"): "bogus"})]),
-    "at_least": lambda table, given: iter([changed(table, **{name(given, "column"): -1.0})]),
+    "at_least": lambda table, given: (
+        changed(table, **{name(given, "column"): value})
+        for value in (-1.0, *([math.nan, math.inf] if isinstance(table[0][name(given, "column")], float) else []))
+    ),
     "forall": lambda table, given: (
         changed(table, **{column.name: BREAKS[column.name](table)}) for column in given["criteria"].find_all(exp.Column)
     ),

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,7 +22,16 @@ from vlm4rec_search.pipeline.exposure import measure_tables
 from vlm4rec_search.pipeline.quality.history import record_check
 from vlm4rec_search.pipeline.quality.page import write_quality_page
 from vlm4rec_search.pipeline.quality.report import Example, Finding, QualityReport, SuiteResult, Value
-from vlm4rec_search.pipeline.quality.suites import EXPOSURE, Suite, define_macros, load_suites, measure
+from vlm4rec_search.pipeline.quality.suites import (
+    EXPOSURE,
+    FINITE,
+    Expectation,
+    Meta,
+    Suite,
+    define_macros,
+    load_suites,
+    measure,
+)
 from vlm4rec_search.search.exposure import Exposure
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
@@ -190,7 +199,8 @@ def _validate(
 
     try:
         # One by one: a suite built from configurations leaves unknown expectations out, with no more than a log line.
-        rules = [ExpectationConfiguration(**rule.model_dump()).to_domain_obj() for rule in suite.expectations]
+        expectations = [*suite.expectations, *_finite_rules(suite, frame)]
+        rules = [ExpectationConfiguration(**rule.model_dump()).to_domain_obj() for rule in expectations]
         source = context.data_sources.add_or_update_pandas("warehouse")
         data = source.add_dataframe_asset(suite.table).add_batch_definition_whole_dataframe(suite.name)
         rule_set = gx.ExpectationSuite(name=suite.name, expectations=rules, meta={"notes": suite.description})
@@ -208,6 +218,21 @@ def _validate(
         raise UsageError(f"{suite.file}: {one_line(error)}") from None
 
 
+def _finite_rules(suite: Suite, frame: pd.DataFrame) -> Iterator[Expectation]:
+    """Yield a rule for each column with a number that is NaN or infinite, as severe as the rules about the column."""
+    notes = "NaN and infinity are no measurements, and hide whether the other rules about them hold."
+    for column in frame.columns:
+        of = column.removesuffix(FINITE)
+        severities = [rule.severity for rule in suite.expectations if rule.kwargs.get("column") == of]
+        if of != column and severities:
+            yield Expectation(
+                type="expect_column_values_to_be_in_set",
+                kwargs={"column": column, "value_set": [True]},
+                severity="critical" if "critical" in severities else "warning",
+                meta=Meta(notes=notes),
+            )
+
+
 def _summary(suite: Suite, rows: int, result: "ExpectationSuiteValidationResult") -> SuiteResult:
     failed: list[Finding] = []
     warnings: list[Finding] = []
@@ -220,7 +245,7 @@ def _summary(suite: Suite, rows: int, result: "ExpectationSuiteValidationResult"
         is_few = is_share and finding.unexpected is not None and finding.unexpected <= FEW
         is_warning = rule.severity == "warning" or is_few
         (passed if entry.success else warnings if is_warning else failed).append(finding)
-    rules = len(suite.expectations)
+    rules = len(result.results)
     return SuiteResult(suite.name, suite.table, rows, rules, failed, warnings, passed, suite.description)
 
 

@@ -10,12 +10,13 @@ from sqlglot.errors import SqlglotError
 
 from vlm4rec_search.common.errors import UsageError, first_line, one_line
 from vlm4rec_search.common.patterns import MARKUP, MOJIBAKE, REFUSAL
-from vlm4rec_search.common.sql import quote_text
+from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.warehouse import in_environment
 from vlm4rec_search.common.yaml_files import read_yaml
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 MACROS = "macros.sql"
+FINITE = " is finite"  # ends the name of a column that says whether a measured number is one
 EXPOSURE = "ranking.exposure"  # no table of the warehouse: its suites read `exposure`, see `Exposure.to_json`
 
 
@@ -89,12 +90,21 @@ def define_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 def measure(connection: duckdb.DuckDBPyConnection, suite: Suite, environment: str = "prod") -> pd.DataFrame:
     """Run the suite's query in an environment and return its rows.
 
+    Where numbers that a rule is about are NaN or infinite, a further column, named with `FINITE`, says in which rows:
+    in a frame NaN is the same as NULL, which rules skip.
+
     Raises:
         UsageError: the query is not valid SQL, or names a column that the tables lack.
     """
     try:
-        return connection.sql(in_environment(suite.query, environment)).df()
+        rows = connection.sql(in_environment(suite.query, environment))
+        judged = [rule.kwargs.get("column") for rule in suite.expectations]
+        kinds = zip(rows.columns, map(str, rows.types), strict=True)
+        numbers = [name for name, kind in kinds if name in judged and kind in ("FLOAT", "DOUBLE")]
+        checks = [f"isfinite({quote_name(name)}) AS {quote_name(name + FINITE)}" for name in numbers]
+        frame = rows.project(", ".join(["*", *checks])).df()
     except duckdb.CatalogException:
         raise  # a missing table, for which `warehouse.read` has a hint
     except (SqlglotError, duckdb.Error) as error:
         raise UsageError(f"{suite.file}: the query fails: {first_line(error)}") from None
+    return frame.drop(columns=[name + FINITE for name in numbers if not frame[name + FINITE].eq(False).any()])
