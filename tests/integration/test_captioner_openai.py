@@ -138,6 +138,20 @@ def test_a_transient_failure_is_retried_at_most_five_times(case: str) -> None:
     assert str(error).startswith("tried 6 times: ")
 
 
+@pytest.mark.parametrize("space", ["", " "])
+def test_a_key_is_in_no_error_and_the_space_around_it_is_not_sent(space: str) -> None:
+    broken = Reply(headers={f"not a header {SECRET}": ""})
+    with serving(lambda title, earlier: broken if title == "bad" else answer("ok")) as server:
+        client, _ = make_captioner(server, openai_key=f"{space}{SECRET}{space}")
+        caption, error = caption_one(client, "good"), caption_one(client, "bad")
+    assert isinstance(caption, Caption)
+    assert server.headers[0]["authorization"] == f"Bearer {SECRET}"
+    assert isinstance(error, CaptionError)
+    assert "the connection broke (illegal header line" in str(error)
+    assert "***" in str(error)
+    assert SECRET not in str(error)
+
+
 def test_a_hanging_request_ends_with_the_timeout() -> None:
     with serving(lambda title, earlier: answer("ok") if earlier else Reply(delay=HANG)) as server:
         assert isinstance(caption_one(make_captioner(server, openai_timeout=1.0)[0]), Caption)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from helpers.entry_points import write_distribution
+from pydantic import SecretStr
 
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.settings import Settings, secret
 
 PLUGIN = """
 from vlm4rec_search.captioning.base import Caption, Captioner
@@ -92,3 +93,12 @@ def test_the_key_is_read_from_a_file_and_never_shown(tmp_path: Path) -> None:
     captioner = load_captioner("openai:llava", options)
     assert (captioner.id, captioner.prompt, captioner.workers) == ("llava@2026-01", "product@1", 16)
     assert "sk-secret" not in repr(Settings.model_validate({"openai_key": "sk-secret"}))
+
+
+def test_white_space_around_a_key_is_removed_and_that_of_a_password_stays(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(" sk-1 \n")
+    assert secret("KEY", None, path) == secret("KEY", SecretStr("\tsk-1 "), None) == "sk-1"
+    assert secret("PASSWORD", None, path, is_ascii=False) == " sk-1 "
+    with pytest.raises(UsageError, match="KEY is empty"):
+        secret("KEY", SecretStr("  "), None)

@@ -359,8 +359,9 @@ def secret(variable: str, value: SecretStr | None, file: Path | None, *, is_asci
     Args:
         variable: name of the environment variable, for messages.
         value: the value of the variable.
-        file: the value of the variable `<variable>_FILE`; trailing line ends of its content are removed.
-        is_ascii: whether only ASCII is allowed, as in an HTTP header.
+        file: the value of the variable `<variable>_FILE`.
+        is_ascii: whether only ASCII is allowed, and white space around the secret is removed, as in an HTTP header. Of
+            another secret, whose spaces may belong to it, line ends are removed.
 
     Raises:
         UsageError: both are set, the file cannot be read, or the secret is empty or has forbidden characters.
@@ -368,9 +369,10 @@ def secret(variable: str, value: SecretStr | None, file: Path | None, *, is_asci
     if value and file:
         raise UsageError(f"set {variable} or {variable}_FILE, not both")
     try:
-        text = file.read_text(encoding="utf-8").rstrip("\r\n") if file else value and value.get_secret_value()
+        text = file.read_text(encoding="utf-8") if file else value and value.get_secret_value()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{variable}_FILE: cannot read {file}: {getattr(error, 'strerror', error)}") from None
+    text = text and text.strip(None if is_ascii else "\r\n")
     if text is not None and not (text and text.isprintable() and (text.isascii() or not is_ascii)):
         raise UsageError(f"{variable}{'_FILE' if file else ''} is empty or has characters that cannot be sent")
     return text or None

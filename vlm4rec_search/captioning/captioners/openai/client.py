@@ -162,12 +162,17 @@ class ChatClient:
                 response.read()
                 return response
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise UnreachableError(str(error) or "no connection in time") from None
+            raise UnreachableError(self._describe(error) or "no connection in time") from None
         except httpx.TimeoutException as error:
             is_late = isinstance(error, httpx.ReadTimeout)
             raise TransientError(f"no answer in {self._timeout:g} s", billed=is_late) from None
         except httpx.RequestError as error:
-            raise TransientError(f"the connection broke ({error or type(error).__name__})", billed=begun) from None
+            reason = self._describe(error) or type(error).__name__
+            raise TransientError(f"the connection broke ({reason})", billed=begun) from None
+
+    def _describe(self, error: httpx.RequestError) -> str:
+        """Return the message of an error without the key: some quote a header."""
+        return str(error).replace(self._key, "***") if self._key else str(error)
 
     def _read_completion(self, response: httpx.Response, server: Server[httpx.Client]) -> Completion:
         if response.status_code == 200:
