@@ -47,7 +47,7 @@ def test_a_remark_about_the_photo_is_stored_with_the_caption(tmp_path: Path) -> 
     for _ in range(2):  # computed, then cached
         frame = caption_photos(tmp_path, SizeCaptioner(), ("a", "a.gif"))
         assert (frame["status"][0], frame["caption"][0]) == ("ok", "8 wide bags")
-        assert frame["error"][0] == "animated or multi-page: first of 2 frames used"
+        assert frame["error"][0] == "animated or multi-page: first of several frames used"
 
 
 def test_identical_and_renamed_photos_cost_one_call(tmp_path: Path) -> None:

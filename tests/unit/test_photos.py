@@ -2,7 +2,10 @@
 
 import hashlib
 import struct
+import time
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlm4rec_search.datasets.photos.decode import LONGEST_SIDE, Photo, PhotoError, PhotoFile, read_photo
+from vlm4rec_search.datasets.photos.decode import LONGEST_SIDE, Photo, PhotoError, PhotoFile, decode_photo, read_photo
 
 RED = (200, 30, 30)
 
@@ -67,8 +70,47 @@ def test_bad_bytes_end_in_a_status(tmp_path: Path, data: bytes, status: str) -> 
 def test_animation_gives_its_first_frame_and_a_note(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (10, 10), colour) for colour in (RED, (0, 0, 255), (0, 255, 0))]
     photo = read_file(write_file(tmp_path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "a.gif"))
-    assert photo.note == "animated or multi-page: first of 3 frames used"
+    assert photo.note == "animated or multi-page: first of several frames used"
     assert photo.image.getpixel((5, 5)) == RED
+
+
+def tiff_of_pages(count: int) -> bytes:
+    """A TIFF of grey pages of one pixel, which have nothing but their directory."""
+    tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (278, 1), (279, 1)]
+    entries = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    ends = [16 + (number + 1) * (len(entries) + 4) for number in range(count - 1)]
+    return (
+        b"II*\0" + struct.pack("<I", 16) + b"\x80" * 8 + b"".join(entries + struct.pack("<I", at) for at in [*ends, 0])
+    )
+
+
+def test_the_pages_of_a_tiff_are_not_counted() -> None:
+    assert decode_photo(tiff_of_pages(1)).note == ""
+    start = time.process_time()
+    photo = decode_photo(tiff_of_pages(20_000))
+    assert time.process_time() - start < 1.0
+    assert (photo.note, photo.image.size) == ("animated or multi-page: first of several frames used", (1, 1))
+
+
+def test_threads_leave_the_warnings_of_the_process_alone() -> None:
+    before, content = list(warnings.filters), encoded(Image.effect_noise((700, 700), 90), "PNG")
+    with ThreadPoolExecutor(8) as threads:
+        assert len({photo.image.tobytes() for photo in threads.map(decode_photo, [content] * 48)}) == 1
+    assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("size", [(1500, 1100), (5000, 3), (3, 5000)])
+def test_a_photo_of_several_tiles_is_converted_as_a_whole_one(size: tuple[int, int]) -> None:
+    draw = np.random.default_rng(7)
+    rgba = Image.fromarray(draw.integers(0, 256, (size[1], size[0], 4), dtype=np.uint8))
+    flat = Image.alpha_composite(Image.new("RGBA", size, "white"), rgba).convert("RGB")
+    flat.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    assert decode_photo(encoded(rgba, "PNG")).image.tobytes() == flat.tobytes()
+    numbers = draw.normal(size=size[::-1]).astype(np.float32)
+    grey = Image.fromarray(((numbers - numbers.min()) / float(np.ptp(numbers)) * 255.0).astype(np.uint8))
+    grey.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    stretched = np.asarray(decode_photo(encoded(Image.fromarray(numbers), "TIFF")).image, dtype=int)[..., 0]
+    assert np.abs(stretched - np.asarray(grey)).max() <= 1
 
 
 def test_cmyk_becomes_rgb_with_a_note(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
 
 from vlm4rec_search.common.cache import Failure
 
@@ -17,6 +18,12 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
 LONGEST_SIDE = 1024
 PREPROCESSING = "photo-1"  # part of the key of every result that saw a photo: another one pays for all captions again
+
+_TILE = 1024  # pixels a side
+
+# Pillow warns of odd files; important oddities become notes or errors. This is no task for `warnings.catch_warnings`:
+# photos are decoded in threads, and the filters belong to the process.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
@@ -82,9 +89,7 @@ def decode_photo(content: bytes) -> Photo:
         PhotoError: unreadable, too_large or wrong_type.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd files; important oddities become notes or errors
-            return _decode(content)
+        return _decode(content)
     except PhotoError:
         raise
     except Image.DecompressionBombError:
@@ -109,6 +114,13 @@ def _read_bytes(file: PhotoFile) -> bytes:
 
 
 def _decode(content: bytes) -> Photo:
+    image, notes = _read_upright(content)
+    rgb, colour_notes = _convert_to_rgb(image)
+    rgb.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    return Photo(rgb, "; ".join(notes + colour_notes))
+
+
+def _read_upright(content: bytes) -> tuple[Image.Image, list[str]]:
     with Image.open(BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -117,46 +129,78 @@ def _decode(content: bytes) -> Photo:
         image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
         image.load()
         upright, rotation_notes = _rotate_upright(image)
-    rgb, colour_notes = _convert_to_rgb(upright)
-    rgb.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    return Photo(rgb, "; ".join(frame_notes + rotation_notes + colour_notes))
+    return upright, frame_notes + rotation_notes
 
 
 def _describe_frames(image: Image.Image) -> list[str]:
-    frames = int(getattr(image, "n_frames", 1))
-    if frames == 1 or image.format == "MPO":  # a phone's JPEG with a preview behind it is an ordinary photo
+    is_animated = getattr(image, "is_animated", False)  # `n_frames` would read every page of a TIFF
+    if not is_animated or image.format == "MPO":  # a phone's JPEG with a preview behind it is an ordinary photo
         return []
-    return [f"animated or multi-page: first of {frames} frames used"]
+    return ["animated or multi-page: first of several frames used"]
 
 
 def _rotate_upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
     try:
-        return ImageOps.exif_transpose(image), []
+        is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        return image if is_upright else ImageOps.exif_transpose(image), []
     except Exception:  # the pixels can be good although the EXIF block is damaged
-        return image.copy(), ["EXIF orientation unreadable: ignored"]
+        return image, ["EXIF orientation unreadable: ignored"]
 
 
 def _convert_to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(canvas, rgba).convert("RGB"), ["transparency laid on white"]
+        return _convert_tiles(image, _lay_on_white), ["transparency laid on white"]
     if image.mode.startswith("I;16"):
-        samples = np.asarray(image, dtype=np.uint16) // 257
-        return Image.fromarray(samples.astype(np.uint8)).convert("RGB"), [f"{image.mode} samples scaled to 8 bits"]
+        return _convert_tiles(image, _scale_to_8_bits), [f"{image.mode} samples scaled to 8 bits"]
     if image.mode.startswith(("I", "F")):
         return _stretch_to_8_bits(image), [f"{image.mode} samples stretched to 8 bits"]
-    if image.mode in ("RGB", "L", "1", "P"):
+    if image.mode in ("RGB", "L"):
+        image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))  # gives the same pixels before as after a conversion of all
         return image.convert("RGB"), []
-    return image.convert("RGB"), [f"{image.mode} converted to RGB"]
+    return image.convert("RGB"), [] if image.mode in ("1", "P") else [f"{image.mode} converted to RGB"]
+
+
+def _convert_tiles(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Return an image as RGB, converted in tiles: each step of `convert` takes a copy, for all of a photo 200 MB."""
+    rgb = Image.new("RGB", image.size)
+    for box in _tiles(image):
+        rgb.paste(convert(image.crop(box)), box)
+    return rgb
+
+
+def _tiles(image: Image.Image) -> list[tuple[int, int, int, int]]:
+    """Return the boxes of tiles of at most `_TILE` pixels a side, which cover an image."""
+    width, height = image.size
+    return [
+        (left, top, min(left + _TILE, width), min(top + _TILE, height))
+        for top in range(0, height, _TILE)
+        for left in range(0, width, _TILE)
+    ]
+
+
+def _lay_on_white(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    samples = np.asarray(image, dtype=np.uint16) // 257
+    return Image.fromarray(samples.astype(np.uint8)).convert("RGB")
 
 
 def _stretch_to_8_bits(image: Image.Image) -> Image.Image:
     """Scale 32-bit and float samples from their own range to 0..255; Pillow would clip them."""
-    samples = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-    low, high = samples.min(), samples.max()
-    scaled = (samples - low) / (high - low or 1.0) * 255.0
-    return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
+    ranges = [(samples.min(), samples.max()) for samples in map(_finite_samples, map(image.crop, _tiles(image)))]
+    low, high = min(first for first, _ in ranges), max(last for _, last in ranges)
+
+    def stretch(tile: Image.Image) -> Image.Image:
+        scaled = (_finite_samples(tile) - low) / (high - low or 1.0) * 255.0
+        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
+
+    return _convert_tiles(image, stretch)
+
+
+def _finite_samples(image: Image.Image) -> NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
 
 
 def _classify_error(content: bytes, error: Exception) -> PhotoError:
