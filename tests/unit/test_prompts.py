@@ -66,6 +66,8 @@ def test_the_id_of_a_custom_prompt_depends_on_its_content(tmp_path: Path) -> Non
         ("version: 1\ntext: a\ntokens: 0", "greater than or equal to 1"),
         ("version: 1\ntext: a\nmodel: b", "model"),
         ("a: [", "is not YAML"),
+        ("version: 1\ntext: '{{ title + 1 }}'", "cannot be rendered: can only concatenate str"),
+        ("version: 1\ntext: '{{ 1 / (title | length - 7) }}'", "cannot be rendered: division by zero"),
         ("version: 1\ntext: '{{ title.__class__.__mro__ }}'", "cannot be rendered"),
     ],
 )

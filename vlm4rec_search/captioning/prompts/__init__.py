@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field
 
 from vlm4rec_search.captioning.base import Context
-from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.errors import UsageError, one_line
 from vlm4rec_search.common.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parent
@@ -48,8 +48,8 @@ class Prompt:
         try:
             template = _template(self.text)
             return template.render(title=quoted(context.title), category=quoted(context.category)).strip()
-        except TemplateError as error:
-            raise UsageError(f"prompt {self.id} cannot be rendered: {error}") from None
+        except Exception as error:  # a template raises what its expressions and filters raise
+            raise UsageError(f"prompt {self.id} cannot be rendered: {one_line(error)}") from None
 
 
 def quoted(text: str) -> str:
