@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,9 +17,14 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 
 
-class SilentCaptioner(SizeCaptioner):
+class WrongCaptioner(SizeCaptioner):
+    def __init__(self, returned: Any) -> None:
+        super().__init__()
+        self.returned = returned
+
     def caption(self, photos: Sequence[Image.Image], prompts: Sequence[str]) -> list[Caption | Exception]:
-        return []
+        captions: list[Caption | Exception] = self.returned
+        return captions
 
 
 def caption_photos(data: Path, captioner: Captioner, *rows: tuple[str, str | None]) -> pd.DataFrame:
@@ -96,10 +102,21 @@ def test_a_failing_photo_does_not_affect_others_and_is_retried(tmp_path: Path) -
     assert again.calls == [1]
 
 
-def test_a_captioner_that_breaks_its_contract_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        ([], "returned 0 captions for 1 photos"),
+        (None, "has to return a list .*: object of type 'NoneType' has no len"),
+        (["A red mug."], "has to return a list .*: 'str' object has no attribute 'text'"),
+        ([None], "has to return a list .*: 'NoneType' object has no attribute 'text'"),
+        ([Caption(None)], "has to return a list .*: 'NoneType' object has no attribute 'split'"),  # type: ignore[arg-type]
+    ],
+    ids=["nothing", "none", "texts", "no caption", "no text"],
+)
+def test_a_captioner_that_breaks_its_contract_is_an_error(tmp_path: Path, returned: object, reason: str) -> None:
     save_photo(tmp_path, "a.png", 30)
-    with pytest.raises(RunError, match="size@1 returned 0 captions for 1 photos"):
-        caption_photos(tmp_path, SilentCaptioner(), ("1", "a.png"))
+    with pytest.raises(RunError, match=f"captioner size@1 {reason}"):
+        caption_photos(tmp_path, WrongCaptioner(returned), ("1", "a.png"))
 
 
 def test_the_error_for_an_unknown_captioner_lists_the_known_ones() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Context
 from vlm4rec_search.captioning.validation import validate_caption
 from vlm4rec_search.common.cache import Cache, Codec, CostMeter, Failure, FillPolicy, Results, result_key
-from vlm4rec_search.common.errors import RunError, Vlm4recError
+from vlm4rec_search.common.errors import RunError, Vlm4recError, one_line
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING, Photo, PhotoFile, read_photos
 
 MAX_FAILURES_IN_A_ROW = 40
@@ -212,9 +212,16 @@ def _call_captioner(
         if len(photos) == 1:
             return [Failure.from_error(error)]
         return [result for pair in photos for result in _call_captioner(captioner, [pair], cost_meter)]
-    if len(captions) != len(photos):
-        raise RunError(f"captioner {captioner.id} returned {len(captions)} captions for {len(photos)} photos")
-    return [make_entry(caption, photo.note, cost_meter) for caption, (photo, _) in zip(captions, photos, strict=True)]
+    try:
+        if len(captions) != len(photos):
+            raise RunError(f"captioner {captioner.id} returned {len(captions)} captions for {len(photos)} photos")
+        pairs = zip(captions, photos, strict=True)
+        return [make_entry(caption, photo.note, cost_meter) for caption, (photo, _) in pairs]
+    except (AttributeError, TypeError, ValueError) as error:  # of what a plug-in returned
+        raise RunError(
+            f"captioner {captioner.id} has to return a list with a `Caption` or an exception for each photo:"
+            f" {one_line(error)}"
+        ) from None
 
 
 def make_entry(caption: Caption | Exception, photo_note: str, cost_meter: CostMeter) -> Entry | Failure:
