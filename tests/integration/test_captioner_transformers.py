@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.colour_catalogue import write_catalogue
 from helpers.random_models import make_blip, make_llava_next
 from PIL import Image
 
@@ -17,6 +18,8 @@ from vlm4rec_search.captioning.base import Caption, Captioner, CaptionError, Con
 from vlm4rec_search.captioning.captioners.transformers.captioner import TransformersCaptioner
 from vlm4rec_search.captioning.prompts import Prompt
 from vlm4rec_search.captioning.registry import load_captioner
+from vlm4rec_search.captioning.run import look_up_captions, run_captions
+from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
 
@@ -125,6 +128,18 @@ def test_the_id_depends_on_the_weights_and_needs_no_torch(llava: Path, tmp_path:
     other = TransformersCaptioner(str(make_llava_next(tmp_path / "llava", seed=1)), SHORT)
     assert run.stdout.startswith("llava@")
     assert other.id != run.stdout.strip()
+
+
+def test_a_model_that_was_cut_off_ends_the_run_and_no_photo_has_failed(tmp_path: Path) -> None:
+    folder = make_llava_next(tmp_path / "llava")
+    with (folder / "model.safetensors").open("r+b") as weights:
+        weights.truncate(10_000)
+    items = [(f"i{number}", (number, 0, 0), 0) for number in range(3)]
+    settings = write_catalogue(tmp_path / "shop", *items, captioner=f"transformers:{folder}")
+    with pytest.raises(RunError, match=r"llava@.* cannot be loaded: Error while deserializing header"):
+        run_captions(settings)
+    with Cache(settings.cache) as cache:
+        assert look_up_captions(settings, cache).count_statuses() == {"pending": 3}
 
 
 def test_pickled_weights_are_not_loaded(tmp_path: Path) -> None:

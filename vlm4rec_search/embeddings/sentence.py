@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlm4rec_search.common.errors import RunError, UsageError, first_line, missing_extra
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line, missing_extra
 from vlm4rec_search.common.vectors import Vectors, unit_rows
 from vlm4rec_search.embeddings.base import SentenceEncoder
 from vlm4rec_search.embeddings.minilm import MINILM
@@ -34,7 +34,11 @@ class SentenceTransformerEncoder(SentenceEncoder):
             self.id = f"{name}@{self.revision[:12]}"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return unit rows, float32 (n, d); a text longer than the model's input is truncated."""
+        """Return unit rows, float32 (n, d); a text longer than the model's input is truncated.
+
+        Raises:
+            UsageError, RunError: the model cannot be loaded.
+        """
         model = self._model
         if not texts:
             return np.zeros((0, model.get_sentence_embedding_dimension() or 0), dtype=np.float32)
@@ -43,17 +47,22 @@ class SentenceTransformerEncoder(SentenceEncoder):
     @cached_property
     def _model(self) -> "SentenceTransformer":
         try:
+            return self._load()
+        except Vlm4recError:
+            raise
+        except Exception as error:  # errors of torch, safetensors and transformers have no common class
+            raise RunError(f"sentence encoder {self.name} cannot be loaded: {first_line(error)}") from None
+
+    def _load(self) -> "SentenceTransformer":
+        try:
             from sentence_transformers import SentenceTransformer
             from transformers.utils import logging
         except ImportError as error:
             raise missing_extra(error, "models") from None
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # bars break the display of `sqlmesh plan`
-        try:
-            return SentenceTransformer(
-                self.name, revision=self.revision, trust_remote_code=False, model_kwargs={"use_safetensors": True}
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"sentence encoder {self.name} cannot be loaded: {first_line(error)}") from None
+        return SentenceTransformer(
+            self.name, revision=self.revision, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
 
 
 def _find_commit(name: str) -> str:

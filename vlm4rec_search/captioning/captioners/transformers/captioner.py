@@ -101,13 +101,18 @@ class TransformersCaptioner(Captioner):
     @cached_property
     def _model(self) -> "VisionLanguageModel":
         try:
+            return self._load()
+        except Vlm4recError:
+            raise
+        except Exception as error:  # the next photo would have the same
+            raise RunError(f"the captioner {self.id} cannot be loaded: {first_line(error)}") from None
+
+    def _load(self) -> "VisionLanguageModel":
+        try:
             from vlm4rec_search.captioning.captioners.transformers.model import VisionLanguageModel
         except ImportError as error:
             raise missing_extra(error, "models") from None
-        try:
-            return VisionLanguageModel(self._source, self._commit, self._quantization)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise RunError(f"the captioner {self.id} cannot be loaded: {first_line(error)}") from None
+        return VisionLanguageModel(self._source, self._commit, self._quantization)
 
 
 def make(argument: str, settings: Settings) -> TransformersCaptioner:

@@ -33,7 +33,7 @@ class VisionLanguageModel:
 
     Raises:
         UsageError: quantised weights are requested and this machine cannot run them.
-        OSError, ValueError, KeyError: the model cannot be loaded.
+        Exception: the model cannot be loaded; the errors of torch, safetensors and transformers have no common class.
     """
 
     def __init__(self, source: str, revision: str | None, quantization: Quantization) -> None:
