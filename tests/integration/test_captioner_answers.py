@@ -1,5 +1,6 @@
 """Answers of a server whose details are malformed, late or lost."""
 
+import json
 import time
 from typing import Any
 
@@ -24,6 +25,7 @@ ODD = {
     "null counts": completion({"prompt_tokens": None, "completion_tokens": None}),
     "counts that are no numbers": completion({"prompt_tokens": "many", "completion_tokens": {}}),
     "negative counts": completion({"prompt_tokens": -1, "completion_tokens": -1}),
+    "counts beyond reason": completion({"prompt_tokens": 2**64 - 1, "completion_tokens": 2**33}),
     "usage that is a list": completion([1, 2]),
     "a part without text": completion(message={"content": [{"type": "text", "text": None}, {"text": "A red bag."}]}),
     "a part of another kind": completion(
@@ -50,6 +52,24 @@ def test_a_usable_text_is_never_lost_and_missing_token_counts_are_estimated(case
     assert caption.tokens_in == prompt // 4 + 96 * 64 // 750
     assert caption.tokens_out == len("A red bag.") // 4
     assert caption.note == "tokens are estimated: the server reports none"
+
+
+HALVES = {
+    r"A red bag \ud83d.": "A red bag \ufffd.",
+    r"A red bag \uDE00\ud83d\ude00.": "A red bag \ufffd\U0001f600.",
+    r"A red bag \\ud83d.": r"A red bag \ud83d.",
+    r"{\"description\": \"A red bag \\ud83d.\"}": "A red bag \ufffd.",
+}
+
+
+@pytest.mark.parametrize("content", HALVES)
+def test_half_a_character_loses_no_text(content: str) -> None:
+    body = json.dumps(completion().body).replace("A red bag.", content)
+    with serving(lambda title, earlier: Reply(body=body)) as server:
+        caption = caption_one(make_captioner(server)[0])
+    assert isinstance(caption, Caption), caption
+    assert caption.text == HALVES[content]
+    assert len(server.calls) == 1
 
 
 def test_token_counts_of_the_server_are_used_unchanged() -> None:

@@ -23,7 +23,7 @@ from vlm4rec_search.captioning.batch import export_batch, import_batch
 from vlm4rec_search.captioning.estimate import estimate_captions
 from vlm4rec_search.captioning.merge import merge_captions
 from vlm4rec_search.captioning.run import Part, look_up_captions, run_captions
-from vlm4rec_search.common.cache import Cache
+from vlm4rec_search.common.cache import ASSUMED_IN, Cache
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 
@@ -208,6 +208,29 @@ def test_an_export_killed_before_its_file_has_its_name_is_done_again(tmp_path: P
     rest = export_batch(settings, tmp_path / "b.jsonl")
     assert (rest.requests, rest.in_batch) == (15, 5), "a later file of the same name has only its own requests"
     assert export_batch(settings, tmp_path / "c.jsonl").requests == 0
+
+
+def test_answers_beyond_reason_are_failures_of_their_own(tmp_path: Path) -> None:
+    huge = answer("A red mug.")
+    huge.body = {**huge.body, "usage": {"prompt_tokens": 2**64 - 1, "completion_tokens": 2**33}}
+    deep = answer('{"description": ' + "[" * 3000 + "}")
+    faults = {"Item i00": huge, "Item i01": deep}
+
+    def behave(title: str, earlier: int) -> Reply:
+        return faults.get(title, describe(title, earlier))
+
+    with serving(behave) as server:
+        live = write_settings(tmp_path / "live", server)
+        ran = run_captions(live)
+        settings = write_settings(tmp_path / "batch", server)
+        export_batch(settings, tmp_path / "a.jsonl")
+        run_batch(tmp_path / "a.jsonl", server.url, tmp_path / "out.jsonl")
+    imported = import_batch(settings, [tmp_path / "out.jsonl"])
+    assert (imported.computed, imported.failed) == (ran.computed, ran.failed) == (19, 1)
+    assert imported.errors == {"failed: the answer is broken JSON: it is nested too deeply": 1}
+    assert imported.tokens_out == 19 * 7 + len("A red mug.") // 4
+    assert imported.tokens_in == 19 * 30 + ASSUMED_IN
+    assert statuses(live) == statuses(settings) == {"ok": 19, "failed": 1}
 
 
 def test_unknown_and_broken_lines_are_counted_kept_and_read_later(tmp_path: Path) -> None:

@@ -196,15 +196,26 @@ def _load_object(text: str) -> dict[str, object]:
         return _load_json(text[start : end + 1])
     except json.JSONDecodeError as error:
         raise ValueError(f"the answer is broken JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise ValueError("the answer is broken JSON: it is nested too deeply") from None
 
 
 def _load_json(text: str) -> dict[str, object]:
     """Parse the text of an object unchanged, or else without the commas before closing brackets."""
+    text = replace_half_characters(text)
     try:
         return dict(json.loads(text, strict=False))
     except json.JSONDecodeError:
         return dict(json.loads(_TRAILING_COMMA.sub(r"\1\2", text), strict=False))
 
+
+def replace_half_characters(text: str) -> str:
+    r"""Return JSON with U+FFFD for each surrogate without its other half, such as \ud83d: UTF-8 cannot hold one."""
+    return _ESCAPE.sub(lambda found: found[1] or "\ufffd", text)
+
+
+# Whole characters are matched first, so that their second half is preserved, and an escaped backslash before a "u".
+_ESCAPE = re.compile(r"(\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\[^u])|\\ud[89a-f][0-9a-f]{2}", re.IGNORECASE)
 
 # A string literal is matched first, so that a comma inside a string is preserved.
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,\s*([}\]])')

@@ -9,6 +9,7 @@ from typing import Annotated
 import httpx
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from vlm4rec_search.captioning.answers import replace_half_characters
 from vlm4rec_search.captioning.base import CaptionError
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.retry_after import retry_after
@@ -34,7 +35,9 @@ def _none_if_invalid(value: object, handler: ValidatorFunctionWrapHandler) -> ob
 
 NoneIfInvalid = WrapValidator(_none_if_invalid)
 Text = Annotated[str | None, NoneIfInvalid]
-Count = Annotated[Annotated[int, Field(ge=0)] | None, NoneIfInvalid]
+_MOST_TOKENS = 10**9
+"""The most tokens of a request that are believed: more is a defect of the server, and would not fit into the tables."""
+Count = Annotated[Annotated[int, Field(ge=0, le=_MOST_TOKENS)] | None, NoneIfInvalid]
 
 
 class Part(BaseModel):
@@ -112,7 +115,7 @@ def parse_completion(response: httpx.Response) -> Completion:
         TransientError: the body is not a chat completion.
     """
     try:
-        return Completion.model_validate_json(response.content)
+        return Completion.model_validate_json(replace_half_characters(response.content.decode("utf-8", "replace")))
     except ValidationError as error:
         reason = f"the answer is not a chat completion: {error.errors()[0]['msg']}"
         raise TransientError(reason, billed=True) from None
