@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.delivered import read_table
 from helpers.parquet_rows import read_rows
+from helpers.staged import stage
 
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
@@ -271,3 +272,60 @@ def test_real_exports_are_imported_completely(tmp_path: Path) -> None:
     retail = ImportOptions(files, ("interactions.value=quantity",))
     summary = import_generic(SHARED / "online_retail", tmp_path / "retail", retail)
     assert (summary.items, summary.interactions) == (3659, 396337)
+
+
+SEVERAL = {
+    "items/de.csv": 'item_id,title,price\n1,Lampe,"24,90"\n2,Tisch,1.299\n',
+    "items/en.csv": "item_id,title,price\n3,Lamp,24.90\n4,Table,1.299\n",
+    "interactions/a.csv": "user_id,item_id,timestamp\nu,1,31/03/2024\nu,2,01/03/2024\n",
+    "interactions/b.csv": "user_id,item_id,timestamp\nu,3,03/31/2024\nu,4,03/01/2024\n",
+    "interactions/c.csv": "user_id,item_id,timestamp\nu,1,2024-07-01T10:00:00\n",
+    "interactions/d.csv": "user_id,item_id,timestamp\nu,2,45474\nu,3,45475.5\n",
+}
+
+
+def test_files_of_one_table_keep_their_formats(tmp_path: Path) -> None:
+    direct = stage(tmp_path / "exports", SEVERAL)
+    import_generic(tmp_path / "exports", tmp_path / "data", ImportOptions({}))
+    assert not direct.refused and not direct.emptied
+    assert {item: row["price"] for item, row in direct.items.items()} == {"1": 24.9, "2": 1299, "3": 24.9, "4": 1.299}
+    imported = stage(tmp_path / "data", {})
+    assert (imported.items, imported.events) == (direct.items, direct.events)
+    assert (imported.refused, imported.emptied) == ([], [])
+    parts = sorted(path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*.parquet"))
+    assert parts == [
+        "interactions/imported/1-a.csv.parquet", "interactions/imported/2-b.csv.parquet",
+        "interactions/imported/3-c.csv.parquet", "interactions/imported/4-d.csv.parquet",
+        "items/imported/1-de.csv.parquet", "items/imported/2-en.csv.parquet",
+    ]  # fmt: skip
+
+
+def test_files_of_an_earlier_import_do_not_stay(tmp_path: Path) -> None:
+    source, data = tmp_path / "exports", tmp_path / "data"
+    for name in ("items/a.csv", "items/photos/lamp.jpg", "items/b c.csv", "items/empty.csv"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("" if "empty" in name else f"item_id,title,image\n{name},x,items/photos/lamp.jpg\n")
+
+    def import_pattern(pattern: str) -> list[str]:
+        assert import_files(source, pattern).photos.copied == 1
+        return sorted(path.relative_to(data).as_posix() for path in data.rglob("*.*"))
+
+    photo = "items/photos/lamp.jpg"
+    two = ["items/imported/1-a.csv.parquet", "items/imported/2-b_c.csv.parquet", photo]
+    assert import_pattern("items/*.csv") == two
+    assert import_pattern("items/[ae]*.csv") == ["items.parquet", photo]  # rows of one file
+    assert import_pattern("items/*.csv") == two
+    assert [row["item_id"] for row in read_table(data).rows] == ["items/a.csv", "items/b c.csv"]
+    (data / "items" / "own.csv").write_text("item_id,title\n1,a\n")
+    with pytest.raises(UsageError, match=r"items/own\.csv is there already"):
+        import_files(source, "items/*.csv")
+
+
+def test_the_command_names_the_folder_of_several_files(tmp_path: Path) -> None:
+    for name, content in SEVERAL.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    arguments = ["import", "generic", str(tmp_path), "--to", str(tmp_path / "data")]
+    dry = CliRunner().invoke(main, [*arguments, "--dry-run"]).stdout
+    assert f"writes {tmp_path}/data/items, {tmp_path}/data/interactions" in dry
+    assert f"{tmp_path}/data/items/imported: 4 rows" in CliRunner().invoke(main, arguments).stdout

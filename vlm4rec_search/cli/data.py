@@ -105,7 +105,8 @@ def simulate(data: Path | None, shoppers: int, taste: str, seed: int, as_json: b
 def import_data() -> None:
     """Convert your own exports or a public data set into a data folder.
 
-    Each import writes items.parquet and interactions.parquet, from which `sqlmesh plan` builds the tables.
+    Each import writes items.parquet and interactions.parquet, or a folder of each, from which `sqlmesh plan` builds the
+    tables.
     """
 
 
@@ -269,6 +270,8 @@ def kaggle(source: Path, to: Path, meta: Path | None, as_json: bool) -> None:
 
 
 def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool) -> None:
+    from vlm4rec_search.datasets.importers.write import table_path
+
     if as_json:
         echo_json(summary)
         return
@@ -276,7 +279,7 @@ def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool
         click.echo(f"read {printable(file)}")
     for name, rows in (("items", summary.items), ("interactions", summary.interactions), ("users", summary.users)):
         if rows is not None:
-            click.echo(f"{to / name}.parquet: {rows} rows")
+            click.echo(f"{table_path(to, name)}: {rows} rows")
     for note in summary.notes:
         click.echo(f"note: {printable(note)}")
     for warning in summary.warnings:

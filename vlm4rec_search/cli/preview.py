@@ -36,7 +36,7 @@ def print_preview(source: Path, to: Path, options: ImportOptions, form: ImportFo
     for preview in previews:
         _echo(preview)
     click.echo("Nothing was written. Without --dry-run the import writes " + ", ".join(
-        str(to / f"{preview.table}.parquet") for preview in previews
+        str(to / (table.table if table.files else f"{table.table}.parquet")) for table in tables
     ))  # fmt: skip
 
 

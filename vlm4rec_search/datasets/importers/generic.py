@@ -24,7 +24,14 @@ from vlm4rec_search.datasets.declarations import (
     template_parts,
 )
 from vlm4rec_search.datasets.importers.formats import GENERIC, ImportFormat, ImportTable, Pivot
-from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
+from vlm4rec_search.datasets.importers.write import (
+    SOURCE_FILE,
+    ImportSummary,
+    Table,
+    check_folders,
+    connect,
+    write_tables,
+)
 from vlm4rec_search.datasets.raw import find_files, matching_files
 from vlm4rec_search.datasets.records import Records
 from vlm4rec_search.datasets.several import open_files, relative_name
@@ -54,7 +61,7 @@ class ImportOptions:
     encoding: str = ""
 
 
-PLACE = (" file", " line")
+PLACE = (SOURCE_FILE, " line")
 """The columns of where a row comes from: no column of an export has a name that begins with a space."""
 _PLACE_SQL = [f"{name.strip()} AS {quote_name(name)}" for name in PLACE]
 
@@ -70,6 +77,7 @@ class ImportedTable:
         records: what the reader says of the files.
         match: which column of the export is which.
         merged: number of rows that belong to an earlier row.
+        files: the source files whose rows are written apart; none if there is one file, or if each row is made of many.
     """
 
     table: str
@@ -78,6 +86,7 @@ class ImportedTable:
     records: Records
     match: ColumnMatch
     merged: int = 0
+    files: tuple[str, ...] = ()
 
 
 def parse_pairs(option: str, pairs: Iterable[str]) -> Pairs:
@@ -107,6 +116,8 @@ def import_generic(
     source: Path, to: Path, options: ImportOptions, form: ImportFormat = GENERIC, images: bool = True
 ) -> ImportSummary:
     """Write the tables of an export as Parquet files of the raw contract into `to`, and copy the photos.
+
+    Rows of several source files stay apart, as in `write_tables`.
 
     What `contract.yaml` in `source` declares counts more than the format, and the options count more than both. The
     section `values` goes on into `contract.yaml` in `to`.
@@ -246,7 +257,8 @@ def _open_table(
         ", ".join([*_PLACE_SQL, *(f"{sql} AS {quote_name(name)}" for name, sql in columns.items())])
     )
     merged = rows - target.shape[0] if layout.merge and not layout.pivot else 0
-    return ImportedTable(table, as_it_is, target, records, match, merged)
+    files = layout.files if len(layout.files) > 1 and not layout.pivot else ()
+    return ImportedTable(table, as_it_is, target, records, match, merged, files)
 
 
 def _without_missing(layout: ImportTable, form: ImportFormat, columns: Sequence[str]) -> ImportTable:
@@ -325,9 +337,12 @@ def _pivoted(records: Records, pivot: Pivot) -> Records:
 
 
 def _to_write(table: ImportedTable, source: Path) -> Table:
-    columns = ", ".join(map(quote_name, table.target.columns[2:]))
+    names = [*([SOURCE_FILE] if table.files else []), *table.target.columns[2:]]
+    columns = ", ".join(map(quote_name, names))
     left_out = {f"{table.table}_rows_merged_into_others": table.merged} if table.merged else {}
-    return Table(table.target.project(columns), source, broken=table.records.broken, left_out=left_out)
+    return Table(
+        table.target.project(columns), source, broken=table.records.broken, left_out=left_out, files=table.files
+    )
 
 
 def export_values(source: Path, form: ImportFormat) -> Values:

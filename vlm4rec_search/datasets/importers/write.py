@@ -1,9 +1,10 @@
 """The last step of every import: writes the tables of the raw contract into a data folder, and copies the photos."""
 
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,16 +14,21 @@ import duckdb
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.common.sql import quote_text
+from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.text_forms import spellings
-from vlm4rec_search.datasets.files import SUFFIXES, broken_name, open_parquet, read_errors
+from vlm4rec_search.datasets.declarations import TableDeclaration
+from vlm4rec_search.datasets.files import broken_name, open_parquet, read_errors
 from vlm4rec_search.datasets.photos.locate import is_url, path_forms
+from vlm4rec_search.datasets.raw import find_files
 
 ABOUT_GIVEN = "GIVEN.json"
 GIVEN_VECTORS = {"image": "image_vectors.parquet", "text": "text_vectors.parquet"}
 GIVEN = (ABOUT_GIVEN, *GIVEN_VECTORS.values())
 """Files that only some data sets bring along. The next import removes them, because they do not fit its tables."""
 
+SOURCE_FILE = " file"
+"""The column of `Table.relation` with the source file: no column of an export has a name that begins with a space."""
+_IMPORTED = "imported"  # folder of the Parquet files of one table; the next import replaces it
 _UNFINISHED = ".import.part"
 _NO_PHOTO_SUFFIXES = (".csv", ".gz", ".json", ".jsonl", ".parquet", ".part")
 """A catalogue that names one of its tables as a photo must not overwrite a table of the data folder."""
@@ -45,6 +51,11 @@ class Table:
     """Records that cannot be read: file, line, reason, record. They are kept in `<table>.broken.parquet`."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Further counts for `ImportSummary.left_out`."""
+    files: Sequence[str] = ()
+    """The source files in their order, if there are several: the rows have the column `SOURCE_FILE`.
+
+    Each becomes a Parquet file, because staging reads numbers and times by what their file shows.
+    """
 
 
 @dataclass
@@ -91,15 +102,22 @@ def check_folders(source: Path, to: Path, tables: set[str]) -> None:
     """Check that `source` is a folder, and that `tables` can be written into the folder `to`.
 
     Raises:
-        UsageError: `source` is no folder, `to` is a file, or `to` holds one of the tables in another format.
+        UsageError: `source` is no folder, `to` is a file, or `to` holds one of the tables in other files.
     """
     if not source.is_dir():
         raise UsageError(f"there is no folder {source}")
     if to.exists() and not to.is_dir():
         raise UsageError(f"{to} is a file; give a folder")
-    for path in (to / f"{table}{suffix}" for table in sorted(tables) for suffix in SUFFIXES):
-        if path.suffix != ".parquet" and path.exists():
-            raise UsageError(f"{path} is there already, and a second table would be ambiguous; give another folder")
+    for table in sorted(tables) if to.exists() else ():
+        for path in find_files(to, table, TableDeclaration()):
+            if path != to / f"{table}.parquet" and to / table / _IMPORTED not in path.parents:
+                raise UsageError(f"{path} is there already, and a second table would be ambiguous; give another folder")
+
+
+def table_path(to: Path, table: str) -> Path:
+    """Return the file of an imported table in a data folder, or the folder of its files."""
+    file = to / f"{table}.parquet"
+    return file if file.exists() else to / table / _IMPORTED
 
 
 def write_tables(
@@ -111,6 +129,8 @@ def write_tables(
     add_files: Callable[[Path, dict[str, int]], None] | None = None,
 ) -> ImportSummary:
     """Write each table as `<name>.parquet` into `to`, and copy the photos of the items.
+
+    A table with rows of several source files becomes a Parquet file of each in the folder `<name>/imported`.
 
     The new files are written to a temporary folder. They replace the files of an earlier import when all of them are
     complete and the photos are copied.
@@ -131,9 +151,10 @@ def write_tables(
     to.mkdir(parents=True, exist_ok=True)
     with _replace_files(to, [broken_name(name) for name in tables]) as folder:
         rows: dict[str, int] = {}
+        relations: dict[str, duckdb.DuckDBPyRelation] = {}
         left_out: dict[str, int] = {}
         for name, table in tables.items():
-            written = _write_table(connection, table, folder / f"{name}.parquet")
+            written = relations[name] = _write_table(connection, table, folder, name)
             rows[name] = written.shape[0]
             left_out |= {reason: written.filter(sql).shape[0] for reason, sql in table.incomplete.items()}
             left_out |= table.left_out
@@ -146,7 +167,7 @@ def write_tables(
             add_files(folder, left_out)
         photos = PhotoCounts()
         if images and "items" in rows:
-            photos = _copy_photos(open_parquet(connection, folder / "items.parquet"), source, to)
+            photos = _copy_photos(relations["items"], source, to)
     return ImportSummary(rows.get("items"), rows.get("interactions"), photos, left_out, rows.get("users"))
 
 
@@ -165,25 +186,71 @@ def _replace_files(to: Path, replaced: Iterable[str]) -> Iterator[Path]:
     try:
         yield folder
         files = sorted(folder.iterdir(), key=lambda path: path.stem == "items")
-        catalogue = [files[-1].name] if len(files) > 1 else []
-        for name in (*GIVEN, *replaced, *catalogue):
+        for name in (*GIVEN, *replaced):
             (to / name).unlink(missing_ok=True)
+        if len(files) > 1:
+            _remove_table(to, files[-1].stem)
         for path in files:
-            path.replace(to / path.name)
+            if path.is_dir():
+                _remove_table(to, path.name)
+                (to / path.name).mkdir(exist_ok=True)
+                (path / _IMPORTED).replace(to / path.name / _IMPORTED)
+            else:
+                _remove_parts(to, path.stem)
+                path.replace(to / path.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_table(connection: duckdb.DuckDBPyConnection, table: Table, path: Path) -> duckdb.DuckDBPyRelation:
+def _remove_table(to: Path, table: str) -> None:
+    (to / f"{table}.parquet").unlink(missing_ok=True)
+    _remove_parts(to, table)
+
+
+def _remove_parts(to: Path, table: str) -> None:
+    shutil.rmtree(to / table / _IMPORTED, ignore_errors=True)
+    with suppress(OSError):  # it is not there, or holds photos
+        (to / table).rmdir()
+
+
+def _write_table(
+    connection: duckdb.DuckDBPyConnection, table: Table, folder: Path, name: str
+) -> duckdb.DuckDBPyRelation:
     """Write one table and return the written rows."""
+    path = folder / f"{name}.parquet"
+    if not table.files:
+        _write_parquet(table.relation, path, table.path, folder)
+        return open_parquet(connection, path)
+    # The relation is read once, however many files there are: it may merge rows, or unpack large files.
+    whole = folder / f"{name}.whole"
+    _write_parquet(table.relation, whole, table.path, folder)
+    rows, file = open_parquet(connection, whole), quote_name(SOURCE_FILE)
+    filled = {found for (found,) in rows.project(file).distinct().fetchall()}
+    sources = [source for source in table.files if source in filled]
+    paths = [path] if len(sources) == 1 else _part_paths(folder / name / _IMPORTED, sources)
+    for source, part in zip(sources, paths, strict=True):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _write_parquet(rows.filter(f"{file} = {quote_text(source)}").project(f"* EXCLUDE {file}"), part, part, folder)
+    whole.unlink()
+    return connection.read_parquet([str(part) for part in paths], hive_partitioning=False)
+
+
+def _part_paths(folder: Path, sources: Sequence[str]) -> list[Path]:
+    """Return the path of the Parquet file of each source file: numbered, since files are read in the order of names."""
+    width = len(str(len(sources)))
+    names = [re.sub(r"[^\w.-]+", "_", Path(source).name.removesuffix(".parquet"))[:100] for source in sources]
+    return [folder / f"{number:0{width}}-{name}.parquet" for number, name in enumerate(names, 1)]
+
+
+def _write_parquet(relation: duckdb.DuckDBPyRelation, path: Path, read: Path, folder: Path) -> None:
+    """Write a Parquet file into the temporary folder; `read` is named if the rows cannot be read."""
     try:
-        with read_errors(table.path):
-            table.relation.write_parquet(str(path), compression="zstd")
+        with read_errors(read):
+            relation.write_parquet(str(path), compression="zstd")
     except UsageError as error:
         if str(path) in str(error):  # DuckDB complains about the written file, not about the source
-            raise RunError(f"{path.parent.parent} cannot be written: {str(error).split(': ', 1)[-1]}") from None
+            raise RunError(f"{folder.parent} cannot be written: {str(error).split(': ', 1)[-1]}") from None
         raise
-    return open_parquet(connection, path)
 
 
 def _copy_photos(items: duckdb.DuckDBPyRelation, source: Path, to: Path) -> PhotoCounts:
