@@ -325,6 +325,21 @@ def test_files_of_a_folder_are_one_table_in_order(tmp_path: Path) -> None:
     assert [row["date"] for row in read_table(data, "interactions").rows] == ["2026-11-01", "2026-11-02"]
 
 
+def test_folders_named_key_value_are_columns_as_hive_writes_them(tmp_path: Path) -> None:
+    for folder, name, content in (
+        ("brand=A%2FB%20C", "a.csv", "item_id,title\n1,Lamp\n"),
+        ("brand=A%2FB%20C", "b.jsonl", '{"item_id": "2", "title": "Lamp"}\n'),
+        ("brand=__HIVE_DEFAULT_PARTITION__", "a.csv", "item_id,title,brand\n3,Lamp,file\n"),
+        ("flat", "a.csv", "item_id,title,Brand\n4,Lamp,own\n"),
+        ("flat", "b.csv", "item_id,title\n5,Lamp\n"),
+    ):
+        (tmp_path / "data" / "items" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "items" / folder / name).write_text(content)
+    (tmp_path / "data" / "contract.yaml").write_text("items: {partitions: brand}")
+    found = [(row["item_id"], row.get("brand") or row.get("Brand")) for row in read_table(tmp_path / "data").rows]
+    assert found == [("1", "A/B C"), ("2", "A/B C"), ("3", None), ("4", "own"), ("5", None)]
+
+
 def test_an_empty_file_of_several_is_a_warning_and_does_not_cost_the_others(tmp_path: Path) -> None:
     (tmp_path / "items").mkdir()
     (tmp_path / "items" / "part-1.csv").write_text("")

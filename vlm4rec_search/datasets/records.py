@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -40,6 +41,7 @@ _SURE_LINES = 20  # of one record, up to which lines that are as wide as the hea
 _KEPT_CHARACTERS = 1_000_000  # of a broken record
 _FLOATS = ("FLOAT", "DOUBLE")
 _EXACT = 2**53  # up to here a float holds every whole number
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _NUMBERS = ("price", "value")  # columns of numbers
 _BROKEN = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("record", pa.string())])
 
@@ -153,16 +155,32 @@ def open_records(
 
 
 def partition_values(name: str, partitions: Sequence[str]) -> dict[str, str | None]:
-    """Return the values that the folders of a relative path give to columns: `date=2026-11-27/part.csv`."""
-    pairs = dict(part.split("=", 1) for part in name.split("/")[:-1] if "=" in part)
-    return {partition: pairs.get(partition) for partition in partitions}
+    """Return the values that the folders of a relative path give to columns: `date=2026-11-27/part.csv`.
+
+    Hive and Spark escape signs (`A%2FB`), and write `__HIVE_DEFAULT_PARTITION__` for NULL. A path without the
+    folder gives no value.
+    """
+    parts = (part.split("=", 1) for part in name.split("/")[:-1] if "=" in part)
+    pairs = {unquote(column): unquote(value) for column, value in parts}
+    values = {partition: pairs[partition] for partition in partitions if partition in pairs}
+    return {partition: None if value == _NULL_PARTITION else value for partition, value in values.items()}
 
 
-def with_constants(records: Records, constants: Mapping[str, str | None]) -> Records:
-    """Return the records with further columns, each with one value for the whole file."""
-    sql = {name: "NULL" if value is None else quote_text(value) for name, value in constants.items()}
-    numbers = {name: number for name, number in records.numbers.items() if name not in sql}
-    return replace(records, values={**records.values, **sql}, typed={**records.typed, **sql}, numbers=numbers)
+def with_partitions(records: Records, name: str, partitions: Sequence[str]) -> Records:
+    """Return the records with the columns that the folders of the relative path `name` stand for.
+
+    Each has one value for the whole file. A file below no such folder keeps a column of that name, or else has NULL.
+    """
+    constants = partition_values(name, partitions)
+    own = {column.casefold() for column in records.values}
+    constants |= {each: None for each in partitions if each not in constants and each.casefold() not in own}
+    sql = {column: "NULL" if value is None else quote_text(value) for column, value in constants.items()}
+    numbers = {column: number for column, number in records.numbers.items() if column not in sql}
+    relation = records.relation
+    if records.is_json and (pairs := [f"{quote_text(column)}, {value}" for column, value in sql.items()]):
+        relation = relation.project(f"* REPLACE (JSON_MERGE_PATCH(json, JSON_OBJECT({', '.join(pairs)})) AS json)")
+    values, typed = {**records.values, **sql}, {**records.typed, **sql}
+    return replace(records, relation=relation, values=values, typed=typed, numbers=numbers)
 
 
 # Delimited text

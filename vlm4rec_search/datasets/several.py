@@ -8,7 +8,7 @@ import duckdb
 
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.datasets.declarations import TableDeclaration
-from vlm4rec_search.datasets.records import EmptyFileError, Records, open_records, partition_values, with_constants
+from vlm4rec_search.datasets.records import EmptyFileError, Records, open_records, with_partitions
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def open_files(
                     raise
                 notes.append(f"{name} is empty: it has no header and no rows")
                 continue
-            files[name] = with_constants(records, partition_values(name, declared.partitions))
+            files[name] = with_partitions(records, name, declared.partitions)
         columns = list(dict.fromkeys(column for records in files.values() for column in records.values))
         keys = {column: f"k{position}" for position, column in enumerate(columns)}
         typed = dict.fromkeys(column for records in files.values() for column in records.numbers)
