@@ -329,3 +329,41 @@ def test_the_command_names_the_folder_of_several_files(tmp_path: Path) -> None:
     dry = CliRunner().invoke(main, [*arguments, "--dry-run"]).stdout
     assert f"writes {tmp_path}/data/items, {tmp_path}/data/interactions" in dry
     assert f"{tmp_path}/data/items/imported: 4 rows" in CliRunner().invoke(main, arguments).stdout
+
+
+@pytest.mark.parametrize("name", ["items.jsonl", "items.csv", "items.parquet"])
+def test_a_list_of_categories_is_read_the_same_way_on_all_paths(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").mkdir()
+    rows = """VALUES ('1', 'Boot', '["Shoes","Men"]'), ('2', 'Cap', '[]'), ('3', 'Mug', '["Kitchen"]')"""
+    table = duckdb.sql(
+        f"SELECT item_id, title, category::JSON AS category FROM ({rows}) AS t(item_id, title, category)"
+    )
+    table = table if name != "items.parquet" else table.project("* REPLACE (category::VARCHAR[] AS category)")
+    table.query("rows", f"COPY rows TO '{tmp_path / 'a' / name}'" + " (FORMAT json)" * (name == "items.jsonl"))
+    direct = stage(tmp_path / "a", {"interactions.csv": "user_id,item_id,timestamp\nu,1,2024-01-01\n"})
+    assert f"{name}: 3 categories are lists; the first element counts" in direct.told
+    assert [row["category"] for row in direct.items.values()] == ["Shoes", None, "Kitchen"]
+    for to, maps in (("b", ()), ("c", ("items.category=category",))):
+        summary = import_generic(tmp_path / "a", tmp_path / to, ImportOptions({}, maps))
+        assert f"{name}: 3 categories are lists" in summary.notes[0]
+        imported = stage(tmp_path / to, {})
+        for item, row in imported.items.items():
+            assert (row["category"], row["title"]) == (direct.items[item]["category"], direct.items[item]["title"])
+            for attributes in (row["attributes"], direct.items[item]["attributes"]):
+                kept = json.loads(attributes)["source_category"]
+                kept = json.loads(kept) if isinstance(kept, str) else kept
+                assert kept == {"1": ["Shoes", "Men"], "2": [], "3": ["Kitchen"]}[item]
+
+
+def test_keys_that_are_no_names_of_columns_get_one_and_are_told(source: Path) -> None:
+    line = {"item_id": "1", "title": "x", "Brand": "A", "brand": "B", "": "5"}
+    (source / "odd.jsonl").write_text(json.dumps(line))
+    summary = import_files(source, "odd.jsonl")
+    (row,) = read_rows(source.parent / "data" / "items.parquet")
+    assert row == {"item_id": "1", "title": "x", "Brand": "A", "brand_2": "B", "column4": "5"}
+    assert summary.notes == [
+        "odd.jsonl: the column 'brand' is written as 'brand_2'",
+        "odd.jsonl: the column '' is written as 'column4'",
+    ]
+    arguments = ["import", "generic", str(source), "--to", "x", "--items", "odd.jsonl", "--dry-run"]
+    assert "before, line 1: item_id=1 | title=x | Brand=A | brand_2=B" in CliRunner().invoke(main, arguments).stdout

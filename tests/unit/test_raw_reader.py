@@ -145,7 +145,7 @@ def test_declared_signs_are_taken_as_they_are(tmp_path: Path) -> None:
         "items: {delimiter: '::', columns: [item_id, title, category], encoding: latin-1, first: {category: '|'}}"
     )
     found = read_items(tmp_path / "data", '1::"Toy" é::A|B\n'.encode("latin-1"), "items.txt", contract)
-    assert found.rows == [{"item_id": "1", "title": '"Toy" é', "category": "A"} | {"category": "A"}]
+    assert found.rows == [{"item_id": "1", "title": '"Toy" é', "category": "A", "source_category": "A|B"}]
 
 
 def test_declared_columns_are_mapped_set_and_filled_in(tmp_path: Path) -> None:
@@ -353,6 +353,16 @@ def test_an_empty_file_of_several_is_a_warning_and_does_not_cost_the_others(tmp_
     (tmp_path / "items" / "part-2.csv").write_text("")
     with pytest.raises(UsageError, match="all other files of items are empty"):
         inspect(tmp_path, "items", config.cache)
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b"", mtime=0), b"\n"], ids=["packed", "line"])
+def test_an_empty_part_of_json_lines_is_a_warning(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items" / "1.jsonl").write_text('{"item_id": "1", "title": "Lamp"}')
+    (tmp_path / "items" / "2.jsonl.gz").write_bytes(content)
+    found = inspect(tmp_path, "items", tmp_path / "cache")
+    assert [file.rows for file in found.files] == [1, 0]
+    assert describe(found)[1] == ["items/2.jsonl.gz is empty: it has no header and no rows"]
 
 
 def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class ColumnMatch:
         sources: column of the table -> columns of the file; the first that is not empty counts.
         templates: column of the table -> pieces of its text: fixed text, and the column of the file behind it or None.
         first: column of the table -> separator of a list of which the first element is taken.
+        lists: columns of the table with JSON lists of which the first element is taken.
         notes: columns that were matched although their names differ.
         warnings: columns that look as if they belonged to the contract, and are not used.
     """
@@ -45,6 +46,7 @@ class ColumnMatch:
     sources: Mapping[str, tuple[str, ...]]
     templates: Mapping[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     first: Mapping[str, str] = field(default_factory=dict)
+    lists: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -52,6 +54,11 @@ class ColumnMatch:
     def used(self) -> set[str]:
         """The columns of the file that are columns of the table under another or the same name."""
         return {name for names in self.sources.values() for name in names}
+
+    @property
+    def shortened(self) -> set[str]:
+        """The columns of the table that have a part of what the file says."""
+        return {*self.first, *self.lists}
 
 
 def plan_advice(table: str, pairs: dict[str, str]) -> str:
@@ -123,7 +130,7 @@ def match_columns(
         wanted = {target: suspects.get(target, ["..."])[0] for target in (*absent, *suspects)}
         message = f"{path} has no column {', '.join(absent)}; it has {_listed(columns)}: {advice(table, wanted)}"
         raise UsageError(one_line(message))
-    return ColumnMatch(sources, templates, dict(declared.first), tuple(notes), tuple(warnings))
+    return ColumnMatch(sources, templates, dict(declared.first), notes=tuple(notes), warnings=tuple(warnings))
 
 
 def unique_names(names: Iterable[str]) -> tuple[str, ...]:

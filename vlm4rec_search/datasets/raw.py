@@ -34,7 +34,7 @@ from vlm4rec_search.datasets.declarations import (
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, event_files
 from vlm4rec_search.datasets.files import SUFFIXES, broken_name, read_errors
 from vlm4rec_search.datasets.forgotten import REASON, Forgotten, load_forgotten
-from vlm4rec_search.datasets.records import EmptyFileError, open_records, with_partitions
+from vlm4rec_search.datasets.records import EmptyFileError, find_lists, open_records, with_partitions
 
 _VERSION = 7  # of the stored results: raise it when `RawFile` or the readers change
 _UNUSED_SECONDS = 30 * 86_400.0  # after which what is stored of a file is removed
@@ -384,7 +384,7 @@ def _read_file(
     key = _digest(f"{reading} {sha256}")
     with closing(duckdb.connect()) as connection, open_records(connection, path, table, declared) as records:
         records = with_partitions(records, name, declared.partitions)
-        match = match_columns(name, list(records.values), table, declared)
+        match = find_lists(records, match_columns(name, list(records.values), table, declared), table, name)
         columns = records.columns(match)
         sql = ", ".join(f"CAST({columns.get(name, 'NULL')} AS VARCHAR) AS {name}" for name in CONTRACT[table])
         file = f"{quote_text(name)} AS file"

@@ -83,17 +83,24 @@ class Records:
         sql |= {target: self._filled_in(self._of(target), parts) for target, parts in match.templates.items()}
         for target in match.first.keys() & sql.keys():
             sql[target] = f"NULLIF(TRIM(SPLIT_PART({sql[target]}, {quote_text(match.first[target])}, 1)), '')"
+        for target in match.lists:
+            sql[target] = f"COALESCE(TRY(JSON_EXTRACT_STRING({sql[target]}, '$[0]')), NULLIF({sql[target]}, '[]'))"
         return sql
 
     def others(self, match: ColumnMatch) -> list[str]:
         """Return the columns of the file that are no column of the table, or only a part of which is."""
-        taken = {name for target, names in match.sources.items() if target not in match.first for name in names}
+        taken = {name for target, names in match.sources.items() if target not in match.shortened for name in names}
         return [name for name in self.values if name not in taken]
 
     def attributes(self, match: ColumnMatch, table_columns: Sequence[str]) -> str:
-        """Return SQL of a JSON object, as text, of all values that stand in none of `table_columns`."""
-        others = self.others(match)
-        added = [f"{quote_text(name)}, {sql}" for name, sql in self.columns(match).items() if name not in table_columns]
+        """Return SQL of a JSON object, as text, of all values that stand in none of `table_columns`.
+
+        A column of which only a part is the column of that name in the table becomes `source_<name>`, as in an import.
+        """
+        others = [name for name in self.others(match) if name not in match.shortened]
+        whole = {f"source_{name}": self.typed[name] for name in self.typed if name in match.shortened}
+        new = {**whole, **self.columns(match)}
+        added = [f"{quote_text(name)}, {sql}" for name, sql in new.items() if name not in table_columns]
         if self.is_json:
             # Merging nulls removes the keys that are columns of the table.
             patch = dict.fromkeys(name for name in self.values if name not in others)
@@ -488,6 +495,27 @@ class _Writer:
         self._lines, self._rows, self._refused = [], [], []
 
 
+def find_lists(records: Records, match: ColumnMatch, table: str, name: str) -> ColumnMatch:
+    """Return how the columns are matched if some categories are JSON lists: then the first element of each counts.
+
+    Args:
+        records: of the file or the files.
+        match: how their columns are matched.
+        table: items, interactions or users.
+        name: of the file, for the note.
+    """
+    if table != "items" or "category" not in match.sources or "category" in match.first:
+        return match
+    category = records.columns(match)["category"]
+    # [null] is what some SQL clients write for nothing.
+    is_list = f"{category} LIKE '[%' AND {category} <> '[null]' AND JSON_VALID({category})"
+    lists = records.relation.filter(is_list).shape[0]
+    if not lists:
+        return match
+    note = f"{name}: {lists} categories are lists; the first element counts, and the list is kept as an attribute"
+    return replace(match, lists=frozenset({"category"}), notes=(*match.notes, note))
+
+
 def _none_broken(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
     return connection.sql("SELECT 0::BIGINT AS line, '' AS reason, '' AS record WHERE FALSE")
 
@@ -510,6 +538,8 @@ def _read_json_lines(
     first = keys.aggregate("name, MIN(line) AS first_line, ARG_MIN(place, line) AS first_place", "name")
     found = first.order("first_line, first_place").fetchall()
     names, rows = [str(name) for name, *_ in found], relation.shape[0]
+    if not rows and not broken_rows:
+        raise EmptyFileError(f"{path} is empty: it has no header and no rows")
     values = {name: f"JSON_EXTRACT_STRING(json, {quote_text(_pointer(name))})" for name in names}
     types = {name: f"JSON_TYPE(json, {quote_text(_pointer(name))}) = 'DOUBLE'" for name in names}
     numbers = {name: _of_one_meaning(values[name], types[name]) for name in names}

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.yaml_files import describe_validation_error
-from vlm4rec_search.datasets.columns import REQUIRED, ColumnMatch, import_advice, match_columns, name_key
+from vlm4rec_search.datasets.columns import REQUIRED, ColumnMatch, import_advice, match_columns, name_key, unique_names
 from vlm4rec_search.datasets.declarations import (
     CONTRACT,
     CONTRACT_FILE,
@@ -33,7 +33,7 @@ from vlm4rec_search.datasets.importers.write import (
     write_tables,
 )
 from vlm4rec_search.datasets.raw import find_files, matching_files
-from vlm4rec_search.datasets.records import Records
+from vlm4rec_search.datasets.records import Records, find_lists
 from vlm4rec_search.datasets.several import open_files, relative_name
 
 _PAIR = re.compile(r"(?P<table>\w+)\.(?P<target>\w+)=(?P<source>.*)", re.DOTALL)
@@ -238,16 +238,21 @@ def _open_table(
     table = layout.table
     paths = [source / name for name in layout.files]
     records = stack.enter_context(open_files(connection, source, paths, table, layout))
+    shown = zip(unique_names(records.values), records.values.values(), strict=True)
     as_it_is = records.relation.project(
-        ", ".join([*_PLACE_SQL, *(f"{sql} AS {quote_name(name)}" for name, sql in records.values.items())])
+        ", ".join([*_PLACE_SQL, *(f"{sql} AS {quote_name(name)}" for name, sql in shown)])
     )
     if not (rows := records.rows):
         raise UsageError(f"{paths[0]} holds no rows")
     if layout.pivot:
         records = _pivoted(records, layout.pivot)
     layout = _without_missing(layout, form, list(records.values))
-    match = match_columns(", ".join(layout.files[:3]), list(records.values), table, layout, import_advice)
-    columns = _target_columns(records, match, table, layout)
+    named = ", ".join(layout.files[:3])
+    match = match_columns(named, list(records.values), table, layout, import_advice)
+    match = find_lists(records, match, table, named)
+    columns, renamed = _target_columns(records, match, table)
+    notes = (f"{named}: the column {name!r} is written as {new!r}" for name, new in renamed.items())
+    match = replace(match, notes=(*match.notes, *notes))
     relation = records.relation
     if layout.merge:
         keys = [match_key for match_key in records.values if match_key.casefold() == layout.merge.casefold()]
@@ -278,24 +283,26 @@ def _without_missing(layout: ImportTable, form: ImportFormat, columns: Sequence[
     return layout.model_copy(update={"map": kept_map, "set": kept_set, "first": first})
 
 
-def _target_columns(records: Records, match: ColumnMatch, table: str, layout: ImportTable) -> dict[str, str]:
+def _target_columns(records: Records, match: ColumnMatch, table: str) -> tuple[dict[str, str], dict[str, str]]:
     """Return SQL of the columns to write: those of the contract in its order, then the others under their own names.
 
-    A column whose name is taken becomes `source_<name>`. The source of a category is kept as well if only the first
-    element of its JSON list becomes the category.
+    Of names that differ in letter case only, the second gets a number, as in a header. A column whose name is taken
+    becomes `source_<name>`; so does one of which only the first element becomes the column of that name.
+
+    Returns:
+        The columns, and the new names of those that cannot keep theirs.
     """
     columns = records.columns(match)
     ordered = {name: columns[name] for name in (*CONTRACT[table], *columns) if name in columns}
-    others = records.others(match)
-    if table == "items" and "category" in layout.map and "category" not in match.first:
-        sql = ordered["category"]
-        # The first element of a JSON list; text that is no JSON list stays as it is.
-        ordered["category"] = f"COALESCE(TRY(JSON_EXTRACT_STRING({sql}, '$[0]')), NULLIF({sql}, '[]'))"
-        others = [name for name in records.values if name in others or name in match.sources["category"]]
-    others = [name for name in others if name not in ordered or name not in match.used]
-    for name in others:
-        ordered[_free_name(name, ordered, records.values)] = records.values[name]
-    return ordered
+    names, renamed = dict(zip(records.values, unique_names(records.values), strict=True)), {}
+    for name in records.others(match):
+        if name in ordered and name in match.used and name not in match.shortened:
+            continue
+        new = _free_name(names[name], ordered, names.values())
+        ordered[new] = records.values[name]
+        if new != name:
+            renamed[name] = new
+    return ordered, renamed
 
 
 def _free_name(name: str, targets: Iterable[str], columns: Iterable[str]) -> str:
