@@ -116,6 +116,35 @@ def test_an_export_becomes_the_raw_contract(tmp_path: Path, name: str) -> None:
         assert {key: event[key] for key in EVENTS[name]} == EVENTS[name]
 
 
+def test_what_a_shop_does_not_offer_is_unavailable(tmp_path: Path) -> None:
+    shopify, woocommerce = tmp_path / "shopify", tmp_path / "woocommerce"
+    shopify.mkdir()
+    rows = ("a,A,true,active", "a,,,", "b,B,true,archived", "c,C,TRUE,Draft", "d,D,false,active", "e,E,true,")
+    (shopify / "products_export.csv").write_text("\n".join(["Handle,Title,Published,Status", *rows, ""]))
+    woocommerce.mkdir()
+    rows = ("a,A,1,1", "b,B,-1,1", "c,C,0,1", "d,D,1,0", "e,E,,1")
+    (woocommerce / "wc-product-export.csv").write_text("\n".join(["SKU,Name,Published,In stock?", *rows, ""]))
+    for source, found in (
+        (shopify, ["true", "false", "false", "false", "true"]),
+        (woocommerce, ["1", "false", "false", "0", "1"]),
+    ):
+        data = tmp_path / f"{source.name}-data"
+        import_generic(source, data, ImportOptions({}), load_format(source.name))
+        assert [row["available"] for row in read_rows(data / "items.parquet")] == found
+    own = ImportOptions({}, sets=("items.available=true",))
+    import_generic(woocommerce, data, own, load_format("woocommerce"))
+    assert {row["available"] for row in read_rows(data / "items.parquet")} == {"true"}
+
+
+def test_a_separator_behind_a_backslash_does_not_split_a_list(tmp_path: Path) -> None:
+    (tmp_path / "wc-product-export.csv").write_text(
+        'SKU,Name,Categories,Images\n1,a,"Shirts\\, Blouses > Long\\, wide, Sale","https://x/a\\,b.jpg, https://x/c.jpg"\n'
+    )
+    import_generic(tmp_path, tmp_path / "data", ImportOptions({}), load_format("woocommerce"))
+    (row,) = read_rows(tmp_path / "data" / "items.parquet")
+    assert (row["category"], row["image"]) == ("Shirts, Blouses > Long, wide", "https://x/a,b.jpg")
+
+
 def test_rows_that_are_merged_are_counted(tmp_path: Path) -> None:
     source = write_export(tmp_path / "export", "shopify")
     summary = import_generic(source, tmp_path / "data", ImportOptions({}), load_format("shopify"))

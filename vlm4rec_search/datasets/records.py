@@ -82,7 +82,7 @@ class Records:
         sql = {target: self._first_filled(self._of(target), names) for target, names in match.sources.items()}
         sql |= {target: self._filled_in(self._of(target), parts) for target, parts in match.templates.items()}
         for target in match.first.keys() & sql.keys():
-            sql[target] = f"NULLIF(TRIM(SPLIT_PART({sql[target]}, {quote_text(match.first[target])}, 1)), '')"
+            sql[target] = _first_part(sql[target], match.first[target])
         for target in match.lists:
             sql[target] = f"COALESCE(TRY(JSON_EXTRACT_STRING({sql[target]}, '$[0]')), NULLIF({sql[target]}, '[]'))"
         return sql
@@ -707,6 +707,18 @@ def _is_text(relation: duckdb.DuckDBPyRelation, key: str) -> bool:
     """Whether at least half of the values of a column of bytes are texts."""
     texts, values = relation.aggregate(f"COUNT(TRY(DECODE({key}))), COUNT({key})").fetchone() or (0, 0)
     return bool(2 * texts >= values)
+
+
+def _first_part(text: str, separator: str) -> str:
+    """Return SQL of the first element of a list, in which a separator behind a backslash is a part of an element.
+
+    CHR(31), which no text of a shop has, stands for such a separator meanwhile.
+    """
+    sign, escaped = quote_text(separator), quote_text(f"\\{separator}")
+    if not separator.strip("\\"):
+        return f"NULLIF(TRIM(SPLIT_PART({text}, {sign}, 1)), '')"
+    first = f"SPLIT_PART(REPLACE({text}, {escaped}, CHR(31)), {sign}, 1)"
+    return f"NULLIF(TRIM(REPLACE({first}, CHR(31), {sign})), '')"
 
 
 def _of_one_meaning(number: str, condition: str = "TRUE") -> str:

@@ -4,6 +4,7 @@ Each is a YAML file in the folder `formats`, read by the same mechanism as `cont
 `vlm4rec import generic`.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +12,7 @@ from typing import ClassVar
 import yaml
 
 from vlm4rec_search.common.yaml_files import read_yaml
-from vlm4rec_search.datasets.declarations import Section, TableDeclaration, Values
+from vlm4rec_search.datasets.declarations import Names, Section, TableDeclaration, Values
 
 _FOLDER = Path(__file__).with_name("formats")
 
@@ -32,6 +33,11 @@ class ImportTable(TableDeclaration):
     merge: str = ""
     """The column by which rows are one: of each column the first value that is not empty counts."""
     pivot: Pivot | None = None
+    offered: Mapping[str, Names] = {}
+    """Columns with the words, in small letters, under which a shop offers an item; with another it is unavailable.
+
+    It does not count where a person declares which column says what is available.
+    """
 
 
 class ImportItems(ImportTable):

@@ -215,6 +215,8 @@ def _overlay(layout: ImportTable, section: TableDeclaration, files: tuple[str, .
         kept = {target: value for target, value in getattr(layout, name).items() if target not in own}
         changes[name] = {**kept, **getattr(section, name)}
     changes["first"] = {**layout.first, **section.first}
+    if "available" in own:
+        changes["offered"] = {}
     return layout.model_copy(update={**changes, "files": files})
 
 
@@ -250,7 +252,7 @@ def _open_table(
     named = ", ".join(layout.files[:3])
     match = match_columns(named, list(records.values), table, layout, import_advice)
     match = find_lists(records, match, table, named)
-    columns, renamed = _target_columns(records, match, table)
+    columns, renamed = _target_columns(records, match, table, layout)
     notes = (f"{named}: the column {name!r} is written as {new!r}" for name, new in renamed.items())
     match = replace(match, notes=(*match.notes, *notes))
     relation = records.relation
@@ -283,7 +285,9 @@ def _without_missing(layout: ImportTable, form: ImportFormat, columns: Sequence[
     return layout.model_copy(update={"map": kept_map, "set": kept_set, "first": first})
 
 
-def _target_columns(records: Records, match: ColumnMatch, table: str) -> tuple[dict[str, str], dict[str, str]]:
+def _target_columns(
+    records: Records, match: ColumnMatch, table: str, layout: ImportTable
+) -> tuple[dict[str, str], dict[str, str]]:
     """Return SQL of the columns to write: those of the contract in its order, then the others under their own names.
 
     Of names that differ in letter case only, the second gets a number, as in a header. A column whose name is taken
@@ -293,6 +297,8 @@ def _target_columns(records: Records, match: ColumnMatch, table: str) -> tuple[d
         The columns, and the new names of those that cannot keep theirs.
     """
     columns = records.columns(match)
+    if sql := _not_offered(records, layout.offered):
+        columns["available"] = f"CASE WHEN {sql} THEN 'false' ELSE {columns.get('available', 'NULL')} END"
     ordered = {name: columns[name] for name in (*CONTRACT[table], *columns) if name in columns}
     names, renamed = dict(zip(records.values, unique_names(records.values), strict=True)), {}
     for name in records.others(match):
@@ -303,6 +309,15 @@ def _target_columns(records: Records, match: ColumnMatch, table: str) -> tuple[d
         if new != name:
             renamed[name] = new
     return ordered, renamed
+
+
+def _not_offered(records: Records, offered: Mapping[str, Sequence[str]]) -> str:
+    """Return the condition (SQL) that a shop does not offer an item; empty if no column says so."""
+    by_key = {name_key(name): sql for name, sql in records.values.items()}
+    values = {by_key[name_key(name)]: words for name, words in offered.items() if name_key(name) in by_key}
+    return " OR ".join(
+        f"LOWER(TRIM({sql})) NOT IN ('', {', '.join(map(quote_text, words))})" for sql, words in values.items()
+    )
 
 
 def _free_name(name: str, targets: Iterable[str], columns: Iterable[str]) -> str:
