@@ -86,6 +86,10 @@ def test_the_example_of_the_docs_can_be_read(tmp_path: Path) -> None:
         ("items: {encoding: rot13}", "there is no encoding rot13"),
         ("items: {encoding: idna}", "there is no encoding idna"),
         ("items: {encoding: undefined}", "there is no encoding undefined"),
+        ("items: []", "items: write keys with their values, such as key: value"),
+        ("items: {map: Titel}", "items.map: write keys with their values"),
+        ("values: {available: ja}", "values.available: write a list, such as [a, b]"),
+        ("items: {delimiter: [a]}", "items.delimiter: write one text"),
         ("items: {map: {title: []}}", "title needs the name of a column of the file"),
     ],
 )
@@ -96,3 +100,24 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, content: str, message: st
     assert message in str(caught.value)
     assert "contract.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["items:\n# map: {title: Titel}\nvalues:\n", "items:\n  map:\n  files:\nvalues: {events: }"]
+)
+def test_what_is_empty_declares_nothing(tmp_path: Path, content: str) -> None:
+    (tmp_path / "contract.yaml").write_text(content)
+    assert load_declarations(tmp_path) == Declarations()
+
+
+def test_one_column_needs_no_list(tmp_path: Path) -> None:
+    (tmp_path / "contract.yaml").write_text("users: {columns: user_id}")
+    assert load_declarations(tmp_path).users.columns == ("user_id",)
+
+
+def test_a_declared_kind_of_event_may_be_another_word_for_a_usual_one(tmp_path: Path) -> None:
+    (tmp_path / "contract.yaml").write_text(
+        "values: {events: {Kauf: buy, Merken: addToWishlist, Probe: Test drive, saved: saved}}"
+    )
+    events = {"kauf": "purchase", "merken": "wishlist", "probe": "test_drive", "saved": "saved"}
+    assert load_declarations(tmp_path).values.events == events

@@ -46,7 +46,7 @@ def test_a_yaml_file_becomes_a_model_with_defaults(tmp_path: Path) -> None:
         (None, r"^cannot read the shelf .*shelf.yaml \(.*No such file.*\): set SHELF$"),
         ("name: [", r"^the shelf .*shelf.yaml is not YAML: while parsing"),
         ("name: a\nrows: many", r"^the shelf .*shelf.yaml: rows: Input should be a valid integer"),
-        ("just words", r"^the shelf .*shelf.yaml: Input should be a valid dictionary"),
+        ("just words", r"^the shelf .*shelf.yaml: write keys with their values"),
     ],
     ids=["missing", "syntax", "field", "no-mapping"],
 )

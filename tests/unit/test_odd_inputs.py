@@ -9,9 +9,11 @@ from typing import Any
 
 import duckdb
 import pytest
+from helpers.macro_sql import macros
 from helpers.staged import Staged, stage
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.records import MARKERS
 
 LOG = "user_id,item_id,timestamp\nu,1,2024-01-01\n"
 CATALOGUE = "item_id,title\n1,Lamp\n2,Mug\n"
@@ -252,6 +254,18 @@ def test_words_for_nothing(staged: Stage) -> None:
     named = staged("item_id,title,brand\n1,NULL,NULL\n", **{"contract.yaml": "values: {nothing: {all: []}}"})
     assert of_items(named, "title") == ["NULL"]
     assert json.loads(of_items(named, "attributes")[0]) == {"brand": "NULL"}
+
+
+def test_of_several_columns_one_with_a_word_for_nothing_is_skipped(staged: Stage) -> None:
+    contract = "items: {map: {title: [Titel, Kurz], price: [sale_price, price]}}"
+    found = staged(
+        "item_id,Titel,Kurz,sale_price,price\n1,\\N,Lamp,NULL,12\n2,Table,x,,13\n3,nan,,1,2\n",
+        **{"contract.yaml": contract},
+    )
+    assert of_items(found, "title") == ["Lamp", "Table"]
+    assert of_items(found, "price") == [12, 13]
+    assert ("items", 4, "no title") in found.refused
+    assert set(MARKERS) == set(macros("cleaning").MARKERS)
 
 
 def test_ids_of_spreadsheets(staged: Stage) -> None:

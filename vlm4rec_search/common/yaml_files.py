@@ -10,12 +10,19 @@ from pydantic import BaseModel, ValidationError
 from vlm4rec_search.common.errors import UsageError, one_line
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+_ADVICE = {
+    **dict.fromkeys(("model_type", "dict_type", "mapping_type"), "write keys with their values, such as key: value"),
+    **dict.fromkeys(("tuple_type", "list_type"), "write a list, such as [a, b]"),
+    "string_type": "write one text",
+}
+"""What to do in the words of YAML, where pydantic names types of Python."""
 
 
 def describe_validation_error(error: ValidationError) -> str:
     """Return `field.subfield: message` of the first mistake that pydantic found, without the place if there is none."""
     first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")  # pydantic's own words before those of a validator
+    # pydantic's own words before those of a validator
+    message = _ADVICE.get(first["type"], first["msg"].removeprefix("Value error, "))
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), message)))
 
 

@@ -22,6 +22,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from vlm4rec_search.common.yaml_files import read_yaml
+from vlm4rec_search.datasets.events.event import kind_of
 
 CONTRACT_FILE = "contract.yaml"
 """Name of the file in a data folder."""
@@ -48,17 +49,26 @@ _NAMED = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "backslash":
 
 
 class Section(BaseModel):
-    """A part of the file. An unknown key is an error that names the key which was probably meant."""
+    """A part of the file. An unknown key is an error that names the key which was probably meant.
+
+    A section, list or mapping without content, such as one whose keys are all commented out, declares nothing.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, content: Any) -> Any:
+        if content in ("", None):
+            return {}
         if isinstance(content, dict) and (unknown := [str(key) for key in content if key not in cls.model_fields]):
             close = get_close_matches(unknown[0].lower(), cls.model_fields, 1)
             known = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(cls.model_fields))}"
             raise ValueError(f"unknown key {unknown[0]}: {known}")
+        if isinstance(content, dict):
+            several = (key for key, field in cls.model_fields.items() if isinstance(field.default, (tuple, dict)))
+            empty = {key for key in several if content.get(key) in ("", None)}
+            return {key: value for key, value in content.items() if key not in empty}
         return content
 
 
@@ -84,7 +94,7 @@ class TableDeclaration(Section):
     delimiter: Sign = Field(default="", max_length=4, description="between values: one to four characters, or tab")
     quote: Sign | None = Field(default=None, max_length=1, description="around values, or none")
     escape: Sign | None = Field(default=None, max_length=1, description="before a quote inside of a value")
-    columns: tuple[str, ...] = Field(default=(), description="names of the columns of files without a header")
+    columns: Names = Field(default=(), description="names of the columns of files without a header")
     partitions: Names = Field(default=(), description="columns that folders named key=value stand for")
     map: Mapping[str, Names] = Field(
         default={}, description="column of the table: column of the file, or several; the first that is not empty"
@@ -219,7 +229,9 @@ class Values(Section):
     @field_validator("events")
     @classmethod
     def _join_words(cls, events: dict[str, str]) -> dict[str, str]:
-        return {_one_word(word): _one_word(name) for word, name in events.items()}
+        # The other word for a kind of event may have other words itself: buy is a purchase. One for itself stays.
+        words = {_one_word(word): _one_word(name) for word, name in events.items()}
+        return {word: name if word == name else kind_of(name) for word, name in words.items()}
 
     @field_validator("rating_events")
     @classmethod

@@ -43,6 +43,11 @@ _FLOATS = ("FLOAT", "DOUBLE")
 _EXACT = 2**53  # up to here a float holds every whole number
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _NUMBERS = ("price", "value")  # columns of numbers
+MARKERS = (
+    r"\N", "NULL", "null", "(null)", "nan", "NaN", "NAN", "<NA>", "#N/A", "#NV", "#REF!", "#VALUE!", "#NAME?",
+    "#DIV/0!", "[null]", "NaT", "undefined", "(not set)",
+)  # fmt: skip
+"""What programs write for nothing, as in `macros/cleaning.py`: of several columns another one is taken."""
 _BROKEN = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("record", pa.string())])
 
 
@@ -119,8 +124,10 @@ class Records:
     def _first_filled(self, values: Mapping[str, str], names: Sequence[str]) -> str:
         if len(names) == 1:
             return values[names[0]]
-        filled = (f"NULLIF(TRIM({values[name]}), '')" for name in names)
-        return f"COALESCE({', '.join(filled)})"
+        filled = [f"NULLIF(TRIM({values[name]}), '')" for name in names]
+        markers = ", ".join(map(quote_text, MARKERS))
+        something = (f"CASE WHEN {sql} NOT IN ({markers}) THEN {sql} END" for sql in filled)
+        return f"COALESCE({', '.join([*something, *filled])})"
 
     def _filled_in(self, values: Mapping[str, str], parts: Sequence[tuple[str, str | None]]) -> str:
         pieces = [piece for text, name in parts for piece in (quote_text(text), *([values[name]] if name else []))]

@@ -35,6 +35,11 @@ _WORDS = {
     "hide": "hidden not_interested",
     "dislike": "disliked dislikes thumbs_down thumb_down downvote",
     "return": "returned returns refund refunded refunds sent_back cancellation",
+    "wishlist": "add_to_wishlist wish_list favorite favourite favorites favourites saved save bookmark",
+    "like": "liked likes thumbs_up thumb_up upvote",
+    "rating": "rate rated ratings star_rating user_rating",
+    "review": "reviews reviewed",
+    "share": "shared",
 }
 _KINDS = {word: kind for kind, words in _WORDS.items() for word in (kind, *words.split())}
 _MEANINGS: dict[str, Meaning] = {
