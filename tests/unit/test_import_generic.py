@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -13,9 +14,11 @@ from helpers.staged import stage
 
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.declarations import Declarations
 from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
-from vlm4rec_search.datasets.importers.write import ImportSummary
+from vlm4rec_search.datasets.importers.write import ImportSummary, connect
 from vlm4rec_search.datasets.photos.locate import resolve_path
+from vlm4rec_search.datasets.several import open_files
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 LINES = (
@@ -367,3 +370,12 @@ def test_keys_that_are_no_names_of_columns_get_one_and_are_told(source: Path) ->
     ]
     arguments = ["import", "generic", str(source), "--to", "x", "--items", "odd.jsonl", "--dry-run"]
     assert "before, line 1: item_id=1 | title=x | Brand=A | brand_2=B" in CliRunner().invoke(main, arguments).stdout
+
+
+@pytest.mark.parametrize("files", [1, 2, 7, 64])
+def test_rows_of_many_files_keep_the_order_of_the_files(tmp_path: Path, files: int) -> None:
+    for number in range(files):
+        (tmp_path / f"{number:03}.csv").write_text(f"item_id,title\n{number},Lamp\n")
+    paths, declared = sorted(tmp_path.glob("*.csv")), Declarations().items
+    with closing(connect()) as connection, open_files(connection, tmp_path, paths, "items", declared) as records:
+        assert [row[0] for row in records.relation.project("k0").fetchall()] == [str(n) for n in range(files)]

@@ -365,6 +365,21 @@ def test_an_empty_part_of_json_lines_is_a_warning(tmp_path: Path, content: bytes
     assert describe(found)[1] == ["items/2.jsonl.gz is empty: it has no header and no rows"]
 
 
+def test_a_file_that_came_twice_is_a_warning(tmp_path: Path) -> None:
+    log = "user_id,item_id,timestamp\nu,1,2024-01-01\n"
+    for name in ("orders.csv", "orders (1).csv", "country=DE/part.csv", "country=AT/part.csv"):
+        (tmp_path / "data" / "interactions" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "interactions" / name).write_text(log if "order" in name else log.replace("\nu", "\nv"))
+    (tmp_path / "data" / "contract.yaml").write_text("interactions: {partitions: country}")
+    expected = [
+        "interactions/orders.csv has the content of interactions/orders (1).csv, so that each record is there twice:"
+        " remove one of them"
+    ]
+    for _ in range(2):  # read, and taken from the cache
+        found = inspect(tmp_path / "data", "interactions", tmp_path / "cache")
+        assert describe(found)[1] == [text for file in found.files for text in file.warnings] == expected
+
+
 def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path: Path) -> None:
     data = tmp_path / "data"
     first = read_items(data, FEW)

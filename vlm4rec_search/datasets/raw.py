@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -34,7 +34,7 @@ from vlm4rec_search.datasets.declarations import (
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, event_files
 from vlm4rec_search.datasets.files import SUFFIXES, broken_name, read_errors
 from vlm4rec_search.datasets.forgotten import REASON, Forgotten, load_forgotten
-from vlm4rec_search.datasets.records import EmptyFileError, find_lists, open_records, with_partitions
+from vlm4rec_search.datasets.records import EmptyFileError, find_lists, open_records, partition_values, with_partitions
 
 _VERSION = 7  # of the stored results: raise it when `RawFile` or the readers change
 _UNUSED_SECONDS = 30 * 86_400.0  # after which what is stored of a file is removed
@@ -180,13 +180,29 @@ def inspect(
         files += [_inspect_file(events.parent, path, table, plain, store, False, hidden) for path in own]
     found = RawTable(
         table,
-        tuple(files),
+        tuple(_with_copies(files, declared.partitions)),
         *((unread, file_sha256(unread)) if unread.exists() else ()),
     )
     if paths and not any(file.columns for file in found.files):
         raise UsageError(f"{paths[0]} and all other files of {table} are empty: they have no header and no rows")
     if table == "items" and not any(file.rows for file in found.files):
         raise UsageError(f"{paths[0]} is empty: it has a header and no rows")
+    return found
+
+
+def _with_copies(files: Sequence[RawFile], partitions: Sequence[str]) -> list[RawFile]:
+    """Return the files with a warning on each that has the content of an earlier one."""
+    first: dict[str, str] = {}
+    found = []
+    for file in files:
+        content = f"{file.sha256} {partition_values(file.file, partitions)}"
+        earlier = first.setdefault(content, file.file)
+        if earlier != file.file and file.rows:
+            warning = (
+                f"{file.file} has the content of {earlier}, so that each record is there twice: remove one of them"
+            )
+            file = replace(file, warnings=(*file.warnings, warning))
+        found.append(file)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 import duckdb
@@ -67,7 +68,12 @@ def relative_name(path: Path, folder: Path) -> str:
 
 
 def _union(relations: Sequence[duckdb.DuckDBPyRelation]) -> duckdb.DuckDBPyRelation:
-    whole, *others = relations
-    for other in others:
-        whole = whole.union(other)
-    return whole
+    """Return the rows of all relations in their order.
+
+    Pairs are joined, and pairs of pairs: DuckDB looks through both sides of each union, and a chain of them takes the
+    square of their number.
+    """
+    while len(relations) > 1:
+        pairs = zip_longest(relations[::2], relations[1::2])
+        relations = [left.union(right) if right is not None else left for left, right in pairs]
+    return relations[0]
