@@ -214,7 +214,8 @@ def test_answers_beyond_reason_are_failures_of_their_own(tmp_path: Path) -> None
     huge = answer("A red mug.")
     huge.body = {**huge.body, "usage": {"prompt_tokens": 2**64 - 1, "completion_tokens": 2**33}}
     deep = answer('{"description": ' + "[" * 3000 + "}")
-    faults = {"Item i00": huge, "Item i01": deep}
+    half = answer("A red \ud83d mug.")
+    faults = {"Item i00": huge, "Item i01": deep, "Item i02": half}
 
     def behave(title: str, earlier: int) -> Reply:
         return faults.get(title, describe(title, earlier))

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import orjson
 from pydantic import BaseModel, ValidationError, model_validator
 
+from vlm4rec_search.captioning.answers import replace_half_characters
 from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
 from vlm4rec_search.captioning.estimate import earlier_runs, mean_tokens
 from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, Outcome, make_entry
@@ -364,8 +366,12 @@ class _Answer(BaseModel):
         body = self.response.body if self.response else None
         if self.error:
             status = self.response.status_code if self.response and self.response.status_code != 200 else 400
-            return httpx.Response(status, json=body if _has_error(body) else _error_body(self.error))
-        return httpx.Response(self.response.status_code if self.response else 400, json=body)
+            return _as_http(status, body if _has_error(body) else _error_body(self.error))
+        return _as_http(self.response.status_code if self.response else 400, body)
+
+
+def _as_http(status: int, body: object) -> httpx.Response:
+    return httpx.Response(status, content=orjson.dumps(body))  # which writes null for NaN, as JSON has none
 
 
 def _has_error(body: object) -> bool:
@@ -445,7 +451,7 @@ class _AnswerLine:
         Raises:
             ValidationError: it is no answer.
         """
-        answer = _Answer.model_validate_json(text)
+        answer = _Answer.model_validate_json(replace_half_characters(text.decode("utf-8", "replace")))
         return cls(answer, text, result_key(_READ, str(answer.id or file), text.decode("utf-8", "replace").strip()))
 
 
@@ -511,7 +517,7 @@ class _AnswerReader:
         self.known += len(stored)
         self.unknown += len(lines) - len(stored)
         earlier = self._cache.read([_kept_key(key) for key in lines])
-        good = {key for key, text in earlier.items() if _Answer.model_validate_json(text).is_good}
+        good = {key for key, text in earlier.items() if _AnswerLine.parse(text, "").answer.is_good}
         kept = {key: line for key, line in lines.items() if key not in stored and _kept_key(key) not in good}
         self._cache.put(_UNKNOWN, "batch", {_kept_key(key): line.text for key, line in kept.items()})
         self._note_read([line.key for line in kept.values()])

@@ -35,9 +35,8 @@ def print_preview(source: Path, to: Path, options: ImportOptions, form: ImportFo
         return
     for preview in previews:
         _echo(preview)
-    click.echo("Nothing was written. Without --dry-run the import writes " + ", ".join(
-        str(to / (table.table if table.files else f"{table.table}.parquet")) for table in tables
-    ))  # fmt: skip
+    paths = ", ".join(str(to / preview.writes) for preview in previews)
+    click.echo(f"Nothing was written. Without --dry-run the import writes {paths}")
 
 
 def _echo(preview: TablePreview) -> None:

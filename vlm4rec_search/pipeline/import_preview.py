@@ -36,9 +36,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class TablePreview:
-    """What an import would make of one table."""
+    """What an import would make of one table; `writes` is its file in the data folder, or the folder of its files."""
 
     table: str
+    writes: str
     files: list[str]
     rows: int
     before: list[Row]
@@ -64,6 +65,7 @@ def _preview(connection: duckdb.DuckDBPyConnection, table: ImportedTable, source
     is_catalogue = table.table == "items"
     return TablePreview(
         table.table,
+        table.table if table.files else f"{table.table}.parquet",
         table.records.written.split("\n"),
         table.target.shape[0],
         _first_rows(table.source),
