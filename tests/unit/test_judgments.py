@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 from click.testing import CliRunner, Result
-from helpers.six_items import RANKING, publish
+from helpers.six_items import RANKING, TEXTS, documents, given, meta, publish, users
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.cli import main
@@ -17,6 +17,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.datasets.judgments import Judgment, Judgments, read_judgments
 from vlm4rec_search.evaluation.judged import METRICS, evaluate_judged
+from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.search.ranking import load_ranking, write_ranking
 
 
@@ -118,6 +119,19 @@ def test_judgments_without_relevant_items_have_no_ndcg(tmp_path: Path) -> None:
             evaluate_judged(index, {"live": index.ranking}, {("", "", "e"): 1})
     assert [row.value is None for row in found.rows] == [True, True, False, False]
     assert found.differences == ()
+
+
+def test_a_shopper_who_has_seen_everything_gets_an_empty_list_that_counts_as_0(tmp_path: Path) -> None:
+    shoppers = users()
+    shoppers.at[0, "seen"] = list(TEXTS)
+    build_release(tmp_path / "index", given(documents(), shoppers), meta())
+    with open_index(str(tmp_path / "index"), ranking=RANKING) as index:
+        assert not index.search(Query(user="u1")).hits
+        found = evaluate_judged(index, {"live": index.ranking}, {("u1", "", "a"): 1})
+        both = evaluate_judged(index, {"live": index.ranking}, {("u1", "", "a"): 1, ("u2", "", "b"): 1})
+    assert [(row.metric, row.value, row.queries) for row in found.rows] == [(metric, 0.0, 1) for metric in METRICS]
+    values = {row.metric: row.value for row in both.rows}
+    assert values["P@10"] == pytest.approx((0.0 + 0.1) / 2)
 
 
 def evaluate(*options: str) -> Result:

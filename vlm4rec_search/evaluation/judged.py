@@ -128,7 +128,8 @@ def _measure(index: Searcher, wanted: Mapping[tuple[str, str], Mapping[str, int]
     """Return the metrics of each query, float64 (q, m); NaN where a query has nothing to find."""
     values = np.zeros((len(wanted), len(METRICS)))
     answers = [_answer(index, user, text) for user, text in wanted]
-    runs = {str(row): _run(items) for row, items in enumerate(answers)}
+    # An empty list is left out: every metric of it is 0, and Judged divides by its length.
+    runs = {str(row): _run(items) for row, items in enumerate(answers) if items}
     judged = {str(row): dict(items) for row, items in enumerate(wanted.values())}
     places = {measure: place for place, measure in enumerate(_MEASURES.values())}
     for found in ir_measures.iter_calc(list(places), judged, runs):
