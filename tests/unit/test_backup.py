@@ -38,6 +38,11 @@ def pay(folder: Path, key: str) -> None:
         cache.get_or_compute("caption", "vlm@1", {key: key}, lambda keys: [k.encode() for k in keys], RAW, policy)
 
 
+def tables(path: Path) -> list[tuple[str]]:
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute("SELECT name FROM sqlite_schema ORDER BY name").fetchall()
+
+
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with a file of each kind that a backup has."""
@@ -107,6 +112,34 @@ def test_a_restore_overwrites_only_when_told(shop: Path) -> None:
     assert (len(results(shop)), (shop / "releases.duckdb").exists()) == (2, False)
     assert run("restore", "shop.zip", "--force").exit_code == 0
     assert (len(results(shop)), (shop / "releases.duckdb").exists()) == (1, True)
+
+
+@pytest.mark.parametrize("damage", [b"no database at all", bytes(8192)])
+@pytest.mark.parametrize("name", ["cache/results.sqlite", "served/served.sqlite", "served/events.sqlite"])
+def test_a_damaged_database_is_replaced_when_told(shop: Path, name: str, damage: bytes) -> None:
+    (shop / "served").mkdir()
+    for file in ("served.sqlite", "events.sqlite"):
+        with closing(sqlite3.connect(shop / "served" / file)) as database:
+            database.execute("CREATE TABLE rows (number)")
+    run("backup", "shop.zip")
+    before = tables(shop / name)
+    (shop / name).write_bytes(damage)
+    for log in ("-wal", "-shm", "-journal"):
+        (shop / f"{name}{log}").write_bytes(b"of the damaged file")
+    refused = run("backup", "other.zip")
+    assert (refused.exit_code, "move it away if it is damaged" in refused.output) == (1, True), refused.output
+    restored = run("restore", "shop.zip", "--force")
+    assert restored.exit_code == 0, restored.output
+    assert tables(shop / name) == before != []
+
+
+def test_a_database_that_others_have_open_is_replaced_under_them(shop: Path) -> None:
+    run("backup", "shop.zip")
+    with closing(sqlite3.connect(shop / "cache" / "results.sqlite")) as reader:
+        reader.execute("DELETE FROM results")
+        reader.commit()
+        assert run("restore", "shop.zip", "--force").exit_code == 0
+        assert reader.execute("SELECT COUNT(*) FROM results").fetchall() == [(1,)]
 
 
 def test_a_backup_is_overwritten_only_when_told(shop: Path) -> None:

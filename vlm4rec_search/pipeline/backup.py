@@ -35,6 +35,7 @@ EDITS = Path("caption_edits.csv")
 _CONTENTS = "backup.json"
 _LOG = "events.sqlite"
 _PHOTO = r"photos/[0-9a-f]{2}/[0-9a-f]{64}"
+_DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _EVENTS = r"events/(interactions|others)/\d{4}-\d\d-\d\d\.parquet"
 
 
@@ -147,19 +148,15 @@ def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
     photos = [name for name in names if re.fullmatch(_PHOTO, name)]
     events = [name for name in names if re.fullmatch(_EVENTS, name)]
     return {
-        "results.sqlite": _Part(settings.cache / FILE, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
+        "results.sqlite": _Part(settings.cache / FILE, _copy_sqlite, _replace_sqlite),
         "releases.duckdb": _Part(settings.releases, _copy_duckdb, _replace_duckdb),
         "checks.duckdb": _Part(settings.quality / history.FILE, _copy_duckdb, _replace_duckdb),
         "evaluations.duckdb": _Part(settings.results, _copy_duckdb, _replace_duckdb),
-        "served.sqlite": _Part(settings.served_file, _copy_sqlite, lambda path, new: _copy_sqlite(new, path)),
+        "served.sqlite": _Part(settings.served_file, _copy_sqlite, _replace_sqlite),
         "forgotten.json": _Part(settings.forgotten, _copy_file, _replace_file, stays=True),
         "judgments.csv": _Part(settings.judgments_file, _copy_file, _replace_file),
         "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
-        _LOG: _Part(
-            settings.events_file,
-            partial(_copy_log, settings.events_folder),
-            lambda path, new: _copy_sqlite(new, path),
-        ),
+        _LOG: _Part(settings.events_file, partial(_copy_log, settings.events_folder), _replace_sqlite),
         **{name: _Part(settings.served / name, _copy_file, _replace_file) for name in events},
         **{name: _Part(settings.cache / name, _copy_file, _replace_file) for name in photos},
     }
@@ -188,7 +185,8 @@ def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, duckdb.Error) as error:
-        raise RunError(f"{path} cannot be copied ({first_line(error)}): end what is using it and try again") from None
+        advice = "end what is using it and try again, or move it away if it is damaged"
+        raise RunError(f"{path} cannot be copied ({first_line(error)}): {advice}") from None
 
 
 def _copy_sqlite(source: Path, target: Path) -> None:
@@ -217,6 +215,18 @@ def _copy_file(source: Path, target: Path) -> None:
 def _replace_file(path: Path, new: Path) -> None:
     with replacing_file(path) as part:
         shutil.copyfile(new, part)
+
+
+def _replace_sqlite(path: Path, new: Path) -> None:
+    """Replace a database through SQLite, so that others may have it open, or as a file if it is damaged."""
+    try:
+        _copy_sqlite(new, path)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF not in _DAMAGED:
+            raise
+        for log in ("-wal", "-shm", "-journal"):  # SQLite would replay the log of the old file into the new one
+            Path(f"{path}{log}").unlink(missing_ok=True)
+        _replace_file(path, new)
 
 
 def _replace_duckdb(path: Path, new: Path) -> None:
