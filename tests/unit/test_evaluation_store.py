@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import duckdb
+import pytest
 from helpers.interaction_logs import DAY, START, planted
 from helpers.workspace import ROOT
 
+from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.vectors import Ints, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.results import summarise
@@ -89,6 +91,13 @@ def test_the_query_of_the_docs_runs(tmp_path: Path) -> None:
         ("default-2", "co-purchase"),
         ("default-2", "popularity"),
     ]
+
+
+def test_a_results_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    evaluation = evaluated()
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(RunError, match=r"cannot write .* \((Not a directory|File exists)\): .* set VLM4REC_RESULTS"):
+        save(summarise(evaluation, {}, 7), evaluation, tmp_path / "file" / "results.duckdb")
 
 
 def test_a_file_of_an_older_version_keeps_its_runs(tmp_path: Path) -> None:

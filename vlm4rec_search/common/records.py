@@ -1,6 +1,6 @@
 """Adds rows to a DuckDB file of records, which several commands write in turn."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,13 +15,18 @@ PATIENCE = 30.0  # seconds to wait while another process has the file open
 Rows: TypeAlias = list[dict[str, object]] | pa.Table
 
 
-def append_rows(path: Path, create: str, tables: Mapping[str, Rows], setting: str) -> None:
-    """Add rows to tables of a file in one transaction.
+Create: TypeAlias = str | Callable[[duckdb.DuckDBPyConnection], object]
+Tables: TypeAlias = Mapping[str, Rows] | Callable[[], Iterable[tuple[str, Rows]]]
+
+
+def append_rows(path: Path, create: Create, tables: Tables, setting: str) -> None:
+    """Create or change tables of a file and add rows to them, in one transaction.
 
     Args:
         path: the DuckDB file, created where it is missing.
-        create: statements that create the tables where they are missing.
-        tables: rows by name of the table; columns are matched by name.
+        create: statements that create the tables where they are missing, or a function that runs them.
+        tables: rows by name of the table; columns are matched by name. A function yields rows that need not be in
+            memory at once, from the beginning each time that it is called.
         setting: environment variable that names the file, for the message of an error.
 
     Raises:
@@ -37,11 +42,14 @@ def append_rows(path: Path, create: str, tables: Mapping[str, Rows], setting: st
         raise RunError(f"cannot write {path} ({reason}): close it elsewhere, or set {setting}") from None
 
 
-def _insert(path: Path, create: str, tables: Mapping[str, Rows]) -> None:
+def _insert(path: Path, create: Create, tables: Tables) -> None:
     with duckdb.connect(str(path)) as connection:
-        connection.execute(create)
         connection.execute("BEGIN")
-        for name, rows in tables.items():
+        if callable(create):
+            create(connection)
+        else:
+            connection.execute(create)
+        for name, rows in tables() if callable(tables) else tables.items():
             if len(rows):
                 table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
                 connection.register("incoming", table)

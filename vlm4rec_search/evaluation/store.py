@@ -10,8 +10,9 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.records import Rows, append_rows
 from vlm4rec_search.evaluation.data import are_set
 from vlm4rec_search.evaluation.results import METRICS, Results
 from vlm4rec_search.evaluation.run import Comparison, Evaluation
@@ -86,20 +87,14 @@ def save(results: Results, evaluation: Evaluation, path: Path, provenance: Prove
         RunError: the file cannot be written.
     """
     run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    about = asdict(provenance) if provenance else {}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect(str(path)) as connection:
-            connection.execute("BEGIN")
-            create_tables(connection)
-            tables = [("runs", pd.DataFrame([{"protocol": json.dumps(results.protocol), **about}]))]
-            for table, frame in chain(tables, _frames(results, evaluation)):
-                connection.register("incoming", frame.rename(columns=_COLUMNS).assign(run=run))
-                connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")  # noqa: S608  our own names
-            connection.execute("COMMIT")
-    except duckdb.Error as error:
-        detail = str(error).splitlines()[0]
-        raise RunError(f"cannot write {path} ({detail}): close it elsewhere, or set VLM4REC_RESULTS") from None
+    about = {"protocol": json.dumps(results.protocol), **(asdict(provenance) if provenance else {})}
+
+    def tables() -> Iterator[tuple[str, Rows]]:
+        for table, frame in chain([("runs", pd.DataFrame([about]))], _frames(results, evaluation)):
+            renamed = frame.rename(columns=_COLUMNS).assign(run=run)
+            yield table, pa.Table.from_pandas(renamed, preserve_index=False)
+
+    append_rows(path, create_tables, tables, "VLM4REC_RESULTS")
     return run
 
 
