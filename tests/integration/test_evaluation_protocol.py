@@ -1,18 +1,29 @@
 """The protocol on the product's own tables, by real plans: who takes part, what is seen, and known numbers."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
+from helpers.caption_server import answer, serving
+from helpers.interaction_logs import DAY, START, planted
 from helpers.six_items import RANKING
 from helpers.workspace import ROOT, Workspace
 
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.warehouse import read
+from vlm4rec_search.datasets.events.event import parse_event
+from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.results import summarise
 from vlm4rec_search.evaluation.run import evaluate
-from vlm4rec_search.evaluation.splits import build_parts, load_split
+from vlm4rec_search.evaluation.snapshots import workbench
+from vlm4rec_search.evaluation.splits import Part, Parts, build_parts, load_split
+from vlm4rec_search.evaluation.store import save
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity
 from vlm4rec_search.evaluation.systems.content import BM25, OnlyOne
 from vlm4rec_search.evaluation.systems.peers import Ease, ItemKNN, UserKNN
@@ -108,10 +119,86 @@ def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
     assert -120 * np.log2(fixed[taken] / fixed.max()) == pytest.approx(days, abs=0.01), "all other systems have 120"
 
 
+OWN_LOG = """Kunde;Artikel;Datum;Art;Wert
+u1;i1;01.03.2025 20:00:00,25;Kauf;1.234
+u1;i2;02.03.2025;Kauf;-2
+u1;i3;03.03.2025 09:30;Sterne;9
+u2;i1;03.03.2025 09:30;Sterne;3
+u2;i2;04.03.2025 10:00;Sicht;1,125
+u2;i3;05.03.2025 10:00;sale;0,1
+u2;i3;05.03.2025 11:00;nonsense;-1
+"""
+CONTRACT = """
+interactions:
+  delimiter: ";"
+  map: {user_id: Kunde, item_id: Artikel, timestamp: Datum, event_type: Art, value: Wert}
+values:
+  locale: de_DE
+  time_zone: Europe/Berlin
+  events: {Kauf: purchase, Sterne: rating, Sicht: view, sale: sale}
+  rating_scale: 10
+"""
+ACCEPTED = "SELECT user_id, item_id, interacted_at, event_type, value FROM {}.interactions ORDER BY row_number"
+STATUSES = "SELECT item_id, status FROM captions__without.all_captions WHERE photo_hash IS NOT NULL"
+
+
+def test_what_is_held_out_stays_out_and_other_rows_stay_as_they_were(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    workspace.data.mkdir()
+    (workspace.data / "items.csv").write_text("item_id,title\ni1,red bag\ni2,blue bag\ni3,green bag\n")
+    (workspace.data / "interactions.csv").write_text(OWN_LOG)
+    (workspace.data / "contract.yaml").write_text(CONTRACT)
+    # The service was told of the first purchase, too: staging refuses this event.
+    told = {"event_id": "1", "action_name": "purchase", "timestamp": "2025-03-01T19:10:00Z", "user_id": "u1"}
+    event = parse_event({**told, "event_attributes": {"object": {"object_id": "i1"}}})
+    EventLog(workspace.folder / "served" / "events.sqlite").record([event], as_happened=True)
+    workspace.plan()
+    assert workspace.query("SELECT reason FROM staging.rejected_interactions ORDER BY row_number") == [
+        ("value is not positive",),
+        ("the purchase is in the log of the shop, too",),
+    ]
+    before = workspace.query(ACCEPTED.format("staging"))
+    assert [(kind, value) for *_, kind, value in before] == [
+        ("purchase", 1234.0), ("return", 2.0), ("rating", 4.5), ("dislike", 1.0), ("view", 1.125), ("sale", 0.1)
+    ]  # fmt: skip
+    # A new photo gets no paid caption in tables that are thrown away, and the arguments of the plan tell no password.
+    Image.new("RGB", (64, 64), "green").save(workspace.data / "4.png")
+    (workspace.data / "items.csv").write_text(
+        "item_id,title,image\ni1,red bag,\ni2,blue bag,\ni3,green bag,\ni4,green hat,4.png\n"
+    )
+    commands = record_commands(monkeypatch)
+    with serving(lambda title, earlier: answer("A green hat.")) as server:
+        changes = {"served": workspace.folder / "served", "captioner": "openai:vlm", "openai_url": server.url}
+        changes["index_url"] = "https://user:pass-word@localhost:9200"
+        with workbench(places(workspace).model_copy(update=changes)) as bench:
+            bench.plan_without("without", [1])
+            with read(bench.settings.warehouse) as connection:
+                after = connection.execute(ACCEPTED.format("staging__without")).fetchall()
+                statuses = connection.execute(STATUSES).fetchall()
+    assert after == before[1:]
+    assert (statuses, server.calls) == ([("i4", "pending")], [])
+    assert "sqlmesh" in str(commands)
+    assert "pass-word" not in str(commands)
+
+
+def record_commands(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list to which the arguments of each process that is started are added."""
+    commands: list[object] = []
+    start = subprocess.Popen.__init__
+
+    def record(process: "subprocess.Popen[str]", command: object, **options: Any) -> None:
+        commands.append(command)
+        start(process, command, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", record)
+    return commands
+
+
 def results(workspace: Workspace) -> list[tuple[int, ...]]:
     """Return the number of runs, and of users of the second run, from the results file."""
-    import duckdb
-
     with duckdb.connect(str(workspace.folder / "results.duckdb"), read_only=True) as connection:
         return connection.execute("""
             SELECT (SELECT COUNT(*) FROM runs), COUNT(DISTINCT user_id) FROM user_metrics
@@ -121,8 +208,6 @@ def results(workspace: Workspace) -> list[tuple[int, ...]]:
 
 def provenance(workspace: Workspace) -> list[tuple[str, str, int]]:
     """Return the encoder without its revision, the ranking and the schema of releases of each run."""
-    import duckdb
-
     with duckdb.connect(str(workspace.folder / "results.duckdb"), read_only=True) as connection:
         return connection.execute("""
             SELECT split_part(encoder, '@', 1), ranking, release_schema FROM runs
@@ -140,6 +225,27 @@ def places(workspace: Workspace, encoder: str = "hashing-64") -> Settings:
         warehouse=workspace.folder / "warehouse.duckdb",
         cache=workspace.folder / ".cache/vlm4rec",
     )
+
+
+HOLD = """
+import sys, time, duckdb
+with duckdb.connect(sys.argv[1]):
+    print("open", flush=True)
+    time.sleep(3)
+"""
+
+
+def test_a_finished_evaluation_waits_while_another_process_has_the_results_open(tmp_path: Path) -> None:
+    log = planted()
+    split = log.split(START + 70 * DAY)
+    evaluation = evaluate(Parts(None, Part(split, log.targets(split))), [Popularity()])
+    path = tmp_path / "results.duckdb"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"open\n"
+        run = save(summarise(evaluation, {}, 7), evaluation, path)
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert connection.execute("SELECT DISTINCT run FROM rankings").fetchall() == [(run,)]
 
 
 def test_wrong_calls_are_told_in_one_line(workspace: Workspace) -> None:

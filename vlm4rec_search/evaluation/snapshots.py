@@ -1,7 +1,7 @@
 """The product's own tables as of an earlier moment: `sqlmesh plan` on a copy of the warehouse.
 
-Captions and embeddings stand in the copy already, so only histories and what follows from them are built. The warehouse
-itself is neither locked nor filled with tables that nobody asked for.
+Captions and embeddings come from the cache, and none is made: nobody pays for tables that are thrown away. The
+warehouse itself is neither locked nor filled with tables that nobody asked for.
 """
 
 import json
@@ -31,10 +31,16 @@ _PREFIX = "evaluation-"
 _STALE_SECONDS = 86_400.0
 AT_ONCE = 2
 """Plans of earlier moments at once; each needs as much memory as a plan of its own."""
+# Accepted rows alone: without the held-out ones, a row that staging refused as their duplicate would be accepted. Times
+# name their zone, and numbers have two meanings in no language, so that they are read back as they are.
 _KEPT = """
-SELECT user_id, item_id, timestamp, event_type, value FROM raw.interactions
-WHERE row_number NOT IN (SELECT row_number FROM held_back) ORDER BY row_number
+SELECT
+    user_id, item_id, strftime(interacted_at, '%Y-%m-%d %H:%M:%S.%fZ') AS timestamp, event_type,
+    printf('%.17e', value) AS value
+FROM staging.interactions WHERE row_number NOT IN (SELECT row_number FROM held_back) ORDER BY row_number
 """
+_EVENT_TYPES = "SELECT DISTINCT event_type FROM staging.interactions ORDER BY event_type"
+_STARS = 5.0  # the best rating there
 
 
 class Workbench:
@@ -43,7 +49,7 @@ class Workbench:
     Plans of several moments run at once, each process in a copy of its own: DuckDB lets one process write a file.
 
     Attributes:
-        settings: those of the caller, with the copy as the warehouse.
+        settings: those of the caller, with the copy as the warehouse, and without new captions.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
@@ -61,42 +67,41 @@ class Workbench:
         self._folder = folder
         copy = copy_warehouse(settings.warehouse, folder / "warehouse")
         copy.chmod(0o644)
-        self.settings = settings.model_copy(update={"warehouse": copy})
+        self.settings = settings.model_copy(update={"warehouse": copy, "caption_budget": 0})
         self._places: dict[str, Path] = {}
 
     def settings_of(self, environment: str) -> Settings:
         """Return `settings` with the copy in which an environment of `plan_moments` was built."""
         return self.settings.model_copy(update={"warehouse": self._places[environment]})
 
-    def plan_as_of(self, environment: str, as_of: datetime, ranking: Path | None = None) -> None:
-        """Build the tables as of a moment, if wanted with another ranking configuration.
+    def plan_as_of(self, environment: str, as_of: datetime) -> None:
+        """Build the tables as of a moment.
 
         Raises:
             RunError: the plan failed.
         """
-        changes = {"as_of": as_of} | ({"ranking": ranking} if ranking else {})
-        plan(self.settings.model_copy(update=changes), environment)
+        plan(self.settings.model_copy(update={"as_of": as_of}), environment)
 
     def plan_moments(self, moments: Mapping[str, datetime], ranking: Path | None = None) -> None:
-        """Build the tables as of several moments, each in its environment, without new captions.
+        """Build the tables as of several moments, each in its environment, if wanted with another ranking.
 
         At most `AT_ONCE` processes share the moments and the cores; `settings_of` says where each environment is.
 
         Raises:
             RunError: a plan failed.
         """
-        changes = {"caption_budget": 0} | ({"ranking": ranking} if ranking else {})
-        settings = self.settings.model_copy(update=changes)
+        settings = self.settings.model_copy(update={"ranking": ranking} if ranking else {})
         pairs = [(name, str(moment)) for name, moment in moments.items()]
         processes = min(AT_ONCE, usable_cores(), len(pairs))
-        threads = f"OMP_NUM_THREADS={max(1, usable_cores() // processes)}"
+        threads = str(max(1, usable_cores() // processes))
 
         def build(number: int) -> Path:
             place = self._folder / f"moments-{number}" / settings.warehouse.name  # SQLMesh knows it by this name
             place.parent.mkdir(exist_ok=True)
             shutil.copyfile(settings.warehouse, place)
             own, mine = settings.model_copy(update={"warehouse": place}), json.dumps(pairs[number::processes])
-            run_sqlmesh(own, threads, sys.executable, "-m", "vlm4rec_search.cli.plan_moments", mine)
+            command = (sys.executable, "-m", "vlm4rec_search.cli.plan_moments", mine)
+            run_sqlmesh(own, *command, OMP_NUM_THREADS=threads)
             return place
 
         for number, place in run_concurrently(build, range(processes), processes):
@@ -113,9 +118,7 @@ class Workbench:
         log = table_names(data, "interactions") | {CONTRACT_FILE}
         shutil.copytree(data, folder, ignore=lambda at, names: log if Path(at) == data else set(), copy_function=_link)
         self._write_log(folder / "interactions.parquet", rows)
-        # The log that is written has the columns of the contract already.
-        declared = load_declarations(data).model_copy(update={"interactions": InteractionsDeclaration()})
-        (folder / CONTRACT_FILE).write_text(variable(declared), "utf-8")
+        self._write_declarations(folder / CONTRACT_FILE)
         # What was fitted knows these rows, and events of the service are in the log that is written.
         without = {"data_dir": folder, "fitted": self._folder / "nothing", "served": self._folder / "nothing"}
         plan(self.settings.model_copy(update=without), environment)
@@ -124,6 +127,19 @@ class Workbench:
         with read(self.settings.warehouse) as connection:
             connection.register("held_back", pa.table({"row_number": pa.array(rows, pa.int64())}))
             connection.sql(_KEPT).write_parquet(str(target))
+
+    def _write_declarations(self, target: Path) -> None:
+        """Write what the shop declares, but nothing that would change columns, names or ratings of the log again."""
+        declared = load_declarations(self.settings.data_dir)
+        values = declared.values
+        with read(self.settings.warehouse) as connection:
+            names = [name for (name,) in connection.execute(_EVENT_TYPES).fetchall()]
+        accepted = {
+            "events": {name: name for name in names} if values.events else {},
+            "rating_scale": values.rating_scale and _STARS,
+        }
+        log = {"interactions": InteractionsDeclaration(), "values": values.model_copy(update=accepted)}
+        target.write_text(variable(declared.model_copy(update=log)), "utf-8")
 
 
 def plan(settings: Settings, environment: str) -> None:
@@ -137,14 +153,14 @@ def plan(settings: Settings, environment: str) -> None:
     run_sqlmesh(settings, program, "-p", str(settings.require_project()), "plan", environment, *options)
 
 
-def run_sqlmesh(settings: Settings, *command: str) -> None:
-    """Run a command that plans under these settings.
+def run_sqlmesh(settings: Settings, *command: str, **more: str) -> None:
+    """Run a command that plans under these settings, with more environment variables if wanted.
 
     Raises:
         RunError: the command failed.
     """
-    whole = ["/usr/bin/env", *_variables(settings), *command]
-    done = subprocess.run(whole, check=False, capture_output=True, text=True)  # noqa: S603  no shell
+    environment = _environment(settings) | more
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)  # noqa: S603  no shell
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         errors = [line for line in lines if "rror" in line and "Plan application failed" not in line]  # says nothing
@@ -163,17 +179,14 @@ def workbench(settings: Settings) -> Iterator[Workbench]:
         yield Workbench(settings, Path(folder))
 
 
-def _variables(settings: Settings) -> list[str]:
-    """Return the arguments of `env` that run a command with exactly these settings.
-
-    Secrets are inherited: arguments of commands can be read by others.
-    """
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return the environment that runs a command with exactly these settings; secrets are inherited."""
     secret = {name for name, value in settings if isinstance(value, SecretStr)}
     plain = settings.model_dump(mode="json", exclude=secret)
     values = {f"VLM4REC_{name}".upper(): value for name, value in plain.items()}
-    unset = [part for name, value in values.items() if value is None for part in ("-u", name)]
-    set_to = [f"{name}={value}" for name, value in values.items() if value is not None]
-    return [*unset, "PYTHON_DOTENV_DISABLED=1", *set_to]  # these settings, not those of the project's .env file
+    inherited = {name: value for name, value in os.environ.items() if name not in values}
+    set_to = {name: str(value) for name, value in values.items() if value is not None}
+    return {**inherited, **set_to, "PYTHON_DOTENV_DISABLED": "1"}  # not the settings of the project's .env file
 
 
 def _link(source: str, target: str) -> None:
@@ -197,7 +210,7 @@ def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], 
 
     Args:
         settings: of the caller.
-        world: `photo` or `title`, see `shop.build.build_shop`.
+        world: `photo` or `title`, see `datasets.demo_shop.build.build_shop`.
         seed: of the shop.
         say: told each long step.
 
