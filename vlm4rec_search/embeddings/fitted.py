@@ -74,7 +74,7 @@ class Fit(_Strict):
         shoppers: of these interactions.
         judged: shoppers on whom the number of epochs was chosen, by what they took next.
         epochs: of the training; 0 where nothing was better than the mean of text and photo.
-        ndcg: nDCG@10 of these shoppers after so many epochs.
+        ndcg: nDCG@10 of these shoppers after so many epochs, the best of all, and so never less than `ndcg_mean`.
         ndcg_mean: the same before training, which is the mean of text and photo.
         file: safetensors with the numbers, in the same folder; its name holds the hash of its content.
     """
