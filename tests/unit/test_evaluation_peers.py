@@ -1,6 +1,7 @@
 """The collaborative peers by hand: recency, EASE, neighbours of items and of users, and what is not installed."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,3 +87,43 @@ def test_without_the_extra_the_rows_of_implicit_are_not_evaluated(monkeypatch: p
     found = evaluate(parts, [Popularity(), *load_systems(["als", "bpr"])])
     reason = "the package implicit.als is not installed: pip install 'vlm4rec-search[peers]'"
     assert found.skipped == {"als": reason, "bpr": reason}
+
+
+DEFAULTS = {
+    "ease": "half-life 20 days, lambda 300",
+    "item-knn": "half-life 20 days, exponent 0.25",
+    "user-knn": "half-life 10 days, 500 neighbours",
+    "als": "half-life 60 days, 64 factors",
+    "bpr": "64 factors",
+    "recent-popularity": "30 days",
+    "recent-co-purchase": "30 days",
+}
+
+
+def test_without_a_validation_part_systems_take_their_defaults_and_say_so() -> None:
+    pytest.importorskip("implicit", reason="the extra peers is not installed")
+    log = planted()
+    split = log.split(START + 70 * DAY)
+    few = replace(split.catalogue, vectors={**split.catalogue.vectors, "title": np.zeros((160, 8), dtype=np.float32)})
+    few.vectors["title"][:100] = 1.0
+    split = replace(split, catalogue=few)
+    part = Part(split, log.targets(split))
+    found = evaluate(Parts(None, part), load_systems([*DEFAULTS, "popularity", "title-only"]))
+    assert len(found.comparisons) == 2, "the other one is on what title-only covers"
+    for comparison in found.comparisons:
+        settings = {outcome.system: outcome.setting for outcome in comparison.outcomes}
+        unchosen = {name: f"{setting}; not chosen" for name, setting in DEFAULTS.items()}
+        assert settings == {**unchosen, "popularity": "", "title-only": ""}
+    chosen = evaluate(Parts(part, part), load_systems(["recent-popularity"]))
+    assert "not chosen" not in chosen.comparisons[0].outcomes[0].setting
+
+
+def test_an_item_model_that_has_nothing_to_learn_from_takes_no_part() -> None:
+    items = 2_003
+    rows = [(user, item, 10) for user in range(2) for item in range(items - 1)]
+    log = made([*rows, (0, items - 1, 50)], np.eye(items))
+    split = log.split(NOW)
+    found = evaluate(Parts(None, Part(split, log.targets(split))), load_systems(["popularity", "ease", "item-knn"]))
+    assert [outcome.system for outcome in found.comparisons[0].outcomes] == ["popularity"]
+    why = "there is nothing to learn from: no user with 2,000 items or fewer took one lately"
+    assert found.skipped == {"ease": why, "item-knn": why}

@@ -16,7 +16,7 @@ from vlm4rec_search.evaluation.results import Row, summarise
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.store import save
-from vlm4rec_search.evaluation.systems import registry
+from vlm4rec_search.evaluation.systems import load_systems, registry
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Random
 
 
@@ -84,6 +84,23 @@ def test_titles_are_text_and_photos_are_inside(tmp_path: Path) -> None:
     assert save(results, evaluation, tmp_path / "results.duckdb") < save(
         results, evaluation, tmp_path / "results.duckdb"
     )
+
+
+def test_the_page_says_which_settings_were_not_chosen(tmp_path: Path) -> None:
+    log = planted()
+    split = log.split(START + 70 * DAY)
+    part, settings = Part(split, log.targets(split)), Settings(data_dir=tmp_path, cache=tmp_path / "cache")
+
+    def page(parts: Parts) -> str:
+        evaluation = evaluate(parts, load_systems(["popularity", "recent-popularity"]))
+        results = summarise(evaluation, Protocol().to_json(), 7)
+        write_report(tmp_path / "page.html", [Chapter("", results, evaluation, settings)])
+        return (tmp_path / "page.html").read_text()
+
+    unchosen = page(Parts(None, part))
+    assert "30 days; not chosen" in unchosen
+    assert "Nobody could be asked in the validation part" in unchosen
+    assert "not chosen" not in page(Parts(part, part))
 
 
 def test_the_legend_knows_every_system_and_metric() -> None:

@@ -272,6 +272,7 @@ def _print(results: "Results", world: str) -> None:
     from rich.console import Console
 
     from vlm4rec_search.evaluation.paper import effect
+    from vlm4rec_search.evaluation.run import is_unchosen
 
     console = Console()
     if world:
@@ -282,6 +283,10 @@ def _print(results: "Results", world: str) -> None:
         console.print(line, highlight=False, soft_wrap=True)
     for line in effect(results):
         console.print(line, highlight=False, soft_wrap=True)
+    if any(is_unchosen(row.setting) for row in results.rows):
+        console.print(
+            "not chosen: nobody could be asked in the validation part; these settings are defaults", style="yellow"
+        )
     for name, why in _pairs(results.protocol.get("skipped")):
         console.print(f"not evaluated: {name}: {why}", style="yellow", markup=False, highlight=False)
     if results.protocol.get("leaks_in_time"):

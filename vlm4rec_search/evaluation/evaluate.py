@@ -11,7 +11,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.evaluation.protocol import Protocol, given_cuts
 from vlm4rec_search.evaluation.report import Chapter, write_report
 from vlm4rec_search.evaluation.results import Results, summarise
-from vlm4rec_search.evaluation.run import evaluate
+from vlm4rec_search.evaluation.run import evaluate, has_choice
 from vlm4rec_search.evaluation.snapshots import built_world
 from vlm4rec_search.evaluation.splits import build_parts
 from vlm4rec_search.evaluation.store import Provenance, save
@@ -78,7 +78,7 @@ def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
     ranking = _ranking(settings, job.protocol, world, say) if uses_ranking else load_ranking(settings.ranking)
     systems = load_systems(job.names, ranking)
     needs = frozenset[str]().union(*(system.needs for system in systems))
-    choose = any(system.learns or len(system.variants()) > 1 for system in systems)
+    choose = any(map(has_choice, systems))
     parts = build_parts(settings, job.protocol, needs, choose, say)
     with bar("systems", sum(len(system.copies()) for system in systems)) as advance:
         evaluation = evaluate(parts, systems, lambda name: advance(1))

@@ -18,7 +18,7 @@ from vlm4rec_search.datasets.photos.decode import PhotoError, read_photo
 from vlm4rec_search.datasets.photos.locate import locate_photos
 from vlm4rec_search.evaluation.paper import CAVEAT, beside_paper, effect
 from vlm4rec_search.evaluation.results import SLICED, Results, Row
-from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
+from vlm4rec_search.evaluation.run import NOT_CHOSEN, Comparison, Evaluation, Outcome, is_unchosen
 from vlm4rec_search.evaluation.significance import SIGNIFICANT
 
 LEGEND = Path(__file__).with_name("legend.yaml")
@@ -104,6 +104,8 @@ class Example:
 
 def examples(evaluation: Evaluation, systems: Sequence[str], settings: Settings) -> list[Example]:
     """Return a few users, drawn by the seed among those whose lists hold something that was to be found.
+
+    Where these are fewer than `USERS`, all take part in the draw.
 
     Args:
         evaluation: users and lists of its first comparison, and the systems that give reasons.
@@ -217,6 +219,8 @@ def write_report(path: Path, chapters: Sequence[Chapter]) -> None:
         columns=COLUMNS,
         metrics=legend["metrics"],
         by=BY,
+        not_chosen=NOT_CHOSEN,
+        fewest=USERS,
         caveat=CAVEAT,
     )
 
@@ -232,6 +236,7 @@ def _fill(chapter: Chapter, meanings: Mapping[str, str]) -> dict[str, object]:
         "verdict": _verdict(results, ranked),
         "legend": {name: meanings[name] for name in sorted({row.system for row in results.rows}) if name in meanings},
         "effect": effect(results),
+        "is_unchosen": any(is_unchosen(row.setting) for row in results.rows),
         "sections": [_section(results.rows, comparison.on) for comparison in evaluation.comparisons],
         "paper": [row for row in beside_paper(results.rows, whole.on) if row.ndcg is not None],
         "slices": _slices(results.slices, best_first(results.rows, whole.on)),

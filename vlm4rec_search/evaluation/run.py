@@ -16,6 +16,8 @@ from vlm4rec_search.evaluation.top_k import rank
 
 CHOSEN_BY = "nDCG@10"
 EVERYTHING = "all candidates"
+NOT_CHOSEN = "not chosen"
+"""Stands behind the setting of a system that would have chosen it, where there is no validation part."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Outcome:
     """The results of one system.
 
     Attributes:
-        setting: what it chose on validation, by seed.
+        setting: what it chose on validation, by seed; its default and `NOT_CHOSEN` without a validation part.
         rankings: for each seed lists (u, 50) of items for the targets' users; one for a system without seeds.
         values: metrics (u, m) by `judge`, the mean over the seeds.
         spread: (m,), the mean over users of the best seed minus that of the worst.
@@ -103,6 +105,16 @@ def evaluate(parts: Parts, systems: Sequence[System], advance: Callable[[str], N
     return Evaluation(comparisons, skipped, {outcome.system: copies[0] for copies, outcome in ready})
 
 
+def has_choice(system: System) -> bool:
+    """Return whether a system wants a validation part."""
+    return system.learns or len(system.variants()) > 1
+
+
+def is_unchosen(setting: str) -> bool:
+    """Return whether the setting of an outcome is the default of a system that would have chosen it."""
+    return setting.endswith(NOT_CHOSEN)
+
+
 def _run(system: System, parts: Parts, advance: Callable[[str], None]) -> Ready:
     started = time.perf_counter()
     fitted = []
@@ -116,13 +128,17 @@ def _run(system: System, parts: Parts, advance: Callable[[str], None]) -> Ready:
         finally:
             advance(system.name)
     outcome = _score(system.name, fitted, parts.test)
+    if parts.validation is None and has_choice(system):
+        outcome = replace(outcome, setting="; ".join(filter(None, (outcome.setting, NOT_CHOSEN))))
     return fitted, replace(outcome, seconds=round(time.perf_counter() - started, 2))
 
 
 def _choose(system: System, validation: Part | None) -> System:
     """Return the variant with the best mean `CHOSEN_BY` on validation, the first of equals."""
+    if validation is None:
+        return system.default()
     variants = system.variants()
-    if validation is None or (len(variants) == 1 and not system.learns):
+    if len(variants) == 1 and not system.learns:
         return variants[0]
     means = []
     for variant in variants:
@@ -172,4 +188,5 @@ def _matched(on: str, mask: Mask, test: Part, ready: list[Ready]) -> Comparison 
     part = Part(test.split.among(mask), test.targets.within(mask))
     if not len(part.targets.users):
         return None
-    return Comparison(on, part, [_score(outcome.system, copies, part) for copies, outcome in ready])
+    scored = [replace(_score(outcome.system, copies, part), setting=outcome.setting) for copies, outcome in ready]
+    return Comparison(on, part, scored)

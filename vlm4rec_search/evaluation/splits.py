@@ -200,7 +200,7 @@ def build_parts(settings: Settings, protocol: Protocol, needs: frozenset[str], c
         test = _part(bench, protocol, needs, TEST, later[TEST])
         validation = None
         if choose:
-            with suppress(UsageError):  # without it the first variant is taken, and the results say so
+            with suppress(UsageError):  # without it defaults are taken, and the results say so
                 validation = _part(bench, protocol, needs, VALIDATION, later[VALIDATION])
     return Parts(validation, test)
 

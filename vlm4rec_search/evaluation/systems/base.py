@@ -39,6 +39,10 @@ class System(ABC):
         """Return the candidates among which validation chooses; by default the system itself."""
         return (self,)
 
+    def default(self) -> "System":
+        """Return what is taken where there is no validation part to choose on; by default the system itself."""
+        return self
+
     @abstractmethod
     def fit(self, split: Split, validation: Targets | None = None) -> None:
         """Learn from the interactions before the split's moment.

@@ -10,6 +10,7 @@ from vlm4rec_search.evaluation.data import Split, Targets, incidence
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 
 WINDOWS = (7.0, 14.0, 30.0, 60.0, 90.0, 180.0)
+USUAL = 30.0  # days, where there is nothing to choose them on
 DENSE = 0.1  # share of pairs with a similarity from which a full array is faster, which at 12,000 items takes 0.6 GB
 LONGEST = 2_000  # users with more items are left out: they are programs, and the cost of their pairs is quadratic
 
@@ -92,6 +93,10 @@ class Recent(System):
     def variants(self) -> Sequence[System]:
         """Return one system for each of `WINDOWS`."""
         return [self._kind(self.name, days) for days in WINDOWS]
+
+    def default(self) -> System:
+        """Return the system over the last `USUAL` days."""
+        return self._kind(self.name, USUAL)
 
     def fit(self, split: Split, validation: Targets | None = None) -> None:
         """Refuse: one of the variants is fitted instead."""

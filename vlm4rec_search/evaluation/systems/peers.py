@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from vlm4rec_search.common.errors import missing_extra
+from vlm4rec_search.common.errors import UsageError, missing_extra
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
@@ -48,10 +48,16 @@ class _ItemToItem(System):
         self.name, self.half_life = name, half_life
 
     def fit(self, split: Split, validation: Targets | None = None) -> None:
-        """Compute the coefficients of the most recent items from all histories of up to `LONGEST` items."""
+        """Compute the coefficients of the most recent items from all histories of up to `LONGEST` items.
+
+        Raises:
+            UsageError: there is no such history, or its events are so old that they weigh nothing.
+        """
         self._split, self._histories = split, recent_histories(split, self.half_life)
         learned = self._histories[np.diff(self._histories.indptr) <= LONGEST]
         weights = np.asarray(learned.sum(axis=0)).ravel()
+        if not weights.any():
+            raise UsageError(f"there is nothing to learn from: no user with {LONGEST:,} items or fewer took one lately")
         most = min(MOST if validation is None else MOST_WHILE_CHOOSING, int((weights > 0).sum()))
         self._items = np.sort(np.argsort(-weights, kind="stable")[:most])
         together = learned[:, self._items]
