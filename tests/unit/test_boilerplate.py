@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from vlm4rec_search.common.boilerplate import remove_boilerplate
+from vlm4rec_search.common.boilerplate import remove_boilerplate, remove_sentences_of_the_shop
 from vlm4rec_search.embeddings.recipes import embedded_parts, item_texts
 from vlm4rec_search.profiles import term_weights
 
@@ -29,6 +29,17 @@ def test_a_caption_of_boilerplate_alone_is_none() -> None:
 def test_a_small_catalogue_has_no_boilerplate() -> None:
     captions: list[str | None] = ["A mug.", "A mug.", None]
     assert remove_boilerplate(captions) == captions
+
+
+def test_sentences_of_the_shop_are_removed_and_those_of_items_stay() -> None:
+    shop = ["Ships within two days.", "Free returns for a month!", "100% cotton."]
+    descriptions = [f"A {COLOURS[number % 5]} mug of {number} ml. {shop[number % 3]}" for number in range(30)]
+    cleaned = remove_sentences_of_the_shop([*descriptions, None, "SHIPS within two days"])
+    assert cleaned[:3] == ["A navy mug of 0 ml.", "A red mug of 1 ml.", "A green mug of 2 ml. 100% cotton."]
+    assert cleaned[-2:] == [None, None]
+    assert remove_sentences_of_the_shop(descriptions[:19]) == descriptions[:19], "a small catalogue has none"
+    rare = [*[f"Unlike any other item: {number}." for number in range(28)], *["Dries in an hour."] * 2]
+    assert remove_sentences_of_the_shop(rare) == rare, "a few items may share a sentence"
 
 
 def test_boilerplate_is_neither_embedded_nor_a_word_of_a_profile() -> None:

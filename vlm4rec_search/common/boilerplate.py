@@ -1,4 +1,4 @@
-"""What most captions of a catalogue say alike tells no items apart, and is neither embedded nor a word of a profile."""
+"""What many texts of a catalogue say alike tells no items apart, and is neither embedded nor a word of a profile."""
 
 import re
 from collections import Counter
@@ -13,7 +13,13 @@ SHARE = 0.4
 A trait with three values, such as what an item is used for, may have a third of the captions; the templates of
 `attributes` have half of them or more.
 """
-FEWEST = 20  # captions: of fewer ones, a word may be in most by chance
+SENTENCE_SHARE, SENTENCE_WORDS = 0.1, 4
+"""A sentence of so many words that more than this share of the descriptions have is about the shop.
+
+Shorter ones, such as "100% cotton.", may be what somebody likes.
+"""
+FEWEST = 20  # texts: of fewer ones, a word may be in most by chance
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _PHRASE_END = re.compile(r"((?:[.;:,]+(?:\s+|$)|\s*[()]+\s*)+)")
 
 
@@ -33,6 +39,34 @@ def remove_boilerplate(captions: Sequence[str | None]) -> list[str | None]:
         return list(captions)
     terms = cache(_terms)  # a catalogue has few different words
     return [_without(caption, common, terms) if caption else None for caption in captions]
+
+
+def remove_sentences_of_the_shop(descriptions: Sequence[str | None]) -> list[str | None]:
+    """Return descriptions without sentences about the shop, such as "Ships within two days.", None where none is left.
+
+    These are sentences of `SENTENCE_WORDS` words or more that more than `SENTENCE_SHARE` of the descriptions have word
+    for word. A catalogue of fewer than `FEWEST` descriptions has none.
+
+    Args:
+        descriptions: of the items of a catalogue, None for an item without one.
+    """
+    told = [description for description in descriptions if description]
+    frequency = Counter(key for text in told for key in set(map(_key, _SENTENCE_END.split(text))))
+    if len(told) < FEWEST:
+        return list(descriptions)
+    common = {
+        key
+        for key, count in frequency.items()
+        if count > SENTENCE_SHARE * len(told) and len(key.split()) >= SENTENCE_WORDS
+    }
+    return [
+        " ".join(each for each in _SENTENCE_END.split(text) if _key(each) not in common) or None if text else text
+        for text in descriptions
+    ]
+
+
+def _key(sentence: str) -> str:
+    return sentence.strip(" .!?").casefold()
 
 
 def _terms(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from vlm4rec_search.common.boilerplate import remove_boilerplate
+from vlm4rec_search.common.boilerplate import remove_boilerplate, remove_sentences_of_the_shop
 from vlm4rec_search.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Recipe: TypeAlias = Literal[
     "caption_title_details",
 ]
 """The parts of a text, first to last. An encoder gives most weight to the beginning of a text."""
-VERSION = 1  # raise it when the texts of a recipe change, or the choice of one
+VERSION = 2  # raise it when the texts of a recipe change, or the choice of one
 PARTS = ("title", "description", "caption", "details")
 _SOURCES = ("caption", "description", "details")
 
@@ -52,18 +52,24 @@ def read_documents(fetch: "Callable[[exp.Expr], pd.DataFrame]", items: str, deta
 
 
 def embedded_parts(documents: "pd.DataFrame") -> "pd.DataFrame":
-    """Return what a recipe may name of each item: the documents, with captions without their boilerplate.
+    """Return what a recipe may name of each item: the documents, without the boilerplate of captions and descriptions.
 
     Args:
-        documents: of the whole catalogue, since what most captions share is boilerplate (`remove_boilerplate`):
-            item_id, title, description, caption, details (text or missing, but for the title).
+        documents: of the whole catalogue, since what many texts share is boilerplate (`remove_boilerplate`,
+            `remove_sentences_of_the_shop`): item_id, title, description, caption, details (text or missing, but for the
+            title).
     """
     import pandas as pd
 
     from vlm4rec_search.common.python_models import nullable_texts
 
-    captions = remove_boilerplate(nullable_texts(documents["caption"]))
-    return documents.assign(caption=pd.Series(captions, index=documents.index, dtype=object))
+    cleaned = {
+        "caption": remove_boilerplate(nullable_texts(documents["caption"])),
+        "description": remove_sentences_of_the_shop(nullable_texts(documents["description"])),
+    }
+    return documents.assign(
+        **{part: pd.Series(texts, index=documents.index, dtype=object) for part, texts in cleaned.items()}
+    )
 
 
 def item_texts(parts: "pd.DataFrame", recipe: str) -> "pd.DataFrame":
