@@ -138,8 +138,8 @@ def test_textures_are_distinguished() -> None:
     relief = {
         "smooth": np.zeros((256, 256)),
         "finely lined (rising diagonal)": 24 * np.sin((x + y) * 2 * np.pi / 5),
-        "fine woven-like": 18 * np.sign(np.sin(x * np.pi / 1.6) * np.sin(y * np.pi / 1.6)),
-        "coarse, knit-like": 26 * np.sin(x * 2 * np.pi / 9) * np.sin(y * 2 * np.pi / 9),
+        "finely textured": 18 * np.sign(np.sin(x * np.pi / 1.6) * np.sin(y * np.pi / 1.6)),
+        "coarsely textured": 26 * np.sin(x * 2 * np.pi / 9) * np.sin(y * 2 * np.pi / 9),
     }
     for words, waves in relief.items():
         photo = draw_product("#1e52c4")

@@ -28,7 +28,7 @@ class AttributeCaptioner(Captioner):
     A plain background is assumed, and skin counts little, because people may wear the product.
     """
 
-    id = "attributes@2"
+    id = "attributes@3"
     prompt = "category-1"
     understands = False
 
@@ -140,9 +140,9 @@ def _name_texture(surface: Surface) -> str:
     if finest > 1.6 and surface.coherence[0] > 0.3:
         return f"finely lined ({_name_direction(surface.angle[0])})"
     if fine > 1.9 and fine > finest:
-        return "coarse, knit-like"
+        return "coarsely textured"
     if finest > 1.5:
-        return "fine woven-like"
+        return "finely textured"
     if fine > 1.3:
         return f"streaked ({_name_direction(surface.angle[1])})" if surface.coherence[1] > 0.3 else "grainy"
     if middle > 2.4:
