@@ -77,6 +77,17 @@ def test_ids_are_text_as_they_are_written(tmp_path: Path) -> None:
     assert load_rules(tmp_path / "rules.yaml").rules[0].items == ("00001", "22423", "1e3", "no")
 
 
+def test_sections_without_entries_are_empty(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules:\n# - {action: drop, items: [a]}\nscenarios:\n  mail:\n    # k: 6\n  home: {k: 12}")
+    given = load_rules(file)
+    assert given.rules == ()
+    assert {name: each.options for name, each in given.scenarios.items()} == {"mail": {}, "home": {"k": 12}}
+    file.write_text("scenarios:\n  mail: {k: 6}\n  mail: {k: 7}")
+    with pytest.raises(UsageError, match="line 3 repeats the key 'mail' of line 2: write one"):
+        load_rules(file)
+
+
 def test_a_rule_of_many_items_is_asked_as_quickly_as_one_of_one() -> None:
     one, many = (Rule(action="drop", items=tuple(f"item-{n:06d}" for n in range(size))) for size in (1, 100_000))
     assert many.matches("item-099999", {})
@@ -109,6 +120,9 @@ def test_a_cap_counts_what_is_buried(shelf: Backend, tmp_path: Path) -> None:
         ("- {action: boost, items: [a]}", "a boost has a factor"),
         ("- {action: bury, items: [a], factor: 2}", "other actions have none"),
         ('- {action: pin, items: ["\\ud800"]}', "the rule is not UTF-8 text"),
+        ("- {action: drop, items: 00042}", r"rules.0.items: a list of ids is needed: write \[00042\]"),
+        ("- {action: drop, items: [a], items: [b]}", "line 2 repeats the key 'items' of line 2"),
+        ("- {action: drop, items: [a]}\nrules:", "line 3 repeats the key 'rules' of line 1"),
         ("- [", "is not YAML"),
     ],
 )

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from vlm4rec_search.common.errors import UsageError, first_line, one_line
-from vlm4rec_search.common.yaml_files import read_yaml
+from vlm4rec_search.common.yaml_files import parse_yaml, read_yaml
 
 
 class Shelf(BaseModel):
@@ -40,15 +40,21 @@ def test_a_yaml_file_becomes_a_model_with_defaults(tmp_path: Path) -> None:
     assert read_yaml(path, Shelf, "the shelf", loader=yaml.BaseLoader) == Shelf(name="007")
 
 
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml.BaseLoader])
+def test_a_section_without_entries_counts_as_left_out(loader: type[yaml.SafeLoader | yaml.BaseLoader]) -> None:
+    assert parse_yaml("name: a\nrows:\n# - 7", Shelf, "the shelf", loader) == Shelf(name="a", rows=1)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, r"^cannot read the shelf .*shelf.yaml \(.*No such file.*\): set SHELF$"),
         ("name: [", r"^the shelf .*shelf.yaml is not YAML: while parsing"),
         ("name: a\nrows: many", r"^the shelf .*shelf.yaml: rows: Input should be a valid integer"),
+        ("name: a\nrows: 1\n'name': b", r"^the shelf .*: line 3 repeats the key 'name' of line 1: write one$"),
         ("just words", r"^the shelf .*shelf.yaml: write keys with their values"),
     ],
-    ids=["missing", "syntax", "field", "no-mapping"],
+    ids=["missing", "syntax", "field", "repeated-key", "no-mapping"],
 )
 def test_a_bad_yaml_file_is_reported_in_one_line(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "shelf.yaml"

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.composer import Composer
 
 from vlm4rec_search.common.errors import UsageError, one_line
 
@@ -16,6 +17,24 @@ _ADVICE = {
     "string_type": "write one text",
 }
 """What to do in the words of YAML, where pydantic names types of Python."""
+
+
+class _RepeatedKeyError(yaml.YAMLError):
+    """A mapping has a key twice, of which PyYAML would silently keep the last."""
+
+
+class _UniqueKeys(Composer):
+    """Refuses repeated keys, in front of a loader of PyYAML."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        mapping = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in mapping.value:
+            name, line = (key.tag, str(key.value)), key.start_mark.line + 1
+            if name in lines:
+                raise _RepeatedKeyError(f"line {line} repeats the key {key.value!r} of line {lines[name]}: write one")
+            lines[name] = line
+        return mapping
 
 
 def describe_validation_error(error: ValidationError) -> str:
@@ -45,7 +64,7 @@ def read_yaml(
         defaults: fields that the file may leave out.
 
     Raises:
-        UsageError: the file cannot be read, is not YAML, or does not validate.
+        UsageError: the file cannot be read, or as for `parse_yaml`.
     """
     try:
         text = path.read_text("utf-8")
@@ -63,13 +82,20 @@ def parse_yaml(
 ) -> ModelT:
     """Read the text of a YAML file into a model; the arguments are those of `read_yaml`.
 
+    A key of the outermost mapping without a value counts as left out: all of its entries may be commented out.
+
     Raises:
-        UsageError: the text is not YAML, or does not validate.
+        UsageError: the text is not YAML, a mapping has a key twice, or the content does not validate.
     """
     try:
-        content = yaml.load(text, loader)  # noqa: S506  safe loaders only
+        content = yaml.load(text, type("_Loader", (_UniqueKeys, loader), {}))  # noqa: S506  safe loaders only
         content = {} if content is None else content  # an empty file, or one of comments
-        return model.model_validate({**(defaults or {}), **content} if isinstance(content, dict) else content)
+        if isinstance(content, dict):
+            given = {key: value for key, value in content.items() if value not in (None, "")}
+            content = {**(defaults or {}), **given}
+        return model.model_validate(content)
+    except _RepeatedKeyError as error:
+        raise UsageError(f"{subject}: {error}") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{subject} is not YAML: {one_line(error)}") from None
     except ValidationError as error:

@@ -38,6 +38,13 @@ def _not_a_number(moment: object) -> object:
     return moment
 
 
+def _is_list(ids: object) -> object:
+    """Refuse one id without brackets in words that say what to write."""
+    if isinstance(ids, str):
+        raise ValueError(f"a list of ids is needed: write [{ids}]")
+    return ids
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda names: [names] if isinstance(names, str) else names)]
 Moment = Annotated[
     datetime,
@@ -110,7 +117,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     action: Literal["pin", "boost", "bury", "drop"]
-    items: tuple[str, ...] = ()
+    items: Annotated[tuple[str, ...], BeforeValidator(_is_list)] = ()
     filter: str | None = None
     factor: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 1.0
     reason: str = ""
@@ -209,7 +216,7 @@ class RulesFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rules: tuple[Rule, ...] = ()
-    scenarios: dict[str, Scenario] = {}
+    scenarios: dict[str, Annotated[Scenario, BeforeValidator(lambda options: options or {})]] = {}
     experiments: dict[str, Experiment] = {}
 
 
