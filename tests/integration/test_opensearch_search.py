@@ -26,6 +26,7 @@ from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.sender import Sender
 from vlm4rec_search.search.backend import SentRequest
+from vlm4rec_search.search.rules import Rule
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,16 @@ def post(server: Server, sent: SentRequest) -> Any:
     kind = "application/x-ndjson" if "_msearch" in sent.path else "application/json"
     answer = httpx.request(sent.method, server.url + sent.path, content=sent.body, headers={"content-type": kind})
     return answer.raise_for_status().json()
+
+
+def test_the_values_of_candidates_are_read_only_where_a_rule_has_a_filter(index: Searcher) -> None:
+    pin, bury = Rule(action="pin", items=("f",)), Rule(action="bury", filter="available=false")
+    try:
+        for rules, reads in (([pin], 0), ([pin, bury], 1)):
+            index.rules = rules
+            assert len([sent for sent in index.requests(Query(user="u1")) if "facets" in sent.path]) == reads
+    finally:
+        index.rules = ()
 
 
 @pytest.mark.parametrize("mode", ["semantic", "lexical", "behaviour"])

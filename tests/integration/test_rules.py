@@ -9,7 +9,7 @@ from helpers.backends import Backend
 from helpers.six_items import RANKING, documents, given
 
 from vlm4rec_search import Query
-from vlm4rec_search.common.analyzer import load_analyzer
+from vlm4rec_search.common.analyzer import ENGLISH, Analyzer, load_analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.filters import parse_filter
 from vlm4rec_search.search.query import Answer
@@ -94,6 +94,23 @@ def test_a_rule_of_many_items_is_asked_as_quickly_as_one_of_one() -> None:
     assert not many.matches("item-100000", {})
     few_seconds, many_seconds = (timeit(lambda: rule.matches("other", {}), number=1_000) for rule in (one, many))  # noqa: B023
     assert many_seconds < 50 * few_seconds  # a look through all of them takes thousands of times as long
+
+
+class CountingAnalyzer(Analyzer):
+    """Keeps the texts that it was given."""
+
+    def analyze(self, text: str) -> list[str]:
+        self.analyzed = [*getattr(self, "analyzed", []), text]
+        return super().analyze(text)
+
+
+def test_texts_of_many_rules_are_analysed_once() -> None:
+    analyzer = CountingAnalyzer(ENGLISH.language)
+    rules = [Rule(action="drop", items=("a",), when=Condition(text=f"dress {n}")) for n in range(300)]
+    queries = [Query(text="the dress 7"), Query(text="the dress 9")]
+    found = [[rule.note for rule in rules if rule.applies(query, None, analyzer)] for query in queries]
+    assert list(map(len, found)) == [1, 1]
+    assert len(analyzer.analyzed) == len(rules) + len(queries)
 
 
 def test_pins_lead_before_diversity_and_caps(shelf: Backend, tmp_path: Path) -> None:

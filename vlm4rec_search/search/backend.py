@@ -102,6 +102,10 @@ class Retrieved(ABC):
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:
         """Return what hits show, in the given order."""
 
+    def ids(self, documents: Ints) -> list[str]:
+        """Return the item ids of documents, in the given order."""
+        return [record["item_id"] for record in self.records(documents)]
+
     @abstractmethod
     def vectors(self, documents: Ints, kind: Kind = "semantic") -> Vectors:
         """Return the unit vectors of documents, float32 (b, d).

@@ -83,8 +83,9 @@ class _Table:
 
     def _match(self, retrieved: Retrieved, rules: Sequence[Rule]) -> tuple[Mask, Mask]:
         """Boost scores, write notes, and return which rows are dropped and which are buried."""
-        facets = retrieved.facets(self.documents)
-        ids = [record["item_id"] for record in retrieved.records(self.documents)]
+        ids = retrieved.ids(self.documents)
+        has_filter = any(rule.filter is not None for rule in rules)
+        facets = retrieved.facets(self.documents) if has_filter else [{}] * len(ids)  # they are slow to read
         dropped, buried = np.zeros(len(ids), dtype=np.bool_), np.zeros(len(ids), dtype=np.bool_)
         for rule in rules:
             for row in [row for row, item in enumerate(ids) if rule.matches(item, facets[row])]:

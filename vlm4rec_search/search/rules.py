@@ -16,7 +16,7 @@ scenarios:
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -55,6 +55,14 @@ Moment = Annotated[
 _condition = cache(parse_filter)  # a rule's filter is evaluated for every candidate of every search
 
 
+def _terms(text: str, analyzer: Analyzer) -> frozenset[str]:
+    return frozenset(analyzer.analyze(text))
+
+
+_terms_of_rule = cache(_terms)
+_terms_of_query = lru_cache(maxsize=64)(_terms)  # asked for by every rule with a text, by several searches at once
+
+
 class Condition(BaseModel):
     """Which searches a rule applies to; all parts that are given have to hold.
 
@@ -87,18 +95,25 @@ class Condition(BaseModel):
 
     def holds(self, query: Query, segment: str | None, analyzer: Analyzer = ENGLISH) -> bool:
         """Return whether the rule applies to a query of a shopper of a segment, now or at the query's moment."""
-        analyze = analyzer.analyze
-        words = None if self.text is None else set(analyze(self.text))  # none for d' in Italian
         now = query.at or datetime.now(UTC)
-        categories = {value for each in query.conditions if each.field == "category" for value in each.values}
         return (
             (not self.scenario or query.scenario in self.scenario)
-            and (words is None or (bool(words) and words <= set(analyze(query.text or ""))))
             and (not self.segment or segment in self.segment)
-            and (not self.category or bool(categories & set(self.category)))
             and (self.start is None or now >= self.start)
             and (self.until is None or now < self.until)
+            and (not self.category or not _categories(query).isdisjoint(self.category))
+            and (self.text is None or _has_words(query.text or "", self.text, analyzer))
         )
+
+
+def _categories(query: Query) -> set[str]:
+    return {value for each in query.conditions if each.field == "category" for value in each.values}
+
+
+def _has_words(text: str, wanted: str, analyzer: Analyzer) -> bool:
+    """Return whether a text has all wanted words; d' in Italian is no word, so that no text has it."""
+    words = _terms_of_rule(wanted, analyzer)
+    return bool(words) and words <= _terms_of_query(text, analyzer)
 
 
 class Rule(BaseModel):

@@ -136,6 +136,9 @@ class EmbeddedRetrieved(Retrieved):
     def records(self, documents: Sequence[int] | Ints) -> list[Record]:
         return [Record(**row) for row in self._store.records(documents)]  # type: ignore[typeddict-item]
 
+    def ids(self, documents: Ints) -> list[str]:
+        return self._store.ids(documents)
+
     def vectors(self, documents: Ints, kind: Kind = "semantic") -> Vectors:
         return self._store.vectors_of(kind)[documents]
 

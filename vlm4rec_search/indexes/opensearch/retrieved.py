@@ -58,6 +58,9 @@ class OpenSearchRetrieved(Retrieved):
         self._records |= zip(missing, read_records(self._sender, self._index, missing), strict=True)
         return [self._records[item] for item in ids]
 
+    def ids(self, documents: Ints) -> list[str]:
+        return [self._ids[document] for document in documents]
+
     def vectors(self, documents: Ints, kind: Kind = "semantic") -> Vectors:
         of_some = {"fitted": self._meta.fitted_dimension, "photo": self._meta.image_dimension}
         dimension = of_some.get(kind, self._meta.dimension) or 0
