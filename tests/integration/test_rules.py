@@ -77,6 +77,16 @@ def test_ids_are_text_as_they_are_written(tmp_path: Path) -> None:
     assert load_rules(tmp_path / "rules.yaml").rules[0].items == ("00001", "22423", "1e3", "no")
 
 
+def test_ids_and_values_have_the_form_of_the_tables(tmp_path: Path) -> None:
+    when = "{segment: [re\u0301gion], category: cafe\u0301}"
+    text = f"rules:\n- {{action: drop, items: [zoe\u0308, ' 00042 ', '00\u200b43'], when: {when}}}"
+    (tmp_path / "rules.yaml").write_text(text, "utf-8")
+    (rule,) = load_rules(tmp_path / "rules.yaml").rules
+    assert rule.matches("zo\u00eb", {})
+    assert rule.items == ("zo\u00eb", "00042", "0043")
+    assert rule.applies(Query(user="u", filters=["category=caf\u00e9"]), "r\u00e9gion")
+
+
 def test_sections_without_entries_are_empty(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text("rules:\n# - {action: drop, items: [a]}\nscenarios:\n  mail:\n    # k: 6\n  home: {k: 12}")

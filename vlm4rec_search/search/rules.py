@@ -25,6 +25,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.text_forms import composed, normal_form
 from vlm4rec_search.common.yaml_files import parse_yaml, read_yaml
 from vlm4rec_search.search.experiments import Experiment
 from vlm4rec_search.search.filters import check_utf8, parse_filter
@@ -46,6 +47,8 @@ def _is_list(ids: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda names: [names] if isinstance(names, str) else names)]
+Values = Annotated[Names, AfterValidator(lambda values: tuple(map(composed, values)))]  # in the form of the tables
+Ids = Annotated[tuple[str, ...], BeforeValidator(_is_list), AfterValidator(lambda ids: tuple(map(normal_form, ids)))]
 Moment = Annotated[
     datetime,
     BeforeValidator(_not_a_number),
@@ -80,8 +83,8 @@ class Condition(BaseModel):
 
     scenario: Names = ()
     text: str | None = None
-    segment: Names = ()
-    category: Names = ()
+    segment: Values = ()
+    category: Values = ()
     start: Moment | None = Field(default=None, alias="from")
     until: Moment | None = None
 
@@ -132,7 +135,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     action: Literal["pin", "boost", "bury", "drop"]
-    items: Annotated[tuple[str, ...], BeforeValidator(_is_list)] = ()
+    items: Ids = ()
     filter: str | None = None
     factor: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 1.0
     reason: str = ""
