@@ -1,11 +1,13 @@
 """Diversity and caps over the fused ranking, on both backends, and what explanations say of them."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.six_items import RANKING, documents, publish
 
-from vlm4rec_search import Query, UsageError
+from vlm4rec_search import Query, UsageError, open_index
 from vlm4rec_search.search.searcher import Searcher
 
 
@@ -57,6 +59,18 @@ def test_of_items_with_one_value_only_the_best_is_a_hit(index: Searcher) -> None
     assert [hit.item_id for hit in hits] == list("abdef"), "a and c are of the brand Alder"
     assert hits[4].explanation is not None
     assert hits[4].explanation.rules == ("was hit 6 before diversity and caps",)
+
+
+def test_what_is_collapsed_takes_no_place_of_its_category(tmp_path: Path) -> None:
+    frame = documents().assign(attributes=None)
+    for item, model in {"a": "Y", "b": "X", "c": "X"}.items():
+        frame.loc[frame["item_id"] == item, ["category", "attributes"]] = "dresses", f'{{"model": "{model}"}}'
+    publish(tmp_path, frame)
+    with open_index(str(tmp_path), ranking=RANKING) as opened:
+        plain = Query(user="nobody", filters=["category=dresses"])
+        assert [hit.item_id for hit in opened.search(plain).hits] == list("bca")
+        query = replace(plain, per_category=2, collapse="model")
+        assert [hit.item_id for hit in opened.search(query).hits] == list("ba")
 
 
 def test_excluded_items_are_no_hits(index: Searcher) -> None:

@@ -136,6 +136,14 @@ def test_a_cap_counts_what_is_buried(shelf: Backend, tmp_path: Path) -> None:
     assert len(categories) == len(set(categories))
 
 
+def test_a_pin_counts_for_caps(shelf: Backend, tmp_path: Path) -> None:
+    query = Query(user="nobody", collapse="brand", k=6)
+    assert ids(answer(shelf, tmp_path, "- {action: pin, items: [c]}", query)) == "cbedf"  # a is of c's brand
+    assert ids(answer(shelf, tmp_path, "- {action: pin, items: [c, a]}", query)) == "cabedf"
+    query = Query(user="nobody", per_category=1, k=6)
+    assert ids(answer(shelf, tmp_path, "- {action: pin, items: [d]}", query)) == "dbcf"  # e is a lamp, too
+
+
 @pytest.mark.parametrize(
     ("rules", "complaint"),
     [

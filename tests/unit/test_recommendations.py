@@ -46,6 +46,13 @@ def test_all_shoppers_get_what_single_searches_answer(index: Searcher, releases:
     index.ranking = None
 
 
+def test_a_field_that_no_item_has_is_refused_as_in_a_search(index: Searcher) -> None:
+    for query in (Query(user="u01", collapse="colours"), Query(user="u01", count=["colours"])):
+        for answer in (index.search, lambda query: next(answer_many(index, [query]))):
+            with pytest.raises(UsageError, match="no item has the field 'colours'"):
+                answer(query)
+
+
 class Forgetful(FollowedFolder):
     """Leaves every other request without an answer, as a busy server does."""
 

@@ -17,7 +17,7 @@ from vlm4rec_search.search.hits import to_hits
 from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
-from vlm4rec_search.search.searcher import Searcher
+from vlm4rec_search.search.searcher import Searcher, check_fields
 
 WORKERS = 8  # requests to a server at once: more waits there
 _ROUND = 256  # queries whose answers wait for each other, so that answers come in the order of the queries
@@ -91,6 +91,8 @@ def answer_many(index: Searcher, queries: Sequence[Query], again: Retrying = AGA
 
 
 def _answer_in_blocks(index: Searcher, backend: EmbeddedBackend, queries: Sequence[Query]) -> Iterator[Answer]:
+    for query in queries:
+        check_fields(query, backend)
     ranking, rules, release = index.ranking, index.rules, backend.release.name
     if queries and queries[0].explain:
         found = explain_users(backend, queries, ranking, rules)

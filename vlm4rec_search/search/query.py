@@ -53,14 +53,14 @@ class Query:
             the ranking.
         depth: candidates of each retriever before fusion, at least k; None takes the ranking configuration's.
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
-        per_category: the most hits of one category.
+        per_category: the most hits of one category; pinned items count.
         exclude: item ids that are no hits, at most 1,000.
         recent: items that the shopper chose since the release was made, at most 100. They speak as those of the session
             do, and are left out as those of the history are.
         hidden: items that the shopper turned down since then, at most 100. They are left out in the same way, and what
             resembles them loses.
         collapse: a field; of items with the same value of it only the best is a hit, such as one of all colours of a
-            model.
+            model. A pinned item is the best of its value.
         count: fields whose values are counted over the candidates, for facets beside the hits.
         min_score: leave out hits with a lower score, which depends on the fusion and on the weights; None takes the
             ranking configuration's.

@@ -16,11 +16,12 @@ FIRST_POOL = 50  # and the first hits among this many, whatever k is
 
 
 def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
-    """Return the first k of a fused ranking, after the minimum score, rules, the cap of each category, and diversity.
+    """Return the first k of a fused ranking, after the minimum score, rules, `collapse`, `per_category`, and diversity.
 
-    Pinned items come first, whatever their category and score, and buried items last; diversity orders those in
-    between. A larger k adds hits at the end and leaves the first ones as they are, if the fused ranking is the same: a
-    k above the depth retrieves more candidates, and the fusion scales scores and counts ranks over all of them.
+    Pinned items come first, whatever their values and score, and count for both caps; buried items come last, and
+    diversity orders those in between. A larger k adds hits at the end and leaves the first ones as they are, if the
+    fused ranking is the same: a k above the depth retrieves more candidates, and the fusion scales scores and counts
+    ranks over all of them.
     """
     query = plan.query
     table = _Table(retrieved, fused, plan.rules)
@@ -29,12 +30,12 @@ def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
         between, buried = (rows[table.scores[rows] >= plan.min_score] for rows in (between, buried))
     before = np.concatenate([table.pinned, between, buried])
     counts = _count_values(retrieved, table.documents[before], query.count)
-    caps = [("category", query.per_category or 0), (query.collapse or "", 1)]
+    # Collapsed first: what `collapse` leaves out must not take the place of another hit in its category.
+    caps = [(query.collapse or "", 1), ("category", query.per_category or 0)]
     for field, cap in [each for each in caps if all(each)]:
-        rows = np.concatenate([between, buried])
-        rows = _cap_values(_first_values(retrieved, table.documents[rows], field), rows, cap)
-        is_buried = np.isin(rows, buried)
-        between, buried = rows[~is_buried], rows[is_buried]
+        rows = np.concatenate([table.pinned, between, buried])
+        capped = _cap_values(_first_values(retrieved, table.documents[rows], field), rows, cap, len(table.pinned))
+        between, buried = between[np.isin(between, capped)], buried[np.isin(buried, capped)]
     if plan.diversity and len(between):
         pool = between[: max(FIRST_POOL, query.k * POOL)]
         vectors = retrieved.vectors(table.documents[pool])
@@ -116,14 +117,14 @@ def _first_values(retrieved: Retrieved, documents: Ints, field: str) -> list[str
     return [next(iter(each.get(field, ())), None) for each in retrieved.facets(documents)]
 
 
-def _cap_values(values: Sequence[str | None], rows: Ints, cap: int) -> Ints:
-    """Return the first rows of each value; rows without a value are not counted."""
+def _cap_values(values: Sequence[str | None], rows: Ints, cap: int, pinned: int) -> Ints:
+    """Return the first rows of each value, and all of the first `pinned`; rows without a value are not counted."""
     counts: Counter[str] = Counter()
     capped = []
-    for row, value in zip(rows, values, strict=True):
+    for place, (row, value) in enumerate(zip(rows, values, strict=True)):
         if value is not None:
             counts[value] += 1
-        if value is None or counts[value] <= cap:
+        if value is None or counts[value] <= cap or place < pinned:
             capped.append(row)
     return np.array(capped, dtype=np.int64)
 

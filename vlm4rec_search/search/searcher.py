@@ -44,6 +44,16 @@ AT_ONCE = 32  # searches of an event loop
 logger = logging.getLogger(__name__)
 
 
+def check_fields(query: Query, reader: Reader) -> None:
+    """Refuse a query that collapses or counts a field that no document has.
+
+    Raises:
+        UsageError: there is such a field.
+    """
+    for name in filter(None, (query.collapse, *query.count)):
+        check_field(name, reader.fields)
+
+
 class Searcher:
     """Answers queries from an open release; use it in a `with` block. Several threads may search at once.
 
@@ -195,8 +205,7 @@ class Searcher:
 
     def plan(self, reader: Reader, query: Query) -> tuple[Facts, Plan]:
         """Return what the release knows about the subject of a query, and how the query would be answered."""
-        for name in filter(None, (query.collapse, *query.count)):
-            check_field(name, reader.fields)
+        check_fields(query, reader)
         encoder = self._encoder  # read once: another thread may open another release meanwhile
         if encoder.made_by != reader.release.encoder:
             encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name, self.weights)
