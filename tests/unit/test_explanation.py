@@ -58,7 +58,8 @@ def test_shares_sum_to_the_scores(
             assert told == pytest.approx({item: expected[item] for item in told}, abs=1e-5)
             rest = [share for item, share in expected.items() if item not in told]
             assert reason.rest == pytest.approx(sum(rest), abs=1e-5)
-            others = [share for item, share in expected.items() if item != hit.item_id]
+            liked = weights.loc[weights["weight"] > 0, "item_id"].tolist()
+            others = [share for item, share in expected.items() if item != hit.item_id and item in liked]
             assert len(told) == min(3, sum(share > 0 for share in others))
         bought = near[near["item_id"].isin(names) & (near["neighbour_id"] == hit.item_id)]["similarity"].sum()
         assert sum(leg.score for leg in reason.legs if leg.kind == "behaviour") == pytest.approx(bought, abs=1e-5)

@@ -60,6 +60,17 @@ def test_shares_of_the_history_add_up_with_a_hidden_item(index: Searcher) -> Non
         assert shares == pytest.approx(leg.score, abs=1e-4)
 
 
+def test_what_was_turned_down_is_no_reason(index: Searcher) -> None:
+    query = Query(user="u1", mode="semantic", explain=True, k=6)
+    assert any("red dress" in hit.explanation.sentence for hit in index.search(query).hits if hit.explanation)
+    for hit in index.search(replace(query, hidden=["a"])).hits:
+        assert hit.explanation is not None
+        assert "red dress" not in hit.explanation.sentence
+        assert "a" not in {part.item_id for part in hit.explanation.history}
+        shares = sum(part.share for part in hit.explanation.history) + hit.explanation.rest
+        assert shares == pytest.approx(hit.explanation.legs[0].score, abs=1e-4)
+
+
 def test_recent_items_leave_unless_seen_ones_are_wanted(index: Searcher) -> None:
     query = Query(user="u2", mode="semantic", recent=["b", "gone"], k=6)
     answer = index.search(query)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.six_items import FIT, documents, given, meta, users
 
@@ -45,6 +46,28 @@ def test_shares_of_history_items_add_up_to_the_score(index: Searcher) -> None:
     assert hits[0].explanation is not None
     assert hits[0].explanation.sentence == 'It has a learned likeness to "red dress".'
     assert [(leg.name, leg.kind, leg.share) for leg in hits[0].explanation.legs] == [("fitted", "fitted", 1.0)]
+
+
+def test_what_was_disliked_or_is_hardly_alike_is_no_reason(tmp_path: Path) -> None:
+    """The cosines of f are 0.8 with a, -0.6 with c, which was disliked, and 0.35 with e."""
+    learned = {"a": (1.0, 0.0), "c": (-0.96, 0.28), "e": (-0.28, 0.96), "f": (0.8, 0.6)}
+    vectors = {item: np.array(vector, dtype=np.float32) for item, vector in learned.items()}
+    frame = pd.DataFrame({"item_id": list(learned), "fit": FIT, "vector": list(vectors.values())})
+    weights = {"a": 0.6, "e": 0.5, "c": -0.4}
+    total = sum((weight * vectors[item] for item, weight in weights.items()), np.zeros(2))
+    direction = np.array(total / np.linalg.norm(total), dtype=np.float32)
+    people = users()
+    people.at[0, "history"] = [{"item_id": item, "weight": weight} for item, weight in weights.items()]
+    people.at[0, "fitted"] = direction
+    build_release(tmp_path, replace(given(documents(), people), fitted=frame), meta())
+    with open_index(str(tmp_path), ranking=load_ranking()) as opened:
+        hits = opened.search(Query(user="u1", mode="fitted", explain=True)).hits
+    first = next(hit for hit in hits if hit.item_id == "f")
+    assert first.explanation is not None
+    assert first.explanation.sentence == 'It has a learned likeness to "red dress".'
+    assert [part.item_id for part in first.explanation.learned] == ["a", "e"], "c has a share above 0, too"
+    shares = sum(part.share for part in first.explanation.learned) + first.explanation.learned_rest
+    assert shares == pytest.approx(first.score, abs=1e-6)
 
 
 def test_it_takes_part_in_hybrid_searches_with_its_weight(index: Searcher) -> None:

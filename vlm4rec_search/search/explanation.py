@@ -1,6 +1,6 @@
 """Why a hit is in the answer: the part of every retriever, of history items and words, and one sentence."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import ceil
@@ -55,6 +55,7 @@ class _Hit:
         like_session: clause of its likeness to items of the session.
         words: the matched words, largest share first.
         learned: by the column of a fitted retriever, the items that it resembles most by learned vectors.
+        learned_alike: those of them that it may be said to resemble.
     """
 
     document: int
@@ -63,6 +64,7 @@ class _Hit:
     like_session: str
     words: tuple[WordPart, ...]
     learned: Mapping[int | None, tuple[HistoryPart, ...]]
+    learned_alike: Mapping[int | None, Sequence[HistoryPart]]
 
 
 class Explainer:
@@ -110,13 +112,16 @@ class Explainer:
         of_session = self._best(contributions, ("session",))
         item_id = ranked.records[row]["item_id"]
         history = self._history_parts(nearest, vector, item_id)
+        columns: list[int | None] = [*self._columns(("fitted",))]
+        by_learned = {column: self._history_parts(column, learned, item_id) for column in columns}
         hit = _Hit(
             document,
             item_id,
             self._likeness(of_profile, document, item_id, vector, HISTORY),
             self._likeness(of_session, document, item_id, vector, self._visit),
             word_parts(words),
-            {column: self._history_parts(column, learned, item_id) for column in self._columns(("fitted",))},
+            by_learned,
+            {column: self._alike(column, parts, learned) for column, parts in by_learned.items()},
         )
         co_purchase = self._sum_of("co-purchase", scores)
         known = [self._facts.user, self._facts.session]
@@ -207,7 +212,7 @@ class Explainer:
             case "buy-again":
                 return self._chosen_before(hit.item_id)
             case "fitted":
-                parts = hit.learned.get(column, ())
+                parts = hit.learned_alike.get(column, ())
                 is_own = not parts and self._is_own(column, hit.item_id)
                 return is_among(origin) if is_own else has_learned_likeness(parts, origin)
             case "shoppers":
@@ -220,13 +225,19 @@ class Explainer:
     def _likeness(self, column: int | None, document: int, item_id: str, vector: Vector, origin: str) -> str:
         """Return the clause of likeness to the items whose vectors a retriever sums, empty without a retriever."""
         parts, is_top = self._history_parts(column, vector, item_id), self._is_top(column, document)
-        cosines = [round(float(self._history[part.item_id].vector @ vector), 6) for part in parts]
-        alike = [part for part, cosine in zip(parts, cosines, strict=True) if cosine >= ALIKE]
-        if alike:
+        if alike := self._alike(column, parts, vector):
             return resembles(alike, is_top, origin)
         if column is not None and self._is_own(column, item_id):
             return is_among(origin)
         return is_nearest(origin) if parts and is_top else ""
+
+    def _alike(self, column: int | None, parts: Sequence[HistoryPart], vector: Vector) -> list[HistoryPart]:
+        """Return the parts of items that a hit may be said to resemble, by the vectors that a retriever sums."""
+        if column is None or not parts:
+            return []
+        items, vectors, _ = self._sums[column]
+        cosines = dict(zip([item.item_id for item in items], (vectors @ vector).round(6).tolist(), strict=True))
+        return [part for part in parts if cosines[part.item_id] >= ALIKE]
 
     def _is_own(self, column: int, item_id: str) -> bool:
         """Return whether the vector of a retriever is made of this item, too."""
@@ -301,7 +312,8 @@ class Explainer:
     def _history_parts(self, column: int | None, vector: Vector, item_id: str) -> tuple[HistoryPart, ...]:
         """Return the largest shares of history items in the score of a hit by a semantic retriever.
 
-        There are none without a retriever, and the hit itself is none of them.
+        There are none without a retriever. The hit itself is none of them, nor is what the shopper disliked or turned
+        down: it may have a share above 0, where it is the opposite of the hit, but speaks for nothing by likeness.
         """
         if column is None:
             return ()
@@ -311,9 +323,13 @@ class Explainer:
         if not items:
             return ()
         shares = history_shares(vectors, weights, vector).tolist()
-        others = [pair for pair in zip(shares, items, strict=True) if pair[1].item_id != item_id]
-        best = sorted(others, key=lambda pair: (-pair[0], pair[1].item_id))[:SHOWN]
-        return tuple(HistoryPart(item.item_id, item.title, share) for share, item in best if share > 0.0)
+        without = {item_id, *self._plan.query.hidden}
+        parts = [
+            HistoryPart(item.item_id, item.title, share)
+            for item, weight, share in zip(items, weights.tolist(), shares, strict=True)
+            if weight > 0.0 and item.item_id not in without
+        ]
+        return largest(parts)
 
     def _sum_over_history(self, column: int) -> tuple[list[Item], Floats, Floats]:
         """Return the items whose vectors a retriever sums, their vectors, (h, d), and their weights, (h,)."""

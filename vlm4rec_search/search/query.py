@@ -253,8 +253,8 @@ class Explanation:
     Attributes:
         sentence: the reasons in words, see `tell`. Of several interests it names the items of the one that added most.
         legs: the part of every retriever.
-        history: the history items with the largest shares, best first. A shopper with several interests gets the
-            items of the interest that is nearest to the hit.
+        history: the history items with the largest shares, best first, without what the shopper disliked or turned
+            down. A shopper with several interests gets the items of the interest that is nearest to the hit.
         rest: the sum of the shares of all other history items.
         words: the matched words, best first.
         bought_with: the history items that the same shoppers bought, best first.
