@@ -136,6 +136,17 @@ def test_a_cap_counts_what_is_buried(shelf: Backend, tmp_path: Path) -> None:
     assert len(categories) == len(set(categories))
 
 
+def test_an_answer_that_rules_empty_names_them(shelf: Backend, tmp_path: Path) -> None:
+    rules = "- {action: drop, filter: price<=50, reason: recalled}\n- {action: drop, items: [d, e, a, f]}"
+    rules += "\n- {action: drop, items: [gone]}"
+    for query in (Query(text="red dress"), Query(user="u1"), Query(user="u1", mode="lexical")):
+        told = "business rules drop everything that was found: price<=50 (recalled)"
+        found = answer(shelf, tmp_path, rules, query)
+        assert (ids(found), (found.note or "")[: len(told)]) == ("", told), query
+        assert "gone" not in (found.note or ""), "it dropped nothing"
+    assert "items d, e, a and 1 more" in (answer(shelf, tmp_path, rules, Query(user="nobody")).note or "")
+
+
 def test_a_pin_counts_for_caps(shelf: Backend, tmp_path: Path) -> None:
     query = Query(user="nobody", collapse="brand", k=6)
     assert ids(answer(shelf, tmp_path, "- {action: pin, items: [c]}", query)) == "cbedf"  # a is of c's brand

@@ -9,6 +9,7 @@ from vlm4rec_search.search.fusion import fuse
 from vlm4rec_search.search.model import Facts, Plan, Ranked
 from vlm4rec_search.search.query import Explanation, Hit
 from vlm4rec_search.search.reranking import rerank
+from vlm4rec_search.search.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Found:
         counts: how many candidates have each value of the fields that the query counts.
         failed: what a server did not answer in time, in words.
         retriever_ms: how long the retrievers took, by name.
+        dropped_by: the business rules that dropped candidates.
     """
 
     hits: tuple[Hit, ...]
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     failed: Sequence[str] = ()
     retriever_ms: Mapping[str, float] = field(default_factory=dict)
+    dropped_by: Sequence[Rule] = ()
 
 
 def find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
@@ -50,7 +53,7 @@ def find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
     took: dict[str, float] = {}
     for retriever, seconds in zip(plan.request.retrievers, retrieved.seconds, strict=False):
         took[retriever.name] = took.get(retriever.name, 0.0) + 1000.0 * seconds
-    return Found(to_hits(ranked, explanations), ranked.counts, failed, took)
+    return Found(to_hits(ranked, explanations), ranked.counts, failed, took, ranked.dropped_by)
 
 
 def to_hits(ranked: Ranked, explanations: Sequence[Explanation]) -> tuple[Hit, ...]:

@@ -278,6 +278,7 @@ class Ranked:
         records: what the hits show.
         notes: for each hit, what rules, diversity and category caps did to it, in words.
         counts: by field of the query's `count`, how many candidates have each value.
+        dropped_by: the business rules that dropped candidates.
     """
 
     documents: Ints
@@ -286,3 +287,4 @@ class Ranked:
     records: Sequence[Record]
     notes: Sequence[tuple[str, ...]]
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    dropped_by: Sequence[Rule] = ()

@@ -10,10 +10,11 @@ from vlm4rec_search.search.backend import Reader, Release, UnavailableError
 from vlm4rec_search.search.hits import Found, find_hits
 from vlm4rec_search.search.model import Facts, Plan
 from vlm4rec_search.search.query import Query, Tier
+from vlm4rec_search.search.rules import Rule
 
 Planner: TypeAlias = Callable[[Reader, Query], tuple[Facts, Plan]]
 
-_NAMED = 3  # filters of a note
+_NAMED = 3  # filters, rules or items of a note
 _SEEN_AMONG = "; items that the shopper has seen may be among them"
 
 
@@ -32,11 +33,13 @@ def note_answer(
     """
     query = plan.query
     too_low = None if found.hits else _note_min_score(reader, facts, plan)
-    nothing_left = None if found.hits or too_low else _note_nothing_left(reader, query, facts, make)
-    nothing_fits = None if found.hits or too_low or nothing_left or found.failed else _note_nothing_fits(query)
+    dropped = None if found.hits or too_low else _note_dropped(found.dropped_by)
+    nothing_left = None if found.hits or too_low or dropped else _note_nothing_left(reader, query, facts, make)
+    told = found.hits or too_low or dropped or nothing_left or found.failed
+    nothing_fits = None if told else _note_nothing_fits(query)
     fallback = None if found.failed else _note_fallback(plan, facts)
     photo = _note_photo(reader.release) if query.has_photo else None
-    notes = [too_low or nothing_left or fallback, nothing_fits, photo, _note_missing_items(missing)]
+    notes = [too_low or dropped or nothing_left or fallback, nothing_fits, photo, _note_missing_items(missing)]
     return "; ".join(note for note in notes if note) or None
 
 
@@ -71,6 +74,21 @@ def _note_min_score(reader: Reader, facts: Facts, plan: Plan) -> str | None:
     return f"no hit reaches the minimum score {plan.min_score:g}: the best has {best[0].score:.4f}"
 
 
+def _note_dropped(rules: Sequence[Rule]) -> str | None:
+    """Return a note where the answer is empty because business rules drop all that was found."""
+    if not rules:
+        return None
+    named = [
+        (each.filter or f"items {_list(each.items)}") + (f" ({each.reason})" if each.reason else "") for each in rules
+    ]
+    return f"business rules drop everything that was found: {_list(named)}"
+
+
+def _list(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return f"{', '.join(texts[:_NAMED])}{more}"
+
+
 def _note_nothing_left(reader: Reader, query: Query, facts: Facts, make: Planner) -> str | None:
     """Return a note where the answer is empty because the shopper has seen every item that fits."""
     if facts.user is None or query.include_seen:
@@ -89,8 +107,7 @@ def _note_nothing_fits(query: Query) -> str:
     if not query.filters:
         return "nothing fits: use other words, or another mode"
     written = [each if isinstance(each, str) else f"{each.field}=..." for each in query.filters]
-    more = f" and {len(written) - _NAMED} more" if len(written) > _NAMED else ""
-    return f"nothing fits {', '.join(written[:_NAMED])}{more}: use fewer filters"
+    return f"nothing fits {_list(written)}: use fewer filters"
 
 
 def _note_photo(release: Release) -> str:

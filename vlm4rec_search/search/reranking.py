@@ -48,7 +48,8 @@ def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
     documents = table.documents[rows]
     notes = [tuple(table.notes.get(int(row), ())) for row in rows]
     records = retrieved.records(documents)
-    return Ranked(documents, table.scores[rows], table.contributions[rows], records, notes, counts)
+    contributions = table.contributions[rows]
+    return Ranked(documents, table.scores[rows], contributions, records, notes, counts, table.dropped_by)
 
 
 class _Table:
@@ -57,11 +58,13 @@ class _Table:
     Attributes:
         pinned, between, buried: rows, in the order of the answer; dropped documents are in none of them.
         notes: by row, what was done to it, in words.
+        dropped_by: the rules that dropped documents.
     """
 
     def __init__(self, retrieved: Retrieved, fused: Fused, rules: Sequence[Rule]) -> None:
         self.documents, self.scores, self.contributions = fused.documents, fused.scores, fused.contributions
         self.notes: dict[int, list[str]] = {}
+        self.dropped_by: list[Rule] = []
         self.pinned = self.buried = np.empty(0, dtype=np.int64)
         self.between = np.arange(len(fused.documents))
         if rules:
@@ -89,7 +92,10 @@ class _Table:
         facets = retrieved.facets(self.documents) if has_filter else [{}] * len(ids)  # they are slow to read
         dropped, buried = np.zeros(len(ids), dtype=np.bool_), np.zeros(len(ids), dtype=np.bool_)
         for rule in rules:
-            for row in [row for row, item in enumerate(ids) if rule.matches(item, facets[row])]:
+            matching = [row for row, item in enumerate(ids) if rule.matches(item, facets[row])]
+            if matching and rule.action == "drop":
+                self.dropped_by.append(rule)
+            for row in matching:
                 dropped[row] |= rule.action == "drop"
                 buried[row] |= rule.action == "bury"
                 self.scores[row] += abs(self.scores[row]) * (rule.factor - 1.0)
