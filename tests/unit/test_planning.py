@@ -176,6 +176,13 @@ def test_a_text_is_searched_in_the_light_of_the_profile() -> None:
     assert plan.weights == [0.25, 0.25, 0.5]
 
 
+def test_a_photo_weighs_more_than_a_text_beside_a_shopper() -> None:
+    facts = Facts(SHOPPER, text_vector=VECTOR, photo_vector=VECTOR)
+    plan = make_plan(Query(user="u1", text="red lamp", photo_of="z"), facts, RANKING)
+    weights = dict(zip([each.name for each in plan.retrievers], plan.weights, strict=True))
+    assert weights == {"profile": 0.25, "text": 0.25, "words": 0.5, "photo": 1.0}
+
+
 def test_pinned_items_get_a_retriever_of_weight_zero() -> None:
     rules = (Rule(action="pin", items=("x", "y")),)
     plan = make_plan(Query(text="lamp", mode="lexical"), Facts(), RANKING, rules)

@@ -152,11 +152,15 @@ def test_long_titles_are_shortened_behind_a_word(title: str, short: str) -> None
 
 
 def explain(
-    folder: Path, retrievers: Sequence[Retriever], weights: Sequence[float], frame: pd.DataFrame | None = None
+    folder: Path,
+    retrievers: Sequence[Retriever],
+    weights: Sequence[float],
+    frame: pd.DataFrame | None = None,
+    text: str | None = None,
 ) -> list[Explanation]:
     """Return the explanations of u1 for retrievers that a plan may have."""
     publish(folder, frame)
-    query = Query(user="u1", explain=True)
+    query = Query(user="u1", text=text, explain=True)
     with open_index(str(folder), ranking=RANKING) as index:
         reader = index.backend.reader()
         facts = Facts(reader.user("u1"))
@@ -188,6 +192,19 @@ def test_what_is_only_nearer_than_others_resembles_nothing(tmp_path: Path) -> No
         "Nothing better is left.",
     ]
     assert [part.item_id for part in told[0].history] == ["a"], "the numbers are told whatever the sentence says"
+
+
+def test_what_is_far_from_a_text_is_not_called_near_to_it(tmp_path: Path) -> None:
+    frame = documents()
+    for item, cosine in {"b": 0.9, "c": 0.5, "e": 0.13, "f": 0.1}.items():
+        frame.at["abcdef".index(item), "vector"] = np.float32([cosine, (1.0 - cosine**2) ** 0.5, 0, 0])
+    told = explain(tmp_path, [Retriever("text", "semantic", np.float32([1, 0, 0, 0]))], [1.0], frame, "red silk")
+    assert [each.sentence for each in told] == [
+        'It is among the nearest to "red silk" in meaning.',
+        'It is somewhat near to "red silk" in meaning.',
+        "Nothing better is left.",
+        "Nothing better is left.",
+    ]
 
 
 def test_an_item_does_not_resemble_itself(tmp_path: Path) -> None:

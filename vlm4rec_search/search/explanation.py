@@ -197,7 +197,8 @@ class Explainer:
             case "session":
                 return hit.like_session
             case "text":
-                return is_near(text or "")
+                is_top = self._is_top(column, hit.document)
+                return is_near(text or "", is_top) if is_top or score >= ALIKE else ""
             case "photo":
                 return looks_like(self._facts.photo_title, self._is_top(column, hit.document))
             case "words" if text:

@@ -103,9 +103,9 @@ def has_learned_likeness(parts: Sequence[HistoryPart], origin: str = "") -> str:
     return _join("it has a learned likeness", origin and f"to items of {origin}")
 
 
-def is_near(text: str) -> str:
-    """Return the clause of nearness to the text of a query."""
-    return f'it is among the nearest to "{shorten(text)}" in meaning'
+def is_near(text: str, is_top: bool) -> str:
+    """Return the clause of nearness to the text of a query; `is_top` says that few other items are as near to it."""
+    return f'it is {"among the nearest" if is_top else "somewhat near"} to "{shorten(text)}" in meaning'
 
 
 def looks_like(title: str | None, is_top: bool) -> str:
