@@ -50,6 +50,17 @@ def test_a_segment_is_filled_up_from_popularity(index: Searcher) -> None:
     )
 
 
+def test_words_of_a_history_that_answer_beside_a_session_are_not_denied(index: Searcher) -> None:
+    ranking = index.ranking
+    index.ranking = ranking.model_copy(update={"fallback_chain": ("session", "profile", "popularity")})
+    try:
+        answer = index.search(Query(user="u1", items=["e"], mode="lexical", explain=True))
+        assert (answer.tier, answer.note) == ("session", None)
+        assert any('"dress"' in hit.explanation.sentence for hit in answer.hits if hit.explanation), "a word of u1"
+    finally:
+        index.ranking = ranking
+
+
 def test_the_fallback_chain_is_data(backend: Backend, tmp_path: Path) -> None:
     ranking = tmp_path / "ranking.yaml"
     ranking.write_text(RANKING.read_text("utf-8") + "\nladder: [category, session, popularity]\n", "utf-8")

@@ -247,6 +247,7 @@ class Plan:
         diversity: share of maximal marginal relevance, 0 (off) to 1.
         min_score: hits with a lower score are left out, pinned ones excepted; None keeps all.
         rules: business rules.
+        uses_profile: the shopper's profile answers, alone or with a session, a text or a photo.
         profile_skipped: the shopper's profile could have answered, but the fallback chain puts another tier first.
     """
 
@@ -258,6 +259,7 @@ class Plan:
     diversity: float
     min_score: float | None = None
     rules: Sequence[Rule] = ()
+    uses_profile: bool = False
     profile_skipped: bool = False
     rank_weights: Sequence[float] = ()
 

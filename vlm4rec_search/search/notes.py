@@ -137,8 +137,7 @@ def _note_fallback(plan: Plan, facts: Facts) -> str | None:
         if not query.items or plan.tier in ("session", "text", "photo"):
             return None
         return f"a {query.mode} search finds nothing for these items, so the answer is {_ANSWERED_WITH[plan.tier]}"
-    uses_profile = any(retriever.name in ("profile", "interest") for retriever in plan.retrievers)
-    if uses_profile or plan.tier == "profile" or (facts.user is not None and plan.tier in ("text", "photo")):
+    if plan.uses_profile or plan.tier == "profile" or (facts.user is not None and plan.tier in ("text", "photo")):
         return None
     reason = f"user {query.user} has no history that a {query.mode} search can use"
     if facts.user is None:

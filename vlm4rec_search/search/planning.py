@@ -32,6 +32,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     session = _session(query, facts, ranking) + _from_neighbours(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
     weights = retriever_weights(retrievers, _kind_weights(query, facts, ranking))
+    uses_profile = bool(profile) and profile[0] in retrievers
     fusion = query.fusion or (TEXT_FUSION if query.has_text_or_photo else ranking.fusion)
     blend = fusion == "blend"
     by_rank = retriever_weights(retrievers, _rank_weights(query, ranking)) if blend else [0.0] * len(weights)
@@ -50,7 +51,8 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         ranking.diversity if query.diversity is None else query.diversity,
         ranking.min_score if query.min_score is None else query.min_score,
         rules,
-        profile_skipped=bool(profile) and not query.has_text_or_photo and profile[0] not in retrievers,
+        uses_profile=uses_profile,
+        profile_skipped=bool(profile) and not query.has_text_or_photo and not uses_profile,
         rank_weights=[weight for _, _, weight in used] if blend else (),
     )
 
