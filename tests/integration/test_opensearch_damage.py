@@ -18,7 +18,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch import lease
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, connect
-from vlm4rec_search.indexes.opensearch.mapping import KINDS
+from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.opensearch.sender import ReleaseGoneError, Sender
 from vlm4rec_search.search.rules import Rule
@@ -38,6 +38,25 @@ def test_pruning_keeps_a_live_release_that_lost_an_index(window: Window) -> None
     with pytest.raises(RunError, match="the aliases do not point to one release"):
         window.releases.prune(1)
     assert set(window.documents()) == set("abcdef")
+
+
+@pytest.mark.parametrize("lost", ["profiles", "segments"])
+def test_a_live_release_that_lost_an_index_answers_from_memory_until_the_next_publication(
+    window: Window, lost: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = window.publish(relabelled("old")).meta.name
+    index, query = Searcher(OpenSearchBackend(window.catalogue)), Query(user="u3", explain=True)  # u3 has a segment
+    window.client.indices.delete(index=window.catalogue.index(lost, live))
+    for _ in range(2):
+        answer = index.search(query)
+        assert (answer.release, [hit.item_id for hit in answer.hits][:2]) == (live, ["b", "c"])
+        assert "the release is no longer there" in (answer.degraded or "")
+    new = window.publish(relabelled("new"), incremental=True).meta.name
+    assert "nothing counts as live: the aliases do not point to one release" in caplog.text
+    answer = index.search(query)
+    assert (answer.release, answer.degraded) == (new, None)
+    window.releases.prune(1)
+    assert len(window.indexes()) == len(KINDS)  # what was left of the old release is gone
 
 
 def test_indices_restored_under_another_name_stay_live(window: Window) -> None:

@@ -70,10 +70,26 @@ class ReleaseCatalogue:
                 f"{alias} -> {' and '.join(aliased) or 'nothing'}" for alias, aliased in targets.items()
             )
             raise DamagedIndexError(
-                f"the aliases do not point to one release ({listing}): `vlm4rec releases rollback RELEASE` sets them;"
-                " if they belong to another application, set VLM4REC_INDEX_PREFIX"
+                f"the aliases do not point to one release ({listing}): `vlm4rec releases rollback RELEASE` sets them"
+                " and so does `vlm4rec index`; if they belong to another application, set VLM4REC_INDEX_PREFIX"
             )
         return releases.pop() if releases else None
+
+    def live_or_damage(self) -> tuple[str | None, DamagedIndexError | None]:
+        """Return the live release; where our own indices behind the aliases are no whole release, None and the error.
+
+        Raises:
+            UsageError: an alias is an index.
+            DamagedIndexError: an alias names an index of another application.
+        """
+        try:
+            return self.live(), None
+        except DamagedIndexError as error:
+            names = [*self.aliases.values()]
+            for index, body in self._aliased_indices().items():
+                if any(not index.startswith(f"{alias}__") for alias in body["aliases"] if alias in names):
+                    raise
+            return None, error
 
     def list(self) -> dict[str, ListedRelease]:
         """Return every verified release that has all its indices, the oldest first."""
@@ -256,10 +272,17 @@ def activate_release(catalogue: ReleaseCatalogue, release: str, held: Lease) -> 
 def check_unchanged(catalogue: ReleaseCatalogue, before: str | None, release: str) -> None:
     """Refuse to replace a release that another process activated while this one was built.
 
+    Args:
+        catalogue: of the server's releases.
+        before: the live release when the building began, None without a whole one.
+        release: the new one, for the message.
+
     Raises:
         RunError: the live release is not `before`.
     """
-    now = catalogue.live()
+    now, damage = catalogue.live_or_damage()
+    if before and damage:
+        raise damage
     if now != before:
         raise RunError(activated_meanwhile(now, release))
 

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from vlm4rec_search.common.concurrency import call_now, start_in_thread
+from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.aliases import OpenedRelease, ReleaseCatalogue, find_live_release, read_release
 from vlm4rec_search.indexes.opensearch.connection import server_errors
@@ -51,10 +52,12 @@ class ReleaseState:
     Attributes:
         release: the release.
         popular: its popular items, for answers without the server.
+        is_last: whether an index of it is gone and no other release can be opened.
     """
 
     release: OpenedRelease
     popular: PopularItems
+    is_last: bool = False
 
 
 class OpenSearchBackend(Backend):
@@ -97,7 +100,12 @@ class OpenSearchBackend(Backend):
 
     def reader(self, sent: list[SentRequest] | None = None) -> "OpenSearchReader":
         """Return a reader that stays with the release that is open now."""
-        return OpenSearchReader(Sender(self._catalogue.client, sent, self._reads()), self._opened, self._can_fuse)
+        if self._opened.is_last:
+            with suppress(Vlm4recError):
+                self.reopen()  # one may have been published since
+        opened = self._opened
+        sender = Sender(self._catalogue.client, sent, self._reads(), opened.is_last)
+        return OpenSearchReader(sender, opened, self._can_fuse)
 
     def live(self) -> str | None:
         """Return the name of the live release, None for a backend that was opened for a named release."""
@@ -107,10 +115,21 @@ class OpenSearchBackend(Backend):
             return self._reads().until_answered(lambda _: find_live_release(self._catalogue))
 
     def reopen(self) -> bool:
-        """Open the release that answers now, unless the backend was opened for a named release."""
-        if self._follows_alias:
-            self._opened = self._open(None)
-        return self._follows_alias
+        """Open the release that answers now, unless the backend was opened for a named release.
+
+        Where none answers, the old one stays open: searches that need its deleted parts are answered from memory.
+        """
+        if not self._follows_alias:
+            return False
+        try:
+            live = self.live()
+        except Vlm4recError as error:
+            if not self._opened.is_last:
+                logger.error("no other release can be opened: %s", error)
+            self._opened = replace(self._opened, is_last=True)
+        else:
+            self._opened = self._open(live)
+        return True
 
     def close(self) -> None:
         """Close the connections; those of a caller who named the release stay open."""

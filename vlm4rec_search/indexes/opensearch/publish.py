@@ -71,7 +71,8 @@ def publish_release(
 ) -> Publication:
     """Build, verify and activate a release. The previous release answers until then, and keeps answering on failure.
 
-    Where nothing is published yet, an incremental release is built as a full one.
+    Where nothing is published yet, an incremental release is built as a full one. So it is where the aliases name no
+    whole release; they are replaced.
 
     Args:
         catalogue: of the server's releases.
@@ -85,13 +86,15 @@ def publish_release(
 
     Raises:
         UsageError: a column is missing, an alias is an index, or the live release cannot be the base of this one.
-        RunError: nothing is left to publish, another publication is running, the aliases do not point to one release,
-            too much would be deleted, verification fails, another release was activated meanwhile, or the server
-            refuses or does not answer. If documents had been refused before, it is a PublicationError.
+        RunError: nothing is left to publish, another publication is running, an alias names an index of another
+            application, too much would be deleted, verification fails, another release was activated meanwhile, or the
+            server refuses or does not answer. If documents had been refused before, it is a PublicationError.
     """
     started = time.perf_counter()
     with _publication_errors(), lease(catalogue.client, catalogue.prefix) as held, _staging_database() as connection:
-        live = catalogue.live()
+        live, damage = catalogue.live_or_damage()
+        if damage:
+            logger.warning("nothing counts as live: %s", str(damage).partition(": ")[0])
         storage.check(lambda: server_version(catalogue.client))
         if storage.vectors == "faiss":
             _check_faiss(catalogue)

@@ -47,11 +47,13 @@ class Sender:
         client: the client.
         sent: records the requests.
         reads: time-outs and repetitions; without it each request is sent once, with the time-out of the client.
+        is_last: whether no other release can be opened, so that a deleted index counts as one that does not answer.
     """
 
     client: OpenSearch
     sent: list[SentRequest] | None = None
     reads: Reads | None = None
+    is_last: bool = False
 
     def within(self, part: float, repeats: bool = True) -> "Sender":
         """Return a sender that takes at most a part (0 to 1) of the time that is left."""
@@ -128,7 +130,7 @@ class Sender:
             some_are_enough: raise `PartlyAnsweredError` where some of them fail again and again.
 
         Raises:
-            ReleaseGoneError: an index of the release was deleted.
+            ReleaseGoneError: an index of the release was deleted, unless the sender is the last.
             PartlyAnsweredError: some of the parts failed, and the caller can use the others.
             UnavailableError: the server does not answer, or not in time.
             RunError: it refuses the request.
@@ -158,6 +160,8 @@ class Sender:
                 return read(None) if self.reads is None else self.reads.until_answered(read)
             except UnavailableError as error:  # a repetition may have had no answer at all
                 raise partly[-1] if partly else error from None
+            except ReleaseGoneError as error:
+                raise UnavailableError(str(error)) if self.is_last else error from None
 
 
 def serialise(body: Mapping[str, Any]) -> bytes:
