@@ -50,6 +50,17 @@ class Window:
             prepare_documents(connection)
             yield connection
 
+    def rename(self, live: str) -> str:
+        """Let the aliases name copies of the live indices, as after a restore under another name, and return theirs."""
+        actions: list[dict[str, Any]] = []
+        for kind, alias in self.catalogue.aliases.items():
+            source, target = (self.catalogue.index(kind, name) for name in (live, f"{live}restored"))
+            self.client.indices.put_settings(index=source, body={"index.blocks.write": True})
+            self.client.indices.clone(index=source, target=target, body={"settings": {"index.blocks.write": None}})
+            actions += [{"remove": {"index": source, "alias": alias}}, {"add": {"index": target, "alias": alias}}]
+        self.client.indices.update_aliases(body={"actions": actions})
+        return f"{live}restored"
+
     def repair(self, index: str) -> None:
         """Restore the six items in an index of items."""
         self.client.delete_by_query(index=index, body={"query": {"match_all": {}}}, refresh=True)

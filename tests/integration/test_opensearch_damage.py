@@ -61,17 +61,27 @@ def test_a_live_release_that_lost_an_index_answers_from_memory_until_the_next_pu
 
 def test_indices_restored_under_another_name_stay_live(window: Window) -> None:
     live = window.publish().meta.name
-    actions: list[dict[str, Any]] = []
-    for kind, alias in window.catalogue.aliases.items():
-        source, target = (window.catalogue.index(kind, name) for name in (live, f"{live}restored"))
-        window.client.indices.put_settings(index=source, body={"index.blocks.write": True})
-        window.client.indices.clone(index=source, target=target, body={"settings": {"index.blocks.write": None}})
-        actions += [{"remove": {"index": source, "alias": alias}}, {"add": {"index": target, "alias": alias}}]
-    window.client.indices.update_aliases(body={"actions": actions})
+    restored = window.rename(live)
     with pytest.raises(RunError, match="there are no documents"):
         window.publish(documents()[:0])
-    assert window.catalogue.live() == f"{live}restored"
+    assert window.catalogue.live() == restored
     assert set(window.documents()) == set("abcdef")
+
+
+def test_a_shopper_is_forgotten_in_damaged_and_in_restored_indices(window: Window) -> None:
+    old = window.publish(relabelled("old")).meta.name
+    restored = window.rename(old)
+    window.client.indices.delete(index=window.catalogue.index("segments", restored))
+    assert window.releases.forget({"u1", "u3"}, dry_run=True) == {old: 2, restored: 2}
+    foreign, alias = f"{window.catalogue.prefix}people", f"{window.catalogue.prefix}profiles"
+    window.client.index(index=foreign, id="u3", body={}, params={"refresh": "true"})
+    window.client.indices.put_alias(index=foreign, name=alias)
+    with pytest.raises(
+        RunError, match=f"{foreign}, which {alias} names, has such shoppers and is no index of a release"
+    ):
+        window.releases.forget({"u1", "u3"})
+    hits = window.client.search(index=f"{alias}*", body={})["hits"]["hits"]
+    assert {hit["_id"] for hit in hits if hit["_index"] != foreign} == {"u2", "u4"}
 
 
 def test_a_release_of_another_package_version_is_listed_with_the_reason(window: Window) -> None:

@@ -96,6 +96,17 @@ class ReleaseCatalogue:
         complete = {name: bodies["items"] for name, bodies in self._meta_bodies().items() if _is_complete(bodies)}
         return in_order({name: self._read(name, body) for name, body in complete.items()})
 
+    def profiles(self) -> dict[str, str]:
+        """Return the release of every index of profiles, whole or not; "" for a foreign one that the alias names."""
+        alias = self.aliases["profiles"]
+        among = {
+            "ignore_unavailable": "true",
+            "expand_wildcards": "open,closed",
+            "filter_path": "*.settings.index.uuid",
+        }
+        indices = self.client.indices.get(index=f"{alias}__*,{alias}", params=among)
+        return {index: self._release_of(index) if index.startswith(f"{alias}__") else "" for index in sorted(indices)}
+
     def activate(self, release: str) -> None:
         """Let all aliases name a release, in one request."""
         actions = []

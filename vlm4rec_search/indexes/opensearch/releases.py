@@ -144,24 +144,36 @@ class OpenSearchReleases(Releases):
     def forget(self, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
         """Delete the documents as `delete_profiles` does, and merge, so that no segment has them.
 
-        What killed publications have left, which may have them too, is removed. A merge that is missing is made up for.
+        Releases that lost another index are cleaned too. What killed publications have left, which may have the
+        documents, is removed. A merge that is missing is made up for.
+
+        Raises:
+            RunError: as for every backend; an index cannot be read, or the alias of profiles names one of another
+                application that has such documents.
         """
-        found = {}
-        with server_errors(), nullcontext() if dry_run else lease(self.catalogue.client, self.catalogue.prefix):
+        found, foreign = {}, []
+        client = self.catalogue.client
+        with server_errors(), nullcontext() if dry_run else lease(client, self.catalogue.prefix):
             if not dry_run:
                 self.catalogue.delete_unfinished()
-            for name in self.list():
+            indices = self.catalogue.profiles()
+            for index, name in indices.items():
                 if not dry_run:  # a count and a scan see what an earlier call has deleted only then
-                    self.catalogue.client.indices.refresh(index=self.catalogue.index("profiles", name))
-                ids = [
-                    id_ for batch in self.hashes(name, "profiles") for id_ in batch["id"].to_pylist() if id_ in users
-                ]
+                    client.indices.refresh(index=index)
+                ids = [id_ for batch in scan_hashes(client, index) for id_ in batch["id"].to_pylist() if id_ in users]
                 if ids:
-                    found[name] = len(ids)
-                if ids and not dry_run:
+                    found[name or index] = len(ids)
+                if ids and not dry_run and name:
                     delete_profiles(self.catalogue, name, ids)
+                elif ids and not dry_run:
+                    foreign.append(index)
             if not dry_run:
-                merge_deleted(self.catalogue.client, [self.catalogue.index("profiles", name) for name in self.list()])
+                merge_deleted(client, [index for index, name in indices.items() if name])
+        if foreign:
+            raise RunError(
+                f"{foreign[0]}, which {self.catalogue.aliases['profiles']} names, has such shoppers and is no index of"
+                " a release: delete them there, or set VLM4REC_INDEX_PREFIX"
+            )
         return found
 
     def close(self) -> None:

@@ -29,8 +29,9 @@ def delete_profiles(catalogue: ReleaseCatalogue, release: str, ids: Sequence[str
     users = client.count(index=index)["count"] - len(ids)
     for kind in KINDS:
         of_kind = catalogue.index(kind, release)
-        meta = client.indices.get_mapping(index=of_kind)[of_kind]["mappings"]["_meta"]
-        client.indices.put_mapping(index=of_kind, body={"_meta": {**meta, "users": users}})
+        mapping = client.indices.get_mapping(index=of_kind, ignore_unavailable=True)  # a damaged release may lack it
+        if meta := mapping.get(of_kind, {}).get("mappings", {}).get("_meta"):
+            client.indices.put_mapping(index=of_kind, body={"_meta": {**meta, "users": users}})
     delete_documents(client, index, ids)
     client.indices.refresh(index=index)
 
