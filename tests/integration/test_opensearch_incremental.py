@@ -14,9 +14,12 @@ import pytest
 from helpers import search_tables
 from helpers.backends import Server
 from helpers.opensearch_server import prefixed
+from helpers.server_releases import Window
+from helpers.six_items import documents, ease, given, meta
 
 from vlm4rec_search import Query
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
+from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.searcher import Searcher
 
@@ -68,6 +71,15 @@ def pair(opensearch_url: str) -> Iterator[Pair]:
         places[1].publish(after, search_tables.made())
         with places[0].open() as changed, places[1].open() as whole:
             yield Pair(changed, whole, ids[2], ids[0])
+
+
+def test_items_whose_ease_weights_changed_are_sent_again(window: Window) -> None:
+    window.publish()
+    before = given(documents())
+    after = replace(before, ease=ease().assign(weight=ease()["weight"] * 0.9))
+    publication = publish_release(window.catalogue, after, meta(), incremental=True)
+    assert [load.indexed for load in publication.loads] == [2, 0, 0]  # a and d have weights
+    assert window.documents()["a"]["ease"]["weight"] == pytest.approx([0.45, -0.225])
 
 
 def test_complete_semantic_lists_are_equal(pair: Pair) -> None:

@@ -38,9 +38,9 @@ FROM users WHERE strlen(user_id) > $longest;
 INSERT INTO rejected SELECT 'segment', segment, NULL, 'segment of more than ' || $longest || ' bytes'
 FROM segments WHERE strlen(segment) > $longest;
 """
-# The weights of an item's words and of EASE depend on all items and histories. An item is not sent again when only they
-# change, so that one new item does not change every document; a whole release brings them up to date.
-_ITEM_HASH = "sha256(to_json(struct_update(body, words := NULL, ease := NULL))::VARCHAR) AS body_hash"
+# The weights of an item's words depend on all items. An item is not sent again when only they change, so that one new
+# item does not change every document; a whole release brings them up to date.
+_ITEM_HASH = "sha256(to_json(struct_update(body, words := NULL))::VARCHAR) AS body_hash"
 # Neighbours are two lists: of a list of pairs, a search would have to build thousands of objects.
 _CREATE = "CREATE TABLE outgoing_{kind} AS SELECT *, {body_hash} FROM ({rows}) AS body"
 _ADD = "INSERT INTO outgoing_{kind} SELECT *, {body_hash} FROM ({rows}) AS body"
