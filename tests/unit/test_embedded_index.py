@@ -1,5 +1,6 @@
 """The embedded index: scores against hand-computed numbers, and what it refuses to open."""
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.six_items import RANKING, VECTORS, documents, given, meta, popularity, publish, users
 
@@ -21,6 +23,7 @@ from vlm4rec_search.indexes import open_index_of
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.search.searcher import Searcher
@@ -226,6 +229,25 @@ def test_a_damaged_release_is_told_in_one_line(tmp_path: Path, content: bytes) -
     assert "publish again with `vlm4rec index`" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert publish(tmp_path).added == 6  # publishing repairs it
+
+
+def test_a_damaged_block_of_a_table_is_told_in_one_line(tmp_path: Path) -> None:
+    people = pd.concat([users()] * 5_000, ignore_index=True)
+    ids = [hashlib.sha256(bytes([number % 256, number // 256])).hexdigest() for number in range(len(people))]
+    name = build_release(tmp_path, given(documents(), people.assign(user_id=ids)), meta()).release
+    path = release_path(tmp_path, name)
+    with duckdb.connect(str(path), read_only=True) as connection:
+        blocks = "SELECT block_id FROM pragma_storage_info('users') WHERE column_name = 'user_id' AND block_id >= 0"
+        places = [place for (place,) in connection.execute(blocks).fetchall()]
+    with path.open("r+b") as file:
+        for place in places:
+            file.seek(3 * 4_096 + place * 262_144 + 100_000)  # three headers, then blocks of 256 KiB
+            file.write(bytes(64))
+    message = rf"^cannot read the release {path} \(.*\): go back with `vlm4rec releases rollback`"
+    with open_index(str(tmp_path)) as index, pytest.raises(RunError, match=message):
+        index.search(Query(user=ids[0]))
+    with pytest.raises(RunError, match=f"^cannot read the release {path}"):
+        EmbeddedReleases(tmp_path).users(name, 10)
 
 
 @pytest.mark.parametrize("pointer", ["../../etc/passwd", "items__v1__gone__0", "\udcff"])

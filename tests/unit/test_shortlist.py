@@ -1,6 +1,7 @@
 """Shortlists of a large release: what they find, and that filters and exclusions hold."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -12,6 +13,7 @@ from helpers.six_items import documents, given, meta, popularity
 from vlm4rec_search import Query
 from vlm4rec_search.common.vectors import Vectors, unit
 from vlm4rec_search.indexes.embedded import store as stores
+from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.shortlist import Shortlist, distances, sign_bits, try_lengths
@@ -148,6 +150,37 @@ def test_a_large_release_is_mapped_and_gives_the_same_arrays(tmp_path: Path, mon
     assert list(path.parent.glob("*.arrays-*/records.npy"))
     for each in (alone, mapped):
         each.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("vectors", "missing"),
+        ("vectors", "short"),
+        ("records", "zeros"),
+        ("terms", "short"),
+        ("postings.indptr", "zeros"),
+        ("ease.data", "short"),
+    ],
+)
+def test_damaged_arrays_are_read_from_the_release_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, damage: str
+) -> None:
+    build_release(tmp_path, given(documents()), meta())
+    (path,) = (tmp_path / "releases").glob("*.duckdb")
+    monkeypatch.setattr(stores, "MAPPED_FROM", 1)
+    Store(path).close()
+    array = arrays_folder(path) / f"{name}.npy"
+    if damage == "missing":
+        array.unlink()
+    else:
+        np.save(array, np.load(array)[:1] if damage == "short" else np.zeros_like(np.load(array)))
+    with closing(Store(path)) as store:
+        assert store.vectors.shape == (6, 4)
+        assert [record["item_id"] for record in store.records(np.arange(6))] == list("abcdef")
+        assert store.ease.nnz == 4
+    assert "each process holds its own copy of the release" in caplog.text
+    assert ("has no array" in caplog.text) == (damage == "missing")
 
 
 @pytest.mark.parametrize("batch", [1, 4])

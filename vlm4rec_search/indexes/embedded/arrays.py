@@ -55,23 +55,25 @@ def _whole(rows: Rows) -> AnyArray:
     return whole
 
 
-def map_arrays(release: Path, load: Callable[[], Loaded]) -> Mapping[str, AnyArray]:
-    """Return the arrays of a release, read-only and mapped from files, which are written first where there are none.
+def map_arrays(release: Path, load: Callable[[], Loaded], use: Callable[[Mapping[str, AnyArray]], None]) -> None:
+    """Use the arrays of a release, read-only and mapped from files, which are written first where there are none.
 
-    Where the files cannot be written or read, the arrays are those of this process alone.
+    Where the files cannot be written, read or used, the arrays are those of this process alone.
 
     Args:
         release: its file.
         load: reads them from the release.
+        use: takes them by name; raises KeyError where one is missing, ValueError or OSError where one is wrong.
     """
     folder = arrays_folder(release)
     try:
         if not folder.is_dir():
             _write(folder, load())
-        return {path.stem: _map(path) for path in folder.glob("*.npy")}
-    except (OSError, ValueError, EOFError) as error:  # a full disk, or files that a loss of power cut short
-        logger.warning("each process holds its own copy of the release: %s cannot be used (%s)", folder, error)
-        return read_arrays(load)
+        use({path.stem: _map(path) for path in folder.glob("*.npy")})
+    except (OSError, ValueError, EOFError, KeyError) as error:  # a full disk, or files that a loss of power cut short
+        reason = f"it has no array {error}" if isinstance(error, KeyError) else error
+        logger.warning("each process holds its own copy of the release: %s cannot be used (%s)", folder, reason)
+        use(read_arrays(load))
 
 
 def _write(folder: Path, arrays: Loaded) -> None:

@@ -1,7 +1,7 @@
 """The releases of the embedded index: files in a folder, and the pointer to the live one."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,13 +109,15 @@ class EmbeddedReleases(Releases):
             rows = {path.stem: erase_from_duckdb(path, users, dry_run, COUNT_USERS) for path in paths}
         return {name: count for name, count in rows.items() if count}
 
-    def _connect(self, name: str) -> duckdb.DuckDBPyConnection:
+    def _connect(self, name: str) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         return _connect(pointer.release_path(self.folder, name))
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+@contextmanager
+def _connect(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
-        return duckdb.connect(str(path), read_only=True)
+        with duckdb.connect(str(path), read_only=True) as connection:
+            yield connection
     except duckdb.Error as error:
         raise RunError(f"cannot read the release {path} ({first_line(error)})") from None
 

@@ -95,16 +95,33 @@ class Store:
         self._lengths = self._load_lengths()
         named = path.with_name(f"{self.meta.name}{path.suffix}")  # also where the file is open under a link
         mapped = shared or self.meta.documents >= MAPPED_FROM
-        arrays = map_arrays(named, self._load_mapped) if mapped else read_arrays(self._load_arrays)
+        if mapped:
+            map_arrays(named, self._load_mapped, self._use)
+        else:
+            self._use(read_arrays(self._load_arrays))
+        self.has_photo = np.zeros(self.meta.documents, dtype=np.bool_)
+        if self.meta.image_encoder:
+            self.has_photo[_numbers(self._table("SELECT document FROM photos")["document"])] = True
+
+    def _use(self, arrays: Mapping[str, AnyArray]) -> None:
+        """Search in these arrays.
+
+        Their sizes are compared, but not every number: that would read the files, which are mapped to save that.
+
+        Raises:
+            KeyError: one is missing.
+            ValueError, OSError: one is damaged or of another size.
+        """
         self._records = pa.ipc.open_stream(pa.py_buffer(arrays["records"])).read_all()
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
         self._ids = np.array(list(self.numbers), dtype=object)
         self._mapped_photos = arrays.get("photos")
         self.vectors, self.fitted, self.popularity = (arrays[name] for name in ("vectors", "fitted", "popularity"))
         self.is_fitted = arrays["is_fitted"]
-        self.has_photo = np.zeros(self.meta.documents, dtype=np.bool_)
-        if self.meta.image_encoder:
-            self.has_photo[_numbers(self._table("SELECT document FROM photos")["document"])] = True
+        of_documents = [self._ids, self.vectors, self.fitted, self.popularity, self.is_fitted]
+        of_documents += [] if self._mapped_photos is None else [self._mapped_photos]
+        if any(len(array) != self.meta.documents for array in of_documents):
+            raise ValueError("its arrays do not fit together")
         self.signs: dict[Kind, Signs] = {kind: arrays[f"signs.{kind}"] for kind in self._lengths}
         self.shortlists = {
             kind: Shortlist(self.signs[kind], length) for kind, length in self._lengths.items() if length
@@ -151,10 +168,14 @@ class Store:
         """The unit vectors of photos, float32 (n, p), zeros without one; the first search by photo loads them."""
         if self._mapped_photos is not None:
             return self._mapped_photos
-        return read_arrays(lambda: {"photos": self._load_vectors("photo")})["photos"]
+        with _duckdb_errors(self.path):
+            return read_arrays(lambda: {"photos": self._load_vectors("photo")})["photos"]
 
     def _matrix(self, arrays: Mapping[str, AnyArray], name: str, rows: int) -> sparse.csr_array:
-        return sparse.csr_array(tuple(arrays[f"{name}.{part}"] for part in _PARTS), (rows, len(self._ids)))
+        data, indices, indptr = (arrays[f"{name}.{part}"] for part in _PARTS)
+        if indptr[-1] != len(data):  # scipy would leave out the rest
+            raise ValueError("its arrays do not fit together")
+        return sparse.csr_array((data, indices, indptr), (rows, len(self._ids)))
 
     def _load_popularity(self) -> Vectors:
         popularity = np.zeros(self.meta.documents, dtype=np.float32)
@@ -255,26 +276,31 @@ class Store:
         return {item["item_id"]: item["score"] for row in rows for item in row["items"]}
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
-        cursor = self._connection.cursor().execute(sql)
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        with _duckdb_errors(self.path):
+            cursor = self._connection.cursor().execute(sql)
+            names = [column[0] for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _fetch(self, sql: str) -> list[tuple[Any, ...]]:
+        with _duckdb_errors(self.path):
+            return self._connection.cursor().execute(sql).fetchall()
 
     def any_user(self) -> str | None:
         """Return the id of some shopper, None for a release without shoppers."""
-        row = self._connection.cursor().execute("SELECT user_id FROM users LIMIT 1").fetchone()
-        return None if row is None else str(row[0])
+        rows = self._fetch("SELECT user_id FROM users LIMIT 1")
+        return str(rows[0][0]) if rows else None
 
     def sample_users(self, kind: Kind, count: int) -> list[Vectors]:
         """Return a matrix of the vectors of some shoppers of the wanted kind, nothing where no shopper has one."""
         column = "fitted" if kind == "fitted" else "vector"
         sql = f"SELECT {column} FROM users WHERE {column} IS NOT NULL ORDER BY md5(user_id) LIMIT {int(count)}"  # noqa: S608
-        rows = self._connection.cursor().execute(sql).fetchall()
+        rows = self._fetch(sql)
         return [np.array([vector for (vector,) in rows], dtype=np.float32)] if rows else []
 
     def words(self, documents: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
         """Return the weighted words of documents; a document without words is missing."""
         sql = f"SELECT document, words FROM words WHERE document IN {_numbers_sql(documents)}"  # noqa: S608
-        return dict(self._connection.cursor().execute(sql).fetchall())
+        return dict(self._fetch(sql))
 
     def documents(self, item_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the rows of the table `documents` by id, in the order of the ids."""
@@ -311,8 +337,8 @@ class Store:
         """
         holds = f"value IN {hex_texts(condition.values)}" if condition.values else _between(condition)
         sql = f"SELECT document FROM facets WHERE field = {hex_text(condition.field)} AND {holds}"  # noqa: S608
-        cursor = self._connection.cursor().execute(sql)
-        documents = _numbers(cursor.to_arrow_table()["document"])
+        with _duckdb_errors(self.path):
+            documents = _numbers(self._connection.cursor().execute(sql).to_arrow_table()["document"])
         if len(documents) == 0:
             check_field(condition.field, self.fields)
         mask = np.zeros(self.meta.documents, dtype=np.bool_)
@@ -322,14 +348,13 @@ class Store:
     @cached_property
     def fields(self) -> frozenset[str]:
         """The attributes that documents have."""
-        rows = self._connection.cursor().execute("SELECT DISTINCT field FROM facets").fetchall()
-        return frozenset(field for (field,) in rows)
+        return frozenset(field for (field,) in self._fetch("SELECT DISTINCT field FROM facets"))
 
     def facets(self, documents: Sequence[int]) -> list[dict[str, list[str]]]:
         """Return the values of each document by field."""
         values: dict[int, dict[str, list[str]]] = {document: {} for document in documents}
         sql = f"SELECT document, field, value FROM facets WHERE document IN {_numbers_sql(documents)}"  # noqa: S608
-        for document, field, value in self._connection.cursor().execute(sql).fetchall():
+        for document, field, value in self._fetch(sql):
             values[document].setdefault(field, []).append(value)
         return [values[document] for document in documents]
 
