@@ -250,6 +250,20 @@ def test_a_damaged_block_of_a_table_is_told_in_one_line(tmp_path: Path) -> None:
         EmbeddedReleases(tmp_path).users(name, 10)
 
 
+def test_a_release_may_lose_a_fifth_at_most_unless_forced(tmp_path: Path) -> None:
+    live = publish(tmp_path).release
+    with pytest.raises(
+        RunError, match="2 of 6 items would be deleted, more than 20%; look at the tables, or publish with"
+    ):
+        publish(tmp_path, documents()[:4])
+    with pytest.raises(RunError, match="1 of 4 profiles would be deleted, more than 20%"):
+        build_release(tmp_path, given(documents(), users()[:3]), meta())
+    assert EmbeddedReleases(tmp_path).live() == live
+    assert publish(tmp_path, documents()[:5]).deleted == 1
+    few = given(documents()[:1], users()[:1])
+    assert build_release(tmp_path, few, meta(), force=True).deleted == 4
+
+
 @pytest.mark.parametrize("pointer", ["../../etc/passwd", "items__v1__gone__0", "\udcff"])
 def test_a_damaged_pointer_is_told_in_one_line(tmp_path: Path, pointer: str) -> None:
     (tmp_path / "current").write_bytes(pointer.encode("utf-8", "surrogateescape"))

@@ -39,7 +39,7 @@ def test_changes_are_counted_against_the_release_before(tmp_path: Path) -> None:
     changed = documents()
     changed.loc[0, "content_hash"] = "a2"
     changed.loc[1, "item_id"] = "new"
-    second = publish(tmp_path, changed.drop(index=[5]))
+    second = build_release(tmp_path, given(changed.drop(index=[5])), meta(), force=True)
     assert (second.documents, second.added, second.changed, second.deleted, second.rejected) == (5, 1, 1, 2, 0)
     assert set(asdict(second)) >= {"release", "documents", "added", "changed", "deleted", "rejected", "seconds"}
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "--force",
     is_flag=True,
     help="Publish although a suite or the gate fails; the release records it. Also although another release was"
-    " activated meanwhile, and on a server although more than a fifth of the live documents would be deleted.",
+    " activated meanwhile, or although more than a fifth of the live items or profiles would be deleted.",
 )
 @click.option("--gate", is_flag=True, help="Refuse a release that is worse than the live one on held-out interactions.")
 @click.option(

@@ -6,6 +6,8 @@ from vlm4rec_search.common.errors import RunError, Vlm4recError
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.searcher import Searcher
 
+LARGEST_LOSS = 0.2  # share of the live items, and of the live profiles, that a publication may delete without force
+
 # How many rows show each fault; all are 0 in a sound release.
 _FAULTS = {
     "documents are missing": """
@@ -45,6 +47,24 @@ _FAULTY_PHOTOS = """
 def has_photos(connection: duckdb.DuckDBPyConnection) -> bool:
     """Return whether the release of a staging database has vectors of photos."""
     return "image_encoder" in connection.table("release").columns
+
+
+def check_loss(gone: int, live: int, kind: str) -> None:
+    """Refuse to delete more than the share `LARGEST_LOSS` of the live documents of a kind.
+
+    Args:
+        gone: how many of them the new release does not have.
+        live: their number.
+        kind: items or profiles. Lists of what is popular in a segment may go: a quiet week ends many of them.
+
+    Raises:
+        RunError: the publication would delete more.
+    """
+    if gone > LARGEST_LOSS * live:
+        raise RunError(
+            f"not published: {gone:,} of {live:,} {kind} would be deleted, more than {LARGEST_LOSS:.0%}; look at the"
+            " tables, or publish with --force"
+        )
 
 
 def verify_rows(connection: duckdb.DuckDBPyConnection) -> None:

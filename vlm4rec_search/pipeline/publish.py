@@ -63,7 +63,7 @@ def publish_index(
         settings: warehouse, expectations, credentials, file of records, business rules.
         environment: SQLMesh environment of the tables.
         force: publish although a suite or the gate fails, which the release records, or although somebody activated
-            another release meanwhile; on a server also although much of the live release would be deleted.
+            another release meanwhile, or much of the live release would be deleted.
         url: of the index; None takes the settings'.
         incremental: on a server, change a copy of the live release.
         gate: compares the tables with the live release before anything is built.

@@ -16,7 +16,7 @@ from vlm4rec_search.common.erase import erase_from_duckdb
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.progress import Advance, bar
 from vlm4rec_search.common.vectors import cosines, unit
-from vlm4rec_search.indexes.checks import run_smoke_searches
+from vlm4rec_search.indexes.checks import check_loss, run_smoke_searches
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, publishing
 from vlm4rec_search.indexes.embedded.shortlist import Signs, Trial, try_lengths
@@ -52,7 +52,8 @@ _CHANGES = """
 SELECT count(*) FILTER (old.item_id IS NULL),
     count(*) FILTER (old.content_hash IS DISTINCT FROM new.content_hash AND old.item_id = new.item_id),
     count(*) FILTER (new.item_id IS NULL),
-    (SELECT count(*) FROM rejected WHERE kind = 'document'), (SELECT count(*) FROM rejected WHERE kind = 'user')
+    (SELECT count(*) FROM rejected WHERE kind = 'document'), (SELECT count(*) FROM rejected WHERE kind = 'user'),
+    (SELECT count(*) FROM users_before ANTI JOIN users USING (user_id))
 FROM documents AS new FULL JOIN previous AS old ON old.item_id = new.item_id
 """
 
@@ -75,12 +76,13 @@ def build_release(
         meta: from `new_release`; its encoder and dimension are those that the vectors must have.
         exact_up_to: documents up to which searches compare all vectors; a larger release gets shortlists.
         forgotten: see `Releases.publish`.
-        force: publish although another release was activated meanwhile.
+        force: publish although many items or profiles of the live release would be deleted, or another release was
+            activated meanwhile.
 
     Raises:
         UsageError: a column is missing.
-        RunError: no document can be published, verification fails, another build is running, the file cannot be
-            written, or another release was activated meanwhile.
+        RunError: no document can be published, too much would be deleted, verification fails, another build is running,
+            the file cannot be written, or another release was activated meanwhile.
     """
     started = time.perf_counter()
     steps = STEPS + len(BOOSTS) + 1
@@ -91,7 +93,7 @@ def build_release(
             meta = stage_release(connection, given, meta, advance, left_out)
             _write_postings(connection, load_analyzer(meta.analyzer), advance)
             scans = scan_samples(connection, meta.dimension)
-            summary = _summarize_changes(connection, folder, meta)
+            summary = _summarize_changes(connection, folder, meta, force)
             if meta.documents > exact_up_to:
                 connection.execute(CREATE_SHORTLISTS)
                 connection.execute("INSERT INTO shortlists (kind) SELECT 'semantic'")
@@ -197,22 +199,34 @@ def _texts(connection: duckdb.DuckDBPyConnection, field: str) -> Iterator[str | 
         yield from batch.column(0).to_pylist()
 
 
-def _summarize_changes(connection: duckdb.DuckDBPyConnection, folder: Path, meta: ReleaseMeta) -> ReleaseSummary:
+def _summarize_changes(
+    connection: duckdb.DuckDBPyConnection, folder: Path, meta: ReleaseMeta, force: bool
+) -> ReleaseSummary:
+    """Count the differences from the current release.
+
+    Raises:
+        RunError: too much of it would be deleted, unless `force` is given.
+    """
     previous, users_before = _read_current(folder)
     connection.register("previous", previous)
-    added, changed, deleted, rejected, rejected_users = connection.execute(_CHANGES).fetchall()[0]
-    counts = (added, changed, deleted, meta.users, users_before, rejected, rejected_users)
+    connection.register("users_before", users_before)
+    added, changed, deleted, rejected, rejected_users, gone = connection.execute(_CHANGES).fetchall()[0]
+    if not force:
+        check_loss(deleted, len(previous), "items")
+        check_loss(gone, len(users_before), "profiles")
+    counts = (added, changed, deleted, meta.users, len(users_before), rejected, rejected_users)
     return ReleaseSummary(meta.name, meta.documents, *counts)
 
 
-def _read_current(folder: Path) -> tuple[pa.Table, int]:
-    """Return item_id and content_hash of the current release, and its number of users; empty without a release."""
+def _read_current(folder: Path) -> tuple[pa.Table, pa.Table]:
+    """Return item_id and content_hash, and user_id, of the current release; empty without a release."""
     try:
         path = current_release(folder)
         if path is not None:
             with duckdb.connect(str(path), read_only=True) as connection:
                 documents = connection.execute("SELECT item_id, content_hash FROM documents").to_arrow_table()
-                return documents, count_rows(connection, "users")
+                return documents, connection.execute("SELECT user_id FROM users").to_arrow_table()
     except (DamagedIndexError, duckdb.Error):
         pass  # the new release repairs a damaged index: all of its documents count as added
-    return pa.table({"item_id": pa.array([], pa.string()), "content_hash": pa.array([], pa.string())}), 0
+    documents = pa.table({"item_id": pa.array([], pa.string()), "content_hash": pa.array([], pa.string())})
+    return documents, pa.table({"user_id": pa.array([], pa.string())})

@@ -13,9 +13,9 @@ import orjson
 import pyarrow as pa
 from opensearchpy import OpenSearch, helpers
 
-from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.indexes.checks import has_photos
+from vlm4rec_search.indexes.checks import check_loss, has_photos
 from vlm4rec_search.indexes.opensearch import bulk
 from vlm4rec_search.indexes.opensearch.bulk import Operation
 from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, LONGEST_ID, VECTORS, Kind, field_name
@@ -24,8 +24,8 @@ from vlm4rec_search.indexes.staging import RANGE, count_rows
 from vlm4rec_search.indexes.tables import BODY_HASH
 
 BATCH = 1_000  # documents in memory
-LARGEST_LOSS = 0.2  # share of the live documents that a publication may delete without force
 _PAGE = 5_000  # hashes that one request reads
+_GUARDED: tuple[Kind, ...] = ("items", "profiles")
 _JSON = ("attributes", "facets", "numbers")  # columns of JSON text, which documents contain as JSON
 _HASHES = ("content_hash", "body_hash")
 _SCHEMA = pa.schema([("id", pa.string()), *((name, pa.string()) for name in _HASHES)])
@@ -194,19 +194,19 @@ def find_updates(connection: duckdb.DuckDBPyConnection, kind: Kind, table: str) 
     return operations(), len(gone) + number
 
 
-def check_losses(connection: duckdb.DuckDBPyConnection, kind: Kind, table: str) -> None:
-    """Refuse to delete more than the share `LARGEST_LOSS` of the live documents, a table from `read_hashes`.
+def check_losses(connection: duckdb.DuckDBPyConnection) -> None:
+    """Refuse to delete many of the live items or profiles, see `check_loss`.
+
+    Args:
+        connection: with the tables of `prepare_documents`, and the tables `live_<kind>` of `read_hashes`.
 
     Raises:
-        RunError: the publication would delete more.
+        RunError: the publication would delete too many.
     """
-    gone = len(connection.execute(_GONE.format(table=table, kind=kind, id=ID_COLUMNS[kind])).fetchall())
-    total = len(connection.table(table))
-    if gone > LARGEST_LOSS * total:
-        raise RunError(
-            f"not published: {gone:,} of {total:,} {kind} would be deleted, more than {LARGEST_LOSS:.0%}; look at the"
-            " tables, or publish with --force"
-        )
+    for kind in _GUARDED:
+        table = f"live_{kind}"
+        gone = connection.execute(_GONE.format(table=table, kind=kind, id=ID_COLUMNS[kind])).fetchall()
+        check_loss(len(gone), len(connection.table(table)), kind)
 
 
 def check_compatible(live: ReleaseMeta, new: ReleaseMeta) -> None:

@@ -79,8 +79,8 @@ def publish_release(
         given: the search layer.
         meta: from `new_release`; the documents need its encoder and dimension.
         incremental: copy the live release and send only documents that changed.
-        force: publish although many documents of the live release would be deleted, or another process activated
-            another release meanwhile.
+        force: publish although many items or profiles of the live release would be deleted, or another process
+            activated another release meanwhile.
         storage: shards, copies and vectors of a full release; a copy has those of its base.
         forgotten: see `Releases.publish`.
 
@@ -110,11 +110,13 @@ def publish_release(
         base = previous if incremental else None
         if base:
             check_compatible(base, meta)
-        _check_losses(connection, force)
+        if not force:
+            check_losses(connection)
         with _deleted_on_failure(catalogue, meta.name):
             builder = IndexBuilder(catalogue, connection, meta, facets, base.name if base else None, storage)
             loads = tuple(builder.build(kind) for kind in KINDS)
-            _check_losses(connection, force)  # again, after the server has refused documents
+            if not force:
+                check_losses(connection)  # again, after the server has refused documents
             meta = _verify(catalogue, connection, meta)
             held.renew()
             if (now := forgotten()) != left_out:
@@ -260,11 +262,6 @@ def _check_faiss(catalogue: ReleaseCatalogue) -> None:
     plugins = {row["component"] for row in catalogue.client.cat.plugins(params={"format": "json"})}
     if "opensearch-knn" not in plugins:
         raise UsageError("this server has no faiss: set VLM4REC_INDEX_VECTORS to float32 or on_disk")
-
-
-def _check_losses(connection: duckdb.DuckDBPyConnection, force: bool) -> None:
-    for kind in () if force else KINDS:
-        check_losses(connection, kind, f"live_{kind}")
 
 
 @contextmanager
