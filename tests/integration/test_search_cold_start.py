@@ -70,7 +70,7 @@ def test_the_fallback_chain_is_data(backend: Backend, tmp_path: Path) -> None:
         assert index.search(Query(user="u3")).tier == "popularity"
         assert index.search(Query(user="u1")).note == (
             "the ranking puts the category before the profile of user u1, "
-            "so the answer is what is popular in the category"
+            "so the answer is what is popular in the categories that the user likes"
         )
     assert tiers == {"u1": "category", "u3": "session", "u4": "category"}
 

@@ -89,7 +89,12 @@ def test_a_release_without_learned_vectors_answers_as_before(tmp_path: Path) -> 
         with_weight = index.search(Query(user="u1", explain=True)).hits
         without = index.search(Query(user="u1", explain=True, weights={"fitted": 0})).hits
         assert with_weight == without
-        assert index.search(Query(user="u1", mode="fitted")).tier == "category"
+        by_learned = index.search(Query(user="u1", mode="fitted"))
+        assert (by_learned.tier, by_learned.note) == (
+            "category",
+            "the release has no learned vectors, which `vlm4rec fit` makes, so the answer is what is popular in the"
+            " categories that the user likes",
+        )
 
 
 def test_a_release_of_the_version_before_is_read(tmp_path: Path) -> None:

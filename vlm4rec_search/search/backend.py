@@ -47,6 +47,10 @@ class Release(Protocol):
         """Id of the image encoder that made its vectors of photos, None without such vectors."""
 
     @property
+    def fitted(self) -> str | None:
+        """Name of the fit that made its learned vectors, None without such vectors."""
+
+    @property
     def analyzer(self) -> str:
         """Name and version of the analyzer that made its words."""
 

@@ -37,7 +37,7 @@ def note_answer(
     nothing_left = None if found.hits or too_low or dropped else _note_nothing_left(reader, query, facts, make)
     told = found.hits or too_low or dropped or nothing_left or found.failed
     nothing_fits = None if told else _note_nothing_fits(query)
-    fallback = None if found.failed else _note_fallback(plan, facts)
+    fallback = None if found.failed else _note_fallback(plan, facts, reader.release)
     photo = _note_photo(reader.release) if query.has_photo else None
     notes = [too_low or dropped or nothing_left or fallback, nothing_fits, photo, _note_missing_items(missing)]
     return "; ".join(note for note in notes if note) or None
@@ -130,18 +130,26 @@ _ANSWERED_WITH: dict[Tier, str] = {
 }
 
 
-def _note_fallback(plan: Plan, facts: Facts) -> str | None:
+def _note_fallback(plan: Plan, facts: Facts, release: Release) -> str | None:
     """Return a note where the answer uses neither the shopper's profile nor, without a shopper, the session."""
     query = plan.query
     if query.user is None:
         if not query.items or plan.tier in ("session", "text", "photo"):
             return None
-        return f"a {query.mode} search finds nothing for these items, so the answer is {_ANSWERED_WITH[plan.tier]}"
+        return f"a {query.mode} search finds nothing for these items, so the answer is {_answered_with(plan)}"
     if plan.uses_profile or plan.tier == "profile" or (facts.user is not None and plan.tier in ("text", "photo")):
         return None
     reason = f"user {query.user} has no history that a {query.mode} search can use"
     if facts.user is None:
         reason = f"user {query.user} is not known"
+    elif query.mode == "fitted" and release.fitted is None:
+        reason = "the release has no learned vectors, which `vlm4rec fit` makes"
     elif plan.profile_skipped:
         reason = f"the ranking puts the {plan.tier} before the profile of user {query.user}"
-    return f"{reason}, so the answer is {_ANSWERED_WITH[plan.tier]}"
+    return f"{reason}, so the answer is {_answered_with(plan)}"
+
+
+def _answered_with(plan: Plan) -> str:
+    if plan.tier == "category" and not any(condition.field == "category" for condition in plan.query.conditions):
+        return "what is popular in the categories that the user likes"
+    return _ANSWERED_WITH[plan.tier]
