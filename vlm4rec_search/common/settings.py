@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,8 @@ Engine = Literal["duckdb", "spark"]
 """What `sqlmesh plan` builds the tables with."""
 ENV_FILE = ".env"
 """File of a project with settings. SQLMesh reads it, too, and lets it win over the environment."""
+_PREFIX = "VLM4REC_"
+_OF_A_CLUSTER = re.compile(r"_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)$")  # Kubernetes sets them for services by name
 
 
 def find_project(folder: Path) -> Path | None:
@@ -56,7 +59,7 @@ class Settings(BaseSettings):
     table of docs/reference/settings.md.
     """
 
-    model_config = SettingsConfigDict(env_prefix="VLM4REC_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     project: Path | None = Field(
         default_factory=_current_project,
@@ -299,12 +302,15 @@ def settings() -> Settings:
     project = Path(named) if named else _current_project()
     if project:
         _load_env_file(project / ENV_FILE)
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    _warn_of_unknown(frozenset(name for name in os.environ if name.startswith(_PREFIX) and name not in known))
     try:
         options = Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = "VLM4REC_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise UsageError(f"{name} is set to {first['input']!r}: {first['msg']}") from None
+        name = _PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{name} is set to {first['input']!r}: {reason}") from None
     if project is None or project.resolve() not in Path.cwd().parents:
         return options
     return _relative_to(project.resolve(), options)
@@ -351,6 +357,19 @@ def _load_env_file(path: Path) -> None:
     for name in dotenv_values(path):
         if name in before and before[name] != os.environ[name]:
             logger.warning("%s is set in the environment and differently in %s, which wins", name, path)
+
+
+@cache  # a process that reads its settings again says nothing new
+def _warn_of_unknown(names: frozenset[str]) -> None:
+    """Log one warning of all variables that are no settings, each with the setting whose name is the nearest."""
+    known = [name.upper() for name in Settings.model_fields]
+    described = []
+    for name in sorted(names):
+        if _OF_A_CLUSTER.search(name, len(_PREFIX) - 1) is None:
+            near = get_close_matches(name.removeprefix(_PREFIX), known, 1)
+            described.append(f"{name} (the nearest is {_PREFIX}{near[0]})" if near else name)
+    if described:
+        logger.warning("no such setting, so that it has no effect: %s", ", ".join(described))
 
 
 def secret(variable: str, value: SecretStr | None, file: Path | None, *, is_ascii: bool = True) -> str | None:
