@@ -22,7 +22,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A shop with two releases of different rankings, two checks, an evaluation and a table of dev."""
     workspace = Workspace(tmp_path_factory.mktemp("shop"))
     workspace.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "40", "--dirty")
-    (workspace.data / "users.csv").write_text("user_id,segment\nnew,gold\n", "utf-8")
+    (workspace.data / "users.csv").write_text('user_id,segment\nnew,gold\n"=""u001""",gold\n', "utf-8")
     workspace.plan()
     workspace.vlm4rec("index", "--force")
     other = load_ranking().model_copy(update={"version": "other", "diversity": 0.6})
@@ -124,6 +124,7 @@ def test_the_last_recommendations_are_a_table(shop: Workspace) -> None:
 
 def test_a_shopper_without_a_profile_has_a_reason(shop: Workspace) -> None:
     (row,) = shop.json("queries", "run", "shoppers_without_profile")["rows"]
+    """A shopper whom a file spells as `="u001"` has the profile of u001."""
     assert row == {"reason": "in the users file only", "shoppers": 1, "examples": ["new"]}
 
 

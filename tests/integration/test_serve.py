@@ -141,6 +141,15 @@ def test_a_page_with_fewer_items_than_asked_for_is_the_last_also_when_it_is_read
         assert (first["next"] is not None) == has_next
 
 
+def test_the_journal_has_the_shopper_as_events_have(embedded: Backend, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    with Service(settings_of(embedded, tmp_path), 60.0) as service, serving(service) as opened:
+        answer = opened.post("/v1/recommend", json={"user": " u1\u00a0"}).json()
+        served = service.journal.find(answer["recommendation_id"])
+        assert served is not None
+        assert served.query["user"] == "u1"
+
+
 def test_a_page_that_another_request_served_meanwhile_is_repeated(
     embedded: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -325,7 +325,8 @@ class Service:
         # The journal does not keep the photo of a caller, so that nothing can be searched for on a next page.
         photo = {} if query.photo is None else {"photo": ""}
         address = None if photo else paging.following(len(hits))
-        kept = {**options, "k": query.k, **photo}  # a scenario may change, the size of the pages stays
+        user = {"user": query.user} if query.user else {}  # as events and tables have the id
+        kept = {**options, **user, "k": query.k, **photo}  # a scenario may change, the size of the pages stays
         try:
             is_new = self.journal.record(recommendation_id, number, kept, page)
             served = None if is_new else self.journal.find(recommendation_id)

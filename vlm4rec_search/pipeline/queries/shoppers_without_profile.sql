@@ -1,16 +1,15 @@
 -- Who has no profile, and why?
 WITH seen AS (
-    SELECT NULLIF(TRIM(raw.user_id), '') AS user_id, raw.row_number FROM raw.interactions AS raw
+    SELECT judged.user_id, judged.row_number, judged.reason FROM staging.judged_interactions AS judged
     UNION ALL
-    SELECT NULLIF(TRIM(raw.user_id), ''), NULL FROM raw.users AS raw
+    SELECT judged.user_id, NULL, NULL FROM staging.judged_users AS judged
 ), shoppers AS (
     SELECT
         seen.user_id,
         COUNT(seen.row_number) AS interactions,
-        COUNT(rejected.row_number) AS refused,
-        MODE(rejected.reason) AS refused_because
+        COUNT(seen.reason) AS refused,
+        MODE(seen.reason) AS refused_because
     FROM seen
-    LEFT JOIN staging.rejected_interactions AS rejected ON rejected.row_number = seen.row_number
     WHERE seen.user_id IS NOT NULL
     GROUP BY seen.user_id
 ), weights AS (
