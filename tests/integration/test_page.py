@@ -13,7 +13,7 @@ import pytest
 from helpers.backends import Backend, Embedded
 from helpers.browser import barriers, follow, open_page, open_site
 from helpers.http_service import serving
-from helpers.six_items import ENCODER, RANKING, documents, given, meta
+from helpers.six_items import ENCODER, RANKING, documents, given, meta, users
 from PIL import Image
 
 from vlm4rec_search.common.settings import ExplicitSettings
@@ -259,6 +259,23 @@ def test_of_two_who_change_the_same_rules_one_is_told(
     (saved,) = (number for number, answer in enumerate(answers) if answer.status_code == 303)
     assert all("somebody has changed" in answer.text for answer in answers if answer.status_code != 303)
     assert (tmp_path / "rules.yaml").read_text() == forms[saved]["text"]
+
+
+def test_an_item_is_shown_while_the_file_of_the_release_is_gone(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "index" / "releases" / f"{service.index.release.name}.duckdb").unlink()
+    with serving(service, page_token=TOKEN) as client:
+        assert "caption by attributes@1" in client.get("/item?item=a").text
+
+
+def test_the_words_of_a_shopper_are_in_the_order_of_the_api(shop: Embedded, tmp_path: Path) -> None:
+    people = users()
+    rare, frequent = [{"term": word, "word": word, "weight": weight} for word, weight in (("silk", 0.5), ("red", 1.0))]
+    people.at[0, "terms"] = [rare, frequent]  # by the product of weight and rarity
+    shop.publish(given(catalogue(), people))
+    with Service(settings_of(shop, tmp_path), 60.0) as service, serving(service, page_token=TOKEN) as client:
+        chips = client.get("/look?user=u1").text.split("<dt>Words</dt>")[1].split("</dd>")[0]
+        words = client.get("/v1/users/u1").json()["words"]
+    assert re.findall(">([a-z]+)</li>", chips) == words == ["silk", "red"]
 
 
 def test_a_wrong_condition_is_told_to_a_visitor_who_may_judge(service: Service) -> None:

@@ -51,6 +51,10 @@ class Release(Protocol):
         """Name of the fit that made its learned vectors, None without such vectors."""
 
     @property
+    def captioner(self) -> str:
+        """Id of the captioner that wrote its captions, <name>@<revision>."""
+
+    @property
     def analyzer(self) -> str:
         """Name and version of the analyzer that made its words."""
 

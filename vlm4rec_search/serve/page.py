@@ -327,7 +327,7 @@ class Page:
             captions=self.shop.captions(found.item_id),
             shown_to=shown_to,
             sampled=sampled,
-            captioner=self.service.known_releases()[found.release].captioner,
+            captioner=reader.release.captioner,
             similar=similar,
             photos=bool(found.image) or any(document["image"] for document in around),
             look_alikes=make_cards(look_alikes, reader) if look_alikes else [],

@@ -274,7 +274,7 @@ class UserPage(BaseModel):
     has_profile: bool
     segment: str | None
     categories: list[str] = Field(description="favourite categories, best first")
-    words: list[str] = Field(description="the words of the profile, heaviest first")
+    words: list[str] = Field(description="the words of the profile, those that distinguish the shopper most first")
     history: list[HistoryItem]
     seen: int = Field(description="number of items that answers leave out")
 
