@@ -313,10 +313,12 @@ def test_a_line_that_is_no_judgment_is_told(service: Service, tmp_path: Path) ->
 
 def test_with_api_keys_looking_needs_the_token_as_well(service: Service) -> None:
     with serving(service, ["0123456789abcdef"], TOKEN) as client:
-        for path in (*VIEWS, "/releases", "/photo?item=a&size=160", "/random"):
+        for path in (*VIEWS, "/releases", "/photo?item=a&size=160", "/random", "/quality/numbers"):
             assert client.get(path).status_code == 403, path
         client.get(f"/unlock?token={TOKEN}")
         assert client.get("/").status_code == 200
+        (numbers,) = re.findall('href="([^"]*)">All numbers', client.get("/quality").text)
+        assert "vlm4rec_empty_answers_total 0.0" in client.get(numbers).text
         assert client.post("/v1/recommend", json={"user": "u1"}).status_code == 401
     with serving(service) as client:
         assert client.get("/").status_code == 404

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
-from prometheus_client import CollectorRegistry
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.pages import page_templates
@@ -510,6 +510,11 @@ class Page:
             has_checks=self.data_docs.is_file(),
         )
 
+    def numbers(self, request: Request) -> Response:
+        """Return the metrics as Prometheus reads them, to a visitor, who has no API key."""
+        headers = {**_HEADERS, "Cache-Control": "no-store"}
+        return Response(generate_latest(self.registry), 200, headers, CONTENT_TYPE_LATEST)
+
     def checks(self, request: Request) -> Response:
         """Return the page of the last checks."""
         if not self.data_docs.is_file():
@@ -554,6 +559,7 @@ def add_page(
         "/rules": page.rules,
         "/quality": page.quality,
         "/quality/checks": page.checks,
+        "/quality/numbers": page.numbers,
     }
     changes: dict[str, View] = {
         "/releases/activate": page.activate,
