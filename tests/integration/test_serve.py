@@ -345,6 +345,16 @@ def test_requests_are_measured_and_have_an_id(client: httpx.Client) -> None:
     assert {"profile", "words"} <= set(counted)
 
 
+def test_a_page_that_is_fetched_again_is_no_search(client: httpx.Client) -> None:
+    def searches() -> float:
+        return sum(map(float, re.findall(r"vlm4rec_search_seconds_count\{.*\} (.*)", client.get("/metrics").text)))
+
+    before = searches()
+    served = client.post("/v1/recommend", json={"user": "u1"}).json()["recommendation_id"]
+    assert client.get(f"/v1/recommendations/{served}").status_code == 200
+    assert searches() == before + 1
+
+
 def test_the_dashboard_and_the_alerts_name_metrics_that_exist(client: httpx.Client) -> None:
     client.post("/v1/recommend", json={"user": "u1"})
     seen = {"action_name": "impression", "timestamp": "2026-11-28T12:00:00Z", "user_id": "visitor"}

@@ -122,9 +122,10 @@ class Metrics:
         ProcessCollector(registry=self.registry)
 
     def watch(self, service: Service) -> None:
-        """Measure the retrievers of a service, what its journal does not take, and how old it is."""
+        """Measure the searches of a service, what its journal does not take, and how old it is."""
 
         def measure(answer: Answer) -> None:
+            self.searches.labels(answer.tier).observe(answer.took_ms / 1000.0)
             for name, milliseconds in answer.retriever_ms.items():
                 self.retrievers.labels(name).observe(milliseconds / 1000.0)
 
@@ -145,7 +146,6 @@ class Metrics:
     def count(self, endpoint: str, answer: Recommendation) -> Recommendation:
         """Count an answer, and return it."""
         self.answers.labels(endpoint, answer.tier).inc()
-        self.searches.labels(answer.tier).observe(answer.took_ms / 1000.0)
         if not answer.items:
             self.empty.inc()
         if answer.degraded:
