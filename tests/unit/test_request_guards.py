@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from vlm4rec_search.serve.app import BodyLimit
-from vlm4rec_search.serve.hosts import HostCheck, known_hosts
+from vlm4rec_search.serve.hosts import HostCheck, known_hosts, name_in_url
 
 
 def part(body: bytes, more: bool) -> Message:
@@ -44,6 +44,7 @@ def test_loopback_has_few_names_and_other_addresses_those_that_are_given() -> No
     assert known_hosts("127.0.0.1", ()) == known_hosts("localhost", ()) == known_hosts("::1", ()) == loopback
     assert known_hosts("127.0.0.1", ["Shop.example"]) == loopback | {"shop.example"}
     assert known_hosts("127.0.0.1", ["*"]) is None
+    assert [name_in_url(host) for host in ("::1", "localhost")] == ["[::1]", "localhost"]
     assert known_hosts("0.0.0.0", ()) is None  # noqa: S104
     assert known_hosts("10.0.0.5", ["shop.example"]) == loopback | {"10.0.0.5", "shop.example"}
 

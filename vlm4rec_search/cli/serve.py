@@ -76,7 +76,7 @@ def serve(
     from vlm4rec_search.common.logging import configure_logging
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.serve.app import create_app, describe_api
-    from vlm4rec_search.serve.hosts import is_loopback, known_hosts
+    from vlm4rec_search.serve.hosts import is_loopback, known_hosts, name_in_url
     from vlm4rec_search.serve.service import Service
     from vlm4rec_search.serve.workers import Worker, listen, run_alone, run_workers
 
@@ -95,7 +95,7 @@ def serve(
     open_service = partial(Service, options, follow, named, workers > 1)
     with listen(host, port) as listener:
         with open_service() as service:
-            address = f"http://{host}:{listener.getsockname()[1]}"
+            address = f"http://{name_in_url(host)}:{listener.getsockname()[1]}"
             click.echo(f"Serving {service.index.release.name}; next: curl -s {address}/readyz", err=True)
             if token:
                 echo_page(address, token, bool(keys))

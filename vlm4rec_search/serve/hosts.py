@@ -21,6 +21,11 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def name_in_url(host: str) -> str:
+    """Return a name or an address as it stands in a URL: an address of IPv6 has brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def known_hosts(host: str, allowed: Collection[str]) -> frozenset[str] | None:
     """Return the names that the Host header of a request may have, in lower case; None allows all.
 
@@ -31,7 +36,7 @@ def known_hosts(host: str, allowed: Collection[str]) -> frozenset[str] | None:
     """
     if "*" in allowed or not (allowed or is_loopback(host)):
         return None
-    return frozenset(name.lower() for name in (*_LOOPBACK, f"[{host}]" if ":" in host else host, *allowed))
+    return frozenset(name.lower() for name in (*_LOOPBACK, name_in_url(host), *allowed))
 
 
 class HostCheck:
