@@ -1,5 +1,6 @@
 """`vlm4rec releases` lists, compares, rolls back and prunes in a folder and on a server; and the file of records."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -175,6 +176,16 @@ def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:
     assert workspace.json("releases", "rollback") == {"live": first}
     assert workspace.vlm4rec("releases", "prune", "--keep", "1") == "Removed: nothing\n"
     assert "there is no release nothing" in workspace.vlm4rec("releases", "diff", "nothing", code=2)
+
+
+def test_a_long_description_of_a_ranking_is_listed_in_lines(workspace: Workspace) -> None:
+    chosen = replace(meta(), chosen="chosen from the tables, " * 5 + "the\nend")
+    open_releases(str(workspace.folder / "index"), Settings()).publish(given(documents()), chosen, False, False)
+    lines = workspace.vlm4rec("releases", "list").splitlines()
+    assert lines[2:4] == [
+        "    ranking chosen from the tables, chosen from the tables, chosen from the",
+        "        tables, chosen from the tables, chosen from the tables, the end",
+    ]
 
 
 def test_the_commands_go_back_from_a_live_release_that_cannot_be_read(workspace: Workspace) -> None:

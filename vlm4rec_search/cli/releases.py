@@ -100,7 +100,7 @@ def list_releases(as_json: bool, url: str | None) -> None:
         for name, each in listed.items():
             click.echo(f"{'*' if name == live else ' '} {name}")
             for line in _lines(each):
-                click.echo(f"    {printable(line)}")
+                click.echo(line)
         if live:
             click.echo("* is live")
         elif not problem:
@@ -117,13 +117,13 @@ def _row(name: str, listed: "ListedRelease", live: str | None) -> dict[str, obje
 def _lines(listed: "ListedRelease") -> Iterator[str]:
     meta = listed.meta
     if meta:
-        yield f"{meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}"
+        yield printable(f"    {meta.documents:,} documents, {meta.users:,} profiles, checks {meta.checks}")
     if meta and meta.image_encoder:
-        yield f"vectors of photos by {meta.image_encoder}"
+        yield printable(f"    vectors of photos by {meta.image_encoder}")
     if meta and meta.chosen:
-        yield click.wrap_text(f"ranking {meta.chosen}", 76, "", " " * 4)
+        yield click.wrap_text(printable(f"ranking {meta.chosen}"), 80, " " * 4, " " * 8)
     if listed.problem:
-        yield f"cannot be opened: {listed.problem}"
+        yield printable(f"    cannot be opened: {listed.problem}")
 
 
 @releases.command()
@@ -138,7 +138,7 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     Documents are compared by content, and a sample of users is searched for in both: how many of their hits are the
     same, and what the hits show. Without SECOND, FIRST is compared with the live release.
 
-    Example: vlm4rec releases diff items__v5__all-minilm-l6-v2__20250630t120000000 --users 100
+    Example: vlm4rec releases diff items__v6__all-minilm-l6-v2__20250630t120000000 --users 100
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
