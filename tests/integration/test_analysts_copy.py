@@ -7,10 +7,11 @@ import duckdb
 import pytest
 from helpers.workspace import ROOT, Workspace
 
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.events.event import parse_event
 from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.evaluation.store import create_tables
-from vlm4rec_search.pipeline.saved_queries import load_queries, run_query
+from vlm4rec_search.pipeline.saved_queries import SavedQuery, find_query, load_queries, run_query
 from vlm4rec_search.search.ranking import load_ranking, write_ranking
 from vlm4rec_search.serve.journal import Journal, Page, new_id
 
@@ -123,8 +124,8 @@ def test_the_last_recommendations_are_a_table(shop: Workspace) -> None:
 
 
 def test_a_shopper_without_a_profile_has_a_reason(shop: Workspace) -> None:
-    (row,) = shop.json("queries", "run", "shoppers_without_profile")["rows"]
     """A shopper whom a file spells as `="u001"` has the profile of u001."""
+    (row,) = shop.json("queries", "run", "shoppers_without_profile")["rows"]
     assert row == {"reason": "in the users file only", "shoppers": 1, "examples": ["new"]}
 
 
@@ -174,6 +175,17 @@ def test_mistakes_are_told_in_one_line(shop: Workspace) -> None:
     output = shop.vlm4rec("queries", "run", "rows_refused", code=2)
     del shop.settings["VLM4REC_PUBLISHED"]
     assert "run `vlm4rec publish-tables`" in output
+
+
+def test_a_mistake_in_an_own_query_is_to_be_corrected(tmp_path: Path) -> None:
+    copy = tmp_path / "warehouse.duckdb"
+    duckdb.connect(str(copy)).close()
+    with pytest.raises(
+        UsageError, match=r"mine fails \(.*SELEC.*\): correct queries/mine.sql, or run `vlm4rec publish"
+    ):
+        run_query(SavedQuery("mine", "What is wrong?", "SELEC 1"), copy)
+    with pytest.raises(UsageError, match=r"rows_refused fails \(.*\): run `vlm4rec publish-tables`$"):
+        run_query(find_query(None, "rows_refused"), copy)
 
 
 def test_a_layer_with_the_name_of_records_is_refused(tmp_path: Path) -> None:

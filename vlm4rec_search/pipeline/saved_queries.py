@@ -68,7 +68,8 @@ def run_query(query: SavedQuery, copy: Path, limit: int | None = None) -> QueryR
         limit: the most rows to return; None for all.
 
     Raises:
-        UsageError: there is no copy, it lacks a table, or the query is not valid SQL.
+        UsageError: there is no copy, it lacks a table, or the query is not valid SQL. The message says to correct a
+            query that is not the package's.
         RunError: the copy cannot be read.
     """
     if not copy.is_file():
@@ -79,7 +80,10 @@ def run_query(query: SavedQuery, copy: Path, limit: int | None = None) -> QueryR
             columns = [str(column[0]) for column in result.description]
             return QueryResult(query, columns, result.fetchall() if limit is None else result.fetchmany(limit))
     except (duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException) as error:
-        raise UsageError(f"the query {query.name} fails ({first_line(error)}): run `vlm4rec publish-tables`") from None
+        advice = "run `vlm4rec publish-tables`"
+        if query not in load_queries(None):
+            advice = f"correct {FOLDER}/{query.name}.sql, or {advice} where the copy is older than what it reads"
+        raise UsageError(f"the query {query.name} fails ({first_line(error)}): {advice}") from None
     except duckdb.Error as error:
         raise RunError(f"the query {query.name} fails on {copy}: {first_line(error)}") from None
 
