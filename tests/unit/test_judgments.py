@@ -148,6 +148,7 @@ def test_the_command_measures_what_the_page_wrote(tmp_path: Path, monkeypatch: p
     nothing = evaluate("--judgments")
     assert nothing.exit_code == 2
     assert "served/judgments.csv has none" in nothing.output
+    assert evaluate("--judgments", "nope.csv").output == "Error: there is no file nope.csv\n"
     judgments = Judgments(settings().judgments_file)
     judgments.add(Judgment("u1", "", "b", 1, "2026-11-28T12:00:00+00:00", "r", "k"))
     with judgments.path.open("a") as file:
@@ -162,4 +163,6 @@ def test_the_command_measures_what_the_page_wrote(tmp_path: Path, monkeypatch: p
     found = json.loads(evaluate("--judgments", "served/judgments.csv", "--json").stdout)
     assert (found["judgments"], found["unread_lines"], len(found["rows"])) == (1, [3], len(METRICS))
     assert evaluate("--judgments", "--systems", "bm25").exit_code == 2
+    missing = evaluate("--judgments", "--ranking", "x=nope.yaml").output
+    assert missing == "Error: cannot read the ranking configuration nope.yaml (No such file or directory)\n"
     assert evaluate("--ranking", "other=other.yaml").exit_code == 2

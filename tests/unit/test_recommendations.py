@@ -129,3 +129,5 @@ def test_ids_of_a_file_are_read_once_in_order(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(UsageError, match="one a line"):
         read_users(path)
+    with pytest.raises(UsageError, match=r"in nope \(No such file or directory\)$"):
+        read_users(Path("nope"))

@@ -106,7 +106,7 @@ def import_data() -> None:
     """Convert your own exports or a public data set into a data folder.
 
     Each import writes items.parquet and interactions.parquet, or a folder of each, from which `sqlmesh plan` builds the
-    tables.
+    tables. Only `ubi` writes neither: it adds events to the log of `vlm4rec serve`.
     """
 
 
@@ -142,7 +142,11 @@ def _import_command(name: str, about: str) -> click.Command:
     @click.option("--delimiter", default="", help="Between values in all text files, such as ';' or tab.")
     @click.option("--encoding", default="", help="Of all text files, such as windows-1252.")
     @_images
-    @click.option("--dry-run", is_flag=True, help="Write nothing; show the first rows, and what would be refused.")
+    @click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Write nothing; show the first rows, and what would be refused. This needs a project, whose rules refuse.",
+    )
     @json_option
     def command(
         source: Path,

@@ -185,6 +185,8 @@ def _evaluate_judged(file: str, named: tuple[str, ...], as_json: bool) -> None:
     from vlm4rec_search.indexes import open_index_of
 
     path = Path(file) if file else settings().judgments_file
+    if file and not path.exists():
+        raise UsageError(f"there is no file {path}")
     found = read_judgments(path)
     unread = found.describe_unread(path)
     if not found.latest:

@@ -171,7 +171,7 @@ def read_rankings(values: Sequence[str]) -> "dict[str, Ranking]":
         name, sign, path = each.partition("=")
         if not (name and sign and path):
             raise UsageError(f"cannot read --ranking {each!r}: write NAME=FILE")
-        named[name] = load_ranking(Path(path))
+        named[name] = load_ranking(Path(path), hint="")
     return named
 
 

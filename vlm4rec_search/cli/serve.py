@@ -120,7 +120,8 @@ def _read_keys(path: Path) -> list[str]:
     try:
         keys = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the keys in {path} ({error})") from None
+        reason = getattr(error, "strerror", error)
+        raise UsageError(f"cannot read the keys in {path} ({reason})") from None
     if not keys or min(map(len, keys)) < 16:
         raise UsageError(f"{path} needs at least one key, each of at least 16 characters")
     return keys

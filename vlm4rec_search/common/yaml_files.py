@@ -69,7 +69,8 @@ def read_yaml(
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {subject} {path} ({one_line(error)}){hint and ': '}{hint}") from None
+        reason = one_line(getattr(error, "strerror", error))
+        raise UsageError(f"cannot read {subject} {path} ({reason}){hint and ': '}{hint}") from None
     return parse_yaml(text, model, f"{subject} {path}", loader, defaults)
 
 

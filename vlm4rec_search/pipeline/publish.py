@@ -175,7 +175,7 @@ def _require_suites(report: QualityReport, force: bool) -> str:
         RunError: a suite failed, and `force` is not set.
     """
     if warnings := sum(len(suite.warnings) for suite in report.suites):
-        logger.info("%d warnings: `vlm4rec check` lists them", warnings)
+        logger.info("%s: see `vlm4rec check`", "1 warning" if warnings == 1 else f"{warnings:,} warnings")
     failed = ", ".join(suite.suite for suite in report.suites if not suite.success)
     if failed and not force:
         raise RunError(

@@ -76,7 +76,8 @@ def read_users(path: Path) -> list[str]:
     try:
         ids = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the ids of shoppers in {path} ({error})") from None
+        reason = getattr(error, "strerror", error)
+        raise UsageError(f"cannot read the ids of shoppers in {path} ({reason})") from None
     if not ids:
         raise UsageError(f"{path} has no id of a shopper: write one a line")
     return list(dict.fromkeys(ids))

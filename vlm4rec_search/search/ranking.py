@@ -137,13 +137,17 @@ def write_ranking(ranking: Ranking, path: Path) -> None:
 
 
 @cache
-def load_ranking(path: Path | None = None) -> Ranking:
+def load_ranking(path: Path | None = None, hint: str = "set VLM4REC_RANKING") -> Ranking:
     """Read a ranking configuration, by default the one that comes with the package.
+
+    Args:
+        path: of the file.
+        hint: end of the message about a file that cannot be read.
 
     Raises:
         UsageError: the file is missing or not YAML, or a value is missing, unknown or outside its range.
     """
-    return read_yaml(path or DEFAULT, Ranking, "the ranking configuration", "set VLM4REC_RANKING")
+    return read_yaml(path or DEFAULT, Ranking, "the ranking configuration", hint)
 
 
 def pinned_ranking(path: Path | None) -> Ranking | None:
