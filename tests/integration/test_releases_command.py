@@ -172,7 +172,9 @@ def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:
     assert exposures[0] == exposures[1]
     assert (exposures[0]["shoppers"], exposures[0]["documents"]) == (2, 6)
     share = f"{exposures[0]['first_share']:.0%}"
-    assert f"shoppers with the same first hit: {share} -> {share}" in workspace.vlm4rec("releases", "diff", first)
+    shown = workspace.vlm4rec("releases", "diff", first)
+    assert f"shoppers with the same first hit: {share} -> {share}" in shown
+    assert "items in more than 100% of top tens: 0 -> 0" in shown  # three times ten of six items, but no more than all
     assert workspace.json("releases", "rollback") == {"live": first}
     assert workspace.vlm4rec("releases", "prune", "--keep", "1") == "Removed: nothing\n"
     assert "there is no release nothing" in workspace.vlm4rec("releases", "diff", "nothing", code=2)

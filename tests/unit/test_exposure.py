@@ -1,6 +1,7 @@
 """What top lists show together, by hand and against a plain count."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,9 @@ def test_nobody_and_nothing() -> None:
 def test_in_a_small_catalogue_every_item_has_a_large_share() -> None:
     lists = np.array([np.arange(start, start + 10) % 20 for start in range(20)])  # each item in half of the lists
     assert measure_exposure(lists, ITEMS[:20], np.ones(20)).ubiquitous == ()
+    lists = np.array([[0, *(np.arange(start, start + 9) % 39 + 1)] for start in range(20)])
+    verdict = measure_exposure(lists, ITEMS, np.ones(40)).verdict
+    assert "1 items are in more than 75% of top tens" in verdict  # three times ten of forty
 
 
 def test_the_tail_is_all_but_the_popular_half_of_what_was_taken() -> None:
@@ -64,10 +68,19 @@ def test_agrees_with_a_plain_count(seed: int, shoppers: int, k: int) -> None:
         (20, 200, "the ranking tells shoppers apart: 10% of 200 shoppers get the same first hit (i1), 0 items are in "
                   "more than 30% of top tens, top tens show 50% of the documents (100% could be), 30% of hits are long "
                   "tail"),
-        (22, 200, "the ranking hardly tells shoppers apart: 11% of"),
+        (22, 200, "11% of 200 shoppers get the same first hit (i1), 0 items are"),
         (20, 199, "the ranking shows too little of the catalogue: 10% of"),
     ],
 )  # fmt: skip
 def test_the_verdict_says_what_the_numbers_mean(same_first: int, shown: int, verdict: str) -> None:
     exposure = Exposure(200, 400, "i1", same_first, (), 2000, 600, shown, ())
     assert exposure.verdict.startswith(verdict)
+
+
+def test_the_verdict_advises_what_can_help() -> None:
+    same = Exposure(200, 400, "i1", 22, (), 2000, 600, 200, ())
+    assert same.verdict.endswith(" of hits are long tail")
+    assert replace(same, has_popularity=True).verdict.endswith("long tail; lower the weight of popularity")
+    assert replace(same, is_pinned=True).verdict.endswith("long tail; let `vlm4rec index` choose the ranking")
+    narrow = replace(same, same_first=2, shown=100, has_popularity=True)
+    assert narrow.verdict.endswith("long tail; raise the diversity, or lower the weight of popularity")

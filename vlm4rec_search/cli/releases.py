@@ -24,9 +24,9 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     Exits with 1 when they differ: items, profiles or segments are missing, extra or stale, popularity or co-purchases
     of items differ (stale behaviour), vectors differ, or another model made them. Warnings do not fail: items that
     share a caption; the same first hit for more than 10% of a sample of shoppers; hubs, which are items in more than
-    30% of their top tens; items in no top ten, where the top tens show less than half of what they could (pins of the
-    business rules are left out); rules that touch no item; and a fitted system that
-    makes no vectors (stale fit).
+    30% of their top tens (of fewer than 100 items, in more than three times an equal share); items in no top ten, where
+    the top tens show less than half of what they could (pins of the business rules are left out); rules that touch no
+    item; and a fitted system that makes no vectors (stale fit).
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -161,7 +161,8 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
         click.echo(f"top 10, {mode}: {share:.1%} in both releases ({differences.users:,} users)")
     one, other = differences.first_exposure, differences.second_exposure
     click.echo(f"shoppers with the same first hit: {one.first_share:.0%} -> {other.first_share:.0%}")
-    click.echo(f"items in more than 30% of top tens: {len(one.ubiquitous):,} -> {len(other.ubiquitous):,}")
+    limits = " -> ".join(dict.fromkeys(f"{each.ubiquitous_above:.0%}" for each in (one, other)))
+    click.echo(f"items in more than {limits} of top tens: {len(one.ubiquitous):,} -> {len(other.ubiquitous):,}")
     click.echo(f"documents in top tens: {one.coverage:.0%} -> {other.coverage:.0%}")
     click.echo(f"long-tail hits: {one.tail_share:.0%} -> {other.tail_share:.0%}")
 

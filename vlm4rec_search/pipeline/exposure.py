@@ -1,6 +1,7 @@
 """Asks a ranking for the top tens of many shoppers, and measures what they show."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,7 @@ from vlm4rec_search.search.searcher import Searcher
 
 TOP = 10
 SAMPLE = 200  # shoppers
+TIES = 0.01  # up to this share of the largest weight popularity only breaks ties, as in the packaged ranking
 
 
 def measure_release(
@@ -54,7 +56,11 @@ def measure_release(
         for row, (tier, hits) in enumerate(top_tens(index, users, again)):
             known = [numbers[hit.item_id] for hit in hits if hit.item_id in numbers and tier == "profile"]
             lists[row, : len(known)] = known
-    return measure_exposure(lists, list(popularity), np.array(list(popularity.values()), dtype=np.float64))
+        in_force = index.ranking
+    exposure = measure_exposure(lists, list(popularity), np.array(list(popularity.values()), dtype=np.float64))
+    weights = (in_force.weights, in_force.rank_weights, *(each.weights for each in in_force.by_history))
+    has_popularity = any(each.popularity > TIES * max(each.model_dump().values()) for each in weights)
+    return replace(exposure, has_popularity=has_popularity, is_pinned=ranking is not None)
 
 
 def measure_tables(search_layer: SearchLayer, ranking: Ranking | None = None, rules: Sequence[Rule] = ()) -> Exposure:

@@ -25,12 +25,15 @@ class Exposure:
         documents: number of items that could be shown.
         first_item: the most frequent first hit; None without any hit.
         same_first: number of shoppers who get it.
-        ubiquitous: the items in more than `UBIQUITOUS` of the lists, most frequent first. In a small catalogue the
-            limit is three times the share that every item has where all are shown equally often.
+        ubiquitous: the items in more than `ubiquitous_above` of the lists, most frequent first.
         hits: number of hits of all lists.
         tail_hits: number of hits that belong to the long tail, see `long_tail`.
         shown: number of items that are in at least one list.
         hidden: a few of the items that are in no list.
+        ubiquitous_above: share of the lists above which an item is ubiquitous: `UBIQUITOUS`, and in a small catalogue
+            three times the share that every item has where all are shown equally often.
+        has_popularity: whether popularity does more in the ranking than break ties.
+        is_pinned: whether somebody named the ranking, in place of the one that `vlm4rec index` chooses.
     """
 
     shoppers: int
@@ -42,6 +45,9 @@ class Exposure:
     tail_hits: int
     shown: int
     hidden: tuple[str, ...]
+    ubiquitous_above: float = UBIQUITOUS
+    has_popularity: bool = False
+    is_pinned: bool = False
 
     @property
     def first_share(self) -> float:
@@ -80,21 +86,22 @@ class Exposure:
 
     @property
     def verdict(self) -> str:
-        """One line: what the numbers mean, and what to do."""
+        """One line: what the numbers mean, and what to do where something can help."""
         if not self.is_judged:
             return f"too little to judge: {self.shoppers:,} shoppers with a profile, {self.documents:,} documents"
         numbers = (
             f"{self.first_share:.0%} of {self.shoppers:,} shoppers get the same first hit ({self.first_item}), "
-            f"{len(self.ubiquitous):,} items are in more than {UBIQUITOUS:.0%} of top tens, top tens show "
+            f"{len(self.ubiquitous):,} items are in more than {self.ubiquitous_above:.0%} of top tens, top tens show "
             f"{self.coverage:.0%} of the documents ({self.attainable:.0%} could be), {self.tail_share:.0%} of hits are "
             "long tail"
         )
+        advice = ["lower the weight of popularity"] if self.has_popularity else []
+        advice += ["let `vlm4rec index` choose the ranking"] if self.is_pinned else []
         if self.is_same_for_many:
-            advice = "lower the weight of popularity, or let `vlm4rec index` choose the weights"
-            return f"the ranking hardly tells shoppers apart: {numbers}; {advice}"
+            return "; ".join(filter(None, (numbers, ", or ".join(advice))))
         if self.is_narrow:
-            advice = "raise the diversity or lower the weight of popularity, or let `vlm4rec index` choose the weights"
-            return f"the ranking shows too little of the catalogue: {numbers}; {advice}"
+            advice = ["raise the diversity", *advice]
+            return f"the ranking shows too little of the catalogue: {numbers}; {', or '.join(advice)}"
         return f"the ranking tells shoppers apart: {numbers}"
 
     def to_json(self) -> dict[str, object]:
@@ -122,8 +129,8 @@ def measure_exposure(
     audiences = np.bincount(hits, minlength=len(item_ids))
     firsts = np.bincount(lists[:, 0], minlength=len(item_ids))
     first = int(firsts.argmax()) if shoppers else None
-    limit = max(UBIQUITOUS, min(3 * k / max(documents, 1), 1.0)) * shoppers
-    ubiquitous = np.argsort(-audiences, kind="stable")[: int((audiences > limit).sum())]
+    limit = max(UBIQUITOUS, min(3 * k / max(documents, 1), 1.0))
+    ubiquitous = np.argsort(-audiences, kind="stable")[: int((audiences > limit * shoppers).sum())]
     hidden = np.flatnonzero(audiences == 0)[:EXAMPLES]
     return Exposure(
         shoppers,
@@ -135,6 +142,7 @@ def measure_exposure(
         int(long_tail(popularity)[hits].sum()),
         int((audiences > 0).sum()),
         tuple(str(item_ids[item]) for item in hidden),
+        limit,
     )
 
 
