@@ -75,6 +75,22 @@ def test_the_parts_of_a_card_add_up_to_its_score() -> None:
     assert legend([first, second])[0] == ("lexical", "shared words")
 
 
+def test_parts_of_the_visit_are_named_beside_those_of_the_profile() -> None:
+    names = ("profile", "words", "co-purchase", "session", "words", "co-purchase", "popularity")
+    legs = tuple(RetrieverPart(name, name, 1.0, 1, 0.1, 0.1) for name in names)
+    answer = Answer("u", "hybrid", "profile", "r", 1.0, (Hit(1, "a", 0.7, "A", explanation=Explanation("", legs)),))
+    (card,) = make_cards(answer, NoDocuments())
+    assert [part.name for part in card.parts] == [
+        "taste of the history",
+        "shared words",
+        "bought together",
+        "likeness to this visit",
+        "words shared with this visit",
+        "bought together with this visit",
+        "popular",
+    ]
+
+
 def test_a_diff_shows_what_leaves_and_what_comes() -> None:
     assert diff_lines("a\nb\n", "a\nc\n")[1:] == [("same", " a"), ("remove", "-b"), ("add", "+c")]
     assert diff_lines("a", "a\n") == []

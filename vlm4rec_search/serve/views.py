@@ -52,6 +52,13 @@ PARTS = {
     "buy-again": "bought before",
 }
 """What a reader sees for the name of a retriever."""
+_OF_VISIT = {
+    "words": "words shared with this visit",
+    "co-purchase": "bought together with this visit",
+    "ease": "goes with this visit",
+    "fitted": "learned likeness to this visit",
+}
+"""And where it is the second one of this name: the first is that of the profile."""
 
 
 class State:
@@ -246,7 +253,13 @@ def make_cards(
 def _parts(hit: Hit, best: float) -> list[Part]:
     if hit.explanation is None:
         return []
-    added = [(PARTS.get(leg.name, leg.name), leg.kind, leg.contribution, leg.rank) for leg in hit.explanation.legs]
+    legs = hit.explanation.legs
+    names = [leg.name for leg in legs]
+    of_visit = [name in _OF_VISIT and name in names[:at] for at, name in enumerate(names)]
+    added = [
+        (_OF_VISIT[leg.name] if is_of_visit else PARTS.get(leg.name, leg.name), leg.kind, leg.contribution, leg.rank)
+        for leg, is_of_visit in zip(legs, of_visit, strict=True)
+    ]
     added.append(("a boost by a rule", "boost", hit.explanation.boosted, None))
     added = sorted((part for part in added if part[2]), key=lambda part: -part[2])
     total = sum(contribution for _, _, contribution, _ in added)
