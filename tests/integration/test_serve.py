@@ -141,6 +141,14 @@ def test_a_page_with_fewer_items_than_asked_for_is_the_last_also_when_it_is_read
         assert (first["next"] is not None) == has_next
 
 
+def test_a_page_that_is_fetched_again_says_what_it_said(client: httpx.Client) -> None:
+    body = {"user": "nobody", "items": ["a", "gone"], "count": ["category"], "k": 2}
+    served = client.post("/v1/recommend", json=body).json()
+    assert (served["missing"], served["note"] is None, served["counts"] == {}) == (["gone"], False, False)
+    again = client.get(f"/v1/recommendations/{served['recommendation_id']}").json()
+    assert {**again, "took_ms": 0} == {**served, "took_ms": 0}
+
+
 def test_the_journal_has_the_shopper_as_events_have(embedded: Backend, tmp_path: Path) -> None:
     embedded.publish(given(documents()))
     with Service(settings_of(embedded, tmp_path), 60.0) as service, serving(service) as opened:
