@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from helpers.interaction_logs import DAY, START, planted
 from safetensors.numpy import save
 
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.common.vectors import unit
 from vlm4rec_search.datasets.photos.decode import PREPROCESSING
 from vlm4rec_search.embeddings.fitted import (
@@ -27,6 +29,7 @@ from vlm4rec_search.embeddings.fitted import (
     write_fitted,
 )
 from vlm4rec_search.evaluation.data import Split, incidence
+from vlm4rec_search.evaluation.fit import fit as fit_on_warehouse
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.systems.learned import Learned
 from vlm4rec_search.evaluation.top_k import rank
@@ -177,3 +180,22 @@ def test_what_was_fitted_on_shuffled_labels_finds_nothing(system: FittedName) ->
 def shuffled(split: Split) -> Split:
     items = np.random.default_rng(1).permutation(split.items)
     return replace(split, items=items, weights=incidence(split.users, items, split.shape))
+
+
+def test_a_catalogue_without_photos_is_told_before_any_plan(tmp_path: Path) -> None:
+    warehouse = tmp_path / "warehouse.duckdb"
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("CREATE SCHEMA embeddings")
+        for table, column in (
+            ("item_embeddings", "encoder"),
+            ("image_embeddings", "encoder"),
+            ("item_texts", "recipe"),
+        ):
+            connection.execute(f"CREATE TABLE embeddings.{table} AS SELECT 'x' AS {column}")
+        connection.execute("DELETE FROM embeddings.image_embeddings")
+    settings = ExplicitSettings(project=None, warehouse=warehouse, cache=tmp_path / "cache")
+    steps: list[str] = []
+    with pytest.raises(UsageError, match="no item has a photo with a vector"):
+        fit_on_warehouse(settings, "attention", 1, steps.append)
+    assert not steps
+    assert not settings.cache.exists()

@@ -9,6 +9,7 @@ its moment: a training up to an earlier moment is judged by what shoppers took b
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 
 import pandas as pd
 from safetensors.numpy import save
@@ -46,6 +47,7 @@ def fit(settings: Settings, system: FittedName, seed: int, say: Say) -> FittedSy
         OSError: the folder cannot be written.
     """
     require_torch()
+    _read_inputs(settings.warehouse, "prod")  # before minutes of plans
     protocol = Protocol(candidates="all", seed=seed)
     without = settings.model_copy(update={"fitted": settings.cache / "nothing-fitted"})  # whatever was fitted before
     with workbench(without) as bench:
@@ -94,13 +96,22 @@ def _build_splits(
     bench.plan_moments(dict(zip(names, moments, strict=True)))
     splits, made_by = [], []
     for name in names:
-        with read(bench.settings_of(name).warehouse) as connection:
-            inputs = Inputs.read(connection, name)
-        if not inputs:
-            raise UsageError("no item has a photo with a vector, and a fitted system needs texts and photos")
-        made_by.append(inputs)
+        made_by.append(_read_inputs(bench.settings_of(name).warehouse, name))
         splits.append(load_split(bench.settings_of(name), name, protocol, frozenset({"photo"})))
     return splits, made_by
+
+
+def _read_inputs(warehouse: Path, environment: str) -> Inputs:
+    """Return what the vectors of an environment were made by.
+
+    Raises:
+        UsageError: no item has a photo vector.
+    """
+    with read(warehouse) as connection:
+        inputs = Inputs.read(connection, environment)
+    if not inputs:
+        raise UsageError("no item has a photo with a vector, and a fitted system needs texts and photos")
+    return inputs
 
 
 def _fit(
