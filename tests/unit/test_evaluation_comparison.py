@@ -54,6 +54,14 @@ def test_a_handful_of_users_proves_nothing() -> None:
     assert unpaired_p(np.zeros(1), np.ones(9)) == 1.0
 
 
+@pytest.mark.filterwarnings("error")
+def test_many_users_have_a_p_value() -> None:
+    draw = np.random.default_rng(0)
+    first, second = draw.normal(0.0, 1.0, 5_000), draw.normal(0.1, 1.0, 4_000)
+    assert unpaired_p(first, second) == pytest.approx(stats.ttest_ind(first, second, equal_var=False).pvalue)
+    assert paired_p(second) == pytest.approx(stats.ttest_1samp(second, 0.0).pvalue)
+
+
 def test_a_clear_leader_of_many_systems_is_significantly_better_than_all() -> None:
     """All pairs of the 33 systems of a whole evaluation: by a bootstrap of 10,000 no corrected p could be below 0.1."""
     draw = np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb, sqrt
+from math import exp, lgamma, log, sqrt
 
 import numpy as np
 from scipy.special import stdtr
@@ -99,7 +99,8 @@ def paired_p(differences: Floats) -> float:
     """
     known = differences[~np.isnan(differences)]
     error = known.std(ddof=1) / sqrt(len(known)) if len(known) > 1 else 0.0
-    return _two_sided(float(known.mean()) if len(known) else 0.0, error, len(known) - 1, 2.0 ** np.count_nonzero(known))
+    floor = float(np.ldexp(1.0, 1 - np.count_nonzero(known)))
+    return _two_sided(float(known.mean()) if len(known) else 0.0, error, len(known) - 1, floor)
 
 
 def unpaired_p(first: Floats, second: Floats) -> float:
@@ -116,16 +117,17 @@ def unpaired_p(first: Floats, second: Floats) -> float:
     errors = np.array([each.var(ddof=1) / len(each) for each in (first, second)])
     total = float(errors.sum())
     freedom = total**2 / float(np.sum(errors**2 / [len(first) - 1, len(second) - 1])) if total else 1.0
-    divisions = comb(len(first) + len(second), len(first))
-    return _two_sided(float(second.mean() - first.mean()), sqrt(total), freedom, divisions)
+    # Two of all divisions; their number is beyond a float for a thousand users.
+    floor = exp(log(2.0) + lgamma(len(first) + 1) + lgamma(len(second) + 1) - lgamma(len(first) + len(second) + 1))
+    return _two_sided(float(second.mean() - first.mean()), sqrt(total), freedom, floor)
 
 
-def _two_sided(mean: float, error: float, freedom: float, arrangements: float) -> float:
-    """Return the p-value of a mean with a standard error, at least two of the equally likely arrangements."""
+def _two_sided(mean: float, error: float, freedom: float, floor: float) -> float:
+    """Return the p-value of a mean with a standard error, at least the floor."""
     if not mean:
         return 1.0
     p = 2.0 * float(stdtr(freedom, -abs(mean) / error)) if error else 0.0
-    return min(1.0, max(p, 2.0 / arrangements))
+    return min(1.0, max(p, floor))
 
 
 def holm(p: Floats) -> Floats:
