@@ -186,7 +186,7 @@ def test_an_item_first_for_all_shoppers_is_reported(releases: Releases) -> None:
     diagnosis = crowded(releases, AXIS)
     assert findings_of(diagnosis, "warning") == {"same_first_hits": (60, ("i119",)), "hubs": (1, ("i119",))}
     verdict = diagnosis.exposure.verdict
-    assert verdict.startswith("100% of 60 shoppers get the same first hit (i119), 1 items are in more than 30% of")
+    assert verdict.startswith("100% of 60 shoppers get the same first hit (i119), 1 item is in more than 30% of")
     assert verdict.endswith("of hits are long tail")  # no advice: popularity only breaks ties, and nothing is pinned
 
 

@@ -80,4 +80,5 @@ def test_a_worse_release_is_refused(workspace: Workspace, monkeypatch: pytest.Mo
 def test_only_a_certain_fall_beyond_the_tolerance_is_refused(high: float, p: float, passed: bool) -> None:
     verdict = Verdict("r", 100, 0.3, 0.25, -0.08, high, 0.01, p)
     assert verdict.passed is passed
+    assert ("too few users to refuse it, p = 1" in str(verdict)) == (p == 1.0)
     assert str(verdict).startswith("nDCG@10 0.3000 -> 0.2500 (-0.0500, 95% interval -0.0800 to")

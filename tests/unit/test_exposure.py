@@ -37,7 +37,7 @@ def test_in_a_small_catalogue_every_item_has_a_large_share() -> None:
     assert measure_exposure(lists, ITEMS[:20], np.ones(20)).ubiquitous == ()
     lists = np.array([[0, *(np.arange(start, start + 9) % 39 + 1)] for start in range(20)])
     verdict = measure_exposure(lists, ITEMS, np.ones(40)).verdict
-    assert "1 items are in more than 75% of top tens" in verdict  # three times ten of forty
+    assert "1 item is in more than 75% of top tens" in verdict  # three times ten of forty
 
 
 def test_the_tail_is_all_but_the_popular_half_of_what_was_taken() -> None:

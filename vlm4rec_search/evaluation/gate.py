@@ -33,7 +33,7 @@ from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
 from vlm4rec_search.indexes import ranking_in_force
-from vlm4rec_search.indexes.release import ListedRelease, ReleaseMeta
+from vlm4rec_search.indexes.release import DamagedIndexError, ListedRelease, ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import MODELS, SearchLayer, SearchTables
 from vlm4rec_search.pipeline.rendering import render_model
@@ -99,10 +99,11 @@ class Verdict:
         return self.high >= -self.tolerance or self.p >= SIGNIFICANT
 
     def __str__(self) -> str:
-        """Return both means, the interval, the number of users and the tolerance."""
+        """Return both means, the interval, the number of users and the tolerance; too few users are told."""
+        few = f"; too few users to refuse it, p = {self.p:.2g}" if self.high < -self.tolerance and self.passed else ""
         return (
             f"nDCG@10 {self.before:.4f} -> {self.after:.4f} ({self.after - self.before:+.4f}, 95% interval"
-            f" {self.low:+.4f} to {self.high:+.4f}, {self.users} held-out users, tolerance {self.tolerance:g})"
+            f" {self.low:+.4f} to {self.high:+.4f}, {self.users} held-out users, tolerance {self.tolerance:g}{few})"
         )
 
 
@@ -124,7 +125,10 @@ def judge_release(
     """
     if not 0 <= tolerance <= 1:
         raise UsageError("the tolerance of the gate is a number from 0 to 1")
-    name = releases.live()
+    try:
+        name = releases.live()
+    except DamagedIndexError as error:
+        raise RunError(f"the gate cannot read the live release ({error}): leave out --gate once") from None
     if name is None:
         return None
     listed = releases.list().get(name, ListedRelease(None))

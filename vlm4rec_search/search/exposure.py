@@ -91,17 +91,17 @@ class Exposure:
             return f"too little to judge: {self.shoppers:,} shoppers with a profile, {self.documents:,} documents"
         numbers = (
             f"{self.first_share:.0%} of {self.shoppers:,} shoppers get the same first hit ({self.first_item}), "
-            f"{len(self.ubiquitous):,} items are in more than {self.ubiquitous_above:.0%} of top tens, top tens show "
+            f"{_counted(len(self.ubiquitous))} in more than {self.ubiquitous_above:.0%} of top tens, top tens show "
             f"{self.coverage:.0%} of the documents ({self.attainable:.0%} could be), {self.tail_share:.0%} of hits are "
             "long tail"
         )
         advice = ["lower the weight of popularity"] if self.has_popularity else []
         advice += ["let `vlm4rec index` choose the ranking"] if self.is_pinned else []
-        if self.is_same_for_many:
-            return "; ".join(filter(None, (numbers, ", or ".join(advice))))
         if self.is_narrow:
             advice = ["raise the diversity", *advice]
             return f"the ranking shows too little of the catalogue: {numbers}; {', or '.join(advice)}"
+        if self.is_same_for_many:
+            return "; ".join(filter(None, (numbers, ", or ".join(advice))))
         return f"the ranking tells shoppers apart: {numbers}"
 
     def to_json(self) -> dict[str, object]:
@@ -109,6 +109,10 @@ class Exposure:
         names = ("first_share", "coverage", "attainable", "tail_share")
         shares = {name: round(getattr(self, name), 4) for name in names}
         return asdict(self) | shares | {"is_judged": self.is_judged, "verdict": self.verdict}
+
+
+def _counted(items: int) -> str:
+    return f"{items:,} item is" if items == 1 else f"{items:,} items are"
 
 
 def measure_exposure(

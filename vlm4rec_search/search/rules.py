@@ -234,7 +234,7 @@ class RulesFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rules: tuple[Rule, ...] = ()
-    scenarios: dict[str, Annotated[Scenario, BeforeValidator(lambda options: options or {})]] = {}
+    scenarios: dict[str, Annotated[Scenario, BeforeValidator(lambda options: {} if options is None else options)]] = {}
     experiments: dict[str, Experiment] = {}
 
 

@@ -309,8 +309,10 @@ class Searcher:
         def follow_release() -> None:
             live = self.backend.live()
             if live is not None and live != self.release.name:
+                before = self.release.name
                 self.backend.reopen()
-                logger.info("release %s answers now", self.release.name)
+                if self.release.name != before:
+                    logger.info("release %s answers now", self.release.name)
 
         self._following = Follower([read_rules, follow_release], seconds)
 

@@ -120,9 +120,12 @@ class Store:
         self.is_fitted = arrays["is_fitted"]
         of_documents = [self._ids, self.vectors, self.fitted, self.popularity, self.is_fitted]
         of_documents += [] if self._mapped_photos is None else [self._mapped_photos]
+        self.signs: dict[Kind, Signs] = {kind: arrays[f"signs.{kind}"] for kind in self._lengths}
+        of_documents += [signs.T for signs in self.signs.values()]
         if any(len(array) != self.meta.documents for array in of_documents):
             raise ValueError("its arrays do not fit together")
-        self.signs: dict[Kind, Signs] = {kind: arrays[f"signs.{kind}"] for kind in self._lengths}
+        if self.vectors.shape[1] != self.meta.dimension:
+            raise ValueError(f"its vectors have {self.vectors.shape[1]} numbers in place of {self.meta.dimension}")
         self.shortlists = {
             kind: Shortlist(self.signs[kind], length) for kind, length in self._lengths.items() if length
         }

@@ -1,6 +1,7 @@
 """A release on a server: reads the facts of a query and retrieves the candidates."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
@@ -9,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from vlm4rec_search.common.concurrency import call_now, start_in_thread
-from vlm4rec_search.common.errors import Vlm4recError
+from vlm4rec_search.common.errors import UsageError, Vlm4recError
 from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.aliases import OpenedRelease, ReleaseCatalogue, find_live_release, read_release
 from vlm4rec_search.indexes.opensearch.connection import server_errors
@@ -28,7 +29,7 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
     vector_of,
 )
 from vlm4rec_search.indexes.opensearch.sender import Searched, Sender, serialise_search
-from vlm4rec_search.indexes.release import ReleaseMeta
+from vlm4rec_search.indexes.release import DamagedIndexError, ReleaseMeta
 from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest, UnavailableError
 from vlm4rec_search.search.filters import check_field
@@ -43,6 +44,8 @@ _EASE_FIELDS = ("ease.item_id", "ease.weight")
 _LOOK_UP = 0.5  # share of the time that is left for a look-up without which there is an answer, too
 _RETRIEVAL = 0.75  # and for the candidates: the rest is for what their hits show
 logger = logging.getLogger(__name__)
+
+_BETWEEN_LOOKS = 1.0  # seconds between two looks for a release in place of one that is gone, which all searches share
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class OpenSearchBackend(Backend):
             RunError: the server does not answer or refuses.
         """
         self._catalogue, self._follows_alias = catalogue, release is None
-        self._limits, self._breaker = limits, CircuitBreaker()
+        self._limits, self._breaker, self._next_look = limits, CircuitBreaker(), 0.0
         with ExitStack() as opened:
             opened.callback(self.close)
             self._opened = self._open(release)
@@ -100,7 +103,8 @@ class OpenSearchBackend(Backend):
 
     def reader(self, sent: list[SentRequest] | None = None) -> "OpenSearchReader":
         """Return a reader that stays with the release that is open now."""
-        if self._opened.is_last:
+        if self._opened.is_last and (now := time.monotonic()) >= self._next_look:
+            self._next_look = now + _BETWEEN_LOOKS
             with suppress(Vlm4recError):
                 self.reopen()  # one may have been published since
         opened = self._opened
@@ -117,13 +121,13 @@ class OpenSearchBackend(Backend):
     def reopen(self) -> bool:
         """Open the release that answers now, unless the backend was opened for a named release.
 
-        Where none answers, the old one stays open: searches that need its deleted parts are answered from memory.
+        Where there is none, the old one stays open: searches that need its deleted parts are answered from memory.
         """
         if not self._follows_alias:
             return False
         try:
             live = self.live()
-        except Vlm4recError as error:
+        except (DamagedIndexError, UsageError) as error:  # a server that does not answer is another matter
             if not self._opened.is_last:
                 logger.error("no other release can be opened: %s", error)
             self._opened = replace(self._opened, is_last=True)
