@@ -124,10 +124,10 @@ def _has_quantity(event_type: SQL) -> str:
 def rating_scale(evaluator: MacroEvaluator, rating: SQL) -> str:
     """Return an aggregate: the best rating of the smallest usual scale (thumbs, 5, 10, 100) that has the ratings.
 
-    Of five ratings or more one, and of many one in a hundred, may be above the scale: a slip of the pen. NULL without a
-    rating, and where no scale has them.
+    Of twenty ratings or more one, and of many one in a hundred, may be above a scale of 5 or more: a slip of the pen.
+    NULL without a rating, and where no scale has them.
     """
-    slips = f"CASE WHEN COUNT({rating}) < 5 THEN 0 ELSE GREATEST(1, COUNT({rating}) // 100) END"
+    slips = f"CASE WHEN COUNT({rating}) < 20 THEN 0 ELSE GREATEST(1, COUNT({rating}) // 100) END"
 
     def has_all(best: int) -> str:
         return f"COUNT(CASE WHEN {rating} > {best} THEN 1 END) <= {slips}"

@@ -11,7 +11,7 @@ _FROM = "(?:from|starting at|ab|à partir de|dès|a partir de|desde|a partire da
 # sign, number with its separators, sign behind it as SAP writes it; "24,-" and "24:-" are whole amounts
 _AMOUNT = (
     f"(?i)^(?:{_FROM}\\s+)?([+-]?)\\s?(?:{_CURRENCY})?\\s?([+-]?)\\s?"
-    "(\\d(?:[\\d.,'\\x{2019} ]*\\d)?|[.,]\\d+)(?:[.,][-\\x{2013}\\x{2014}]{1,2}|:-)?(-?)"
+    "(\\d(?:[\\d.,'\\x{2019} ]*\\d)?|[.,]\\d+)(?:[.,]?[-\\x{2013}\\x{2014}]{2}|[.,]-|[.,]?[\\x{2013}\\x{2014}]|:-)?(-?)"
     f"\\s?(?:{_CURRENCY})?\\s?\\*?$"
 ).replace("'", "''")
 _PLAIN = "[+-]?(\\d+|\\d*\\.(\\d{1,2}|\\d{4,})|0\\.\\d+|\\d{4,}\\.\\d+)([eE][+-]?\\d+)?"

@@ -1,4 +1,4 @@
-/* The values of accepted items that could not be read, as delivered, each with the reason. The items count without them. */
+/* The values of accepted items that could not be read or contain page script, as delivered, each with the reason. The items count without them. */
 MODEL (
   kind VIEW,
   grain (row_number, field),
@@ -13,7 +13,7 @@ SELECT
   judged.item_id, /* an item of staging.items */
   'price' AS field, /* column of the file */
   raw.price AS value, /* the value as delivered */
-  judged.price_reason AS reason /* why it could not be read */
+  judged.price_reason AS reason /* why it was left out */
 FROM staging.judged_items AS judged
 INNER JOIN raw.items AS raw
   ON raw.row_number = judged.row_number

@@ -212,7 +212,7 @@ def test_an_export_killed_before_its_file_has_its_name_is_done_again(tmp_path: P
 
 def test_answers_beyond_reason_are_failures_of_their_own(tmp_path: Path) -> None:
     huge = answer("A red mug.")
-    huge.body = {**huge.body, "usage": {"prompt_tokens": 2**64 - 1, "completion_tokens": 2**33}}
+    huge.body = {**huge.body, "usage": {"prompt_tokens": 10**30, "completion_tokens": 2**33}}
     deep = answer('{"description": ' + "[" * 3000 + "}")
     half = answer("A red \ud83d mug.")
     faults = {"Item i00": huge, "Item i01": deep, "Item i02": half}

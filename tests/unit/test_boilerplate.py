@@ -34,12 +34,21 @@ def test_a_small_catalogue_has_no_boilerplate() -> None:
 def test_sentences_of_the_shop_are_removed_and_those_of_items_stay() -> None:
     shop = ["Ships within two days.", "Free returns for a month!", "100% cotton."]
     descriptions = [f"A {COLOURS[number % 5]} mug of {number} ml. {shop[number % 3]}" for number in range(30)]
-    cleaned = remove_sentences_of_the_shop([*descriptions, None, "SHIPS within two days"])
+    titles = [f"Mug{number} {COLOURS[number % 5]}" for number in range(30)]
+    cleaned = remove_sentences_of_the_shop([*descriptions, None, "SHIPS within two days"], [*titles, "a", "b"])
     assert cleaned[:3] == ["A navy mug of 0 ml.", "A red mug of 1 ml.", "A green mug of 2 ml. 100% cotton."]
     assert cleaned[-2:] == [None, None]
-    assert remove_sentences_of_the_shop(descriptions[:19]) == descriptions[:19], "a small catalogue has none"
+    few = descriptions[:19]
+    assert remove_sentences_of_the_shop(few, titles[:19]) == few, "a small catalogue has none"
     rare = [*[f"Unlike any other item: {number}." for number in range(28)], *["Dries in an hour."] * 2]
-    assert remove_sentences_of_the_shop(rare) == rare, "a few items may share a sentence"
+    assert remove_sentences_of_the_shop(rare, titles) == rare, "a few items may share a sentence"
+
+
+def test_the_colours_of_one_product_keep_its_description() -> None:
+    products = ["Alder sweater", "Birch jacket", "Cedar shirt", "Elm hat"]
+    titles = [f"{product} {colour}" for product in products for colour in [*COLOURS, "pink"]]
+    descriptions = [f"The {product} is for cold days. Ships within two days." for product in products for _ in range(6)]
+    assert remove_sentences_of_the_shop(descriptions, titles) == [text[:-23] for text in descriptions]
 
 
 def test_boilerplate_is_neither_embedded_nor_a_word_of_a_profile() -> None:

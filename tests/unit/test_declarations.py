@@ -117,7 +117,7 @@ def test_one_column_needs_no_list(tmp_path: Path) -> None:
 
 def test_a_declared_kind_of_event_may_be_another_word_for_a_usual_one(tmp_path: Path) -> None:
     (tmp_path / "contract.yaml").write_text(
-        "values: {events: {Kauf: buy, Merken: addToWishlist, Probe: Test drive, saved: saved}}"
+        "values: {events: {Kauf: buy, Merken: addToWishlist, Probe: Test drive, saved: saved, Ablegen: saved}}"
     )
-    events = {"kauf": "purchase", "merken": "wishlist", "probe": "test_drive", "saved": "saved"}
+    events = {"kauf": "purchase", "merken": "wishlist", "probe": "test_drive", "saved": "saved", "ablegen": "saved"}
     assert load_declarations(tmp_path).values.events == events

@@ -324,6 +324,17 @@ def test_files_of_an_earlier_import_do_not_stay(tmp_path: Path) -> None:
         import_files(source, "items/*.csv")
 
 
+def test_photos_in_the_folder_of_imported_files_stay(tmp_path: Path) -> None:
+    source = tmp_path / "exports"
+    for name in ("items/a.csv", "items/b.csv", "items/imported/1.jpg"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(f"item_id,title,image\n{name},x,items/imported/1.jpg\n")
+    for _ in range(2):
+        import_files(source, "items/*.csv")
+        kept = sorted(path.name for path in (tmp_path / "data" / "items" / "imported").iterdir())
+        assert kept == ["1-a.csv.parquet", "1.jpg", "2-b.csv.parquet"]
+
+
 def test_the_command_names_the_folder_of_several_files(tmp_path: Path) -> None:
     for name, content in SEVERAL.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import orjson
 from pydantic import BaseModel, ValidationError, model_validator
 
 from vlm4rec_search.captioning.answers import replace_half_characters
@@ -371,7 +370,7 @@ class _Answer(BaseModel):
 
 
 def _as_http(status: int, body: object) -> httpx.Response:
-    return httpx.Response(status, content=orjson.dumps(body))  # which writes null for NaN, as JSON has none
+    return httpx.Response(status, content=json.dumps(body))  # with NaN, which httpx refuses to write but reads
 
 
 def _has_error(body: object) -> bool:

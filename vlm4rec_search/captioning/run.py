@@ -285,8 +285,9 @@ def run_captions(
         selected = (_order_by_last_retry(before, selected, cache) if retry else selected)[:limit]
         outcomes, results = caption_selected(before, selected, settings, cache, policy, attempts)
         after = dict(zip(selected, outcomes, strict=True))
-        # Items that were left out may share a photo with others.
-        after |= _look_up_again(before, [at for at in candidates if selected and at not in after], settings, cache)
+        # Items that were left out may share photo and prompt with others.
+        left_out = [at for at, outcome in enumerate(before.outcomes) if outcome.status != "ok" and at not in after]
+        after |= _look_up_again(before, left_out if selected else [], settings, cache)
     statuses = Counter(after.get(at, outcome).status for at, outcome in enumerate(before.outcomes))
     errors = Counter(map(_describe, results.new_failures.values()))
     failed = Counter(failure.message for failure in results.new_failures.values() if failure.status == "failed")

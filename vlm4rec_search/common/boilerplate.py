@@ -13,8 +13,8 @@ SHARE = 0.4
 A trait with three values, such as what an item is used for, may have a third of the captions; the templates of
 `attributes` have half of them or more.
 """
-SENTENCE_SHARE, SENTENCE_WORDS = 0.1, 4
-"""A sentence of so many words that more than this share of the descriptions have is about the shop.
+SENTENCE_SHARE, SENTENCE_WORDS = 0.2, 4
+"""A sentence of so many words that more than this share of the descriptions have may be about the shop.
 
 Shorter ones, such as "100% cotton.", may be what somebody likes.
 """
@@ -41,28 +41,41 @@ def remove_boilerplate(captions: Sequence[str | None]) -> list[str | None]:
     return [_without(caption, common, terms) if caption else None for caption in captions]
 
 
-def remove_sentences_of_the_shop(descriptions: Sequence[str | None]) -> list[str | None]:
+def remove_sentences_of_the_shop(descriptions: Sequence[str | None], titles: Sequence[str | None]) -> list[str | None]:
     """Return descriptions without sentences about the shop, such as "Ships within two days.", None where none is left.
 
     These are sentences of `SENTENCE_WORDS` words or more that more than `SENTENCE_SHARE` of the descriptions have word
-    for word. A catalogue of fewer than `FEWEST` descriptions has none.
+    for word, of items whose titles have no word in common: half of them at most. The colours of one product share its
+    name. A catalogue of fewer than `FEWEST` descriptions has none.
 
     Args:
         descriptions: of the items of a catalogue, None for an item without one.
+        titles: of the same items.
     """
-    told = [description for description in descriptions if description]
-    frequency = Counter(key for text in told for key in set(map(_key, _SENTENCE_END.split(text))))
-    if len(told) < FEWEST:
+    items: dict[str, list[int]] = {}
+    for item, description in enumerate(descriptions):
+        for key in set(map(_key, _SENTENCE_END.split(description or ""))):
+            items.setdefault(key, []).append(item)
+    described = sum(map(bool, descriptions))
+    if described < FEWEST:
         return list(descriptions)
-    common = {
+    of_shop = {
         key
-        for key, count in frequency.items()
-        if count > SENTENCE_SHARE * len(told) and len(key.split()) >= SENTENCE_WORDS
+        for key, having in items.items()
+        if len(having) > SENTENCE_SHARE * described
+        and len(key.split()) >= SENTENCE_WORDS
+        and not _have_a_word([titles[item] for item in having])
     }
     return [
-        " ".join(each for each in _SENTENCE_END.split(text) if _key(each) not in common) or None if text else text
+        " ".join(each for each in _SENTENCE_END.split(text) if _key(each) not in of_shop) or None if text else text
         for text in descriptions
     ]
+
+
+def _have_a_word(titles: Sequence[str | None]) -> bool:
+    """Return whether more than half of some titles share a word."""
+    frequency = Counter(term for title in titles for term in set(_terms(title or "")))
+    return max(frequency.values(), default=0) > len(titles) / 2
 
 
 def _key(sentence: str) -> str:

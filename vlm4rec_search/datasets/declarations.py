@@ -231,7 +231,7 @@ class Values(Section):
     def _join_words(cls, events: dict[str, str]) -> dict[str, str]:
         # The other word for a kind of event may have other words itself: buy is a purchase. One for itself stays.
         words = {_one_word(word): _one_word(name) for word, name in events.items()}
-        return {word: name if word == name else kind_of(name) for word, name in words.items()}
+        return {word: name if words.get(name) == name else kind_of(name) for word, name in words.items()}
 
     @field_validator("rating_events")
     @classmethod

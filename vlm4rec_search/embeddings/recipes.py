@@ -65,7 +65,9 @@ def embedded_parts(documents: "pd.DataFrame") -> "pd.DataFrame":
 
     cleaned = {
         "caption": remove_boilerplate(nullable_texts(documents["caption"])),
-        "description": remove_sentences_of_the_shop(nullable_texts(documents["description"])),
+        "description": remove_sentences_of_the_shop(
+            nullable_texts(documents["description"]), nullable_texts(documents["title"])
+        ),
     }
     return documents.assign(
         **{part: pd.Series(texts, index=documents.index, dtype=object) for part, texts in cleaned.items()}

@@ -193,8 +193,10 @@ def _replace_files(to: Path, replaced: Iterable[str]) -> Iterator[Path]:
         for path in files:
             if path.is_dir():
                 _remove_table(to, path.name)
-                (to / path.name).mkdir(exist_ok=True)
-                (path / _IMPORTED).replace(to / path.name / _IMPORTED)
+                folder_of_table = to / path.name / _IMPORTED  # which photos may share
+                folder_of_table.mkdir(parents=True, exist_ok=True)
+                for part in (path / _IMPORTED).iterdir():
+                    part.replace(folder_of_table / part.name)
             else:
                 _remove_parts(to, path.stem)
                 path.replace(to / path.name)
@@ -208,8 +210,10 @@ def _remove_table(to: Path, table: str) -> None:
 
 
 def _remove_parts(to: Path, table: str) -> None:
-    shutil.rmtree(to / table / _IMPORTED, ignore_errors=True)
+    for part in (to / table / _IMPORTED).glob("*.parquet"):
+        part.unlink()
     with suppress(OSError):  # it is not there, or holds photos
+        (to / table / _IMPORTED).rmdir()
         (to / table).rmdir()
 
 

@@ -46,7 +46,7 @@ Parameters = Mapping[str, float]
 Measured: TypeAlias = tuple[Suite, pd.DataFrame]
 EXAMPLES = 5
 MAX_AGE_DAYS = 30.0  # of the latest interaction at as_of, where no setting says another age
-FEW = 5  # so many rows break a share (`mostly`) in a small table only: they warn, however severe the rule is
+FEW = 5  # so many rows, and less than half of them, break a share (`mostly`) in a small table only: they warn
 _WORDS = {  # of the rules that the suites use
     "expect_column_values_to_be_between": "",
     "expect_column_unique_value_count_to_be_between": "",
@@ -242,7 +242,8 @@ def _summary(suite: Suite, rows: int, result: "ExpectationSuiteValidationResult"
         finding = _finding(entry)
         rule = entry.expectation_config
         is_share = rule.kwargs.get("mostly", 1.0) < 1.0
-        is_few = is_share and finding.unexpected is not None and finding.unexpected <= FEW
+        broken = finding.unexpected or 0
+        is_few = is_share and 0 < broken <= FEW and broken < rows / 2
         is_warning = rule.severity == "warning" or is_few
         (passed if entry.success else warnings if is_warning else failed).append(finding)
     rules = len(result.results)
