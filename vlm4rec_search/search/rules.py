@@ -234,7 +234,9 @@ class RulesFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rules: tuple[Rule, ...] = ()
-    scenarios: dict[str, Annotated[Scenario, BeforeValidator(lambda options: {} if options is None else options)]] = {}
+    scenarios: dict[
+        str, Annotated[Scenario, BeforeValidator(lambda options: {} if options in (None, "") else options)]
+    ] = {}
     experiments: dict[str, Experiment] = {}
 
 
