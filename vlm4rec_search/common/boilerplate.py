@@ -33,7 +33,7 @@ def remove_boilerplate(captions: Sequence[str | None]) -> list[str | None]:
         captions: of the items of a catalogue, None for an item without a caption.
     """
     told = [caption for caption in captions if caption]
-    frequency = Counter(term for caption in told for term in set(_terms(caption)))
+    frequency = _text_frequency(told)
     common = {term for term, count in frequency.items() if count > SHARE * len(told)}
     if len(told) < FEWEST or not common:
         return list(captions)
@@ -45,8 +45,8 @@ def remove_sentences_of_the_shop(descriptions: Sequence[str | None], titles: Seq
     """Return descriptions without sentences about the shop, such as "Ships within two days.", None where none is left.
 
     These are sentences of `SENTENCE_WORDS` words or more that more than `SENTENCE_SHARE` of the descriptions have word
-    for word, of items whose titles have no word in common: half of them at most. The colours of one product share its
-    name. A catalogue of fewer than `FEWEST` descriptions has none.
+    for word, unless more than half of these items share a word of their titles, as the colours of one product do. A
+    catalogue of fewer than `FEWEST` descriptions has none.
 
     Args:
         descriptions: of the items of a catalogue, None for an item without one.
@@ -64,7 +64,7 @@ def remove_sentences_of_the_shop(descriptions: Sequence[str | None], titles: Seq
         for key, having in items.items()
         if len(having) > SENTENCE_SHARE * described
         and len(key.split()) >= SENTENCE_WORDS
-        and not _have_a_word([titles[item] for item in having])
+        and not _share_a_word([titles[item] for item in having])
     }
     return [
         " ".join(each for each in _SENTENCE_END.split(text) if _key(each) not in of_shop) or None if text else text
@@ -72,10 +72,14 @@ def remove_sentences_of_the_shop(descriptions: Sequence[str | None], titles: Seq
     ]
 
 
-def _have_a_word(titles: Sequence[str | None]) -> bool:
+def _share_a_word(titles: Sequence[str | None]) -> bool:
     """Return whether more than half of some titles share a word."""
-    frequency = Counter(term for title in titles for term in set(_terms(title or "")))
-    return max(frequency.values(), default=0) > len(titles) / 2
+    return max(_text_frequency(titles).values(), default=0) > len(titles) / 2
+
+
+def _text_frequency(texts: Sequence[str | None]) -> Counter[str]:
+    """Return in how many texts each term is."""
+    return Counter(term for text in texts for term in set(_terms(text or "")))
 
 
 def _key(sentence: str) -> str:
