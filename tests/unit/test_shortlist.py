@@ -214,7 +214,7 @@ def test_a_release_without_the_table_of_shortlists_is_read(tmp_path: Path) -> No
 
 
 def test_arrays_whose_release_was_never_finished_are_removed(tmp_path: Path) -> None:
-    left = tmp_path / "releases" / "items__v6__gone__1.arrays-2"
+    left = tmp_path / "releases" / "items__v6__gone__1.arrays-3"
     left.mkdir(parents=True)
     (left / "vectors.npy").write_bytes(b"1")
     build_release(tmp_path, given(documents()), meta())

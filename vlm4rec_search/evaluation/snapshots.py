@@ -71,16 +71,8 @@ class Workbench:
         self._places: dict[str, Path] = {}
 
     def settings_of(self, environment: str) -> Settings:
-        """Return `settings` with the copy in which an environment of `plan_moments` was built."""
+        """Return `settings` with the copy in which an environment was built."""
         return self.settings.model_copy(update={"warehouse": self._places[environment]})
-
-    def plan_as_of(self, environment: str, as_of: datetime) -> None:
-        """Build the tables as of a moment.
-
-        Raises:
-            RunError: the plan failed.
-        """
-        plan(self.settings.model_copy(update={"as_of": as_of}), environment)
 
     def plan_moments(self, moments: Mapping[str, datetime], ranking: Path | None = None) -> None:
         """Build the tables as of several moments, each in its environment, if wanted with another ranking.
@@ -122,6 +114,7 @@ class Workbench:
         # What was fitted knows these rows, and events of the service are in the log that is written.
         without = {"data_dir": folder, "fitted": self._folder / "nothing", "served": self._folder / "nothing"}
         plan(self.settings.model_copy(update=without), environment)
+        self._places[environment] = self.settings.warehouse
 
     def _write_log(self, target: Path, rows: "list[int]") -> None:
         with read(self.settings.warehouse) as connection:

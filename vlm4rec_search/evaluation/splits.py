@@ -212,10 +212,10 @@ def _in_time(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "d
         later = {TEST: taken_between(connection, project, cuts.test, cuts.end)}
         if choose:
             later[VALIDATION] = taken_between(connection, project, cuts.validation, cuts.test)
-    for environment, moment in ((VALIDATION, cuts.validation), (TEST, cuts.test)):
-        if environment in later:
-            say(f"Building the tables as of {moment:%Y-%m-%d %H:%M} ({environment.removeprefix('evaluate_')})")
-            bench.plan_as_of(environment, moment)
+    moments = {TEST: cuts.test, **({VALIDATION: cuts.validation} if choose else {})}
+    for environment, moment in moments.items():
+        say(f"Building the tables as of {moment:%Y-%m-%d %H:%M} ({environment.removeprefix('evaluate_')})")
+    bench.plan_moments(moments)
     return later
 
 
@@ -234,7 +234,7 @@ def _leave_one_out(bench: Workbench, protocol: Protocol, choose: bool, say: Say)
 
 
 def _part(bench: Workbench, protocol: Protocol, needs: frozenset[str], environment: str, later: "DataFrame") -> Part:
-    split = load_split(bench.settings, environment, protocol, needs)
+    split = load_split(bench.settings_of(environment), environment, protocol, needs)
     targets = find_targets(split, later, protocol.history)
     if not len(targets.users):
         raise UsageError(

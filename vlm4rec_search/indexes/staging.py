@@ -22,7 +22,8 @@ from vlm4rec_search.search.model import MAX_ITEMS
 
 logger = logging.getLogger(__name__)
 
-RANGE = 20_000  # documents whose lists are in memory at once: about 1 GB with 100 words and 150 neighbours each
+RANGE = 5_000
+"""Documents whose lists are in memory at once: 0.7 GB with 100 words and 150 neighbours each, also with 16 threads."""
 STEPS = 5  # how often `stage_release` advances its progress bar
 
 

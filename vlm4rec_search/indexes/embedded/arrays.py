@@ -1,6 +1,6 @@
 """Arrays of a release in files beside it: processes that map them share one copy in memory.
 
-    index/releases/<name>.arrays-2/<array>.npy
+    index/releases/<name>.arrays-3/<array>.npy
 
 They follow from the release file alone. The first process that wants them writes them: for a large release, that is its
 publication.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 AnyArray: TypeAlias = NDArray[Any]
-_SUFFIX = ".arrays-2"  # another number for other arrays, so that no version reads those of another one
+_SUFFIX = ".arrays-3"  # another number for other arrays, so that no version reads those of another one
 
 
 class Rows(NamedTuple):

@@ -143,7 +143,7 @@ class EmbeddedRetrieved(Retrieved):
         return self._store.vectors_of(kind)[documents]
 
     def facets(self, documents: Ints) -> list[Mapping[str, Sequence[str]]]:
-        return list(self._store.facets(documents.tolist()))
+        return list(self._store.facets(documents))
 
     def scores(self, documents: Ints) -> Floats:
         columns = [score(self._store, retriever, documents) for retriever in self._retrievers]

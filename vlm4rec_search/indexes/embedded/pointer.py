@@ -2,7 +2,7 @@
 
     index/current                            name of the live release
     index/releases/<name>.duckdb             a complete, verified release, which is never written again
-    index/releases/<name>.arrays-2/          its arrays, where they are mapped from files; see `arrays.py`
+    index/releases/<name>.arrays-3/          its arrays, where they are mapped from files; see `arrays.py`
     index/releases/.building-<name>.duckdb   a release that is being built, or a file that a killed build left
     index/releases/.open-<id>.duckdb         a link for the moment in which a process opens a file that was replaced
 

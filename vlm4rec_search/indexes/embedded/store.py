@@ -1,8 +1,9 @@
 """A release file that is open for searches.
 
-Vectors, postings, neighbours, popularity and what hits show are arrays: in memory, or mapped from files where several
-processes share them and where the release is large. Users, segments, words and facets stay in the file, and each read
-of them is a query. No query binds a parameter, see `hex_text`.
+Vectors, postings, neighbours, popularity, what hits show and the attributes of documents are arrays: in memory, or
+mapped from files where several processes share them and where the release is large. Users, segments and words stay in
+the file, and each read of them is a query; so is each condition of a filter. No query binds a parameter, see
+`hex_text`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,6 +50,15 @@ WITH pairs AS (
 SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS value
 FROM pairs INNER JOIN documents ON documents.item_id = pairs.pair.item_id ORDER BY pairs.document, pairs.rank
 """
+_RECORDS = """
+WITH listed AS (
+    SELECT document, list(field ORDER BY field, value) AS fields, list(value ORDER BY field, value) AS values
+    FROM facets GROUP BY document
+)
+SELECT item_id, title, category, price, coalesce(fields, []) AS fields, coalesce(values, []) AS values
+FROM documents LEFT JOIN listed USING (document) ORDER BY document
+"""
+_SHOWN = ["item_id", "title", "category", "price"]
 
 
 class Store:
@@ -199,7 +209,7 @@ class Store:
         return sparse.csr_array((values, neighbours, starts), shape=(self.meta.documents, self.meta.documents))
 
     def _load_records(self) -> AnyArray:
-        records = self._table("SELECT item_id, title, category, price FROM documents ORDER BY document")
+        records = self._table(_RECORDS)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, records.schema) as writer:
             writer.write_table(records)
@@ -353,19 +363,19 @@ class Store:
         """The attributes that documents have."""
         return frozenset(field for (field,) in self._fetch("SELECT DISTINCT field FROM facets"))
 
-    def facets(self, documents: Sequence[int]) -> list[dict[str, list[str]]]:
+    def facets(self, documents: Ints) -> list[dict[str, list[str]]]:
         """Return the values of each document by field."""
-        values: dict[int, dict[str, list[str]]] = {document: {} for document in documents}
-        sql = f"SELECT document, field, value FROM facets WHERE document IN {_numbers_sql(documents)}"  # noqa: S608
-        for document, field, value in self._fetch(sql):
-            values[document].setdefault(field, []).append(value)
-        return [values[document] for document in documents]
+        rows = self._records.select(["fields", "values"]).take(_arrow(documents))
+        found: list[dict[str, list[str]]] = []
+        for fields, values in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+            found.append({})
+            for field, value in zip(fields, values, strict=True):
+                found[-1].setdefault(field, []).append(value)
+        return found
 
     def records(self, documents: Ints | Sequence[int]) -> list[dict[str, Any]]:
         """Return item_id, title, category and price of documents, in the given order."""
-        numbers = pa.py_buffer(np.asarray(documents, dtype=np.int64).tobytes())
-        rows = pa.Array.from_buffers(pa.int64(), len(documents), [None, numbers])  # pa.array imports pandas
-        records: list[dict[str, Any]] = self._records.take(rows).to_pylist()
+        records: list[dict[str, Any]] = self._records.select(_SHOWN).take(_arrow(documents)).to_pylist()
         return records
 
     def close(self) -> None:
@@ -383,6 +393,12 @@ def read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta:
     (there,) = connection.execute(_HAS_WINDOWS).fetchone() or (0,)
     (days,) = (connection.execute("SELECT popularity_days FROM windows").fetchone() if there else None) or (None,)
     return ReleaseMeta(**row, popularity_days=days)
+
+
+def _arrow(documents: Ints | Sequence[int]) -> pa.Array:
+    """Return numbers as an Arrow array; `pa.array` would import pandas."""
+    numbers = pa.py_buffer(np.asarray(documents, dtype=np.int64).tobytes())
+    return pa.Array.from_buffers(pa.int64(), len(documents), [None, numbers])
 
 
 def _numbers(column: pa.ChunkedArray) -> AnyArray:
