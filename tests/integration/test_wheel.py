@@ -46,7 +46,8 @@ def test_the_wheel_has_the_project_of_the_repository(wheel_files: dict[str, byte
     expected = {name: content for name, content in project_files().items() if (ROOT / name).is_file()}
     for own in ("README.md", ".gitignore"):  # of a new project, not of the repository
         del expected[own]
-    assert {name for name in template if not (name.startswith("tests/") and name.endswith(".py"))} == set(expected)
+    written = {name for name in template if not (name.startswith(("tests/", "docs/")) and name.endswith(".py"))}
+    assert written == set(expected)
     assert [name for name, content in expected.items() if template[name] != content] == []
 
 

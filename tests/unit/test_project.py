@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vlm4rec_search.common.settings import settings
 from vlm4rec_search.common.spark.engine import asked_gateway
 from vlm4rec_search.pipeline.project import MANIFEST, project_files
 from vlm4rec_search.pipeline.project.template import digest
+from vlm4rec_search.search.rules import load_rules
 
 EDITED = "models/staging/items.sql"
 
@@ -64,6 +66,33 @@ def test_a_new_project_has_the_files_of_the_repository_and_a_line_for_each_setti
     )
     assert "# VLM4REC_CAPTION_BUDGET=5000\n" in (shop / ".env.example").read_text()
     assert len((shop / "README.md").read_text().splitlines()) <= 15
+
+
+def test_links_in_a_new_project_lead_to_its_files(shop: Path) -> None:
+    pages = [shop / name for name in project_files() if name.endswith(".md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text())]
+    assert len(links) > 50
+    assert [(page, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_rules_of_a_new_project_apply_once_their_lines_are_no_comments(shop: Path) -> None:
+    file = shop / "rules.yaml"
+    assert load_rules(file).rules == ()
+    (shop / ".env").write_text("VLM4REC_RULES=rules.yaml\n")
+    settings.cache_clear()
+    assert settings().rules == Path("rules.yaml")
+    lines = file.read_text().splitlines()
+    examples = [line for line in lines if re.match("# +- ", line)]
+    for example in examples:
+        file.write_text("\n".join(line.removeprefix("#") if line == example else line for line in lines))
+        assert len(load_rules(file).rules) == 1, example
+    file.write_text("\n".join(line.removeprefix("#") if line in examples else line for line in lines))
+    assert [rule.action for rule in load_rules(file).rules] == ["pin", "boost", "bury", "drop"]
+
+
+def test_the_workflow_of_a_new_project_takes_the_package_from_no_index(shop: Path) -> None:
+    workflow = (shop / ".github" / "workflows" / "check.yml").read_text()
+    assert re.findall(r"pip install (\S+)", workflow) == ["wheels/vlm4rec_search-*.whl"]
 
 
 def test_init_keeps_the_files_of_a_folder_and_refuses_a_project(tmp_path: Path) -> None:

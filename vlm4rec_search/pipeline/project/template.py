@@ -20,7 +20,7 @@ MANIFEST = ".vlm4rec.json"
 """File of a project: the version of the package that wrote its files, and the sha256 of each file as written."""
 
 # pyproject.toml has the same list.
-_PARTS = ("config.py", "models", "macros", "audits", "expectations", "tests/models", "tests/data")
+_PARTS = ("config.py", "models", "macros", "audits", "expectations", "tests/models", "tests/data", "docs")
 _PACKAGE = Path(__file__).resolve().parents[2]
 _FILES = {
     "README.md": "README.md",
@@ -103,7 +103,7 @@ def _files_below(path: Path) -> list[Path]:
 
 def _belongs_to_project(name: str) -> bool:
     parts = Path(name).parts
-    return "__pycache__" not in parts and not (parts[0] == "tests" and name.endswith(".py"))
+    return "__pycache__" not in parts and not (parts[0] in ("tests", "docs") and name.endswith(".py"))
 
 
 def _env_example() -> str:
