@@ -5,11 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from sqlmesh import Context
 
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.evaluation.report import LEGEND
+from vlm4rec_search.evaluation.systems import registry
+from vlm4rec_search.evaluation.systems.base import System
+from vlm4rec_search.evaluation.systems.learned import Learned
+from vlm4rec_search.evaluation.systems.peers import Factors
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_body
 from vlm4rec_search.indexes.release import new_release
+from vlm4rec_search.pipeline.analysts_copy import RECORDS
 
 FOLDER = Path(__file__).parent / "reference"
 _LAYERS = ("raw", "staging", "histories", "captions", "embeddings", "profiles", "search")
@@ -125,9 +132,9 @@ def tables_page(context: Context) -> str:
     lines = [
         "# Tables",
         "",
-        "Every model of the project with its columns, in the order of the layers.",
-        "[models/README.md](../../models/README.md) draws how they depend on each other. The same comments stand in",
-        "the analysts' copy, see [analysts.md](../analysts.md).",
+        "Every model of the project with its columns, in the order of the layers, then the tables of records, which",
+        "only the analysts' copy has ([analysts.md](../analysts.md)). The same comments stand in the copy.",
+        "[models/README.md](../../models/README.md) draws how the models depend on each other.",
     ]
     models = sorted(context.models.values(), key=lambda model: (_LAYERS.index(model.name.split(".")[0]), model.name))
     for model in models:
@@ -143,7 +150,35 @@ def tables_page(context: Context) -> str:
         for name, kind in (model.columns_to_types or {}).items():
             meaning = _cell(model.column_descriptions.get(name, ""))
             lines.append(f"| `{name}` | {kind.sql(dialect='duckdb')} | {meaning} |")
+    for table, described in yaml.safe_load(RECORDS.read_text("utf-8")).items():
+        lines += ["", f"## {table}", "", described["table"], "", "| column | meaning |", "|---|---|"]
+        lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in described.items() if name != "table"]
     return "\n".join(lines) + "\n"
+
+
+def systems_page() -> str:
+    """Return the page of the systems and metrics of `vlm4rec evaluate`."""
+    legend = yaml.safe_load(LEGEND.read_text("utf-8"))
+    lines = [
+        "# Systems and metrics of an evaluation",
+        "",
+        "`vlm4rec evaluate --systems A,B` takes some of these systems, without the option all of them. A system that",
+        "lacks its extra is left out. [evaluation.md](../evaluation.md) says how they are compared.",
+        "",
+        "| system | extra | what it ranks by |",
+        "|---|---|---|",
+    ]
+    for name, make in registry().items():
+        lines.append(f"| `{name}` | {_extra(make())} | {_cell(legend['systems'][name])} |")
+    lines += ["", "| metric | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in legend["metrics"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _extra(system: System) -> str:
+    if isinstance(system, Learned):
+        return "`models`"
+    return "`peers`" if isinstance(system, Factors) else ""
 
 
 def _line(text: str) -> str:
@@ -159,4 +194,5 @@ if __name__ == "__main__":
     os.environ.setdefault("VLM4REC_DATA_DIR", "tests/data/raw")  # SQLMesh loads no project without data
     (FOLDER / "index-fields.md").write_text(index_page(), "utf-8")
     (FOLDER / "settings.md").write_text(settings_page(), "utf-8")
+    (FOLDER / "systems.md").write_text(systems_page(), "utf-8")
     (FOLDER / "tables.md").write_text(tables_page(Context(paths=[str(Path(__file__).parents[1])])), "utf-8")

@@ -27,7 +27,7 @@ from vlm4rec_search.pipeline.saved_queries import load_queries
 from vlm4rec_search.pipeline.ubi_export import EVENTS, QUERIES
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.query import Fusion
-from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.search.ranking import DEFAULT, load_ranking
 from vlm4rec_search.search.rules import load_rules
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -93,7 +93,7 @@ def test_the_docs_name_only_options_that_exist() -> None:
 def test_the_reference_is_what_the_code_says(context: Context) -> None:
     generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     pages = {"settings": generate["settings_page"](), "tables": generate["tables_page"](context)}
-    pages["index-fields"] = generate["index_page"]()
+    pages |= {"index-fields": generate["index_page"](), "systems": generate["systems_page"]()}
     for name, page in pages.items():
         assert PAGES[f"docs/reference/{name}.md"] == page, "python docs/generate.py"
 
@@ -127,6 +127,13 @@ def test_the_rules_and_scenarios_of_the_docs_are_read(tmp_path: Path) -> None:
     given = load_rules(tmp_path / "rules.yaml")
     assert len(given.rules) == 5
     assert list(given.scenarios) == ["home", "cart", "mail"]
+
+
+def test_the_ranking_of_the_docs_is_read(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGES["docs/ranking.md"], flags=re.DOTALL)
+    (tmp_path / "ranking.yaml").write_text(DEFAULT.read_text("utf-8") + block, "utf-8")
+    ranking = load_ranking(tmp_path / "ranking.yaml")
+    assert (len(ranking.by_history), ranking.min_score) == (1, 0.02)
 
 
 def test_the_suite_of_the_docs_is_read(tmp_path: Path) -> None:

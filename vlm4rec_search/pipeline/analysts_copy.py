@@ -34,7 +34,7 @@ from vlm4rec_search.pipeline.served_log import create_served_tables
 logger = logging.getLogger(__name__)
 
 QUESTIONS = "questions"  # schema of the saved queries as views
-_RECORDS = Path(__file__).with_name("records.yaml")  # comments of the tables of the commands
+RECORDS = Path(__file__).with_name("records.yaml")  # comments of the tables of the commands
 _LAYERS = """
 SELECT tables.table_schema, tables.table_name
 FROM information_schema.tables AS tables
@@ -258,7 +258,7 @@ def _comment_on_records(connection: duckdb.DuckDBPyConnection) -> None:
     }
     own = connection.execute("SELECT view_name FROM duckdb_views() WHERE database_name = ?", [_name(connection)])
     views = {view for (view,) in own.fetchall()}
-    for name, comments in yaml.safe_load(_RECORDS.read_text("utf-8")).items():
+    for name, comments in yaml.safe_load(RECORDS.read_text("utf-8")).items():
         schema, table = name.split(".")
         for column, comment in comments.items():
             if column == "table":
