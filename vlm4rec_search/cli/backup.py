@@ -15,7 +15,8 @@ _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @json_option
 def backup(file: Path, force: bool, as_json: bool) -> None:
     """Write FILE, a zip with what cannot be made again: paid captions and vectors with the ledger of model calls,
-    fetched photos, the records of releases, checks and evaluations, and captions that people wrote.
+    fetched photos, the records of releases, checks and evaluations, what the service served, the events that came back,
+    judgments, captions that people wrote, and the list of forgotten shoppers.
 
     Runs and plans may go on meanwhile. The data folder, the project and the warehouse are not in it.
 

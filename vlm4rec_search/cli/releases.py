@@ -26,7 +26,8 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     share a caption; the same first hit for more than 10% of a sample of shoppers; hubs, which are items in more than
     30% of their top tens (of fewer than 100 items, in more than three times an equal share); items in no top ten, where
     the top tens show less than half of what they could (pins of the business rules are left out); rules that touch no
-    item; and a fitted system that makes no vectors (stale fit).
+    item; a fitted system that makes no vectors (stale fit); and vectors of photos in the release but not in the
+    settings, or the other way round (other photos).
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
