@@ -1,6 +1,7 @@
 """Recommendations over HTTP in a few lines: GET /USER returns the shopper's hits as JSON.
 
-Run it with `python examples/service.py index 8080`; the first argument is the folder or URL of the index.
+Run it with `python examples/service.py index 8080`; the first argument is the folder or URL of the index. For business
+rules give `open_index` their file: `rules=Path("rules.yaml")`.
 """
 
 import json
