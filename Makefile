@@ -12,8 +12,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 ON_FIXTURES := VLM4REC_DATA_DIR=tests/data/raw VLM4REC_CACHE=.cache/test VLM4REC_WAREHOUSE=.cache/test/warehouse.duckdb
 
 help:
-	@echo "make demo       build, publish and search the built-in shop, offline"
-	@echo "make test       lint, types, SQL tests, all tests but the long ones (about 20 minutes on 2 cores)"
+	@echo "make demo       build, publish and search the built-in shop, offline after one download of 83 MB"
+	@echo "make test       lint, types, SQL tests, all tests but the long ones (about 35 minutes on 2 cores)"
 	@echo "make test-unit  the tests that need no process, server or network (about 1 minute)"
 	@echo "make test-long  the tests that take a minute or more each (about 20 minutes)"
 	@echo "make lint       ruff and mypy"
@@ -37,7 +37,7 @@ demo: .venv/core
 	$(BIN)/vlm4rec demo
 
 announce:
-	@echo "== make test takes about 20 minutes on 2 quiet cores, make test-unit about 1 minute"
+	@echo "== make test takes about 35 minutes on 2 quiet cores, make test-unit about 1 minute"
 
 lint: .venv/installed
 	@echo "== Lint and types"
