@@ -126,7 +126,7 @@ ROOMS = (
         "What all histories teach",
         "behaviour:behaviour",
         "interactions",
-        (10_000, 100_000, 1_000_000),
+        (1_000, 10_000, 100_000),
         (100_000, 1_000_000, 10_000_000),
         "EASE and similar shoppers from a made log with 200 interactions for each item and 20 for each shopper. The "
         "bare forms are numpy and scipy as in the papers, in memory, without recency and without ties in order. "

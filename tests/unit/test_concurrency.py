@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from itertools import count
-from threading import Barrier, Event, get_ident
+from os import sched_getaffinity, sched_setaffinity
+from threading import Barrier, Event, Thread, get_ident
 
 import numpy as np  # noqa: F401  a library with threads of its own
 import pytest
@@ -28,6 +29,20 @@ def test_results_are_yielded_in_the_order_in_which_calls_end() -> None:
         if len(finished) == 19:
             release.set()
     assert finished == [*range(1, 20), 0]
+
+
+def test_a_process_that_may_use_one_core_counts_one() -> None:
+    counted = []
+
+    def count_on_one_core() -> None:
+        sched_setaffinity(0, list(sched_getaffinity(0))[:1])  # of this thread alone
+        counted.append(usable_cores.__wrapped__())
+
+    thread = Thread(target=count_on_one_core)
+    thread.start()
+    thread.join()
+    assert counted == [1]
+    assert 1 <= usable_cores() <= len(sched_getaffinity(0))
 
 
 def test_arithmetic_runs_on_all_cores_and_keeps_its_order() -> None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
@@ -31,10 +31,15 @@ def run_concurrently(call: Callable[[T], R], tasks: Iterable[T], workers: int) -
         pool.stop()
 
 
+@cache
 def usable_cores() -> int:
-    """Return the number of processor cores that this process may use, at least 1."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    """Return the number of processor cores that this process may use, at least 1: by its affinity and its container."""
+    import duckdb  # late, since most commands of the command line do not need it
+
+    with duckdb.connect() as connection:
+        (threads,) = connection.execute("SELECT current_setting('threads')").fetchone() or (1,)
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it; DuckDB looks at the quota of a container instead
+    return min(int(threads), len(affinity(0))) if affinity else int(threads)
 
 
 def start_in_thread(call: Callable[[], R]) -> Future[R]:
