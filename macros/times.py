@@ -40,9 +40,10 @@ _CLOCKS = "['%H:%M:%S', '%H:%M', '%I:%M:%S %p', '%I:%M %p']"
 def parse_time(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str) -> str:
     """Return the text as a UTC timestamp; NULL if it is no time, or if it may be several.
 
-    ISO 8601 and its relatives, RFC 2822, the output of `date`, dates without separators, and epochs are read. The size
-    of an epoch tells its unit; 8 to 14 digits that begin with a year from 1900 to 2099 are a date, or no time at all.
-    Eight digits with such a year at the end need a known order of day and month, and a year or month alone is no time.
+    ISO 8601 and its relatives, RFC 2822, the output of `date`, dates without separators, and epochs are read. A date
+    without a clock is the first moment of its day. The size of an epoch tells its unit; 8 to 14 digits that begin with
+    a year from 1900 to 2099 are a date, or no time at all. Eight digits with such a year at the end need a known order
+    of day and month, and a year or month alone is no time.
 
     Args:
         evaluator: of SQLMesh.
@@ -55,19 +56,20 @@ def parse_time(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str) -
     from vlm4rec_search.common.spark.functions import Value
 
     value = Value(evaluator.gateway, evaluator.runtime_stage, text, form)
-    text, form = value.arguments
-    return value.sql(
-        "TIMESTAMP",
-        f"""CASE
-      WHEN REGEXP_FULL_MATCH({text}, '{_ISO}') THEN {_in_zone(f"TRY_CAST({text} AS TIMESTAMP)", declared)}
+    return value.sql("TIMESTAMP", _parsed(*value.arguments, declared))
+
+
+def _parsed(text: str, form: str, declared: str) -> str:
+    is_day = f"LENGTH({text}) = 10"
+    return f"""CASE
+      WHEN REGEXP_FULL_MATCH({text}, '{_ISO}') THEN {_in_zone(f"TRY_CAST({text} AS TIMESTAMP)", is_day, declared)}
       WHEN REGEXP_FULL_MATCH({text}, '{_ISO_WITH_ZONE}')
         THEN MAKE_TIMESTAMP(EPOCH_US(TRY_CAST({text} AS TIMESTAMPTZ)))
       WHEN REGEXP_FULL_MATCH({text}, '1[0-8]\\d{{8}}(\\d{{3}})?')
         THEN MAKE_TIMESTAMP(CAST({text} AS BIGINT) * CASE LENGTH({text}) WHEN 10 THEN 1000000 ELSE 1000 END)
       WHEN REGEXP_FULL_MATCH({text}, '{_NUMBER}') THEN {_from_number(text, form, declared)}
       ELSE {_from_text(text, form, declared)}
-    END""",
-    )
+    END"""
 
 
 @macro()
@@ -80,10 +82,11 @@ def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str)
     value = Value(evaluator.gateway, evaluator.runtime_stage, text, form)
     text, form = value.arguments
     zone = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 5)"
-    has_clock = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 2) <> ''"
-    own = json.loads(declared).get("time_zone")
-    of_two = "" if json.loads(declared).get("time_form") else f"OR REGEXP_MATCHES({text}, '{_OF_TWO}([^\\d]|$)')"
-    twice = f"WHEN {has_clock} THEN 'time does not exist or occurs twice in {own}'" if own else ""
+    known = json.loads(declared)
+    own = known.pop("time_zone", None)
+    of_two = "" if known.get("time_form") else f"OR REGEXP_MATCHES({text}, '{_OF_TWO}([^\\d]|$)')"
+    in_utc = f"NOT {_parsed(text, form, json.dumps(known))} IS NULL"
+    twice = f"WHEN {in_utc} THEN 'time does not exist or occurs twice in {own}'" if own else ""
     digits = _digits(text)
     return value.sql(
         "TEXT",
@@ -144,23 +147,33 @@ def are_days(evaluator: MacroEvaluator, text: SQL) -> str:
     return f"BOOL_AND({value.sql('BOOLEAN', is_day)})"
 
 
-def _in_zone(local: str, declared: str) -> str:
+def _in_zone(local: str, is_day: str, declared: str) -> str:
     """Read a time without a zone: in UTC, or in the declared zone."""
     import json
 
     zone = json.loads(declared).get("time_zone")
-    return local if zone is None else _unique(local, f"'{zone}'")
+    return local if zone is None else _unique(local, is_day, f"'{zone}'")
 
 
-def _unique(local: str, zone: str) -> str:
-    """Return a local time as UTC; NULL if clocks skipped it or showed it twice."""
+def _unique(local: str, is_day: str, zone: str) -> str:
+    """Return a local time as UTC; NULL if clocks skipped it or showed it twice.
+
+    Where `is_day` holds, `local` is a date without a clock: it is the first moment of its day, also where clocks change
+    at midnight, and NULL only if they skipped the whole day.
+    """
     instant = f"TIMEZONE({zone}, clock)"
+    earlier = f"{instant} - INTERVAL 1 HOUR"
 
-    def shows(shift: str) -> str:
-        return f"TIMEZONE({zone}, {instant} {shift}) = clock"
+    def shown(moment: str) -> str:
+        return f"TIMEZONE({zone}, {moment})"
 
-    unique = f"{shows('')} AND NOT {shows('- INTERVAL 1 HOUR')} AND NOT {shows('+ INTERVAL 1 HOUR')}"
-    return f"LIST_TRANSFORM([{local}], clock -> CASE WHEN {unique} THEN TIMEZONE('UTC', {instant}) END)[1]"
+    unique = f"{shown(instant)} = clock AND NOT {shown(earlier)} = clock"
+    unique = f"{unique} AND NOT {shown(f'{instant} + INTERVAL 1 HOUR')} = clock"
+    return f"""LIST_TRANSFORM([{local}], clock -> CASE
+      WHEN {unique} THEN TIMEZONE('UTC', {instant})
+      WHEN {is_day} AND {shown(earlier)} = clock THEN TIMEZONE('UTC', {earlier})
+      WHEN {is_day} AND CAST({shown(instant)} AS DATE) = CAST(clock AS DATE) THEN TIMEZONE('UTC', {instant})
+    END)[1]"""
 
 
 def _digits(text: str) -> str:
@@ -185,10 +198,10 @@ def _from_number(text: str, form: str, declared: str) -> str:
     other = f"CASE {form} {orders} END"
     is_days = f"{form} = 'days' OR REGEXP_FULL_MATCH({text}, '[345]\\d{{4}}\\.\\d{{5,}}')"
     return f"""CASE
-      WHEN REGEXP_FULL_MATCH({digits}, '{_DIGITS}') THEN {_in_zone(date, declared)}
-      WHEN {is_days} THEN {_in_zone(f"MAKE_TIMESTAMP({days})", declared)}
+      WHEN REGEXP_FULL_MATCH({digits}, '{_DIGITS}') THEN {_in_zone(date, f"LENGTH({digits}) = 8", declared)}
+      WHEN {is_days} THEN {_in_zone(f"MAKE_TIMESTAMP({days})", f"{number} = FLOOR({number})", declared)}
       WHEN REGEXP_FULL_MATCH({digits}, '{_ONLY_MONTH}') THEN NULL
-      WHEN {_is_other_date(digits)} THEN {_in_zone(other, declared)}
+      WHEN {_is_other_date(digits)} THEN {_in_zone(other, "TRUE", declared)}
       ELSE MAKE_TIMESTAMP(TRY_CAST(ROUND({number} * {unit}) AS BIGINT))
     END"""
 
@@ -214,8 +227,8 @@ def _from_text(text: str, form: str, declared: str) -> str:
     offset = _offset("parts.zone", declared)
     known_zone = "NOT TRY_STRPTIME('2000-01-01 ' || parts.zone, '%Y-%m-%d %Z') IS NULL"
     in_utc = f"""CASE
-      WHEN parts.zone = '' THEN {_in_zone("local", declared)}
-      WHEN parts.zone LIKE '%/%' THEN CASE WHEN {known_zone} THEN {_unique("local", "parts.zone")} END
+      WHEN parts.zone = '' THEN {_in_zone("local", "parts.clock = ''", declared)}
+      WHEN parts.zone LIKE '%/%' THEN CASE WHEN {known_zone} THEN {_unique("local", "FALSE", "parts.zone")} END
       ELSE local - TO_MINUTES({offset})
     END"""
     day = f"LIST_TRANSFORM([{date}], day -> {_day('day', form, declared)})[1]"

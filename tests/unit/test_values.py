@@ -128,6 +128,43 @@ def test_what_is_declared_decides_about_times() -> None:
 
 
 @pytest.mark.parametrize(
+    ("zone", "day", "start"),
+    [
+        ("America/Santiago", datetime(2024, 9, 8), datetime(2024, 9, 8, 4)),
+        ("Africa/Cairo", datetime(2024, 4, 26), datetime(2024, 4, 25, 22)),
+        ("Asia/Beirut", datetime(2024, 3, 31), datetime(2024, 3, 30, 22)),
+        ("Atlantic/Azores", datetime(2024, 3, 31), datetime(2024, 3, 31, 1)),
+        ("America/Havana", datetime(2024, 11, 3), datetime(2024, 11, 3, 4)),
+    ],
+)
+def test_a_date_is_the_first_moment_of_its_day_also_where_clocks_change_at_midnight(
+    zone: str, day: datetime, start: datetime
+) -> None:
+    declared = json.dumps({"time_zone": zone})
+    dates = [day.strftime(form) for form in ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%d%m%Y", "%B %d, %Y")]
+    assert parsed_times(dates, "'dmy'", declared) == [start] * len(dates)
+    days = (day - datetime(1899, 12, 30)).days
+    assert parsed_times([str(days), f"{days}.0"], "'days'", declared) == [start, start]
+    clocks = [day.strftime(form) for form in ("%Y-%m-%d 00:30", "%Y%m%d003000", "%d.%m.%Y 00:30:00", "%Y-%m-%d 00:00")]
+    problem = f"time does not exist or occurs twice in {zone}"
+    assert parsed_times(clocks, "'dmy'", declared) == [None] * len(clocks)
+    assert time_problems(clocks, "'dmy'", declared) == [problem] * len(clocks)
+    half_past = f"{days + 1 / 48:.6f}"
+    assert parsed_times([half_past], "'days'", declared) == [None]
+    assert time_problems([half_past, "soon 10:00"], "'days'", declared) == [problem, "time cannot be parsed"]
+
+
+def test_a_day_that_clocks_skipped_is_no_time() -> None:
+    declared = json.dumps({"time_zone": "Pacific/Apia"})
+    assert parsed_times(["2011-12-29", "2011-12-30", "2011-12-31"], declared=declared) == [
+        datetime(2011, 12, 29, 10),
+        None,
+        datetime(2011, 12, 30, 10),
+    ]
+    assert time_problems(["2011-12-30"], declared=declared) == ["time does not exist or occurs twice in Pacific/Apia"]
+
+
+@pytest.mark.parametrize(
     ("values", "order"),
     [
         (["01/03/2024", "31/03/2024"], "dmy"),
