@@ -58,7 +58,8 @@ def written(moment: datetime, minutes: int) -> dict[str, datetime]:
     return {**dict.fromkeys(exact, moment), **dict.fromkeys(to_the_second, seconds)}
 
 
-MOMENTS = st.datetimes(datetime(1974, 1, 1), datetime(2029, 12, 31))
+# From January to August of 1976 an epoch in milliseconds has 12 digits that begin with 19 or 20, so that it is no time.
+MOMENTS = st.datetimes(datetime(1977, 1, 1), datetime(2029, 12, 31))
 OFFSETS = st.integers(-56, 56).map(lambda quarters: 15 * quarters)
 
 
