@@ -60,15 +60,38 @@ def something(evaluator: MacroEvaluator, text: SQL, column: str, declared: str) 
 
 
 def _something(text: SQL, column: str, declared: str) -> str:
-    import json
-
     from vlm4rec_search.common.sql import quote_text
+
+    words = _words_for_nothing(column, declared)
+    quoted = ", ".join(map(quote_text, words))
+    return f"CASE WHEN NOT {text} IN ({quoted}) THEN {text} END" if words else text
+
+
+def _words_for_nothing(column: str, declared: str) -> "list[str]":
+    import json
 
     nothing = json.loads(declared).get("nothing", {})
     usual = MARKERS if column == "attributes" else (*MARKERS, *WORDS)
-    words = nothing.get(column, nothing.get("all", usual))
-    quoted = ", ".join(map(quote_text, words))
-    return f"CASE WHEN NOT {text} IN ({quoted}) THEN {text} END" if words else text
+    return list(nothing.get(column, nothing.get("all", usual)))
+
+
+@macro()
+def may_be_unclean(evaluator: MacroEvaluator, attributes: SQL, declared: str) -> str:
+    """Return whether a JSON object may have a text that cleaning changes, as few have.
+
+    Such a text has an entity, an escape, a sign beyond ASCII or a space too many, or it is empty or a word for nothing.
+    """
+    import json
+    import re
+
+    from vlm4rec_search.common.spark.functions import Value
+    from vlm4rec_search.common.sql import quote_text
+
+    value = Value(evaluator.gateway, evaluator.runtime_stage, (attributes, "JSON"))
+    (attributes,) = value.arguments
+    words = "|".join(re.escape(json.dumps(word)[1:-1]) for word in ("", *_words_for_nothing("attributes", declared)))
+    pattern = f'&[#a-zA-Z0-9]+;|[^ -~]|:"\\s|\\s"|\\s\\s|\\\\[^"\\\\]|:"({words})"'
+    return value.sql("BOOLEAN", f"REGEXP_MATCHES(CAST({attributes} AS TEXT), {quote_text(pattern)})")
 
 
 @macro()

@@ -35,7 +35,7 @@ WITH decoded AS (
   FROM decoded
   CROSS JOIN @json_entries(decoded.attributes) AS attribute
   WHERE
-    @contains(decoded.attributes::TEXT, '&[#a-zA-Z0-9]+;|[^ -~]|"\s|\s"|\\[nrtu]|"["NnUu\\<(#[]')
+    @may_be_unclean(decoded.attributes, @declared_values)
 ), cleaned_attributes AS (
   SELECT
     attribute.row_number,

@@ -57,6 +57,7 @@ VALUES = {
         "normal_form": ("texts", ("text",)),
         "something": ("texts", ("text", "title", NOTHING)),
         "attributes_text": ("objects", ("object", NOTHING)),
+        "may_be_unclean": ("objects", ("object", NOTHING)),
         "without_fraction": ("texts", ("text", "TRUE")),
         "matches": ("texts", ("text", r"'[\p{L} ]{1,80}'")),
         "contains": ("texts", ("text", r"'(?i)<p\b|\d{4}'")),

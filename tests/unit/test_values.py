@@ -319,6 +319,21 @@ def test_what_is_no_entity_stays() -> None:
     assert decoded(["&#128; &#x99;"]) == ["€ ™"]
 
 
+def test_attributes_that_cleaning_changes_are_found() -> None:
+    declared = json.dumps({"nothing": {"attributes": ["-", 'it\'s "open"', "a|b.c"]}})
+    sql = macros("cleaning").may_be_unclean(DUCKDB, "CAST(text AS JSON)", declared)
+    changed = ["-", 'it\'s "open"', "a|b.c", "", " x", "x ", "x  y", "a\tb", "&amp;", "Caf\u0065\u0301", "\uff21"]
+    kept = ["x", "NULL", "nan", "-x", "a|bxc", "None", "<b>", "[1]", 'a "b" c', "x/y"]
+    objects = [
+        json.dumps({"NULL": "x", "name": text}, separators=(",", ":"), ensure_ascii=False) for text in [*changed, *kept]
+    ]
+    assert run(sql, [*objects, '{"a":"1\\/2"}', '{"a":1,"b":null}']) == (
+        [True] * len(changed) + [False] * len(kept) + [True, False]
+    )
+    usual = macros("cleaning").may_be_unclean(DUCKDB, "CAST(text AS JSON)", NOTHING)
+    assert run(usual, ['{"a":"\\\\N"}', '{"a":"NULL"}', '{"NULL":"a"}', '{"a":"-"}']) == [True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("written", "name"),
     [
