@@ -75,7 +75,7 @@ SELECT
   plain.item_id, /* the shop's id of the item */
   plain.field::TEXT AS field, /* category, price, available, or a key of the document's attributes */
   plain.value::TEXT AS value, /* the value as text, in the spelling that filters use */
-  MAX(plain.number) FILTER(WHERE @is_finite(plain.number)) AS number /* the value as a finite number, for ranges such as 10..50; NULL for other values */
+  MAX(plain.number) FILTER(WHERE @is_finite(plain.number)) AS number /* the value as a number below 1e308, for ranges such as 10..50; NULL for other values */
 FROM plain
 GROUP BY
   plain.item_id,
