@@ -7,6 +7,7 @@ MODEL (
 
 WITH delivered AS (
   SELECT
+    raw.file,
     raw.row_number,
     @normal_form(raw.user_id) AS user_id,
     @plain_text(raw.segment) AS segment,
@@ -21,7 +22,8 @@ WITH delivered AS (
       @plain_text(@attributes_text(delivered.attributes, @declared_values))
     ) AS segment
   FROM delivered
-  CROSS JOIN staging.user_formats AS formats
+  LEFT JOIN staging.user_formats AS formats
+    ON formats.file = delivered.file
 )
 SELECT
   cleaned.row_number, /* number of the row in the file, from 1 */

@@ -1,15 +1,19 @@
-/* How the values of the users file are written, as a whole column shows. One row. */
+/* How each users file writes its values, as its columns show. */
 MODEL (
   kind FULL,
-  grain user_floats,
-  audits (one_row, not_null(columns := (user_floats)))
+  grain file,
+  audits (unique_values(columns := (file)), not_null(columns := (file, user_floats)))
 );
 
-WITH users AS (
+WITH rows AS (
   SELECT
-    @are_floats(@something(@normal_form(raw.user_id), 'user_id', @declared_values)) AS user_floats
+    raw.file,
+    @something(@normal_form(raw.user_id), 'user_id', @declared_values) AS user_id
   FROM raw.users AS raw
 )
 SELECT
-  COALESCE(users.user_floats, FALSE) AS user_floats /* whether ids are whole numbers with .0 behind, which is left out */
-FROM users
+  rows.file::TEXT AS file, /* path of the file in the data folder */
+  COALESCE(@are_floats(rows.user_id), FALSE)::BOOLEAN AS user_floats /* whether ids are whole numbers with .0 behind, which is left out */
+FROM rows
+GROUP BY
+  rows.file

@@ -57,7 +57,10 @@ GOOD: dict[str, tuple[Row, Row]] = {
         {"file": "b.csv", "item_floats": False, "broken_texts": 0},
     ),
     "staging.interaction_formats": ({"file": "a.csv", **FLOATS}, {"file": "b.csv", **FLOATS}),
-    "staging.user_formats": ({"user_floats": False}, {"user_floats": False}),
+    "staging.user_formats": (
+        {"file": "a.csv", "user_floats": False},
+        {"file": "b.csv", "user_floats": False},
+    ),
     "staging.rejected_values": (
         {"row_number": 1, "item_id": "a", "field": "price", "value": "cheap", "reason": "price is not a number"},
         {"row_number": 1, "item_id": "a", "field": "available", "value": "so", "reason": "neither true nor false"},

@@ -20,7 +20,7 @@ Arguments = dict[str, exp.Expr]
 
 def good(model: str) -> Table:
     rows = [dict(row) for row in GOOD[model]]
-    return rows[:1] if model in ("histories.as_of", "profiles.pace", "staging.user_formats") else rows
+    return rows[:1] if model in ("histories.as_of", "profiles.pace") else rows
 
 
 def changed(table: Table, at: int = 1, /, **values: object) -> Table:
