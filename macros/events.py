@@ -69,11 +69,11 @@ def is_rating(evaluator: MacroEvaluator, event_type: SQL, declared: str) -> str:
 def judged_event(evaluator: MacroEvaluator, event_type: SQL, is_rating: SQL, number: SQL, scale: SQL) -> str:
     """Return the kind of event that the value makes of it.
 
-    A rating of at most two stars of five is a `dislike`, of three stars `neutral`, and so is one without a number. A
-    purchase of a negative number is a `return`.
+    A rating of at most two stars of five is a `dislike`, of three stars `neutral`, and so is one without a number or
+    without a scale. A purchase of a negative number is a `return`.
     """
     return f"""CASE
-      WHEN {is_rating} AND {number} IS NULL THEN 'neutral'
+      WHEN {is_rating} AND ({number} IS NULL OR {scale} IS NULL) THEN 'neutral'
       WHEN {is_rating} AND {number} <= {_DISLIKED} * {scale} THEN 'dislike'
       WHEN {is_rating} AND {number} < {_LIKED} * {scale} THEN 'neutral'
       WHEN NOT {is_rating} AND {number} < 0 AND {event_type} IN {PURCHASES} THEN 'return'
@@ -85,8 +85,8 @@ def judged_event(evaluator: MacroEvaluator, event_type: SQL, is_rating: SQL, num
 def judged_value(evaluator: MacroEvaluator, event_type: SQL, is_rating: SQL, number: SQL, scale: SQL) -> str:
     """Return the strength of an event, 1 if the log has none: the stars of five of a rating that likes an item."""
     return f"""CASE
-      WHEN {is_rating} AND {number} < {_LIKED} * {scale} THEN 1
-      WHEN {is_rating} THEN COALESCE(5 * {number} / {scale}, {number}, 1)
+      WHEN {is_rating} AND {number} >= {_LIKED} * {scale} THEN 5 * {number} / {scale}
+      WHEN {is_rating} THEN 1
       WHEN {_has_quantity(event_type)} THEN ABS(COALESCE({number}, 1))
       ELSE COALESCE({number}, 1)
     END"""

@@ -56,10 +56,11 @@ WITH named AS (
     NOT files.is_event
 ), ratings AS (
   SELECT
-    @rating_scale(rows.rating) AS rating_scale
+    COALESCE(
+      @rating_scale(CASE WHEN NOT rows.is_event THEN rows.rating END),
+      NULLIF(@rating_scale(rows.rating), 1) /* an event has no 0, so that ones alone may be stars or thumbs */
+    ) AS rating_scale
   FROM rows
-  WHERE
-    NOT rows.is_event
 )
 SELECT
   files.file::TEXT AS file, /* path of the file in the data folder, or of a day of events */
@@ -84,7 +85,7 @@ SELECT
       ELSE whole.date_order
     END
   )::TEXT AS time_form, /* dmy or mdy: order of day and month in times such as 01/03/2024; days: times count days as spreadsheets do; NULL if no time shows it, or times contradict each other */
-  COALESCE(@declared('rating_scale', @declared_values)::DOUBLE, ratings.rating_scale)::DOUBLE AS rating_scale /* the best rating of all files; NULL without ratings */
+  COALESCE(@declared('rating_scale', @declared_values)::DOUBLE, ratings.rating_scale)::DOUBLE AS rating_scale /* the best rating on the scale of the log, or on that of the events of the service where the log shows none; NULL if neither shows one */
 FROM files
 CROSS JOIN whole
 CROSS JOIN ratings
