@@ -1,4 +1,4 @@
-/* Every interaction, typed and cleaned. The rules that refuse a row are the CASE of the column `reason`. */
+/* Every interaction, typed and cleaned. The CASE in `ruled` refuses a row for its own values; the column `reason` adds the rule on purchases that are delivered twice. */
 MODEL (
   kind FULL,
   grain row_number,
@@ -39,19 +39,6 @@ WITH delivered AS (
     @is_rating(cleaned.event_type, @declared_values) AS is_rating,
     @parse_time(cleaned.time, cleaned.time_form, @declared_values) AS interacted_at
   FROM cleaned
-), delivered_twice AS (
-  /* purchases that the service was told of, and that the shop's own log has as well */
-  SELECT
-    events.row_number
-  FROM timed AS events
-  SEMI JOIN (
-    SELECT timed.user_id, timed.item_id, timed.interacted_at FROM timed WHERE NOT timed.is_event AND @is_purchase(timed.event_type)
-  ) AS own
-    ON own.user_id = events.user_id
-    AND own.item_id = events.item_id
-    AND own.interacted_at BETWEEN events.interacted_at - INTERVAL 1 DAY AND events.interacted_at + INTERVAL 1 DAY
-  WHERE
-    events.is_event AND @is_purchase(events.event_type)
 ), catalogue AS (
   SELECT
     judged.item_id,
@@ -60,33 +47,110 @@ WITH delivered AS (
   FROM staging.judged_items AS judged
   GROUP BY
     judged.item_id
+), ruled AS (
+  SELECT
+    cleaned.row_number,
+    cleaned.is_event,
+    cleaned.user_id,
+    cleaned.item_id,
+    @judged_event(cleaned.event_type, cleaned.is_rating, cleaned.number, cleaned.rating_scale) AS event_type,
+    @judged_value(cleaned.event_type, cleaned.is_rating, cleaned.number, cleaned.rating_scale) AS value,
+    cleaned.interacted_at,
+    CASE
+      WHEN cleaned.user_id IS NULL THEN 'no user id'
+      WHEN cleaned.item_id IS NULL THEN 'no item id'
+      WHEN cleaned.time IS NULL THEN 'no time'
+      WHEN NOT @is_time(cleaned.interacted_at) THEN @time_problem(cleaned.time, cleaned.time_form, @declared_values)
+      WHEN cleaned.interacted_at < TIMESTAMP '1901-01-01' THEN 'time is before 1901, which programs write for no time'
+      WHEN cleaned.interacted_at > CAST(@execution_ts AS TIMESTAMP) + INTERVAL 1 DAY THEN 'time is in the future'
+      WHEN NOT cleaned.value IS NULL AND NOT COALESCE(@is_finite(cleaned.number), FALSE) THEN 'value is not a number'
+      WHEN cleaned.is_rating AND cleaned.number > cleaned.rating_scale THEN 'rating is above its scale'
+      WHEN cleaned.number < 0 AND (cleaned.is_rating OR NOT @has_quantity(cleaned.event_type)) THEN 'value is not positive'
+      WHEN cleaned.number = 0 AND NOT (cleaned.is_rating AND NOT cleaned.rating_scale IS NULL) THEN 'value is not positive'
+      WHEN @is_cut_id(cleaned.item_id) OR @is_cut_id(cleaned.user_id)
+      THEN 'the id is a rounded number such as 1.23E+12: a spreadsheet has cut its digits'
+      WHEN catalogue.is_accepted IS NULL THEN 'unknown item'
+      WHEN NOT catalogue.is_accepted THEN 'the item was refused: ' || catalogue.reason
+    END AS rule
+  FROM timed AS cleaned
+  LEFT JOIN catalogue
+    ON catalogue.item_id = cleaned.item_id
+), purchases AS (
+  SELECT
+    ruled.row_number,
+    ruled.is_event,
+    ruled.user_id,
+    ruled.item_id,
+    ruled.interacted_at
+  FROM ruled
+  WHERE
+    ruled.rule IS NULL AND @is_purchase(ruled.event_type)
+), pairs AS (
+  /* each purchase that the service was told of, with each of the shop's own log within a day; `place` counts the latter */
+  SELECT
+    events.row_number,
+    events.user_id,
+    events.item_id,
+    events.interacted_at,
+    DENSE_RANK() OVER (PARTITION BY events.user_id, events.item_id ORDER BY own.interacted_at, own.row_number) AS place
+  FROM purchases AS events
+  INNER JOIN purchases AS own
+    ON own.user_id = events.user_id
+    AND own.item_id = events.item_id
+    AND own.interacted_at BETWEEN events.interacted_at - INTERVAL 1 DAY AND events.interacted_at + INTERVAL 1 DAY
+  WHERE
+    events.is_event AND NOT own.is_event
+), told AS (
+  SELECT
+    pairs.row_number,
+    pairs.user_id,
+    pairs.item_id,
+    MIN(pairs.place) AS first_place,
+    MAX(pairs.place) AS last_place,
+    MIN(pairs.place) > LAG(MAX(pairs.place)) OVER (
+      PARTITION BY pairs.user_id, pairs.item_id
+      ORDER BY pairs.interacted_at, pairs.row_number
+    ) AS is_apart,
+    ROW_NUMBER() OVER (PARTITION BY pairs.user_id, pairs.item_id ORDER BY pairs.interacted_at, pairs.row_number) AS number
+  FROM pairs
+  GROUP BY
+    pairs.row_number,
+    pairs.user_id,
+    pairs.item_id,
+    pairs.interacted_at
+), stretches AS (
+  /* events of one stretch may compete for a row of the log */
+  SELECT
+    told.*,
+    COUNT(CASE WHEN told.is_apart THEN 1 END) OVER (
+      PARTITION BY told.user_id, told.item_id
+      ORDER BY told.number
+      ROWS UNBOUNDED PRECEDING
+    ) AS stretch
+  FROM told
+), paired AS (
+  /* each event takes the first row of the log that it may have behind that of the event before */
+  SELECT
+    stretches.row_number,
+    stretches.last_place,
+    stretches.number + MAX(stretches.first_place - stretches.number) OVER (
+      PARTITION BY stretches.user_id, stretches.item_id, stretches.stretch
+      ORDER BY stretches.number
+      ROWS UNBOUNDED PRECEDING
+    ) AS place
+  FROM stretches
 )
 SELECT
-  cleaned.row_number, /* number of the row in the file, from 1 */
-  cleaned.user_id::TEXT AS user_id, /* the shop's id of the shopper */
-  cleaned.item_id::TEXT AS item_id, /* the shop's id of the item that was viewed, put into the cart, bought ... */
-  @judged_event(cleaned.event_type, cleaned.is_rating, cleaned.number, cleaned.rating_scale)::TEXT AS event_type, /* kind of event as in profiles.event_weights; `interaction` if the log has none; a low rating is a dislike, a negative purchase a return */
-  @judged_value(cleaned.event_type, cleaned.is_rating, cleaned.number, cleaned.rating_scale)::DOUBLE AS value, /* strength of the interaction; 1 if the log has none; of ratings that like an item, the stars of five */
-  cleaned.interacted_at::TIMESTAMP AS interacted_at, /* time of the interaction in UTC */
-  CASE
-    WHEN cleaned.user_id IS NULL THEN 'no user id'
-    WHEN cleaned.item_id IS NULL THEN 'no item id'
-    WHEN cleaned.time IS NULL THEN 'no time'
-    WHEN NOT @is_time(cleaned.interacted_at) THEN @time_problem(cleaned.time, cleaned.time_form, @declared_values)
-    WHEN cleaned.interacted_at < TIMESTAMP '1901-01-01' THEN 'time is before 1901, which programs write for no time'
-    WHEN cleaned.interacted_at > CAST(@execution_ts AS TIMESTAMP) + INTERVAL 1 DAY THEN 'time is in the future'
-    WHEN NOT cleaned.value IS NULL AND NOT COALESCE(@is_finite(cleaned.number), FALSE) THEN 'value is not a number'
-    WHEN cleaned.is_rating AND cleaned.number > cleaned.rating_scale THEN 'rating is above its scale'
-    WHEN cleaned.number < 0 AND (cleaned.is_rating OR NOT @has_quantity(cleaned.event_type)) THEN 'value is not positive'
-    WHEN cleaned.number = 0 AND NOT (cleaned.is_rating AND NOT cleaned.rating_scale IS NULL) THEN 'value is not positive'
-    WHEN @is_cut_id(cleaned.item_id) OR @is_cut_id(cleaned.user_id)
-    THEN 'the id is a rounded number such as 1.23E+12: a spreadsheet has cut its digits'
-    WHEN catalogue.is_accepted IS NULL THEN 'unknown item'
-    WHEN NOT catalogue.is_accepted THEN 'the item was refused: ' || catalogue.reason
-    WHEN NOT delivered_twice.row_number IS NULL THEN 'the purchase is in the log of the shop, too'
-  END AS reason /* why the row is refused; NULL if it is accepted */
-FROM timed AS cleaned
-LEFT JOIN catalogue
-  ON catalogue.item_id = cleaned.item_id
-LEFT JOIN delivered_twice
-  ON delivered_twice.row_number = cleaned.row_number
+  ruled.row_number, /* number of the row in all files of the table, from 1 */
+  ruled.user_id::TEXT AS user_id, /* the shop's id of the shopper */
+  ruled.item_id::TEXT AS item_id, /* the shop's id of the item that was viewed, put into the cart, bought ... */
+  ruled.event_type::TEXT AS event_type, /* kind of event as in profiles.event_weights; `interaction` if the log has none; a low rating is a dislike, a negative purchase a return */
+  ruled.value::DOUBLE AS value, /* strength of the interaction; 1 if the log has none; of ratings that like an item, the stars of five */
+  ruled.interacted_at::TIMESTAMP AS interacted_at, /* time of the interaction in UTC */
+  COALESCE(
+    ruled.rule,
+    CASE WHEN paired.place <= paired.last_place THEN 'the purchase is in the log of the shop, too' END
+  ) AS reason /* why the row is refused; NULL if it is accepted */
+FROM ruled
+LEFT JOIN paired
+  ON paired.row_number = ruled.row_number
