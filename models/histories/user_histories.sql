@@ -22,7 +22,7 @@ WITH events AS (
   WHERE
     interactions.interacted_at <= moment.as_of
 ), exchanged AS (
-  /* the purchases and returns of items that a shopper sent back, and the pieces that are still to be sent back */
+  /* the purchases and returns of items that a shopper sent back, and the pieces that are still to be sent back; of one time, as of a log with dates only, a return is later than the purchases */
   SELECT
     events.user_id,
     events.item_id,
@@ -31,7 +31,7 @@ WITH events AS (
     @is_purchase(events.event_type) AS is_purchase,
     SUM(CASE WHEN events.event_type = 'return' THEN events.value ELSE -events.value END) OVER (
       PARTITION BY events.user_id, events.item_id
-      ORDER BY events.interacted_at DESC, events.row_number DESC
+      ORDER BY events.interacted_at DESC, events.event_type = 'return' DESC, events.row_number DESC
       ROWS UNBOUNDED PRECEDING
     ) AS pieces
   FROM events
@@ -49,10 +49,10 @@ WITH events AS (
       0,
       MIN(exchanged.pieces) OVER (
         PARTITION BY exchanged.user_id, exchanged.item_id
-        ORDER BY exchanged.interacted_at DESC, exchanged.row_number DESC
+        ORDER BY exchanged.interacted_at DESC, exchanged.is_purchase, exchanged.row_number DESC
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
       )
-    ) AS is_reversed
+    ) - 1e-9 AS is_reversed /* sums of fractions such as 0.1 and 0.2 miss 0.3 by less */
   FROM exchanged
 )
 SELECT
