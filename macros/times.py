@@ -278,6 +278,21 @@ def epoch(evaluator: MacroEvaluator, time: SQL) -> str:
 
 
 @macro()
+def local_day(evaluator: MacroEvaluator, time: SQL, declared: str) -> str:
+    """Return the day of a time in UTC, as the calendar of the declared zone has it; without one that of UTC."""
+    import json
+
+    from vlm4rec_search.common.spark.functions import is_spark
+
+    zone = json.loads(declared).get("time_zone")
+    if zone is None:
+        return f"CAST({time} AS DATE)"
+    if is_spark(evaluator.gateway, evaluator.runtime_stage):
+        return f"CAST(FROM_UTC_TIMESTAMP({time}, '{zone}') AS DATE)"
+    return f"CAST(TIMEZONE('{zone}', TIMEZONE('UTC', {time})) AS DATE)"
+
+
+@macro()
 def is_time(evaluator: MacroEvaluator, time: SQL) -> str:
     """Return whether a value is a time, and neither NULL nor infinite, which DuckDB knows."""
     from vlm4rec_search.common.spark.functions import is_spark

@@ -18,7 +18,7 @@ WITH shop AS (
   SELECT
     likes.user_id,
     likes.item_id,
-    histories.interacted_at::DATE AS day,
+    @local_day(histories.interacted_at, @declared_values) AS day,
     likes.days - MIN(likes.days) OVER (PARTITION BY likes.user_id) AS days /* before the shopper's own latest purchase, so that another as_of changes no score */
   FROM profiles.likes AS likes
   INNER JOIN histories.user_histories AS histories
@@ -75,7 +75,7 @@ WITH shop AS (
 SELECT
   ranked.user_id, /* the shop's id of the shopper */
   ranked.item_id, /* an item of the history */
-  ranked.times::INT AS times, /* different days on which the shopper bought it; took it, where the shop has no purchases */
+  ranked.times::INT AS times, /* different days on which the shopper bought it, in the time zone that contract.yaml declares, else in UTC; took it, where the shop has no purchases */
   ranked.last_on, /* the last of these days */
   ranked.score, /* these days, each halved with its age by the half-life of histories, divided by the shopper's largest */
   ranked.rank::INT AS rank /* 1 for the largest score of the shopper; 50 at most */

@@ -102,6 +102,7 @@ VALUES = {
         "has_dots": ("texts", ("text",)),
         "are_days": ("texts", ("text",)),
         "epoch": ("times", ("time",)),
+        "local_day": ("times", ("time", DECLARED)),
         "is_time": ("times", ("time",)),
     },
 }
