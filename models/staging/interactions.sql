@@ -10,7 +10,7 @@ MODEL (
 );
 
 SELECT
-  judged.row_number, /* number of the row in the file, from 1 */
+  judged.row_number, /* number of the row in all files of the table, from 1 */
   judged.user_id, /* the shop's id of the shopper */
   judged.item_id, /* an item of staging.items */
   judged.event_type, /* kind of event in lower case, such as view or purchase */

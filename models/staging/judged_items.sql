@@ -112,7 +112,7 @@ WITH decoded AS (
   FROM cleaned
 )
 SELECT
-  ruled.row_number, /* number of the row in the file, from 1 */
+  ruled.row_number, /* number of the row in all files of the table, from 1 */
   ruled.item_id::TEXT AS item_id, /* the shop's id of the item; a row without one is refused */
   ruled.title::TEXT AS title, /* name of the item as plain text */
   CASE WHEN ruled.description_reason IS NULL THEN ruled.description END::TEXT AS description, /* description of the item by the shop, without tags; NULL if it contains page script */

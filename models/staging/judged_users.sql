@@ -26,7 +26,7 @@ WITH delivered AS (
     ON formats.file = delivered.file
 )
 SELECT
-  cleaned.row_number, /* number of the row in the file, from 1 */
+  cleaned.row_number, /* number of the row in all files of the table, from 1 */
   cleaned.user_id::TEXT AS user_id, /* the shop's id of the shopper */
   cleaned.segment::TEXT AS segment, /* the column segment; if it is empty, all attributes in one text, such as "country FR, tier gold" */
   CASE

@@ -9,7 +9,7 @@ MODEL (
 );
 
 SELECT
-  judged.row_number, /* number of the row in the file of items, from 1 */
+  judged.row_number, /* number of the row in all files of items, from 1 */
   judged.item_id, /* an item of staging.items */
   'price' AS field, /* column of the file */
   raw.price AS value, /* the value as delivered */
