@@ -1,4 +1,4 @@
-"""Functions of the staging models for numbers and switches as shops write them."""
+"""Functions of the models for numbers and switches as shops write them, and for sums."""
 
 from sqlmesh.core.macros import SQL, MacroEvaluator, macro
 
@@ -169,3 +169,14 @@ def number_text(evaluator: MacroEvaluator, number: SQL) -> str:
     value = Value(evaluator.gateway, evaluator.runtime_stage, (number, "DOUBLE"))
     (number,) = value.arguments
     return value.sql("TEXT", f"CAST({number} AS TEXT)")
+
+
+@macro()
+def nine_digits(evaluator: MacroEvaluator, number: SQL) -> str:
+    """Return a DOUBLE rounded to nine or ten significant digits; what is below 1e-300 becomes 0.
+
+    An engine adds in no fixed order, and the last digits of a sum depend on the order: without them, equal rows have
+    equal sums, and two plans on the same data give the same order.
+    """
+    digits = f"POWER(10, LEAST(9 - CEIL(LOG10(NULLIF(ABS({number}), 0))), 300))"
+    return f"(ROUND(({number}) * {digits}) / {digits})"

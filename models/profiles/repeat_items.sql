@@ -43,7 +43,7 @@ WITH shop AS (
     taken.item_id,
     COUNT(*) AS times,
     MAX(taken.day) AS last_on,
-    SUM(POWER(0.5, taken.days / pace.half_life_days)) AS recency
+    ROUND(SUM(POWER(0.5, taken.days / pace.half_life_days)), 9) AS recency /* the last digits depend on the order of adding */
   FROM taken
   CROSS JOIN profiles.pace AS pace
   GROUP BY
