@@ -96,14 +96,14 @@ def may_be_unclean(evaluator: MacroEvaluator, attributes: SQL, declared: str) ->
 
 @macro()
 def attributes_text(evaluator: MacroEvaluator, attributes: SQL, declared: str) -> str:
-    """Return all attributes of a JSON object in one text, such as "country FR, tier gold"."""
+    """Return all attributes of a JSON object in one text, by name, such as "country FR, tier gold"."""
     from vlm4rec_search.common.spark.functions import Value
 
     value = Value(evaluator.gateway, evaluator.runtime_stage, (attributes, "JSON"))
     (attributes,) = value.arguments
     told = _something("NULLIF(TRIM(pair.value), '')", "attributes", declared)
     pairs = f"LIST_TRANSFORM(MAP_ENTRIES(CAST({attributes} AS MAP(TEXT, TEXT))), pair -> pair.key || ' ' || {told})"
-    return value.sql("TEXT", f"ARRAY_TO_STRING({pairs}, ', ')")
+    return value.sql("TEXT", f"ARRAY_TO_STRING(LIST_SORT({pairs}), ', ')")
 
 
 @macro()

@@ -63,7 +63,7 @@ SELECT
   COALESCE(starts.items, [])::STRUCT(item_id TEXT, weight DOUBLE, lasting DOUBLE)[] AS behaviour, /* items of profiles.recent_items, from which co-purchases (weight, sum 1) and EASE (lasting) start */
   COALESCE(similar.items, [])::STRUCT(item_id TEXT, score DOUBLE)[] AS shoppers, /* items of search.similar_shoppers, the largest score first */
   COALESCE(again.repeats, [])::STRUCT(item_id TEXT, score DOUBLE, times INT, last_on TEXT)[] AS repeats, /* items of profiles.repeat_items, the largest score first */
-  users.segment, /* the shop's own group of the shopper; NULL without one */
+  users.segment, /* the shop's own group of the shopper, see staging.users; NULL without one */
   COALESCE(favourites.categories, [])::TEXT[] AS categories, /* up to three categories of profiles.favourite_categories, the best first */
   learned.vector AS fitted /* learned vector of profiles.fitted_profiles, of length 1; NULL without one */
 FROM histories
