@@ -1,16 +1,27 @@
 -- How often do shoppers open what the service shows, by position?
+WITH shown AS (
+    SELECT
+        recommendations.position,
+        outcomes.*,
+        -- Where the shop sends no impressions, what was served counts.
+        CASE WHEN BOOL_OR(outcomes.was_seen) OVER () THEN 'impressions' ELSE 'served' END AS divided_by
+    FROM served.recommendations AS recommendations
+    LEFT JOIN served.outcomes AS outcomes ON outcomes.recommendation_id = recommendations.recommendation_id
+        AND outcomes.item_id = recommendations.item_id
+    WHERE recommendations.item_id IS NOT NULL
+)
 SELECT
-    recommendations.position,
+    shown.position,
     COUNT(*) AS served,
-    COUNT(*) FILTER (outcomes.was_seen) AS impressions,
-    COUNT(*) FILTER (outcomes.was_clicked) AS clicks,
-    COUNT(*) FILTER (outcomes.went_into_cart) AS carts,
-    COUNT(*) FILTER (outcomes.was_bought) AS purchases,
-    -- Where the shop sends no impressions, what was served counts.
-    ROUND(clicks / COALESCE(NULLIF(impressions, 0), served), 4) AS click_through
-FROM served.recommendations AS recommendations
-LEFT JOIN served.outcomes AS outcomes ON outcomes.recommendation_id = recommendations.recommendation_id
-    AND outcomes.item_id = recommendations.item_id
-WHERE recommendations.item_id IS NOT NULL
-GROUP BY recommendations.position
-ORDER BY recommendations.position
+    COUNT(*) FILTER (shown.was_seen) AS impressions,
+    COUNT(*) FILTER (shown.was_clicked) AS clicks,
+    COUNT(*) FILTER (shown.went_into_cart) AS carts,
+    COUNT(*) FILTER (shown.was_bought) AS purchases,
+    ROUND(CASE shown.divided_by
+        WHEN 'served' THEN clicks / served
+        ELSE COUNT(*) FILTER (shown.was_clicked AND shown.was_seen) / NULLIF(impressions, 0)
+    END, 4) AS click_through,
+    shown.divided_by
+FROM shown
+GROUP BY shown.position, shown.divided_by
+ORDER BY shown.position

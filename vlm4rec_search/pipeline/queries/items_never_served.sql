@@ -4,7 +4,7 @@ SELECT
     documents.title,
     documents.category,
     documents.available,
-    popularity.shoppers AS took_it
+    popularity.shoppers AS interested_shoppers -- with a view, too
 FROM search.item_documents AS documents
 LEFT JOIN search.item_popularity AS popularity ON popularity.item_id = documents.item_id
 WHERE
@@ -14,4 +14,4 @@ WHERE
         FROM served.recommendations AS recommendations
         WHERE recommendations.item_id IS NOT NULL AND recommendations.served_at > (
             SELECT MAX(newest.served_at) - INTERVAL 30 DAY FROM served.recommendations AS newest))
-ORDER BY took_it DESC NULLS LAST, documents.item_id
+ORDER BY interested_shoppers DESC NULLS LAST, documents.item_id

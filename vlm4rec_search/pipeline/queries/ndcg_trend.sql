@@ -11,6 +11,7 @@ SELECT
     CONCAT_WS(', ',
         CASE WHEN runs.captioner <> LAG(runs.captioner) OVER runs_before THEN 'captioner' END,
         CASE WHEN runs.encoder <> LAG(runs.encoder) OVER runs_before THEN 'encoder' END,
+        CASE WHEN runs.text_recipe <> LAG(runs.text_recipe) OVER runs_before THEN 'text_recipe' END,
         CASE WHEN runs.ranking <> LAG(runs.ranking) OVER runs_before THEN 'ranking' END) AS differs_in
 FROM evaluation.metrics AS metrics
 INNER JOIN evaluation.runs AS runs ON runs.run = metrics.run
