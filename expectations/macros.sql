@@ -13,3 +13,8 @@ create or replace temp macro spellings(id) as [
   {'name': 'without signs between letters and digits', 'text': regexp_replace(lower(id), '[^\p{L}\p{N}]', '', 'g')},
   {'name': 'as their digits alone', 'text': ltrim(regexp_replace(id, '\D', '', 'g'), '0')}
 ];
+
+/* Whether a reason for which staging refused a row is a mistake of the export. Of a purchase that is delivered twice the
+   row of the log counts. */
+create or replace temp macro is_mistake(reason) as
+  reason not in ('forgotten', 'the purchase is in the log of the shop, too');

@@ -46,7 +46,7 @@ Parameters = Mapping[str, float]
 Measured: TypeAlias = tuple[Suite, pd.DataFrame]
 EXAMPLES = 5
 MAX_AGE_DAYS = 30.0  # of the latest interaction at as_of, where no setting says another age
-FEW = 5  # so many rows, and less than half of them, break a share (`mostly`) in a small table only: they warn
+FEW = 5  # so many rows, and less than half of those judged, break a share (`mostly`) in a small table only: they warn
 _WORDS = {  # of the rules that the suites use
     "expect_column_values_to_be_between": "",
     "expect_column_unique_value_count_to_be_between": "",
@@ -243,7 +243,7 @@ def _summary(suite: Suite, rows: int, result: "ExpectationSuiteValidationResult"
         rule = entry.expectation_config
         is_share = rule.kwargs.get("mostly", 1.0) < 1.0
         broken = finding.unexpected or 0
-        is_few = is_share and 0 < broken <= FEW and broken < rows / 2
+        is_few = is_share and 0 < broken <= FEW and broken < (_judged_rows(entry.result) or 0) / 2
         is_warning = rule.severity == "warning" or is_few
         (passed if entry.success else warnings if is_warning else failed).append(finding)
     rules = len(result.results)
@@ -263,7 +263,7 @@ def _refuse_exception(suite: Suite, entry: "ExpectationValidationResult") -> Non
 
 def _finding(entry: "ExpectationValidationResult") -> Finding:
     rule, result = entry.expectation_config, entry.result
-    rows = result.get("element_count")  # None of a rule about the whole column or table
+    rows = _judged_rows(result)
     unexpected = None if rows is None else result.get("unexpected_count")
     observed = _observed(result) if unexpected is None else f"{unexpected} of {rows} rows"
     examples = result.get("partial_unexpected_index_list") or []
@@ -276,6 +276,12 @@ def _finding(entry: "ExpectationValidationResult") -> Finding:
         note=rule.meta["notes"],
         demand=_demand(rule.type, rule.kwargs),
     )
+
+
+def _judged_rows(result: Mapping[str, Any]) -> int | None:
+    """Return the number of rows to which a rule applies; None of a rule about the whole column or table."""
+    rows: int | None = result.get("element_count")
+    return None if rows is None else rows - (result.get("missing_count") or 0)
 
 
 def _observed(result: Mapping[str, Any]) -> Value:
