@@ -21,7 +21,8 @@ from sqlmesh.core.model import ModelKindName
     column_descriptions={
         "user_id": "the shop's id of the shopper",
         "rank": "1 for the most important interest of the shopper",
-        "importance": "share of the shopper's positive weights; the interests of a shopper sum to 1",
+        "importance": "share of the weights that were clustered, the shopper's 30 largest positive ones of items with a"
+        " vector; the interests of a shopper sum to 1",
         "medoid": "item_id of the item that is nearest to the other items of the interest",
         "items": "item_ids of the interest; their weighted mean is the vector",
         "vector": "weighted mean of the item vectors, scaled to length 1",

@@ -1,4 +1,4 @@
-/* The events with a positive weight, and how old they were at the latest interaction of all. */
+/* The events with a positive weight, views too, and how old they were at the latest interaction of all. Who has one with an item took it, in the words of all tables. */
 MODEL (
   kind VIEW,
   grain (user_id, position),

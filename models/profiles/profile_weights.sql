@@ -108,7 +108,7 @@ SELECT
   by_item.user_id, /* the shop's id of the shopper */
   by_item.item_id, /* an item of the history */
   by_item.weight * CASE WHEN by_item.weight < 0 AND balance.dislikes > 0 THEN balance.dislikes ELSE 1 END AS weight, /* weight of the item's vector and words; negative for a dislike */
-  by_item.recent, /* the weight with the shorter half-life of the behaviour retriever */
+  by_item.recent, /* the weight with the shorter half-life of the behaviour retriever; in search.item_popularity recent is a number of shoppers */
   by_item.lasting, /* 0.5^(days of the latest event with a positive weight / lasting_half_life_days), for EASE; 0 without such an event */
   by_item.counts, /* whether any event has a weight other than 0, even if the sum is 0; FALSE for an item that was only shown */
   @weight_text(

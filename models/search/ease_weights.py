@@ -12,7 +12,7 @@ from sqlmesh.core.model import ModelKindName
     description="EASE: how much an item in a history speaks for another item, or against it, by all histories.",
     columns={"item_id": "TEXT", "neighbour_id": "TEXT", "weight": "DOUBLE", "rank": "INT"},
     column_descriptions={
-        "item_id": "an item that somebody took",
+        "item_id": "an item that somebody took: any event of positive weight, views too",
         "neighbour_id": "another item that somebody took",
         "weight": "weight of the item in the score of the neighbour; negative where the item speaks against it",
         "rank": "1 for the largest absolute weight of the item; 100 at most",

@@ -9,13 +9,15 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["(item_id, neighbour_id)"],
-    description="Co-purchases: for each item, the 50 items whose recent shoppers overlap most with its own.",
+    description="Co-purchases: for each item, the 50 items whose recent shoppers overlap most with its own. An event of"
+    " any kind with a positive weight counts, views too.",
     columns={"item_id": "TEXT", "neighbour_id": "TEXT", "similarity": "DOUBLE", "rank": "INT"},
     column_descriptions={
         "item_id": "an item that somebody took in the last co_purchase_days days (profiles.pace)",
         "neighbour_id": "another item that at least one of the same shoppers took in these days",
         "similarity": "cosine of the two sets of shoppers: shoppers of both items"
-        " / sqrt(shoppers of the item x shoppers of the neighbour)",
+        " / sqrt(shoppers of the item x shoppers of the neighbour); an item has those shoppers among whose latest 100"
+        " items it is",
         "rank": "1 for the most similar neighbour; 50 at most",
     },
     audits=[

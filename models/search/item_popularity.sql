@@ -1,4 +1,4 @@
-/* How many shoppers took each item, ever and for the first time of late, as of the moment of the tables. */
+/* How many shoppers took each item, ever and for the first time of late, as of the moment of the tables. An event of any kind with a positive weight counts, views too: these are no sales. */
 MODEL (
   kind FULL,
   grain item_id,
@@ -33,8 +33,8 @@ WITH firsts AS (
 )
 SELECT
   counts.item_id, /* an item that at least one event of profiles.likes names */
-  counts.shoppers, /* number of shoppers of such events */
-  counts.recent, /* number of those whose first such event was in the last popularity_days days (profiles.pace) */
+  counts.shoppers, /* number of shoppers with such events, ever; in search.segment_popularity only of late */
+  counts.recent, /* number of those shoppers whose first such event was in the last popularity_days days (profiles.pace); in profiles.profile_weights recent is a weight */
   counts.recent + counts.shoppers / (
     1 + MAX(counts.shoppers) OVER ()
   ) AS score, /* score of the popularity retriever: recent, plus shoppers / (1 + the largest shoppers), which is below 1 and orders items of equal recent */

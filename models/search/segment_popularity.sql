@@ -46,8 +46,8 @@ WITH recent AS (
 )
 SELECT
   counts.segment, /* a segment of staging.users, or category:<category> with a category of staging.items */
-  counts.item_id, /* an item that shoppers of the segment took, or an item of the category */
-  counts.shoppers, /* number of shoppers who took it in twice the last popularity_days days (profiles.pace) */
+  counts.item_id, /* an item that shoppers of the segment took (any event of positive weight, views too), or an item of the category */
+  counts.shoppers, /* number of shoppers who took it in twice the last popularity_days days (profiles.pace); in search.item_popularity of all time */
   ROW_NUMBER() OVER (
     PARTITION BY counts.segment
     ORDER BY counts.shoppers DESC, counts.item_id

@@ -9,7 +9,8 @@ from sqlmesh.core.model import ModelKindName
 @model(
     kind={"name": ModelKindName.FULL},
     grains=["user_id"],
-    description="User-kNN: what the 200 shoppers with the most similar histories took of late.",
+    description="User-kNN: what the 200 shoppers with the most similar histories took of late (any event of positive"
+    " weight, views too).",
     columns={"user_id": "TEXT", "items": "STRUCT(item_id TEXT, score DOUBLE)[]"},
     column_descriptions={
         "user_id": "the shop's id of the shopper",

@@ -61,7 +61,7 @@ SELECT
     interest -> NOT interest IS NULL
   )::STRUCT(vector FLOAT[], importance DOUBLE, medoid TEXT, items TEXT[])[] AS interests, /* interests of profiles.interests, the most important first */
   COALESCE(starts.items, [])::STRUCT(item_id TEXT, weight DOUBLE, lasting DOUBLE)[] AS behaviour, /* items of profiles.recent_items, from which co-purchases (weight, sum 1) and EASE (lasting) start */
-  COALESCE(similar.items, [])::STRUCT(item_id TEXT, score DOUBLE)[] AS shoppers, /* items of search.similar_shoppers, the largest score first */
+  COALESCE(similar.items, [])::STRUCT(item_id TEXT, score DOUBLE)[] AS shoppers, /* items of search.similar_shoppers, the largest score first; it is no number of shoppers */
   COALESCE(again.repeats, [])::STRUCT(item_id TEXT, score DOUBLE, times INT, last_on TEXT)[] AS repeats, /* items of profiles.repeat_items, the largest score first */
   users.segment, /* the shop's own group of the shopper, see staging.users; NULL without one */
   COALESCE(favourites.categories, [])::TEXT[] AS categories, /* up to three categories of profiles.favourite_categories, the best first */

@@ -114,9 +114,9 @@ def user_interests(
 
     Yields:
         Rows by user_id and rank, and one empty frame where there are none: user_id, rank (from 1, by importance),
-        importance (share of the user's weights, sums to 1), medoid (item_id), items (list of item_ids whose mean is the
-        vector), vector (float32 of length 1, an Arrow list). If the vectors of an interest cancel out, items and vector
-        are those of the medoid alone.
+        importance (share of the clustered weights, sums to 1), medoid (item_id), items (list of item_ids whose mean is
+        the vector), vector (float32 of length 1, an Arrow list). If the vectors of an interest cancel out, items and
+        vector are those of the medoid alone.
 
     Raises:
         RunError: the vectors have different lengths, a weight is not finite, or the cache cannot be used.

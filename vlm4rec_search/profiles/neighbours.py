@@ -20,8 +20,8 @@ _PAIRS = 500_000  # of a shopper's items, that are in memory at once: 6 MB, a fe
 def item_neighbours(taken: Taken, days: float) -> Iterator[pd.DataFrame]:
     """Yield the `NEIGHBOURS` items that share most shoppers with each item, in blocks of items.
 
-    similarity(i, j) = shoppers of both / sqrt(shoppers of i x shoppers of j), the cosine of the two sets. Equal
-    similarities are ordered by the id of the neighbour.
+    similarity(i, j) = shoppers of both / sqrt(shoppers of i x shoppers of j), the cosine of the two sets, where an item
+    has the shoppers among whose `LATEST` items it is. Equal similarities are ordered by the id of the neighbour.
 
     Args:
         taken: who took what, and how long ago.
