@@ -233,6 +233,14 @@ def test_lists_have_the_order_of_their_key(spark: "SparkSession") -> None:
     assert [row["n"] for row in found[0]["rows"]] == list(range(len(TEXTS)))[::-1]
 
 
+def test_sums_are_rounded_alike(spark: "SparkSession") -> None:
+    rounded = macros("numbers").nine_digits(DUCKDB, "number")
+    query = f"SELECT {rounded} AS value FROM numbers WHERE ABS(number) < 1e308 ORDER BY n"
+    expected, found = both(spark, query, query)
+    assert [row["value"] for row in expected] == [0.0, 0.0, 1.0, 5.25, -0.125, 2.675, 1e16, 1e-7, 123456789.0]
+    assert [row["value"] for row in found] == pytest.approx([row["value"] for row in expected], rel=1e-12)
+
+
 def test_a_struct_is_null_where_its_first_column_is(spark: "SparkSession") -> None:
     struct = macros("lists").struct_unless_null(DUCKDB, "text", "n")
     expected, found = both(spark, *[f"SELECT n, {struct} AS pair FROM texts ORDER BY n"] * 2)
