@@ -83,10 +83,10 @@ def test_parts_of_the_visit_are_named_beside_those_of_the_profile() -> None:
     assert [part.name for part in card.parts] == [
         "taste of the history",
         "shared words",
-        "bought together",
+        "chosen together",
         "likeness to this visit",
         "words shared with this visit",
-        "bought together with this visit",
+        "chosen together with this visit",
         "popular",
     ]
 

@@ -32,9 +32,9 @@ A filter is field=value, field=10..50, field>=10, field>10, field<=50 or field<5
 mean either value; all other filters have to hold together. Items that the shopper has seen are left out unless
 --include-seen is given. A search by photo needs a release with vectors of photos (VLM4REC_INDEX_PHOTOS).
 """
-_SIMILAR = """Find items that are like an item in meaning and words, or bought by the same shoppers.
+_SIMILAR = """Find items that are like an item in meaning and words, or chosen by the same shoppers.
 
-With --mode behaviour: only items that are bought together with it.
+With --mode behaviour: only items that the same shoppers chose.
 
 \b
 Examples:

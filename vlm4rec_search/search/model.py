@@ -192,7 +192,7 @@ class Facts:
         user: None without a user, and for a user that the release does not know.
         session: a profile made of the session's items, None without a session.
         neighbours: of the items from which co-purchases and EASE start, None where the plan uses neither.
-        co_purchases: scores of the items that are bought together with those of the `profile` and the `session`.
+        co_purchases: scores of the items that the same shoppers took as those of the `profile` and the `session`.
         ease: scores of EASE for the items of the `profile` and the `session`.
         popular: the popular items of a segment or category, by its name, where the fallback chain needs them.
         text_vector: the encoded text, where the query has a text and its mode uses vectors.

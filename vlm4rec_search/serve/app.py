@@ -239,7 +239,7 @@ def _add_routes(
 
     @app.post("/v1/similar", tags=["search"], dependencies=guarded)
     def similar(body: SimilarRequest) -> Recommendation:
-        """Find items that are like an item, or bought with it."""
+        """Find items that are like an item, or chosen by the same shoppers."""
         return metrics.count("similar", service.similar(body))
 
     @app.get("/v1/recommendations/{recommendation_id}", tags=["search"], dependencies=guarded)

@@ -302,7 +302,7 @@ class Page:
         return list(reversed(list(self.service.known_releases())))
 
     def item(self, request: Request) -> Response:
-        """Show an item, what is like it, and what is bought with it."""
+        """Show an item, what is like it, and what is chosen with it."""
         item_id = request.query_params.get("item", "")[:512]
         if not item_id:
             raise NotFoundError("the address names no item")

@@ -129,7 +129,7 @@ class SearchRequest(Options):
 
 
 class SimilarRequest(Options):
-    """Items that are like an item, or bought with it."""
+    """Items that are like an item, or chosen by the same shoppers."""
 
     item: Id
 

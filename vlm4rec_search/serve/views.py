@@ -44,7 +44,7 @@ PARTS = {
     "text": "meaning of the text",
     "words": "shared words",
     "photo": "likeness to the photo",
-    "co-purchase": "bought together",
+    "co-purchase": "chosen together",
     "ease": "goes with the history",
     "shoppers": "similar shoppers",
     "fitted": "learned likeness",
@@ -54,7 +54,7 @@ PARTS = {
 """What a reader sees for the name of a retriever."""
 _OF_VISIT = {
     "words": "words shared with this visit",
-    "co-purchase": "bought together with this visit",
+    "co-purchase": "chosen together with this visit",
     "ease": "goes with this visit",
     "fitted": "learned likeness to this visit",
 }

@@ -188,7 +188,7 @@ class OpenSearchReader(Reader):
         try:
             stored = self._sender.within(_LOOK_UP).stored(self._release.indices["items"], item_ids, fields)
         except UnavailableError:
-            self._failed.append("what is bought together")
+            self._failed.append("what is chosen together")
             return ReadNeighbours({})
         items = {
             item: to_item(
