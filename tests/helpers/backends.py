@@ -16,10 +16,10 @@ from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
-from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import load_rules
 
 NAMES = ("embedded", "opensearch")

@@ -15,12 +15,13 @@ from helpers.profiles import all_interests, all_vectors
 from helpers.workspace import ROOT
 from vlm4rec_search.datasets.demo_shop.catalogue import draw_items
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
-from vlm4rec_search.indexes.release import ReleaseMeta, new_release
+from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.profiles import term_weights
 from vlm4rec_search.profiles.ease import ease_weights
 from vlm4rec_search.profiles.shoppers import similar_shoppers
 from vlm4rec_search.profiles.taken import Taken
+from vlm4rec_search.search.release import ReleaseMeta
 
 ENCODER, DIMENSION = "hashing-64", 64
 SHOPPERS, HISTORY, FITTED = 40, 12, 16

@@ -7,8 +7,9 @@ import pandas as pd
 
 from helpers.derived_tables import facets, scored, terms
 from vlm4rec_search.indexes.embedded.publish import build_release
-from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary, new_release
+from vlm4rec_search.indexes.release import ReleaseSummary, new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
+from vlm4rec_search.search.release import ReleaseMeta
 
 ENCODER = "hashing-4@1"
 RANKING = Path(__file__).parents[1] / "fixtures" / "ranking.yaml"

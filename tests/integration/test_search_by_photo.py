@@ -32,9 +32,10 @@ from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.opensearch.documents import check_compatible
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
-from vlm4rec_search.indexes.release import ReleaseMeta, new_release
+from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables, read_search_layer
 from vlm4rec_search.search.query import LARGEST_PHOTO
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.searcher import Searcher
 from vlm4rec_search.serve.page import uploaded
 from vlm4rec_search.serve.service import Service

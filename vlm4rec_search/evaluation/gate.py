@@ -33,13 +33,14 @@ from vlm4rec_search.evaluation.splits import Part, build_parts
 from vlm4rec_search.evaluation.systems.product import Product
 from vlm4rec_search.evaluation.top_k import rank
 from vlm4rec_search.indexes import ranking_in_force
-from vlm4rec_search.indexes.release import DamagedIndexError, ListedRelease, ReleaseMeta
+from vlm4rec_search.indexes.release import DamagedIndexError, ListedRelease
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import MODELS, SearchLayer, SearchTables
 from vlm4rec_search.pipeline.rendering import render_model
 from vlm4rec_search.profiles import term_weights, user_interests, user_vectors
 from vlm4rec_search.search.query import Mode
 from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.release import ReleaseMeta
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
-"""The metadata of a release, and the result of its publication."""
+"""The metadata of a new release, the versions that this package reads, and the result of a publication."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow as pa
 from vlm4rec_search.common.analyzer import ENGLISH, IDS
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 from vlm4rec_search.common.version import package_version
+from vlm4rec_search.search.release import ReleaseMeta as ReleaseMeta
 
 SCHEMA_VERSION = 6  # of the tables of a release file; raise it when the package before this one cannot read them
 WITH_PHOTOS = 7  # of a release with vectors of photos: only such a one cannot be read by the package before this one
@@ -18,69 +19,6 @@ CURE = "go back with `vlm4rec releases rollback`, or publish again with `vlm4rec
 """What to do where the live release cannot be read."""
 _MOMENT = re.compile(r"\d{8}t\d{9}")  # the end of a name
 REFUSED = pa.schema([(name, pa.string()) for name in ("kind", "id", "title", "reason")])
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseMeta:
-    """What produced a release. It is the one row of the table `release`; answers contain the name.
-
-    Attributes:
-        name: items__<schema>__<model>__<time>, see `new_release`.
-        created_at: UTC.
-        encoder: id of the sentence encoder, with its revision.
-        dimension: of the encoder's vectors.
-        captioner: id of the captioner, with its revision.
-        prompt: id of the caption prompt.
-        as_of: the moment up to which the tables count events.
-        checks: "passed", or "forced: <failed suites>".
-        package: version of this package.
-        analyzer: name and version of the analyzer.
-        schema_version: of the tables in the file.
-        documents: number of documents; the build sets it.
-        users: number of profiles; the build sets it.
-        table_version: SQLMesh's version of search.item_documents, which changes with a model or a raw file. None for
-            tables that come from no warehouse.
-        ranking: the ranking configuration as JSON, which searches use unless they name another; None for the packaged
-            one.
-        chosen: one line on why it is this configuration.
-        fitted: name of the fit that made the learned vectors, None without such vectors.
-        fitted_dimension: of these vectors.
-        chosen_from: hash of the tables from which the configuration was chosen (`SearchLayer.versions`), None where
-            nothing was chosen.
-        image_encoder: id of the image encoder that made the vectors of photos, None without such vectors.
-        image_dimension: of these vectors.
-        popularity_days: how many days before the latest event popularity counts (profiles.pace); None where it is not
-            known, as in releases of earlier versions.
-    """
-
-    name: str
-    created_at: datetime
-    encoder: str
-    dimension: int
-    captioner: str
-    prompt: str
-    as_of: datetime | None
-    checks: str
-    package: str
-    analyzer: str
-    schema_version: int = SCHEMA_VERSION
-    documents: int = 0
-    users: int = 0
-    table_version: str | None = None
-    ranking: str | None = None
-    chosen: str | None = None
-    fitted: str | None = None
-    fitted_dimension: int | None = None
-    chosen_from: str | None = None
-    image_encoder: str | None = None
-    image_dimension: int | None = None
-    popularity_days: float | None = None
-
-    def to_json(self) -> dict[str, str | int | float | None]:
-        """Return the fields, times in ISO form."""
-        return {
-            name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(self).items()
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,10 @@ from typing import Literal, Self, TypeAlias
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.release import (
-    CURE,
-    DamagedIndexError,
-    ListedRelease,
-    Publication,
-    ReleaseMeta,
-    in_order,
-    made_at,
-)
+from vlm4rec_search.indexes.release import CURE, DamagedIndexError, ListedRelease, Publication, in_order, made_at
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 

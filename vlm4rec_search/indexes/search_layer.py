@@ -12,7 +12,8 @@ import pyarrow as pa
 from vlm4rec_search.common.analyzer import ENGLISH, Analyzer, load_analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.warehouse import in_environment, schema
-from vlm4rec_search.indexes.release import ReleaseMeta, new_release
+from vlm4rec_search.indexes.release import new_release
+from vlm4rec_search.search.release import ReleaseMeta
 
 if TYPE_CHECKING:
     import pandas as pd

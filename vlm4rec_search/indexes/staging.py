@@ -16,9 +16,9 @@ from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.indexes import tables
 from vlm4rec_search.indexes.checks import verify_rows
-from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.search_layer import MODELS, PHOTOS, Frame, Model, SearchTables
 from vlm4rec_search.search.model import MAX_ITEMS
+from vlm4rec_search.search.release import ReleaseMeta
 
 logger = logging.getLogger(__name__)
 

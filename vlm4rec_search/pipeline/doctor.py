@@ -11,7 +11,6 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.warehouse import in_environment
 from vlm4rec_search.embeddings.fitted import Inputs, read_fitted
-from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.indexes.staging import duckdb_errors, stage_release
@@ -20,6 +19,7 @@ from vlm4rec_search.pipeline.exposure import measure_release
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.search.exposure import Exposure
 from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule
 
 EXAMPLES = 5

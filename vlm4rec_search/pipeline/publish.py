@@ -13,7 +13,7 @@ from vlm4rec_search.common.version import package_version
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.datasets.forgotten import load_forgotten
 from vlm4rec_search.indexes import open_releases
-from vlm4rec_search.indexes.release import ReleaseMeta, ReleaseSummary
+from vlm4rec_search.indexes.release import ReleaseSummary
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.catalogue_language import find_other_language
@@ -23,6 +23,7 @@ from vlm4rec_search.pipeline.quality.history import record_check
 from vlm4rec_search.pipeline.record import record_failure, record_publication, record_served
 from vlm4rec_search.pipeline.served import observe_release
 from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking, parse_ranking, pinned_ranking
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import load_rules
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.common.records import Rows, append_rows
-from vlm4rec_search.indexes.release import REFUSED, Publication, PublicationError, ReleaseMeta
+from vlm4rec_search.indexes.release import REFUSED, Publication, PublicationError
+from vlm4rec_search.search.release import ReleaseMeta
 
 _SETTING = "VLM4REC_RELEASES"
 CREATE = """

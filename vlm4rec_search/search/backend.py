@@ -4,8 +4,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.turns import Turns
@@ -13,6 +11,7 @@ from vlm4rec_search.common.vectors import Floats, Ints, Vectors
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Record, Request, User
 from vlm4rec_search.search.query import Kind
+from vlm4rec_search.search.release import ReleaseMeta
 
 
 class UnavailableError(RunError):
@@ -29,50 +28,6 @@ class ReleaseGoneError(RunError):
 
 class ItemGoneError(RunError):
     """An item was deleted between the request that found it and the request that reads it; a retry does not find it."""
-
-
-class Release(Protocol):
-    """What a search needs to know about a release."""
-
-    @property
-    def name(self) -> str:
-        """Its name; every answer shows it."""
-
-    @property
-    def encoder(self) -> str:
-        """Id of the sentence encoder that made its vectors, <name>@<revision>."""
-
-    @property
-    def image_encoder(self) -> str | None:
-        """Id of the image encoder that made its vectors of photos, None without such vectors."""
-
-    @property
-    def fitted(self) -> str | None:
-        """Name of the fit that made its learned vectors, None without such vectors."""
-
-    @property
-    def captioner(self) -> str:
-        """Id of the captioner that wrote its captions, <name>@<revision>."""
-
-    @property
-    def analyzer(self) -> str:
-        """Name and version of the analyzer that made its words."""
-
-    @property
-    def created_at(self) -> datetime:
-        """When it was made, in UTC."""
-
-    @property
-    def as_of(self) -> datetime | None:
-        """The moment up to which its tables count events."""
-
-    @property
-    def popularity_days(self) -> float | None:
-        """How many days before the latest event its popularity counts, None where it is not known."""
-
-    @property
-    def ranking(self) -> str | None:
-        """The ranking configuration as JSON, None for the one that comes with the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +94,7 @@ class Reader(ABC):
 
     @property
     @abstractmethod
-    def release(self) -> Release:
+    def release(self) -> ReleaseMeta:
         """The release that it reads."""
 
     @property
@@ -221,7 +176,7 @@ class Backend(ABC):
 
     @property
     @abstractmethod
-    def release(self) -> Release:
+    def release(self) -> ReleaseMeta:
         """The open release."""
 
     @abstractmethod

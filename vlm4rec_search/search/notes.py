@@ -6,10 +6,11 @@ from typing import TypeAlias
 
 from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.embeddings.encoders import describe_image_encoder
-from vlm4rec_search.search.backend import Reader, Release, UnavailableError
+from vlm4rec_search.search.backend import Reader, UnavailableError
 from vlm4rec_search.search.hits import Found, find_hits
 from vlm4rec_search.search.model import Facts, Plan
 from vlm4rec_search.search.query import Query, Tier
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule
 
 Planner: TypeAlias = Callable[[Reader, Query], tuple[Facts, Plan]]
@@ -110,7 +111,7 @@ def _note_nothing_fits(query: Query) -> str:
     return f"nothing fits {_list(written)}: use fewer filters"
 
 
-def _note_photo(release: Release) -> str:
+def _note_photo(release: ReleaseMeta) -> str:
     """Return a note on what likeness of photos is."""
     return f"likeness of photos is that of {describe_image_encoder(release.image_encoder or '')}"
 
@@ -130,7 +131,7 @@ _ANSWERED_WITH: dict[Tier, str] = {
 }
 
 
-def _note_fallback(plan: Plan, facts: Facts, release: Release) -> str | None:
+def _note_fallback(plan: Plan, facts: Facts, release: ReleaseMeta) -> str | None:
     """Return a note where the answer uses neither the shopper's profile nor, without a shopper, the session."""
     query = plan.query
     if query.user is None:

@@ -19,7 +19,6 @@ from vlm4rec_search.search.backend import (
     Backend,
     ItemGoneError,
     Reader,
-    Release,
     ReleaseGoneError,
     SentRequest,
     UnavailableError,
@@ -36,6 +35,7 @@ from vlm4rec_search.search.planning import make_plan, popularity_plan
 from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.query_encoder import QueryEncoder
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.rules import Rule, RulesFile, Scenario, load_rules
 
@@ -92,7 +92,7 @@ class Searcher:
         self._encoder = QueryEncoder(backend.release.encoder, encoder, weights)
 
     @property
-    def release(self) -> Release:
+    def release(self) -> ReleaseMeta:
         """The release that answers."""
         return self.backend.release
 
@@ -124,7 +124,7 @@ class Searcher:
         """Live comparisons by name, for a service."""
         return self.given.experiments
 
-    def _ranking_of(self, release: Release) -> Ranking:
+    def _ranking_of(self, release: ReleaseMeta) -> Ranking:
         if self._given_ranking is not None:
             return self._given_ranking
         return load_ranking() if release.ranking is None else parse_ranking(release.ranking)

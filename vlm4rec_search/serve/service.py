@@ -17,12 +17,12 @@ from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
 from vlm4rec_search.datasets.events.log import EventLog, Recent
 from vlm4rec_search.indexes import open_index_of, open_releases
-from vlm4rec_search.indexes.release import ReleaseMeta
-from vlm4rec_search.search.backend import Reader, Release, ReleaseGoneError
+from vlm4rec_search.search.backend import Reader, ReleaseGoneError
 from vlm4rec_search.search.experiments import Experiment, experiment_of, team_draft
 from vlm4rec_search.search.facts import UnknownItemsError
 from vlm4rec_search.search.query import LARGEST_EXCLUSION, Answer, Hit, Query
 from vlm4rec_search.search.ranking import Ranking, pinned_ranking
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule, preset
 from vlm4rec_search.search.searcher import Searcher
 from vlm4rec_search.serve.journal import Journal, Page, Served, Trimming, new_id
@@ -153,7 +153,7 @@ class Service:
         """
         return self._recent(user_id, self.index.release)
 
-    def _recent(self, user_id: str, release: Release) -> Recent:
+    def _recent(self, user_id: str, release: ReleaseMeta) -> Recent:
         return self.events.recent(user_id, release.as_of, release.created_at)
 
     def reader(self, release: str | None = None) -> Reader:
@@ -405,7 +405,7 @@ class Service:
         )
         return answer, Assignment(name=name, arm=None, teams="".join(team for _, team in mixed))
 
-    def _with_recent(self, query: Query, release: Release) -> Query:
+    def _with_recent(self, query: Query, release: ReleaseMeta) -> Query:
         """Return a query that knows what the shopper did since a release was made."""
         if query.user is None:
             return query

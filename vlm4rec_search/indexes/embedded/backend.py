@@ -16,12 +16,12 @@ from vlm4rec_search.common.turns import Turns
 from vlm4rec_search.common.vectors import Floats, Ints, Mask, Vectors, cosines
 from vlm4rec_search.indexes.embedded.neighbours import StoredNeighbours
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.rows import to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
 from vlm4rec_search.search.query import Kind
+from vlm4rec_search.search.release import ReleaseMeta
 
 TURNS = Turns(usable_cores() + 1)
 """Of all threads that search folders in this process; one more than cores, since a search also waits for its file."""

@@ -7,8 +7,8 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes.embedded.backend import TURNS, EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import OPENED, current_release
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.search.backend import Backend, Reader, SentRequest
+from vlm4rec_search.search.release import ReleaseMeta
 
 
 class FollowedFolder(Backend):

@@ -21,12 +21,13 @@ from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, publishing
 from vlm4rec_search.indexes.embedded.shortlist import Signs, Trial, try_lengths
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.indexes.release import DamagedIndexError, ReleaseMeta, ReleaseSummary
+from vlm4rec_search.indexes.release import DamagedIndexError, ReleaseSummary
 from vlm4rec_search.indexes.releases import ReadForgotten
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
 from vlm4rec_search.indexes.tables import CREATE_POSTINGS, CREATE_SHORTLISTS
 from vlm4rec_search.search.query import Kind
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.searcher import Searcher
 
 logger = logging.getLogger(__name__)

@@ -15,11 +15,12 @@ from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.publish import COUNT_USERS, EXACT_UP_TO, build_release
 from vlm4rec_search.indexes.embedded.store import Store, read_meta
-from vlm4rec_search.indexes.release import ListedRelease, Publication, ReleaseMeta, check_readable, in_order
+from vlm4rec_search.indexes.release import ListedRelease, Publication, check_readable, in_order
 from vlm4rec_search.indexes.releases import COLUMNS, Hashed, ReadForgotten, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.tables import HASHES
 from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 

@@ -25,11 +25,11 @@ from vlm4rec_search.indexes.release import (
     CURE,
     DamagedIndexError,
     ListedRelease,
-    ReleaseMeta,
     activated_meanwhile,
     check_readable,
     in_order,
 )
+from vlm4rec_search.search.release import ReleaseMeta
 
 EF_SEARCH = 200  # where verification has not stored another value
 PATIENCE = 60.0  # seconds to wait for another activation, and for a server that went away during ours

@@ -29,11 +29,12 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
     vector_of,
 )
 from vlm4rec_search.indexes.opensearch.sender import Searched, Sender, serialise_search
-from vlm4rec_search.indexes.release import DamagedIndexError, ReleaseMeta
+from vlm4rec_search.indexes.release import DamagedIndexError
 from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, to_user
 from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest, UnavailableError
 from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Request, User
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.retrievers import ReadNeighbours
 
 _LISTS = ("terms", "history", "behaviour", "shoppers", "repeats", "seen", "categories")

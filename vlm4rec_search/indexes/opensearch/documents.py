@@ -19,9 +19,9 @@ from vlm4rec_search.indexes.checks import check_loss, has_photos
 from vlm4rec_search.indexes.opensearch import bulk
 from vlm4rec_search.indexes.opensearch.bulk import Operation
 from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, LONGEST_ID, VECTORS, Kind, field_name
-from vlm4rec_search.indexes.release import ReleaseMeta
 from vlm4rec_search.indexes.staging import RANGE, count_rows
 from vlm4rec_search.indexes.tables import BODY_HASH
+from vlm4rec_search.search.release import ReleaseMeta
 
 BATCH = 1_000  # documents in memory
 _PAGE = 5_000  # hashes that one request reads

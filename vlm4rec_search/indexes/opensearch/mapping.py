@@ -9,7 +9,7 @@ from urllib.parse import quote
 from vlm4rec_search.common.analyzer import Analyzer, load_analyzer
 from vlm4rec_search.common.bm25 import BOOSTS, K1, B
 from vlm4rec_search.indexes.opensearch.storage import Storage
-from vlm4rec_search.indexes.release import ReleaseMeta
+from vlm4rec_search.search.release import ReleaseMeta
 
 Body = dict[str, Any]  # JSON for the server
 Kind = Literal["items", "profiles", "segments"]

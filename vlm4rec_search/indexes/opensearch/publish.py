@@ -42,10 +42,11 @@ from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, ID_COLUMNS, KINDS
 from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK, delete_profiles, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
-from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseMeta, ReleaseSummary
+from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseSummary
 from vlm4rec_search.indexes.releases import RETAINED, ReadForgotten
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, leave_out, stage_release
+from vlm4rec_search.search.release import ReleaseMeta
 
 logger = logging.getLogger(__name__)
 

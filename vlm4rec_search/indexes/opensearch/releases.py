@@ -25,10 +25,11 @@ from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, Kind
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.shoppers import delete_profiles, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
-from vlm4rec_search.indexes.release import ListedRelease, Publication, ReleaseMeta
+from vlm4rec_search.indexes.release import ListedRelease, Publication
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, ReadForgotten, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 
