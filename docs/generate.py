@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,8 @@ def index_page() -> str:
         "`VLM4REC_INDEX_PREFIX`. [contract.md](../contract.md) says how to search them. A field of type object is",
         "stored and not searched. `FIELD` is the name of an attribute, percent-encoded, a dot as `%2E`.",
     ]
-    names = ("encoder@1", 384, "captioner@1", "prompt@1", None)
-    optional: dict[str, Any] = {"fitted": "fit@1", "fitted_dimension": 64}
-    optional |= {"image_encoder": "image@1", "image_dimension": 1280}
-    meta = new_release(*names, **optional)
+    meta = new_release("encoder@1", 384, "captioner@1", "prompt@1", None, "image@1", 1280)
+    meta = replace(meta, fitted="fit@1", fitted_dimension=64)
     for kind in KINDS:
         lines += ["", f"## {kind}", "", "| field | type | searched | meaning |", "|---|---|---|---|"]
         properties = index_body(kind, meta, ["FIELD"])["mappings"]["properties"]

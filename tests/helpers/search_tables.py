@@ -5,6 +5,7 @@ Texts are the catalogues'; histories are drawn with a fixed seed, and the packag
 
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -29,9 +30,8 @@ LUMA = ROOT.parent / "shared" / "data" / "magento_luma" / "items.jsonl"
 
 
 def made() -> ReleaseMeta:
-    return new_release(
-        f"{ENCODER}@1", DIMENSION, "attributes@1", "none@1", None, fitted="gating@1", fitted_dimension=FITTED
-    )
+    made = new_release(f"{ENCODER}@1", DIMENSION, "attributes@1", "none@1", None)
+    return replace(made, fitted="gating@1", fitted_dimension=FITTED)
 
 
 def shop() -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """A catalogue of six items with vectors that can be checked by hand, for tests of the index and the search."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,8 +149,8 @@ def given(documents: Frame, people: Frame | None = None, counts: pd.DataFrame | 
 
 def meta(encoder: str = ENCODER, dimension: int = 4) -> ReleaseMeta:
     """Return the metadata of a new release."""
-    names = (encoder, dimension, "attributes@1", "none@1", None)
-    return new_release(*names, fitted=FIT, fitted_dimension=2, popularity_days=30.0)
+    made = new_release(encoder, dimension, "attributes@1", "none@1", None)
+    return replace(made, fitted=FIT, fitted_dimension=2, popularity_days=30.0)
 
 
 def publish(folder: Path, frame: pd.DataFrame | None = None) -> ReleaseSummary:

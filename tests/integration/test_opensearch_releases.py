@@ -147,7 +147,8 @@ def test_refused_documents_are_recorded_when_the_publication_fails(
 
 
 def test_names_with_dots_and_every_field_of_the_metadata_survive(window: Window) -> None:
-    made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None, "forced: captions", "2713214556", FIT, 2)
+    made = new_release("org/e5-v1.5@abc", 4, "attributes@1", "facts@3", None)
+    made = replace(made, checks="forced: captions", table_version="2713214556", fitted=FIT, fitted_dimension=2)
     published = publish_release(window.catalogue, given(documents().assign(encoder=made.encoder)), made).meta
     assert "e5-v1.5" in published.name
     assert window.catalogue.list() == {published.name: ListedRelease(replace(made, documents=6, users=4))}

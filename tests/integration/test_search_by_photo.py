@@ -83,9 +83,8 @@ def tables(photos: pd.DataFrame, files: dict[str, str | None]) -> SearchTables[F
 
 
 def made(photos: pd.DataFrame) -> ReleaseMeta:
-    names = (ENCODER, 4, "attributes@1", "none@1", None)
     image = (photos["encoder"][0], len(photos["vector"][0]))
-    return new_release(*names, fitted=FIT, fitted_dimension=2, image_encoder=image[0], image_dimension=image[1])
+    return replace(new_release(ENCODER, 4, "attributes@1", "none@1", None, *image), fitted=FIT, fitted_dimension=2)
 
 
 @pytest.fixture(scope="module")

@@ -45,8 +45,8 @@ def test_changes_are_counted_against_the_release_before(tmp_path: Path) -> None:
 
 
 def test_a_release_holds_its_metadata(tmp_path: Path) -> None:
-    made = new_release("org/Some_Model v2@abc", 4, "attributes@1", "facts@3", datetime(2025, 6, 30), "forced: captions")
-    made = replace(made, fitted=FIT, fitted_dimension=2)
+    made = new_release("org/Some_Model v2@abc", 4, "attributes@1", "facts@3", datetime(2025, 6, 30))
+    made = replace(made, checks="forced: captions", fitted=FIT, fitted_dimension=2)
     assert made.name.startswith("items__v6__some-model-v2__2")
     frame = documents().assign(encoder=made.encoder)
     build_release(tmp_path, given(frame), made)

@@ -109,41 +109,31 @@ def new_release(
     captioner: str,
     prompt: str,
     as_of: datetime | None,
-    checks: str = "passed",
-    table_version: str | None = None,
-    fitted: str | None = None,
-    fitted_dimension: int | None = None,
-    analyzer: str = ENGLISH.id,
     image_encoder: str | None = None,
     image_dimension: int | None = None,
-    popularity_days: float | None = None,
 ) -> ReleaseMeta:
     """Return the metadata of a release that is about to be built; the name contains the encoder and the present time.
 
-    The arguments are fields of `ReleaseMeta`.
+    The arguments are fields of `ReleaseMeta`. `dataclasses.replace` sets the other ones, such as checks other than
+    passed and an analyzer other than English.
     """
     now = datetime.now(UTC)
     model = re.sub(r"[^a-z0-9.]+", "-", encoder.split("@")[0].rsplit("/", 1)[-1].lower()).strip("-.") or "model"
     schema_version = WITH_PHOTOS if image_encoder else SCHEMA_VERSION
-    moment = f"{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}"
     return ReleaseMeta(
-        name=f"items__v{schema_version}__{model[:60]}__{moment}",
+        name=f"items__v{schema_version}__{model[:60]}__{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}",
         created_at=now.replace(tzinfo=None),
         encoder=encoder,
         dimension=dimension,
         captioner=captioner,
         prompt=prompt,
         as_of=as_of,
-        checks=checks,
+        checks="passed",
         package=package_version(),
-        analyzer=analyzer,
+        analyzer=ENGLISH.id,
         schema_version=schema_version,
-        table_version=table_version,
-        fitted=fitted,
-        fitted_dimension=fitted_dimension,
         image_encoder=image_encoder,
         image_dimension=image_dimension,
-        popularity_days=popularity_days,
     )
 
 

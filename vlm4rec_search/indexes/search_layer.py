@@ -131,18 +131,17 @@ class SearchLayer:
 
     def new_release(self, checks: str) -> ReleaseMeta:
         """Return the metadata of a new release of these tables; `checks` is the verdict of the expectation suites."""
-        names = (self.encoder, self.dimension, self.captioner, self.prompt, self.as_of, checks, self.table_version)
         learned = self.tables.fitted.slice(0, 1).to_pylist()
         fitted = (learned[0]["fit"], len(learned[0]["vector"])) if learned else (None, None)
         photos = self.tables.photos.slice(0, 1).to_pylist() if self.tables.photos is not None else []
         image = (photos[0]["encoder"], len(photos[0]["vector"])) if photos else (None, None)
-        return new_release(
-            *names,
+        return replace(
+            new_release(self.encoder, self.dimension, self.captioner, self.prompt, self.as_of, *image),
+            checks=checks,
+            analyzer=self.analyzer.id,
+            table_version=self.table_version,
             fitted=fitted[0],
             fitted_dimension=fitted[1],
-            analyzer=self.analyzer.id,
-            image_encoder=image[0],
-            image_dimension=image[1],
             popularity_days=self.popularity_days,
         )
 
