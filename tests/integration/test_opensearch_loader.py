@@ -10,7 +10,8 @@ from helpers.loading_index import LoadingIndex, item, loading_index
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.bulk import Operation, Rejection, documents
-from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
+from vlm4rec_search.indexes.opensearch.loader import load, loading
+from vlm4rec_search.indexes.release import Load
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def index(opensearch_url: str) -> Iterator[LoadingIndex]:
         yield own
 
 
-def load_all(own: LoadingIndex, operations: list[Operation], **options: float) -> tuple[Loaded, list[Rejection]]:
+def load_all(own: LoadingIndex, operations: list[Operation], **options: float) -> tuple[Load, list[Rejection]]:
     rejected: list[Rejection] = []
     with loading(own.client, own.name):
         loaded = load(own.client, own.name, operations, len(operations), rejected.append, **options)  # type: ignore[arg-type]

@@ -13,7 +13,8 @@ from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch.bulk import Operation, Rejection
 from vlm4rec_search.indexes.opensearch.connection import connect
-from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
+from vlm4rec_search.indexes.opensearch.loader import load, loading
+from vlm4rec_search.indexes.release import Load
 
 ITEMS = 400
 
@@ -45,7 +46,7 @@ def index(opensearch_url: str) -> Iterator[LoadingIndex]:
         yield own
 
 
-def load_through(own: LoadingIndex, judge: Judge, timeout: float = 60.0, connections: int = 4) -> Loaded:
+def load_through(own: LoadingIndex, judge: Judge, timeout: float = 60.0, connections: int = 4) -> Load:
     """Load through a proxy that interferes, and check that every document arrives and none is rejected."""
     rejected: list[Rejection] = []
     options = {"chunk_bytes": 8_000, "connections": connections}

@@ -63,9 +63,9 @@ class ReleaseSummary:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Load:
-    """What was sent to one index.
+    """What was sent to one index; the load adds to it.
 
     Attributes:
         index: its name.
@@ -78,12 +78,12 @@ class Load:
     """
 
     index: str
-    indexed: int
-    deleted: int
-    rejected: int
-    requests: int
-    repeated: int
-    seconds: float
+    indexed: int = 0
+    deleted: int = 0
+    rejected: int = 0
+    requests: int = 0
+    repeated: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

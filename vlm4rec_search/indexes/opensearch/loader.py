@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
 from opensearchpy import OpenSearch, exceptions
@@ -14,6 +13,7 @@ from vlm4rec_search.common.progress import bar
 from vlm4rec_search.indexes.opensearch.bulk import Delivered, Delivery, Line, Operation, Rejection
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, until_answered
 from vlm4rec_search.indexes.opensearch.disk import change_despite_full_disk
+from vlm4rec_search.indexes.release import Load
 
 T = TypeVar("T")
 
@@ -23,28 +23,6 @@ PATIENCE = 120.0  # seconds
 _SETTINGS_PATIENCE = 60.0  # seconds for which settings are tried to be changed while the server is away
 _WHILE_LOADING = {"refresh_interval": "-1", "number_of_replicas": "0", "auto_expand_replicas": "false"}
 _BACKUP = "settings_before_loading"  # in `_meta`; after a killed load the next one restores the settings from here
-
-
-@dataclass
-class Loaded:
-    """Counts of a load: documents indexed, deleted and rejected, requests sent, and requests that were repeated."""
-
-    indexed: int = 0
-    deleted: int = 0
-    rejected: int = 0
-    requests: int = 0
-    repeated: int = 0
-    seconds: float = 0.0
-
-    def add(self, chunk: list[Line], delivered: Delivered) -> None:
-        """Add the counts of a chunk."""
-        rejected = {rejection.id for rejection in delivered.rejected}
-        deleted = sum(line.deletes and line.id not in rejected for line in chunk)
-        self.deleted += deleted
-        self.rejected += len(delivered.rejected)
-        self.indexed += len(chunk) - len(delivered.rejected) - deleted
-        self.requests += delivered.requests
-        self.repeated += delivered.repeated
 
 
 def load(
@@ -57,7 +35,7 @@ def load(
     connections: int = CONNECTIONS,
     chunk_bytes: int = CHUNK_BYTES,
     patience: float = PATIENCE,
-) -> Loaded:
+) -> Load:
     """Index and delete documents. When it returns, every operation is done or was passed to `on_rejected`.
 
     Invalid documents are rejected one by one while the others are loaded. After a transient failure (429, 5xx,
@@ -79,19 +57,30 @@ def load(
         UsageError: certificate, credentials or rights are refused.
         RunError: the index does not exist, was deleted meanwhile, or is closed for writing.
     """
-    started, loaded = time.monotonic(), Loaded()
+    started, loaded = time.monotonic(), Load(index)
     with _loading_alias(client, index) as alias, bar(f"loading {index}", total) as advance:
         delivery = Delivery(client, index, alias, chunk_bytes, patience)
         try:
             for chunk, delivered in run_concurrently(delivery.deliver, delivery.chunks(operations), connections):
                 for rejection in delivered.rejected:
                     on_rejected(rejection)
-                loaded.add(chunk, delivered)
+                _add(loaded, chunk, delivered)
                 advance(len(chunk))
         finally:
             delivery.stopped.set()
     loaded.seconds = time.monotonic() - started
     return loaded
+
+
+def _add(loaded: Load, chunk: list[Line], delivered: Delivered) -> None:
+    """Add the counts of a chunk."""
+    rejected = {rejection.id for rejection in delivered.rejected}
+    deleted = sum(line.deletes and line.id not in rejected for line in chunk)
+    loaded.deleted += deleted
+    loaded.rejected += len(delivered.rejected)
+    loaded.indexed += len(chunk) - len(delivered.rejected) - deleted
+    loaded.requests += delivered.requests
+    loaded.repeated += delivered.repeated
 
 
 @contextmanager

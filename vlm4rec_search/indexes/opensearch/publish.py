@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,7 +37,7 @@ from vlm4rec_search.indexes.opensearch.documents import (
     read_hashes,
 )
 from vlm4rec_search.indexes.opensearch.lease import lease
-from vlm4rec_search.indexes.opensearch.loader import Loaded, load, loading
+from vlm4rec_search.indexes.opensearch.loader import load, loading
 from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, ID_COLUMNS, KINDS, VECTORS, Kind, index_body
 from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK, delete_profiles, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
@@ -177,12 +177,12 @@ class IndexBuilder:
                 load(client, index, ((rejection.id, None) for rejection in rejected), len(rejected), _raise)
         if rejected:
             self._move_refused(kind, rejected)
-        return Load(index, **asdict(loaded))
+        return loaded
 
     def _count_nodes(self) -> int:
         return int(self._catalogue.client.cluster.health()["number_of_data_nodes"])
 
-    def _load(self, kind: Kind, index: str, rejected: list[Rejection]) -> Loaded:
+    def _load(self, kind: Kind, index: str, rejected: list[Rejection]) -> Load:
         if self._base:
             operations, total = find_updates(self._connection, kind, f"live_{kind}")
         else:
