@@ -10,7 +10,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.common.processes import run_in_processes
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
-from vlm4rec_search.indexes.embedded.blocks import explain_users, rank_users
+from vlm4rec_search.indexes.embedded.blocks import rank_users
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.backend import UnavailableError
 from vlm4rec_search.search.hits import to_hits
@@ -73,7 +73,7 @@ def answer_many(index: Searcher, queries: Sequence[Query], again: Retrying = AGA
 
     Args:
         index: an open release.
-        queries: each for a shopper, without a text and without a session, and all with the same `explain`.
+        queries: each for a shopper, without a text and without a session.
         again: how often a search is asked that a server does not answer in time; five times, or `ONCE`.
 
     Raises:
@@ -94,11 +94,7 @@ def _answer_in_blocks(index: Searcher, backend: EmbeddedBackend, queries: Sequen
     for query in queries:
         check_fields(query, backend)
     ranking, rules, release = index.ranking, index.rules, backend.release.name
-    if queries and queries[0].explain:
-        found = explain_users(backend, queries, ranking, rules)
-    else:
-        found = ((plan, ranked, ()) for plan, ranked in rank_users(backend, queries, ranking, rules))
-    for plan, ranked, explained in found:
+    for plan, ranked, explained in rank_users(backend, queries, ranking, rules):
         yield Answer(
             user=plan.query.user,
             mode=plan.query.mode,

@@ -75,7 +75,7 @@ class Product(System):
         """Return scores float32 (b, n); only the first `depth` hits of each user are ranked."""
         scores = np.full((len(users), self._split.shape[1]), NOT_FOUND, dtype=np.float32)
         queries = [self._query(user) for user in users.tolist()]
-        for row, (_, ranked) in enumerate(rank_users(self._backend, queries, self._index.ranking)):
+        for row, (_, ranked, _) in enumerate(rank_users(self._backend, queries, self._index.ranking)):
             # Scores follow the ranks: different fused scores may be the same number in float32.
             scores[row, self._places[ranked.documents]] = -np.arange(len(ranked.documents), dtype=np.float32)
         return scores

@@ -38,24 +38,15 @@ CELLS = 8_000_000  # scores in memory at once: 32 MB
 
 def rank_users(
     backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule] = ()
-) -> Iterator[tuple[Plan, Ranked]]:
-    """Yield plan and hits of each query, in order, see `retrieve_users`."""
-    for plan, retrieved in retrieve_users(backend, queries, ranking, rules):
-        yield plan, _rank(plan, retrieved)
-
-
-def explain_users(
-    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule] = ()
 ) -> Iterator[tuple[Plan, Ranked, Sequence[Explanation]]]:
-    """Yield plan, hits and their explanations of each query, in order, see `retrieve_users`."""
+    """Yield plan and hits of each query, in order, see `retrieve_users`, and explanations where the query asks."""
     for facts, plan, retrieved in _answer_blocks(backend, queries, ranking, rules):
-        ranked = _rank(plan, retrieved)
-        known = replace(facts, neighbours=backend.neighbours(neighbour_starts(plan.query, facts, ranking)))
-        yield plan, ranked, Explainer(backend, known, plan, retrieved).explain(ranked) if ranked.records else []
-
-
-def _rank(plan: Plan, retrieved: EmbeddedRetrieved) -> Ranked:
-    return rerank(retrieved, fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights), plan)
+        fused = fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights)
+        ranked, explained = rerank(retrieved, fused, plan), list[Explanation]()
+        if plan.query.explain and ranked.records:
+            known = replace(facts, neighbours=backend.neighbours(neighbour_starts(plan.query, facts, ranking)))
+            explained = Explainer(backend, known, plan, retrieved).explain(ranked)
+        yield plan, ranked, explained
 
 
 def retrieve_users(
