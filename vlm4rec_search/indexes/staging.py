@@ -25,6 +25,12 @@ logger = logging.getLogger(__name__)
 RANGE = 5_000
 """Documents whose lists are in memory at once: 0.7 GB with 100 words and 150 neighbours each, also with 16 threads."""
 STEPS = 5  # how often `stage_release` advances its progress bar
+_CHANGES = """
+SELECT count(*) FILTER (old.item_id IS NULL),
+    count(*) FILTER (old.item_id = new.item_id AND old.content_hash IS DISTINCT FROM new.content_hash),
+    count(*) FILTER (new.item_id IS NULL)
+FROM {new} AS new FULL JOIN {old} AS old ON old.item_id = new.item_id
+"""
 
 
 def stage_release(
@@ -101,6 +107,17 @@ def leave_out(
 def count_rows(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     """Return the number of rows of a table."""
     return len(connection.table(table))
+
+
+def count_changes(connection: duckdb.DuckDBPyConnection, old: str, new: str) -> tuple[int, int, int]:
+    """Return how many documents are added, changed (they have another content) and deleted from old to new.
+
+    Args:
+        connection: to a database.
+        old, new: tables or subqueries of this package with item_id and content_hash.
+    """
+    added, changed, deleted = connection.execute(_CHANGES.format(old=old, new=new)).fetchone() or (0, 0, 0)
+    return added, changed, deleted
 
 
 @contextmanager

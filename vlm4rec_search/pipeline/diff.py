@@ -11,18 +11,13 @@ from tenacity import Retrying
 from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.indexes.many import AGAIN, WORKERS, answer_many
 from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.indexes.staging import count_changes
 from vlm4rec_search.pipeline.exposure import TOP, measure_release
 from vlm4rec_search.search.exposure import Exposure
 from vlm4rec_search.search.query import Answer, Mode, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
-
-_COUNTS = """
-SELECT count(*) FILTER (first.item_id IS NULL), count(*) FILTER (first.item_id = second.item_id
-    AND first.content_hash IS DISTINCT FROM second.content_hash), count(*) FILTER (second.item_id IS NULL)
-FROM first FULL JOIN second ON first.item_id = second.item_id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +81,13 @@ def compare_releases(
         RunError: the index does not answer, also when it is asked again.
     """
     first, second = releases.find(first), releases.find(second)
-    added, changed, deleted = _count_changes(releases, first, second)
+    changes = _count_changes(releases, first, second)
     with releases.open(first, ranking, rules) as before, releases.open(second, ranking, rules) as after:
         sample = _known(after, releases.users(first, users), again)
         shares = {mode: _mean_overlap(before, after, sample, mode, again) for mode in get_args(Mode)}
     overlap = {mode: share for mode, share in shares.items() if share is not None}
     exposures = [measure_release(releases, name, sample, ranking, rules, again=again) for name in (first, second)]
-    return ReleaseDiff(first, second, added, changed, deleted, len(sample), overlap, *exposures)
+    return ReleaseDiff(first, second, *changes, len(sample), overlap, *exposures)
 
 
 def _count_changes(releases: Releases, first: str, second: str) -> tuple[int, int, int]:
@@ -102,8 +97,7 @@ def _count_changes(releases: Releases, first: str, second: str) -> tuple[int, in
             for batch in releases.documents(name, ("item_id", "content_hash")):
                 connection.register("batch", batch)
                 connection.execute(f"INSERT INTO {table} SELECT * FROM batch")  # noqa: S608  our own names
-        added, changed, deleted = connection.execute(_COUNTS).fetchone() or (0, 0, 0)
-    return added, changed, deleted
+        return count_changes(connection, "first", "second")
 
 
 def _known(index: Searcher, users: Sequence[str], again: Retrying) -> list[str]:

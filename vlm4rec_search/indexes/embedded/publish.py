@@ -24,7 +24,7 @@ from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.release import DamagedIndexError, ReleaseSummary
 from vlm4rec_search.indexes.releases import ReadForgotten
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, stage_release
+from vlm4rec_search.indexes.staging import STEPS, count_changes, count_rows, duckdb_errors, stage_release
 from vlm4rec_search.indexes.tables import CREATE_POSTINGS, CREATE_SHORTLISTS
 from vlm4rec_search.search.query import Kind
 from vlm4rec_search.search.release import ReleaseMeta
@@ -49,13 +49,10 @@ SELECT list(score) FROM (
     ORDER BY score DESC LIMIT $top
 )
 """
-_CHANGES = """
-SELECT count(*) FILTER (old.item_id IS NULL),
-    count(*) FILTER (old.content_hash IS DISTINCT FROM new.content_hash AND old.item_id = new.item_id),
-    count(*) FILTER (new.item_id IS NULL),
+_COUNTS = """
+SELECT
     (SELECT count(*) FROM rejected WHERE kind = 'document'), (SELECT count(*) FROM rejected WHERE kind = 'user'),
     (SELECT count(*) FROM users_before ANTI JOIN users USING (user_id))
-FROM documents AS new FULL JOIN previous AS old ON old.item_id = new.item_id
 """
 
 
@@ -211,11 +208,12 @@ def _summarize_changes(
     previous, users_before = _read_current(folder)
     connection.register("previous", previous)
     connection.register("users_before", users_before)
-    added, changed, deleted, rejected, rejected_users, gone = connection.execute(_CHANGES).fetchall()[0]
+    changes = count_changes(connection, "previous", "documents")
+    rejected, rejected_users, gone = connection.execute(_COUNTS).fetchall()[0]
     if not force:
-        check_loss(deleted, len(previous), "items")
+        check_loss(changes[2], len(previous), "items")
         check_loss(gone, len(users_before), "profiles")
-    counts = (added, changed, deleted, meta.users, len(users_before), rejected, rejected_users)
+    counts = (*changes, meta.users, len(users_before), rejected, rejected_users)
     return ReleaseSummary(meta.name, meta.documents, *counts)
 
 

@@ -30,7 +30,6 @@ _DOCUMENTS = """
     FROM documents INNER JOIN vectors USING (document) LEFT JOIN popularity USING (document)
         LEFT JOIN neighbours USING (document)
 """
-_REFUSED = "SELECT kind, id, title, reason FROM rejected"
 
 
 class EmbeddedReleases(Releases):
@@ -53,7 +52,7 @@ class EmbeddedReleases(Releases):
             raise UsageError("an embedded release is always built whole: leave out --incremental")
         summary = build_release(self.folder, given, meta, self._exact_up_to, forgotten, force)
         with self._connect(meta.name) as connection:
-            refused = connection.execute(_REFUSED).to_arrow_table()
+            refused = connection.table("rejected").to_arrow_table()
             built = read_meta(connection)
         return Publication(built, replace(summary, users=built.users), refused=refused)
 

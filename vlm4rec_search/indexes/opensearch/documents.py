@@ -134,11 +134,6 @@ def read_bodies(connection: duckdb.DuckDBPyConnection, kind: Kind, where: str = 
 
 _SAME = "EXISTS (SELECT 1 FROM {table} AS old WHERE old.id = outgoing.{id} AND old.body_hash = outgoing.body_hash)"
 _GONE = "SELECT old.id FROM {table} AS old ANTI JOIN outgoing_{kind} AS outgoing ON outgoing.{id} = old.id"
-_ITEMS = """
-SELECT count(*) FILTER (old.id IS NULL), count(*) FILTER (old.content_hash IS DISTINCT FROM outgoing.content_hash
-    AND old.id = outgoing.item_id), count(*) FILTER (outgoing.item_id IS NULL)
-FROM outgoing_items AS outgoing FULL JOIN live_items AS old ON old.id = outgoing.item_id
-"""
 
 
 def read_hashes(client: OpenSearch, index: str | None, connection: duckdb.DuckDBPyConnection, table: str) -> None:
@@ -160,15 +155,6 @@ def scan_hashes(client: OpenSearch, index: str) -> Iterator[pa.RecordBatch]:
         fields = [(hit["_id"], hit.get("fields", {})) for hit in page]
         rows = [{"id": item, **{name: values[0] for name, values in stored.items()}} for item, stored in fields]
         yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
-
-
-def count_changes(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
-    """Return how many items are added, changed (they have other content) and deleted by the publication.
-
-    The tables `outgoing_items` and `live_items` are compared.
-    """
-    added, changed, deleted = connection.execute(_ITEMS).fetchone() or (0, 0, 0)
-    return added, changed, deleted
 
 
 def find_updates(connection: duckdb.DuckDBPyConnection, kind: Kind, table: str) -> tuple[Iterator[Operation], int]:

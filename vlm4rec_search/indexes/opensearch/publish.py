@@ -30,7 +30,6 @@ from vlm4rec_search.indexes.opensearch.connection import server_errors, server_v
 from vlm4rec_search.indexes.opensearch.documents import (
     check_compatible,
     check_losses,
-    count_changes,
     find_updates,
     prepare_documents,
     read_bodies,
@@ -45,7 +44,7 @@ from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_re
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseSummary
 from vlm4rec_search.indexes.releases import RETAINED, ReadForgotten
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
-from vlm4rec_search.indexes.staging import STEPS, count_rows, duckdb_errors, leave_out, stage_release
+from vlm4rec_search.indexes.staging import STEPS, count_changes, count_rows, duckdb_errors, leave_out, stage_release
 from vlm4rec_search.search.release import ReleaseMeta
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,6 @@ logger = logging.getLogger(__name__)
 _MEMORY = "2GB"  # of DuckDB; what does not fit goes to a folder beside the temporary file
 COPYING = 300.0  # seconds; a server that cannot link files copies them
 _REJECTED_KINDS: dict[Kind, str] = {"items": "document", "profiles": "user", "segments": "segment"}
-_REFUSED = "SELECT kind, id, title, reason FROM rejected"
 _MOVE_REFUSED = """
 INSERT INTO rejected SELECT $kind, refused.id, {title}, refused.reason
 FROM refused LEFT JOIN outgoing_{kind} AS outgoing ON outgoing.{id} = refused.id;
@@ -129,7 +127,7 @@ def publish_release(
             _delete_old(catalogue, {meta.name, live} if live else {meta.name})
         logger.debug("activated %s in place of %s", meta.name, live)
         summary = _summarize(connection, meta, previous)
-        refused = connection.execute(_REFUSED).to_arrow_table()
+        refused = connection.table("rejected").to_arrow_table()
     return Publication(meta, replace(summary, seconds=round(time.perf_counter() - started, 2)), loads, refused)
 
 
@@ -253,7 +251,7 @@ def _staging_database() -> Iterator[duckdb.DuckDBPyConnection]:
                 yield connection
         except Vlm4recError as error:
             with suppress(duckdb.Error):  # nothing was staged yet
-                if refused := connection.execute(_REFUSED).to_arrow_table():
+                if refused := connection.table("rejected").to_arrow_table():
                     raise PublicationError(error, refused) from error
             raise
 
@@ -320,5 +318,6 @@ def _summarize(
     refused = dict(connection.execute("SELECT kind, count(*) FROM rejected GROUP BY kind").fetchall())
     rejected, rejected_users = refused.get("document", 0), refused.get("user", 0)
     users, users_before = count_rows(connection, "outgoing_profiles"), previous.users if previous else 0
-    counts = (*count_changes(connection), users, users_before, rejected, rejected_users)
+    changes = count_changes(connection, "(SELECT id AS item_id, content_hash FROM live_items)", "outgoing_items")
+    counts = (*changes, users, users_before, rejected, rejected_users)
     return ReleaseSummary(meta.name, meta.documents, *counts)
