@@ -1,8 +1,6 @@
 """A page that compares two captioners: photos, both captions, and the nearest neighbours by each caption."""
 
-import base64
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.pages import write_page
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Vectors
-from vlm4rec_search.datasets.photos.decode import PhotoError, PhotoFile, read_photo
+from vlm4rec_search.datasets.photos.decode import thumbnail_url
 from vlm4rec_search.embeddings.tables import embed_texts
 
 NEIGHBOURS, THUMBNAIL_SIDE = 5, 128
@@ -102,7 +100,7 @@ def _pair_items(both: list[CatalogueCaptions], common: list[int], settings: Sett
 
     def thumbnail(at: int) -> str:
         if at not in thumbnails:
-            thumbnails[at] = _make_thumbnail(both[0].photos[common[at]])
+            thumbnails[at] = thumbnail_url(both[0].photos[common[at]], THUMBNAIL_SIDE)
         return thumbnails[at]
 
     items = [both[0].items[position] for position in common]
@@ -136,18 +134,6 @@ def _find_nearest(vectors: Vectors, rows: int) -> list[list[int]]:
     similar[np.arange(rows), np.arange(rows)] = -np.inf
     order = np.argsort(-similar, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(vectors) - 1)]
     return [[int(other) for other in row] for row in order]
-
-
-def _make_thumbnail(photo: PhotoFile) -> str:
-    """Return a small photo as a data URL, or "" if the photo can no longer be read."""
-    try:
-        image = read_photo(photo).image
-    except PhotoError:
-        return ""
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    content = BytesIO()
-    image.save(content, "JPEG", quality=75)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def _write_page(path: Path, **values: object) -> None:

@@ -1,10 +1,8 @@
 """One self-contained HTML page: what was compared, how sure it is, where it holds, and what it looks like."""
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.pages import write_page
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Ints
-from vlm4rec_search.datasets.photos.decode import PhotoError, read_photo
+from vlm4rec_search.datasets.photos.decode import thumbnail_url
 from vlm4rec_search.datasets.photos.locate import locate_photos
 from vlm4rec_search.evaluation.paper import CAVEAT, beside_paper, effect
 from vlm4rec_search.evaluation.results import SLICED, Results, Row
@@ -150,17 +148,7 @@ def _photos(comparison: Comparison, items: list[int], settings: Settings) -> dic
     images = comparison.part.split.catalogue.images
     with Cache(settings.cache) as cache:
         found = locate_photos([images[item] for item in items], settings.data_dir, cache)
-    photos = {}
-    for item, one in zip(items, found, strict=True):
-        try:
-            image = read_photo(one).image
-        except PhotoError:
-            continue
-        image.thumbnail((SIDE, SIDE))
-        content = BytesIO()
-        image.save(content, "JPEG", quality=75)
-        photos[item] = "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
-    return photos
+    return {item: url for item, one in zip(items, found, strict=True) if (url := thumbnail_url(one, SIDE))}
 
 
 def _example(evaluation: Evaluation, outcomes: list[Outcome], row: int, photos: dict[int, str]) -> Example:

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -80,6 +81,23 @@ def read_photo(file: PhotoFile) -> Photo:
             of `FORMATS`).
     """
     return decode_photo(_read_bytes(file))
+
+
+def data_url(image: Image.Image, quality: int) -> str:
+    """Return an RGB image as a data URL: a JPEG of the given quality, 1 to 95."""
+    content = BytesIO()
+    image.save(content, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{b64encode(content.getvalue()).decode()}"
+
+
+def thumbnail_url(file: PhotoFile, side: int) -> str:
+    """Return a photo as a data URL with at most `side` pixels a side, "" if it cannot be read."""
+    try:
+        image = read_photo(file).image
+    except PhotoError:
+        return ""
+    image.thumbnail((side, side))
+    return data_url(image, 75)
 
 
 def decode_photo(content: bytes) -> Photo:

@@ -2,10 +2,8 @@
 
 import logging
 import time
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from io import BytesIO
 
 import httpx
 from PIL import Image as Images
@@ -27,6 +25,7 @@ from vlm4rec_search.captioning.prompts import load_prompt
 from vlm4rec_search.common.cache import ASSUMED_IN
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.photos.decode import data_url
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class OpenAICaptioner(Captioner):
         for pair in pairs:
             picture = draw_picture(pair)
             tokens = len(QUESTION) // 4 + picture.width * picture.height // 750
-            body = self._request_body(_data_url(picture), QUESTION)
+            body = self._request_body(data_url(picture, JPEG_QUALITY), QUESTION)
             try:
                 request = self._client.complete(body, tokens, self._prompt.tokens)
             except CaptionError as error:
@@ -119,7 +118,7 @@ class OpenAICaptioner(Captioner):
 
     def request_body(self, photo: Image, prompt: str, url: str | None = None) -> dict[str, object]:
         """Return the chat request for an RGB photo, as it is sent: the photo as a data URL, or named by its `url`."""
-        return self._request_body(url or _data_url(sendable(photo)), prompt)
+        return self._request_body(url or data_url(sendable(photo), JPEG_QUALITY), prompt)
 
     def read_response(self, response: httpx.Response) -> Caption | CaptionError:
         """Return the caption in a response that arrived in a file, or the reason why there is none.
@@ -140,7 +139,7 @@ class OpenAICaptioner(Captioner):
         photo = sendable(photo)
         # Estimates, corrected by the server's counts: four characters, or 750 pixels, make about one token.
         prompt_tokens = len(prompt) // 4 + photo.width * photo.height // 750
-        body = self._request_body(_data_url(photo), prompt)
+        body = self._request_body(data_url(photo, JPEG_QUALITY), prompt)
         try:
             request = self._client.complete(body, prompt_tokens, self._prompt.tokens)
         except CaptionError as error:
@@ -166,12 +165,6 @@ class OpenAICaptioner(Captioner):
             "max_tokens": self._prompt.tokens,
             "temperature": 0,
         }
-
-
-def _data_url(photo: Image) -> str:
-    jpeg = BytesIO()
-    photo.save(jpeg, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{b64encode(jpeg.getvalue()).decode()}"
 
 
 def sendable(photo: Image) -> Image:
