@@ -5,8 +5,8 @@ answers people have looked at. Over the judged items only (condensed lists, Saka
 many of the first ten items have a judgment.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import ir_measures
 import numpy as np
@@ -14,8 +14,8 @@ from ir_measures import Judged, P, nDCG
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Floats
-from vlm4rec_search.evaluation.metrics import DEPTH
-from vlm4rec_search.evaluation.significance import Difference, compare, interval, resampled_means
+from vlm4rec_search.evaluation.metrics import DEPTH, to_run
+from vlm4rec_search.evaluation.significance import Difference, compare, mean_intervals, resampled_means
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.searcher import Searcher
@@ -104,19 +104,11 @@ def evaluate_judged(
     values = np.hstack(measured)
     samples = resampled_means(values, _SEED)
     counts = (~np.isnan(values)).sum(axis=0)
-    means = np.nansum(values, axis=0) / np.maximum(counts, 1)
-    low, high = np.zeros(len(means)), np.zeros(len(means))
-    low[counts > 0], high[counts > 0] = interval(samples[:, counts > 0])
+    named = [(name, ranking.version, metric) for name, ranking in rankings.items() for metric in METRICS]
     rows = [
-        JudgedRow(name, ranking.version, metric, *numbers, queries=queries)
-        for (name, ranking, metric), numbers, queries in zip(
-            [(name, ranking, metric) for name, ranking in rankings.items() for metric in METRICS],
-            zip(means.tolist(), low.tolist(), high.tolist(), strict=True),
-            counts.tolist(),
-            strict=True,
-        )
+        JudgedRow(*names, *numbers, queries=queries)
+        for names, numbers, queries in zip(named, mean_intervals(values, samples), counts.tolist(), strict=True)
     ]
-    rows = [each if each.queries else replace(each, value=None, low=None, high=None) for each in rows]
     first = [place * len(METRICS) for place in range(len(rankings))]
     differences = compare(list(rankings), values[:, first], samples[:, first]) if counts.all() else []
     pairs = sum(map(len, wanted.values()))
@@ -129,7 +121,7 @@ def _measure(index: Searcher, wanted: Mapping[tuple[str, str], Mapping[str, int]
     values = np.zeros((len(wanted), len(METRICS)))
     answers = [_answer(index, user, text) for user, text in wanted]
     # An empty list is left out: every metric of it is 0, and Judged divides by its length.
-    runs = {str(row): _run(items) for row, items in enumerate(answers) if items}
+    runs = {str(row): to_run(items) for row, items in enumerate(answers) if items}
     judged = {str(row): dict(items) for row, items in enumerate(wanted.values())}
     places = {measure: place for place, measure in enumerate(_MEASURES.values())}
     for found in ir_measures.iter_calc(list(places), judged, runs):
@@ -142,8 +134,3 @@ def _measure(index: Searcher, wanted: Mapping[tuple[str, str], Mapping[str, int]
 def _answer(index: Searcher, user: str, text: str) -> list[str]:
     answer = index.search_whole(Query(user=user or None, text=text or None, k=DEPTH))
     return [hit.item_id for hit in answer.hits]
-
-
-def _run(items: Sequence[str]) -> dict[str, float]:
-    """Return scores that are made from the ranks: ir-measures orders equal scores by document id."""
-    return {item: -float(rank) for rank, item in enumerate(items)}

@@ -5,7 +5,7 @@ among the first k; nDCG@k has gain 1 and discount log2(rank + 1) (Jarvelin and K
 is among the first k.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import ir_measures
 import numpy as np
@@ -30,8 +30,6 @@ OF_ALL_LISTS = (*(f"Coverage@{k}" for k in KS), "TopShare@1", "Ubiquitous@10", "
 def accuracy(ranking: Ints, relevant: sparse.csr_array, names: Sequence[str] = ACCURACY) -> Floats:
     """Return metrics of each user, float64 (u, m).
 
-    ir-measures orders equal scores by document id, so it is fed scores that are made from the ranks.
-
     Args:
         ranking: (u, k) rows of items, best first; negative where a list is shorter.
         relevant: (u, n), 1 for what was to be found.
@@ -42,7 +40,7 @@ def accuracy(ranking: Ints, relevant: sparse.csr_array, names: Sequence[str] = A
     """
     if (np.diff(relevant.indptr) == 0).any():
         raise UsageError("a user without any relevant item cannot be judged: leave the user out of the targets")
-    runs = {str(user): _run(row) for user, row in enumerate(ranking.tolist())}
+    runs = {str(user): to_run(item for item in row if item >= 0) for user, row in enumerate(ranking.tolist())}
     targets = np.split(relevant.indices, relevant.indptr[1:-1]) if len(ranking) else []
     wanted = {str(user): {str(item): 1 for item in row.tolist()} for user, row in enumerate(targets)}
     places = {_measure(name): place for place, name in enumerate(names)}
@@ -53,8 +51,9 @@ def accuracy(ranking: Ints, relevant: sparse.csr_array, names: Sequence[str] = A
     return values
 
 
-def _run(row: list[int]) -> dict[str, float]:
-    return {str(item): -float(rank) for rank, item in enumerate(row) if item >= 0}
+def to_run(items: Iterable[object]) -> dict[str, float]:
+    """Return scores by item that are made from the ranks: ir-measures orders equal scores by document id."""
+    return {str(item): -float(rank) for rank, item in enumerate(items)}
 
 
 def _measure(name: str) -> "Measure":

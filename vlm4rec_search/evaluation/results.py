@@ -11,7 +11,7 @@ from vlm4rec_search.common.vectors import Floats, Ints, Mask
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.metrics import ACCURACY, BEYOND, accuracy
 from vlm4rec_search.evaluation.run import Comparison, Evaluation, Outcome
-from vlm4rec_search.evaluation.significance import Difference, compare, interval, resampled_means
+from vlm4rec_search.evaluation.significance import Difference, compare, mean_intervals, resampled_means
 from vlm4rec_search.search.exposure import TORSO
 
 # Parts of the users and of what they had to find: where does a system win, and where does it lose?
@@ -83,7 +83,6 @@ def _span(low: int, high: int | None) -> str:
 
 METRICS = (*ACCURACY, *BEYOND)
 SLICED = ("R@10", "nDCG@10")
-Number = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _values(comparison: Comparison) -> Floats:
 
 def _rows(comparison: Comparison, samples: Floats) -> Iterator[Row]:
     users, items = len(comparison.part.targets.users), int(comparison.part.split.candidates.sum())
-    numbers = iter(_numbers(_values(comparison), samples))
+    numbers = iter(mean_intervals(_values(comparison), samples))
     for outcome in comparison.outcomes:
         seeds = len(outcome.rankings)
         about = Row(outcome.system, "", None, None, None, users, items, comparison.on, "", outcome.setting, seeds)
@@ -176,22 +175,13 @@ def _rows(comparison: Comparison, samples: Floats) -> Iterator[Row]:
             yield replace(about, metric=metric, value=value)
 
 
-def _numbers(values: Floats, samples: Floats) -> list[Number]:
-    """Return mean, low and high of each column; None where no user has a value."""
-    there = (~np.isnan(values)).sum(axis=0)
-    means = np.nansum(values, axis=0) / np.maximum(there, 1)
-    low, high = interval(samples)
-    rows = zip(means.tolist(), low.tolist(), high.tolist(), there.tolist(), strict=True)
-    return [(mean, bottom, top) if count else (None, None, None) for mean, bottom, top, count in rows]
-
-
 def _slices(whole: Comparison, seed: int) -> Iterator[Row]:
     split = whole.part.split
     items = int(split.candidates.sum())
     for part in cut(split, whole.part.targets):
         rows = np.searchsorted(whole.part.targets.users, part.targets.users)
         values = np.hstack([_accuracy(outcome, rows, part.targets) for outcome in whole.outcomes])
-        numbers = iter(_numbers(values, resampled_means(values, seed)))
+        numbers = iter(mean_intervals(values, resampled_means(values, seed)))
         users, name = len(rows), f"{part.by}: {part.name}"
         for outcome in whole.outcomes:
             for metric in SLICED:

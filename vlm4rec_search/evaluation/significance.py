@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from itertools import combinations
 from math import exp, lgamma, log, sqrt
+from typing import TypeAlias
 
 import numpy as np
 from scipy.special import stdtr
@@ -13,6 +14,7 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 SIGNIFICANT = 0.05  # a smaller p-value is beyond chance
 _CELLS = 4_000_000  # draws held at once: 32 MB
+Number: TypeAlias = tuple[float | None, float | None, float | None]  # a mean and the ends of its interval
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,20 @@ def interval(samples: Floats) -> tuple[Floats, Floats]:
     quantile = np.nanquantile if np.isnan(samples).any() else np.quantile
     ends = quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return ends[0], ends[1]
+
+
+def mean_intervals(values: Floats, samples: Floats) -> list[Number]:
+    """Return the mean of each column with the ends of its 95% interval, three times None where it has no value.
+
+    Args:
+        values: (u, columns), one row for each user; NaN is left out.
+        samples: (resamples, columns), from `resampled_means` of the same values.
+    """
+    counts = (~np.isnan(values)).sum(axis=0)
+    means, known = np.nansum(values, axis=0) / np.maximum(counts, 1), counts > 0
+    low, high = interval(samples[:, known])
+    numbers = zip(means[known].tolist(), low.tolist(), high.tolist(), strict=True)
+    return [next(numbers) if is_known else (None, None, None) for is_known in known.tolist()]
 
 
 def compare(names: list[str], values: Floats, samples: Floats) -> list[Difference]:
