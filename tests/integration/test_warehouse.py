@@ -186,6 +186,18 @@ def test_a_log_left_beside_the_old_copy_is_not_replayed(path: Path, tmp_path: Pa
     assert read_sum(warehouse.copy_warehouse(path, copy.parent)) == 3
 
 
+def test_the_log_of_an_old_file_goes_before_the_file_and_stays_with_it_after_an_error(path: Path) -> None:
+    with running(WRITER, path) as plan:
+        os.kill(plan.pid, signal.SIGKILL)
+    with pytest.raises(ZeroDivisionError), warehouse.replacing_database(path):
+        raise ZeroDivisionError
+    assert Path(f"{path}.wal").exists()
+    with pytest.raises(FileNotFoundError), warehouse.replacing_database(path):
+        pass  # without a new file the replacement fails: a kill would end it there, too
+    assert not Path(f"{path}.wal").exists()
+    assert read_sum(path) == 3
+
+
 def test_the_copy_refuses_the_folder_of_the_warehouse_and_unwritable_ones(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="folder of the warehouse itself"):
         warehouse.copy_warehouse(path, tmp_path)

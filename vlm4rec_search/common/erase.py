@@ -21,6 +21,7 @@ from vlm4rec_search.common.csv_records import csv_records
 from vlm4rec_search.common.errors import RunError, first_line
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.sql import quote_name, quote_text
+from vlm4rec_search.common.warehouse import replacing_database
 
 USER = "user_id"
 ERASING = ".erasing-"
@@ -79,7 +80,7 @@ def erase_from_duckdb(path: Path, users: Container[str], dry_run: bool, then: st
         if dry_run or not rows:
             return rows
         # A deletion leaves the rows in free pages of the file: the second copy is made of what is left.
-        with TemporaryDirectory(dir=path.parent, prefix=ERASING) as folder, replacing_file(path) as second:
+        with TemporaryDirectory(dir=path.parent, prefix=ERASING) as folder, replacing_database(path) as second:
             for part, name in ((Path(folder) / path.name, "first"), (second, "second")):
                 connection.execute(f"ATTACH {quote_text(str(part))} AS {name}")
             connection.execute("COPY FROM DATABASE old TO first; USE first")
@@ -92,7 +93,6 @@ def erase_from_duckdb(path: Path, users: Container[str], dry_run: bool, then: st
             old = path.stat()
             second.chmod(old.st_mode)
             os.utime(second, ns=(old.st_atime_ns, old.st_mtime_ns))  # an old release stays the oldest
-            Path(f"{path}.wal").unlink(missing_ok=True)  # DuckDB would replay it into the new file
     return rows
 
 

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
+from vlm4rec_search.common.paths import replacing_file
 
 _PARTIAL = ".publishing-"
 _STALE_SECONDS = 3600.0
@@ -94,6 +95,20 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
+def replacing_database(path: Path) -> Iterator[Path]:
+    """Replace a DuckDB file as `replacing_file` does, and remove the write-ahead log of the old one just before.
+
+    DuckDB would replay that log into the new file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with replacing_file(path) as part:
+        yield part
+        _log_file(path).unlink(missing_ok=True)
+
+
+@contextmanager
 def replacing(warehouse: Path, folder: Path) -> Iterator[Path]:
     """Yield the path of a new DuckDB file, which replaces `folder/<name of the warehouse>` after the block.
 
@@ -114,9 +129,8 @@ def replacing(warehouse: Path, folder: Path) -> Iterator[Path]:
             path = Path(partial) / warehouse.name
             yield path
             path.chmod(0o444)  # `duckdb FILE` opens for writing by default, which would lock out all other readers
-            # DuckDB would replay a log that belongs to the old copy into the new one.
-            _log_file(target).unlink(missing_ok=True)
-            path.replace(target)
+            with replacing_database(target) as part:
+                path.rename(part)
     except OSError as error:
         raise RunError(f"cannot publish to {folder}: {error.strerror or error}") from None
 

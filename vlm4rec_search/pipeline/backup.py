@@ -26,6 +26,7 @@ from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.version import package_version
+from vlm4rec_search.common.warehouse import replacing_database
 from vlm4rec_search.datasets.events.compaction import events_lock
 from vlm4rec_search.pipeline.quality import history
 
@@ -230,5 +231,5 @@ def _replace_sqlite(path: Path, new: Path) -> None:
 
 
 def _replace_duckdb(path: Path, new: Path) -> None:
-    Path(f"{path}.wal").unlink(missing_ok=True)  # DuckDB would replay the log of the old file into the new one
-    _replace_file(path, new)
+    with replacing_database(path) as part:
+        shutil.copyfile(new, part)

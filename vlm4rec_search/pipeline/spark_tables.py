@@ -15,10 +15,10 @@ import duckdb
 from sqlmesh.utils.errors import ConfigError
 
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
-from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.spark.engine import spark_session
 from vlm4rec_search.common.sql import quote_name, quote_text
+from vlm4rec_search.common.warehouse import replacing_database
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -68,7 +68,7 @@ def fetch_tables(settings: Settings) -> FetchedTables:
     if not shown:
         raise UsageError("Spark has no tables yet: run `sqlmesh plan` with VLM4REC_ENGINE=spark first")
     try:
-        with replacing_file(settings.warehouse) as part, duckdb.connect() as connection:
+        with replacing_database(settings.warehouse) as part, duckdb.connect() as connection:
             # As in a warehouse, views name their catalog, so that they can be read where the file is attached.
             catalog = quote_name(settings.warehouse.stem)
             connection.execute(f"ATTACH {quote_text(str(part))} AS {catalog}; USE {catalog}")
@@ -79,7 +79,6 @@ def fetch_tables(settings: Settings) -> FetchedTables:
                 connection.execute(f"CREATE VIEW {quote_name(schema)}.{quote_name(view)} AS {source}")
                 _comment(connection, session, schema, view)
             connection.execute(f"USE memory; DETACH {catalog}")
-        Path(f"{settings.warehouse}.wal").unlink(missing_ok=True)
     except (OSError, duckdb.Error) as error:
         raise RunError(f"cannot write {settings.warehouse}: {first_line(error)}") from None
     finally:
