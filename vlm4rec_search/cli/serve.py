@@ -116,12 +116,9 @@ def echo_page(address: str, token: str, has_keys: bool) -> None:
 
 def _read_keys(path: Path) -> list[str]:
     from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.common.paths import read_text
 
-    try:
-        keys = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", error)
-        raise UsageError(f"cannot read the keys in {path} ({reason})") from None
+    keys = [line.strip() for line in read_text(path, "the keys in").splitlines() if line.strip()]
     if not keys or min(map(len, keys)) < 16:
         raise UsageError(f"{path} needs at least one key, each of at least 16 characters")
     return keys

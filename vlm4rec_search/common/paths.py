@@ -1,4 +1,4 @@
-"""Files: their hash, their replacement in one step, and locks."""
+"""Files: their text, their hash, their replacement in one step, and locks."""
 
 import fcntl
 import hashlib
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+from vlm4rec_search.common.errors import UsageError, one_line
 
 
 def file_sha256(path: Path) -> str:
@@ -17,6 +19,25 @@ def file_sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_text(path: Path, subject: str, hint: str = "", encoding: str = "utf-8") -> str:
+    """Return the text of a file that people write.
+
+    Args:
+        path: of the file.
+        subject: what the message says before the path, such as "the keys in".
+        hint: end of the message, such as "set VLM4REC_RANKING".
+        encoding: `utf-8-sig` leaves out a byte order mark.
+
+    Raises:
+        UsageError: the file cannot be read, or has another encoding.
+    """
+    try:
+        return path.read_text(encoding)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = one_line(getattr(error, "strerror", error))
+        raise UsageError(f"cannot read {subject} {path} ({reason}){hint and ': '}{hint}") from None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from yaml.composer import Composer
 
 from vlm4rec_search.common.errors import UsageError, one_line
+from vlm4rec_search.common.paths import read_text
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _ADVICE = {
@@ -66,12 +67,7 @@ def read_yaml(
     Raises:
         UsageError: the file cannot be read, or as for `parse_yaml`.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = one_line(getattr(error, "strerror", error))
-        raise UsageError(f"cannot read {subject} {path} ({reason}){hint and ': '}{hint}") from None
-    return parse_yaml(text, model, f"{subject} {path}", loader, defaults)
+    return parse_yaml(read_text(path, subject, hint), model, f"{subject} {path}", loader, defaults)
 
 
 def parse_yaml(

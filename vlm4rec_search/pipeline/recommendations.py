@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.paths import read_text, replacing_file
 from vlm4rec_search.common.progress import Show, lines
 from vlm4rec_search.indexes.many import answer_groups
 from vlm4rec_search.indexes.releases import Releases
@@ -73,11 +73,8 @@ def read_users(path: Path) -> list[str]:
     Raises:
         UsageError: the file cannot be read as UTF-8, or has no id.
     """
-    try:
-        ids = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", error)
-        raise UsageError(f"cannot read the ids of shoppers in {path} ({reason})") from None
+    text = read_text(path, "the ids of shoppers in", encoding="utf-8-sig")
+    ids = [line.strip() for line in text.splitlines() if line.strip()]
     if not ids:
         raise UsageError(f"{path} has no id of a shopper: write one a line")
     return list(dict.fromkeys(ids))

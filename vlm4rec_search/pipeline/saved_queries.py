@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
+from vlm4rec_search.common.paths import read_text
 
 FOLDER = "queries"  # in the package, and in a project for queries of its own
 _PACKAGED = Path(__file__).with_name(FOLDER)
@@ -89,10 +90,7 @@ def run_query(query: SavedQuery, copy: Path, limit: int | None = None) -> QueryR
 
 
 def _load(path: Path) -> SavedQuery:
-    try:
-        header, _, sql = path.read_text("utf-8").partition("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {getattr(error, 'strerror', error)}") from None
+    header, _, sql = read_text(path, "the query").partition("\n")
     if not header.startswith("--") or not header.strip("- \t"):
         raise UsageError(f"{path}: the first line has to describe the query, such as `-- Which items sell best?`")
     return SavedQuery(path.stem, header.strip("- \t"), sql.strip().removesuffix(";"))

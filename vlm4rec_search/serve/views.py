@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from vlm4rec_search.common.errors import UsageError, Vlm4recError
+from vlm4rec_search.common.paths import read_text
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.common.yaml_files import describe_validation_error
 from vlm4rec_search.search.backend import AccessError, Reader, UnavailableError
@@ -398,12 +399,7 @@ def read_rules_text(path: Path | None) -> str:
     Raises:
         UsageError: it cannot be read.
     """
-    if path is None or not path.exists():
-        return ""
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the rules in {path} ({error})") from None
+    return read_text(path, "the rules in") if path and path.exists() else ""
 
 
 @dataclass(frozen=True)
