@@ -17,7 +17,7 @@ from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.backend import Backend
 from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking, pinned_ranking
-from vlm4rec_search.search.rules import Rule, RulesFile, load_rules
+from vlm4rec_search.search.rules import Rule, load_rules
 from vlm4rec_search.search.searcher import Searcher
 
 # A server without http://: host and port, perhaps after user and password, or any host after user and password.
@@ -82,12 +82,7 @@ def open_index(
         search_read_timeout=read_timeout,
     )
     ranking = load_ranking(ranking) if isinstance(ranking, Path) else ranking
-    file = rules if isinstance(rules, Path) else None
-    given = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
-    searcher = _open_searcher(str(url), settings, encoder, ranking, given, follow)
-    if follow is not None:
-        searcher.follow(follow, file)
-    return searcher
+    return _open_searcher(str(url), settings, encoder, ranking, rules, follow)
 
 
 def open_index_of(
@@ -104,11 +99,8 @@ def open_index_of(
     Raises:
         UsageError, RunError: see `open_index`.
     """
-    ranking, rules = pinned_ranking(settings.ranking), load_rules(settings.rules)
-    searcher = _open_searcher(url or settings.index_url, settings, settings.encoder, ranking, rules, follow, shared)
-    if follow is not None:
-        searcher.follow(follow, settings.rules)
-    return searcher
+    url, ranking = url or settings.index_url, pinned_ranking(settings.ranking)
+    return _open_searcher(url, settings, settings.encoder, ranking, settings.rules, follow, shared)
 
 
 def ranking_in_force(settings: Settings) -> Ranking:
@@ -130,16 +122,20 @@ def _open_searcher(
     settings: Settings,
     encoder: str | None,
     ranking: Ranking | None,
-    rules: Sequence[Rule] | RulesFile,
-    follow: float | None = None,
+    rules: Sequence[Rule] | Path | None,
+    follow: float | None,
     shared: bool = False,
 ) -> Searcher:
     """Open a searcher; where the release does not fit the encoder, the backend does not stay open."""
+    file = rules if isinstance(rules, Path) else None
+    given = load_rules(rules) if rules is None or isinstance(rules, Path) else rules
     with ExitStack() as opened:
         backend = _open_backend(url, settings, follow is not None, shared)
         opened.callback(backend.close)
-        searcher = Searcher(backend, encoder, ranking, rules, settings.weights)
+        searcher = Searcher(backend, encoder, ranking, given, settings.weights)
         opened.pop_all()
+    if follow is not None:
+        searcher.follow(follow, file)
     return searcher
 
 
