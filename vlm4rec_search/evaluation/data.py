@@ -125,6 +125,13 @@ class Split:
         first[self.popularity == 0] = np.datetime64("NaT")
         return first
 
+    @cached_property
+    def latest(self) -> Ints:
+        """(p,), the rows of the latest interaction of each user and item, ascending."""
+        pairs = self.users * self.shape[1] + self.items
+        _, newest = np.unique(pairs[::-1], return_index=True)
+        return np.sort(len(pairs) - 1 - newest)
+
     def among(self, items: Mask) -> "Split":
         """Return the same split with some of the candidates."""
         return replace(self, candidates=self.candidates & items)

@@ -39,10 +39,7 @@ class BM25(System):
 
 def last_items(split: Split, last: int) -> sparse.csr_array:
     """Return float32 (u, n) with 1 for the different items that each user took last, at most `last` of them."""
-    backwards = np.arange(len(split.users))[::-1]
-    pairs = split.users[backwards] * split.shape[1] + split.items[backwards]
-    _, newest = np.unique(pairs, return_index=True)
-    rows = np.sort(backwards[newest])  # the last time of each pair, in order of user and time
+    rows = split.latest
     users = split.users[rows]
     ends = np.searchsorted(users, np.arange(split.shape[0]), side="right")
     kept = ends[users] - np.arange(len(rows)) <= last

@@ -25,10 +25,7 @@ _DAY = 86_400_000_000  # microseconds
 
 def recent_histories(split: Split, half_life: float) -> sparse.csr_array:
     """Return 0.5^(age / half-life in days) of the latest event of each user and item, float32 (u, n)."""
-    backwards = np.arange(len(split.users))[::-1]
-    pairs = split.users[backwards] * split.shape[1] + split.items[backwards]
-    _, latest = np.unique(pairs, return_index=True)  # rows stand in order of user and time
-    rows = backwards[latest]
+    rows = split.latest
     ages = (split.as_of - split.times[rows]).astype("timedelta64[us]").astype(np.int64) / _DAY
     cells = ((0.5 ** (ages / half_life)).astype(np.float32), (split.users[rows], split.items[rows]))
     return sparse.coo_array(cells, shape=split.shape).tocsr()
