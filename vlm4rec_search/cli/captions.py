@@ -10,6 +10,7 @@ from vlm4rec_search.cli.output import echo_json, json_option, printable
 from vlm4rec_search.common.errors import RunError, UsageError
 
 if TYPE_CHECKING:
+    from vlm4rec_search.captioning.batch import ImportSummary
     from vlm4rec_search.captioning.estimate import Estimate
     from vlm4rec_search.captioning.run import Part, RunSummary
 
@@ -130,11 +131,7 @@ def print_run(summary: "RunSummary", as_json: bool) -> None:
         echo_json(summary)
     else:
         click.echo(f"{summary.captioner}: {summary.computed:,} captions made, {summary.failed:,} failed")
-        if summary.tokens_in or summary.tokens_out:
-            cost = f", {summary.cost:,.2f} spent" if summary.cost else ""
-            click.echo(f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out{cost}")
-        for reason, count in list(summary.errors.items())[:5]:
-            click.echo(printable(f"  {count:,} {reason}"))
+        _print_calls(summary)
         if summary.left:
             hint = "continue with a higher --max-cost (or VLM4REC_CAPTION_MAX_COST)"
             click.echo(f"The spending cap ended the run: {summary.left:,} photos are left; {hint}")
@@ -143,6 +140,15 @@ def print_run(summary: "RunSummary", as_json: bool) -> None:
             click.echo("Next: sqlmesh plan")
     if summary.failure:
         raise RunError(f"this run produced failures only: {summary.failure}")
+
+
+def _print_calls(summary: "RunSummary | ImportSummary") -> None:
+    """Print the tokens, the cost, and how often each of the first five reasons for a failure occurred."""
+    if summary.tokens_in or summary.tokens_out:
+        cost = f", {summary.cost:,.2f} spent" if summary.cost else ""
+        click.echo(f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out{cost}")
+    for reason, count in list(summary.errors.items())[:5]:
+        click.echo(printable(f"  {count:,} {reason}"))
 
 
 @captions.command()
@@ -294,11 +300,7 @@ def import_batch(paths: tuple[Path, ...], captioner: str | None, environment: st
         return
     known = f", {summary.known:,} known before" if summary.known else ""
     click.echo(f"{summary.captioner}: {summary.computed:,} answers read, {summary.failed:,} failed{known}")
-    if summary.tokens_in or summary.tokens_out:
-        cost = f", {summary.cost:,.2f} spent" if summary.cost else ""
-        click.echo(f"{summary.tokens_in:,} tokens in, {summary.tokens_out:,} out{cost}")
-    for reason, count in list(summary.errors.items())[:5]:
-        click.echo(printable(f"  {count:,} {reason}"))
+    _print_calls(summary)
     if summary.unknown:
         click.echo(
             f"{summary.unknown:,} answers are for no item of this catalogue and captioner. They are kept: a later"
