@@ -27,7 +27,7 @@ def backup(file: Path, force: bool, as_json: bool) -> None:
 
     sizes = write_backup(settings(), file, force)
     if as_json:
-        echo_json({"path": str(file), "bytes": file.stat().st_size, "files": sizes})
+        echo_json({"path": file, "bytes": file.stat().st_size, "files": sizes})
         return
     photos = [name for name in sizes if name.startswith("photos/")]
     for name, size in sizes.items():
@@ -56,7 +56,7 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
 
     paths = restore_backup(settings(), file, force)
     if as_json:
-        echo_json({"files": {name: str(path) for name, path in paths.items()}})
+        echo_json({"files": paths})
         return
     for name, path in paths.items():
         if not name.startswith("photos/"):

@@ -315,7 +315,7 @@ def fetch_tables(as_json: bool) -> None:
 
     copy = fetch(settings())
     if as_json:
-        echo_json({**asdict(copy), "path": str(copy.path)})
+        echo_json(copy)
         return
     click.echo(f"Fetched {copy.views} tables of {copy.rows:,} rows into {copy.path} in {copy.seconds:.1f} s")
 
@@ -351,7 +351,7 @@ def publish_tables(parquet: Path | None, layers: tuple[str, ...], as_json: bool)
     copy = publish(options, [RecordFile("evaluation", options.results, create_tables)])
     files = export_parquet(copy.path, parquet, layers) if parquet else []
     if as_json:
-        echo_json({**asdict(copy), "path": str(copy.path), "parquet": [str(path) for path in files]})
+        echo_json({**asdict(copy), "parquet": files})
         return
     click.echo(
         f"Published {copy.path} ({copy.bytes / 1e6:.1f} MB): {copy.tables} tables, {copy.rows:,} rows,"

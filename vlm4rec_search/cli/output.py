@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -17,10 +18,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def echo_json(value: object) -> None:
-    """Print a value as JSON on one line; dataclasses become objects with their fields."""
+    """Print a value as JSON on one line; dataclasses become objects with their fields, paths texts."""
     import json
 
-    click.echo(json.dumps(value, ensure_ascii=False, default=_fields))
+    click.echo(json.dumps(value, ensure_ascii=False, default=_plain))
 
 
 def other_index(url: str | None, settings: "Settings") -> str:
@@ -118,7 +119,9 @@ def _cell(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
-def _fields(value: object) -> object:
+def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -31,7 +31,7 @@ def print_preview(source: Path, to: Path, options: ImportOptions, form: ImportFo
     """
     previews = preview_import(source, options, form, settings())
     if as_json:
-        echo_json({"to": str(to), "tables": previews})
+        echo_json({"to": to, "tables": previews})
         return
     for preview in previews:
         _echo(preview)

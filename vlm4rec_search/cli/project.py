@@ -51,7 +51,7 @@ def init(folder: Path, engine: str, as_json: bool) -> None:
 
     files, kept = write_project(folder, engine)
     if as_json:
-        echo_json({"project": str(folder), "engine": engine, "files": files, "kept": kept})
+        echo_json({"project": folder, "engine": engine, "files": files, "kept": kept})
         return
     if ENV_FILE in kept:
         click.echo(f"{folder / ENV_FILE}: kept, it was there before; it needs the line VLM4REC_ENGINE={engine}")
@@ -92,7 +92,7 @@ def upgrade(diff: bool, force: tuple[str, ...], keep: tuple[str, ...], as_json: 
         changes = [change for change in changes if change.outcome is not Outcome.OWN]
     if as_json:
         files = [{"path": change.path, "outcome": change.outcome, "reason": change.reason} for change in changes]
-        echo_json({"project": str(project), "applied": not diff, "files": files})
+        echo_json({"project": project, "applied": not diff, "files": files})
     else:
         _print_changes(changes, diff)
 
@@ -117,7 +117,7 @@ def model(name: str, as_json: bool) -> None:
 
     full_name, paths = write_model(settings().require_project(), name)
     if as_json:
-        echo_json({"model": full_name, "files": [str(path) for path in paths]})
+        echo_json({"model": full_name, "files": paths})
         return
     for path in paths:
         click.echo(f"{path}: written")
