@@ -1,6 +1,6 @@
 """The job of `vlm4rec evaluate`: build the parts, run the systems, store the results, write the report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,7 +13,7 @@ from vlm4rec_search.evaluation.report import Chapter, write_report
 from vlm4rec_search.evaluation.results import Results, summarise
 from vlm4rec_search.evaluation.run import evaluate, has_choice
 from vlm4rec_search.evaluation.snapshots import built_world
-from vlm4rec_search.evaluation.splits import build_parts
+from vlm4rec_search.evaluation.splits import Say, build_parts
 from vlm4rec_search.evaluation.store import Provenance, save
 from vlm4rec_search.evaluation.systems import load_systems
 from vlm4rec_search.evaluation.tuning.tune import tune
@@ -23,7 +23,6 @@ from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking
 
 PRODUCT = ("product-", "oracle-of-legs")  # systems that use the ranking
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ judged by what it has seen; the release uses the last one. The number of epochs 
 its moment: a training up to an earlier moment is judged by what shoppers took between the two.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -23,13 +23,12 @@ from vlm4rec_search.embeddings.fitted import Fit, FittedName, FittedSystem, Inpu
 from vlm4rec_search.evaluation.data import Split
 from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, taken_between
 from vlm4rec_search.evaluation.snapshots import Workbench, workbench
-from vlm4rec_search.evaluation.splits import load_split
+from vlm4rec_search.evaluation.splits import Say, load_split
 from vlm4rec_search.evaluation.systems.learned import LONGEST, Learned, require_torch
 from vlm4rec_search.evaluation.tuning.windows import moments_of
 
 EARLIEST = 0.8  # share of what comes before the first fit's moment that its number of epochs is not judged by
 KINDS = ("document", "photo")  # of vectors: those of the tables
-Say = Callable[[str], None]
 
 
 def fit(settings: Settings, system: FittedName, seed: int, say: Say) -> FittedSystem:

@@ -3,7 +3,7 @@
 The test part of `vlm4rec evaluate` lies behind the last window and plays no role.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.significance import Difference, compare, resampled_means
 from vlm4rec_search.evaluation.snapshots import workbench
+from vlm4rec_search.evaluation.splits import Say
 from vlm4rec_search.evaluation.tuning.fitting import UNFITTED, only
 from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Limit, LimitCheck, Price
 from vlm4rec_search.evaluation.tuning.trial import DEPTHS, FEWEST, Trial, choose, highest, lowest
@@ -23,8 +24,6 @@ from vlm4rec_search.evaluation.tuning.windows import STARTS, Windows, build_wind
 from vlm4rec_search.search.exposure import SAME_FIRST
 from vlm4rec_search.search.query import KINDS
 from vlm4rec_search.search.ranking import Ranking, load_ranking, write_ranking
-
-Say = Callable[[str], None]
 
 USERS = 3_000  # the most shoppers of all windows: with 1,000 the standard error is as large as what weights are worth
 
