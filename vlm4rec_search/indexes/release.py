@@ -10,7 +10,7 @@ import pyarrow as pa
 from vlm4rec_search.common.analyzer import ENGLISH, IDS
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 from vlm4rec_search.common.version import package_version
-from vlm4rec_search.search.release import ReleaseMeta as ReleaseMeta
+from vlm4rec_search.search.release import ReleaseMeta
 
 SCHEMA_VERSION = 6  # of the tables of a release file; raise it when the package before this one cannot read them
 WITH_PHOTOS = 7  # of a release with vectors of photos: only such a one cannot be read by the package before this one

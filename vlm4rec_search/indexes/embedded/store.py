@@ -23,9 +23,10 @@ from vlm4rec_search.common.sql import hex_text, hex_texts
 from vlm4rec_search.common.vectors import Ints, Mask, Vectors
 from vlm4rec_search.indexes.embedded.arrays import AnyArray, Loaded, Rows, map_arrays, read_arrays
 from vlm4rec_search.indexes.embedded.shortlist import Shortlist, Signs, sign_bits
-from vlm4rec_search.indexes.release import CURE, ReleaseMeta, check_readable
+from vlm4rec_search.indexes.release import CURE, check_readable
 from vlm4rec_search.search.filters import Filter, check_field
 from vlm4rec_search.search.query import Kind
+from vlm4rec_search.search.release import ReleaseMeta
 
 MAPPED_FROM = 100_000
 """Documents from which on arrays are mapped from files even for one process: it opens without reading them."""
