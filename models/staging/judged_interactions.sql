@@ -85,60 +85,19 @@ WITH delivered AS (
   FROM ruled
   WHERE
     ruled.rule IS NULL AND @is_purchase(ruled.event_type)
-), pairs AS (
-  /* each purchase that the service was told of, with each of the shop's own log within a day; `place` counts the latter */
+), delivered_twice AS (
+  /* purchases that the service was told of, and that the shop's own log has as well */
   SELECT
-    events.row_number,
-    events.user_id,
-    events.item_id,
-    events.interacted_at,
-    DENSE_RANK() OVER (PARTITION BY events.user_id, events.item_id ORDER BY own.interacted_at, own.row_number) AS place
+    events.row_number
   FROM purchases AS events
-  INNER JOIN purchases AS own
+  SEMI JOIN (
+    SELECT purchases.user_id, purchases.item_id, purchases.interacted_at FROM purchases WHERE NOT purchases.is_event
+  ) AS own
     ON own.user_id = events.user_id
     AND own.item_id = events.item_id
     AND own.interacted_at BETWEEN events.interacted_at - INTERVAL 1 DAY AND events.interacted_at + INTERVAL 1 DAY
   WHERE
-    events.is_event AND NOT own.is_event
-), told AS (
-  SELECT
-    pairs.row_number,
-    pairs.user_id,
-    pairs.item_id,
-    MIN(pairs.place) AS first_place,
-    MAX(pairs.place) AS last_place,
-    MIN(pairs.place) > LAG(MAX(pairs.place)) OVER (
-      PARTITION BY pairs.user_id, pairs.item_id
-      ORDER BY pairs.interacted_at, pairs.row_number
-    ) AS is_apart,
-    ROW_NUMBER() OVER (PARTITION BY pairs.user_id, pairs.item_id ORDER BY pairs.interacted_at, pairs.row_number) AS number
-  FROM pairs
-  GROUP BY
-    pairs.row_number,
-    pairs.user_id,
-    pairs.item_id,
-    pairs.interacted_at
-), stretches AS (
-  /* events of one stretch may compete for a row of the log */
-  SELECT
-    told.*,
-    COUNT(CASE WHEN told.is_apart THEN 1 END) OVER (
-      PARTITION BY told.user_id, told.item_id
-      ORDER BY told.number
-      ROWS UNBOUNDED PRECEDING
-    ) AS stretch
-  FROM told
-), paired AS (
-  /* each event takes the first row of the log that it may have behind that of the event before */
-  SELECT
-    stretches.row_number,
-    stretches.last_place,
-    stretches.number + MAX(stretches.first_place - stretches.number) OVER (
-      PARTITION BY stretches.user_id, stretches.item_id, stretches.stretch
-      ORDER BY stretches.number
-      ROWS UNBOUNDED PRECEDING
-    ) AS place
-  FROM stretches
+    events.is_event
 )
 SELECT
   ruled.row_number, /* number of the row in all files of the table, from 1 */
@@ -149,8 +108,8 @@ SELECT
   ruled.interacted_at::TIMESTAMP AS interacted_at, /* time of the interaction in UTC */
   COALESCE(
     ruled.rule,
-    CASE WHEN paired.place <= paired.last_place THEN 'the purchase is in the log of the shop, too' END
+    CASE WHEN NOT delivered_twice.row_number IS NULL THEN 'the purchase is in the log of the shop, too' END
   ) AS reason /* why the row is refused; NULL if it is accepted */
 FROM ruled
-LEFT JOIN paired
-  ON paired.row_number = ruled.row_number
+LEFT JOIN delivered_twice
+  ON delivered_twice.row_number = ruled.row_number

@@ -45,7 +45,7 @@ def shop(request: pytest.FixtureRequest) -> duckdb.DuckDBPyConnection:
 
 @cache
 def _query(table: str) -> str:
-    return render_model(ROOT, table)
+    return render_model(ROOT, table, {"declared_values": "{}"})
 
 
 @pytest.mark.parametrize("column", ["weight", "recent"])

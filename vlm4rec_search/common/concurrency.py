@@ -9,6 +9,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
+import duckdb
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -33,12 +35,13 @@ def run_concurrently(call: Callable[[T], R], tasks: Iterable[T], workers: int) -
 
 @cache
 def usable_cores() -> int:
-    """Return the number of processor cores that this process may use, at least 1: by its affinity and its container."""
-    import duckdb  # late, since most commands of the command line do not need it
+    """Return the number of processor cores that this process may use, at least 1.
 
+    DuckDB counts them by the quota of a container and by SLURM_CPUS_ON_NODE, the affinity of the process is added here.
+    """
     with duckdb.connect() as connection:
         (threads,) = connection.execute("SELECT current_setting('threads')").fetchone() or (1,)
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it; DuckDB looks at the quota of a container instead
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
     return min(int(threads), len(affinity(0))) if affinity else int(threads)
 
 

@@ -52,13 +52,9 @@ SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS va
 FROM pairs INNER JOIN documents ON documents.item_id = pairs.pair.item_id ORDER BY pairs.document, pairs.rank
 """
 _RECORDS = """
-WITH listed AS (
-    SELECT document, list(field ORDER BY field, value) AS fields, list(value ORDER BY field, value) AS values
-    FROM facets GROUP BY document
-)
-SELECT item_id, title, category, price, coalesce(fields, []) AS fields, coalesce(values, []) AS values
-FROM documents LEFT JOIN listed USING (document) ORDER BY document
+SELECT item_id, title, category, price FROM documents WHERE document >= {low} AND document < {high} ORDER BY document
 """
+_FACETS = "SELECT document, field, value FROM facets WHERE document >= {low} AND document < {high}"
 _SHOWN = ["item_id", "title", "category", "price"]
 
 
@@ -210,11 +206,26 @@ class Store:
         return sparse.csr_array((values, neighbours, starts), shape=(self.meta.documents, self.meta.documents))
 
     def _load_records(self) -> AnyArray:
-        records = self._table(_RECORDS)
+        lows = range(0, max(self.meta.documents, 1), _BATCH)
+        records = pa.concat_tables(self._records_between(low, low + _BATCH) for low in lows)
+        records = records.combine_chunks()  # each look at some rows would join the batches
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, records.schema) as writer:
             writer.write_table(records)
         return np.frombuffer(sink.getvalue(), dtype=np.uint8)
+
+    def _records_between(self, low: int, high: int) -> pa.Table:
+        """Return what hits show of documents, and the lists of their fields and values, which go together."""
+        records = self._table(_RECORDS.format(low=low, high=high))
+        facets = self._table(_FACETS.format(low=low, high=high))  # by field, document and value, as they were written
+        documents = _numbers(facets["document"])
+        order = np.argsort(documents, kind="stable")
+        starts = np.searchsorted(documents[order], np.arange(low, low + len(records) + 1))
+        for name in ("field", "value"):
+            sorted_column = facets[name].take(_arrow(order)).combine_chunks()
+            lists = pa.ListArray.from_arrays(_arrow(starts).cast(pa.int32()), sorted_column)
+            records = records.append_column(f"{name}s", lists)
+        return records
 
     def _load_vectors(self, kind: Kind) -> Rows:
         """Return the vectors of a kind; a document without one has zeros."""
@@ -396,10 +407,10 @@ def read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta:
     return ReleaseMeta(**row, popularity_days=days)
 
 
-def _arrow(documents: Ints | Sequence[int]) -> pa.Array:
+def _arrow(numbers: Ints | Sequence[int]) -> pa.Array:
     """Return numbers as an Arrow array; `pa.array` would import pandas."""
-    numbers = pa.py_buffer(np.asarray(documents, dtype=np.int64).tobytes())
-    return pa.Array.from_buffers(pa.int64(), len(documents), [None, numbers])
+    buffer = pa.py_buffer(np.asarray(numbers, dtype=np.int64).tobytes())
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, buffer])
 
 
 def _numbers(column: pa.ChunkedArray) -> AnyArray:
