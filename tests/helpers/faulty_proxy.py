@@ -101,7 +101,7 @@ def proxy(
     front = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if tls is not None:
         front.socket = tls.wrap_socket(front.socket, server_side=True, do_handshake_on_connect=False)
-    threading.Thread(target=front.serve_forever, daemon=True).start()
+    threading.Thread(target=front.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield f"http{'s' if tls else ''}://127.0.0.1:{front.server_address[1]}"
     finally:

@@ -24,7 +24,7 @@ def test_the_service_answers_in_json(shop: Workspace, monkeypatch: pytest.Monkey
     from service import serve
 
     server = serve(str(shop.folder / "index"), 0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         (user,) = shop.query("SELECT user_id FROM search.user_documents ORDER BY items DESC, user_id LIMIT 1")[0]
         with urlopen(f"http://127.0.0.1:{server.server_port}/{user}") as answer:

@@ -223,7 +223,7 @@ def website() -> Iterator[str]:
             """Print nothing."""
 
     front = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    threading.Thread(target=front.serve_forever, daemon=True).start()
+    threading.Thread(target=front.serve_forever, args=(0.05,), daemon=True).start()
     yield f"http://127.0.0.1:{front.server_address[1]}"
     front.shutdown()
     front.server_close()
