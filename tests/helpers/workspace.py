@@ -5,11 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from vlm4rec_search.common.settings import settings
 from vlm4rec_search.search.ranking import DEFAULT
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +56,16 @@ class Workspace:
     def choose_ranking(self) -> None:
         """Let `vlm4rec index` choose the ranking, as it does for a user who names none."""
         self.settings["VLM4REC_RANKING"] = ""
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Give this process the working directory, the environment and the settings of the commands."""
+        with chdir(self.folder), patch.dict(os.environ, self.environment, clear=True):
+            settings.cache_clear()
+            try:
+                yield
+            finally:
+                settings.cache_clear()
 
     def start(self, program: str, *arguments: str) -> "subprocess.Popen[str]":
         """Start a command without waiting for it; Ctrl-C reaches it also where the tests run in the background."""

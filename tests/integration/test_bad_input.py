@@ -11,6 +11,10 @@ import pytest
 from helpers.workspace import Workspace
 from PIL import Image
 
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import settings
+from vlm4rec_search.pipeline.variables import project_variables
+
 ITEMS = "item_id,title\na,Oak chair\n"
 LOG = "user_id,item_id,timestamp\nu,a,2025-03-01\n"
 
@@ -63,31 +67,51 @@ PLANS: dict[str, tuple[Callable[[Workspace], object], str]] = {
 }
 
 
+def refused(workspace: Workspace) -> str:
+    """Return why a plan is refused, without a process."""
+    with workspace.inside(), pytest.raises(UsageError) as refusal:
+        project_variables(settings())
+    return str(refusal.value)
+
+
 @pytest.mark.parametrize("case", PLANS)
 def test_a_plan_on_bad_input_names_the_mistake(case: str, workspace: Workspace) -> None:
     prepare, message = PLANS[case]
     prepare(workspace)
-    answer = workspace.plan(code=1)
-    errors = [line for line in answer.splitlines() if line.strip()]
-    assert len(errors) == 1, answer
-    assert message in errors[0]
+    answer = refused(workspace)
+    assert answer.count("\n") == 0
+    assert message in answer
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "message"),
-    [
-        ("VLM4REC_CAPTIONER", "oracle", "unknown captioner 'oracle'"),
-        ("VLM4REC_IMAGE_ENCODER", "oracle", "unknown image encoder 'oracle'"),
-        ("VLM4REC_AS_OF", "soon", "VLM4REC_AS_OF"),
-        ("VLM4REC_WAREHOUSE", "my-shop.duckdb", "use only letters, digits and _"),
-    ],
-)
-def test_a_bad_setting_is_refused_in_one_line(setting: str, value: str, message: str, workspace: Workspace) -> None:
+SETTINGS = {
+    "VLM4REC_CAPTIONER": ("oracle", "unknown captioner 'oracle'"),
+    "VLM4REC_IMAGE_ENCODER": ("oracle", "unknown image encoder 'oracle'"),
+    "VLM4REC_AS_OF": ("soon", "VLM4REC_AS_OF"),
+    "VLM4REC_WAREHOUSE": ("my-shop.duckdb", "use only letters, digits and _"),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_bad_setting_is_refused_in_one_line(setting: str, workspace: Workspace) -> None:
     write_data(workspace)
-    workspace.settings[setting] = value
+    workspace.settings[setting], message = SETTINGS[setting]
+    answer = refused(workspace)
+    assert message in answer
+    assert answer.count("\n") == 0
+
+
+@pytest.mark.parametrize(("case", "setting"), [("missing column", None), (None, "VLM4REC_AS_OF")])
+def test_sqlmesh_tells_a_mistake_in_one_line(case: str | None, setting: str | None, workspace: Workspace) -> None:
+    write_data(workspace)
+    message = ""
+    if case:
+        prepare, message = PLANS[case]
+        prepare(workspace)
+    if setting:
+        workspace.settings[setting], message = SETTINGS[setting]
     answer = workspace.plan(code=1)
     assert message in answer
-    assert len([line for line in answer.splitlines() if line.strip()]) == 1
+    assert len([line for line in answer.splitlines() if line.strip()]) == 1, answer
 
 
 HOLD = "import duckdb, sys; c = duckdb.connect('warehouse.duckdb'); print('held', flush=True); sys.stdin.read()"
