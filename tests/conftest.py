@@ -40,6 +40,12 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
+@pytest.fixture
+def in_process(workspace: Workspace) -> None:
+    """`vlm4rec` starts no process; see `Workspace`."""
+    workspace.in_process = True
+
+
 @pytest.fixture(scope="session")
 def loaded_project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, dict[str, str]]:
     """The SQLMesh project with the fixture data and without the user's settings, and the environment that it needs."""

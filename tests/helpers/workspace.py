@@ -1,6 +1,7 @@
 """A folder in which a test runs whole commands, with data and settings of its own."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from click.testing import CliRunner
+
+from vlm4rec_search.cli import main
+from vlm4rec_search.common.logging import PACKAGE
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.search.ranking import DEFAULT
 
@@ -30,10 +35,13 @@ class Workspace:
     Attributes:
         folder: the working directory of the commands.
         settings: environment variables for the commands, on top of the test's own.
+        in_process: whether `vlm4rec` runs in the process of the tests, which takes a third of the time. Tests about
+            processes, signals, imports and memory have to start one.
     """
 
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
+    in_process: bool = False
 
     @property
     def data(self) -> Path:
@@ -93,7 +101,22 @@ class Workspace:
 
     def vlm4rec(self, *arguments: str, code: int = 0) -> str:
         """Run `vlm4rec` and return its output."""
-        return self.run("vlm4rec", *arguments, code=code)
+        return self._call(*arguments, code=code) if self.in_process else self.run("vlm4rec", *arguments, code=code)
+
+    def _call(self, *arguments: str, code: int) -> str:
+        """Run `vlm4rec` in this process; result and failures are those of `run`."""
+        logger = logging.getLogger(PACKAGE)
+        handlers, level = logger.handlers[:], logger.level
+        with self.inside():
+            try:
+                result = CliRunner().invoke(main, arguments, prog_name="vlm4rec")
+            finally:
+                logger.handlers[:] = handlers
+                logger.setLevel(level)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise AssertionError(f"vlm4rec {arguments} fails\n{result.output}") from result.exception
+        assert result.exit_code == code, f"vlm4rec {arguments}: exit {result.exit_code}\n{result.output}"
+        return result.stdout + result.stderr if code else result.stdout
 
     def json(self, *arguments: str) -> Any:
         """Run `vlm4rec ... --json` and return the parsed output."""

@@ -1,5 +1,7 @@
 """What a person notices at the terminal: hints, short options, narrow windows, pipes that close early."""
 
+import logging
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from helpers.workspace import BIN, Workspace
 
 from vlm4rec_search.cli import COMMANDS, main
 from vlm4rec_search.common.cache import RAW, Cache
+from vlm4rec_search.common.logging import PACKAGE
+from vlm4rec_search.common.settings import settings
 
 WITHOUT_JSON = {"demo", "serve"}  # the first prints what other commands print, the second answers in JSON
 
@@ -61,3 +65,12 @@ def test_the_ledger_is_readable_in_80_columns(tmp_path: Path) -> None:
     assert max(map(len, output.splitlines())) <= 80
     assert "caption" in output
     assert "…" not in output
+
+
+def test_a_command_in_the_process_of_the_tests_ends_as_one_of_its_own(tmp_path: Path) -> None:
+    logger, before = logging.getLogger(PACKAGE), dict(os.environ)
+    state = logger.handlers[:], logger.level, Path.cwd(), settings()
+    own, here = Workspace(tmp_path), Workspace(tmp_path, in_process=True)
+    for arguments, code in ((("-v", "queries", "list"), 0), (("search",), 2), (("serach",), 2), (("check",), 2)):
+        assert here.vlm4rec(*arguments, code=code) == own.vlm4rec(*arguments, code=code)
+    assert (logger.handlers[:], logger.level, Path.cwd(), settings(), dict(os.environ)) == (*state, before)
