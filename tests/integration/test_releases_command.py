@@ -21,6 +21,8 @@ from vlm4rec_search.pipeline.diff import compare_releases
 from vlm4rec_search.pipeline.record import record_failure, record_publication
 from vlm4rec_search.search.rules import Rule
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 def publish(releases: Releases, label: str) -> str:
     return releases.publish(given(relabelled(label)), meta(), False, False).meta.name
