@@ -8,10 +8,9 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from helpers.waiting import wait_until
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.serve.journal import Journal, Page, Trimming
+from vlm4rec_search.serve.journal import Journal, Page
 
 OLD = """
 CREATE TABLE recommendations (
@@ -78,11 +77,3 @@ def test_old_recommendations_are_removed_whole(tmp_path: Path, monkeypatch: pyte
     journal.record("next", 1, {"user": "u1"}, page("a"))
     with closing(sqlite3.connect(tmp_path / "served.sqlite")) as connection:
         assert connection.execute("SELECT MAX(sequence) FROM changes").fetchone() == (8,), "numbers never fall"
-
-
-def test_a_journal_is_trimmed_in_the_background(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "served.sqlite")
-    journal.record("1", 1, {"user": "u1"}, page("a"))
-    trimming = Trimming(journal, 1e-9)
-    wait_until(lambda: journal.find("1") is None)
-    trimming.stop()
