@@ -4,20 +4,18 @@ import pytest
 import yaml
 from helpers.workspace import ROOT, Workspace
 
+from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import settings
+from vlm4rec_search.pipeline.variables import project_variables
 from vlm4rec_search.search.ranking import DEFAULT
 
 
-@pytest.fixture
-def shop(workspace: Workspace) -> Workspace:
-    workspace.vlm4rec("shop", "--to", "data", "--items", "20", "--shoppers", "10", "--clean")
-    return workspace
-
-
-def test_unit_tests_of_models_pass_with_settings_of_the_user(shop: Workspace) -> None:
+def test_unit_tests_of_models_pass_with_settings_of_the_user(workspace: Workspace) -> None:
+    workspace.settings["VLM4REC_DATA_DIR"] = str(ROOT / "tests" / "data" / "raw")
     ranking = yaml.safe_load(DEFAULT.read_text())
     own = {"version": "own", "pace_days": 9, "interests": 4, "terms": 3, "text": "title"}
-    (shop.folder / "ranking.yaml").write_text(yaml.safe_dump({**ranking, **own}))
-    shop.settings |= {
+    (workspace.folder / "ranking.yaml").write_text(yaml.safe_dump({**ranking, **own}))
+    workspace.settings |= {
         "VLM4REC_CAPTION_BUDGET": "0",
         "VLM4REC_CAPTION_MAX_COST": "1",
         "VLM4REC_PRICE_IN": "1",
@@ -27,9 +25,10 @@ def test_unit_tests_of_models_pass_with_settings_of_the_user(shop: Workspace) ->
         "VLM4REC_ENCODER": "hashing-8",
         "VLM4REC_LANGUAGE": "german",
     }
-    shop.run("sqlmesh", "-p", str(ROOT), "test")
+    assert "Successfully Ran" in workspace.run("sqlmesh", "-p", str(ROOT), "test")
 
 
-def test_a_cap_without_prices_is_refused_before_a_plan(shop: Workspace) -> None:
-    shop.settings["VLM4REC_CAPTION_MAX_COST"] = "1"
-    assert "a cap on spend needs prices: set VLM4REC_PRICE_IN" in shop.plan(code=1)
+def test_a_cap_without_prices_is_refused_before_a_plan(workspace: Workspace) -> None:
+    workspace.settings |= {"VLM4REC_DATA_DIR": str(ROOT / "tests" / "data" / "raw"), "VLM4REC_CAPTION_MAX_COST": "1"}
+    with workspace.inside(), pytest.raises(UsageError, match="a cap on spend needs prices: set VLM4REC_PRICE_IN"):
+        project_variables(settings())
