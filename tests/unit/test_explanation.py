@@ -73,9 +73,8 @@ def check(hits: Sequence[Hit], weights: pd.DataFrame, items: pd.DataFrame, near:
             liked = weights.loc[weights["weight"] > 0, "item_id"].tolist()
             others = [share for item, share in expected.items() if item != hit.item_id and item in liked]
             assert len(told) == min(3, sum(share > 0 for share in others))
-        bought = near[near["item_id"].isin(weights["item_id"]) & (near["neighbour_id"] == hit.item_id)][
-            "similarity"
-        ].sum()
+        starts = near[near["item_id"].isin(weights["item_id"])]
+        bought = starts.loc[starts["neighbour_id"] == hit.item_id, "similarity"].sum()
         assert sum(leg.score for leg in reason.legs if leg.kind == "behaviour") == pytest.approx(bought, abs=1e-5)
         assert sum(part.share for part in reason.bought_with) + reason.bought_rest == pytest.approx(bought, abs=1e-5)
         words = sum(leg.score for leg in reason.legs if leg.kind == "lexical")
