@@ -6,6 +6,7 @@ Texts are the catalogues'; histories are drawn with a fixed seed, and the packag
 import json
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -87,6 +88,12 @@ def tables(catalogue: pd.DataFrame, history: int = HISTORY) -> SearchTables[Fram
         ease=ease_weights(Taken.from_likes(log.assign(days=1.0)), (60.0, 60.0), 3.0),
         fitted=fitted,
     )
+
+
+@cache
+def shop_tables() -> SearchTables[Frame]:
+    """Return the search layer of the built-in shop; tests leave its frames as they are."""
+    return tables(shop())
 
 
 def _fitted(ids: "pd.Series[str]") -> pd.DataFrame:

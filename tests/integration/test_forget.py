@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 from helpers.backends import Backend, Embedded, Server
-from helpers.search_tables import made, shop, tables
+from helpers.search_tables import made, shop_tables
 from opensearchpy import exceptions
 
 from vlm4rec_search import Query, open_index
@@ -23,7 +23,7 @@ from vlm4rec_search.pipeline.recommendations import all_users
 
 
 def test_a_shopper_leaves_live_and_kept_releases(backend: Backend) -> None:
-    given = tables(shop())
+    given = shop_tables()
     old = backend.publish(given, made())
     live = backend.publish(given, made())
     with backend.open() as index:
@@ -49,7 +49,7 @@ def test_a_publication_leaves_out_who_is_forgotten_before_it_or_meanwhile(
     """The list is read when no `forget` can run on the index, and once more before the release goes live."""
     caplog.set_level("INFO")
     lists: list[set[str]] = [{"u07"}, {"u07", "u08"}]
-    given = tables(shop())
+    given = shop_tables()
     people = backend.releases.meta(backend.publish(given, made())).users
     publication = backend.releases.publish(given, made(), False, True, lambda: lists.pop(0))
     assert "1 forgotten shoppers are left out; `sqlmesh plan` removes them from the tables" in caplog.text
@@ -64,13 +64,13 @@ def test_a_publication_leaves_out_who_is_forgotten_before_it_or_meanwhile(
 def test_a_release_that_goes_live_while_a_forgetting_waits_is_cleaned_too(
     embedded: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedded.publish(tables(shop()), made())
+    embedded.publish(shop_tables(), made())
     take = pointer.folder_lock
 
     @contextmanager
     def take_after_a_build(folder: Path) -> Iterator[None]:
         monkeypatch.undo()
-        embedded.publish(tables(shop()), made())
+        embedded.publish(shop_tables(), made())
         with take(folder):
             yield
 
@@ -80,7 +80,7 @@ def test_a_release_that_goes_live_while_a_forgetting_waits_is_cleaned_too(
 
 
 def test_a_service_that_follows_answers_without_the_shopper(embedded: Embedded) -> None:
-    embedded.publish(tables(shop()), made())
+    embedded.publish(shop_tables(), made())
     left = embedded.folder / "releases" / ".open-of-a-killed-process.duckdb"
     left.write_text("u03")
     with open_index(str(embedded.folder), follow=0.05) as index:
@@ -109,7 +109,7 @@ def test_documents_are_deleted_and_one_that_the_server_keeps_is_told(opensearch_
 
 def test_what_killed_publications_have_left_is_forgotten_too(server: Server) -> None:
     """An unfinished index is deleted; and a base that was being copied takes no writes."""
-    given = tables(shop())
+    given = shop_tables()
     live, killed = server.publish(given, made()), made()
     assert isinstance(server.releases, OpenSearchReleases)
     catalogue = server.releases.catalogue
@@ -125,7 +125,7 @@ def test_what_killed_publications_have_left_is_forgotten_too(server: Server) -> 
 def test_a_break_before_the_merge_leaves_a_release_that_can_go_live(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.publish(tables(shop()), made())
+    server.publish(shop_tables(), made())
     assert isinstance(server.releases, OpenSearchReleases)
     indices = server.releases.catalogue.client.indices
     with monkeypatch.context() as broken:

@@ -9,8 +9,7 @@ import pytest
 from helpers.alias_reader import (
     QUERY,
     SERVER_AWAY,
-    expected_hits,
-    labelled_tables,
+    labelled_hits,
     publish_labelled,
     reading,
     search_hits,
@@ -58,7 +57,7 @@ def test_an_open_index_answers_while_its_server_restarts(own_server: Path) -> No
         starting.join()
         whole = search_hits(index)
     assert {(answer.release, bool(answer.hits)) for answer in answers} == {(release, True)}
-    assert whole == (release, expected_hits(labelled_tables("old")))
+    assert whole == (release, labelled_hits("old"))
 
 
 @pytest.mark.long

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from helpers.alias_reader import expected_hits, labelled_tables, publish_labelled, search_hits
+from helpers.alias_reader import labelled_hits, publish_labelled, search_hits
 from helpers.faulty_proxy import Fault, proxy
 from helpers.server_releases import Window
 from helpers.six_items import documents, given, meta
@@ -36,7 +36,7 @@ def test_deleting_a_release_between_two_requests_does_not_mix_answers(
     assert has_read.wait(60)  # the profile of the old release
     new = publish_labelled(window, "new").meta.name
     window.catalogue.delete(old)
-    expected = (new, expected_hits(labelled_tables("new")))
+    expected = (new, labelled_hits("new"))
     assert search_hits(index) == expected  # from here on the index searches the new release
     may_go_on.set()
     slow.join()
@@ -56,7 +56,7 @@ def test_an_index_that_follows_the_alias_uses_the_encoder_of_the_next_release(wi
 @pytest.mark.parametrize("status", [404, 503])
 def test_a_failed_parallel_request_is_repeated(window: Window, status: int) -> None:
     live = publish_labelled(window, "old").meta.name
-    expected = (live, expected_hits(labelled_tables("old")))
+    expected = (live, labelled_hits("old"))
     fails = {0}  # the request of the retrievers, which is sent while the co-purchases are read
     with proxy(window.url, lambda number, _: Fault(status) if number in fails else None, judged="/_msearch") as url:
         index = Searcher(OpenSearchBackend(Window(url, window.catalogue.prefix).catalogue))

@@ -11,12 +11,21 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from helpers.alias_reader import QUERY, DegradedError, expected_hits, labelled_tables, publish_labelled, search_hits
+from helpers.alias_reader import (
+    QUERY,
+    DegradedError,
+    expected_hits,
+    labelled_hits,
+    labelled_tables,
+    publish_labelled,
+    search_hits,
+)
 from helpers.faulty_proxy import Fault, proxy
 from helpers.http_service import serving
 from helpers.opensearch_server import prefixed
 from helpers.server_releases import Window
 from helpers.six_items import ENCODER
+from helpers.waiting import wait_until
 
 from vlm4rec_search import Answer, Query, open_index
 from vlm4rec_search.cli import main
@@ -75,7 +84,7 @@ def old(opensearch_url: str) -> Iterator[Window]:
 def test_a_server_that_refuses_three_of_ten_requests_answers_every_search(old: Window) -> None:
     with opened(old, busy, deadline=60.0) as index, ThreadPoolExecutor(4) as threads:
         answers = set(threads.map(lambda _: search_hits(index), range(40)))
-    assert answers == {(old.catalogue.live(), expected_hits(labelled_tables("old")))}
+    assert answers == {(old.catalogue.live(), labelled_hits("old"))}
 
 
 def test_a_slow_server_gets_no_more_time_than_the_deadline(old: Window) -> None:
@@ -106,9 +115,8 @@ def test_a_server_that_is_away_is_left_alone(old: Window) -> None:
         assert "failed 10 times in a row" in (index.search(QUERY).degraded or "")
         assert len(asked) <= before + 1  # one try, if the pause was over
         away.clear()
-        while index.search(QUERY).degraded is not None:
-            pass
-        assert search_hits(index)[1] == expected_hits(labelled_tables("old"))
+        wait_until(lambda: index.search(QUERY).degraded is None)
+        assert search_hits(index)[1] == labelled_hits("old")
 
 
 def test_the_retrievers_that_are_answered_answer(old: Window) -> None:
@@ -210,8 +218,7 @@ def test_publications_behind_a_faulty_server_are_answered_whole(window: Window, 
                 failures.append(str(error))
 
     def wait_for(release: str) -> None:
-        while not any(name == release for name, _ in list(answers)):
-            ended.wait(0.02)
+        wait_until(lambda: any(name == release for name, _ in list(answers)), 120)
 
     with opened(window, judge, follow=0.1, deadline=60.0, read_timeout=1.0) as index, ThreadPoolExecutor(2) as threads:
         asking = [threads.submit(ask, index) for _ in range(2)]

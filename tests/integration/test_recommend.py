@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from helpers.backends import Backend, Embedded, Server
-from helpers.search_tables import made, shop, tables
+from helpers.search_tables import made, shop_tables
 
 from vlm4rec_search import Answer, Query
 from vlm4rec_search.cli import main
@@ -26,7 +26,7 @@ SOME = ("u00", "u07", "u39", "s00", "nobody")
 @pytest.fixture
 def here(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """A folder whose settings name the backend, with a published shop."""
-    backend.publish(tables(shop()), made())
+    backend.publish(shop_tables(), made())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLM4REC_INDEX_URL", backend.releases.url)
     monkeypatch.setenv("VLM4REC_ENCODER", "hashing-64")
@@ -78,7 +78,7 @@ def test_two_processes_write_what_one_writes(
     embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vlm4rec_search.pipeline.recommendations.GROUP", 10)
-    name = embedded.publish(tables(shop()), made())
+    name = embedded.publish(shop_tables(), made())
     queries = [Query(user=user, k=4, explain=True) for user in all_users(embedded.releases, name)]
     ranking = load_ranking().model_copy(update={"version": "mean-1", "profile": "mean"})
     with embedded.releases.open(name, ranking, [Rule(action="pin", items=("i001",), reason="new")]) as index:
