@@ -1,6 +1,5 @@
 """Retries: which items come first, what is not paid twice, and what a retry without success says."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from threading import Event
@@ -10,6 +9,7 @@ import pytest
 from helpers.caption_server import Reply, answer, refusal, serving
 from helpers.colour_catalogue import write_catalogue
 from helpers.image_server import ImageServer, png, serve_images
+from helpers.waiting import wait_until
 
 from vlm4rec_search.captioning.run import RETRYABLE, run_captions
 from vlm4rec_search.cli.captions import print_run
@@ -92,8 +92,7 @@ def test_a_retry_repeats_no_answer_that_another_retry_has_replaced(tmp_path: Pat
         ImageServer.responses["/late.png"] = ("image/png", png(50))
         ImageServer.awaited["/late.png"] = fetched
         slow = start_in_thread(lambda: run_captions(settings, retry=("wrong_language", "unreachable")))
-        while len(server.calls) < 64:  # the second group waits for its photo
-            time.sleep(0.01)
+        wait_until(lambda: len(server.calls) >= 64)  # the second group waits for its photo
         other = run_captions(settings, retry=("wrong_language",))
         fetched.set()
         assert slow.result(60).statuses == {"ok": 70}

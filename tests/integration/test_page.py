@@ -14,6 +14,7 @@ from helpers.backends import Backend, Embedded
 from helpers.browser import barriers, follow, open_page, open_site
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given, meta, users
+from helpers.waiting import wait_until
 from PIL import Image
 
 from vlm4rec_search.common.settings import ExplicitSettings
@@ -73,8 +74,7 @@ def settings_of(backend: Backend, tmp_path: Path) -> ExplicitSettings:
 def test_a_visit(shop: Embedded, service: Service, tmp_path: Path) -> None:
     first = service.index.release.name
     second = shop.publish(given(catalogue().iloc[:5]), meta())
-    while service.index.release.name != second:
-        pass
+    wait_until(lambda: service.index.release.name == second)
     with (
         serving(service, page_token=TOKEN) as client,
         open_site(f"{client.base_url}/unlock?token={TOKEN}", 390) as (page, complaints),
@@ -126,8 +126,7 @@ def test_a_visit(shop: Embedded, service: Service, tmp_path: Path) -> None:
         follow(page.get_by_role("link", name=f"Make live …: {first}"))
         follow(page.get_by_role("button", name="Make it live"))
         assert f"{first} was made live" in page.locator("main").inner_text()
-        while client.get("/readyz").json()["release"] != first or len(service.index.rules) < 3:
-            pass
+        wait_until(lambda: client.get("/readyz").json()["release"] == first and len(service.index.rules) >= 3)
         page.goto(f"{client.base_url}/look?user=u2")
         assert page.locator(".card h3").first.inner_text() == SCRIPT
         assert "new in" in page.locator(".card").first.inner_text()
@@ -194,8 +193,7 @@ def test_a_shop_without_photos_has_titles_in_their_place(shop: Embedded, service
         address = client.base_url
         assert all(shown for _, shown in map(look_at, views)), "some items have a photo: all have a frame"
         release = shop.publish(given(catalogue().assign(image=None)), meta())
-        while service.index.release.name != release:
-            time.sleep(0.05)
+        wait_until(lambda: service.index.release.name == release)
         seen = [look_at(view) for view in views]
         client.get(f"/unlock?token={TOKEN}")
         token = client.get("/rules").text.split('name="token" value="')[1].split('"')[0]

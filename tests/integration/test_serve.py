@@ -422,8 +422,7 @@ def test_a_new_release_answers_within_seconds_and_an_old_one_on_demand(backend: 
         first = client.post("/v1/recommend", json={"user": "u1", "k": 2}).json()
         assert first["release"] == old
         new = backend.publish(labelled_tables("new"), meta())
-        while client.get("/readyz").json()["release"] != new:
-            pass
+        wait_until(lambda: client.get("/readyz").json()["release"] == new)
         page = client.get(first["next"]).json()
         assert page["release"] == new
         shown = [item["item_id"] for item in (*first["items"], *page["items"])]
