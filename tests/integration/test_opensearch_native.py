@@ -13,7 +13,9 @@ from helpers.six_items import RANKING, documents, given
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch import native, queries
+from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.sender import Sender
 from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.searcher import Searcher
@@ -51,9 +53,15 @@ def test_hybrid_bodies_keep_the_rules_of_the_server(index: Searcher) -> None:
         native.best([(-9.5e9, "a")], 2)
 
 
-def test_a_server_that_fuses_by_itself_answers_as_we_do(pair: Pair) -> None:
-    if not native.is_installed(Sender(pair.client)):
+@pytest.fixture(scope="module")
+def fusing_server(opensearch_url: str) -> None:
+    """A server with the plug-in; without it nothing is published for the test."""
+    if not native.is_installed(Sender(connect(opensearch_url, Settings()))):
         pytest.xfail("no jar has the plug-in neural-search: let OPENSEARCH_URL name a full distribution")
+
+
+@pytest.mark.usefixtures("fusing_server")
+def test_a_server_that_fuses_by_itself_answers_as_we_do(pair: Pair) -> None:
     backend = copy(pair.server.backend)
     vars(backend)["_can_fuse"] = False
     here = Searcher(backend)
