@@ -231,7 +231,7 @@ HOLD = """
 import sys, time, duckdb
 with duckdb.connect(sys.argv[1]):
     print("open", flush=True)
-    time.sleep(3)
+    time.sleep(1)
 """
 
 
@@ -239,11 +239,11 @@ def test_a_finished_evaluation_waits_while_another_process_has_the_results_open(
     log = planted()
     split = log.split(START + 70 * DAY)
     evaluation = evaluate(Parts(None, Part(split, log.targets(split))), [Popularity()])
-    path = tmp_path / "results.duckdb"
+    results, path = summarise(evaluation, {}, 7), tmp_path / "results.duckdb"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"open\n"
-        run = save(summarise(evaluation, {}, 7), evaluation, path)
+        run = save(results, evaluation, path)
     with duckdb.connect(str(path), read_only=True) as connection:
         assert connection.execute("SELECT DISTINCT run FROM rankings").fetchall() == [(run,)]
 
