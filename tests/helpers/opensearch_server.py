@@ -5,9 +5,11 @@ Each test uses names with a prefix of its own (`own_prefix`) and deletes only th
 
 import fcntl
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -21,28 +23,64 @@ HEAP_MB = 512
 QUICK = ("-XX:TieredStopAtLevel=1",)  # halves the processor time of a start, but a warm server is slower
 # By default the server looks at the disk every 30 s, and would lift the blocks with which tests simulate a full disk.
 SELDOM = {"cluster.info.update.interval": "60m"}
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108  bytes that have to be free there
+OWN = f"vlm4rec-tests-{os.getuid()}-"
 
 
 @pytest.fixture(scope="session")
-def opensearch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a running OpenSearch; the last worker that uses it stops it."""
-    if given := os.environ.get("OPENSEARCH_URL"):
-        yield given.rstrip("/")
-        return
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the data of servers, in memory if there is room; the last worker of the run removes it."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "opensearch"
     folder.mkdir(exist_ok=True)
     with (folder / "users").open("w") as users:
         with _alone(folder):
             fcntl.flock(users, fcntl.LOCK_SH)
-            url = running(folder / "server")
-        yield url
+            place = _place(folder)
+        yield place
         with _alone(folder):
             try:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return  # another worker still uses it
-            server.stop(folder / "server")
+            _remove(place)
+
+
+def _place(folder: Path) -> Path:
+    """Return the folder for the data of a run: in memory a publication of a few documents takes half the time."""
+    link = folder / "servers"
+    if not link.exists() and MEMORY.is_dir():
+        _remove_left_over()
+        if shutil.disk_usage(MEMORY).free >= ROOM:
+            place = Path(tempfile.mkdtemp(prefix=OWN, dir=MEMORY))
+            (place / "users").symlink_to(folder / "users")
+            link.symlink_to(place)
+    link.mkdir(exist_ok=True)
+    return link.resolve()
+
+
+def _remove_left_over() -> None:
+    """Remove what runs that were killed have left in memory: nobody holds their lock."""
+    for link in MEMORY.glob(f"{OWN}*/users"):
+        with suppress(BlockingIOError), ExitStack() as stack:
+            with suppress(FileNotFoundError):  # pytest has removed the folder of the run
+                fcntl.flock(stack.enter_context(link.open()), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(link.parent)
+
+
+def _remove(place: Path) -> None:
+    for lock in place.glob("**/node-1/lock"):
+        server.stop(lock.parents[1])
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(servers: Path) -> str:
+    """The address of a running OpenSearch; the last worker that uses it stops it."""
+    if given := os.environ.get("OPENSEARCH_URL"):
+        return given.rstrip("/")
+    with _alone(servers):
+        return running(servers / "server")
 
 
 @pytest.fixture
@@ -53,12 +91,13 @@ def own_prefix(opensearch_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def own_server(opensearch_url: str, tmp_path: Path) -> Iterator[Path]:
+def own_server(opensearch_url: str, servers: Path) -> Iterator[Path]:
     """A folder for a server that the test may stop and kill; it is stopped afterwards."""
     if os.environ.get("OPENSEARCH_URL"):
         pytest.skip("OPENSEARCH_URL is set, so no server on this machine is tested")
-    yield tmp_path / "server"
-    server.stop(tmp_path / "server")
+    place = Path(tempfile.mkdtemp(dir=servers))
+    yield place / "server"
+    _remove(place)
 
 
 @contextmanager
