@@ -11,11 +11,12 @@ import httpx
 import pandas as pd
 import pytest
 from helpers.backends import Backend, Embedded
-from helpers.browser import barriers, follow, open_page, open_site
+from helpers.browser import barriers, follow, launched, open_page, open_site
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given, meta, users
 from helpers.waiting import wait_until
 from PIL import Image
+from playwright.sync_api import Browser
 
 from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.search.ranking import load_ranking
@@ -34,6 +35,12 @@ def catalogue() -> pd.DataFrame:
     frame["image"] = ["a.png", "../outside.png", "https://shop.example/c.jpg", "d.png", None, None]
     frame.loc[5, "title"] = SCRIPT
     return frame
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as running:
+        yield running
 
 
 @pytest.fixture
@@ -71,13 +78,13 @@ def settings_of(backend: Backend, tmp_path: Path) -> ExplicitSettings:
     )
 
 
-def test_a_visit(shop: Embedded, service: Service, tmp_path: Path) -> None:
+def test_a_visit(browser: Browser, shop: Embedded, service: Service, tmp_path: Path) -> None:
     first = service.index.release.name
     second = shop.publish(given(catalogue().iloc[:5]), meta())
     wait_until(lambda: service.index.release.name == second)
     with (
         serving(service, page_token=TOKEN) as client,
-        open_site(f"{client.base_url}/unlock?token={TOKEN}", 390) as (page, complaints),
+        open_site(browser, f"{client.base_url}/unlock?token={TOKEN}", 390) as (page, complaints),
     ):
         # choose a shopper
         follow(page.get_by_role("link", name="u1"))
@@ -144,11 +151,11 @@ def test_a_visit(shop: Embedded, service: Service, tmp_path: Path) -> None:
     }
 
 
-def test_every_view_works_by_keyboard_for_weak_eyes_and_on_a_telephone(service: Service) -> None:
+def test_every_view_works_by_keyboard_for_weak_eyes_and_on_a_telephone(browser: Browser, service: Service) -> None:
     with serving(service, page_token=TOKEN) as client:
         address = f"{client.base_url}/unlock?token={TOKEN}"
         for width, colours in ((360, "light"), (1280, "dark")):
-            with open_site(address, width, colours) as (page, complaints):
+            with open_site(browser, address, width, colours) as (page, complaints):
                 for view in VIEWS:
                     page.goto(f"{client.base_url}{view}")
                     assert barriers(page) == [], view
@@ -181,10 +188,10 @@ def test_the_views_are_there_on_both_backends(backend: Backend, tmp_path: Path) 
         assert live in releases
 
 
-def test_a_shop_without_photos_has_titles_in_their_place(shop: Embedded, service: Service) -> None:
+def test_a_shop_without_photos_has_titles_in_their_place(browser: Browser, shop: Embedded, service: Service) -> None:
     def look_at(view: str) -> tuple[str, int]:
         """Return the text of a view, and its number of photos or frames for them."""
-        with open_site(f"{address}{view}", 1300) as (page, complaints):
+        with open_site(browser, f"{address}{view}", 1300) as (page, complaints):
             assert complaints == []
             return page.inner_text("main"), page.locator("main img:visible").count()
 
@@ -359,9 +366,9 @@ def test_hostile_addresses_are_refused_or_escaped(service: Service) -> None:
         assert "user nobody is not known" in unknown.text
 
 
-def test_the_check_of_barriers_finds_them(tmp_path: Path) -> None:
+def test_the_check_of_barriers_finds_them(browser: Browser, tmp_path: Path) -> None:
     bad = "<p style='color: #999; background: #fff'>pale<input><a href='x'></a><img src='data:,'>"
     (tmp_path / "bad.html").write_text(bad)
-    with open_page(tmp_path / "bad.html", 390) as (page, _):
+    with open_page(browser, tmp_path / "bad.html", 390) as (page, _):
         found = {barrier.split(":")[0] for barrier in barriers(page)}
     assert {"color-contrast", "label", "link-name", "image-alt", "html-has-lang"} <= found

@@ -1,13 +1,15 @@
 """The pages in a browser without a network: no error, no request to elsewhere, readable on a telephone."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
-from helpers.browser import barriers, open_page
+from helpers.browser import barriers, launched, open_page
 from helpers.interaction_logs import DAY, START, planted
 from PIL import Image
+from playwright.sync_api import Browser
 
 from vlm4rec_search.captioning.comparison import Neighbour, Pair, Side
 from vlm4rec_search.common.pages import write_page
@@ -25,6 +27,12 @@ NAMES = ("quality", "evaluation", "comparison")
 # A title without a place to break it, as real catalogues have them.
 LONG = "Handgewebte<b>Baumwolltagesdecke</b>" * 4
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +85,10 @@ def write_evaluation(path: Path) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_works_alone_and_fits_the_window(pages: dict[str, Path], name: str, width: int) -> None:
-    with open_page(pages[name], width) as (page, complaints):
+def test_a_page_works_alone_and_fits_the_window(
+    browser: Browser, pages: dict[str, Path], name: str, width: int
+) -> None:
+    with open_page(browser, pages[name], width) as (page, complaints):
         for summary in page.locator("summary").all():
             if summary.locator("..").get_attribute("open") is None:
                 summary.click()
@@ -89,17 +99,19 @@ def test_a_page_works_alone_and_fits_the_window(pages: dict[str, Path], name: st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_follows_the_colours_of_the_reader_and_has_no_barriers(pages: dict[str, Path], name: str) -> None:
+def test_a_page_follows_the_colours_of_the_reader_and_has_no_barriers(
+    browser: Browser, pages: dict[str, Path], name: str
+) -> None:
     backgrounds = []
     for colours in ("light", "dark"):
-        with open_page(pages[name], 1280, colours) as (page, _):
+        with open_page(browser, pages[name], 1280, colours) as (page, _):
             backgrounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
             assert barriers(page) == []
     assert backgrounds == ["rgb(255, 255, 255)", "rgb(22, 25, 29)"]
 
 
-def test_the_index_of_suites_leads_to_a_failure_and_its_examples(pages: dict[str, Path]) -> None:
-    with open_page(pages["quality"], 1280) as (page, _):
+def test_the_index_of_suites_leads_to_a_failure_and_its_examples(browser: Browser, pages: dict[str, Path]) -> None:
+    with open_page(browser, pages["quality"], 1280) as (page, _):
         assert "item_documents failed" in page.locator(".verdict").inner_text()
         page.get_by_role("link", name="item_documents").click()
         assert page.url.endswith("#item_documents")
