@@ -1,6 +1,6 @@
 # Everything runs in .venv, where uv installs the versions that constraints.txt pins.
 .DEFAULT_GOAL := help
-.PHONY: help announce browser demo test test-unit test-long lint bench bench-large bench-compare
+.PHONY: help announce browser demo test test-unit test-long lint sql bench bench-large bench-compare
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -51,10 +51,13 @@ browser:
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update -qq && apt-get install -qq -y chromium > /dev/null; } \
 	  || echo "== no Chromium, so the tests of the pages will fail: sudo apt-get install chromium"
 
-test: announce lint browser
+sql: .venv/installed
 	@echo "== SQL lint and unit tests"
 	$(ON_FIXTURES) $(BIN)/sqlmesh lint
 	$(ON_FIXTURES) $(BIN)/sqlmesh test
+
+test: announce .venv/installed browser
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint sql
 	@echo "== Tests"
 	$(PYTEST) -n 2 --dist worksteal
 	@echo "All passed. Next: make demo, then look at README.md"
