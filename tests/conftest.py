@@ -19,6 +19,7 @@ pytest_plugins = [
     "helpers.server_releases",
     "helpers.backend_pair",
     "helpers.colour_catalogue",
+    "helpers.planned_shop",
 ]
 
 # PySpark takes a main module without a name and a file, as the workers of xdist have, for a run of its own doctests,

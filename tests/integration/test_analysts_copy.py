@@ -1,10 +1,12 @@
 """The analysts' copy: what `publish-tables` puts into it, and the saved queries on it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
+from helpers.planned_shop import copy_shop
 from helpers.workspace import ROOT, Workspace
 
 from vlm4rec_search.common.errors import UsageError
@@ -21,10 +23,8 @@ QUERIES_WITHOUT_ROWS = {"documents_refused"}  # where nothing went wrong
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A shop with two releases of different rankings, two checks, an evaluation and a table of dev."""
-    workspace = Workspace(tmp_path_factory.mktemp("shop"))
-    workspace.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "40", "--dirty")
-    (workspace.data / "users.csv").write_text('user_id,segment\nnew,gold\n"=""u001""",gold\n', "utf-8")
-    workspace.plan()
+    workspace = Workspace(tmp_path_factory.mktemp("shop"), in_process=True)
+    copy_shop(tmp_path_factory, workspace, is_dirty=True)
     workspace.vlm4rec("index", "--force")
     other = load_ranking().model_copy(update={"version": "other", "diversity": 0.6})
     write_ranking(other, workspace.folder / "other.yaml")
@@ -51,8 +51,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture
-def copy(shop: Workspace) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(str(shop.folder / "published" / "warehouse.duckdb"), read_only=True)
+def copy(shop: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(str(shop.folder / "published" / "warehouse.duckdb"), read_only=True) as connection:
+        yield connection
 
 
 def test_the_copy_has_layers_and_records_and_nothing_internal(copy: duckdb.DuckDBPyConnection) -> None:
@@ -189,7 +190,7 @@ def test_a_mistake_in_an_own_query_is_to_be_corrected(tmp_path: Path) -> None:
 
 
 def test_a_layer_with_the_name_of_records_is_refused(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
+    workspace = Workspace(tmp_path, in_process=True)
     with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
         connection.execute("CREATE SCHEMA quality; CREATE TABLE quality.mine AS SELECT 1 AS number")
     assert "the layer quality has the name" in workspace.vlm4rec("publish-tables", code=2)

@@ -12,13 +12,10 @@ import pytest
 from helpers.workspace import ROOT, Workspace
 from PIL import Image
 
-SMALL = ("shop", "--to", "data", "--items", "100", "--shoppers", "60")
-
 
 @pytest.fixture
-def shop(workspace: Workspace) -> Workspace:
-    workspace.vlm4rec(*SMALL, "--clean")
-    return workspace
+def shop(planned_shop: Workspace) -> Workspace:
+    return planned_shop
 
 
 def computed_by_last_run(workspace: Workspace) -> dict[str, int]:
@@ -28,7 +25,6 @@ def computed_by_last_run(workspace: Workspace) -> dict[str, int]:
 
 
 def test_a_plan_computes_each_result_once_and_notices_new_data(shop: Workspace) -> None:
-    shop.plan()
     assert shop.query("SELECT COUNT(*) FROM search.item_documents") == [(100,)]
     assert shop.computed("caption") == [100]
     assert "No changes to plan" in shop.plan()
@@ -63,7 +59,6 @@ def make_photo(path: Path) -> None:
 
 
 def test_a_plan_rebuilds_only_models_that_depend_on_a_changed_file(shop: Workspace) -> None:
-    shop.plan()
     documents = "SELECT item_id, content_hash FROM search.item_documents ORDER BY ALL"
     before = shop.query(documents)
     log = shop.data / "interactions.csv.gz"
@@ -99,7 +94,6 @@ for line in sys.stdin:
 
 def test_open_readers_do_not_block_a_new_publication(shop: Workspace) -> None:
     """A search process and an analyst's connection stay open while tables and index are built and published again."""
-    shop.plan()
     shop.vlm4rec("publish-tables")
     first = shop.json("index")["release"]
     pipe = subprocess.PIPE
@@ -132,7 +126,6 @@ def test_open_readers_do_not_block_a_new_publication(shop: Workspace) -> None:
 
 
 def test_a_plan_of_another_folder_in_dev_leaves_prod_unchanged(shop: Workspace) -> None:
-    shop.plan()
     before = shop.query("FROM search.item_documents ORDER BY item_id")
     shop.vlm4rec("shop", "--to", "other", "--items", "30", "--shoppers", "10", "--seed", "3", "--clean")
     other = Workspace(shop.folder, {"VLM4REC_DATA_DIR": "other"})

@@ -1,12 +1,16 @@
 """Rows of the data folder: refused rows are kept with a reason, and all formats give the same tables."""
 
 import json
-import shutil
 from collections import Counter
+from pathlib import Path
 
 import duckdb
 import pytest
+from helpers.planned_shop import copy_shop
+from helpers.staged import stage
 from helpers.workspace import ROOT, Workspace
+
+from vlm4rec_search.datasets.demo_shop.build import build_shop
 
 # The reason in staging for each kind of wrong row in the built-in shop.
 ITEM_REASONS = {
@@ -26,9 +30,10 @@ INTERACTION_REASONS = {
 }
 
 
-def test_wrong_rows_and_bad_photos_are_kept_with_their_reasons(workspace: Workspace) -> None:
-    workspace.vlm4rec("shop", "--to", "data", "--items", "100", "--shoppers", "60", "--dirty")
-    workspace.plan()
+def test_wrong_rows_and_bad_photos_are_kept_with_their_reasons(
+    workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    copy_shop(tmp_path_factory, workspace, is_dirty=True)
     planted = json.loads((workspace.data / "SHOP.json").read_text())
     for table, reasons in (("items", ITEM_REASONS), ("interactions", INTERACTION_REASONS)):
         expected: Counter[str] = Counter()
@@ -53,21 +58,23 @@ TYPES = {"items": "{'item_id': 'VARCHAR'}", "interactions": "{'item_id': 'VARCHA
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
-def test_every_format_of_the_contract_gives_the_same_tables(workspace: Workspace, suffix: str) -> None:
-    workspace.vlm4rec("shop", "--to", "source", "--items", "20", "--shoppers", "10", "--clean")
-    workspace.data.mkdir()
-    shutil.move(workspace.folder / "source" / "images", workspace.data / "images")
+def test_every_format_of_the_contract_gives_the_same_tables(tmp_path: Path, suffix: str) -> None:
+    build_shop(tmp_path / "source", "photo", 20, 10, 0, dirty=False)
+    data = tmp_path / "data"
+    data.mkdir()
     form = {"csv": "(FORMAT csv, HEADER)", "parquet": "(FORMAT parquet)", "jsonl": "(FORMAT json)"}[suffix]
     with duckdb.connect() as connection:
         for stem, source in (("items", "items.csv"), ("interactions", "interactions.csv.gz")):
-            options = f"'{workspace.folder}/source/{source}', all_varchar = {suffix == 'csv'}, types = {TYPES[stem]}"
+            options = f"'{tmp_path}/source/{source}', all_varchar = {suffix == 'csv'}, types = {TYPES[stem]}"
             query = f"SELECT * FROM read_csv({options})"
-            connection.execute(f"COPY ({query}) TO '{workspace.data}/{stem}.{suffix}' {form}")
-    workspace.plan()
-    assert workspace.query("SELECT COUNT(*), COUNT(price), COUNT(image) FROM staging.items") == [(20, 20, 20)]
-    assert workspace.query("SELECT COUNT(*) FROM staging.rejected_items") == [(0,)]
-    assert workspace.query("SELECT COUNT(*) FROM staging.rejected_interactions") == [(0,)]
-    assert workspace.query("SELECT COUNT(*) > 0 FROM staging.items WHERE attributes ->> '$.brand' <> ''") == [(True,)]
+            connection.execute(f"COPY ({query}) TO '{data}/{stem}.{suffix}' {form}")
+        delivered = connection.execute(f"SELECT COUNT(*) FROM '{data}/interactions.{suffix}'").fetchall()
+    staged = stage(data, {})
+    items = staged.items.values()
+    assert [sum(item[name] is not None for item in items) for name in ("item_id", "price", "image")] == [20, 20, 20]
+    assert [(len(staged.events),)] == delivered
+    assert staged.refused == []
+    assert any(json.loads(item["attributes"]).get("brand") for item in items)
 
 
 def test_records_of_many_kinds_are_rows_or_refused_with_their_lines(workspace: Workspace) -> None:
