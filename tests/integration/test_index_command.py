@@ -1,8 +1,13 @@
 """All steps against a real server: plan, index, search, doctor after a loss, an incremental release, a forgetting."""
 
+import json
+
 import duckdb
+import pytest
 from helpers.server_releases import Window
 from helpers.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
 def table_version(workspace: Workspace) -> str:
@@ -18,12 +23,11 @@ def listed_versions(workspace: Workspace, url: str) -> list[str]:
 
 
 def test_tables_are_published_to_a_server_and_differences_are_repaired(
-    workspace: Workspace, opensearch_url: str, own_prefix: str
+    planned_shop: Workspace, opensearch_url: str, own_prefix: str
 ) -> None:
+    workspace = planned_shop
     workspace.settings["VLM4REC_INDEX_PREFIX"] = own_prefix
-    workspace.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "20", "--clean")
-    workspace.plan()
-    first = workspace.json("index", "--url", opensearch_url)
+    first = json.loads(workspace.run("vlm4rec", "index", "--url", opensearch_url, "--json"))
     assert (first["added"], first["changed"], first["deleted"], first["rejected"]) == (first["documents"], 0, 0, 0)
     assert listed_versions(workspace, opensearch_url) == [table_version(workspace)]
     hits = workspace.json("search", "--user", "u001", "--url", opensearch_url)
