@@ -1,5 +1,7 @@
 """Odd values of exports, from the files to the answers of both backends."""
 
+import shutil
+
 import pytest
 from helpers.workspace import Workspace
 
@@ -24,8 +26,9 @@ u3,kü-2,2024-04-02 10:00:00 CEST,rating,5
 """
 
 
-@pytest.fixture
-def planned(workspace: Workspace) -> Workspace:
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("values"), in_process=True)
     workspace.data.mkdir()
     (workspace.data / "items.csv").write_text(ITEMS, "utf-8")
     (workspace.data / "interactions.csv").write_text(LOG, "utf-8")
@@ -80,12 +83,13 @@ def test_values_are_read_as_they_are_meant_and_told_where_not(
         assert (answer["user"], answer["tier"]) == ("zoë", "profile")
 
 
-def test_a_declaration_is_a_change_of_the_plan(planned: Workspace) -> None:
-    (planned.data / "contract.yaml").write_text("values: {time_zones: {BST: '+01:00'}, nothing: {title: []}}\n")
-    planned.plan()
+def test_a_declaration_is_a_change_of_the_plan(planned: Workspace, workspace: Workspace) -> None:
+    shutil.copytree(planned.folder, workspace.folder, dirs_exist_ok=True)
+    (workspace.data / "contract.yaml").write_text("values: {time_zones: {BST: '+01:00'}, nothing: {title: []}}\n")
+    workspace.plan()
     times = "SELECT interacted_at::TEXT FROM staging.interactions WHERE user_id = 'u3' ORDER BY ALL"
-    assert planned.query(times)[-1] == ("2024-04-02 09:00:00",)
-    assert planned.query("SELECT title FROM staging.items WHERE item_id = 'A4'") == [("nan",)]
+    assert workspace.query(times)[-1] == ("2024-04-02 09:00:00",)
+    assert workspace.query("SELECT title FROM staging.items WHERE item_id = 'A4'") == [("nan",)]
 
 
 def test_a_declaration_and_new_rows_of_one_plan_reach_all_tables(workspace: Workspace) -> None:
