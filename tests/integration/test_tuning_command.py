@@ -4,6 +4,7 @@ import csv
 from datetime import datetime, timedelta
 
 import duckdb
+import pytest
 import yaml
 from helpers.workspace import Workspace
 
@@ -65,6 +66,7 @@ def test_a_tuned_configuration_is_what_searches_use(workspace: Workspace) -> Non
     assert workspace.json("search", "--user", "u003")["ranking"] == "walk-1"
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_history_that_is_too_short_gets_equal_weights(workspace: Workspace) -> None:
     write(workspace, users=20)
     workspace.choose_ranking()
