@@ -114,7 +114,7 @@ def test_the_last_recommendations_are_a_table(shop: Workspace) -> None:
     path = shop.folder / "published" / "warehouse.duckdb"
     with duckdb.connect(path, read_only=True) as copy:
         assert copy.execute(empty).fetchall() == [(0,)]
-    written = shop.json("recommend", "--all", "-k", "2")
+    written = json.loads(shop.run("vlm4rec", "recommend", "--all", "-k", "2", "--json"))
     shop.vlm4rec("publish-tables")
     with duckdb.connect(path, read_only=True) as copy:
         assert copy.execute(empty).fetchall() == [(written["rows"],)]

@@ -37,7 +37,7 @@ def test_tables_are_published_to_a_server_and_differences_are_repaired(
     window = Window(opensearch_url, own_prefix)
     lost = hits["hits"][0]["item_id"]
     window.client.delete(index=f"{own_prefix}items", id=lost, refresh=True)
-    output = workspace.vlm4rec("doctor", "--url", opensearch_url, code=1)
+    output = workspace.run("vlm4rec", "doctor", "--url", opensearch_url, code=1)
     assert f"error: 1 missing, such as {lost}" in output
 
     second = workspace.json("index", "--url", opensearch_url, "--incremental")
@@ -49,7 +49,7 @@ def test_tables_are_published_to_a_server_and_differences_are_repaired(
         assert releases == [(first["release"], "full", "published"), (second["release"], "incremental", "published")]
         assert sent.fetchall() == [(1,), (0,), (0,)]  # the lost item; no profile, no segment
 
-    workspace.vlm4rec("forget", "--user", "u001", "--url", opensearch_url)
+    workspace.run("vlm4rec", "forget", "--user", "u001", "--url", opensearch_url)
     third = workspace.run("vlm4rec", "index", "--url", opensearch_url, told=True)  # without a plan
     assert "1 forgotten shoppers are left out; `sqlmesh plan` removes them from the tables" in third
     assert f"{second['users'] - 1} profiles ({second['users'] - 1} before)" in third

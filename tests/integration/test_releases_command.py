@@ -166,7 +166,7 @@ def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:
     listed = workspace.json("releases", "list")
     assert (listed["live"], [row["name"] for row in listed["releases"]]) == (second, [first, second])
     assert [row["live"] for row in listed["releases"]] == [False, True]
-    assert f"* {second}\n    6 documents, 4 profiles" in workspace.vlm4rec("releases", "list")
+    assert f"* {second}\n    6 documents, 4 profiles" in workspace.run("vlm4rec", "releases", "list")
     diff = workspace.json("releases", "diff", first)
     assert (diff["added"], diff["changed"], diff["deleted"]) == (0, 6, 0)
     assert diff["kept"]["semantic"] == 1.0
