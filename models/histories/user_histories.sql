@@ -29,6 +29,7 @@ WITH events AS (
     events.row_number,
     events.interacted_at,
     @is_purchase(events.event_type) AS is_purchase,
+    events.value,
     SUM(CASE WHEN events.event_type = 'return' THEN events.value ELSE -events.value END) OVER (
       PARTITION BY events.user_id, events.item_id
       ORDER BY events.interacted_at DESC, events.event_type = 'return' DESC, events.row_number DESC
@@ -52,7 +53,7 @@ WITH events AS (
         ORDER BY exchanged.interacted_at DESC, exchanged.is_purchase, exchanged.row_number DESC
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
       )
-    ) - 1e-9 AS is_reversed /* sums of fractions such as 0.1 and 0.2 miss 0.3 by less */
+    ) - 1e-9 * GREATEST(1, exchanged.value) AS is_reversed /* sums of fractions such as 0.1 and 0.2 miss 0.3 by less */
   FROM exchanged
 )
 SELECT

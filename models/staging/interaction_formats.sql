@@ -58,7 +58,10 @@ WITH named AS (
   SELECT
     COALESCE(
       @rating_scale(CASE WHEN NOT rows.is_event THEN rows.rating END),
-      NULLIF(@rating_scale(rows.rating), 1) /* an event has no 0, so that ones alone may be stars or thumbs */
+      CASE
+        WHEN COUNT(CASE WHEN NOT rows.is_event THEN rows.rating END) = 0
+        THEN NULLIF(@rating_scale(rows.rating), 1) /* an event has no 0, so that ones alone may be stars or thumbs */
+      END
     ) AS rating_scale
   FROM rows
 )

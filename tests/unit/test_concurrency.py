@@ -42,7 +42,12 @@ def test_a_process_that_may_use_one_core_counts_one() -> None:
     thread.start()
     thread.join()
     assert counted == [1]
-    assert 1 <= usable_cores() <= len(sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("granted", "counted"), [(1, 1), (1_000, len(sched_getaffinity(0)))])
+def test_cores_are_those_that_a_scheduler_grants(monkeypatch: pytest.MonkeyPatch, granted: int, counted: int) -> None:
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", str(granted))  # as a quota, which only root may set
+    assert usable_cores.__wrapped__() == counted
 
 
 def test_arithmetic_runs_on_all_cores_and_keeps_its_order() -> None:

@@ -20,6 +20,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import cosines
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.indexes import open_index_of
+from vlm4rec_search.indexes.embedded import store
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
@@ -55,6 +56,29 @@ def test_an_index_that_cannot_be_opened_stays_free(tmp_path: Path) -> None:
             attempt()
         duckdb.connect(str(path)).close()  # DuckDB refuses to write a file that is open for reading
         assert refusal
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_attributes_are_read_in_batches_and_may_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    monkeypatch.setattr(store, "_BATCH", 4)  # of six documents
+    whole, none = tmp_path / "whole", tmp_path / "none"
+    publish(whole)
+    build_release(none, replace(given(documents()), facets=given(documents()).facets[:0]), meta())
+    found = {}
+    for folder in (whole, none):
+        path = current_release(folder)
+        assert path is not None
+        opened = Store(path, shared)
+        found[folder] = opened.facets(np.array([5, 0, 4]))
+        with duckdb.connect(str(path), read_only=True) as connection:
+            sql = "SELECT value FROM facets WHERE document = ? AND field = 'category'"
+            stored = [connection.execute(sql, [document]).fetchall() for document in (5, 0, 4)]
+        opened.close()
+        assert [each.get("category", []) for each in found[folder]] == [[value for (value,) in rows] for rows in stored]
+    assert found[whole][1]["category"] == ["dresses"]
+    assert found[none] == [{}, {}, {}]
 
 
 def test_an_index_that_a_program_opens_looks_for_no_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

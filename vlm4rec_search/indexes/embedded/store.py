@@ -51,11 +51,7 @@ WITH pairs AS (
 SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS value
 FROM pairs INNER JOIN documents ON documents.item_id = pairs.pair.item_id ORDER BY pairs.document, pairs.rank
 """
-_RECORDS = """
-SELECT item_id, title, category, price FROM documents WHERE document >= {low} AND document < {high} ORDER BY document
-"""
 _FACETS = "SELECT document, field, value FROM facets WHERE document >= {low} AND document < {high}"
-_SHOWN = ["item_id", "title", "category", "price"]
 
 
 class Store:
@@ -119,14 +115,15 @@ class Store:
             KeyError: one is missing.
             ValueError, OSError: one is damaged or of another size.
         """
-        self._records = pa.ipc.open_stream(pa.py_buffer(arrays["records"])).read_all()
+        self._records = _read_stream(arrays["records"])
         self.numbers = {item: number for number, item in enumerate(self._records["item_id"].to_pylist())}
         self._ids = np.array(list(self.numbers), dtype=object)
         self._mapped_photos = arrays.get("photos")
+        self._mapped_facets = _read_stream(arrays["facets"]) if "facets" in arrays else None
         self.vectors, self.fitted, self.popularity = (arrays[name] for name in ("vectors", "fitted", "popularity"))
         self.is_fitted = arrays["is_fitted"]
         of_documents = [self._ids, self.vectors, self.fitted, self.popularity, self.is_fitted]
-        of_documents += [] if self._mapped_photos is None else [self._mapped_photos]
+        of_documents += [each for each in (self._mapped_photos, self._mapped_facets) if each is not None]
         self.signs: dict[Kind, Signs] = {kind: arrays[f"signs.{kind}"] for kind in self._lengths}
         of_documents += [signs.T for signs in self.signs.values()]
         if any(len(array) != self.meta.documents for array in of_documents):
@@ -149,7 +146,7 @@ class Store:
     def _load_arrays(self) -> Loaded:
         """Read the arrays by name.
 
-        A matrix is three of them, the terms are one text with a line for each, and the records are an Arrow stream.
+        A matrix is three of them, the terms are one text with a line for each, and tables are Arrow streams.
         """
         terms, postings = self._load_postings()
         matrices = {
@@ -170,8 +167,9 @@ class Store:
         }
 
     def _load_mapped(self) -> Loaded:
-        """Read the arrays for files, photos too: a mapped array takes memory only where it is used."""
-        return {**self._load_arrays(), **({"photos": self._load_vectors("photo")} if self.meta.image_encoder else {})}
+        """Read the arrays for files, photos and attributes too: a mapped array takes memory only where it is used."""
+        photos = {"photos": self._load_vectors("photo")} if self.meta.image_encoder else {}
+        return {**self._load_arrays(), **photos, "facets": self._load_facets()}
 
     @cached_property
     def photos(self) -> Vectors:
@@ -180,6 +178,14 @@ class Store:
             return self._mapped_photos
         with _duckdb_errors(self.path):
             return read_arrays(lambda: {"photos": self._load_vectors("photo")})["photos"]
+
+    @cached_property
+    def _facets(self) -> pa.Table:
+        """The lists of `_load_facets`; the first search that needs attributes loads them."""
+        if self._mapped_facets is not None:
+            return self._mapped_facets
+        with _duckdb_errors(self.path):
+            return _read_stream(self._load_facets())
 
     def _matrix(self, arrays: Mapping[str, AnyArray], name: str, rows: int) -> sparse.csr_array:
         data, indices, indptr = (arrays[f"{name}.{part}"] for part in _PARTS)
@@ -206,26 +212,21 @@ class Store:
         return sparse.csr_array((values, neighbours, starts), shape=(self.meta.documents, self.meta.documents))
 
     def _load_records(self) -> AnyArray:
-        lows = range(0, max(self.meta.documents, 1), _BATCH)
-        records = pa.concat_tables(self._records_between(low, low + _BATCH) for low in lows)
-        records = records.combine_chunks()  # each look at some rows would join the batches
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, records.schema) as writer:
-            writer.write_table(records)
-        return np.frombuffer(sink.getvalue(), dtype=np.uint8)
+        return _stream(self._table("SELECT item_id, title, category, price FROM documents ORDER BY document"))
 
-    def _records_between(self, low: int, high: int) -> pa.Table:
-        """Return what hits show of documents, and the lists of their fields and values, which go together."""
-        records = self._table(_RECORDS.format(low=low, high=high))
+    def _load_facets(self) -> AnyArray:
+        """Return the fields and the values of each document, two lists that go together."""
+        lows = range(0, max(self.meta.documents, 1), _BATCH)
+        return _stream(pa.concat_tables(self._facets_between(low, low + _BATCH) for low in lows))
+
+    def _facets_between(self, low: int, high: int) -> pa.Table:
         facets = self._table(_FACETS.format(low=low, high=high))  # by field, document and value, as they were written
         documents = _numbers(facets["document"])
         order = np.argsort(documents, kind="stable")
-        starts = np.searchsorted(documents[order], np.arange(low, low + len(records) + 1))
-        for name in ("field", "value"):
-            sorted_column = facets[name].take(_arrow(order)).combine_chunks()
-            lists = pa.ListArray.from_arrays(_arrow(starts).cast(pa.int32()), sorted_column)
-            records = records.append_column(f"{name}s", lists)
-        return records
+        starts = np.searchsorted(documents[order], np.arange(low, min(high, self.meta.documents) + 1))
+        offsets = _arrow(starts).cast(pa.int32())
+        columns = [facets[name].take(_arrow(order)).combine_chunks() for name in ("field", "value")]
+        return pa.table([pa.ListArray.from_arrays(offsets, column) for column in columns], ["fields", "values"])
 
     def _load_vectors(self, kind: Kind) -> Rows:
         """Return the vectors of a kind; a document without one has zeros."""
@@ -377,7 +378,7 @@ class Store:
 
     def facets(self, documents: Ints) -> list[dict[str, list[str]]]:
         """Return the values of each document by field."""
-        rows = self._records.select(["fields", "values"]).take(_arrow(documents))
+        rows = self._facets.take(_arrow(documents))
         found: list[dict[str, list[str]]] = []
         for fields, values in zip(*(column.to_pylist() for column in rows.columns), strict=True):
             found.append({})
@@ -387,7 +388,7 @@ class Store:
 
     def records(self, documents: Ints | Sequence[int]) -> list[dict[str, Any]]:
         """Return item_id, title, category and price of documents, in the given order."""
-        records: list[dict[str, Any]] = self._records.select(_SHOWN).take(_arrow(documents)).to_pylist()
+        records: list[dict[str, Any]] = self._records.take(_arrow(documents)).to_pylist()
         return records
 
     def close(self) -> None:
@@ -405,6 +406,18 @@ def read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta:
     (there,) = connection.execute(_HAS_WINDOWS).fetchone() or (0,)
     (days,) = (connection.execute("SELECT popularity_days FROM windows").fetchone() if there else None) or (None,)
     return ReleaseMeta(**row, popularity_days=days)
+
+
+def _stream(table: pa.Table) -> AnyArray:
+    """Return a table as an Arrow stream of one batch: each look at some rows would join several ones."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return np.frombuffer(sink.getvalue(), dtype=np.uint8)
+
+
+def _read_stream(stream: AnyArray) -> pa.Table:
+    return pa.ipc.open_stream(pa.py_buffer(stream)).read_all()
 
 
 def _arrow(numbers: Ints | Sequence[int]) -> pa.Array:
