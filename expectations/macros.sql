@@ -1,5 +1,7 @@
 /* DuckDB macros for the queries of the suites. The package adds `has_markup(text)`, `has_mojibake(text)` and
-   `is_refusal(text)`, with the same patterns that staging and the validation of captions use (vlm4rec_search/common/patterns.py). */
+   `is_refusal(text)`, with the same patterns that staging and the validation of captions use
+   (vlm4rec_search/common/patterns.py), and `is_mistake(reason)`: whether a reason for which staging refused a row is a
+   mistake of the export. */
 
 create or replace temp macro l2_norm(vector) as sqrt(list_sum(list_transform(vector, lambda x: x::double * x)));
 
@@ -13,8 +15,3 @@ create or replace temp macro spellings(id) as [
   {'name': 'without signs between letters and digits', 'text': regexp_replace(lower(id), '[^\p{L}\p{N}]', '', 'g')},
   {'name': 'as their digits alone', 'text': ltrim(regexp_replace(id, '\D', '', 'g'), '0')}
 ];
-
-/* Whether a reason for which staging refused a row is a mistake of the export. Of a purchase that is delivered twice the
-   row of the log counts. */
-create or replace temp macro is_mistake(reason) as
-  reason not in ('forgotten', 'the purchase is in the log of the shop, too');

@@ -172,11 +172,16 @@ def number_text(evaluator: MacroEvaluator, number: SQL) -> str:
 
 
 @macro()
-def nine_digits(evaluator: MacroEvaluator, number: SQL) -> str:
-    """Return a DOUBLE rounded to nine or ten significant digits; what is below 1e-300 becomes 0.
+def nine_digits(evaluator: MacroEvaluator, total: SQL, of: SQL) -> str:
+    """Return a sum rounded to nine or ten digits of its largest parts; what is below 1e-300 becomes 0.
 
     An engine adds in no fixed order, and the last digits of a sum depend on the order: without them, equal rows have
-    equal sums, and two plans on the same data give the same order.
+    equal sums, two plans on the same data give the same order, and parts that cancel have the sum 0.
+
+    Args:
+        evaluator: of the model.
+        total: the sum, a DOUBLE.
+        of: the same sum of the parts' absolute values.
     """
-    digits = f"POWER(10, LEAST(9 - CEIL(LOG10(NULLIF(ABS({number}), 0))), 300))"
-    return f"(ROUND(({number}) * {digits}) / {digits})"
+    digits = f"POWER(10, LEAST(9 - CEIL(LOG10(NULLIF({of}, 0))), 300))"
+    return f"(ROUND(({total}) * {digits}) / {digits})"

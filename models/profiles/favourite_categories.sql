@@ -12,7 +12,7 @@ WITH liked AS (
   SELECT
     weights.user_id,
     items.category,
-    @nine_digits(SUM(weights.weight)) AS weight
+    @nine_digits(SUM(weights.weight), SUM(ABS(weights.weight))) AS weight
   FROM profiles.profile_weights AS weights
   INNER JOIN staging.items AS items
     ON items.item_id = weights.item_id

@@ -53,17 +53,13 @@ WITH fallback AS (
     COUNT(*) AS times,
     MIN(events.days) AS days,
     ANY_VALUE(events.weight) <> 0 AS counts,
-    @nine_digits(
-      ANY_VALUE(events.weight) * LEAST(
-        SUM(events.strength * POWER(0.5, events.days / events.half_life_days)),
-        ANY_VALUE(events.repeat_cap)
-      )
+    ANY_VALUE(events.weight) * LEAST(
+      SUM(events.strength * POWER(0.5, events.days / events.half_life_days)),
+      ANY_VALUE(events.repeat_cap)
     ) AS weight,
-    @nine_digits(
-      ANY_VALUE(events.weight) * LEAST(
-        SUM(events.strength * POWER(0.5, events.days / events.behaviour_half_life_days)),
-        ANY_VALUE(events.repeat_cap)
-      )
+    ANY_VALUE(events.weight) * LEAST(
+      SUM(events.strength * POWER(0.5, events.days / events.behaviour_half_life_days)),
+      ANY_VALUE(events.repeat_cap)
     ) AS recent,
     MAX(CASE WHEN events.weight > 0 THEN POWER(0.5, events.days / events.lasting_half_life_days) ELSE 0 END) AS lasting
   FROM events
@@ -75,8 +71,8 @@ WITH fallback AS (
   SELECT
     by_event.user_id,
     by_event.item_id,
-    @nine_digits(SUM(by_event.weight)) AS weight,
-    @nine_digits(SUM(by_event.recent)) AS recent,
+    @nine_digits(SUM(by_event.weight), SUM(ABS(by_event.weight))) AS weight,
+    @nine_digits(SUM(by_event.recent), SUM(ABS(by_event.recent))) AS recent,
     MAX(by_event.lasting) AS lasting,
     MIN(by_event.days) AS days,
     BOOL_OR(by_event.counts) AS counts,
@@ -96,7 +92,8 @@ WITH fallback AS (
     COALESCE(
       LEAST(
         1,
-        @nine_digits(0.5 * SUM(GREATEST(by_item.weight, 0)) / NULLIF(SUM(GREATEST(-by_item.weight, 0)), 0))
+        0.5 * @nine_digits(SUM(GREATEST(by_item.weight, 0)), SUM(GREATEST(by_item.weight, 0)))
+        / NULLIF(@nine_digits(SUM(GREATEST(-by_item.weight, 0)), SUM(GREATEST(-by_item.weight, 0))), 0)
       ),
       1
     ) AS dislikes

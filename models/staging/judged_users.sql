@@ -30,7 +30,7 @@ WITH delivered AS (
     COALESCE(cleaned.named, cleaned.attributes) AS segment,
     CASE
       WHEN cleaned.user_id IS NULL THEN 'no user id'
-      WHEN COALESCE(cleaned.named, cleaned.attributes) LIKE 'category:%' THEN 'segment is named like a category'
+      WHEN cleaned.named LIKE 'category:%' THEN 'segment is named like a category'
       WHEN ROW_NUMBER() OVER (PARTITION BY cleaned.user_id ORDER BY cleaned.row_number) > 1 THEN 'repeated user id'
     END AS reason
   FROM cleaned
@@ -47,6 +47,6 @@ WITH delivered AS (
 SELECT
   counted.row_number, /* number of the row in all files of the table, from 1 */
   counted.user_id::TEXT AS user_id, /* the shop's id of the shopper */
-  CASE WHEN NOT counted.named IS NULL OR counted.shoppers >= 5 THEN counted.segment::TEXT END AS segment, /* the column segment; if it is empty, all attributes in one text by name, such as "country FR, tier gold", that at least 5 accepted shoppers have */
+  CASE WHEN NOT counted.named IS NULL OR (counted.shoppers >= 5 AND NOT counted.segment LIKE 'category:%') THEN counted.segment::TEXT END AS segment, /* the column segment; if it is empty, all attributes in one text by name, such as "country FR, tier gold", that at least 5 accepted shoppers have */
   counted.reason /* why the row is refused; NULL if it is accepted */
 FROM counted

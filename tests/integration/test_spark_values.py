@@ -234,7 +234,7 @@ def test_lists_have_the_order_of_their_key(spark: "SparkSession") -> None:
 
 
 def test_sums_are_rounded_alike(spark: "SparkSession") -> None:
-    rounded = macros("numbers").nine_digits(DUCKDB, "number")
+    rounded = macros("numbers").nine_digits(DUCKDB, "number", "ABS(number)")
     query = f"SELECT {rounded} AS value FROM numbers WHERE ABS(number) < 1e308 ORDER BY n"
     expected, found = both(spark, query, query)
     assert [row["value"] for row in expected] == [0.0, 0.0, 1.0, 5.25, -0.125, 2.675, 1e16, 1e-7, 123456789.0]

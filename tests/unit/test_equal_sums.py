@@ -19,6 +19,11 @@ LOG = """
     FROM range(2) AS shoppers(shopper), range(4) AS items(item), range(40) AS events(event)
 """
 
+PACE = """
+    CREATE TABLE profiles.pace AS
+    SELECT 23 AS half_life_days, 5 AS behaviour_half_life_days, 10 AS lasting_half_life_days
+"""
+
 
 @pytest.fixture(scope="module", params=[1, 2, 3])
 def shop(request: pytest.FixtureRequest) -> duckdb.DuckDBPyConnection:
@@ -30,10 +35,7 @@ def shop(request: pytest.FixtureRequest) -> duckdb.DuckDBPyConnection:
     connection.execute("CREATE TABLE profiles.likes AS FROM histories.user_histories")
     connection.execute(f"CREATE TABLE profiles.event_weights AS FROM '{ROOT}/models/profiles/event_weights.csv'")
     connection.execute("UPDATE profiles.event_weights SET repeat_cap = 1000")
-    connection.execute(
-        "CREATE TABLE profiles.pace AS"
-        " SELECT 23 AS half_life_days, 5 AS behaviour_half_life_days, 10 AS lasting_half_life_days"
-    )
+    connection.execute(PACE)
     connection.execute(
         "CREATE TABLE staging.items AS"
         " SELECT 'i' || item AS item_id, 'c' || item // 2 AS category FROM range(4) AS items(item)"
@@ -52,6 +54,26 @@ def _query(table: str) -> str:
 def test_equal_histories_have_equal_weights(shop: duckdb.DuckDBPyConnection, column: str) -> None:
     weights = shop.execute(f"SELECT DISTINCT {column} FROM profiles.profile_weights").fetchall()
     assert len(weights) == 1
+
+
+def test_events_that_cancel_leave_nothing() -> None:
+    """A view (0.2), a cart (0.6) and a return (-0.8) of one day, before other events."""
+    with duckdb.connect() as connection:
+        connection.execute("CREATE SCHEMA histories; CREATE SCHEMA profiles")
+        connection.execute("""
+            CREATE TABLE histories.user_histories AS
+            SELECT 'u' || shopper AS user_id, 'i' AS item_id, event_type, 1.0 AS value, 1::BIGINT AS position,
+                TIMESTAMP '2025-03-01' AS interacted_at
+            FROM range(50) AS shoppers(shopper), (VALUES ('view'), ('cart'), ('return')) AS kinds(event_type)
+            UNION ALL
+            SELECT 'u' || shopper, 'j', 'purchase', 1.0, 2, TIMESTAMP '2025-03-02' + to_minutes(shopper::INT * 97)
+            FROM range(50) AS shoppers(shopper)
+        """)
+        connection.execute(f"CREATE TABLE profiles.event_weights AS FROM '{ROOT}/models/profiles/event_weights.csv'")
+        connection.execute(PACE)
+        connection.execute(f"CREATE TABLE weights AS {_query('profiles.profile_weights')}")
+        sums = "SELECT DISTINCT weight, recent FROM weights WHERE item_id = 'i'"
+        assert connection.execute(sums).fetchall() == [(0.0, 0.0)]
 
 
 def test_equal_items_and_categories_are_in_the_order_of_their_names(shop: duckdb.DuckDBPyConnection) -> None:

@@ -193,6 +193,7 @@ BROKEN = {
     ),
     "key": ("{table: t.t, description: d, ids: [a], query: q, expectation: []}", "expectations: Field required"),
     "sql": ("{ids: [a], query: selec from, %s}", "as_of.yaml: the query fails"),
+    "macro": ("{ids: [a], query: select lost(1) as a, %s}", "the query fails: Catalog Error: Scalar Function"),
     "column": ("{ids: [as_of], query: select b from histories.as_of, %s}", "as_of.yaml: the query fails"),
     "table": ("{ids: [a], query: select a from search.lost, %s}", "Run `sqlmesh plan`"),
     "measure": ("{ids: [as_of], query: select as_of from histories.as_of, %s}", "expect_column_values_to_be_unique(a)"),

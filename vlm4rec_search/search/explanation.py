@@ -348,7 +348,7 @@ class Explainer:
         return items, vectors, weights
 
     def _co_purchase_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
-        """Return the shares of the items with which the hit was bought."""
+        """Return the shares of the items that the same shoppers chose."""
         return self._neighbour_parts(item_id, self._starts("behaviour", profiles))
 
     def _ease_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:

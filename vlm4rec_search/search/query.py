@@ -257,7 +257,7 @@ class Explanation:
             down. A shopper with several interests gets the items of the interest that is nearest to the hit.
         rest: the sum of the shares of all other history items.
         words: the matched words, best first.
-        bought_with: the history items that the same shoppers bought, best first.
+        bought_with: the history items that the same shoppers chose, best first.
         bought_rest: the sum of the shares of all other such items.
         rules: what diversity, category caps and business rules did to the hit, in words.
         goes_with: the items of the shopper that speak most for the hit in `ease`, best first.

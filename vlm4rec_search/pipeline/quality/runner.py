@@ -302,7 +302,7 @@ def _demand(kind: str, rule: Mapping[str, Any]) -> str:
     if values := rule.get("value_set"):
         words.append("or ".join(str(value).lower() for value in values) if len(values) < 3 else f"{len(values)} values")
     if (share := rule.get("mostly", 1.0)) < 1.0:
-        words.append(f"in at least {share:.0%} of the rows")
+        words.append(f"in at least {share:.0%} of the rows to which it applies")
     return f"{subject}: {' '.join(filter(None, words))}"
 
 

@@ -16,6 +16,11 @@ from vlm4rec_search.common.yaml_files import read_yaml
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 MACROS = "macros.sql"
+# Of a purchase that is delivered twice the row of the log counts.
+_IS_MISTAKE = """
+CREATE OR REPLACE TEMP MACRO is_mistake(reason) AS
+    reason NOT IN ('forgotten', 'the purchase is in the log of the shop, too')
+"""
 FINITE = " is finite"  # ends the name of a column that says whether a measured number is one
 EXPOSURE = "ranking.exposure"  # no table of the warehouse: its suites read `exposure`, see `Exposure.to_json`
 
@@ -71,13 +76,14 @@ def load_suites(folder: Path, only: str | None = None) -> list[Suite]:
 
 
 def define_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Define the macros of the suites: `has_markup`, `has_mojibake`, `is_refusal`, and those of `macros.sql`.
+    """Define the macros of the suites: `has_markup`, `has_mojibake`, `is_refusal`, `is_mistake` and those of `macros.sql`.
 
     Raises:
         UsageError: the file is not valid SQL.
     """
     for name, regex in (("has_markup", MARKUP), ("has_mojibake", MOJIBAKE), ("is_refusal", REFUSAL)):
         connection.execute(f"CREATE OR REPLACE TEMP MACRO {name}(text) AS REGEXP_MATCHES(text, {quote_text(regex)})")
+    connection.execute(_IS_MISTAKE)
     path = folder / MACROS
     if not path.is_file():
         return
@@ -103,8 +109,8 @@ def measure(connection: duckdb.DuckDBPyConnection, suite: Suite, environment: st
         numbers = [name for name, kind in kinds if name in judged and kind in ("FLOAT", "DOUBLE")]
         checks = [f"isfinite({quote_name(name)}) AS {quote_name(name + FINITE)}" for name in numbers]
         frame = rows.project(", ".join(["*", *checks])).df()
-    except duckdb.CatalogException:
-        raise  # a missing table, for which `warehouse.read` has a hint
     except (SqlglotError, duckdb.Error) as error:
+        if "Table with name" in str(error):
+            raise  # `warehouse.read` has a hint for it
         raise UsageError(f"{suite.file}: the query fails: {first_line(error)}") from None
     return frame.drop(columns=[name + FINITE for name in numbers if not frame[name + FINITE].eq(False).any()])
