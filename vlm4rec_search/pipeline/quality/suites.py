@@ -76,7 +76,7 @@ def load_suites(folder: Path, only: str | None = None) -> list[Suite]:
 
 
 def define_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Define the macros of the suites: `has_markup`, `has_mojibake`, `is_refusal`, `is_mistake` and those of `macros.sql`.
+    """Define the macros of the suites: those of the package, such as `has_markup`, and those of `macros.sql`.
 
     Raises:
         UsageError: the file is not valid SQL.
