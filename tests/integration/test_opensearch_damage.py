@@ -11,6 +11,7 @@ import pytest
 from helpers.faulty_proxy import proxy
 from helpers.server_releases import Window, relabelled
 from helpers.six_items import documents
+from helpers.waiting import wait_until
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -53,8 +54,8 @@ def test_a_live_release_that_lost_an_index_answers_from_memory_until_the_next_pu
         assert "the release is no longer there" in (answer.degraded or "")
     new = window.publish(relabelled("new"), incremental=True).meta.name
     assert "nothing counts as live: the aliases do not point to one release" in caplog.text
-    answer = index.search(query)
-    assert (answer.release, answer.degraded) == (new, None)
+    wait_until(lambda: index.search(query).release == new)  # searches look for it once a second
+    assert index.search(query).degraded is None
     window.releases.prune(1)
     assert len(window.indexes()) == len(KINDS)  # what was left of the old release is gone
 
