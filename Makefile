@@ -13,11 +13,11 @@ ON_FIXTURES := VLM4REC_DATA_DIR=tests/data/raw VLM4REC_CACHE=.cache/test VLM4REC
 
 help:
 	@echo "make demo       build, publish and search the built-in shop, offline after one download of 83 MB"
-	@echo "make test       lint, types, SQL tests, all tests but the long ones (about 35 minutes on 2 cores)"
+	@echo "make test       lint, types, SQL tests, all tests but the long ones (about 30 minutes on 2 cores)"
 	@echo "make test-unit  the tests that need no process, server or network (about 1 minute)"
-	@echo "make test-long  the tests that take a minute or more each (about 20 minutes)"
+	@echo "make test-long  the tests that take a minute or more each (about 50 minutes)"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      measure everything beside what else one could take, into benchmarks/results.md (under 30 minutes)"
+	@echo "make bench      measure everything beside what else one could take, into benchmarks/results.md (about half an hour)"
 	@echo "make bench-large        the same at ten times the size: hours; goes on where it was stopped"
 	@echo "make bench-compare REV=main     compare this tree with a commit; fails where a ratio grew 1.5 times"
 
@@ -37,7 +37,7 @@ demo: .venv/core
 	$(BIN)/vlm4rec demo
 
 announce:
-	@echo "== make test takes about 35 minutes on 2 quiet cores, make test-unit about 1 minute"
+	@echo "== make test takes about 30 minutes on 2 quiet cores, make test-unit about 1 minute"
 
 lint: .venv/installed
 	@echo "== Lint and types"
@@ -67,7 +67,7 @@ test-unit: .venv/installed
 	$(PYTEST) -n 2 tests/unit
 
 test-long: .venv/installed
-	@echo "== Long tests: about 20 minutes"
+	@echo "== Long tests: about 50 minutes"
 	$(PYTEST) -n 2 -m long
 
 .venv/bench: .venv/installed
