@@ -37,7 +37,7 @@ def run_concurrently(call: Callable[[T], R], tasks: Iterable[T], workers: int) -
 def usable_cores() -> int:
     """Return the number of processor cores that this process may use, at least 1.
 
-    DuckDB counts them by the quota of a container and by SLURM_CPUS_ON_NODE, the affinity of the process is added here.
+    DuckDB knows the quota of a container and SLURM_CPUS_ON_NODE; the affinity of the process may allow fewer.
     """
     with duckdb.connect() as connection:
         (threads,) = connection.execute("SELECT current_setting('threads')").fetchone() or (1,)
