@@ -24,7 +24,7 @@ def shelf(backend: Backend) -> Backend:
 
 def answer(shelf: Backend, tmp_path: Path, rules: str, query: Query) -> Answer:
     file = tmp_path / "rules.yaml"
-    file.write_text(f"rules:\n{rules}", "utf-8")
+    file.write_text(f"rules:\n{rules}\nscenarios: {{home: {{}}, mail: {{}}}}", "utf-8")
     with shelf.open(ranking=RANKING, rules=file) as index:
         return index.search(query)
 
@@ -235,6 +235,20 @@ def test_a_condition_that_cannot_be_is_told(tmp_path: Path, when: str, complaint
     file = tmp_path / "rules.yaml"
     file.write_text(f"rules:\n{GIFT.format(when)}")
     with pytest.raises(UsageError, match=complaint):
+        load_rules(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("rules: [{action: drop, items: [a], when: {scenario: [mail, home]}}]", "rule 1 is for the scenario 'home'"),
+        ("experiments: {weights: {scenario: home, b: {ranking: b.yaml}}}", "experiment 'weights' is for the"),
+    ],
+)
+def test_a_scenario_that_the_file_lacks_is_told(tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(f"scenarios: {{mail: {{}}}}\n{text}")
+    with pytest.raises(UsageError, match=f"{complaint}.*it has mail"):
         load_rules(file)
 
 

@@ -1,4 +1,4 @@
-"""Finds business rules that touch nothing: a misspelt field or id would otherwise go unnoticed."""
+"""Finds business rules that touch nothing: a misspelt field, id or segment would otherwise go unnoticed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
@@ -22,12 +22,13 @@ _NEAREST = "SELECT item_id FROM documents ORDER BY LEVENSHTEIN(LOWER(item_id), L
 
 
 def find_idle_rules(rules: Sequence[Rule], tables: SearchTables[Frame]) -> list[str]:
-    """Return one line for each rule that applies to no item, or names items that the catalogue lacks."""
+    """Return one line for each rule that applies to no item or shopper, or names some that the catalogue lacks."""
     if not rules:
         return []
     lines = []
     with duckdb.connect() as connection:
         connection.register("documents", tables.documents)
+        connection.register("users", tables.users)
         connection.register("facets", tables.facets)
         catalogue = _Tables(connection)
         for number, rule in enumerate(rules, 1):
@@ -69,6 +70,10 @@ class _Catalogue(ABC):
         """Return ids that somebody may have meant by one that is missing, where they can be looked up."""
         return ()
 
+    def segments(self) -> Collection[str] | None:
+        """Return the segments that shoppers are in, None where they cannot be looked up."""
+        return None
+
     def values(self, field: str) -> Sequence[str]:
         """Return the values of a field, where they can be looked up."""
         return ()
@@ -91,6 +96,9 @@ class _Tables(_Catalogue):
 
     def near_items(self, item: str) -> Sequence[str]:
         return self._texts(_NEAREST, item)
+
+    def segments(self) -> Collection[str]:
+        return self._texts("SELECT DISTINCT segment FROM users WHERE segment IS NOT NULL ORDER BY segment")
 
     def values(self, field: str) -> Sequence[str]:
         return self._texts("SELECT DISTINCT value FROM facets WHERE field = ? ORDER BY value", field)
@@ -120,6 +128,12 @@ class _Release(_Catalogue):
 def _describe(rule: Rule, catalogue: _Catalogue) -> str | None:
     if rule.when and rule.when.until and rule.when.until <= datetime.now(UTC):
         return f"it ended on {rule.when.until:%Y-%m-%d}"
+    if rule.when and (segments := catalogue.segments()) is not None:
+        empty = [segment for segment in rule.when.segment if segment not in segments]
+        if empty:
+            effect = "" if len(empty) < len(rule.when.segment) else "touches nothing: "
+            near = _suggest(empty[0], segments)
+            return f"{effect}no shopper is in the segment {', '.join(map(repr, empty[:_SHOWN]))}{near}"
     if rule.filter is None:
         missing = catalogue.missing(rule.items)
         if not missing:
@@ -140,7 +154,7 @@ def _describe(rule: Rule, catalogue: _Catalogue) -> str | None:
     return f"touches nothing: no item fulfils it{near or some}"
 
 
-def _suggest(name: str, names: Sequence[str]) -> str:
+def _suggest(name: str, names: Collection[str]) -> str:
     folded = {each.casefold(): each for each in names}
     near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
     return f"; did you mean {folded[near[0]]!r}?" if near else ""

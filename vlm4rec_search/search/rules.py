@@ -239,6 +239,17 @@ class RulesFile(BaseModel):
     ] = {}
     experiments: dict[str, Experiment] = {}
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        named = {f"rule {number}": rule.when.scenario for number, rule in enumerate(self.rules, 1) if rule.when}
+        named |= {f"experiment {name!r}": (each.scenario,) for name, each in self.experiments.items() if each.scenario}
+        for who, scenarios in named.items():
+            for name in scenarios:
+                if name not in self.scenarios:
+                    known = ", ".join(self.scenarios) or "none"
+                    raise ValueError(f"{who} is for the scenario {name!r}, which the file lacks; it has {known}")
+        return self
+
 
 def load_rules(path: Path | None) -> RulesFile:
     """Read a YAML file of rules; without a file there are none.
