@@ -49,7 +49,7 @@ def test_an_index_holds_its_metadata_and_takes_no_other_field(window: Window) ->
     assert body["mappings"]["dynamic"] == "strict"
     assert "refresh_interval" not in body["settings"]["index"]  # restored after loading
     older = {name: value for name, value in body["mappings"]["_meta"].items() if name != "table_version"}
-    assert read_meta(older) == made  # a field that an older package did not write is None
+    assert read_meta(older) == made  # a field that version 0.1 did not write is None
     assert set(body["aliases"]) == {f"{window.catalogue.prefix}items"}
 
 

@@ -84,7 +84,7 @@ def test_what_is_printed_gives_the_same_hits_when_it_is_sent(server: Server, ind
 def test_the_command_prints_requests(server: Server) -> None:
     arguments = ["search", "--user", "u1", "--print-request"]
     (first, *_, last) = CliRunner().invoke(main, arguments, catch_exceptions=False).output.strip().split("\n\n")
-    assert first.startswith(f"POST /{server.prefix}profiles__v6__hashing-4__")
+    assert first.startswith(f"POST /{server.prefix}profiles__v8__hashing-4__")
     assert first.splitlines()[1] == '{"ids":["u1"]}'
     assert "stored_fields=title" in last
     printed = json.loads(CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False).output)

@@ -49,7 +49,7 @@ def test_verification_runs_a_search_of_each_kind(window: Window) -> None:
 def test_verification_compares_approximate_with_exact_neighbours(window: Window) -> None:
     index = window.catalogue.index("items", window.publish().meta.name)
     with window.staged() as connection:
-        assert verify.verify_recall(window.client, connection, index) == 200
+        assert verify.verify_recall(window.client, connection, index, ["vector"]) == 200
 
 
 def test_a_recall_below_the_wanted_one_is_told_and_costs_no_search_time(
@@ -58,7 +58,7 @@ def test_a_recall_below_the_wanted_one_is_told_and_costs_no_search_time(
     index = window.catalogue.index("items", window.publish().meta.name)
     monkeypatch.setattr(verify, "WANTED_RECALL", 1.1)
     with window.staged() as connection:
-        assert verify.verify_recall(window.client, connection, index) == 200, "more candidates find no more"
+        assert verify.verify_recall(window.client, connection, index, ["vector"]) == 200, "more candidates find no more"
     assert "nearest items by vector the approximate search" in caplog.text
     assert "finds 1.000 with ef_search 200, less than 1.1" in caplog.text
 

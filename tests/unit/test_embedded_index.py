@@ -223,7 +223,11 @@ def test_an_address_without_a_scheme_shows_no_password(tmp_path: Path, host: str
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("schema_version = 99", r"99, 'vlm4rec_english@3'"), ("analyzer = 'english@0'", r"6, 'english@0'")],
+    [
+        ("schema_version = 99", r"99, 'vlm4rec_english@3'"),
+        ("schema_version = 7", r"\(7, 'vlm4rec_english@3'\), this package reads \(8, .*publish again with"),
+        ("analyzer = 'english@0'", r"8, 'english@0'"),
+    ],
 )
 def test_another_schema_or_analyzer_is_refused(tmp_path: Path, change: str, message: str) -> None:
     build_release(tmp_path, given(documents()), meta())

@@ -5,14 +5,14 @@ import pytest
 from vlm4rec_search.cli.output import print_rows
 
 NAMES = ("release", "found_at", "share_of_all")
-ROWS = [("items__v6__all-minilm-l6-v2__20261129t010649150", "2026-11-29 01:06:49", 0.25), ("short", "2026-11-30", None)]
+ROWS = [("items__v8__all-minilm-l6-v2__20261129t010649150", "2026-11-29 01:06:49", 0.25), ("short", "2026-11-30", None)]
 
 
 @pytest.mark.parametrize(
     ("width", "expected"),
     [
-        (100, "items__v6__all-minilm-l6-v2__20261129t010649150   2026-11-29 01:06:49           0.25"),
-        (60, "items__v6__all-minilm-l6-v2__202   2026-11-29        0.25"),  # folded
+        (100, "items__v8__all-minilm-l6-v2__20261129t010649150   2026-11-29 01:06:49           0.25"),
+        (60, "items__v8__all-minilm-l6-v2__202   2026-11-29        0.25"),  # folded
         (30, "share_of_all  0.25"),  # below each other
     ],
 )

@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.six_items import FIT, RANKING, documents, given, meta, popularity, publish, users
+from helpers.six_items import FIT, documents, given, meta, popularity, publish, users
 from helpers.workspace import ROOT
 
 from vlm4rec_search import Query, open_index
@@ -47,7 +47,7 @@ def test_changes_are_counted_against_the_release_before(tmp_path: Path) -> None:
 def test_a_release_holds_its_metadata(tmp_path: Path) -> None:
     made = new_release("org/Some_Model v2@abc", 4, "attributes@1", "facts@3", datetime(2025, 6, 30))
     made = replace(made, checks="forced: captions", fitted=FIT, fitted_dimension=2)
-    assert made.name.startswith("items__v6__some-model-v2__2")
+    assert made.name.startswith("items__v8__some-model-v2__2")
     frame = documents().assign(encoder=made.encoder)
     build_release(tmp_path, given(frame), made)
     stored = rows(tmp_path, "SELECT name, encoder, prompt, as_of, checks, analyzer, documents, users FROM release")
@@ -69,22 +69,6 @@ def test_the_days_of_popularity_come_from_the_warehouse() -> None:
         connection.execute((ROOT / "tests" / "fixtures" / "good_tables.sql").read_text("utf-8"))
         connection.execute("UPDATE profiles.pace SET popularity_days = 45")
         assert read_search_layer(connection).new_release("passed").popularity_days == 45.0
-
-
-def test_a_release_of_an_earlier_version_opens_without_the_days_of_popularity(tmp_path: Path) -> None:
-    name = publish(tmp_path).release
-    sentences = []
-    for _ in range(2):
-        with open_index(str(tmp_path), ranking=RANKING) as index:
-            answer = index.search(Query(user="nobody", k=1, explain=True))
-        assert answer.hits[0].explanation is not None
-        sentences.append(answer.hits[0].explanation.sentence)
-        with duckdb.connect(str(release_path(tmp_path, name))) as connection:
-            connection.execute("DROP TABLE IF EXISTS windows")
-    assert sentences == [f"It is popular (7 shoppers chose it{days})." for days in (" in the last 30 days", "")]
-    meta = EmbeddedReleases(tmp_path).list()[name].meta
-    assert meta is not None
-    assert meta.popularity_days is None
 
 
 BAD = {

@@ -37,7 +37,7 @@ def test_command_prints_a_table(folder: Path) -> None:
     output = run(folder, "--user", "u1", "--explain", "--fusion", "minmax")
     assert "blue dress" in output
     assert "from the history" in output
-    assert "release items__v6__hashing-4__" in output
+    assert "release items__v8__hashing-4__" in output
 
 
 @pytest.mark.usefixtures("hashing_encoder")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +10,6 @@ from helpers.six_items import FIT, documents, given, meta, users
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.indexes.embedded.pointer import current_release
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.search.ranking import load_ranking
 from vlm4rec_search.search.searcher import Searcher
@@ -95,17 +93,6 @@ def test_a_release_without_learned_vectors_answers_as_before(tmp_path: Path) -> 
             "the release has no learned vectors, which `vlm4rec fit` makes, so the answer is what is popular in the"
             " categories that the user likes",
         )
-
-
-def test_a_release_of_the_version_before_is_read(tmp_path: Path) -> None:
-    build_release(tmp_path, given(documents()), meta())
-    path = current_release(tmp_path)
-    assert path is not None
-    with duckdb.connect(str(path)) as connection:
-        connection.execute("ALTER TABLE release DROP fitted; ALTER TABLE release DROP fitted_dimension;")
-        connection.execute("ALTER TABLE users DROP fitted; DROP TABLE fitted; UPDATE release SET schema_version = 5;")
-    with open_index(str(tmp_path)) as index:
-        assert index.search(Query(user="u1")).hits
 
 
 @pytest.mark.parametrize(("vector", "number"), [([1.0, 0.0, 0.0], 1), ([0.5, 0.5], 1), ([float("nan"), 1.0], 1)])

@@ -203,18 +203,8 @@ def test_a_release_that_is_read_in_ranges_gives_the_same_arrays(
         each.close()
 
 
-def test_a_release_without_the_table_of_shortlists_is_read(tmp_path: Path) -> None:
-    build_release(tmp_path, given(documents()), meta())
-    (path,) = (tmp_path / "releases").glob("*.duckdb")
-    with duckdb.connect(str(path), read_only=True) as connection:
-        assert ("shortlists",) not in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-    store = Store(path)
-    assert store.shortlists == {}
-    store.close()
-
-
 def test_arrays_whose_release_was_never_finished_are_removed(tmp_path: Path) -> None:
-    left = tmp_path / "releases" / "items__v6__gone__1.arrays-3"
+    left = tmp_path / "releases" / "items__v8__gone__1.arrays-3"
     left.mkdir(parents=True)
     (left / "vectors.npy").write_bytes(b"1")
     build_release(tmp_path, given(documents()), meta())

@@ -139,7 +139,7 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     Documents are compared by content, and a sample of users is searched for in both: how many of their hits are the
     same, and what the hits show. Without SECOND, FIRST is compared with the live release.
 
-    Example: vlm4rec releases diff items__v6__all-minilm-l6-v2__20250630t120000000 --users 100
+    Example: vlm4rec releases diff items__v8__all-minilm-l6-v2__20250630t120000000 --users 100
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases

@@ -27,6 +27,12 @@ _FAULTS = {
             OR coalesce(NOT isfinite(list_sum(fitted.fitted)), TRUE)
             OR abs(list_inner_product(fitted.fitted, fitted.fitted) - 1) > 2e-3
     """,
+    "vectors of photos are not of length 1 and of the release's encoder and dimension": """
+        SELECT count(*) FROM photos, release
+        WHERE photos.encoder IS DISTINCT FROM release.image_encoder
+            OR len(photo) IS DISTINCT FROM release.image_dimension
+            OR coalesce(NOT isfinite(list_sum(photo)), TRUE) OR abs(list_inner_product(photo, photo) - 1) > 2e-3
+    """,
     "documents are neither published nor rejected": """
         SELECT (SELECT count(*) FROM judged_documents) - (SELECT count(*) FROM documents)
             - (SELECT count(*) FROM rejected WHERE kind = 'document')
@@ -36,17 +42,6 @@ _FAULTS = {
             - (SELECT count(*) FROM rejected WHERE kind = 'user')
     """,
 }
-_PHOTO_FAULT = "vectors of photos are not of length 1 and of the release's encoder and dimension"
-_FAULTY_PHOTOS = """
-    SELECT count(*) FROM photos, release
-    WHERE photos.encoder IS DISTINCT FROM release.image_encoder OR len(photo) IS DISTINCT FROM release.image_dimension
-        OR coalesce(NOT isfinite(list_sum(photo)), TRUE) OR abs(list_inner_product(photo, photo) - 1) > 2e-3
-"""
-
-
-def has_photos(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether the release of a staging database has vectors of photos."""
-    return "image_encoder" in connection.table("release").columns
 
 
 def check_loss(gone: int, live: int, kind: str) -> None:
@@ -73,7 +68,7 @@ def verify_rows(connection: duckdb.DuckDBPyConnection) -> None:
     Raises:
         RunError: rows are missing or too many; the message gives their number.
     """
-    for fault, query in (_FAULTS | ({_PHOTO_FAULT: _FAULTY_PHOTOS} if has_photos(connection) else {})).items():
+    for fault, query in _FAULTS.items():
         with_wanted = f"WITH wanted AS (SELECT item_id FROM judged_documents WHERE reason IS NULL) {query}"  # noqa: S608
         (number,) = connection.execute(with_wanted).fetchone() or (0,)
         if number:

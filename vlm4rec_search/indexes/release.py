@@ -1,4 +1,4 @@
-"""The metadata of a new release, the versions that this package reads, and the result of a publication."""
+"""The metadata of a new release, the version that this package reads, and the result of a publication."""
 
 import re
 from collections.abc import Mapping
@@ -12,9 +12,7 @@ from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 from vlm4rec_search.common.version import package_version
 from vlm4rec_search.search.release import ReleaseMeta
 
-SCHEMA_VERSION = 6  # of the tables of a release file; raise it when the package before this one cannot read them
-WITH_PHOTOS = 7  # of a release with vectors of photos: only such a one cannot be read by the package before this one
-READABLE = (5, SCHEMA_VERSION, WITH_PHOTOS)  # 5 has no learned vectors
+SCHEMA_VERSION = 8  # of the tables of a release file; raise it when the package before this one cannot read them
 CURE = "go back with `vlm4rec releases rollback`, or publish again with `vlm4rec index`"
 """What to do where the live release cannot be read."""
 _MOMENT = re.compile(r"\d{8}t\d{9}")  # the end of a name
@@ -119,9 +117,8 @@ def new_release(
     """
     now = datetime.now(UTC)
     model = re.sub(r"[^a-z0-9.]+", "-", encoder.split("@")[0].rsplit("/", 1)[-1].lower()).strip("-.") or "model"
-    schema_version = WITH_PHOTOS if image_encoder else SCHEMA_VERSION
     return ReleaseMeta(
-        name=f"items__v{schema_version}__{model[:60]}__{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}",
+        name=f"items__v{SCHEMA_VERSION}__{model[:60]}__{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}",
         created_at=now.replace(tzinfo=None),
         encoder=encoder,
         dimension=dimension,
@@ -131,7 +128,7 @@ def new_release(
         checks="passed",
         package=package_version(),
         analyzer=ENGLISH.id,
-        schema_version=schema_version,
+        schema_version=SCHEMA_VERSION,
         image_encoder=image_encoder,
         image_dimension=image_dimension,
     )
@@ -143,7 +140,7 @@ def check_readable(name: str, schema_version: object, analyzer: object) -> None:
     Raises:
         UsageError: the release has another schema version, or an analyzer that this package does not have.
     """
-    if schema_version not in READABLE or analyzer not in IDS:
+    if schema_version != SCHEMA_VERSION or analyzer not in IDS:
         raise UsageError(
             f"the release {name} has schema version and analyzer {(schema_version, analyzer)}, this package reads"
             f" {(SCHEMA_VERSION, analyzer if analyzer in IDS else ENGLISH.id)}: publish again with `vlm4rec index`"

@@ -25,11 +25,10 @@ def to_user(user_id: str, row: Mapping[str, Any]) -> User:
             for entry in row.get("interests") or ()
         ),
         behaviour={entry["item_id"]: entry["weight"] for entry in row["behaviour"]},
-        lasting={entry["item_id"]: entry.get("lasting") or 0.0 for entry in row["behaviour"]},
+        lasting={entry["item_id"]: entry["lasting"] for entry in row["behaviour"]},
         shoppers={entry["item_id"]: entry["score"] for entry in row["shoppers"]},
         repeats={
-            entry["item_id"]: Repeat(entry["score"], entry["times"], entry["last_on"])
-            for entry in row.get("repeats") or ()  # releases of earlier packages lack them
+            entry["item_id"]: Repeat(entry["score"], entry["times"], entry["last_on"]) for entry in row["repeats"]
         },
         fitted=None if row.get("fitted") is None else _to_vector(row["fitted"]),
         seen=row["seen"],

@@ -113,7 +113,8 @@ class SearchLayer:
         as_of: the moment up to which the tables count events.
         table_version: SQLMesh's version of search.item_documents; None for tables that come from no warehouse.
         text_recipe: which texts of an item are embedded; None for tables that come from no warehouse.
-        popularity_days: how many days before the latest event popularity counts; None where it is not known.
+        popularity_days: how many days before the latest event popularity counts; None for tables that come from no
+            warehouse.
         versions: hash of SQLMesh's versions of all tables of prod, of `as_of` and of numbers of rows, which changes
             with any model, raw file, or setting of the tables; None for other tables.
     """
@@ -147,10 +148,9 @@ class SearchLayer:
 
     @property
     def analyzer(self) -> Analyzer:
-        """The analyzer that made the words of the tables; English for tables of versions before 3."""
+        """The analyzer that made the words of the tables; English where no item has a word."""
         terms = self.tables.terms
-        named = "analyzer" in terms.column_names and len(terms) > 0
-        return load_analyzer(terms["analyzer"][0].as_py()) if named else ENGLISH
+        return load_analyzer(terms["analyzer"][0].as_py()) if len(terms) else ENGLISH
 
 
 def read_search_layer(

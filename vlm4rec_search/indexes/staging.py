@@ -67,7 +67,6 @@ def stage_release(
     connection.execute(tables.COPY_DOCUMENTS)
     _require_documents(connection)
     if meta.image_encoder is not None:
-        connection.execute(tables.CREATE_PHOTOS)
         connection.execute(tables.COPY_PHOTOS)
     advance(1)
     connection.execute(tables.COPY_FACETS)
@@ -86,7 +85,6 @@ def stage_release(
     meta = replace(meta, documents=documents, users=count_rows(connection, "users"))
     values, release = asdict(meta), connection.table("release")
     release.insert([values[column] for column in release.columns])
-    connection.table("windows").insert([meta.popularity_days])
     verify_rows(connection)
     advance(1)
     return meta

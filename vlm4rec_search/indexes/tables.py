@@ -4,18 +4,19 @@ Every document has a number, `document`: 0, 1, ... in the order of item_id. Item
 The tables of the search layer are registered as `incoming_<field of SearchTables>`.
 """
 
-# `windows` is a table of its own, since earlier packages read releases whose table `release` has the columns they know.
 CREATE = """
 CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
     prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,
     documents BIGINT, users BIGINT, table_version VARCHAR,
-    ranking VARCHAR, chosen VARCHAR, fitted VARCHAR, fitted_dimension INTEGER, chosen_from VARCHAR);
-CREATE TABLE windows (popularity_days DOUBLE);
+    ranking VARCHAR, chosen VARCHAR, fitted VARCHAR, fitted_dimension INTEGER, chosen_from VARCHAR,
+    image_encoder VARCHAR, image_dimension INTEGER, popularity_days DOUBLE);
 CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR,
     details VARCHAR, category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON,
     captioner VARCHAR, content_hash VARCHAR);
 CREATE TABLE vectors (document INTEGER, vector FLOAT[]);
 CREATE TABLE fitted (document INTEGER, fitted FLOAT[]);
+CREATE TABLE photos (document INTEGER, encoder VARCHAR, photo FLOAT[]);
+CREATE TABLE shortlists (kind VARCHAR, length INTEGER, recall_10 DOUBLE, recall_200 DOUBLE, queries INTEGER);
 CREATE TABLE facets (field VARCHAR, value VARCHAR, number DOUBLE, document INTEGER);
 CREATE TABLE popularity (document INTEGER, shoppers BIGINT, recent BIGINT, score FLOAT);
 CREATE TABLE words (document INTEGER, words STRUCT(term VARCHAR, word VARCHAR, weight DOUBLE)[]);
@@ -32,17 +33,8 @@ CREATE TABLE users (user_id VARCHAR PRIMARY KEY, items INTEGER, vector FLOAT[],
     categories VARCHAR[], fitted FLOAT[]);
 CREATE TABLE rejected (kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
 """
-# of a release with vectors of photos only, so that every other one stays as it was
-CREATE_PHOTOS = """
-ALTER TABLE release ADD COLUMN image_encoder VARCHAR;
-ALTER TABLE release ADD COLUMN image_dimension INTEGER;
-CREATE TABLE photos (document INTEGER, encoder VARCHAR, photo FLOAT[]);
-"""
 CREATE_POSTINGS = """
 CREATE TABLE postings (field VARCHAR, term VARCHAR, df INTEGER, documents INTEGER[], scores FLOAT[])
-"""
-CREATE_SHORTLISTS = """
-CREATE TABLE shortlists (kind VARCHAR, length INTEGER, recall_10 DOUBLE, recall_200 DOUBLE, queries INTEGER)
 """
 
 # list_inner_product raises an error at a NULL inside a vector, so such a vector becomes one that is not finite

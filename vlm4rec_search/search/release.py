@@ -33,8 +33,8 @@ class ReleaseMeta:
             nothing was chosen.
         image_encoder: id of the image encoder that made the vectors of photos, None without such vectors.
         image_dimension: of these vectors.
-        popularity_days: how many days before the latest event popularity counts (profiles.pace); None where it is not
-            known, as in releases of earlier versions.
+        popularity_days: how many days before the latest event popularity counts (profiles.pace); None for tables that
+            come from no warehouse.
     """
 
     name: str

@@ -25,7 +25,7 @@ from vlm4rec_search.indexes.release import DamagedIndexError, ReleaseSummary
 from vlm4rec_search.indexes.releases import ReadForgotten
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.staging import STEPS, count_changes, count_rows, duckdb_errors, stage_release
-from vlm4rec_search.indexes.tables import CREATE_POSTINGS, CREATE_SHORTLISTS
+from vlm4rec_search.indexes.tables import CREATE_POSTINGS
 from vlm4rec_search.search.query import Kind
 from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.searcher import Searcher
@@ -93,7 +93,6 @@ def build_release(
             scans = scan_samples(connection, meta.dimension)
             summary = _summarize_changes(connection, folder, meta, force)
             if meta.documents > exact_up_to:
-                connection.execute(CREATE_SHORTLISTS)
                 connection.execute("INSERT INTO shortlists (kind) SELECT 'semantic'")
                 connection.execute("INSERT INTO shortlists (kind) SELECT DISTINCT 'fitted' FROM fitted")
             connection.execute("CHECKPOINT")

@@ -41,8 +41,6 @@ _PARTS = ("data", "indices", "indptr")  # of a sparse matrix
 _BETWEEN = """
 SELECT document, {column} AS vector FROM {table} WHERE document >= {low} AND document < {high} ORDER BY document
 """
-_HAS_SHORTLISTS = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'shortlists'"
-_HAS_WINDOWS = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'windows'"
 _PAIRS = """
 WITH pairs AS (
     SELECT document, unnest({list}) AS pair, generate_subscripts({list}, 1) AS rank FROM {list}
@@ -103,8 +101,7 @@ class Store:
         else:
             self._use(read_arrays(self._load_arrays))
         self.has_photo = np.zeros(self.meta.documents, dtype=np.bool_)
-        if self.meta.image_encoder:
-            self.has_photo[_numbers(self._table("SELECT document FROM photos")["document"])] = True
+        self.has_photo[_numbers(self._table("SELECT document FROM photos")["document"])] = True
 
     def _use(self, arrays: Mapping[str, AnyArray]) -> None:
         """Search in these arrays.
@@ -140,8 +137,7 @@ class Store:
 
     def _load_lengths(self) -> dict[Kind, int | None]:
         """Return the length of the shortlist of each kind of vectors that has signs, None for one that is not used."""
-        (there,) = self._connection.execute(_HAS_SHORTLISTS).fetchone() or (0,)
-        return dict(self._connection.execute("SELECT kind, length FROM shortlists").fetchall()) if there else {}
+        return dict(self._connection.execute("SELECT kind, length FROM shortlists").fetchall())
 
     def _load_arrays(self) -> Loaded:
         """Read the arrays by name.
@@ -397,15 +393,13 @@ class Store:
 
 
 def read_meta(connection: duckdb.DuckDBPyConnection) -> ReleaseMeta:
-    """Return the metadata of a release file; what an older package did not write is None.
+    """Return the metadata of a release file; what version 0.1 did not write is None.
 
     Raises:
         TypeError, ValueError: the file does not hold the metadata of a release.
     """
     (row,) = connection.execute("SELECT * FROM release").to_arrow_table().to_pylist()
-    (there,) = connection.execute(_HAS_WINDOWS).fetchone() or (0,)
-    (days,) = (connection.execute("SELECT popularity_days FROM windows").fetchone() if there else None) or (None,)
-    return ReleaseMeta(**row, popularity_days=days)
+    return ReleaseMeta(**row)
 
 
 def _stream(table: pa.Table) -> AnyArray:

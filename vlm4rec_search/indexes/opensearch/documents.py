@@ -15,7 +15,7 @@ from opensearchpy import OpenSearch, helpers
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.indexes.checks import check_loss, has_photos
+from vlm4rec_search.indexes.checks import check_loss
 from vlm4rec_search.indexes.opensearch import bulk
 from vlm4rec_search.indexes.opensearch.bulk import Operation
 from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, LONGEST_ID, VECTORS, Kind, field_name
@@ -71,22 +71,16 @@ _ROWS = {
             ) AS neighbours, struct_pack(
                 item_id := list_transform(coalesce(ease, []), neighbour -> neighbour.item_id),
                 weight := list_transform(coalesce(ease, []), neighbour -> neighbour.weight)
-            ) AS ease, vector, fitted, content_hash
+            ) AS ease, vector, fitted, photo, content_hash
         FROM {_DOCUMENTS} INNER JOIN {_VECTORS} USING (document) LEFT JOIN objects USING (document)
             LEFT JOIN {_POPULARITY} USING (document) LEFT JOIN {_WORDS} USING (document)
             LEFT JOIN {_NEIGHBOURS} USING (document) LEFT JOIN {_EASE} USING (document)
-            LEFT JOIN {_FITTED} USING (document)
+            LEFT JOIN {_FITTED} USING (document) LEFT JOIN {_PHOTOS} USING (document)
         WHERE strlen(item_id) <= $longest ORDER BY item_id
     """,  # noqa: S608
     "profiles": "SELECT * FROM users WHERE strlen(user_id) <= $longest ORDER BY user_id",
     "segments": "SELECT * FROM segments WHERE strlen(segment) <= $longest ORDER BY segment",
 }
-_WITH_PHOTOS = f"""
-    SELECT items.*, photo
-    FROM ({{rows}}) AS items LEFT JOIN (SELECT item_id, photo FROM {_DOCUMENTS} INNER JOIN {_PHOTOS} USING (document))
-        USING (item_id)
-    ORDER BY item_id
-"""  # noqa: S608
 
 
 def prepare_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -103,13 +97,12 @@ def prepare_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
     for kind in ("profiles", "segments"):
         create = _CREATE.format(kind=kind, rows=_ROWS[kind], body_hash=BODY_HASH)
         connection.execute(create, {"longest": LONGEST_ID})
-    items = _WITH_PHOTOS.format(rows=_ROWS["items"]) if has_photos(connection) else _ROWS["items"]
     total = count_rows(connection, "documents")
     with bar("preparing documents", total) as advance:
         for low in range(0, max(total, 1), RANGE):
             statement = _ADD if low else _CREATE
             given = {"longest": LONGEST_ID, "low": low, "high": low + RANGE}
-            connection.execute(statement.format(kind="items", rows=items, body_hash=_ITEM_HASH), given)
+            connection.execute(statement.format(kind="items", rows=_ROWS["items"], body_hash=_ITEM_HASH), given)
             advance(min(RANGE, total - low))
     connection.unregister("facet_names")
     return facets

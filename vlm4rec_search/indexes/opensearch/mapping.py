@@ -123,7 +123,7 @@ def _escaped(letters: str) -> str:
 
 
 def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
-    """Return the metadata in `_meta`; an optional field that an older package did not write is None.
+    """Return the metadata in `_meta`; an optional field that version 0.1 did not write is None.
 
     Raises:
         KeyError, ValueError: `_meta` does not hold the metadata of a release.

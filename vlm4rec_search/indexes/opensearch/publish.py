@@ -37,7 +37,15 @@ from vlm4rec_search.indexes.opensearch.documents import (
 )
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.loader import load, loading
-from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, ID_COLUMNS, KINDS, VECTORS, Kind, index_body
+from vlm4rec_search.indexes.opensearch.mapping import (
+    DEFAULT,
+    ID_COLUMNS,
+    KINDS,
+    VECTORS,
+    Kind,
+    index_body,
+    vector_fields,
+)
 from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK, delete_profiles, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
@@ -283,7 +291,7 @@ def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, 
         for kind in KINDS:
             counts[kind] = verify_documents(client, connection, kind, catalogue.index(kind, meta.name))
             advance(1)
-        ef_search = verify_recall(client, connection, items)
+        ef_search = verify_recall(client, connection, items, vector_fields(meta))
         advance(1)
         verify_searches(catalogue, connection, meta.name)
         advance(1)

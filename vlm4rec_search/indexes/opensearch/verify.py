@@ -64,10 +64,16 @@ def verify_documents(client: OpenSearch, connection: duckdb.DuckDBPyConnection, 
     return len(connection.table("indexed"))
 
 
-def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, index: str) -> int:
+def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, index: str, fields: Iterable[str]) -> int:
     """Compare approximate with exact neighbours of profile vectors among unseen items, of learned vectors too.
 
     Photos are compared with those of other items.
+
+    Args:
+        client: from `connect`.
+        connection: with the tables of `prepare_documents`.
+        index: of the items.
+        fields: of `VECTORS` that the release has.
 
     Returns:
         The smallest of `EF_SEARCHES` for which the mean recall of the ten nearest is at least `WANTED_RECALL`, else the
@@ -76,9 +82,6 @@ def verify_recall(client: OpenSearch, connection: duckdb.DuckDBPyConnection, ind
     Raises:
         RunError: no recall reaches `LOWEST_RECALL`.
     """
-    (fitted,) = connection.execute("SELECT fitted FROM release").fetchone() or (None,)
-    photo = "photo" in connection.table("outgoing_items").columns
-    fields = ("vector", *(("fitted",) if fitted else ()), *(("photo",) if photo else ()))
     return max(_verify_field(client, connection, index, field) for field in fields)
 
 
