@@ -202,17 +202,6 @@ def test_a_producer_with_too_few_results_is_refused(tmp_path: Path) -> None:
         cache.get_or_compute("caption", "test@1", by_key("1", "2"), lambda batch: [], RAW)
 
 
-def test_a_ledger_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    with Cache(tmp_path) as cache:
-        cache.get_or_compute("caption", "a@1", by_key("1"), Doubler(), INTEGER)
-    with sqlite3.connect(tmp_path / FILE) as connection:
-        for column in ("origin", "tokens_in", "tokens_out", "cost"):
-            connection.execute(f"ALTER TABLE ledger DROP COLUMN {column}")
-    with Cache(tmp_path) as cache:
-        (row,) = cache.ledger()
-    assert (row.computed, row.origin, row.tokens_in, row.cost) == (1, "plan", 0, 0.0)
-
-
 def test_the_ledger_command_prints_rows(tmp_path: Path) -> None:
     with Cache(tmp_path) as cache:
         cache.get_or_compute("caption", "a@1", by_key("1", "bad"), Doubler(), INTEGER)

@@ -1,4 +1,4 @@
-"""The journal of what was served: files of older versions, a page that is recorded twice, a file that is locked."""
+"""The journal of what was served: a page that is recorded twice, a file that is locked."""
 
 import math
 import sqlite3
@@ -12,39 +12,16 @@ import pytest
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.serve.journal import Journal, Page
 
-OLD = """
-CREATE TABLE recommendations (
-    recommendation_id TEXT NOT NULL, page INTEGER NOT NULL, served_at REAL NOT NULL, user_id TEXT, query TEXT NOT NULL,
-    tier TEXT NOT NULL, release TEXT NOT NULL, ranking TEXT NOT NULL, scenario TEXT, items TEXT NOT NULL, teams TEXT,
-    PRIMARY KEY (recommendation_id, page)
-) WITHOUT ROWID
-"""
-
 
 def page(item: str) -> Page:
     return Page([(item, 0.5)], "profile", "r1", "v1", "new", None, "a")
 
 
-def older_file(folder: Path) -> Path:
-    path = folder / "served.sqlite"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(OLD)
-    return path
-
-
-def test_an_older_file_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
-    journal = Journal(older_file(tmp_path))
-    assert journal.record("1", 1, {"user": "u1"}, page("a"))
-    served = Journal(tmp_path / "served.sqlite").find("1")
-    assert served is not None
-    assert served.pages == [page("a")]
-
-
-def test_an_older_file_that_is_locked_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_file_that_is_locked_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlm4rec_search.serve.journal._PATIENCE", 0.01)
-    path = older_file(tmp_path)
+    path = tmp_path / "served.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(RunError, match="database is locked"):
             Journal(path)
@@ -61,7 +38,7 @@ def test_a_page_is_recorded_once(tmp_path: Path) -> None:
 
 def test_old_recommendations_are_removed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlm4rec_search.serve.journal._BATCH", 2)
-    journal, now = Journal(older_file(tmp_path)), time.time()
+    journal, now = Journal(tmp_path / "served.sqlite"), time.time()
     with monkeypatch.context() as past:
         past.setattr(time, "time", lambda: now - 91 * 86_400)
         for number in range(5):

@@ -1,15 +1,14 @@
-"""SQLite files in WAL mode that several processes and threads share: opened alike, and brought up to date alike."""
+"""SQLite files in WAL mode that several processes and threads share."""
 
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.sql import quote_name
 
 Synchronous = Literal["NORMAL", "FULL"]
 """With NORMAL a power cut may undo the last commits, a killed process does not; with FULL a commit is on the disk."""
@@ -38,29 +37,6 @@ def open_shared(path: Path, patience: float, synchronous: Synchronous) -> sqlite
         time.sleep(0.02)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     return connection
-
-
-def add_missing_columns(connection: sqlite3.Connection, table: str, columns: Mapping[str, str]) -> None:
-    """Add the columns that the table of an older file lacks.
-
-    Args:
-        connection: of `open_shared`, outside of a transaction.
-        table: its name.
-        columns: name and declaration.
-
-    Raises:
-        sqlite3.Error: the file cannot be written.
-    """
-
-    def missing() -> list[str]:
-        existing = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({quote_name(table)})")}
-        return [column for column in columns if column not in existing]
-
-    if missing():
-        connection.execute("BEGIN IMMEDIATE")  # another process may be adding the same columns
-        for column in missing():
-            connection.execute(f"ALTER TABLE {quote_name(table)} ADD COLUMN {quote_name(column)} {columns[column]}")
-        connection.execute("COMMIT")
 
 
 class SharedFile:

@@ -40,9 +40,8 @@ ALTER TABLE runs ADD COLUMN IF NOT EXISTS ranking_hash VARCHAR;
 ALTER TABLE runs ADD COLUMN IF NOT EXISTS release_schema INT;
 CREATE TABLE IF NOT EXISTS metrics (
     run VARCHAR, system_name VARCHAR, setting VARCHAR, candidates VARCHAR, subset VARCHAR, metric VARCHAR,
-    measured DOUBLE, interval_low DOUBLE, interval_high DOUBLE, user_count BIGINT, item_count BIGINT);
-ALTER TABLE metrics ADD COLUMN IF NOT EXISTS seeds INT;
-ALTER TABLE metrics ADD COLUMN IF NOT EXISTS spread DOUBLE;
+    measured DOUBLE, interval_low DOUBLE, interval_high DOUBLE, user_count BIGINT, item_count BIGINT,
+    seeds INT, spread DOUBLE);
 ALTER TABLE metrics ADD COLUMN IF NOT EXISTS is_bound BOOLEAN;
 CREATE TABLE IF NOT EXISTS differences (
     run VARCHAR, metric VARCHAR, first_system VARCHAR, second_system VARCHAR, difference DOUBLE, interval_low DOUBLE,

@@ -22,9 +22,9 @@ CREATE TABLE IF NOT EXISTS releases (
     release VARCHAR, url VARCHAR, recorded_at TIMESTAMP, mode VARCHAR, outcome VARCHAR, encoder VARCHAR,
     dimension INTEGER, captioner VARCHAR, prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR,
     analyzer VARCHAR, schema_version INTEGER, documents BIGINT, users BIGINT, users_before BIGINT,
-    added BIGINT, changed BIGINT, deleted BIGINT, rejected BIGINT, rejected_users BIGINT, seconds DOUBLE);
-ALTER TABLE releases ADD COLUMN IF NOT EXISTS table_version VARCHAR;  -- older files lack this and the next columns
-ALTER TABLE releases ADD COLUMN IF NOT EXISTS ranking VARCHAR;
+    added BIGINT, changed BIGINT, deleted BIGINT, rejected BIGINT, rejected_users BIGINT, seconds DOUBLE,
+    table_version VARCHAR);
+ALTER TABLE releases ADD COLUMN IF NOT EXISTS ranking VARCHAR;  -- files of 0.1 lack this and the next columns
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS chosen VARCHAR;
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS fitted VARCHAR;
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS fitted_dimension INTEGER;

@@ -104,19 +104,15 @@ def _read_pages(path: Path) -> Iterator[pa.Table]:
     """Yield the pages that were served, some at a time, with the number of items of earlier pages."""
     if not path.is_file():
         return
-    columns = [name for name in _PAGES if name not in ("experiment", "arm", "teams")]
     before = (
         "(SELECT SUM(JSON_ARRAY_LENGTH(earlier.items)) FROM recommendations AS earlier WHERE"
         " earlier.recommendation_id = served.recommendation_id AND earlier.page < served.page)"
     )
     try:
         with closing(sqlite3.connect(path)) as connection:
-            there = {name for _, name, *_ in connection.execute("PRAGMA table_info(recommendations)")}
-            compared = [name if name in there else f"NULL AS {name}" for name in ("experiment", "arm", "teams")]
-            names = ", ".join([*columns, *compared])
+            names = ", ".join(_PAGES)
             cursor = connection.execute(f"SELECT {names}, {before} AS before_page FROM recommendations AS served")  # noqa: S608
-            found = [name for name, *_ in cursor.description]
-            schema = pa.schema([pa.field(name, _PAGES.get(name, pa.int64())) for name in found])
+            schema = pa.schema({**_PAGES, "before_page": pa.int64()})
             while rows := cursor.fetchmany(_ROWS):
                 values = zip(*rows, strict=True)
                 arrays = [pa.array(each, field.type) for each, field in zip(values, schema, strict=True)]

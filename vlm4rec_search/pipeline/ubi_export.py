@@ -41,9 +41,9 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {  # other keys are kept and not index
 }
 _PAGES = """
 SELECT recommendation_id, served_at, user_id, query, tier, release, ranking, scenario, items
-FROM recommendations{changed} ORDER BY recommendation_id, page
+FROM recommendations WHERE recommendation_id IN (SELECT recommendation_id FROM changes WHERE sequence > ?)
+ORDER BY recommendation_id, page
 """
-_CHANGED = " WHERE recommendation_id IN (SELECT recommendation_id FROM changes WHERE sequence > ?)"
 _NEW_EVENTS = """
 SELECT event_id, CAST(CAST(timestamp AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS TIMESTAMP), user_id, client_id, content
 FROM READ_PARQUET([{files}]) WHERE sequence > ?
@@ -125,8 +125,7 @@ def _copying(path: Path, numbered: str, index_uuid: str) -> Iterator[_Copy]:
     try:
         with closing(open_shared(path, _PATIENCE, "NORMAL")) as connection:
             connection.execute(_COPIES)
-            is_numbered = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (numbered,)).fetchone()
-            counted = is_numbered and connection.execute(_NUMBER, (numbered,)).fetchone()
+            counted = connection.execute(_NUMBER, (numbered,)).fetchone()
             before = connection.execute("SELECT newest FROM copies WHERE index_uuid = ?", (index_uuid,)).fetchone()
             copy = _Copy(before[0] if before else 0)
             yield copy
@@ -177,16 +176,12 @@ def _create(client: OpenSearch, index: str) -> str:
 
 
 def _queries(path: Path, begin: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the id and the document of each answer that has a page behind a number, with the items of all its pages.
-
-    The number 0 is before the pages that no number has: those of a journal of an older version.
-    """
+    """Yield the id and the document of each answer that has a page behind a number, with the items of all its pages."""
     if not path.is_file():
         return
-    pages_of = _PAGES.format(changed=_CHANGED if begin else "")
     try:
         with closing(sqlite3.connect(path)) as connection:
-            for name, rows in groupby(connection.execute(pages_of, (begin,) if begin else ()), lambda row: row[0]):
+            for name, rows in groupby(connection.execute(_PAGES, (begin,)), lambda row: row[0]):
                 pages = list(rows)
                 _, served_at, user, query, *made_by, _ = pages[0]
                 text = json.loads(query).get("text")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.sqlite import SharedFile, add_missing_columns
+from vlm4rec_search.common.sqlite import SharedFile
 from vlm4rec_search.search.query import Tier
 
 logger = logging.getLogger(__name__)
@@ -24,18 +24,17 @@ _CREATE = """
 CREATE TABLE IF NOT EXISTS recommendations (
     recommendation_id TEXT NOT NULL, page INTEGER NOT NULL, served_at REAL NOT NULL, user_id TEXT, query TEXT NOT NULL,
     tier TEXT NOT NULL, release TEXT NOT NULL, ranking TEXT NOT NULL, scenario TEXT, items TEXT NOT NULL,
-    experiment TEXT, arm TEXT, teams TEXT, told TEXT, PRIMARY KEY (recommendation_id, page)
+    experiment TEXT, arm TEXT, teams TEXT, remarks TEXT, PRIMARY KEY (recommendation_id, page)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changes (sequence INTEGER PRIMARY KEY AUTOINCREMENT, recommendation_id TEXT NOT NULL);
 CREATE TRIGGER IF NOT EXISTS note_change AFTER INSERT ON recommendations
 BEGIN INSERT INTO changes (recommendation_id) VALUES (NEW.recommendation_id); END;
 """
 """`changes` numbers the pages in the order in which they were recorded, so that a copy can go on where it has ended."""
-_LATER = {"experiment": "TEXT", "arm": "TEXT", "teams": "TEXT", "told": "TEXT"}  # columns that older files lack
 _INSERT = """
 INSERT OR IGNORE INTO recommendations (
     recommendation_id, page, served_at, user_id, query, tier, release, ranking, scenario, items, experiment, arm, teams,
-    told)
+    remarks)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _BY_MOMENT = "CREATE INDEX IF NOT EXISTS recommendations_by_moment ON recommendations (served_at)"
@@ -49,7 +48,7 @@ DELETE FROM changes WHERE sequence IN (
     WHERE NOT EXISTS (SELECT 1 FROM recommendations WHERE recommendation_id = oldest.recommendation_id))
 """
 _PAGES = """
-SELECT query, items, tier, release, ranking, experiment, arm, teams, told
+SELECT query, items, tier, release, ranking, experiment, arm, teams, remarks
 FROM recommendations WHERE recommendation_id = ? ORDER BY page
 """
 
@@ -62,7 +61,7 @@ class Page:
         experiment: name of the live comparison in which it took part.
         arm: a or b; None where both are mixed.
         teams: where both are mixed, a letter for each item: which variant chose it.
-        told: what the answer says beside its items: `note`, `missing` and `counts`, as JSON values, where it has them.
+        remarks: what the answer says beside its items, where it says it: `note`, `missing` and `counts` as JSON values.
     """
 
     items: Sequence[tuple[str, float]]
@@ -72,7 +71,7 @@ class Page:
     experiment: str | None = None
     arm: Literal["a", "b"] | None = None
     teams: str | None = None
-    told: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,6 @@ class Journal:
             RunError: its folder cannot be written, or the file is not such a journal.
         """
         self._file = SharedFile(path, "the journal", _PATIENCE, "NORMAL", _CREATE)
-        with self._file.explained("write"):
-            add_missing_columns(self._file.connection, "recommendations", _LATER)
         self._file.wait_at_most(WAIT)
 
     def record(
@@ -123,7 +120,7 @@ class Journal:
         user, scenario = query.get("user"), query.get("scenario")
         row = (recommendation_id, page, time.time(), user, json.dumps(query), served.tier, served.release)
         made_by = (served.ranking, scenario, json.dumps(list(served.items)))
-        compared = (served.experiment, served.arm, served.teams, json.dumps(served.told) if served.told else None)
+        compared = (served.experiment, served.arm, served.teams, json.dumps(served.remarks) if served.remarks else None)
         with self._file.explained("write"):
             return self._file.connection.execute(_INSERT, (*row, *made_by, *compared)).rowcount == 1
 
@@ -136,8 +133,8 @@ class Journal:
         with self._file.explained("read"):
             rows = self._file.connection.execute(_PAGES, (recommendation_id,)).fetchall()
         pages = [
-            Page([(item, score) for item, score in json.loads(items)], *(*made_by, json.loads(told or "{}")))
-            for _, items, *made_by, told in rows
+            Page([(item, score) for item, score in json.loads(items)], *(*made_by, json.loads(remarks or "{}")))
+            for _, items, *made_by, remarks in rows
         ]
         return Served(json.loads(rows[0][0]), pages) if rows else None
 

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 OPEN = 2  # named releases that stay open beside the live one
 NEWEST = 20  # items of events that speak for or against others; older ones are only left out
 _WORDS = 20  # words of a page
-_TOLD = ("note", "missing", "counts")  # of an answer, which the journal keeps
+_REMARKS = ("note", "missing", "counts")  # of an answer, which the journal keeps
 
 
 class NotFoundError(UsageError):
@@ -291,9 +291,9 @@ class Service:
         ]
         mode = query.get("mode", "hybrid")
         made_by = (query.get("user"), mode, page.tier, page.release, 0.0, tuple(hits), page.ranking)
-        answer = Answer(*made_by, **page.told)
-        k = query.get("k", len(served.pages[0].items) or 1)  # earlier versions did not record the default
-        address = None if "photo" in query else Paging(recommendation_id, number, k, before).following(len(hits))
+        answer = Answer(*made_by, **page.remarks)
+        paging = Paging(recommendation_id, number, query["k"], before)
+        address = None if "photo" in query else paging.following(len(hits))
         assigned = page.experiment and Assignment(name=page.experiment, arm=page.arm, teams=page.teams)
         return Recommendation.of(answer, recommendation_id, query.get("scenario"), address, assigned or None)
 
@@ -323,7 +323,7 @@ class Service:
             experiment=assignment.name if assignment else None,
             arm=assignment.arm if assignment else None,
             teams=assignment.teams if assignment else None,
-            told={name: value for name in _TOLD if (value := getattr(answer, name))},
+            remarks={name: value for name in _REMARKS if (value := getattr(answer, name))},
         )
         # The journal does not keep the photo of a caller, so that nothing can be searched for on a next page.
         photo = {} if query.photo is None else {"photo": ""}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.sqlite import add_missing_columns, open_shared
+from vlm4rec_search.common.sqlite import open_shared
 
 T = TypeVar("T")
 
@@ -32,16 +32,11 @@ CREATE TABLE IF NOT EXISTS failures (
 CREATE TABLE IF NOT EXISTS ledger (
     run INTEGER PRIMARY KEY, kind TEXT NOT NULL, maker TEXT NOT NULL, computed INTEGER NOT NULL,
     cached INTEGER NOT NULL, failed INTEGER NOT NULL, seconds REAL NOT NULL, started_at TEXT NOT NULL,
-    finished BOOLEAN NOT NULL
+    finished BOOLEAN NOT NULL, origin TEXT NOT NULL, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL,
+    cost REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS retries (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
 """
-_ADDED_COLUMNS = {  # columns that the ledger of an older version lacks
-    "origin": "TEXT NOT NULL DEFAULT 'plan'",
-    "tokens_in": "INTEGER NOT NULL DEFAULT 0",
-    "tokens_out": "INTEGER NOT NULL DEFAULT 0",
-    "cost": "REAL NOT NULL DEFAULT 0",
-}
 _RESULTS = "SELECT key, value FROM results WHERE key IN (SELECT value FROM json_each(?))"
 _FAILURES = "SELECT key, status, message, text FROM failures WHERE key IN (SELECT value FROM json_each(?))"
 _ATTEMPTS = """
@@ -151,7 +146,6 @@ class ResultStore:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = open_shared(self.path, _WRITE_TIMEOUT, "NORMAL")
             self._db.executescript(_SCHEMA)
-            add_missing_columns(self._db, "ledger", _ADDED_COLUMNS)
 
     def __enter__(self) -> Self:
         return self
