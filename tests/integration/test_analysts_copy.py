@@ -59,7 +59,7 @@ def copy(shop: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
 def test_the_copy_has_layers_and_records_and_nothing_internal(copy: duckdb.DuckDBPyConnection) -> None:
     schemas = {schema for (schema,) in copy.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()}
     layers = {"raw", "staging", "histories", "captions", "embeddings", "profiles", "search"}
-    assert schemas == layers | {"releases", "served", "quality", "model_calls", "evaluation"}
+    assert schemas == layers | {"releases", "shown", "served", "quality", "model_calls", "evaluation"}
 
 
 def test_tables_have_the_rows_and_comments_of_the_warehouse(shop: Workspace, copy: duckdb.DuckDBPyConnection) -> None:
@@ -91,7 +91,7 @@ def test_the_views_of_the_copy_are_the_saved_queries(shop: Workspace, copy: duck
 
 def test_each_release_has_what_its_sample_saw(copy: duckdb.DuckDBPyConnection) -> None:
     shown = copy.execute(
-        "SELECT release, COUNT(DISTINCT user_id), MAX(rank) FROM served.top_lists GROUP BY ALL ORDER BY ALL"
+        "SELECT release, COUNT(DISTINCT user_id), MAX(rank) FROM shown.top_lists GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     released = copy.execute("SELECT release, users FROM releases.releases ORDER BY ALL").fetchall()
     assert [(release, users) for release, users, _ in shown] == released

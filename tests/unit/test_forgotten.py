@@ -86,8 +86,8 @@ def project(folder: Path) -> ExplicitSettings:
         pq.write_table(users, folder / name)
     pq.write_table(pa.table({"item_id": ["SECRET"]}), folder / "items.parquet")
     with duckdb.connect(folder / "releases.duckdb") as connection:
-        connection.execute("CREATE SCHEMA served; CREATE TABLE served.shoppers AS FROM users")
-        connection.execute("COMMENT ON TABLE served.shoppers IS 'a sample'; CREATE VIEW firsts AS FROM served.shoppers")
+        connection.execute("CREATE SCHEMA shown; CREATE TABLE shown.shoppers AS FROM users")
+        connection.execute("COMMENT ON TABLE shown.shoppers IS 'a sample'; CREATE VIEW firsts AS FROM shown.shoppers")
         connection.execute("CREATE TABLE dead_letters AS SELECT unnest(['user', 'item']) AS kind, 'SECRET' AS id")
     judgments = [("", "lamp"), ("SECRET", ""), ("other", "a, b")]
     lines = [f'{user},"{query}",i1,1\n' for user, query in judgments]

@@ -15,7 +15,7 @@ RELEASES = [("a1", "a", 1), ("b1", "b", 2), ("a2", "a", 3), ("b2", "b", 4)]
 @pytest.fixture
 def copy() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
-        for schema in ("releases", "served", "search", "evaluation"):
+        for schema in ("releases", "shown", "served", "search", "evaluation"):
             connection.execute(f"CREATE SCHEMA {schema}")
         connection.execute("CREATE TABLE releases.releases (release VARCHAR, url VARCHAR, recorded_at INT)")
         connection.executemany("INSERT INTO releases.releases VALUES (?, ?, ?)", RELEASES)
@@ -67,9 +67,9 @@ def test_clicks_are_divided_by_what_was_served_where_no_impression_came_back(cop
 
 def test_releases_are_compared_within_their_index(copy: duckdb.DuckDBPyConnection) -> None:
     shown = {"a1": ["x", "y"], "a2": ["x", "z"], "b1": ["x"], "b2": ["x"]}
-    copy.execute("CREATE TABLE served.top_lists (release VARCHAR, item_id VARCHAR, title VARCHAR)")
+    copy.execute("CREATE TABLE shown.top_lists (release VARCHAR, item_id VARCHAR, title VARCHAR)")
     rows = [(release, item, item.upper()) for release, items in shown.items() for item in items]
-    copy.executemany("INSERT INTO served.top_lists VALUES (?, ?, ?)", rows)
+    copy.executemany("INSERT INTO shown.top_lists VALUES (?, ?, ?)", rows)
     columns = ("release", "item_id", "shoppers_before", "shoppers_now")
     assert answers(copy, "items_gained_and_lost", *columns) == [("a2", "y", 1, 0), ("a2", "z", 0, 1)]
     copy.execute("CREATE TABLE search.item_popularity (item_id VARCHAR, shoppers INT)")
@@ -82,7 +82,7 @@ def test_releases_are_compared_within_their_index(copy: duckdb.DuckDBPyConnectio
 
 def test_what_falls_out_of_the_ten_most_popular_items_is_told(copy: duckdb.DuckDBPyConnection) -> None:
     copy.execute(
-        "CREATE TABLE served.popular_items"
+        "CREATE TABLE shown.popular_items"
         " (release VARCHAR, rank INT, item_id VARCHAR, title VARCHAR, popularity DOUBLE)"
     )
     order = {"a1": [f"i{number}" for number in range(12)], "a2": [f"i{number}" for number in range(1, 11)] + ["i0"]}
@@ -92,7 +92,7 @@ def test_what_falls_out_of_the_ten_most_popular_items_is_told(copy: duckdb.DuckD
         for release, items in order.items()
         for rank, item in enumerate(items, start=1)
     ]
-    copy.executemany("INSERT INTO served.popular_items VALUES (?, ?, ?, ?, ?)", rows)
+    copy.executemany("INSERT INTO shown.popular_items VALUES (?, ?, ?, ?, ?)", rows)
     drift = answers(copy, "popularity_drift", "release", "item_id", "rank", "rank_before", "risen_by")
     assert [row[1:] for row in drift if row[0] == "a2"] == [
         *((f"i{number}", number, number + 1, 1) for number in range(1, 11)),

@@ -329,9 +329,9 @@ def fetch_tables(as_json: bool) -> None:
 def publish_tables(parquet: Path | None, layers: tuple[str, ...], as_json: bool) -> None:
     """Replace the analysts' read-only copy of all tables and records in one step.
 
-    The copy has the layers of prod, the releases and what they showed (served), the results of evaluations and checks,
-    the model calls with their cost, and the saved queries as views (questions). A reader that has the old copy open can
-    go on reading it, and readers of the copy never block `sqlmesh plan`.
+    The copy has the layers of prod, the releases and what they would show (shown), what the service served (served),
+    the results of evaluations and checks, the model calls with their cost, and the saved queries as views (questions).
+    A reader that has the old copy open can go on reading it, and readers of the copy never block `sqlmesh plan`.
 
     \b
     Example:

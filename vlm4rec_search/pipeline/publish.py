@@ -20,8 +20,8 @@ from vlm4rec_search.pipeline.catalogue_language import find_other_language
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
 from vlm4rec_search.pipeline.quality.history import record_check
-from vlm4rec_search.pipeline.record import record_failure, record_publication, record_served
-from vlm4rec_search.pipeline.served import observe_release
+from vlm4rec_search.pipeline.record import record_failure, record_publication, record_shown
+from vlm4rec_search.pipeline.shown import observe_release
 from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking, parse_ranking, pinned_ranking
 from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import load_rules
@@ -121,7 +121,7 @@ def _publish(
     except RunError as error:
         raise RunError(f"{meta.name} is live, but its publication could not be recorded: {error}") from None
     try:
-        record_served(settings.releases, meta.name, observe_release(releases, meta.name, rules))
+        record_shown(settings.releases, meta.name, observe_release(releases, meta.name, rules))
     except Vlm4recError as error:  # the release is live; only a question of analysts lacks its answer
         logger.warning("what %s shows is not recorded: %s", meta.name, error)
     return publication.summary

@@ -1,7 +1,7 @@
 """Records every publication for analysts in a DuckDB file of its own.
 
-The tables are `releases`, `loads` and `dead_letters` (refused documents); the schema `served` has what a sample of
-shoppers gets from each release.
+The tables are `releases`, `loads` and `dead_letters` (refused documents); the schema `shown` has what each release
+would show to a sample of shoppers.
 """
 
 from collections.abc import Mapping
@@ -37,17 +37,17 @@ CREATE TABLE IF NOT EXISTS loads (
     seconds DOUBLE);
 CREATE TABLE IF NOT EXISTS dead_letters (
     release VARCHAR, kind VARCHAR, id VARCHAR, title VARCHAR, reason VARCHAR);
-CREATE SCHEMA IF NOT EXISTS served;
-CREATE TABLE IF NOT EXISTS served.shoppers (release VARCHAR, user_id VARCHAR, tier VARCHAR, vector FLOAT[]);
-CREATE TABLE IF NOT EXISTS served.top_lists (
+CREATE SCHEMA IF NOT EXISTS shown;
+CREATE TABLE IF NOT EXISTS shown.shoppers (release VARCHAR, user_id VARCHAR, tier VARCHAR, vector FLOAT[]);
+CREATE TABLE IF NOT EXISTS shown.top_lists (
     release VARCHAR, user_id VARCHAR, tier VARCHAR, rank INTEGER, item_id VARCHAR, title VARCHAR, score DOUBLE);
-CREATE TABLE IF NOT EXISTS served.popular_items (
+CREATE TABLE IF NOT EXISTS shown.popular_items (
     release VARCHAR, rank INTEGER, item_id VARCHAR, title VARCHAR, popularity DOUBLE);
-CREATE OR REPLACE VIEW served.top_items AS
+CREATE OR REPLACE VIEW shown.top_items AS
     SELECT
         release, tier, item_id, ANY_VALUE(title) AS title, COUNT(*) AS shoppers,
         COUNT(*) FILTER (rank = 1) AS first_hits, MIN(rank) AS best_rank
-    FROM served.top_lists
+    FROM shown.top_lists
     GROUP BY release, tier, item_id;
 """
 
@@ -83,18 +83,18 @@ def record_failure(path: Path, url: str, mode: str, meta: ReleaseMeta, reason: s
     append_rows(path, CREATE, {"releases": [row], "dead_letters": _add_release(refused, meta.name)}, _SETTING)
 
 
-def record_served(path: Path, release: str, served: Mapping[str, pa.Table]) -> None:
-    """Add what a sample of shoppers gets from a release, see `served.observe_release`.
+def record_shown(path: Path, release: str, shown: Mapping[str, pa.Table]) -> None:
+    """Add what a release would show to a sample of shoppers, see `shown.observe_release`.
 
     Args:
         path: the DuckDB file.
         release: its name.
-        served: rows by table of the schema `served`.
+        shown: rows by table of the schema `shown`.
 
     Raises:
         RunError: the file cannot be written.
     """
-    tables: dict[str, Rows] = {f"served.{name}": _add_release(rows, release) for name, rows in served.items()}
+    tables: dict[str, Rows] = {f"shown.{name}": _add_release(rows, release) for name, rows in shown.items()}
     append_rows(path, CREATE, tables, _SETTING)
 
 

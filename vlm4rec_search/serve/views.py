@@ -347,8 +347,8 @@ class Shop:
 
         Both come from the published copy; the size is 0 where it knows nothing of the release.
         """
-        shoppers = "SELECT user_id, rank FROM served.top_lists WHERE item_id = ? AND release = ? ORDER BY rank, user_id"
-        size = "SELECT COUNT(DISTINCT user_id) FROM served.top_lists WHERE release = ?"
+        shoppers = "SELECT user_id, rank FROM shown.top_lists WHERE item_id = ? AND release = ? ORDER BY rank, user_id"
+        size = "SELECT COUNT(DISTINCT user_id) FROM shown.top_lists WHERE release = ?"
         counted = self._query(size, release)
         return [(user, rank) for user, rank in self._query(shoppers, item_id, release)], counted[0][0] if counted else 0
 

@@ -1,4 +1,4 @@
--- How often do shoppers open what the service shows, by position?
+-- How often do shoppers open what is served, by position?
 WITH shown AS (
     SELECT
         recommendations.position,

@@ -1,4 +1,4 @@
--- How often do shoppers open what the service shows, by release, ranking, tier and scenario?
+-- How often do shoppers open what is served, by release, ranking, tier and scenario?
 WITH shown AS (
     SELECT
         recommendations.*,

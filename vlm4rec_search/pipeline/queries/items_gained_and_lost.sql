@@ -5,7 +5,7 @@ WITH ordered AS (
         LAG(releases.release) OVER (PARTITION BY releases.url ORDER BY releases.recorded_at) AS before,
         ROW_NUMBER() OVER (PARTITION BY releases.url ORDER BY releases.recorded_at DESC) AS age
     FROM releases.releases AS releases
-    WHERE releases.release IN (SELECT lists.release FROM served.top_lists AS lists)
+    WHERE releases.release IN (SELECT lists.release FROM shown.top_lists AS lists)
 ), counted AS (
     SELECT
         ordered.release,
@@ -14,7 +14,7 @@ WITH ordered AS (
         COUNT(*) FILTER (lists.release = ordered.before) AS shoppers_before,
         COUNT(*) FILTER (lists.release = ordered.release) AS shoppers_now
     FROM ordered
-    INNER JOIN served.top_lists AS lists ON lists.release IN (ordered.release, ordered.before)
+    INNER JOIN shown.top_lists AS lists ON lists.release IN (ordered.release, ordered.before)
     WHERE ordered.age = 1 AND ordered.before IS NOT NULL
     GROUP BY ordered.release, lists.item_id
 )

@@ -1,4 +1,4 @@
--- Which items has the service shown to nobody in the last 30 days of its answers?
+-- Which items has the service served to nobody in the last 30 days of its answers?
 SELECT
     documents.item_id,
     documents.title,

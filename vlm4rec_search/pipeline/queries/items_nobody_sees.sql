@@ -2,7 +2,7 @@
 WITH newest AS (
     SELECT releases.release
     FROM releases.releases AS releases
-    WHERE releases.release IN (SELECT lists.release FROM served.top_lists AS lists)
+    WHERE releases.release IN (SELECT lists.release FROM shown.top_lists AS lists)
     QUALIFY ROW_NUMBER() OVER (PARTITION BY releases.url ORDER BY releases.recorded_at DESC) = 1
 )
 SELECT
@@ -17,6 +17,6 @@ FROM search.item_documents AS documents
 INNER JOIN newest ON TRUE
 LEFT JOIN search.item_popularity AS popularity ON popularity.item_id = documents.item_id
 WHERE NOT EXISTS (
-    SELECT 1 FROM served.top_lists AS lists
+    SELECT 1 FROM shown.top_lists AS lists
     WHERE lists.release = newest.release AND lists.item_id = documents.item_id)
 ORDER BY newest.release DESC, interested_shoppers DESC NULLS LAST, documents.item_id

@@ -1,4 +1,4 @@
--- What do events say of the items that shoppers were shown: 3 bought, 2 put into the cart, 1 opened, 0 neither?
+-- What do events say of the items that were served: 3 bought, 2 put into the cart, 1 opened, 0 neither?
 SELECT
     recommendations.user_id,
     recommendations.item_id,

@@ -5,7 +5,7 @@ WITH ordered AS (
         releases.recorded_at,
         LAG(releases.release) OVER (PARTITION BY releases.url ORDER BY releases.recorded_at) AS before
     FROM releases.releases AS releases
-    WHERE releases.release IN (SELECT popular.release FROM served.popular_items AS popular)
+    WHERE releases.release IN (SELECT popular.release FROM shown.popular_items AS popular)
 ), ranked AS (
     SELECT
         ordered.release,
@@ -17,7 +17,7 @@ WITH ordered AS (
         ANY_VALUE(popular.popularity) FILTER (popular.release = ordered.release) AS popularity,
         ANY_VALUE(popular.popularity) FILTER (popular.release = ordered.before) AS popularity_before
     FROM ordered
-    INNER JOIN served.popular_items AS popular ON popular.release IN (ordered.release, ordered.before)
+    INNER JOIN shown.popular_items AS popular ON popular.release IN (ordered.release, ordered.before)
     GROUP BY ordered.release, ordered.recorded_at, popular.item_id
 )
 SELECT

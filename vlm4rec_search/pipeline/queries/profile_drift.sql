@@ -7,9 +7,9 @@ WITH ordered AS (
         LAG(releases.release) OVER (PARTITION BY releases.url ORDER BY releases.recorded_at) AS before,
         LAG(releases.encoder) OVER (PARTITION BY releases.url ORDER BY releases.recorded_at) AS encoder_before
     FROM releases.releases AS releases
-    WHERE releases.release IN (SELECT shoppers.release FROM served.shoppers AS shoppers)
+    WHERE releases.release IN (SELECT shoppers.release FROM shown.shoppers AS shoppers)
 ), lists AS (
-    SELECT lists.release, lists.user_id, LIST(lists.item_id) AS items FROM served.top_lists AS lists GROUP BY ALL
+    SELECT lists.release, lists.user_id, LIST(lists.item_id) AS items FROM shown.top_lists AS lists GROUP BY ALL
 )
 SELECT
     ordered.release,
@@ -24,8 +24,8 @@ SELECT
         THEN LEN(LIST_INTERSECT(now.items, earlier.items)) / GREATEST(LEN(now.items), LEN(earlier.items)) END), 3)
         AS same_hits
 FROM ordered
-INNER JOIN served.shoppers AS new ON new.release = ordered.release
-LEFT JOIN served.shoppers AS old ON old.release = ordered.before AND old.user_id = new.user_id
+INNER JOIN shown.shoppers AS new ON new.release = ordered.release
+LEFT JOIN shown.shoppers AS old ON old.release = ordered.before AND old.user_id = new.user_id
 LEFT JOIN lists AS now ON now.release = ordered.release AND now.user_id = new.user_id
 LEFT JOIN lists AS earlier ON earlier.release = ordered.before AND earlier.user_id = new.user_id
 GROUP BY ordered.release, ordered.recorded_at

@@ -1,4 +1,4 @@
-"""What a release shows: the first hits of a sample of shoppers, their profiles, and the popular items.
+"""What a release would show: the first hits of a sample of shoppers, their profiles, and the popular items.
 
 A publication records it, so that later questions need no old release: which items nobody is shown, and how lists,
 profiles and popularity drift from release to release.
