@@ -1,7 +1,7 @@
 """Publishes the warehouse's search layer: check the tables, ask the gate, build and activate a release, record it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ from vlm4rec_search.common.version import package_version
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.datasets.forgotten import load_forgotten
 from vlm4rec_search.indexes import open_releases
-from vlm4rec_search.indexes.release import ReleaseSummary
+from vlm4rec_search.indexes.release import Publication, ReleaseSummary
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.catalogue_language import find_other_language
@@ -24,7 +24,7 @@ from vlm4rec_search.pipeline.record import record_failure, record_publication, r
 from vlm4rec_search.pipeline.shown import observe_release
 from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking, parse_ranking, pinned_ranking
 from vlm4rec_search.search.release import ReleaseMeta
-from vlm4rec_search.search.rules import load_rules
+from vlm4rec_search.search.rules import Rule, load_rules
 
 logger = logging.getLogger(__name__)
 
@@ -75,56 +75,53 @@ def publish_index(
             cannot be used.
         RunError: another process is writing the warehouse, a suite or the gate refused, or the build failed.
     """
+    rules, mode = load_rules(settings.rules).rules, "incremental" if incremental else "full"
     with open_releases(url or settings.index_url, settings) as releases:
-        return _publish(settings, releases, environment, force, incremental, gate, choose)
-
-
-def _publish(
-    settings: Settings,
-    releases: Releases,
-    environment: str,
-    force: bool,
-    incremental: bool,
-    gate: Gate | None,
-    choose: Choose | None,
-) -> ReleaseSummary:
-    rules = load_rules(settings.rules).rules
-    with read(settings.warehouse) as connection:
-        measured = measure_suites(connection, settings.require_project() / "expectations", environment)
-        search_layer = read_search_layer(connection, environment, settings.index_photos)
-    for line in find_idle_rules(rules, search_layer.tables):
-        logger.warning("%s", line)
-    if other := find_other_language(search_layer.tables, search_layer.analyzer):
-        logger.warning("%s", other)
-    report = judge(measured, settings.max_age_days)
-    try:
-        record_check(settings.quality, report, environment, "index")
-    except RunError as error:
-        logger.warning("the result of the suites is not recorded: %s", error)
-    checks = _require_suites(report, force)
-    if gate is not None:
-        checks += _require_gate(gate, releases, search_layer, force)
-    ranking, reason, chosen_from = _choose_ranking(settings, releases, search_layer, choose)
-    logger.info("ranking: %s", reason)
-    meta = search_layer.new_release(checks)
-    meta = replace(meta, ranking=ranking.model_dump_json(), chosen=reason, chosen_from=chosen_from)
-    mode = "incremental" if incremental else "full"
-    try:
+        with read(settings.warehouse) as connection:
+            measured = measure_suites(connection, settings.require_project() / "expectations", environment)
+            search_layer = read_search_layer(connection, environment, settings.index_photos)
+        for line in find_idle_rules(rules, search_layer.tables):
+            logger.warning("%s", line)
+        if other := find_other_language(search_layer.tables, search_layer.analyzer):
+            logger.warning("%s", other)
+        report = judge(measured, settings.max_age_days)
+        try:
+            record_check(settings.quality, report, environment, "index")
+        except RunError as error:
+            logger.warning("the result of the suites is not recorded: %s", error)
+        checks = _require_suites(report, force)
+        if gate is not None:
+            checks += _require_gate(gate, releases, search_layer, force)
+        ranking, reason, chosen_from = _choose_ranking(settings, releases, search_layer, choose)
+        logger.info("ranking: %s", reason)
+        meta = search_layer.new_release(checks)
+        meta = replace(meta, ranking=ranking.model_dump_json(), chosen=reason, chosen_from=chosen_from)
         forgotten = partial(load_forgotten, settings.forgotten)
-        publication = releases.publish(search_layer.tables, meta, incremental, force, forgotten)
-    except Vlm4recError as error:
-        with suppress(Vlm4recError):  # the first error matters more than a record that cannot be written
-            record_failure(settings.releases, releases.url, mode, meta, error)
-        raise
+        try:
+            publication = releases.publish(search_layer.tables, meta, incremental, force, forgotten)
+        except Vlm4recError as error:
+            with suppress(Vlm4recError):  # the first error matters more than a record that cannot be written
+                record_failure(settings.releases, releases.url, mode, meta, error)
+            raise
+        _record(settings, releases, mode, publication, rules)
+        return publication.summary
+
+
+def _record(settings: Settings, releases: Releases, mode: str, publication: Publication, rules: Sequence[Rule]) -> None:
+    """Record a successful publication, and what its release would show.
+
+    Raises:
+        RunError: the publication cannot be recorded.
+    """
+    name = publication.meta.name
     try:
         record_publication(settings.releases, releases.url, mode, publication)
     except RunError as error:
-        raise RunError(f"{meta.name} is live, but its publication could not be recorded: {error}") from None
+        raise RunError(f"{name} is live, but its publication could not be recorded: {error}") from None
     try:
-        record_shown(settings.releases, meta.name, observe_release(releases, meta.name, rules))
+        record_shown(settings.releases, name, observe_release(releases, name, rules))
     except Vlm4recError as error:  # the release is live; only a question of analysts lacks its answer
-        logger.warning("what %s shows is not recorded: %s", meta.name, error)
-    return publication.summary
+        logger.warning("what %s shows is not recorded: %s", name, error)
 
 
 def _choose_ranking(
