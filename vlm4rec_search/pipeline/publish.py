@@ -20,6 +20,7 @@ from vlm4rec_search.pipeline.catalogue_language import find_other_language
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
 from vlm4rec_search.pipeline.quality.history import record_check
+from vlm4rec_search.pipeline.quality.suites import load_suites
 from vlm4rec_search.pipeline.record import record_failure, record_publication, record_shown
 from vlm4rec_search.pipeline.shown import observe_release
 from vlm4rec_search.search.ranking import CHOSEN, Ranking, load_ranking, parse_ranking, pinned_ranking
@@ -76,9 +77,11 @@ def publish_index(
         RunError: another process is writing the warehouse, a suite or the gate refused, or the build failed.
     """
     rules, mode = load_rules(settings.rules).rules, "incremental" if incremental else "full"
+    expectations = settings.require_project() / "expectations"
+    suites = load_suites(expectations)
     with open_releases(url or settings.index_url, settings) as releases:
         with read(settings.warehouse) as connection:
-            measured = measure_suites(connection, settings.require_project() / "expectations", environment)
+            measured = measure_suites(connection, expectations, suites, environment)
             search_layer = read_search_layer(connection, environment, settings.index_photos)
         for line in find_idle_rules(rules, search_layer.tables):
             logger.warning("%s", line)

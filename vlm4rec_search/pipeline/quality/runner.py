@@ -16,7 +16,7 @@ from duckdb import DuckDBPyConnection
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, one_line
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.warehouse import read
-from vlm4rec_search.indexes.search_layer import read_search_layer
+from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.catalogue_language import find_other_language
 from vlm4rec_search.pipeline.exposure import measure_tables
 from vlm4rec_search.pipeline.quality.history import record_check
@@ -85,44 +85,50 @@ def run_suites(
         UsageError: there is no warehouse, no plan has built a table, a suite is unknown, or a suite file is invalid.
         RunError: another process is writing the warehouse.
     """
-    about_ranking = [suite for suite in load_suites(expectations, only) if suite.table == EXPOSURE]
-    exposure: Exposure | None = None
-    problem = ""
+    suites = load_suites(expectations)
+    names = [suite.name for suite in suites]
+    if only is not None and only not in names:
+        raise UsageError(f"unknown suite {only!r}: choose one of {', '.join(names)}")
+    chosen = [suite for suite in suites if only in (None, suite.name)]
+    about_ranking = [suite for suite in chosen if suite.table == EXPOSURE]
     with read(warehouse) as connection:
-        measured = measure_suites(connection, expectations, environment, only)
+        measured = measure_suites(connection, expectations, chosen, environment)
+        layer: SearchLayer | str
         try:
-            search_layer = read_search_layer(connection, environment) if about_ranking else None
+            layer = read_search_layer(connection, environment) if about_ranking else "no suite is about it"
         except UsageError as error:  # there are no documents
-            search_layer, problem = None, str(error)
-    if search_layer is not None:
-        if other := find_other_language(search_layer.tables, search_layer.analyzer):
-            logger.warning("%s", other)
-        try:
-            exposure = measure_tables(search_layer, ranking, rules)
-        except Vlm4recError as error:
-            problem = str(error)
-    if exposure is not None:
-        measured += _measure_ranking(about_ranking, exposure)
-    report = judge(sorted(measured, key=lambda pair: pair[0].name), max_age_days)
-    if exposure is None:
-        unexamined = [_unexamined(suite, problem) for suite in about_ranking]
-        report = QualityReport(sorted([*report.suites, *unexamined], key=lambda result: result.suite))
-    if docs is None:
-        return report
-    suites = [suite.name for suite in load_suites(expectations)]
-    return replace(report, docs=_write_docs(docs, report, environment, suites))
+            layer = str(error)
+    found = _exposure_or_reason(layer, ranking, rules)
+    if isinstance(found, Exposure):
+        measured += _measure_ranking(about_ranking, found)
+    results = judge(measured, max_age_days).suites
+    if isinstance(found, str):
+        results += [_unexamined(suite, found) for suite in about_ranking]
+    report = QualityReport(sorted(results, key=lambda result: result.suite))
+    return report if docs is None else replace(report, docs=_write_docs(docs, report, environment, names))
 
 
 def measure_suites(
-    connection: DuckDBPyConnection, expectations: Path, environment: str = "prod", only: str | None = None
+    connection: DuckDBPyConnection, expectations: Path, suites: Sequence[Suite], environment: str = "prod"
 ) -> list[Measured]:
-    """Return each suite of a folder about tables with the result of its query; see `run_suites`.
+    """Return each suite about tables with the result of its query; `expectations` is their folder, see `run_suites`.
 
     Suites about the ranking are left out: they need a release, and only warn.
     """
-    suites = [suite for suite in load_suites(expectations, only) if suite.table != EXPOSURE]
     define_macros(connection, expectations)
-    return [(suite, measure(connection, suite, environment)) for suite in suites]
+    return [(suite, measure(connection, suite, environment)) for suite in suites if suite.table != EXPOSURE]
+
+
+def _exposure_or_reason(layer: SearchLayer | str, ranking: Ranking | None, rules: Sequence[Rule]) -> Exposure | str:
+    """Return what a ranking shows of the search layer, or why nothing can be said of it."""
+    if isinstance(layer, str):
+        return layer
+    if other := find_other_language(layer.tables, layer.analyzer):
+        logger.warning("%s", other)
+    try:
+        return measure_tables(layer, ranking, rules)
+    except Vlm4recError as error:
+        return str(error)
 
 
 def _measure_ranking(suites: Sequence[Suite], exposure: Exposure) -> list[Measured]:

@@ -60,19 +60,16 @@ class Suite(_Strict):
         return f"{self.name}.yaml"
 
 
-def load_suites(folder: Path, only: str | None = None) -> list[Suite]:
-    """Read every `<name>.yaml` of the folder in the order of names, or the suite `only`.
+def load_suites(folder: Path) -> list[Suite]:
+    """Read every `<name>.yaml` of the folder in the order of names.
 
     Raises:
-        UsageError: the folder has no suite, or none of that name, or a file cannot be read or is invalid.
+        UsageError: the folder has no suite, or a file cannot be read or is invalid.
     """
-    files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    files = sorted(folder.glob("*.yaml"))
     if not files:
         raise UsageError(f"no expectation suites (*.yaml) in {folder}")
-    if only is not None and only not in files:
-        raise UsageError(f"unknown suite {only!r}: choose one of {', '.join(files)}")
-    chosen = [path for name, path in files.items() if only in (None, name)]
-    return [read_yaml(path, Suite, "the suite", defaults={"name": path.stem}) for path in chosen]
+    return [read_yaml(path, Suite, "the suite", defaults={"name": path.stem}) for path in files]
 
 
 def define_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
