@@ -153,7 +153,7 @@ def test_verification_compares_ids_and_lengths(tmp_path: Path) -> None:
         connection.execute("UPDATE judged_documents SET item_id = 'z' WHERE item_id = 'f'")
         with pytest.raises(RunError, match="1 documents are missing"):
             verify_rows(connection)
-        connection.execute("UPDATE vectors SET vector = [1, 1, 0, 0] WHERE document = 0")
+        connection.execute("UPDATE vectors SET vector = [1.0015, 0, 0, 0] WHERE document = 0")
     with pytest.raises(RunError, match="not of length 1"):
         verify_file(path, [])
 

@@ -15,6 +15,9 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Texts: TypeAlias = npt.NDArray[np.object_]
 Times: TypeAlias = npt.NDArray[np.datetime64]
 
+UNIT_TOLERANCE = 2e-3
+"""How far the squared length of a unit vector may be from 1: the length by 0.001, as in `audits/vectors.sql`."""
+
 
 def unit_rows(rows: npt.NDArray[np.floating]) -> Vectors:
     """Scale each row of (n, d) to length 1; a row of zeros becomes the row of equal components.

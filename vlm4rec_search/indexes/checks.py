@@ -3,6 +3,7 @@
 import duckdb
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
+from vlm4rec_search.common.vectors import UNIT_TOLERANCE
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.searcher import Searcher
 
@@ -22,17 +23,18 @@ _FAULTS = {
     "documents have no vector": """
         SELECT (SELECT count(*) FROM documents) - (SELECT count(*) FROM vectors)
     """,
-    "learned vectors are not of length 1 and of the release's dimension": """
+    "learned vectors are not of length 1 and of the release's dimension": f"""
         SELECT count(*) FROM fitted, release WHERE len(fitted.fitted) IS DISTINCT FROM release.fitted_dimension
             OR coalesce(NOT isfinite(list_sum(fitted.fitted)), TRUE)
-            OR abs(list_inner_product(fitted.fitted, fitted.fitted) - 1) > 2e-3
-    """,
-    "vectors of photos are not of length 1 and of the release's encoder and dimension": """
+            OR abs(list_inner_product(fitted.fitted, fitted.fitted) - 1) > {UNIT_TOLERANCE}
+    """,  # noqa: S608
+    "vectors of photos are not of length 1 and of the release's encoder and dimension": f"""
         SELECT count(*) FROM photos, release
         WHERE photos.encoder IS DISTINCT FROM release.image_encoder
             OR len(photo) IS DISTINCT FROM release.image_dimension
-            OR coalesce(NOT isfinite(list_sum(photo)), TRUE) OR abs(list_inner_product(photo, photo) - 1) > 2e-3
-    """,
+            OR coalesce(NOT isfinite(list_sum(photo)), TRUE)
+            OR abs(list_inner_product(photo, photo) - 1) > {UNIT_TOLERANCE}
+    """,  # noqa: S608
     "documents are neither published nor rejected": """
         SELECT (SELECT count(*) FROM judged_documents) - (SELECT count(*) FROM documents)
             - (SELECT count(*) FROM rejected WHERE kind = 'document')

@@ -4,6 +4,8 @@ Every document has a number, `document`: 0, 1, ... in the order of item_id. Item
 The tables of the search layer are registered as `incoming_<field of SearchTables>`.
 """
 
+from vlm4rec_search.common.vectors import UNIT_TOLERANCE
+
 CREATE = """
 CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimension INTEGER, captioner VARCHAR,
     prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,
@@ -45,11 +47,11 @@ _VECTOR, _FITTED = (
     for name in ("vector", "fitted")
 )
 # the sum of a vector is finite if, and only if, all of its components are
-_VECTOR_REASON = """
+_VECTOR_REASON = f"""
     WHEN vector IS NULL THEN 'no vector'
     WHEN NOT isfinite(list_sum(vector)) THEN 'vector is not finite'
     WHEN len(vector) <> $dimension THEN 'vector of dimension ' || len(vector) || ', not ' || $dimension
-    WHEN abs(list_inner_product(vector, vector) - 1) > 2e-3 THEN 'vector is not of length 1'
+    WHEN abs(list_inner_product(vector, vector) - 1) > {UNIT_TOLERANCE} THEN 'vector is not of length 1'
 """
 # list_inner_product looks at the NULL of a vector that is not asked for, too, unless the rows are written first.
 # `reason` says why a row is rejected; it is NULL for a row that is published.
@@ -83,7 +85,8 @@ SELECT *, CASE
     WHEN user_id IS NULL OR trim(user_id) = '' THEN 'no user_id'
     WHEN len(list_filter(interests, lambda interest: len(interest.vector) <> $dimension)) > 0
         THEN 'interest of a dimension that is not ' || $dimension
-    WHEN len(fitted) <> $fitted_dimension OR NOT coalesce(abs(list_inner_product(fitted, fitted) - 1) <= 2e-3, TRUE)
+    WHEN len(fitted) <> $fitted_dimension
+        OR NOT coalesce(abs(list_inner_product(fitted, fitted) - 1) <= {UNIT_TOLERANCE}, TRUE)
         THEN 'learned vector is not of length 1 and dimension ' || $fitted_dimension
     WHEN vector IS NULL THEN NULL
     {_VECTOR_REASON} END AS reason

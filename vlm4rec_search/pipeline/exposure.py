@@ -13,6 +13,7 @@ from vlm4rec_search.indexes.many import AGAIN, answer_many
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.search.exposure import Exposure, measure_exposure
+from vlm4rec_search.search.planning import TIE_BREAK
 from vlm4rec_search.search.query import Hit, Query, Tier
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
@@ -20,7 +21,6 @@ from vlm4rec_search.search.searcher import Searcher
 
 TOP = 10
 SAMPLE = 200  # shoppers
-TIES = 0.01  # up to this share of the largest weight popularity only breaks ties, as in the packaged ranking
 
 
 def measure_release(
@@ -59,7 +59,7 @@ def measure_release(
         in_force = index.ranking
     exposure = measure_exposure(lists, list(popularity), np.array(list(popularity.values()), dtype=np.float64))
     weights = (in_force.weights, in_force.rank_weights, *(each.weights for each in in_force.by_history))
-    has_popularity = any(each.popularity > TIES * max(each.model_dump().values()) for each in weights)
+    has_popularity = any(each.popularity > TIE_BREAK * max(each.model_dump().values()) for each in weights)
     return replace(exposure, has_popularity=has_popularity, is_pinned=ranking is not None)
 
 

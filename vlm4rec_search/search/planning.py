@@ -10,11 +10,12 @@ from vlm4rec_search.search.retrievers import profile_retrievers, text_retrievers
 from vlm4rec_search.search.rules import Rule
 
 POPULARITY = Retriever("popularity", "popularity")
-TIE_BREAK = 0.01  # weight of popularity beside retrievers of weight 1
+TIE_BREAK = 0.01  # weight of popularity beside retrievers of weight 1: up to this it only breaks ties
 # Of searches with a text or a photo, whatever fusion was chosen on histories: an item with all words of a text has a
 # much higher score than one with some of them, which ranks alone do not show (docs/searching.md has the figures).
 TEXT_FUSION: Fusion = "minmax"
-AFTER_SEGMENT = replace(POPULARITY, weight=0.01)  # fills up behind a segment's list, where filters leave little of it
+# fills up behind a segment's list, where filters leave little of it
+AFTER_SEGMENT = replace(POPULARITY, weight=TIE_BREAK)
 
 
 def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule] = ()) -> Plan:
