@@ -177,4 +177,5 @@ def test_the_json_shape(index: Searcher) -> None:
     names = {"sentence", "legs", "history", "rest", "words", "bought_with", "bought_rest", "rules"}
     more = {"goes_with", "goes_rest", "boosted", "reasons", "learned", "learned_rest"}
     assert set(explained[0]["explanation"]) == names | more
-    assert set(explained[0]["explanation"]["legs"][0]) == {"name", "kind", "score", "rank", "contribution", "share"}
+    leg = explained[0]["explanation"]["legs"][0]
+    assert set(leg) == {"name", "kind", "score", "rank", "contribution", "share", "origin"}

@@ -6,14 +6,16 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from helpers.six_items import RANKING, publish
 from PIL import Image
 
+from vlm4rec_search import open_index
 from vlm4rec_search.common.cache import RAW, Cache
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.photos.decode import PhotoError
 from vlm4rec_search.datasets.photos.fetch import photo_key
 from vlm4rec_search.search.backend import Reader
-from vlm4rec_search.search.query import Answer, Explanation, Hit, RetrieverPart
+from vlm4rec_search.search.query import Answer, Explanation, Hit, Origin, Query, RetrieverPart
 from vlm4rec_search.serve.thumbnails import Thumbnails
 from vlm4rec_search.serve.views import State, diff_lines, legend, make_cards
 
@@ -76,9 +78,15 @@ def test_the_parts_of_a_card_add_up_to_its_score() -> None:
 
 
 def test_parts_of_the_visit_are_named_beside_those_of_the_profile() -> None:
-    names = ("profile", "words", "co-purchase", "session", "words", "co-purchase", "popularity")
-    legs = tuple(RetrieverPart(name, name, 1.0, 1, 0.1, 0.1) for name in names)
-    answer = Answer("u", "hybrid", "profile", "r", 1.0, (Hit(1, "a", 0.7, "A", explanation=Explanation("", legs)),))
+    of_both: list[tuple[Origin, tuple[str, ...]]] = [
+        ("profile", ("profile", "words", "co-purchase")),
+        ("session", ("session", "words", "co-purchase")),
+    ]
+    legs = [RetrieverPart(name, name, 1.0, 1, 0.1, 0.1, origin) for origin, names in of_both for name in names]
+    legs.append(RetrieverPart("popularity", "popularity", 1.0, 1, 0.1, 0.1))
+    answer = Answer(
+        "u", "hybrid", "profile", "r", 1.0, (Hit(1, "a", 0.7, "A", explanation=Explanation("", tuple(legs))),)
+    )
     (card,) = make_cards(answer, NoDocuments())
     assert [part.name for part in card.parts] == [
         "taste of the history",
@@ -89,6 +97,15 @@ def test_parts_of_the_visit_are_named_beside_those_of_the_profile() -> None:
         "chosen together with this visit",
         "popular",
     ]
+
+
+def test_words_of_a_visit_are_named_so_where_the_profile_has_none(tmp_path: Path) -> None:
+    publish(tmp_path)
+    with open_index(str(tmp_path), ranking=RANKING) as index:
+        answer = index.search(Query(user="u2", items=["a"], explain=True))
+        names = {part.name for card in make_cards(answer, index.backend.reader()) for part in card.parts}
+    assert {"taste of the history", "likeness to this visit", "words shared with this visit"} <= names
+    assert "shared words" not in names
 
 
 def test_a_diff_shows_what_leaves_and_what_comes() -> None:

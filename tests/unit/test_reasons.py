@@ -171,8 +171,8 @@ def explain(
 
 
 def test_the_interest_that_added_most_is_told(tmp_path: Path) -> None:
-    dresses = Retriever("interest", "semantic", np.float32([1, 0, 0, 0]), sources=("a",))
-    lamps = Retriever("interest", "semantic", np.float32([0.6, 0, 0.8, 0]), sources=("d",))
+    dresses = Retriever("interest", "semantic", np.float32([1, 0, 0, 0]), sources=("a",), origin="profile")
+    lamps = Retriever("interest", "semantic", np.float32([0.6, 0, 0.8, 0]), sources=("d",), origin="profile")
     b = explain(tmp_path, [dresses, lamps], [0.1, 0.9])[1]
     # b is nearer to a (0.8) than to d (0.48), but lamps weigh nine times as much
     assert [part.item_id for part in b.history] == ["a"]
@@ -185,7 +185,10 @@ def test_what_is_only_nearer_than_others_resembles_nothing(tmp_path: Path) -> No
         vector = np.float32([cosine, (1.0 - cosine**2) ** 0.5, 0, 0])
         frame.at["abcdef".index(item), "vector"] = vector
     told = explain(
-        tmp_path, [Retriever("interest", "semantic", np.float32([1, 0, 0, 0]), sources=("a",))], [1.0], frame
+        tmp_path,
+        [Retriever("interest", "semantic", np.float32([1, 0, 0, 0]), sources=("a",), origin="profile")],
+        [1.0],
+        frame,
     )
     assert [each.sentence for each in told[:2]] == [
         "It is among the nearest to items of the history.",

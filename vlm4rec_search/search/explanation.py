@@ -12,7 +12,7 @@ from vlm4rec_search.common.vectors import Floats, Vectors
 from vlm4rec_search.search.backend import Reader, Retrieved
 from vlm4rec_search.search.fusion import shared_ranks
 from vlm4rec_search.search.model import PINNED, Facts, Item, Plan, Ranked, Retriever, User, Vector
-from vlm4rec_search.search.query import Explanation, HistoryPart, ReasonPart, RetrieverPart, WordPart
+from vlm4rec_search.search.query import Explanation, HistoryPart, Origin, ReasonPart, RetrieverPart, WordPart
 from vlm4rec_search.search.reasons import (
     Reason,
     chosen_before,
@@ -73,11 +73,12 @@ class Explainer:
     def __init__(self, reader: Reader, facts: Facts, plan: Plan, retrieved: Retrieved) -> None:
         self._facts, self._plan, self._retrieved = facts, plan, retrieved
         self._release = reader.release
+        self._profiles: Mapping[Origin | None, User | None] = {"profile": facts.user, "session": facts.session}
         from_history = [each for each in plan.retrievers if each.name in (*FROM_HISTORY, "fitted")]
         used = {item for retriever in from_history for item in self._history_weights(retriever)}
         self._history = reader.items(sorted(used)) if used else {}
         self._neighbours: Mapping[str, Item] = {}
-        self._starts_of: dict[tuple[str, int], list[_Start]] = {}
+        self._starts_of: dict[tuple[str, Origin | None], list[_Start]] = {}
         self._sums: dict[int, tuple[list[Item], Floats, Floats]] = {}
         self._ranks = [
             dict(zip(each.documents.tolist(), shared_ranks(each.scores).astype(int).tolist(), strict=True))
@@ -124,10 +125,9 @@ class Explainer:
             {column: self._alike(column, parts, learned) for column, parts in by_learned.items()},
         )
         co_purchase = self._sum_of("co-purchase", scores)
-        known = [self._facts.user, self._facts.session]
-        bought_with = largest(self._co_purchase_parts(hit.item_id, known if co_purchase > 0.0 else []))
+        bought_with = largest(self._co_purchase_parts(hit.item_id, self._profiles if co_purchase > 0.0 else []))
         ease = self._sum_of("ease", scores)
-        by_ease = largest(self._ease_parts(hit.item_id, known if ease > 0.0 else []))
+        by_ease = largest(self._ease_parts(hit.item_id, self._profiles if ease > 0.0 else []))
         fitted = self._best(scores, ("fitted",))
         boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
         named, told = self._reasons(hit, scores, contributions, boosted, notes)
@@ -159,6 +159,7 @@ class Explainer:
                 ranks.get(document),
                 float(contribution),
                 float(contribution) / total if total else 0.0,
+                each.origin,
             )
             for each, score, ranks, contribution in columns
             if each.name != PINNED
@@ -189,8 +190,7 @@ class Explainer:
         if score <= 0.0:
             return ""
         retriever, text = self._plan.retrievers[column], self._plan.query.text
-        profile = self._facts.session if self._is_of_session(retriever) else self._facts.user
-        origin = HISTORY if profile is self._facts.user else self._visit
+        place = self._visit if retriever.origin == "session" else HISTORY
         match retriever.name:
             case "profile" | "interest":
                 return hit.like_history
@@ -205,17 +205,17 @@ class Explainer:
                 return has_words(hit.words)
             case "words":
                 forms = {word.form for word in retriever.words.values()}
-                return shares_words([part for part in hit.words if part.word in forms], origin)
+                return shares_words([part for part in hit.words if part.word in forms], place)
             case "co-purchase":
-                return chosen_with(largest(self._co_purchase_parts(hit.item_id, [profile])))
+                return chosen_with(largest(self._co_purchase_parts(hit.item_id, [retriever.origin])))
             case "ease":
-                return self._goes_with(hit.item_id, profile, origin)
+                return self._goes_with(hit.item_id, retriever.origin, place)
             case "buy-again":
                 return self._chosen_before(hit.item_id)
             case "fitted":
                 parts = hit.learned_alike.get(column, ())
                 is_own = not parts and self._is_own(column, hit.item_id)
-                return is_among(origin) if is_own else has_learned_likeness(parts, origin)
+                return is_among(place) if is_own else has_learned_likeness(parts, place)
             case "shoppers":
                 return "similar shoppers chose it"
             case "popularity":
@@ -223,14 +223,14 @@ class Explainer:
                 return is_popular(score, is_top, self._group(retriever), days)
         return f"the retriever {retriever.name} found it"
 
-    def _likeness(self, column: int | None, document: int, item_id: str, vector: Vector, origin: str) -> str:
+    def _likeness(self, column: int | None, document: int, item_id: str, vector: Vector, place: str) -> str:
         """Return the clause of likeness to the items whose vectors a retriever sums, empty without a retriever."""
         parts, is_top = self._history_parts(column, vector, item_id), self._is_top(column, document)
         if alike := self._alike(column, parts, vector):
-            return resembles(alike, is_top, origin)
+            return resembles(alike, is_top, place)
         if column is not None and self._is_own(column, item_id):
-            return is_among(origin)
-        return is_nearest(origin) if parts and is_top else ""
+            return is_among(place)
+        return is_nearest(place) if parts and is_top else ""
 
     def _alike(self, column: int | None, parts: Sequence[HistoryPart], vector: Vector) -> list[HistoryPart]:
         """Return the parts of items that a hit may be said to resemble, by the vectors that a retriever sums."""
@@ -244,13 +244,13 @@ class Explainer:
         """Return whether the vector of a retriever is made of this item, too."""
         return item_id in self._history_weights(self._plan.retrievers[column])
 
-    def _goes_with(self, item_id: str, profile: User | None, origin: str) -> str:
+    def _goes_with(self, item_id: str, origin: Origin | None, place: str) -> str:
         """Return the clause of EASE; what the clause of co-purchases names is not told twice."""
-        parts = largest(self._ease_parts(item_id, [profile]))
-        bought_with = largest(self._co_purchase_parts(item_id, [profile])) if self._uses("co-purchase") else ()
+        parts = largest(self._ease_parts(item_id, [origin]))
+        bought_with = largest(self._co_purchase_parts(item_id, [origin])) if self._uses("co-purchase") else ()
         told = {part.title for part in named_parts(bought_with)}
         others = [part for part in named_parts(parts) if part.title not in told]
-        return goes_with(others, origin) if others or not parts else chosen_with(bought_with)
+        return goes_with(others, place) if others or not parts else chosen_with(bought_with)
 
     def _chosen_before(self, item_id: str) -> str:
         repeat = self._facts.user.repeats.get(item_id) if self._facts.user else None
@@ -260,16 +260,6 @@ class Explainer:
 
     def _uses(self, name: str) -> bool:
         return any(each.name == name for each in self._plan.retrievers)
-
-    def _is_of_session(self, retriever: Retriever) -> bool:
-        """Return whether a retriever searches for the session's words or items, not for those of the history."""
-        session = self._facts.session
-        return session is not None and (
-            retriever.words is session.words
-            or (retriever.kind == "fitted" and retriever.vector is session.fitted)
-            or retriever.items is self._facts.co_purchases.get("session")
-            or retriever.items is self._facts.ease.get("session")
-        )
 
     def _is_top(self, column: int | None, document: int) -> bool:
         ranks = {} if column is None else self._ranks[column]
@@ -303,8 +293,7 @@ class Explainer:
 
     def _history_weights(self, retriever: Retriever) -> Mapping[str, float]:
         """Return the items whose vectors a retriever sums, with their weights; those of an interest are not scaled."""
-        of_session = retriever.name == "session" or (retriever.name == "fitted" and self._is_of_session(retriever))
-        profile = self._facts.session if of_session else self._facts.user
+        profile = self._profiles.get(retriever.origin)
         history = profile.history if profile else {}
         if retriever.sources:
             return {item: history.get(item, 1.0) for item in retriever.sources}
@@ -347,29 +336,30 @@ class Explainer:
             weights /= np.linalg.norm(weights @ vectors)
         return items, vectors, weights
 
-    def _co_purchase_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
+    def _co_purchase_parts(self, item_id: str, origins: Iterable[Origin | None]) -> list[HistoryPart]:
         """Return the shares of the items that the same shoppers chose."""
-        return self._neighbour_parts(item_id, self._starts("behaviour", profiles))
+        return self._neighbour_parts(item_id, self._starts("behaviour", origins))
 
-    def _ease_parts(self, item_id: str, profiles: Iterable[User | None]) -> list[HistoryPart]:
+    def _ease_parts(self, item_id: str, origins: Iterable[Origin | None]) -> list[HistoryPart]:
         """Return the shares of items in the score of EASE, negative ones too."""
-        return self._neighbour_parts(item_id, self._starts("lasting", profiles))
+        return self._neighbour_parts(item_id, self._starts("lasting", origins))
 
-    def _starts(self, kind: Literal["behaviour", "lasting"], profiles: Iterable[User | None]) -> list[_Start]:
-        """Return the items of profiles from which co-purchases or EASE start; history and session may share one."""
+    def _starts(self, kind: Literal["behaviour", "lasting"], origins: Iterable[Origin | None]) -> list[_Start]:
+        """Return the items from which co-purchases or EASE start; the profile and the session may share one."""
         found: list[_Start] = []
-        for profile in profiles:
+        for origin in origins:
+            profile = self._profiles.get(origin)
             if profile is None:
                 continue
-            if (kind, id(profile)) not in self._starts_of:
+            if (kind, origin) not in self._starts_of:
                 weights = profile.behaviour if kind == "behaviour" else profile.lasting
                 known = [(self._neighbours.get(start), weight) for start, weight in weights.items()]
-                self._starts_of[kind, id(profile)] = [
+                self._starts_of[kind, origin] = [
                     (item.item_id, weight, item.neighbours if kind == "behaviour" else item.ease)
                     for item, weight in known
                     if item is not None
                 ]
-            found += self._starts_of[kind, id(profile)]
+            found += self._starts_of[kind, origin]
         return found
 
     def _neighbour_parts(self, item_id: str, starts: Iterable[_Start]) -> list[HistoryPart]:

@@ -8,7 +8,7 @@ from typing import TypeAlias, TypedDict
 from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.vectors import Floats, Ints, Scores
 from vlm4rec_search.search.filters import Filter
-from vlm4rec_search.search.query import Fusion, ItemToItem, Kind, Query, Tier
+from vlm4rec_search.search.query import Fusion, ItemToItem, Kind, Origin, Query, Tier
 from vlm4rec_search.search.rules import Rule
 
 BUY_AGAIN = "buy-again"  # name of the retriever of items of the history
@@ -62,6 +62,7 @@ class Retriever:
             buy-again or pinned.
         weight: share in the fusion among the retrievers of the same kind.
         sources: of an interest, the history items whose vectors it averages.
+        origin: whether it comes from the profile or the session; None where from neither.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Retriever:
     items: Mapping[str, float] = field(default_factory=dict)
     weight: float = 1.0
     sources: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

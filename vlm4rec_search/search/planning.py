@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vlm4rec_search.search.model import BUY_AGAIN, PINNED, Facts, Neighbours, Plan, Request, Retriever, User
-from vlm4rec_search.search.query import Fusion, Kind, Query, Tier
+from vlm4rec_search.search.query import Fusion, Kind, Origin, Query, Tier
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import profile_retrievers, text_retrievers
 from vlm4rec_search.search.rules import Rule
@@ -202,11 +202,11 @@ def _session(query: Query, facts: Facts, ranking: Ranking) -> list[Retriever]:
     return profile_retrievers(facts.session, query.mode, ranking.by_interest, "session")
 
 
-def _from_neighbours(facts: Facts, tier: Tier) -> list[Retriever]:
+def _from_neighbours(facts: Facts, origin: Origin) -> list[Retriever]:
     """Return the retrievers of co-purchases and of EASE for the profile or the session, where they found items."""
     retrievers = [
-        Retriever("co-purchase", "behaviour", items=facts.co_purchases.get(tier, {})),
-        Retriever("ease", "ease", items=facts.ease.get(tier, {})),
+        Retriever("co-purchase", "behaviour", items=facts.co_purchases.get(origin, {}), origin=origin),
+        Retriever("ease", "ease", items=facts.ease.get(origin, {}), origin=origin),
     ]
     return [retriever for retriever in retrievers if retriever.items]
 

@@ -17,6 +17,7 @@ Fusion = Literal[QueryFusion, "blend"]
 Kind = Literal["semantic", "lexical", "behaviour", "ease", "shoppers", "fitted", "popularity", "photo"]
 ItemToItem = Literal["behaviour", "ease"]  # kinds that start from the items of a shopper: co-purchases and EASE
 Tier = Literal["profile", "session", "text", "photo", "segment", "category", "popularity"]
+Origin = Literal["profile", "session"]  # of a retriever
 
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "photo")
 """The kinds that a ranking weighs; photos take part where a query names one."""
@@ -205,6 +206,7 @@ class RetrieverPart:
         rank: among the retriever's candidates, None when the hit is not one of them.
         contribution: what the retriever adds to the hit's score.
         share: contribution / sum of the contributions of all retrievers; 0 where that sum is 0.
+        origin: whether it comes from the profile or the session; None where from neither.
     """
 
     name: str
@@ -213,6 +215,7 @@ class RetrieverPart:
     rank: int | None
     contribution: float
     share: float
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

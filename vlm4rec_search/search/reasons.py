@@ -74,33 +74,33 @@ def _degree(share: float, place: int) -> str:
     return "mostly" if share >= MOSTLY else "partly"
 
 
-def resembles(parts: Sequence[HistoryPart], is_top: bool, origin: str = "") -> str:
+def resembles(parts: Sequence[HistoryPart], is_top: bool, place: str = "") -> str:
     """Return the clause of likeness to items.
 
     Args:
         parts: of the items, largest share first.
         is_top: few other items are as near to them.
-        origin: where they come from.
+        place: where they come from.
     """
     verb = "it resembles" if is_top else "it somewhat resembles"
-    return _join(verb, _titles(parts), origin and f"from {origin}") if parts else ""
+    return _join(verb, _titles(parts), place and f"from {place}") if parts else ""
 
 
-def is_nearest(origin: str) -> str:
-    """Return the clause of a hit that is nearer than others to the items of `origin`, and like none of them."""
-    return f"it is among the nearest to {f'items of {origin}' if origin else 'the item'}"
+def is_nearest(place: str) -> str:
+    """Return the clause of a hit that is nearer than others to the items of `place`, and like none of them."""
+    return f"it is among the nearest to {f'items of {place}' if place else 'the item'}"
 
 
-def is_among(origin: str) -> str:
-    """Return the clause of a hit that is an item of `origin` itself, and like no other one."""
-    return f"it is among the items of {origin}"
+def is_among(place: str) -> str:
+    """Return the clause of a hit that is an item of `place` itself, and like no other one."""
+    return f"it is among the items of {place}"
 
 
-def has_learned_likeness(parts: Sequence[HistoryPart], origin: str = "") -> str:
+def has_learned_likeness(parts: Sequence[HistoryPart], place: str = "") -> str:
     """Return the clause of likeness by learned vectors, largest share first."""
     if parts:
         return f"it has a learned likeness to {_titles(parts)}"
-    return _join("it has a learned likeness", origin and f"to items of {origin}")
+    return _join("it has a learned likeness", place and f"to items of {place}")
 
 
 def is_near(text: str, is_top: bool) -> str:
@@ -124,9 +124,9 @@ def has_words(parts: Sequence[WordPart]) -> str:
     return _join("it has the", _words(parts)) if parts else ""
 
 
-def shares_words(parts: Sequence[WordPart], origin: str = "") -> str:
-    """Return the clause of the words that the items of `origin` and the hit have in common, largest share first."""
-    return _join("it shares the", _words(parts), origin and f"with items of {origin}") if parts else ""
+def shares_words(parts: Sequence[WordPart], place: str = "") -> str:
+    """Return the clause of the words that the items of `place` and the hit have in common, largest share first."""
+    return _join("it shares the", _words(parts), place and f"with items of {place}") if parts else ""
 
 
 def chosen_with(parts: Sequence[HistoryPart]) -> str:
@@ -134,11 +134,11 @@ def chosen_with(parts: Sequence[HistoryPart]) -> str:
     return f"others who chose {_titles(parts, ' or')} also chose it" if parts else ""
 
 
-def goes_with(parts: Sequence[HistoryPart], origin: str = "") -> str:
+def goes_with(parts: Sequence[HistoryPart], place: str = "") -> str:
     """Return the clause of items that all shoppers' histories connect, largest share first."""
     if parts:
         return f"it goes with {_titles(parts)}"
-    return f"it goes with items of {origin}" if origin else "others chose both"
+    return f"it goes with items of {place}" if place else "others chose both"
 
 
 def chosen_before(times: int, last_on: date) -> str:

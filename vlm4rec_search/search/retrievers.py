@@ -8,19 +8,19 @@ import numpy as np
 
 from vlm4rec_search.common.analyzer import Analyzer
 from vlm4rec_search.search.model import MAX_ITEMS, Item, Neighbours, Retriever, User, Vector, Word
-from vlm4rec_search.search.query import ItemToItem, Mode
+from vlm4rec_search.search.query import ItemToItem, Mode, Origin
 
 MAX_TERMS = 32  # words of a session
 
 
-def profile_retrievers(profile: User | None, mode: Mode, by_interest: bool, name: str) -> list[Retriever]:
+def profile_retrievers(profile: User | None, mode: Mode, by_interest: bool, origin: Origin) -> list[Retriever]:
     """Return the retrievers of a profile that the mode uses, without co-purchases and EASE.
 
     Args:
         profile: of a shopper or a session; None has no retrievers.
         mode: hybrid uses every kind.
         by_interest: one semantic retriever for each interest, in place of one for the profile vector.
-        name: of the retriever of the profile vector, profile or session.
+        origin: what the profile is of; it names the retriever of the profile vector.
     """
     if profile is None:
         return []
@@ -31,14 +31,14 @@ def profile_retrievers(profile: User | None, mode: Mode, by_interest: bool, name
             for each in profile.interests
         ]
     elif profile.vector is not None:
-        retrievers.append(Retriever(name, "semantic", profile.vector))
+        retrievers.append(Retriever(origin, "semantic", profile.vector))
     if profile.words:
         retrievers.append(Retriever("words", "lexical", words=profile.words))
     if profile.shoppers:
         retrievers.append(Retriever("shoppers", "shoppers", items=profile.shoppers))
     if profile.fitted is not None:
         retrievers.append(Retriever("fitted", "fitted", profile.fitted))
-    return [retriever for retriever in retrievers if mode in ("hybrid", retriever.kind)]
+    return [replace(retriever, origin=origin) for retriever in retrievers if mode in ("hybrid", retriever.kind)]
 
 
 def text_retrievers(text: str, mode: Mode, vector: Vector | None, analyzer: Analyzer) -> list[Retriever]:

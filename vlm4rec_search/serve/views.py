@@ -20,7 +20,7 @@ from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.common.yaml_files import describe_validation_error
 from vlm4rec_search.search.backend import AccessError, Reader, UnavailableError
 from vlm4rec_search.search.model import Document, User
-from vlm4rec_search.search.query import KINDS, Answer, Hit
+from vlm4rec_search.search.query import KINDS, Answer, Hit, RetrieverPart
 from vlm4rec_search.serve.schemas import RecommendRequest, SearchRequest
 from vlm4rec_search.serve.service import Service
 
@@ -59,7 +59,7 @@ _OF_VISIT = {
     "ease": "goes with this visit",
     "fitted": "learned likeness to this visit",
 }
-"""And where it is the second one of this name: the first is that of the profile."""
+"""And where it is of the session."""
 
 
 class State:
@@ -254,13 +254,7 @@ def make_cards(
 def _parts(hit: Hit, best: float) -> list[Part]:
     if hit.explanation is None:
         return []
-    legs = hit.explanation.legs
-    names = [leg.name for leg in legs]
-    of_visit = [name in _OF_VISIT and name in names[:at] for at, name in enumerate(names)]
-    added = [
-        (_OF_VISIT[leg.name] if is_of_visit else PARTS.get(leg.name, leg.name), leg.kind, leg.contribution, leg.rank)
-        for leg, is_of_visit in zip(legs, of_visit, strict=True)
-    ]
+    added = [(_label(leg), leg.kind, leg.contribution, leg.rank) for leg in hit.explanation.legs]
     added.append(("a boost by a rule", "boost", hit.explanation.boosted, None))
     added = sorted((part for part in added if part[2]), key=lambda part: -part[2])
     total = sum(contribution for _, _, contribution, _ in added)
@@ -270,6 +264,11 @@ def _parts(hit: Hit, best: float) -> list[Part]:
         parts.append(Part(name, kind, contribution, contribution / total if total else 0.0, rank, left, width))
         left += width
     return parts
+
+
+def _label(leg: RetrieverPart) -> str:
+    label = PARTS.get(leg.name, leg.name)
+    return _OF_VISIT.get(leg.name, label) if leg.origin == "session" else label
 
 
 class Shop:
