@@ -62,6 +62,21 @@ def test_agrees_with_a_plain_count(seed: int, shoppers: int, k: int) -> None:
     assert set(exposure.ubiquitous) == {item for item, count in audiences.items() if count > limit}
 
 
+def make_exposure(same_first: int, shown: int) -> Exposure:
+    """Return the exposure of 400 items in ten hits of each of 200 shoppers."""
+    return Exposure(
+        shoppers=200,
+        documents=400,
+        first_item="i1",
+        same_first=same_first,
+        ubiquitous=(),
+        hits=2000,
+        tail_hits=600,
+        shown=shown,
+        hidden=(),
+    )
+
+
 @pytest.mark.parametrize(
     ("same_first", "shown", "verdict"),
     [
@@ -73,12 +88,12 @@ def test_agrees_with_a_plain_count(seed: int, shoppers: int, k: int) -> None:
     ],
 )  # fmt: skip
 def test_the_verdict_says_what_the_numbers_mean(same_first: int, shown: int, verdict: str) -> None:
-    exposure = Exposure(200, 400, "i1", same_first, (), 2000, 600, shown, ())
+    exposure = make_exposure(same_first, shown)
     assert exposure.verdict.startswith(verdict)
 
 
 def test_the_verdict_advises_what_can_help() -> None:
-    same = Exposure(200, 400, "i1", 22, (), 2000, 600, 200, ())
+    same = make_exposure(22, 200)
     assert same.verdict.endswith(" of hits are long tail")
     assert replace(same, has_popularity=True).verdict.endswith("long tail; lower the weight of popularity")
     assert replace(same, is_pinned=True).verdict.endswith("long tail; let `vlm4rec index` choose the ranking")

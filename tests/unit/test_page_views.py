@@ -60,9 +60,10 @@ def test_the_parts_of_a_card_add_up_to_its_score() -> None:
         RetrieverPart("words", "lexical", 3.0, None, 0.6, 0.75),
         RetrieverPart("ease", "ease", 0.0, None, 0.0, 0.0),
     )
+    other = (RetrieverPart("profile", "semantic", 1, 1, 0.5, 1.0),)
     hits = (
-        Hit(1, "a", 1.0, "A", explanation=Explanation("", legs, boosted=0.2)),
-        Hit(2, "b", 0.5, "B", explanation=Explanation("", (RetrieverPart("profile", "semantic", 1, 1, 0.5, 1.0),))),
+        Hit(1, "a", 1.0, "A", explanation=Explanation(sentence="", legs=legs, boosted=0.2)),
+        Hit(2, "b", 0.5, "B", explanation=Explanation(sentence="", legs=other)),
     )
     answer = Answer("u", "hybrid", "profile", "r", 1.0, hits)
     first, second = make_cards(answer, NoDocuments(), Answer("u", "hybrid", "profile", "r", 1.0, hits[1:]), {"b": 0})
@@ -85,7 +86,12 @@ def test_parts_of_the_visit_are_named_beside_those_of_the_profile() -> None:
     legs = [RetrieverPart(name, name, 1.0, 1, 0.1, 0.1, origin) for origin, names in of_both for name in names]
     legs.append(RetrieverPart("popularity", "popularity", 1.0, 1, 0.1, 0.1))
     answer = Answer(
-        "u", "hybrid", "profile", "r", 1.0, (Hit(1, "a", 0.7, "A", explanation=Explanation("", tuple(legs))),)
+        "u",
+        "hybrid",
+        "profile",
+        "r",
+        1.0,
+        (Hit(1, "a", 0.7, "A", explanation=Explanation(sentence="", legs=tuple(legs))),),
     )
     (card,) = make_cards(answer, NoDocuments())
     assert [part.name for part in card.parts] == [

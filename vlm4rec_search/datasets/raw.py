@@ -379,7 +379,8 @@ def _inspect_file(
         if is_only:
             raise
         sha256, warning = file_sha256(path), f"{name} is empty: it has no header and no rows"
-        return RawFile(name, _digest(f"{reading} {sha256}"), sha256, "empty", 0, 0, {}, (), (warning,))
+        key = _digest(f"{reading} {sha256}")
+        return RawFile(name, key, sha256, written="empty", rows=0, broken=0, columns={}, notes=(), warnings=(warning,))
     with replacing_file(about) as part:
         part.write_text(json.dumps(asdict(file), ensure_ascii=False), "utf-8")
     return file
@@ -426,13 +427,13 @@ def _read_file(
         name,
         key,
         sha256,
-        records.written,
-        records.rows - count,
-        records.broken_rows,
-        sources,
-        notes,
-        match.warnings,
-        count,
+        written=records.written,
+        rows=records.rows - count,
+        broken=records.broken_rows,
+        columns=sources,
+        notes=notes,
+        warnings=match.warnings,
+        forgotten=count,
     )
 
 

@@ -165,8 +165,19 @@ def _rows(comparison: Comparison, samples: Floats) -> Iterator[Row]:
     numbers = iter(mean_intervals(_values(comparison), samples))
     for outcome in comparison.outcomes:
         seeds = len(outcome.rankings)
-        about = Row(outcome.system, "", None, None, None, users, items, comparison.on, "", outcome.setting, seeds)
-        about = replace(about, is_bound=outcome.is_bound)
+        about = Row(
+            outcome.system,
+            metric="",
+            value=None,
+            low=None,
+            high=None,
+            users=users,
+            items=items,
+            on=comparison.on,
+            setting=outcome.setting,
+            seeds=seeds,
+            is_bound=outcome.is_bound,
+        )
         for place, metric in enumerate(METRICS):
             value, low, high = next(numbers)
             spread = float(outcome.spread[place]) if seeds > 1 else None
@@ -185,9 +196,20 @@ def _slices(whole: Comparison, seed: int) -> Iterator[Row]:
         users, name = len(rows), f"{part.by}: {part.name}"
         for outcome in whole.outcomes:
             for metric in SLICED:
-                value = next(numbers)
-                about = Row(outcome.system, metric, *value, users, items, whole.on, name, outcome.setting)
-                yield replace(about, is_bound=outcome.is_bound)
+                value, low, high = next(numbers)
+                yield Row(
+                    outcome.system,
+                    metric,
+                    value=value,
+                    low=low,
+                    high=high,
+                    users=users,
+                    items=items,
+                    on=whole.on,
+                    slice=name,
+                    setting=outcome.setting,
+                    is_bound=outcome.is_bound,
+                )
 
 
 def _accuracy(outcome: Outcome, rows: Ints, targets: Targets) -> Floats:

@@ -32,7 +32,7 @@ class ListedRelease:
     problem: Vlm4recError | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseSummary:
     """The differences between a new release and the one that answered before it.
 

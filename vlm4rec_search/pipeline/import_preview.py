@@ -65,15 +65,15 @@ def _preview(connection: duckdb.DuckDBPyConnection, table: ImportedTable, source
     is_catalogue = table.table == "items"
     return TablePreview(
         table.table,
-        table.table if table.files else f"{table.table}.parquet",
-        table.records.written.split("\n"),
-        table.target.shape[0],
-        _first_rows(table.source),
-        _first_staged_rows(connection, table),
-        _refused(connection, table),
-        _emptied(connection) if is_catalogue else [],
-        [*table.match.notes, *table.records.notes, *_merged(table)],
-        [*table.match.warnings, *(_photo_warnings(connection, source) if is_catalogue else [])],
+        writes=table.table if table.files else f"{table.table}.parquet",
+        files=table.records.written.split("\n"),
+        rows=table.target.shape[0],
+        before=_first_rows(table.source),
+        after=_first_staged_rows(connection, table),
+        refused=_refused(connection, table),
+        emptied=_emptied(connection) if is_catalogue else [],
+        notes=[*table.match.notes, *table.records.notes, *_merged(table)],
+        warnings=[*table.match.warnings, *(_photo_warnings(connection, source) if is_catalogue else [])],
     )
 
 

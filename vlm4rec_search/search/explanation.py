@@ -132,20 +132,20 @@ class Explainer:
         boosted = round(float(ranked.scores[row] - contributions.sum()), 9)
         named, told = self._reasons(hit, scores, contributions, boosted, notes)
         return Explanation(
-            tell(named, told),
-            self._retriever_parts(document, scores, contributions),
-            history,
-            _rest(0.0 if nearest is None else float(scores[nearest]), history),
-            hit.words,
-            bought_with,
-            _rest(co_purchase, bought_with),
-            notes,
-            by_ease,
-            _rest(ease, by_ease),
-            boosted,
-            tuple(ReasonPart(clause, share) for clause, share in named),
-            hit.learned.get(fitted, ()),
-            _rest(0.0 if fitted is None else float(scores[fitted]), hit.learned.get(fitted, ())),
+            sentence=tell(named, told),
+            legs=self._retriever_parts(document, scores, contributions),
+            history=history,
+            rest=_rest(0.0 if nearest is None else float(scores[nearest]), history),
+            words=hit.words,
+            bought_with=bought_with,
+            bought_rest=_rest(co_purchase, bought_with),
+            rules=notes,
+            goes_with=by_ease,
+            goes_rest=_rest(ease, by_ease),
+            boosted=boosted,
+            reasons=tuple(ReasonPart(clause, share) for clause, share in named),
+            learned=hit.learned.get(fitted, ()),
+            learned_rest=_rest(0.0 if fitted is None else float(scores[fitted]), hit.learned.get(fitted, ())),
         )
 
     def _retriever_parts(self, document: int, scores: Floats, contributions: Floats) -> tuple[RetrieverPart, ...]:

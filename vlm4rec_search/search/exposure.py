@@ -16,7 +16,7 @@ EXAMPLES = 5
 TORSO = 0.5  # share of the items with interactions, most popular first; all other items are the long tail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
     """What the lists of many shoppers show. A share of nothing is 0.
 
@@ -137,16 +137,16 @@ def measure_exposure(
     ubiquitous = np.argsort(-audiences, kind="stable")[: int((audiences > limit * shoppers).sum())]
     hidden = np.flatnonzero(audiences == 0)[:EXAMPLES]
     return Exposure(
-        shoppers,
-        documents,
-        None if first is None else str(item_ids[first]),
-        0 if first is None else int(firsts[first]),
-        tuple(str(item_ids[item]) for item in ubiquitous),
-        len(hits),
-        int(long_tail(popularity)[hits].sum()),
-        int((audiences > 0).sum()),
-        tuple(str(item_ids[item]) for item in hidden),
-        limit,
+        shoppers=shoppers,
+        documents=documents,
+        first_item=None if first is None else str(item_ids[first]),
+        same_first=0 if first is None else int(firsts[first]),
+        ubiquitous=tuple(str(item_ids[item]) for item in ubiquitous),
+        hits=len(hits),
+        tail_hits=int(long_tail(popularity)[hits].sum()),
+        shown=int((audiences > 0).sum()),
+        hidden=tuple(str(item_ids[item]) for item in hidden),
+        ubiquitous_above=limit,
     )
 
 

@@ -243,7 +243,7 @@ class ReasonPart:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """Why a hit is in the answer.
 

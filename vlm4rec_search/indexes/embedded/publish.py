@@ -207,13 +207,22 @@ def _summarize_changes(
     previous, users_before = _read_current(folder)
     connection.register("previous", previous)
     connection.register("users_before", users_before)
-    changes = count_changes(connection, "previous", "documents")
+    added, changed, deleted = count_changes(connection, "previous", "documents")
     rejected, rejected_users, gone = connection.execute(_COUNTS).fetchall()[0]
     if not force:
-        check_loss(changes[2], len(previous), "items")
+        check_loss(deleted, len(previous), "items")
         check_loss(gone, len(users_before), "profiles")
-    counts = (*changes, meta.users, len(users_before), rejected, rejected_users)
-    return ReleaseSummary(meta.name, meta.documents, *counts)
+    return ReleaseSummary(
+        release=meta.name,
+        documents=meta.documents,
+        added=added,
+        changed=changed,
+        deleted=deleted,
+        users=meta.users,
+        users_before=len(users_before),
+        rejected=rejected,
+        rejected_users=rejected_users,
+    )
 
 
 def _read_current(folder: Path) -> tuple[pa.Table, pa.Table]:

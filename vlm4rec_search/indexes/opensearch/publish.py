@@ -324,8 +324,16 @@ def _summarize(
     connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta, previous: ReleaseMeta | None
 ) -> ReleaseSummary:
     refused = dict(connection.execute("SELECT kind, count(*) FROM rejected GROUP BY kind").fetchall())
-    rejected, rejected_users = refused.get("document", 0), refused.get("user", 0)
-    users, users_before = count_rows(connection, "outgoing_profiles"), previous.users if previous else 0
-    changes = count_changes(connection, "(SELECT id AS item_id, content_hash FROM live_items)", "outgoing_items")
-    counts = (*changes, users, users_before, rejected, rejected_users)
-    return ReleaseSummary(meta.name, meta.documents, *counts)
+    live = "(SELECT id AS item_id, content_hash FROM live_items)"
+    added, changed, deleted = count_changes(connection, live, "outgoing_items")
+    return ReleaseSummary(
+        release=meta.name,
+        documents=meta.documents,
+        added=added,
+        changed=changed,
+        deleted=deleted,
+        users=count_rows(connection, "outgoing_profiles"),
+        users_before=previous.users if previous else 0,
+        rejected=refused.get("document", 0),
+        rejected_users=refused.get("user", 0),
+    )
