@@ -15,7 +15,7 @@ from vlm4rec_search.evaluation.systems import registry
 from vlm4rec_search.evaluation.systems.base import System
 from vlm4rec_search.evaluation.systems.learned import Learned
 from vlm4rec_search.evaluation.systems.peers import Factors
-from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_body
+from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, index_body
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.pipeline.analysts_copy import RECORDS
 
@@ -86,7 +86,7 @@ def index_page() -> str:
     ]
     meta = new_release("encoder@1", 384, "captioner@1", "prompt@1", None, "image@1", 1280)
     meta = replace(meta, fitted="fit@1", fitted_dimension=64)
-    for kind in KINDS:
+    for kind in INDEX_KINDS:
         lines += ["", f"## {kind}", "", "| field | type | searched | meaning |", "|---|---|---|---|"]
         properties = index_body(kind, meta, ["FIELD"])["mappings"]["properties"]
         for name, body in _leaves(properties):

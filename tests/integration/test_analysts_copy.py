@@ -15,7 +15,7 @@ from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.evaluation.store import create_tables
 from vlm4rec_search.pipeline.saved_queries import SavedQuery, find_query, load_queries, run_query
 from vlm4rec_search.search.ranking import load_ranking, write_ranking
-from vlm4rec_search.serve.journal import Journal, Page, new_id
+from vlm4rec_search.serve.journal import Journal, ServedPage, new_id
 
 QUERIES_WITHOUT_ROWS = {"documents_refused"}  # where nothing went wrong
 
@@ -41,7 +41,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         connection.execute("CREATE SCHEMA search__dev; CREATE TABLE search__dev.item_documents AS SELECT 1 AS item_id")
     served = workspace.folder / "served"
     answer, (item,) = new_id(), workspace.query("SELECT MIN(item_id) FROM search.item_documents")[0]
-    page = Page([(item, 0.5), ("gone", 0.25)], "profile", "r", "v")
+    page = ServedPage([(item, 0.5), ("gone", 0.25)], "profile", "r", "v")
     Journal(served / "served.sqlite").record(answer, 1, {"user": "u001"}, page)
     click = {"action_name": "click", "timestamp": "2025-01-31T12:00:00+01:00", "user_id": "u001", "query_id": answer}
     attributes = {"object": {"object_id": item}, "position": {"ordinal": 1}}

@@ -22,7 +22,7 @@ from PIL import Image
 from vlm4rec_search.captioning.batch import export_batch, import_batch
 from vlm4rec_search.captioning.estimate import estimate_captions
 from vlm4rec_search.captioning.merge import merge_captions
-from vlm4rec_search.captioning.run import Part, look_up_captions, run_captions
+from vlm4rec_search.captioning.run import Share, look_up_captions, run_captions
 from vlm4rec_search.common.cache import ASSUMED_IN, Cache
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
@@ -358,7 +358,7 @@ def test_a_killed_export_is_done_again_and_bad_photos_have_a_reason(workspace: W
 def test_machines_caption_a_part_each_and_one_takes_over_the_others(tmp_path: Path) -> None:
     with serving(describe) as server:
         machines = [write_settings(tmp_path / name, server) for name in ("one", "two", "three")]
-        counts = [run_captions(machine, part=Part(at, 3)).computed for at, machine in enumerate(machines, 1)]
+        counts = [run_captions(machine, part=Share(at, 3)).computed for at, machine in enumerate(machines, 1)]
         assert sum(counts) == 20
         assert min(counts) > 0
         assert set(Counter(title for _, title in server.calls).values()) == {1}

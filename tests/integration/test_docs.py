@@ -20,7 +20,7 @@ from sqlmesh import Context
 from vlm4rec_search.cli import COMMANDS, main
 from vlm4rec_search.common.analyzer import ENGLISH
 from vlm4rec_search.common.bm25 import BOOSTS
-from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_name
+from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, index_name
 from vlm4rec_search.indexes.opensearch.templates import template_sources
 from vlm4rec_search.pipeline.quality.suites import load_suites
 from vlm4rec_search.pipeline.saved_queries import load_queries
@@ -215,9 +215,9 @@ print(sorted({HEAVY!r} & sys.modules.keys()), file=sys.stderr)
 
 def test_the_roles_cover_the_indices_of_releases_and_no_others() -> None:
     roles = yaml.safe_load((ROOT / "vlm4rec_search" / "indexes" / "opensearch" / "roles.yml").read_text("utf-8"))
-    releases = [index_name("", kind, "items__v4__model__20250630t120000000") for kind in KINDS]
+    releases = [index_name("", kind, "items__v4__model__20250630t120000000") for kind in INDEX_KINDS]
     others = ("items-of-others", "profiles_hr", "itemsets", ".kibana")
-    ours = [*releases, f"{releases[0]}__loading", *KINDS, "vlm4rec-lease", QUERIES, EVENTS]
+    ours = [*releases, f"{releases[0]}__loading", *INDEX_KINDS, "vlm4rec-lease", QUERIES, EVENTS]
     patterns = {
         role: {pattern for permission in definition["index_permissions"] for pattern in permission["index_patterns"]}
         for role, definition in roles.items()

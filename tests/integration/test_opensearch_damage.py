@@ -19,7 +19,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.opensearch import lease
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, connect
-from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind
+from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, IndexKind
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.opensearch.sender import ReleaseGoneError, Sender
 from vlm4rec_search.search.rules import Rule
@@ -43,7 +43,7 @@ def test_pruning_keeps_a_live_release_that_lost_an_index(window: Window) -> None
 
 @pytest.mark.parametrize("lost", ["profiles", "segments"])
 def test_a_live_release_that_lost_an_index_answers_from_memory_until_the_next_publication(
-    window: Window, lost: Kind, caplog: pytest.LogCaptureFixture
+    window: Window, lost: IndexKind, caplog: pytest.LogCaptureFixture
 ) -> None:
     live = window.publish(relabelled("old")).meta.name
     index, query = Searcher(OpenSearchBackend(window.catalogue)), Query(user="u3", explain=True)  # u3 has a segment
@@ -57,7 +57,7 @@ def test_a_live_release_that_lost_an_index_answers_from_memory_until_the_next_pu
     wait_until(lambda: index.search(query).release == new)  # searches look for it once a second
     assert index.search(query).degraded is None
     window.releases.prune(1)
-    assert len(window.indexes()) == len(KINDS)  # what was left of the old release is gone
+    assert len(window.indexes()) == len(INDEX_KINDS)  # what was left of the old release is gone
 
 
 def test_indices_restored_under_another_name_stay_live(window: Window) -> None:
@@ -95,7 +95,7 @@ def test_a_release_of_another_package_version_is_listed_with_the_reason(window: 
         f"{window.catalogue.index('items', other)} has no readable metadata"
     ]
     assert window.releases.rollback(None) == old
-    assert len(window.indexes()) == 3 * len(KINDS)
+    assert len(window.indexes()) == 3 * len(INDEX_KINDS)
 
 
 def test_a_live_release_without_readable_metadata_is_rolled_back(window: Window) -> None:
@@ -124,7 +124,7 @@ def test_documents_that_the_server_refuses_count_as_lost(window: Window, increme
     with pytest.raises(RunError, match="2 of 6 items would be deleted, more than 20%"):
         window.publish(frame, incremental=incremental)
     assert (window.catalogue.live(), set(window.documents())) == (live, set("abcdef"))
-    assert len(window.indexes()) == len(KINDS)
+    assert len(window.indexes()) == len(INDEX_KINDS)
 
 
 def test_a_document_deleted_by_hand_breaks_no_search(window: Window) -> None:
@@ -202,7 +202,7 @@ def test_a_publication_ends_when_another_process_held_its_lease_meanwhile(
     with proxy(window.url, judge) as url, pytest.raises(RunError, match="another publication is running"):
         Window(url, window.catalogue.prefix).publish(relabelled("new"))
     assert window.catalogue.live() == live
-    assert len(window.indexes()) == len(KINDS)
+    assert len(window.indexes()) == len(INDEX_KINDS)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from helpers.alias_reader import publish_labelled, reading, search_hits
 from helpers.server_releases import Window
 
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
-from vlm4rec_search.indexes.opensearch.mapping import KINDS
+from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS
 from vlm4rec_search.search.searcher import Searcher
 
 
@@ -19,7 +19,7 @@ def test_a_reader_notices_a_profile_of_one_release_with_items_of_another(window:
     old, new = (publish_labelled(window, label).meta.name for label in ("old", "new"))
     with reading(window) as reader:
         index = Searcher(OpenSearchBackend(window.catalogue))
-        indices = {kind: window.catalogue.index(kind, old if kind == "profiles" else new) for kind in KINDS}
+        indices = {kind: window.catalogue.index(kind, old if kind == "profiles" else new) for kind in INDEX_KINDS}
         object.__setattr__(index.backend._opened.release, "indices", indices)
         reader.answers.update([search_hits(index)])
     (wrong,) = reader.wrong("old", "new")

@@ -28,7 +28,7 @@ from vlm4rec_search.indexes.embedded.pointer import POINTER, release_path
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.ranking import load_ranking
-from vlm4rec_search.serve.journal import Page
+from vlm4rec_search.serve.journal import ServedPage
 from vlm4rec_search.serve.service import Service
 
 TOKEN = "token-of-the-test"  # noqa: S105
@@ -166,7 +166,7 @@ def test_a_page_that_another_request_served_meanwhile_is_repeated(
         first = client.post("/v1/recommend", json={"user": "u1", "include_seen": True, "k": 2}).json()
         name, find = first["recommendation_id"], service.journal.find
         found = [find(name)]  # what the slower request read
-        other = Page([("f", 0.25)], first["tier"], first["release"], first["ranking"])
+        other = ServedPage([("f", 0.25)], first["tier"], first["release"], first["ranking"])
         assert service.journal.record(name, 2, {"user": "u1", "k": 2}, other)
         monkeypatch.setattr(service.journal, "find", lambda name: found.pop() if found else find(name))
         slower, again = client.get(first["next"]), client.get(first["next"])

@@ -32,7 +32,7 @@ from vlm4rec_search.pipeline import ubi_export
 from vlm4rec_search.pipeline.saved_queries import find_query
 from vlm4rec_search.pipeline.served_log import create_served_tables
 from vlm4rec_search.search.ranking import load_ranking
-from vlm4rec_search.serve.journal import Journal, Page
+from vlm4rec_search.serve.journal import Journal, ServedPage
 from vlm4rec_search.serve.service import Service
 
 SEMANTIC = {"mode": "semantic", "k": 6}
@@ -181,7 +181,7 @@ def test_a_copy_goes_on_where_the_last_one_has_ended(
     journal, log = Journal(settings.served_file), EventLog(settings.events_file)
 
     def serve(recommendation: str, page: int = 1) -> None:
-        journal.record(recommendation, page, {"user": "u1"}, Page([(f"item-{page}", 0.5)], "text", "r", "v"))
+        journal.record(recommendation, page, {"user": "u1"}, ServedPage([(f"item-{page}", 0.5)], "text", "r", "v"))
 
     def happen(*numbers: int) -> None:
         log.record([parse_event(event(str(number), "click", "a")) for number in numbers])
@@ -303,8 +303,10 @@ def test_an_answer_without_items_is_a_row_without_an_item(embedded: Embedded, tm
     settings = settings_of(embedded, tmp_path)
     journal = Journal(settings.served_file)
     for name, items in (("full", [("a", 0.5), ("b", 0.25)]), ("empty", [])):
-        journal.record(name, 1, {"user": "u1"}, Page(items, "profile", "r1", "v1", "new", None, "ab"[: len(items)]))
-    journal.record("full", 2, {"user": "u1"}, Page([("c", 0.1)], "profile", "r1", "v1"))
+        journal.record(
+            name, 1, {"user": "u1"}, ServedPage(items, "profile", "r1", "v1", "new", None, "ab"[: len(items)])
+        )
+    journal.record("full", 2, {"user": "u1"}, ServedPage([("c", 0.1)], "profile", "r1", "v1"))
     with duckdb.connect() as connection:
         create_served_tables(connection, settings)
         shown = "SELECT recommendation_id, position, item_id, score, team FROM served.recommendations ORDER BY ALL"

@@ -10,11 +10,11 @@ from threading import Event
 import pytest
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.serve.journal import Journal, Page
+from vlm4rec_search.serve.journal import Journal, ServedPage
 
 
-def page(item: str) -> Page:
-    return Page([(item, 0.5)], "profile", "r1", "v1", "new", None, "a")
+def page(item: str) -> ServedPage:
+    return ServedPage([(item, 0.5)], "profile", "r1", "v1", "new", None, "a")
 
 
 def test_a_new_file_that_is_locked_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

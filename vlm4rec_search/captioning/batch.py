@@ -23,7 +23,7 @@ from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptione
 from vlm4rec_search.captioning.estimate import earlier_runs, mean_tokens
 from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, Outcome, make_entry
 from vlm4rec_search.captioning.registry import load_captioner
-from vlm4rec_search.captioning.run import CatalogueCaptions, Part, fetch_selected, locate_items, look_up_captions
+from vlm4rec_search.captioning.run import CatalogueCaptions, Share, fetch_selected, locate_items, look_up_captions
 from vlm4rec_search.common.cache import Cache, CostMeter, Failure, FillPolicy, Prices, Record, result_key
 from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -88,7 +88,7 @@ def export_batch(
     captioner: str | None = None,
     *,
     limit: int | None = None,
-    part: Part | None = None,
+    part: Share | None = None,
     failed: bool = False,
     again: bool = False,
     urls: bool = False,

@@ -40,7 +40,7 @@ RETRYABLE = (*_RETRYABLE_CALLS, *RETRYABLE_PHOTOS)
 
 
 @dataclass(frozen=True)
-class Part:
+class Share:
     """One of `of` parts of the catalogue, `number` from 1; which one an item is in follows from its photo and prompt.
 
     So every machine divides the catalogue alike before it fetches a photo. Items with the same image and prompt are in
@@ -149,7 +149,7 @@ class CatalogueCaptions:
         """Return the positions of the items with one of these statuses."""
         return [position for position, outcome in enumerate(self.outcomes) if outcome.status in statuses]
 
-    def in_part(self, positions: list[int], part: Part | None) -> list[int]:
+    def in_part(self, positions: list[int], part: Share | None) -> list[int]:
         """Return the positions whose items are in this part; all of them without one."""
         render = self.captioner.render
         pairs = ((at, self.items[at]) for at in positions)
@@ -253,7 +253,7 @@ def run_captions(
     limit: int | None = None,
     max_cost: float | None = None,
     retry: Collection[str] = (),
-    part: Part | None = None,
+    part: Share | None = None,
     environment: str = "prod",
 ) -> RunSummary:
     """Fetch and caption the pending items, by descending priority. Every answer is stored as soon as it arrives.

@@ -12,7 +12,7 @@ from vlm4rec_search.common.errors import RunError, UsageError
 if TYPE_CHECKING:
     from vlm4rec_search.captioning.batch import ImportSummary
     from vlm4rec_search.captioning.estimate import Estimate
-    from vlm4rec_search.captioning.run import Part, RunSummary
+    from vlm4rec_search.captioning.run import RunSummary, Share
 
 captioner_option = click.option("--captioner", metavar="NAME", help="Captioner to use instead of VLM4REC_CAPTIONER.")
 environment_option = click.option(
@@ -27,15 +27,15 @@ cap_option = click.option(
 )
 
 
-def _parse_part(context: click.Context, option: click.Parameter, value: str | None) -> "Part | None":
-    from vlm4rec_search.captioning.run import Part
+def _parse_part(context: click.Context, option: click.Parameter, value: str | None) -> "Share | None":
+    from vlm4rec_search.captioning.run import Share
 
     if value is None:
         return None
     number, _, of = value.partition("/")
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise click.BadParameter(f"{value!r} is no part: write 2/8 for the second of eight")
-    return Part(int(number), int(of))
+    return Share(int(number), int(of))
 
 
 part_option = click.option(
@@ -62,7 +62,7 @@ def run(
     captioner: str | None,
     limit: int | None,
     max_cost: float | None,
-    part: "Part | None",
+    part: "Share | None",
     environment: str,
     as_json: bool,
 ) -> None:
@@ -215,7 +215,7 @@ def export_batch(
     path: Path,
     captioner: str | None,
     limit: int | None,
-    part: "Part | None",
+    part: "Share | None",
     failed: bool,
     again: bool,
     urls: bool,

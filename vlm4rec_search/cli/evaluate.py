@@ -151,7 +151,7 @@ def evaluate(
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.evaluation import paper as table
     from vlm4rec_search.evaluation.evaluate import Job, run_evaluation
-    from vlm4rec_search.evaluation.protocol import Candidates, Protocol, Rule
+    from vlm4rec_search.evaluation.protocol import Candidates, Protocol, SplitRule
 
     if judgments is not None:
         if systems or worlds or paper or report:
@@ -160,7 +160,9 @@ def evaluate(
         return
     if rankings:
         raise UsageError("--ranking goes with --judgments; without it set VLM4REC_RANKING to the file")
-    protocol = Protocol(cast("Rule", rule), cast("Candidates", candidates), repeat=repeat, seed=seed, sample=sample)
+    protocol = Protocol(
+        cast("SplitRule", rule), cast("Candidates", candidates), repeat=repeat, seed=seed, sample=sample
+    )
     names = [name.strip() for name in systems.split(",") if name.strip()] or (table.SYSTEMS if paper else ())
     job = Job(protocol, names, worlds, report)
     found = run_evaluation(settings(), job, lambda step: click.echo(step, err=True))

@@ -19,7 +19,7 @@ from vlm4rec_search.datasets.importers.write import ABOUT_GIVEN, GIVEN_VECTORS
 from vlm4rec_search.evaluation.data import Split, Targets, incidence
 from vlm4rec_search.pipeline.rendering import render_model
 
-Rule = Literal["time", "leave-one-out"]
+SplitRule = Literal["time", "leave-one-out"]
 Candidates = Literal["known", "all"]
 
 _SPAN = "SELECT as_of FROM histories.as_of"
@@ -83,7 +83,7 @@ class Protocol:
         UsageError: shares that are not in order, a negative seed, or a sample of nobody.
     """
 
-    rule: Rule = "time"
+    rule: SplitRule = "time"
     candidates: Candidates = "known"
     repeat: bool = False
     history: int = 2

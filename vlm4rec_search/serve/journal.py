@@ -54,7 +54,7 @@ FROM recommendations WHERE recommendation_id = ? ORDER BY page
 
 
 @dataclass(frozen=True)
-class Page:
+class ServedPage:
     """A page as it was served: item ids with their scores, best first, and what answered.
 
     Attributes:
@@ -84,7 +84,7 @@ class Served:
     """
 
     query: Mapping[str, Any]
-    pages: Sequence[Page]
+    pages: Sequence[ServedPage]
 
 
 class Journal:
@@ -104,7 +104,7 @@ class Journal:
         recommendation_id: str,
         page: int,
         query: Mapping[str, Any],
-        served: Page,
+        served: ServedPage,
     ) -> bool:
         """Record a page of a recommendation, unless it is recorded already; return whether it was not.
 
@@ -133,7 +133,7 @@ class Journal:
         with self._file.explained("read"):
             rows = self._file.connection.execute(_PAGES, (recommendation_id,)).fetchall()
         pages = [
-            Page([(item, score) for item, score in json.loads(items)], *(*made_by, json.loads(remarks or "{}")))
+            ServedPage([(item, score) for item, score in json.loads(items)], *(*made_by, json.loads(remarks or "{}")))
             for _, items, *made_by, remarks in rows
         ]
         return Served(json.loads(rows[0][0]), pages) if rows else None

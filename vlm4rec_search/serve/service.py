@@ -25,7 +25,7 @@ from vlm4rec_search.search.ranking import Ranking, pinned_ranking
 from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule, preset
 from vlm4rec_search.search.searcher import Searcher
-from vlm4rec_search.serve.journal import Journal, Page, Served, Trimming, new_id
+from vlm4rec_search.serve.journal import Journal, Served, ServedPage, Trimming, new_id
 from vlm4rec_search.serve.paging import Paging
 from vlm4rec_search.serve.schemas import (
     Assignment,
@@ -297,7 +297,7 @@ class Service:
         assigned = page.experiment and Assignment(name=page.experiment, arm=page.arm, teams=page.teams)
         return Recommendation.of(answer, recommendation_id, query.get("scenario"), address, assigned or None)
 
-    def _serve(self, options: dict[str, Any], recommendation_id: str, before: Sequence[Page]) -> Recommendation:
+    def _serve(self, options: dict[str, Any], recommendation_id: str, before: Sequence[ServedPage]) -> Recommendation:
         """Search, leave out what earlier pages showed, and record the page."""
         shown = {item for page in before for item, _ in page.items}
         query, release, ranking, scenario = self._read(options)
@@ -315,7 +315,7 @@ class Service:
         hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(fresh, len(shown) + 1))
         if assignment and assignment.teams:
             assignment = assignment.model_copy(update={"teams": assignment.teams[: len(hits)]})
-        page = Page(
+        page = ServedPage(
             [(hit.item_id, hit.score) for hit in hits],
             answer.tier,
             answer.release,

@@ -172,7 +172,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Part:
+class ScorePart:
     """One retriever's part in a hit: what it is, what it adds, its share, its rank there, and where its bar stands.
 
     `left` and `width` are in percent of the bar of the best hit.
@@ -201,7 +201,7 @@ class Card:
 
     hit: Hit
     document: Document | None
-    parts: list[Part]
+    parts: list[ScorePart]
     other_rank: int | None = None
     judgment: int | None = None
 
@@ -251,7 +251,7 @@ def make_cards(
     ]
 
 
-def _parts(hit: Hit, best: float) -> list[Part]:
+def _parts(hit: Hit, best: float) -> list[ScorePart]:
     if hit.explanation is None:
         return []
     added = [(_label(leg), leg.kind, leg.contribution, leg.rank) for leg in hit.explanation.legs]
@@ -261,7 +261,7 @@ def _parts(hit: Hit, best: float) -> list[Part]:
     parts, left = [], 0.0
     for name, kind, contribution, rank in added:
         width = max(0.0, 100.0 * contribution / best) if best > 0 else 0.0
-        parts.append(Part(name, kind, contribution, contribution / total if total else 0.0, rank, left, width))
+        parts.append(ScorePart(name, kind, contribution, contribution / total if total else 0.0, rank, left, width))
         left += width
     return parts
 

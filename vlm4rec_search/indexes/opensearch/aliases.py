@@ -20,7 +20,7 @@ from vlm4rec_search.indexes.opensearch.connection import (
 )
 from vlm4rec_search.indexes.opensearch.disk import change_despite_full_disk
 from vlm4rec_search.indexes.opensearch.lease import ACTIVATION, Lease, lease
-from vlm4rec_search.indexes.opensearch.mapping import KINDS, Kind, index_name, read_meta
+from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, IndexKind, index_name, read_meta
 from vlm4rec_search.indexes.release import (
     CURE,
     DamagedIndexError,
@@ -41,9 +41,9 @@ class ReleaseCatalogue:
     def __init__(self, client: OpenSearch, prefix: str) -> None:
         """Use a client of `connect`; nothing is sent yet."""
         self.client, self.prefix = client, prefix
-        self.aliases: Mapping[Kind, str] = {kind: f"{prefix}{kind}" for kind in KINDS}
+        self.aliases: Mapping[IndexKind, str] = {kind: f"{prefix}{kind}" for kind in INDEX_KINDS}
 
-    def index(self, kind: Kind, release: str) -> str:
+    def index(self, kind: IndexKind, release: str) -> str:
         """Return the name of an index of a release."""
         return index_name(self.prefix, kind, release)
 
@@ -121,7 +121,7 @@ class ReleaseCatalogue:
 
     def delete(self, release: str) -> None:
         """Delete all existing indices of a release."""
-        for kind in KINDS:
+        for kind in INDEX_KINDS:
             self.client.indices.delete(index=self.index(kind, release), ignore_unavailable=True)
 
     def delete_unfinished(self) -> None:
@@ -154,11 +154,11 @@ class ReleaseCatalogue:
         indices: dict[str, Any] = self.client.indices.get(index=names, ignore_unavailable=True, filter_path=fields)
         return indices
 
-    def _meta_bodies(self) -> dict[str, dict[Kind, Mapping[str, Any]]]:
+    def _meta_bodies(self) -> dict[str, dict[IndexKind, Mapping[str, Any]]]:
         """Return `_meta` of every index of our releases, by release and kind."""
         patterns = ",".join(f"{alias}__*" for alias in self.aliases.values())
         mappings = self.client.indices.get_mapping(index=patterns, filter_path="*.mappings._meta")
-        bodies: dict[str, dict[Kind, Mapping[str, Any]]] = {}
+        bodies: dict[str, dict[IndexKind, Mapping[str, Any]]] = {}
         for kind, alias in self.aliases.items():
             for index in mappings:
                 meta = mappings[index]["mappings"]["_meta"]
@@ -174,8 +174,8 @@ class ReleaseCatalogue:
         return f"items{index.removeprefix(alias)}" if alias else ""
 
 
-def _is_complete(bodies: Mapping[Kind, Mapping[str, Any]]) -> bool:
-    return all(bodies.get(kind, {}).get("whole") for kind in KINDS)
+def _is_complete(bodies: Mapping[IndexKind, Mapping[str, Any]]) -> bool:
+    return all(bodies.get(kind, {}).get("whole") for kind in INDEX_KINDS)
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class OpenedRelease:
     """
 
     meta: ReleaseMeta
-    indices: Mapping[Kind, str]
+    indices: Mapping[IndexKind, str]
     fields: frozenset[str]
     ef_search: int
     shards: int = 1
@@ -240,7 +240,7 @@ def read_release(catalogue: ReleaseCatalogue, name: str) -> OpenedRelease:
     except (KeyError, TypeError, ValueError):
         raise RunError(f"{index} has no readable metadata: {CURE}") from None
     fields = frozenset(mapping["properties"]["facets"].get("properties", ()))
-    indices = {kind: catalogue.index(kind, name) for kind in KINDS}
+    indices = {kind: catalogue.index(kind, name) for kind in INDEX_KINDS}
     return OpenedRelease(meta, indices, fields, int(body.get("ef_search", EF_SEARCH)), int(body.get("shards", 1)))
 
 

@@ -15,7 +15,7 @@ from vlm4rec_search.indexes.opensearch import native
 from vlm4rec_search.indexes.opensearch.aliases import OpenedRelease, ReleaseCatalogue, find_live_release, read_release
 from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
-from vlm4rec_search.indexes.opensearch.mapping import Body, Kind, field_name, vector_fields
+from vlm4rec_search.indexes.opensearch.mapping import Body, IndexKind, field_name, vector_fields
 from vlm4rec_search.indexes.opensearch.popular import PopularItems
 from vlm4rec_search.indexes.opensearch.queries import allowed, retriever_body
 from vlm4rec_search.indexes.opensearch.reads import CircuitBreaker, Reads
@@ -205,7 +205,7 @@ class OpenSearchReader(Reader):
         segments = self._read("segments", [segment], ("items",))
         return {entry["item_id"]: entry["score"] for entry in segments[segment]["items"]} if segments else {}
 
-    def _read(self, kind: Kind, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    def _read(self, kind: IndexKind, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         return self._sender.documents(self._release.indices[kind], ids, fields)
 
     def prefetch(self, request: Request) -> None:

@@ -18,14 +18,14 @@ from vlm4rec_search.common.progress import bar
 from vlm4rec_search.indexes.checks import check_loss
 from vlm4rec_search.indexes.opensearch import bulk
 from vlm4rec_search.indexes.opensearch.bulk import Operation
-from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, LONGEST_ID, VECTORS, Kind, field_name
+from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, LONGEST_ID, VECTORS, IndexKind, field_name
 from vlm4rec_search.indexes.staging import RANGE, count_rows
 from vlm4rec_search.indexes.tables import BODY_HASH
 from vlm4rec_search.search.release import ReleaseMeta
 
 BATCH = 1_000  # documents in memory
 _PAGE = 5_000  # hashes that one request reads
-_GUARDED: tuple[Kind, ...] = ("items", "profiles")
+_GUARDED: tuple[IndexKind, ...] = ("items", "profiles")
 _JSON = ("attributes", "facets", "numbers")  # columns of JSON text, which documents contain as JSON
 _HASHES = ("content_hash", "body_hash")
 _SCHEMA = pa.schema([("id", pa.string()), *((name, pa.string()) for name in _HASHES)])
@@ -108,7 +108,7 @@ def prepare_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return facets
 
 
-def read_bodies(connection: duckdb.DuckDBPyConnection, kind: Kind, where: str = "TRUE") -> Iterator[Operation]:
+def read_bodies(connection: duckdb.DuckDBPyConnection, kind: IndexKind, where: str = "TRUE") -> Iterator[Operation]:
     """Yield operations that index the documents of a kind; at most `BATCH` of them are in memory.
 
     Args:
@@ -150,7 +150,7 @@ def scan_hashes(client: OpenSearch, index: str) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pylist(rows, _SCHEMA)
 
 
-def find_updates(connection: duckdb.DuckDBPyConnection, kind: Kind, table: str) -> tuple[Iterator[Operation], int]:
+def find_updates(connection: duckdb.DuckDBPyConnection, kind: IndexKind, table: str) -> tuple[Iterator[Operation], int]:
     """Return the operations that turn an index with the documents of `table` into the outgoing documents.
 
     Args:

@@ -12,10 +12,10 @@ from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.search.release import ReleaseMeta
 
 Body = dict[str, Any]  # JSON for the server
-Kind = Literal["items", "profiles", "segments"]
+IndexKind = Literal["items", "profiles", "segments"]
 
-KINDS: tuple[Kind, ...] = ("items", "profiles", "segments")
-ID_COLUMNS: Mapping[Kind, str] = {"items": "item_id", "profiles": "user_id", "segments": "segment"}
+INDEX_KINDS: tuple[IndexKind, ...] = ("items", "profiles", "segments")
+ID_COLUMNS: Mapping[IndexKind, str] = {"items": "item_id", "profiles": "user_id", "segments": "segment"}
 LONGEST_ID = 512  # bytes, of the server's `_id`
 LONGEST_VALUE = 8_191  # characters of a keyword, since a term has at most 32,766 bytes; filters ignore longer values
 DEFAULT = Storage()
@@ -31,7 +31,7 @@ _HASH: Body = {"type": "keyword", "index": False}  # doc values, read without _s
 _COUNT: Body = {"type": "long", "index": False}  # for aggregations
 
 
-def index_name(prefix: str, kind: Kind, release: str) -> str:
+def index_name(prefix: str, kind: IndexKind, release: str) -> str:
     """Return the name of one of the three indices of a release; the index of items has the release's own name."""
     return f"{prefix}{kind}{release.removeprefix('items')}"
 
@@ -42,7 +42,7 @@ def field_name(field: str) -> str:
 
 
 def index_body(
-    kind: Kind,
+    kind: IndexKind,
     meta: ReleaseMeta,
     facets: Iterable[str],
     storage: Storage = DEFAULT,
@@ -77,7 +77,9 @@ def index_body(
     }
 
 
-def _spread(kind: Kind, meta: ReleaseMeta, storage: Storage, count_nodes: Callable[[], int]) -> Mapping[str, object]:
+def _spread(
+    kind: IndexKind, meta: ReleaseMeta, storage: Storage, count_nodes: Callable[[], int]
+) -> Mapping[str, object]:
     if kind == "items":
         return storage.settings(meta.documents, meta.dimension, count_nodes)
     return storage.profile_settings(meta.users if kind == "profiles" else 0)
@@ -168,7 +170,7 @@ def _method(storage: Storage) -> Body:
     return {**mode, "compression_level": storage.level, "method": method}
 
 
-_PROPERTIES: Mapping[Kind, Body] = {
+_PROPERTIES: Mapping[IndexKind, Body] = {
     "items": {
         "item_id": {"type": "keyword"},
         "category": {"type": "keyword"} | _READ,  # filters use its facet

@@ -40,9 +40,9 @@ from vlm4rec_search.indexes.opensearch.loader import load, loading
 from vlm4rec_search.indexes.opensearch.mapping import (
     DEFAULT,
     ID_COLUMNS,
-    KINDS,
+    INDEX_KINDS,
     VECTORS,
-    Kind,
+    IndexKind,
     index_body,
     vector_fields,
 )
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 
 _MEMORY = "2GB"  # of DuckDB; what does not fit goes to a folder beside the temporary file
 COPYING = 300.0  # seconds; a server that cannot link files copies them
-_REJECTED_KINDS: dict[Kind, str] = {"items": "document", "profiles": "user", "segments": "segment"}
+_REJECTED_KINDS: dict[IndexKind, str] = {"items": "document", "profiles": "user", "segments": "segment"}
 _MOVE_REFUSED = """
 INSERT INTO rejected SELECT $kind, refused.id, {title}, refused.reason
 FROM refused LEFT JOIN outgoing_{kind} AS outgoing ON outgoing.{id} = refused.id;
@@ -112,7 +112,7 @@ def publish_release(
             left_out = forgotten()
             meta = stage_release(connection, given, meta, advance, left_out)
         facets = prepare_documents(connection)
-        for kind in KINDS:
+        for kind in INDEX_KINDS:
             read_hashes(catalogue.client, catalogue.index(kind, live) if live else None, connection, f"live_{kind}")
         base = previous if incremental else None
         if base:
@@ -121,7 +121,7 @@ def publish_release(
             check_losses(connection)
         with _deleted_on_failure(catalogue, meta.name):
             builder = IndexBuilder(catalogue, connection, meta, facets, base.name if base else None, storage)
-            loads = tuple(builder.build(kind) for kind in KINDS)
+            loads = tuple(builder.build(kind) for kind in INDEX_KINDS)
             if not force:
                 check_losses(connection)  # again, after the server has refused documents
             meta = _verify(catalogue, connection, meta)
@@ -164,7 +164,7 @@ class IndexBuilder:
         self._catalogue, self._connection, self._meta = catalogue, connection, meta
         self._facets, self._base, self._storage = facets, base, storage
 
-    def build(self, kind: Kind) -> Load:
+    def build(self, kind: IndexKind) -> Load:
         """Create and load one index. Rows that the server rejects move from the outgoing table to `rejected`.
 
         Raises:
@@ -188,14 +188,14 @@ class IndexBuilder:
     def _count_nodes(self) -> int:
         return int(self._catalogue.client.cluster.health()["number_of_data_nodes"])
 
-    def _load(self, kind: Kind, index: str, rejected: list[Rejection]) -> Load:
+    def _load(self, kind: IndexKind, index: str, rejected: list[Rejection]) -> Load:
         if self._base:
             operations, total = find_updates(self._connection, kind, f"live_{kind}")
         else:
             operations, total = read_bodies(self._connection, kind), count_rows(self._connection, f"outgoing_{kind}")
         return load(self._catalogue.client, index, operations, total, rejected.append)
 
-    def _copy(self, kind: Kind, base: str) -> None:
+    def _copy(self, kind: IndexKind, base: str) -> None:
         """Let the server copy an index of the base, and give the copy its own metadata and new fields."""
         client, index = self._catalogue.client, self._catalogue.index(kind, self._meta.name)
         source = self._catalogue.index(kind, base)
@@ -212,7 +212,7 @@ class IndexBuilder:
         started = {"wait_for_status": "yellow", "timeout": f"{COPYING:.0f}s"}
         client.cluster.health(index=index, params=started, request_timeout=COPYING + 30)
 
-    def _move_refused(self, kind: Kind, rejected: Sequence[Rejection]) -> None:
+    def _move_refused(self, kind: IndexKind, rejected: Sequence[Rejection]) -> None:
         columns = {name: [getattr(rejection, name) for rejection in rejected] for name in ("id", "reason")}
         self._connection.register("refused", pa.table(columns))
         title = "outgoing.title" if kind == "items" else "NULL"
@@ -286,21 +286,21 @@ def _deleted_on_failure(catalogue: ReleaseCatalogue, release: str) -> Iterator[N
 def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta) -> ReleaseMeta:
     """Verify the indices, mark them as whole, and return the metadata with the counts."""
     client, items = catalogue.client, catalogue.index("items", meta.name)
-    with bar(f"verifying {meta.name}", len(KINDS) + 2) as advance:
-        counts: dict[Kind, int] = {}
-        for kind in KINDS:
+    with bar(f"verifying {meta.name}", len(INDEX_KINDS) + 2) as advance:
+        counts: dict[IndexKind, int] = {}
+        for kind in INDEX_KINDS:
             counts[kind] = verify_documents(client, connection, kind, catalogue.index(kind, meta.name))
             advance(1)
         ef_search = verify_recall(client, connection, items, vector_fields(meta))
         advance(1)
         verify_searches(catalogue, connection, meta.name)
         advance(1)
-    wait_for_copies(client, [catalogue.index(kind, meta.name) for kind in KINDS])
+    wait_for_copies(client, [catalogue.index(kind, meta.name) for kind in INDEX_KINDS])
     meta = replace(meta, documents=counts["items"], users=counts["profiles"])
     ((_, described),) = client.indices.get_settings(index=items, flat_settings=True).items()
     shards = int(described["settings"]["index.number_of_shards"])
     body = {**meta.to_json(), "whole": True, "ef_search": ef_search, "shards": shards}
-    for kind in reversed(KINDS):
+    for kind in reversed(INDEX_KINDS):
         client.indices.put_mapping(index=catalogue.index(kind, meta.name), body={"_meta": body})
     return meta
 

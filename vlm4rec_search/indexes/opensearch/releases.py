@@ -21,7 +21,7 @@ from vlm4rec_search.indexes.opensearch.connection import server_errors
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
-from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, Kind
+from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, IndexKind
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.shoppers import delete_profiles, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
@@ -97,7 +97,7 @@ class OpenSearchReleases(Releases):
         """
         with server_errors(), activating(self.catalogue) as held:
             meta = self.meta(name)
-            expected: dict[Kind, int] = {"items": meta.documents, "profiles": meta.users}
+            expected: dict[IndexKind, int] = {"items": meta.documents, "profiles": meta.users}
             for kind, count in expected.items():
                 index = self.catalogue.index(kind, name)
                 actual = self.catalogue.client.count(index=index)["count"]

@@ -9,7 +9,7 @@ from opensearchpy import OpenSearch
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
-from vlm4rec_search.indexes.opensearch.mapping import KINDS
+from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS
 
 WRITE_BLOCK = "index.blocks.write"
 _MERGING = 120.0  # seconds in which segments have to be without deleted documents
@@ -27,7 +27,7 @@ def delete_profiles(catalogue: ReleaseCatalogue, release: str, ids: Sequence[str
     client, index = catalogue.client, catalogue.index("profiles", release)
     client.indices.put_settings(index=index, body={WRITE_BLOCK: None})  # a killed copy of the release leaves it
     users = client.count(index=index)["count"] - len(ids)
-    for kind in KINDS:
+    for kind in INDEX_KINDS:
         of_kind = catalogue.index(kind, release)
         mapping = client.indices.get_mapping(index=of_kind, ignore_unavailable=True)  # a damaged release may lack it
         if meta := mapping.get(of_kind, {}).get("mappings", {}).get("_meta"):

@@ -19,7 +19,7 @@ from vlm4rec_search.indexes.opensearch.aliases import EF_SEARCH, ReleaseCatalogu
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import describe_error
 from vlm4rec_search.indexes.opensearch.documents import read_bodies, read_hashes
-from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, VECTORS, Body, Kind
+from vlm4rec_search.indexes.opensearch.mapping import ID_COLUMNS, VECTORS, Body, IndexKind
 from vlm4rec_search.search.searcher import Searcher
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ ORDER BY hash(user_id) LIMIT $sample
 _ITEMS = "SELECT {field}, [item_id] FROM outgoing_items WHERE {field} IS NOT NULL ORDER BY hash(item_id) LIMIT $sample"
 
 
-def verify_documents(client: OpenSearch, connection: duckdb.DuckDBPyConnection, kind: Kind, index: str) -> int:
+def verify_documents(client: OpenSearch, connection: duckdb.DuckDBPyConnection, kind: IndexKind, index: str) -> int:
     """Compare ids and hashes of all documents of an index with the outgoing documents, and a sample value by value.
 
     Returns:
@@ -183,7 +183,7 @@ def _explain_missing_copies(client: OpenSearch, indices: Mapping[str, Any]) -> s
     return ""
 
 
-def _compare_sample(client: OpenSearch, connection: duckdb.DuckDBPyConnection, kind: Kind, index: str) -> None:
+def _compare_sample(client: OpenSearch, connection: duckdb.DuckDBPyConnection, kind: IndexKind, index: str) -> None:
     name = ID_COLUMNS[kind]
     chosen = f"{name} IN (SELECT {name} FROM outgoing_{kind} ORDER BY hash({name}) LIMIT {_SAMPLE})"  # noqa: S608
     expected = {name: orjson.loads(body or b"") for name, body in read_bodies(connection, kind, chosen)}
