@@ -19,9 +19,6 @@ class BM25(System):
 
     name = "bm25"
 
-    def __init__(self, last: int = LAST) -> None:
-        self.last = last
-
     def fit(self, split: Split, validation: Targets | None = None) -> None:
         """Weigh the titles of the candidates and of the histories' items."""
         # Titles of items that do not exist yet must not weigh terms.
@@ -29,7 +26,7 @@ class BM25(System):
         texts = [title if known else None for title, known in zip(split.catalogue.titles, exists, strict=True)]
         counts = count_terms(texts, split.tables.analyzer if split.tables else ENGLISH).counts
         self._weights = sparse.csr_array(bm25(counts).T)
-        self._queries = sparse.csr_array(last_items(split, self.last) @ counts)
+        self._queries = sparse.csr_array(last_items(split, LAST) @ counts)
 
     def scores(self, users: Ints) -> Scores:
         """Return sums of BM25, float32 (b, n); items without a common word are not ranked."""

@@ -177,7 +177,7 @@ class Fit:
             return self.ranking
         pool = self.option().past.some(rows)
         start = as_vector(self.ranking.weights_for(length))
-        weights, _, tried = climb(start, lambda weights: float(judge(pool, weights)[0].mean()), (0.1, 0.05))
+        weights, tried = climb(start, lambda weights: float(judge(pool, weights)[0].mean()), (0.1, 0.05))
         self.tried += tried
         of_short = HistoryWeights(up_to=length, weights=as_weights(weights))
         return self.ranking.model_copy(update={"by_history": (*self.ranking.by_history, of_short)})
@@ -185,7 +185,7 @@ class Fit:
     def blended(self) -> Ranking:
         """Return it with the blend of scores and ranks that fits best."""
         option = Option(self._windows, self.ranking.profile, "blend", self.ranking.depth)
-        vector = fit_blend([option.past])
+        vector = fit_blend(option.past)
         self.tried += 1
         by_rank = {"weights": as_weights(vector), "rank_weights": as_weights(vector[len(KINDS) :])}
         return self.ranking.model_copy(update={"fusion": "blend", "by_history": (), **by_rank})

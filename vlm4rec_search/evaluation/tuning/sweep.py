@@ -24,6 +24,7 @@ from vlm4rec_search.search.ranking import Ranking, Weights
 from vlm4rec_search.search.reranking import POOL, diversify
 
 Tensor = npt.NDArray[np.float32]
+_BLOCK = 2_000  # documents whose users' scores are in memory at once
 
 
 @dataclass(frozen=True)
@@ -237,24 +238,23 @@ def _scores(pool: Pool, weights: Floats) -> npt.NDArray[np.float32]:
     return scores
 
 
-def _ranks(cells: Ints, scores: npt.NDArray[np.float32], block: int = 2_000) -> Ints:
+def _ranks(cells: Ints, scores: npt.NDArray[np.float32]) -> Ints:
     """Return one plus the number of the user's documents with a larger score, or the same and an earlier column, (p,).
 
     Args:
         cells: (p, 2), row and column of documents.
         scores: (u, w).
-        block: cells whose rows are in memory at once.
     """
     ranks = np.empty(len(cells), dtype=np.int64)
     places = np.arange(scores.shape[1])
-    for low in range(0, len(ranks), block):
-        rows, columns = cells[low : low + block].T
+    for low in range(0, len(ranks), _BLOCK):
+        rows, columns = cells[low : low + _BLOCK].T
         own = scores[rows, columns][:, None]
         others = scores[rows]
         ahead = np.count_nonzero(others > own, axis=1)
         tied = np.flatnonzero(np.count_nonzero(others == own, axis=1) > 1)
         ahead[tied] += np.count_nonzero((others[tied] == own[tied]) & (places < columns[tied, None]), axis=1)
-        ranks[low : low + block] = ahead + 1
+        ranks[low : low + _BLOCK] = ahead + 1
     return ranks
 
 
@@ -264,7 +264,7 @@ def climb(
     steps: Sequence[float],
     price: Callable[[Floats], float] = lambda _: 0.0,
     columns: Sequence[int] | None = None,
-) -> tuple[Floats, float, int]:
+) -> tuple[Floats, int]:
     """Raise or lower one weight after the other, as long as that helps (coordinate ascent, Metzler and Croft 2007).
 
     Args:
@@ -275,7 +275,7 @@ def climb(
         columns: whose weights may change, None for all.
 
     Returns:
-        The best weights, scaled to a sum of 1, their value less the price, and how many were judged.
+        The best weights, scaled to a sum of 1, and how many were judged.
     """
     best, highest, tried = start, value(start) - price(start), 1
     for step in steps:
@@ -292,22 +292,19 @@ def climb(
                     found -= price(weights)
                 if found > highest + 1e-6:
                     best, highest, improved = weights / weights.sum(), found, True
-    return best, highest, tried
+    return best, tried
 
 
-def fit_blend(pools: Sequence[Pool]) -> Floats:
-    """Return weights of 0 or more for the columns of `blend` pools, with a sum of 1, float64 (2 x kinds,).
+def fit_blend(pool: Pool) -> Floats:
+    """Return weights of 0 or more for the columns of a `blend` pool, with a sum of 1, float64 (2 x kinds,).
 
     Non-negative least squares from what retrievers add to whether a document is relevant: with such weights a better
     score or rank never lowers a document.
     """
-    added = np.concatenate([pool.added[:, pool.is_document].T for pool in pools]).astype(np.float64)
-    relevant = []
-    for pool in pools:
-        is_relevant = np.zeros(pool.is_document.shape, dtype=np.bool_)
-        is_relevant[pool.relevant[:, 0], pool.relevant[:, 1]] = True
-        relevant.append(is_relevant[pool.is_document])
-    labels = np.concatenate(relevant).astype(np.float64)
+    added = pool.added[:, pool.is_document].T.astype(np.float64)
+    is_relevant = np.zeros(pool.is_document.shape, dtype=np.bool_)
+    is_relevant[pool.relevant[:, 0], pool.relevant[:, 1]] = True
+    labels = is_relevant[pool.is_document].astype(np.float64)
     weights, _ = optimize.nnls(added - added.mean(axis=0), labels - labels.mean())  # centred: with an intercept
     total = float(weights.sum())
     blend: Floats = weights / total if total > 0.0 else np.full(len(weights), 1.0 / len(weights))

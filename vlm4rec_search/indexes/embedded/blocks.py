@@ -50,7 +50,7 @@ def rank_users(
 
 
 def retrieve_users(
-    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule] = ()
+    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking
 ) -> Iterator[tuple[Plan, EmbeddedRetrieved]]:
     """Yield plan and candidates of each query, in order.
 
@@ -58,9 +58,8 @@ def retrieve_users(
         backend: an open release.
         queries: each for a shopper, without a text and without a session.
         ranking: fallback chain, weights and defaults.
-        rules: business rules.
     """
-    for _, plan, retrieved in _answer_blocks(backend, queries, ranking, rules):
+    for _, plan, retrieved in _answer_blocks(backend, queries, ranking, ()):
         yield plan, retrieved
 
 
