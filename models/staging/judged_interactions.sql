@@ -86,7 +86,7 @@ WITH delivered AS (
   WHERE
     ruled.rule IS NULL AND @is_purchase(ruled.event_type)
 ), delivered_twice AS (
-  /* purchases that the service was told of, and that the shop's own log has as well */
+  /* purchases in the service's events that the shop's log also has */
   SELECT
     events.row_number
   FROM purchases AS events

@@ -232,7 +232,7 @@ def remove_unused(cache: Path) -> None:
 
 
 def describe(found: RawTable) -> tuple[list[str], list[str]]:
-    """Return what a person should know about the files of a table, and what a person should do something about."""
+    """Return notes and warnings about the files of a table."""
     notes = [note for file in found.files for note in file.notes]
     warnings = [warning for file in found.files for warning in file.warnings]
     warnings += [

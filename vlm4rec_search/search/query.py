@@ -56,8 +56,8 @@ class Query:
         diversity: share of maximal marginal relevance, 0 (off) to 1; None takes the ranking configuration's.
         per_category: the most hits of one category; pinned items count.
         exclude: item ids that are no hits, at most 1,000.
-        recent: items that the shopper chose since the release was made, at most 100. They speak as those of the session
-            do, and are left out as those of the history are.
+        recent: items that the shopper chose since the release was made, at most 100. They count like items of
+            the session, and are left out like items of the history.
         hidden: items that the shopper turned down since then, at most 100. They are left out in the same way, and what
             resembles them loses.
         collapse: a field; of items with the same value of it only the best is a hit, such as one of all colours of a
@@ -247,11 +247,14 @@ class ReasonPart:
 class Explanation:
     """Why a hit is in the answer.
 
-    The shares of `history` and `rest` add up to the score of the semantic retriever of the profile or session; those of
-    `words` add up to the lexical score, those of `bought_with` and `bought_rest` to the co-purchase score, those of
-    `goes_with` and `goes_rest` to the score of `ease`, those of `learned` and `learned_rest` to the score of `fitted`.
-    The contributions of `legs` and `boosted` add up to the hit's
-    score.
+    Its numbers add up:
+
+    - `history` + `rest` = score of the profile, interest or session, whichever is nearest to the hit
+    - `words` = lexical score
+    - `bought_with` + `bought_rest` = score of co-purchases
+    - `goes_with` + `goes_rest` = score of EASE
+    - `learned` + `learned_rest` = score of the fitted system, of the profile or the session, whichever is larger
+    - contributions of `legs` + `boosted` = score of the hit
 
     Attributes:
         sentence: the reasons in words, see `tell`. Of several interests it names the items of the one that added most.

@@ -155,7 +155,7 @@ class Searcher:
         return self._try_again(partial(self._answer, query))
 
     def search_whole(self, query: Query) -> Answer:
-        """Answer a query as `search` does, for checks and comparisons, to which a degraded answer is none.
+        """Answer a query as `search` does, for checks and comparisons, which cannot use a degraded answer.
 
         Raises:
             AccessError: a server refuses access.

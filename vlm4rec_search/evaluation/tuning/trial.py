@@ -238,7 +238,7 @@ def _judge_window(window: Window, ranking: Ranking) -> Floats:
 
 
 def _mix(ranking: Ranking, other: Ranking, share: float) -> Ranking:
-    """Return the ranking with a share of the other's weights and what is left of its own."""
+    """Return the ranking with the weighted mean of both rankings' weights; `share` is the other's."""
     weights = (1.0 - share) * as_vector(ranking.weights) + share * as_vector(other.weights)
     return ranking.model_copy(update={"weights": as_weights(weights)})
 

@@ -82,10 +82,12 @@ def tune(
     Each retriever is weighted by what it finds alone. Searched weights take the place of these where they are better by
     cross-fitting, see `Trial`. There are two limits, as of the end of the last window: the most frequent first hit
     should reach at most `LARGEST_FIRST` of the shoppers, and top tens should cover `COVERAGE` of the documents that
-    random lists would; each is met, or met in part, where that is worth its price, see `Trial.meet`. The ranking in
-    force stays unless the 95% interval of the difference lies above 0, or it shows the most frequent first hit to more
-    shoppers than `SAME_FIRST`, and the new one to at most that many, or to a fifth fewer, and is not worse beyond
-    chance. With fewer than `FEWEST` shoppers the ranking in force is kept, else the packaged one.
+    random lists would; each is met, or met in part, where that is worth its price, see `Trial.meet`.
+
+    A new ranking replaces the one in force in two cases: (a) the 95% interval of its gain lies above 0; (b) more than
+    `SAME_FIRST` of the shoppers get one first hit today, the new ranking brings that to at most `SAME_FIRST` or by a
+    fifth down, and the interval of its gain does not lie below 0. With fewer than `FEWEST` shoppers the ranking in
+    force is kept, and where there is none the packaged one.
 
     Args:
         settings: warehouse, cache and the configuration to start from, whose durations the tables have.
