@@ -168,7 +168,7 @@ def test_a_change_has_to_make_the_ranking_of_all_windows_better_too() -> None:
     trial, search = Trial(PACKAGED, windows), partial(Fit.searched, fusion="minmax", allowed=Missing(np.inf, np.inf))
 
     def ends_badly(fit: Fit) -> Ranking:
-        is_whole = len(fit.option().past.documents) == windows.shoppers
+        is_whole = len(fit.evaluator().past.documents) == windows.shoppers
         return fit.ranking if is_whole else search(fit)
 
     assert not trial.attempt(ends_badly, refits=True, allowed=Missing(np.inf, np.inf))

@@ -9,6 +9,7 @@ from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.top_k import NOBODY
 from vlm4rec_search.evaluation.tuning.limits import LimitCheck, Missing, check_limits
 from vlm4rec_search.evaluation.tuning.sweep import (
+    K,
     Pool,
     as_vector,
     as_weights,
@@ -36,8 +37,8 @@ UNFITTED: Mapping[str, object] = {
 }
 
 
-class Option:
-    """The shoppers of some windows under one profile, fusion and depth, and what weights are worth for them."""
+class Evaluator:
+    """Judges weights on the shoppers of some windows, whose candidates have one profile, fusion and depth."""
 
     def __init__(self, windows: Windows, profile: str, fusion: Fusion, depth: int) -> None:
         self.profile, self.fusion, self.depth = profile, fusion, depth
@@ -54,7 +55,7 @@ class Option:
         return self._pool(self._windows.last)
 
     @cached_property
-    def heard(self) -> list[int]:
+    def kinds_with_hits(self) -> list[int]:
         """The columns of the kinds that find anything in any window; others would only take a part of the weights."""
         found: list[int] = np.flatnonzero(self.past.added.any(axis=(1, 2))).tolist()
         return found
@@ -80,7 +81,7 @@ class Option:
         """Return the same for a ranking with weights by the length of the history, and with its diversity."""
         lengths = self._windows.last.lengths
         vectors = self._windows.last.part.split.catalogue.vectors["document"]
-        shown = np.full((len(lengths), 10), NOBODY, dtype=np.int64)
+        shown = np.full((len(lengths), K), NOBODY, dtype=np.int64)
         for low, high, weights in by_length(ranking):
             rows = np.flatnonzero((lengths > low) & (lengths <= high))
             pool = self.last.some(rows)
@@ -107,7 +108,7 @@ class Option:
             missing = self.exposure(weights).missing
             return sum(max(0.0, own - few) for own, few in zip(missing, allowed, strict=True))
 
-        return climb(start, value, steps, too_much, self.heard)[0]
+        return climb(start, value, steps, too_much, self.kinds_with_hits)[0]
 
 
 class Fit:
@@ -127,23 +128,24 @@ class Fit:
 
         No search is behind such weights, so that a few shoppers are enough for them.
         """
-        options = [Option(self._windows, profile, fusion, self._start.depth) for profile in PROFILES]
-        squares = [option.worth_alone() ** 2 for option in options]
+        evaluators = [Evaluator(self._windows, profile, fusion, self._start.depth) for profile in PROFILES]
+        squares = [each.worth_alone() ** 2 for each in evaluators]
         starts = [each / each.sum() for each in squares]
-        best = int(np.argmax([option.ndcg(start).mean() for option, start in zip(options, starts, strict=True)]))
-        self.tried += sum(each.tried for each in options)
-        changes = {"profile": options[best].profile, "fusion": fusion, "weights": as_weights(starts[best])}
+        worth = [each.ndcg(start).mean() for each, start in zip(evaluators, starts, strict=True)]
+        best = int(np.argmax(worth))
+        self.tried += sum(each.tried for each in evaluators)
+        changes = {"profile": evaluators[best].profile, "fusion": fusion, "weights": as_weights(starts[best])}
         return self._start.model_copy(update={**UNFITTED, **changes})
 
     def searched(self, fusion: Fusion, allowed: Missing) -> Ranking:
-        """Return the best weights for a fusion, see `Option.climb`.
+        """Return the best weights for a fusion, see `Evaluator.climb`.
 
         The search begins with `by_worth`: the nearest peak fits less noise than the highest of many.
         """
         ranking = self.by_worth(fusion)
-        option = Option(self._windows, ranking.profile, fusion, ranking.depth)
-        weights = option.climb(as_vector(ranking.weights), allowed, STEPS)
-        self.tried += option.tried
+        evaluator = Evaluator(self._windows, ranking.profile, fusion, ranking.depth)
+        weights = evaluator.climb(as_vector(ranking.weights), allowed, STEPS)
+        self.tried += evaluator.tried
         return ranking.model_copy(update={"weights": as_weights(weights)})
 
     def changed(self, **values: object) -> Ranking:
@@ -152,20 +154,20 @@ class Fit:
 
     def alone(self) -> Ranking:
         """Return it with the best kind alone."""
-        option = self.option()
-        best = KINDS[int(np.argmax(option.worth_alone()))]
-        self.tried += option.tried
+        evaluator = self.evaluator()
+        best = KINDS[int(np.argmax(evaluator.worth_alone()))]
+        self.tried += evaluator.tried
         return self.ranking.model_copy(update=only(best))
 
-    def option(self) -> Option:
-        """Return the shoppers under its profile, fusion and depth."""
-        return Option(self._windows, self.ranking.profile, self.ranking.fusion, self.ranking.depth)
+    def evaluator(self) -> Evaluator:
+        """Return the evaluator of weights under its profile, fusion and depth."""
+        return Evaluator(self._windows, self.ranking.profile, self.ranking.fusion, self.ranking.depth)
 
-    def within(self, allowed: Missing, steps: tuple[float, ...]) -> Ranking:
-        """Return it with weights from which less is missing, see `Option.climb`, and which are otherwise no better."""
-        option, start = self.option(), as_vector(self.ranking.weights)
-        weights = option.climb(start, allowed, steps, float(option.ndcg(start).mean()))
-        self.tried += option.tried
+    def nearest_to_limits(self, allowed: Missing, steps: tuple[float, ...]) -> Ranking:
+        """Return it with weights that miss the limits by less and are otherwise no better, see `Evaluator.climb`."""
+        evaluator, start = self.evaluator(), as_vector(self.ranking.weights)
+        weights = evaluator.climb(start, allowed, steps, float(evaluator.ndcg(start).mean()))
+        self.tried += evaluator.tried
         return self.ranking.model_copy(update={"weights": as_weights(weights)})
 
     def with_weights_up_to(self, length: int) -> Ranking:
@@ -175,7 +177,7 @@ class Fit:
         rows = np.flatnonzero((lengths > taken) & (lengths <= length))
         if not len(rows):
             return self.ranking
-        pool = self.option().past.some(rows)
+        pool = self.evaluator().past.some(rows)
         start = as_vector(self.ranking.weights_for(length))
         weights, tried = climb(start, lambda weights: float(judge(pool, weights)[0].mean()), (0.1, 0.05))
         self.tried += tried
@@ -184,8 +186,8 @@ class Fit:
 
     def blended(self) -> Ranking:
         """Return it with the blend of scores and ranks that fits best."""
-        option = Option(self._windows, self.ranking.profile, "blend", self.ranking.depth)
-        vector = fit_blend(option.past)
+        evaluator = Evaluator(self._windows, self.ranking.profile, "blend", self.ranking.depth)
+        vector = fit_blend(evaluator.past)
         self.tried += 1
         by_rank = {"weights": as_weights(vector), "rank_weights": as_weights(vector[len(KINDS) :])}
         return self.ranking.model_copy(update={"fusion": "blend", "by_history": (), **by_rank})

@@ -23,6 +23,7 @@ from vlm4rec_search.search.query import KINDS, Fusion, Mode, Query
 from vlm4rec_search.search.ranking import Ranking, Weights
 from vlm4rec_search.search.reranking import POOL, diversify
 
+K = 10  # hits that are judged
 Tensor = npt.NDArray[np.float32]
 _BLOCK = 2_000  # documents whose users' scores are in memory at once
 
@@ -153,9 +154,6 @@ def _unions(users: Sequence[UserCandidates], depth: int) -> list[Ints]:
 
 def _cut(candidates: Candidates, depth: int) -> Candidates:
     return replace(candidates, documents=candidates.documents[:depth], scores=candidates.scores[:depth])
-
-
-K = 10
 
 
 def as_vector(weights: Weights, rank_weights: Weights | None = None) -> Floats:

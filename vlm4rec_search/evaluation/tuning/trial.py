@@ -8,7 +8,7 @@ import numpy as np
 from vlm4rec_search.common.cores import map_on_cores
 from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.significance import interval, resampled_means
-from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Fit, Option, by_length, only, vector_of
+from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Evaluator, Fit, by_length, only, vector_of
 from vlm4rec_search.evaluation.tuning.limits import WORTH, Limit, LimitCheck, Missing, Price
 from vlm4rec_search.evaluation.tuning.sweep import as_vector, as_weights, judge, judge_diverse
 from vlm4rec_search.evaluation.tuning.windows import Window, Windows
@@ -45,7 +45,7 @@ class Trial:
         self.start, self.windows = start, windows
         self._exposures: dict[str, LimitCheck] = {}
         folds = windows.folds()
-        self._held = [held for _, held in folds]
+        self._held_out = [held_out for _, held_out in folds]
         self._whole, *self._fits = map_on_cores(partial(Fit, start), [windows, *(others for others, _ in folds)])
         self.ndcg, self.recall = self._judge([fit.ranking for fit in self._fits])
         self.exposure = self.exposure_of(self.ranking)
@@ -117,7 +117,7 @@ class Trial:
         self.attempt(rrf, refits=True, allowed=allowed)
 
     def meet(self, limit: Limit, allowed: Missing, steps: tuple[float, ...]) -> None:
-        """Come nearer to a limit, see `Option.climb`, as far as that is worth its price.
+        """Come nearer to a limit, see `Evaluator.climb`, as far as that is worth its price.
 
         It may cost a share of `WORTH` as large as the share of the way, and may not make the ranking worse, beyond
         chance, than the best kind alone. Where all of the way costs too much, a part of it may not.
@@ -125,13 +125,13 @@ class Trial:
         before = getattr(self.exposure.missing, limit)
         if not before:
             return
-        option, alone = self._whole.option(), self._best_alone()
+        evaluator, alone = self._whole.evaluator(), self._best_alone()
 
         def mean(ranking: Ranking) -> float:
-            return float(option.ndcg(vector_of(ranking)).mean())
+            return float(evaluator.ndcg(vector_of(ranking)).mean())
 
         ndcg = mean(self.ranking)
-        nearest, *of_folds = map_on_cores(lambda fit: fit.within(allowed, steps), [self._whole, *self._fits])
+        nearest, *of_folds = map_on_cores(lambda fit: fit.nearest_to_limits(allowed, steps), [self._whole, *self._fits])
         other: Limit = "coverage" if limit == "first" else "first"
         for share in _SHARES:
             nearer = _mix(self.ranking, nearest, share)
@@ -170,20 +170,20 @@ class Trial:
         Args:
             rankings: one for each window that is held out.
         """
-        values = np.concatenate([_judge_window(*pair) for pair in zip(self._held, rankings, strict=True)])
+        values = np.concatenate([_judge_window(*pair) for pair in zip(self._held_out, rankings, strict=True)])
         return values[:, 0], values[:, 1]
 
     def judge_fixed(self, ranking: Ranking) -> tuple[Floats, Floats]:
         """Return nDCG@10 and R@10 of every shopper under a ranking that no window made."""
-        return self._judge([ranking] * len(self._held))
+        return self._judge([ranking] * len(self._held_out))
 
-    def without_silent(self) -> Ranking:
+    def without_idle_kinds(self) -> Ranking:
         """Return the ranking with weight 0 for kinds that found nothing in any window: nothing has judged them."""
-        heard = self._whole.option().heard
-        silent = [kind for column, kind in enumerate(KINDS) if column not in heard]
+        with_hits = self._whole.evaluator().kinds_with_hits
+        idle_kinds = [kind for column, kind in enumerate(KINDS) if column not in with_hits]
 
         def without(weights: Weights) -> Weights:
-            kept = weights.model_copy(update=dict.fromkeys(silent, 0.0))
+            kept = weights.model_copy(update=dict.fromkeys(idle_kinds, 0.0))
             return kept if any(kept.model_dump().values()) else weights
 
         ranking = self.ranking
@@ -194,8 +194,8 @@ class Trial:
         """Return what all shoppers would see as of the end of the last window; each ranking is measured once."""
         key = ranking.model_copy(update={"version": ""}).model_dump_json()
         if key not in self._exposures:
-            option = Option(self.windows, ranking.profile, ranking.fusion, ranking.depth)
-            self._exposures[key] = option.exposure_by_length(ranking)
+            evaluator = Evaluator(self.windows, ranking.profile, ranking.fusion, ranking.depth)
+            self._exposures[key] = evaluator.exposure_by_length(ranking)
         return self._exposures[key]
 
 

@@ -158,7 +158,7 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
         in_force: stays where the new one is not better beyond chance, see `tune`.
         tried: number of rankings that were judged.
     """
-    chosen = trial.without_silent().model_copy(update={"version": version})
+    chosen = trial.without_idle_kinds().model_copy(update={"version": version})
     rows = {
         "chosen": (trial.ndcg, trial.recall),
         "equal weights": trial.judge_fixed(_equal_weights(trial.start)),
