@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from click import Choice
 from click.testing import CliRunner
 from helpers.six_items import documents, publish
 
 from vlm4rec_search.cli import main
+from vlm4rec_search.cli.search import search
+from vlm4rec_search.search.query import Mode
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +27,12 @@ def run(folder: Path, *arguments: str) -> str:
     )
     assert outcome.exit_code == 0, outcome.output
     return outcome.output
+
+
+def test_the_command_offers_every_mode() -> None:
+    (mode,) = (option for option in search.params if option.name == "mode")
+    assert isinstance(mode.type, Choice)
+    assert list(mode.type.choices) == list(get_args(Mode))
 
 
 @pytest.mark.usefixtures("hashing_encoder")
