@@ -168,11 +168,9 @@ def _refused(connection: duckdb.DuckDBPyConnection, table: ImportedTable) -> lis
 
 def _emptied(connection: duckdb.DuckDBPyConnection) -> list[Refusal]:
     """Return the accepted items with a value that cannot be read, as `staging.rejected_values`."""
-    judged = connection.table("staging.judged_items").columns  # of the project's own model, which may be an older one
-    fields = [field for field in ("price", "available", "description") if f"{field}_reason" in judged]
     emptied = [
         _judged(connection, "items", f"'{field} emptied: ' || {reason}", f"judged.reason IS NULL AND {reason} <> ''")
-        for field, reason in ((field, f"judged.{field}_reason") for field in fields)
+        for field, reason in ((field, f"judged.{field}_reason") for field in ("price", "available", "description"))
     ]
     return _grouped(reduce(duckdb.DuckDBPyRelation.union, emptied))
 
