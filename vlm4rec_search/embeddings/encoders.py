@@ -22,20 +22,20 @@ _DECODING = threading.Semaphore(2)
 
 
 @cache
-def load_sentence_encoder(name: str, weights: str = maven.CENTRAL) -> SentenceEncoder:
+def load_sentence_encoder(name: str, weights_source: str = maven.CENTRAL) -> SentenceEncoder:
     """Return the sentence encoder with a name (`VLM4REC_ENCODER`).
 
     Args:
         name: all-MiniLM-L6-v2, hashing-<dimension> (no model), the folder of a model of
             sentence-transformers, or its name on the Hugging Face hub.
-        weights: where the weights of all-MiniLM-L6-v2 come from (`VLM4REC_WEIGHTS`).
+        weights_source: where the weights of all-MiniLM-L6-v2 come from (`VLM4REC_WEIGHTS`).
 
     Raises:
         UsageError: the model, or its commit, cannot be found.
     """
     if dimension := _size("hashing", name):
         return HashingEncoder(dimension)
-    return MiniLMEncoder(weights) if name == MINILM else SentenceTransformerEncoder(name)
+    return MiniLMEncoder(weights_source) if name == MINILM else SentenceTransformerEncoder(name)
 
 
 @cache

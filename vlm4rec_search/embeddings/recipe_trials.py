@@ -48,7 +48,7 @@ def choose_recipe(
     usual: str,
     encoder: str,
     cache: Path,
-    weights: str = maven.CENTRAL,
+    weights_source: str = maven.CENTRAL,
     in_force: str | None = None,
 ) -> pd.DataFrame:
     """Return the trials of recipes, of which one is chosen.
@@ -66,7 +66,7 @@ def choose_recipe(
         usual: the recipe of a shop with too little history to choose.
         encoder: name of the sentence encoder.
         cache: folder of the results of model calls.
-        weights: of the encoder, as in `load_sentence_encoder`.
+        weights_source: as in `load_sentence_encoder`.
         in_force: the recipe that earlier trials chose.
 
     Returns:
@@ -84,7 +84,7 @@ def choose_recipe(
         return pd.DataFrame(untried, columns=COLUMNS)
     parts = embedded_parts(documents).set_index("item_id", drop=False).loc[list(events.item_ids)]
     texts = _distinct_texts(parts)
-    vectors = stack_vectors(embed_texts(pd.concat(texts.values()), encoder, cache, weights)["vector"])
+    vectors = stack_vectors(embed_texts(pd.concat(texts.values()), encoder, cache, weights_source)["vector"])
     values = {
         recipe: np.concatenate([_ndcg(window, events.item_ids, of_recipe, half_life) for window in past])
         for recipe, of_recipe in zip(texts, np.split(vectors, len(texts)), strict=True)

@@ -35,7 +35,7 @@ def embed_texts(
     texts: pd.DataFrame,
     encoder: str,
     cache: Path,
-    weights: str = maven.CENTRAL,
+    weights_source: str = maven.CENTRAL,
     session: "SparkSession | None" = None,
 ) -> pd.DataFrame:
     """Encode the text of each item; equal texts are encoded once.
@@ -44,7 +44,7 @@ def embed_texts(
         texts: columns item_id and text; null counts as an empty text.
         encoder: name for `load_sentence_encoder`.
         cache: folder of the results of model calls.
-        weights: source for `load_sentence_encoder`.
+        weights_source: for `load_sentence_encoder`.
         session: of Spark, whose workers then encode what the cache does not have; else this process does.
 
     Returns:
@@ -55,7 +55,7 @@ def embed_texts(
         UsageError: the encoder is unknown, or a package that it needs is not installed.
         RunError: the cache or the weights cannot be used.
     """
-    loaded = load_sentence_encoder(encoder, weights)
+    loaded = load_sentence_encoder(encoder, weights_source)
     item_texts = [text or "" for text in nullable_texts(texts["text"])]
     distinct = sorted(set(item_texts), key=lambda text: (len(text), text))  # texts of similar length need less padding
     hashes = {text: text_hash(text) for text in distinct}
@@ -65,7 +65,7 @@ def embed_texts(
             "sentence",
             loaded.id,
             {key: text for text, key in keys.items()},
-            _in_workers(partial(_encode_texts, encoder, weights), TEXT_BATCH, session),
+            _in_workers(partial(_encode_texts, encoder, weights_source), TEXT_BATCH, session),
             VECTOR,
             batch_size=SPARK_BATCH if session else TEXT_BATCH,
             label=f"text vectors by {loaded.id}",
@@ -142,8 +142,8 @@ def _in_workers(
     return partial(map_in_workers, session, compute, chunk)
 
 
-def _encode_texts(encoder: str, weights: str, batch: Sequence[str]) -> list[Vectors | Failure]:
-    return list(load_sentence_encoder(encoder, weights).encode(batch))
+def _encode_texts(encoder: str, weights_source: str, batch: Sequence[str]) -> list[Vectors | Failure]:
+    return list(load_sentence_encoder(encoder, weights_source).encode(batch))
 
 
 def _encode_photos(encoder: str, batch: Sequence[PhotoFile]) -> list[Vectors | Failure]:

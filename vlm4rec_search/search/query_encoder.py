@@ -11,18 +11,18 @@ from vlm4rec_search.search.model import Vector
 class QueryEncoder:
     """Encodes the texts of queries with the encoder that made a release."""
 
-    def __init__(self, made_by: str, wanted: str | None, weights: str = maven.CENTRAL) -> None:
+    def __init__(self, made_by: str, wanted: str | None, weights_source: str = maven.CENTRAL) -> None:
         """Check that the wanted encoder made the release.
 
         Args:
             made_by: id of the encoder that made the release, <name>@<revision>.
             wanted: name, id or folder of the caller's encoder; None takes the one that made the release.
-            weights: source of its weights, as in `load_sentence_encoder`.
+            weights_source: as in `load_sentence_encoder`.
 
         Raises:
             UsageError: they are different encoders.
         """
-        self.made_by, self._weights = made_by, weights
+        self.made_by, self._weights_source = made_by, weights_source
         name = _split_id(made_by)[0]
         self._name = name if wanted in (None, made_by) else str(wanted)
         if self._name == name:
@@ -41,7 +41,7 @@ class QueryEncoder:
         Raises:
             UsageError: the installed encoder has another revision than the one that made the release.
         """
-        encoder = load_sentence_encoder(self._name, self._weights)
+        encoder = load_sentence_encoder(self._name, self._weights_source)
         revision = _split_id(encoder.id)[1]
         if revision != _split_id(self.made_by)[1]:
             raise UsageError(

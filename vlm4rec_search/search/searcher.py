@@ -60,7 +60,7 @@ class Searcher:
     Attributes:
         backend: where the release is read from.
         given: business rules, scenarios and experiments, replaced as a whole.
-        weights: source of the encoder's weights.
+        weights_source: where the encoder's weights come from.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Searcher:
         encoder: str | None = None,
         ranking: Ranking | None = None,
         rules: Sequence[Rule] | RulesFile = (),
-        weights: str = maven.CENTRAL,
+        weights_source: str = maven.CENTRAL,
     ) -> None:
         """Check that the caller's encoder made the release.
 
@@ -78,7 +78,7 @@ class Searcher:
             encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
             ranking: None takes the release's own, also after another release was opened.
             rules: business rules, or the content of a file of them.
-            weights: source of the encoder's weights, as in `load_sentence_encoder`.
+            weights_source: as in `load_sentence_encoder`.
 
         Raises:
             UsageError: the release was built by another encoder, or its ranking configuration cannot be read.
@@ -86,10 +86,10 @@ class Searcher:
         self.backend, self._given_ranking = backend, ranking
         self.given = rules if isinstance(rules, RulesFile) else RulesFile(rules=tuple(rules))
         self._ranking_of(backend.release)  # refuses one that cannot be read
-        self._encoder_name, self.weights = encoder, weights
+        self._encoder_name, self.weights_source = encoder, weights_source
         self._following: Follower | None = None
         self._threads = ThreadPoolExecutor(AT_ONCE, "search")  # starts none before it is used
-        self._encoder = QueryEncoder(backend.release.encoder, encoder, weights)
+        self._encoder = QueryEncoder(backend.release.encoder, encoder, weights_source)
 
     @property
     def release(self) -> ReleaseMeta:
@@ -208,7 +208,7 @@ class Searcher:
         check_fields(query, reader)
         encoder = self._encoder  # read once: another thread may open another release meanwhile
         if encoder.made_by != reader.release.encoder:
-            encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name, self.weights)
+            encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name, self.weights_source)
         ranking = self._ranking_of(reader.release)
         by = partial(encode_photo, encoder=reader.release.image_encoder or "")
         leaving = self.backend.turns.leaving

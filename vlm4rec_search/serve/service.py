@@ -426,7 +426,7 @@ class Service:
             known = ", ".join(self.rankings) or "none"
             raise UsageError(f"the service knows no ranking {ranking!r}: known are {known}")
         chosen = index.ranking if ranking is None else self.rankings[ranking]
-        return Searcher(index.backend, None, chosen, index.rules if rules is None else rules, index.weights)
+        return Searcher(index.backend, None, chosen, index.rules if rules is None else rules, index.weights_source)
 
     def _open(self, release: str) -> Searcher:
         """Return an open release; the last ones that were asked for stay open."""

@@ -35,9 +35,10 @@ _DOCUMENTS = """
 class EmbeddedReleases(Releases):
     """The release files of a folder and its pointer."""
 
-    def __init__(self, folder: Path, exact_up_to: int = EXACT_UP_TO, weights: str = maven.CENTRAL) -> None:
-        """Use a folder, which need not exist yet; for `exact_up_to` see `build_release`, for `weights` `Searcher`."""
-        self.folder, self.url, self._exact_up_to, self._weights = folder, str(folder), exact_up_to, weights
+    def __init__(self, folder: Path, exact_up_to: int = EXACT_UP_TO, weights_source: str = maven.CENTRAL) -> None:
+        """Use a folder, which may be missing. For `exact_up_to` see `build_release`; `weights_source`: `Searcher`."""
+        self.folder, self.url = folder, str(folder)
+        self._exact_up_to, self._weights_source = exact_up_to, weights_source
 
     def publish(
         self,
@@ -78,7 +79,7 @@ class EmbeddedReleases(Releases):
         self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
     ) -> Searcher:
         store = Store(pointer.release_path(self.folder, name), shared)
-        return Searcher(EmbeddedBackend(store), None, ranking, rules, self._weights)
+        return Searcher(EmbeddedBackend(store), None, ranking, rules, self._weights_source)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         sql = f"SELECT {', '.join(columns)} FROM ({_DOCUMENTS}) ORDER BY document"  # noqa: S608  our own names

@@ -56,7 +56,7 @@ class OpenSearchReleases(Releases):
         url: str,
         storage: Storage = DEFAULT,
         limits: Limits = LIMITS,
-        weights: str = maven.CENTRAL,
+        weights_source: str = maven.CENTRAL,
     ) -> None:
         """Use a client of `connect`.
 
@@ -66,10 +66,10 @@ class OpenSearchReleases(Releases):
             url: for messages and records.
             storage: shards, copies and vectors of new releases.
             limits: how long the searches of an open release wait for the server.
-            weights: source of the encoder's weights for these searches, see `Searcher`.
+            weights_source: of the encoder of these searches, see `Searcher`.
         """
         self.catalogue, self.url, self._storage = ReleaseCatalogue(client, prefix), url, storage
-        self._limits, self._weights = limits, weights
+        self._limits, self._weights_source = limits, weights_source
 
     def publish(
         self,
@@ -118,7 +118,7 @@ class OpenSearchReleases(Releases):
         self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
     ) -> Searcher:
         backend = OpenSearchBackend(self.catalogue, name, self._limits)
-        return Searcher(backend, None, ranking, rules, self._weights)
+        return Searcher(backend, None, ranking, rules, self._weights_source)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         query = {"_source": [*columns], "query": {"match_all": {}}}
