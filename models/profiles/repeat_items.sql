@@ -1,4 +1,4 @@
-/* What a shopper may buy again: items bought on several days by the shopper, or by a tenth of the shoppers who bought them. Where the shop has no purchases, every positive event counts. */
+/* What a shopper may buy again: items bought on several days by the shopper, or by a tenth of the shoppers who bought them, and not disliked, hidden or sent back since. Where the shop has no purchases, every positive event counts. */
 MODEL (
   kind FULL,
   grain (user_id, item_id),
@@ -18,6 +18,7 @@ WITH shop AS (
   SELECT
     likes.user_id,
     likes.item_id,
+    likes.position,
     @local_day(histories.interacted_at, @declared_values) AS day,
     likes.days - MIN(likes.days) OVER (PARTITION BY likes.user_id) AS days /* before the shopper's own latest purchase, so that another as_of changes no score */
   FROM profiles.likes AS likes
@@ -31,7 +32,8 @@ WITH shop AS (
     events.user_id,
     events.item_id,
     events.day,
-    MIN(events.days) AS days
+    MIN(events.days) AS days,
+    MAX(events.position) AS position
   FROM events
   GROUP BY
     events.user_id,
@@ -43,6 +45,7 @@ WITH shop AS (
     taken.item_id,
     COUNT(*) AS times,
     MAX(taken.day) AS last_on,
+    MAX(taken.position) AS position,
     ROUND(SUM(POWER(0.5, taken.days / pace.half_life_days)), 9) AS recency /* the last digits depend on the order of adding */
   FROM taken
   CROSS JOIN profiles.pace AS pace
@@ -58,6 +61,21 @@ WITH shop AS (
   FROM counted
   GROUP BY
     counted.item_id
+), disliked AS (
+  SELECT
+    histories.user_id,
+    histories.item_id,
+    MAX(histories.position) AS position
+  FROM histories.user_histories AS histories
+  LEFT JOIN profiles.event_weights AS known
+    ON known.event_type = histories.event_type
+  INNER JOIN profiles.event_weights AS fallback
+    ON fallback.event_type = 'default'
+  WHERE
+    COALESCE(known.weight, fallback.weight) < 0
+  GROUP BY
+    histories.user_id,
+    histories.item_id
 ), ranked AS (
   SELECT
     counted.user_id,
@@ -69,8 +87,13 @@ WITH shop AS (
   FROM counted
   INNER JOIN repeated
     ON repeated.item_id = counted.item_id
+  LEFT JOIN disliked
+    ON disliked.user_id = counted.user_id AND disliked.item_id = counted.item_id
   WHERE
-    counted.times > 1 OR repeated.share >= 0.1
+    (
+      counted.times > 1 OR repeated.share >= 0.1
+    )
+    AND counted.position > COALESCE(disliked.position, 0) /* not by the net weight: that of what was bought often stays positive after a hide */
 )
 SELECT
   ranked.user_id, /* the shop's id of the shopper */
