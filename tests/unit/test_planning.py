@@ -116,6 +116,24 @@ def test_a_blend_weighs_scores_and_ranks() -> None:
     assert (off.fusion, off.rank_weights) == ("blend", [0.0, 2.0, 0.0])
 
 
+def test_another_fusion_than_a_blend_takes_the_sum_of_both_weights() -> None:
+    off = dict.fromkeys(Weights.model_fields, 0.0)
+    by_score, by_rank = (
+        {**off, "lexical": 0.5, "popularity": 0.25},
+        {**off, "semantic": 1.0, "ease": 2.0, "lexical": 0.25},
+    )
+    blend = RANKING.model_copy(
+        update={"fusion": "blend", "weights": Weights(**by_score), "rank_weights": Weights(**by_rank)}
+    )
+    plan = make_plan(Query(user="u1", fusion="rrf"), WITH_NEIGHBOURS, blend)
+    assert [each.name for each in plan.retrievers] == ["profile", "words", "ease", "popularity"]
+    assert (plan.fusion, plan.weights, plan.rank_weights) == ("rrf", [1.0, 0.75, 2.0, 0.25], ())
+    own = make_plan(Query(user="u1", fusion="minmax", weights={"lexical": 3.0}), WITH_NEIGHBOURS, blend)
+    assert own.weights == [1.0, 3.0, 2.0, 0.25]
+    with_text = make_plan(Query(user="u1", text="bag", fusion="rrf"), Facts(SHOPPER), blend)
+    assert with_text.weights == [0.5, 0.5]
+
+
 @pytest.mark.parametrize("fusion", ["rrf", "zscore", "blend"])
 def test_a_text_is_fused_by_scores_unless_the_query_names_a_fusion(fusion: Fusion) -> None:
     chosen = RANKING.model_copy(update={"fusion": fusion})

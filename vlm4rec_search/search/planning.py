@@ -161,7 +161,11 @@ def _kind_weights(query: Query, facts: Facts, ranking: Ranking) -> dict[str, flo
     if query.has_text_or_photo:
         return {"semantic": 0.5, "lexical": 0.5, "photo": 1.0, **query.weights}
     length = max((len(each.seen) for each in (facts.user, facts.session) if each is not None), default=0)
-    return {**ranking.weights_for(length).model_dump(), **query.weights}
+    weights = ranking.weights_for(length).model_dump()
+    if query.fusion is not None:  # never a blend, which alone has two weights of a kind, and one of them may be 0
+        by_rank = ranking.rank_weights.model_dump()
+        weights = {kind: weight + by_rank[kind] for kind, weight in weights.items()}
+    return {**weights, **query.weights}
 
 
 def _rank_weights(query: Query, ranking: Ranking) -> dict[str, float]:

@@ -48,7 +48,8 @@ class Query:
         buy_again: also return items of the history that the shopper may buy again; None takes the ranking
             configuration's. It has no effect with a text or outside the mode hybrid.
         fusion: reciprocal rank (rrf), or weighted mean of min-max (minmax) or standard scores (zscore); None takes the
-            ranking configuration's, and minmax with a text or a photo.
+            ranking configuration's, and minmax with a text or a photo. Where that is a blend, another fusion takes the
+            sum of a kind's two weights.
         weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, fitted, popularity,
             photo), divided among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of
             the ranking.
