@@ -1,16 +1,28 @@
 """Live comparisons: who gets which variant, how two lists become one, and what is found of a planted difference."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from math import isclose
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
+from helpers.search_tables import made, shop, tables
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.live import by_arm, compare_live, differences, mismatch_probability
+from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.pointer import current_release
+from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.pipeline.served_log import CREATE_OUTCOMES
 from vlm4rec_search.search.experiments import Experiment, Variant, experiment_of, team_draft
+from vlm4rec_search.search.query import Hit, Query, Standing
+from vlm4rec_search.search.ranking import Weights, load_ranking
+from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.search.searcher import Searcher
 
 OTHER = Variant(ranking="other")
 SHOPPERS = [f"u{number}" for number in range(4_000)]
@@ -39,20 +51,79 @@ def test_the_first_experiment_of_the_scenario_counts_and_nobody_is_in_none() -> 
         Experiment(b=Variant())
 
 
+def hits(items: str, **standings: Standing) -> list[Hit]:
+    """Return one hit for each letter."""
+    return [Hit(rank, item, 1.0, item, standing=standings.get(item, Standing())) for rank, item in enumerate(items, 1)]
+
+
+def mixed(a: Sequence[Hit], b: Sequence[Hit], query: Query, seed: int, shown: str = "") -> tuple[str, str]:
+    """Return the items of the mixed list, and the teams, with - for none."""
+    drafted = team_draft(a, b, shown, query, str(seed))
+    return "".join(hit.item_id for hit, _ in drafted), "".join(team or "-" for _, team in drafted)
+
+
 def test_two_captains_choose_in_turn_and_nothing_twice() -> None:
     first, firsts = Counter[str](), Counter[str]()
     for seed in range(1_000):
-        mixed = team_draft("abcd", "bxay", ("abcd", "bxay"), 5, str(seed))
-        items = [item for item, _ in mixed]
+        items, teams = mixed(hits("abcd"), hits("bxay"), Query(user="u", k=5), seed)
         assert len(set(items)) == 5
-        teams = "".join(team for _, team in mixed)
         assert {teams[:2], teams[2:4]} <= {"ab", "ba"}
         assert items.index("a") < items.index("c"), "the order of a list stays"
         first[teams[0]] += 1
         firsts[items[0]] += 1
     assert 440 < first["a"] < 560
     assert firsts.keys() == {"a", "b"}
-    assert team_draft("ab", "", ("ab", ""), 5, "1") == [("a", "a"), ("b", "a")]
+
+
+def test_what_is_left_of_the_longer_list_counts_for_neither() -> None:
+    """Clicks that fall on the items of both lists alike make neither list better."""
+    assert mixed(hits("ab"), hits(""), Query(user="u", k=5), 1) == ("ab", "--")
+    chosen = Counter[str]()
+    for seed in range(1_000):
+        items, teams = mixed(hits("abc"), hits("abcdefghij"), Query(user="u"), seed)
+        assert (items, teams[:2] in ("ab", "ba"), teams[3:]) == ("abcdefghij", True, "-------")
+        chosen.update(teams)
+    assert isclose(chosen["a"], chosen["b"], rel_tol=0.1)
+
+
+def test_a_mixed_list_keeps_pins_first_and_buried_hits_last() -> None:
+    pin, bury = Standing(pinned=True), Standing(buried=True)
+    for seed in range(20):
+        a, b = hits("pabcx", p=pin, x=bury), hits("pdxy", p=pin, x=bury, y=bury)
+        items, teams = mixed(a, b, Query(user="u"), seed)
+        assert (items[0], set(items[1:5]), items[5:], teams[5:]) == ("p", set("abcd"), "xy", "--")
+
+
+def test_an_item_of_an_earlier_page_counts_for_the_caps_of_the_next() -> None:
+    red = {item: Standing(value="red") for item in "ab"}
+    query = Query(user="u", collapse="model")
+    for seed in range(20):
+        first, _ = mixed(hits("abc", **red), hits("bad", **red), query, seed)
+        assert (len(first), len(set(first) & set("ab"))) == (3, 1)
+        second, _ = mixed(hits("abc", **red), hits("bad", **red), query, seed, shown="a")
+        assert set(second) == set("cd")
+
+
+@pytest.mark.parametrize("field", ["category", "brand"])
+def test_caps_and_rules_hold_for_two_searches_that_are_mixed(tmp_path: Path, field: str) -> None:
+    build_release(tmp_path, tables(shop()), made())
+    backend = EmbeddedBackend(Store(current_release(tmp_path)))
+    rules = [Rule(action="pin", items=("00010", "00020")), Rule(action="bury", filter="price>=40")]
+    other = load_ranking().model_copy(update={"weights": Weights(semantic=1, lexical=0, behaviour=0, popularity=0)})
+    user = Query(user="u01", k=20)
+    for query in (replace(user, per_category=2), replace(user, collapse=field), replace(user, k=40)):
+        a, b = (Searcher(backend, None, ranking, rules).search(query).hits for ranking in (None, other))
+        assert [hit.item_id for hit in a] != [hit.item_id for hit in b]
+        for seed in range(5):
+            drafted = [hit for hit, _ in team_draft(a, b, (), query, str(seed))]
+            assert {hit.item_id for hit in drafted[:2]} == {"00010", "00020"}
+            dear = [(hit.price or 0) >= 40 for hit in drafted[2:]]
+            assert dear == sorted(dear)
+            free = Counter(hit.category for hit in drafted[2:])
+            assert max(free.values()) <= (query.per_category or query.k)
+            values = [hit.standing.value for hit in drafted[2:] if hit.standing.value]
+            assert len(values) == len(set(values))
+            assert bool(values) == (query.collapse is not None)
 
 
 def test_a_planted_difference_is_found_and_none_where_there_is_none() -> None:

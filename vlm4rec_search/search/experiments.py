@@ -2,13 +2,15 @@
 
 import hashlib
 import random
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Literal, Self, TypeVar
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vlm4rec_search.search.query import Hit, Query
+
 Arm = Literal["a", "b"]
-T = TypeVar("T")
 _STEPS = float(1 << 64)
 
 
@@ -64,35 +66,72 @@ def experiment_of(
 
 
 def team_draft(
-    a: Sequence[T], b: Sequence[T], keys: Sequence[Sequence[Hashable]], size: int, seed: str
-) -> list[tuple[T, Arm]]:
+    a: Sequence[Hit], b: Sequence[Hit], shown: Collection[str], query: Query, seed: str
+) -> list[tuple[Hit, Arm | None]]:
     """Interleave two lists as two captains choose their teams (Radlinski, Kurup, Joachims 2008).
 
-    In each round a coin decides who chooses first; each chooses the best of its list that nobody has chosen.
+    In each round a coin decides who chooses first; each chooses the best of its list that nobody has chosen. Caps hold
+    for the mixed list as for each list alone, and what a rule puts last stays behind all others.
 
     Args:
-        a, b: the lists, best first.
-        keys: of the elements of each list; equal ones are the same item.
-        size: of the list that is returned.
+        a, b: the hits of the variants, best first.
+        shown: ids of items of earlier pages, which are not chosen but count for the caps.
+        query: its `k`, `per_category` and `collapse`.
         seed: decides the coins.
 
     Returns:
-        Elements with the team that chose them.
+        Hits with the team that chose them. Once one captain has nothing left to choose, the rest of the other list
+        follows without a team: clicks on it say nothing about which list is better.
     """
-    coins, chosen = random.Random(seed), set[Hashable]()
-    lists: dict[Arm, list[tuple[Hashable, T]]] = {
-        "a": list(zip(keys[0], a, strict=True)),
-        "b": list(zip(keys[1], b, strict=True)),
-    }
-    mixed: list[tuple[T, Arm]] = []
-    while len(mixed) < size and any(lists.values()):
-        order: tuple[Arm, Arm] = ("a", "b") if coins.random() < 0.5 else ("b", "a")
-        for team in order:
-            rest = lists[team]
-            while rest and rest[0][0] in chosen:
-                rest.pop(0)
-            if rest and len(mixed) < size:
-                key, element = rest.pop(0)
-                chosen.add(key)
-                mixed.append((element, team))
+    caps = _Caps(query)
+    for hit in {each.item_id: each for each in (*a, *b) if each.item_id in shown}.values():
+        caps.take(hit)
+    lists: dict[Arm, list[Hit]] = {"a": list(reversed(a)), "b": list(reversed(b))}
+    mixed: list[tuple[Hit, Arm | None]] = []
+    for team in _turns(seed):
+        for rest in lists.values():
+            while rest and not caps.allow(rest[-1]):
+                rest.pop()
+        are_buried = [rest[-1].standing.buried for rest in lists.values() if rest]
+        # Who has only buried hits left may not choose while the other one has better ones.
+        if len(mixed) == query.k or are_buried not in ([False, False], [True, True]):
+            break
+        hit = lists[team].pop()
+        caps.take(hit)
+        mixed.append((hit, team))
+    for hit in sorted((*lists["a"], *lists["b"]), key=lambda each: (each.standing.buried, each.rank)):
+        if len(mixed) < query.k and caps.allow(hit):
+            caps.take(hit)
+            mixed.append((hit, None))
     return mixed
+
+
+def _turns(seed: str) -> Iterator[Arm]:
+    """Yield who chooses next, without end; a coin decides who is first in each round."""
+    coins = random.Random(seed)
+    while True:
+        yield from ("a", "b") if coins.random() < 0.5 else ("b", "a")
+
+
+class _Caps:
+    """Says which hits a list may still take, so that none comes twice and `per_category` and `collapse` hold."""
+
+    def __init__(self, query: Query) -> None:
+        self._per_category = query.per_category
+        self._items, self._values = set[str](), set[str]()
+        self._categories: Counter[str] = Counter()
+
+    def allow(self, hit: Hit) -> bool:
+        """Return whether the list may take a hit; a pinned one only has to be new."""
+        if hit.item_id in self._items:
+            return False
+        full = self._per_category is not None and self._categories[hit.category or ""] >= self._per_category
+        return hit.standing.pinned or not (full or hit.standing.value in self._values)
+
+    def take(self, hit: Hit) -> None:
+        """Count a hit of the list; one without a category or value counts for no other."""
+        self._items.add(hit.item_id)
+        if hit.category is not None:
+            self._categories[hit.category] += 1
+        if hit.standing.value is not None:
+            self._values.add(hit.standing.value)

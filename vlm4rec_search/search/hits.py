@@ -7,7 +7,7 @@ from vlm4rec_search.search.backend import Reader, UnavailableError
 from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.fusion import fuse
 from vlm4rec_search.search.model import Facts, Plan, Ranked
-from vlm4rec_search.search.query import Explanation, Hit
+from vlm4rec_search.search.query import Explanation, Hit, Standing
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.rules import Rule
 
@@ -59,8 +59,9 @@ def find_hits(reader: Reader, facts: Facts, plan: Plan) -> Found:
 def to_hits(ranked: Ranked, explanations: Sequence[Explanation]) -> tuple[Hit, ...]:
     """Return the ranked documents as hits, with their explanations where there are any."""
     reasons: Sequence[Explanation | None] = explanations or [None] * len(ranked.records)
-    scored = zip(ranked.scores, ranked.records, reasons, strict=True)
+    standings = ranked.standings or [Standing()] * len(ranked.records)
+    scored = zip(ranked.scores, ranked.records, reasons, standings, strict=True)
     return tuple(
-        Hit(rank=rank, score=float(score), explanation=explanation, **record)
-        for rank, (score, record, explanation) in enumerate(scored, 1)
+        Hit(rank=rank, score=float(score), explanation=explanation, standing=standing, **record)
+        for rank, (score, record, explanation, standing) in enumerate(scored, 1)
     )

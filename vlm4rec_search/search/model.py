@@ -8,7 +8,7 @@ from typing import TypeAlias, TypedDict
 from vlm4rec_search.common.analyzer import ENGLISH, Analyzer
 from vlm4rec_search.common.vectors import Floats, Ints, Scores
 from vlm4rec_search.search.filters import Filter
-from vlm4rec_search.search.query import Fusion, ItemToItem, Kind, Origin, Query, Tier
+from vlm4rec_search.search.query import Fusion, ItemToItem, Kind, Origin, Query, Standing, Tier
 from vlm4rec_search.search.rules import Rule
 
 BUY_AGAIN = "buy-again"  # name of the retriever of items of the history
@@ -283,6 +283,7 @@ class Ranked:
         notes: for each hit, what rules, diversity and category caps did to it, in words.
         counts: by field of the query's `count`, how many candidates have each value.
         dropped_by: the business rules that dropped candidates.
+        standings: of each hit; empty where no rule and no `collapse` had a say.
     """
 
     documents: Ints
@@ -292,3 +293,4 @@ class Ranked:
     notes: Sequence[tuple[str, ...]]
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     dropped_by: Sequence[Rule] = ()
+    standings: Sequence[Standing] = ()

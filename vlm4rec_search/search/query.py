@@ -292,6 +292,21 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What decides the place of a hit beside its score, for a list that is made of two answers; it is no part of JSON.
+
+    Attributes:
+        pinned: a business rule puts it first.
+        buried: a business rule puts it last.
+        value: of the field that the query collapses; None without one.
+    """
+
+    pinned: bool = False
+    buried: bool = False
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One document of an answer; scores can be compared within one answer only."""
 
@@ -302,6 +317,7 @@ class Hit:
     category: str | None = None
     price: float | None = None
     explanation: Explanation | None = None
+    standing: Standing = field(default=Standing(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +364,7 @@ class Answer:
         if not self.counts:
             del answer["counts"]
         answer["hits"] = [
-            {key: value for key, value in hit.items() if key != "explanation" or value is not None}
+            {key: value for key, value in hit.items() if key != "standing" and (key != "explanation" or value)}
             for hit in answer["hits"]
         ]
         return answer

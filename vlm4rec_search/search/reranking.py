@@ -9,6 +9,7 @@ from vlm4rec_search.common.vectors import Floats, Ints, Mask, Vectors
 from vlm4rec_search.search.backend import Retrieved
 from vlm4rec_search.search.fusion import Fused
 from vlm4rec_search.search.model import PINNED, Plan, Ranked
+from vlm4rec_search.search.query import Standing
 from vlm4rec_search.search.rules import Rule
 
 POOL = 5  # diversity chooses hit n among the first 5 n candidates
@@ -32,9 +33,13 @@ def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
     counts = _count_values(retrieved, table.documents[before], query.count)
     # Collapsed first: what `collapse` leaves out must not take the place of another hit in its category.
     caps = [(query.collapse or "", 1), ("category", query.per_category or 0)]
+    collapsed: dict[int, str | None] = {}
     for field, cap in [each for each in caps if all(each)]:
         rows = np.concatenate([table.pinned, between, buried])
-        capped = _cap_values(_first_values(retrieved, table.documents[rows], field), rows, cap, len(table.pinned))
+        values = _first_values(retrieved, table.documents[rows], field)
+        if field == query.collapse:
+            collapsed = dict(zip(rows.tolist(), values, strict=True))
+        capped = _cap_values(values, rows, cap, len(table.pinned))
         between, buried = between[np.isin(between, capped)], buried[np.isin(buried, capped)]
     if plan.diversity and len(between):
         pool = between[: max(FIRST_POOL, query.k * POOL)]
@@ -49,7 +54,9 @@ def rerank(retrieved: Retrieved, fused: Fused, plan: Plan) -> Ranked:
     notes = [tuple(table.notes.get(int(row), ())) for row in rows]
     records = retrieved.records(documents)
     contributions = table.contributions[rows]
-    return Ranked(documents, table.scores[rows], contributions, records, notes, counts, table.dropped_by)
+    pinned, last = np.isin(rows, table.pinned).tolist(), np.isin(rows, table.buried).tolist()
+    standings = list(map(Standing, pinned, last, map(collapsed.get, rows.tolist())))
+    return Ranked(documents, table.scores[rows], contributions, records, notes, counts, table.dropped_by, standings)
 
 
 class _Table:

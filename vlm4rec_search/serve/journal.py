@@ -60,7 +60,7 @@ class ServedPage:
     Attributes:
         experiment: name of the live comparison in which it took part.
         arm: a or b; None where both are mixed.
-        teams: where both are mixed, a letter for each item: which variant chose it.
+        teams: where both are mixed, a letter for each item that a variant chose, which are the first of the page.
         remarks: what the answer says beside its items, where it says it: `note`, `missing` and `counts` as JSON values.
     """
 

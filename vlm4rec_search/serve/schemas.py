@@ -208,7 +208,10 @@ class Assignment(BaseModel):
 
     name: str
     arm: Literal["a", "b"] | None = Field(description="the variant that answers; null where both are mixed")
-    teams: str | None = Field(description="where both are mixed, which variant chose each item, such as abba")
+    teams: str | None = Field(
+        description="where both are mixed, which variant chose each item, such as abba; items behind these count for"
+        " neither, since one variant had no others left"
+    )
 
 
 class Recommendation(BaseModel):

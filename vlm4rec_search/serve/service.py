@@ -393,9 +393,7 @@ class Service:
             return self._ask(query, None, None), None
         if a.degraded or b.degraded:
             return a, None
-        lists = [[hit for hit in answer.hits if hit.item_id not in shown] for answer in (a, b)]
-        keys = [[hit.item_id for hit in hits] for hits in lists]
-        mixed = team_draft(lists[0], lists[1], keys, query.k, seed)
+        mixed = team_draft(a.hits, b.hits, shown, query, seed)
         answer = replace(
             a,
             hits=tuple(hit for hit, _ in mixed),
@@ -403,7 +401,7 @@ class Service:
             ranking=" + ".join(dict.fromkeys((a.ranking, b.ranking))),
             took_ms=round(a.took_ms + b.took_ms, 2),
         )
-        return answer, Assignment(name=name, arm=None, teams="".join(team for _, team in mixed))
+        return answer, Assignment(name=name, arm=None, teams="".join(team for _, team in mixed if team))
 
     def _with_recent(self, query: Query, release: ReleaseMeta) -> Query:
         """Return a query that knows what the shopper did since a release was made."""
