@@ -40,8 +40,8 @@ def test_a_segment_is_filled_up_from_popularity(index: Searcher) -> None:
     assert sentences == [
         "It is popular in the shopper's group (5 shoppers chose it in the last 60 days).",
         "2 shoppers chose it in the last 60 days.",
-        "It is popular (7 shoppers chose it in the last 30 days).",
-        "3 shoppers chose it in the last 30 days.",
+        "It is popular (7 shoppers first chose it in the last 30 days).",
+        "3 shoppers first chose it in the last 30 days.",
         "Nothing better is left.",
     ]
     assert answer.note == (

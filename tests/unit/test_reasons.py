@@ -76,7 +76,7 @@ def test_reasons_stand_in_the_order_of_their_shares_and_none_is_too_small(added:
         (3.5, False, "3 shoppers chose it"),
         (2.9, True, "2 shoppers chose it"),
         (1.2, True, "1 shopper chose it"),
-        (0.4, True, "others chose it some time ago"),
+        (0.4, True, "others chose it before"),
         (0.0, True, ""),
     ],
 )
@@ -87,15 +87,21 @@ def test_few_choices_are_not_called_popular(score: float, is_top: bool, clause: 
 @pytest.mark.parametrize(
     ("days", "clause"),
     [
-        (30.0, "it is popular (7 shoppers chose it in the last 30 days)"),
-        (13.2, "it is popular (7 shoppers chose it in the last 14 days)"),
-        (90.0, "it is popular (7 shoppers chose it in the last 90 days)"),
+        (30.0, "it is popular (7 shoppers first chose it in the last 30 days)"),
+        (13.2, "it is popular (7 shoppers first chose it in the last 14 days)"),
+        (90.0, "it is popular (7 shoppers first chose it in the last 90 days)"),
         (36_500.0, "it is popular (7 shoppers chose it)"),
         (None, "it is popular (7 shoppers chose it)"),
     ],
 )
 def test_the_days_that_popularity_counts_are_told_where_they_are_few(days: float | None, clause: str) -> None:
     assert is_popular(7.0, True, days=days) == clause
+
+
+def test_a_group_counts_each_choice_and_all_shoppers_together_their_first() -> None:
+    assert is_popular(2.0, False, days=30.0) == "2 shoppers first chose it in the last 30 days"
+    in_group = is_popular(7.0, True, "in its category", 60.0)
+    assert in_group == "it is popular in its category (7 shoppers chose it in the last 60 days)"
 
 
 def parts(*shares: float, title: str = "item") -> list[HistoryPart]:

@@ -54,7 +54,7 @@ def test_recent_shoppers_are_counted_without_the_older_ones(index: Searcher) -> 
     assert hits[0].score == pytest.approx(7 + 90 / 101, abs=1e-5)
     reason = hits[0].explanation
     assert reason is not None
-    assert reason.sentence == "It is popular (7 shoppers chose it in the last 30 days)."
+    assert reason.sentence == "It is popular (7 shoppers first chose it in the last 30 days)."
 
 
 def test_an_item_of_history_and_session_is_told_once(index: Searcher) -> None:

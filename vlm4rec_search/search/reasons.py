@@ -156,16 +156,18 @@ def is_popular(score: float, is_top: bool, group: str = "", days: float | None =
     """Return the clause of popularity.
 
     Args:
-        score: how many shoppers chose the item in these days; the part below the point only orders equal counts.
+        score: how many shoppers of the group chose the item in these days; without a group how many did so for the
+            first time, where the part below the point only orders equal counts.
         is_top: the item is in the upper part of the popularity ranking.
         group: of the shoppers or items among which it is counted, with its preposition.
         days: before the latest event that count; None where they are not known. They are told up to `LATELY`.
     """
     count = int(score)
     if count == 0:
-        return "others chose it some time ago" if score > 0.0 else ""
+        return "others chose it before" if score > 0.0 else ""
     within = f"in the last {ceil(days)} days" if days is not None and 1 < days <= LATELY else ""
-    chosen = _join(f"{count:,} {'shopper' if count == 1 else 'shoppers'} chose it", within)
+    first = "first" if within and not group else ""
+    chosen = _join(f"{count:,} {'shopper' if count == 1 else 'shoppers'}", first, "chose it", within)
     return _join("it is popular", group, f"({chosen})") if is_top and count >= POPULAR else chosen
 
 
