@@ -100,6 +100,16 @@ def test_a_blend_adds_shares_of_scores_and_of_ranks() -> None:
     assert fused.contributions.sum(axis=1) == pytest.approx(fused.scores)
 
 
+@pytest.mark.parametrize("by_rank", [0.0, 0.1])
+def test_a_blend_never_prefers_the_worse_of_two_near_the_lowest(by_rank: float) -> None:
+    scores = np.array([1.0, 0.5, 0.0001, 0.0])
+    one = Candidates("profile", "semantic", np.array([4, 3, 2, 1]), scores)  # of equal ones document 1 comes first
+    other = Candidates("words", "lexical", np.array([9]), np.array([1.0]))
+    found = result(fuse([one, other], [1.0, 0.5], "blend", [by_rank, 0.0]))
+    assert found[2] - found[1] == pytest.approx(by_rank * 61 * (1 / 63 - 1 / 64))
+    assert found[1] == pytest.approx(0.001 + by_rank * 61 / 64)
+
+
 def test_near_ties_share_a_rank() -> None:
     scores = np.array([1.0, 0.8, 0.799995, 0.5])
     assert shared_ranks(scores).tolist() == [1.0, 2.0, 2.0, 4.0]

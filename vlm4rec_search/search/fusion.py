@@ -101,8 +101,8 @@ def min_max_mean(candidates: Sequence[Candidates], weights: Sequence[float]) -> 
     """Return w / sum(w) x (s - min) / (max - min) for the candidates of each retriever.
 
     This is what OpenSearch's normalization-processor computes with min_max and arithmetic_mean: the lowest candidate of
-    a retriever gets 0.001, a single candidate or equal ones get 1.0, and a document that a retriever does not find gets
-    nothing from it.
+    a retriever gets 0.001, even where the one above it gets less, a single candidate or equal ones get 1.0, and a
+    document that a retriever does not find gets nothing from it.
     """
     total = float(sum(weights))
     return [weight / total * _min_max(each.scores) for each, weight in zip(candidates, weights, strict=True)]
@@ -121,12 +121,18 @@ def z_score_mean(candidates: Sequence[Candidates], weights: Sequence[float]) -> 
 def blend(candidates: Sequence[Candidates], weights: Sequence[float], rank_weights: Sequence[float]) -> list[Floats]:
     """Return w x (s - min) / (max - min) + v x 61 / (60 + rank) for the candidates of each retriever.
 
-    The first term is that of `min_max_mean`, the second that of `reciprocal_rank`, scaled so that the first rank gives
-    1. Both grow with the score, so that a blend with weights of 0 or more never prefers the worse of two candidates.
+    The first term is that of `min_max_mean`, but at least 0.001 for every candidate, the second that of
+    `reciprocal_rank`, scaled so that the first rank gives 1. Neither falls where the score grows, so that a blend with
+    weights of 0 or more never prefers the worse of two candidates.
     """
+    by_score, by_rank = score_share(candidates, weights), rank_share(candidates, rank_weights)
+    return [one + other for one, other in zip(by_score, by_rank, strict=True)]
+
+
+def score_share(candidates: Sequence[Candidates], weights: Sequence[float]) -> list[Floats]:
+    """Return w x (s - min) / (max - min), at least w x 0.001, for the candidates of each retriever."""
     return [
-        weight * _min_max(each.scores) + by_rank
-        for each, weight, by_rank in zip(candidates, weights, rank_share(candidates, rank_weights), strict=True)
+        weight * np.maximum(_min_max(each.scores), LOWEST) for each, weight in zip(candidates, weights, strict=True)
     ]
 
 

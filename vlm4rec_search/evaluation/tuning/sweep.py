@@ -17,7 +17,7 @@ from vlm4rec_search.evaluation.top_k import NOBODY, top_k
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.store import Store
-from vlm4rec_search.search.fusion import BY_WEIGHT, Candidates, min_max_mean, rank_share
+from vlm4rec_search.search.fusion import BY_WEIGHT, Candidates, rank_share, score_share
 from vlm4rec_search.search.planning import retriever_weights
 from vlm4rec_search.search.query import KINDS, Fusion, Mode, Query
 from vlm4rec_search.search.ranking import Ranking, Weights
@@ -122,7 +122,7 @@ def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusi
     """
     unions = _unions(users, depth)
     width = max((len(union) for union in unions), default=0)
-    formulas = (min_max_mean, rank_share) if fusion == "blend" else (BY_WEIGHT[fusion],)
+    formulas = (score_share, rank_share) if fusion == "blend" else (BY_WEIGHT[fusion],)
     added = np.zeros((len(KINDS) * len(formulas), len(users), width), dtype=np.float32)
     documents = np.full((len(users), width), -1, dtype=np.int64)
     for row, (user, union) in enumerate(zip(users, unions, strict=True)):
