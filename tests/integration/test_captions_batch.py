@@ -285,6 +285,44 @@ def test_an_answer_for_an_item_that_has_changed_is_kept(tmp_path: Path) -> None:
     assert statuses(settings) == {"ok": 20}
 
 
+@pytest.mark.parametrize(("asked", "now"), [("product", "structured"), ("structured", "product")])
+def test_an_answer_is_read_under_the_prompt_of_its_request(tmp_path: Path, asked: str, now: str) -> None:
+    def describe_in_form(title: str, earlier: int) -> Reply:
+        text = f"A red mug, {title}."
+        return answer(json.dumps({"description": text, "colour": "red"}) if asked == "structured" else text)
+
+    output = tmp_path / "out.jsonl"
+    with serving(describe_in_form) as server:
+        settings = write_settings(tmp_path / "shop", server, prompt=asked)
+        export_batch(settings, tmp_path / "a.jsonl", limit=4)
+        run_batch(tmp_path / "a.jsonl", server.url, output)
+    other = settings.model_copy(update={"prompt": now})
+    imported = import_batch(other, [output])
+    assert (imported.computed, imported.failed, imported.other_prompts) == (4, 0, {f"{asked}@1": 4})
+    assert statuses(other) == {"pending": 20}
+    assert import_batch(other, [output]).known == 4
+    with Cache(settings.cache) as cache:
+        outcomes = look_up_captions(settings, cache).outcomes[:4]
+    assert [(outcome.status, outcome.answer) for outcome in outcomes] == [
+        ("ok", f"A red mug, Item i{at:02}.") for at in range(4)
+    ]
+    assert outcomes[0].attributes == ({"colour": "red"} if asked == "structured" else {})
+
+
+def test_an_answer_whose_prompt_is_not_known_waits_for_an_import_under_it(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    with serving(describe) as server:
+        elsewhere = write_settings(tmp_path / "elsewhere", server)
+        export_batch(elsewhere, tmp_path / "a.jsonl")
+        run_batch(tmp_path / "a.jsonl", server.url, output)
+    here = write_settings(tmp_path / "here")
+    merge_captions(here, [elsewhere.cache])
+    imported = import_batch(here.model_copy(update={"prompt": "structured"}), [output])
+    assert (imported.computed, imported.failed, imported.unknown) == (0, 0, 20)
+    output.write_text("")
+    assert import_batch(here, [output]).computed == 20
+
+
 def test_files_are_split_by_number_and_size_and_never_overwritten(tmp_path: Path) -> None:
     settings = write_settings(tmp_path / "shop")
     first = export_batch(settings, tmp_path / "n.jsonl", most_requests=8)
@@ -350,7 +388,7 @@ def test_a_killed_export_is_done_again_and_bad_photos_have_a_reason(workspace: W
     (folder / "out.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"custom_id": "cut')
     told = workspace.vlm4rec("captions", "import-batch", "out.jsonl")
     assert "llava@1: 1 answers read, 0 failed\n30 tokens in, 7 out" in told
-    assert "1 answers are for no item of this catalogue and captioner" in told
+    assert "1 answers are for no item of this catalogue, captioner and prompt" in told
     assert "1 lines are no answers: out.jsonl, line 3 (the last one, cut off)" in told
     assert "18 items still wait for an answer" in told
 

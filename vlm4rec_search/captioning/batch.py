@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 from pydantic import BaseModel, ValidationError, model_validator
@@ -22,6 +22,7 @@ from vlm4rec_search.captioning.answers import replace_half_characters
 from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
 from vlm4rec_search.captioning.estimate import earlier_runs, mean_tokens
 from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, Outcome, make_entry
+from vlm4rec_search.captioning.prompts import Prompt
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.run import CatalogueCaptions, Share, fetch_selected, locate_items, look_up_captions
 from vlm4rec_search.common.cache import Cache, CostMeter, Failure, FillPolicy, Prices, Record, result_key
@@ -261,14 +262,13 @@ class _RequestWriter:
                     file.write(line.text)
                     size += len(line.text)
                     keys.append(line.key)
-                    if line.note:
-                        notes[_note_key(line.key)] = line.note.encode()
+                    notes[_note_key(line.key)] = line.note.model_dump_json().encode()
                     line = next(lines, None)
                 file.flush()
                 os.fsync(file.fileno())
             since = datetime.now(UTC).isoformat(" ", timespec="minutes")[:16]
             sent = Failure(IN_BATCH, _SENT.format(path.absolute(), since))
-            self._cache.put("photo_note", self._captioner.id, notes)
+            self._cache.put("batch_request", self._captioner.id, notes)
             self._cache.put_failures("caption", self._captioner.id, dict.fromkeys(keys, sent), "export-batch")
             part.replace(path)
             self.files.append(BatchFile(str(path), len(keys), size))
@@ -291,19 +291,42 @@ class _RequestWriter:
             return photo
         body = self._captioner.request_body(photo.image, request.prompt, request.url)
         line = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
-        return _Line(key, json.dumps(line, ensure_ascii=False).encode() + b"\n", photo.note)
+        return _Line(
+            key,
+            json.dumps(line, ensure_ascii=False).encode() + b"\n",
+            _RequestNote.of(self._captioner.instruction, photo),
+        )
 
 
 @dataclass(frozen=True)
 class _Line:
     key: str
     text: bytes
-    note: str
+    note: "_RequestNote"
+
+
+class _RequestNote(BaseModel):
+    """What reading an answer needs of its request: the note on the photo, and id, answer and tokens of the prompt."""
+
+    photo: str = ""
+    prompt: str
+    answer: Literal["text", "json"]
+    tokens: int
+
+    @classmethod
+    def of(cls, prompt: Prompt, photo: Photo | None = None) -> Self:
+        """Return the note on a request."""
+        return cls(photo=photo.note if photo else "", prompt=prompt.id, answer=prompt.answer, tokens=prompt.tokens)
+
+    @property
+    def asked(self) -> Prompt:
+        """The prompt without its text."""
+        return Prompt(self.prompt, "", self.answer, self.tokens)
 
 
 def _note_key(key: str) -> str:
-    """Return the key under which the note on the photo of a request is kept until its answer comes."""
-    return result_key("photo note", key)
+    """Return the key under which the note on a request is kept."""
+    return result_key("batch request", key)
 
 
 @dataclass(frozen=True)
@@ -320,6 +343,7 @@ class ImportSummary:
         broken: places of lines that are no answers, such as a line that was cut off.
         tokens_in, tokens_out, cost: of the new answers and failures.
         in_batch: items that still wait for an answer.
+        other_prompts: number of the answers read, failed ones included, to each other prompt than the active one.
     """
 
     captioner: str
@@ -333,6 +357,7 @@ class ImportSummary:
     in_batch: int
     errors: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    other_prompts: dict[str, int] = field(default_factory=dict)
 
 
 class _Response(BaseModel):
@@ -387,7 +412,8 @@ def import_batch(
 ) -> ImportSummary:
     """Read the answers in output and error files into the cache. A second import of a file changes nothing.
 
-    So an error that was read before does not end the wait for the answer to a later request.
+    So an error that was read before does not end the wait for the answer to a later request. An answer is read as its
+    request asked for it, whatever the active prompt is.
 
     Args:
         settings: captioner, cache and prices.
@@ -406,8 +432,10 @@ def import_batch(
     meter = CostMeter(Prices.from_settings(settings))
     with Cache(settings.cache) as cache:
         keys = _usable_keys(locate_items(settings, cache, captioner, environment))
-        # Exports also asked for items that have changed or gone since.
-        expected = {*keys, *cache.failures_of("caption").get(model.id, {})}
+        # Exports also asked for items that have changed or gone since, and under other prompts.
+        asked = list(cache.failures_of("caption").get(model.id, {}))
+        noted = cache.read([_note_key(key) for key in asked])
+        expected = {*keys, *(key for key in asked if _note_key(key) in noted)}
         with cache.recording("caption", model.id, "import-batch", meter) as record:
             reader = _AnswerReader(cache, model, expected, meter, record)
             reader.read_kept()
@@ -426,6 +454,7 @@ def import_batch(
         in_batch=sum(key in failures and failures[key].status == IN_BATCH for key in keys),
         errors=dict(reader.errors.most_common()),
         broken=reader.broken,
+        other_prompts=dict(reader.other_prompts.most_common()),
     )
 
 
@@ -468,6 +497,7 @@ class _AnswerReader:
         self._meter, self._record = meter, record
         self.computed = self.known = self.unknown = 0
         self.errors: Counter[str] = Counter()
+        self.other_prompts: Counter[str] = Counter()
         self.broken: list[str] = []
 
     def read_kept(self) -> None:
@@ -531,25 +561,30 @@ class _AnswerReader:
         keys = list(lines)
         stored, failures = self._cache.read(keys), self._cache.failures(keys)
         notes = self._cache.read([_note_key(key) for key in keys])
+        active = _RequestNote.of(self._captioner.instruction)
         fresh: dict[str, bytes] = {}
         failed: dict[str, Failure] = {}
         without: list[str] = []
         for key, line in lines.items():
             cost = CostMeter()
-            note = notes.get(_note_key(key), b"").decode()
+            text = notes.get(_note_key(key))
+            note = _RequestNote.model_validate_json(text) if text else active
             result = None
             if key not in stored:
-                result = make_entry(self._captioner.read_response(line.answer.to_http()), note, cost)
+                caption = self._captioner.read_response(line.answer.to_http(), note.asked)
+                result = make_entry(caption, note.photo, cost)
             if isinstance(result, Failure):
                 without.append(line.key)
             if result is None or result == failures.get(key):
                 self.known += 1
-            elif isinstance(result, Failure):
-                self._meter.add(cost.tokens_in, cost.tokens_out)
+                continue
+            self._meter.add(cost.tokens_in, cost.tokens_out)
+            if note.prompt != active.prompt:
+                self.other_prompts[note.prompt] += 1
+            if isinstance(result, Failure):
                 failed[key] = result
                 self.errors[f"{result.status}: {result.message}"] += 1
             else:
-                self._meter.add(cost.tokens_in, cost.tokens_out)
                 fresh[key] = ENTRY.encode(result)
         self.computed += len(fresh)
         self._record(fresh, failed)

@@ -301,10 +301,12 @@ def import_batch(paths: tuple[Path, ...], captioner: str | None, environment: st
     known = f", {summary.known:,} known before" if summary.known else ""
     click.echo(f"{summary.captioner}: {summary.computed:,} answers read, {summary.failed:,} failed{known}")
     _print_calls(summary)
+    for prompt, count in summary.other_prompts.items():
+        click.echo(printable(f"{count:,} of them are for the prompt {prompt}: VLM4REC_PROMPT names another one now"))
     if summary.unknown:
         click.echo(
-            f"{summary.unknown:,} answers are for no item of this catalogue and captioner. They are kept: a later"
-            " import reads them when their items are there"
+            f"{summary.unknown:,} answers are for no item of this catalogue, captioner and prompt. They are kept: a"
+            " later import reads them when their items are there"
         )
     if summary.broken:
         shown = ", ".join(summary.broken[:3]) + (", ..." if len(summary.broken) > 3 else "")

@@ -21,7 +21,7 @@ from vlm4rec_search.captioning.captioners.openai.canary import (
 )
 from vlm4rec_search.captioning.captioners.openai.client import ChatClient, CompletedRequest
 from vlm4rec_search.captioning.captioners.openai.responses import TransientError, classify_error, parse_completion
-from vlm4rec_search.captioning.prompts import load_prompt
+from vlm4rec_search.captioning.prompts import Prompt, load_prompt
 from vlm4rec_search.common.cache import ASSUMED_IN
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
@@ -50,6 +50,9 @@ class OpenAICaptioner(Captioner):
         settings: prompt, address, key and limits.
         sleep: waits between the attempts of a request, in seconds.
 
+    Attributes:
+        instruction: the prompt of the settings.
+
     Raises:
         UsageError: the prompt, the address or the key is invalid.
     """
@@ -59,10 +62,10 @@ class OpenAICaptioner(Captioner):
     def __init__(self, model: str, settings: Settings, sleep: Callable[[float], None] = time.sleep) -> None:
         self._model, self._canary = model, settings.caption_canary
         self._client = ChatClient(settings, sleep)
-        self._prompt = load_prompt(settings.prompt)
+        self.instruction = load_prompt(settings.prompt)
         self.id = f"{model}@{settings.openai_revision}"
-        self.prompt = self._prompt.id
-        self.decoding = f"temperature 0, {self._prompt.tokens} tokens, JPEG {JPEG_QUALITY}"
+        self.prompt = self.instruction.id
+        self.decoding = f"temperature 0, {self.instruction.tokens} tokens, JPEG {JPEG_QUALITY}"
         servers = self._client.servers
         # Of several servers each has one more thread, which has its next photo ready when a request ends.
         self.workers = settings.openai_workers if servers == 1 else servers * (settings.openai_workers + 1)
@@ -70,7 +73,7 @@ class OpenAICaptioner(Captioner):
         self.tokens_per_minute = settings.openai_tpm and settings.openai_tpm * servers
 
     def render(self, context: Context) -> str:
-        return self._prompt.render(context)
+        return self.instruction.render(context)
 
     def caption(self, photos: Sequence[Image], prompts: Sequence[str]) -> list[Caption | Exception]:
         """Return a caption or an error for each RGB photo, one request after the other.
@@ -97,11 +100,11 @@ class OpenAICaptioner(Captioner):
             tokens = len(QUESTION) // 4 + picture.width * picture.height // 750
             body = self._request_body(data_url(picture, JPEG_QUALITY), QUESTION)
             try:
-                request = self._client.complete(body, tokens, self._prompt.tokens)
+                request = self._client.complete(body, tokens, self.instruction.tokens)
             except CaptionError as error:
                 count(error.tokens_in, error.tokens_out)
                 return
-            count(*request.count_tokens(tokens, self._prompt.tokens))
+            count(*request.count_tokens(tokens, self.instruction.tokens))
             message = request.completion.choices[0].message
             answers.append(" ".join((message.text or message.refusal or "").split()))
             if is_seen(pair, answers[-1]) or not answers[-1]:
@@ -120,8 +123,8 @@ class OpenAICaptioner(Captioner):
         """Return the chat request for an RGB photo, as it is sent: the photo as a data URL, or named by its `url`."""
         return self._request_body(url or data_url(sendable(photo), JPEG_QUALITY), prompt)
 
-    def read_response(self, response: httpx.Response) -> Caption | CaptionError:
-        """Return the caption in a response that arrived in a file, or the reason why there is none.
+    def read_response(self, response: httpx.Response, asked: Prompt) -> Caption | CaptionError:
+        """Return the caption in a response to `asked` that arrived in a file, or the reason why there is none.
 
         Nothing is asked again, so that every error is the reason for this photo alone. Where the response has no token
         count, the prompt and the photo are assumed to have `ASSUMED_IN` tokens.
@@ -132,8 +135,8 @@ class OpenAICaptioner(Captioner):
         try:
             completion = parse_completion(response)
         except TransientError as error:
-            return CaptionError("failed", str(error), tokens_in=ASSUMED_IN, tokens_out=self._prompt.tokens)
-        return self._read_request(CompletedRequest(completion, 0.0, 0), ASSUMED_IN)
+            return CaptionError("failed", str(error), tokens_in=ASSUMED_IN, tokens_out=asked.tokens)
+        return _read_request(CompletedRequest(completion, 0.0, 0), ASSUMED_IN, asked)
 
     def _caption_one(self, photo: Image, prompt: str) -> Caption | CaptionError:
         photo = sendable(photo)
@@ -141,30 +144,31 @@ class OpenAICaptioner(Captioner):
         prompt_tokens = len(prompt) // 4 + photo.width * photo.height // 750
         body = self._request_body(data_url(photo, JPEG_QUALITY), prompt)
         try:
-            request = self._client.complete(body, prompt_tokens, self._prompt.tokens)
+            request = self._client.complete(body, prompt_tokens, self.instruction.tokens)
         except CaptionError as error:
             return error
-        return self._read_request(request, prompt_tokens)
-
-    def _read_request(self, request: CompletedRequest, prompt_tokens: int) -> Caption | CaptionError:
-        choice, usage = request.completion.choices[0], request.count_tokens(prompt_tokens, self._prompt.tokens)
-        text = choice.message.text
-        if choice.message.refusal or choice.finish_reason == "content_filter":
-            return CaptionError("refused", choice.message.refusal or "stopped by the content filter", text, *usage)
-        reply = Reply(text, *usage, request.seconds, choice.finish_reason == "length")
-        caption = caption_from(reply, self._prompt)
-        if request.is_counted or isinstance(caption, CaptionError):
-            return caption
-        return replace(caption, note="; ".join(filter(None, (caption.note, ESTIMATED))))
+        return _read_request(request, prompt_tokens, self.instruction)
 
     def _request_body(self, image_url: str, prompt: str) -> dict[str, object]:
         content = [{"type": "image_url", "image_url": {"url": image_url}}, {"type": "text", "text": prompt}]
         return {
             "model": self._model,
             "messages": [{"role": "user", "content": content}],
-            "max_tokens": self._prompt.tokens,
+            "max_tokens": self.instruction.tokens,
             "temperature": 0,
         }
+
+
+def _read_request(request: CompletedRequest, prompt_tokens: int, asked: Prompt) -> Caption | CaptionError:
+    choice, usage = request.completion.choices[0], request.count_tokens(prompt_tokens, asked.tokens)
+    text = choice.message.text
+    if choice.message.refusal or choice.finish_reason == "content_filter":
+        return CaptionError("refused", choice.message.refusal or "stopped by the content filter", text, *usage)
+    reply = Reply(text, *usage, request.seconds, choice.finish_reason == "length")
+    caption = caption_from(reply, asked)
+    if request.is_counted or isinstance(caption, CaptionError):
+        return caption
+    return replace(caption, note="; ".join(filter(None, (caption.note, ESTIMATED))))
 
 
 def sendable(photo: Image) -> Image:
