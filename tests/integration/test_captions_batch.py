@@ -36,6 +36,7 @@ from vlm4rec_search.common.settings import Settings
 Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
 export_batch(Settings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
 """
+KILLED_EARLY = KILLED.replace("Path.replace = lambda self, target:", "os.fsync = lambda file:")
 ITEMS = [(f"i{n:02}", (10 + n, 0, 0), 20 - n) for n in range(20)]
 
 
@@ -419,3 +420,32 @@ def test_machines_caption_a_part_each_and_one_takes_over_the_others(tmp_path: Pa
         merge_captions(first, [tmp_path])
     with pytest.raises(UsageError, match="is the cache of this project"):
         merge_captions(first, [first.cache])
+
+
+def test_a_request_that_was_taken_over_ends_with_its_failure_on_the_other_machine(tmp_path: Path) -> None:
+    here, there = write_settings(tmp_path / "here"), write_settings(tmp_path / "there")
+    errors = tmp_path / "errors.jsonl"
+    export_batch(there, tmp_path / "a.jsonl", limit=6)
+    assert merge_captions(here, [there.cache])[0].failed == 6
+    assert statuses(here) == {"in_batch": 6, "pending": 14}
+    expired = httpx.Response(400, json=refusal(400, "expired").body)
+    keys = [request["custom_id"] for request in read_requests(tmp_path / "a.jsonl")]
+    errors.write_text("".join(json.dumps(vllm_line(key, expired)) + "\n" for key in keys))
+    assert import_batch(there, [errors]).failed == 6
+    (row,) = merge_captions(here, [there.cache])
+    assert (row.failed, row.known) == (6, 0)
+    assert statuses(here) == {"pending": 14, "failed": 6}
+    assert export_batch(here, tmp_path / "b.jsonl", failed=True, limit=20).requests == 20
+    (again,) = merge_captions(here, [there.cache])
+    assert (again.failed, again.known) == (0, 6), "an old failure there does not end the wait for an export from here"
+    assert statuses(here) == {"in_batch": 20}
+
+
+def test_a_merge_during_an_export_leaves_out_what_is_not_in_a_complete_file(tmp_path: Path) -> None:
+    here, there = write_settings(tmp_path / "here"), write_settings(tmp_path / "there")
+    given = there.model_dump_json(exclude_unset=True)
+    subprocess.run([sys.executable, "-c", KILLED_EARLY, given, str(tmp_path / "a.jsonl")], capture_output=True)
+    assert statuses(there) == {"in_batch": 20}
+    assert merge_captions(here, [there.cache])[0].failed == 0
+    assert statuses(here) == {"pending": 20}
+    assert export_batch(here, tmp_path / "b.jsonl", limit=1).requests == 1, "the requests there are not written here"

@@ -179,13 +179,18 @@ def _requests(
 
 def _is_left(outcome: Outcome) -> bool:
     """Return whether the export of a request was killed before its file was complete."""
-    error = outcome.error or ""
-    if outcome.status != IN_BATCH:
+    failure = Failure(outcome.status, outcome.error or "")
+    if failure.status != IN_BATCH:
         return False
-    if error.startswith(_WRITING.partition("{")[0]):
+    if is_being_written(failure):
         return True
-    sent = _SENT_FILE.match(error)
+    sent = _SENT_FILE.match(failure.message)
     return sent is not None and _part_of(Path(sent[1])).exists() and not Path(sent[1]).exists()
+
+
+def is_being_written(failure: Failure) -> bool:
+    """Return whether an export has set a request aside, and its file is not complete yet."""
+    return failure.status == IN_BATCH and failure.message.startswith(_WRITING.partition("{")[0])
 
 
 def _part_of(path: Path) -> Path:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm4rec_search.captioning.generate import ENTRY
+from vlm4rec_search.captioning.batch import is_being_written
+from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH
 from vlm4rec_search.common.cache import FILE, Cache, CostMeter, Prices
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 
 _AT_ONCE = 1000
+_ORIGIN = "merge"
 
 
 @dataclass
@@ -18,7 +20,7 @@ class MergedCaptions:
 
     Attributes:
         captioner: id.
-        computed, failed: captions and failures that were missing here.
+        computed, failed: captions and failures that were missing here, or known as requests in a batch only.
         known: captions and failures that were here.
         tokens_in, tokens_out, cost: of the new captions, at the prices of the settings.
     """
@@ -35,7 +37,8 @@ class MergedCaptions:
 def merge_captions(settings: Settings, folders: Sequence[Path]) -> list[MergedCaptions]:
     """Copy captions and failures of other caches that are missing in the cache of the settings.
 
-    What is here stays. The other caches are not changed.
+    What is here stays, but for a request in a batch file that an earlier merge took over: it ends with a failure there.
+    A request that is being written to a file now is left out. The other caches are not changed.
 
     Returns:
         One row for each captioner.
@@ -58,11 +61,11 @@ def merge_captions(settings: Settings, folders: Sequence[Path]) -> list[MergedCa
 
 
 def _merge(cache: Cache, other: Cache, prices: Prices, merged: dict[str, MergedCaptions]) -> None:
-    failures = other.failures_of("caption")
+    failures, merged_before = other.failures_of("caption"), cache.failures_of("caption", _ORIGIN)
     for captioner in sorted({*other.producers("caption"), *failures}):
         row = merged.setdefault(captioner, MergedCaptions(captioner))
         meter = CostMeter(prices)
-        with cache.recording("caption", captioner, "merge", meter) as record:
+        with cache.recording("caption", captioner, _ORIGIN, meter) as record:
             for results in other.results_of("caption", captioner, _AT_ONCE):
                 known = cache.read(list(results))
                 new = {key: value for key, value in results.items() if key not in known}
@@ -72,8 +75,12 @@ def _merge(cache: Cache, other: Cache, prices: Prices, merged: dict[str, MergedC
                 record(new, {})
                 row.computed += len(new)
                 row.known += len(known)
-            failed = failures.get(captioner, {})
-            known_keys = cache.read(list(failed)).keys() | cache.failures(list(failed)).keys()
+            # The export that writes now may be killed: taken over, its requests would look like some to write here.
+            listed = failures.get(captioner, {}).items()
+            failed = {key: failure for key, failure in listed if not is_being_written(failure)}
+            waiting = {key for key, failure in merged_before.get(captioner, {}).items() if failure.status == IN_BATCH}
+            ended = {key for key in waiting & failed.keys() if failed[key].status != IN_BATCH}
+            known_keys = cache.read(list(failed)).keys() | cache.failures(list(failed)).keys() - ended
             missing = {key: failure for key, failure in failed.items() if key not in known_keys}
             record({}, missing)
             row.failed += len(missing)

@@ -207,12 +207,15 @@ class ResultStore:
             yield dict(rows)
             last = rows[-1][0]
 
-    def failures_of(self, kind: str) -> dict[str, dict[str, Failure]]:
-        """Return the failures of a kind by producer and key."""
-        listed = "SELECT maker, key, status, message, text FROM failures WHERE kind = ? ORDER BY rowid"
+    def failures_of(self, kind: str, origin: str | None = None) -> dict[str, dict[str, Failure]]:
+        """Return the failures of a kind by producer and key; only those that runs of this `origin` stored, if given."""
+        listed = (
+            "SELECT maker, key, status, message, text FROM failures WHERE kind = ?1 AND origin = COALESCE(?2, origin)"
+            " ORDER BY rowid"
+        )
         found: dict[str, dict[str, Failure]] = {}
         with self._explain_errors():
-            for maker, key, *values in self._db.execute(listed, [kind]).fetchall():
+            for maker, key, *values in self._db.execute(listed, [kind, origin]).fetchall():
                 found.setdefault(maker, {})[key] = Failure(*values)
         return found
 
