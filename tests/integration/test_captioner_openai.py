@@ -1,6 +1,7 @@
 """The client of OpenAI-compatible servers against a real server that misbehaves."""
 
 import base64
+import time
 from io import BytesIO
 from itertools import pairwise
 
@@ -168,6 +169,19 @@ def test_a_busy_server_is_not_a_failure_and_gets_the_pause_that_it_asks_for() ->
     times = server.times("red bag")
     assert len(times) == 10
     assert all(later - sooner >= 0.2 for sooner, later in pairwise(times))
+
+
+@pytest.mark.parametrize("pause", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_busy_servers_that_name_no_pause_rest_as_usual(pause: str) -> None:
+    start = time.monotonic()
+
+    def behave(title: str, earlier: int) -> Reply:
+        is_busy = time.monotonic() - start < 3.0
+        return refusal(429, "slow down", Retry_After=pause) if is_busy else answer("A red bag.")
+
+    with serving(behave) as first, serving(behave) as second:
+        assert isinstance(caption_one(make_captioner(f"{first.url},{second.url}")[0]), Caption)
+    assert len(first.calls) + len(second.calls) < 16
 
 
 def test_the_limit_of_requests_per_minute_holds_over_all_threads() -> None:

@@ -114,11 +114,13 @@ def test_a_cache_that_cannot_store_photos_is_one_clear_line(tmp_path: Path, shop
 
 
 def test_the_pauses_of_a_busy_server_are_kept(tmp_path: Path, shop: str) -> None:
-    ImageServer.busy["/good1.png"] = [(429, "0"), (503, "0")]
+    ImageServer.busy["/good1.png"] = [(429, "0.1"), (503, "0.1")]
     ImageServer.busy["/good2.png"] = [(429, "Wed, 21 Oct 2015 07:28:00 GMT")]
     ImageServer.busy["/good3.png"] = [(429, "3600")]
-    ImageServer.busy["/good4.png"] = [(503, "0")] * fetch.ATTEMPTS
+    ImageServer.busy["/good4.png"] = [(503, "0.1")] * fetch.ATTEMPTS
+    start = time.monotonic()
     files = locate_served(tmp_path, *(f"{shop}/good{number}.png" for number in range(1, 5)))
+    assert time.monotonic() - start > 1.0, "a date that has passed is no pause: the usual one is made"
     assert [photo_status(file) for file in files] == ["ok", "ok", "unreachable", "unreachable"]
     assert files[2].failure.message == "the server answers 429 and asks for a pause of 3600 seconds"
     assert files[3].failure.message == "the server answers 503, 4 times: try again later"

@@ -13,7 +13,16 @@ TOMORROW = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [("7", 7.0), ("-1", 0.0), ("Thu, 01 Jan 2026 00:00:00 GMT", 0.0), ("soon", None), ("", None)]
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", None),
+        ("-1", None),
+        ("nan", None),
+        ("Thu, 01 Jan 2026 00:00:00 GMT", None),
+        ("soon", None),
+        ("", None),
+    ],
 )
 def test_a_number_and_a_date_are_read(value: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": value}) == seconds
