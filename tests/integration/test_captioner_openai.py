@@ -64,6 +64,11 @@ def test_content_in_parts_is_joined_and_an_unfinished_sentence_is_left_out() -> 
     )
 
 
+def in_body(message: str, code: object) -> Reply:
+    """Return an error as some gateways send it: with the status 200."""
+    return Reply(200, {"error": {"message": message, "code": code}})
+
+
 NO_CAPTION = {
     "refusal": (answer(None, refusal="I cannot help with that."), "refused", "I cannot help with that."),
     "content filter": (answer("A", "content_filter"), "refused", "stopped by the content filter"),
@@ -72,6 +77,7 @@ NO_CAPTION = {
     "empty": (answer(" \n"), "empty", "the answer is empty"),
     "no content": (answer(None), "empty", "the answer is empty"),
     "bad photo": (refusal(400, f"bad image\nfor {SECRET}"), "failed", r"400: bad image for \*\*\*"),
+    "bad photo, with the status 200": (in_body("bad image", 400), "failed", "^200: bad image 400$"),
     "too large": (Reply(413, "<html>too large</html>"), "failed", "413: <html>too large</html>"),
 }
 
@@ -91,6 +97,11 @@ def test_a_rejected_photo_has_a_reason_and_is_not_retried(case: str) -> None:
 
 END_OF_RUN = {
     "wrong key": (refusal(401, f"Incorrect API key provided: {SECRET}"), UsageError, r"key \(401.*: \*\*\*\).*_KEY"),
+    "wrong key, status 200": (
+        in_body(f"No key {SECRET}", "401"),
+        UsageError,
+        r"refuses the key \(200: No key",
+    ),
     "revoked key": (refusal(403, "This API key is revoked"), UsageError, "refuses the key"),
     "no permission": (refusal(403, "no access"), UsageError, "refuses the request .* right for this model, or a proxy"),
     "no model": (refusal(404, "The model llava does not exist"), UsageError, "has no such address or model"),
@@ -169,6 +180,22 @@ def test_a_busy_server_is_not_a_failure_and_gets_the_pause_that_it_asks_for() ->
     times = server.times("red bag")
     assert len(times) == 10
     assert all(later - sooner >= 0.2 for sooner, later in pairwise(times))
+
+
+@pytest.mark.parametrize("code", [429, "429", "rate_limit_exceeded"])
+def test_a_gateway_that_says_with_the_status_200_that_it_is_busy_is_not_paid(code: object) -> None:
+    busy = in_body("Rate limit exceeded", code)
+    with serving(lambda title, earlier: busy if earlier < 9 else answer("A red bag.")) as server:
+        caption = caption_one(make_captioner(server)[0])
+    assert isinstance(caption, Caption)
+    assert (len(server.calls), caption.tokens_in, caption.tokens_out) == (10, 30, 7)
+
+
+def test_another_error_with_the_status_200_keeps_its_message_and_is_not_paid() -> None:
+    with serving(lambda title, earlier: in_body("overloaded", None)) as server:
+        error = caption_one(make_captioner(server)[0])
+    assert isinstance(error, CaptionError)
+    assert (str(error), error.tokens_in, error.tokens_out) == ("tried 6 times: 200: overloaded", 0, 0)
 
 
 @pytest.mark.parametrize("pause", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])

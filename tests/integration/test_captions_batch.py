@@ -140,6 +140,19 @@ def test_errors_keep_their_reason_and_can_be_exported_again(tmp_path: Path) -> N
     assert import_batch(settings, [errors]).failed == 0, "an old error does not replace an answer"
 
 
+def test_an_error_with_the_status_200_is_not_paid_and_gives_way_to_an_answer(tmp_path: Path) -> None:
+    settings, output = write_settings(tmp_path / "shop"), tmp_path / "out.jsonl"
+    export_batch(settings, tmp_path / "a.jsonl", limit=2)
+    first, second = (request["custom_id"] for request in read_requests(tmp_path / "a.jsonl"))
+    busy = httpx.Response(200, json=refusal(200, "Rate limit exceeded", "429").body)
+    good = httpx.Response(200, json=answer("A red mug.").body)
+    lines = [hosted_line(first, good), hosted_line(first, busy), hosted_line(second, busy)]
+    output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    imported = import_batch(settings, [output])
+    assert (imported.computed, imported.tokens_in) == (1, 30)
+    assert imported.errors == {"failed: 200: Rate limit exceeded 429": 1}
+
+
 @pytest.mark.parametrize("has_id", [True, False], ids=["id", "no id"])
 def test_an_error_that_was_read_before_does_not_end_a_later_batch(tmp_path: Path, has_id: bool) -> None:
     def behave(title: str, earlier: int) -> Reply:

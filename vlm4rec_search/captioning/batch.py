@@ -388,7 +388,9 @@ class _Answer(BaseModel):
     @property
     def is_good(self) -> bool:
         """Whether there is a response without an error."""
-        return not self.error and self.response is not None and self.response.status_code == 200
+        if self.error or self.response is None:
+            return False
+        return self.response.status_code == 200 and not _has_error(self.response.body)
 
     def to_http(self) -> httpx.Response:
         """Return the response as a server would have sent it; an error without one has the status 400."""

@@ -20,7 +20,7 @@ from vlm4rec_search.captioning.captioners.openai.canary import (
     named_colours,
 )
 from vlm4rec_search.captioning.captioners.openai.client import ChatClient, CompletedRequest
-from vlm4rec_search.captioning.captioners.openai.responses import TransientError, classify_error, parse_completion
+from vlm4rec_search.captioning.captioners.openai.responses import TransientError, parse_completion
 from vlm4rec_search.captioning.prompts import Prompt, load_prompt
 from vlm4rec_search.common.cache import ASSUMED_IN
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -129,13 +129,14 @@ class OpenAICaptioner(Captioner):
         Nothing is asked again, so that every error is the reason for this photo alone. Where the response has no token
         count, the prompt and the photo are assumed to have `ASSUMED_IN` tokens.
         """
-        if response.status_code != 200:
-            error = classify_error(response, "the batch", None)
-            return error if isinstance(error, CaptionError) else CaptionError("failed", str(error))
         try:
-            completion = parse_completion(response)
-        except TransientError as error:
-            return CaptionError("failed", str(error), tokens_in=ASSUMED_IN, tokens_out=asked.tokens)
+            completion = parse_completion(response, "the batch", None)
+        except CaptionError as error:
+            return error
+        except (TransientError, UsageError, RunError) as error:
+            is_billed = isinstance(error, TransientError) and error.billed
+            tokens = (ASSUMED_IN, asked.tokens) if is_billed else (0, 0)
+            return CaptionError("failed", str(error), "", *tokens)
         return _read_request(CompletedRequest(completion, 0.0, 0), ASSUMED_IN, asked)
 
     def _caption_one(self, photo: Image, prompt: str) -> Caption | CaptionError:

@@ -18,7 +18,6 @@ from vlm4rec_search.captioning.captioners.openai.responses import (
     TransientError,
     UnreachableError,
     Usage,
-    classify_error,
     parse_completion,
 )
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -175,12 +174,12 @@ class ChatClient:
         return str(error).replace(self._key, "***") if self._key else str(error)
 
     def _read_completion(self, response: httpx.Response, server: Server[httpx.Client]) -> Completion:
-        if response.status_code == 200:
-            return parse_completion(response)
-        error = classify_error(response, server.name, self._key)
-        if isinstance(error, BusyError) and error.seconds and self._fleet.is_single:
-            server.limiter.pause(error.seconds)
-        raise error
+        try:
+            return parse_completion(response, server.name, self._key)
+        except BusyError as error:
+            if error.seconds and self._fleet.is_single:
+                server.limiter.pause(error.seconds)
+            raise
 
 
 class _StopRule(tenacity.stop.stop_base):

@@ -4,6 +4,7 @@ Servers differ in the details beside the text (token counts, finish reasons, mes
 None, so that no usable text is lost.
 """
 
+import re
 from typing import Annotated
 
 import httpx
@@ -108,21 +109,32 @@ class BusyError(TransientError):
         self.seconds = seconds
 
 
-def parse_completion(response: httpx.Response) -> Completion:
-    """Return the completion in a response with status 200.
+def parse_completion(response: httpx.Response, server: str, key: str | None) -> Completion:
+    """Return the completion in a response.
+
+    Some gateways send an error with the status 200: its code counts in the place of the status.
+
+    Args:
+        response: the response.
+        server, key: as in `classify_error`.
 
     Raises:
         TransientError: the body is not a chat completion.
+        Exception: the error of `classify_error`, where the response is one.
     """
-    try:
-        return Completion.model_validate_json(replace_half_characters(response.content.decode("utf-8", "replace")))
-    except ValidationError as error:
-        reason = f"the answer is not a chat completion: {error.errors()[0]['msg']}"
-        raise TransientError(reason, billed=True) from None
+    if response.status_code == 200:
+        text = replace_half_characters(response.content.decode("utf-8", "replace"))
+        try:
+            return Completion.model_validate_json(text)
+        except ValidationError as error:
+            if not _read_error(response):
+                reason = f"the answer is not a chat completion: {error.errors()[0]['msg']}"
+                raise TransientError(reason, billed=True) from None
+    raise classify_error(response, server, key) from None
 
 
 def classify_error(response: httpx.Response, server: str, key: str | None) -> Exception:
-    """Return the error that a response with another status than 200 stands for.
+    """Return the error that a response stands for, by its status, or by the code in the body of one with status 200.
 
     Args:
         response: the response.
@@ -134,6 +146,8 @@ def classify_error(response: httpx.Response, server: str, key: str | None) -> Ex
         RunError when every photo would fail.
     """
     reason, status = f"{response.status_code}: {error_message(response, key)}", response.status_code
+    if status == 200:
+        status = _as_status(_read_error(response))
     if any(word in reason for word in _QUOTA):
         return RunError(f"{server} has no quota left ({reason}): earlier captions are kept")
     if status in (400, 403) and any(word in reason for word in _POLICY):
@@ -169,12 +183,24 @@ class _ErrorBody(BaseModel):
     error: _Error | str = ""
 
 
+def _read_error(response: httpx.Response) -> _Error | str:
+    try:
+        return _ErrorBody.model_validate_json(response.content).error
+    except ValidationError:
+        return ""
+
+
+def _as_status(error: _Error | str) -> int:
+    """Return the code of an error as a status of HTTP: 429 for a name like rate_limit_exceeded, 500 for any other."""
+    code = str(error.code) if isinstance(error, _Error) else ""
+    if re.fullmatch("[45][0-9]{2}", code):
+        return int(code)
+    return 429 if "rate_limit" in code else 500
+
+
 def error_message(response: httpx.Response, key: str | None) -> str:
     """Return the server's error message as one line of at most 200 characters, with the key masked."""
-    try:
-        error = _ErrorBody.model_validate_json(response.content).error
-    except ValidationError:
-        error = ""
+    error = _read_error(response)
     text = f"{error.message} {error.code or ''}" if isinstance(error, _Error) else error
     line = " ".join((text.strip() or response.text).split()) or response.reason_phrase
     return (line.replace(key, "***") if key else line)[:200]
