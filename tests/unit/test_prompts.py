@@ -1,5 +1,6 @@
 """Prompts: quoting of catalogue text, parsing of structured answers, and captions that follow a title."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,9 +96,40 @@ def test_a_structured_answer_becomes_text_and_attributes() -> None:
     assert load_prompt("structured").answer == "json"
 
 
+NOTHING = (
+    "|-|\u2014|?|None.|null.|n/a.|N.A.|(none)|Unknown|not applicable|None visible|Not clearly visible"
+    "|not visible in the photo|cannot be determined"
+)
+
+
+@pytest.mark.parametrize("nothing", NOTHING.split("|"))
+def test_a_field_that_says_nothing_is_no_attribute(nothing: str) -> None:
+    fields = {"description": "A red mug.", "season": nothing, "colour": ["Red", nothing], "style": "non-slip"}
+    caption = caption_from(Reply(json.dumps(fields)), JSON)
+    assert isinstance(caption, Caption)
+    assert caption.attributes == {"colour": "red", "style": "non-slip"}
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        '{"Description": "A red mug.", "Colour": "red"}',
+        '{"caption": "A red mug.", "color": "Red"}',
+        '{"description": "A red mug.", "colour": null, "color": ["red"]}',
+        json.dumps('{"description": "A red mug.", "colour": "red"}'),
+    ],
+)
+def test_the_fields_of_a_structured_answer_have_any_letter_case_and_their_american_names(text: str) -> None:
+    assert caption_from(Reply(text), JSON) == Caption("A red mug.", {"colour": "red"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'The JSON object is:\n\n{"description": "A red mug."}',
+        'Sure! Here is your JSON object: {"tags": {"a": 1}, "Description": "A red mug."}',
+        'Here you go:\n```json\n{"description": "A red mug."}\n```\nEnjoy!',
+        json.dumps('{"description": "A red mug."}'),
         '{"caption": "A red mug."}',
         '```json\n{"Description": "A red\nmug."}\n```',
         '{"description": "A red mug.", "colour": 5}',
@@ -117,6 +149,8 @@ def test_json_in_the_place_of_text_is_its_description_whatever_the_other_fields_
         ('{"colour": "red", "text": "A mug"}', "JSON without a text `description`; it has colour, text"),
         ('{"description": 5}', "JSON without a text `description`; it has description"),
         ("{}", "it has no field"),
+        (json.dumps('{"text": "A mug"}'), "it has text"),
+        ('The JSON is: {"description": "A mug", "colour": }', "broken JSON"),
         ('{"description": "A mug', "the JSON of the answer is cut off"),
         ('{"description": "A mug", }}', "broken JSON"),
     ],

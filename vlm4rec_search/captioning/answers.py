@@ -12,7 +12,7 @@ from vlm4rec_search.captioning.prompts import Prompt
 from vlm4rec_search.common.yaml_files import describe_validation_error
 
 FIELDS = ("colour", "material", "style", "occasion", "season")
-_NOTHING = {"", "none", "null", "unknown", "n/a", "not visible", "not specified", "unspecified"}
+_OTHER_NAMES = (("caption", "description"), ("color", "colour"))
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def caption_from(reply: Reply, prompt: Prompt) -> Caption | CaptionError:
         if _BARE_THOUGHT.match(text):
             return CaptionError("failed", "the answer is the model's thoughts: switch them off", *usage)
         plain = plain_text(answer_text, reply.cut_off)
-        if _JSON.match(plain):
+        if _holds_json(plain):
             reason = _fault_of_json(plain)
             return CaptionError("failed", f"{reason} ({note})" if note else reason, *usage)
         return _finish(replace(caption, text=plain), reply, usage)
@@ -82,13 +82,13 @@ def _finish(caption: Caption, reply: Reply, usage: tuple[str, int, int]) -> Capt
 def plain_text(answer: str, cut_off: bool = False) -> str:
     """Return the words of an answer in one line, without Markdown, labels, greetings and offers of further help.
 
-    An answer that is a JSON object with a description or a caption is that text, whatever its other fields are. An
+    An answer with a JSON object that has a description or a caption is that text, whatever its other fields are. An
     entry of a list ends as a sentence does, but for the last one of an answer that was cut off.
     """
     lines = [line for line in answer.rstrip().split("\n") if not _FENCE.fullmatch(line)]
     if lines and lines[0].strip().lower() == "json":
         lines = lines[1:]
-    if lines and _JSON.match(lines[0]):
+    if _holds_json("\n".join(lines)):
         with suppress(ValueError):
             return _description("\n".join(lines))
     ends = [*([True] * (len(lines) - 1)), not cut_off]
@@ -98,17 +98,21 @@ def plain_text(answer: str, cut_off: bool = False) -> str:
     return _OFFER.sub("", text).strip()
 
 
+def _holds_json(text: str) -> bool:
+    """Return whether a text is JSON, or words around an object with a description."""
+    start = text.find("{")
+    return bool(_JSON.match(text) or (start >= 0 and _DESCRIPTION.search(text, start)))
+
+
 def _description(text: str) -> str:
-    """Return the description in a JSON object, whose name may be `caption` and in any letter case.
+    """Return the description in a JSON object.
 
     Raises:
         ValueError: as `parse_answer`.
     """
-    fields = _load_object(text)
-    by_name = {name.lower(): value for name, value in reversed(fields.items())}
-    for name in ("description", "caption"):
-        if isinstance(value := by_name.get(name), str) and value.strip():
-            return " ".join(value.split())
+    fields = _read_fields(text)
+    if isinstance(value := fields.get("description"), str) and value.strip():
+        return " ".join(value.split())
     raise ValueError(f"the answer is JSON without a text `description`; it has {', '.join(fields) or 'no field'}")
 
 
@@ -157,13 +161,12 @@ class Answer(BaseModel):
     @field_validator(*FIELDS, mode="before")
     @classmethod
     def _normalise(cls, value: object) -> object:
-        """Join a list to one text, and map the many spellings of "none" to None."""
-        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
-            value = ", ".join(value)
-        if isinstance(value, str):
-            text = " ".join(value.lower().split())
-            return None if text in _NOTHING else text
-        return value
+        """Join a list to one text, and leave out the many spellings of "none"; None where nothing is left."""
+        entries = value if isinstance(value, list) else [value]
+        texts = [" ".join(entry.lower().split()) for entry in entries if isinstance(entry, str)]
+        if len(texts) < len(entries):
+            return value
+        return ", ".join(text for text in texts if not _NOTHING.fullmatch(text)) or None
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -174,19 +177,34 @@ class Answer(BaseModel):
 def parse_answer(text: str) -> Answer:
     """Return the validated answer.
 
-    Code fences and words around the object, commas before a closing bracket, and line breaks inside strings are
-    repaired.
+    Code fences and words around the object, an object that is written as a string, commas before a closing bracket,
+    and line breaks inside strings are repaired.
 
     Raises:
         ValueError: there is no JSON object, it is cut off, or its fields are missing or of the wrong type.
     """
     try:
-        return Answer.model_validate(_load_object(text))
+        return Answer.model_validate(_read_fields(text))
     except ValidationError as error:
         raise ValueError(f"the answer has an invalid field: {describe_validation_error(error)}") from None
 
 
+def _read_fields(text: str) -> dict[str, object]:
+    """Return the fields of the JSON object in a text, by names in lower case; `caption` and `color` are other names."""
+    fields: dict[str, object] = {}
+    for name, value in _load_object(text).items():
+        fields.setdefault(name.lower(), value)
+    for other, name in _OTHER_NAMES:
+        value, known = fields.get(other), fields.get(name)
+        if isinstance(value, str | list) and not (isinstance(known, str | list) and known):
+            fields[name] = value
+    return fields
+
+
 def _load_object(text: str) -> dict[str, object]:
+    if text.lstrip().startswith('"'):
+        with suppress(json.JSONDecodeError):
+            text = str(json.loads(text, strict=False))
     start, end = text.find("{"), text.rfind("}")
     if start < 0:
         raise ValueError("the answer contains no JSON object")
@@ -235,7 +253,14 @@ _GREETING = re.compile(
 )
 _TURN_END = re.compile(r"<\|(?:im_end|end|return|eot_id|endoftext|end_of_text|im_start)\|>|</s>|<end_of_turn>")
 _TEMPLATE_SIGN = re.compile(r"<\|[a-z_]{1,40}\|>|</?answer>", re.IGNORECASE)
-_JSON = re.compile(r"\s*\[?\s*\{")
+_JSON = re.compile(r"\s*\"?\s*\[?\s*\{")
+_DESCRIPTION = re.compile(r'"(?:description|caption)\\?"\s*:', re.IGNORECASE)
+_NOTHING = re.compile(
+    r"[\s(.*_-]*+(?:none|null|nil|nothing|unknown|undefined|unclear|unspecified|n\W?a|cannot be determined"
+    r"|(?:none|not|nothing)(?: clearly)? (?:visible|seen|shown|specified|stated|mentioned|given|known|clear|apparent"
+    r"|applicable|available|discernible|identifiable|determinable))?"
+    r"(?: (?:in|from|on) (?:the |this )?(?:photo|image|picture))?[\s).*_?\u2013\u2014-]*"
+)
 _FENCE = re.compile(r"\s*(?:```|~~~)\s*[\w-]*\s*")
 _HEADING = re.compile(r"^\s*(?:#{1,6}|>)\s+")
 _BULLET = re.compile(r"^\s*(?:[-*+\u2022]|\d{1,2}[.)])\s+(?=\S)")
