@@ -13,7 +13,7 @@ from vlm4rec_search.evaluation.splits import Part, Parts
 from vlm4rec_search.evaluation.systems import load_systems
 from vlm4rec_search.evaluation.systems.base import System
 from vlm4rec_search.evaluation.systems.behaviour import Popularity
-from vlm4rec_search.evaluation.systems.peers import Ease, ItemKNN, UserKNN, recent_histories
+from vlm4rec_search.evaluation.systems.peers import Ease, Factors, ItemKNN, UserKNN, recent_histories
 
 NOW = START + 20 * DAY
 #  user 0: items 0, 1; user 1: items 0, 1, 2; user 2: item 0, twice; nobody: item 3
@@ -32,6 +32,10 @@ def scores_of(system: System, user: int) -> list[float]:
 
 def test_the_latest_event_decides_how_recent_an_item_is() -> None:
     assert recent_histories(small(), 10.0).toarray() == pytest.approx(WEIGHTS)
+
+
+def test_without_a_half_life_every_item_weighs_the_same() -> None:
+    assert recent_histories(small(), np.inf).toarray().tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]]
 
 
 def test_ease_is_its_closed_form() -> None:
@@ -71,6 +75,17 @@ def test_peers_choose_on_validation_and_beat_what_forgets_nothing() -> None:
     settings = {outcome.system: outcome.setting for outcome in found.comparisons[0].outcomes}
     assert settings["ease"].startswith("half-life 10 days, lambda"), "in this world nothing but the newest counts"
     assert min(values[name] for name in ("ease", "item-knn", "user-knn")) > values["popularity"]
+
+
+def test_peers_forget_nothing_where_tastes_are_stable() -> None:
+    log = planted()
+    log = replace(log, times=START + 10 * (log.times - START))  # the same choices over 1,000 days
+    before, split = log.split(START + 800 * DAY), log.split(START + 900 * DAY)
+    parts = Parts(Part(before, log.until(START + 900 * DAY).targets(before)), Part(split, log.targets(split)))
+    found = evaluate(parts, load_systems(["ease", "item-knn", "user-knn"]))
+    settings = [outcome.setting for outcome in found.comparisons[0].outcomes]
+    assert all(setting.startswith("no half-life, ") for setting in settings), settings
+    assert "no half-life, 32 factors" in {variant.setting for variant in Factors("als").variants()}
 
 
 def test_reasons_name_an_item_of_the_history() -> None:

@@ -1,9 +1,10 @@
-"""Collaborative filtering as others do it, with recency: the rows that a ranking has to beat.
+"""Collaborative filtering as others do it, with recency where it helps: the rows that a ranking has to beat.
 
 An item of a history weighs 0.5^(age / half-life), age from its latest event to the moment of the split. Half-lives and
-all other settings are chosen on validation.
+all other settings are chosen on validation; without a half-life every item weighs 1, as in the papers.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import product
@@ -19,16 +20,25 @@ from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System
 from vlm4rec_search.evaluation.systems.behaviour import LONGEST
 from vlm4rec_search.profiles.ease import regularised_inverse
 
-HALF_LIVES = (10.0, 20.0, 40.0)  # days
+HALF_LIVES = (10.0, 20.0, 40.0, 160.0, math.inf)  # days; without an end nothing is forgotten
 _DAY = 86_400_000_000  # microseconds
 
 
 def recent_histories(split: Split, half_life: float) -> sparse.csr_array:
-    """Return 0.5^(age / half-life in days) of the latest event of each user and item, float32 (u, n)."""
+    """Return 0.5^(age / half-life in days) of the latest event of each user and item, float32 (u, n).
+
+    Args:
+        split: the histories.
+        half_life: days; inf makes every weight 1.
+    """
     rows = split.latest
     ages = (split.as_of - split.times[rows]).astype("timedelta64[us]").astype(np.int64) / _DAY
     cells = ((0.5 ** (ages / half_life)).astype(np.float32), (split.users[rows], split.items[rows]))
     return sparse.coo_array(cells, shape=split.shape).tocsr()
+
+
+def _in_words(half_life: float) -> str:
+    return "no half-life" if math.isinf(half_life) else f"half-life {half_life:g} days"
 
 
 class _ItemToItem(System):
@@ -94,7 +104,7 @@ class Ease(_ItemToItem):
     def __init__(self, half_life: float = HALF_LIVES[1], strength: float = LAMBDAS[2]) -> None:
         super().__init__("ease", half_life)
         self.strength = strength
-        self.setting = f"half-life {half_life:g} days, lambda {strength:g}"
+        self.setting = f"{_in_words(half_life)}, lambda {strength:g}"
 
     def variants(self) -> Sequence[System]:
         """Return one system for each half-life and each of `LAMBDAS`."""
@@ -115,7 +125,7 @@ EXPONENTS = (0.25, 0.5)  # of an item's length: 0.5 is the cosine
 
 
 class ItemKNN(_ItemToItem):
-    """Items by cosine of their users, each with the recency of the event (Deshpande and Karypis, TOIS 2004).
+    """Items by cosine of their users, each with its recency (Deshpande and Karypis, TOIS 2004).
 
     A smaller exponent of the items' lengths favours popular items.
     """
@@ -123,7 +133,7 @@ class ItemKNN(_ItemToItem):
     def __init__(self, half_life: float = HALF_LIVES[1], exponent: float = EXPONENTS[0]) -> None:
         super().__init__("item-knn", half_life)
         self.exponent = exponent
-        self.setting = f"half-life {half_life:g} days, exponent {exponent:g}"
+        self.setting = f"{_in_words(half_life)}, exponent {exponent:g}"
 
     def variants(self) -> Sequence[System]:
         """Return one system for each half-life and each of `EXPONENTS`."""
@@ -147,7 +157,7 @@ class UserKNN(System):
 
     def __init__(self, half_life: float = HALF_LIVES[0], neighbours: int = NEIGHBOURS[2]) -> None:
         self.half_life, self.neighbours = half_life, neighbours
-        self.setting = f"half-life {half_life:g} days, {neighbours} neighbours"
+        self.setting = f"{_in_words(half_life)}, {neighbours} neighbours"
 
     def variants(self) -> Sequence[System]:
         """Return one system for each half-life and each of `NEIGHBOURS`."""
@@ -177,7 +187,7 @@ class UserKNN(System):
         return sparse.csr_array(similar)
 
 
-FACTOR_HALF_LIVES = (20.0, 60.0)  # days
+FACTOR_HALF_LIVES = (20.0, 60.0, math.inf)  # days
 FACTORS = (32, 64)
 _ITERATIONS = {"als": 15, "bpr": 100}
 _REGULARIZATION = {"als": 1.0, "bpr": 0.01}
@@ -195,7 +205,7 @@ class Factors(System):
             factors: dimensions.
         """
         self.name, self.half_life, self.factors = name, half_life, factors
-        recency = f"half-life {half_life:g} days, " if name == "als" else ""
+        recency = f"{_in_words(half_life)}, " if name == "als" else ""
         self.setting = f"{recency}{factors} factors"
 
     def variants(self) -> Sequence[System]:
