@@ -183,10 +183,13 @@ def _coverages(part: Part, ready: list[Ready]) -> list[tuple[str, Mask]]:
 def _matched(on: str, mask: Mask, test: Part, ready: list[Ready]) -> Comparison | None:
     """Return the comparison on some candidates; None where no user has a relevant item among them.
 
-    The systems are not fitted again: they rank the same items, fewer of them.
+    The systems are not fitted again.
     """
     part = Part(test.split.among(mask), test.targets.within(mask))
     if not len(part.targets.users):
         return None
-    scored = [replace(_score(outcome.system, copies, part), setting=outcome.setting) for copies, outcome in ready]
+    scored = [
+        replace(_score(outcome.system, [copy.among(part.split) for copy in copies], part), setting=outcome.setting)
+        for copies, outcome in ready
+    ]
     return Comparison(on, part, scored)

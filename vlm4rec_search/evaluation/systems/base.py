@@ -61,6 +61,16 @@ class System(ABC):
         """Return which items it can rank, bool (n,), None for all; call it after `fit`."""
         return None
 
+    def among(self, split: Split) -> "System":
+        """Return the fitted system for a comparison of fewer candidates.
+
+        By default it is the system itself. One that ranks only its best candidates has to find them among these.
+
+        Args:
+            split: of the last fit, with some of its candidates.
+        """
+        return self
+
     def reasons(self, user: int, items: Ints) -> list[str]:
         """Return a sentence for each item (i,) that says why it is ranked high for a user, empty without a reason.
 

@@ -1,5 +1,6 @@
 """The product's own ranking: searches for each user in a release built from the tables of the cut."""
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.common.vectors import Ints, Scores
+from vlm4rec_search.common.vectors import Ints, Mask, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System, UpperBound
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
@@ -71,14 +72,26 @@ class Product(System):
         self._index = Searcher(self._backend, ranking=self._ranking)
         self._places = split.catalogue.positions(list(self._backend.store.numbers))
 
+    def among(self, split: Split) -> System:
+        """Return the same search for fewer documents: its first `depth` hits are others."""
+        other = copy(self)
+        other._split = split
+        return other
+
     def scores(self, users: Ints) -> Scores:
         """Return scores float32 (b, n); only the first `depth` hits of each user are ranked."""
         scores = np.full((len(users), self._split.shape[1]), NOT_FOUND, dtype=np.float32)
         queries = [self._query(user) for user in users.tolist()]
-        for row, (_, ranked, _) in enumerate(rank_users(self._backend, queries, self._index.ranking)):
+        found = rank_users(self._backend, queries, self._index.ranking, among=self._allowed())
+        for row, (_, ranked, _) in enumerate(found):
             # Scores follow the ranks: different fused scores may be the same number in float32.
             scores[row, self._places[ranked.documents]] = -np.arange(len(ranked.documents), dtype=np.float32)
         return scores
+
+    def _allowed(self) -> Mask | None:
+        """Return which documents are candidates, bool (d,), None for all."""
+        allowed: Mask = self._split.candidates[self._places]
+        return None if allowed.all() else allowed
 
     def _query(self, user: int) -> Query:
         return Query(
@@ -116,7 +129,8 @@ class OracleOfLegs(Product, UpperBound):
         equal: dict[str, float] = dict.fromkeys(KINDS, 1.0)
         queries = [replace(self._query(user), weights=equal) for user in users.tolist()]
         relevant = self._targets.relevant[np.searchsorted(self._targets.users, users)].toarray()
-        for row, (_, retrieved) in enumerate(retrieve_users(self._backend, queries, self._index.ranking)):
+        found_by_all = retrieve_users(self._backend, queries, self._index.ranking, among=self._allowed())
+        for row, (_, retrieved) in enumerate(found_by_all):
             for candidates in retrieved.candidates:
                 found = self._places[candidates.documents]
                 scores[row, found] = relevant[row, found]

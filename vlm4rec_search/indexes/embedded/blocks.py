@@ -37,10 +37,14 @@ CELLS = 8_000_000  # scores in memory at once: 32 MB
 
 
 def rank_users(
-    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule] = ()
+    backend: EmbeddedBackend,
+    queries: Sequence[Query],
+    ranking: Ranking,
+    rules: Sequence[Rule] = (),
+    among: Mask | None = None,
 ) -> Iterator[tuple[Plan, Ranked, Sequence[Explanation]]]:
     """Yield plan and hits of each query, in order, see `retrieve_users`, and explanations where the query asks."""
-    for facts, plan, retrieved in _answer_blocks(backend, queries, ranking, rules):
+    for facts, plan, retrieved in _answer_blocks(backend, queries, ranking, rules, among):
         fused = fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights)
         ranked, explained = rerank(retrieved, fused, plan), list[Explanation]()
         if plan.query.explain and ranked.records:
@@ -50,7 +54,7 @@ def rank_users(
 
 
 def retrieve_users(
-    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking
+    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, among: Mask | None = None
 ) -> Iterator[tuple[Plan, EmbeddedRetrieved]]:
     """Yield plan and candidates of each query, in order.
 
@@ -58,19 +62,20 @@ def retrieve_users(
         backend: an open release.
         queries: each for a shopper, without a text and without a session.
         ranking: fallback chain, weights and defaults.
+        among: the documents that may be found, bool (n,); None for all.
     """
-    for _, plan, retrieved in _answer_blocks(backend, queries, ranking, ()):
+    for _, plan, retrieved in _answer_blocks(backend, queries, ranking, (), among):
         yield plan, retrieved
 
 
 def _answer_blocks(
-    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule]
+    backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking, rules: Sequence[Rule], among: Mask | None
 ) -> Iterator[tuple[Facts, Plan, EmbeddedRetrieved]]:
     for low in range(0, len(queries), USERS):
         block = queries[low : low + USERS]
         facts = look_up_block(backend, block, ranking)
         plans = [make_plan(query, each, ranking, rules) for query, each in zip(block, facts, strict=True)]
-        yield from zip(facts, plans, retrieve_block(backend, [plan.request for plan in plans]), strict=True)
+        yield from zip(facts, plans, retrieve_block(backend, [plan.request for plan in plans], among), strict=True)
 
 
 def look_up_block(backend: EmbeddedBackend, queries: Sequence[Query], ranking: Ranking) -> list[Facts]:
@@ -101,9 +106,11 @@ class _Search(NamedTuple):
     depth: int
 
 
-def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> list[EmbeddedRetrieved]:
+def retrieve_block(
+    backend: EmbeddedBackend, requests: Sequence[Request], among: Mask | None = None
+) -> list[EmbeddedRetrieved]:
     """Return the candidates of every retriever of each request, equal to those of `EmbeddedBackend.retrieve`."""
-    store, allowed = backend.store, [backend.allowed(request) for request in requests]
+    store, allowed = backend.store, [_both(backend.allowed(request), among) for request in requests]
     searches = [
         [_Search(retriever, findable(store, retriever, mask), request.depth) for retriever in request.retrievers]
         for request, mask in zip(requests, allowed, strict=True)
@@ -123,6 +130,10 @@ def retrieve_block(backend: EmbeddedBackend, requests: Sequence[Request]) -> lis
         EmbeddedRetrieved(store, request.retrievers, mask, request.depth, [find(search) for search in of_request])
         for request, mask, of_request in zip(requests, allowed, searches, strict=True)
     ]
+
+
+def _both(allowed: Mask | None, among: Mask | None) -> Mask | None:
+    return allowed if among is None else among if allowed is None else allowed & among
 
 
 def _has_vector(retriever: Retriever, kind: Kind) -> bool:
