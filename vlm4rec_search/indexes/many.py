@@ -69,7 +69,8 @@ def _answer_group(convert: Callable[[Iterable[Answer]], T], queries: Sequence[Qu
 def answer_many(index: Searcher, queries: Sequence[Query], again: Retrying = AGAIN) -> Iterator[Answer]:
     """Yield the answer to each query, in order. Hits, scores, reasons, tier and ranking are those of `search_whole`.
 
-    Answers from blocks have no note and took 0 ms.
+    Answers from blocks have no note and took 0 ms; they compare all vectors, also where a search has a shortlist
+    (`VLM4REC_INDEX_EXACT_UP_TO`) and may miss some of the nearest.
 
     Args:
         index: an open release.

@@ -1,7 +1,9 @@
 """Many shoppers at once, by matrix products: plans and candidates are those of one search after the other.
 
-Equal means bit by bit. Sums run in the same order and precision as for one shopper, except cosines: a matrix product
-finds the documents that may be among the best, and only these are scored as for one shopper.
+They are equal bit by bit in a release without a shortlist (`VLM4REC_INDEX_EXACT_UP_TO`); where a single search compares
+the nearest by signs alone, blocks compare all vectors. Sums run in the same order and precision as for one shopper,
+except cosines: a matrix product finds the documents that may be among the best, and only these are scored as for one
+shopper.
 """
 
 from collections.abc import Iterator, Sequence
