@@ -19,7 +19,7 @@ from vlm4rec_search.evaluation.protocol import (
     hold_out_last,
     taken_between,
 )
-from vlm4rec_search.evaluation.splits import KEPT
+from vlm4rec_search.evaluation.splits import HISTORIES, KEPT
 from vlm4rec_search.pipeline.rendering import render_model
 
 START = datetime(2025, 1, 1)
@@ -111,3 +111,10 @@ def test_the_last_item_that_is_held_out_was_not_sent_back_or_hidden(returns: duc
     held = hold_out_last(returns, Protocol(history=1))
     of_item = held[held["item_id"] == "i"]["user_id"]
     assert sorted(of_item) == ["bought_before", "buys", "buys_again", "only_looks", "sends_back_one_of_two"]
+
+
+def test_a_history_has_what_was_not_sent_back_or_hidden(returns: duckdb.DuckDBPyConnection) -> None:
+    returns.execute("CREATE OR REPLACE TABLE histories.as_of AS SELECT as_of, as_of AS newest FROM histories.as_of")
+    returns.execute(f"CREATE TABLE profiles.likes AS {render_model(ROOT, 'profiles.likes')}")
+    users = {user for user, item, _ in returns.execute(HISTORIES).fetchall() if item == "i"}
+    assert users == {"bought_before", "buys", "buys_again", "only_looks", "sends_back_one_of_two"}

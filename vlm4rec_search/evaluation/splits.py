@@ -34,11 +34,13 @@ from vlm4rec_search.pipeline.rendering import render_model
 
 # From the tables of an environment to a split.
 
-# What speaks for an item, for every system alike: what was hidden, sent back or merely shown was not taken.
-_HISTORIES = """
+# What speaks for an item on the whole, as for what has to be found: what was hidden, sent back or merely shown was not
+# taken.
+HISTORIES = f"""
 SELECT user_id, item_id, interacted_at
-FROM histories.user_histories INNER JOIN profiles.likes USING (user_id, position, item_id) ORDER BY user_id, position
-"""
+FROM histories.user_histories INNER JOIN profiles.likes USING (user_id, position, item_id)
+WHERE (user_id, item_id) IN ({TAKEN_EVER}) ORDER BY user_id, position
+"""  # noqa: S608  our own text alone
 _WEIGHTS = "SELECT user_id, item_id, weight FROM profiles.profile_weights"
 # The weights of all systems but the product's own: the product's arithmetic, whatever the ranking file says.
 _HALF_LIVES = (
@@ -64,7 +66,7 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
     """
     with read(settings.warehouse) as connection:
         handed = read_search_layer(connection, environment)
-        queries = (_HISTORIES, _fixed_weights(settings.require_project()), _WEIGHTS, _PHOTOS, _MOMENT)
+        queries = (HISTORIES, _fixed_weights(settings.require_project()), _WEIGHTS, _PHOTOS, _MOMENT)
         frames = [connection.execute(in_environment(query, environment)).df() for query in queries]
     histories, weights, profile_weights, photos, moment = frames
     catalogue = _catalogue(settings, handed, photos, needs)
