@@ -251,6 +251,8 @@ def test_a_finished_evaluation_waits_while_another_process_has_the_results_open(
 def test_wrong_calls_are_told_in_one_line(workspace: Workspace) -> None:
     assert "there is no system 'magic'" in workspace.vlm4rec("evaluate", "--systems", "magic", code=2)
     assert "the number of users has to be 1 or more" in workspace.vlm4rec("evaluate", "--users", "0", code=2)
+    told = workspace.vlm4rec("evaluate", "--protocol", "leave-one-out", "--repeat", code=2)
+    assert "--repeat needs --protocol time" in told
     assert "the seed has to be 0 or more" in workspace.vlm4rec("evaluate", "--seed", "-1", code=2)
 
 

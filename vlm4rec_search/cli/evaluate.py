@@ -99,7 +99,8 @@ _SHARES = {"cover": "Coverage@10", "first": "TopShare@1", "tail": "Tail@10"}  # 
 @click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
               help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
 @click.option("--systems", default="", metavar="NAME,NAME", help="Systems to compare; default: all.")
-@click.option("--repeat", is_flag=True, help="Also rank items of the history, and tell purchases of them apart.")
+@click.option("--repeat", is_flag=True,
+              help="Also rank items of the history, and tell purchases of them apart; time split only.")  # fmt: skip
 @click.option("--users", "sample", type=int, metavar="N", help="The most users, drawn at random; default: all.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same numbers.")
 @click.option("--world", "worlds", multiple=True, type=click.Choice(["photo", "title"]),

@@ -72,7 +72,7 @@ class Protocol:
         rule: `time` cuts every history at one moment; `leave-one-out` holds out each user's last new item, so that
             what others did later stays visible: it leaks in time, and its rows say so.
         candidates: items that somebody had taken before the cut (`known`), or the whole catalogue (`all`).
-        repeat: rank items of the history, too, and count taking one again as found.
+        repeat: rank items of the history, too, and count taking one again as found; with `time` only.
         history: fewest different items in a user's history.
         validation: share of the first interactions of a user with an item, that speak for it, up to the validation cut.
         test: the same up to the test cut.
@@ -80,7 +80,7 @@ class Protocol:
         sample: the most users of each part, drawn with the seed; None for all.
 
     Raises:
-        UsageError: shares that are not in order, a negative seed, or a sample of nobody.
+        UsageError: shares that are not in order, a negative seed, a sample of nobody, or repeat with leave-one-out.
     """
 
     rule: SplitRule = "time"
@@ -100,6 +100,10 @@ class Protocol:
             raise UsageError("the seed has to be 0 or more, and a history at least one item")
         if self.sample is not None and self.sample < 1:
             raise UsageError("the number of users has to be 1 or more")
+        if self.repeat and self.leaks:
+            raise UsageError(
+                "--repeat needs --protocol time: leave-one-out holds out new items, and no repetition is one"
+            )
 
     @property
     def leaks(self) -> bool:
