@@ -9,6 +9,7 @@ import yaml
 from helpers.workspace import Workspace
 
 from vlm4rec_search.search.query import KINDS
+from vlm4rec_search.search.ranking import load_ranking
 
 USERS, ITEMS = 150, 60
 
@@ -76,3 +77,6 @@ def test_a_history_that_is_too_short_gets_equal_weights(workspace: Workspace) ->
     assert "too short to choose" in found["reason"]
     workspace.vlm4rec("index")
     assert workspace.json("search", "--user", "u003")["ranking"] == "default-3"
+    left = ("evaluate", "--protocol", "leave-one-out", "--systems", "product-lexical", "--candidates", "all")
+    packaged = load_ranking().version
+    assert f"use the ranking {packaged}, as one chosen" in workspace.run("vlm4rec", *left, told=True)

@@ -31,8 +31,9 @@ def tune(target: Path, version: str, tables: bool, candidates: str, sample: int 
     """Choose fusion, weights, depth, profile, half-lives and windows on the shop's own history.
 
     Three earlier moments are windows: what shoppers took after each of them is to be found from the tables as of it.
-    The test split of `vlm4rec evaluate` lies behind the last window and plays no role. `vlm4rec index` makes the same
-    choice with --no-tables. To pin a file, set VLM4REC_RANKING to it and run `sqlmesh plan` and `vlm4rec index`.
+    The test part of a time split of `vlm4rec evaluate` lies behind the last window and plays no role. `vlm4rec index`
+    makes the same choice with --no-tables. To pin a file, set VLM4REC_RANKING to it and run `sqlmesh plan` and
+    `vlm4rec index`.
 
     \b
     Example:

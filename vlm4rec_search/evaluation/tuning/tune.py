@@ -1,6 +1,6 @@
 """Chooses the ranking of a shop on rolling windows of its own history: `vlm4rec tune`, and `vlm4rec index`.
 
-The test part of `vlm4rec evaluate` lies behind the last window and plays no role.
+The test part of a time split of `vlm4rec evaluate` lies behind the last window and plays no role.
 """
 
 from collections.abc import Mapping
