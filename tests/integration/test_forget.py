@@ -9,16 +9,20 @@ from unittest.mock import Mock
 import pytest
 from helpers.backends import Backend, Embedded, Server
 from helpers.search_tables import made, shop_tables
+from helpers.six_items import documents, given, meta
 from opensearchpy import exceptions
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.settings import ExplicitSettings, Settings
 from vlm4rec_search.indexes.embedded import pointer
+from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect
-from vlm4rec_search.indexes.opensearch.mapping import index_body
+from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_body
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.indexes.releases import Releases
+from vlm4rec_search.pipeline.forget import forget
 from vlm4rec_search.pipeline.recommendations import all_users
 
 
@@ -41,6 +45,38 @@ def test_a_shopper_leaves_live_and_kept_releases(backend: Backend) -> None:
         assert index.search(Query(user="u02")).hits == before.hits
     backend.releases.activate(old)
     assert backend.releases.live() == old
+
+
+def damage(releases: Releases, name: str) -> None:
+    """Cut the file of a release, or close its indices."""
+    if isinstance(releases, OpenSearchReleases):
+        for kind in KINDS:
+            releases.catalogue.client.indices.close(index=releases.catalogue.index(kind, name))
+    else:
+        path = pointer.release_path(Path(releases.url), name)
+        path.write_bytes(path.read_bytes()[:5_000])
+
+
+def test_a_kept_release_that_cannot_be_read_is_named_and_the_others_are_cleaned(
+    releases: Releases, place: Settings, tmp_path: Path
+) -> None:
+    first, damaged, live = (releases.publish(given(documents()), meta(), False, True).meta.name for _ in range(3))
+    damage(releases, damaged)
+    names = ("cache", "served", "published", "quality", "recommendations", "releases", "results", "warehouse")
+    places = {name: tmp_path / name for name in ("data_dir", "forgotten", *names)}
+    settings = ExplicitSettings(project=None, index_url=place.index_url, index_prefix=place.index_prefix, **places)
+    done = forget(settings, ["u1"])
+    places_of = {name: f"release {name} in {releases.url}" for name in (first, damaged, live)}
+    assert {each.place: each.rows for each in done.removals if not each.problem} == {
+        places_of[first]: 1,
+        places_of[live]: 1,
+    }
+    (problem,) = done.problems
+    assert problem.place == places_of[damaged]
+    cure = "delete this file" if isinstance(releases, EmbeddedReleases) else "/_open or mend it, or delete it"
+    assert cure in str(problem.problem)
+    assert "u1" not in releases.users(live, 10)
+    assert forget(settings, []).problems == [problem]
 
 
 def test_a_publication_leaves_out_who_is_forgotten_before_it_or_meanwhile(

@@ -56,4 +56,4 @@ def forget(user_ids: tuple[str, ...], users: Path | None, dry_run: bool, url: st
             click.echo(f"- {printable(sentence)}")
         click.echo("\nNext: " + ("the same without --dry-run" if dry_run else "sqlmesh plan"))
     if done.problems:
-        raise RunError(f"{len(done.problems)} places could not be cleaned: run `vlm4rec forget` again")
+        raise RunError(f"{len(done.problems)} places could not be cleaned: mend them and run `vlm4rec forget` again")

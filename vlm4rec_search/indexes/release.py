@@ -175,6 +175,20 @@ class DamagedIndexError(RunError):
     """The pointer of a folder, or the aliases of a server, name no release that is there."""
 
 
+class ForgetError(RunError):
+    """Releases of an index could not be cleaned of shoppers; the other ones were.
+
+    Attributes:
+        found: how many documents each of the other ones had.
+        problems: what stopped the cleaning and what to do, by release or index.
+    """
+
+    def __init__(self, found: Mapping[str, int], problems: Mapping[str, str]) -> None:
+        """Join the problems to one message."""
+        super().__init__("; ".join(problems.values()))
+        self.found, self.problems = found, problems
+
+
 class PublicationError(RunError):
     """A publication failed after documents had been refused.
 

@@ -128,6 +128,7 @@ class Releases(ABC):
             dry_run: only count.
 
         Raises:
+            ForgetError: a release cannot be cleaned; all others are.
             RunError: the index does not answer, or a publication is running.
         """
 

@@ -1,6 +1,6 @@
 """Forgets shoppers: their rows leave all files and indices of the project, and the raw layer refuses later ones."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.datasets.events.compaction import events_lock
 from vlm4rec_search.datasets.forgotten import Forgotten, forgotten_lock, load_forgotten, save_forgotten
 from vlm4rec_search.indexes import open_releases
+from vlm4rec_search.indexes.release import ForgetError
 from vlm4rec_search.pipeline.quality import history
 
 
@@ -90,13 +91,17 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
 
 
 def _remove_from_index(settings: Settings, url: str, forgotten: Forgotten, dry_run: bool) -> Iterator[Removal]:
+    problems: Mapping[str, str] = {}
     try:
         with open_releases(url, settings) as releases:
             found = releases.forget(forgotten, dry_run)
+    except ForgetError as error:
+        found, problems = error.found, error.problems
     except Vlm4recError as error:
         yield Removal("the index", 0, str(error))
         return
     yield from (Removal(f"release {name} in {releases.url}", rows) for name, rows in found.items())
+    yield from (Removal(f"release {name} in {releases.url}", 0, problem) for name, problem in problems.items())
 
 
 def _remove_from_copy(settings: Settings, url: str, forgotten: Forgotten, dry_run: bool) -> Iterator[Removal]:

@@ -15,7 +15,7 @@ from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.publish import COUNT_USERS, EXACT_UP_TO, build_release
 from vlm4rec_search.indexes.embedded.store import Store, read_meta
-from vlm4rec_search.indexes.release import ListedRelease, Publication, check_readable, in_order
+from vlm4rec_search.indexes.release import ForgetError, ListedRelease, Publication, check_readable, in_order
 from vlm4rec_search.indexes.releases import COLUMNS, Hashed, ReadForgotten, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.tables import HASHES
@@ -107,8 +107,17 @@ class EmbeddedReleases(Releases):
             if not dry_run:
                 pointer.remove_unfinished(self.folder)
             paths = sorted((self.folder / "releases").glob("[!.]*.duckdb"))  # a build may just have ended
-            rows = {path.stem: erase_from_duckdb(path, users, dry_run, COUNT_USERS) for path in paths}
-        return {name: count for name, count in rows.items() if count}
+            rows: dict[str, int] = {}
+            problems: dict[str, str] = {}
+            for path in paths:
+                try:
+                    rows[path.stem] = erase_from_duckdb(path, users, dry_run, COUNT_USERS)
+                except RunError as error:
+                    problems[path.stem] = f"{error}: delete this file if it is damaged"
+        found = {name: count for name, count in rows.items() if count}
+        if problems:
+            raise ForgetError(found, problems)
+        return found
 
     def _connect(self, name: str) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         return _connect(pointer.release_path(self.folder, name))

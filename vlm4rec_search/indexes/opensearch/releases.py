@@ -17,7 +17,7 @@ from vlm4rec_search.indexes.opensearch.aliases import (
     delete_old,
 )
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
-from vlm4rec_search.indexes.opensearch.connection import server_errors
+from vlm4rec_search.indexes.opensearch.connection import UnreachableError, server_errors
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
@@ -25,7 +25,7 @@ from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, IndexKind
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.opensearch.shoppers import delete_profiles, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
-from vlm4rec_search.indexes.release import ListedRelease, Publication
+from vlm4rec_search.indexes.release import ForgetError, ListedRelease, Publication
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, ReadForgotten, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.ranking import Ranking
@@ -149,33 +149,58 @@ class OpenSearchReleases(Releases):
         documents, is removed. A merge that is missing is made up for.
 
         Raises:
-            RunError: as for every backend; an index cannot be read, or the alias of profiles names one of another
-                application that has such documents.
+            ForgetError: as for every backend; also where the alias of profiles names an index of another application
+                that has such documents.
+            RunError: as for every backend.
         """
-        found, foreign = {}, []
+        found: dict[str, int] = {}
+        problems: dict[str, str] = {}
         client = self.catalogue.client
         with server_errors(), nullcontext() if dry_run else lease(client, self.catalogue.prefix):
             if not dry_run:
                 self.catalogue.delete_unfinished()
             indices = self.catalogue.profiles()
             for index, name in indices.items():
-                if not dry_run:  # a count and a scan see what an earlier call has deleted only then
-                    client.indices.refresh(index=index)
-                ids = [id_ for batch in scan_hashes(client, index) for id_ in batch["id"].to_pylist() if id_ in users]
-                if ids:
-                    found[name or index] = len(ids)
-                if ids and not dry_run and name:
-                    delete_profiles(self.catalogue, name, ids)
-                elif ids and not dry_run:
-                    foreign.append(index)
+                try:
+                    with server_errors():
+                        count = self._forget_in(index, name, users, dry_run)
+                except UnreachableError:  # as the next index will be
+                    raise
+                except RunError as error:
+                    problems[name or index] = (
+                        f"{index} could not be cleaned: {error}; open it with POST /{index}/_open or mend it, or delete"
+                        f" it with DELETE /{index}"
+                        if name
+                        else str(error)
+                    )
+                    continue
+                if count:
+                    found[name or index] = count
             if not dry_run:
-                merge_deleted(client, [index for index, name in indices.items() if name])
-        if foreign:
+                cleaned = [index for index, name in indices.items() if name and name not in problems]
+                try:
+                    with server_errors():
+                        merge_deleted(client, cleaned)
+                except RunError as error:
+                    problems["merging"] = str(error)
+        if problems:
+            raise ForgetError(found, problems)
+        return found
+
+    def _forget_in(self, index: str, name: str, users: Container[str], dry_run: bool) -> int:
+        """Delete the documents from the profiles of the release `name`, "" for an index of another application."""
+        client = self.catalogue.client
+        if not dry_run:  # a count and a scan see what an earlier call has deleted only then
+            client.indices.refresh(index=index)
+        ids = [id_ for batch in scan_hashes(client, index) for id_ in batch["id"].to_pylist() if id_ in users]
+        if ids and not dry_run and not name:
             raise RunError(
-                f"{foreign[0]}, which {self.catalogue.aliases['profiles']} names, has such shoppers and is no index of"
+                f"{index}, which {self.catalogue.aliases['profiles']} names, has such shoppers and is no index of"
                 " a release: delete them there, or set VLM4REC_INDEX_PREFIX"
             )
-        return found
+        if ids and not dry_run:
+            delete_profiles(self.catalogue, name, ids)
+        return len(ids)
 
     def close(self) -> None:
         self.catalogue.client.close()
