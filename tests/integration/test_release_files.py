@@ -16,8 +16,10 @@ from helpers.six_items import documents, given, meta, publish
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
-from vlm4rec_search.indexes.embedded.pointer import activate, current_release, prune, publishing, release_path
+from vlm4rec_search.indexes.embedded.pointer import activate, current_release, publishing, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release
+from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.release import DamagedIndexError
 from vlm4rec_search.indexes.releases import RETAINED
 
 
@@ -129,5 +131,13 @@ def test_an_old_file_that_cannot_be_removed_fails_the_command_and_not_a_publicat
     assert current_release(tmp_path) == release_path(tmp_path, names[-1])
     assert f"cannot be removed, remove them by hand: {stuck}" in caplog.text
     with pytest.raises(RunError, match=f"cannot be removed, remove them by hand: {stuck} "):
-        prune(tmp_path, 2)
+        EmbeddedReleases(tmp_path).prune(2)
     assert files(tmp_path) == sorted([stuck.name, *(f"{name}.duckdb" for name in names[-2:])])
+
+
+def test_nothing_is_removed_while_the_pointer_is_damaged(tmp_path: Path) -> None:
+    names = [publish(tmp_path).release for _ in range(3)]
+    (tmp_path / "current").write_bytes(bytes(40))
+    with pytest.raises(DamagedIndexError, match="name a release of `vlm4rec releases list`"):
+        EmbeddedReleases(tmp_path).prune(1)
+    assert files(tmp_path) == [f"{name}.duckdb" for name in names]

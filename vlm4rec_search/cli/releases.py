@@ -196,7 +196,7 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
 def prune(keep: int, as_json: bool, url: str | None) -> None:
     """Remove old releases.
 
-    The live release and the one before it always stay.
+    The live release always stays, and so does the newest of the older ones that can be opened, for a rollback.
 
     Example: vlm4rec releases prune --keep 2
     """

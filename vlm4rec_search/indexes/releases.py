@@ -84,9 +84,10 @@ class Releases(ABC):
     def prune(self, retained: int) -> Sequence[str]:
         """Remove all but the newest `retained` releases, and return the names of the removed ones.
 
-        The live release and the one before it always stay.
+        The live release always stays, and so does the newest of the older ones that can be opened, as a way back.
 
         Raises:
+            DamagedIndexError: see `live`; nothing is removed.
             RunError: a publication is running, or a release cannot be removed.
         """
 

@@ -13,7 +13,7 @@ import fcntl
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,7 +124,7 @@ def publishing(folder: Path, name: str, force: bool = False) -> Iterator[Path]:
                     raise RunError(activated_meanwhile(previous, name))
                 activate(folder, name)
                 try:
-                    _remove_old(folder, {name, previous}, RETAINED)
+                    remove_old(folder, {name, previous or name}, RETAINED)
                 except RunError as error:  # the release is live all the same
                     logger.warning("%s", error)
         finally:
@@ -165,20 +165,6 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def prune(folder: Path, retained: int) -> list[str]:
-    """Remove all but the newest `retained` releases, and return the names of the removed ones.
-
-    The live release and the next older one always stay.
-
-    Raises:
-        RunError: a build is running, the folder cannot be written, or a release cannot be removed.
-    """
-    with folder_lock(folder), pointer_lock(folder):
-        names, live = [path.stem for path in _by_age(folder)], _pointer_text(folder)
-        previous = names[: names.index(live)][-1:] if live in names else []
-        return _remove_old(folder, {live, *previous}, retained)
-
-
 def _pointer_text(folder: Path) -> str | None:
     """Return what the pointer holds, None where it cannot be read."""
     try:
@@ -187,10 +173,10 @@ def _pointer_text(folder: Path) -> str | None:
         return None
 
 
-def _remove_old(folder: Path, needed: set[str | None], retained: int) -> list[str]:
-    """Remove all but the newest and the needed releases; a reader that has a removed file open keeps reading it.
+def remove_old(folder: Path, needed: Container[str], retained: int) -> list[str]:
+    """Remove all but the newest and the needed releases, and return the names of the removed ones.
 
-    The live release and the one that was live before are needed even if a rollback made an old one live.
+    A reader that has a removed file open keeps reading it.
 
     Raises:
         RunError: one of them cannot be removed; the others are.

@@ -73,7 +73,10 @@ class EmbeddedReleases(Releases):
             pointer.activate(self.folder, name)
 
     def prune(self, retained: int) -> Sequence[str]:
-        return pointer.prune(self.folder, retained)
+        with pointer.folder_lock(self.folder), pointer.pointer_lock(self.folder):
+            live = self.live()
+            needed = {live, *self.older(live)[-1:]} if live else set()
+            return pointer.remove_old(self.folder, needed, retained)
 
     def open(
         self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
