@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -97,9 +98,8 @@ def test_the_newest_releases_and_the_previous_live_one_are_kept(tmp_path: Path) 
     activate(tmp_path, names[2])
     later = publish(tmp_path).release
     assert files(tmp_path) == [f"{name}.duckdb" for name in (*names[2:], later)], "it was live, so it is kept"
-    for path in (tmp_path / "releases").iterdir():
-        os.utime(path, (2e10, 2e10))  # a clock that was set back since
-    last = publish(tmp_path).release
+    back = replace(meta(), name="items__early__20200101t000000000", created_at=datetime(2020, 1, 1))
+    last = build_release(tmp_path, given(documents()), back).release  # the clock was set back since
     assert current_release(tmp_path) == release_path(tmp_path, last)
     with open_index(str(tmp_path)) as index:
         assert index.search(Query(user="u1")).release == last
@@ -126,7 +126,6 @@ def test_an_old_file_that_cannot_be_removed_fails_the_command_and_not_a_publicat
 ) -> None:
     stuck = release_path(tmp_path, "items__stuck")
     stuck.mkdir(parents=True)  # a folder, which cannot be unlinked, not even by root
-    os.utime(stuck, (0, 0))
     names = [publish(tmp_path).release for _ in range(RETAINED)]
     assert current_release(tmp_path) == release_path(tmp_path, names[-1])
     assert f"cannot be removed, remove them by hand: {stuck}" in caplog.text
@@ -135,9 +134,27 @@ def test_an_old_file_that_cannot_be_removed_fails_the_command_and_not_a_publicat
     assert files(tmp_path) == sorted([stuck.name, *(f"{name}.duckdb" for name in names[-2:])])
 
 
+def test_pruning_keeps_the_newest_older_release_that_can_be_opened(tmp_path: Path) -> None:
+    names = [publish(tmp_path).release for _ in range(4)]
+    damaged = release_path(tmp_path, names[2])
+    damaged.write_bytes(damaged.read_bytes()[:5_000])
+    releases = EmbeddedReleases(tmp_path)
+    assert releases.prune(1) == [names[0], names[2]]
+    assert releases.rollback(None) == names[1]
+
+
 def test_nothing_is_removed_while_the_pointer_is_damaged(tmp_path: Path) -> None:
     names = [publish(tmp_path).release for _ in range(3)]
     (tmp_path / "current").write_bytes(bytes(40))
     with pytest.raises(DamagedIndexError, match="name a release of `vlm4rec releases list`"):
         EmbeddedReleases(tmp_path).prune(1)
     assert files(tmp_path) == [f"{name}.duckdb" for name in names]
+
+
+def test_copied_files_are_as_old_as_their_releases(tmp_path: Path) -> None:
+    names = [publish(tmp_path).release for _ in range(4)]
+    for age, name in enumerate(names):
+        os.utime(release_path(tmp_path, name), (2e9 - age, 2e9 - age))  # as a copy may leave them, the newest first
+    releases = EmbeddedReleases(tmp_path)
+    assert releases.prune(2) == names[:2]
+    assert releases.rollback(None) == names[2]

@@ -1,7 +1,6 @@
 """`vlm4rec forget`: the list of the forgotten, the raw layer that honours it, and the files of a project."""
 
 import json
-import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -187,15 +186,6 @@ def test_lines_that_a_full_disk_cut_hide_no_row(tmp_path: Path) -> None:
     assert erase_rows(path, {"SECRET"}, dry_run=True) == 3
     assert erase_rows(path, {"SECRET"}) == 3
     assert path.read_bytes() == header + other + b'other,"r\xc3\n' + other + b"other,,i2\n"
-
-
-def test_an_erased_release_keeps_its_age(tmp_path: Path) -> None:
-    path = tmp_path / "old.duckdb"
-    with duckdb.connect(path) as connection:
-        connection.execute("CREATE TABLE users AS SELECT 'SECRET' AS user_id")
-    os.utime(path, (1_000, 1_000))
-    assert erase_rows(path, {"SECRET"}) == 1
-    assert path.stat().st_mtime == 1_000
 
 
 def test_a_log_that_is_being_read_is_said_until_it_has_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

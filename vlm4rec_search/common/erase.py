@@ -90,9 +90,7 @@ def erase_from_duckdb(path: Path, users: Container[str], dry_run: bool, then: st
             connection.execute(
                 "COPY FROM DATABASE first TO second; USE memory; DETACH first; DETACH second; DETACH old"
             )
-            old = path.stat()
-            second.chmod(old.st_mode)
-            os.utime(second, ns=(old.st_atime_ns, old.st_mtime_ns))  # an old release stays the oldest
+            second.chmod(path.stat().st_mode)
     return rows
 
 

@@ -21,6 +21,7 @@ from vlm4rec_search.common.erase import ERASING
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import file_lock, replacing_file
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
+from vlm4rec_search.indexes.embedded.listing import list_releases
 from vlm4rec_search.indexes.release import CURE, DamagedIndexError, activated_meanwhile
 from vlm4rec_search.indexes.releases import RETAINED
 
@@ -181,9 +182,9 @@ def remove_old(folder: Path, needed: Container[str], retained: int) -> list[str]
     Raises:
         RunError: one of them cannot be removed; the others are.
     """
-    old = [path for path in _by_age(folder)[:-retained] if path.stem not in needed]
+    old = [name for name in [*list_releases(folder)][:-retained] if name not in needed]
     failed = []
-    for path in old:
+    for path in (release_path(folder, name) for name in old):
         try:
             path.unlink(missing_ok=True)
             if (arrays := arrays_folder(path)).is_dir():
@@ -192,13 +193,7 @@ def remove_old(folder: Path, needed: Container[str], retained: int) -> list[str]
             failed.append(f"{error.filename or path} ({error.strerror})")
     if failed:
         raise RunError(f"these old files cannot be removed, remove them by hand: {', '.join(failed)}")
-    return [path.stem for path in old]
-
-
-def _by_age(folder: Path) -> list[Path]:
-    """Return the release files, the oldest first."""
-    files = (folder / "releases").glob("[!.]*.duckdb")
-    return sorted(files, key=lambda path: (path.stat().st_mtime, path.name))
+    return old
 
 
 def _try_to_remove_unfinished(folder: Path) -> None:

@@ -1,21 +1,21 @@
 """The releases of the embedded index: files in a folder, and the pointer to the live one."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.erase import erase_from_duckdb
-from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
+from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
+from vlm4rec_search.indexes.embedded.listing import list_releases, open_release
 from vlm4rec_search.indexes.embedded.publish import COUNT_USERS, EXACT_UP_TO, build_release
 from vlm4rec_search.indexes.embedded.store import Store, read_meta
-from vlm4rec_search.indexes.release import ForgetError, ListedRelease, Publication, check_readable, in_order
+from vlm4rec_search.indexes.release import ForgetError, ListedRelease, Publication
 from vlm4rec_search.indexes.releases import COLUMNS, Hashed, ReadForgotten, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.tables import HASHES
@@ -52,7 +52,7 @@ class EmbeddedReleases(Releases):
         if incremental:
             raise UsageError("an embedded release is always built whole: leave out --incremental")
         summary = build_release(self.folder, given, meta, self._exact_up_to, forgotten, force)
-        with self._connect(meta.name) as connection:
+        with open_release(pointer.release_path(self.folder, meta.name)) as connection:
             refused = connection.table("rejected").to_arrow_table()
             built = read_meta(connection)
         return Publication(built, replace(summary, users=built.users), refused=refused)
@@ -61,7 +61,7 @@ class EmbeddedReleases(Releases):
         return pointer.live_name(self.folder)
 
     def list(self) -> Mapping[str, ListedRelease]:
-        return in_order({path.stem: _read(path) for path in (self.folder / "releases").glob("[!.]*.duckdb")})
+        return list_releases(self.folder)
 
     def activate(self, name: str) -> None:
         """Replace the pointer, after opening the release as a search does.
@@ -86,16 +86,16 @@ class EmbeddedReleases(Releases):
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         sql = f"SELECT {', '.join(columns)} FROM ({_DOCUMENTS}) ORDER BY document"  # noqa: S608  our own names
-        with self._connect(name) as connection:
+        with open_release(pointer.release_path(self.folder, name)) as connection:
             yield from connection.execute(sql).to_arrow_reader(_BATCH)
 
     def hashes(self, name: str, kind: Hashed) -> Iterator[pa.RecordBatch]:
-        with self._connect(name) as connection:
+        with open_release(pointer.release_path(self.folder, name)) as connection:
             yield from connection.execute(HASHES[kind]).to_arrow_reader(_BATCH)
 
     def users(self, name: str, count: int) -> Sequence[str]:
         """Return the users whose ids have the smallest hashes."""
-        with self._connect(name) as connection:
+        with open_release(pointer.release_path(self.folder, name)) as connection:
             rows = connection.execute("SELECT user_id FROM users ORDER BY md5(user_id) LIMIT ?", [count]).fetchall()
         return [user for (user,) in rows]
 
@@ -121,33 +121,3 @@ class EmbeddedReleases(Releases):
         if problems:
             raise ForgetError(found, problems)
         return found
-
-    def _connect(self, name: str) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        return _connect(pointer.release_path(self.folder, name))
-
-
-@contextmanager
-def _connect(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    try:
-        with duckdb.connect(str(path), read_only=True) as connection:
-            yield connection
-    except duckdb.Error as error:
-        raise RunError(f"cannot read the release {path} ({first_line(error)})") from None
-
-
-def _read(path: Path) -> ListedRelease:
-    """Read the metadata of a release file, which may be damaged or of another package version."""
-    meta = None
-    try:
-        with _connect(path) as connection:
-            version = connection.execute("SELECT schema_version, analyzer FROM release").fetchone()
-            with suppress(TypeError):  # other columns: the version says so
-                meta = read_meta(connection)
-        check_readable(path.stem, *(version or (None, None)))
-    except Vlm4recError as error:
-        return ListedRelease(meta, error)
-    except (duckdb.Error, ValueError) as error:
-        return ListedRelease(None, RunError(f"cannot read the release {path} ({first_line(error)})"))
-    if meta is None:
-        return ListedRelease(None, RunError(f"cannot read the release {path} (its table `release` has other columns)"))
-    return ListedRelease(meta)
