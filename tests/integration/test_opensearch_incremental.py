@@ -82,6 +82,33 @@ def test_items_whose_ease_weights_changed_are_sent_again(window: Window) -> None
     assert window.documents()["a"]["ease"]["weight"] == pytest.approx([0.45, -0.225])
 
 
+def words(version: int) -> pd.DataFrame:
+    """Return 24 items of few words: the price and hash of the two red ones follow from the version."""
+    frame = pd.concat([documents()] * 4, ignore_index=True)
+    titles = ["red"] * 2 + ["wool"] * 3 + ["plain thing"] * 19
+    ids, versions = [f"i{row}" for row in frame.index], [version if row < 2 else 0 for row in frame.index]
+    hashes = [f"{item}-{each}" for item, each in zip(ids, versions, strict=True)]
+    return frame.assign(
+        item_id=ids, title=titles, description="made of stuff", caption=None, price=versions, content_hash=hashes
+    )
+
+
+def test_replaced_items_do_not_count_in_the_weights_of_words(window: Window) -> None:
+    query = Query(text="red wool", mode="lexical", k=5)
+
+    def scores() -> dict[str, float]:
+        with window.releases.open(str(window.releases.live())) as index:
+            return {hit.item_id: hit.score for hit in index.search(query).hits}
+
+    window.publish(words(0))
+    for version in (1, 2):
+        window.publish(words(version), incremental=True)
+    step = scores()
+    window.publish(words(2))
+    assert step == pytest.approx(scores(), abs=1e-5)
+    assert set(list(step)[:2]) == {"i0", "i1"}  # red is rarer than wool
+
+
 def test_complete_semantic_lists_are_equal(pair: Pair) -> None:
     queries = [Query(user=user, mode="semantic", depth=1_000) for user in SHOPPERS]
     for query in [*queries, *(Query(text=text, mode="semantic", depth=1_000) for text in TEXTS)]:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
-from opensearchpy import exceptions
+from opensearchpy import OpenSearch, exceptions
 
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 from vlm4rec_search.common.progress import bar
@@ -26,7 +26,7 @@ from vlm4rec_search.indexes.opensearch.aliases import (
     delete_old,
 )
 from vlm4rec_search.indexes.opensearch.bulk import Rejection
-from vlm4rec_search.indexes.opensearch.connection import server_errors, server_version
+from vlm4rec_search.indexes.opensearch.connection import UnreachableError, server_errors, server_version
 from vlm4rec_search.indexes.opensearch.documents import (
     check_compatible,
     check_losses,
@@ -46,18 +46,20 @@ from vlm4rec_search.indexes.opensearch.mapping import (
     index_body,
     vector_fields,
 )
-from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK, delete_profiles, merge_deleted
+from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK, delete_profiles, has_deleted, merge_deleted
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseSummary
 from vlm4rec_search.indexes.releases import RETAINED, ReadForgotten
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.indexes.staging import STEPS, count_changes, count_rows, duckdb_errors, leave_out, stage_release
+from vlm4rec_search.search.backend import AccessError
 from vlm4rec_search.search.release import ReleaseMeta
 
 logger = logging.getLogger(__name__)
 
 _MEMORY = "2GB"  # of DuckDB; what does not fit goes to a folder beside the temporary file
+_EXPUNGING = 300.0  # seconds
 COPYING = 300.0  # seconds; a server that cannot link files copies them
 _REJECTED_KINDS: dict[IndexKind, str] = {"items": "document", "profiles": "user", "segments": "segment"}
 _MOVE_REFUSED = """
@@ -181,6 +183,8 @@ class IndexBuilder:
             loaded = self._load(kind, index, rejected)
             if rejected and self._base:  # the copy must not keep the old version of a rejected document
                 load(client, index, ((rejection.id, None) for rejection in rejected), len(rejected), _raise)
+            if kind == "items" and self._base:
+                _expunge(client, index)
         if rejected:
             self._move_refused(kind, rejected)
         return loaded
@@ -201,7 +205,7 @@ class IndexBuilder:
         source = self._catalogue.index(kind, base)
         body = index_body(kind, self._meta, self._facets)
         with _write_blocked(self._catalogue, source):
-            settings = {"settings": {WRITE_BLOCK: None}}
+            settings = {"settings": {WRITE_BLOCK: None, "index.merge.policy.expunge_deletes_allowed": 0}}
             client.indices.clone(index=source, target=index, body=settings, request_timeout=COPYING)
         limits = {"mapping.total_fields.limit": body["settings"]["index"]["mapping.total_fields.limit"]}
         client.indices.put_settings(index=index, body={"index": limits})
@@ -209,8 +213,7 @@ class IndexBuilder:
         properties = {name: field for name, field in body["mappings"]["properties"].items() if name not in VECTORS}
         mapping = {"_meta": body["mappings"]["_meta"], "properties": properties}
         client.indices.put_mapping(index=index, body=mapping)
-        started = {"wait_for_status": "yellow", "timeout": f"{COPYING:.0f}s"}
-        client.cluster.health(index=index, params=started, request_timeout=COPYING + 30)
+        _wait_until_started(client, index)
 
     def _move_refused(self, kind: IndexKind, rejected: Sequence[Rejection]) -> None:
         columns = {name: [getattr(rejection, name) for rejection in rejected] for name in ("id", "reason")}
@@ -230,6 +233,45 @@ def _write_blocked(catalogue: ReleaseCatalogue, index: str) -> Iterator[None]:
         yield
     finally:
         catalogue.client.indices.put_settings(index=index, body={WRITE_BLOCK: None})
+
+
+def _wait_until_started(client: OpenSearch, index: str) -> None:
+    started = {"wait_for_status": "yellow", "timeout": f"{COPYING:.0f}s"}
+    client.cluster.health(index=index, params=started, request_timeout=COPYING + 30)
+
+
+def _expunge(client: OpenSearch, index: str) -> None:
+    """Let the server write segments anew that have deleted or replaced items: BM25 counts their words until then."""
+    try:
+        is_done = _merge_deleted_items(client, index)
+    except AccessError:  # the role is older than this step
+        is_done = False
+    if not is_done:
+        logger.warning("%s: words of deleted items count in scores until the server has merged its segments", index)
+
+
+def _merge_deleted_items(client: OpenSearch, index: str) -> bool:
+    """Return whether no segment has deleted documents any more, within `_EXPUNGING` seconds."""
+    client.indices.refresh(index=index, request_timeout=600)
+    if not has_deleted(client, index):
+        return True
+    try:  # else the server keeps them some 30 s, for copies that fall behind
+        client.indices.close(index=index)
+    except (AccessError, exceptions.TransportError):
+        pass
+    else:
+        client.indices.open(index=index)
+        _wait_until_started(client, index)
+    until = time.monotonic() + _EXPUNGING
+    while has_deleted(client, index):
+        if (left := until - time.monotonic()) <= 0:
+            return False
+        client.indices.flush(index=index, params={"force": "true"})
+        with suppress(UnreachableError):  # the server goes on with a merge that takes longer
+            client.indices.forcemerge(index=index, params={"only_expunge_deletes": "true", "request_timeout": left})
+        client.indices.refresh(index=index, request_timeout=600)
+        time.sleep(0.2)
+    return True
 
 
 def _raise(rejection: Rejection) -> None:

@@ -1,8 +1,7 @@
 """Removes the documents of shoppers from the releases on a server, so that no file keeps them."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from opensearchpy import OpenSearch
 
@@ -45,7 +44,7 @@ def merge_deleted(client: OpenSearch, indices: Sequence[str]) -> None:
         RunError: they are still there after `_MERGING` seconds.
     """
     until = time.monotonic() + _MERGING
-    while indices := [index for index in indices if _has_deleted(client.indices.stats(index=index, metric="docs"))]:
+    while indices := [index for index in indices if has_deleted(client, index)]:
         if time.monotonic() > until:
             raise RunError(f"{indices[0]} has deleted profiles in its files still: run `vlm4rec forget` again")
         for index in indices:
@@ -54,5 +53,6 @@ def merge_deleted(client: OpenSearch, indices: Sequence[str]) -> None:
         time.sleep(1.0)
 
 
-def _has_deleted(stats: Mapping[str, Any]) -> bool:
-    return bool(stats["_all"]["total"]["docs"]["deleted"])
+def has_deleted(client: OpenSearch, index: str) -> bool:
+    """Return whether segments of an index have deleted documents still, as of its last refresh."""
+    return bool(client.indices.stats(index=index, metric="docs")["_all"]["total"]["docs"]["deleted"])
