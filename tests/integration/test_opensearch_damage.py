@@ -60,6 +60,31 @@ def test_a_live_release_that_lost_an_index_answers_from_memory_until_the_next_pu
     assert len(window.indexes()) == len(INDEX_KINDS)  # what was left of the old release is gone
 
 
+def test_closed_and_restored_indices_stay_and_unfinished_ones_go(
+    window: Window, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    closed, live = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
+    window.client.indices.close(index=window.catalogue.index("profiles", closed))
+    restored, copied = f"{live}restored", f"{live}copied"
+    for kind in KINDS:
+        source, target = (window.catalogue.index(kind, name) for name in (live, restored))
+        window.client.indices.put_settings(index=source, body={"index.blocks.write": True})
+        window.client.indices.clone(index=source, target=target)
+    copy = window.catalogue.index("items", copied)  # by a publication that was killed at once
+    source = window.catalogue.index("items", live)
+    window.client.indices.clone(index=source, target=copy, body={"aliases": {f"{copy}__loading": {}}})
+    assert window.releases.prune(5) == []
+    assert f"deleted the indices of {copied}, which" in caplog.text
+    assert len(window.client.indices.get(index=f"{window.catalogue.prefix}*__*", expand_wildcards="all")) == 9
+    problem = window.releases.list()[closed].problem
+    assert str(problem).startswith(f"{window.catalogue.index('profiles', closed)} is closed: open it with POST")
+    with pytest.raises(RunError, match="is closed: open it"):
+        window.releases.rollback(closed)
+    window.client.indices.open(index=window.catalogue.index("profiles", closed))
+    assert window.releases.rollback(None) == closed
+
+
 def test_indices_restored_under_another_name_stay_live(window: Window) -> None:
     live = window.publish().meta.name
     restored = window.rename(live)

@@ -4,6 +4,7 @@ A release is three indices (items, profiles, segments). Three aliases under a pr
 release; one request moves all three.
 """
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from vlm4rec_search.indexes.opensearch.connection import (
 )
 from vlm4rec_search.indexes.opensearch.disk import change_despite_full_disk
 from vlm4rec_search.indexes.opensearch.lease import ACTIVATION, Lease, lease
-from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, IndexKind, index_name, read_meta
+from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, IndexKind, index_name, loading_alias, read_meta
 from vlm4rec_search.indexes.release import (
     CURE,
     DamagedIndexError,
@@ -30,6 +31,8 @@ from vlm4rec_search.indexes.release import (
     in_order,
 )
 from vlm4rec_search.search.release import ReleaseMeta
+
+logger = logging.getLogger(__name__)
 
 EF_SEARCH = 200  # where verification has not stored another value
 PATIENCE = 60.0  # seconds to wait for another activation, and for a server that went away during ours
@@ -92,9 +95,15 @@ class ReleaseCatalogue:
             return None, error
 
     def list(self) -> dict[str, ListedRelease]:
-        """Return every verified release that has all its indices, the oldest first."""
-        complete = {name: bodies["items"] for name, bodies in self._meta_bodies().items() if _is_complete(bodies)}
-        return in_order({name: self._read(name, body) for name, body in complete.items()})
+        """Return every verified release that has all its indices, the oldest first; of closed ones with the problem."""
+        indices = self._release_indices()
+        found = self._meta_bodies(indices).items()
+        listed = {name: self._read(name, bodies["items"]) for name, bodies in found if _is_complete(bodies)}
+        for index, body in indices.items():
+            if "settings" in body and (release := listed.get(self._release_of(index))) and not release.problem:
+                problem = RunError(f"{index} is closed: open it with POST /{index}/_open")
+                listed[self._release_of(index)] = ListedRelease(release.meta, problem)
+        return in_order(listed)
 
     def profiles(self) -> dict[str, str]:
         """Return the release of every index of profiles, whole or not; "" for a foreign one that the alias names."""
@@ -121,18 +130,22 @@ class ReleaseCatalogue:
 
     def delete(self, release: str) -> None:
         """Delete all existing indices of a release."""
-        for kind in INDEX_KINDS:
-            self.client.indices.delete(index=self.index(kind, release), ignore_unavailable=True)
+        indices = ",".join(self.index(kind, release) for kind in INDEX_KINDS)
+        self.client.indices.delete(index=indices, ignore_unavailable=True)
 
     def delete_unfinished(self) -> None:
-        """Delete the unfinished indices of killed publications; only the holder of the publisher's lease may do so.
+        """Delete what no release can become: indices that a killed publication marked, or left by one that was lost.
 
-        An index that an alias names stays, even if it is damaged or was restored from a snapshot under another name.
+        Only the holder of the publisher's lease may do so. What an alias names stays, even if it is damaged. So do a
+        whole release with closed indices, and indices that were restored from a snapshot under another name.
         """
-        aliased = {self._release_of(index) for index in self._aliased_indices()}
-        for name, bodies in self._meta_bodies().items():
-            if not _is_complete(bodies) and name not in aliased:
+        indices = self._release_indices()
+        ours = set(self.aliases.values())
+        aliased = {self._release_of(index) for index, body in indices.items() if ours & body.get("aliases", {}).keys()}
+        for name, bodies in self._meta_bodies(indices).items():
+            if _is_unfinished(bodies) and name not in aliased:
                 self.delete(name)
+                logger.info("deleted the indices of %s, which was not finished or had lost an index", name)
 
     def _read(self, name: str, body: Mapping[str, Any]) -> ListedRelease:
         """Read the `_meta` of a release, which another package version may have written."""
@@ -154,18 +167,27 @@ class ReleaseCatalogue:
         indices: dict[str, Any] = self.client.indices.get(index=names, ignore_unavailable=True, filter_path=fields)
         return indices
 
-    def _meta_bodies(self) -> dict[str, dict[IndexKind, Mapping[str, Any]]]:
-        """Return `_meta` of every index of our releases, by release and kind."""
+    def _release_indices(self) -> dict[str, Any]:
+        """Return `_meta` and aliases of the indices that are named like ours, and a setting of the closed ones."""
+        among = {
+            "expand_wildcards": "open,closed",
+            "filter_path": "*.mappings._meta,*.aliases,*.settings.index.verified_before_close",
+        }
         patterns = ",".join(f"{alias}__*" for alias in self.aliases.values())
-        mappings = self.client.indices.get_mapping(index=patterns, filter_path="*.mappings._meta")
+        indices: dict[str, Any] = self.client.indices.get(index=patterns, params=among)
+        return indices
+
+    def _meta_bodies(self, indices: Mapping[str, Any]) -> dict[str, dict[IndexKind, Mapping[str, Any]]]:
+        """Return `_meta` of every index of our releases, by release and kind; {} of one with another name in it."""
         bodies: dict[str, dict[IndexKind, Mapping[str, Any]]] = {}
         for kind, alias in self.aliases.items():
-            for index in mappings:
-                meta = mappings[index]["mappings"]["_meta"]
+            for index, body in indices.items():
+                meta = body.get("mappings", {}).get("_meta", {})
                 name = self._release_of(index)
                 if index.startswith(f"{alias}__") and "whole" in meta:
-                    # a fresh copy still has the metadata of the index that it was copied from
-                    bodies.setdefault(name, {})[kind] = meta if meta.get("name") == name else {}
+                    if meta.get("name") != name:  # a fresh copy still has the metadata of its source
+                        meta = {"whole": False} if loading_alias(index) in body.get("aliases", {}) else {}
+                    bodies.setdefault(name, {})[kind] = meta
         return bodies
 
     def _release_of(self, index: str) -> str:
@@ -176,6 +198,12 @@ class ReleaseCatalogue:
 
 def _is_complete(bodies: Mapping[IndexKind, Mapping[str, Any]]) -> bool:
     return all(bodies.get(kind, {}).get("whole") for kind in INDEX_KINDS)
+
+
+def _is_unfinished(bodies: Mapping[IndexKind, Mapping[str, Any]]) -> bool:
+    """Return whether an index is marked as unfinished, or the release has lost one and only its own are left."""
+    is_marked = any(body.get("whole") is False for body in bodies.values())
+    return is_marked or (len(bodies) < len(INDEX_KINDS) and all(bodies.values()))
 
 
 @dataclass(frozen=True)

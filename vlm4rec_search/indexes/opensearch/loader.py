@@ -13,6 +13,7 @@ from vlm4rec_search.common.progress import bar
 from vlm4rec_search.indexes.opensearch.bulk import Delivered, Delivery, Line, Operation, Rejection
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, describe_refusal, until_answered
 from vlm4rec_search.indexes.opensearch.disk import change_despite_full_disk
+from vlm4rec_search.indexes.opensearch.mapping import loading_alias
 from vlm4rec_search.indexes.release import Load
 
 T = TypeVar("T")
@@ -90,7 +91,7 @@ def _loading_alias(client: OpenSearch, index: str) -> Iterator[str]:
     Raises:
         RunError: the index does not exist.
     """
-    alias = f"{index}__loading"
+    alias = loading_alias(index)
     try:
         client.indices.put_alias(index=index, name=alias)
     except exceptions.NotFoundError:

@@ -36,6 +36,11 @@ def index_name(prefix: str, kind: IndexKind, release: str) -> str:
     return f"{prefix}{kind}{release.removeprefix('items')}"
 
 
+def loading_alias(index: str) -> str:
+    """Return the alias that an index has while it is loaded, and a copy from the beginning."""
+    return f"{index}__loading"
+
+
 def field_name(field: str) -> str:
     """Return the name of a field below `facets` and `numbers`: percent-encoded, since dots and stars mean paths."""
     return quote(field, safe="").replace(".", "%2E") or "%"

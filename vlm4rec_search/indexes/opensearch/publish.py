@@ -44,6 +44,7 @@ from vlm4rec_search.indexes.opensearch.mapping import (
     VECTORS,
     IndexKind,
     index_body,
+    loading_alias,
     vector_fields,
 )
 from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK, delete_profiles, has_deleted, merge_deleted
@@ -205,8 +206,11 @@ class IndexBuilder:
         source = self._catalogue.index(kind, base)
         body = index_body(kind, self._meta, self._facets)
         with _write_blocked(self._catalogue, source):
-            settings = {"settings": {WRITE_BLOCK: None, "index.merge.policy.expunge_deletes_allowed": 0}}
-            client.indices.clone(index=source, target=index, body=settings, request_timeout=COPYING)
+            copied = {
+                "settings": {WRITE_BLOCK: None, "index.merge.policy.expunge_deletes_allowed": 0},
+                "aliases": {loading_alias(index): {}},  # its `_meta` names the base: this says that it is unfinished
+            }
+            client.indices.clone(index=source, target=index, body=copied, request_timeout=COPYING)
         limits = {"mapping.total_fields.limit": body["settings"]["index"]["mapping.total_fields.limit"]}
         client.indices.put_settings(index=index, body={"index": limits})
         # vectors are stored as the base stores them
