@@ -140,6 +140,12 @@ def test_foreign_aliases_and_aliases_of_two_releases_are_reported(window: Window
     with pytest.raises(RunError, match=rf"profiles -> {index} and .*: `vlm4rec releases rollback RELEASE` sets them"):
         window.catalogue.live()
     assert window.releases.rollback(new) == window.catalogue.live() == new
+    window.client.indices.create(index=f"{prefix}shoes", body={"aliases": {f"{prefix}items": {}}})
+    for attempt in (window.releases.live, lambda: window.releases.rollback(old)):
+        with pytest.raises(RunError, match=rf"are none of ours \(DELETE /{prefix}shoes/_alias/{prefix}items\)"):
+            attempt()
+    window.client.indices.delete_alias(index=f"{prefix}shoes", name=f"{prefix}items")
+    assert window.catalogue.live() == new  # no alias was moved
 
 
 def test_an_open_index_stays_with_its_release_until_the_release_is_deleted(window: Window) -> None:

@@ -5,7 +5,7 @@ release; one request moves all three.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -72,10 +72,14 @@ class ReleaseCatalogue:
             listing = "; ".join(
                 f"{alias} -> {' and '.join(aliased) or 'nothing'}" for alias, aliased in targets.items()
             )
-            raise DamagedIndexError(
-                f"the aliases do not point to one release ({listing}): `vlm4rec releases rollback RELEASE` sets them"
-                " and so does `vlm4rec index`; if they belong to another application, set VLM4REC_INDEX_PREFIX"
+            foreign = [f"DELETE /{index}/_alias/{alias}" for alias, index in _foreign(targets)]
+            cure = (
+                f"remove them from indices that are none of ours ({', '.join(foreign)}), or set VLM4REC_INDEX_PREFIX if"
+                " they belong to another application"
+                if foreign
+                else "`vlm4rec releases rollback RELEASE` sets them and so does `vlm4rec index`"
             )
+            raise DamagedIndexError(f"the aliases do not point to one release ({listing}): {cure}")
         return releases.pop() if releases else None
 
     def live_or_damage(self) -> tuple[str | None, DamagedIndexError | None]:
@@ -196,6 +200,12 @@ class ReleaseCatalogue:
         return f"items{index.removeprefix(alias)}" if alias else ""
 
 
+def _foreign(targets: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Yield the indices of other applications that our aliases name, each after the alias."""
+    for alias, indices in targets.items():
+        yield from ((alias, index) for index in indices if not index.startswith(f"{alias}__"))
+
+
 def _is_complete(bodies: Mapping[IndexKind, Mapping[str, Any]]) -> bool:
     return all(bodies.get(kind, {}).get("whole") for kind in INDEX_KINDS)
 
@@ -288,8 +298,12 @@ def activate_release(catalogue: ReleaseCatalogue, release: str, held: Lease) -> 
     repeated unless it is this one.
 
     Raises:
-        RunError: the server refuses and nothing has changed, or it stays away and the outcome is unknown.
+        UsageError: an alias is an index.
+        DamagedIndexError: an alias names an index of another application too, and nothing has changed.
+        RunError: the server refuses and nothing has changed, it stays away and the outcome is unknown, or the aliases
+            name another index afterwards.
     """
+    catalogue.live_or_damage()  # an activation would leave the alias of a foreign index
     try:
         for attempt in until_answered(PATIENCE):
             with attempt:
@@ -298,6 +312,8 @@ def activate_release(catalogue: ReleaseCatalogue, release: str, held: Lease) -> 
                         return
                     held.renew()  # otherwise this request could undo an activation by another process
                 catalogue.activate(release)
+                if not _is_live(catalogue, release):
+                    raise RunError(f"the aliases do not name {release} alone: see `vlm4rec releases list`")
     except (UnreachableError, exceptions.TransportError) as error:
         if not is_transient(error):
             raise
