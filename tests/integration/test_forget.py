@@ -17,6 +17,7 @@ from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import ExplicitSettings, Settings
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.opensearch import shoppers
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_body
@@ -155,6 +156,18 @@ def test_what_killed_publications_have_left_is_forgotten_too(server: Server) -> 
     assert server.releases.forget({"u06"})[live] == 1
     assert not catalogue.client.indices.exists(index=left)
     assert "u06" not in all_users(server.releases, live)
+
+
+def test_a_break_before_the_deletion_leaves_a_release_that_can_go_live(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = server.publish(shop_tables(), made())
+    with monkeypatch.context() as broken:
+        broken.setattr(shoppers, "delete_documents", Mock(side_effect=RunError("killed")))
+        with pytest.raises(RunError, match="killed"):
+            server.releases.forget({"u10"})
+    assert server.releases.meta(live).users < len(all_users(server.releases, live))
+    assert server.releases.rollback(live) == live
 
 
 @pytest.mark.long

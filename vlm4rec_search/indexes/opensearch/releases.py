@@ -101,7 +101,7 @@ class OpenSearchReleases(Releases):
             for kind, count in expected.items():
                 index = self.catalogue.index(kind, name)
                 actual = self.catalogue.client.count(index=index)["count"]
-                if actual != count:
+                if actual < count:  # a `forget` that broke off leaves more profiles than it has noted
                     raise RunError(f"{name} is incomplete: {index} holds {actual:,} of {count:,} documents")
             activate_release(self.catalogue, name, held)
 
