@@ -4,6 +4,7 @@ The search of neighbours is approximate, so only lists that are deeper than the 
 ten have to overlap by 95% on average.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from helpers.server_releases import Window
 from helpers.six_items import documents, ease, given, meta
 
 from vlm4rec_search import Query
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.indexes.opensearch.publish import publish_release
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
@@ -80,6 +82,36 @@ def test_items_whose_ease_weights_changed_are_sent_again(window: Window) -> None
     publication = publish_release(window.catalogue, after, meta(), incremental=True)
     assert [load.indexed for load in publication.loads] == [2, 0, 0]  # a and d have weights
     assert window.documents()["a"]["ease"]["weight"] == pytest.approx([0.45, -0.225])
+
+
+def with_attributes(version: int, count: int) -> pd.DataFrame:
+    """Return the six items with so many attributes each, whose names follow from the version."""
+    frame = documents()
+    names = [[f"a{version}_{item}_{number}" for number in range(count)] for item in frame["item_id"]]
+    hashes = [f"{item}{version}" for item in frame["item_id"]]
+    return frame.assign(attributes=[json.dumps(dict.fromkeys(each, "x")) for each in names], content_hash=hashes)
+
+
+def test_filters_of_an_incremental_release_know_only_attributes_that_items_have(window: Window) -> None:
+    window.publish(with_attributes(0, 2))
+    live = window.publish(with_attributes(1, 2), incremental=True).meta.name
+    with window.releases.open(live) as index:
+        assert index.search(Query(text="dress", filters=("a1_a_0=x",))).hits
+        with pytest.raises(UsageError, match="no item has the field 'a0_a_0'") as caught:
+            index.search(Query(text="dress", filters=("a0_a_0=x",)))
+    assert "a1_a_0" in str(caught.value)
+
+
+def test_attributes_that_change_their_names_end_in_a_whole_release(
+    window: Window, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = []
+    for version in range(4):
+        window.publish(with_attributes(version, 20), incremental=True)
+        (index,) = window.client.indices.get_mapping(index=f"{window.catalogue.prefix}items").values()
+        fields.append(len(index["mappings"]["properties"]["facets"]["properties"]))
+    assert fields[0] == fields[2] < fields[1] == fields[3]  # at most as many without an item as with one
+    assert "attributes that no item has any more: a whole release is built" in caplog.text
 
 
 def words(version: int) -> pd.DataFrame:

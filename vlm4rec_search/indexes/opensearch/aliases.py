@@ -277,7 +277,8 @@ def read_release(catalogue: ReleaseCatalogue, name: str) -> OpenedRelease:
         raise UsageError(f"there is no release {name}: `vlm4rec releases list` shows all releases") from None
     except (KeyError, TypeError, ValueError):
         raise RunError(f"{index} has no readable metadata: {CURE}") from None
-    fields = frozenset(mapping["properties"]["facets"].get("properties", ()))
+    # the mapping of a copy also has the facets of earlier releases
+    fields = frozenset(body.get("facets", mapping["properties"]["facets"].get("properties", ())))
     indices = {kind: catalogue.index(kind, name) for kind in INDEX_KINDS}
     return OpenedRelease(meta, indices, fields, int(body.get("ef_search", EF_SEARCH)), int(body.get("shards", 1)))
 

@@ -43,6 +43,7 @@ from vlm4rec_search.indexes.opensearch.mapping import (
     INDEX_KINDS,
     VECTORS,
     IndexKind,
+    field_name,
     index_body,
     loading_alias,
     vector_fields,
@@ -61,6 +62,7 @@ logger = logging.getLogger(__name__)
 
 _MEMORY = "2GB"  # of DuckDB; what does not fit goes to a folder beside the temporary file
 _EXPUNGING = 300.0  # seconds
+_FEW = 100  # facets without an item that a copy may keep in any case
 COPYING = 300.0  # seconds; a server that cannot link files copies them
 _REJECTED_KINDS: dict[IndexKind, str] = {"items": "document", "profiles": "user", "segments": "segment"}
 _MOVE_REFUSED = """
@@ -120,14 +122,18 @@ def publish_release(
         base = previous if incremental else None
         if base:
             check_compatible(base, meta)
+        gone = _count_gone(catalogue, base.name, facets) if base else 0
+        if base and gone > max(len(facets), _FEW):
+            logger.warning("%s has %d attributes that no item has any more: a whole release is built", base.name, gone)
+            base = None
         if not force:
             check_losses(connection)
         with _deleted_on_failure(catalogue, meta.name):
-            builder = IndexBuilder(catalogue, connection, meta, facets, base.name if base else None, storage)
+            builder = IndexBuilder(catalogue, connection, meta, facets, base.name if base else None, storage, gone)
             loads = tuple(builder.build(kind) for kind in INDEX_KINDS)
             if not force:
                 check_losses(connection)  # again, after the server has refused documents
-            meta = _verify(catalogue, connection, meta)
+            meta = _verify(catalogue, connection, meta, facets)
             held.renew()
             if (now := forgotten()) != left_out:
                 meta = _leave_out(catalogue, connection, meta, now)
@@ -162,10 +168,14 @@ class IndexBuilder:
         facets: Sequence[str],
         base: str | None,
         storage: Storage,
+        gone: int,
     ) -> None:
-        """Build from the tables of `prepare_documents`: changes of the release `base`, or everything if it is None."""
+        """Build from the tables of `prepare_documents`: changes of the release `base`, or everything if it is None.
+
+        `gone` is the number of facets in the mapping of the base that the new release lacks.
+        """
         self._catalogue, self._connection, self._meta = catalogue, connection, meta
-        self._facets, self._base, self._storage = facets, base, storage
+        self._facets, self._base, self._storage, self._gone = facets, base, storage, gone
 
     def build(self, kind: IndexKind) -> Load:
         """Create and load one index. Rows that the server rejects move from the outgoing table to `rejected`.
@@ -211,7 +221,8 @@ class IndexBuilder:
                 "aliases": {loading_alias(index): {}},  # its `_meta` names the base: this says that it is unfinished
             }
             client.indices.clone(index=source, target=index, body=copied, request_timeout=COPYING)
-        limits = {"mapping.total_fields.limit": body["settings"]["index"]["mapping.total_fields.limit"]}
+        limit = "mapping.total_fields.limit"  # a copy keeps the fields of the base
+        limits = {limit: body["settings"]["index"][limit] + 2 * self._gone}
         client.indices.put_settings(index=index, body={"index": limits})
         # vectors are stored as the base stores them
         properties = {name: field for name, field in body["mappings"]["properties"].items() if name not in VECTORS}
@@ -237,6 +248,13 @@ def _write_blocked(catalogue: ReleaseCatalogue, index: str) -> Iterator[None]:
         yield
     finally:
         catalogue.client.indices.put_settings(index=index, body={WRITE_BLOCK: None})
+
+
+def _count_gone(catalogue: ReleaseCatalogue, base: str, facets: Sequence[str]) -> int:
+    """Return how many facets the mapping of a release has beside the given ones."""
+    index = catalogue.index("items", base)
+    properties = catalogue.client.indices.get_mapping(index=index)[index]["mappings"]["properties"]
+    return len(properties["facets"].get("properties", {}).keys() - map(field_name, facets))
 
 
 def _wait_until_started(client: OpenSearch, index: str) -> None:
@@ -329,7 +347,9 @@ def _deleted_on_failure(catalogue: ReleaseCatalogue, release: str) -> Iterator[N
         raise
 
 
-def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta) -> ReleaseMeta:
+def _verify(
+    catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, meta: ReleaseMeta, facets: Sequence[str]
+) -> ReleaseMeta:
     """Verify the indices, mark them as whole, and return the metadata with the counts."""
     client, items = catalogue.client, catalogue.index("items", meta.name)
     with bar(f"verifying {meta.name}", len(INDEX_KINDS) + 2) as advance:
@@ -347,7 +367,8 @@ def _verify(catalogue: ReleaseCatalogue, connection: duckdb.DuckDBPyConnection, 
     shards = int(described["settings"]["index.number_of_shards"])
     body = {**meta.to_json(), "whole": True, "ef_search": ef_search, "shards": shards}
     for kind in reversed(INDEX_KINDS):
-        client.indices.put_mapping(index=catalogue.index(kind, meta.name), body={"_meta": body})
+        of_kind = {"facets": list(map(field_name, facets))} if kind == "items" else {}
+        client.indices.put_mapping(index=catalogue.index(kind, meta.name), body={"_meta": body | of_kind})
     return meta
 
 
