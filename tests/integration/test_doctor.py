@@ -22,6 +22,7 @@ from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchLayer, SearchTables
 from vlm4rec_search.pipeline.doctor import Diagnosis, examine
 from vlm4rec_search.pipeline.idle_rules import describe_idleness, find_idle_rules
+from vlm4rec_search.pipeline.record import record_publication
 from vlm4rec_search.search.rules import Condition, Rule
 
 
@@ -89,6 +90,26 @@ def test_drift_in_the_index_itself_is_found(releases: Releases) -> None:
         "stale": (1, ("b",)),
         "vector_mismatch": (1, ("c",)),
     }
+
+
+def test_rows_that_publication_refused_are_a_warning(opensearch_url: str, own_prefix: str, tmp_path: Path) -> None:
+    frame, liked = documents(), segments()
+    frame.loc[5, "item_id"] = "f" * 600
+    frame.loc[4, "attributes"] = '{"a": 1, "a": 2}'  # the server takes no field twice
+    liked.loc[len(liked)] = liked.loc[0]
+    liked.loc[len(liked) - 1, "segment"] = "z" * 600
+    layer = search_layer(frame)
+    layer = replace(layer, tables=replace(layer.tables, segments=as_arrow(liked)))
+    releases = OpenSearchReleases(connect(opensearch_url, Settings()), own_prefix, opensearch_url)
+    records = tmp_path / "releases.duckdb"
+    record_publication(records, opensearch_url, "full", releases.publish(layer.tables, meta(), False, True))
+    diagnosis = examine(releases, layer, 10, records=records)
+    assert findings_of(diagnosis, "error") == {}
+    warnings = findings_of(diagnosis, "warning")
+    assert warnings["refused"] == (2, ("e", "f" * 600))
+    assert warnings["refused_segments"] == (1, ("z" * 600,))
+    without = findings_of(examine(releases, layer, 10, records=tmp_path / "none.duckdb"), "error")
+    assert set(without) == {"missing", "missing_segments"}
 
 
 def test_changed_behaviour_is_reported(releases: Releases) -> None:

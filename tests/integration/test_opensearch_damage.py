@@ -67,7 +67,7 @@ def test_closed_and_restored_indices_stay_and_unfinished_ones_go(
     closed, live = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
     window.client.indices.close(index=window.catalogue.index("profiles", closed))
     restored, copied = f"{live}restored", f"{live}copied"
-    for kind in KINDS:
+    for kind in INDEX_KINDS:
         source, target = (window.catalogue.index(kind, name) for name in (live, restored))
         window.client.indices.put_settings(index=source, body={"index.blocks.write": True})
         window.client.indices.clone(index=source, target=target)

@@ -22,12 +22,13 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     """Compare the live release with the tables, and look at what its ranking shows.
 
     Exits with 1 when they differ: items, profiles or segments are missing, extra or stale, popularity or co-purchases
-    of items differ (stale behaviour), vectors differ, or another model made them. Warnings do not fail: items that
-    share a caption; the same first hit for more than 10% of a sample of shoppers; hubs, which are items in more than
-    30% of their top tens (of fewer than 100 items, in more than three times an equal share); items in no top ten, where
-    the top tens show less than half of what they could (pins of the business rules are left out); rules that touch no
-    item; a fitted system that makes no vectors (stale fit); and vectors of photos in the release but not in the
-    settings, or the other way round (other photos).
+    of items differ (stale behaviour), vectors differ, or another model made them. Warnings do not fail: rows that
+    their publication refused, of which the table dead_letters has the reasons; items that share a caption; the same
+    first hit for more than 10% of a sample of shoppers; hubs, which are items in more than 30% of their top tens (of
+    fewer than 100 items, in more than three times an equal share); items in no top ten, where the top tens show less
+    than half of what they could (pins of the business rules are left out); rules that touch no item; a fitted system
+    that makes no vectors (stale fit); and vectors of photos in the release but not in the settings, or the other way
+    round (other photos).
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -46,7 +47,8 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
         search_layer = read_search_layer(connection, environment, options.index_photos)
         stale_fit = find_stale_fit(connection, environment, options.fitted)
     with open_releases(url or options.index_url, options) as index:
-        diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit, load_forgotten(options.forgotten))
+        forgotten = load_forgotten(options.forgotten)
+        diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit, forgotten, options.releases)
     success = all(finding.severity != "error" for finding in diagnosis.findings)
     if as_json:
         echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})

@@ -17,6 +17,7 @@ from vlm4rec_search.indexes.staging import duckdb_errors, stage_release
 from vlm4rec_search.indexes.tables import HASHES
 from vlm4rec_search.pipeline.exposure import measure_release
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
+from vlm4rec_search.pipeline.record import read_refused
 from vlm4rec_search.search.exposure import Exposure
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.release import ReleaseMeta
@@ -33,7 +34,8 @@ _FIELDS = ("title", "description", "caption", "details", "category", "price", "a
 _BOTH = "FROM documents INNER JOIN live USING (item_id) WHERE "
 _STALE = " OR ".join(f"documents.{name} IS DISTINCT FROM live.{name}" for name in _FIELDS)
 _QUERIES = {
-    "missing": "SELECT item_id FROM documents ANTI JOIN live USING (item_id)",
+    "missing": "SELECT item_id FROM documents ANTI JOIN live USING (item_id) WHERE NOT refused('document', item_id)",
+    "refused": "SELECT item_id FROM documents ANTI JOIN live USING (item_id) WHERE refused('document', item_id)",
     "extra": "SELECT item_id FROM live ANTI JOIN documents USING (item_id)",
     "stale": f"SELECT item_id {_BOTH}{_STALE}",
     "stale_behaviour": """
@@ -55,13 +57,21 @@ WHERE CASE WHEN len(live.vector) = len(vectors.vector)
 """  # noqa: S608
 _LIVE_HASHES = "CREATE OR REPLACE TABLE live_hashes (id VARCHAR, body_hash VARCHAR)"
 _BY_HASH = {
-    "missing": "SELECT id FROM staged_hashes ANTI JOIN live_hashes USING (id)",
+    "missing": "SELECT id FROM staged_hashes ANTI JOIN live_hashes USING (id) WHERE NOT refused('{kind}', id)",
+    "refused": "SELECT id FROM staged_hashes ANTI JOIN live_hashes USING (id) WHERE refused('{kind}', id)",
     "extra": "SELECT id FROM live_hashes ANTI JOIN staged_hashes USING (id)",
     "stale": """
         SELECT id FROM staged_hashes INNER JOIN live_hashes AS live USING (id)
         WHERE live.body_hash IS DISTINCT FROM staged_hashes.body_hash
     """,
 }
+
+_REFUSED = """
+CREATE TABLE refused_ids (kind VARCHAR, id VARCHAR);
+CREATE MACRO refused(of_kind, of_id) AS EXISTS (FROM refused_ids WHERE kind = of_kind AND id = of_id)
+"""
+_REFUSED_KINDS: dict[Hashed, str] = {"profiles": "user", "segments": "segment"}
+_WARNINGS = ("refused", "duplicate_captions")
 
 Severity = Literal["error", "warning"]
 
@@ -75,8 +85,10 @@ class Finding:
     Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
     shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing);
-    stale_fit (the fitted system cannot be used, with the reason); other_photos (the release has vectors of photos and
-    the tables that are to be published have none, or the reverse, or another encoder made them).
+    stale_fit (the fitted system cannot be used, with the reason); refused, refused_profiles and refused_segments
+    (missing ones that the publication refused: the table `dead_letters` has the reasons); other_photos (the release
+    has vectors of photos and the tables that are to be published have none, or the reverse, or another encoder made
+    them).
     """
 
     kind: str
@@ -101,6 +113,7 @@ def examine(
     rules: Sequence[Rule] = (),
     stale_fit: str | None = None,
     forgotten: Container[str] = frozenset(),
+    records: Path | None = None,
 ) -> Diagnosis:
     """Compare the live release with the tables, and look at the top tens that shoppers get.
 
@@ -111,16 +124,21 @@ def examine(
         ranking, rules: that answer, see `Searcher`.
         stale_fit: see `find_stale_fit`.
         forgotten: contains the ids of shoppers whom no release may have.
+        records: of publications, which say what they refused; None for none.
 
     Raises:
         UsageError: nothing is published, or the release is of another schema version.
-        RunError: the index or the live release cannot be read.
+        RunError: the index, the live release or the records cannot be read.
     """
     live = releases.meta(None)
     name = live.name
     with duckdb_errors(), duckdb.connect() as connection:
         made = search_layer.new_release(live.checks)
         staged = stage_release(connection, search_layer.tables, made, lambda _: None, forgotten)
+        connection.execute(_REFUSED)
+        if records:
+            connection.register("letters", read_refused(records, name))
+            connection.execute("INSERT INTO refused_ids FROM letters")
         connection.execute(_LIVE)
         for batch in releases.documents(name, (*COLUMNS, *BEHAVIOUR)):
             connection.register("batch", batch)
@@ -129,7 +147,7 @@ def examine(
         same_model = not model_changes
         findings = [_finding("wrong_model", "error", model_changes)]
         for kind, sql in _QUERIES.items():
-            severity: Severity = "warning" if kind == "duplicate_captions" else "error"
+            severity: Severity = "warning" if kind in _WARNINGS else "error"
             findings.append(_finding(kind, severity, _ids(connection, sql)))
         if same_model:
             findings.append(_finding("vector_mismatch", "error", _ids(connection, _MOVED_VECTORS)))
@@ -176,7 +194,8 @@ def _by_hash(
         connection.execute("INSERT INTO live_hashes SELECT * FROM batch")
     for fault, sql in _BY_HASH.items():
         if same_model or fault != "stale":
-            yield _finding(f"{fault}_{kind}", "error", _ids(connection, sql))
+            severity: Severity = "warning" if fault in _WARNINGS else "error"
+            yield _finding(f"{fault}_{kind}", severity, _ids(connection, sql.format(kind=_REFUSED_KINDS[kind])))
 
 
 def _model_changes(live: ReleaseMeta, staged: ReleaseMeta) -> Iterator[str]:

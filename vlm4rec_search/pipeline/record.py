@@ -9,9 +9,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
-from vlm4rec_search.common.errors import Vlm4recError
+from vlm4rec_search.common.errors import RunError, Vlm4recError, first_line
 from vlm4rec_search.common.records import Rows, append_rows
 from vlm4rec_search.indexes.release import REFUSED, Publication, PublicationError
 from vlm4rec_search.search.release import ReleaseMeta
@@ -81,6 +82,24 @@ def record_failure(path: Path, url: str, mode: str, meta: ReleaseMeta, reason: s
     refused = reason.refused if isinstance(reason, PublicationError) else REFUSED.empty_table()
     row = _release_row(url, meta) | {"mode": mode, "outcome": str(reason)}
     append_rows(path, CREATE, {"releases": [row], "dead_letters": _add_release(refused, meta.name)}, _SETTING)
+
+
+def read_refused(path: Path, release: str) -> pa.Table:
+    """Return kind (document, user or segment) and id of what the publication of a release refused.
+
+    Empty without a file, such as on another machine than that which published.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    if not path.is_file():
+        return REFUSED.empty_table().select(["kind", "id"])
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            rows = connection.execute("SELECT kind, id FROM dead_letters WHERE release = ?", [release])
+            return rows.to_arrow_table()
+    except duckdb.Error as error:
+        raise RunError(f"cannot read {path}: {first_line(error)}") from None
 
 
 def record_shown(path: Path, release: str, shown: Mapping[str, pa.Table]) -> None:
