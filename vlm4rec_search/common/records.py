@@ -1,16 +1,18 @@
-"""Adds rows to a DuckDB file of records, which several commands write in turn."""
+"""DuckDB files of records, which several commands write in turn: adds rows, and waits for those who write."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import duckdb
 import pyarrow as pa
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+from tenacity import Retrying, retry_if_exception, retry_if_exception_type, stop_after_delay, wait_random
 
 from vlm4rec_search.common.errors import RunError, first_line
 
 PATIENCE = 30.0  # seconds to wait while another process has the file open
+
+T = TypeVar("T")
 
 Rows: TypeAlias = list[dict[str, object]] | pa.Table
 
@@ -40,6 +42,17 @@ def append_rows(path: Path, create: Create, tables: Tables, setting: str) -> Non
     except (OSError, duckdb.Error) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise RunError(f"cannot write {path} ({reason}): close it elsewhere, or set {setting}") from None
+
+
+def is_in_use(error: BaseException) -> bool:
+    """Return whether another process had a DuckDB file open that this one was to open."""
+    return isinstance(error, duckdb.IOException) and "Could not set lock on file" in str(error)
+
+
+def when_free(read: Callable[[], T]) -> T:
+    """Return what a function reads of a DuckDB file; while another process writes the file, wait up to `PATIENCE`."""
+    in_use = retry_if_exception(is_in_use)
+    return Retrying(retry=in_use, stop=stop_after_delay(PATIENCE), wait=wait_random(0.1, 0.5), reraise=True)(read)
 
 
 def _insert(path: Path, create: Create, tables: Tables) -> None:

@@ -22,6 +22,7 @@ from vlm4rec_search.common.cache import FILE as LEDGER_FILE
 from vlm4rec_search.common.cache import Cache, LedgerRow
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.records import when_free
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.warehouse import read, replacing
@@ -203,7 +204,7 @@ def _copy_records(connection: duckdb.DuckDBPyConnection, file: RecordFile) -> No
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(file.schema)}")
     if file.path.is_file():
         try:
-            connection.execute(f"ATTACH {quote_text(str(file.path))} AS records (READ_ONLY)")
+            when_free(lambda: connection.execute(f"ATTACH {quote_text(str(file.path))} AS records (READ_ONLY)"))
         except duckdb.Error as error:
             raise RunError(f"cannot read {file.path}, the old copy stays: {first_line(error)}") from None
         for schema, table in connection.execute(_TABLES, ["records"]).fetchall():

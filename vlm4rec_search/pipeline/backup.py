@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 from vlm4rec_search.common.cache import FILE
 from vlm4rec_search.common.errors import RunError, UsageError, first_line, one_line
 from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.records import is_in_use, when_free
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.version import package_version
@@ -73,7 +74,7 @@ def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[
 
     Raises:
         UsageError: `target` exists, or there is nothing to back up.
-        RunError: a file cannot be read: it is damaged, or another process is writing it.
+        RunError: a file cannot be read: it is damaged, or another process keeps it open for writing.
     """
     if target.exists() and not force:
         raise UsageError(f"{target} exists: name another file, or replace it with --force")
@@ -186,7 +187,9 @@ def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, duckdb.Error) as error:
-        advice = "end what is using it and try again, or move it away if it is damaged"
+        is_damaged = isinstance(error, duckdb.Error) and not is_in_use(error)
+        is_damaged = is_damaged or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+        advice = "move it away if it is damaged" if is_damaged else "end what is using it and try again"
         raise RunError(f"{path} cannot be copied ({first_line(error)}): {advice}") from None
 
 
@@ -204,8 +207,8 @@ def _copy_log(days: Path, source: Path, target: Path) -> None:
 
 def _copy_duckdb(source: Path, target: Path) -> None:
     with duckdb.connect() as connection:
-        for path, name, options in ((source, "source", " (READ_ONLY)"), (target, "target", "")):
-            connection.execute(f"ATTACH {quote_text(str(path))} AS {name}{options}")
+        when_free(lambda: connection.execute(f"ATTACH {quote_text(str(source))} AS source (READ_ONLY)"))
+        connection.execute(f"ATTACH {quote_text(str(target))} AS target")
         connection.execute("COPY FROM DATABASE source TO target")
 
 

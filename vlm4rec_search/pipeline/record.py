@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError, first_line
-from vlm4rec_search.common.records import Rows, append_rows
+from vlm4rec_search.common.records import Rows, append_rows, when_free
 from vlm4rec_search.indexes.release import REFUSED, Publication, PublicationError
 from vlm4rec_search.search.release import ReleaseMeta
 
@@ -95,7 +95,7 @@ def read_refused(path: Path, release: str) -> pa.Table:
     if not path.is_file():
         return REFUSED.empty_table().select(["kind", "id"])
     try:
-        with duckdb.connect(str(path), read_only=True) as connection:
+        with when_free(lambda: duckdb.connect(str(path), read_only=True)) as connection:
             rows = connection.execute("SELECT kind, id FROM dead_letters WHERE release = ?", [release])
             return rows.to_arrow_table()
     except duckdb.Error as error:
