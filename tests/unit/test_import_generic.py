@@ -303,6 +303,39 @@ def test_files_of_one_table_keep_their_formats(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_each_file_of_a_table_has_its_own_header(tmp_path: Path) -> None:
+    exports = tmp_path / "exports"
+    (exports / "items").mkdir(parents=True)
+    (exports / "items" / "a.csv").write_text("item_id,title,price,Colour\n1,Lamp,24.90,red\n")
+    (exports / "items" / "b.csv").write_text("Item ID;Title;Price;Colour\n2;Mug;9.90;blue\n")
+    (exports / "items" / "c.csv").write_text("item_id,Item ID,title\n3,internal,Chair\n")
+    (exports / "interactions.csv").write_text("user_id,item_id,timestamp\nu,1,2024-07-01T10:00:00Z\n")
+    summary = import_generic(exports, tmp_path / "data", ImportOptions({}))
+    assert "items/b.csv: the column 'Item ID' is read as item_id" in summary.notes
+    for folder in (exports, tmp_path / "data"):
+        found = {item: (row["title"], row["price"]) for item, row in stage(folder, {}).items.items()}
+        assert found == {"1": ("Lamp", 24.9), "2": ("Mug", 9.9), "3": ("Chair", None)}
+    (exports / "contract.yaml").write_text("items: {map: {item_id: [Item ID]}}\n")
+    import_generic(exports, tmp_path / "data", ImportOptions({}))
+    assert list(stage(tmp_path / "data", {}).items) == ["1", "2", "internal"]
+
+
+def test_a_file_of_several_without_a_required_column_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "exports" / "items").mkdir(parents=True)
+    (tmp_path / "exports" / "items" / "a.csv").write_text("item_id,title\n1,Lamp\n")
+    (tmp_path / "exports" / "items" / "b.csv").write_text("sku,name,Preis\n2,Mug,9\n")
+    with pytest.raises(UsageError, match=r"items/b\.csv has no column item_id, title; .* --map items\.item_id=sku"):
+        import_generic(tmp_path / "exports", tmp_path / "data", ImportOptions({}))
+    maps = ("items.item_id=sku", "items.title=name")
+    with pytest.raises(UsageError, match=r"items/a\.csv has no column sku"):
+        import_generic(tmp_path / "exports", tmp_path / "data", ImportOptions({}, maps))
+    several = "items: {map: {item_id: [item_id, sku], title: [title, name]}}\n"
+    (tmp_path / "exports" / "contract.yaml").write_text(several)
+    assert import_generic(tmp_path / "exports", tmp_path / "data", ImportOptions({})).items == 2
+    rows = [row for path in sorted((tmp_path / "data" / "items").rglob("*.parquet")) for row in read_rows(path)]
+    assert [(row["item_id"], row["title"]) for row in rows] == [("1", "Lamp"), ("2", "Mug")]
+
+
 def test_files_of_an_earlier_import_do_not_stay(tmp_path: Path) -> None:
     source, data = tmp_path / "exports", tmp_path / "data"
     for name in ("items/a.csv", "items/photos/lamp.jpg", "items/b c.csv", "items/empty.csv"):

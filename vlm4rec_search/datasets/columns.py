@@ -133,6 +133,23 @@ def match_columns(
     return ColumnMatch(sources, templates, dict(declared.first), notes=tuple(notes), warnings=tuple(warnings))
 
 
+def shared_names(columns: Sequence[str], known: Iterable[str]) -> dict[str, str]:
+    """Return the name under which each column of a file stands beside those of other files of its table.
+
+    A column whose name differs from a known one only in letter case, spaces and signs, as `Item ID` from `item_id`,
+    gets the known name, unless the file has several such columns.
+
+    Args:
+        columns: names of the file's columns, all different.
+        known: names of a declaration and of the contract; of those that are alike the first counts.
+    """
+    by_key: dict[str, str] = {}
+    for name in known:
+        by_key.setdefault(name_key(name), name)
+    alike = Counter(map(name_key, columns))
+    return {name: by_key.get(name_key(name), name) if alike[name_key(name)] == 1 else name for name in columns}
+
+
 def unique_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return names of columns without spaces around them, none empty and none twice, letter case taken as equal.
 

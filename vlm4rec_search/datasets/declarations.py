@@ -106,6 +106,12 @@ class TableDeclaration(Section):
         default={}, description="column of the table: the separator of a list of which the first element is taken"
     )
 
+    @property
+    def named_columns(self) -> list[str]:
+        """The columns of the files that are named here."""
+        sources = [name for names in self.map.values() for name in names]
+        return sources + [name for text in self.set.values() for _, name in template_parts(text) if name]
+
     @field_validator("encoding")
     @classmethod
     def _is_an_encoding(cls, encoding: str) -> str:

@@ -1,24 +1,38 @@
 """Reads the files of a table as one relation, for the commands that rewrite a table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
 import duckdb
 
 from vlm4rec_search.common.sql import quote_text
-from vlm4rec_search.datasets.declarations import TableDeclaration
+from vlm4rec_search.datasets.columns import shared_names
+from vlm4rec_search.datasets.declarations import CONTRACT, TableDeclaration
 from vlm4rec_search.datasets.records import EmptyFileError, Records, open_records, with_partitions
+
+
+@dataclass(frozen=True)
+class FilesRecords(Records):
+    """The records of the files of a table.
+
+    Attributes:
+        headers: the columns of a file under their own names -> the files that have just these.
+    """
+
+    headers: Mapping[tuple[str, ...], Sequence[str]] = field(default_factory=dict)
 
 
 @contextmanager
 def open_files(
     connection: duckdb.DuckDBPyConnection, folder: Path, paths: Sequence[Path], table: str, declared: TableDeclaration
-) -> Iterator[Records]:
+) -> Iterator[FilesRecords]:
     """Read the files of a table one after the other; a column that a file lacks is NULL, and an empty file is a note.
 
-    The relations have a further column `file`, the path relative to `folder`. They are valid inside of the block.
+    The relations have a further column `file`, the path relative to `folder`. They are valid inside of the block. Where
+    the headers of the files differ, `shared_names` says which columns are one.
 
     Raises:
         UsageError: as `open_records`, for any of the files.
@@ -36,6 +50,12 @@ def open_files(
                 notes.append(f"{name} is empty: it has no header and no rows")
                 continue
             files[name] = with_partitions(records, name, declared.partitions)
+        headers: dict[tuple[str, ...], list[str]] = {}
+        for name, records in files.items():
+            headers.setdefault(tuple(records.values), []).append(name)
+        if len(headers) > 1:
+            known = [*declared.named_columns, *CONTRACT[table]]
+            files = {name: _renamed(records, known) for name, records in files.items()}
         columns = list(dict.fromkeys(column for records in files.values() for column in records.values))
         keys = {column: f"k{position}" for position, column in enumerate(columns)}
         typed = dict.fromkeys(column for records in files.values() for column in records.numbers)
@@ -49,7 +69,7 @@ def open_files(
             head = f"{quote_text(name)} AS file, line"
             rows.append(records.relation.project(", ".join([head, *values])))
             broken.append(records.broken.project(f"{head}, reason, record"))
-        yield Records(
+        yield FilesRecords(
             relation=_union(rows),
             rows=sum(records.rows for records in files.values()),
             values=keys,
@@ -59,12 +79,20 @@ def open_files(
             written="\n".join(f"{name}: {records.written}, {records.rows} rows" for name, records in files.items()),
             notes=(*notes, *(f"{name}: {note}" for name, records in files.items() for note in records.notes)),
             numbers=numbers,
+            headers=headers,
         )
 
 
 def relative_name(path: Path, folder: Path) -> str:
     """Return the path relative to the folder, or the whole path of a file elsewhere."""
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
+def _renamed(records: Records, known: Sequence[str]) -> Records:
+    names = shared_names(list(records.values), known)
+    kinds = (records.values, records.typed, records.numbers)
+    values, typed, numbers = ({names[column]: sql for column, sql in kind.items()} for kind in kinds)
+    return replace(records, values=values, typed=typed, numbers=numbers)
 
 
 def _union(relations: Sequence[duckdb.DuckDBPyRelation]) -> duckdb.DuckDBPyRelation:

@@ -39,6 +39,11 @@ class ImportTable(TableDeclaration):
     It does not count where a person declares which column says what is available.
     """
 
+    @property
+    def named_columns(self) -> list[str]:
+        """The columns of the files that are named here."""
+        return [*super().named_columns, *self.offered, *([self.merge] if self.merge else [])]
+
 
 class ImportItems(ImportTable):
     """How a catalogue is imported."""

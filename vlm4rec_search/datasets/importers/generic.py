@@ -239,18 +239,28 @@ def _open_table(
 ) -> ImportedTable:
     table = layout.table
     paths = [source / name for name in layout.files]
-    records = stack.enter_context(open_files(connection, source, paths, table, layout))
+    records: Records = (opened := stack.enter_context(open_files(connection, source, paths, table, layout)))
     shown = zip(unique_names(records.values), records.values.values(), strict=True)
     as_it_is = records.relation.project(
         ", ".join([*_PLACE_SQL, *(f"{sql} AS {quote_name(name)}" for name, sql in shown)])
     )
     if not (rows := records.rows):
         raise UsageError(f"{paths[0]} holds no rows")
+    headers = opened.headers
     if layout.pivot:
         records = _pivoted(records, layout.pivot)
-    layout = _without_missing(layout, form, list(records.values))
-    named = ", ".join(layout.files[:3])
-    match = match_columns(named, list(records.values), table, layout, import_advice)
+        headers = {tuple(records.values): layout.files}
+    # A column that one file has must not hide that another file lacks it.
+    each = [
+        match_columns(_named(files), header, table, _without_missing(layout, form, header), import_advice)
+        for header, files in headers.items()
+    ]
+    layout, named = _without_missing(layout, form, list(records.values)), _named(layout.files)
+    match = replace(
+        match_columns(named, list(records.values), table, layout, import_advice),
+        notes=tuple(note for one in each for note in one.notes),
+        warnings=tuple(warning for one in each for warning in one.warnings),
+    )
     match = find_lists(records, match, table, named)
     columns, renamed = _target_columns(records, match, table, layout)
     notes = (f"{named}: the column {name!r} is written as {new!r}" for name, new in renamed.items())
@@ -266,6 +276,11 @@ def _open_table(
     merged = rows - target.shape[0] if layout.merge and not layout.pivot else 0
     files = layout.files if len(layout.files) > 1 and not layout.pivot else ()
     return ImportedTable(table, as_it_is, target, records, match, merged, files)
+
+
+def _named(files: Sequence[str]) -> str:
+    """Return the names of files for a message."""
+    return ", ".join(files[:3])
 
 
 def _without_missing(layout: ImportTable, form: ImportFormat, columns: Sequence[str]) -> ImportTable:
