@@ -1,13 +1,12 @@
 """Sentence and image encoders by name; loading an encoder reads no weights and imports no runtime."""
 
 import re
-import threading
 from functools import cache
 
 from vlm4rec_search.common import maven
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.vectors import Scores
-from vlm4rec_search.datasets.photos.decode import PhotoError, decode_photo
+from vlm4rec_search.datasets.photos.decode import PhotoError, decode_photo, in_decoding_thread
 from vlm4rec_search.embeddings.base import ImageEncoder, SentenceEncoder
 from vlm4rec_search.embeddings.hashing import HashingEncoder, ThumbnailEncoder
 from vlm4rec_search.embeddings.image import EFFICIENTNET, EfficientNetEncoder
@@ -16,9 +15,6 @@ from vlm4rec_search.embeddings.sentence import SentenceTransformerEncoder
 
 NO_PHOTOS = "none"
 """The name in place of an image encoder that makes no vectors of photos."""
-
-_DECODING = threading.Semaphore(2)
-"""Photos of callers at once: one of 50 million pixels takes 200 to 400 MB, as WebP 800 MB, as JPEG 2000 1.1 GB."""
 
 
 @cache
@@ -71,13 +67,15 @@ def encode_photo(content: bytes, encoder: str) -> Scores:
             f"the release has vectors of photos by {encoder}, but {loaded.id} is installed here: run `sqlmesh plan`"
             " and publish again with `vlm4rec index`"
         )
-    with _DECODING:
-        try:
-            photo = decode_photo(content)
-        except PhotoError as error:
-            raise UsageError(f"the photo cannot be used: {error}") from None
-        vector: Scores = loaded.encode([photo.image])[0]
-    return vector
+
+    def encode() -> Scores:
+        vector: Scores = loaded.encode([decode_photo(content).image])[0]
+        return vector
+
+    try:
+        return in_decoding_thread(encode)
+    except PhotoError as error:
+        raise UsageError(f"the photo cannot be used: {error}") from None
 
 
 def describe_image_encoder(encoder: str) -> str:

@@ -2,20 +2,20 @@
 
 import threading
 from collections import OrderedDict
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.paths import file_sha256
-from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, PhotoFile, read_photo
+from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, PhotoFile, in_decoding_thread, read_photo
 from vlm4rec_search.datasets.photos.fetch import fetched_photo
 from vlm4rec_search.datasets.photos.locate import is_url, resolve_path, with_scheme
 
 SIZES = (160, 400, 900)  # pixels of the longer side
 _LARGEST_CACHE = 64 * 2**20  # bytes
 _Key: TypeAlias = tuple[Path, int, int, int]  # of a copy: the file, when it was changed (ns), its bytes, and the size
-_AT_ONCE = 2  # photos that are decoded at the same time: a large one takes 150 MB
 
 
 class Thumbnails:
@@ -29,7 +29,7 @@ class Thumbnails:
         """Read photos of a data folder, and of the photo cache in the folder `cache`."""
         self._root, self._cache_folder = data_dir.resolve(), cache
         self._kept: OrderedDict[_Key, bytes] = OrderedDict()
-        self._bytes, self._lock, self._slots = 0, threading.Lock(), threading.Semaphore(_AT_ONCE)
+        self._bytes, self._lock = 0, threading.Lock()
 
     def thumbnail(self, image: str | None, size: int) -> bytes:
         """Return a photo as WebP.
@@ -51,8 +51,7 @@ class Thumbnails:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        with self._slots:
-            content = _shrink(path, size)
+        content = in_decoding_thread(partial(_shrink, path, size))
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = content

@@ -1,12 +1,16 @@
 """Safe decoding of product photos: any bytes give an image or a `PhotoError`, never a crash."""
 
 import hashlib
+import os
 import warnings
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +25,8 @@ LONGEST_SIDE = 1024
 PREPROCESSING = "photo-1"  # part of the key of every result that saw a photo: another one pays for all captions again
 
 _TILE = 1024  # pixels a side
+_AT_ONCE = 2  # photos: one of 50 million pixels takes 200 to 400 MB, as WebP 800 MB, as JPEG 2000 1.1 GB
+_Result = TypeVar("_Result")
 
 # Pillow warns of odd files; important oddities become notes or errors. This is no task for `warnings.catch_warnings`:
 # photos are decoded in threads, and the filters belong to the process.
@@ -114,6 +120,21 @@ def decode_photo(content: bytes) -> Photo:
         raise PhotoError("too_large", f"more than {MAX_PIXELS:,} pixels, perhaps a decompression bomb") from None
     except Exception as error:  # decoders raise almost anything on hostile bytes
         raise _classify_error(content, error) from None
+
+
+def in_decoding_thread(work: Callable[[], _Result]) -> _Result:
+    """Return what `work` returns, called in one of two threads of this process, and raise what it raises.
+
+    A service decodes the photos of its many threads here. The allocator keeps memory for each thread that has ever
+    decoded a photo, so that a limit of photos at once alone would not limit the memory of the process.
+    """
+    return _decoding_threads(os.getpid()).submit(work).result()
+
+
+@cache
+def _decoding_threads(process: int) -> ThreadPoolExecutor:
+    """Return the threads of a process, by its id since a fork inherits no threads; each starts with its first photo."""
+    return ThreadPoolExecutor(_AT_ONCE, "decode photos")
 
 
 def _read_bytes(file: PhotoFile) -> bytes:
