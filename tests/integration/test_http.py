@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import httpx
 import pytest
 
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.http import DeadlineTransport, deadline
 
 
@@ -67,6 +69,37 @@ def test_without_trust_in_the_environment_its_proxy_is_ignored(echo: str, monkey
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with http_client(trust_env=False) as client:
         assert client.get(f"http://{echo}/a").text == "/a"
+
+
+@pytest.mark.parametrize(
+    "value", ["proxy:80a", "ftp://user:secret@proxy:21", "http://user:secret@proxy:99999", "http://"]
+)
+def test_a_proxy_that_is_none_is_an_error_that_names_the_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", value)
+    with pytest.raises(UsageError, match="HTTP_PROXY names no proxy: write http://HOST:PORT") as told:
+        DeadlineTransport(httpx.Limits(), trust_env=True)
+    assert "secret" not in str(told.value)
+
+
+def test_a_socks_proxy_without_its_package_is_told_where_it_is_used(echo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlm4rec_search.common.http.find_spec", lambda name: None)
+    monkeypatch.setenv("all_proxy", "socks5://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http_client(trust_env=True) as client:
+        assert client.get(f"http://{echo}/a").text == "/a"
+        with pytest.raises(UsageError, match=r"all_proxy names a SOCKS proxy, .* pip install socksio$"):
+            client.get("http://shop.invalid/")
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), ("none", "no certificate|NO_CERTIFICATE")])
+def test_certificates_that_cannot_be_read_are_told_with_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, reason: str
+) -> None:
+    if content:
+        (tmp_path / "own.pem").write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
+    with pytest.raises(UsageError, match=rf"SSL_CERT_FILE names no certificates that can be read \(.*({reason})"):
+        DeadlineTransport(httpx.Limits(), trust_env=True)
 
 
 def test_errors_are_those_of_httpx(echo: str) -> None:

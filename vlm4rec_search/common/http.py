@@ -4,16 +4,20 @@ The timeouts of httpx limit each single read, so a server that sends one byte ev
 ever. `DeadlineTransport` gives each step of a call no more time than is left until the end of the `deadline` block.
 """
 
+import os
 import ssl
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
+
+from vlm4rec_search.common.errors import UsageError, one_line
 
 _WRITE_SIZE = 65536  # bytes between two looks at the clock
 _PROXIED = ("http", "https", "all")  # the schemes for which the environment may name a proxy
@@ -48,17 +52,28 @@ class DeadlineTransport(httpx.BaseTransport):
         limits: number of connections, as for `httpx.HTTPTransport`.
         trust_env: whether proxies (`HTTPS_PROXY`, `NO_PROXY` ...) and certificates (`SSL_CERT_FILE`) are taken from the
             environment. httpx itself reads no proxies for a client that is given a transport.
+
+    Raises:
+        UsageError: a proxy or the certificates of the environment cannot be used; no message has the password of a
+            proxy.
     """
 
     def __init__(self, limits: httpx.Limits, trust_env: bool) -> None:
         self._limits = limits
-        self._ssl = httpx.create_ssl_context(trust_env=trust_env)
-        proxies = getproxies() if trust_env else {}
+        self._ssl = _ssl_context(trust_env)
+        named = getproxies() if trust_env else {}
+        proxies = {name: _parse_proxy(name, url) for name, url in named.items() if url and name in _PROXIED}
+        self._socks = {name for name, proxy in proxies.items() if proxy.url.scheme.startswith("socks")}
         self._direct = self._pool(None)
-        self._proxied = {name: self._pool(url) for name, url in proxies.items() if url and name in _PROXIED}
+        self._proxied = {name: self._pool(proxy) for name, proxy in proxies.items()}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and return its response, whose body is not read yet."""
+        """Send a request and return its response, whose body is not read yet.
+
+        Raises:
+            UsageError: the proxy needs a package that is not installed.
+            httpx.TransportError: the request fails.
+        """
         url = request.url
         call = httpcore.Request(
             method=request.method,
@@ -77,14 +92,17 @@ class DeadlineTransport(httpx.BaseTransport):
             pool.close()
 
     def _pool_for(self, url: httpx.URL) -> httpcore.ConnectionPool:
-        pool = self._proxied.get(url.scheme) or self._proxied.get("all")
+        name = url.scheme if url.scheme in self._proxied else "all"
         host = f"{url.host}:{url.port}" if url.port else url.host
-        return self._direct if pool is None or proxy_bypass(host) else pool
+        if name not in self._proxied or proxy_bypass(host):
+            return self._direct
+        if name in self._socks and find_spec("socksio") is None:
+            raise UsageError(f"{_variable(name)} names a SOCKS proxy, which needs a package: pip install socksio")
+        return self._proxied[name]
 
-    def _pool(self, proxy_url: str | None) -> httpcore.ConnectionPool:
+    def _pool(self, parsed: httpx.Proxy | None) -> httpcore.ConnectionPool:
         proxy = None
-        if proxy_url:
-            parsed = httpx.Proxy(proxy_url if "://" in proxy_url else f"http://{proxy_url}")
+        if parsed:
             proxy = httpcore.Proxy(str(parsed.url), auth=parsed.raw_auth, headers=parsed.headers.raw)
         return httpcore.ConnectionPool(
             ssl_context=self._ssl,
@@ -94,6 +112,33 @@ class DeadlineTransport(httpx.BaseTransport):
             keepalive_expiry=self._limits.keepalive_expiry,
             network_backend=_Backend(),
         )
+
+
+def _ssl_context(trust_env: bool) -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context(trust_env=trust_env)
+    except OSError as error:  # SSLError is one
+        name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
+        reason = one_line(error.strerror or error)
+        raise UsageError(f"{name} names no certificates that can be read ({reason}): correct or unset it") from None
+
+
+def _parse_proxy(name: str, url: str) -> httpx.Proxy:
+    """Return the proxy for a scheme, or `all`."""
+    proxy = None
+    with suppress(httpx.InvalidURL, ValueError):
+        proxy = httpx.Proxy(url if "://" in url else f"http://{url}")
+    if proxy is None or not proxy.url.host or not 0 < (proxy.url.port or 1) < 65536:
+        raise UsageError(
+            f"{_variable(name)} names no proxy: write http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
+        )
+    return proxy
+
+
+def _variable(name: str) -> str:
+    """Return the variable that names the proxy for a scheme, or for `all`."""
+    variable = f"{name}_proxy"
+    return variable if os.environ.get(variable) else variable.upper()
 
 
 class _Body(httpx.SyncByteStream):
