@@ -309,6 +309,10 @@ def test_the_page_takes_an_upload_and_shows_look_alikes(client: httpx.Client, fo
     assert "the photo cannot be used" in wrong.text
     assert client.post("/by-photo", content=b"photo=1").status_code == 400
     assert client.post("/by-photo", files={"photo": ("", b"", "image/png")}).status_code == 400
+    for size in (LARGEST_PHOTO + 1, 4 * LARGEST_PHOTO):
+        large = client.post("/by-photo", files={"photo": ("a.png", bytes(size), "image/png")})
+        assert (large.status_code, large.headers["content-type"]) == (400, "text/html; charset=utf-8")
+        assert "the photo has more than 8 MiB: use a smaller one" in large.text
 
 
 def test_an_upload_arrives_byte_by_byte() -> None:

@@ -27,7 +27,8 @@ def send_body(parts: Iterable[Message], path: str = "/v1/recommend") -> tuple[li
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(BodyLimit(application, 10, {"/v1/search": 12})({"type": "http", "path": path}, receive, send))
+    limit = BodyLimit(application, 10, {"/v1/search": 12}, cut=["/by-photo"])
+    asyncio.run(limit({"type": "http", "path": path}, receive, send))
     return reached, sent[0]["status"] if sent else None
 
 
@@ -37,6 +38,8 @@ def test_a_body_reaches_the_application_whole_or_not_at_all() -> None:
     assert send_body([part(b"rules", True), part(b"rules: []", True)]) == ([], 413)
     assert send_body([part(b"twelve bytes", False)]) == ([], 413)
     assert send_body([part(b"twelve bytes", False)], "/v1/search") == ([b"twelve bytes"], None)
+    large = [part(b"twelve bytes", True), part(b"and more", True), part(b"", False)]
+    assert send_body(large, "/by-photo") == ([b"twelve byt"], None)
 
 
 def test_loopback_has_few_names_and_other_addresses_those_that_are_given() -> None:

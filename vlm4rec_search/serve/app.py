@@ -180,9 +180,8 @@ def create_app(
     is_one_of_many = METRICS_FOLDER in os.environ
     measured = cast(CollectorRegistry, AllWorkers(metrics.registry)) if is_one_of_many else metrics.registry
     add_problems(app)
-    app.add_middleware(
-        BodyLimit, largest=LARGEST_BODY, larger=dict.fromkeys(("/v1/search", BY_PHOTO), LARGEST_WITH_PHOTO)
-    )
+    larger = dict.fromkeys(("/v1/search", BY_PHOTO), LARGEST_WITH_PHOTO)
+    app.add_middleware(BodyLimit, largest=LARGEST_BODY, larger=larger, cut=(BY_PHOTO,))
     if hosts is not None:
         app.add_middleware(HostCheck, names=hosts)
     _add_request_log(app, metrics)
@@ -347,9 +346,16 @@ def _require_key(keys: Sequence[str]) -> Callable[[Request], None]:
 class BodyLimit:
     """Refuses a request with a large body before it is read, and one whose body is not whole."""
 
-    def __init__(self, app: ASGIApp, largest: int, larger: Mapping[str, int]) -> None:
-        """Guard an application; `largest` is in bytes, `larger` those of some paths."""
-        self._app, self._largest, self._larger = app, largest, larger
+    def __init__(self, app: ASGIApp, largest: int, larger: Mapping[str, int], cut: Collection[str]) -> None:
+        """Guard an application.
+
+        Args:
+            app: the application.
+            largest: bytes of a body.
+            larger: the same of some paths.
+            cut: paths of people, which get the beginning of a larger body and say on a page that it is too large.
+        """
+        self._app, self._largest, self._larger, self._cut = app, largest, larger, cut
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -365,7 +371,9 @@ class BodyLimit:
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > largest:
+            if len(body) > largest and scope["path"] in self._cut:
+                del body[largest:]  # the rest is read all the same: a browser that still sends shows no answer
+            elif len(body) > largest:
                 await problem(413, f"send at most {largest // 1024} kB")(scope, receive, send)
                 return
         whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
