@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
@@ -14,10 +14,15 @@ from vlm4rec_search.serve.service import Service
 
 
 @contextmanager
-def serving(service: Service, keys: Sequence[str] = (), page_token: str | None = None) -> Iterator[httpx.Client]:
-    """Yield a client of a running service, with the page for people where there is a token."""
+def serving(
+    service: Service, keys: Sequence[str] = (), page_token: str | None = None, hosts: Collection[str] | None = None
+) -> Iterator[httpx.Client]:
+    """Yield a client of a running service, with the page for people where there is a token.
+
+    `hosts` are its names, None allows all.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(service, keys, page_token), log_config=None, access_log=False)
+        config = uvicorn.Config(create_app(service, keys, page_token, hosts), log_config=None, access_log=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

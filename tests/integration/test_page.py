@@ -20,6 +20,7 @@ from playwright.sync_api import Browser
 
 from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.serve.hosts import known_hosts
 from vlm4rec_search.serve.service import Service
 
 TOKEN = "token-of-the-test"  # noqa: S105
@@ -243,6 +244,20 @@ def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_pat
         assert "action" in client.post("/rules/preview", data=wrong).text
     assert (tmp_path / "rules.yaml").read_text() == RULES
     assert not (tmp_path / "served" / "judgments.csv").exists()
+
+
+def test_behind_a_proxy_with_a_host_header_of_its_own_the_allowed_name_is_one_of_the_page(service: Service) -> None:
+    form = {"text": RULES}
+    for allowed, status in (("shop.example",), 200), ((), 403):
+        with serving(service, page_token=TOKEN, hosts=known_hosts("127.0.0.1", allowed)) as client:
+            client.get(f"/unlock?token={TOKEN}")
+            token = client.get("/rules").text.split('name="token" value="')[1].split('"')[0]
+            origins = {"https://shop.example": status, "http://localhost:9": 403, "null": 403, "http://[": 403}
+            for origin, expected in origins.items():
+                answer = client.post("/rules/preview", data={**form, "token": token}, headers={"Origin": origin})
+                assert (origin, answer.status_code) == (origin, expected)
+                is_told = "let it pass the header Host on" in answer.text and "--allowed-host NAME" in answer.text
+                assert is_told == (expected == 403)
 
 
 def test_of_two_who_change_the_same_rules_one_is_told(

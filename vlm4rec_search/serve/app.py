@@ -187,7 +187,7 @@ def create_app(
     _add_request_log(app, metrics)
     _add_routes(app, service, metrics, measured, [Depends(_require_key(api_keys))] if api_keys else [])
     if page_token:
-        add_page(app, service, measured, page_token, is_private=bool(api_keys))
+        add_page(app, service, measured, page_token, is_private=bool(api_keys), hosts=hosts)
     return app
 
 

@@ -39,6 +39,22 @@ def known_hosts(host: str, allowed: Collection[str]) -> frozenset[str] | None:
     return frozenset(name.lower() for name in (*_LOOPBACK, name_in_url(host), *allowed))
 
 
+def is_of_service(origin: str, host: str, names: Collection[str] | None) -> bool:
+    """Return whether the Origin header of a form names this service: as the Host header does, or by an allowed name.
+
+    A proxy in front may send a Host header of its own. The names of this machine are not enough: another program of it
+    may show pages as well.
+
+    Args:
+        origin: such as https://shop.example.
+        host: the Host header.
+        names: of `known_hosts`.
+    """
+    place = origin.partition("://")[2]
+    name = _HOST.fullmatch(place)
+    return place == host or (name is not None and name[1].lower() in frozenset(names or ()) - frozenset(_LOOPBACK))
+
+
 class HostCheck:
     """Refuses a request whose Host header has another name than the service."""
 

@@ -9,14 +9,14 @@ import hmac
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import Message
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
@@ -35,6 +35,7 @@ from vlm4rec_search.search.backend import AccessError
 from vlm4rec_search.search.query import KINDS, Mode
 from vlm4rec_search.search.ranking import pinned_ranking
 from vlm4rec_search.search.rules import Rule, parse_rules
+from vlm4rec_search.serve.hosts import is_of_service
 from vlm4rec_search.serve.problems import REFUSED
 from vlm4rec_search.serve.service import NotFoundError, Service
 from vlm4rec_search.serve.thumbnails import SIZES, Thumbnails
@@ -113,9 +114,9 @@ def uploaded(content_type: str, body: bytes, name: str) -> bytes:
 class Access:
     """Who may look and who may change: the token opens both, through a cookie that no other site can send."""
 
-    def __init__(self, token: str, is_private: bool) -> None:
-        """Keep the token; a private page is for those who have it only."""
-        self._token, self._is_private = token, is_private
+    def __init__(self, token: str, is_private: bool, hosts: Collection[str] | None = None) -> None:
+        """Keep the token; a private page is for those who have it only. `hosts` is that of `known_hosts`."""
+        self._token, self._is_private, self._hosts = token, is_private, hosts
         self._cookie, self.form_token = self._derive("cookie"), self._derive("form")
 
     def _derive(self, purpose: str) -> str:
@@ -134,9 +135,14 @@ class Access:
         """Refuse a change that does not come from a form of this page by a visitor with the token."""
         if not self.is_open(request):
             raise ForbiddenError("changes need the address that `vlm4rec serve` printed at its start: open it once")
-        origin = request.headers.get("origin")
-        is_ours = origin is None or urlsplit(origin).netloc == request.headers.get("host")
-        if not is_ours or not secrets.compare_digest(form.get("token", "").encode(), self.form_token.encode()):
+        origin, host = request.headers.get("origin"), request.headers.get("host", "")
+        if origin is not None and not is_of_service(origin, host, self._hosts):
+            raise ForbiddenError(
+                f"the form comes from {origin[:100]}, and the request is for {host[:100]}: if a proxy stands between"
+                " them, let it pass the header Host on (nginx: proxy_set_header Host $http_host), or start the service"
+                " with --allowed-host NAME for the name of the page"
+            )
+        if not secrets.compare_digest(form.get("token", "").encode(), self.form_token.encode()):
             raise ForbiddenError("the form is not of this page, or the service was started again: load the page again")
 
     def unlock(self, token: str) -> Response:
@@ -536,7 +542,13 @@ class Page:
 
 
 def add_page(
-    app: FastAPI, service: Service, registry: CollectorRegistry, token: str, *, is_private: bool = False
+    app: FastAPI,
+    service: Service,
+    registry: CollectorRegistry,
+    token: str,
+    *,
+    is_private: bool = False,
+    hosts: Collection[str] | None = None,
 ) -> None:
     """Add the routes of the page to an application.
 
@@ -546,8 +558,9 @@ def add_page(
         registry: metrics that the page tells in words.
         token: opens the page for changes.
         is_private: looking needs the token as well.
+        hosts: names of the service, see `known_hosts`.
     """
-    page = Page(service, registry, Access(token, is_private))
+    page = Page(service, registry, Access(token, is_private, hosts))
     views: dict[str, View] = {
         "/": page.start,
         "/random": page.random,
