@@ -117,16 +117,23 @@ def test_an_export_becomes_the_raw_contract(tmp_path: Path, name: str) -> None:
 
 
 def test_what_a_shop_does_not_offer_is_unavailable(tmp_path: Path) -> None:
-    shopify, woocommerce = tmp_path / "shopify", tmp_path / "woocommerce"
+    shopify, woocommerce, magento = (tmp_path / name for name in ("shopify", "woocommerce", "magento"))
     shopify.mkdir()
     rows = ("a,A,true,active", "a,,,", "b,B,true,archived", "c,C,TRUE,Draft", "d,D,false,active", "e,E,true,")
     (shopify / "products_export.csv").write_text("\n".join(["Handle,Title,Published,Status", *rows, ""]))
     woocommerce.mkdir()
-    rows = ("a,A,1,1", "b,B,-1,1", "c,C,0,1", "d,D,1,0", "e,E,,1")
-    (woocommerce / "wc-product-export.csv").write_text("\n".join(["SKU,Name,Published,In stock?", *rows, ""]))
+    rows = ("a,A,1,1,visible", "b,B,-1,1,", "c,C,0,1,", "d,D,1,0,", "e,E,,1,search", "f,F,1,1,hidden")
+    head = "SKU,Name,Published,In stock?,Visibility in catalog"
+    (woocommerce / "wc-product-export.csv").write_text("\n".join([head, *rows, ""]))
+    magento.mkdir()
+    rows = ("a,,A,1,1", "b,,B,1,2", "b,de,Be,,1", "c,,C,0,1", "d,,D,1,")
+    (magento / "catalog_product.csv").write_text(
+        "\n".join(["sku,store_view_code,name,is_in_stock,product_online", *rows, ""])
+    )
     for source, found in (
         (shopify, ["true", "false", "false", "false", "true"]),
-        (woocommerce, ["1", "false", "false", "0", "1"]),
+        (woocommerce, ["1", "false", "false", "0", "1", "false"]),
+        (magento, ["1", "false", "0", "1"]),
     ):
         data = tmp_path / f"{source.name}-data"
         import_generic(source, data, ImportOptions({}), load_format(source.name))
@@ -134,6 +141,35 @@ def test_what_a_shop_does_not_offer_is_unavailable(tmp_path: Path) -> None:
     own = ImportOptions({}, sets=("items.available=true",))
     import_generic(woocommerce, data, own, load_format("woocommerce"))
     assert {row["available"] for row in read_rows(data / "items.parquet")} == {"true"}
+
+
+def test_variations_of_woocommerce_are_merged_into_their_product(tmp_path: Path) -> None:
+    """A shirt with an SKU, and a mug without one whose first variation comes before it."""
+    (tmp_path / "wc-product-export.csv").write_text(
+        "ID,Type,SKU,Name,Parent,In stock?,Regular price,Categories,Images\n"
+        "4,variation,M-red,Mug - red,id:5,1,8,,https://x/red.jpg\n"
+        "5,variable,,Mug,,1,,Mugs,\n"
+        "7,variable,S,Shirt,,1,,Shirts,https://x/s.jpg\n"
+        "8,variation,S-1,Shirt - small,S,1,20,,\n"
+        "9,variation,S-2,Shirt - large,S,1,22,,\n"
+        "10,simple,,Hat,,1,5,Hats,\n"
+    )
+    summary = import_generic(tmp_path, tmp_path / "data", ImportOptions({}), load_format("woocommerce"))
+    assert summary.left_out == {"items_rows_merged_into_others": 3}
+    columns = ("item_id", "title", "price", "category", "image")
+    assert [tuple(row[name] for name in columns) for row in read_rows(tmp_path / "data" / "items.parquet")] == [
+        ("5", "Mug", "8", "Mugs", "https://x/red.jpg"),
+        ("S", "Shirt", "20", "Shirts", "https://x/s.jpg"),
+        ("10", "Hat", "5", "Hats", None),
+    ]
+
+
+def test_no_photo_of_magento_is_no_photo(tmp_path: Path) -> None:
+    rows = ("a,A,no_selection", "b,B,/b.jpg", "c,C,")
+    (tmp_path / "catalog_product.csv").write_text("\n".join(["sku,name,base_image", *rows, ""]))
+    import_generic(tmp_path, tmp_path / "data", ImportOptions({}), load_format("magento"))
+    images = [row["image"] for row in read_rows(tmp_path / "data" / "items.parquet")]
+    assert images == [None, "pub/media/catalog/product/b.jpg", None]
 
 
 def test_a_separator_behind_a_backslash_does_not_split_a_list(tmp_path: Path) -> None:

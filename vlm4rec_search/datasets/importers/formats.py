@@ -30,8 +30,12 @@ class Pivot(Section):
 class ImportTable(TableDeclaration):
     """How the files of one table are read and rewritten."""
 
-    merge: str = ""
-    """The column by which rows are one: of each column the first value that is not empty counts."""
+    merge: Names = ()
+    """The columns of which the first that is filled says which rows are one; without the first of them no rows are.
+
+    Of each column the first value that is not empty counts. Where several are named, a row in which the first is filled
+    is a variant of the row that it names, perhaps as `id:7`, and comes behind it.
+    """
     pivot: Pivot | None = None
     offered: Mapping[str, Names] = {}
     """Columns with the words, in small letters, under which a shop offers an item; with another it is unavailable.
@@ -39,10 +43,13 @@ class ImportTable(TableDeclaration):
     It does not count where a person declares which column says what is available.
     """
 
+    empty: Mapping[str, Names] = {}
+    """Columns with the words, in small letters, that stand for nothing in them."""
+
     @property
     def named_columns(self) -> list[str]:
         """The columns of the files that are named here."""
-        return [*super().named_columns, *self.offered, *([self.merge] if self.merge else [])]
+        return [*super().named_columns, *self.merge, *self.offered, *self.empty]
 
 
 class ImportItems(ImportTable):

@@ -247,6 +247,7 @@ def _open_table(
     if not (rows := records.rows):
         raise UsageError(f"{paths[0]} holds no rows")
     headers = opened.headers
+    records = _emptied(records, layout.empty)
     if layout.pivot:
         records = _pivoted(records, layout.pivot)
         headers = {tuple(records.values): layout.files}
@@ -266,10 +267,10 @@ def _open_table(
     notes = (f"{named}: the column {name!r} is written as {new!r}" for name, new in renamed.items())
     match = replace(match, notes=(*match.notes, *notes))
     relation = records.relation
-    if layout.merge:
-        keys = [match_key for match_key in records.values if match_key.casefold() == layout.merge.casefold()]
-        if keys:
-            relation, columns = _merged(relation, records.values[keys[0]], columns)
+    by_key = {name.casefold(): sql for name, sql in records.values.items()}
+    if layout.merge and layout.merge[0].casefold() in by_key:
+        keys = [by_key[name.casefold()] for name in layout.merge if name.casefold() in by_key]
+        relation, columns = _merged(relation, keys, columns)
     target = relation.project(
         ", ".join([*_PLACE_SQL, *(f"{sql} AS {quote_name(name)}" for name, sql in columns.items())])
     )
@@ -344,16 +345,30 @@ def _free_name(name: str, targets: Iterable[str], columns: Iterable[str]) -> str
 
 
 def _merged(
-    relation: duckdb.DuckDBPyRelation, key: str, columns: Mapping[str, str]
+    relation: duckdb.DuckDBPyRelation, keys: Sequence[str], columns: Mapping[str, str]
 ) -> tuple[duckdb.DuckDBPyRelation, dict[str, str]]:
-    """Make one row of those with the same key; a row without a key stays alone."""
-    keys = {name: f"m{position}" for position, name in enumerate(columns)}
-    firsts = (
-        f"ARG_MIN({sql}, ROW(file, line)) FILTER (WHERE {sql} <> '') AS {keys[name]}" for name, sql in columns.items()
-    )
-    one = f"COALESCE(NULLIF(TRIM({key}), ''), file || ' ' || line)"
+    """Make one row of those with the same key, see `ImportTable.merge`; a row without a key stays alone."""
+    names = {name: f"m{position}" for position, name in enumerate(columns)}
+    filled = [f"NULLIF(TRIM({key}), '')" for key in keys]
+    is_variant = f"{filled[0]} IS NOT NULL" if len(keys) > 1 else "FALSE"
+    order = f"ROW({is_variant}, file, line)"
+    firsts = (f"ARG_MIN({sql}, {order}) FILTER (WHERE {sql} <> '') AS {names[name]}" for name, sql in columns.items())
+    if len(keys) > 1:
+        filled[0] = f"REGEXP_REPLACE({filled[0]}, '^id:', '')"
+    one = f"COALESCE({', '.join(filled)}, file || ' ' || line)"
     rows = relation.aggregate(f"MIN(file) AS file, ARG_MIN(line, ROW(file, line)) AS line, {', '.join(firsts)}", one)
-    return rows.order("file, line"), keys
+    return rows.order("file, line"), names
+
+
+def _emptied(records: Records, empty: Mapping[str, Sequence[str]]) -> Records:
+    """Return the records without the words that stand for nothing."""
+    words = {name_key(name): ", ".join(map(quote_text, of_column)) for name, of_column in empty.items()}
+    values = {
+        name: f"CASE WHEN LOWER(TRIM({sql})) NOT IN ({words[name_key(name)]}) THEN {sql} END"
+        for name, sql in records.values.items()
+        if name_key(name) in words
+    }
+    return replace(records, values={**records.values, **values}) if values else records
 
 
 def _pivoted(records: Records, pivot: Pivot) -> Records:
