@@ -1,14 +1,20 @@
 """Photos behind URLs: fetched once from a real server, within limits of size and time."""
 
+import shutil
 import socket
 import time
 from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
+from helpers.certificate_authority import authority
 from helpers.image_server import ImageServer, locate_served, photo_status, serve_images
+from helpers.photo_bytes import png
 
+from vlm4rec_search.common.cache import Failure
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.datasets.photos import fetch
 from vlm4rec_search.datasets.photos.decode import read_photo
@@ -30,6 +36,40 @@ def test_a_photo_is_fetched_once_and_read_like_any_other(tmp_path: Path, shop: s
     first.path.unlink()
     assert photo_status(locate_served(tmp_path, url, limit=0)[0]) == "pending"
     assert photo_status(locate_served(tmp_path, url)[0]) == "ok", "a photo that the cache lost is fetched again"
+
+
+def test_a_changed_photo_under_the_same_url_is_seen_when_the_photos_of_the_cache_are_removed(
+    tmp_path: Path, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, changed = f"{shop}/good.png", ("image/png", png(9))
+    first, *_ = locate_served(tmp_path, url)
+    monkeypatch.setitem(ImageServer.responses, "/good.png", changed)
+    assert locate_served(tmp_path, url) == [first]
+    assert first.path is not None
+    shutil.rmtree(first.path.parents[1])
+    (again,) = locate_served(tmp_path, url)
+    assert (first.path.parents[1].name, read_photo(again).image.size) == ("photos", (9, 4))
+
+
+@pytest.mark.parametrize("between", [", ", " ", "|", " | ", ",", "?v=1, "])
+def test_a_list_of_urls_is_no_url(tmp_path: Path, shop: str, between: str) -> None:
+    (file,) = locate_served(tmp_path, f"{shop}/good1.png{between}{shop}/good2.png")
+    assert file.failure == Failure("missing", "it looks like a list of images: write one image for each item")
+    assert ImageServer.requests == []
+    inside = locate_served(tmp_path, f"{shop}/good,{shop}/a.png", f"{shop}/good.png?from=//{shop}/a.png")
+    assert [photo_status(each) for each in inside] == ["ok", "ok"]
+
+
+def test_certificates_of_the_environment_count_for_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca, context = authority(tmp_path, "own")
+    with ThreadingHTTPServer(("127.0.0.1", 0), ImageServer) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_port}/good.png"
+        assert "CERTIFICATE_VERIFY_FAILED" in locate_served(tmp_path, url)[0].failure.message
+        monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+        assert photo_status(locate_served(tmp_path, url)[0]) == "ok"
+        server.shutdown()
 
 
 def test_the_limit_of_fetches_holds_and_failures_are_remembered(tmp_path: Path, shop: str) -> None:

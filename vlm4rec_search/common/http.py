@@ -50,8 +50,9 @@ class DeadlineTransport(httpx.BaseTransport):
 
     Args:
         limits: number of connections, as for `httpx.HTTPTransport`.
-        trust_env: whether proxies (`HTTPS_PROXY`, `NO_PROXY` ...) and certificates (`SSL_CERT_FILE`) are taken from the
-            environment. httpx itself reads no proxies for a client that is given a transport.
+        trust_env: whether proxies (`HTTPS_PROXY`, `NO_PROXY` ...) are taken from the environment, as certificates
+            (`SSL_CERT_FILE`, `SSL_CERT_DIR`) always are. httpx itself reads no proxies for a client that is given a
+            transport.
 
     Raises:
         UsageError: a proxy or the certificates of the environment cannot be used; no message has the password of a
@@ -60,7 +61,7 @@ class DeadlineTransport(httpx.BaseTransport):
 
     def __init__(self, limits: httpx.Limits, trust_env: bool) -> None:
         self._limits = limits
-        self._ssl = _ssl_context(trust_env)
+        self._ssl = _ssl_context()
         named = getproxies() if trust_env else {}
         proxies = {name: _parse_proxy(name, url) for name, url in named.items() if url and name in _PROXIED}
         self._socks = {name for name, proxy in proxies.items() if proxy.url.scheme.startswith("socks")}
@@ -114,9 +115,9 @@ class DeadlineTransport(httpx.BaseTransport):
         )
 
 
-def _ssl_context(trust_env: bool) -> ssl.SSLContext:
+def _ssl_context() -> ssl.SSLContext:
     try:
-        return httpx.create_ssl_context(trust_env=trust_env)
+        return httpx.create_ssl_context()
     except OSError as error:  # SSLError is one
         name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
         reason = one_line(error.strerror or error)

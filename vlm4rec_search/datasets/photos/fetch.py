@@ -2,7 +2,7 @@
 
 The address guard resolves a host, checks every address that it resolves to, and connects to a checked address, so that
 a second answer of the name server cannot lead elsewhere. The same holds for each redirect. Proxies of the environment
-are not used, since a proxy would resolve the name once more.
+are not used, since a proxy would resolve the name once more; its certificates are.
 """
 
 import hashlib
@@ -97,6 +97,7 @@ def fetch_photos(
 
     Raises:
         RunError: the cache cannot be used.
+        UsageError: the certificates that the environment names cannot be read.
     """
     folder = cache.folder
     keys = {photo_key(url): url for url in urls}

@@ -17,6 +17,7 @@ from vlm4rec_search.datasets.photos.fetch import fetch_photos
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|//[\w-]+(?:\.[\w-]+)+(?::\d+)?/")  # or //host.name/ without a scheme
 _LIST = re.compile(r"^\[|\.\w{2,5}\s*[|;,]\s*\S")
+_URLS = re.compile(r"(?:\s|\.\w{2,5}[|;,])(?:https?:)?//")  # one URL may hold another one, but not behind these signs
 _SUFFIXES = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 _NOT_FETCHED = Failure("pending", "the photo behind the URL is not fetched yet: run `vlm4rec captions run`")
 
@@ -38,8 +39,9 @@ def plan_remote(settings: Settings) -> FetchPolicy:
 
 
 def is_url(image: str | None) -> TypeGuard[str]:
-    """Return whether the image of a catalogue is a URL rather than a path."""
-    return image is not None and _URL.match(image.strip()) is not None
+    """Return whether the image of a catalogue is a URL rather than a path or a list of URLs."""
+    name = (image or "").strip()
+    return _URL.match(name) is not None and not _URLS.search(name)
 
 
 def resolve_path(root: Path, image: str | None) -> Path:
@@ -65,7 +67,7 @@ def resolve_path(root: Path, image: str | None) -> Path:
 
 
 def _why_missing(name: str) -> str:
-    if _LIST.search(name):
+    if _LIST.search(name) or _URLS.search(name):
         return "it looks like a list of images: write one image for each item"
     if name.startswith("data:"):
         return "the photo is inside of the text: write it into a file"
@@ -98,6 +100,7 @@ def locate_photos(
 
     Raises:
         RunError: the cache cannot be used.
+        UsageError: as `fetch_photos`.
     """
     root = data_dir.resolve()
     images = [with_scheme(image) if is_url(image) else image for image in images]
