@@ -230,7 +230,7 @@ def test_rules_that_touch_nothing_are_reported(releases: Releases) -> None:
         Rule(action="bury", filter="brand=Alder", when=Condition(until=datetime(2024, 1, 1, tzinfo=UTC))),
         Rule(action="bury", filter="brand=Alder", when=Condition(segment=("S",))),
         Rule(action="bury", filter="brand=Alder", when=Condition(segment=("s", "club"))),
-        Rule(action="bury", filter="brand=Alder", when=Condition(segment=("s",))),
+        Rule(action="bury", filter="brand=Alder", when=Condition(segment=("s",), scenario=("mail",))),
     ]
     found = find_idle_rules(rules, given(documents()))
     assert found == [

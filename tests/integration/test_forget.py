@@ -20,7 +20,7 @@ from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.opensearch import shoppers
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect
-from vlm4rec_search.indexes.opensearch.mapping import KINDS, index_body
+from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, index_body
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.pipeline.forget import forget
@@ -51,7 +51,7 @@ def test_a_shopper_leaves_live_and_kept_releases(backend: Backend) -> None:
 def damage(releases: Releases, name: str) -> None:
     """Cut the file of a release, or close its indices."""
     if isinstance(releases, OpenSearchReleases):
-        for kind in KINDS:
+        for kind in INDEX_KINDS:
             releases.catalogue.client.indices.close(index=releases.catalogue.index(kind, name))
     else:
         path = pointer.release_path(Path(releases.url), name)

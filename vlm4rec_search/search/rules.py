@@ -239,34 +239,38 @@ class RulesFile(BaseModel):
     ] = {}
     experiments: dict[str, Experiment] = {}
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        named = {f"rule {number}": rule.when.scenario for number, rule in enumerate(self.rules, 1) if rule.when}
-        named |= {f"experiment {name!r}": (each.scenario,) for name, each in self.experiments.items() if each.scenario}
-        for who, scenarios in named.items():
-            for name in scenarios:
-                if name not in self.scenarios:
-                    known = ", ".join(self.scenarios) or "none"
-                    raise ValueError(f"{who} is for the scenario {name!r}, which the file lacks; it has {known}")
-        return self
-
 
 def load_rules(path: Path | None) -> RulesFile:
     """Read a YAML file of rules; without a file there are none.
 
     Raises:
-        UsageError: the file is missing or not YAML, or a rule, scenario or experiment cannot be read.
+        UsageError: the file is missing or not YAML, a rule, scenario or experiment cannot be read, or one is for a
+            scenario that the file lacks.
     """
     if path is None:
         return RulesFile()
     # BaseLoader reads every value as text: SafeLoader would turn the id 00001 into the number 1.
-    return read_yaml(path, RulesFile, "the file of rules", "set VLM4REC_RULES", yaml.BaseLoader)
+    file = read_yaml(path, RulesFile, "the file of rules", "set VLM4REC_RULES", yaml.BaseLoader)
+    return _checked(file, f"the file of rules {path}")
 
 
 def parse_rules(text: str) -> RulesFile:
     """Read the text of such a file.
 
     Raises:
-        UsageError: the text is not YAML, or a rule, scenario or experiment cannot be read.
+        UsageError: the text is not YAML, a rule, scenario or experiment cannot be read, or one is for a scenario that
+            the text lacks.
     """
-    return parse_yaml(text, RulesFile, "the text of the rules", yaml.BaseLoader)
+    what = "the text of the rules"
+    return _checked(parse_yaml(text, RulesFile, what, yaml.BaseLoader), what)
+
+
+def _checked(file: RulesFile, what: str) -> RulesFile:
+    named = {f"rule {number}": rule.when.scenario for number, rule in enumerate(file.rules, 1) if rule.when}
+    named |= {f"experiment {name!r}": (each.scenario,) for name, each in file.experiments.items() if each.scenario}
+    for who, scenarios in named.items():
+        for name in scenarios:
+            if name not in file.scenarios:
+                known = ", ".join(file.scenarios) or "none"
+                raise UsageError(f"{what}: {who} is for the scenario {name!r}, which is not there; it has {known}")
+    return file
