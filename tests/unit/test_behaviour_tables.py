@@ -14,7 +14,7 @@ from scipy import sparse
 from sqlglot import exp
 
 from vlm4rec_search.profiles import ease
-from vlm4rec_search.profiles.ease import NEIGHBOURS, ease_weights, solve_ease
+from vlm4rec_search.profiles.ease import NEIGHBOURS, ease_weights, regularised_inverse, solve_ease
 from vlm4rec_search.profiles.neighbours import LATEST, item_neighbours
 from vlm4rec_search.profiles.neighbours import NEIGHBOURS as NEAREST
 from vlm4rec_search.profiles.pace import FEWEST_SHOPPERS, USUAL, choose_pace
@@ -58,6 +58,17 @@ def test_ease_minimises_its_loss(seed: int, regularisation: float, shoppers: int
         other = weights + draw.normal(0, 0.02, weights.shape).astype(np.float32)
         np.fill_diagonal(other, 0.0)
         assert loss(other) > loss(weights)
+
+
+def test_events_that_are_long_forgotten_make_no_subnormal_numbers() -> None:
+    draw = np.random.default_rng(3)
+    history = np.float32(0.5 ** (60 + 10 * draw.random((40, 60))) * (draw.random((40, 60)) < 0.3))
+    gram = history.T @ history
+    exact = np.linalg.inv(gram.astype(np.float64) + 3.0 * np.eye(60))
+    found = np.abs(regularised_inverse(gram, 3.0))
+    assert np.abs(found - np.abs(exact)).max() < 1e-6
+    assert found[found > 0].min() > np.finfo(np.float32).tiny
+    assert np.abs(exact).min() < np.finfo(np.float32).tiny
 
 
 def test_ease_of_sparse_histories_is_that_of_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:
