@@ -116,6 +116,14 @@ def test_an_export_becomes_the_raw_contract(tmp_path: Path, name: str) -> None:
         assert {key: event[key] for key in EVENTS[name]} == EVENTS[name]
 
 
+def test_movies_are_read_in_the_encoding_of_their_edition(tmp_path: Path) -> None:
+    for encoding in ("latin-1", "utf-8"):  # MovieLens 1M, and 10M
+        (tmp_path / encoding).mkdir()
+        (tmp_path / encoding / "movies.dat").write_bytes("1::Amélie (2001)::Comedy\n".encode(encoding))
+        import_generic(tmp_path / encoding, tmp_path / f"{encoding}-data", ImportOptions({}), load_format("movielens"))
+        assert [row["title"] for row in read_rows(tmp_path / f"{encoding}-data" / "items.parquet")] == ["Amélie (2001)"]
+
+
 def test_what_a_shop_does_not_offer_is_unavailable(tmp_path: Path) -> None:
     shopify, woocommerce, magento = (tmp_path / name for name in ("shopify", "woocommerce", "magento"))
     shopify.mkdir()
