@@ -1,7 +1,9 @@
 """The packaged formats import small exports as the shop systems and data sets write them."""
 
+import re
 from pathlib import Path
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 from helpers.delivered import read_table
@@ -170,6 +172,50 @@ def test_variations_of_woocommerce_are_merged_into_their_product(tmp_path: Path)
         ("S", "Shirt", "20", "Shirts", "https://x/s.jpg"),
         ("10", "Hat", "5", "Hats", None),
     ]
+
+
+def test_only_variations_are_merged_and_only_into_the_product_that_they_name(tmp_path: Path) -> None:
+    """An ID is no SKU, a product may be there twice, and the product of a variation may be missing."""
+    (tmp_path / "wc-product-export.csv").write_text(
+        "ID,Type,SKU,Name,Parent,Regular price\n"
+        "9,variable,,Cap,,\n"
+        "10,simple,9,Nine,,5\n"
+        "11,variation,C-1,Cap - red,id:9,7\n"
+        "12,simple,H,Hat,,3\n"
+        "13,simple,H,Other hat,,4\n"
+        "14,variation,B-1,Belt - long,B,6\n"
+        "15,variation,B-2,Belt - short,B,8\n"
+    )
+    summary = import_generic(tmp_path, tmp_path / "data", ImportOptions({}), load_format("woocommerce"))
+    assert summary.left_out == {"items_rows_merged_into_others": 1}
+    rows = read_rows(tmp_path / "data" / "items.parquet")
+    assert [(row["item_id"], row["title"], row["price"]) for row in rows] == [
+        ("9", "Cap", "7"),
+        ("9", "Nine", "5"),
+        ("H", "Hat", "3"),
+        ("H", "Other hat", "4"),
+        ("B-1", "Belt - long", "6"),
+        ("B-2", "Belt - short", "8"),
+    ]
+    assert "Parent" not in rows[0]
+
+
+def test_orders_of_variations_become_events_of_their_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SQL of docs/data.md."""
+    (tmp_path / "wc-product-export.csv").write_text(
+        "ID,SKU,Name,Parent\n5,,Mug,\n4,M-red,Mug - red,id:5\n7,S,Shirt,\n8,S-1,Shirt - small,S\n10,H,Hat,\n"
+    )
+    orders = "".join(f"a@b.example,{sku},2026-11-0{day},1\n" for day, sku in enumerate(("M-red", "S-1", "S", "H"), 1))
+    (tmp_path / "orders.csv").write_text(f"Email (Billing),SKU,Order Date,Quantity\n{orders}")
+    docs = Path(__file__).parents[2] / "docs" / "data.md"
+    (query,) = (text for text in re.findall("```sql\n(.*?)```", docs.read_text(), re.DOTALL) if "wc-product" in text)
+    monkeypatch.chdir(tmp_path)
+    duckdb.execute(query)
+    options = ImportOptions({"interactions": "interactions.csv"})
+    import_generic(tmp_path, tmp_path / "data", options, load_format("woocommerce"))
+    items = {row["item_id"] for row in read_rows(tmp_path / "data" / "items.parquet")}
+    events = [row["item_id"] for row in read_rows(tmp_path / "data" / "interactions.parquet")]
+    assert (items, sorted(events)) == ({"5", "S", "H"}, ["5", "H", "S", "S"])
 
 
 def test_no_photo_of_magento_is_no_photo(tmp_path: Path) -> None:

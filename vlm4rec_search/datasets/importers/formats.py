@@ -31,10 +31,11 @@ class ImportTable(TableDeclaration):
     """How the files of one table are read and rewritten."""
 
     merge: Names = ()
-    """The columns of which the first that is filled says which rows are one; without the first of them no rows are.
+    """The column whose value the rows of one item share; of each column the first value that is not empty counts.
 
-    Of each column the first value that is not empty counts. Where several are named, a row in which the first is filled
-    is a variant of the row that it names, perhaps as `id:7`, and comes behind it.
+    Where several are named, a row in which the first is filled is a variant, and is merged into the row that it names
+    by the first of the others that this row has: `[Parent, SKU, ID]` by an SKU, or as `id:7` where the row has none. A
+    variant whose row is not there stays alone. The first column is not written.
     """
     pivot: Pivot | None = None
     offered: Mapping[str, Names] = {}

@@ -269,7 +269,7 @@ def _open_table(
     relation = records.relation
     by_key = {name.casefold(): sql for name, sql in records.values.items()}
     if layout.merge and layout.merge[0].casefold() in by_key:
-        keys = [by_key[name.casefold()] for name in layout.merge if name.casefold() in by_key]
+        keys = {name.casefold(): by_key[name.casefold()] for name in layout.merge if name.casefold() in by_key}
         relation, columns = _merged(relation, keys, columns)
     target = relation.project(
         ", ".join([*_PLACE_SQL, *(f"{sql} AS {quote_name(name)}" for name, sql in columns.items())])
@@ -317,7 +317,10 @@ def _target_columns(
         columns["available"] = f"CASE WHEN {sql} THEN 'false' ELSE {columns.get('available', 'NULL')} END"
     ordered = {name: columns[name] for name in (*CONTRACT[table], *columns) if name in columns}
     names, renamed = dict(zip(records.values, unique_names(records.values), strict=True)), {}
+    parent = layout.merge[0].casefold() if len(layout.merge) > 1 else None
     for name in records.others(match):
+        if name.casefold() == parent:  # of the variants only: merged, it would say something wrong of their product
+            continue
         if name in ordered and name in match.used and name not in match.shortened:
             continue
         new = _free_name(names[name], ordered, names.values())
@@ -345,18 +348,32 @@ def _free_name(name: str, targets: Iterable[str], columns: Iterable[str]) -> str
 
 
 def _merged(
-    relation: duckdb.DuckDBPyRelation, keys: Sequence[str], columns: Mapping[str, str]
+    relation: duckdb.DuckDBPyRelation, keys: Mapping[str, str], columns: Mapping[str, str]
 ) -> tuple[duckdb.DuckDBPyRelation, dict[str, str]]:
-    """Make one row of those with the same key, see `ImportTable.merge`; a row without a key stays alone."""
+    """Make one row of those with the same key, see `ImportTable.merge`; a row without a key stays alone.
+
+    Args:
+        relation: rows with the columns `file` and `line`.
+        keys: the columns of `ImportTable.merge` that the export has, in small letters -> their SQL.
+        columns: columns to write -> their SQL.
+    """
     names = {name: f"m{position}" for position, name in enumerate(columns)}
-    filled = [f"NULLIF(TRIM({key}), '')" for key in keys]
-    is_variant = f"{filled[0]} IS NOT NULL" if len(keys) > 1 else "FALSE"
-    order = f"ROW({is_variant}, file, line)"
+    first, *others = (f"NULLIF(TRIM({key}), '')" for key in keys.values())
+    place = "ROW(file, line)"
+    if others:
+        _, *kinds = keys
+        prefixes = "|".join(map(re.escape, kinds))
+        named = f"CASE WHEN REGEXP_MATCHES({first}, '^({prefixes}):') THEN {first} ELSE '{kinds[0]}:' || {first} END"
+        own = (f"'{kind}:' || {key}" for kind, key in zip(kinds, others, strict=True))
+        key = f"COALESCE({named}, {', '.join(own)})"
+        product = f"MIN({place}) FILTER (WHERE {first} IS NULL) OVER (PARTITION BY {key})"
+        one = f"CASE WHEN {first} IS NULL THEN {place} ELSE COALESCE({product}, {place}) END"
+        order = f"ROW({first} IS NOT NULL, file, line)"
+    else:
+        one, order = f"COALESCE({first}, file || ' ' || line)", place
+    relation = relation.project(f"*, {one} AS item")
     firsts = (f"ARG_MIN({sql}, {order}) FILTER (WHERE {sql} <> '') AS {names[name]}" for name, sql in columns.items())
-    if len(keys) > 1:
-        filled[0] = f"REGEXP_REPLACE({filled[0]}, '^id:', '')"
-    one = f"COALESCE({', '.join(filled)}, file || ' ' || line)"
-    rows = relation.aggregate(f"MIN(file) AS file, ARG_MIN(line, ROW(file, line)) AS line, {', '.join(firsts)}", one)
+    rows = relation.aggregate(f"MIN(file) AS file, ARG_MIN(line, {place}) AS line, {', '.join(firsts)}", "item")
     return rows.order("file, line"), names
 
 
