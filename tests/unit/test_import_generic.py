@@ -320,6 +320,17 @@ def test_each_file_of_a_table_has_its_own_header(tmp_path: Path) -> None:
     assert list(stage(tmp_path / "data", {}).items) == ["1", "2", "internal"]
 
 
+def test_columns_of_two_files_that_differ_in_letter_case_only_are_one(tmp_path: Path) -> None:
+    (tmp_path / "exports" / "items").mkdir(parents=True)
+    (tmp_path / "exports" / "items" / "a.csv").write_text("item_id,title,Colour\n1,Lamp,red\n")
+    (tmp_path / "exports" / "items" / "b.csv").write_text("item_id,title,size,colour\n2,Mug,S,green\n")
+    summary = import_generic(tmp_path / "exports", tmp_path / "data", ImportOptions({}))
+    assert not any("colour" in note.lower() for note in summary.notes)
+    rows = [row for path in sorted((tmp_path / "data" / "items").rglob("*.parquet")) for row in read_rows(path)]
+    assert [(row["Colour"], row["size"]) for row in rows] == [("red", None), ("green", "S")]
+    assert {name.casefold() for name in rows[0]} == {"item_id", "title", "colour", "size"}
+
+
 def test_a_file_of_several_without_a_required_column_is_refused(tmp_path: Path) -> None:
     (tmp_path / "exports" / "items").mkdir(parents=True)
     (tmp_path / "exports" / "items" / "a.csv").write_text("item_id,title\n1,Lamp\n")

@@ -32,7 +32,8 @@ def open_files(
     """Read the files of a table one after the other; a column that a file lacks is NULL, and an empty file is a note.
 
     The relations have a further column `file`, the path relative to `folder`. They are valid inside of the block. Where
-    the headers of the files differ, `shared_names` says which columns are one.
+    the headers of the files differ, `shared_names` says which columns are one; so are those of other names that differ
+    in letter case only.
 
     Raises:
         UsageError: as `open_records`, for any of the files.
@@ -54,8 +55,8 @@ def open_files(
         for name, records in files.items():
             headers.setdefault(tuple(records.values), []).append(name)
         if len(headers) > 1:
-            known = [*declared.named_columns, *CONTRACT[table]]
-            files = {name: _renamed(records, known) for name, records in files.items()}
+            known, firsts = [*declared.named_columns, *CONTRACT[table]], dict[str, str]()
+            files = {name: _renamed(records, known, firsts) for name, records in files.items()}
         columns = list(dict.fromkeys(column for records in files.values() for column in records.values))
         keys = {column: f"k{position}" for position, column in enumerate(columns)}
         typed = dict.fromkeys(column for records in files.values() for column in records.numbers)
@@ -88,8 +89,13 @@ def relative_name(path: Path, folder: Path) -> str:
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
-def _renamed(records: Records, known: Sequence[str]) -> Records:
-    names = shared_names(list(records.values), known)
+def _renamed(records: Records, known: Sequence[str], firsts: dict[str, str]) -> Records:
+    """Name the columns as in `shared_names`, the others as in the first file that has them in any letter case.
+
+    `firsts`, name in small letters -> name in that file, gets the columns that are new.
+    """
+    shared = shared_names(list(records.values), known)
+    names = {column: firsts.setdefault(name.casefold(), name) for column, name in shared.items()}
     kinds = (records.values, records.typed, records.numbers)
     values, typed, numbers = ({names[column]: sql for column, sql in kind.items()} for kind in kinds)
     return replace(records, values=values, typed=typed, numbers=numbers)
