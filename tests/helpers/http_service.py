@@ -15,14 +15,19 @@ from vlm4rec_search.serve.service import Service
 
 @contextmanager
 def serving(
-    service: Service, keys: Sequence[str] = (), page_token: str | None = None, hosts: Collection[str] | None = None
+    service: Service,
+    keys: Sequence[str] = (),
+    page_token: str | None = None,
+    hosts: Collection[str] | None = None,
+    allowed: Collection[str] = (),
 ) -> Iterator[httpx.Client]:
     """Yield a client of a running service, with the page for people where there is a token.
 
-    `hosts` are its names, None allows all.
+    `hosts` are its names, None allows all, and `allowed` those of the page behind a proxy.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(service, keys, page_token, hosts), log_config=None, access_log=False)
+        app = create_app(service, keys, page_token, hosts, allowed)
+        config = uvicorn.Config(app, log_config=None, access_log=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

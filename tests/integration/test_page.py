@@ -249,10 +249,11 @@ def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_pat
 def test_behind_a_proxy_with_a_host_header_of_its_own_the_allowed_name_is_one_of_the_page(service: Service) -> None:
     form = {"text": RULES}
     for allowed, status in (("shop.example",), 200), ((), 403):
-        with serving(service, page_token=TOKEN, hosts=known_hosts("127.0.0.1", allowed)) as client:
+        with serving(service, page_token=TOKEN, hosts=known_hosts("127.0.0.1", allowed), allowed=allowed) as client:
             client.get(f"/unlock?token={TOKEN}")
             token = client.get("/rules").text.split('name="token" value="')[1].split('"')[0]
-            origins = {"https://shop.example": status, "http://localhost:9": 403, "null": 403, "http://[": 403}
+            origins = {"https://shop.example": status, "https://shop.example:444": 403, "http://[": 403}
+            origins |= {"http://localhost:9": 403, "http://127.0.0.1:9": 403, "null": 403}
             for origin, expected in origins.items():
                 answer = client.post("/rules/preview", data={**form, "token": token}, headers={"Origin": origin})
                 assert (origin, answer.status_code) == (origin, expected)

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from vlm4rec_search.serve.app import BodyLimit
-from vlm4rec_search.serve.hosts import HostCheck, known_hosts, name_in_url
+from vlm4rec_search.serve.hosts import HostCheck, is_of_service, known_hosts, name_in_url
 
 
 def part(body: bytes, more: bool) -> Message:
@@ -46,10 +46,30 @@ def test_loopback_has_few_names_and_other_addresses_those_that_are_given() -> No
     loopback = frozenset({"localhost", "127.0.0.1", "[::1]"})
     assert known_hosts("127.0.0.1", ()) == known_hosts("localhost", ()) == known_hosts("::1", ()) == loopback
     assert known_hosts("127.0.0.1", ["Shop.example"]) == loopback | {"shop.example"}
+    assert known_hosts("127.0.0.1", ["shop.example:8443"]) == loopback | {"shop.example"}
     assert known_hosts("127.0.0.1", ["*"]) is None
     assert [name_in_url(host) for host in ("::1", "localhost")] == ["[::1]", "localhost"]
     assert known_hosts("0.0.0.0", ()) is None  # noqa: S104
     assert known_hosts("10.0.0.5", ["shop.example"]) == loopback | {"10.0.0.5", "shop.example"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "expected"),
+    [
+        ("http://10.0.0.5:8000", "10.0.0.5:8000", True),
+        ("https://shop.example", "10.0.0.5:8000", True),
+        ("https://Shop.example:8443", "10.0.0.5:8000", True),
+        ("https://shop.example:444", "10.0.0.5:8000", False),
+        ("http://10.0.0.5:9999", "10.0.0.5:8000", False),
+        ("http://localhost", "10.0.0.5:8000", False),
+        ("null", "", False),
+        ("null", "null", False),
+    ],
+)
+def test_a_form_is_of_the_service_under_its_host_or_an_allowed_name_with_its_port(
+    origin: str, host: str, expected: bool
+) -> None:
+    assert is_of_service(origin, host, ["shop.example", "shop.example:8443"]) == expected
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ from vlm4rec_search.cli.search import read_rankings
     "allowed",
     multiple=True,
     metavar="NAME",
-    help="A further name of the service, under which requests may reach it; * allows all. Can be repeated.",
+    help="A further name of the service, under which requests may reach it, with the port if the address of the page"
+    " has one; * allows all. Can be repeated.",
 )
 @click.option(
     "--ranking",
@@ -100,11 +101,11 @@ def serve(
             if token:
                 echo_page(address, token, bool(keys))
             if workers == 1:
-                run_alone(create_app(service, keys, token, hosts), listener)
+                run_alone(create_app(service, keys, token, hosts, allowed), listener)
                 return
         shown = click.get_current_context().find_root().params
         prepare = partial(configure_logging, -1 if shown["quiet"] else shown["verbose"], shown["log_format"])
-        run_workers(Worker(open_service, keys, token, hosts, prepare), workers, listener)
+        run_workers(Worker(open_service, keys, token, hosts, allowed, prepare), workers, listener)
 
 
 def echo_page(address: str, token: str, has_keys: bool) -> None:

@@ -165,6 +165,7 @@ def create_app(
     api_keys: Sequence[str] = (),
     page_token: str | None = None,
     hosts: Collection[str] | None = None,
+    allowed: Collection[str] = (),
 ) -> FastAPI:
     """Return the application.
 
@@ -174,6 +175,7 @@ def create_app(
             health of the service; none asks for no key.
         page_token: opens the page for changes, and with API keys for looking; None serves no page.
         hosts: names that the Host header of a request may have, see `known_hosts`; None allows all.
+        allowed: names of the page behind a proxy, see `is_of_service`.
     """
     app, metrics = _empty_app(), Metrics()
     metrics.watch(service)
@@ -187,7 +189,7 @@ def create_app(
     _add_request_log(app, metrics)
     _add_routes(app, service, metrics, measured, [Depends(_require_key(api_keys))] if api_keys else [])
     if page_token:
-        add_page(app, service, measured, page_token, is_private=bool(api_keys), hosts=hosts)
+        add_page(app, service, measured, page_token, is_private=bool(api_keys), allowed=allowed)
     return app
 
 

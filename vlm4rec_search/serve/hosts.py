@@ -32,27 +32,27 @@ def known_hosts(host: str, allowed: Collection[str]) -> frozenset[str] | None:
     Args:
         host: the address to listen on. One that other machines can reach has names that only its owner knows: where
             `allowed` names none, all are allowed.
-        allowed: further names; `*` allows all.
+        allowed: further names, perhaps with a port, which does not count here; `*` allows all.
     """
     if "*" in allowed or not (allowed or is_loopback(host)):
         return None
-    return frozenset(name.lower() for name in (*_LOOPBACK, name_in_url(host), *allowed))
+    further = (found[1] if (found := _HOST.fullmatch(name)) else name for name in allowed)
+    return frozenset(name.lower() for name in (*_LOOPBACK, name_in_url(host), *further))
 
 
-def is_of_service(origin: str, host: str, names: Collection[str] | None) -> bool:
+def is_of_service(origin: str, host: str, allowed: Collection[str]) -> bool:
     """Return whether the Origin header of a form names this service: as the Host header does, or by an allowed name.
 
-    A proxy in front may send a Host header of its own. The names of this machine are not enough: another program of it
-    may show pages as well.
+    A proxy in front may send a Host header of its own. The names of this machine are not enough, and no other port is:
+    another program of it may show pages as well.
 
     Args:
-        origin: such as https://shop.example.
+        origin: such as https://shop.example, or `null`, which names nothing.
         host: the Host header.
-        names: of `known_hosts`.
+        allowed: names, with the port where the address of the page has one.
     """
-    place = origin.partition("://")[2]
-    name = _HOST.fullmatch(place)
-    return place == host or (name is not None and name[1].lower() in frozenset(names or ()) - frozenset(_LOOPBACK))
+    scheme, _, place = origin.partition("://")
+    return scheme in ("http", "https") and (place == host or place.lower() in {name.lower() for name in allowed})
 
 
 class HostCheck:

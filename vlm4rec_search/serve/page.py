@@ -114,9 +114,9 @@ def uploaded(content_type: str, body: bytes, name: str) -> bytes:
 class Access:
     """Who may look and who may change: the token opens both, through a cookie that no other site can send."""
 
-    def __init__(self, token: str, is_private: bool, hosts: Collection[str] | None = None) -> None:
-        """Keep the token; a private page is for those who have it only. `hosts` is that of `known_hosts`."""
-        self._token, self._is_private, self._hosts = token, is_private, hosts
+    def __init__(self, token: str, is_private: bool, allowed: Collection[str] = ()) -> None:
+        """Keep the token; a private page is for those who have it only. `allowed` is that of `is_of_service`."""
+        self._token, self._is_private, self._allowed = token, is_private, allowed
         self._cookie, self.form_token = self._derive("cookie"), self._derive("form")
 
     def _derive(self, purpose: str) -> str:
@@ -136,11 +136,11 @@ class Access:
         if not self.is_open(request):
             raise ForbiddenError("changes need the address that `vlm4rec serve` printed at its start: open it once")
         origin, host = request.headers.get("origin"), request.headers.get("host", "")
-        if origin is not None and not is_of_service(origin, host, self._hosts):
+        if origin is not None and not is_of_service(origin, host, self._allowed):
             raise ForbiddenError(
                 f"the form comes from {origin[:100]}, and the request is for {host[:100]}: if a proxy stands between"
                 " them, let it pass the header Host on (nginx: proxy_set_header Host $http_host), or start the service"
-                " with --allowed-host NAME for the name of the page"
+                " with --allowed-host NAME for the name of the page (NAME:PORT if its address has a port)"
             )
         if not secrets.compare_digest(form.get("token", "").encode(), self.form_token.encode()):
             raise ForbiddenError("the form is not of this page, or the service was started again: load the page again")
@@ -548,7 +548,7 @@ def add_page(
     token: str,
     *,
     is_private: bool = False,
-    hosts: Collection[str] | None = None,
+    allowed: Collection[str] = (),
 ) -> None:
     """Add the routes of the page to an application.
 
@@ -558,9 +558,9 @@ def add_page(
         registry: metrics that the page tells in words.
         token: opens the page for changes.
         is_private: looking needs the token as well.
-        hosts: names of the service, see `known_hosts`.
+        allowed: names of the page behind a proxy, see `is_of_service`.
     """
-    page = Page(service, registry, Access(token, is_private, hosts))
+    page = Page(service, registry, Access(token, is_private, allowed))
     views: dict[str, View] = {
         "/": page.start,
         "/random": page.random,

@@ -35,7 +35,7 @@ class Worker:
 
     Attributes:
         open_service: opens the index.
-        api_keys, page_token, hosts: see `create_app`.
+        api_keys, page_token, hosts, allowed: see `create_app`.
         prepare: called first, such as to configure logging.
     """
 
@@ -43,6 +43,7 @@ class Worker:
     api_keys: Sequence[str]
     page_token: str | None
     hosts: Collection[str] | None
+    allowed: Collection[str]
     prepare: Callable[[], None]
 
     def __call__(self) -> FastAPI:
@@ -53,7 +54,7 @@ class Worker:
         except Vlm4recError as error:  # the supervisor tries again with another worker
             logger.error("a worker cannot start: %s", error)
             sys.exit(1)
-        app = create_app(service, self.api_keys, self.page_token, self.hosts)
+        app = create_app(service, self.api_keys, self.page_token, self.hosts, self.allowed)
 
         @asynccontextmanager
         async def close_at_the_end(_: FastAPI) -> AsyncIterator[None]:
