@@ -248,7 +248,7 @@ def test_changes_need_the_token_and_a_form_of_the_page(service: Service, tmp_pat
 
 def test_behind_a_proxy_with_a_host_header_of_its_own_the_allowed_name_is_one_of_the_page(service: Service) -> None:
     form = {"text": RULES}
-    for allowed, status in (("shop.example",), 200), ((), 403):
+    for allowed, status in (("shop.example",), 200), ((), 403), (("*",), 403), (("*", "shop.example"), 200):
         with serving(service, page_token=TOKEN, hosts=known_hosts("127.0.0.1", allowed), allowed=allowed) as client:
             client.get(f"/unlock?token={TOKEN}")
             token = client.get("/rules").text.split('name="token" value="')[1].split('"')[0]
