@@ -1,6 +1,7 @@
 """What is refused before a request reaches the service: a body that is too large or not whole, an unknown name."""
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -27,7 +28,7 @@ def send_body(parts: Iterable[Message], path: str = "/v1/recommend") -> tuple[li
     async def send(message: Message) -> None:
         sent.append(message)
 
-    limit = BodyLimit(application, 10, {"/v1/search": 12}, cut=["/by-photo"])
+    limit = BodyLimit(application, 10, {"/v1/search": 12}, cut={"/by-photo": 25})
     asyncio.run(limit({"type": "http", "path": path}, receive, send))
     return reached, sent[0]["status"] if sent else None
 
@@ -40,6 +41,7 @@ def test_a_body_reaches_the_application_whole_or_not_at_all() -> None:
     assert send_body([part(b"twelve bytes", False)], "/v1/search") == ([b"twelve bytes"], None)
     large = [part(b"twelve bytes", True), part(b"and more", True), part(b"", False)]
     assert send_body(large, "/by-photo") == ([b"twelve byt"], None)
+    assert send_body(itertools.repeat(part(b"twelve bytes", True)), "/by-photo") == ([], 413)
 
 
 def test_loopback_has_few_names_and_other_addresses_those_that_are_given() -> None:

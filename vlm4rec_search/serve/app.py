@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # variable of prometheus_client; `workers.py` sets it
 LARGEST_BODY = 1024 * 1024  # bytes: the most ids that a request may exclude, and room
 LARGEST_WITH_PHOTO = LARGEST_PHOTO // 3 * 4 + LARGEST_BODY  # in base64, and room
+LARGEST_READ = 64 * 1024 * 1024  # bytes of a form that are read to their end, so that the browser shows the answer
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
 _DESCRIPTION = "Recommendations and search over the releases of a VLM4Rec Search index."
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -183,7 +184,7 @@ def create_app(
     measured = cast(CollectorRegistry, AllWorkers(metrics.registry)) if is_one_of_many else metrics.registry
     add_problems(app)
     larger = dict.fromkeys(("/v1/search", BY_PHOTO), LARGEST_WITH_PHOTO)
-    app.add_middleware(BodyLimit, largest=LARGEST_BODY, larger=larger, cut=(BY_PHOTO,))
+    app.add_middleware(BodyLimit, largest=LARGEST_BODY, larger=larger, cut={BY_PHOTO: LARGEST_READ})
     if hosts is not None:
         app.add_middleware(HostCheck, names=hosts)
     _add_request_log(app, metrics)
@@ -346,16 +347,17 @@ def _require_key(keys: Sequence[str]) -> Callable[[Request], None]:
 
 
 class BodyLimit:
-    """Refuses a request with a large body before it is read, and one whose body is not whole."""
+    """Refuses a request with a large body, of which no more is read than the limit, and one whose body is not whole."""
 
-    def __init__(self, app: ASGIApp, largest: int, larger: Mapping[str, int], cut: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, largest: int, larger: Mapping[str, int], cut: Mapping[str, int]) -> None:
         """Guard an application.
 
         Args:
             app: the application.
             largest: bytes of a body.
             larger: the same of some paths.
-            cut: paths of people, which get the beginning of a larger body and say on a page that it is too large.
+            cut: paths of people, which get the beginning of a larger body and say on a page that it is too large -> the
+                most bytes that are read of such a body; one that is larger still is refused as well.
         """
         self._app, self._largest, self._larger, self._cut = app, largest, larger, cut
 
@@ -365,17 +367,18 @@ class BodyLimit:
             return
         body = bytearray()
         largest = self._larger.get(scope["path"], self._largest)
-        more = True
+        most = self._cut.get(scope["path"], largest)
+        read, more = 0, True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":  # nobody reads this; the log does
                 await problem(400, "the request ended before its body was whole")(scope, receive, send)
                 return
             body += message.get("body", b"")
+            read += len(message.get("body", b""))
             more = message.get("more_body", False)
-            if len(body) > largest and scope["path"] in self._cut:
-                del body[largest:]  # the rest is read all the same: a browser that still sends shows no answer
-            elif len(body) > largest:
+            del body[largest:]  # of a form the rest is read all the same: a browser that still sends shows no answer
+            if read > most:
                 await problem(413, f"send at most {largest // 1024} kB")(scope, receive, send)
                 return
         whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
