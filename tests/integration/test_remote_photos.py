@@ -53,11 +53,21 @@ def test_a_changed_photo_under_the_same_url_is_seen_when_the_photos_of_the_cache
 
 @pytest.mark.parametrize("between", [", ", " ", "|", " | ", ",", "?v=1, "])
 def test_a_list_of_urls_is_no_url(tmp_path: Path, shop: str, between: str) -> None:
-    (file,) = locate_served(tmp_path, f"{shop}/good1.png{between}{shop}/good2.png")
-    assert file.failure == Failure("missing", "it looks like a list of images: write one image for each item")
+    names = ("good1.png", "good2.png"), ("good1", "good2"), ("good1.png?v=1", "good2.png?v=2")
+    files = locate_served(tmp_path, *(f"{shop}/{first}{between}{shop}/{second}" for first, second in names))
+    assert {file.failure for file in files} == {
+        Failure("missing", "it looks like a list of images: write one image for each item")
+    }
     assert ImageServer.requests == []
-    inside = locate_served(tmp_path, f"{shop}/good,{shop}/a.png", f"{shop}/good.png?from=//{shop}/a.png")
-    assert [photo_status(each) for each in inside] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["good,https://other.example/a.png", "good/f.auto,https://other.example/a.png", "good.png?from={shop}/a.png"],
+)
+def test_a_url_may_hold_another_one(tmp_path: Path, shop: str, image: str) -> None:
+    (file,) = locate_served(tmp_path, f"{shop}/{image.format(shop=shop)}")
+    assert photo_status(file) == "ok"
 
 
 def test_certificates_of_the_environment_count_for_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

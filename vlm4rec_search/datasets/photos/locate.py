@@ -17,7 +17,9 @@ from vlm4rec_search.datasets.photos.fetch import fetch_photos
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|//[\w-]+(?:\.[\w-]+)+(?::\d+)?/")  # or //host.name/ without a scheme
 _LIST = re.compile(r"^\[|\.\w{2,5}\s*[|;,]\s*\S")
-_URLS = re.compile(r"(?:\s|\.\w{2,5}[|;,])(?:https?:)?//")  # one URL may hold another one, but not behind these signs
+# A URL may hold another one, as that of an image proxy does; behind a space, or a sign and of the same host, it is the
+# next of a list.
+_URLS = re.compile(r"\s(?:https?:)?//|^(?:https?:)?(//[^/?#|;,\s]++).*[|;,](?:https?:)?\1(?![^/?#])", re.IGNORECASE)
 _SUFFIXES = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 _NOT_FETCHED = Failure("pending", "the photo behind the URL is not fetched yet: run `vlm4rec captions run`")
 
