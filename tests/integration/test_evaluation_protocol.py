@@ -65,6 +65,9 @@ def write(folder: Path) -> None:
         # What is hidden or was merely shown is nothing to find: u3 and u4 do not take part.
         rows.writerow(["u3", "i05", "2025-01-02 15:40:00", "hide"])
         rows.writerow(["u4", "i04", "2025-01-02 15:50:00", "impression"])
+        # Answers leave out what was sent back, too, so that taking it again is nothing to find: nor does u6 take part.
+        rows.writerow(["u6", "i00", "2025-01-02 10:45:00", "return"])
+        rows.writerow(["u6", "i00", "2025-01-02 15:55:00", "purchase"])
 
 
 def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
@@ -111,6 +114,10 @@ def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
     assert provenance(workspace) == [("hashing-64", "test-1", SCHEMA_VERSION)] * 2
 
     split = load_split(places(workspace), "prod", Protocol(), frozenset())
+    hidden = list(split.user_ids).index("u3"), split.catalogue.positions(["i05"])[0]
+    assert (split.seen.toarray()[hidden], split.excluded.toarray()[hidden]) == (0, 1)
+    shown = list(split.user_ids).index("u4"), split.catalogue.positions(["i04"])[0]
+    assert (split.seen.toarray()[shown], split.excluded.toarray()[shown]) == (0, 0)
     assert split.profile_weights is not None
     fixed, own = split.weights.toarray()[0], split.profile_weights.toarray()[0]
     taken = own > 0

@@ -1,8 +1,10 @@
 """Top k: exact, with ties, whatever the block."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from helpers.interaction_logs import planted
+from helpers.interaction_logs import DAY, START, made, planted
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -41,6 +43,16 @@ def test_k_above_the_catalogue_leaves_out_what_was_seen() -> None:
     for row, user in enumerate(users):
         seen = set(split.seen.indices[split.seen.indptr[user] : split.seen.indptr[user + 1]].tolist())
         assert set(found[row][found[row] >= 0].tolist()) == set(range(160)) - seen
+
+
+def test_what_was_sent_back_is_neither_ranked_nor_found_again() -> None:
+    log = made([(0, 0, 0), (0, 1, 1), (0, 2, 9), (0, 3, 9)], np.eye(5))
+    split = log.split(START + 5 * DAY)
+    sent_back = sparse.csr_array(np.array([[1, 1, 1, 0, 0]], dtype=np.float32))
+    split = replace(split, counts=sent_back)
+    assert log.targets(split).relevant.toarray().tolist() == [[0, 0, 0, 1, 0]]
+    found = rank(lambda users: np.ones((len(users), 5), dtype=np.float32), split, np.arange(1), 5)
+    assert found.tolist() == [[3, 4, -1, -1, -1]]
 
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

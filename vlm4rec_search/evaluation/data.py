@@ -87,6 +87,8 @@ class Split:
         seed: of everything random.
         tables: the product's own search layer at that moment; None in tests that do without it.
         profile_weights: (u, n), profiles.profile_weights of the ranking file; None without tables.
+        counts: (u, n), 1 where an event of the user with the item has a weight, hidden and sent back items, too; None
+            without tables.
     """
 
     catalogue: Catalogue
@@ -101,6 +103,7 @@ class Split:
     seed: int = 7
     tables: "SearchLayer | None" = None
     profile_weights: sparse.csr_array | None = None
+    counts: sparse.csr_array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -111,6 +114,11 @@ class Split:
     def seen(self) -> sparse.csr_array:
         """(u, n), 1 where the item is in the user's history."""
         return incidence(self.users, self.items, self.shape)
+
+    @property
+    def excluded(self) -> sparse.csr_array:
+        """(u, n), 1 where answers leave the item out, as those of a release do, and where taking it is nothing new."""
+        return self.seen if self.counts is None else self.counts
 
     @cached_property
     def popularity(self) -> Ints:

@@ -220,7 +220,7 @@ def find_targets(split: Split, taken: "DataFrame", history: int) -> Targets:
     known = (users >= 0) & (items >= 0)
     later = incidence(users[known], items[known], split.shape)
     if not split.repeat:
-        later = later - later.multiply(split.seen).tocsr()
+        later = later - later.multiply(split.excluded).tocsr()
     long_enough = np.diff(split.seen.indptr) >= history
     later = later.multiply(long_enough[:, None].astype(np.float32)).tocsr()
     later.eliminate_zeros()

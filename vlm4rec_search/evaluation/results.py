@@ -32,7 +32,7 @@ class Slice(NamedTuple):
 def cut(split: Split, targets: Targets) -> Iterator[Slice]:
     """Yield the slices with a user: by length of the history, and by age and popularity of the relevant items.
 
-    Where items of the history may be ranked, also by whether they are in it: repeat and explore.
+    Where items of the history may be ranked, also by whether they are new to the user: repeat and explore.
     """
     lengths = np.diff(split.seen.indptr)[targets.users]
     for low, high in LENGTHS:
@@ -42,7 +42,7 @@ def cut(split: Split, targets: Targets) -> Iterator[Slice]:
         yield from _some(by, name, targets.within(items))
     if split.repeat:
         everything = np.ones(split.shape[1], dtype=np.bool_)
-        repeats = sparse.csr_array(targets.relevant.multiply(split.seen[targets.users]))
+        repeats = sparse.csr_array(targets.relevant.multiply(split.excluded[targets.users]))
         for name, relevant in (("repeat", repeats), ("explore", sparse.csr_array(targets.relevant - repeats))):
             yield from _some("purchase", name, Targets(targets.users, relevant).within(everything))
 

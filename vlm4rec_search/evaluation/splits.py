@@ -35,13 +35,13 @@ from vlm4rec_search.pipeline.rendering import render_model
 # From the tables of an environment to a split.
 
 # What speaks for an item on the whole, as for what has to be found: what was hidden, sent back or merely shown was not
-# taken.
+# taken. Answers leave such items out all the same: see `Split.excluded`.
 HISTORIES = f"""
 SELECT user_id, item_id, interacted_at
 FROM histories.user_histories INNER JOIN profiles.likes USING (user_id, position, item_id)
 WHERE (user_id, item_id) IN ({TAKEN_EVER}) ORDER BY user_id, position
 """  # noqa: S608  our own text alone
-_WEIGHTS = "SELECT user_id, item_id, weight FROM profiles.profile_weights"
+_WEIGHTS = "SELECT user_id, item_id, weight, counts::FLOAT AS counts FROM profiles.profile_weights"
 # The weights of all systems but the product's own: the product's arithmetic, whatever the ranking file says.
 _HALF_LIVES = (
     "(SELECT 120 AS half_life_days, 20 AS behaviour_half_life_days, 80 AS lasting_half_life_days)"  # of profiles.pace
@@ -79,13 +79,14 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
         users=pd.Index(user_ids).get_indexer(pd.Index(histories["user_id"])).astype(np.int64),
         items=items,
         times=histories["interacted_at"].to_numpy(dtype="datetime64[us]"),
-        weights=_weights(catalogue, user_ids, weights),
+        weights=_matrix(catalogue, user_ids, weights, "weight"),
         as_of=moment["as_of"].to_numpy(dtype="datetime64[us]")[0],
         candidates=_candidates(protocol, items, len(catalogue.item_ids)),
         repeat=protocol.repeat,
         seed=protocol.seed,
         tables=handed,
-        profile_weights=_weights(catalogue, user_ids, profile_weights),
+        profile_weights=_matrix(catalogue, user_ids, profile_weights, "weight"),
+        counts=_matrix(catalogue, user_ids, profile_weights, "counts"),
     )
 
 
@@ -103,14 +104,16 @@ def _candidates(protocol: Protocol, taken: "np.typing.NDArray[np.int64]", items:
     return mask
 
 
-def _weights(
-    catalogue: Catalogue, user_ids: "np.typing.NDArray[np.object_]", frame: "pd.DataFrame"
+def _matrix(
+    catalogue: Catalogue, user_ids: "np.typing.NDArray[np.object_]", frame: "pd.DataFrame", column: str
 ) -> sparse.csr_array:
     rows = pd.Index(user_ids).get_indexer(pd.Index(frame["user_id"]))
     columns = catalogue.positions(frame["item_id"].to_numpy(dtype=object))
     known = (rows >= 0) & (columns >= 0)
-    cells = (frame["weight"].to_numpy(np.float32)[known], (rows[known], columns[known]))
-    return sparse.coo_array(cells, shape=(len(user_ids), len(catalogue.item_ids))).tocsr()
+    cells = (frame[column].to_numpy(np.float32)[known], (rows[known], columns[known]))
+    matrix = sparse.coo_array(cells, shape=(len(user_ids), len(catalogue.item_ids))).tocsr()
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def _catalogue(settings: Settings, handed: SearchLayer, photos: "pd.DataFrame", needs: frozenset[str]) -> Catalogue:

@@ -19,7 +19,7 @@ def rank(
 
     Args:
         scores: users (b,) to scores (b, n); -inf or NaN is never ranked.
-        split: its candidates are ranked, without the user's own history unless `repeat`.
+        split: its candidates are ranked, without those that it excludes for the user unless `repeat`.
         users: (u,) rows of the split's users.
         k: at most so many; more than there are candidates is no error.
         advance: told the number of users done.
@@ -32,7 +32,7 @@ def rank(
     for low in range(0, len(users), step):
         block = users[low : low + step]
         values = np.asarray(scores(block), dtype=np.float32)
-        hidden = None if split.repeat else split.seen[block]
+        hidden = None if split.repeat else split.excluded[block]
         found[low : low + step] = top_k(values, k, split.candidates, hidden)
         if advance:
             advance(len(block))
