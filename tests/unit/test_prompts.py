@@ -98,7 +98,8 @@ def test_a_structured_answer_becomes_text_and_attributes() -> None:
 
 NOTHING = (
     "|-|\u2014|?|None.|null.|n/a.|N.A.|(none)|Unknown|not applicable|None visible|Not clearly visible"
-    "|not visible in the photo|cannot be determined"
+    "|not visible in the photo|cannot be determined|NaN|n/a - not visible|none (all year)|Not visible / unknown"
+    "|n/a (not applicable)|not visible or not applicable"
 )
 
 
@@ -116,6 +117,9 @@ def test_a_field_that_says_nothing_is_no_attribute(nothing: str) -> None:
         '{"Description": "A red mug.", "Colour": "red"}',
         '{"caption": "A red mug.", "color": "Red"}',
         '{"description": "A red mug.", "colour": null, "color": ["red"]}',
+        '{"description": "A red mug.", "colour": "none", "color": "red"}',
+        '{"description": " ", "caption": "A red mug.", "colour": ["n/a"], "color": "red"}',
+        '{"description": "A red mug.", "colour": "red", "color": "blue"}',
         json.dumps('{"description": "A red mug.", "colour": "red"}'),
     ],
 )
@@ -134,6 +138,9 @@ def test_the_fields_of_a_structured_answer_have_any_letter_case_and_their_americ
         '```json\n{"Description": "A red\nmug."}\n```',
         '{"description": "A red mug.", "colour": 5}',
         '{"caption": "Mug", "description": "A red mug."}',
+        '{"description": ["A", "B"], "caption": "A red mug."}',
+        '{"description": " ", "caption": "A red mug."}',
+        '{"description": "None", "caption": "A red mug."}',
         '[{"description": "A red mug.", "tags": {"a": []}}]',
     ],
 )
@@ -141,6 +148,18 @@ def test_json_in_the_place_of_text_is_its_description_whatever_the_other_fields_
     caption = caption_from(Reply(text), load_prompt("product"))
     assert isinstance(caption, Caption)
     assert (caption.text, caption.attributes) == ("A red mug.", {})
+
+
+def test_braces_in_a_caption_are_no_json() -> None:
+    text = 'A T-shirt with the print {code}, and the words "Caption": here.'
+    assert caption_from(Reply(text), load_prompt("product")) == Caption(text)
+
+
+@pytest.mark.parametrize(
+    "value", ["non-slip", "none-the-wiser print", "nano (unknown)", "(red)", "natural", "na\u00efve"]
+)
+def test_a_field_with_more_words_stays(value: str) -> None:
+    assert parse_answer(json.dumps({"description": "A mug.", "style": value})).style == value
 
 
 @pytest.mark.parametrize(

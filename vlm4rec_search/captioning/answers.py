@@ -100,8 +100,8 @@ def plain_text(answer: str, cut_off: bool = False) -> str:
 
 def _holds_json(text: str) -> bool:
     """Return whether a text is JSON, or words around an object with a description."""
-    start = text.find("{")
-    return bool(_JSON.match(text) or (start >= 0 and _DESCRIPTION.search(text, start)))
+    start = _OBJECT.search(text)
+    return bool(_JSON.match(text) or (start and _DESCRIPTION.search(text, start.start())))
 
 
 def _description(text: str) -> str:
@@ -190,15 +190,24 @@ def parse_answer(text: str) -> Answer:
 
 
 def _read_fields(text: str) -> dict[str, object]:
-    """Return the fields of the JSON object in a text, by names in lower case; `caption` and `color` are other names."""
+    """Return the fields of the JSON object in a text, by names in lower case.
+
+    `caption` and `color` are read where `description` and `colour` are missing or say nothing.
+    """
     fields: dict[str, object] = {}
     for name, value in _load_object(text).items():
         fields.setdefault(name.lower(), value)
     for other, name in _OTHER_NAMES:
-        value, known = fields.get(other), fields.get(name)
-        if isinstance(value, str | list) and not (isinstance(known, str | list) and known):
-            fields[name] = value
+        if not _is_usable(name, fields.get(name)) and _is_usable(name, fields.get(other)):
+            fields[name] = fields[other]
     return fields
+
+
+def _is_usable(name: str, value: object) -> bool:
+    """Return whether a field says something: a text, or but for the description a list with one."""
+    entries = value if isinstance(value, list) and name != "description" else [value]
+    texts = [" ".join(entry.lower().split()) for entry in entries if isinstance(entry, str)]
+    return any(not _NOTHING.fullmatch(text) for text in texts)
 
 
 def _load_object(text: str) -> dict[str, object]:
@@ -254,12 +263,17 @@ _GREETING = re.compile(
 _TURN_END = re.compile(r"<\|(?:im_end|end|return|eot_id|endoftext|end_of_text|im_start)\|>|</s>|<end_of_turn>")
 _TEMPLATE_SIGN = re.compile(r"<\|[a-z_]{1,40}\|>|</?answer>", re.IGNORECASE)
 _JSON = re.compile(r"\s*\"?\s*\[?\s*\{")
+_OBJECT = re.compile(r'\{\s*\\?"[^"]*"\s*:')
 _DESCRIPTION = re.compile(r'"(?:description|caption)\\?"\s*:', re.IGNORECASE)
-_NOTHING = re.compile(
-    r"[\s(.*_-]*+(?:none|null|nil|nothing|unknown|undefined|unclear|unspecified|n\W?a|cannot be determined"
+_NONE = (
+    r"(?:none|null|nil|nan|nothing|unknown|undefined|unclear|unspecified|n\W?a|cannot be determined"
     r"|(?:none|not|nothing)(?: clearly)? (?:visible|seen|shown|specified|stated|mentioned|given|known|clear|apparent"
-    r"|applicable|available|discernible|identifiable|determinable))?"
-    r"(?: (?:in|from|on) (?:the |this )?(?:photo|image|picture))?[\s).*_?\u2013\u2014-]*"
+    r"|applicable|available|discernible|identifiable|determinable))"
+    r"(?: (?:in|from|on) (?:the |this )?(?:photo|image|picture))?"
+)
+# Such words alone, several of them, or with a remark in brackets, or signs alone.
+_NOTHING = re.compile(
+    rf"[\s(.*_-]*+(?:{_NONE}(?:(?: or | ?[/,;:\u2013\u2014-] ?){_NONE})*(?: ?\([^()]*\))?)?[\s).*_?\u2013\u2014-]*"
 )
 _FENCE = re.compile(r"\s*(?:```|~~~)\s*[\w-]*\s*")
 _HEADING = re.compile(r"^\s*(?:#{1,6}|>)\s+")
