@@ -4,6 +4,7 @@ import base64
 import time
 from io import BytesIO
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from helpers.caption_server import HANG, CaptionServer, Reply, answer, refusal, serving
@@ -78,6 +79,13 @@ NO_CAPTION = {
     "no content": (answer(None), "empty", "the answer is empty"),
     "bad photo": (refusal(400, f"bad image\nfor {SECRET}"), "failed", r"400: bad image for \*\*\*"),
     "bad photo, with the status 200": (in_body("bad image", 400), "failed", "^200: bad image 400$"),
+    "too long, with the status 200": (in_body("too long", "context_length_exceeded"), "failed", "^200: too long"),
+    "bad photo by its type, with the status 200": (
+        Reply(200, {"error": {"message": "bad image", "type": "invalid_request_error"}}),
+        "failed",
+        "^200: bad image$",
+    ),
+    "policy, with the status 200": (in_body("no", "content_policy_violation"), "refused", "^200: no content_policy"),
     "too large": (Reply(413, "<html>too large</html>"), "failed", "413: <html>too large</html>"),
 }
 
@@ -102,6 +110,7 @@ END_OF_RUN = {
         UsageError,
         r"refuses the key \(200: No key",
     ),
+    "wrong key by its name, status 200": (in_body("No", "invalid_api_key"), UsageError, r"refuses the key \(200: No"),
     "revoked key": (refusal(403, "This API key is revoked"), UsageError, "refuses the key"),
     "no permission": (refusal(403, "no access"), UsageError, "refuses the request .* right for this model, or a proxy"),
     "no model": (refusal(404, "The model llava does not exist"), UsageError, "has no such address or model"),
@@ -182,9 +191,22 @@ def test_a_busy_server_is_not_a_failure_and_gets_the_pause_that_it_asks_for() ->
     assert all(later - sooner >= 0.2 for sooner, later in pairwise(times))
 
 
-@pytest.mark.parametrize("code", [429, "429", "rate_limit_exceeded"])
-def test_a_gateway_that_says_with_the_status_200_that_it_is_busy_is_not_paid(code: object) -> None:
-    busy = in_body("Rate limit exceeded", code)
+EMPTY: dict[str, Any] = {"choices": [{"message": {"content": ""}, "finish_reason": "error"}]}
+BEGUN: dict[str, Any] = {"choices": [{"message": {"content": "A red"}, "finish_reason": "error"}]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({"error": {"message": "busy", "code": code}} for code in (429, "429", "rate_limit_exceeded")),
+        {"error": {"message": None, "type": "rate_limit_error"}},
+        {"object": "error", "message": "busy", "code": 429},
+        EMPTY | {"error": {"code": 429}},
+        BEGUN | {"error": {"code": 429}},
+    ],
+)
+def test_a_gateway_that_says_with_the_status_200_that_it_is_busy_is_not_paid(body: dict[str, Any]) -> None:
+    busy = Reply(200, body)
     with serving(lambda title, earlier: busy if earlier < 9 else answer("A red bag.")) as server:
         caption = caption_one(make_captioner(server)[0])
     assert isinstance(caption, Caption)

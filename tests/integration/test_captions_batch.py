@@ -153,6 +153,20 @@ def test_an_error_with_the_status_200_is_not_paid_and_gives_way_to_an_answer(tmp
     assert imported.errors == {"failed: 200: Rate limit exceeded 429": 1}
 
 
+def test_a_caption_with_an_error_beside_it_is_a_good_answer(tmp_path: Path) -> None:
+    settings, output = write_settings(tmp_path / "shop"), tmp_path / "out.jsonl"
+    export_batch(settings, tmp_path / "a.jsonl", limit=1)
+    (request,) = read_requests(tmp_path / "a.jsonl")
+    body = answer("A red mug.").body
+    assert isinstance(body, dict)
+    both = httpx.Response(200, json=body | {"error": {"message": "late"}})
+    failed = httpx.Response(200, json={"object": "error", "message": "busy", "code": 429})
+    lines = [hosted_line(request["custom_id"], response) for response in (failed, both, failed)]
+    output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    imported = import_batch(settings, [output])
+    assert (imported.computed, imported.failed, imported.tokens_in) == (1, 0, 30)
+
+
 @pytest.mark.parametrize("has_id", [True, False], ids=["id", "no id"])
 def test_an_error_that_was_read_before_does_not_end_a_later_batch(tmp_path: Path, has_id: bool) -> None:
     def behave(title: str, earlier: int) -> Reply:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from vlm4rec_search.captioning.answers import replace_half_characters
 from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
+from vlm4rec_search.captioning.captioners.openai.responses import is_error
 from vlm4rec_search.captioning.estimate import earlier_runs, mean_tokens
 from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, Outcome, make_entry
 from vlm4rec_search.captioning.prompts import Prompt
@@ -388,9 +389,7 @@ class _Answer(BaseModel):
     @property
     def is_good(self) -> bool:
         """Whether there is a response without an error."""
-        if self.error or self.response is None:
-            return False
-        return self.response.status_code == 200 and not _has_error(self.response.body)
+        return not self.error and not is_error(self.to_http())
 
     def to_http(self) -> httpx.Response:
         """Return the response as a server would have sent it; an error without one has the status 400."""

@@ -25,6 +25,16 @@ _TRANSIENT = {408, 409, 425, 429}
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 _CREDENTIALS = ("key", "token", "credential", "unauthorized", "authentication")
 _POLICY = ("content_policy", "content_filter", "moderation", "flagged", "safety")
+_STATUSES = {
+    "rate_limit": 429,
+    "api_key": 401,
+    "authentication": 401,
+    "model_not_found": 404,
+    "context_length": 400,
+    "invalid_request": 400,
+    **dict.fromkeys(_POLICY, 400),
+}
+"""The status that a part of an error's code or type stands for; the first that is found counts."""
 
 
 def _none_if_invalid(value: object, handler: ValidatorFunctionWrapHandler) -> object:
@@ -112,7 +122,7 @@ class BusyError(TransientError):
 def parse_completion(response: httpx.Response, server: str, key: str | None) -> Completion:
     """Return the completion in a response.
 
-    Some gateways send an error with the status 200: its code counts in the place of the status.
+    Some gateways send an error with the status 200: its code or type counts in the place of the status.
 
     Args:
         response: the response.
@@ -122,15 +132,32 @@ def parse_completion(response: httpx.Response, server: str, key: str | None) -> 
         TransientError: the body is not a chat completion.
         Exception: the error of `classify_error`, where the response is one.
     """
-    if response.status_code == 200:
-        text = replace_half_characters(response.content.decode("utf-8", "replace"))
-        try:
-            return Completion.model_validate_json(text)
-        except ValidationError as error:
-            if not _read_error(response):
-                reason = f"the answer is not a chat completion: {error.errors()[0]['msg']}"
-                raise TransientError(reason, billed=True) from None
-    raise classify_error(response, server, key) from None
+    if is_error(response):
+        raise classify_error(response, server, key)
+    try:
+        return _read_completion(response)
+    except ValidationError as error:
+        reason = f"the answer is not a chat completion: {error.errors()[0]['msg']}"
+        raise TransientError(reason, billed=True) from None
+
+
+def is_error(response: httpx.Response) -> bool:
+    """Return whether a response is an error: by its status, or by an error in its body without a finished text."""
+    if response.status_code != 200 or _read_error(response) is None:
+        return response.status_code != 200
+    try:
+        choice = _read_completion(response).choices[0]
+    except ValidationError:
+        return True
+    return not choice.message.text.strip() or choice.finish_reason == "error"
+
+
+def _read_completion(response: httpx.Response) -> Completion:
+    return Completion.model_validate_json(_text_of(response))
+
+
+def _text_of(response: httpx.Response) -> str:
+    return replace_half_characters(response.content.decode("utf-8", "replace"))
 
 
 def classify_error(response: httpx.Response, server: str, key: str | None) -> Exception:
@@ -174,33 +201,42 @@ def classify_error(response: httpx.Response, server: str, key: str | None) -> Ex
     return CaptionError("failed", reason)
 
 
-class _Error(BaseModel):
-    message: str = ""
-    code: str | int | None = None
+class _ErrorFields(BaseModel):
+    message: Text = None
+    code: Annotated[str | int | None, NoneIfInvalid] = None
+    type: Text = None
 
 
-class _ErrorBody(BaseModel):
-    error: _Error | str = ""
+class _ErrorBody(_ErrorFields):
+    """A body with an `error`, or one that is the error itself, as older versions of vLLM send it."""
+
+    error: Annotated[_ErrorFields | str | None, NoneIfInvalid] = None
+    object: Text = None
 
 
-def _read_error(response: httpx.Response) -> _Error | str:
+def _read_error(response: httpx.Response) -> _ErrorFields | None:
+    """Return the error in the body of a response, None without one."""
     try:
-        return _ErrorBody.model_validate_json(response.content).error
+        body = _ErrorBody.model_validate_json(_text_of(response))
     except ValidationError:
-        return ""
+        return None
+    error = _ErrorFields(message=body.error) if isinstance(body.error, str) else body.error
+    if error is None and body.object == "error":
+        return body
+    return error if error and (error.message or error.code or error.type) else None
 
 
-def _as_status(error: _Error | str) -> int:
-    """Return the code of an error as a status of HTTP: 429 for a name like rate_limit_exceeded, 500 for any other."""
-    code = str(error.code) if isinstance(error, _Error) else ""
+def _as_status(error: _ErrorFields | None) -> int:
+    """Return the code or the type of an error as a status of HTTP, 500 for one that is not known."""
+    code, kind = (str(error.code or ""), error.type or "") if error else ("", "")
     if re.fullmatch("[45][0-9]{2}", code):
         return int(code)
-    return 429 if "rate_limit" in code else 500
+    return next((status for name, status in _STATUSES.items() if name in f"{code} {kind}"), 500)
 
 
 def error_message(response: httpx.Response, key: str | None) -> str:
     """Return the server's error message as one line of at most 200 characters, with the key masked."""
     error = _read_error(response)
-    text = f"{error.message} {error.code or ''}" if isinstance(error, _Error) else error
+    text = f"{error.message or ''} {error.code or ''}" if error else ""
     line = " ".join((text.strip() or response.text).split()) or response.reason_phrase
     return (line.replace(key, "***") if key else line)[:200]
