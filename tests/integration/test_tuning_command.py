@@ -77,6 +77,20 @@ def test_a_history_that_is_too_short_gets_equal_weights(workspace: Workspace) ->
     assert "too short to choose" in found["reason"]
     workspace.vlm4rec("index")
     assert workspace.json("search", "--user", "u003")["ranking"] == "default-3"
+
+
+@pytest.mark.usefixtures("in_process")
+def test_leave_one_out_uses_no_ranking_of_a_release_and_warns_of_a_file(workspace: Workspace) -> None:
+    write(workspace, users=20)
+    workspace.plan()
+    own = load_ranking().model_copy(update={"version": "shop-1"})
+    (workspace.folder / "own.yaml").write_text(own.model_dump_json())
+    workspace.settings["VLM4REC_RANKING"] = "own.yaml"
+    workspace.vlm4rec("index")
     left = ("evaluate", "--protocol", "leave-one-out", "--systems", "product-lexical", "--candidates", "all")
-    packaged = load_ranking().version
-    assert f"use the ranking {packaged}, as one chosen" in workspace.run("vlm4rec", *left, told=True)
+    told = " ".join(workspace.run("vlm4rec", *left, told=True).split())
+    assert "use the ranking shop-1 of VLM4REC_RANKING: it must not have been chosen on this log" in told
+    workspace.choose_ranking()
+    assert workspace.json("search", "--user", "u003")["ranking"] == "shop-1", "that of the release"
+    told = " ".join(workspace.run("vlm4rec", *left, told=True).split())
+    assert f"use the packaged ranking {load_ranking().version}, since one that was chosen" in told

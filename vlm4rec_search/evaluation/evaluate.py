@@ -93,11 +93,20 @@ def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
 def _ranking(settings: Settings, protocol: Protocol, world: str, say: Say) -> Ranking:
     """Return the ranking that the product's rows use: the one in force, or for a simulated world one chosen for it.
 
-    Leave-one-out holds out items of the windows on which a ranking is chosen, so that none that was chosen is used.
+    Leave-one-out holds out items of the windows on which a ranking is chosen, so that the live release's is not used.
     """
     if protocol.leaks:
         ranking = load_ranking(settings.ranking)
-        say(f"The product's rows use the ranking {ranking.version}, as one chosen for the shop knows what is held out")
+        if settings.ranking:
+            say(
+                f"The product's rows use the ranking {ranking.version} of VLM4REC_RANKING: it must not have been chosen"
+                " on this log, since it would know what is held out"
+            )
+        else:
+            say(
+                f"The product's rows use the packaged ranking {ranking.version}, since one that was chosen for the shop"
+                " knows what is held out"
+            )
         return ranking
     if world and not settings.ranking:
         tuned = tune(settings, Protocol(candidates=protocol.candidates), False, f"{CHOSEN}{world}", say)
