@@ -85,6 +85,20 @@ def test_closed_and_restored_indices_stay_and_unfinished_ones_go(
     assert window.releases.rollback(None) == closed
 
 
+def test_retention_neither_deletes_nor_counts_a_release_with_a_closed_index(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlm4rec_search.indexes.opensearch.publish.RETAINED", 2)
+    closed, *names = (window.publish().meta.name for _ in range(2))
+    window.client.indices.close(index=window.catalogue.index("profiles", closed))
+    names += [window.publish().meta.name for _ in range(2)]
+    assert list(window.releases.list()) == [closed, *names[1:]]
+    assert window.releases.rollback(None) == names[1]
+    window.client.indices.close(index=window.catalogue.index("items", names[2]))
+    assert window.releases.prune(1) == []
+    assert list(window.releases.list()) == [closed, *names[1:]]
+
+
 def test_indices_restored_under_another_name_stay_live(window: Window) -> None:
     live = window.publish().meta.name
     restored = window.rename(live)

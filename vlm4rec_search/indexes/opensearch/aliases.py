@@ -103,11 +103,15 @@ class ReleaseCatalogue:
         indices = self._release_indices()
         found = self._meta_bodies(indices).items()
         listed = {name: self._read(name, bodies["items"]) for name, bodies in found if _is_complete(bodies)}
-        for index, body in indices.items():
-            if "settings" in body and (release := listed.get(self._release_of(index))) and not release.problem:
+        for name, index in self._closed(indices).items():
+            if (release := listed.get(name)) and not release.problem:
                 problem = RunError(f"{index} is closed: open it with POST /{index}/_open")
-                listed[self._release_of(index)] = ListedRelease(release.meta, problem)
+                listed[name] = ListedRelease(release.meta, problem)
         return in_order(listed)
+
+    def closed(self) -> dict[str, str]:
+        """Return a closed index of every release that has one, by release."""
+        return self._closed(self._release_indices())
 
     def profiles(self) -> dict[str, str]:
         """Return the release of every index of profiles, whole or not; "" for a foreign one that the alias names."""
@@ -180,6 +184,10 @@ class ReleaseCatalogue:
         patterns = ",".join(f"{alias}__*" for alias in self.aliases.values())
         indices: dict[str, Any] = self.client.indices.get(index=patterns, params=among)
         return indices
+
+    def _closed(self, indices: dict[str, Any]) -> dict[str, str]:
+        """Return what `closed` does, from what `_release_indices` returned."""
+        return {self._release_of(index): index for index, body in reversed(indices.items()) if "settings" in body}
 
     def _meta_bodies(self, indices: Mapping[str, Any]) -> dict[str, dict[IndexKind, Mapping[str, Any]]]:
         """Return `_meta` of every index of our releases, by release and kind; {} of one with another name in it."""
@@ -346,12 +354,15 @@ def check_unchanged(catalogue: ReleaseCatalogue, before: str | None, release: st
 def delete_old(catalogue: ReleaseCatalogue, needed: set[str], retained: int) -> list[str]:
     """Delete all but the newest `retained` and the needed releases, in a block of `activating`.
 
-    A search that has a deleted release open opens the live one.
+    Releases with a closed index stay and do not count: somebody has put them aside. A search that has a deleted release
+    open opens the live one.
 
     Returns:
         Names of the deleted releases.
     """
-    old = [name for name in [*catalogue.list()][:-retained] if name not in needed]
+    closed = catalogue.closed()
+    names = [name for name in catalogue.list() if name not in closed]
+    old = [name for name in names[:-retained] if name not in needed]
     for name in old:
         catalogue.delete(name)
     return old
