@@ -99,10 +99,11 @@ def test_rows_that_publication_refused_are_a_warning(opensearch_url: str, own_pr
     liked.loc[len(liked)] = liked.loc[0]
     liked.loc[len(liked) - 1, "segment"] = "z" * 600
     layer = search_layer(frame)
-    layer = replace(layer, tables=replace(layer.tables, segments=as_arrow(liked)))
+    layer = replace(layer, tables=replace(layer.tables, segments=as_arrow(liked)), table_version="1")
+    made = replace(meta(), table_version="1")
     releases = OpenSearchReleases(connect(opensearch_url, Settings()), own_prefix, opensearch_url)
     records = tmp_path / "releases.duckdb"
-    record_publication(records, opensearch_url, "full", releases.publish(layer.tables, meta(), False, True))
+    record_publication(records, opensearch_url, "full", releases.publish(layer.tables, made, False, True))
     diagnosis = examine(releases, layer, 10, records=records)
     assert findings_of(diagnosis, "error") == {}
     warnings = findings_of(diagnosis, "warning")
@@ -110,6 +111,20 @@ def test_rows_that_publication_refused_are_a_warning(opensearch_url: str, own_pr
     assert warnings["refused_segments"] == (1, ("z" * 600,))
     without = findings_of(examine(releases, layer, 10, records=tmp_path / "none.duckdb"), "error")
     assert set(without) == {"missing", "missing_segments"}
+    changed = examine(releases, replace(layer, table_version="2"), 10, records=records)
+    assert findings_of(changed, "error") == {"missing": (1, ("e",))}
+    assert findings_of(changed, "warning")["refused"] == (1, ("f" * 600,))
+
+
+def test_an_item_that_was_mended_after_its_refusal_is_missing(releases: Releases, tmp_path: Path) -> None:
+    frame, records = documents(), tmp_path / "releases.duckdb"
+    frame.at[5, "vector"] = frame["vector"][5] * 2
+    publication = releases.publish(search_layer(frame).tables, meta(), False, True)
+    assert publication.refused["id"].to_pylist() == ["f"]
+    record_publication(records, releases.url, "full", publication)
+    assert findings_of(examine(releases, search_layer(frame), 10, records=records), "error") == {}
+    mended = examine(releases, search_layer(documents()), 10, records=records)
+    assert findings_of(mended, "error")["missing"] == (1, ("f",))
 
 
 def test_changed_behaviour_is_reported(releases: Releases) -> None:

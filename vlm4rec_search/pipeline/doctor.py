@@ -11,6 +11,7 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.warehouse import in_environment
 from vlm4rec_search.embeddings.fitted import Inputs, read_fitted
+from vlm4rec_search.indexes.opensearch.mapping import LONGEST_ID
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer
 from vlm4rec_search.indexes.staging import duckdb_errors, stage_release
@@ -66,6 +67,8 @@ _BY_HASH = {
     """,
 }
 
+# A server refuses a longer id whatever its row holds.
+_OF_LONG_IDS = f"DELETE FROM refused_ids WHERE strlen(id) <= {LONGEST_ID}"  # noqa: S608
 _REFUSED = """
 CREATE TABLE refused_ids (kind VARCHAR, id VARCHAR);
 CREATE MACRO refused(of_kind, of_id) AS EXISTS (FROM refused_ids WHERE kind = of_kind AND id = of_id)
@@ -86,7 +89,8 @@ class Finding:
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
     shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing);
     stale_fit (the fitted system cannot be used, with the reason); refused, refused_profiles and refused_segments
-    (missing ones that the publication refused: the table `dead_letters` has the reasons); other_photos (the release
+    (missing ones that the publication of the same tables refused, or whose id is too long for a server: the table
+    `dead_letters` has the reasons; after the tables changed, others are missing); other_photos (the release
     has vectors of photos and the tables that are to be published have none, or the reverse, or another encoder made
     them).
     """
@@ -139,6 +143,8 @@ def examine(
         if records:
             connection.register("letters", read_refused(records, name))
             connection.execute("INSERT INTO refused_ids FROM letters")
+            if not _is_unchanged(live, staged):  # a publication may take now what it refused then
+                connection.execute(_OF_LONG_IDS)
         connection.execute(_LIVE)
         for batch in releases.documents(name, (*COLUMNS, *BEHAVIOUR)):
             connection.register("batch", batch)
@@ -203,6 +209,12 @@ def _model_changes(live: ReleaseMeta, staged: ReleaseMeta) -> Iterator[str]:
         indexed, tabled = getattr(live, name), getattr(staged, name)
         if indexed != tabled:
             yield f"{name} {indexed} in the index, {tabled} in the tables"
+
+
+def _is_unchanged(live: ReleaseMeta, staged: ReleaseMeta) -> bool:
+    """Return whether the release was made of these tables; False for tables that come from no warehouse."""
+    made_of, tabled = ((meta.table_version, meta.as_of, meta.package) for meta in (live, staged))
+    return live.table_version is not None and made_of == tabled
 
 
 def _judge(exposure: Exposure) -> Iterator[Finding]:
