@@ -94,6 +94,17 @@ def test_a_mixed_list_keeps_pins_first_and_buried_hits_last() -> None:
         assert (items[0], set(items[1:5]), items[5:], teams[5:]) == ("p", set("abcd"), "xy", "--")
 
 
+def test_a_pin_that_only_one_variant_has_comes_first_too() -> None:
+    pin, bury = Standing(pinned=True), Standing(buried=True)
+    for seed in range(100):
+        for a, b, teams in ((hits("abc"), hits("pabc", p=pin), "b"), (hits("pabc", p=pin), hits("abc"), "a")):
+            items, chosen = mixed(a, b, Query(user="u"), seed)
+            assert (items, chosen[0]) == ("pabc", teams)
+        items, chosen = mixed(hits("qpab", q=pin, p=pin), hits("pxy", p=pin), Query(user="u"), seed)
+        assert (set(items[:2]), set(items[2:]), len(items)) == (set("pq"), set("abxy"), 6)
+        assert mixed(hits("pa", p=pin), hits("xy", x=bury, y=bury), Query(user="u"), seed) == ("paxy", "----")
+
+
 def test_an_item_of_an_earlier_page_counts_for_the_caps_of_the_next() -> None:
     red = {item: Standing(value="red") for item in "ab"}
     query = Query(user="u", collapse="model")

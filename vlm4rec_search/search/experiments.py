@@ -71,7 +71,8 @@ def team_draft(
     """Interleave two lists as two captains choose their teams (Radlinski, Kurup, Joachims 2008).
 
     In each round a coin decides who chooses first; each chooses the best of its list that nobody has chosen. Caps hold
-    for the mixed list as for each list alone, and what a rule puts last stays behind all others.
+    for the mixed list as for each list alone; what a rule puts first stays before all others, and what it puts last
+    behind them. Where only one variant has an item that is pinned, its captain chooses that one first.
 
     Args:
         a, b: the hits of the variants, best first.
@@ -96,6 +97,10 @@ def team_draft(
         # Who has only buried hits left may not choose while the other one has better ones.
         if len(mixed) == query.k or are_buried not in ([False, False], [True, True]):
             break
+        # Who has no pinned hits left waits while the other one has some.
+        are_pinned = {captain: rest[-1].standing.pinned for captain, rest in lists.items()}
+        if any(are_pinned.values()) and not are_pinned[team]:
+            continue
         hit = lists[team].pop()
         caps.take(hit)
         mixed.append((hit, team))
