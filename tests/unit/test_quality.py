@@ -208,6 +208,15 @@ def test_a_broken_suite_is_reported_in_one_line(warehouse: Path, tmp_path: Path,
     assert_refused(warehouse, tmp_path, text.replace("%s", RULE % "expect_column_values_to_be_unique"), message)
 
 
+def test_a_suite_that_is_named_runs_beside_a_broken_one(warehouse: Path, tmp_path: Path) -> None:
+    suites = shutil.copytree(SUITES, tmp_path / "suites")
+    (suites / "event_types.yaml").write_text("tables: [")
+    report = run_suites(warehouse, suites, only="as_of", docs=tmp_path / "quality")
+    assert ([suite.suite for suite in report.suites], report.docs is not None) == (["as_of"], True)
+    with pytest.raises(UsageError, match=r"event_types\.yaml is not YAML"):
+        run_suites(warehouse, suites)
+
+
 def test_an_unknown_expectation_is_reported_in_one_line(warehouse: Path, tmp_path: Path) -> None:
     text = "{ids: [a], query: select 1 as a, %s}" % (RULE % "expect_miracles")
     assert_refused(warehouse, tmp_path, text, "expect_miracles")

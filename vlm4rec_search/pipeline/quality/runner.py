@@ -31,6 +31,7 @@ from vlm4rec_search.pipeline.quality.suites import (
     define_macros,
     load_suites,
     measure,
+    suite_names,
 )
 from vlm4rec_search.search.exposure import Exposure
 from vlm4rec_search.search.ranking import Ranking
@@ -82,14 +83,11 @@ def run_suites(
         ranking, rules: that answer, see `Searcher`.
 
     Raises:
-        UsageError: there is no warehouse, no plan has built a table, a suite is unknown, or a suite file is invalid.
+        UsageError: there is no warehouse, no plan has built a table, the suite is unknown, or a file that is
+            run is invalid.
         RunError: another process is writing the warehouse.
     """
-    suites = load_suites(expectations)
-    names = [suite.name for suite in suites]
-    if only is not None and only not in names:
-        raise UsageError(f"unknown suite {only!r}: choose one of {', '.join(names)}")
-    chosen = [suite for suite in suites if only in (None, suite.name)]
+    chosen = load_suites(expectations, only)
     about_ranking = [suite for suite in chosen if suite.table == EXPOSURE]
     with read(warehouse) as connection:
         measured = measure_suites(connection, expectations, chosen, environment)
@@ -105,7 +103,9 @@ def run_suites(
     if isinstance(found, str):
         results += [_unexamined(suite, found) for suite in about_ranking]
     report = QualityReport(sorted(results, key=lambda result: result.suite))
-    return report if docs is None else replace(report, docs=_write_docs(docs, report, environment, names))
+    if docs is None:
+        return report
+    return replace(report, docs=_write_docs(docs, report, environment, suite_names(expectations)))
 
 
 def measure_suites(

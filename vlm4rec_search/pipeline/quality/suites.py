@@ -60,16 +60,29 @@ class Suite(_Strict):
         return f"{self.name}.yaml"
 
 
-def load_suites(folder: Path) -> list[Suite]:
-    """Read every `<name>.yaml` of the folder in the order of names.
+def load_suites(folder: Path, only: str | None = None) -> list[Suite]:
+    """Read every `<name>.yaml` of the folder in the order of names, or the one file that `only` names.
 
     Raises:
-        UsageError: the folder has no suite, or a file cannot be read or is invalid.
+        UsageError: the folder has no suite, or none of that name, or a file cannot be read or is invalid.
     """
-    files = sorted(folder.glob("*.yaml"))
-    if not files:
-        raise UsageError(f"no expectation suites (*.yaml) in {folder}")
+    names = suite_names(folder)
+    if only is not None and only not in names:
+        raise UsageError(f"unknown suite {only!r}: choose one of {', '.join(names)}")
+    files = [folder / f"{name}.yaml" for name in (names if only is None else [only])]
     return [read_yaml(path, Suite, "the suite", defaults={"name": path.stem}) for path in files]
+
+
+def suite_names(folder: Path) -> list[str]:
+    """Return the names of the suites of a folder, which are those of their files, in order.
+
+    Raises:
+        UsageError: the folder has no suite.
+    """
+    names = [path.stem for path in sorted(folder.glob("*.yaml"))]
+    if not names:
+        raise UsageError(f"no expectation suites (*.yaml) in {folder}")
+    return names
 
 
 def define_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
