@@ -103,7 +103,7 @@ def test_rows_that_publication_refused_are_a_warning(opensearch_url: str, own_pr
     made = replace(meta(), table_version="1")
     releases = OpenSearchReleases(connect(opensearch_url, Settings()), own_prefix, opensearch_url)
     records = tmp_path / "releases.duckdb"
-    record_publication(records, opensearch_url, "full", releases.publish(layer.tables, made, False, True))
+    record_publication(records, opensearch_url, releases.publish(layer.tables, made, False, True))
     diagnosis = examine(releases, layer, 10, records=records)
     assert findings_of(diagnosis, "error") == {}
     warnings = findings_of(diagnosis, "warning")
@@ -121,7 +121,7 @@ def test_an_item_that_was_mended_after_its_refusal_is_missing(releases: Releases
     frame.at[5, "vector"] = frame["vector"][5] * 2
     publication = releases.publish(search_layer(frame).tables, meta(), False, True)
     assert publication.refused["id"].to_pylist() == ["f"]
-    record_publication(records, releases.url, "full", publication)
+    record_publication(records, releases.url, publication)
     assert findings_of(examine(releases, search_layer(frame), 10, records=records), "error") == {}
     mended = examine(releases, search_layer(documents()), 10, records=records)
     assert findings_of(mended, "error")["missing"] == (1, ("f",))

@@ -105,12 +105,13 @@ def test_filters_of_an_incremental_release_know_only_attributes_that_items_have(
 def test_attributes_that_change_their_names_end_in_a_whole_release(
     window: Window, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fields = []
+    fields, modes = [], []
     for version in range(4):
-        window.publish(with_attributes(version, 20), incremental=True)
+        modes.append(window.publish(with_attributes(version, 20), incremental=True).mode)
         (index,) = window.client.indices.get_mapping(index=f"{window.catalogue.prefix}items").values()
         fields.append(len(index["mappings"]["properties"]["facets"]["properties"]))
     assert fields[0] == fields[2] < fields[1] == fields[3]  # at most as many without an item as with one
+    assert modes == ["full", "incremental", "full", "incremental"]
     assert "attributes that no item has any more: a whole release is built" in caplog.text
 
 

@@ -137,7 +137,7 @@ def test_publications_are_recorded_with_refused_documents(releases: Releases, tm
     frame = documents()
     frame.loc[5, "encoder"] = "other@1"
     publication = releases.publish(given(frame), meta(), False, False)
-    record_publication(file, releases.url, "full", publication)
+    record_publication(file, releases.url, publication)
     record_failure(file, releases.url, "incremental", meta(), "it was not to be")
     with duckdb.connect(str(file)) as connection:
         rows = connection.execute("SELECT release, mode, outcome, documents, rejected FROM releases").fetchall()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 import pyarrow as pa
 
@@ -93,12 +94,14 @@ class Publication:
         summary: differences from the release before.
         loads: one for each index of a server; empty for the embedded index.
         refused: rows of `REFUSED`, each with its reason.
+        mode: how the release was built, which may be whole where an incremental one was asked for.
     """
 
     meta: ReleaseMeta
     summary: ReleaseSummary
     loads: tuple[Load, ...] = ()
     refused: pa.Table = field(default_factory=REFUSED.empty_table)
+    mode: Literal["full", "incremental"] = "full"
 
 
 def new_release(

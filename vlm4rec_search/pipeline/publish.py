@@ -76,7 +76,7 @@ def publish_index(
             cannot be used.
         RunError: another process is writing the warehouse, a suite or the gate refused, or the build failed.
     """
-    rules, mode = load_rules(settings.rules).rules, "incremental" if incremental else "full"
+    rules = load_rules(settings.rules).rules
     expectations = settings.require_project() / "expectations"
     suites = load_suites(expectations)
     with open_releases(url or settings.index_url, settings) as releases:
@@ -104,13 +104,14 @@ def publish_index(
             publication = releases.publish(search_layer.tables, meta, incremental, force, forgotten)
         except Vlm4recError as error:
             with suppress(Vlm4recError):  # the first error matters more than a record that cannot be written
+                mode = "incremental" if incremental else "full"
                 record_failure(settings.releases, releases.url, mode, meta, error)
             raise
-        _record(settings, releases, mode, publication, rules)
+        _record(settings, releases, publication, rules)
         return publication.summary
 
 
-def _record(settings: Settings, releases: Releases, mode: str, publication: Publication, rules: Sequence[Rule]) -> None:
+def _record(settings: Settings, releases: Releases, publication: Publication, rules: Sequence[Rule]) -> None:
     """Record a successful publication, and what its release would show.
 
     Raises:
@@ -118,7 +119,7 @@ def _record(settings: Settings, releases: Releases, mode: str, publication: Publ
     """
     name = publication.meta.name
     try:
-        record_publication(settings.releases, releases.url, mode, publication)
+        record_publication(settings.releases, releases.url, publication)
     except RunError as error:
         raise RunError(f"{name} is live, but its publication could not be recorded: {error}") from None
     try:

@@ -53,20 +53,19 @@ CREATE OR REPLACE VIEW shown.top_items AS
 """
 
 
-def record_publication(path: Path, url: str, mode: str, publication: Publication) -> None:
+def record_publication(path: Path, url: str, publication: Publication) -> None:
     """Add a successful publication to the file.
 
     Args:
         path: the DuckDB file, created where it is missing.
         url: of the index, without credentials.
-        mode: full or incremental.
-        publication: its metadata, counts and refused documents.
+        publication: its metadata, mode, counts and refused documents.
 
     Raises:
         RunError: the file cannot be written.
     """
     release = publication.meta.name
-    summary = {**asdict(publication.summary), "mode": mode, "outcome": "published"}
+    summary = {**asdict(publication.summary), "mode": publication.mode, "outcome": "published"}
     loads = [{"release": release, **asdict(load)} for load in publication.loads]
     dead_letters = _add_release(publication.refused, release)
     row = _release_row(url, publication.meta) | summary

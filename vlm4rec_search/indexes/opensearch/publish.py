@@ -84,7 +84,8 @@ def publish_release(
     """Build, verify and activate a release. The previous release answers until then, and keeps answering on failure.
 
     Where nothing is published yet, an incremental release is built as a full one. So it is where the aliases name no
-    whole release; they are replaced.
+    whole release; they are replaced. And so it is where more than 100 attributes of the live release are gone, and more
+    than the new one has.
 
     Args:
         catalogue: of the server's releases.
@@ -145,7 +146,8 @@ def publish_release(
         logger.debug("activated %s in place of %s", meta.name, live)
         summary = _summarize(connection, meta, previous)
         refused = connection.table("rejected").to_arrow_table()
-    return Publication(meta, replace(summary, seconds=round(time.perf_counter() - started, 2)), loads, refused)
+    summary = replace(summary, seconds=round(time.perf_counter() - started, 2))
+    return Publication(meta, summary, loads, refused, "incremental" if base else "full")
 
 
 def _delete_old(catalogue: ReleaseCatalogue, needed: set[str]) -> None:
