@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 from helpers.backends import Backend, Embedded, Server
+from helpers.faulty_proxy import Fault, proxy
 from helpers.search_tables import made, shop_tables
 from helpers.six_items import documents, given, meta
 from opensearchpy import exceptions
@@ -58,14 +59,19 @@ def damage(releases: Releases, name: str) -> None:
         path.write_bytes(path.read_bytes()[:5_000])
 
 
+def empty_project(folder: Path, url: str, prefix: str) -> ExplicitSettings:
+    """Return settings whose only place with rows is an index."""
+    names = ("cache", "served", "published", "quality", "recommendations", "releases", "results", "warehouse")
+    places = {name: folder / name for name in ("data_dir", "forgotten", *names)}
+    return ExplicitSettings(project=None, index_url=url, index_prefix=prefix, **places)
+
+
 def test_a_kept_release_that_cannot_be_read_is_named_and_the_others_are_cleaned(
     releases: Releases, place: Settings, tmp_path: Path
 ) -> None:
     first, damaged, live = (releases.publish(given(documents()), meta(), False, True).meta.name for _ in range(3))
     damage(releases, damaged)
-    names = ("cache", "served", "published", "quality", "recommendations", "releases", "results", "warehouse")
-    places = {name: tmp_path / name for name in ("data_dir", "forgotten", *names)}
-    settings = ExplicitSettings(project=None, index_url=place.index_url, index_prefix=place.index_prefix, **places)
+    settings = empty_project(tmp_path, place.index_url, place.index_prefix)
     done = forget(settings, ["u1"])
     places_of = {name: f"release {name} in {releases.url}" for name in (first, damaged, live)}
     assert {each.place: each.rows for each in done.removals if not each.problem} == {
@@ -130,6 +136,27 @@ def test_a_service_that_follows_answers_without_the_shopper(embedded: Embedded) 
                 time.sleep(0.05)
             assert (index.search(Query(user=user)).tier, index.following.problem) == ("popularity", None)
     assert not left.exists()
+
+
+def test_an_index_without_rights_does_not_stop_the_others_and_files_are_a_place_of_their_own(
+    opensearch_url: str, own_prefix: str, tmp_path: Path
+) -> None:
+    releases = OpenSearchReleases(connect(opensearch_url, Settings()), own_prefix, opensearch_url)
+    old, live = (releases.publish(given(documents()), meta(), False, True).meta.name for _ in range(2))
+    closed_to_us = f"/{releases.catalogue.index('profiles', old)}/_refresh"
+    with proxy(opensearch_url, lambda _number, _body: Fault(403), judged=closed_to_us) as url:
+        done = forget(empty_project(tmp_path, url, own_prefix), ["u1"])
+        assert [(each.place, each.rows) for each in done.removals if not each.problem] == [
+            (f"release {live} in {url}", 1)
+        ]
+        (problem,) = done.problems
+        assert problem.place == f"release {old} in {url}"
+        assert "does not allow this to these credentials" in str(problem.problem)
+    assert ("u1" in releases.users(old, 10), "u1" in releases.users(live, 10)) == (True, False)
+    with proxy(opensearch_url, lambda _number, _body: Fault(403), judged="/_forcemerge") as url:
+        done = forget(empty_project(tmp_path, url, own_prefix), ["u2"])
+    assert [each.place for each in done.problems] == [f"the files of {url}"]
+    assert "u2" not in releases.users(live, 10)
 
 
 def test_documents_are_deleted_and_one_that_the_server_keeps_is_told(opensearch_url: str, own_prefix: str) -> None:

@@ -193,6 +193,10 @@ def test_a_rollback_to_a_release_that_lost_documents_is_refused(window: Window) 
     window.client.delete(index=index, id="a", refresh=True)
     with pytest.raises(RunError, match=f"{old} is incomplete: {index} holds 5 of 6 documents"):
         window.releases.rollback(None)
+    for item in ("a", "g"):
+        window.client.index(index=index, id=item, body={"item_id": item}, params={"refresh": "true"})
+    with pytest.raises(RunError, match=f"{old} was changed: {index} holds 7 documents and was made of 6"):
+        window.releases.rollback(None)
     assert window.catalogue.live() == new
 
 

@@ -184,12 +184,13 @@ class ForgetError(RunError):
     Attributes:
         found: how many documents each of the other ones had.
         problems: what stopped the cleaning and what to do, by release or index.
+        files: why files of a server may have the deleted documents still; None where they do not.
     """
 
-    def __init__(self, found: Mapping[str, int], problems: Mapping[str, str]) -> None:
+    def __init__(self, found: Mapping[str, int], problems: Mapping[str, str], files: str | None = None) -> None:
         """Join the problems to one message."""
-        super().__init__("; ".join(problems.values()))
-        self.found, self.problems = found, problems
+        super().__init__("; ".join([*problems.values(), *([files] if files else [])]))
+        self.found, self.problems, self.files = found, problems, files
 
 
 class PublicationError(RunError):

@@ -92,16 +92,19 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
 
 def _remove_from_index(settings: Settings, url: str, forgotten: Forgotten, dry_run: bool) -> Iterator[Removal]:
     problems: Mapping[str, str] = {}
+    files = None
     try:
         with open_releases(url, settings) as releases:
             found = releases.forget(forgotten, dry_run)
     except ForgetError as error:
-        found, problems = error.found, error.problems
+        found, problems, files = error.found, error.problems, error.files
     except Vlm4recError as error:
         yield Removal("the index", 0, str(error))
         return
     yield from (Removal(f"release {name} in {releases.url}", rows) for name, rows in found.items())
     yield from (Removal(f"release {name} in {releases.url}", 0, problem) for name, problem in problems.items())
+    if files:
+        yield Removal(f"the files of {releases.url}", 0, files)
 
 
 def _remove_from_copy(settings: Settings, url: str, forgotten: Forgotten, dry_run: bool) -> Iterator[Removal]:

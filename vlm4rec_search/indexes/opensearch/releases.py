@@ -28,6 +28,7 @@ from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.release import ForgetError, ListedRelease, Publication
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, ReadForgotten, Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
+from vlm4rec_search.search.backend import AccessError
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule
@@ -101,8 +102,11 @@ class OpenSearchReleases(Releases):
             for kind, count in expected.items():
                 index = self.catalogue.index(kind, name)
                 actual = self.catalogue.client.count(index=index)["count"]
-                if actual < count:  # a `forget` that broke off leaves more profiles than it has noted
+                if actual < count:
                     raise RunError(f"{name} is incomplete: {index} holds {actual:,} of {count:,} documents")
+                # a `forget` that broke off leaves more profiles than it has noted
+                if actual > count and kind == "items":
+                    raise RunError(f"{name} was changed: {index} holds {actual:,} documents and was made of {count:,}")
             activate_release(self.catalogue, name, held)
 
     def prune(self, retained: int) -> Sequence[str]:
@@ -166,25 +170,26 @@ class OpenSearchReleases(Releases):
                         count = self._forget_in(index, name, users, dry_run)
                 except UnreachableError:  # as the next index will be
                     raise
-                except RunError as error:
+                except (RunError, AccessError) as error:
                     problems[name or index] = (
                         f"{index} could not be cleaned: {error}; open it with POST /{index}/_open or mend it, or delete"
                         f" it with DELETE /{index}"
-                        if name
+                        if name and isinstance(error, RunError)
                         else str(error)
                     )
                     continue
                 if count:
                     found[name or index] = count
+            files = None
             if not dry_run:
                 cleaned = [index for index, name in indices.items() if name and name not in problems]
                 try:
                     with server_errors():
                         merge_deleted(client, cleaned)
-                except RunError as error:
-                    problems["merging"] = str(error)
-        if problems:
-            raise ForgetError(found, problems)
+                except (RunError, AccessError) as error:
+                    files = str(error)
+        if problems or files:
+            raise ForgetError(found, problems, files)
         return found
 
     def _forget_in(self, index: str, name: str, users: Container[str], dry_run: bool) -> int:
