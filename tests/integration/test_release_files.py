@@ -76,7 +76,10 @@ build.build_release(Path(sys.argv[1]), given(documents()), meta())
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-def test_a_killed_build_leaves_the_pointer_and_its_file_is_removed(tmp_path: Path) -> None:
+def test_a_killed_build_leaves_the_pointer_and_its_file_is_removed_with_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     before = publish(tmp_path).release
     arguments = [sys.executable, "-c", SLOW_BUILD, str(tmp_path)]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
@@ -85,11 +88,15 @@ def test_a_killed_build_leaves_the_pointer_and_its_file_is_removed(tmp_path: Pat
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert len(files(tmp_path)) == 2
+    (left,) = (tmp_path / "releases").glob(".building-*")
     assert (tmp_path / "current").read_text().strip() == before
     time.sleep(0.01)
     after = publish(tmp_path)
     assert (after.added, after.changed, after.deleted) == (0, 0, 0)
     assert files(tmp_path) == sorted([f"{before}.duckdb", f"{after.release}.duckdb"])
+    assert [line for line in caplog.messages if "not finished" in line] == [
+        f"deleted {left}, which was not finished or had lost its release"
+    ]
 
 
 def test_the_newest_releases_and_the_previous_live_one_are_kept(tmp_path: Path) -> None:

@@ -220,6 +220,7 @@ def remove_unfinished(folder: Path) -> None:
                 shutil.rmtree(unfinished)
             else:
                 unfinished.unlink(missing_ok=True)
+            logger.info("deleted %s, which was not finished or had lost its release", unfinished)
     except OSError as error:
         place = error.filename or folder
         raise RunError(f"{place} is left over and cannot be removed ({error.strerror}): remove it by hand") from None
