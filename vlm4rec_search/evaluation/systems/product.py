@@ -43,7 +43,13 @@ class SplitReleases:
 
 
 class Product(System):
-    """Ranks by `vlm4rec search --user U --mode ...`: the same retrievers, fusion and release file."""
+    """Ranks by `vlm4rec search --user U --mode ...`: the same retrievers, fusion and release file.
+
+    Attributes:
+        split: what is ranked, of the last fit.
+    """
+
+    split: Split
 
     def __init__(
         self, name: str, mode: Mode, ranking: Ranking | None = None, releases: SplitReleases | None = None
@@ -65,7 +71,7 @@ class Product(System):
         Raises:
             UsageError: the split has no tables, or learned vectors are asked for that its tables do not have.
         """
-        self._split = split
+        self.split = split
         self._backend = self._releases.open(split)
         if self.mode == "fitted" and not self._backend.release.fitted:
             raise UsageError("no fit ends before the histories that are evaluated: run `vlm4rec fit`")
@@ -75,12 +81,12 @@ class Product(System):
     def among(self, split: Split) -> System:
         """Return the same search for fewer documents: its first `depth` hits are others."""
         other = copy(self)
-        other._split = split
+        other.split = split
         return other
 
     def scores(self, users: Ints) -> Scores:
         """Return scores float32 (b, n); only the first `depth` hits of each user are ranked."""
-        scores = np.full((len(users), self._split.shape[1]), NOT_FOUND, dtype=np.float32)
+        scores = np.full((len(users), self.split.shape[1]), NOT_FOUND, dtype=np.float32)
         queries = [self._query(user) for user in users.tolist()]
         found = rank_users(self._backend, queries, self._index.ranking, among=self._allowed())
         for row, (_, ranked, _) in enumerate(found):
@@ -90,23 +96,23 @@ class Product(System):
 
     def _allowed(self) -> Mask | None:
         """Return which documents are candidates, bool (d,), None for all."""
-        allowed: Mask = self._split.candidates[self._places]
+        allowed: Mask = self.split.candidates[self._places]
         return None if allowed.all() else allowed
 
     def _query(self, user: int) -> Query:
         return Query(
-            user=str(self._split.user_ids[user]),
+            user=str(self.split.user_ids[user]),
             mode=self.mode,
             k=self._index.ranking.depth,
-            include_seen=self._split.repeat and not self._index.ranking.buy_again,
-            buy_again=None if self._split.repeat else False,
+            include_seen=self.split.repeat and not self._index.ranking.buy_again,
+            buy_again=None if self.split.repeat else False,
         )
 
     def reasons(self, user: int, items: Ints) -> list[str]:
         """Return the sentences of `vlm4rec search --explain`."""
         query = replace(self._query(user), explain=True)
         sentences = {hit.item_id: hit.explanation.sentence for hit in self._index.search(query).hits if hit.explanation}
-        return [sentences.get(str(item), "") for item in self._split.catalogue.item_ids[items]]
+        return [sentences.get(str(item), "") for item in self.split.catalogue.item_ids[items]]
 
 
 class OracleOfLegs(Product, UpperBound):
@@ -125,7 +131,7 @@ class OracleOfLegs(Product, UpperBound):
 
     def scores(self, users: Ints) -> Scores:
         """Return 1 for relevant candidates and 0 for the others, float32 (b, n)."""
-        scores = np.full((len(users), self._split.shape[1]), NOT_FOUND, dtype=np.float32)
+        scores = np.full((len(users), self.split.shape[1]), NOT_FOUND, dtype=np.float32)
         equal: dict[str, float] = dict.fromkeys(KINDS, 1.0)
         queries = [replace(self._query(user), weights=equal) for user in users.tolist()]
         relevant = self._targets.relevant[np.searchsorted(self._targets.users, users)].toarray()
