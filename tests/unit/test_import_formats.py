@@ -344,3 +344,11 @@ def test_a_dry_run_shows_the_values_that_would_be_lost(tmp_path: Path) -> None:
     assert "  would lose a value, 1 of 2 rows: available emptied: available is neither true nor false" in done.output
     assert "  would lose a value, 1 of 2 rows: description emptied: description contains page script" in done.output
     assert '    items.csv, line 2: {"item_id":"1","title":"Lamp","price":"ask us"' in done.output
+
+
+def test_a_file_option_is_given_once(tmp_path: Path) -> None:
+    command = ["import", "generic", str(tmp_path), "--to", str(tmp_path / "data")]
+    done = CliRunner().invoke(main, [*command, "--interactions", "a.csv", "--interactions", "b.csv"])
+    assert done.exit_code == 2
+    assert "give --interactions once" in done.output
+    assert "files: [a.csv, b.csv]" in done.output

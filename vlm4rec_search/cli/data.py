@@ -4,12 +4,14 @@ The latter are `fetch-tables`, `publish-tables` and `publish-events`.
 """
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from vlm4rec_search.cli.output import echo_json, json_option, printable
+from vlm4rec_search.common.errors import UsageError
 
 if TYPE_CHECKING:
     from vlm4rec_search.datasets.importers.write import ImportSummary
@@ -34,6 +36,18 @@ shoppers_option = click.option("--shoppers", type=int, default=300, show_default
 seed_option = click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same data.")
 _source = click.argument("source", metavar="SRC", type=_PATH)
 _to = click.option("--to", type=_PATH, required=True, help="Data folder to write.")
+
+
+def _only(_context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> str | None:
+    if len(given) > 1:  # click would forget all but the last
+        raise UsageError(
+            f"give {parameter.opts[0]} once: for several files a pattern such as 'log*.csv', or"
+            f" `files: [{', '.join(given)}]` of the table in contract.yaml in the source folder"
+        )
+    return given[0] if given else None
+
+
+_file = partial(click.option, multiple=True, callback=_only)
 _images = click.option("--images/--no-images", default=True, show_default=True, help="Copy the photos.")
 
 
@@ -122,9 +136,9 @@ def _import_command(name: str, about: str) -> click.Command:
     @import_data.command(name, help=f"{about}\n\nExample: {example}", short_help=about)
     @_source
     @_to
-    @click.option("--items", help="File of the catalogue in SRC, or a pattern such as 'products/*.csv'.")
-    @click.option("--interactions", help="File of the interaction log in SRC, or a pattern.")
-    @click.option("--users", help="File of the shoppers in SRC, or a pattern.")
+    @_file("--items", help="File of the catalogue in SRC, or a pattern such as 'products/*.csv'.")
+    @_file("--interactions", help="File of the interaction log in SRC, or a pattern.")
+    @_file("--users", help="File of the shoppers in SRC, or a pattern.")
     @click.option(
         "--map",
         "maps",
@@ -339,7 +353,6 @@ def publish_tables(parquet: Path | None, layers: tuple[str, ...], as_json: bool)
       vlm4rec publish-tables --parquet export --layer search --layer served
       VLM4REC_PUBLISHED=/srv/analysts vlm4rec publish-tables --json
     """
-    from vlm4rec_search.common.errors import UsageError
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.evaluation.store import create_tables
     from vlm4rec_search.pipeline.analysts_copy import RecordFile, export_parquet

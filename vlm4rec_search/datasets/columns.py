@@ -129,6 +129,8 @@ def match_columns(
     if absent := [target for target in REQUIRED[table] if target not in filled]:
         wanted = {target: suspects.get(target, ["..."])[0] for target in (*absent, *suspects)}
         message = f"{path} has no column {', '.join(absent)}; it has {_listed(columns)}: {advice(table, wanted)}"
+        if "timestamp" in absent and "timestamp" not in suspects:
+            message += "; a log without times needs one for all rows (`set`), and says nothing about recency"
         raise UsageError(one_line(message))
     return ColumnMatch(sources, templates, dict(declared.first), notes=tuple(notes), warnings=tuple(warnings))
 
