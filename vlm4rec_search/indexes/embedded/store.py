@@ -101,7 +101,8 @@ class Store:
         else:
             self._use(read_arrays(self._load_arrays))
         self.has_photo = np.zeros(self.meta.documents, dtype=np.bool_)
-        self.has_photo[_numbers(self._table("SELECT document FROM photos")["document"])] = True
+        if self.meta.image_encoder:  # pyarrow needs pandas for a column without rows
+            self.has_photo[_numbers(self._table("SELECT document FROM photos")["document"])] = True
 
     def _use(self, arrays: Mapping[str, AnyArray]) -> None:
         """Search in these arrays.
