@@ -58,7 +58,7 @@ def labelled_tables(label: str, more: pd.DataFrame | None = None) -> SearchTable
     """Return tables of the six items: the label stands in every title and decides profile and co-purchases of u1."""
     people, taste = users(), TASTES[label]
     people.at[0, "vector"] = np.array(VECTORS[taste], dtype=np.float32)
-    start = {"item_id": taste, "weight": 1.0, "lasting": 1.0}
+    start = {"item_id": taste, "weight": 1.0, "lasting": 0.0}
     for name, value in {"seen": [taste], "history": [], "interests": [], "behaviour": [start], "shoppers": []}.items():
         people.at[0, name] = value
     frame = relabelled(label)
