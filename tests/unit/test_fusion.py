@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlm4rec_search.indexes.embedded.backend import top_candidates
-from vlm4rec_search.search.fusion import Candidates, Fused, fuse, shared_ranks
+from vlm4rec_search.search.fusion import FEW, Candidates, Fused, fuse, shared_ranks
 from vlm4rec_search.search.model import Retriever
 from vlm4rec_search.search.planning import retriever_weights
 
@@ -35,6 +35,17 @@ def test_min_max_is_opensearchs_arithmetic() -> None:
     # profile: 1, (0.7 - 0.4) / 0.5 = 0.6, lowest 0.001; words: a single hit is 1; a missing one counts 0
     expected = {0: 0.5 * 1.0, 1: 0.5 * 0.6, 2: 0.5 * 0.001 + 0.5 * 1.0}
     assert result(fuse(legs, [0.5, 0.5], "minmax")) == pytest.approx(expected)
+
+
+def test_of_few_items_with_a_word_the_last_counts_by_its_own_score() -> None:
+    near = leg("text", "semantic", {3: 0.9, 4: 0.5, 5: 0.1})
+    few = {document: 4.0 - 0.25 * document for document in range(FEW)}
+    fused = result(fuse([near, leg("words", "lexical", few)], [0.5, 0.5], "minmax"))
+    assert fused[FEW - 1] == pytest.approx(0.5 * few[FEW - 1] / few[0])
+    many = few | {FEW: few[FEW - 1] - 0.25}
+    fused = result(fuse([near, leg("words", "lexical", many)], [0.5, 0.5], "minmax"))
+    assert fused[FEW] == pytest.approx(0.5 * 0.001)
+    assert fused[FEW - 1] == pytest.approx(0.5 * 0.25 / (few[0] - many[FEW]))
 
 
 def test_min_max_of_equal_scores_is_one_and_weights_need_not_sum_to_one() -> None:
@@ -91,7 +102,7 @@ def test_a_kinds_weight_is_divided_among_its_legs(kinds: dict[str, float], weigh
 
 
 def test_a_blend_adds_shares_of_scores_and_of_ranks() -> None:
-    one = Candidates("words", "lexical", np.array([3, 1, 2]), np.array([9.0, 5.0, 1.0]))
+    one = Candidates("profile", "semantic", np.array([3, 1, 2]), np.array([9.0, 5.0, 1.0]))
     other = Candidates("ease", "ease", np.array([1]), np.array([0.5]))
     fused = fuse([one, other], [0.5, 0.0], "blend", [0.25, 0.75])
     by_rank = 61 / np.array([61.0, 62.0, 63.0])

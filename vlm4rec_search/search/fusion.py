@@ -10,6 +10,7 @@ from vlm4rec_search.search.query import Fusion, Kind
 
 RANK_CONSTANT = 60
 LOWEST = 0.001
+FEW = 10  # matches of words, that fit on one page
 NEAR = 1e-5  # of the best score: such scores share a rank
 _DECIMALS = 12  # sums of the same parts in another order have to tie
 
@@ -102,10 +103,11 @@ def min_max_mean(candidates: Sequence[Candidates], weights: Sequence[float]) -> 
 
     This is what OpenSearch's normalization-processor computes with min_max and arithmetic_mean: the lowest candidate of
     a retriever gets 0.001, even where the one above it gets less, a single candidate or equal ones get 1.0, and a
-    document that a retriever does not find gets nothing from it.
+    document that a retriever does not find gets nothing from it. Where words have at most `FEW` candidates, min is 0
+    for them, the BM25 score of all other documents: the third of three items with a rare word has the word, too.
     """
     total = float(sum(weights))
-    return [weight / total * _min_max(each.scores) for each, weight in zip(candidates, weights, strict=True)]
+    return [weight / total * _min_max(each) for each, weight in zip(candidates, weights, strict=True)]
 
 
 def z_score_mean(candidates: Sequence[Candidates], weights: Sequence[float]) -> list[Floats]:
@@ -131,9 +133,7 @@ def blend(candidates: Sequence[Candidates], weights: Sequence[float], rank_weigh
 
 def score_share(candidates: Sequence[Candidates], weights: Sequence[float]) -> list[Floats]:
     """Return w x (s - min) / (max - min), at least w x 0.001, for the candidates of each retriever."""
-    return [
-        weight * np.maximum(_min_max(each.scores), LOWEST) for each, weight in zip(candidates, weights, strict=True)
-    ]
+    return [weight * np.maximum(_min_max(each), LOWEST) for each, weight in zip(candidates, weights, strict=True)]
 
 
 def rank_share(candidates: Sequence[Candidates], weights: Sequence[float]) -> list[Floats]:
@@ -141,10 +141,12 @@ def rank_share(candidates: Sequence[Candidates], weights: Sequence[float]) -> li
     return [(RANK_CONSTANT + 1.0) * added for added in reciprocal_rank(candidates, weights)]
 
 
-def _min_max(scores: Floats) -> Floats:
+def _min_max(candidates: Candidates) -> Floats:
+    scores = candidates.scores
     if len(scores) == 0 or scores.max() == scores.min():
         return np.ones(len(scores))
-    scaled = (scores - scores.min()) / (scores.max() - scores.min())
+    lowest = 0.0 if candidates.kind == "lexical" and len(scores) <= FEW else scores.min()
+    scaled = (scores - lowest) / (scores.max() - lowest)
     return np.where(scaled == 0.0, LOWEST, scaled)
 
 

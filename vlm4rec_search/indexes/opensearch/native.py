@@ -1,6 +1,8 @@
 """The server's own `hybrid` query: one request for search and fusion, where the neural-search plug-in is installed.
 
 It computes `fusion.min_max_mean` in float32 over scores that are not rounded, so that its scores differ by up to 1e-5.
+It knows no rule for few matches of words: our own fusion answers texts, and the words of a profile differ where filters
+leave them at most `fusion.FEW` items.
 The local server lacks the plug-in. Where OPENSEARCH_URL names a server that has it,
 tests/integration/test_opensearch_native.py compares the two fusions.
 """
@@ -38,10 +40,10 @@ def is_installed(sender: Sender) -> bool:
 
 
 def can_answer(plan: Plan) -> bool:
-    """Return whether the server's fusion is all that a plan needs: min-max, without explanations or reranking."""
+    """Return whether the server's fusion is all that a plan without a text needs: min-max, and nothing after it."""
     query = plan.query
     reranks = query.per_category or query.collapse or plan.diversity or plan.rules or plan.min_score is not None
-    if query.explain or query.count or reranks or plan.fusion != "minmax":
+    if query.explain or query.count or reranks or query.text is not None or plan.fusion != "minmax":
         return False
     if not 2 <= len(plan.retrievers) <= MAX_RETRIEVERS:
         return False
