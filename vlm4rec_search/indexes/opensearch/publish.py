@@ -26,7 +26,7 @@ from vlm4rec_search.indexes.opensearch.aliases import (
     delete_old,
 )
 from vlm4rec_search.indexes.opensearch.bulk import Rejection
-from vlm4rec_search.indexes.opensearch.connection import UnreachableError, server_errors, server_version
+from vlm4rec_search.indexes.opensearch.connection import server_errors, server_version
 from vlm4rec_search.indexes.opensearch.documents import (
     check_compatible,
     check_losses,
@@ -48,7 +48,8 @@ from vlm4rec_search.indexes.opensearch.mapping import (
     loading_alias,
     vector_fields,
 )
-from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK, delete_profiles, has_deleted, merge_deleted
+from vlm4rec_search.indexes.opensearch.segments import has_deleted, merge_deleted
+from vlm4rec_search.indexes.opensearch.shoppers import WRITE_BLOCK, delete_profiles, merge_profiles
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.opensearch.verify import verify_documents, verify_recall, verify_searches, wait_for_copies
 from vlm4rec_search.indexes.release import Load, Publication, PublicationError, ReleaseSummary
@@ -267,35 +268,24 @@ def _wait_until_started(client: OpenSearch, index: str) -> None:
 def _expunge(client: OpenSearch, index: str) -> None:
     """Let the server write segments anew that have deleted or replaced items: BM25 counts their words until then."""
     try:
-        is_done = _merge_deleted_items(client, index)
+        client.indices.refresh(index=index, request_timeout=600)
+        if has_deleted(client, index):
+            _reopen(client, index)
+        is_done = merge_deleted(client, index, _EXPUNGING, only_expunge_deletes="true")
     except AccessError:  # the role is older than this step
         is_done = False
     if not is_done:
         logger.warning("%s: words of deleted items count in scores until the server has merged its segments", index)
 
 
-def _merge_deleted_items(client: OpenSearch, index: str) -> bool:
-    """Return whether no segment has deleted documents any more, within `_EXPUNGING` seconds."""
-    client.indices.refresh(index=index, request_timeout=600)
-    if not has_deleted(client, index):
-        return True
-    try:  # else the server keeps them some 30 s, for copies that fall behind
+def _reopen(client: OpenSearch, index: str) -> None:
+    """Close and open an index, which drops what the server keeps some 30 s for copies that fall behind."""
+    try:
         client.indices.close(index=index)
-    except (AccessError, exceptions.TransportError):
-        pass
-    else:
-        client.indices.open(index=index)
-        _wait_until_started(client, index)
-    until = time.monotonic() + _EXPUNGING
-    while has_deleted(client, index):
-        if (left := until - time.monotonic()) <= 0:
-            return False
-        client.indices.flush(index=index, params={"force": "true"})
-        with suppress(UnreachableError):  # the server goes on with a merge that takes longer
-            client.indices.forcemerge(index=index, params={"only_expunge_deletes": "true", "request_timeout": left})
-        client.indices.refresh(index=index, request_timeout=600)
-        time.sleep(0.2)
-    return True
+    except (AccessError, exceptions.TransportError):  # it only takes longer then
+        return
+    client.indices.open(index=index)
+    _wait_until_started(client, index)
 
 
 def _raise(rejection: Rejection) -> None:
@@ -383,7 +373,7 @@ def _leave_out(
     if ids:
         delete_profiles(catalogue, meta.name, ids)
         try:
-            merge_deleted(catalogue.client, [catalogue.index("profiles", meta.name)])
+            merge_profiles(catalogue.client, [catalogue.index("profiles", meta.name)])
         except RunError as error:  # searches do not find them any more
             logger.warning("%s", error)
     return replace(meta, users=meta.users - len(ids))

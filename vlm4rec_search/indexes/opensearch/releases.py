@@ -23,7 +23,7 @@ from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
 from vlm4rec_search.indexes.opensearch.mapping import DEFAULT, IndexKind
 from vlm4rec_search.indexes.opensearch.publish import publish_release
-from vlm4rec_search.indexes.opensearch.shoppers import delete_profiles, merge_deleted
+from vlm4rec_search.indexes.opensearch.shoppers import delete_profiles, merge_profiles
 from vlm4rec_search.indexes.opensearch.storage import Storage
 from vlm4rec_search.indexes.release import ForgetError, ListedRelease, Publication
 from vlm4rec_search.indexes.releases import BEHAVIOUR, COLUMNS, Hashed, ReadForgotten, Releases
@@ -185,7 +185,7 @@ class OpenSearchReleases(Releases):
                 cleaned = [index for index, name in indices.items() if name and name not in problems]
                 try:
                     with server_errors():
-                        merge_deleted(client, cleaned)
+                        merge_profiles(client, cleaned)
                 except (RunError, AccessError) as error:
                     files = str(error)
         if problems or files:

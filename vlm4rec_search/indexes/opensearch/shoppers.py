@@ -1,6 +1,5 @@
 """Removes the documents of shoppers from the releases on a server, so that no file keeps them."""
 
-import time
 from collections.abc import Sequence
 
 from opensearchpy import OpenSearch
@@ -9,9 +8,10 @@ from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.opensearch.aliases import ReleaseCatalogue
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS
+from vlm4rec_search.indexes.opensearch.segments import merge_deleted
 
 WRITE_BLOCK = "index.blocks.write"
-_MERGING = 120.0  # seconds in which segments have to be without deleted documents
+_MERGING = 120.0  # seconds for each index
 
 
 def delete_profiles(catalogue: ReleaseCatalogue, release: str, ids: Sequence[str]) -> None:
@@ -35,24 +35,12 @@ def delete_profiles(catalogue: ReleaseCatalogue, release: str, ids: Sequence[str
     client.indices.refresh(index=index)
 
 
-def merge_deleted(client: OpenSearch, indices: Sequence[str]) -> None:
-    """Merge until no segment has deleted documents.
-
-    A server keeps them for copies that fall behind, and drops them some 30 s after they are on the disk.
+def merge_profiles(client: OpenSearch, indices: Sequence[str]) -> None:
+    """Let the server write the files of indices anew, until none has deleted profiles.
 
     Raises:
-        RunError: they are still there after `_MERGING` seconds.
+        RunError: an index has some after `_MERGING` seconds still.
     """
-    until = time.monotonic() + _MERGING
-    while indices := [index for index in indices if has_deleted(client, index)]:
-        if time.monotonic() > until:
-            raise RunError(f"{indices[0]} has deleted profiles in its files still: run `vlm4rec forget` again")
-        for index in indices:
-            client.indices.flush(index=index, params={"force": "true"})
-            client.indices.forcemerge(index=index, params={"max_num_segments": 1, "request_timeout": 600})
-        time.sleep(1.0)
-
-
-def has_deleted(client: OpenSearch, index: str) -> bool:
-    """Return whether segments of an index have deleted documents still, as of its last refresh."""
-    return bool(client.indices.stats(index=index, metric="docs")["_all"]["total"]["docs"]["deleted"])
+    for index in indices:
+        if not merge_deleted(client, index, _MERGING, max_num_segments=1):
+            raise RunError(f"{index} has deleted profiles in its files still: run `vlm4rec forget` again")
