@@ -2,6 +2,9 @@
 MODEL (
   kind FULL,
   grain user_id,
+  physical_properties (
+    in_ranges_of = 'user_id'
+  ),
   audits (
     not_null(columns := (user_id, items, history, seen, terms, interests, behaviour, shoppers, repeats, categories)),
     unique_values(columns := (user_id)),

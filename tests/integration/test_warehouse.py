@@ -13,11 +13,12 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from sqlglot import exp
+from sqlglot import exp, parse_one
 
 from vlm4rec_search.common import warehouse
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.pipeline import connection
 from vlm4rec_search.pipeline.connection import warehouse_connection
 from vlm4rec_search.profiles.histories import vector_column
 
@@ -108,6 +109,33 @@ def test_rows_of_a_python_model_are_written_once(tmp_path: Path, monkeypatch: py
     assert adapter.fetchall("SELECT view_name FROM duckdb_views() WHERE NOT internal") == []
     limits = "SELECT current_setting('memory_limit'), current_setting('disabled_compression_methods')"
     assert adapter.fetchall(limits) == [("286.1 MiB", "ALP,ALPRD")]
+    adapter.close()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 50])
+def test_a_table_in_ranges_of_a_column_has_the_rows_of_the_whole_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    adapter = warehouse_connection(Settings(warehouse=tmp_path / "w.duckdb")).create_engine_adapter()
+    adapter.cursor.execute(
+        "CREATE SCHEMA s; CREATE TABLE s.items (u TEXT, item TEXT); CREATE TABLE s.users (u TEXT, segment TEXT);"
+        "INSERT INTO s.items VALUES ('a', '1'), ('c', '1'), ('a', '2'), ('it''s', '3'), ('é', '4'), ('c', '5');"
+        "INSERT INTO s.users VALUES ('b', 'x'), ('c', 'y'), ('z', 'x')"
+    )
+    query = parse_one(
+        "WITH lists AS (SELECT items.u, LIST_SORT(LIST(items.item)) AS found FROM s.items AS items GROUP BY items.u)"
+        " SELECT COALESCE(lists.u, users.u) AS u, lists.found, users.segment FROM lists"
+        " FULL JOIN s.users AS users ON users.u = lists.u",
+        dialect="duckdb",
+    )
+    monkeypatch.setattr(connection, "RANGE", size)
+    statements: list[str] = []
+    run = adapter.cursor.execute
+    monkeypatch.setattr(adapter, "_execute", lambda sql, *_, **__: (statements.append(sql), run(sql)))
+    adapter.replace_query("documents", query, table_properties={"in_ranges_of": exp.Literal.string("u")})
+    assert len([each for each in statements if each.startswith(("CREATE", "INSERT"))]) == 6 // size + 1
+    found = adapter.fetchall("SELECT * FROM documents ORDER BY u")
+    assert found == adapter.fetchall(query.copy().order_by("u")) and len(found) == 6
     adapter.close()
 
 
