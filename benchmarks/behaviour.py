@@ -80,7 +80,9 @@ def bare_neighbours(likes: pd.DataFrame) -> object:
             FROM taken AS a JOIN taken AS b ON a.user_id = b.user_id AND a.item_id <> b.item_id
             GROUP BY a.item_id, b.item_id
         )
-        SELECT pairs.item_id, pairs.neighbour_id, pairs.shoppers / SQRT(own.shoppers * near.shoppers) AS similarity
+        SELECT
+            pairs.item_id, pairs.neighbour_id,
+            pairs.shoppers / SQRT(own.shoppers * near.shoppers) * pairs.shoppers / (pairs.shoppers + 2) AS similarity
         FROM pairs
         JOIN counts AS own ON own.item_id = pairs.item_id
         JOIN counts AS near ON near.item_id = pairs.neighbour_id

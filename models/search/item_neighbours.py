@@ -15,9 +15,9 @@ from sqlmesh.core.model import ModelKindName
     column_descriptions={
         "item_id": "an item that somebody took in the last co_purchase_days days (profiles.pace)",
         "neighbour_id": "another item that at least one of the same shoppers took in these days",
-        "similarity": "cosine of the two sets of shoppers: shoppers of both items"
-        " / sqrt(shoppers of the item x shoppers of the neighbour); an item has those shoppers among whose latest 100"
-        " items it is",
+        "similarity": "cosine of the two sets of shoppers, shrunk where few share both: n"
+        " / sqrt(shoppers of the item x shoppers of the neighbour) x n / (n + 2) with n shoppers of both items; an item"
+        " has those shoppers among whose latest 100 items it is",
         "rank": "1 for the most similar neighbour; 50 at most",
     },
     audits=[

@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from vlm4rec_search.profiles import ease
 from vlm4rec_search.profiles.ease import NEIGHBOURS, ease_weights, regularised_inverse, solve_ease
-from vlm4rec_search.profiles.neighbours import LATEST, item_neighbours
+from vlm4rec_search.profiles.neighbours import LATEST, item_neighbours, similar_items
 from vlm4rec_search.profiles.neighbours import NEIGHBOURS as NEAREST
 from vlm4rec_search.profiles.pace import FEWEST_SHOPPERS, USUAL, choose_pace
 from vlm4rec_search.profiles.shoppers import CANDIDATES, similar_shoppers
@@ -257,13 +257,28 @@ def test_neighbours_equal_a_plain_computation(monkeypatch: pytest.MonkeyPatch, p
     assert found["item_id"].is_monotonic_increasing
     sets = {item: {user for user, other, days in rows if other == item and days < 80.0} for _, item, _ in rows}
     for item, own in sets.items():
-        cosines = {other: len(own & sets[other]) / np.sqrt(len(own) * len(sets[other]))
-                   for other in sets if other != item and own & sets[other]}  # fmt: skip
-        nearest = sorted(cosines, key=lambda other: (-cosines[other], other))[:NEAREST]
+        shared = {other: len(own & sets[other]) for other in sets if other != item and own & sets[other]}
+        similar = {other: both / np.sqrt(len(own) * len(sets[other])) * both / (both + 2)
+                   for other, both in shared.items()}  # fmt: skip
+        nearest = sorted(similar, key=lambda other: (-similar[other], other))[:NEAREST]
         of = found[found["item_id"] == item]
         assert of["neighbour_id"].tolist() == nearest
-        assert of["similarity"].tolist() == pytest.approx([cosines[other] for other in nearest])
+        assert of["similarity"].tolist() == pytest.approx([similar[other] for other in nearest])
         assert of["rank"].tolist() == list(range(1, len(nearest) + 1))
+
+
+def test_one_shared_shopper_says_less_than_many_and_still_something() -> None:
+    rows = [("u00", "rare", 1.0), ("u00", "bought", 1.0)]
+    rows += [(f"u{user:02d}", "bought", 1.0) for user in range(1, 5)]
+    rows += [(f"u{user:02d}", "known", 1.0) for user in range(1, 21)]
+    found = pd.concat(item_neighbours(log(rows), 30.0))
+    of_bought = found[found["item_id"] == "bought"]
+    assert of_bought["neighbour_id"].tolist() == ["known", "rare"]
+    cosines = np.array([4 / np.sqrt(5 * 20), 1 / np.sqrt(5)])  # 0.40 and 0.45
+    assert of_bought["similarity"].tolist() == pytest.approx(cosines * [4 / 6, 1 / 3])
+    alone = pd.concat(item_neighbours(log(rows[:2]), 30.0))
+    assert alone["similarity"].tolist() == pytest.approx([1 / 3, 1 / 3])  # a shop of one shopper keeps its pairs
+    assert similar_items(log(rows)).max() == pytest.approx(found["similarity"].max())
 
 
 def test_only_the_latest_items_of_a_reseller_make_pairs() -> None:

@@ -14,14 +14,21 @@ NEIGHBOURS = 50  # of each item
 LATEST = 100
 """Items of a shopper that count. Resellers with thousands of items would make millions of pairs and worse neighbours
 (Online Retail, validation part: R@10 0.048 with all items, 0.052 with 100)."""
+SHRINKAGE = 2
+"""Shared shoppers at which a similarity is half of its cosine (Koren, KDD 2008); a single one leaves a third.
+Without, two rare items of one shopper come first, with a cosine of 1. nDCG@10 of co-purchases alone in windows of
+time was better in 15 of 17 logs and worse in none: 0.104 for 0.081 in Online Retail, 0.151 for 0.069 in MovieLens.
+For the last item of each shopper it was better in 5 of 9 logs and worse in one, by 0.002. With 5 and 10 it was worse
+in a dense log of ratings, and a least number of shared shoppers leaves small shops without neighbours."""
 _PAIRS = 500_000  # of a shopper's items, that are in memory at once: 6 MB, a few times
 
 
 def item_neighbours(taken: Taken, days: float) -> Iterator[pd.DataFrame]:
     """Yield the `NEIGHBOURS` items that share most shoppers with each item, in blocks of items.
 
-    similarity(i, j) = shoppers of both / sqrt(shoppers of i x shoppers of j), the cosine of the two sets, where an item
-    has the shoppers among whose `LATEST` items it is. Equal similarities are ordered by the id of the neighbour.
+    similarity(i, j) = n / sqrt(shoppers of i x shoppers of j) x n / (n + `SHRINKAGE`), where n shoppers have both: the
+    cosine of the two sets, shrunk by little support. An item has the shoppers among whose `LATEST` items it is. Equal
+    similarities are ordered by the id of the neighbour.
 
     Args:
         taken: who took what, and how long ago.
@@ -65,7 +72,8 @@ def _of_block(by_item: sparse.csr_array, took: sparse.csr_array, shoppers: Float
     """Return the neighbours of the items from `low` to `high`."""
     shared = by_item[low:high] @ took
     rows = of_cells(shared, np.arange(low, low + shared.shape[0]))
-    similarities = shared.data / np.sqrt(shoppers[rows] * shoppers[shared.indices])
+    cosines = shared.data / np.sqrt(shoppers[rows] * shoppers[shared.indices])
+    similarities = cosines * shared.data / (shared.data + SHRINKAGE)
     similarities[rows == shared.indices] = 0.0  # no item is its own neighbour
     similar = sparse.csr_array((similarities, shared.indices, shared.indptr), shape=shared.shape)
     found = largest_cells(similar, NEIGHBOURS)
