@@ -144,7 +144,7 @@ def test_co_purchases_are_explained_by_what_they_were_bought_with(index: Searche
     assert reason is not None
     assert [(part.item_id, part.share) for part in reason.bought_with] == [("a", 0.25), ("d", 0.25)]
     assert reason.bought_rest == 0.0
-    assert reason.sentence == 'Others who chose "red dress" or "red lamp" also chose it.'
+    assert reason.sentence == 'It was chosen together with "red dress" or "red lamp".'
 
 
 def test_500_seen_items_still_leave_k_hits(backend: Backend) -> None:

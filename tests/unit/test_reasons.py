@@ -76,7 +76,7 @@ def test_reasons_stand_in_the_order_of_their_shares_and_none_is_too_small(added:
         (3.5, False, "3 shoppers chose it"),
         (2.9, True, "2 shoppers chose it"),
         (1.2, True, "1 shopper chose it"),
-        (0.4, True, "others chose it before"),
+        (0.4, True, "it was chosen before"),
         (0.0, True, ""),
     ],
 )
@@ -111,9 +111,10 @@ def parts(*shares: float, title: str = "item") -> list[HistoryPart]:
 def test_items_are_named_without_their_shares() -> None:
     assert resembles(parts(0.4, 0.3, 0.2), True, "this visit") == 'it resembles "item 0" and "item 1" from this visit'
     assert resembles(parts(0.4, 0.05), False) == 'it somewhat resembles "item 0"'
-    assert chosen_with(parts(0.4, 0.3)) == 'others who chose "item 0" or "item 1" also chose it'
+    assert chosen_with(parts(0.4, 0.3)) == 'it was chosen together with "item 0" or "item 1"'
     assert goes_with(parts(0.4), "the history") == 'it goes with "item 0"'
     assert goes_with([], "the history") == "it goes with items of the history"
+    assert goes_with([]) == "it goes with the item"
     assert chosen_with([]) == resembles([], True) == shares_words([]) == ""
 
 
@@ -251,7 +252,7 @@ def test_an_item_that_co_purchases_name_is_not_named_again(tmp_path: Path) -> No
         )
     assert told is not None and alone is not None
     assert [part.item_id for part in told.bought_with] == [part.item_id for part in told.goes_with] == ["a"]
-    assert told.sentence == 'Others who chose "red dress" also chose it.'
+    assert told.sentence == 'It was chosen together with "red dress".'
     assert alone.sentence == 'It goes with "red dress".'
 
 

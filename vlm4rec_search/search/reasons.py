@@ -130,15 +130,19 @@ def shares_words(parts: Sequence[WordPart], place: str = "") -> str:
 
 
 def chosen_with(parts: Sequence[HistoryPart]) -> str:
-    """Return the clause of co-purchases, largest share first; a shop's events need not be purchases."""
-    return f"others who chose {_titles(parts, ' or')} also chose it" if parts else ""
+    """Return the clause of co-purchases, largest share first.
+
+    A shop's events need not be purchases. The words hold for one other shopper and for many: a release does not say how
+    many chose both.
+    """
+    return f"it was chosen together with {_titles(parts, ' or')}" if parts else ""
 
 
 def goes_with(parts: Sequence[HistoryPart], place: str = "") -> str:
     """Return the clause of items that all shoppers' histories connect, largest share first."""
     if parts:
         return f"it goes with {_titles(parts)}"
-    return f"it goes with items of {place}" if place else "others chose both"
+    return f"it goes with {f'items of {place}' if place else 'the item'}"
 
 
 def chosen_before(times: int, last_on: date) -> str:
@@ -164,7 +168,7 @@ def is_popular(score: float, is_top: bool, group: str = "", days: float | None =
     """
     count = int(score)
     if count == 0:
-        return "others chose it before" if score > 0.0 else ""
+        return "it was chosen before" if score > 0.0 else ""  # the part below the point does not say by how many
     within = f"in the last {ceil(days)} days" if days is not None and 1 < days <= LATELY else ""
     first = "first" if within and not group else ""
     chosen = _join(f"{count:,} {'shopper' if count == 1 else 'shoppers'}", first, "chose it", within)
