@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from vlm4rec_search.cli import COMMANDS, Commands, main
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.logging import PACKAGE, configure_logging
-from vlm4rec_search.common.progress import bar
+from vlm4rec_search.common.progress import bar, lines
 
 logger = logging.getLogger(f"{PACKAGE}.test")
 
@@ -73,6 +73,17 @@ def test_quiet_hides_progress(capsys: pytest.CaptureFixture[str]) -> None:
         with bar(f"loading {verbosity}", 1) as advance:
             advance(1)
     assert capsys.readouterr().err.startswith("loading 0: 1/1, ")
+
+
+def test_progress_of_long_steps_shows_how_long_one_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logging()
+    moments = iter([0.0, 40.0])
+    monkeypatch.setattr("vlm4rec_search.common.progress.time.monotonic", lambda: next(moments))
+    with lines("tables", 4) as advance:
+        advance(1)
+    assert capsys.readouterr().err == "tables: 1/4, 40 s each, 120 s left\n"
 
 
 @pytest.fixture

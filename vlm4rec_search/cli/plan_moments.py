@@ -15,6 +15,7 @@ from sqlmesh.core.model import Model
 from sqlmesh.utils.metaprogramming import Executable
 
 from vlm4rec_search.common.settings import settings
+from vlm4rec_search.evaluation.snapshots import BUILT
 
 
 def main(moments: list[tuple[str, str]]) -> None:
@@ -35,6 +36,7 @@ def main(moments: list[tuple[str, str]]) -> None:
             skip_tests=True,
             skip_linter=True,
         )
+        print(BUILT, flush=True)
     if context is not None:
         context.close()
 

@@ -44,8 +44,7 @@ def bar(label: str, total: int) -> Iterator[Advance]:
         task = progress.add_task(label, total=total, rate="")
 
         def step(count: int) -> None:
-            speed = progress.tasks[0].speed or 0.0
-            progress.update(task, advance=count, rate=f"{speed:.1f}/s")
+            progress.update(task, advance=count, rate=_rate(progress.tasks[0].speed or 0.0))
 
         yield step
 
@@ -64,6 +63,11 @@ def lines(label: str, total: int) -> Iterator[Advance]:
             last = now
             rate = done / max(now - start, 1e-9)
             left = (total - done) / rate if rate else 0.0
-            logger.info("%s: %d/%d, %.1f/s, %.0f s left", label, done, total, rate, left)
+            logger.info("%s: %d/%d, %s, %.0f s left", label, done, total, _rate(rate), left)
 
     yield advance
+
+
+def _rate(speed: float) -> str:
+    """Return a number of steps each second, or the seconds of a step that takes long."""
+    return f"{1.0 / speed:.0f} s each" if 0.0 < speed < 0.1 else f"{speed:.1f}/s"

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
+from threading import Lock
 
 import pyarrow as pa
 from pydantic import SecretStr
 
 from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import copy_warehouse, read
 from vlm4rec_search.datasets.declarations import CONTRACT_FILE, InteractionsDeclaration, load_declarations, variable
@@ -31,6 +33,8 @@ _PREFIX = "evaluation-"
 _STALE_SECONDS = 86_400.0
 AT_ONCE = 2
 """Plans of earlier moments at once; each needs as much memory as a plan of its own."""
+BUILT = "vlm4rec: the tables of a moment are built"
+"""What `cli.plan_moments` prints after each moment."""
 # Accepted rows alone: without the held-out ones, a row that staging refused as their duplicate would be accepted. Times
 # name their zone, and numbers have two meanings in no language, so that they are read back as they are.
 _KEPT = """
@@ -87,17 +91,26 @@ class Workbench:
         processes = min(AT_ONCE, usable_cores(), len(pairs))
         threads = str(max(1, usable_cores() // processes))
 
+        advancing = Lock()
+
         def build(number: int) -> Path:
             place = self._folder / f"moments-{number}" / settings.warehouse.name  # SQLMesh knows it by this name
             place.parent.mkdir(exist_ok=True)
             shutil.copyfile(settings.warehouse, place)
             own, mine = settings.model_copy(update={"warehouse": place}), json.dumps(pairs[number::processes])
             command = (sys.executable, "-m", "vlm4rec_search.cli.plan_moments", mine)
-            run_sqlmesh(own, *command, OMP_NUM_THREADS=threads)
+            run_sqlmesh(own, *command, each_line=show, OMP_NUM_THREADS=threads)
             return place
 
-        for number, place in run_concurrently(build, range(processes), processes):
-            self._places |= {name: place for name, _ in pairs[number::processes]}
+        with bar("tables of earlier moments", len(pairs)) as advance:
+
+            def show(line: str) -> None:
+                if BUILT in line:
+                    with advancing:
+                        advance(1)
+
+            for number, place in run_concurrently(build, range(processes), processes):
+                self._places |= {name: place for name, _ in pairs[number::processes]}
 
     def plan_without(self, environment: str, rows: "list[int]") -> None:
         """Build the tables without some rows of the log, given by row_number of staging.interactions.
@@ -146,19 +159,41 @@ def plan(settings: Settings, environment: str) -> None:
     run_sqlmesh(settings, program, "-p", str(settings.require_project()), "plan", environment, *options)
 
 
-def run_sqlmesh(settings: Settings, *command: str, **more: str) -> None:
+def run_sqlmesh(
+    settings: Settings, *command: str, each_line: Callable[[str], None] = lambda line: None, **more: str
+) -> None:
     """Run a command that plans under these settings, with more environment variables if wanted.
+
+    Args:
+        settings: of the plan.
+        command: program and arguments.
+        each_line: receives each line of its standard output as it is printed.
+        more: environment variables.
 
     Raises:
         RunError: the command failed.
     """
     environment = _environment(settings) | more
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)  # noqa: S603  no shell
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    with (
+        TemporaryFile("w+") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment) as process,  # noqa: S603  no shell
+    ):
+        lines = []
+        try:
+            for line in process.stdout or ():
+                each_line(line)
+                lines.append(line)
+        except BaseException:
+            process.kill()
+            raise
+        code = process.wait()
+        stderr.seek(0)
+        lines += stderr
+    if code:
+        lines = [line for line in lines if line.strip()]
         errors = [line for line in lines if "rror" in line and "Plan application failed" not in line]  # says nothing
         detail = (errors or lines or ["no message"])[-1].strip()
-        raise RunError(f"building the tables of an earlier moment failed ({done.returncode}): {detail}")
+        raise RunError(f"building the tables of an earlier moment failed ({code}): {detail}")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from vlm4rec_search.common.cores import map_on_cores
+from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.significance import interval, resampled_means
 from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Evaluator, Fit, by_length, only, vector_of
@@ -156,6 +157,11 @@ class Trial:
         judged = [self.judge_fixed(self.ranking.model_copy(update=only(kind)))[0] for kind in KINDS]
         return max(judged, key=lambda ndcg: float(ndcg.mean()))
 
+    def change_depth(self, depth: int) -> None:
+        """Take another number of candidates of each retriever where that helps."""
+        if depth != self.ranking.depth:
+            self.attempt(partial(Fit.changed, depth=depth))
+
     def weight_short_histories(self) -> None:
         """Give short histories weights of their own where that helps."""
         lengths = np.concatenate([window.lengths for window in self.windows.past])
@@ -208,17 +214,20 @@ def choose(start: Ranking, windows: Windows, diverse: bool) -> Trial:
         diverse: also try diversities.
     """
     trial = Trial(start, windows)
-    trial.meet("first", Missing(0.0, np.inf), NEAR)
-    trial.search_weights()
-    trial.attempt(Fit.alone, refits=True)
-    trial.meet("coverage", Missing(trial.exposure.missing.first, 0.0), STEPS)
-    for depth in DEPTHS:
-        if depth != trial.ranking.depth:
-            trial.attempt(partial(Fit.changed, depth=depth))
-    trial.weight_short_histories()
-    trial.attempt(Fit.blended, refits=True)
-    for diversity in DIVERSITIES if diverse else ():
-        trial.attempt(partial(Fit.changed, diversity=diversity))
+    steps: list[Callable[[], object]] = [
+        lambda: trial.meet("first", Missing(0.0, np.inf), NEAR),
+        trial.search_weights,
+        lambda: trial.attempt(Fit.alone, refits=True),
+        lambda: trial.meet("coverage", Missing(trial.exposure.missing.first, 0.0), STEPS),
+        *(partial(trial.change_depth, depth) for depth in DEPTHS),
+        trial.weight_short_histories,
+        lambda: trial.attempt(Fit.blended, refits=True),
+        *(partial(trial.attempt, partial(Fit.changed, diversity=each)) for each in (DIVERSITIES if diverse else ())),
+    ]
+    with bar("steps of the choice", len(steps)) as advance:
+        for step in steps:
+            step()
+            advance(1)
     return trial
 
 
