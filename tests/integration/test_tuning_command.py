@@ -1,6 +1,7 @@
 """`vlm4rec tune` from a log to a configuration that searches use."""
 
 import csv
+import re
 from datetime import datetime, timedelta
 
 import duckdb
@@ -8,19 +9,23 @@ import pytest
 import yaml
 from helpers.workspace import Workspace
 
+from vlm4rec_search.common.settings import settings
+from vlm4rec_search.evaluation.protocol import Protocol
+from vlm4rec_search.evaluation.snapshots import workbench
+from vlm4rec_search.evaluation.tuning.windows import count_shoppers
 from vlm4rec_search.search.query import KINDS
 from vlm4rec_search.search.ranking import load_ranking
 
 USERS, ITEMS = 150, 60
 
 
-def write(workspace: Workspace, users: int = USERS) -> None:
+def write(workspace: Workspace, users: int = USERS, steps: int = 8) -> None:
     """Write shoppers who walk along the items, so that what others took next is what to show."""
     workspace.data.mkdir()
     with (workspace.data / "items.csv").open("w", newline="") as file:
         rows = [(f"i{item:02d}", f"thing of kind {item * 7 % 11}") for item in range(ITEMS)]
         csv.writer(file).writerows([("item_id", "title"), *rows])
-    taken = [(user, (user + step) % ITEMS, step) for step in range(8) for user in range(users)]
+    taken = [(user, (user + step) % ITEMS, step) for step in range(steps) for user in range(users)]
     start = datetime(2025, 1, 1)
     log = [(f"u{user:03d}", f"i{item:02d}", start + timedelta(days=step, minutes=user)) for user, item, step in taken]
     with (workspace.data / "interactions.csv").open("w", newline="") as file:
@@ -48,7 +53,10 @@ def test_a_tuned_configuration_is_what_searches_use(workspace: Workspace) -> Non
 
     ranking = yaml.safe_load((workspace.folder / "ranking.yaml").read_text("utf-8"))
     assert ranking == found["ranking"]
-    workspace.vlm4rec("index")  # chooses as well, and the release holds the choice
+    told = workspace.run("vlm4rec", "index", told=True)  # chooses as well, and the release holds the choice
+    assert "tables of earlier moments: 4/4" in told
+    assert "steps of the choice: 9/9" in told
+    assert f"on {count_all(workspace)} histories of 3 earlier windows" in " ".join(told.split())
     answer = workspace.json("search", "--user", "u003")
     assert answer["ranking"].startswith("shop-")
     with duckdb.connect(str(workspace.folder / "releases.duckdb"), read_only=True) as records:
@@ -67,14 +75,26 @@ def test_a_tuned_configuration_is_what_searches_use(workspace: Workspace) -> Non
     assert workspace.json("search", "--user", "u003")["ranking"] == "walk-1"
 
 
+def count_all(workspace: Workspace) -> int:
+    """Return the shoppers of all windows, counted without tables."""
+    with workspace.inside(), workbench(settings()) as bench:
+        return count_shoppers(bench, Protocol(), 1_000)
+
+
 @pytest.mark.usefixtures("in_process")
-def test_a_history_that_is_too_short_gets_equal_weights(workspace: Workspace) -> None:
-    write(workspace, users=20)
+def test_where_too_few_shoppers_come_back_no_moment_is_planned_and_the_weights_are_equal(workspace: Workspace) -> None:
+    write(workspace, users=50, steps=4)
     workspace.choose_ranking()
     workspace.plan()
-    found = workspace.json("tune", "--no-tables", "--candidates", "all")
-    assert (found["ranking"]["version"], found["rows"]) == ("default-3", [])
-    assert "too short to choose" in found["reason"]
+    told = workspace.run("vlm4rec", "tune", "--no-tables", "--candidates", "all", told=True)
+    assert "earlier moments, to choose" not in told
+    found = re.search(
+        "default-3, equal weights, since none can be chosen: after earlier moments (.+) shoppers with at"
+        " least 2 items came back for a new one, and a choice needs 100",
+        " ".join(told.split()),
+    )
+    assert found
+    assert 50 < int(found[1]) < 100
     workspace.vlm4rec("index")
     assert workspace.json("search", "--user", "u003")["ranking"] == "default-3"
 

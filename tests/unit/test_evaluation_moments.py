@@ -14,6 +14,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.data import are_set
 from vlm4rec_search.evaluation.protocol import (
     Protocol,
+    count_returning,
     find_moments,
     find_window_moments,
     hold_out_last,
@@ -104,6 +105,18 @@ def returns() -> Iterator[duckdb.DuckDBPyConnection]:
 def test_what_was_sent_back_or_hidden_in_the_window_is_not_to_be_found(returns: duckdb.DuckDBPyConnection) -> None:
     taken = taken_between(returns, ROOT, START, START + timedelta(days=10))
     assert sorted(taken["user_id"]) == ["buys", "buys_again", "only_looks", "sends_back_later", "sends_back_one_of_two"]
+
+
+def test_who_comes_back_is_counted_without_tables(returns: duckdb.DuckDBPyConnection) -> None:
+    until, long_before = START + timedelta(days=10), START - timedelta(days=50)
+
+    def count(since: datetime, protocol: Protocol) -> int:
+        return count_returning(returns, ROOT, protocol, since, until)
+
+    assert count(START, Protocol(history=1)) == 5, "what was sent back or bought before is nothing to find"
+    assert count(START, Protocol(history=2)) == 0
+    assert count(long_before, Protocol(history=1)) == 0, "nobody had taken the item before"
+    assert count(long_before, Protocol(history=1, candidates="all")) == 6
 
 
 def test_the_last_item_that_is_held_out_was_not_sent_back_or_hidden(returns: duckdb.DuckDBPyConnection) -> None:

@@ -45,6 +45,15 @@ WHERE events.interacted_at > {since}
 GROUP BY events.user_id, events.item_id
 HAVING SUM(COALESCE(known.weight, fallback.weight)) > 0
 """
+# Shoppers with enough items before, who took what was new to them and may be ranked.
+_RETURNING = """
+WITH seen AS ({seen}), taken AS ({taken})
+SELECT COUNT(DISTINCT taken.user_id)
+FROM taken
+ANTI JOIN seen ON seen.user_id = taken.user_id AND seen.item_id = taken.item_id
+WHERE taken.user_id IN (SELECT seen.user_id FROM seen GROUP BY seen.user_id HAVING COUNT(*) >= $history)
+    AND ($all OR taken.item_id IN (SELECT seen.item_id FROM seen))
+"""
 TAKEN_EVER = _TAKEN.format(histories="histories.user_histories", since="'-infinity'")
 # The last item that was new to each user; from there on the user's rows are held out.
 _LAST = """
@@ -187,6 +196,30 @@ def taken_between(connection: "DuckDBPyConnection", project: Path, since: dateti
     """
     parameters = {"since": since, "until": until}
     return connection.execute(_TAKEN.format(histories=_histories_until(project), since="$since"), parameters).df()
+
+
+def count_returning(
+    connection: "DuckDBPyConnection", project: Path, protocol: Protocol, since: datetime, until: datetime
+) -> int:
+    """Return how many shoppers `find_targets` would ask about what they took between two moments, without any tables.
+
+    It is never fewer: a shopper who takes what was hidden or sent back before counts here, too.
+
+    Args:
+        connection: to the warehouse with all interactions.
+        project: the SQLMesh project, see `taken_between`.
+        protocol: which items may be ranked, and how long a history has to be.
+        since: the moment of the tables.
+        until: no later event is known.
+    """
+    until_now = _histories_until(project)
+    query = _RETURNING.format(
+        seen=_TAKEN.format(histories=until_now.replace("$until", "$since"), since="'-infinity'"),
+        taken=_TAKEN.format(histories=until_now, since="$since"),
+    )
+    rules = {"history": protocol.history, "all": protocol.candidates == "all"}
+    (count,) = connection.execute(query, {"since": since, "until": until, **rules}).fetchone() or (0,)
+    return int(count)
 
 
 @cache

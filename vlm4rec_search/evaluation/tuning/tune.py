@@ -20,7 +20,7 @@ from vlm4rec_search.evaluation.splits import Say
 from vlm4rec_search.evaluation.tuning.fitting import UNFITTED, only
 from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Limit, LimitCheck, Price
 from vlm4rec_search.evaluation.tuning.trial import DEPTHS, FEWEST, Trial, choose, highest, lowest
-from vlm4rec_search.evaluation.tuning.windows import STARTS, Windows, build_windows
+from vlm4rec_search.evaluation.tuning.windows import STARTS, Windows, build_windows, count_shoppers
 from vlm4rec_search.search.exposure import SAME_FIRST
 from vlm4rec_search.search.query import KINDS
 from vlm4rec_search.search.ranking import Ranking, load_ranking, write_ranking
@@ -105,41 +105,56 @@ def tune(
     with read(settings.warehouse) as connection:
         (shoppers,) = connection.execute("SELECT COUNT(DISTINCT user_id) FROM profiles.likes").fetchone() or (0,)
     if shoppers * len(STARTS) < FEWEST:  # known without a plan
-        return _too_little(f"the shop has {shoppers:,} shoppers with a history", start, in_force)
+        needed = f"the {FEWEST} that a choice needs over {len(STARTS)} moments"
+        why = f"only {_counted(shoppers, 'shopper')} of the shop took anything, too few for {needed}"
+        return _without_choice(why, start, in_force)
     with workbench(settings) as bench, TemporaryDirectory(dir=settings.cache) as name:
         folder = Path(name)
 
-        def judged(ranking: Ranking) -> Trial | None:
+        def judged(ranking: Ranking) -> Trial:
             file = folder / "ranking.yaml"
             write_ranking(ranking, file)
             deep = ranking.model_copy(update={"depth": max(*DEPTHS, ranking.depth)})
             windows = build_windows(bench, protocol, file, deep, protocol.sample or USERS, folder)
-            return choose(ranking, windows, diverse=tables) if windows.shoppers >= FEWEST else None
+            _require_shoppers(windows.shoppers, protocol)
+            return choose(ranking, windows, diverse=tables)
 
-        say("Building the tables as of earlier moments, to choose the ranking on what shoppers took next")
         try:
+            _require_shoppers(count_shoppers(bench, protocol, FEWEST), protocol)  # before minutes of plans
+            say("Building the tables as of earlier moments, to choose the ranking on what shoppers took next")
             best = judged(start)
         except UsageError as error:
-            return _too_little(str(error), start, in_force)
-        if best is None:
-            why = f"fewer than {FEWEST} shoppers have a history and took something new after it"
-            return _too_little(why, start, in_force)
+            return _without_choice(str(error), start, in_force)
         tried = best.tried
         for key, values in TABLES.items() if tables else ():
             for value in [value for value in values if value != getattr(best.ranking, key)]:
                 say(f"Building the tables with {key} {value}")
                 other = judged(best.ranking.model_copy(update={key: value}))
-                tried += other.tried if other else 0
-                if other and other.is_better(best):
+                tried += other.tried
+                if other.is_better(best):
                     best = other
         return compare_choice(best, version, in_force, tried)
 
 
-def _too_little(why: str, start: Ranking, in_force: Ranking | None) -> Tuned:
+def _require_shoppers(count: int, protocol: Protocol) -> None:
+    """Check that so many shoppers of all windows are enough for a choice.
+
+    Raises:
+        UsageError: there are fewer than `FEWEST`.
+    """
+    if count < FEWEST:
+        raise UsageError(
+            f"after earlier moments {_counted(count, 'shopper')} with at least {_counted(protocol.history, 'item')}"
+            f" came back for a new one, and a choice needs {FEWEST}"
+        )
+
+
+def _without_choice(why: str, start: Ranking, in_force: Ranking | None) -> Tuned:
+    """Return the ranking in force, or else equal weights, and why there is no choice."""
     if in_force is not None:
-        return Tuned(in_force, f"{in_force.version} stays, since the history is too short to choose another: {why}", 0)
+        return Tuned(in_force, f"{in_force.version} stays, since no other can be chosen: {why}", 0)
     equal = _equal_weights(start)
-    return Tuned(equal, f"{equal.version}, equal weights, since the history is too short to choose: {why}", 0)
+    return Tuned(equal, f"{equal.version}, equal weights, since none can be chosen: {why}", 0)
 
 
 def _equal_weights(start: Ranking) -> Ranking:
@@ -239,4 +254,4 @@ def _reason(
 
 
 def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

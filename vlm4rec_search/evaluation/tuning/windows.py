@@ -4,6 +4,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -18,7 +19,14 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.data import Targets, incidence
-from vlm4rec_search.evaluation.protocol import Protocol, find_targets, find_window_moments, given_cuts, taken_between
+from vlm4rec_search.evaluation.protocol import (
+    Protocol,
+    count_returning,
+    find_targets,
+    find_window_moments,
+    given_cuts,
+    taken_between,
+)
 from vlm4rec_search.evaluation.snapshots import AT_ONCE, Workbench
 from vlm4rec_search.evaluation.splits import Part, load_split
 from vlm4rec_search.evaluation.systems.product import open_split
@@ -103,6 +111,20 @@ def moments_of(bench: Workbench, protocol: Protocol) -> list[datetime]:
         return [given.validation, given.test]
     with read(bench.settings.warehouse) as connection:
         return find_window_moments(connection, (*STARTS, protocol.test))
+
+
+def count_shoppers(bench: Workbench, protocol: Protocol, enough: int) -> int:
+    """Return an upper bound of `Windows.shoppers` that takes seconds: no table is built. Counting ends at `enough`.
+
+    Raises:
+        UsageError: there are too few interactions for windows, or GIVEN.json cannot be read.
+    """
+    count, moments = 0, moments_of(bench, protocol)
+    with read(bench.settings.warehouse) as connection:
+        for start, end in pairwise(moments):
+            if count < enough:
+                count += count_returning(connection, bench.settings.require_project(), protocol, start, end)
+    return count
 
 
 def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Ranking, users: int, folder: Path) -> Windows:
