@@ -41,11 +41,11 @@ def test_a_tuned_configuration_is_what_searches_use(workspace: Workspace) -> Non
     workspace.plan()
     before = (workspace.folder / "warehouse.duckdb").read_bytes()
 
-    found = workspace.json("tune", "--no-tables", "--candidates", "all", "--users", "300", "--version", "walk-1")
+    found = workspace.json("tune", "--no-tables", "--candidates", "all", "--users", "100", "--version", "walk-1")
     values = {row["system"]: row["nDCG@10"] for row in found["rows"]}
-    assert 100 <= found["users"] <= 300  # of three windows
+    assert found["users"] == 100  # of three windows
     assert found["tried"] > 300
-    assert values["chosen"] >= max(values.values()) - 0.005 > 0  # the best kind alone is no better beyond chance
+    assert values["chosen"] >= max(values.values()) - 0.01 > 0  # the best kind alone is no better beyond chance
     assert set(values) == {"chosen", "equal weights", *KINDS}
     assert all(row["low"] <= row["difference"] <= row["high"] for row in found["differences"])
     assert "nDCG@10" in found["reason"]

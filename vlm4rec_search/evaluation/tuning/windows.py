@@ -147,11 +147,11 @@ def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Rankin
     moments = moments_of(bench, protocol)
     names = [f"tune_{number}" for number in range(len(moments) - 1)]
     bench.plan_moments(dict(zip([*names, LAST], moments, strict=True)), file)
-    log, of_window = bench.settings.warehouse, max(1, users // len(names))
+    log, (few, rest) = bench.settings.warehouse, divmod(users, len(names))
     last = _Moment(bench.settings_of(LAST), LAST, log, moments[-1], None, min(users, SHOWN))
     past = [
-        _Moment(bench.settings_of(name), name, log, start, end, of_window)
-        for name, start, end in zip(names, moments[:-1], moments[1:], strict=True)
+        _Moment(bench.settings_of(name), name, log, *ends, max(1, few + (place < rest)))
+        for place, (name, ends) in enumerate(zip(names, pairwise(moments), strict=True))
     ]
     tasks = [last, *past]  # the largest first, so that no process waits for it at the end
     retrieve = partial(_retrieve, protocol=protocol, ranking=deep, folder=folder)
