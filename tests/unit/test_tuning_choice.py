@@ -196,7 +196,7 @@ def test_the_same_first_hit_for_everybody_goes_where_that_costs_no_more_than_it_
 
     monkeypatch.setattr("vlm4rec_search.evaluation.tuning.trial.WORTH", worth)
     found = choice_of(window_of)
-    assert f"the same first hit for at most 8% costs 0% of nDCG@10 and was {fate}" in found.reason
+    assert f"the same first hit for at most 8% costs less than 1% of nDCG@10 and was {fate}" in found.reason
     assert found.first is not None
     assert (found.first <= LARGEST_FIRST) == (fate == "taken")
     assert found.rows["chosen"][0] == 1.0
@@ -228,7 +228,7 @@ def test_a_limit_is_met_in_part_where_all_of_it_costs_too_much() -> None:
     found = choice_of(window_of)
     assert found.first == pytest.approx(0.7)
     assert (
-        "the same first hit for at most 8% was not reached, and coming nearer costs 0% of nDCG@10"
+        "the same first hit for at most 8% was not reached, and coming nearer costs less than 1% of nDCG@10"
         in found.reason
     )
 
