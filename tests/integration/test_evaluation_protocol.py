@@ -14,6 +14,7 @@ from helpers.interaction_logs import DAY, START, planted
 from helpers.six_items import RANKING
 from helpers.workspace import ROOT, Workspace
 
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.datasets.events.event import parse_event
@@ -105,6 +106,9 @@ def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
     assert not any(mark in page for mark in ("<script", "http://", "https://"))
     assert (workspace.folder / "warehouse.duckdb").read_bytes() == before, "the warehouse is only read"
     assert not list((workspace.folder / ".cache" / "vlm4rec").glob("evaluation-*"))
+
+    with pytest.raises(UsageError, match="--candidates all or --protocol leave-one-out"):
+        build_parts(places(workspace), Protocol(history=5), frozenset(), False, lambda step: None)
 
     # Leave-one-out: the last new item of each of the nine users with three items; it says that it leaks.
     one_system = ("--candidates", "all", "--systems", "popularity")

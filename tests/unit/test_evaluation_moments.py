@@ -15,6 +15,7 @@ from vlm4rec_search.evaluation.data import are_set
 from vlm4rec_search.evaluation.protocol import (
     Protocol,
     count_returning,
+    find_cuts,
     find_moments,
     find_window_moments,
     hold_out_last,
@@ -49,6 +50,11 @@ def test_a_day_with_many_first_purchases_leaves_fewer_windows() -> None:
         assert days_of(find_window_moments(connection, SHARES)) == [6.0, 8.0, 9.0]
         with pytest.raises(UsageError, match="too few interactions or different times"):
             find_moments(connection, (*SHARES, 1.0))
+
+
+def test_a_log_without_times_is_told_which_protocol_needs_none() -> None:
+    with log([0] * 9) as connection, pytest.raises(UsageError, match="--protocol leave-one-out` needs no times"):
+        find_cuts(connection, Protocol())
 
 
 def test_windows_need_two_moments() -> None:

@@ -139,7 +139,10 @@ def find_cuts(connection: "DuckDBPyConnection", protocol: Protocol) -> Cuts:
     Raises:
         UsageError: there are no interactions, or all of them happened at once.
     """
-    return Cuts(*find_moments(connection, (protocol.validation, protocol.test, 1.0)))
+    try:
+        return Cuts(*find_moments(connection, (protocol.validation, protocol.test, 1.0)))
+    except UsageError as error:
+        raise UsageError(f"{error}; `vlm4rec evaluate --protocol leave-one-out` needs no times") from None
 
 
 def find_moments(
