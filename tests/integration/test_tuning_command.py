@@ -107,8 +107,15 @@ def test_leave_one_out_uses_no_ranking_of_a_release_and_warns_of_a_file(workspac
     (workspace.folder / "own.yaml").write_text(own.model_dump_json())
     workspace.settings["VLM4REC_RANKING"] = "own.yaml"
     workspace.vlm4rec("index")
-    left = ("evaluate", "--protocol", "leave-one-out", "--systems", "product-lexical", "--candidates", "all")
-    told = " ".join(workspace.run("vlm4rec", *left, told=True).split())
+    workspace.settings["COLUMNS"] = "80"
+    systems = "product-lexical,product-hybrid,product-behaviour"
+    left = ("evaluate", "--protocol", "leave-one-out", "--systems", systems, "--candidates", "all")
+    told = workspace.run("vlm4rec", *left, told=True)
+    (of_behaviour, gain) = (line for line in told.splitlines() if line.startswith("product-behaviour  "))
+    assert re.fullmatch(r"product-behaviour +\S+ +\S+ \[\S+ \S+\] +\d+% +\d+% +\d+%", of_behaviour.rstrip())
+    assert re.fullmatch(r"product-behaviour +[+-]\S+ \[\S+ \S+\] +\S+  (better|worse|may be chance)", gain.rstrip())
+    told = " ".join(told.split())
+    assert "nDCG@10 of product-hybrid minus that of each other system" in told
     assert "use the ranking shop-1 of VLM4REC_RANKING: it must not have been chosen on this log" in told
     workspace.choose_ranking()
     assert workspace.json("search", "--user", "u003")["ranking"] == "shop-1", "that of the release"

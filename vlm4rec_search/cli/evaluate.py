@@ -1,6 +1,6 @@
 """`vlm4rec evaluate` and `vlm4rec tune`: compare systems, and choose a ranking configuration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from vlm4rec_search.cli.output import echo_json, json_option
 from vlm4rec_search.cli.search import read_rankings
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from vlm4rec_search.evaluation.judged import JudgedResults, JudgedRow
@@ -91,6 +92,8 @@ def _print_sweep(tuned: "Tuned") -> None:
 
 
 _SHOWN = ("R@10", "nDCG@10")
+_OWN = "product-hybrid"  # what a search of a shopper answers
+_UNBOUNDED = 10_000  # columns
 _SHARES = {"cover": "Coverage@10", "first": "TopShare@1", "tail": "Tail@10"}  # headings that fit into 80 columns
 
 
@@ -284,7 +287,14 @@ def _print(results: "Results", world: str) -> None:
     if world:
         console.print(f"The built-in shop, world {world}", style="bold")
     for on in dict.fromkeys(row.on for row in results.rows):
-        console.print(_table([row for row in results.rows if row.on == on], on))
+        here = [row for row in results.rows if row.on == on]
+        tables = [
+            _table(here, on, *columns) for columns in ((_SHOWN, _SHARES), (("nDCG@10",), _SHARES), (("nDCG@10",), {}))
+        ]
+        console.print(next((table for table in tables if _fits(table, console)), tables[-1]))
+    if (against := _against(results)) is not None:
+        console.print()
+        console.print(against)
     for line in _repeats(results):
         console.print(line, highlight=False, soft_wrap=True)
     for line in effect(results):
@@ -312,26 +322,44 @@ def _pairs(mapping: object) -> list[tuple[str, str]]:
     return [(str(name), str(value)) for name, value in mapping.items()] if isinstance(mapping, dict) else []
 
 
-def _table(rows: "list[Row]", on: str) -> "Table":
+def _fits(table: "Table", console: "Console") -> bool:
+    """Return whether no word, such as a name, has to be broken on this console."""
+    from rich.measure import Measurement
+
+    unbounded = console.options.update(max_width=_UNBOUNDED)
+    return Measurement.get(console, unbounded, table).minimum <= console.width
+
+
+def _table(rows: "list[Row]", on: str, sure: Sequence[str], shown_shares: Mapping[str, str]) -> "Table":
+    """Return the table of a comparison.
+
+    Args:
+        rows: of one comparison.
+        on: which candidates.
+        sure: the metrics of `_SHOWN` that are shown with their intervals.
+        shown_shares: those of `_SHARES` that are shown.
+    """
     from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
-    title = (
-        f"{on}: {rows[0].users:,} users, {rows[0].items:,} items; in brackets 95% intervals\n"
-        "cover: items in any top ten; first: users with the most frequent first item; tail: long-tail items in top tens"
-    )
+    title = f"{on}: {rows[0].users:,} users, {rows[0].items:,} items; in brackets 95% intervals"
+    if shown_shares:
+        title += "\ncover: items in any top ten; first: users with the most frequent first item;"
+        title += " tail: long-tail items in top tens"
     table = Table(box=SIMPLE, title=title, title_justify="left", collapse_padding=True, pad_edge=False, show_edge=False)
     table.add_column("system", overflow="fold")
-    for metric in (*_SHOWN, *_SHARES):
+    for metric in (*_SHOWN, *shown_shares):
         table.add_column(metric, justify="right", no_wrap=True)
     cells = {(row.system, row.metric): row for row in rows}
     names = dict.fromkeys(row.system for row in rows)
     for name in sorted(names, key=lambda system: -(cells[system, "nDCG@10"].value or 0.0)):
-        numbers = [_number(cells[name, metric]) for metric in _SHOWN]
+        numbers = [_number(cells[name, metric], metric in sure) for metric in _SHOWN]
         setting = _setting(cells[name, "nDCG@10"])
-        shares = [f"{cells[name, metric].value or 0.0:.0%}" for metric in _SHARES.values()]
+        shares = [f"{cells[name, metric].value or 0.0:.0%}" for metric in shown_shares.values()]
         table.add_row(Text(f"{name} ({setting})" if setting else name), *numbers, *shares)
+    for column in table.columns[1:]:  # rich would count the longest word of a number with its interval
+        column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
     return table
 
 
@@ -340,7 +368,34 @@ def _setting(row: "Row") -> str:
     return "; ".join([*filter(None, [row.setting]), *seeds])
 
 
-def _number(row: "Row | JudgedRow") -> str:
+def _number(row: "Row | JudgedRow", is_sure: bool = True) -> str:
+    """Return a mean, and its interval where that is wanted."""
     if row.value is None or row.low is None or row.high is None:
         return ""
-    return f"{row.value:.4f} [{row.low:.3f} {row.high:.3f}]"
+    return f"{row.value:.4f}" + (f" [{row.low:.3f} {row.high:.3f}]" if is_sure else "")
+
+
+def _against(results: "Results") -> "Table | None":
+    """Return nDCG@10 of the answers minus that of each other system, smallest first; None where none was compared."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from vlm4rec_search.evaluation.significance import SIGNIFICANT
+
+    pairs = results.differences["nDCG@10"]
+    gains = [each.seen_from(_OWN) for each in pairs if _OWN in (each.a, each.b)]
+    if not gains:
+        return None
+    title = (
+        f"nDCG@10 of {_OWN} minus that of each other system, over the same users; p after Holm, of {len(pairs)} pairs"
+    )
+    table = Table(box=SIMPLE, title=title, title_justify="left", collapse_padding=True, pad_edge=False, show_edge=False)
+    table.add_column("system", overflow="fold")
+    for heading in ("difference", "p", ""):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for each in sorted(gains, key=lambda gain: gain.difference):
+        is_sure = each.corrected < SIGNIFICANT
+        verdict = ("better" if each.difference > 0.0 else "worse") if is_sure else "may be chance"
+        number = f"{each.difference:+.4f} [{each.low:+.4f} {each.high:+.4f}]"
+        table.add_row(each.b, number, f"{each.corrected:.3f}" if each.corrected >= 0.0005 else "<0.001", verdict)
+    return table

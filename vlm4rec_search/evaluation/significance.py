@@ -35,6 +35,12 @@ class Difference:
     p: float
     corrected: float
 
+    def seen_from(self, system: str) -> "Difference":
+        """Return the difference of one of the two systems minus the other."""
+        if system == self.a:
+            return self
+        return Difference(self.b, self.a, -self.difference, -self.high, -self.low, self.p, self.corrected)
+
 
 def resampled_means(values: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
     """Return the means of `resamples` samples of users with replacement (Efron 1979), float64 (resamples, columns).
