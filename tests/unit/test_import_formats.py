@@ -301,10 +301,13 @@ def test_a_dry_run_shows_rows_and_refusals_and_writes_nothing(tmp_path: Path) ->
         "  warning: items.csv: the column 'Preis' looks like price and is not used: add --map items.price=Preis",
         "  before, line 2: sku=1 | Title=Lamp | Preis=9",
         "  after, line 2: item_id=1 | title=Lamp | Preis=9",
-        "  would be refused, 1 of 2 rows: no title",
+        "items: 2 rows, and 1 that cannot be read",
+        "  would be refused, 1 of 3 rows: no title",
         '    items.csv, line 3: {"item_id":"2","attributes":{"Preis":"5"}}',
-        "  would be refused, 1 of 2 rows: cannot be read: 4 values, the header has 3",
+        "  would be refused, 1 of 3 rows: cannot be read: 4 values, the header has 3",
         "    items.csv, line 4: 3,Mug,5,6",
+        "interactions: 2 rows",
+        "  would be refused, 1 of 2 rows: unknown item",
         '    log.csv, line 3: {"user_id":"u","item_id":"9","timestamp":"2025-03-01","attributes":{}}',
     ):
         assert line in done.output.splitlines(), f"{line}\n{done.output}"

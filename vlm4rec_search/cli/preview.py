@@ -40,7 +40,8 @@ def print_preview(source: Path, to: Path, options: ImportOptions, form: ImportFo
 
 
 def _echo(preview: TablePreview) -> None:
-    click.secho(f"{preview.table}: {preview.rows} rows", bold=True)
+    unread = f", and {preview.unread:,} that cannot be read" if preview.unread else ""
+    click.secho(f"{preview.table}: {preview.rows:,} rows{unread}", bold=True)
     for file in preview.files:
         click.echo(f"  read {printable(file)}")
     for word, lines in (("note", preview.notes), ("warning", preview.warnings)):
@@ -54,7 +55,8 @@ def _echo(preview: TablePreview) -> None:
         click.echo("  nothing would be refused")
     refused = [("would be refused", refusal) for refusal in preview.refused]
     for what, refusal in (*refused, *(("would lose a value", refusal) for refusal in preview.emptied)):
-        click.echo(f"  {what}, {refusal.count} of {preview.rows} rows: {printable(refusal.reason)}")
+        number = f"{refusal.count:,} of {preview.rows + preview.unread:,} rows"
+        click.echo(f"  {what}, {number}: {printable(refusal.reason)}")
         for example in refusal.examples:
             click.echo(f"    {_short(example, 2 * _WIDTH)}")
     reasons = " ".join(refusal.reason for _, refusal in refused) + " ".join(each.reason for each in preview.emptied)

@@ -36,12 +36,16 @@ class Refusal:
 
 @dataclass(frozen=True)
 class TablePreview:
-    """What an import would make of one table; `writes` is its file in the data folder, or the folder of its files."""
+    """What an import would make of one table; `writes` is its file in the data folder, or the folder of its files.
+
+    The rows are those that would be written; `unread` counts the records beside them that cannot be read.
+    """
 
     table: str
     writes: str
     files: list[str]
     rows: int
+    unread: int
     before: list[Row]
     after: list[Row]
     refused: list[Refusal]
@@ -68,6 +72,7 @@ def _preview(connection: duckdb.DuckDBPyConnection, table: ImportedTable, source
         writes=table.table if table.files else f"{table.table}.parquet",
         files=table.records.written.split("\n"),
         rows=table.target.shape[0],
+        unread=table.records.broken_rows,
         before=_first_rows(table.source),
         after=_first_staged_rows(connection, table),
         refused=_refused(connection, table),
