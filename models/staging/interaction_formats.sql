@@ -11,7 +11,7 @@ WITH named AS (
     @is_event(raw.file) AS is_event,
     @something(@normal_form(raw.item_id), 'item_id', @declared_values) AS item_id,
     @something(@normal_form(raw.user_id), 'user_id', @declared_values) AS user_id,
-    @normal_form(raw.value) AS value,
+    @something(@normal_form(raw.value), 'value', @declared_values) AS value,
     @normal_form(raw.timestamp) AS timestamp,
     @event_name(@normal_form(raw.event_type), @declared_values) AS event_type
   FROM raw.interactions AS raw

@@ -26,8 +26,8 @@ WITH delivered AS (
       @event_name(@something(delivered.event_type, 'event_type', @declared_values), @declared_values), 'interaction'
     ) AS event_type,
     @something(delivered.value, 'value', @declared_values) AS value,
-    @parse_number(delivered.value, formats.value_decimal) AS number,
     @something(delivered.time, 'timestamp', @declared_values) AS time,
+    formats.value_decimal,
     formats.time_form,
     formats.rating_scale
   FROM delivered
@@ -37,6 +37,7 @@ WITH delivered AS (
   SELECT
     cleaned.*,
     @is_rating(cleaned.event_type, @declared_values) AS is_rating,
+    @parse_number(cleaned.value, cleaned.value_decimal) AS number,
     @parse_time(cleaned.time, cleaned.time_form, @declared_values) AS interacted_at
   FROM cleaned
 ), catalogue AS (

@@ -118,7 +118,7 @@ SELECT
   CASE WHEN ruled.description_reason IS NULL THEN ruled.description END::TEXT AS description, /* description of the item by the shop, without tags; NULL if it contains page script */
   ruled.description_reason, /* why the description is NULL although there is a text; else NULL */
   ruled.category::TEXT AS category, /* category of the item in the shop */
-  CASE WHEN ruled.price_reason IS NULL THEN ruled.number END::DOUBLE AS price, /* price in the shop's currency; NULL if it cannot be read */
+  CASE WHEN ruled.price_reason IS NULL AND NOT ruled.price IS NULL THEN ruled.number END::DOUBLE AS price, /* price in the shop's currency; NULL if it cannot be read */
   ruled.price_reason, /* why the price is NULL although there is a text; else NULL */
   ruled.image::TEXT AS image, /* path of the photo relative to the data folder, or its URL */
   COALESCE(ruled.is_available, TRUE)::BOOLEAN AS available, /* whether the item can be bought; TRUE if the file has no value, or one that cannot be read */

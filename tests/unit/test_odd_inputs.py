@@ -268,6 +268,17 @@ def test_of_several_columns_one_with_a_word_for_nothing_is_skipped(staged: Stage
     assert set(MARKERS) == set(macros("cleaning").MARKERS)
 
 
+def test_a_number_can_stand_for_nothing(staged: Stage) -> None:
+    log = "user_id,item_id,timestamp,event_type,value\n" + "".join(
+        f"u{rating},1,2024-01-01,rating,{rating}\n" for rating in (0, 1, 9)
+    )
+    declared = 'values: {nothing: {price: ["0"], value: ["0"]}}'
+    found = staged("item_id,title,price\n1,Lamp,0\n2,Mug,5\n", log, **{"contract.yaml": declared})
+    assert of_items(found, "price") == [None, 5]
+    assert [event[2] for event in found.events] == ["neutral", "dislike", "rating"]
+    assert [event[2] for event in staged("item_id,title\n1,Lamp\n", log).events] == ["dislike", "dislike", "rating"]
+
+
 def test_ids_of_spreadsheets(staged: Stage) -> None:
     written = staged('item_id,title\n="00123",Lamp\n', "user_id,item_id,timestamp\nu,00123,2024-01-01\n")
     assert written.events[0][1] == "00123"
