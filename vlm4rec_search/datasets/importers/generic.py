@@ -36,10 +36,10 @@ from vlm4rec_search.datasets.raw import find_files, matching_files
 from vlm4rec_search.datasets.records import Records, find_lists
 from vlm4rec_search.datasets.several import open_files, relative_name
 
-_PAIR = re.compile(r"(?P<table>\w+)\.(?P<target>\w+)=(?P<source>.*)", re.DOTALL)
+_PAIR = re.compile(r"(?P<table>\w+)\.(?P<target>[^=\s][^=]*)=(?P<source>.*)", re.DOTALL)
 
 Pairs = dict[str, dict[str, str]]
-"""Table -> column of the contract -> column of the export, or a text."""
+"""Table -> column of the table -> column of the export, or a text."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> Pairs:
     """Parse the values of `--map` or `--set`, such as `items.item_id=id`.
 
     Raises:
-        UsageError: a pair has another form, names an unknown table or column, or names a column twice.
+        UsageError: a pair has another form, names an unknown table, or names a column twice.
     """
     parsed: Pairs = {table: {} for table in CONTRACT}
     for pair in pairs:
@@ -103,9 +103,7 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> Pairs:
                 f"{option} {pair} does not have the form TABLE.COLUMN={'SOURCE' if option == '--map' else 'TEXT'}, with"
                 " the table items, interactions or users"
             )
-        table, target = match["table"], match["target"]
-        if target not in CONTRACT[table]:
-            raise UsageError(f"{option} {pair}: {table} has no column {target}; it has {', '.join(CONTRACT[table])}")
+        table, target = match["table"], match["target"].strip()
         if target in parsed[table]:
             raise UsageError(f"{option} names {table}.{target} twice; keep one")
         parsed[table][target] = match["source"]
