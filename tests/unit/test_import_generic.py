@@ -104,6 +104,29 @@ def test_options_name_further_columns_as_a_contract_does(source: Path) -> None:
     ]
 
 
+def test_stars_are_advised_as_ratings(source: Path) -> None:
+    (source / "log.csv").write_text("user,item_id,stars\nu,007,1\n")
+    advised = ["interactions.user_id=user", "interactions.timestamp=...", "interactions.value=stars"]
+    with pytest.raises(UsageError) as caught:
+        import_files(source, None, "log.csv")
+    assert str(caught.value).endswith(
+        ": add "
+        + " ".join(f"--map {each}" for each in advised)
+        + " --set interactions.event_type=rating; for a log without times, which says nothing about recency, add"
+        " --set interactions.timestamp=2020-01-01"
+    )
+    (source / "log.csv").write_text("user_id,item_id,timestamp,rating\nu,007,2024-01-01,1\n")
+    (warning,) = import_files(source, None, "log.csv").warnings
+    assert warning.endswith("add --map interactions.value=rating --set interactions.event_type=rating")
+    (warning,) = import_files(source, None, "log.csv", "interactions.value=rating").warnings
+    assert warning == (
+        "log.csv: the column 'rating' is read as value, and each row counts as a purchase: if it is a rating, add --set"
+        " interactions.event_type=rating"
+    )
+    (source / "log.csv").write_text("user_id,item_id,timestamp,rating,event\nu,007,2024-01-01,1,view\n")
+    assert not any("--set" in warning for warning in import_files(source, None, "log.csv").warnings)
+
+
 def test_photos_are_copied_only_from_inside_the_source(source: Path) -> None:
     (source / "pics" / "mug.jpg").write_bytes(b"photo")
     (source.parent / "secret.jpg").write_bytes(b"secret")

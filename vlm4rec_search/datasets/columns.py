@@ -26,8 +26,12 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 """Columns that each table must have."""
 _SHOWN = 40  # names in a message
 
-Advice = Callable[[str, dict[str, str]], str]
-"""Takes a table and {column: source}, and returns what a person has to do so that the source becomes the column."""
+_RATINGS = ("rating", "ratings", "starrating", "userrating", "stars", "score", "bewertung")
+_IS_RATING = {"event_type": "rating"}
+"""What a log of ratings has to set: without a kind, each of its rows counts as a purchase, however bad the rating."""
+
+Advice = Callable[[str, dict[str, str], dict[str, str]], str]
+"""Takes a table, {column: source} and {column: text}, and returns what a person has to do so that they become so."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,22 @@ class ColumnMatch:
         return {*self.first, *self.lists}
 
 
-def plan_advice(table: str, pairs: dict[str, str]) -> str:
+def plan_advice(table: str, pairs: dict[str, str], texts: dict[str, str]) -> str:
     """Advise a person whose data folder is read directly."""
-    named = ", ".join(f"{column}: {source}" for column, source in pairs.items())
-    return f"declare `{table}: {{map: {{{named}}}}}` in {CONTRACT_FILE} beside the data"
+    keys = {"map": pairs, "set": texts}
+    named = ", ".join(
+        f"{key}: {{{', '.join(f'{column}: {text}' for column, text in of_key.items())}}}"
+        for key, of_key in keys.items()
+        if of_key
+    )
+    return f"declare `{table}: {{{named}}}` in {CONTRACT_FILE} beside the data"
 
 
-def import_advice(table: str, pairs: dict[str, str]) -> str:
+def import_advice(table: str, pairs: dict[str, str], texts: dict[str, str]) -> str:
     """Advise a person who runs `vlm4rec import`."""
-    return "add " + " ".join(f"--map {table}.{column}={_shell(source)}" for column, source in pairs.items())
+    options = [("--map", column, source) for column, source in pairs.items()]
+    options += [("--set", column, text) for column, text in texts.items()]
+    return "add " + " ".join(f"{option} {table}.{column}={_shell(text)}" for option, column, text in options)
 
 
 def match_columns(
@@ -120,17 +131,25 @@ def match_columns(
         for target in CONTRACT[table]
         if target not in filled and (alike := [c for c in columns if c not in used and _means(table, target, c)])
     }
+    has_kind = table != "interactions" or "event_type" in filled or "event_type" in suspects
+    ratings = [] if has_kind else [name for name in columns if name_key(name) in _RATINGS]
     warnings = []
     for target, alike in suspects.items():
         looks = f"column {alike[0]!r} looks like {target} and is" if len(alike) == 1 else (
             f"columns {', '.join(alike)} look like {target} and are"
         )  # fmt: skip
-        warnings.append(one_line(f"{path}: the {looks} not used: {advice(table, {target: alike[0]})}"))
+        texts = _IS_RATING if target == "value" and alike[0] in ratings else {}
+        warnings.append(one_line(f"{path}: the {looks} not used: {advice(table, {target: alike[0]}, texts)}"))
+    if rated := [name for name in sources.get("value", ()) if name in ratings]:
+        says = f"the column {rated[0]!r} is read as value, and each row counts as a purchase"
+        warnings.append(one_line(f"{path}: {says}: if it is a rating, {advice(table, {}, _IS_RATING)}"))
     if absent := [target for target in REQUIRED[table] if target not in filled]:
         wanted = {target: suspects.get(target, ["..."])[0] for target in (*absent, *suspects)}
-        message = f"{path} has no column {', '.join(absent)}; it has {_listed(columns)}: {advice(table, wanted)}"
+        texts = _IS_RATING if wanted.get("value") in ratings else {}
+        message = f"{path} has no column {', '.join(absent)}; it has {_listed(columns)}: {advice(table, wanted, texts)}"
         if "timestamp" in absent and "timestamp" not in suspects:
-            message += "; a log without times needs one for all rows (`set`), and says nothing about recency"
+            one_day = advice(table, {}, {"timestamp": "2020-01-01"})
+            message += f"; for a log without times, which says nothing about recency, {one_day}"
         raise UsageError(one_line(message))
     return ColumnMatch(sources, templates, dict(declared.first), notes=tuple(notes), warnings=tuple(warnings))
 
