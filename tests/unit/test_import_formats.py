@@ -11,6 +11,7 @@ from helpers.parquet_rows import read_rows
 
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.datasets.declarations import load_declarations
 from vlm4rec_search.datasets.importers import formats
 from vlm4rec_search.datasets.importers.formats import load_format
 from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
@@ -275,6 +276,16 @@ def test_what_the_source_declares_counts_and_its_values_go_on(tmp_path: Path) ->
     import_generic(source, tmp_path / "data", ImportOptions({}))
     assert read_rows(tmp_path / "data" / "items.parquet") == [{"item_id": "1", "title": "Lampe", "price": "9,50"}]
     assert (tmp_path / "data" / "contract.yaml").read_text() == "values:\n  decimal: ','\n"
+
+
+def test_what_the_source_declares_leaves_the_other_values_of_a_format(tmp_path: Path) -> None:
+    source = tmp_path / "export"
+    source.mkdir()
+    (source / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,7,4.5,1700000000\n")
+    (source / "contract.yaml").write_text('values: {nothing: {value: ["0"]}}\n')
+    import_generic(source, tmp_path / "data", ImportOptions({}), load_format("movielens"))
+    values = load_declarations(tmp_path / "data").values
+    assert (values.rating_scale, values.nothing) == (5, {"value": ("0",)})
 
 
 def test_a_dry_run_shows_rows_and_refusals_and_writes_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from helpers.staged import stage
 
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.declarations import Declarations
+from vlm4rec_search.datasets.declarations import Declarations, load_declarations
 from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
 from vlm4rec_search.datasets.importers.write import ImportSummary, connect
 from vlm4rec_search.datasets.photos.locate import resolve_path
@@ -102,6 +102,68 @@ def test_options_name_further_columns_as_a_contract_does(source: Path) -> None:
     assert read_rows(source.parent / "data" / "items.parquet") == [
         {"item_id": "1", "title": "Beloved", "author": "Morrison", "Sold by": "us", "source_author": "x"}
     ]
+
+
+def test_a_contract_that_is_there_already_counts_and_says_where_it_differs(source: Path) -> None:
+    data = source.parent / "data"
+    maps = ("items.item_id=id", "items.category=categories")
+    (source / "contract.yaml").write_text('values: {time_zones: {EST: "-05:00"}, rating_scale: 10, decimal: "."}\n')
+    assert import_files(source, "items.jsonl", None, *maps).warnings == []
+    assert load_declarations(data) == load_declarations(source), "a plan reads what an import has written"
+    written = (data / "contract.yaml").read_text()
+    assert import_files(source, "items.jsonl", None, *maps).warnings == []
+    (source / "contract.yaml").write_text('values: {rating_scale: 5, decimal: "."}\n')
+    expected = (
+        f"{data / 'contract.yaml'} is there already and counts: under values it declares `{{time_zones: {{EST:"
+        " '-05:00'}, rating_scale: 10.0}`, this import `{rating_scale: 5.0}`: edit the file, or remove it and import"
+        " again"
+    )
+    assert import_files(source, "items.jsonl", None, *maps).warnings == [expected]
+    command = ["import", "generic", str(source), "--to", str(data), *(f"--map={pair}" for pair in maps), "--dry-run"]
+    assert f"warning: {expected}" in CliRunner().invoke(main, command).output.splitlines()
+    (source / "contract.yaml").unlink()
+    (warning,) = import_files(source, "items.jsonl", None, *maps).warnings
+    assert "`{decimal: ., time_zones: {EST: '-05:00'}, rating_scale: 10.0}`, this import nothing of it" in warning
+    assert (data / "contract.yaml").read_text() == written
+
+
+def test_a_dry_run_reads_values_as_the_plan_after_the_import_will(source: Path) -> None:
+    (source / "log.csv").write_text("user_id,item_id,timestamp,event_type,value\nu,007,2024-01-01,rating,5\n")
+    (source.parent / "data").mkdir()
+    (source.parent / "data" / "contract.yaml").write_text("values: {rating_scale: 10}\n")
+    command = ["import", "generic", str(source), "--to", str(source.parent / "data"), "--interactions", "log.csv"]
+    after = [line for line in CliRunner().invoke(main, [*command, "--dry-run"]).output.splitlines() if "after" in line]
+    assert after == [
+        "  after, line 2: user_id=u | item_id=007 | timestamp=2024-01-01 00:00:00 | event_type=neutral | value=1.0"
+    ]
+
+
+def test_kinds_of_events_without_a_weight_and_ratings_of_0_are_told(source: Path) -> None:
+    kinds = ["Zoom In", "zoom_in", "ansehen", "view", "NULL", "-", "", *["rating"] * 4]
+    values = [""] * 7 + ["0.0", "NULL", "7", "8"]
+    rows = [f"u,007,2024-01-01,{kind},{value}" for kind, value in zip(kinds, values, strict=True)]
+    (source / "log.csv").write_text("\n".join(["user_id,item_id,timestamp,event_type,value", *rows]) + "\n")
+    command = ["import", "generic", str(source), "--to", str(source.parent / "data"), "--interactions", "log.csv"]
+    told = [
+        "warning: events of kinds without a weight count as `default`: zoom_in (2), ansehen (1); say which known kinds"
+        " they are, such as `values: {events: {zoom_in: view}}` in contract.yaml in the source folder, or add them to"
+        " models/profiles/event_weights.csv",
+        "warning: the rating is 0 in 1 of 3 rows, which is a dislike; if 0 means that nobody rated, declare `values:"
+        ' {nothing: {value: ["0.0", "NULL"]}}` in contract.yaml in the source folder, which makes them neutral',
+    ]
+    for options in ([], ["--dry-run"]):
+        lines = CliRunner().invoke(main, [*command, *options]).output.splitlines()
+        assert [line.strip() for line in lines if "warning" in line] == told
+    declared = 'values: {events: {Zoom in: view, ansehen: click}, nothing: {value: ["0.0", "NULL"]}}\n'
+    (source / "contract.yaml").write_text(declared)
+    assert "warning" not in CliRunner().invoke(main, command).output
+
+
+@pytest.mark.parametrize("log", ["rating,0\nrating,1\n", "rating,0\n" + "rating,9\n" * 10, "purchase,0\npurchase,7\n"])
+def test_thumbs_few_zeros_and_pieces_are_no_missing_ratings(source: Path, log: str) -> None:
+    rows = "".join(f"u,007,2024-01-01,{line}\n" for line in log.splitlines())
+    (source / "log.csv").write_text("user_id,item_id,timestamp,event_type,value\n" + rows)
+    assert import_files(source, None, "log.csv").warnings == []
 
 
 def test_stars_are_advised_as_ratings(source: Path) -> None:

@@ -13,7 +13,7 @@ from helpers.macro_sql import macros
 from helpers.staged import Staged, stage
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.records import MARKERS
+from vlm4rec_search.datasets.records import MARKERS, WORDS
 
 LOG = "user_id,item_id,timestamp\nu,1,2024-01-01\n"
 CATALOGUE = "item_id,title\n1,Lamp\n2,Mug\n"
@@ -266,6 +266,7 @@ def test_of_several_columns_one_with_a_word_for_nothing_is_skipped(staged: Stage
     assert of_items(found, "price") == [12, 13]
     assert ("items", 4, "no title") in found.refused
     assert set(MARKERS) == set(macros("cleaning").MARKERS)
+    assert set(WORDS) == set(macros("cleaning").WORDS)
 
 
 def test_a_number_can_stand_for_nothing(staged: Stage) -> None:

@@ -176,8 +176,10 @@ def _import_command(name: str, about: str) -> click.Command:
         dry_run: bool,
         as_json: bool,
     ) -> None:
+        from vlm4rec_search.common.settings import settings
         from vlm4rec_search.datasets.importers.formats import GENERIC, load_format
         from vlm4rec_search.datasets.importers.generic import ImportOptions, import_generic
+        from vlm4rec_search.datasets.importers.log_warnings import weighted_kinds
 
         given = {"items": items, "interactions": interactions, "users": users}
         files = {table: file for table, file in given.items() if file}
@@ -188,7 +190,8 @@ def _import_command(name: str, about: str) -> click.Command:
 
             print_preview(source, to, options, mapping, as_json)
         else:
-            _echo_import(import_generic(source, to, options, mapping, images), source, to, as_json)
+            weighted = weighted_kinds(settings().project)
+            _echo_import(import_generic(source, to, options, mapping, images, weighted), source, to, as_json)
 
     return command
 

@@ -7,7 +7,7 @@ import click
 from vlm4rec_search.cli.output import echo_json, printable
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.datasets.importers.formats import ImportFormat
-from vlm4rec_search.datasets.importers.generic import ImportOptions
+from vlm4rec_search.datasets.importers.generic import ImportOptions, values_in_force
 from vlm4rec_search.pipeline.import_preview import TablePreview, preview_import
 
 _WIDTH = 60  # characters of a value
@@ -29,12 +29,15 @@ def print_preview(source: Path, to: Path, options: ImportOptions, form: ImportFo
     Raises:
         UsageError: the import would fail.
     """
-    previews = preview_import(source, options, form, settings())
+    values, warnings = values_in_force(source, to, form)
+    previews = preview_import(source, options, form, values, settings())
     if as_json:
-        echo_json({"to": to, "tables": previews})
+        echo_json({"to": to, "tables": previews, "warnings": warnings})
         return
     for preview in previews:
         _echo(preview)
+    for warning in warnings:
+        click.echo(f"warning: {printable(warning)}")
     paths = ", ".join(str(to / preview.writes) for preview in previews)
     click.echo(f"Nothing was written. Without --dry-run the import writes {paths}")
 

@@ -236,13 +236,13 @@ class Values(Section):
     @classmethod
     def _join_words(cls, events: dict[str, str]) -> dict[str, str]:
         # The other word for a kind of event may have other words itself: buy is a purchase. One for itself stays.
-        words = {_one_word(word): _one_word(name) for word, name in events.items()}
+        words = {one_word(word): one_word(name) for word, name in events.items()}
         return {word: name if words.get(name) == name else kind_of(name) for word, name in words.items()}
 
     @field_validator("rating_events")
     @classmethod
     def _fold_words(cls, events: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(_one_word, events))
+        return tuple(map(one_word, events))
 
     @field_validator("nothing")
     @classmethod
@@ -291,7 +291,7 @@ def template_parts(template: str) -> list[tuple[str, str | None]]:
     return [(text, name) for text, name, _, _ in parts]
 
 
-def _one_word(event: str) -> str:
+def one_word(event: str) -> str:
     """Return an event type as the macro `@event_name` spells it: add_to_cart for "Add to Cart" and `addToCart`."""
     return re.sub(r"[\W_]+", "_", re.sub("([a-z])([A-Z])", r"\1_\2", event).lower()).strip("_")
 

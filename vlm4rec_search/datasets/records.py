@@ -48,6 +48,8 @@ MARKERS = (
     "#DIV/0!", "[null]", "NaT", "undefined", "(not set)",
 )  # fmt: skip
 """What programs write for nothing, as in `macros/cleaning.py`: of several columns another one is taken."""
+WORDS = ("None", "N/A", "n/a", "N.A.", "n.a.", "-", "--")
+"""What people write for nothing outside of attributes, as in `macros/cleaning.py`."""
 _BROKEN = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("record", pa.string())])
 
 

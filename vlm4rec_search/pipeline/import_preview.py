@@ -1,7 +1,7 @@
 """What an import would do: the first rows before and after, and which would be refused, by the rules of staging."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import reduce
@@ -12,9 +12,10 @@ import duckdb
 from vlm4rec_search.common.patterns import MARKUP
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_name, quote_text
-from vlm4rec_search.datasets.declarations import CONTRACT, variable
+from vlm4rec_search.datasets.declarations import CONTRACT, Values, variable
 from vlm4rec_search.datasets.importers.formats import ImportFormat
-from vlm4rec_search.datasets.importers.generic import PLACE, ImportedTable, ImportOptions, export_values, open_export
+from vlm4rec_search.datasets.importers.generic import PLACE, ImportedTable, ImportOptions, open_export
+from vlm4rec_search.datasets.importers.log_warnings import log_warnings, weighted_kinds
 from vlm4rec_search.datasets.importers.write import connect, missing_photos
 from vlm4rec_search.pipeline.rendering import render_model
 
@@ -54,19 +55,28 @@ class TablePreview:
     warnings: list[str]
 
 
-def preview_import(source: Path, options: ImportOptions, form: ImportFormat, settings: Settings) -> list[TablePreview]:
+def preview_import(
+    source: Path, options: ImportOptions, form: ImportFormat, values: Values, settings: Settings
+) -> list[TablePreview]:
     """Return what an import of a folder would do, by table, and write nothing.
+
+    Args:
+        source: folder of the exports.
+        options: files and mappings.
+        form: a packaged format, or the generic one.
+        values: how the values will be understood, see `values_in_force`.
+        settings: the project, whose models judge the rows.
 
     Raises:
         UsageError: the import would fail.
     """
     with closing(connect()) as connection, open_export(connection, source, options, form) as tables:
-        _stage(connection, tables, source, form, settings)
-        return [_preview(connection, table, source) for table in tables]
+        _stage(connection, tables, values, settings)
+        weighted = weighted_kinds(settings.project)
+        return [_preview(connection, table, _warnings(connection, table, source, values, weighted)) for table in tables]
 
 
-def _preview(connection: duckdb.DuckDBPyConnection, table: ImportedTable, source: Path) -> TablePreview:
-    is_catalogue = table.table == "items"
+def _preview(connection: duckdb.DuckDBPyConnection, table: ImportedTable, warnings: list[str]) -> TablePreview:
     return TablePreview(
         table.table,
         writes=table.table if table.files else f"{table.table}.parquet",
@@ -76,10 +86,24 @@ def _preview(connection: duckdb.DuckDBPyConnection, table: ImportedTable, source
         before=_first_rows(table.source),
         after=_first_staged_rows(connection, table),
         refused=_refused(connection, table),
-        emptied=_emptied(connection) if is_catalogue else [],
+        emptied=_emptied(connection) if table.table == "items" else [],
         notes=[*table.match.notes, *table.records.notes, *_merged(table)],
-        warnings=[*table.match.warnings, *(_photo_warnings(connection, source) if is_catalogue else [])],
+        warnings=warnings,
     )
+
+
+def _warnings(
+    connection: duckdb.DuckDBPyConnection,
+    table: ImportedTable,
+    source: Path,
+    values: Values,
+    weighted: Collection[str],
+) -> list[str]:
+    if table.table == "items":
+        return [*table.match.warnings, *_photo_warnings(connection, source)]
+    if table.table == "interactions":
+        return [*table.match.warnings, *log_warnings(table.target, values, weighted)]
+    return [*table.match.warnings]
 
 
 def _merged(table: ImportedTable) -> list[str]:
@@ -122,12 +146,11 @@ def _photo_warnings(connection: duckdb.DuckDBPyConnection, source: Path) -> list
 def _stage(
     connection: duckdb.DuckDBPyConnection,
     tables: Sequence[ImportedTable],
-    source: Path,
-    form: ImportFormat,
+    values: Values,
     settings: Settings,
 ) -> None:
     """Make the tables of staging that tell what becomes of the rows to import."""
-    variables = {"markup": MARKUP, "declared_values": variable(export_values(source, form))}
+    variables = {"markup": MARKUP, "declared_values": variable(values)}
     for schema in ("raw", "staging"):
         connection.execute(f"CREATE SCHEMA {schema}")
     imported = {table.table: table for table in tables}

@@ -1,7 +1,7 @@
 """Imports a shop's own exports: a declared mapping says which of their columns is which column of the raw contract."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +24,14 @@ from vlm4rec_search.datasets.declarations import (
     template_parts,
 )
 from vlm4rec_search.datasets.importers.formats import GENERIC, ImportFormat, ImportTable, Pivot
+from vlm4rec_search.datasets.importers.log_warnings import log_warnings
 from vlm4rec_search.datasets.importers.write import (
     SOURCE_FILE,
     ImportSummary,
     Table,
     check_folders,
     connect,
+    table_path,
     write_tables,
 )
 from vlm4rec_search.datasets.raw import find_files, matching_files
@@ -111,14 +113,20 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> Pairs:
 
 
 def import_generic(
-    source: Path, to: Path, options: ImportOptions, form: ImportFormat = GENERIC, images: bool = True
+    source: Path,
+    to: Path,
+    options: ImportOptions,
+    form: ImportFormat = GENERIC,
+    images: bool = True,
+    weighted: Collection[str] = (),
 ) -> ImportSummary:
     """Write the tables of an export as Parquet files of the raw contract into `to`, and copy the photos.
 
     Rows of several source files stay apart, as in `write_tables`.
 
     What `contract.yaml` in `source` declares counts more than the format, and the options count more than both. The
-    section `values` goes on into `contract.yaml` in `to`.
+    section `values` goes on into `contract.yaml` in `to`, unless that is there already: it may be a person's, or be
+    about tables that stay.
 
     Args:
         source: folder of the exports.
@@ -127,11 +135,13 @@ def import_generic(
         options: files and mappings.
         form: a packaged format, or the generic one.
         images: whether to copy the photos that the column `image` names.
+        weighted: the kinds of events with a weight; without them, no warning names the others.
 
     Raises:
         UsageError: a file is missing or unreadable, a column is missing, a mapping is malformed, or `to` holds the
             same table in another format.
     """
+    values, differing = values_in_force(source, to, form)
     with closing(connect()) as connection, open_export(connection, source, options, form) as tables:
         check_folders(source, to, {table.table for table in tables})
         told = [text for table in tables for text in (*table.match.notes, *table.records.notes)]
@@ -139,7 +149,14 @@ def import_generic(
         summary = write_tables(
             connection, {table.table: _to_write(table, source) for table in tables}, source, to, images
         )
-    warnings += _write_values(source, to, form)
+        if summary.interactions is not None:
+            log = table_path(to, "interactions")
+            files = [str(log)] if log.is_file() else [str(path) for path in log.glob("*.parquet")]
+            warnings += log_warnings(connection.read_parquet(files, union_by_name=True), values, weighted)
+    if values != Values() and source.resolve() != to.resolve() and not (to / CONTRACT_FILE).exists():
+        content = {"values": _as_declared(values)}
+        (to / CONTRACT_FILE).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), "utf-8")
+    warnings += differing
     written = [line for table in tables for line in table.records.written.split("\n")]
     return replace(summary, files=written, notes=told, warnings=warnings)
 
@@ -412,21 +429,47 @@ def _to_write(table: ImportedTable, source: Path) -> Table:
     )
 
 
-def export_values(source: Path, form: ImportFormat) -> Values:
-    """Return how the values of an export are to be understood: as its `contract.yaml` declares, else as its format."""
-    declared = load_declarations(source).values
-    return form.values if declared == Values() else declared
+def values_in_force(source: Path, to: Path, form: ImportFormat) -> tuple[Values, list[str]]:
+    """Return how a plan will understand the values of an import, and a warning if that is not as the import says.
 
+    A `contract.yaml` in `to` counts. Without it, each value counts as `contract.yaml` in `source` declares it, else as
+    the format does.
 
-def _write_values(source: Path, to: Path, form: ImportFormat) -> list[str]:
-    """Carry over how values are to be understood; what `contract.yaml` in `to` says already stays."""
-    values = export_values(source, form)
-    if values == Values() or source.resolve() == to.resolve():
-        return []
+    Raises:
+        UsageError: a `contract.yaml` cannot be read.
+    """
+    own = load_declarations(source).values
+    values = form.values.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
     path = to / CONTRACT_FILE
-    if not path.exists():
-        content = {"values": values.model_dump(mode="json", exclude_defaults=True)}
-        path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), "utf-8")
-    elif load_declarations(to).values != values:
-        return [f"{path} says otherwise how values are to be understood than the export, and is kept"]
-    return []
+    if source.resolve() == to.resolve() or not path.exists():
+        return values, []
+    kept = load_declarations(to).values
+    there, here = _as_declared(kept), _as_declared(values)
+    differing = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if not differing:
+        return kept, []
+    says, this_says = (_in_one_line({name: one[name] for name in differing if name in one}) for one in (there, here))
+    return kept, [
+        f"{path} is there already and counts: under values it declares {says}, this import {this_says}: edit the file,"
+        " or remove it and import again"
+    ]
+
+
+def _as_declared(values: Values) -> dict[str, object]:
+    """Return values as `contract.yaml` declares them, where offsets from UTC are written as +01:00."""
+    declared: dict[str, object] = values.model_dump(mode="json", exclude_defaults=True)
+    if values.time_zones:
+        declared["time_zones"] = {
+            name: f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+            for name, minutes in values.time_zones.items()
+        }
+    return declared
+
+
+def _in_one_line(declared: Mapping[str, object]) -> str:
+    if not declared:
+        return "nothing of it"
+    flow: str = yaml.safe_dump(
+        declared, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
+    )
+    return f"`{flow.strip()}`"
