@@ -187,7 +187,11 @@ def test_index_refuses_to_publish_when_a_suite_fails_unless_forced(workspace: Wo
     with duckdb.connect(str(workspace.folder / "warehouse.duckdb")) as connection:
         connection.execute((ROOT / "tests/fixtures/good_tables.sql").read_text("utf-8"))
         connection.execute("UPDATE captions.item_captions SET status = 'missing', caption = NULL")
-    assert "FAILED item_captions" in workspace.vlm4rec("check", code=1)
+    output = workspace.vlm4rec("check", code=1)
+    (failed,) = [line for line in output.splitlines() if line.startswith("FAILED item_captions: captioned")]
+    for way_out in ("`vlm4rec captions retry`", '`items: {set: {image: ""}}`', "`mostly`", "`vlm4rec index --force`"):
+        assert way_out in failed
+    assert "item_id=i1 status=missing" in failed
     assert "not published: the suites item_captions failed" in workspace.vlm4rec("index", code=1)
     assert not Path(workspace.folder, "index", "current").exists()
     release = workspace.json("index", "--force")["release"]

@@ -100,7 +100,7 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> Pairs:
     parsed: Pairs = {table: {} for table in CONTRACT}
     for pair in pairs:
         match = _PAIR.fullmatch(pair)
-        if match is None or match["table"] not in CONTRACT or not match["source"]:
+        if match is None or match["table"] not in CONTRACT or (option == "--map" and not match["source"]):
             raise UsageError(
                 f"{option} {pair} does not have the form TABLE.COLUMN={'SOURCE' if option == '--map' else 'TEXT'}, with"
                 " the table items, interactions or users"
