@@ -226,6 +226,12 @@ def test_photos_are_copied_however_their_paths_are_written(source: Path) -> None
         assert resolve_path(data.resolve(), name).read_bytes() == b"photo"
 
 
+def test_a_column_can_be_set_to_nothing(source: Path) -> None:
+    options = ImportOptions({"items": "items.jsonl"}, ("items.item_id=id",), ("items.image=",))
+    assert import_generic(source, source.parent / "data", options).photos.not_found == 0
+    assert {row["image"] for row in read_rows(source.parent / "data" / "items.parquet")} == {""}
+
+
 def test_no_images_copies_no_photos(source: Path) -> None:
     (source / "pics" / "mug.jpg").write_bytes(b"photo")
     summary = import_generic(
@@ -240,6 +246,7 @@ def test_no_images_copies_no_photos(source: Path) -> None:
     [
         (["item_id=id"], "does not have the form"),
         (["items.item_id"], "does not have the form"),
+        (["items.item_id="], "does not have the form"),
         (["items.=id"], "does not have the form"),
         (["items.titel=id"], "the options: map: items has no column titel: did you mean title?"),
         (["shoppers.user_id=id"], "does not have the form"),
@@ -316,6 +323,9 @@ def test_records_that_cannot_be_read_are_kept_for_staging(source: Path) -> None:
         },
     ]
     assert read_table(source.parent / "data").files[0].rows == 2
+    command = ["import", "generic", str(source), "--to", str(source.parent / "data"), "--items", "ragged.csv"]
+    kept = f"{source.parent / 'data' / 'items.broken.parquet'} with their reasons"
+    assert f"items records that cannot be read: 2, kept in {kept}" in CliRunner().invoke(main, command).output
     import_files(source, "items.jsonl", None, "items.item_id=id")
     assert not (source.parent / "data" / "items.broken.parquet").exists()
 
@@ -356,6 +366,8 @@ def test_the_command_prints_counts(source: Path) -> None:
     assert plain.exit_code == 0
     assert "items.parquet: 2 rows" in plain.stdout
     assert "0 copied, 1 not found" in plain.stdout
+    assert plain.stdout.endswith(f"Next: VLM4REC_DATA_DIR={source.parent / 'data'} sqlmesh plan\n")
+    assert "photos" not in CliRunner().invoke(main, [*arguments, "--map=items.item_id=id", "--no-images"]).stdout
     as_json = CliRunner().invoke(main, [*arguments, "--map", "items.item_id=id", "--json"])
     assert json.loads(as_json.stdout)["photos"] == {"copied": 0, "not_found": 1, "refused": 0, "remote": 0}
 

@@ -3,6 +3,7 @@
 The latter are `fetch-tables`, `publish-tables` and `publish-events`.
 """
 
+import shlex
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -285,12 +286,15 @@ def kaggle(source: Path, to: Path, meta: Path | None, as_json: bool) -> None:
     """
     from vlm4rec_search.datasets.importers.kaggle import import_kaggle
 
-    _echo_import(import_kaggle(source, to, meta), source, to, as_json)
+    summary = import_kaggle(source, to, meta)
     if not as_json:
         click.echo("times: none in this data set; a day stands in for each split, see GIVEN.json")
+    _echo_import(summary, source, to, as_json)
 
 
 def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool) -> None:
+    from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.datasets.files import broken_name
     from vlm4rec_search.datasets.importers.write import table_path
 
     if as_json:
@@ -300,18 +304,23 @@ def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool
         click.echo(f"read {printable(file)}")
     for name, rows in (("items", summary.items), ("interactions", summary.interactions), ("users", summary.users)):
         if rows is not None:
-            click.echo(f"{table_path(to, name)}: {rows} rows")
+            click.echo(f"{table_path(to, name)}: {rows:,} rows")
     for note in summary.notes:
         click.echo(f"note: {printable(note)}")
     for warning in summary.warnings:
         click.echo(f"warning: {printable(warning)}")
     photos = summary.photos
-    click.echo(
-        f"photos: {photos.copied} copied, {photos.not_found} not found, {photos.refused} refused"
-        f" (a table, or outside of {source}), {photos.remote} remote addresses (not downloaded)"
-    )
+    if any(asdict(photos).values()):
+        click.echo(
+            f"photos: {photos.copied:,} copied, {photos.not_found:,} not found, {photos.refused:,} refused"
+            f" (a table, or outside of {source}), {photos.remote:,} remote addresses (not downloaded)"
+        )
     for reason, rows in summary.left_out.items():
-        click.echo(f"{reason.replace('_', ' ')}: {rows}")
+        table = reason.removesuffix("_records_that_cannot_be_read")
+        kept = f", kept in {to / broken_name(table)} with their reasons" if table != reason else ""
+        click.echo(f"{reason.replace('_', ' ')}: {rows:,}{kept}")
+    is_read = to.resolve() == settings().data_dir.resolve()
+    click.echo("Next: " + ("" if is_read else f"VLM4REC_DATA_DIR={shlex.quote(str(to))} ") + "sqlmesh plan")
 
 
 @click.command("fetch-tables")

@@ -25,7 +25,7 @@ def weighted_kinds(project: Path | None) -> frozenset[str]:
     """Return the kinds of events with a row in the project's `event_weights.csv`; empty without such a file."""
     if project is None or not (project / _WEIGHTS).is_file():
         return frozenset()
-    with (project / _WEIGHTS).open(encoding="utf-8", newline="") as file:
+    with (project / _WEIGHTS).open(encoding="utf-8-sig", errors="replace", newline="") as file:
         return frozenset(row["event_type"] for row in csv.DictReader(file) if row.get("event_type"))
 
 
