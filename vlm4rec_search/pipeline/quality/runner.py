@@ -57,6 +57,7 @@ _WORDS = {  # of the rules that the suites use
     "expect_column_values_to_not_be_null": "never empty",
 }
 _LIMITS = {"min_value": "from", "max_value": "up to"}
+_MEMORY = "2GB"  # of DuckDB, which else keeps every page that it has read, up to 80% of the machine's memory
 
 
 def run_suites(
@@ -113,8 +114,10 @@ def measure_suites(
 ) -> list[Measured]:
     """Return each suite about tables with the result of its query; `expectations` is their folder, see `run_suites`.
 
-    Suites about the ranking are left out: they need a release, and only warn.
+    Suites about the ranking are left out: they need a release, and only warn. The memory of the connection is limited
+    from now on.
     """
+    connection.execute(f"SET memory_limit = '{_MEMORY}'")
     define_macros(connection, expectations)
     return [(suite, measure(connection, suite, environment)) for suite in suites if suite.table != EXPOSURE]
 
