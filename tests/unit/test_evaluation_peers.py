@@ -56,6 +56,8 @@ def test_item_knn_by_hand() -> None:
     """User 2 has item 0 with weight 1/2; the squared lengths of items 0, 1 and 2 are 3/2, 2 and 1."""
     expected = [-np.inf, 0.5 * 1.5 / np.sqrt(1.5 * 2), 0.5 * 1 / np.sqrt(1.5), -np.inf]
     assert scores_of(ItemKNN(10.0, 0.5), 2) == pytest.approx(expected)
+    shrunk = [-np.inf, expected[1] * 1.5 / (1.5 + 5), expected[2] * 1 / (1 + 5), -np.inf]
+    assert scores_of(ItemKNN(10.0, 0.5, 5.0), 2) == pytest.approx(shrunk)
 
 
 def test_user_knn_by_hand() -> None:
@@ -106,7 +108,7 @@ def test_without_the_extra_the_rows_of_implicit_are_not_evaluated(monkeypatch: p
 
 DEFAULTS = {
     "ease": "half-life 20 days, lambda 300",
-    "item-knn": "half-life 20 days, exponent 0.25",
+    "item-knn": "half-life 20 days, exponent 0.25, shrinkage 0",
     "user-knn": "half-life 10 days, 500 neighbours",
     "als": "half-life 60 days, 64 factors",
     "bpr": "64 factors",

@@ -122,27 +122,33 @@ class Ease(_ItemToItem):
 
 
 EXPONENTS = (0.25, 0.5)  # of an item's length: 0.5 is the cosine
+SHRINKAGES = (0.0, 5.0)
 
 
 class ItemKNN(_ItemToItem):
     """Items by cosine of their users, each with its recency (Deshpande and Karypis, TOIS 2004).
 
-    A smaller exponent of the items' lengths favours popular items.
+    A smaller exponent of the items' lengths favours popular items, a shrinkage those pairs that many users took
+    together lately (Koren, KDD 2008).
     """
 
-    def __init__(self, half_life: float = HALF_LIVES[1], exponent: float = EXPONENTS[0]) -> None:
+    def __init__(
+        self, half_life: float = HALF_LIVES[1], exponent: float = EXPONENTS[0], shrinkage: float = SHRINKAGES[0]
+    ) -> None:
         super().__init__("item-knn", half_life)
-        self.exponent = exponent
-        self.setting = f"{_in_words(half_life)}, exponent {exponent:g}"
+        self.exponent, self.shrinkage = exponent, shrinkage
+        self.setting = f"{_in_words(half_life)}, exponent {exponent:g}, shrinkage {shrinkage:g}"
 
     def variants(self) -> Sequence[System]:
-        """Return one system for each half-life and each of `EXPONENTS`."""
-        return [ItemKNN(*chosen) for chosen in product(HALF_LIVES, EXPONENTS)]
+        """Return one system for each half-life, each of `EXPONENTS` and each of `SHRINKAGES`."""
+        return [ItemKNN(*chosen) for chosen in product(HALF_LIVES, EXPONENTS, SHRINKAGES)]
 
     def _fit(self, gram: Scores) -> Scores:
-        """Return x_i . x_j / (|x_i| |x_j|)^(2 exponent)."""
+        """Return x_i . x_j / (|x_i| |x_j|)^(2 exponent) x (x_i . x_j) / (x_i . x_j + shrinkage)."""
         scale = np.power(np.maximum(np.diag(gram), 1e-12), -self.exponent).astype(np.float32)
         coefficients: Scores = gram * scale[:, None] * scale[None, :]
+        if self.shrinkage:
+            coefficients *= gram / (gram + np.float32(self.shrinkage))
         return coefficients
 
 
