@@ -36,7 +36,7 @@ from vlm4rec_search.search.searcher import Searcher
 ENCODER = "all-MiniLM-L6-v2"
 OF_ITEM, OF_SHOPPER = 4, 40  # interactions
 BATCH, ASKED, NEAREST = 50_000, 60, 10
-HEAP_MB, MEMORY = 4_096, "3GB"  # of the server and of the warehouse
+HEAP_MB, MEMORY = 4_096, "2GB"  # of the server and of the warehouse
 QUERIES: dict[str, dict[str, Any]] = {
     "semantic": {"mode": "semantic"},
     "lexical": {"mode": "lexical"},

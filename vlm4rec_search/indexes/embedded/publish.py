@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 EXACT_UP_TO = 200_000
 COUNT_USERS = "UPDATE release SET users = (SELECT COUNT(*) FROM users)"
 """Mends the number of users in a release file after some were removed."""
-_MEMORY = "4GB"  # of DuckDB while it builds; what does not fit goes to a folder beside the file
+_MEMORY = "2GB"  # of DuckDB while it builds; what does not fit goes to a folder beside the file
 _BATCH = 10_000  # texts in memory at once
 _TRIED = 24  # queries of each sort that try shortlists
 
