@@ -146,10 +146,11 @@ def test_kinds_of_events_without_a_weight_and_ratings_of_0_are_told(source: Path
     command = ["import", "generic", str(source), "--to", str(source.parent / "data"), "--interactions", "log.csv"]
     told = [
         "warning: events of kinds without a weight count as `default`: zoom_in (2), ansehen (1); say which known kinds"
-        " they are, such as `values: {events: {zoom_in: view}}` in contract.yaml in the source folder, or add them to"
+        f" they are, such as `values: {{events: {{zoom_in: view}}}}` in {source}/contract.yaml, or add them to"
         " models/profiles/event_weights.csv",
         "warning: the rating is 0 in 1 of 3 rows, which is a dislike; if 0 means that nobody rated, declare `values:"
-        ' {nothing: {value: ["0.0", "NULL"]}}` in contract.yaml in the source folder, which makes them neutral',
+        f' {{nothing: {{value: ["0.0", "NULL"]}}}}` in {source}/contract.yaml, which makes them neutral; purchases of 0'
+        " pieces then count once",
     ]
     for options in ([], ["--dry-run"]):
         lines = CliRunner().invoke(main, [*command, *options]).output.splitlines()
@@ -157,6 +158,9 @@ def test_kinds_of_events_without_a_weight_and_ratings_of_0_are_told(source: Path
     declared = 'values: {events: {Zoom in: view, ansehen: click}, nothing: {value: ["0.0", "NULL"]}}\n'
     (source / "contract.yaml").write_text(declared)
     assert "warning" not in CliRunner().invoke(main, command).output
+    # That import has written a contract.yaml beside the data, which counts from now on.
+    (source / "log.csv").write_text("user_id,item_id,timestamp,event_type\nu,007,2024-01-01,gaze\n")
+    assert f" in {source.parent / 'data' / 'contract.yaml'}, or add" in CliRunner().invoke(main, command).output
 
 
 @pytest.mark.parametrize("log", ["rating,0\nrating,1\n", "rating,0\n" + "rating,9\n" * 10, "purchase,0\npurchase,7\n"])
@@ -177,6 +181,9 @@ def test_stars_are_advised_as_ratings(source: Path) -> None:
         + " --set interactions.event_type=rating; for a log without times, which says nothing about recency, add"
         " --set interactions.timestamp=2020-01-01"
     )
+    (source / "log.csv").write_text("user_id,item_id,timestamp,Book-Rating\nu,007,2024-01-01,1\n")
+    (warning,) = import_files(source, None, "log.csv").warnings
+    assert "--map interactions.value=Book-Rating --set interactions.event_type=rating" in warning
     (source / "log.csv").write_text("user_id,item_id,timestamp,rating\nu,007,2024-01-01,1\n")
     (warning,) = import_files(source, None, "log.csv").warnings
     assert warning.endswith("add --map interactions.value=rating --set interactions.event_type=rating")

@@ -320,7 +320,7 @@ def _echo_import(summary: "ImportSummary", source: Path, to: Path, as_json: bool
         kept = f", kept in {to / broken_name(table)} with their reasons" if table != reason else ""
         click.echo(f"{reason.replace('_', ' ')}: {rows:,}{kept}")
     is_read = to.resolve() == settings().data_dir.resolve()
-    click.echo("Next: " + ("" if is_read else f"VLM4REC_DATA_DIR={shlex.quote(str(to))} ") + "sqlmesh plan")
+    click.echo("Next: " + ("" if is_read else f"VLM4REC_DATA_DIR={shlex.quote(str(to.resolve()))} ") + "sqlmesh plan")
 
 
 @click.command("fetch-tables")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from vlm4rec_search.evaluation.judged import JudgedResults, JudgedRow
     from vlm4rec_search.evaluation.results import Results, Row
+    from vlm4rec_search.evaluation.significance import Difference
     from vlm4rec_search.evaluation.tuning.tune import Tuned
 
 
@@ -292,9 +293,11 @@ def _print(results: "Results", world: str) -> None:
             _table(here, on, *columns) for columns in ((_SHOWN, _SHARES), (("nDCG@10",), _SHARES), (("nDCG@10",), {}))
         ]
         console.print(next((table for table in tables if _fits(table, console)), tables[-1]))
-    if (against := _against(results)) is not None:
+    if gains := _gains(results):
         console.print()
-        console.print(against)
+        pairs = len(results.differences["nDCG@10"])
+        tables = [_against(gains, pairs, with_interval) for with_interval in (True, False)]
+        console.print(next((table for table in tables if _fits(table, console)), tables[-1]))
     for line in _repeats(results):
         console.print(line, highlight=False, soft_wrap=True)
     for line in effect(results):
@@ -375,27 +378,32 @@ def _number(row: "Row | JudgedRow", is_sure: bool = True) -> str:
     return f"{row.value:.4f}" + (f" [{row.low:.3f} {row.high:.3f}]" if is_sure else "")
 
 
-def _against(results: "Results") -> "Table | None":
-    """Return nDCG@10 of the answers minus that of each other system, smallest first; None where none was compared."""
+def _gains(results: "Results") -> "list[Difference]":
+    """Return nDCG@10 of the answers minus that of each other system, smallest first."""
+    pairs = results.differences["nDCG@10"]
+    gains = [each.seen_from(_OWN) for each in pairs if _OWN in (each.a, each.b)]
+    return sorted(gains, key=lambda gain: gain.difference)
+
+
+def _against(gains: "Sequence[Difference]", pairs: int, with_interval: bool) -> "Table":
+    """Return the table of `_gains`; p is corrected for all `pairs` of systems."""
     from rich.box import SIMPLE
     from rich.table import Table
+    from rich.text import Text
 
     from vlm4rec_search.evaluation.significance import SIGNIFICANT
 
-    pairs = results.differences["nDCG@10"]
-    gains = [each.seen_from(_OWN) for each in pairs if _OWN in (each.a, each.b)]
-    if not gains:
-        return None
-    title = (
-        f"nDCG@10 of {_OWN} minus that of each other system, over the same users; p after Holm, of {len(pairs)} pairs"
-    )
+    title = f"nDCG@10 of {_OWN} minus that of each other system, over the same users; p after Holm, of {pairs} pairs"
     table = Table(box=SIMPLE, title=title, title_justify="left", collapse_padding=True, pad_edge=False, show_edge=False)
     table.add_column("system", overflow="fold")
     for heading in ("difference", "p", ""):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for each in sorted(gains, key=lambda gain: gain.difference):
+    for each in gains:
         is_sure = each.corrected < SIGNIFICANT
         verdict = ("better" if each.difference > 0.0 else "worse") if is_sure else "may be chance"
-        number = f"{each.difference:+.4f} [{each.low:+.4f} {each.high:+.4f}]"
-        table.add_row(each.b, number, f"{each.corrected:.3f}" if each.corrected >= 0.0005 else "<0.001", verdict)
+        interval = f" [{each.low:+.4f} {each.high:+.4f}]" if with_interval else ""
+        p = f"{each.corrected:.3f}" if each.corrected >= 0.0005 else "<0.001"
+        table.add_row(Text(each.b), Text(f"{each.difference:+.4f}{interval}"), p, verdict)
+    for column in table.columns[1:]:
+        column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
     return table

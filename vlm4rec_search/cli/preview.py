@@ -7,7 +7,7 @@ import click
 from vlm4rec_search.cli.output import echo_json, printable
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.datasets.importers.formats import ImportFormat
-from vlm4rec_search.datasets.importers.generic import ImportOptions, values_in_force
+from vlm4rec_search.datasets.importers.generic import ImportOptions, contract_in_force, values_in_force
 from vlm4rec_search.pipeline.import_preview import TablePreview, preview_import
 
 _WIDTH = 60  # characters of a value
@@ -30,7 +30,8 @@ def print_preview(source: Path, to: Path, options: ImportOptions, form: ImportFo
         UsageError: the import would fail.
     """
     values, warnings = values_in_force(source, to, form)
-    previews = preview_import(source, options, form, values, settings())
+    contract = contract_in_force(source, to, values)
+    previews = preview_import(source, options, form, values, settings(), contract)
     if as_json:
         echo_json({"to": to, "tables": previews, "warnings": warnings})
         return

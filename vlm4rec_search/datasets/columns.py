@@ -26,7 +26,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 """Columns that each table must have."""
 _SHOWN = 40  # names in a message
 
-_RATINGS = ("rating", "ratings", "starrating", "userrating", "stars", "score", "bewertung")
+_RATINGS = ("stars", "score", "bewertung")  # and every name with "rating" in it
 _IS_RATING = {"event_type": "rating"}
 """What a log of ratings has to set: without a kind, each of its rows counts as a purchase, however bad the rating."""
 
@@ -132,7 +132,7 @@ def match_columns(
         if target not in filled and (alike := [c for c in columns if c not in used and _means(table, target, c)])
     }
     has_kind = table != "interactions" or "event_type" in filled or "event_type" in suspects
-    ratings = [] if has_kind else [name for name in columns if name_key(name) in _RATINGS]
+    ratings = [] if has_kind else [name for name in columns if "rating" in name_key(name) or name_key(name) in _RATINGS]
     warnings = []
     for target, alike in suspects.items():
         looks = f"column {alike[0]!r} looks like {target} and is" if len(alike) == 1 else (

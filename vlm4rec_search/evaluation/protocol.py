@@ -47,7 +47,7 @@ HAVING SUM(COALESCE(known.weight, fallback.weight)) > 0
 """
 # Shoppers with enough items before, who took what was new to them and may be ranked.
 _RETURNING = """
-WITH seen AS ({seen}), taken AS ({taken})
+WITH seen AS MATERIALIZED ({seen}), taken AS MATERIALIZED ({taken})
 SELECT COUNT(DISTINCT taken.user_id)
 FROM taken
 ANTI JOIN seen ON seen.user_id = taken.user_id AND seen.item_id = taken.item_id

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import duckdb
@@ -56,7 +56,7 @@ class TablePreview:
 
 
 def preview_import(
-    source: Path, options: ImportOptions, form: ImportFormat, values: Values, settings: Settings
+    source: Path, options: ImportOptions, form: ImportFormat, values: Values, settings: Settings, contract: Path
 ) -> list[TablePreview]:
     """Return what an import of a folder would do, by table, and write nothing.
 
@@ -66,6 +66,7 @@ def preview_import(
         form: a packaged format, or the generic one.
         values: how the values will be understood, see `values_in_force`.
         settings: the project, whose models judge the rows.
+        contract: the file in which more can be declared, see `contract_in_force`.
 
     Raises:
         UsageError: the import would fail.
@@ -73,7 +74,8 @@ def preview_import(
     with closing(connect()) as connection, open_export(connection, source, options, form) as tables:
         _stage(connection, tables, values, settings)
         weighted = weighted_kinds(settings.project)
-        return [_preview(connection, table, _warnings(connection, table, source, values, weighted)) for table in tables]
+        warn = partial(_warnings, connection, source=source, values=values, weighted=weighted, contract=contract)
+        return [_preview(connection, table, warn(table)) for table in tables]
 
 
 def _preview(connection: duckdb.DuckDBPyConnection, table: ImportedTable, warnings: list[str]) -> TablePreview:
@@ -98,11 +100,12 @@ def _warnings(
     source: Path,
     values: Values,
     weighted: Collection[str],
+    contract: Path,
 ) -> list[str]:
     if table.table == "items":
         return [*table.match.warnings, *_photo_warnings(connection, source)]
     if table.table == "interactions":
-        return [*table.match.warnings, *log_warnings(table.target, values, weighted)]
+        return [*table.match.warnings, *log_warnings(table.target, values, weighted, contract)]
     return [*table.match.warnings]
 
 

@@ -106,6 +106,8 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> Pairs:
                 " the table items, interactions or users"
             )
         table, target = match["table"], match["target"].strip()
+        if not match["source"] and target in REQUIRED[table]:
+            raise UsageError(f"{option} {pair} leaves {table}.{target} empty, and every row needs it")
         if target in parsed[table]:
             raise UsageError(f"{option} names {table}.{target} twice; keep one")
         parsed[table][target] = match["source"]
@@ -152,7 +154,8 @@ def import_generic(
         if summary.interactions is not None:
             log = table_path(to, "interactions")
             files = [str(log)] if log.is_file() else [str(path) for path in log.glob("*.parquet")]
-            warnings += log_warnings(connection.read_parquet(files, union_by_name=True), values, weighted)
+            rows = connection.read_parquet(files, union_by_name=True)
+            warnings += log_warnings(rows, values, weighted, contract_in_force(source, to, values))
     if values != Values() and source.resolve() != to.resolve() and not (to / CONTRACT_FILE).exists():
         content = {"values": _as_declared(values)}
         (to / CONTRACT_FILE).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), "utf-8")
@@ -453,6 +456,11 @@ def values_in_force(source: Path, to: Path, form: ImportFormat) -> tuple[Values,
         f"{path} is there already and counts: under values it declares {says}, this import {this_says}: edit the file,"
         " or remove it and import again"
     ]
+
+
+def contract_in_force(source: Path, to: Path, values: Values) -> Path:
+    """Return the `contract.yaml` that counts for the next import of the same folders, see `values_in_force`."""
+    return (to if values != Values() or (to / CONTRACT_FILE).exists() else source) / CONTRACT_FILE
 
 
 def _as_declared(values: Values) -> dict[str, object]:

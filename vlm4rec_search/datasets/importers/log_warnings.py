@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.common.sql import quote_text
-from vlm4rec_search.datasets.declarations import CONTRACT_FILE, Values, one_word
+from vlm4rec_search.datasets.declarations import Values, one_word
 from vlm4rec_search.datasets.events.event import kind_of
 from vlm4rec_search.datasets.records import MARKERS, WORDS
 
@@ -18,7 +18,6 @@ _WEIGHTS = Path("models/profiles/event_weights.csv")
 _MOST = 1_000  # different texts of a column, the most frequent ones
 _SHOWN = 5  # kinds in a message
 _MANY_ZEROS = 0.1  # share of all ratings; where 0 is the worst rating, few are
-_DECLARE = f"in {CONTRACT_FILE} in the source folder"
 
 
 def weighted_kinds(project: Path | None) -> frozenset[str]:
@@ -29,23 +28,24 @@ def weighted_kinds(project: Path | None) -> frozenset[str]:
         return frozenset(row["event_type"] for row in csv.DictReader(file) if row.get("event_type"))
 
 
-def log_warnings(log: duckdb.DuckDBPyRelation, values: Values, weighted: Collection[str]) -> list[str]:
+def log_warnings(log: duckdb.DuckDBPyRelation, values: Values, weighted: Collection[str], contract: Path) -> list[str]:
     """Return a line about kinds of events without a weight, and one about many ratings of 0.
 
     Args:
         log: the rows to write; event_type and value, if it has them, are texts.
         values: how they are understood.
         weighted: the kinds of events with a weight; where it is empty, no kind is told.
+        contract: the file in which more can be declared.
     """
     words = _counts(log, "event_type") if "event_type" in log.columns else {"": log.shape[0]}
     nothing = _words_for_nothing(values, "event_type")
     kinds = {word: "interaction" if word in nothing else _kind(word, values) for word in words}
-    warnings = _unknown_kinds(words, kinds, weighted) if weighted else []
+    warnings = _unknown_kinds(words, kinds, weighted, contract) if weighted else []
     rated = {_kind(word, values) for word in values.rating_events}
     if "value" in log.columns and (of_ratings := [word for word, kind in kinds.items() if kind in rated]):
         if "event_type" in log.columns:
             log = log.filter(f"COALESCE(TRIM(event_type), '') IN ({', '.join(map(quote_text, of_ratings))})")
-        warnings += _zero_ratings(_counts(log, "value"), _words_for_nothing(values, "value"))
+        warnings += _zero_ratings(_counts(log, "value"), _words_for_nothing(values, "value"), contract)
     return warnings
 
 
@@ -63,7 +63,9 @@ def _words_for_nothing(values: Values, column: str) -> frozenset[str]:
     return frozenset({"", *values.nothing.get(column, values.nothing.get("all", (*MARKERS, *WORDS)))})
 
 
-def _unknown_kinds(words: Mapping[str, int], kinds: Mapping[str, str], weighted: Collection[str]) -> list[str]:
+def _unknown_kinds(
+    words: Mapping[str, int], kinds: Mapping[str, str], weighted: Collection[str], contract: Path
+) -> list[str]:
     unknown = Counter[str]()
     for word, rows in words.items():
         if kinds[word] not in weighted:
@@ -75,11 +77,11 @@ def _unknown_kinds(words: Mapping[str, int], kinds: Mapping[str, str], weighted:
     ((example, _),) = unknown.most_common(1)
     return [
         f"events of kinds without a weight count as `default`: {named}{more}; say which known kinds they are, such as"
-        f" `values: {{events: {{{example}: view}}}}` {_DECLARE}, or add them to {_WEIGHTS}"
+        f" `values: {{events: {{{example}: view}}}}` in {contract}, or add them to {_WEIGHTS}"
     ]
 
 
-def _zero_ratings(words: Mapping[str, int], nothing: Collection[str]) -> list[str]:
+def _zero_ratings(words: Mapping[str, int], nothing: Collection[str], contract: Path) -> list[str]:
     ratings = {}
     for word in words.keys() - nothing:
         with suppress(ValueError):  # refused later
@@ -92,5 +94,6 @@ def _zero_ratings(words: Mapping[str, int], nothing: Collection[str]) -> list[st
     declared = json.dumps(sorted([*zeros, *(word for word in words.keys() & nothing if word)]), ensure_ascii=False)
     return [
         f"the rating is 0 in {zero:,} of {number:,} rows, which is a dislike; if 0 means that nobody rated, declare"
-        f" `values: {{nothing: {{value: {declared}}}}}` {_DECLARE}, which makes them neutral"
+        f" `values: {{nothing: {{value: {declared}}}}}` in {contract}, which makes them neutral;"
+        " purchases of 0 pieces then count once"
     ]
