@@ -112,30 +112,45 @@ def test_rows_of_a_python_model_are_written_once(tmp_path: Path, monkeypatch: py
     adapter.close()
 
 
+ITEMS_AND_USERS = """
+CREATE SCHEMA s; CREATE TABLE s.items (u TEXT, item TEXT); CREATE TABLE s.users (u TEXT, segment TEXT);
+INSERT INTO s.items VALUES ('a', '1'), ('c', '1'), ('a', '2'), ('it''s', '3'), ('é', '4'), ('c', '5'), (NULL, '6');
+INSERT INTO s.users VALUES ('b', 'x'), ('c', 'y'), ('z', 'x')
+"""
+OF_BOTH = """
+WITH lists AS (SELECT items.u, LIST_SORT(LIST(items.item)) AS found FROM s.items AS items GROUP BY items.u)
+SELECT COALESCE(lists.u, users.u) AS u, lists.found, users.segment
+FROM lists FULL JOIN s.users AS users ON users.u = lists.u
+"""
+
+
+OF_ONE = "SELECT items.u, COUNT(*) AS n FROM s.items AS items GROUP BY items.u"
+
+
+@pytest.mark.parametrize(("sql", "value"), [(OF_BOTH, "COALESCE(lists.u, users.u)"), (OF_ONE, "items.u")])
 @pytest.mark.parametrize("size", [1, 2, 3, 50])
 def test_a_table_in_ranges_of_a_column_has_the_rows_of_the_whole_query(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, sql: str, value: str
 ) -> None:
     adapter = warehouse_connection(Settings(warehouse=tmp_path / "w.duckdb")).create_engine_adapter()
-    adapter.cursor.execute(
-        "CREATE SCHEMA s; CREATE TABLE s.items (u TEXT, item TEXT); CREATE TABLE s.users (u TEXT, segment TEXT);"
-        "INSERT INTO s.items VALUES ('a', '1'), ('c', '1'), ('a', '2'), ('it''s', '3'), ('é', '4'), ('c', '5');"
-        "INSERT INTO s.users VALUES ('b', 'x'), ('c', 'y'), ('z', 'x')"
-    )
-    query = parse_one(
-        "WITH lists AS (SELECT items.u, LIST_SORT(LIST(items.item)) AS found FROM s.items AS items GROUP BY items.u)"
-        " SELECT COALESCE(lists.u, users.u) AS u, lists.found, users.segment FROM lists"
-        " FULL JOIN s.users AS users ON users.u = lists.u",
-        dialect="duckdb",
-    )
+    adapter.cursor.execute(ITEMS_AND_USERS)
+    query = parse_one(sql, dialect="duckdb")
+    expected = adapter.fetchall(f"SELECT * FROM ({sql}) ORDER BY u")
     monkeypatch.setattr(connection, "RANGE", size)
     statements: list[str] = []
     run = adapter.cursor.execute
     monkeypatch.setattr(adapter, "_execute", lambda sql, *_, **__: (statements.append(sql), run(sql)))
-    adapter.replace_query("documents", query, table_properties={"in_ranges_of": exp.Literal.string("u")})
-    assert len([each for each in statements if each.startswith(("CREATE", "INSERT"))]) == 6 // size + 1
-    found = adapter.fetchall("SELECT * FROM documents ORDER BY u")
-    assert found == adapter.fetchall(query.copy().order_by("u")) and len(found) == 6
+    properties = {"in_ranges_of": exp.Literal.string("u")}
+    for _ in range(2):  # the second time in place of the first table
+        statements.clear()
+        adapter.replace_query("s.documents", query, table_properties=properties)
+        ids = {row[0] for row in expected if row[0] is not None}
+        assert len([each for each in statements if each.startswith(("CREATE", "INSERT"))]) == -(-len(ids) // size)
+        assert adapter.fetchall("SELECT * FROM s.documents ORDER BY u") == expected
+    broken = query.copy().where(f"CASE WHEN {value} = 'é' THEN error('full') ELSE TRUE END")
+    with pytest.raises(duckdb.Error, match="full"):
+        adapter.replace_query("s.documents", broken, table_properties=properties)
+    assert adapter.fetchall("SELECT * FROM s.documents ORDER BY u") == expected, "the former table stays"
     adapter.close()
 
 

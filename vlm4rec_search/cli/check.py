@@ -41,7 +41,17 @@ def check(ctx: click.Context, environment: str, suite: str | None, as_json: bool
     except RunError as error:  # tables can be checked while the index is away
         click.echo(f"The suite exposure uses the packaged ranking: {error}", err=True)
         ranking = load_ranking()
-    report = run_suites(options.warehouse, expectations, environment, options.max_age_days, docs, suite, ranking, rules)
+    report = run_suites(
+        options.warehouse,
+        expectations,
+        environment,
+        options.max_age_days,
+        docs,
+        suite,
+        ranking,
+        rules,
+        options.warehouse_memory,
+    )
     if as_json:
         echo_json(report.as_json())
     else:

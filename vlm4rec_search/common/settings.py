@@ -72,8 +72,8 @@ class Settings(BaseSettings):
     warehouse: Path = Field(default=Path("warehouse.duckdb"), description="DuckDB file that `sqlmesh plan` writes")
     warehouse_memory: str | None = Field(
         default=None,
-        description="most memory of the database during a plan, such as `8GB`, above which it uses files beside the"
-        " warehouse where it can; default: 80% of the machine's",
+        description="most memory of the database during a plan and in the suites, such as `8GB`, above which it uses"
+        " files beside the warehouse where it can; default: 80% of the machine's, in the suites 2 GB",
     )
     engine: Engine = Field(default="duckdb", description="engine of `sqlmesh plan`: `duckdb`, or `spark`")
     spark: Path = Field(

@@ -81,7 +81,8 @@ def publish_index(
     suites = load_suites(expectations)
     with open_releases(url or settings.index_url, settings) as releases:
         with read(settings.warehouse) as connection:
-            measured = measure_suites(connection, expectations, suites, environment)
+            memory = settings.warehouse_memory
+            measured = measure_suites(connection, expectations, suites, environment, memory)
             search_layer = read_search_layer(connection, environment, settings.index_photos)
         for line in find_idle_rules(rules, search_layer.tables):
             logger.warning("%s", line)

@@ -14,7 +14,7 @@ def has_deleted(client: OpenSearch, index: str) -> bool:
 
 
 def merge_deleted(client: OpenSearch, index: str, seconds: float, **how: str | int) -> bool:
-    """Merge until no segment has deleted documents, and return whether that is so.
+    """Merge until no segment has deleted documents, and return whether that is so; refresh the index before.
 
     A server keeps them for copies that fall behind, and drops them some 30 s after they are on the disk.
 
@@ -24,7 +24,6 @@ def merge_deleted(client: OpenSearch, index: str, seconds: float, **how: str | i
         seconds: to try for.
         how: parameters of the server's merge.
     """
-    client.indices.refresh(index=index, request_timeout=600)
     until = time.monotonic() + seconds
     while has_deleted(client, index):
         if (left := until - time.monotonic()) <= 0:

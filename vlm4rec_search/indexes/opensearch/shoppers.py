@@ -11,7 +11,7 @@ from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS
 from vlm4rec_search.indexes.opensearch.segments import merge_deleted
 
 WRITE_BLOCK = "index.blocks.write"
-_MERGING = 120.0  # seconds for each index
+_MERGING = 600.0  # seconds for each index
 
 
 def delete_profiles(catalogue: ReleaseCatalogue, release: str, ids: Sequence[str]) -> None:

@@ -57,7 +57,7 @@ _WORDS = {  # of the rules that the suites use
     "expect_column_values_to_not_be_null": "never empty",
 }
 _LIMITS = {"min_value": "from", "max_value": "up to"}
-_MEMORY = "2GB"  # of DuckDB, which else keeps every page that it has read, up to 80% of the machine's memory
+_MEMORY = "2GB"  # of DuckDB unless a setting says otherwise; it keeps every page that it has read
 
 
 def run_suites(
@@ -69,6 +69,7 @@ def run_suites(
     only: str | None = None,
     ranking: Ranking | None = None,
     rules: Sequence[Rule] = (),
+    memory: str | None = None,
 ) -> QualityReport:
     """Measure the tables of an environment, and what a ranking shows of them, and judge both by the suites of a folder.
 
@@ -82,6 +83,7 @@ def run_suites(
         docs: folder of the history of checks, and of the page about it; None writes neither.
         only: name of the only suite to run.
         ranking, rules: that answer, see `Searcher`.
+        memory: see `measure_suites`.
 
     Raises:
         UsageError: there is no warehouse, no plan has built a table, the suite is unknown, or a file that is
@@ -91,7 +93,7 @@ def run_suites(
     chosen = load_suites(expectations, only)
     about_ranking = [suite for suite in chosen if suite.table == EXPOSURE]
     with read(warehouse) as connection:
-        measured = measure_suites(connection, expectations, chosen, environment)
+        measured = measure_suites(connection, expectations, chosen, environment, memory)
         layer: SearchLayer | str
         try:
             layer = read_search_layer(connection, environment) if about_ranking else "no suite is about it"
@@ -110,14 +112,18 @@ def run_suites(
 
 
 def measure_suites(
-    connection: DuckDBPyConnection, expectations: Path, suites: Sequence[Suite], environment: str = "prod"
+    connection: DuckDBPyConnection,
+    expectations: Path,
+    suites: Sequence[Suite],
+    environment: str = "prod",
+    memory: str | None = None,
 ) -> list[Measured]:
     """Return each suite about tables with the result of its query; `expectations` is their folder, see `run_suites`.
 
     Suites about the ranking are left out: they need a release, and only warn. The memory of the connection is limited
-    from now on.
+    from now on: `memory` such as 8GB, None is 2GB.
     """
-    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    connection.execute(f"SET memory_limit = '{memory or _MEMORY}'")
     define_macros(connection, expectations)
     return [(suite, measure(connection, suite, environment)) for suite in suites if suite.table != EXPOSURE]
 
