@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import settings
-from vlm4rec_search.pipeline.quality import run_suites
+from vlm4rec_search.common.warehouse import read
+from vlm4rec_search.pipeline.quality import measure_suites, run_suites
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = ROOT / "expectations"
@@ -112,6 +113,13 @@ def test_without_as_of_the_clock_of_the_check_counts_where_the_setting_is_set(wa
     now = datetime.now(UTC).replace(tzinfo=None)
     age = (now - datetime(2025, 6, 20)) / timedelta(days=1)
     assert finding.examples[0]["age_at_check_days"] == pytest.approx(age, abs=0.1)
+
+
+@pytest.mark.parametrize(("memory", "limit"), [(None, "1.8 GiB"), ("300MB", "286.1 MiB")])
+def test_suites_read_with_limited_memory(warehouse: Path, memory: str | None, limit: str) -> None:
+    with read(warehouse) as connection:
+        measure_suites(connection, SUITES, [], memory=memory)
+        assert connection.execute("SELECT current_setting('memory_limit')").fetchone() == (limit,)
 
 
 def test_tables_of_another_environment_are_checked_separately(warehouse: Path) -> None:
