@@ -228,7 +228,7 @@ def test_a_limit_is_met_in_part_where_all_of_it_costs_too_much() -> None:
     found = choice_of(window_of)
     assert found.first == pytest.approx(0.7)
     assert (
-        "the same first hit for at most 8% was not reached, and coming nearer costs less than 1% of nDCG@10"
+        "the same first hit for at most 8% was not reached; coming this near costs less than 1% of nDCG@10"
         in found.reason
     )
 

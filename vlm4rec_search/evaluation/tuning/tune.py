@@ -247,7 +247,7 @@ def _reason(
         if price is None or not (missing or price.is_paid):  # what was too dear may have come by itself
             line += f"; {wanted} was not reached" if missing else ""
         elif missing and price.is_paid:
-            line += f"; {wanted} was not reached, and coming nearer costs {_told(price.cost)} of nDCG@10"
+            line += f"; {wanted} was not reached; coming this near costs {_told(price.cost)} of nDCG@10"
         else:
             line += f"; {wanted} costs {_told(price.cost)} of nDCG@10 and was {'not ' if missing else ''}taken"
     return f"{line}; {why}" if why else line
